@@ -1,0 +1,288 @@
+//! The only code that talks to brokers.
+//!
+//! [`KafkaClient`] is what the rest of the crate knows of Kafka: a cluster is *described*, offsets
+//! are *listed*, ranges are *read*. None of the three changes anything in the cluster: no consumer
+//! group is joined, no offset is committed, no topic is created.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{BinaryViewArray, Int32Array, Int64Array, ListArray, TimestampMillisecondArray};
+use arrow::datatypes::{DataType, Field, Fields};
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+
+use crate::error::Result;
+use crate::range::{IsolationLevel, OffsetRange, TopicPartition};
+
+/// What is asked of a cluster; see the module's documentation.
+///
+/// # Guarantees of every implementation
+///
+/// - Nothing in the cluster changes: no group, no commit, no topic.
+/// - A call that cannot reach a broker fails with [`Error::Connection`](crate::Error::Connection)
+///   within `request.timeout.ms` (15 s unless set), it never hangs.
+/// - Answers are a moment's truth: log bounds move on while they travel.
+#[async_trait]
+pub trait KafkaClient: fmt::Debug + Send + Sync {
+    /// The cluster's id and its topics: all of them, or those named.
+    ///
+    /// A named topic that does not exist is simply absent from the answer.
+    ///
+    /// # Errors
+    /// When no broker answers, or a named topic may not be described.
+    async fn describe(&self, topics: TopicSelection<'_>) -> Result<ClusterDescription>;
+
+    /// One offset for each query, in the order of the queries.
+    ///
+    /// Requests are sent once per leader, not once per partition.
+    ///
+    /// # Errors
+    /// When a leader does not answer, or a partition does not exist.
+    async fn list_offsets(
+        &self,
+        queries: &[OffsetQuery],
+        isolation: IsolationLevel,
+    ) -> Result<Vec<OffsetAnswer>>;
+
+    /// The committed offsets of a consumer group; partitions without one are absent.
+    ///
+    /// This is the one call that needs rights on a group (DESCRIBE); nothing else calls it.
+    ///
+    /// # Errors
+    /// When the group's coordinator does not answer or denies.
+    async fn group_offsets(
+        &self,
+        group: &str,
+        partitions: &[TopicPartition],
+    ) -> Result<BTreeMap<TopicPartition, i64>>;
+
+    /// Settings of topics that decide what a range means; `None` where they may not be read.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    async fn topic_settings(&self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicSettings>>>;
+
+    /// Reads ranges one after another, in the order given.
+    ///
+    /// The stream yields batches in offset order within a range and never mixes partitions in a
+    /// batch. It ends when the *position* has reached the end of the last range: offsets without a
+    /// visible record (control records, aborted or compacted ones) are passed over. It is an error
+    /// if offsets of a range cannot be read; a time-out never ends a range.
+    ///
+    /// Nothing is fetched before the first poll. Dropping the stream stops fetching.
+    fn read(&self, request: ReadRequest) -> BoxStream<'static, Result<RawBatch>>;
+
+    /// The most bytes that one stream of [`read`](Self::read) may hold beyond the batch it yields.
+    fn read_buffer_bytes(&self, request: &ReadRequest) -> usize;
+}
+
+/// Which topics to describe.
+#[derive(Debug, Clone, Copy)]
+pub enum TopicSelection<'a> {
+    /// All that the principal may see.
+    All,
+    /// These, as far as they exist.
+    Named(&'a [Arc<str>]),
+}
+
+/// A cluster as one of its brokers described it.
+#[derive(Debug, Clone, Default)]
+pub struct ClusterDescription {
+    /// The cluster's id, where the broker gives it.
+    pub cluster_id: Option<String>,
+    /// The brokers, by id.
+    pub brokers: Vec<Broker>,
+    /// The topics, by name.
+    pub topics: Vec<TopicDescription>,
+}
+
+/// A broker's address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broker {
+    /// The node id.
+    pub id: i32,
+    /// The advertised host.
+    pub host: String,
+    /// The advertised port.
+    pub port: u16,
+    /// `broker.rack`, where it is set and the client learns it.
+    pub rack: Option<String>,
+}
+
+/// A topic and its partitions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicDescription {
+    /// The name.
+    pub name: Arc<str>,
+    /// The topic id (KIP-516) as Kafka prints it, where the broker gives it.
+    pub id: Option<String>,
+    /// Whether the broker calls it internal, such as `__consumer_offsets`.
+    pub internal: bool,
+    /// The partitions, by number.
+    pub partitions: Vec<PartitionDescription>,
+}
+
+/// A partition and its replicas, as broker ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionDescription {
+    /// The number, from 0.
+    pub partition: i32,
+    /// The leader; `None` while there is none.
+    pub leader: Option<i32>,
+    /// All replicas, the preferred leader first.
+    pub replicas: Vec<i32>,
+    /// The replicas that are in sync.
+    pub isr: Vec<i32>,
+}
+
+/// One offset to look up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OffsetQuery {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// What to look for.
+    pub at: OffsetAt,
+}
+
+/// What an [`OffsetQuery`] looks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OffsetAt {
+    /// The log start.
+    Earliest,
+    /// The end by the isolation level: last stable offset or high watermark.
+    Latest,
+    /// The first offset whose record has a timestamp at or after this one, in ms since the epoch.
+    Timestamp(i64),
+}
+
+/// The answer to an [`OffsetQuery`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OffsetAnswer {
+    /// The offset; `None` when no record has such a timestamp.
+    pub offset: Option<i64>,
+}
+
+/// Settings of a topic, as its configuration has them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicSettings {
+    /// Whether `message.timestamp.type` is `LogAppendTime`.
+    pub log_append_time: bool,
+    /// `cleanup.policy`, for example `delete` or `compact,delete`.
+    pub cleanup_policy: String,
+}
+
+/// The raw columns a reader is asked to build. Offsets are always built.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct RawColumns {
+    /// Timestamps.
+    pub timestamp: bool,
+    /// What the timestamps mean.
+    pub timestamp_type: bool,
+    /// Keys.
+    pub key: bool,
+    /// Values.
+    pub value: bool,
+    /// Headers.
+    pub headers: bool,
+    /// Leader epochs.
+    pub leader_epoch: bool,
+}
+
+impl RawColumns {
+    /// Every column.
+    pub const ALL: Self = Self {
+        timestamp: true,
+        timestamp_type: true,
+        key: true,
+        value: true,
+        headers: true,
+        leader_epoch: true,
+    };
+}
+
+/// What to read and how.
+#[derive(Debug, Clone)]
+pub struct ReadRequest {
+    /// The ranges, in the order they are to be read. Several may name one partition; none overlap.
+    pub ranges: Vec<OffsetRange>,
+    /// Topic ids that the ranges were taken from. A client that can tell refuses another id.
+    pub topic_ids: BTreeMap<Arc<str>, String>,
+    /// The columns to build.
+    pub columns: RawColumns,
+    /// Which records of transactions are seen.
+    pub isolation: IsolationLevel,
+    /// The most rows of a batch.
+    pub batch_rows: usize,
+    /// The bytes of keys and values after which a batch is closed; one larger record still fits.
+    pub batch_bytes: usize,
+    /// A hint: no more than so many records will be consumed.
+    pub limit: Option<usize>,
+    /// What to do about offsets below the log start.
+    pub on_data_loss: OnDataLoss,
+}
+
+/// What to do when offsets of a range are gone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum OnDataLoss {
+    /// An error that names them.
+    #[default]
+    Fail,
+    /// Read what is left; the batches count what was skipped in [`RawBatch::lost_offsets`].
+    Skip,
+}
+
+/// Records of one partition as columns, in offset order.
+///
+/// All columns have the length of `offsets`; those not asked for are `None`. A batch may be empty:
+/// it then only reports progress.
+#[derive(Debug, Clone)]
+pub struct RawBatch {
+    /// The partition that all records come from.
+    pub partition: TopicPartition,
+    /// The position after this batch: the next offset to read.
+    pub next_offset: i64,
+    /// The records' offsets.
+    pub offsets: Int64Array,
+    /// Timestamp(ms, UTC), NULL for a record without one.
+    pub timestamps: Option<TimestampMillisecondArray>,
+    /// The timestamps' types, one for each record.
+    pub timestamp_types: Option<Vec<TimestampType>>,
+    /// Keys; NULL is not empty.
+    pub keys: Option<BinaryViewArray>,
+    /// Values; NULL is a tombstone.
+    pub values: Option<BinaryViewArray>,
+    /// Headers in wire order, as [`headers_type`] describes them; a record without has an empty list.
+    pub headers: Option<ListArray>,
+    /// Leader epochs, NULL where unknown.
+    pub leader_epochs: Option<Int32Array>,
+    /// Payload bytes (keys, values, headers as far as known) that the client received for these records.
+    pub bytes: usize,
+    /// Offsets below the log start that were passed over before this batch.
+    pub lost_offsets: i64,
+    /// Time that the client waited for the broker since the batch before, in ns.
+    pub fetch_wait_ns: u64,
+    /// Time that building the columns took, in ns.
+    pub decode_ns: u64,
+}
+
+/// What a record's timestamp means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TimestampType {
+    /// The record has none.
+    NotAvailable,
+    /// Set by the producer.
+    CreateTime,
+    /// Set by the broker.
+    LogAppendTime,
+}
+
+/// The Arrow type of headers: `List<Struct<key: Utf8, value: Binary>>`, only `value` nullable.
+pub fn headers_type() -> DataType {
+    let header = DataType::Struct(Fields::from(vec![
+        Field::new("key", DataType::Utf8, false),
+        Field::new("value", DataType::Binary, true),
+    ]));
+    DataType::List(Arc::new(Field::new("item", header, false)))
+}

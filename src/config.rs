@@ -1,0 +1,1 @@
+//! Connection settings: librdkafka keys, Java `client.properties`, secrets redacted.

@@ -1,0 +1,311 @@
+//! What can go wrong, by what the caller can do about it.
+//!
+//! Every variant that concerns data carries its coordinates, printed as
+//! `topic[partition]@offset`. [`Error::kind`] sorts the variants into the
+//! classes that programs act on; the shell's exit codes are made from it.
+
+use std::sync::Arc;
+
+use datafusion::error::DataFusionError;
+
+/// A result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What a caller can do about an [`Error`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The query, a range, an option or a setting is wrong: change what was asked.
+    Query,
+    /// The cluster could not be reached or refused the credentials.
+    Connection,
+    /// The cluster knows the principal and denies the operation.
+    Authorization,
+    /// The topic, partition or offsets that were asked for are not there (any more).
+    DataUnavailable,
+    /// A record does not decode.
+    BadRow,
+    /// A fault of the broker, the client library or this crate.
+    Internal,
+}
+
+/// Why a range cannot be read, a setting is refused or a cluster cannot be used.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The text of a range does not follow the grammar.
+    #[error(transparent)]
+    RangeSyntax(#[from] crate::range::RangeSyntaxError),
+
+    /// A range, an option or an argument contradicts another or the topic's shape.
+    #[error("{message}")]
+    Invalid {
+        /// What was asked, what was expected, what to do next.
+        message: String,
+    },
+
+    /// A connection setting is unknown, refused or unreadable.
+    #[error("setting '{key}': {message}")]
+    Config {
+        /// The setting as the user wrote it.
+        key: String,
+        /// Why it is refused and what to write instead. Never holds the value of a secret.
+        message: String,
+    },
+
+    /// No broker could be reached in time.
+    #[error("cannot reach Kafka at {hosts}: {reason}")]
+    Connection {
+        /// The bootstrap servers or the broker.
+        hosts: String,
+        /// What the client library reported.
+        reason: String,
+    },
+
+    /// The brokers refused the credentials or the TLS handshake failed.
+    #[error("Kafka at {hosts} refused the connection: {reason}")]
+    Authentication {
+        /// The bootstrap servers or the broker.
+        hosts: String,
+        /// What the client library reported.
+        reason: String,
+    },
+
+    /// The principal may not do what the query needs.
+    #[error("not authorized: {operation} on {resource}: {reason}")]
+    Authorization {
+        /// For example `topic orders`.
+        resource: String,
+        /// The Kafka ACL operation, for example `READ`.
+        operation: String,
+        /// What the broker answered.
+        reason: String,
+    },
+
+    /// The topic does not exist, or the principal may not see it.
+    #[error("topic '{topic}' does not exist or may not be described{}", nearest(.nearest))]
+    UnknownTopic {
+        /// The topic as the user wrote it.
+        topic: String,
+        /// Names of existing topics that look like it, the nearest first.
+        nearest: Vec<String>,
+    },
+
+    /// The topic has no such partition.
+    #[error("{topic}[{partition}] does not exist: the topic has {available}")]
+    UnknownPartition {
+        /// The topic.
+        topic: String,
+        /// The partition that was asked for.
+        partition: i32,
+        /// What there is, for example `partitions 0..4`.
+        available: String,
+    },
+
+    /// The first offsets of the range are below the log start.
+    #[error(
+        "{topic}[{partition}]@{asked}: the log now starts at {available}, {lost} offsets of the range are gone; \
+         start at {available} or later, or read what is left with 'on.data.loss' = 'skip' (failOnDataLoss = false)"
+    )]
+    BelowLogStart {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The first offset that was asked for.
+        asked: i64,
+        /// The first offset that the log still has.
+        available: i64,
+        /// How many offsets of the range are gone.
+        lost: i64,
+    },
+
+    /// The range ends beyond the end of the log.
+    #[error(
+        "{topic}[{partition}]@{asked}: the range ends beyond the log, which ends at {available} ({isolation}); \
+         end the range at {available} or write 'end'"
+    )]
+    PastLogEnd {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The bound that was asked for.
+        asked: i64,
+        /// The end of the log at the isolation level: last stable offset or high watermark.
+        available: i64,
+        /// `read_committed` or `read_uncommitted`.
+        isolation: &'static str,
+    },
+
+    /// The topic of a snapshot was deleted and created again.
+    #[error("topic '{topic}' was recreated: the snapshot holds id {expected}, the cluster has {found}; its offsets mean other records now")]
+    TopicRecreated {
+        /// The topic.
+        topic: String,
+        /// The id in the snapshot.
+        expected: String,
+        /// The id in the cluster.
+        found: String,
+    },
+
+    /// The broker stopped answering for a partition.
+    #[error(
+        "{topic}[{partition}]@{offset}: no progress for {waited_ms} ms, the range ends at {end}: {reason}; \
+         'read.timeout.ms' sets how long to wait"
+    )]
+    Stalled {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The next offset to read.
+        offset: i64,
+        /// The end of the range.
+        end: i64,
+        /// Time without progress, in ms.
+        waited_ms: u64,
+        /// The last thing the client library reported.
+        reason: String,
+    },
+
+    /// A record's payload does not decode.
+    #[error("{topic}[{partition}]@{offset}: {message}")]
+    BadRow {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The record.
+        offset: i64,
+        /// What is wrong with it and what to do next.
+        message: String,
+    },
+
+    /// The broker or the client library failed while a partition was read.
+    #[error("{topic}[{partition}]@{offset}: {reason}")]
+    Read {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The next offset to read.
+        offset: i64,
+        /// What was reported.
+        reason: String,
+    },
+
+    /// The broker or the client library failed outside a partition.
+    #[error("{operation} failed: {reason}")]
+    Kafka {
+        /// What was being done, for example `listing offsets`.
+        operation: String,
+        /// What was reported.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// The class of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::RangeSyntax(_) | Self::Invalid { .. } | Self::Config { .. } => ErrorKind::Query,
+            Self::Connection { .. } | Self::Authentication { .. } | Self::Stalled { .. } => {
+                ErrorKind::Connection
+            }
+            Self::Authorization { .. } => ErrorKind::Authorization,
+            Self::UnknownTopic { .. }
+            | Self::UnknownPartition { .. }
+            | Self::BelowLogStart { .. }
+            | Self::PastLogEnd { .. }
+            | Self::TopicRecreated { .. } => ErrorKind::DataUnavailable,
+            Self::BadRow { .. } => ErrorKind::BadRow,
+            Self::Read { .. } | Self::Kafka { .. } => ErrorKind::Internal,
+        }
+    }
+
+    /// Shorthand for [`Error::Invalid`].
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::Invalid {
+            message: message.into(),
+        }
+    }
+
+    /// Shorthand for [`Error::Config`].
+    pub fn config(key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Config {
+            key: key.into(),
+            message: message.into(),
+        }
+    }
+
+    /// Finds the error of this crate inside an error of DataFusion, however deep it lies.
+    pub fn find(error: &DataFusionError) -> Option<&Self> {
+        let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+        while let Some(current) = source {
+            if let Some(found) = current.downcast_ref::<Self>() {
+                return Some(found);
+            }
+            // An error shared between the streams of one plan sits behind an `Arc`.
+            if let Some(shared) = current.downcast_ref::<Arc<DataFusionError>>() {
+                return Self::find(shared);
+            }
+            source = current.source();
+        }
+        None
+    }
+}
+
+impl From<Error> for DataFusionError {
+    fn from(error: Error) -> Self {
+        Self::External(Box::new(error))
+    }
+}
+
+fn nearest(names: &[String]) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    format!("; did you mean {}?", names.join(", "))
+}
+
+/// The candidates that look most like `name`, the nearest first, at most three.
+pub(crate) fn nearest_names<'a>(
+    name: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Vec<String> {
+    /// Below this Jaro-Winkler similarity a name is no help (0 to 1).
+    const SIMILAR: f64 = 0.75;
+    let wanted = name.to_lowercase();
+    let mut scored: Vec<(f64, &str)> = candidates
+        .into_iter()
+        .map(|c| (strsim::jaro_winkler(&wanted, &c.to_lowercase()), c))
+        .filter(|(score, _)| *score >= SIMILAR)
+        .collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
+    scored.dedup_by(|a, b| a.1 == b.1);
+    scored
+        .into_iter()
+        .take(3)
+        .map(|(_, c)| c.to_owned())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn found_through_context_and_sharing() {
+        let inner: DataFusionError = Error::invalid("x").into();
+        let wrapped = DataFusionError::Shared(Arc::new(inner.context("while planning")));
+        assert_eq!(Error::find(&wrapped).map(Error::kind), Some(ErrorKind::Query));
+    }
+
+    #[test]
+    fn nearest_topic_first() {
+        let topics = ["orders", "order-items", "customers", "__x"];
+        assert_eq!(nearest_names("ordres", topics)[0], "orders");
+        assert!(nearest_names("zzz", topics).is_empty());
+    }
+}
