@@ -83,7 +83,7 @@ pub enum Error {
     },
 
     /// The topic does not exist, or the principal may not see it.
-    #[error("topic '{topic}' does not exist or may not be described{}", nearest(.nearest))]
+    #[error("topic '{topic}' does not exist or may not be described{}", did_you_mean(.nearest))]
     UnknownTopic {
         /// The topic as the user wrote it.
         topic: String,
@@ -262,7 +262,7 @@ impl From<Error> for DataFusionError {
     }
 }
 
-fn nearest(names: &[String]) -> String {
+fn did_you_mean(names: &[String]) -> String {
     if names.is_empty() {
         return String::new();
     }
