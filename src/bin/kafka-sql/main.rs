@@ -245,9 +245,11 @@ impl Shell {
         )?);
         match work(options, Arc::clone(&destination)) {
             Ok(done) => {
-                if let Some(destination) = Arc::into_inner(destination) {
-                    destination.commit()?;
-                }
+                // Finished work has dropped its handles, so this is the last one.
+                let Some(destination) = Arc::into_inner(destination) else {
+                    return Err(Failure::new(Exit::Query, "the result is still being written"));
+                };
+                destination.commit()?;
                 Ok(done)
             }
             Err(failure) => {
