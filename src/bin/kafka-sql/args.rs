@@ -160,6 +160,21 @@ pub(crate) struct DemoArgs {
     pub(crate) command: Option<ReadCommand>,
 }
 
+impl ConnectionArgs {
+    /// The `-X` that are settings.
+    pub(crate) fn settings(&self) -> impl Iterator<Item = &str> {
+        self.set
+            .iter()
+            .map(String::as_str)
+            .filter(|s| !matches!(*s, "list" | "dump"))
+    }
+
+    /// Whether `-X` asks a question: `list` or `dump`.
+    pub(crate) fn asks(&self, question: &str) -> bool {
+        self.set.iter().any(|s| s == question)
+    }
+}
+
 impl Cli {
     /// Reads the process's arguments.
     pub(crate) fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {

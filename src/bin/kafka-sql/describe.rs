@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::inspect::{columns_sql, literal};
 use crate::output::{Destination, Format, OutputOptions};
 use crate::script::Script;
@@ -24,7 +24,15 @@ pub(crate) async fn run(
     destination: Arc<Destination>,
     mut ui: Ui,
 ) -> Result<(), Failure> {
-    let facts = session.topic_facts(&topic).await?;
+    let Some(facts) = session.topic_facts(&topic).await? else {
+        // The library's own error names topics that look like it.
+        let script = Script::parse(&partitions_sql(&topic), None)?;
+        script.run(session, options, destination, ui).await?;
+        return Err(Failure::new(
+            Exit::DataUnavailable,
+            format!("topic '{topic}' was not there a moment ago"),
+        ));
+    };
     if options.format != Format::Table {
         let script = Script::parse(&rows_sql(&topic, &facts), None)?;
         script.run(session, options, destination, ui).await?;
@@ -36,8 +44,7 @@ pub(crate) async fn run(
         .and_then(|()| sink.flush())
         .map_err(|e| Failure::io("writing the result failed", &e))?;
     drop(sink);
-    let columns = session.table_name(&topic);
-    for sql in [partitions_sql(&topic), columns_sql(&columns)] {
+    for sql in [partitions_sql(&topic), columns_sql(&topic)] {
         let script = Script::parse(&sql, None)?;
         script
             .run(

@@ -4,6 +4,10 @@ use datafusion::common::utils::quote_identifier;
 
 use crate::failure::Failure;
 
+/// The statement that lists tables: topics, and what the session made.
+pub(crate) const TABLES_SQL: &str = "SELECT table_name, table_type FROM information_schema.tables \
+     WHERE table_schema <> 'information_schema' ORDER BY table_name";
+
 /// The statement that lists topics.
 ///
 /// # Errors

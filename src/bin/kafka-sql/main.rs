@@ -27,12 +27,12 @@ use std::sync::Arc;
 
 use tokio::runtime::Runtime;
 
-use crate::args::{Cli, Command, ConnectionArgs, OutputArgs, ReadCommand};
+use crate::args::{Cli, Command, OutputArgs, ReadCommand};
 use crate::failure::{Exit, Failure};
 use crate::output::{Destination, OutputOptions};
 use crate::repl::Repl;
 use crate::script::{Outcome, Script};
-use crate::session::Session;
+use crate::session::{Connection, Session};
 use crate::ui::Ui;
 
 // The feature `override` gives librdkafka's C code the same allocator.
@@ -80,25 +80,25 @@ fn run(cli: Cli) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::io("cannot start threads", &e))?;
+    if cli.connection.asks("list") {
+        return print(&Connection::list());
+    }
+    let connection = Connection::resolve(&cli.connection)?;
+    if cli.connection.asks("dump") {
+        return print(&connection.dump());
+    }
     let mut shell = Shell {
         runtime,
         ui: Ui::detect(cli.quiet, cli.verbose > 0),
-        connection: cli.connection,
+        connection,
         output: cli.output,
     };
-    if let Some(answer) = session::settings_question(&shell.connection)? {
-        return print(&answer);
-    }
     match cli.command {
         None => shell.read_or_talk(None),
         Some(Command::Read(command)) => shell.read(command),
         Some(Command::Demo(demo)) => {
             let broker = demo::Broker::start()?;
-            shell.connection = ConnectionArgs {
-                bootstrap_servers: Some(broker.hosts().to_owned()),
-                config: None,
-                set: shell.connection.set,
-            };
+            shell.connection = shell.connection.on(broker.hosts(), demo::pool());
             match (demo.examples, demo.command) {
                 (Some(folder), _) => shell.examples(&folder),
                 (None, Some(command)) => shell.read(command),
@@ -115,7 +115,7 @@ const DEMO_BANNER: &str = "An embedded broker runs in this process with the topi
 struct Shell {
     runtime: Runtime,
     ui: Ui,
-    connection: ConnectionArgs,
+    connection: Connection,
     output: OutputArgs,
 }
 

@@ -7,28 +7,13 @@ use datafusion::physical_plan::ExecutionPlan;
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::task::JoinHandle;
 
-use crate::session;
+use crate::session::{self, Progress};
 use crate::ui::{Ui, thousands};
 
 /// Queries that take less show nothing.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How often the line is drawn.
 const REDRAW: Duration = Duration::from_millis(200);
-
-/// How far the scans of a plan are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Progress {
-    /// Offsets passed, holes included.
-    pub(crate) offsets_done: u64,
-    /// Offsets of all ranges.
-    pub(crate) offsets_total: u64,
-    /// Records read.
-    pub(crate) records: u64,
-    /// Bytes of keys, values and headers read.
-    pub(crate) bytes: u64,
-    /// Offsets that were gone and passed over.
-    pub(crate) lost_offsets: u64,
-}
 
 /// Draws the progress of one plan until it is dropped.
 pub(crate) struct Meter {

@@ -1,11 +1,15 @@
 //! `kafka-sql demo`: an embedded broker with sample data, for trying things and for tests.
 
 mod broker;
+mod client;
 mod data;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub(crate) use broker::Broker;
+use datafusion_kafka::client::ClientPool;
+use datafusion_kafka::client::librdkafka::LibrdkafkaClient;
 
 use crate::failure::{Exit, Failure};
 use crate::script::Outcome;
@@ -22,6 +26,14 @@ pub(crate) struct Example {
     pub(crate) text: String,
     /// The number of rows its last result has, from a line `-- expect: N rows`.
     pub(crate) expected_rows: Option<u64>,
+}
+
+/// Clients for the embedded broker; see [`client::DemoClient`].
+pub(crate) fn pool() -> ClientPool {
+    ClientPool::with_factory(|config| {
+        let client = LibrdkafkaClient::connect(config)?;
+        Ok(Arc::new(client::DemoClient::new(Arc::new(client))))
+    })
 }
 
 /// The `.sql` files of a folder, by name.

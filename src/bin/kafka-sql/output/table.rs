@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, RecordBatch, StringViewBuilder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use arrow::util::pretty::pretty_format_batches_with_schema;
+use arrow::util::pretty::pretty_format_batches_with_options;
 
 use super::bytes::{self, BytesAs};
 use super::delimited::flat_columns;
@@ -73,14 +73,13 @@ impl RowWriter for TableWriter {
     }
 
     fn finish(mut self: Box<Self>) -> Result<(), Failure> {
+        if self.batches.is_empty() {
+            // Without any row, the columns are still shown.
+            self.batches
+                .push(RecordBatch::new_empty(Arc::clone(&self.schema)));
+        }
         let options = FormatOptions::new().with_null("NULL");
-        let table =
-            arrow::util::pretty::pretty_format_batches_with_options(&self.batches, &options);
-        let table = if self.batches.is_empty() {
-            pretty_format_batches_with_schema(Arc::clone(&self.schema), &[])?
-        } else {
-            table?
-        };
+        let table = pretty_format_batches_with_options(&self.batches, &options)?;
         let mut write = || {
             writeln!(self.sink, "{table}")?;
             if self.cut {

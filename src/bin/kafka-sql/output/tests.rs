@@ -237,14 +237,14 @@ fn table_escapes_what_a_terminal_would_obey() {
     .unwrap();
     assert_eq!(
         text(Format::Table, &batch),
-        "+-------------------+\n\
-         | v                 |\n\
-         +-------------------+\n\
+        "+-----------------+\n\
+         | v               |\n\
+         +-----------------+\n\
          | \\u{1b}[31mred\\r |\n\
-         | NULL              |\n\
-         | a                 |\n\
-         | b                 |\n\
-         +-------------------+\n"
+         | NULL            |\n\
+         | a               |\n\
+         | b               |\n\
+         +-----------------+\n"
     );
 }
 

@@ -114,9 +114,9 @@ impl<'a> Repl<'a> {
         match command {
             Command::Quit => return Ok(Next::Leave),
             Command::Help => self.say(command::HELP)?,
-            Command::Tables => self.run_sql(&self.session.tables_sql())?,
+            Command::Tables => self.run_sql(inspect::TABLES_SQL)?,
             Command::Columns(table) => {
-                self.run_sql(&inspect::columns_sql(&self.session.table_name(&table)))?
+                self.run_sql(&inspect::columns_sql(&table))?
             }
             Command::Topics(pattern) => self.run_sql(&inspect::topics_sql(pattern.as_deref())?)?,
             Command::Offsets(topic, range) => {
@@ -189,11 +189,9 @@ impl<'a> Repl<'a> {
         let names = Arc::clone(&self.names);
         self.runtime.spawn(async move {
             // Without names, completion knows keywords only; the next statement will say what is wrong.
-            let tables = session.local_tables().await;
-            names.set_tables(tables);
-            if let Ok(topics) = session.topics().await {
-                names.set_topics(topics);
-            }
+            let topics = session.topics().await.unwrap_or_default();
+            names.set_tables(session.local_tables(&topics).await);
+            names.set_topics(topics);
         });
     }
 }
