@@ -16,6 +16,8 @@ use futures::stream::BoxStream;
 use crate::error::Result;
 use crate::range::{IsolationLevel, OffsetRange, TopicPartition};
 
+pub use crate::range::OnDataLoss;
+
 /// What is asked of a cluster; see the module's documentation.
 ///
 /// # Guarantees of every implementation
@@ -221,16 +223,6 @@ pub struct ReadRequest {
     pub limit: Option<usize>,
     /// What to do about offsets below the log start.
     pub on_data_loss: OnDataLoss,
-}
-
-/// What to do when offsets of a range are gone.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub enum OnDataLoss {
-    /// An error that names them.
-    #[default]
-    Fail,
-    /// Read what is left; the batches count what was skipped in [`RawBatch::lost_offsets`].
-    Skip,
 }
 
 /// Records of one partition as columns, in offset order.
