@@ -4,6 +4,8 @@
 //! are *listed*, ranges are *read*. None of the three changes anything in the cluster: no consumer
 //! group is joined, no offset is committed, no topic is created.
 
+pub mod memory;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -12,6 +14,8 @@ use arrow::array::{BinaryViewArray, Int32Array, Int64Array, ListArray, Timestamp
 use arrow::datatypes::{DataType, Field, Fields};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+
+pub use memory::{MemoryClient, MemoryCluster};
 
 use crate::error::Result;
 use crate::range::{IsolationLevel, OffsetRange, TopicPartition};
