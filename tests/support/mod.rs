@@ -21,6 +21,7 @@ pub mod admin;
 mod certificates;
 pub mod kafka;
 mod libs;
+mod options;
 mod process;
 pub mod produce;
 pub mod read;
@@ -31,7 +32,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-pub use kafka::{KafkaOptions, KafkaServer, Listener, Login, PASSWORD};
+pub use kafka::KafkaServer;
+pub use options::{KafkaOptions, Listener, Login, PASSWORD, USERS};
 pub use produce::{Record, Transaction};
 
 /// The broker that the tests of this process share, with every listener; started when first asked for.
