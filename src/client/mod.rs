@@ -282,3 +282,13 @@ pub fn headers_type() -> DataType {
     ]));
     DataType::List(Arc::new(Field::new("item", header, false)))
 }
+
+/// stub
+#[derive(Debug, Clone)]
+pub struct ClientPool;
+impl ClientPool {
+    /// stub
+    pub fn global() -> Self { Self }
+    /// stub
+    pub fn client(&self, _: &crate::config::ConnectionConfig) -> Result<Arc<dyn KafkaClient>> { Ok(Arc::new(memory::MemoryCluster::new().client())) }
+}

@@ -1,6 +1,6 @@
 //! The table functions `kafka(…)`, `kafka_offsets(…)` and `kafka_topics()`.
 
-use std::fmt;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -18,10 +18,10 @@ use datafusion::physical_plan::ExecutionPlan;
 use super::options::TableOptions;
 use super::resolve;
 use super::{KafkaTable, KafkaTableBuilder};
-use crate::client::{ClientPool, PartitionDescription, TopicSelection};
+use crate::client::{ClientPool, KafkaClient, PartitionDescription, TopicSelection};
 use crate::config::ConnectionConfig;
 use crate::error::{Error, Result};
-use crate::range::{IsolationLevel, RangeSpec};
+use crate::range::{IsolationLevel, LogBounds, RangeSpec, TopicPartition};
 
 type DataFusionResult<T> = datafusion::error::Result<T>;
 
@@ -146,8 +146,7 @@ impl TableFunctionImpl for KafkaOffsetsFunction {
         let table = self.defaults.builder("kafka_offsets", &args)?.build_lazy()?;
         Ok(Arc::new(MetadataTable {
             schema: offsets_schema(),
-            table,
-            kind: Kind::Offsets,
+            kind: Kind::Offsets(Box::new(table)),
         }))
     }
 }
@@ -157,37 +156,32 @@ impl TableFunctionImpl for KafkaTopicsFunction {
         if !args.exprs().is_empty() {
             return Err(Error::invalid("kafka_topics: expected no arguments").into());
         }
-        // The topic is never asked for: only the client is used.
-        let builder = TableOptions::default().table("-", None, self.defaults.connection.as_ref())?;
-        let builder = match &self.defaults.pool {
-            Some(pool) => builder.pool(pool.clone()),
-            None => builder,
+        let Some(config) = &self.defaults.connection else {
+            return Err(Error::config(
+                "kafka.bootstrap.servers",
+                "kafka_topics() lists the session's cluster, and the session has none",
+            )
+            .into());
         };
+        let pool = self.defaults.pool.clone().unwrap_or_else(ClientPool::global);
         Ok(Arc::new(MetadataTable {
             schema: topics_schema(),
-            table: builder.build_lazy()?,
-            kind: Kind::Topics,
+            kind: Kind::Topics(pool.client(config)?),
         }))
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Kind {
-    Offsets,
-    Topics,
-}
-
 /// A small table that is looked up when it is planned.
+#[derive(Debug)]
 struct MetadataTable {
     schema: SchemaRef,
-    table: KafkaTable,
     kind: Kind,
 }
 
-impl fmt::Debug for MetadataTable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MetadataTable({:?})", self.kind)
-    }
+#[derive(Debug)]
+enum Kind {
+    Offsets(Box<KafkaTable>),
+    Topics(Arc<dyn KafkaClient>),
 }
 
 #[async_trait]
@@ -207,11 +201,12 @@ impl TableProvider for MetadataTable {
         _filters: &[Expr],
         _limit: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        let batch = match self.kind {
-            Kind::Offsets => self.offsets(state).await?,
-            Kind::Topics => self.topics().await?,
-        };
         let schema = Arc::clone(&self.schema);
+        let columns = match &self.kind {
+            Kind::Offsets(table) => offsets(table, state).await?,
+            Kind::Topics(client) => topics(client.as_ref()).await?,
+        };
+        let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
         let plan = MemorySourceConfig::try_new_exec(&[vec![batch]], schema, projection.cloned())?;
         Ok(plan)
     }
@@ -247,65 +242,63 @@ fn int32(n: usize) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
 }
 
-impl MetadataTable {
-    async fn offsets(&self, state: &dyn Session) -> DataFusionResult<RecordBatch> {
-        let snapshot = self.table.statement_snapshot(state).await?;
-        let client = self.table.client().as_ref();
-        let names: Vec<Arc<str>> = snapshot.topics.iter().map(|t| Arc::clone(&t.topic)).collect();
-        let cluster = client.describe(TopicSelection::Named(&names)).await?;
-        let partitions: Vec<_> = snapshot.ranges.iter().map(|r| r.range.topic_partition()).collect();
-        let stable =
-            resolve::log_bounds(client, &partitions, IsolationLevel::ReadCommitted).await?;
-        let high = resolve::log_bounds(client, &partitions, IsolationLevel::ReadUncommitted).await?;
+async fn offsets(table: &KafkaTable, state: &dyn Session) -> Result<Vec<ArrayRef>> {
+    let snapshot = table.statement_snapshot(state).await?;
+    let client = table.client().as_ref();
+    let names: Vec<Arc<str>> = snapshot.topics.iter().map(|t| Arc::clone(&t.topic)).collect();
+    let cluster = client.describe(TopicSelection::Named(&names)).await?;
+    let partitions: Vec<_> = snapshot.ranges.iter().map(|r| r.range.topic_partition()).collect();
+    let stable =
+        resolve::log_bounds(client, &partitions, IsolationLevel::ReadCommitted).await?;
+    let high = resolve::log_bounds(client, &partitions, IsolationLevel::ReadUncommitted).await?;
 
-        let described: Vec<Option<&PartitionDescription>> = partitions
-            .iter()
-            .map(|p| {
-                let topic = cluster.topics.iter().find(|t| t.name == p.topic)?;
-                topic.partitions.iter().find(|d| d.partition == p.partition)
-            })
-            .collect();
-        let brokers = |of: fn(&PartitionDescription) -> &Vec<i32>| {
-            let mut list = ListBuilder::new(Int32Builder::new());
-            for partition in &described {
-                list.append_value(partition.map_or(&vec![], of).iter().map(|id| Some(*id)));
-            }
-            list.finish()
-        };
-        let ranges = || snapshot.ranges.iter();
-        let ends = |bounds: &std::collections::BTreeMap<_, crate::range::LogBounds>| {
-            let ends = partitions.iter().map(|p| bounds.get(p).map_or(0, |b| b.end));
-            Int64Array::from_iter_values(ends)
-        };
-        let topics: StringViewArray = partitions.iter().map(|p| Some(p.topic.as_ref())).collect();
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(topics),
-            Arc::new(Int32Array::from_iter_values(partitions.iter().map(|p| p.partition))),
-            Arc::new(Int64Array::from_iter_values(ranges().map(|r| r.range.start))),
-            Arc::new(Int64Array::from_iter_values(ranges().map(|r| r.range.end))),
-            Arc::new(Int64Array::from_iter_values(ranges().map(|r| r.log_start))),
-            Arc::new(ends(&high)),
-            Arc::new(ends(&stable)),
-            Arc::new(described.iter().map(|d| d.and_then(|d| d.leader)).collect::<Int32Array>()),
-            Arc::new(brokers(|d| &d.replicas)),
-            Arc::new(brokers(|d| &d.isr)),
-        ];
-        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
-    }
+    let described: Vec<Option<&PartitionDescription>> = partitions
+        .iter()
+        .map(|p| {
+            let topic = cluster.topics.iter().find(|t| t.name == p.topic)?;
+            topic.partitions.iter().find(|d| d.partition == p.partition)
+        })
+        .collect();
+    let brokers = |of: fn(&PartitionDescription) -> &Vec<i32>| {
+        let mut list = ListBuilder::new(Int32Builder::new());
+        for partition in &described {
+            list.append_value(partition.map_or(&vec![], of).iter().map(|id| Some(*id)));
+        }
+        list.finish()
+    };
+    let ranges = || snapshot.ranges.iter();
+    let ends = |bounds: &BTreeMap<TopicPartition, LogBounds>| {
+        let ends = partitions.iter().map(|p| bounds.get(p).map_or(0, |b| b.end));
+        Int64Array::from_iter_values(ends)
+    };
+    let topics: StringViewArray = partitions.iter().map(|p| Some(p.topic.as_ref())).collect();
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(topics),
+        Arc::new(Int32Array::from_iter_values(partitions.iter().map(|p| p.partition))),
+        Arc::new(Int64Array::from_iter_values(ranges().map(|r| r.range.start))),
+        Arc::new(Int64Array::from_iter_values(ranges().map(|r| r.range.end))),
+        Arc::new(Int64Array::from_iter_values(ranges().map(|r| r.log_start))),
+        Arc::new(ends(&high)),
+        Arc::new(ends(&stable)),
+        Arc::new(described.iter().map(|d| d.and_then(|d| d.leader)).collect::<Int32Array>()),
+        Arc::new(brokers(|d| &d.replicas)),
+        Arc::new(brokers(|d| &d.isr)),
+    ];
+    Ok(columns)
+}
 
-    async fn topics(&self) -> DataFusionResult<RecordBatch> {
-        let mut cluster = self.table.client().describe(TopicSelection::All).await?;
-        cluster.topics.sort_by(|a, b| a.name.cmp(&b.name));
-        let topics = || cluster.topics.iter();
-        let replication =
-            topics().map(|t| int32(t.partitions.iter().map(|p| p.replicas.len()).max().unwrap_or(0)));
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(topics().map(|t| Some(t.name.as_ref())).collect::<StringViewArray>()),
-            Arc::new(topics().map(|t| t.id.as_deref()).collect::<StringViewArray>()),
-            Arc::new(Int32Array::from_iter_values(topics().map(|t| int32(t.partitions.len())))),
-            Arc::new(Int32Array::from_iter_values(replication)),
-            Arc::new(topics().map(|t| Some(t.internal)).collect::<BooleanArray>()),
-        ];
-        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
-    }
+async fn topics(client: &dyn KafkaClient) -> Result<Vec<ArrayRef>> {
+    let mut cluster = client.describe(TopicSelection::All).await?;
+    cluster.topics.sort_by(|a, b| a.name.cmp(&b.name));
+    let topics = || cluster.topics.iter();
+    let replication =
+        topics().map(|t| int32(t.partitions.iter().map(|p| p.replicas.len()).max().unwrap_or(0)));
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(topics().map(|t| Some(t.name.as_ref())).collect::<StringViewArray>()),
+        Arc::new(topics().map(|t| t.id.as_deref()).collect::<StringViewArray>()),
+        Arc::new(Int32Array::from_iter_values(topics().map(|t| int32(t.partitions.len())))),
+        Arc::new(Int32Array::from_iter_values(replication)),
+        Arc::new(topics().map(|t| Some(t.internal)).collect::<BooleanArray>()),
+    ];
+    Ok(columns)
 }

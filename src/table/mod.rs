@@ -14,6 +14,9 @@ mod pruning;
 mod resolve;
 mod topics;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
