@@ -4,19 +4,6 @@
 //! RangeSpec::plan(partitions, now) -> LookupPlan      what must be asked of the cluster
 //! LookupPlan::bind(answers)        -> [BoundRange]    exact offsets
 //! ```
-//!
-//! What the bounds promise:
-//!
-//! - An offset that was written out is taken at its word. Beyond the end of the log it is an error;
-//!   below the log start it is an error, or with [`OnDataLoss::Skip`] stays as it is, so that the
-//!   reader can count what is gone.
-//! - What is relative to the log (`start`, `+N`, `-N`, times, groups) is brought into the log. Two
-//!   such bounds may cross (`+10:-10` on five records): the range is empty.
-//! - Look-ups are made after the end of the log was listed. What they find behind that end is the
-//!   end: records that came later belong to the next snapshot.
-//! - A time selects records by their timestamp, which [`BoundRange`] carries along. As an upper
-//!   bound it cuts the range only where the broker stamps the records: a producer's timestamps
-//!   need not rise, so older records may follow newer ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -32,6 +19,19 @@ use crate::error::{Error, Result};
 const LISTED_PARTITIONS: usize = 10;
 
 /// What must be looked up before a range is exact.
+///
+/// What the bounds promise:
+///
+/// - An offset that was written out is taken at its word. Beyond the end of the log it is an error;
+///   below the log start it is an error, or with [`OnDataLoss::Skip`] stays as it is, so that the
+///   reader can count what is gone.
+/// - What is relative to the log (`start`, `+N`, `-N`, times, groups) is brought into the log. Two
+///   such bounds may cross (`+10:-10` on five records): the range is empty.
+/// - Look-ups are made after the end of the log was listed. What they find behind that end is the
+///   end: records that came later belong to the next snapshot.
+/// - A time selects records by their timestamp, which [`BoundRange`] carries along. As an upper
+///   bound it cuts the range only where the broker stamps the records: a producer's timestamps
+///   need not rise, so older records may follow newer ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LookupPlan {
     /// The partitions to read, in order. All need their [`LogBounds`], which are to be listed

@@ -1,8 +1,4 @@
 //! Spark's options for offsets, with Spark's precedence and strictness.
-//!
-//! Timestamps are *looked up* on both sides, as Spark does: the range begins at the first offset
-//! whose record has at least that timestamp and ends before the first offset whose record has at
-//! least the other. No record is filtered by its timestamp; `@T1:T2` in a range does that.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -89,6 +85,11 @@ struct Refused {
 impl RangeSpec {
     /// The range that Spark's batch source would read.
     ///
+    /// - Timestamps are *looked up* on both sides: the range begins at the first offset whose
+    ///   record has at least that timestamp, and ends before the first offset whose record has at
+    ///   least the other. No record is filtered by its timestamp, as `@T1:T2` does. A start without
+    ///   a match is an error unless the strategy is `latest`; an end without one is the latest
+    ///   offset.
     /// - A timestamp for all beats timestamps by partition, those beat offsets; what is beaten is
     ///   not even parsed.
     /// - Without options it is everything: earliest to latest.
