@@ -247,6 +247,7 @@ fn refuse_reversed(planned: &Planned) -> Result<()> {
     }
     Ok(())
 }
+
 /// Collects what the bounds need.
 fn from_planned(planned: Vec<Planned>) -> LookupPlan {
     let mut timestamps = BTreeSet::new();
