@@ -21,7 +21,9 @@ use crate::error::{Error, Result};
 
 mod bind;
 mod intervals;
+mod json;
 mod parse;
+mod plan;
 mod snapshot;
 mod spark;
 mod spec;

@@ -306,7 +306,7 @@ fn first_time(text: &str) -> Result<TimeRef, Option<TimeProblem>> {
 /// No beginning of the text is a time: says why, as precisely as one of them allows.
 fn first_time_error(text: Part<'_>) -> RangeSyntaxError {
     let first = text.split_once(':').map_or(text, |(first, _)| first).trim();
-    for part in [text, first] {
+    for part in [first, text] {
         match first_time(part.text()) {
             Err(None) => {
                 return part.error_at_text("a time, or a duration before now such as '-1h'");

@@ -1,14 +1,9 @@
 //! Spark's options for offsets, with Spark's precedence and strictness.
-//!
-//! Timestamps are *looked up* on both sides, as Spark does: the range begins at the first offset
-//! whose record has at least that timestamp and ends before the first offset whose record has at
-//! least the other. No record is filtered by its timestamp; `@T1:T2` in a range does that.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-
+use super::json::{self, Node, quoted};
 use super::spec::{Form, RangeSpec};
 use super::syntax::{Part, RangeSyntaxError, excerpt};
 use super::time::{self, TimeRef};
@@ -89,6 +84,11 @@ struct Refused {
 impl RangeSpec {
     /// The range that Spark's batch source would read.
     ///
+    /// - Timestamps are *looked up* on both sides: the range begins at the first offset whose
+    ///   record has at least that timestamp, and ends before the first offset whose record has at
+    ///   least the other. No record is filtered by its timestamp, as `@T1:T2` does. A start without
+    ///   a match is an error unless the strategy is `latest`; an end without one is the latest
+    ///   offset.
     /// - A timestamp for all beats timestamps by partition, those beat offsets; what is beaten is
     ///   not even parsed.
     /// - Without options it is everything: earliest to latest.
@@ -177,7 +177,7 @@ fn side(
             .map_err(refused(timestamp_key));
     }
     if let Some(text) = by_timestamp {
-        return json(text)
+        return json::parse(text)
             .and_then(|node| by_topic(node, &Values::Times))
             .map(Limit::Times)
             .map_err(refused(by_timestamp_key));
@@ -213,7 +213,7 @@ fn offset_limit(side: Side, text: &str) -> Result<Limit, String> {
         Side::Start => EARLIEST,
         Side::End => LATEST,
     };
-    let offsets = json(text).and_then(|node| by_topic(node, &Values::Offsets))?;
+    let offsets = json::parse(text).and_then(|node| by_topic(node, &Values::Offsets))?;
     let wrong = |value: &i64| *value < 0 && *value != sentinel;
     let refused = offsets.values().any(|partitions| match partitions {
         ByPartition::All(value) => wrong(value),
@@ -295,44 +295,11 @@ pub(super) fn parse_options_json(text: Part<'_>) -> Result<RangeSpec, RangeSynta
 fn parse_json(text: Part<'_>, expected: &str) -> Result<Node, RangeSyntaxError> {
     serde_json::from_str(text.text()).map_err(|error| {
         text.error_found(
-            json_position(text.text(), &error),
+            json::position(text.text(), &error),
             expected,
-            json_words(&error),
+            json::words(&error),
         )
     })
-}
-
-fn json(text: &str) -> Result<Node, String> {
-    serde_json::from_str(text).map_err(|error| {
-        format!(
-            "expected JSON: {} at column {}",
-            json_words(&error),
-            error.column()
-        )
-    })
-}
-
-/// The byte at which a JSON parser stopped.
-fn json_position(text: &str, error: &serde_json::Error) -> usize {
-    let line_start: usize = text
-        .split_inclusive('\n')
-        .take(error.line().saturating_sub(1))
-        .map(str::len)
-        .sum();
-    let mut at = (line_start + error.column().saturating_sub(1)).min(text.len());
-    while !text.is_char_boundary(at) {
-        at -= 1;
-    }
-    at
-}
-
-/// The JSON parser's complaint without its position.
-fn json_words(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    match text.rfind(" at line ") {
-        Some(end) => text[..end].to_owned(),
-        None => text,
-    }
 }
 
 /// What the values of a JSON map are.
@@ -417,94 +384,6 @@ fn time_value(node: &Node) -> Result<i64, String> {
     match node {
         Node::Text(text) => time_ms(text),
         other => time_ms(&other.to_string()),
-    }
-}
-
-/// JSON as it was written: an object keeps what is named twice, so that it can be refused.
-enum Node {
-    Number(i64),
-    Text(String),
-    Object(Vec<(String, Node)>),
-    /// What is never valid here, in words.
-    Other(&'static str),
-}
-
-impl fmt::Display for Node {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Number(number) => write!(f, "{number}"),
-            Self::Text(text) => f.write_str(&quoted(text)),
-            Self::Object(entries) => {
-                f.write_str("{")?;
-                for (i, (key, node)) in entries.iter().enumerate() {
-                    let separator = if i == 0 { "" } else { "," };
-                    write!(f, "{separator}{}:{node}", quoted(key))?;
-                }
-                f.write_str("}")
-            }
-            Self::Other(what) => f.write_str(what),
-        }
-    }
-}
-
-/// A JSON string.
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(NodeVisitor)
-    }
-}
-
-struct NodeVisitor;
-
-impl<'de> Visitor<'de> for NodeVisitor {
-    type Value = Node;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<Node, E> {
-        Ok(Node::Number(number))
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<Node, E> {
-        Ok(i64::try_from(number).map_or(
-            Node::Other("a number beyond 9223372036854775807"),
-            Node::Number,
-        ))
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Node, E> {
-        Ok(Node::Other("a number that is no offset"))
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
-        Ok(Node::Other(if value { "true" } else { "false" }))
-    }
-
-    fn visit_unit<E>(self) -> Result<Node, E> {
-        Ok(Node::Other("null"))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Node, E> {
-        Ok(Node::Text(text.to_owned()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Node, A::Error> {
-        while entries.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Node::Other("an array"))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
-        let mut entries = Vec::new();
-        while let Some(entry) = map.next_entry()? {
-            entries.push(entry);
-        }
-        Ok(Node::Object(entries))
     }
 }
 

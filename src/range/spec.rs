@@ -1,44 +1,4 @@
 //! What a user may write for a range, before anything is looked up.
-//!
-//! # One range for all partitions
-//!
-//! | text | reads | printed as |
-//! |---|---|---|
-//! | `start` (`earliest`, `beginning`, `oldest`) | everything | `start:end` |
-//! | `end` (`latest`, `newest`) | nothing: the position at the end of the log | `end:end` |
-//! | `N`, `N:` | from offset N | `N:end` |
-//! | `N:M` | offsets N to M, M excluded | `N:M` |
-//! | `:M` | up to offset M | `start:M` |
-//! | `+N` | from N offsets after the log start | `+N:end` |
-//! | `-N` | the last N offsets | `-N:end` |
-//! | `+N:-M`, `100:end`, `start:100`, `:-5` | any two of these bounds | the same |
-//! | `@T` | records from time T on | `@T:end` |
-//! | `@T1:T2` | records with T1 <= timestamp < T2 | `@T1:T2` |
-//! | `@:T2`, `100:@T2` | records before T2 | `@:T2`, `100:@T2` |
-//! | `@-48h:-24h`, `@2026-01-14:1h` | times counted from now, or from the first time | the same, dates as instants |
-//! | `group:NAME` | from the committed offsets of a consumer group | `group:NAME` |
-//! | `s@MS`, `e@MS` | kcat's forms in ms: `@T`, and `@:T` | `@T:end`, `@:T` |
-//!
-//! [`TimeRef`] lists the forms of a time. `+N` and `-N` count offsets of the log, also as an end:
-//! `:+10` are the first ten. `s@MS:e@MS` selects records by their timestamp like `@T1:T2`; kcat
-//! itself stops at the first record that is too new, and loses older ones behind it.
-//!
-//! # Ranges by partition
-//!
-//! `0=100:200,3=50:` reads two partitions and no other. One item without a number gives the range
-//! of all others: `start:end,3=50:`. With several topics a number means that partition of each.
-//!
-//! # Spark's forms
-//!
-//! `{"orders":{"0":100,"1":-2}}` gives the start of *every* partition (-2 is the log start, -1 the
-//! end), `{"orders":"earliest"}` that of a whole topic; the end is the latest offset. Ranges made
-//! by [`RangeSpec::from_spark`] print as `spark:{"endingTimestamp":…}` where nothing else says it.
-//!
-//! # Where a `:` separates
-//!
-//! Times contain colons. The first time of `@T1:T2` is the longest text that is a time and leaves
-//! a time (or `end`, or nothing) behind its `:`. So `@2026-01-14T10:00:30` is one time with
-//! seconds, not the time 10:00 and the epoch second 30.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -49,7 +9,7 @@ use super::spark::SparkRange;
 use super::syntax::RangeSyntaxError;
 use super::time::TimeRef;
 
-/// Which offsets of which partitions to read, as it was written; the module shows the grammar.
+/// Which offsets of which partitions to read, as it was written.
 ///
 /// - Printing gives a canonical text that parses to an equal value.
 /// - It is not bound to a topic: whether it fits one shows in [`RangeSpec::plan`].
@@ -61,6 +21,46 @@ use super::time::TimeRef;
 /// assert_eq!(spec.to_string(), "0=100:200,3=50:end");
 /// # Ok::<(), datafusion_kafka::range::RangeSyntaxError>(())
 /// ```
+///
+/// # One range for all partitions
+///
+/// | text | reads | printed as |
+/// |---|---|---|
+/// | `start` (`earliest`, `beginning`, `oldest`) | everything | `start:end` |
+/// | `end` (`latest`, `newest`) | nothing: the position at the end of the log | `end:end` |
+/// | `N`, `N:` | from offset N | `N:end` |
+/// | `N:M` | offsets N to M, M excluded | `N:M` |
+/// | `:M` | up to offset M | `start:M` |
+/// | `+N` | from N offsets after the log start | `+N:end` |
+/// | `-N` | the last N offsets | `-N:end` |
+/// | `+N:-M`, `100:end`, `start:100`, `:-5` | any two of these bounds | the same |
+/// | `@T` | records from time T on | `@T:end` |
+/// | `@T1:T2` | records with T1 <= timestamp < T2 | `@T1:T2` |
+/// | `@:T2`, `100:@T2` | records before T2 | `@:T2`, `100:@T2` |
+/// | `@-48h:-24h`, `@2026-01-14:1h` | times counted from now, or from the first time | the same, dates as instants |
+/// | `group:NAME` | from the committed offsets of a consumer group | `group:NAME` |
+/// | `s@MS`, `e@MS` | kcat's forms in ms: `@T`, and `@:T` | `@T:end`, `@:T` |
+///
+/// [`TimeRef`] lists the forms of a time. `+N` and `-N` count offsets of the log, also as an end:
+/// `:+10` are the first ten. `s@MS:e@MS` selects records by their timestamp like `@T1:T2`; kcat
+/// itself stops at the first record that is too new, and loses older ones behind it.
+///
+/// # Ranges by partition
+///
+/// `0=100:200,3=50:` reads two partitions and no other. One item without a number gives the range
+/// of all others: `start:end,3=50:`. With several topics a number means that partition of each.
+///
+/// # Spark's forms
+///
+/// `{"orders":{"0":100,"1":-2}}` gives the start of *every* partition (-2 is the log start, -1 the
+/// end), `{"orders":"earliest"}` that of a whole topic; the end is the latest offset. Ranges made
+/// by [`RangeSpec::from_spark`] print as `spark:{"endingTimestamp":…}` where nothing else says it.
+///
+/// # Where a `:` separates
+///
+/// Times contain colons. The first time of `@T1:T2` is the longest text that is a time and leaves
+/// a time (or `end`, or nothing) behind its `:`. So `@2026-01-14T10:00:30` is one time with
+/// seconds, not the time 10:00 and the epoch second 30.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RangeSpec(pub(super) Form);
 

@@ -1,18 +1,4 @@
 //! Times in ranges: instants, `now`, and durations counted from either.
-//!
-//! | text | meaning |
-//! |---|---|
-//! | `1768348800` | seconds since 1970, up to ten digits |
-//! | `1768348800000` | ms since 1970, exactly thirteen digits |
-//! | `2026-01-14` | midnight UTC |
-//! | `2026-01-14T10:00`, `2026-01-14 10:00:30.5`, `2026-01-14T10:00:00+02:00` | RFC 3339; seconds and fractions may be left out, without a zone it is UTC |
-//! | `now` | the time at which the range is resolved |
-//! | `-1h30m`, `-7d`, `2 hours ago` | so long before now |
-//! | `500ms`, `1h`, `2w` | so long after the first time of the range |
-//!
-//! Durations are jiff's friendly and ISO 8601 forms, except those with `:` or `,`. Months and
-//! years follow the calendar in UTC. Kafka's timestamps are whole milliseconds, so an instant
-//! between two of them is rounded up: that selects the same records as a start and as an end.
 
 use std::fmt;
 
@@ -30,6 +16,20 @@ const MAX_SECOND_DIGITS: usize = 10;
 const MILLISECOND_DIGITS: usize = 13;
 
 /// A point in time as it was written.
+///
+/// | text | meaning |
+/// |---|---|
+/// | `1768348800` | seconds since 1970, up to ten digits |
+/// | `1768348800000` | ms since 1970, exactly thirteen digits |
+/// | `2026-01-14` | midnight UTC |
+/// | `2026-01-14T10:00`, `2026-01-14 10:00:30.5`, `2026-01-14T10:00:00+02:00` | RFC 3339; seconds and fractions may be left out, without a zone it is UTC |
+/// | `now` | the time at which the range is resolved |
+/// | `-1h30m`, `-7d`, `2 hours ago` | so long before now |
+/// | `500ms`, `1h`, `2w` | so long after the first time of the range |
+///
+/// Durations are jiff's friendly and ISO 8601 forms, except those with `:` or `,`. Months and
+/// years follow the calendar in UTC. Kafka's timestamps are whole milliseconds, so an instant
+/// between two of them is rounded up: that selects the same records as a start and as an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TimeRef {
@@ -250,8 +250,8 @@ fn duration(text: &str) -> Result<TimeRef, TimeProblem> {
         return Err(TimeProblem::NotATime);
     }
     let span: Span = text.parse().map_err(|_| TimeProblem::NotATime)?;
-    // A zero span has lost its sign, and "-0s" must stay a time before now.
-    let backwards = text.starts_with('-') || span.is_negative();
+    // Not asked of the span: a zero one has lost its sign, and "-0s" counts from now.
+    let backwards = text.starts_with('-') || text.ends_with("ago");
     let span = span.abs();
     let months = i64::from(span.get_years()) * 12 + i64::from(span.get_months());
     let below_day_ns =
@@ -427,6 +427,7 @@ mod tests {
             ("2 hours ago", None, DAY_MS - 7_200_000),
             ("-PT1H", None, DAY_MS - 3_600_000),
             ("-0s", None, DAY_MS),
+            ("0s ago", None, DAY_MS),
             ("-1mo", None, DAY_MS - 31 * 86_400_000),
             ("-900y", None, 0),
             ("-9999y", None, 0),
