@@ -2,26 +2,28 @@
 //! on the first record that is no UTF-8.
 //!
 //! `octet_length`, `bit_length`, `length` and `substr` count bytes when they are given bytes, as
-//! PostgreSQL's do on `bytea`, and stay DataFusion's own on text. `LIKE` on bytes looks at those
-//! that are UTF-8 text; on others it is NULL, so they do not match.
+//! PostgreSQL's do on `bytea`, and stay DataFusion's own on text. `kafka_text` makes text of bytes
+//! that are UTF-8 and NULL of others, where a cast fails the query; `LIKE` and regular expressions
+//! on bytes go through it, so what is no text does not match. Comparisons with text compare bytes.
 
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryViewArray, BinaryViewBuilder, Int64Array,
+    Array, ArrayRef, AsArray, BinaryViewArray, BinaryViewBuilder, Int64Array, StringViewArray,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{DFSchema, Result, exec_err, internal_err, plan_err};
+use datafusion::common::utils::take_function_args;
+use datafusion::common::{DFSchema, Result, ScalarValue, exec_err, internal_err, plan_err};
 use datafusion::functions::{string, unicode};
-use datafusion::logical_expr::expr::{Like, TryCast};
+use datafusion::logical_expr::expr::{BinaryExpr, Cast};
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
-    ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, ExprSchemable, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
 
 /// The functions that replace DataFusion's of the same name.
@@ -39,7 +41,66 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
         on_bytes("bit_length", Operation::BitLength, string::bit_length()),
         on_bytes("length", Operation::OctetLength, unicode::character_length()),
         on_bytes("substr", Operation::Substr, unicode::substr()),
+        text_function(),
     ]
+}
+
+fn text_function() -> Arc<ScalarUDF> {
+    let types = [DataType::BinaryView, DataType::Utf8View];
+    let one_of = types.map(|t| TypeSignature::Exact(vec![t]));
+    Arc::new(ScalarUDF::new_from_impl(TextOfBytes {
+        signature: Signature::one_of(one_of.to_vec(), Volatility::Immutable),
+    }))
+}
+
+/// `kafka_text(bytes)`: Utf8View, NULL where the bytes are not UTF-8.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct TextOfBytes {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for TextOfBytes {
+    fn name(&self) -> &str {
+        "kafka_text"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8View)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [bytes] = take_function_args(self.name(), args.args)?;
+        if bytes.data_type() == DataType::Utf8View {
+            return Ok(bytes);
+        }
+        Ok(match bytes {
+            ColumnarValue::Array(array) => {
+                ColumnarValue::Array(Arc::new(text(array.as_binary_view())))
+            }
+            ColumnarValue::Scalar(ScalarValue::BinaryView(bytes)) => {
+                let text = bytes.and_then(|b| String::from_utf8(b).ok());
+                ColumnarValue::Scalar(ScalarValue::Utf8View(text))
+            }
+            ColumnarValue::Scalar(other) => {
+                return internal_err!("kafka_text takes bytes, found {other:?}");
+            }
+        })
+    }
+}
+
+fn text(bytes: &BinaryViewArray) -> StringViewArray {
+    match bytes.clone().to_string_view() {
+        // Without a bad record nothing is copied.
+        Ok(text) => text,
+        Err(_) => bytes
+            .iter()
+            .map(|b| b.and_then(|b| std::str::from_utf8(b).ok()))
+            .collect(),
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -145,7 +206,7 @@ impl ScalarUDFImpl for OnBytes {
             (Operation::Substr, _) => return internal_err!("substr takes 2 or 3 arguments"),
         };
         if scalar {
-            let value = datafusion::common::ScalarValue::try_from_array(&result, 0)?;
+            let value = ScalarValue::try_from_array(&result, 0)?;
             return Ok(ColumnarValue::Scalar(value));
         }
         Ok(ColumnarValue::Array(result))
@@ -188,13 +249,14 @@ fn substr(bytes: &BinaryViewArray, from: &ArrayRef, count: Option<&ArrayRef>) ->
     Ok(builder.finish())
 }
 
-/// Lets `LIKE` and `ILIKE` on bytes pass over what is no text, where DataFusion's own cast fails.
+/// Compares bytes with text as bytes, and matches patterns on the bytes that are text, where
+/// DataFusion casts the column to text and fails on the first record that is none.
 #[derive(Debug)]
-pub(crate) struct LikeOnBytes;
+pub(crate) struct CompareBytes;
 
-impl FunctionRewrite for LikeOnBytes {
+impl FunctionRewrite for CompareBytes {
     fn name(&self) -> &str {
-        "kafka_like_on_bytes"
+        "kafka_compare_bytes"
     }
 
     fn rewrite(
@@ -203,17 +265,71 @@ impl FunctionRewrite for LikeOnBytes {
         schema: &DFSchema,
         _config: &ConfigOptions,
     ) -> Result<Transformed<Expr>> {
-        let Expr::Like(like) = expr else {
-            return Ok(Transformed::no(expr));
-        };
-        if !is_bytes(&like.expr.get_type(schema)?) {
-            return Ok(Transformed::no(Expr::Like(like)));
+        match expr {
+            Expr::Like(mut like) if of_bytes(&like.expr, schema) => {
+                like.expr = Box::new(text_function().call(vec![*like.expr]));
+                Ok(Transformed::yes(Expr::Like(like)))
+            }
+            Expr::SimilarTo(mut like) if of_bytes(&like.expr, schema) => {
+                like.expr = Box::new(text_function().call(vec![*like.expr]));
+                Ok(Transformed::yes(Expr::SimilarTo(like)))
+            }
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+                let (left, right) = if is_pattern(op) && of_bytes(&left, schema) {
+                    (text_function().call(vec![*left]), *right)
+                } else if op.is_comparison_operator() && of_bytes(&left, schema) {
+                    let right = bytes_of_text(*right, schema);
+                    (*left, right)
+                } else if op.is_comparison_operator() && of_bytes(&right, schema) {
+                    (bytes_of_text(*left, schema), *right)
+                } else {
+                    let unchanged = BinaryExpr { left, op, right };
+                    return Ok(Transformed::no(Expr::BinaryExpr(unchanged)));
+                };
+                let (left, right) = (Box::new(left), Box::new(right));
+                Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })))
+            }
+            Expr::InList(mut list) if of_bytes(&list.expr, schema) => {
+                let items = list.list.into_iter();
+                list.list = items.map(|item| bytes_of_text(item, schema)).collect();
+                Ok(Transformed::yes(Expr::InList(list)))
+            }
+            Expr::Between(mut between) if of_bytes(&between.expr, schema) => {
+                between.low = Box::new(bytes_of_text(*between.low, schema));
+                between.high = Box::new(bytes_of_text(*between.high, schema));
+                Ok(Transformed::yes(Expr::Between(between)))
+            }
+            other => Ok(Transformed::no(other)),
         }
-        let text = Expr::TryCast(TryCast::new(like.expr, DataType::Utf8View));
-        Ok(Transformed::yes(Expr::Like(Like {
-            expr: Box::new(text),
-            ..like
-        })))
+    }
+}
+
+fn of_bytes(expr: &Expr, schema: &DFSchema) -> bool {
+    // An expression without a type of its own is none of ours.
+    expr.get_type(schema).is_ok_and(|t| is_bytes(&t))
+}
+
+fn is_pattern(op: Operator) -> bool {
+    use Operator::{
+        RegexIMatch, RegexMatch, RegexNotIMatch, RegexNotMatch,
+    };
+    matches!(op, RegexMatch | RegexIMatch | RegexNotMatch | RegexNotIMatch)
+}
+
+/// A text expression as its bytes; any other stays.
+fn bytes_of_text(expr: Expr, schema: &DFSchema) -> Expr {
+    match &expr {
+        Expr::Literal(value, metadata) => match value {
+            ScalarValue::Utf8(text) | ScalarValue::Utf8View(text) | ScalarValue::LargeUtf8(text) => {
+                let bytes = text.as_ref().map(|t| t.clone().into_bytes());
+                Expr::Literal(ScalarValue::BinaryView(bytes), metadata.clone())
+            }
+            _ => expr,
+        },
+        _ if expr.get_type(schema).is_ok_and(|t| t.is_string()) => {
+            Expr::Cast(Cast::new(Box::new(expr), DataType::BinaryView))
+        }
+        _ => expr,
     }
 }
 

@@ -127,7 +127,7 @@ fn register_with(
             state.register_udf(function).map_err(registering)?;
         }
         state
-            .register_function_rewrite(Arc::new(bytes::LikeOnBytes))
+            .register_function_rewrite(Arc::new(bytes::CompareBytes))
             .map_err(registering)?;
     }
     let pool = || Some(pool.clone());

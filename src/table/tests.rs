@@ -360,13 +360,20 @@ async fn text_habits_work_on_bytes() {
     }
     cluster.append("t", 0, Record::tombstone("k")).unwrap();
     let context = over(&cluster, "t");
-    let sql = "SELECT octet_length(value), length(value), bit_length(value) FROM t ORDER BY offset";
-    assert_eq!(rows(&context, sql).await, ["5 5 40", "7 7 56", "6 6 48", "0 0 0", ""].map(|r| if r.is_empty() { "  " } else { r }));
+    let sql = "SELECT octet_length(value), length(value), bit_length(value), kafka_text(value) \
+               FROM t WHERE value IS NOT NULL ORDER BY offset";
+    let expected = ["5 5 40 apple", "7 7 56 ", "6 6 48 äpfel", "0 0 0 "];
+    assert_eq!(rows(&context, sql).await, expected);
+    assert_eq!(count(&context, "SELECT count(octet_length(value)) FROM t").await, 4);
     let text = |filter: &str| format!("SELECT offset FROM t WHERE {filter} ORDER BY offset");
     assert_eq!(rows(&context, &text("value LIKE 'a%'")).await, ["0"]);
     assert_eq!(rows(&context, &text("value ILIKE '%F%'")).await, ["2"]);
     assert_eq!(rows(&context, &text("value = 'apple'")).await, ["0"]);
-    assert_eq!(rows(&context, &text("CAST(value AS VARCHAR) = ''")).await, ["3"]);
+    assert_eq!(rows(&context, &text("value >= 'b' AND value < 'z'")).await, Vec::<String>::new());
+    assert_eq!(rows(&context, &text("value IN ('', 'apple')")).await, ["0", "3"]);
+    assert_eq!(rows(&context, &text("value ~ '^.p'")).await, ["0"]);
+    assert_eq!(rows(&context, &text("value <> lower('APPLE')")).await, ["1", "2", "3"]);
+    assert_eq!(rows(&context, &text("offset = 3 AND CAST(value AS VARCHAR) = ''")).await, ["3"]);
     let sql = "SELECT CAST(substr(value, 2, 3) AS VARCHAR) FROM t WHERE offset = 0";
     assert_eq!(rows(&context, sql).await, ["ppl"]);
     let sql = "SELECT substring('abc' from 2), length('äb'), octet_length('äb')";
