@@ -4,6 +4,11 @@
 //! are *listed*, ranges are *read*. None of the three changes anything in the cluster: no consumer
 //! group is joined, no offset is committed, no topic is created.
 
+pub mod librdkafka;
+mod pool;
+
+pub use pool::ClientPool;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
