@@ -277,10 +277,10 @@ impl FunctionRewrite for CompareBytes {
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
                 let (left, right) = if is_pattern(op) && of_bytes(&left, schema) {
                     (text_function().call(vec![*left]), *right)
-                } else if op.is_comparison_operator() && of_bytes(&left, schema) {
+                } else if is_comparison(op) && of_bytes(&left, schema) {
                     let right = bytes_of_text(*right, schema);
                     (*left, right)
-                } else if op.is_comparison_operator() && of_bytes(&right, schema) {
+                } else if is_comparison(op) && of_bytes(&right, schema) {
                     (bytes_of_text(*left, schema), *right)
                 } else {
                     let unchanged = BinaryExpr { left, op, right };
@@ -309,10 +309,13 @@ fn of_bytes(expr: &Expr, schema: &DFSchema) -> bool {
     expr.get_type(schema).is_ok_and(|t| is_bytes(&t))
 }
 
+fn is_comparison(op: Operator) -> bool {
+    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
+    matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
+}
+
 fn is_pattern(op: Operator) -> bool {
-    use Operator::{
-        RegexIMatch, RegexMatch, RegexNotIMatch, RegexNotMatch,
-    };
+    use Operator::{RegexIMatch, RegexMatch, RegexNotIMatch, RegexNotMatch};
     matches!(op, RegexMatch | RegexIMatch | RegexNotMatch | RegexNotIMatch)
 }
 

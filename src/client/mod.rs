@@ -4,7 +4,9 @@
 //! are *listed*, ranges are *read*. None of the three changes anything in the cluster: no consumer
 //! group is joined, no offset is committed, no topic is created.
 
+pub mod librdkafka;
 pub mod memory;
+mod pool;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,6 +18,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 
 pub use memory::{MemoryClient, MemoryCluster};
+pub use pool::ClientPool;
 
 use crate::error::Result;
 use crate::range::{IsolationLevel, OffsetRange, TopicPartition};
@@ -281,14 +284,4 @@ pub fn headers_type() -> DataType {
         Field::new("value", DataType::Binary, true),
     ]));
     DataType::List(Arc::new(Field::new("item", header, false)))
-}
-
-/// stub
-#[derive(Debug, Clone)]
-pub struct ClientPool;
-impl ClientPool {
-    /// stub
-    pub fn global() -> Self { Self }
-    /// stub
-    pub fn client(&self, _: &crate::config::ConnectionConfig) -> Result<Arc<dyn KafkaClient>> { Ok(Arc::new(memory::MemoryCluster::new().client())) }
 }

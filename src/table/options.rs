@@ -5,7 +5,7 @@
 //! is an error that names the nearest one; one that Spark's streams have and a table cannot honour
 //! is an error that says so.
 
-use crate::config::ConnectionConfig;
+use crate::config::{self, ConnectionConfig};
 use crate::decode::{Column, Format};
 use crate::error::{Error, Result, nearest_names};
 use crate::range::{OnDataLoss, RangeSpec, SparkOffsets};
@@ -241,7 +241,7 @@ impl TableOptions {
             .map(|(name, value)| {
                 let key = name.to_ascii_lowercase();
                 let key = key.strip_prefix("kafka.").unwrap_or(&key);
-                let shown = if ConnectionConfig::is_secret(key) { "***" } else { value };
+                let shown = if config::is_secret(key) { "***" } else { value };
                 format!("'{}' '{}'", quoted(name), quoted(shown))
             })
             .collect();
