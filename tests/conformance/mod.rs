@@ -8,6 +8,7 @@
 pub mod columns;
 pub mod describe;
 pub mod holes;
+pub mod kafka;
 pub mod loss;
 pub mod memory;
 pub mod model;
@@ -154,8 +155,8 @@ pub async fn filled(fixture: &dyn Fixture, stem: &str, records: usize) -> TopicP
     partition
 }
 
-/// The timestamp of the first record of [`numbered`]: 2026-01-01 in ms since the epoch.
-pub const FIRST_TIMESTAMP_MS: i64 = 1_767_225_600_000;
+/// The timestamp of the first record of [`numbered`]: 2024-01-01 in ms since the epoch.
+pub const FIRST_TIMESTAMP_MS: i64 = 1_704_067_200_000;
 
 /// Records that differ in key, value and timestamp, the latter by a second each.
 pub fn numbered(count: usize) -> Vec<Record> {
