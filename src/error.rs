@@ -139,7 +139,9 @@ pub enum Error {
     },
 
     /// The topic of a snapshot was deleted and created again.
-    #[error("topic '{topic}' was recreated: the snapshot holds id {expected}, the cluster has {found}; its offsets mean other records now")]
+    #[error(
+        "topic '{topic}' was recreated: the snapshot holds id {expected}, the cluster has {found}; its offsets mean other records now"
+    )]
     TopicRecreated {
         /// The topic.
         topic: String,
@@ -299,7 +301,10 @@ mod tests {
     fn found_through_context_and_sharing() {
         let inner: DataFusionError = Error::invalid("x").into();
         let wrapped = DataFusionError::Shared(Arc::new(inner.context("while planning")));
-        assert_eq!(Error::find(&wrapped).map(Error::kind), Some(ErrorKind::Query));
+        assert_eq!(
+            Error::find(&wrapped).map(Error::kind),
+            Some(ErrorKind::Query)
+        );
     }
 
     #[test]

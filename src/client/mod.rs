@@ -4,6 +4,10 @@
 //! are *listed*, ranges are *read*. None of the three changes anything in the cluster: no consumer
 //! group is joined, no offset is committed, no topic is created.
 
+pub mod librdkafka;
+pub mod memory;
+mod pool;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -13,8 +17,13 @@ use arrow::datatypes::{DataType, Field, Fields};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 
+pub use memory::{MemoryClient, MemoryCluster};
+pub use pool::ClientPool;
+
 use crate::error::Result;
 use crate::range::{IsolationLevel, OffsetRange, TopicPartition};
+
+pub use crate::range::OnDataLoss;
 
 /// What is asked of a cluster; see the module's documentation.
 ///
@@ -221,16 +230,6 @@ pub struct ReadRequest {
     pub limit: Option<usize>,
     /// What to do about offsets below the log start.
     pub on_data_loss: OnDataLoss,
-}
-
-/// What to do when offsets of a range are gone.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub enum OnDataLoss {
-    /// An error that names them.
-    #[default]
-    Fail,
-    /// Read what is left; the batches count what was skipped in [`RawBatch::lost_offsets`].
-    Skip,
 }
 
 /// Records of one partition as columns, in offset order.

@@ -1,0 +1,51 @@
+# The commands of this project; `make` alone lists them.
+#
+# CARGO_TARGET_DIR moves what is built, KAFKA_LIBS the jars of the broker that the tests start.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# Further arguments of `cargo test` and `cargo bench`, for example: make test ARGS='--test broker'
+ARGS ?=
+# The embedded broker, its sample topics and every statement of sql-examples/.
+DEMO := cargo run --release --quiet --bin kafka-sql -- demo
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: setup
+setup: ## install what building and testing need; changes nothing when all is there
+	@scripts/setup test
+
+.PHONY: demo
+demo: ## build the shell and run it on an embedded broker with sample data
+	@scripts/setup build
+	cargo build --release --bin kafka-sql
+	$(DEMO)
+
+.PHONY: test
+test: setup ## all tests, also against real Kafka brokers; ends with the totals
+	@scripts/test $(ARGS)
+
+.PHONY: test-fast
+test-fast: ## the tests inside the library alone: no Java, no broker
+	@scripts/setup build
+	@scripts/test --lib $(ARGS)
+
+.PHONY: lint
+lint: ## format, clippy and documentation, warnings are errors
+	cargo fmt --all --check
+	cargo clippy --release --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --release --no-deps
+
+.PHONY: bench
+bench: setup ## the benchmarks
+	cargo bench $(ARGS)
+
+.PHONY: clean
+clean: ## remove what was built; the broker's jars stay
+	cargo clean

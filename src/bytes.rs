@@ -1,0 +1,361 @@
+//! Text habits on bytes: what DataFusion refuses on binary columns, or would answer with an error
+//! on the first record that is no UTF-8.
+//!
+//! `octet_length`, `bit_length`, `length` and `substr` count bytes when they are given bytes, as
+//! PostgreSQL's do on `bytea`, and stay DataFusion's own on text. `kafka_text` makes text of bytes
+//! that are UTF-8 and NULL of others, where a cast fails the query; `LIKE` and regular expressions
+//! on bytes go through it, so what is no text does not match. Comparisons with text compare bytes.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryViewArray, BinaryViewBuilder, Int64Array, StringViewArray,
+};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::utils::take_function_args;
+use datafusion::common::{DFSchema, Result, ScalarValue, exec_err, internal_err, plan_err};
+use datafusion::functions::{string, unicode};
+use datafusion::logical_expr::expr::{BinaryExpr, Cast};
+use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
+use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ExprSchemable, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, TypeSignature, Volatility,
+};
+
+/// The functions that replace DataFusion's of the same name.
+pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
+    let on_bytes = |name, operation, on_text| {
+        Arc::new(ScalarUDF::new_from_impl(OnBytes {
+            name,
+            operation,
+            on_text,
+            signature: Signature::user_defined(Volatility::Immutable),
+        }))
+    };
+    vec![
+        on_bytes("octet_length", Operation::OctetLength, string::octet_length()),
+        on_bytes("bit_length", Operation::BitLength, string::bit_length()),
+        on_bytes("length", Operation::OctetLength, unicode::character_length()),
+        on_bytes("substr", Operation::Substr, unicode::substr()),
+        text_function(),
+    ]
+}
+
+fn text_function() -> Arc<ScalarUDF> {
+    let types = [DataType::BinaryView, DataType::Utf8View];
+    let one_of = types.map(|t| TypeSignature::Exact(vec![t]));
+    Arc::new(ScalarUDF::new_from_impl(TextOfBytes {
+        signature: Signature::one_of(one_of.to_vec(), Volatility::Immutable),
+    }))
+}
+
+/// `kafka_text(bytes)`: Utf8View, NULL where the bytes are not UTF-8.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct TextOfBytes {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for TextOfBytes {
+    fn name(&self) -> &str {
+        "kafka_text"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8View)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [bytes] = take_function_args(self.name(), args.args)?;
+        if bytes.data_type() == DataType::Utf8View {
+            return Ok(bytes);
+        }
+        Ok(match bytes {
+            ColumnarValue::Array(array) => {
+                ColumnarValue::Array(Arc::new(text(array.as_binary_view())))
+            }
+            ColumnarValue::Scalar(ScalarValue::BinaryView(bytes)) => {
+                let text = bytes.and_then(|b| String::from_utf8(b).ok());
+                ColumnarValue::Scalar(ScalarValue::Utf8View(text))
+            }
+            ColumnarValue::Scalar(other) => {
+                return internal_err!("kafka_text takes bytes, found {other:?}");
+            }
+        })
+    }
+}
+
+fn text(bytes: &BinaryViewArray) -> StringViewArray {
+    match bytes.clone().to_string_view() {
+        // Without a bad record nothing is copied.
+        Ok(text) => text,
+        Err(_) => bytes
+            .iter()
+            .map(|b| b.and_then(|b| std::str::from_utf8(b).ok()))
+            .collect(),
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Operation {
+    /// Bytes: Int64.
+    OctetLength,
+    /// Bytes times eight: Int64.
+    BitLength,
+    /// Bytes from a position that counts from 1: BinaryView.
+    Substr,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct OnBytes {
+    name: &'static str,
+    operation: Operation,
+    /// DataFusion's function, for text.
+    on_text: Arc<ScalarUDF>,
+    signature: Signature,
+}
+
+fn is_bytes(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Binary
+            | DataType::LargeBinary
+            | DataType::BinaryView
+            | DataType::FixedSizeBinary(_)
+    )
+}
+
+impl ScalarUDFImpl for OnBytes {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
+        if !arg_types.first().is_some_and(is_bytes) {
+            let fields: Vec<FieldRef> = arg_types
+                .iter()
+                .map(|t| Arc::new(Field::new("argument", t.clone(), true)))
+                .collect();
+            let fields = fields_with_udf(&fields, self.on_text.as_ref())?;
+            return Ok(fields.iter().map(|f| f.data_type().clone()).collect());
+        }
+        let expected = match self.operation {
+            Operation::OctetLength | Operation::BitLength => 1..=1,
+            Operation::Substr => 2..=3,
+        };
+        if !expected.contains(&arg_types.len()) {
+            return plan_err!(
+                "{} on bytes takes {} to {} arguments, found {}",
+                self.name,
+                expected.start(),
+                expected.end(),
+                arg_types.len()
+            );
+        }
+        let positions = arg_types.iter().skip(1).map(|_| DataType::Int64);
+        Ok(std::iter::once(DataType::BinaryView).chain(positions).collect())
+    }
+
+    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
+        match (arg_types.first(), self.operation) {
+            (Some(t), Operation::Substr) if is_bytes(t) => Ok(DataType::BinaryView),
+            (Some(t), _) if is_bytes(t) => Ok(DataType::Int64),
+            _ => self.on_text.return_type(arg_types),
+        }
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        match args.arg_fields.first() {
+            Some(first) if is_bytes(first.data_type()) => {
+                let types: Vec<DataType> =
+                    args.arg_fields.iter().map(|f| f.data_type().clone()).collect();
+                let nullable = args.arg_fields.iter().any(|f| f.is_nullable());
+                Ok(Arc::new(Field::new(self.name, self.return_type(&types)?, nullable)))
+            }
+            _ => self.on_text.return_field_from_args(args),
+        }
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let Some(first) = args.args.first().filter(|a| is_bytes(&a.data_type())) else {
+            return self.on_text.invoke_with_args(args);
+        };
+        let scalar = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
+        let rows = if scalar { 1 } else { args.number_rows };
+        let bytes = cast(&first.to_array(rows)?, &DataType::BinaryView)?;
+        let bytes = bytes.as_binary_view();
+        let result: ArrayRef = match (self.operation, &args.args[1..]) {
+            (Operation::OctetLength, _) => Arc::new(lengths(bytes, 1)),
+            (Operation::BitLength, _) => Arc::new(lengths(bytes, 8)),
+            (Operation::Substr, [from]) => Arc::new(substr(bytes, &from.to_array(rows)?, None)?),
+            (Operation::Substr, [from, count]) => {
+                let (from, count) = (from.to_array(rows)?, count.to_array(rows)?);
+                Arc::new(substr(bytes, &from, Some(&count))?)
+            }
+            (Operation::Substr, _) => return internal_err!("substr takes 2 or 3 arguments"),
+        };
+        if scalar {
+            let value = ScalarValue::try_from_array(&result, 0)?;
+            return Ok(ColumnarValue::Scalar(value));
+        }
+        Ok(ColumnarValue::Array(result))
+    }
+}
+
+/// Lengths times `unit`, from the views alone: the bytes are not touched.
+fn lengths(bytes: &BinaryViewArray, unit: i64) -> Int64Array {
+    // The low 32 bits of a view are its length.
+    let lengths = bytes.views().iter().map(|view| i64::from(*view as u32) * unit);
+    Int64Array::new(lengths.collect(), bytes.nulls().cloned())
+}
+
+/// As `substr` on text, with bytes for characters: positions before the first count as well.
+fn substr(bytes: &BinaryViewArray, from: &ArrayRef, count: Option<&ArrayRef>) -> Result<BinaryViewArray> {
+    let from = from.as_primitive::<arrow::datatypes::Int64Type>();
+    let count = count.map(|c| c.as_primitive::<arrow::datatypes::Int64Type>());
+    let mut builder = BinaryViewBuilder::with_capacity(bytes.len());
+    for row in 0..bytes.len() {
+        let missing = bytes.is_null(row)
+            || from.is_null(row)
+            || count.is_some_and(|c| c.is_null(row));
+        if missing {
+            builder.append_null();
+            continue;
+        }
+        let value = bytes.value(row);
+        let length = i64::try_from(value.len()).unwrap_or(i64::MAX);
+        let start = from.value(row);
+        let end = match count.map(|c| c.value(row)) {
+            Some(count) if count < 0 => {
+                return exec_err!("negative substring length not allowed: {count}");
+            }
+            Some(count) => start.saturating_add(count),
+            None => i64::MAX,
+        };
+        let position = |p: i64| usize::try_from((p.saturating_sub(1)).clamp(0, length)).unwrap_or(0);
+        builder.append_value(value.get(position(start)..position(end)).unwrap_or(&[]));
+    }
+    Ok(builder.finish())
+}
+
+/// Compares bytes with text as bytes, and matches patterns on the bytes that are text, where
+/// DataFusion casts the column to text and fails on the first record that is none.
+#[derive(Debug)]
+pub(crate) struct CompareBytes;
+
+impl FunctionRewrite for CompareBytes {
+    fn name(&self) -> &str {
+        "kafka_compare_bytes"
+    }
+
+    fn rewrite(
+        &self,
+        expr: Expr,
+        schema: &DFSchema,
+        _config: &ConfigOptions,
+    ) -> Result<Transformed<Expr>> {
+        match expr {
+            Expr::Like(mut like) if of_bytes(&like.expr, schema) => {
+                like.expr = Box::new(text_function().call(vec![*like.expr]));
+                Ok(Transformed::yes(Expr::Like(like)))
+            }
+            Expr::SimilarTo(mut like) if of_bytes(&like.expr, schema) => {
+                like.expr = Box::new(text_function().call(vec![*like.expr]));
+                Ok(Transformed::yes(Expr::SimilarTo(like)))
+            }
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+                let (left, right) = if is_pattern(op) && of_bytes(&left, schema) {
+                    (text_function().call(vec![*left]), *right)
+                } else if is_comparison(op) && of_bytes(&left, schema) {
+                    let right = bytes_of_text(*right, schema);
+                    (*left, right)
+                } else if is_comparison(op) && of_bytes(&right, schema) {
+                    (bytes_of_text(*left, schema), *right)
+                } else {
+                    let unchanged = BinaryExpr { left, op, right };
+                    return Ok(Transformed::no(Expr::BinaryExpr(unchanged)));
+                };
+                let (left, right) = (Box::new(left), Box::new(right));
+                Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })))
+            }
+            Expr::InList(mut list) if of_bytes(&list.expr, schema) => {
+                let items = list.list.into_iter();
+                list.list = items.map(|item| bytes_of_text(item, schema)).collect();
+                Ok(Transformed::yes(Expr::InList(list)))
+            }
+            Expr::Between(mut between) if of_bytes(&between.expr, schema) => {
+                between.low = Box::new(bytes_of_text(*between.low, schema));
+                between.high = Box::new(bytes_of_text(*between.high, schema));
+                Ok(Transformed::yes(Expr::Between(between)))
+            }
+            other => Ok(Transformed::no(other)),
+        }
+    }
+}
+
+fn of_bytes(expr: &Expr, schema: &DFSchema) -> bool {
+    // An expression without a type of its own is none of ours.
+    expr.get_type(schema).is_ok_and(|t| is_bytes(&t))
+}
+
+fn is_comparison(op: Operator) -> bool {
+    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
+    matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
+}
+
+fn is_pattern(op: Operator) -> bool {
+    use Operator::{RegexIMatch, RegexMatch, RegexNotIMatch, RegexNotMatch};
+    matches!(op, RegexMatch | RegexIMatch | RegexNotMatch | RegexNotIMatch)
+}
+
+/// A text expression as its bytes; any other stays.
+fn bytes_of_text(expr: Expr, schema: &DFSchema) -> Expr {
+    match &expr {
+        Expr::Literal(value, metadata) => match value {
+            ScalarValue::Utf8(text) | ScalarValue::Utf8View(text) | ScalarValue::LargeUtf8(text) => {
+                let bytes = text.as_ref().map(|t| t.clone().into_bytes());
+                Expr::Literal(ScalarValue::BinaryView(bytes), metadata.clone())
+            }
+            _ => expr,
+        },
+        _ if expr.get_type(schema).is_ok_and(|t| t.is_string()) => {
+            Expr::Cast(Cast::new(Box::new(expr), DataType::BinaryView))
+        }
+        _ => expr,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_come_from_the_views() {
+        let bytes: BinaryViewArray = [Some(&b"abc"[..]), None, Some(b""), Some(&[7; 300])]
+            .into_iter()
+            .collect();
+        let expected = Int64Array::from(vec![Some(3), None, Some(0), Some(300)]);
+        assert_eq!(lengths(&bytes, 1), expected);
+    }
+
+    #[test]
+    fn substr_counts_positions_before_the_first() {
+        let bytes: BinaryViewArray = vec![Some(&b"abcdef"[..]); 5].into_iter().collect();
+        let from: ArrayRef = Arc::new(Int64Array::from(vec![2, 0, -2, 9, i64::MAX]));
+        let count: ArrayRef = Arc::new(Int64Array::from(vec![3, 3, 4, 1, i64::MAX]));
+        let cut = substr(&bytes, &from, Some(&count)).unwrap();
+        let cut: Vec<&[u8]> = cut.iter().flatten().collect();
+        assert_eq!(cut, [&b"bcd"[..], b"ab", b"a", b"", b""]);
+    }
+}

@@ -1,0 +1,150 @@
+//! [`KafkaClient`] over librdkafka.
+//!
+//! One handle asks about topics and offsets ([`meta`]); a bounded pool of further handles, the
+//! sessions, reads ([`session`], [`read`]). No handle has a `group.id`, so no coordinator is ever
+//! looked for, no right on a group is needed and nothing is written to the cluster.
+
+mod columns;
+mod ffi;
+mod meta;
+mod read;
+mod session;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+
+use super::{
+    ClusterDescription, KafkaClient, OffsetAnswer, OffsetQuery, RawBatch, ReadRequest,
+    TopicSelection, TopicSettings,
+};
+use crate::config::ConnectionConfig;
+use crate::error::{Error, Result};
+use crate::range::{IsolationLevel, TopicPartition};
+
+pub(crate) use ffi::{Conf, SettingError};
+
+/// A cluster's client over librdkafka; cheap to clone, clones share connections.
+///
+/// - Streams of [`read`](KafkaClient::read) take turns on `client.sessions.max` sessions: a stream
+///   that nobody polls gives its session up to one that waits, and goes on where it was.
+/// - Streams must be polled inside a tokio runtime with timers. They block no thread.
+#[derive(Debug, Clone)]
+pub struct LibrdkafkaClient {
+    meta: Arc<meta::Meta>,
+    sessions: Arc<session::SessionPool>,
+    read_timeout: std::time::Duration,
+}
+
+impl LibrdkafkaClient {
+    /// Makes a client; no broker is asked for anything yet.
+    ///
+    /// # Errors
+    /// When `bootstrap.servers` is missing, or librdkafka refuses the settings as a whole, for
+    /// example because a certificate cannot be read.
+    pub fn connect(config: &ConnectionConfig) -> Result<Self> {
+        if config.bootstrap_servers().trim().is_empty() {
+            return Err(Error::config(
+                "bootstrap.servers",
+                "is not set; name at least one broker as host:port",
+            ));
+        }
+        let properties = config.client_properties()?;
+        let meta = Arc::new(meta::Meta::new(config, &properties)?);
+        let sessions = Arc::new(session::SessionPool::new(config, properties));
+        Ok(Self {
+            meta,
+            sessions,
+            read_timeout: config.read_timeout(),
+        })
+    }
+}
+
+#[async_trait]
+impl KafkaClient for LibrdkafkaClient {
+    async fn describe(&self, topics: TopicSelection<'_>) -> Result<ClusterDescription> {
+        self.meta.describe(topics).await
+    }
+
+    async fn list_offsets(
+        &self,
+        queries: &[OffsetQuery],
+        isolation: IsolationLevel,
+    ) -> Result<Vec<OffsetAnswer>> {
+        self.meta.list_offsets(queries, isolation, self.meta.timeout()).await
+    }
+
+    async fn group_offsets(
+        &self,
+        group: &str,
+        partitions: &[TopicPartition],
+    ) -> Result<BTreeMap<TopicPartition, i64>> {
+        self.meta.group_offsets(group, partitions).await
+    }
+
+    async fn topic_settings(&self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicSettings>>> {
+        self.meta.topic_settings(topics).await
+    }
+
+    fn read(&self, request: ReadRequest) -> BoxStream<'static, Result<RawBatch>> {
+        read::stream(Arc::clone(&self.meta), Arc::clone(&self.sessions), self.read_timeout, request)
+    }
+
+    fn read_buffer_bytes(&self, request: &ReadRequest) -> usize {
+        self.sessions.buffer_bytes(session::Profile::of(request))
+    }
+}
+
+/// Settings that hold for every handle unless the user chose otherwise.
+fn common(conf: &mut BTreeMap<String, String>) {
+    for (key, value) in [
+        ("client.id", concat!("datafusion-kafka/", env!("CARGO_PKG_VERSION"))),
+        ("enable.metrics.push", "false"),
+        ("log.connection.close", "false"),
+        ("log.configuration.warnings", "false"),
+        // A broker that restarts is found again soon.
+        ("reconnect.backoff.ms", "50"),
+        ("reconnect.backoff.max.ms", "1000"),
+        ("socket.nagle.disable", "true"),
+    ] {
+        conf.insert(key.into(), value.into());
+    }
+}
+
+/// Makes a handle of defaults, overridden by the user's settings, overridden by what must be.
+fn handle(
+    mut conf: BTreeMap<String, String>,
+    user: &BTreeMap<String, String>,
+    forced: &[(&str, &str)],
+) -> Result<Arc<ffi::Handle>> {
+    conf.extend(user.iter().map(|(k, v)| (k.clone(), v.clone())));
+    conf.extend(forced.iter().map(|(k, v)| ((*k).into(), (*v).into())));
+    let mut raw = Conf::new();
+    for (key, value) in &conf {
+        raw.set(key, value).map_err(|e| match e {
+            SettingError::Unknown => Error::config(key, "librdkafka does not know the setting"),
+            SettingError::Invalid(_) => Error::config(key, "librdkafka refuses the value"),
+        })?;
+    }
+    let oauth = conf
+        .get("sasl.mechanism")
+        .is_some_and(|m| m.eq_ignore_ascii_case("OAUTHBEARER"));
+    ffi::Handle::new(raw, oauth).map_err(|reason| Error::Kafka {
+        operation: "making a client of the settings".into(),
+        reason: redact(reason, user),
+    })
+}
+
+/// librdkafka's reasons may quote a value.
+fn redact(mut reason: String, user: &BTreeMap<String, String>) -> String {
+    for (key, value) in user {
+        if crate::config::is_secret(key) && value.len() > 2 {
+            reason = reason.replace(value.as_str(), "[redacted]");
+        }
+    }
+    reason
+}

@@ -1,0 +1,111 @@
+//! Faults that a cluster was told to have.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::MemoryCluster;
+use crate::error::{Error, Result};
+use crate::range::TopicPartition;
+
+/// A kind of call that can be made to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Call {
+    /// [`KafkaClient::describe`](crate::client::KafkaClient::describe).
+    Describe,
+    /// [`KafkaClient::list_offsets`](crate::client::KafkaClient::list_offsets).
+    ListOffsets,
+    /// [`KafkaClient::group_offsets`](crate::client::KafkaClient::group_offsets).
+    GroupOffsets,
+    /// [`KafkaClient::topic_settings`](crate::client::KafkaClient::topic_settings).
+    TopicSettings,
+    /// One fetch of a stream of [`KafkaClient::read`](crate::client::KafkaClient::read).
+    Fetch,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    /// For each kind of call, how many calls pass before each error.
+    pending: BTreeMap<Call, Vec<(usize, Error)>>,
+    stalled: BTreeSet<TopicPartition>,
+    leaderless: BTreeSet<TopicPartition>,
+}
+
+impl Faults {
+    /// Counts a call and fails it if its turn has come.
+    pub(super) fn check(&mut self, call: Call) -> Result<()> {
+        let Some(pending) = self.pending.get_mut(&call) else {
+            return Ok(());
+        };
+        if let Some(due) = pending.iter().position(|(passes, _)| *passes == 0) {
+            return Err(pending.remove(due).1);
+        }
+        for (passes, _) in pending {
+            *passes -= 1;
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_leaderless(&self, partition: &TopicPartition) -> bool {
+        self.leaderless.contains(partition)
+    }
+
+    /// Why a fetch gets no answer, if it does not.
+    pub(super) fn silence(&self, partition: &TopicPartition) -> Option<&'static str> {
+        if self.is_leaderless(partition) {
+            Some("the partition has no leader")
+        } else if self.stalled.contains(partition) {
+            Some("the broker does not answer")
+        } else {
+            None
+        }
+    }
+}
+
+impl MemoryCluster {
+    /// Makes the next call of a kind fail. Several errors are met one after another.
+    pub fn fail_next(&self, call: Call, error: Error) {
+        self.fail_after(call, 0, error);
+    }
+
+    /// Makes a call of a kind fail after so many others of it have passed.
+    pub fn fail_after(&self, call: Call, passes: usize, error: Error) {
+        let mut state = self.shared.lock();
+        let pending = state.faults.pending.entry(call).or_default();
+        pending.push((passes, error));
+    }
+
+    /// Fetches from this partition get no answer until [`resume`](Self::resume). Readers wait, and
+    /// fail with [`Error::Stalled`] after the cluster's `read_timeout`.
+    pub fn stall(&self, topic: &str, partition: i32) {
+        let mut state = self.shared.lock();
+        let partition = TopicPartition::new(topic, partition);
+        state.faults.stalled.insert(partition);
+    }
+
+    /// Ends a [`stall`](Self::stall); waiting readers go on.
+    pub fn resume(&self, topic: &str, partition: i32) {
+        let partition = TopicPartition::new(topic, partition);
+        self.shared.lock().faults.stalled.remove(&partition);
+        self.shared.changed.notify_waiters();
+    }
+
+    /// Takes the partition's leader away, or gives it a new one in a new leader epoch.
+    ///
+    /// Without a leader, offsets cannot be listed and readers wait as for a stalled partition.
+    ///
+    /// # Errors
+    /// When there is no such topic or partition.
+    pub fn set_leaderless(&self, topic: &str, partition: i32, leaderless: bool) -> Result<()> {
+        let mut state = self.shared.lock();
+        state.log_mut(topic, partition)?;
+        let key = TopicPartition::new(topic, partition);
+        if leaderless {
+            state.faults.leaderless.insert(key);
+        } else if state.faults.leaderless.remove(&key) {
+            state.log_mut(topic, partition)?.bump_leader_epoch();
+        }
+        drop(state);
+        self.shared.changed.notify_waiters();
+        Ok(())
+    }
+}

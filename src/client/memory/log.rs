@@ -1,0 +1,244 @@
+//! One partition's log: offsets, holes, transactions and bounds. No locks, no I/O.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::record::{Content, Entry, Record, TransactionId};
+use crate::client::TimestampType;
+use crate::range::IsolationLevel;
+
+/// A partition's log.
+///
+/// - Entries lie in offset order, all within `start..end`.
+/// - `end` is the high watermark and never falls; an offset is given once.
+/// - Removing entries leaves holes, it moves neither bound.
+#[derive(Debug, Default)]
+pub(super) struct PartitionLog {
+    entries: Vec<Arc<Entry>>,
+    start: i64,
+    end: i64,
+    leader_epoch: i32,
+    /// Open transactions and the first offset that each has here.
+    open: BTreeMap<TransactionId, i64>,
+    aborted: BTreeSet<TransactionId>,
+}
+
+/// A part of a log, as one fetch hands it over.
+#[derive(Debug)]
+pub(super) struct Fetched {
+    /// The visible records, in offset order.
+    pub(super) entries: Vec<Arc<Entry>>,
+    /// The next offset to fetch: that of the next entry, or the end that was asked for.
+    pub(super) next_offset: i64,
+    /// Records handed over, including those of aborted transactions.
+    pub(super) records: u64,
+    /// The payload of these records, in bytes.
+    pub(super) bytes: u64,
+}
+
+impl Fetched {
+    /// What a fetch that reaches `next_offset` without a record hands over.
+    pub(super) fn nothing(next_offset: i64) -> Self {
+        Self {
+            entries: Vec::new(),
+            next_offset,
+            records: 0,
+            bytes: 0,
+        }
+    }
+}
+
+/// How much one fetch may hand over. The first record always fits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FetchLimits {
+    pub(super) records: usize,
+    pub(super) bytes: usize,
+}
+
+impl PartitionLog {
+    pub(super) fn start(&self) -> i64 {
+        self.start
+    }
+
+    /// The high watermark.
+    pub(super) fn high_watermark(&self) -> i64 {
+        self.end
+    }
+
+    /// The first offset of the oldest open transaction, else the high watermark.
+    pub(super) fn last_stable_offset(&self) -> i64 {
+        let first_open = self.open.values().min().copied();
+        first_open.unwrap_or(self.end).max(self.start)
+    }
+
+    pub(super) fn end(&self, isolation: IsolationLevel) -> i64 {
+        match isolation {
+            IsolationLevel::ReadCommitted => self.last_stable_offset(),
+            IsolationLevel::ReadUncommitted => self.high_watermark(),
+        }
+    }
+
+    pub(super) fn bump_leader_epoch(&mut self) {
+        self.leader_epoch = self.leader_epoch.saturating_add(1);
+    }
+
+    /// Appends a record; `append_time_ms` is given where the broker sets the time.
+    pub(super) fn append(
+        &mut self,
+        record: Record,
+        append_time_ms: Option<i64>,
+        transaction: Option<TransactionId>,
+    ) -> i64 {
+        let (timestamp_ms, timestamp_type) = match (append_time_ms, record.timestamp_ms) {
+            (Some(now_ms), _) => (Some(now_ms), TimestampType::LogAppendTime),
+            // Kafka stores "no timestamp" as -1.
+            (None, Some(ms)) if ms >= 0 => (Some(ms), TimestampType::CreateTime),
+            (None, _) => (None, TimestampType::NotAvailable),
+        };
+        if let Some(id) = transaction {
+            self.open.entry(id).or_insert(self.end);
+        }
+        self.push(
+            timestamp_ms,
+            timestamp_type,
+            transaction,
+            Content::Record(record),
+        )
+    }
+
+    /// Ends a transaction by a control record. Does nothing if it has no record here.
+    pub(super) fn end_transaction(&mut self, id: TransactionId, committed: bool, now_ms: i64) {
+        if self.open.remove(&id).is_none() {
+            return;
+        }
+        if !committed {
+            self.aborted.insert(id);
+        }
+        self.push(
+            Some(now_ms),
+            TimestampType::CreateTime,
+            Some(id),
+            Content::Control,
+        );
+    }
+
+    fn push(
+        &mut self,
+        timestamp_ms: Option<i64>,
+        timestamp_type: TimestampType,
+        transaction: Option<TransactionId>,
+        content: Content,
+    ) -> i64 {
+        let offset = self.end;
+        self.entries.push(Arc::new(Entry {
+            offset,
+            timestamp_ms,
+            timestamp_type,
+            leader_epoch: self.leader_epoch,
+            transaction,
+            content,
+        }));
+        self.end += 1;
+        offset
+    }
+
+    /// Removes the records for which `keep` is false. Control records stay.
+    pub(super) fn compact(&mut self, mut keep: impl FnMut(i64, &Record) -> bool) -> usize {
+        let before = self.entries.len();
+        self.entries
+            .retain(|entry| entry.record().is_none_or(|r| keep(entry.offset, r)));
+        before - self.entries.len()
+    }
+
+    /// Keeps the last record of each key, as Kafka's log cleaner does; tombstones stay.
+    ///
+    /// Records without a key and those at or after the last stable offset are left alone.
+    pub(super) fn compact_by_key(&mut self) -> usize {
+        let stable = self.last_stable_offset();
+        let mut last: BTreeMap<Vec<u8>, i64> = BTreeMap::new();
+        for entry in self.entries.iter().filter(|e| e.offset < stable) {
+            let aborted = entry.transaction.is_some_and(|t| self.aborted.contains(&t));
+            if let Some(key) = entry.record().and_then(|r| r.key.as_ref())
+                && !aborted
+            {
+                last.insert(key.clone(), entry.offset);
+            }
+        }
+        self.compact(|offset, record| match &record.key {
+            Some(key) if offset < stable => last.get(key) == Some(&offset),
+            _ => true,
+        })
+    }
+
+    /// Removes what one offset holds, control records included.
+    pub(super) fn remove(&mut self, offset: i64) -> bool {
+        match self.entries.binary_search_by_key(&offset, |e| e.offset) {
+            Ok(index) => {
+                self.entries.remove(index);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Moves the log start up to `offset`, which must not lie beyond the end.
+    pub(super) fn truncate_before(&mut self, offset: i64) {
+        if offset > self.start {
+            self.start = offset.min(self.end);
+            let gone = self.index_of(self.start);
+            self.entries.drain(..gone);
+        }
+    }
+
+    /// The first stored offset whose timestamp is at or after `timestamp_ms`.
+    ///
+    /// As in Kafka, control records and aborted ones count, and an answer that the isolation
+    /// level may not read yet is no answer.
+    pub(super) fn at_timestamp(&self, timestamp_ms: i64, isolation: IsolationLevel) -> Option<i64> {
+        self.entries
+            .iter()
+            .find(|e| e.timestamp_ms.is_some_and(|t| t >= timestamp_ms))
+            .map(|e| e.offset)
+            .filter(|offset| *offset < self.end(isolation))
+    }
+
+    /// Hands over the entries of `from..to` as far as the limits allow.
+    pub(super) fn fetch(
+        &self,
+        from: i64,
+        to: i64,
+        isolation: IsolationLevel,
+        limits: FetchLimits,
+    ) -> Fetched {
+        let mut fetched = Fetched::nothing(to);
+        let mut bytes = 0_usize;
+        let tail = &self.entries[self.index_of(from)..];
+        for entry in tail.iter().take_while(|e| e.offset < to) {
+            let Some(record) = entry.record() else {
+                continue;
+            };
+            let grown = bytes.saturating_add(record.payload_bytes());
+            let full = fetched.records >= limits.records as u64 || grown > limits.bytes;
+            if fetched.records > 0 && full {
+                fetched.next_offset = entry.offset;
+                break;
+            }
+            bytes = grown;
+            fetched.records += 1;
+            if self.visible(entry, isolation) {
+                fetched.entries.push(Arc::clone(entry));
+            }
+        }
+        fetched.bytes = bytes as u64;
+        fetched
+    }
+
+    fn visible(&self, entry: &Entry, isolation: IsolationLevel) -> bool {
+        isolation == IsolationLevel::ReadUncommitted
+            || entry.transaction.is_none_or(|t| !self.aborted.contains(&t))
+    }
+
+    fn index_of(&self, offset: i64) -> usize {
+        self.entries.partition_point(|e| e.offset < offset)
+    }
+}

@@ -1,0 +1,302 @@
+//! The stream of a read: fetch a part of a range, cut it into batches, go on behind it.
+//!
+//! ```text
+//! range ──check bounds──> fetch ──visible records──> pending ──batch_rows, batch_bytes──> batch
+//!   ^                       │ none visible: an empty batch reports the progress
+//!   └──position == end──────┘
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::array::{
+    BinaryBuilder, BinaryViewArray, Int32Array, Int64Array, ListArray, StringBuilder, StructArray,
+    TimestampMillisecondArray,
+};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, Fields};
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use tokio::time::timeout_at;
+
+use super::faults::Call;
+use super::log::{FetchLimits, Fetched};
+use super::record::{Entry, Record};
+use super::state::{Shared, State};
+use crate::client::{OnDataLoss, RawBatch, RawColumns, ReadRequest, headers_type};
+use crate::error::{Error, Result};
+use crate::range::{OffsetRange, TopicPartition};
+
+/// Reads the ranges of a request one after another.
+#[derive(Debug)]
+pub(super) struct Reader {
+    shared: Arc<Shared>,
+    request: ReadRequest,
+    /// The ranges that are not read to their end, the current one first.
+    ranges: VecDeque<OffsetRange>,
+    /// Fetched records of the current range that no batch has yielded yet.
+    pending: VecDeque<Arc<Entry>>,
+    /// Rows yielded so far, to be compared with the request's limit.
+    rows: usize,
+    /// Offsets lost since the batch before.
+    lost_offsets: i64,
+    fetch_wait_ns: u64,
+}
+
+/// What came of an attempt to fetch.
+enum Attempt {
+    Fetched(Fetched),
+    /// No answer, and why.
+    Silent(&'static str),
+}
+
+impl Reader {
+    pub(super) fn new(shared: Arc<Shared>, request: ReadRequest) -> Self {
+        Self {
+            shared,
+            ranges: request.ranges.iter().cloned().collect(),
+            request,
+            pending: VecDeque::new(),
+            rows: 0,
+            lost_offsets: 0,
+            fetch_wait_ns: 0,
+        }
+    }
+
+    pub(super) fn into_stream(self) -> BoxStream<'static, Result<RawBatch>> {
+        stream::try_unfold(self, |mut reader| async move {
+            let batch = reader.next_batch().await?;
+            Ok(batch.map(|batch| (batch, reader)))
+        })
+        .boxed()
+    }
+
+    async fn next_batch(&mut self) -> Result<Option<RawBatch>> {
+        // The front range's `start` is the position: where the next fetch begins.
+        while self
+            .ranges
+            .front()
+            .is_some_and(|range| range.start == range.end && self.pending.is_empty())
+        {
+            self.ranges.pop_front();
+        }
+        let Some(range) = self.ranges.front() else {
+            return Ok(None);
+        };
+        if range.start < 0 || range.start > range.end {
+            return Err(Error::invalid(format!(
+                "{}[{}]: cannot read offsets {}..{}; a range starts at 0 or later and does not end before its start",
+                range.topic, range.partition, range.start, range.end
+            )));
+        }
+        let partition = TopicPartition::new(Arc::clone(&range.topic), range.partition);
+        if self.pending.is_empty() {
+            self.fetch(&partition).await?;
+        }
+        Ok(Some(self.cut_batch(partition)))
+    }
+
+    /// Fetches once, waiting while the partition is silent, and moves the position.
+    async fn fetch(&mut self, partition: &TopicPartition) -> Result<()> {
+        let started = tokio::time::Instant::now();
+        let shared = Arc::clone(&self.shared);
+        loop {
+            // Registered before the attempt, so that no change between the two is missed.
+            let mut changed = std::pin::pin!(shared.changed.notified());
+            changed.as_mut().enable();
+            let reason = match self.attempt(partition)? {
+                Attempt::Fetched(fetched) => {
+                    self.pending = fetched.entries.into();
+                    if let Some(range) = self.ranges.front_mut() {
+                        range.start = fetched.next_offset;
+                    }
+                    self.fetch_wait_ns += nanoseconds(started.elapsed().as_nanos());
+                    return Ok(());
+                }
+                Attempt::Silent(reason) => reason,
+            };
+            let deadline = started + shared.read_timeout;
+            if timeout_at(deadline, changed).await.is_err() {
+                let (offset, end) = self.ranges.front().map_or((0, 0), |r| (r.start, r.end));
+                return Err(Error::Stalled {
+                    topic: partition.topic.to_string(),
+                    partition: partition.partition,
+                    offset,
+                    end,
+                    waited_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+                    reason: reason.to_owned(),
+                });
+            }
+        }
+    }
+
+    /// Checks the range against the log of this moment and fetches if it may be read.
+    fn attempt(&mut self, partition: &TopicPartition) -> Result<Attempt> {
+        let mut state = self.shared.lock();
+        let Some(range) = self.ranges.front_mut() else {
+            return Err(Error::invalid("a fetch without a range"));
+        };
+        check_topic_id(&state, &self.request, range)?;
+        let log = state.log(&range.topic, range.partition)?;
+        let lost_offsets = pass_lost_offsets(range, log.start(), self.request.on_data_loss)?;
+        let end = log.end(self.request.isolation);
+        if range.end > end {
+            return Err(Error::PastLogEnd {
+                topic: range.topic.to_string(),
+                partition: range.partition,
+                asked: range.end,
+                available: end,
+                isolation: self.request.isolation.as_str(),
+            });
+        }
+        self.lost_offsets += lost_offsets;
+        if range.start == range.end {
+            // All of it is lost: there is nothing to ask the broker for.
+            return Ok(Attempt::Fetched(Fetched::nothing(range.end)));
+        }
+        if let Some(reason) = state.faults.silence(partition) {
+            return Ok(Attempt::Silent(reason));
+        }
+        state.faults.check(Call::Fetch)?;
+        let log = state.log(&range.topic, range.partition)?;
+        let limits = FetchLimits {
+            records: match self.request.limit {
+                Some(limit) if limit > self.rows => {
+                    self.shared.fetch.records.min(limit - self.rows)
+                }
+                _ => self.shared.fetch.records,
+            },
+            bytes: self.shared.fetch.bytes,
+        };
+        let fetched = log.fetch(range.start, range.end, self.request.isolation, limits);
+        let stats = &mut state.stats;
+        stats.count_fetch(partition, fetched.records, fetched.bytes);
+        Ok(Attempt::Fetched(fetched))
+    }
+
+    /// Builds the next batch from the pending records, or an empty one if there are none.
+    fn cut_batch(&mut self, partition: TopicPartition) -> RawBatch {
+        let started = Instant::now();
+        let (mut rows, mut bytes) = (0, 0_usize);
+        for entry in &self.pending {
+            let grown = bytes.saturating_add(entry.record().map_or(0, Record::key_value_bytes));
+            let full = rows >= self.request.batch_rows || grown > self.request.batch_bytes;
+            if rows > 0 && (full || bytes >= self.request.batch_bytes) {
+                break;
+            }
+            rows += 1;
+            bytes = grown;
+        }
+        let entries: Vec<Arc<Entry>> = self.pending.drain(..rows).collect();
+        self.rows += rows;
+        let position = self.ranges.front().map_or(0, |range| range.start);
+        let next_offset = self.pending.front().map_or(position, |next| next.offset);
+        let mut batch = build(partition, next_offset, &entries, self.request.columns);
+        batch.lost_offsets = std::mem::take(&mut self.lost_offsets);
+        batch.fetch_wait_ns = std::mem::take(&mut self.fetch_wait_ns);
+        batch.decode_ns = nanoseconds(started.elapsed().as_nanos());
+        batch
+    }
+}
+
+/// Refuses a topic that is not the one the ranges were taken from.
+fn check_topic_id(state: &State, request: &ReadRequest, range: &OffsetRange) -> Result<()> {
+    let found = &state.topic(&range.topic)?.id;
+    match request.topic_ids.get(&range.topic) {
+        Some(expected) if expected != found => Err(Error::TopicRecreated {
+            topic: range.topic.to_string(),
+            expected: expected.clone(),
+            found: found.clone(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Moves the range's start to the log start, as far as losing data is allowed, and counts.
+fn pass_lost_offsets(range: &mut OffsetRange, log_start: i64, on_loss: OnDataLoss) -> Result<i64> {
+    let lost = log_start.min(range.end) - range.start;
+    if lost <= 0 {
+        return Ok(0);
+    }
+    match on_loss {
+        OnDataLoss::Fail => Err(Error::BelowLogStart {
+            topic: range.topic.to_string(),
+            partition: range.partition,
+            asked: range.start,
+            available: log_start,
+            lost,
+        }),
+        OnDataLoss::Skip => {
+            range.start += lost;
+            Ok(lost)
+        }
+    }
+}
+
+/// Builds the columns that were asked for, and no others.
+fn build(
+    partition: TopicPartition,
+    next_offset: i64,
+    entries: &[Arc<Entry>],
+    columns: RawColumns,
+) -> RawBatch {
+    // Every pending entry is a record: control records never leave the log.
+    let records = || entries.iter().filter_map(|entry| entry.record());
+    RawBatch {
+        partition,
+        next_offset,
+        offsets: Int64Array::from_iter_values(entries.iter().map(|e| e.offset)),
+        timestamps: columns.timestamp.then(|| {
+            let values = entries.iter().map(|e| e.timestamp_ms);
+            TimestampMillisecondArray::from_iter(values).with_timezone("UTC")
+        }),
+        timestamp_types: columns
+            .timestamp_type
+            .then(|| entries.iter().map(|e| e.timestamp_type).collect()),
+        keys: columns
+            .key
+            .then(|| BinaryViewArray::from_iter(records().map(|r| r.key.as_deref()))),
+        values: columns
+            .value
+            .then(|| BinaryViewArray::from_iter(records().map(|r| r.value.as_deref()))),
+        headers: columns.headers.then(|| build_headers(records())),
+        leader_epochs: columns
+            .leader_epoch
+            .then(|| Int32Array::from_iter_values(entries.iter().map(|e| e.leader_epoch))),
+        bytes: records().map(Record::payload_bytes).sum(),
+        lost_offsets: 0,
+        fetch_wait_ns: 0,
+        decode_ns: 0,
+    }
+}
+
+fn build_headers<'a>(records: impl Iterator<Item = &'a Record> + Clone) -> ListArray {
+    let lengths = OffsetBuffer::from_lengths(records.clone().map(|r| r.headers.len()));
+    let (mut names, mut values) = (StringBuilder::new(), BinaryBuilder::new());
+    for (name, value) in records.flat_map(|r| &r.headers) {
+        names.append_value(name);
+        values.append_option(value.as_deref());
+    }
+    let (field, fields) = header_fields();
+    let arrays: Vec<arrow::array::ArrayRef> =
+        vec![Arc::new(names.finish()), Arc::new(values.finish())];
+    let entries = StructArray::new(fields, arrays, None);
+    ListArray::new(field, lengths, Arc::new(entries), None)
+}
+
+/// The list's item and the item's fields, taken from [`headers_type`] so that they cannot differ.
+fn header_fields() -> (arrow::datatypes::FieldRef, Fields) {
+    let DataType::List(item) = headers_type() else {
+        unreachable!("headers_type is a list by its definition");
+    };
+    let DataType::Struct(fields) = item.data_type() else {
+        unreachable!("headers_type holds structs by its definition");
+    };
+    let fields = fields.clone();
+    (item, fields)
+}
+
+fn nanoseconds(ns: u128) -> u64 {
+    u64::try_from(ns).unwrap_or(u64::MAX)
+}

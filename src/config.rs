@@ -1,1 +1,0 @@
-//! Connection settings: librdkafka keys, Java `client.properties`, secrets redacted.

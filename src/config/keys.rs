@@ -1,0 +1,173 @@
+//! What the settings' names mean to us: aliases, secrets, those we decide ourselves.
+
+/// Settings of this crate, unknown to librdkafka.
+pub(super) const OWN: [&str; 4] = [
+    "request.timeout.ms",
+    "read.timeout.ms",
+    "client.sessions.max",
+    "read.buffer.bytes",
+];
+
+/// Settings of librdkafka that have no value unless set, so that its own list lacks them.
+pub(super) const UNSET_BY_DEFAULT: [&str; 26] = [
+    "bootstrap.servers",
+    "client.rack",
+    "debug",
+    "sasl.kerberos.keytab",
+    "sasl.mechanism",
+    "sasl.oauthbearer.client.id",
+    "sasl.oauthbearer.client.secret",
+    "sasl.oauthbearer.config",
+    "sasl.oauthbearer.extensions",
+    "sasl.oauthbearer.scope",
+    "sasl.oauthbearer.token.endpoint.url",
+    "sasl.password",
+    "sasl.username",
+    "ssl.ca.location",
+    "ssl.ca.pem",
+    "ssl.certificate.location",
+    "ssl.certificate.pem",
+    "ssl.cipher.suites",
+    "ssl.crl.location",
+    "ssl.curves.list",
+    "ssl.key.location",
+    "ssl.key.password",
+    "ssl.key.pem",
+    "ssl.keystore.location",
+    "ssl.keystore.password",
+    "ssl.sigalgs.list",
+];
+
+/// Settings of the Java client that change nothing here and that librdkafka does not know.
+pub(super) const JAVA_ONLY: [&str; 46] = [
+    "auto.include.jmx.reporter",
+    "batch.size.max",
+    "bootstrap.controllers",
+    "buffer.memory",
+    "connections.setup.timeout.ms",
+    "default.api.timeout.ms",
+    "default.deserialization.exception.handler",
+    "enable.metrics.recording",
+    "exclude.internal.topics",
+    "group.protocol.override",
+    "key.serializer",
+    "max.block.ms",
+    "max.poll.records",
+    "max.request.size",
+    "metadata.max.idle.ms",
+    "metadata.recovery.rebootstrap.trigger.ms",
+    "metric.reporters",
+    "metrics.num.samples",
+    "metrics.recording.level",
+    "metrics.sample.window.ms",
+    "partitioner.class",
+    "sasl.client.callback.handler.class",
+    "sasl.login.callback.handler.class",
+    "sasl.login.class",
+    "sasl.login.connect.timeout.ms",
+    "sasl.login.read.timeout.ms",
+    "sasl.login.refresh.buffer.seconds",
+    "sasl.login.refresh.min.period.seconds",
+    "sasl.login.refresh.window.factor",
+    "sasl.login.refresh.window.jitter",
+    "sasl.login.retry.backoff.max.ms",
+    "sasl.login.retry.backoff.ms",
+    "security.providers",
+    "share.acknowledgement.mode",
+    "socket.connection.setup.timeout.max.ms",
+    "ssl.enabled.protocols",
+    "ssl.engine.factory.class",
+    "ssl.keymanager.algorithm",
+    "ssl.protocol",
+    "ssl.provider",
+    "ssl.secure.random.implementation",
+    "ssl.trustmanager.algorithm",
+    "telemetry.reporter.enabled",
+    "transaction.two.phase.commit.enable",
+    "value.serializer",
+    "zookeeper.connect",
+];
+
+/// Names that mean the same: Java's or old ones, and librdkafka's.
+const ALIASES: [(&str, &str); 8] = [
+    ("metadata.broker.list", "bootstrap.servers"),
+    ("sasl.mechanisms", "sasl.mechanism"),
+    ("max.partition.fetch.bytes", "fetch.message.max.bytes"),
+    ("fetch.max.wait.ms", "fetch.wait.max.ms"),
+    ("send.buffer.bytes", "socket.send.buffer.bytes"),
+    ("receive.buffer.bytes", "socket.receive.buffer.bytes"),
+    ("sasl.kerberos.kinit.cmd.path", "sasl.kerberos.kinit.cmd"),
+    ("ssl.truststore.certificate", "ssl.truststore.certificates"),
+];
+
+/// The one name of a setting: no `kafka.` prefix, lower case, aliases resolved.
+pub(super) fn canonical(key: &str) -> String {
+    let key = key.trim().to_ascii_lowercase();
+    let key = key.strip_prefix("kafka.").unwrap_or(&key);
+    ALIASES
+        .iter()
+        .find(|(alias, _)| *alias == key)
+        .map_or(key, |(_, name)| name)
+        .to_owned()
+}
+
+/// Whether the value must never be printed.
+pub(super) fn is_secret(key: &str) -> bool {
+    const PARTS: [&str; 8] = [
+        "password",
+        "passphrase",
+        "secret",
+        "jaas",
+        "key.pem",
+        "keystore.key",
+        "oauthbearer.config",
+        "token.value",
+    ];
+    PARTS.iter().any(|part| key.contains(part))
+}
+
+/// Java's key and trust store settings, which are understood only together.
+pub(super) fn is_store(key: &str) -> bool {
+    key.starts_with("ssl.truststore.") || key.starts_with("ssl.keystore.")
+}
+
+/// Why a setting is not the user's to choose, or `None` if it is.
+pub(super) fn refused(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "group.id" | "group.instance.id" | "group.protocol" => {
+            "ranges are read without a consumer group; to start from a group's offsets, write the range 'group:NAME'"
+        }
+        "auto.offset.reset" => {
+            "a range names its start, and an offset that is gone is an error; set the range, or 'on.data.loss'"
+        }
+        "enable.auto.commit" | "auto.commit.enable" | "auto.commit.interval.ms"
+        | "enable.auto.offset.store" | "offset.store.method" => {
+            "nothing is ever committed to a consumer group"
+        }
+        "enable.partition.eof" => "the reader needs end-of-partition reports and sets this itself",
+        "allow.auto.create.topics" => "reading never creates a topic",
+        "interceptor.classes" | "plugin.library.paths" => {
+            "code cannot be loaded into the client by a setting"
+        }
+        "key.deserializer" | "value.deserializer" => {
+            "keys and values are read as bytes; decode them with 'key.format' and 'value.format'"
+        }
+        "partition.assignment.strategy" | "session.timeout.ms" | "heartbeat.interval.ms"
+        | "max.poll.interval.ms" => "there is no consumer group that it could apply to",
+        _ => return None,
+    })
+}
+
+/// A value as librdkafka spells it.
+pub(super) fn normal_value(key: &str, value: &str) -> String {
+    let value = value.trim();
+    match key {
+        "security.protocol" | "isolation.level" => value.to_ascii_lowercase(),
+        // Java's empty text switches the check off.
+        "ssl.endpoint.identification.algorithm" if value.is_empty() => "none".into(),
+        "ssl.endpoint.identification.algorithm" => value.to_ascii_lowercase(),
+        // Java: -1 leaves the size to the system; librdkafka: 0.
+        "socket.send.buffer.bytes" | "socket.receive.buffer.bytes" if value == "-1" => "0".into(),
+        _ => value.to_owned(),
+    }
+}

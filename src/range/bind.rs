@@ -1,0 +1,276 @@
+//! From what was written to exact offsets, in two pure steps with the look-ups between them.
+//!
+//! ```text
+//! RangeSpec::plan(partitions, now) -> LookupPlan      what must be asked of the cluster
+//! LookupPlan::bind(answers)        -> [BoundRange]    exact offsets
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use super::plan::list;
+use super::time::instant_text;
+use super::{IsolationLevel, OffsetRange, OnDataLoss, TopicPartition};
+use crate::error::{Error, Result};
+
+/// What must be looked up before a range is exact.
+///
+/// What the bounds promise:
+///
+/// - An offset that was written out is taken at its word. Beyond the end of the log it is an error;
+///   below the log start it is an error, or with [`OnDataLoss::Skip`] stays as it is, so that the
+///   reader can count what is gone.
+/// - What is relative to the log (`start`, `+N`, `-N`, times, groups) is brought into the log. Two
+///   such bounds may cross (`+10:-10` on five records): the range is empty.
+/// - Look-ups are made after the end of the log was listed. What they find behind that end is the
+///   end: records that came later belong to the next snapshot.
+/// - A time selects records by their timestamp, which [`BoundRange`] carries along. As an upper
+///   bound it cuts the range only where the broker stamps the records: a producer's timestamps
+///   need not rise, so older records may follow newer ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LookupPlan {
+    /// The partitions to read, in order. All need their [`LogBounds`], which are to be listed
+    /// before anything else is looked up.
+    pub partitions: Vec<TopicPartition>,
+    /// Offsets to look up by timestamp, in ms.
+    pub timestamps: Vec<(TopicPartition, i64)>,
+    /// Consumer groups whose committed offsets are needed.
+    pub groups: Vec<(String, Vec<TopicPartition>)>,
+    /// Whether it matters that a topic's records are stamped by the broker.
+    pub needs_timestamp_type: bool,
+    pub(super) planned: Vec<Planned>,
+}
+
+/// A partition with the bounds of its range.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Planned {
+    pub(super) partition: TopicPartition,
+    pub(super) start: Point,
+    pub(super) end: Point,
+}
+
+/// A bound whose time is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Point {
+    Offset(i64),
+    /// Offsets after the log start, 0 for the start itself.
+    AfterStart(i64),
+    /// Offsets before the end, 0 for the end itself.
+    BeforeEnd(i64),
+    /// Records by their timestamp, in ms.
+    Time(i64),
+    /// Spark's look-up of an offset by time, in ms.
+    Lookup {
+        ms: i64,
+        no_match_is_error: bool,
+    },
+    Group(String),
+}
+
+/// What the cluster answered to a [`LookupPlan`].
+#[derive(Debug, Clone, Default)]
+pub struct LookupFacts {
+    /// The isolation level at which the bounds were listed.
+    pub isolation: IsolationLevel,
+    /// The log of each partition.
+    pub bounds: BTreeMap<TopicPartition, LogBounds>,
+    /// The first offset whose record has at least this timestamp (ms); `None` when there is none.
+    ///
+    /// Upper bounds by time are needed only for the topics of
+    /// [`log_append_time`](Self::log_append_time).
+    pub timestamps: BTreeMap<(TopicPartition, i64), Option<i64>>,
+    /// Committed offsets; partitions without one are absent.
+    pub groups: BTreeMap<(String, TopicPartition), i64>,
+    /// Topics whose records are stamped by the broker, so that timestamps rise with the offsets.
+    pub log_append_time: BTreeSet<Arc<str>>,
+    /// What to do about an explicit start below the log start.
+    pub on_data_loss: OnDataLoss,
+}
+
+/// Where a log starts and ends, at an isolation level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LogBounds {
+    /// The first offset that the log still has.
+    pub start: i64,
+    /// The offset after the last one that may be read.
+    pub end: i64,
+}
+
+/// Exact offsets, and the timestamps that records among them must have.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct BoundRange {
+    /// The offsets to read.
+    pub range: OffsetRange,
+    /// Only records with at least this timestamp, in ms.
+    pub from_ms: Option<i64>,
+    /// Only records with a timestamp before this one, in ms.
+    pub to_ms: Option<i64>,
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Offset(offset) => write!(f, "{offset}"),
+            Self::AfterStart(0) => f.write_str("'start'"),
+            Self::BeforeEnd(0) => f.write_str("'end'"),
+            Self::AfterStart(count) => write!(f, "'+{count}'"),
+            Self::BeforeEnd(count) => write!(f, "'-{count}'"),
+            Self::Time(ms) | Self::Lookup { ms, .. } => f.write_str(&instant_text(*ms)),
+            Self::Group(name) => write!(f, "'group:{name}'"),
+        }
+    }
+}
+
+impl LookupPlan {
+    /// The exact ranges, one for each of [`partitions`](Self::partitions); empty ones are kept.
+    ///
+    /// # Errors
+    /// - [`Error::PastLogEnd`] when an explicit offset lies beyond the end of the log.
+    /// - [`Error::BelowLogStart`] when an explicit start lies below the log start and offsets of
+    ///   the range are gone, unless data loss is to be skipped.
+    /// - [`Error::Invalid`] when the range starts after its end, a group has no committed offset,
+    ///   or no record has a timestamp that a Spark option asks for as a start.
+    /// - [`Error::Kafka`] when a needed answer is missing.
+    pub fn bind(&self, facts: &LookupFacts) -> Result<Vec<BoundRange>> {
+        for (name, partitions) in &self.groups {
+            let committed =
+                |p: &TopicPartition| facts.groups.contains_key(&(name.clone(), p.clone()));
+            if !partitions.iter().any(committed) {
+                return Err(Error::invalid(format!(
+                    "group '{name}' has no committed offset for {}; check the group's name, or \
+                     write 'start:end' for everything",
+                    list(partitions.iter())
+                )));
+            }
+        }
+        self.planned.iter().map(|range| range.bind(facts)).collect()
+    }
+}
+
+impl Planned {
+    fn bind(&self, facts: &LookupFacts) -> Result<BoundRange> {
+        let log = facts
+            .bounds
+            .get(&self.partition)
+            .copied()
+            .ok_or_else(|| self.unanswered("listing offsets", "no offsets"))?;
+        // A last stable offset that is behind the log start bounds an empty log.
+        let log = LogBounds {
+            start: log.start,
+            end: log.end.max(log.start),
+        };
+        let start = self.offset(&self.start, log, facts)?;
+        let end = match self.end {
+            Point::Time(_) if !facts.log_append_time.contains(&self.partition.topic) => log.end,
+            _ => self.offset(&self.end, log, facts)?,
+        };
+        let (start, end) = self.fit(start, end, log, facts)?;
+        let record_time = |point: &Point| match point {
+            Point::Time(ms) => Some(*ms),
+            _ => None,
+        };
+        Ok(BoundRange {
+            range: OffsetRange {
+                topic: Arc::clone(&self.partition.topic),
+                partition: self.partition.partition,
+                start,
+                end,
+            },
+            from_ms: record_time(&self.start),
+            to_ms: record_time(&self.end),
+        })
+    }
+
+    /// Where a bound lies; within the log, unless it was written out.
+    fn offset(&self, point: &Point, log: LogBounds, facts: &LookupFacts) -> Result<i64> {
+        Ok(match point {
+            Point::Offset(offset) if *offset > log.end => {
+                return Err(Error::PastLogEnd {
+                    topic: self.partition.topic.to_string(),
+                    partition: self.partition.partition,
+                    asked: *offset,
+                    available: log.end,
+                    isolation: facts.isolation.as_str(),
+                });
+            }
+            Point::Offset(offset) => *offset,
+            Point::AfterStart(count) => log.start.saturating_add(*count).min(log.end),
+            Point::BeforeEnd(count) => log.end.saturating_sub(*count).max(log.start),
+            Point::Time(ms) => self.look_up(*ms, facts)?.map_or(log.end, |o| log.clamp(o)),
+            Point::Lookup {
+                ms,
+                no_match_is_error,
+            } => match self.look_up(*ms, facts)? {
+                Some(offset) => log.clamp(offset),
+                None if *no_match_is_error => {
+                    return Err(Error::invalid(format!(
+                        "{}: no record has a timestamp of {} or later; \
+                         'startingOffsetsByTimestampStrategy' = 'latest' starts at the end instead",
+                        self.partition,
+                        instant_text(*ms)
+                    )));
+                }
+                None => log.end,
+            },
+            Point::Group(name) => {
+                match facts.groups.get(&(name.clone(), self.partition.clone())) {
+                    // A commit below the log start is as explicit as a written offset.
+                    Some(offset) if *offset >= 0 => (*offset).min(log.end),
+                    _ => log.start,
+                }
+            }
+        })
+    }
+
+    fn look_up(&self, ms: i64, facts: &LookupFacts) -> Result<Option<i64>> {
+        let key = (self.partition.clone(), ms);
+        facts.timestamps.get(&key).copied().ok_or_else(|| {
+            self.unanswered(
+                "listing offsets by timestamp",
+                &format!("no answer for {}", instant_text(ms)),
+            )
+        })
+    }
+
+    fn unanswered(&self, operation: &str, what: &str) -> Error {
+        Error::Kafka {
+            operation: operation.to_owned(),
+            reason: format!("{what} of {}", self.partition),
+        }
+    }
+
+    /// Checks the start against the end and the log.
+    fn fit(&self, start: i64, end: i64, log: LogBounds, facts: &LookupFacts) -> Result<(i64, i64)> {
+        if start > end {
+            // Bounds that are relative to the log cross in a short one.
+            if matches!(self.end, Point::BeforeEnd(_) | Point::Time(_)) {
+                return Ok((start, start));
+            }
+            // Everything before the end is gone, which the user has allowed.
+            if end < log.start && facts.on_data_loss == OnDataLoss::Skip {
+                return Ok((end, end));
+            }
+            return Err(Error::invalid(format!(
+                "{}: the range starts at {} (offset {start}), after its end {} (offset {end})",
+                self.partition, self.start, self.end
+            )));
+        }
+        if start < log.start && start < end && facts.on_data_loss == OnDataLoss::Fail {
+            return Err(Error::BelowLogStart {
+                topic: self.partition.topic.to_string(),
+                partition: self.partition.partition,
+                asked: start,
+                available: log.start,
+                lost: end.min(log.start) - start,
+            });
+        }
+        Ok((start, end))
+    }
+}
+
+impl LogBounds {
+    fn clamp(self, offset: i64) -> i64 {
+        offset.max(self.start).min(self.end)
+    }
+}

@@ -1,0 +1,255 @@
+//! Distributes offset ranges over execution partitions.
+//!
+//! Two rules, both deterministic:
+//!
+//! - *Balanced* (the default): at most `target_partitions` of about the same number of offsets. A
+//!   Kafka partition stays whole unless it is large and would be the last to finish.
+//! - *Spark's*, as soon as one of Spark's options is set: each piece is its own execution
+//!   partition, cut by Spark's arithmetic.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::OffsetRange;
+
+/// Kafka partitions up to so many offsets are not split: reading them takes a fraction of a second
+/// (tens of millions of small records per second and stream), so another stream gains nothing.
+pub const SPLIT_ABOVE_OFFSETS: i64 = 2_000_000;
+
+/// The smallest piece is this fraction of `split_above`: below, opening a stream costs more.
+const SMALLEST_PIECE_DIVISOR: i128 = 4;
+
+/// A remainder below this fraction of a piece is spread over the others instead of being a piece.
+const REMAINDER_DIVISOR: i128 = 8;
+
+/// The most pieces that are ever made: a plan with more is no use to anyone, and Spark's options
+/// could ask for one piece a record.
+const MAX_PIECES: usize = 100_000;
+
+/// How [`split`] distributes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SplitOptions {
+    /// The most execution partitions; 0 counts as 1. Not used under Spark's options.
+    pub target_partitions: usize,
+    /// Spark's `minPartitions`: at least about so many pieces.
+    pub min_partitions: Option<usize>,
+    /// Spark's `maxRecordsPerPartition`: the most offsets of a piece.
+    pub max_records_per_partition: Option<u64>,
+    /// Kafka partitions with at most so many offsets stay whole. Not used under Spark's options.
+    pub split_above: i64,
+}
+
+impl Default for SplitOptions {
+    fn default() -> Self {
+        Self {
+            target_partitions: 1,
+            min_partitions: None,
+            max_records_per_partition: None,
+            split_above: SPLIT_ABOVE_OFFSETS,
+        }
+    }
+}
+
+/// Cuts ranges into execution partitions.
+///
+/// - Every offset of the input is in the output exactly once; empty ranges are dropped.
+/// - The ranges of an execution partition are in the order of topic, partition and start; none is
+///   empty, nor is an execution partition.
+/// - The same input gives the same output, whatever the order of the ranges.
+/// - No more than 100,000 pieces are made, whatever the options ask for.
+pub fn split(ranges: &[OffsetRange], options: &SplitOptions) -> Vec<Vec<OffsetRange>> {
+    let mut ranges: Vec<OffsetRange> = ranges.iter().filter(|r| !r.is_empty()).cloned().collect();
+    ranges.sort();
+    if options.min_partitions.is_some() || options.max_records_per_partition.is_some() {
+        return by_spark(ranges, options)
+            .into_iter()
+            .map(|range| vec![range])
+            .collect();
+    }
+    balanced(ranges, options)
+}
+
+/// Ranges of one Kafka partition that are read together.
+struct Unit {
+    ranges: Vec<OffsetRange>,
+    size: i128,
+}
+
+impl Unit {
+    fn new(ranges: Vec<OffsetRange>) -> Self {
+        let size = total(&ranges);
+        Self { ranges, size }
+    }
+}
+
+/// The length of a range, wide enough for any two offsets.
+fn size(range: &OffsetRange) -> i128 {
+    i128::from(range.end) - i128::from(range.start)
+}
+
+fn total(ranges: &[OffsetRange]) -> i128 {
+    ranges.iter().map(size).sum()
+}
+
+/// Largest first into the emptiest bin.
+fn balanced(ranges: Vec<OffsetRange>, options: &SplitOptions) -> Vec<Vec<OffsetRange>> {
+    let target = options.target_partitions.clamp(1, MAX_PIECES);
+    let smallest = i128::from(options.split_above) / SMALLEST_PIECE_DIVISOR;
+    // At most `target`, so it fits.
+    let share = (total(&ranges) + target as i128 - 1) / target as i128;
+    let piece = share.max(smallest).max(1);
+
+    let mut units = Vec::new();
+    for ranges in ranges.chunk_by(|a, b| a.topic == b.topic && a.partition == b.partition) {
+        let unit = Unit::new(ranges.to_vec());
+        if target > 1 && unit.size > i128::from(options.split_above) && unit.size > piece {
+            units.extend(pieces(unit, piece));
+        } else {
+            units.push(unit);
+        }
+    }
+    // Stable: units of one size stay in the order of topic, partition and start.
+    units.sort_by_key(|unit| Reverse(unit.size));
+
+    let mut bins: Vec<Vec<OffsetRange>> = vec![Vec::new(); target.min(units.len())];
+    let mut emptiest: BinaryHeap<Reverse<(i128, usize)>> =
+        (0..bins.len()).map(|bin| Reverse((0, bin))).collect();
+    for unit in units {
+        // There are bins as soon as there is a unit.
+        let Some(Reverse((load, bin))) = emptiest.pop() else {
+            break;
+        };
+        bins[bin].extend(unit.ranges);
+        emptiest.push(Reverse((load + unit.size, bin)));
+    }
+    for ranges in &mut bins {
+        ranges.sort();
+    }
+    bins.sort();
+    bins
+}
+
+/// Cuts a Kafka partition into full pieces and a remainder, or equal ones if that is tiny.
+fn pieces(unit: Unit, piece: i128) -> Vec<Unit> {
+    let full = unit.size / piece;
+    let remainder = unit.size % piece;
+    let mut sizes = Vec::new();
+    if remainder * REMAINDER_DIVISOR < piece {
+        let mut left = unit.size;
+        for pieces_left in (1..=full).rev() {
+            sizes.push(left / pieces_left);
+            left -= left / pieces_left;
+        }
+    } else {
+        sizes.extend((0..full).map(|_| piece));
+        sizes.push(remainder);
+    }
+    let mut pieces = Vec::with_capacity(sizes.len());
+    let mut rest = unit.ranges.into_iter();
+    let mut current = rest.next();
+    for piece_size in sizes {
+        let mut taken = Vec::new();
+        let mut wanted = piece_size;
+        while wanted > 0 {
+            let Some(range) = current.take() else { break };
+            if size(&range) <= wanted {
+                wanted -= size(&range);
+                taken.push(range);
+                current = rest.next();
+            } else {
+                // Between start and end, so it fits.
+                let cut = (i128::from(range.start) + wanted) as i64;
+                wanted = 0;
+                taken.push(OffsetRange {
+                    end: cut,
+                    ..range.clone()
+                });
+                current = Some(OffsetRange {
+                    start: cut,
+                    ..range
+                });
+            }
+        }
+        pieces.push(Unit::new(taken));
+    }
+    pieces
+}
+
+/// Spark's `KafkaOffsetRangeCalculator`: first the most records of a piece, then the least number
+/// of pieces, which is only approximated.
+///
+/// Spark has one range per Kafka partition; where there are several, each counts for itself.
+fn by_spark(ranges: Vec<OffsetRange>, options: &SplitOptions) -> Vec<OffsetRange> {
+    let mut ranges = ranges;
+    if let Some(most) = options.max_records_per_partition {
+        let counts: Vec<u128> = ranges
+            .iter()
+            .map(|r| size(r).unsigned_abs().div_ceil(u128::from(most.max(1))))
+            .collect();
+        ranges = divide_all(ranges, &counts);
+    }
+    let least = options.min_partitions.unwrap_or(0);
+    if least <= ranges.len() {
+        return ranges;
+    }
+    let all = total(&ranges);
+    let whole: Vec<bool> = ranges
+        .iter()
+        .map(|r| part_count(size(r), all, least) == 1)
+        .collect();
+    // What stays whole is taken out of the sum: the rest shares the remaining partitions.
+    let whole_count = whole.iter().filter(|w| **w).count();
+    let whole_size: i128 = ranges
+        .iter()
+        .zip(&whole)
+        .filter(|(_, whole)| **whole)
+        .map(|(r, _)| size(r))
+        .sum();
+    let least = least.saturating_sub(whole_count).max(1);
+    let counts: Vec<u128> = ranges
+        .iter()
+        .zip(&whole)
+        .map(|(range, whole)| match whole {
+            true => 1,
+            false => part_count(size(range), all - whole_size, least),
+        })
+        .collect();
+    divide_all(ranges, &counts)
+}
+
+/// The share of a range in so many pieces, rounded half up, at least one.
+fn part_count(size: i128, all: i128, pieces: usize) -> u128 {
+    // In floating point, because Spark does; a cast saturates.
+    let share = (size as f64 / all as f64 * pieces as f64).round();
+    (share as u128).max(1)
+}
+
+/// Divides each range into its number of pieces, within [`MAX_PIECES`] of all.
+fn divide_all(ranges: Vec<OffsetRange>, counts: &[u128]) -> Vec<OffsetRange> {
+    let mut budget = MAX_PIECES.saturating_sub(ranges.len()) as u128;
+    let mut pieces = Vec::with_capacity(ranges.len());
+    for (range, count) in ranges.into_iter().zip(counts) {
+        let extra = count.saturating_sub(1).min(budget);
+        budget -= extra;
+        divide(&range, extra as i128 + 1, &mut pieces);
+    }
+    pieces
+}
+
+/// Each piece is what remains divided by the pieces that remain: 20 in 3 are 6, 7 and 7.
+fn divide(range: &OffsetRange, count: i128, pieces: &mut Vec<OffsetRange>) {
+    let mut start = range.start;
+    for left in (1..=count).rev() {
+        let remaining = i128::from(range.end) - i128::from(start);
+        // At most the end of the range, so it fits.
+        let end = (i128::from(start) + remaining / left) as i64;
+        if start < end {
+            pieces.push(OffsetRange {
+                start,
+                end,
+                ..range.clone()
+            });
+        }
+        start = end;
+    }
+}

@@ -1,0 +1,6 @@
+//! Laws and tables of the range values.
+
+mod binding;
+mod grammar;
+mod spark;
+mod splitting;

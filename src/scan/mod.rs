@@ -1,0 +1,473 @@
+//! Reads a frozen set of offset ranges as record batches.
+//!
+//! ```text
+//! table ── ranges ──▶ split ──▶ KafkaScanExec, execution partition 0: orders[0] 0..100
+//!                                              execution partition 1: orders[1] 0..50, orders[2] 0..40
+//! ```
+//!
+//! What [`KafkaScanExec`] promises:
+//!
+//! - It reads exactly these offsets, whatever was written since they were fixed.
+//! - Records of one Kafka partition come in offset order within an execution partition.
+//! - A range ends when the position reaches its end, never because of a time-out.
+//! - Dropping a stream stops its fetching.
+
+mod display;
+mod metrics;
+mod progress;
+mod reverse;
+mod stream;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::compute::SortOptions;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::stats::Precision;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{ColumnStatistics, ScalarValue, Statistics, internal_err};
+use datafusion::error::Result;
+use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::expressions::Column as ColumnExpr;
+use datafusion::physical_expr::{
+    AcrossPartitions, ConstExpr, EquivalenceProperties, PhysicalExpr, PhysicalSortExpr,
+};
+use datafusion::physical_plan::coop::make_cooperative;
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::sorts::streaming_merge::StreamingMergeBuilder;
+use datafusion::physical_plan::statistics::StatisticsArgs;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, EmptyRecordBatchStream, ExecutionPlan,
+    Partitioning, PlanProperties, ReplaceChildrenOptions, SortOrderPushdownResult,
+};
+
+use crate::client::KafkaClient;
+use crate::decode::{Column, RecordDecoder};
+use crate::range::{IsolationLevel, OffsetRange, OnDataLoss, TopicPartition};
+
+pub use progress::ScanProgress;
+
+/// `ORDER BY "offset" DESC` reads the Kafka partitions of an execution partition side by side, up
+/// to so many; each holds a piece of its range in memory.
+const MAX_MERGED_PARTITIONS: usize = 64;
+
+/// What all execution partitions of a scan share.
+#[derive(Debug)]
+pub(crate) struct ScanSource {
+    pub(crate) client: Arc<dyn KafkaClient>,
+    pub(crate) decoder: RecordDecoder,
+    pub(crate) isolation: IsolationLevel,
+    pub(crate) on_data_loss: OnDataLoss,
+    pub(crate) topic_ids: BTreeMap<Arc<str>, String>,
+    /// The leaders seen when the snapshot was taken: for EXPLAIN.
+    pub(crate) leaders: BTreeMap<TopicPartition, i32>,
+    /// Partitions whose range selects records by their timestamps.
+    pub(crate) record_filters: BTreeMap<TopicPartition, RecordFilter>,
+    /// The bytes of keys and values after which a batch is closed.
+    pub(crate) batch_bytes: usize,
+    /// What the predicates cut away: for EXPLAIN.
+    pub(crate) pruned: Vec<Pruned>,
+}
+
+/// Records are selected if their timestamp, in ms, lies in `from_ms..to_ms`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RecordFilter {
+    pub(crate) from_ms: Option<i64>,
+    pub(crate) to_ms: Option<i64>,
+}
+
+/// Offsets that a scan need not read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pruned {
+    pub(crate) range: OffsetRange,
+    pub(crate) by: PrunedBy,
+}
+
+/// The kind of predicate that ruled offsets out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum PrunedBy {
+    /// On topic and partition alone.
+    Partition,
+    /// On the offset.
+    Offset,
+    /// On the timestamp, by look-up.
+    Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Forward,
+    Reverse,
+}
+
+/// Reads offset ranges; see the module's documentation.
+#[derive(Debug, Clone)]
+pub struct KafkaScanExec {
+    source: Arc<ScanSource>,
+    /// The ranges of each execution partition, by topic, partition and offset.
+    partitions: Arc<[Vec<OffsetRange>]>,
+    projection: Arc<[usize]>,
+    fetch: Option<usize>,
+    direction: Direction,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl KafkaScanExec {
+    /// A scan of `partitions`, one inner list for each execution partition.
+    ///
+    /// `projection` holds indices into the decoder's schema.
+    pub(crate) fn try_new(
+        source: Arc<ScanSource>,
+        partitions: Vec<Vec<OffsetRange>>,
+        projection: Vec<usize>,
+        fetch: Option<usize>,
+    ) -> Result<Self> {
+        let schema = Arc::new(source.decoder.schema().project(&projection)?);
+        // DataFusion expects a leaf to have a partition, be it an empty one.
+        let partitions: Arc<[_]> = if partitions.is_empty() {
+            Arc::new([vec![]])
+        } else {
+            partitions.into()
+        };
+        let direction = Direction::Forward;
+        let properties = properties(&source, &partitions, &projection, &schema, direction)?;
+        Ok(Self {
+            source,
+            partitions,
+            projection: projection.into(),
+            fetch,
+            direction,
+            properties: Arc::new(properties),
+            metrics: ExecutionPlanMetricsSet::new(),
+        })
+    }
+
+    /// The ranges that each execution partition reads.
+    pub fn ranges(&self) -> &[Vec<OffsetRange>] {
+        &self.partitions
+    }
+
+    /// The offsets that are read in all: an upper bound of the rows.
+    pub fn offsets(&self) -> u64 {
+        let all = self.partitions.iter().flatten();
+        all.map(|r| u64::try_from(r.len()).unwrap_or(0)).sum()
+    }
+
+    fn column(&self, expr: &Arc<dyn PhysicalExpr>) -> Option<Column> {
+        let column = expr.downcast_ref::<ColumnExpr>()?;
+        let index = *self.projection.get(column.index())?;
+        self.source.decoder.columns().get(index).copied()
+    }
+
+    /// This scan with the newest record first, if its Kafka partitions can be read side by side.
+    fn reversed(&self) -> Result<Option<Self>> {
+        let widest = self.partitions.iter().map(|p| by_kafka_partition(p).len());
+        if widest.max() > Some(MAX_MERGED_PARTITIONS) {
+            return Ok(None);
+        }
+        let direction = Direction::Reverse;
+        let schema = self.schema();
+        let properties = properties(
+            &self.source,
+            &self.partitions,
+            &self.projection,
+            &schema,
+            direction,
+        )?;
+        Ok(Some(Self {
+            direction,
+            properties: Arc::new(properties),
+            metrics: ExecutionPlanMetricsSet::new(),
+            ..self.clone()
+        }))
+    }
+
+    fn reader(&self, partition: usize, context: &TaskContext) -> stream::Reader {
+        stream::Reader::new(
+            Arc::clone(&self.source),
+            Arc::clone(&self.projection),
+            self.schema(),
+            metrics::ScanMetrics::new(&self.metrics, partition),
+            partition,
+            context,
+        )
+    }
+
+    /// Newest first: each Kafka partition is read backward, several are merged by offset.
+    fn execute_reverse(
+        &self,
+        partition: usize,
+        ranges: &[OffsetRange],
+        context: &TaskContext,
+    ) -> Result<SendableRecordBatchStream> {
+        let mut streams: Vec<SendableRecordBatchStream> = by_kafka_partition(ranges)
+            .into_values()
+            .map(|ranges| {
+                let reader = self.reader(partition, context);
+                let stream = reverse::reverse(reader, ranges, self.fetch);
+                Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream)) as _
+            })
+            .collect();
+        match (streams.len(), self.properties.output_ordering()) {
+            (0, _) => Ok(Box::pin(EmptyRecordBatchStream::new(self.schema()))),
+            (1, _) => Ok(streams.remove(0)),
+            (_, Some(ordering)) => {
+                let name = format!("KafkaScanExec[{partition}] merge");
+                // The rows are counted where they are read.
+                let uncounted = ExecutionPlanMetricsSet::new();
+                StreamingMergeBuilder::new()
+                    .with_streams(streams)
+                    .with_schema(self.schema())
+                    .with_expressions(ordering)
+                    .with_metrics(BaselineMetrics::new(&uncounted, partition))
+                    .with_batch_size(context.session_config().batch_size())
+                    .with_fetch(self.fetch)
+                    .with_reservation(MemoryConsumer::new(name).register(context.memory_pool()))
+                    .build()
+            }
+            (_, None) => internal_err!("a reversed KafkaScanExec has no ordering to merge by"),
+        }
+    }
+}
+
+fn by_kafka_partition(ranges: &[OffsetRange]) -> BTreeMap<TopicPartition, Vec<OffsetRange>> {
+    let mut groups: BTreeMap<TopicPartition, Vec<OffsetRange>> = BTreeMap::new();
+    for range in ranges {
+        let group = groups.entry(range.topic_partition()).or_default();
+        group.push(range.clone());
+    }
+    groups
+}
+
+fn one_kafka_partition(ranges: &[OffsetRange]) -> bool {
+    let same = |a: &OffsetRange, b: &OffsetRange| a.topic == b.topic && a.partition == b.partition;
+    ranges.windows(2).all(|pair| same(&pair[0], &pair[1]))
+}
+
+/// Orderings, constants and partitioning that hold for these ranges.
+fn properties(
+    source: &ScanSource,
+    partitions: &[Vec<OffsetRange>],
+    projection: &[usize],
+    schema: &SchemaRef,
+    direction: Direction,
+) -> Result<PlanProperties> {
+    let expr = |column: Column| -> Option<Arc<dyn PhysicalExpr>> {
+        let table_index = source.decoder.index_of(column)?;
+        let index = projection.iter().position(|i| *i == table_index)?;
+        Some(Arc::new(ColumnExpr::new(schema.field(index).name(), index)))
+    };
+    let all = || partitions.iter().flatten();
+    let one_topic = all().map(|r| &r.topic).min() == all().map(|r| &r.topic).max();
+    let one_number = all().map(|r| r.partition).min() == all().map(|r| r.partition).max();
+
+    let descending = direction == Direction::Reverse;
+    let sort = |expr| {
+        let options = SortOptions {
+            descending,
+            nulls_first: descending,
+        };
+        PhysicalSortExpr::new(expr, options)
+    };
+    let mut orderings: Vec<Vec<PhysicalSortExpr>> = vec![];
+    // A reversed scan merges its Kafka partitions by offset.
+    if direction == Direction::Reverse || partitions.iter().all(|p| one_kafka_partition(p)) {
+        orderings.extend(expr(Column::Offset).map(|offset| vec![sort(offset)]));
+    } else {
+        let mut keys = vec![];
+        if !one_topic {
+            keys.push(expr(Column::Topic));
+        }
+        keys.push(expr(Column::Partition));
+        keys.push(expr(Column::Offset));
+        let known: Vec<_> = keys.into_iter().map_while(|key| key.map(sort)).collect();
+        if !known.is_empty() {
+            orderings.push(known);
+        }
+    }
+    let mut equivalence = EquivalenceProperties::new_with_orderings(Arc::clone(schema), orderings);
+
+    let mut constants = vec![];
+    if let (true, Some(range), Some(topic)) = (one_topic, all().next(), expr(Column::Topic)) {
+        let value = ScalarValue::Utf8View(Some(range.topic.to_string()));
+        constants.push(ConstExpr::new(topic, AcrossPartitions::Uniform(Some(value))));
+    }
+    if let (true, true, Some(range), Some(partition)) =
+        (one_topic, one_number, all().next(), expr(Column::Partition))
+    {
+        let value = ScalarValue::Int32(Some(range.partition));
+        constants.push(ConstExpr::new(
+            partition,
+            AcrossPartitions::Uniform(Some(value)),
+        ));
+    }
+    equivalence.add_constants(constants)?;
+
+    Ok(PlanProperties::new(
+        equivalence,
+        Partitioning::UnknownPartitioning(partitions.len()),
+        EmissionType::Incremental,
+        Boundedness::Bounded,
+    )
+    .with_scheduling_type(SchedulingType::Cooperative))
+}
+
+impl DisplayAs for KafkaScanExec {
+    fn fmt_as(&self, t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        display::scan(self, t, f)
+    }
+}
+
+impl ExecutionPlan for KafkaScanExec {
+    fn name(&self) -> &'static str {
+        "KafkaScanExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![]
+    }
+
+    fn apply_expressions(
+        &self,
+        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+        _options: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        if children.is_empty() {
+            Ok(self)
+        } else {
+            internal_err!("KafkaScanExec is a leaf and takes no children")
+        }
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
+        self.replace_children(children, options)
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        let Some(ranges) = self.partitions.get(partition) else {
+            return internal_err!(
+                "KafkaScanExec has {} execution partitions, partition {partition} was asked for",
+                self.partitions.len()
+            );
+        };
+        let stream: SendableRecordBatchStream = match self.direction {
+            Direction::Forward => {
+                let reader = self.reader(partition, &context);
+                let stream = stream::forward(reader, ranges.clone(), self.fetch);
+                Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream))
+            }
+            Direction::Reverse => self.execute_reverse(partition, ranges, &context)?,
+        };
+        Ok(make_cooperative(stream))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
+    /// Row counts are never exact: control, aborted and compacted offsets hold no row, and an
+    /// exact count would let `count(*)` be answered without reading.
+    fn statistics_from_inputs(
+        &self,
+        _input_stats: &[Arc<Statistics>],
+        args: &StatisticsArgs,
+    ) -> Result<Arc<Statistics>> {
+        let ranges: Vec<&OffsetRange> = match args.partition() {
+            Some(partition) => self.partitions.get(partition).into_iter().flatten().collect(),
+            None => self.partitions.iter().flatten().collect(),
+        };
+        Ok(Arc::new(statistics(self, &ranges)))
+    }
+
+    fn with_fetch(&self, fetch: Option<usize>) -> Option<Arc<dyn ExecutionPlan>> {
+        Some(Arc::new(Self {
+            fetch,
+            metrics: ExecutionPlanMetricsSet::new(),
+            ..self.clone()
+        }))
+    }
+
+    fn fetch(&self) -> Option<usize> {
+        self.fetch
+    }
+
+    /// `ORDER BY "offset" DESC` is answered by reading from the end.
+    fn try_pushdown_sort(
+        &self,
+        order: &[PhysicalSortExpr],
+    ) -> Result<SortOrderPushdownResult<Arc<dyn ExecutionPlan>>> {
+        let by_offset = match order {
+            [only] => self.column(&only.expr) == Some(Column::Offset) && only.options.descending,
+            _ => false,
+        };
+        // A scan that carries a LIMIT already has chosen its rows.
+        if !by_offset || self.fetch.is_some() || self.direction == Direction::Reverse {
+            return Ok(SortOrderPushdownResult::Unsupported);
+        }
+        Ok(match self.reversed()? {
+            Some(scan) => SortOrderPushdownResult::Exact {
+                inner: Arc::new(scan),
+            },
+            None => SortOrderPushdownResult::Unsupported,
+        })
+    }
+}
+
+fn statistics(scan: &KafkaScanExec, ranges: &[&OffsetRange]) -> Statistics {
+    let schema = scan.schema();
+    let mut statistics = Statistics::new_unknown(&schema);
+    let offsets: usize = ranges
+        .iter()
+        .map(|r| usize::try_from(r.len()).unwrap_or(0))
+        .sum();
+    if offsets == 0 {
+        statistics.num_rows = Precision::Exact(0);
+        return statistics;
+    }
+    statistics.num_rows = Precision::Inexact(scan.fetch.map_or(offsets, |n| n.min(offsets)));
+    let bounds = |low: Option<ScalarValue>, high: Option<ScalarValue>| ColumnStatistics {
+        min_value: low.map_or(Precision::Absent, Precision::Inexact),
+        max_value: high.map_or(Precision::Absent, Precision::Inexact),
+        null_count: Precision::Exact(0),
+        ..ColumnStatistics::new_unknown()
+    };
+    for (i, index) in scan.projection.iter().enumerate() {
+        let column = match scan.source.decoder.columns().get(*index) {
+            Some(Column::Offset) => bounds(
+                ranges.iter().map(|r| r.start).min().map(ScalarValue::from),
+                ranges.iter().map(|r| r.end - 1).max().map(ScalarValue::from),
+            ),
+            Some(Column::Partition) => bounds(
+                ranges.iter().map(|r| r.partition).min().map(ScalarValue::from),
+                ranges.iter().map(|r| r.partition).max().map(ScalarValue::from),
+            ),
+            _ => continue,
+        };
+        statistics.column_statistics[i] = column;
+    }
+    statistics
+}

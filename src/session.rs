@@ -1,0 +1,148 @@
+//! Sessions that are ready for Kafka.
+//!
+//! [`KafkaSessionBuilder`] makes a [`SessionContext`] with the catalog, the table functions,
+//! `STORED AS KAFKA` and text functions that work on bytes. [`register`] adds the same to a context
+//! of your own, which then keeps its own catalogs and SQL dialect.
+
+use std::sync::Arc;
+
+use datafusion::common::config::Dialect;
+use datafusion::execution::FunctionRegistry;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::prelude::{SessionConfig, SessionContext};
+
+use crate::bytes;
+use crate::client::ClientPool;
+use crate::config::ConnectionConfig;
+use crate::error::{Error, Result};
+use crate::table::{
+    KafkaCatalog, KafkaFunction, KafkaOffsetsFunction, KafkaSchema, KafkaTableFactory,
+    KafkaTopicsFunction,
+};
+
+/// The name of the catalog that a session starts with.
+pub const CATALOG: &str = "kafka";
+
+/// Makes a session over a cluster.
+///
+/// The SQL dialect is PostgreSQL's: DataFusion's default one cannot parse a bare
+/// `SELECT partition, offset …`, because it takes `offset` after a comma for the OFFSET clause.
+#[derive(Debug, Clone, Default)]
+#[must_use]
+pub struct KafkaSessionBuilder {
+    connection: Option<ConnectionConfig>,
+    pool: Option<ClientPool>,
+    config: Option<SessionConfig>,
+    runtime: Option<Arc<RuntimeEnv>>,
+}
+
+impl KafkaSessionBuilder {
+    /// A session without a cluster: tables name their brokers themselves.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The cluster whose topics are tables by their bare names.
+    pub fn connection(mut self, connection: ConnectionConfig) -> Self {
+        self.connection = Some(connection);
+        self
+    }
+
+    /// The pool to take clients from; the process-wide one unless set.
+    pub fn pool(mut self, pool: ClientPool) -> Self {
+        self.pool = Some(pool);
+        self
+    }
+
+    /// Settings of DataFusion to start from. Dialect, default catalog and information schema are
+    /// set on top.
+    pub fn config(mut self, config: SessionConfig) -> Self {
+        self.config = Some(config);
+        self
+    }
+
+    /// The runtime, for example one with a bounded memory pool.
+    pub fn runtime(mut self, runtime: Arc<RuntimeEnv>) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    /// Builds the session. The cluster is not asked yet.
+    ///
+    /// # Errors
+    /// When a setting of the connection is refused.
+    pub fn build(self) -> Result<SessionContext> {
+        let mut config = self
+            .config
+            .unwrap_or_default()
+            .with_information_schema(true)
+            .with_default_catalog_and_schema(CATALOG, KafkaCatalog::SCHEMA)
+            .with_create_default_catalog_and_schema(false);
+        config.options_mut().sql_parser.dialect = Dialect::PostgreSQL;
+
+        let mut builder = SessionStateBuilder::new_with_default_features().with_config(config);
+        if let Some(runtime) = self.runtime {
+            builder = builder.with_runtime_env(runtime);
+        }
+        let context = SessionContext::new_with_state(builder.build());
+        let pool = self.pool.unwrap_or_else(ClientPool::global);
+        let schema = match &self.connection {
+            Some(connection) => KafkaSchema::new(connection, &pool)?,
+            None => KafkaSchema::empty(),
+        };
+        context.register_catalog(CATALOG, Arc::new(KafkaCatalog::with_schema(schema)));
+        register_with(&context, self.connection, pool)?;
+        Ok(context)
+    }
+}
+
+/// Adds the table functions, `STORED AS KAFKA` and the text functions on bytes to `context`.
+///
+/// `connection` is used where a table's options name no brokers. The context's SQL dialect stays:
+/// unless it is one like `postgresql`, the column must be written `"offset"`.
+///
+/// # Errors
+/// When a function cannot be registered.
+pub fn register(context: &SessionContext, connection: Option<ConnectionConfig>) -> Result<()> {
+    register_with(context, connection, ClientPool::global())
+}
+
+fn register_with(
+    context: &SessionContext,
+    connection: Option<ConnectionConfig>,
+    pool: ClientPool,
+) -> Result<()> {
+    let mut factory = KafkaTableFactory::new().with_pool(pool.clone());
+    if let Some(connection) = &connection {
+        factory = factory.with_connection(connection.clone());
+    }
+    let state = context.state_ref();
+    {
+        let mut state = state.write();
+        state
+            .table_factories_mut()
+            .insert("KAFKA".to_owned(), Arc::new(factory));
+        for function in bytes::functions() {
+            state.register_udf(function).map_err(registering)?;
+        }
+        state
+            .register_function_rewrite(Arc::new(bytes::CompareBytes))
+            .map_err(registering)?;
+    }
+    let pool = || Some(pool.clone());
+    let kafka = KafkaFunction::new(connection.clone(), pool());
+    context.register_udtf("kafka", Arc::new(kafka));
+    let offsets = KafkaOffsetsFunction::new(connection.clone(), pool());
+    context.register_udtf("kafka_offsets", Arc::new(offsets));
+    let topics = KafkaTopicsFunction::new(connection, pool());
+    context.register_udtf("kafka_topics", Arc::new(topics));
+    Ok(())
+}
+
+fn registering(error: datafusion::error::DataFusionError) -> Error {
+    Error::Kafka {
+        operation: "registering a function".to_owned(),
+        reason: error.to_string(),
+    }
+}

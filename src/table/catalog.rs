@@ -1,0 +1,214 @@
+//! A cluster as a catalog: `SELECT … FROM prod.topics.orders`.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::TableType;
+use tokio::runtime::Handle;
+
+use super::KafkaTable;
+use crate::client::{ClientPool, KafkaClient, TopicSelection};
+use crate::config::ConnectionConfig;
+use crate::error::Error;
+
+/// For so long a list of topics serves names and completions.
+const TOPICS_FRESH: Duration = Duration::from_secs(5);
+
+/// A cluster whose schema `topics` has every topic as a table, with all its records.
+///
+/// Each look-up makes a fresh table, so a topic that was created a moment ago is there.
+#[derive(Debug)]
+pub struct KafkaCatalog {
+    name: String,
+    schema: Arc<KafkaSchema>,
+}
+
+impl KafkaCatalog {
+    /// The schema's usual name.
+    pub const SCHEMA: &'static str = "topics";
+
+    /// A catalog over the cluster that `config` names; nothing is asked yet.
+    ///
+    /// # Errors
+    /// When a setting is refused.
+    pub fn new(config: &ConnectionConfig) -> crate::Result<Self> {
+        Ok(Self::with_schema(KafkaSchema::new(
+            config,
+            &ClientPool::global(),
+        )?))
+    }
+
+    /// A catalog of one schema.
+    pub fn with_schema(schema: KafkaSchema) -> Self {
+        Self {
+            name: Self::SCHEMA.to_owned(),
+            schema: Arc::new(schema),
+        }
+    }
+}
+
+impl CatalogProvider for KafkaCatalog {
+    fn schema_names(&self) -> Vec<String> {
+        vec![self.name.clone()]
+    }
+
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        (name == self.name).then(|| Arc::clone(&self.schema) as _)
+    }
+}
+
+/// The topics of a cluster as tables, next to tables and views that the session creates.
+///
+/// A created table hides a topic of the same name.
+#[derive(Debug)]
+pub struct KafkaSchema {
+    cluster: Option<Cluster>,
+    created: Mutex<HashMap<String, Arc<dyn TableProvider>>>,
+}
+
+#[derive(Debug)]
+struct Cluster {
+    config: ConnectionConfig,
+    pool: ClientPool,
+    client: Arc<dyn KafkaClient>,
+    topics: Mutex<Option<(Instant, Vec<String>)>>,
+}
+
+impl KafkaSchema {
+    /// The topics of the cluster that `config` names; nothing is asked yet.
+    ///
+    /// # Errors
+    /// When a setting is refused.
+    pub fn new(config: &ConnectionConfig, pool: &ClientPool) -> crate::Result<Self> {
+        Ok(Self {
+            cluster: Some(Cluster {
+                config: config.clone(),
+                pool: pool.clone(),
+                client: pool.client(config)?,
+                topics: Mutex::new(None),
+            }),
+            created: Mutex::default(),
+        })
+    }
+
+    /// A schema without a cluster: created tables only.
+    pub fn empty() -> Self {
+        Self {
+            cluster: None,
+            created: Mutex::default(),
+        }
+    }
+
+    fn created(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<dyn TableProvider>>> {
+        // The map is whole after any panic: each change is one insert or remove.
+        self.created.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Cluster {
+    /// The topics' names, asked for when the last answer is older than [`TOPICS_FRESH`].
+    ///
+    /// DataFusion asks for names without await; the answer is waited for on a thread of its own,
+    /// which works under every kind of runtime. An error gives no names: the query that follows
+    /// will show it.
+    fn names(&self) -> Vec<String> {
+        let mut cached = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((asked, names)) = cached.as_ref()
+            && asked.elapsed() < TOPICS_FRESH
+        {
+            return names.clone();
+        }
+        let Ok(runtime) = Handle::try_current() else {
+            return cached.as_ref().map(|(_, n)| n.clone()).unwrap_or_default();
+        };
+        let client = Arc::clone(&self.client);
+        let asking = thread::spawn(move || {
+            runtime.block_on(async move { client.describe(TopicSelection::All).await })
+        });
+        match asking.join() {
+            Ok(Ok(cluster)) => {
+                let mut names: Vec<String> = cluster
+                    .topics
+                    .iter()
+                    .filter(|t| !t.internal)
+                    .map(|t| t.name.to_string())
+                    .collect();
+                names.sort();
+                *cached = Some((Instant::now(), names.clone()));
+                names
+            }
+            Ok(Err(error)) => {
+                log::warn!("cannot list the topics: {error}");
+                vec![]
+            }
+            Err(_) => vec![],
+        }
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for KafkaSchema {
+    fn table_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.created().keys().cloned().collect();
+        if let Some(cluster) = &self.cluster {
+            names.extend(cluster.names());
+        }
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        if let Some(table) = self.created().get(name) {
+            return Ok(Some(Arc::clone(table)));
+        }
+        let Some(cluster) = &self.cluster else {
+            return Ok(None);
+        };
+        let table = KafkaTable::builder(&cluster.config)
+            .pool(cluster.pool.clone())
+            .topic(name)
+            .build_lazy()?;
+        Ok(Some(Arc::new(table)))
+    }
+
+    /// All are base tables or views; a topic is not looked up to tell.
+    async fn table_type(&self, name: &str) -> Result<Option<TableType>, DataFusionError> {
+        let created = self.created().get(name).map(|t| t.table_type());
+        Ok(created.or_else(|| self.table_exist(name).then_some(TableType::Base)))
+    }
+
+    fn register_table(
+        &self,
+        name: String,
+        table: Arc<dyn TableProvider>,
+    ) -> Result<Option<Arc<dyn TableProvider>>> {
+        let mut created = self.created();
+        if created.contains_key(&name) {
+            return Err(Error::invalid(format!("the table '{name}' already exists")).into());
+        }
+        Ok(created.insert(name, table))
+    }
+
+    fn deregister_table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let dropped = self.created().remove(name);
+        if dropped.is_none() && self.cluster.as_ref().is_some_and(|c| c.names().iter().any(|n| n == name)) {
+            return Err(Error::invalid(format!(
+                "'{name}' is a topic: topics are read, never dropped"
+            ))
+            .into());
+        }
+        Ok(dropped)
+    }
+
+    /// Whether such a table was created. A topic does not count: a table of its name may be
+    /// created and then hides it.
+    fn table_exist(&self, name: &str) -> bool {
+        self.created().contains_key(name)
+    }
+}

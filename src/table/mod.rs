@@ -1,0 +1,466 @@
+//! Kafka topics as DataFusion tables.
+//!
+//! A [`KafkaTable`] is a set of topics and a range. Planning a scan of it takes a [`Snapshot`]
+//! (once for a statement, see [`KafkaTable::snapshot`]), cuts the snapshot's ranges by the
+//! predicates, splits what is left into execution partitions and hands these to a
+//! [`KafkaScanExec`].
+
+mod catalog;
+mod factory;
+mod functions;
+mod lookup;
+mod options;
+mod pruning;
+mod resolve;
+mod topics;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{ScanArgs, ScanResult, Session, TableProvider};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+
+use crate::client::{ClientPool, KafkaClient};
+use crate::config::ConnectionConfig;
+use crate::decode::{Column, Format, RecordDecoder};
+use crate::error::{Error, Result};
+use crate::range::{
+    IsolationLevel, OffsetRange, OnDataLoss, RangeSpec, Snapshot, SnapshotRange, SplitOptions,
+    TopicPartition, split,
+};
+use crate::scan::{KafkaScanExec, Pruned, PrunedBy, RecordFilter, ScanSource};
+use resolve::Selection;
+
+pub use catalog::{KafkaCatalog, KafkaSchema};
+pub use factory::KafkaTableFactory;
+pub use functions::{KafkaFunction, KafkaOffsetsFunction, KafkaTopicsFunction};
+pub use options::TableOptions;
+pub use topics::TopicSource;
+
+/// Key and value bytes after which a batch is closed, unless the table says otherwise.
+pub const DEFAULT_BATCH_BYTES: usize = 8 << 20;
+
+/// Topics and a range as a table; see the module's documentation.
+#[derive(Debug, Clone)]
+pub struct KafkaTable {
+    selection: Selection,
+    reading: Reading,
+    pinned: Option<Arc<Snapshot>>,
+    definition: Option<String>,
+}
+
+/// How the ranges are read, once they are known.
+#[derive(Debug, Clone)]
+struct Reading {
+    decoder: RecordDecoder,
+    min_partitions: Option<usize>,
+    max_records_per_partition: Option<u64>,
+    batch_bytes: usize,
+}
+
+impl KafkaTable {
+    /// A table of the cluster that `config` names; clients are shared by all tables with equal
+    /// settings.
+    pub fn builder(config: &ConnectionConfig) -> KafkaTableBuilder {
+        KafkaTableBuilder::new(Connection::Config(config.clone()))
+    }
+
+    /// A table over a client of your own, for example a
+    /// [`MemoryCluster`](crate::client::memory::MemoryCluster)'s.
+    pub fn builder_with_client(client: Arc<dyn KafkaClient>) -> KafkaTableBuilder {
+        KafkaTableBuilder::new(Connection::Client(client))
+    }
+
+    /// This table with its ranges fixed: every scan reads exactly those of `snapshot`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the snapshot was taken under another isolation level, under which
+    /// the same offsets hold other records.
+    pub fn at(&self, snapshot: Snapshot) -> Result<Self> {
+        if snapshot.isolation_level != self.selection.isolation {
+            return Err(Error::invalid(format!(
+                "the snapshot was taken under {}, the table reads under {}: set isolation.level to match",
+                snapshot.isolation_level, self.selection.isolation
+            )));
+        }
+        Ok(Self {
+            pinned: Some(Arc::new(snapshot)),
+            ..self.clone()
+        })
+    }
+
+    /// The ranges as they are now: what a statement that begins now would read.
+    ///
+    /// A statement resolves its snapshot once, however often it names the table, and a
+    /// `DataFrame` counts as one statement however often it is executed. To read the same ranges
+    /// in several statements, pin them with [`at`](Self::at).
+    ///
+    /// # Errors
+    /// When a topic or partition is not there, offsets of the range are gone or not yet written,
+    /// or the cluster does not answer.
+    pub async fn snapshot(&self) -> Result<Snapshot> {
+        match &self.pinned {
+            Some(snapshot) => Ok(snapshot.as_ref().clone()),
+            None => self.selection.resolve(resolve::now_ms()).await,
+        }
+    }
+
+    /// The client that the table reads with.
+    pub fn client(&self) -> &Arc<dyn KafkaClient> {
+        &self.selection.client
+    }
+
+    fn with_definition(mut self, definition: String) -> Self {
+        self.definition = Some(definition);
+        self
+    }
+
+    async fn statement_snapshot(&self, state: &dyn Session) -> Result<Arc<Snapshot>> {
+        match &self.pinned {
+            Some(snapshot) => Ok(Arc::clone(snapshot)),
+            None => resolve::for_statement(&self.selection, state).await,
+        }
+    }
+
+    async fn plan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&[usize]>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> datafusion::error::Result<KafkaScanExec> {
+        let snapshot = self.statement_snapshot(state).await?;
+        let decoder = &self.reading.decoder;
+        let (kept, pruned) = self.prune(&snapshot, filters, state).await?;
+
+        let options = SplitOptions {
+            target_partitions: state.config().target_partitions(),
+            min_partitions: self.reading.min_partitions,
+            max_records_per_partition: self.reading.max_records_per_partition,
+            ..SplitOptions::default()
+        };
+        let partitions = split(&kept, &options);
+
+        let source = ScanSource {
+            client: Arc::clone(&self.selection.client),
+            decoder: decoder.clone(),
+            isolation: self.selection.isolation,
+            on_data_loss: self.selection.on_data_loss,
+            topic_ids: snapshot
+                .topics
+                .iter()
+                .filter_map(|t| Some((Arc::clone(&t.topic), t.topic_id.clone()?)))
+                .collect(),
+            leaders: snapshot
+                .ranges
+                .iter()
+                .filter_map(|r| Some((r.range.topic_partition(), r.leader?)))
+                .collect(),
+            record_filters: record_filters(&snapshot.ranges),
+            batch_bytes: self.reading.batch_bytes,
+            pruned,
+        };
+        let projection = match projection {
+            Some(indices) => indices.to_vec(),
+            None => (0..decoder.columns().len()).collect(),
+        };
+        KafkaScanExec::try_new(Arc::new(source), partitions, projection, limit)
+    }
+
+    /// The pieces of the snapshot's ranges that may hold matching records, and the others.
+    async fn prune(
+        &self,
+        snapshot: &Snapshot,
+        filters: &[Expr],
+        state: &dyn Session,
+    ) -> datafusion::error::Result<(Vec<OffsetRange>, Vec<Pruned>)> {
+        let ranges: Vec<&OffsetRange> = snapshot.ranges.iter().map(|r| &r.range).collect();
+        if filters.is_empty() {
+            return Ok((ranges.into_iter().cloned().collect(), vec![]));
+        }
+        let partitions: Vec<TopicPartition> = ranges.iter().map(|r| r.topic_partition()).collect();
+        let kept = pruning::keep(filters, &partitions, &self.reading.decoder, state)?;
+        let cuts = lookup::timestamp_cuts(&self.selection, snapshot, &kept).await?;
+
+        let mut left = vec![];
+        let mut pruned = vec![];
+        for ((range, kept), cut) in ranges.into_iter().zip(&kept).zip(cuts) {
+            if !kept.partition {
+                prune_rest(range, &[], PrunedBy::Partition, &mut pruned);
+                continue;
+            }
+            let within = piece(range, cut.0.max(range.start), cut.1.min(range.end));
+            let timed: Vec<(i64, i64)> = vec![(within.start, within.end)];
+            prune_rest(range, &timed, PrunedBy::Timestamp, &mut pruned);
+            let pieces = kept.offsets.cut(within.start, within.end);
+            prune_rest(&within, &pieces, PrunedBy::Offset, &mut pruned);
+            left.extend(pieces.into_iter().map(|(start, end)| piece(range, start, end)));
+        }
+        Ok((left, pruned))
+    }
+}
+
+fn piece(of: &OffsetRange, start: i64, end: i64) -> OffsetRange {
+    OffsetRange {
+        start,
+        end: end.max(start),
+        ..of.clone()
+    }
+}
+
+/// Notes the gaps between the pieces that were kept of a range.
+fn prune_rest(range: &OffsetRange, kept: &[(i64, i64)], by: PrunedBy, pruned: &mut Vec<Pruned>) {
+    let mut next = range.start;
+    let end = (range.end, range.end);
+    for (start, end) in kept.iter().chain([&end]) {
+        if next < *start {
+            pruned.push(Pruned {
+                range: piece(range, next, *start),
+                by,
+            });
+        }
+        next = next.max(*end);
+    }
+}
+
+fn record_filters(ranges: &[SnapshotRange]) -> BTreeMap<TopicPartition, RecordFilter> {
+    ranges
+        .iter()
+        .filter(|r| r.from_ms.is_some() || r.to_ms.is_some())
+        .map(|r| {
+            let filter = RecordFilter {
+                from_ms: r.from_ms,
+                to_ms: r.to_ms,
+            };
+            (r.range.topic_partition(), filter)
+        })
+        .collect()
+}
+
+#[async_trait]
+impl TableProvider for KafkaTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(self.reading.decoder.schema())
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    /// The CREATE EXTERNAL TABLE statement, rebuilt without secrets.
+    fn get_table_definition(&self) -> Option<&str> {
+        self.definition.as_deref()
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+        let projection = projection.map(Vec::as_slice);
+        Ok(Arc::new(self.plan(state, projection, filters, limit).await?))
+    }
+
+    async fn scan_with_args<'a>(
+        &self,
+        state: &dyn Session,
+        args: ScanArgs<'a>,
+    ) -> datafusion::error::Result<ScanResult> {
+        let filters = args.filters().unwrap_or(&[]);
+        let plan = self
+            .plan(state, args.projection(), filters, args.limit())
+            .await?;
+        Ok(ScanResult::new(Arc::new(plan)))
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> datafusion::error::Result<Vec<TableProviderFilterPushDown>> {
+        let decoder = &self.reading.decoder;
+        Ok(filters
+            .iter()
+            .map(|f| pruning::classify(f, decoder))
+            .collect())
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Connection {
+    Config(ConnectionConfig),
+    Client(Arc<dyn KafkaClient>),
+}
+
+/// Collects what a [`KafkaTable`] is made of.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct KafkaTableBuilder {
+    connection: Connection,
+    pool: Option<ClientPool>,
+    topics: Result<Option<TopicSource>>,
+    range: Result<RangeSpec>,
+    isolation: Option<IsolationLevel>,
+    on_data_loss: OnDataLoss,
+    key_format: Format,
+    value_format: Format,
+    columns: Vec<Column>,
+    min_partitions: Option<usize>,
+    max_records_per_partition: Option<u64>,
+    batch_bytes: usize,
+}
+
+impl KafkaTableBuilder {
+    fn new(connection: Connection) -> Self {
+        Self {
+            connection,
+            pool: None,
+            topics: Ok(None),
+            range: Ok(RangeSpec::default()),
+            isolation: None,
+            on_data_loss: OnDataLoss::Fail,
+            key_format: Format::Raw,
+            value_format: Format::Raw,
+            columns: Column::ALL.to_vec(),
+            min_partitions: None,
+            max_records_per_partition: None,
+            batch_bytes: DEFAULT_BATCH_BYTES,
+        }
+    }
+
+    /// One topic, all its partitions. The name is taken as it is.
+    pub fn topic(self, name: impl Into<Arc<str>>) -> Self {
+        self.source(TopicSource::Named(vec![name.into()]))
+    }
+
+    /// A LOCATION: a topic, a comma list of topics, or `/pattern/`.
+    pub fn location(mut self, location: &str) -> Self {
+        self.topics = TopicSource::parse(location).map(Some);
+        self
+    }
+
+    /// Topics, a pattern or single partitions.
+    pub fn source(mut self, topics: TopicSource) -> Self {
+        self.topics = Ok(Some(topics));
+        self
+    }
+
+    /// A range in the grammar of [`RangeSpec`]; everything there is unless set.
+    pub fn range(mut self, range: &str) -> Self {
+        self.range = range.parse().map_err(Error::from);
+        self
+    }
+
+    /// A range as a value.
+    pub fn range_spec(mut self, range: RangeSpec) -> Self {
+        self.range = Ok(range);
+        self
+    }
+
+    /// Which records of transactions are seen; the connection's `isolation.level` unless set.
+    pub fn isolation(mut self, isolation: IsolationLevel) -> Self {
+        self.isolation = Some(isolation);
+        self
+    }
+
+    /// What to do about offsets that are gone; an error unless set.
+    pub fn on_data_loss(mut self, on_data_loss: OnDataLoss) -> Self {
+        self.on_data_loss = on_data_loss;
+        self
+    }
+
+    /// How keys become a column.
+    pub fn key_format(mut self, format: Format) -> Self {
+        self.key_format = format;
+        self
+    }
+
+    /// How values become a column.
+    pub fn value_format(mut self, format: Format) -> Self {
+        self.value_format = format;
+        self
+    }
+
+    /// The table's columns; all of [`Column::ALL`] unless set.
+    pub fn columns(mut self, columns: Vec<Column>) -> Self {
+        self.columns = columns;
+        self
+    }
+
+    /// Spark's `minPartitions`: at least so many execution partitions.
+    pub fn min_partitions(mut self, partitions: usize) -> Self {
+        self.min_partitions = Some(partitions);
+        self
+    }
+
+    /// Spark's `maxRecordsPerPartition`: no execution partition has more offsets.
+    pub fn max_records_per_partition(mut self, offsets: u64) -> Self {
+        self.max_records_per_partition = Some(offsets);
+        self
+    }
+
+    /// Key and value bytes after which a batch is closed.
+    pub fn batch_bytes(mut self, bytes: usize) -> Self {
+        self.batch_bytes = bytes.max(1);
+        self
+    }
+
+    /// The pool to take the client from; the process-wide one unless set.
+    pub fn pool(mut self, pool: ClientPool) -> Self {
+        self.pool = Some(pool);
+        self
+    }
+
+    /// Builds the table and checks that its topics are there.
+    ///
+    /// # Errors
+    /// As [`build_lazy`](Self::build_lazy), and when a topic or partition is not there or the
+    /// cluster does not answer.
+    pub async fn build(self) -> Result<KafkaTable> {
+        let table = self.build_lazy()?;
+        let selection = &table.selection;
+        selection.topics.describe(selection.client.as_ref()).await?;
+        Ok(table)
+    }
+
+    /// Builds the table without asking the cluster; what is not there shows in the first query.
+    ///
+    /// # Errors
+    /// When no topic is named, the range is not well-formed or a setting is refused.
+    pub fn build_lazy(self) -> Result<KafkaTable> {
+        let topics = self.topics?.ok_or_else(|| {
+            Error::invalid("a Kafka table needs topics: a name, a list, /pattern/ or partitions")
+        })?;
+        let (client, default_isolation) = match &self.connection {
+            Connection::Config(config) => {
+                let pool = self.pool.unwrap_or_else(ClientPool::global);
+                (pool.client(config)?, config.isolation())
+            }
+            Connection::Client(client) => (Arc::clone(client), IsolationLevel::default()),
+        };
+        Ok(KafkaTable {
+            selection: Selection {
+                client,
+                topics,
+                range: self.range?,
+                isolation: self.isolation.unwrap_or(default_isolation),
+                on_data_loss: self.on_data_loss,
+            },
+            reading: Reading {
+                decoder: RecordDecoder::new(self.key_format, self.value_format, self.columns),
+                min_partitions: self.min_partitions,
+                max_records_per_partition: self.max_records_per_partition,
+                batch_bytes: self.batch_bytes,
+            },
+            pinned: None,
+            definition: None,
+        })
+    }
+}

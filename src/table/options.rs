@@ -1,0 +1,408 @@
+//! The options of a table, as CREATE EXTERNAL TABLE and the table function take them.
+//!
+//! Names are ours (`starting.offsets`) or Spark's (`startingOffsets`); case, dots, dashes and
+//! underscores make no difference. `kafka.*` goes to the connection. An option that is not known
+//! is an error that names the nearest one; one that Spark's streams have and a table cannot honour
+//! is an error that says so.
+
+use crate::config::{self, ConnectionConfig};
+use crate::decode::{Column, Format};
+use crate::error::{Error, Result, nearest_names};
+use crate::range::{OnDataLoss, RangeSpec, SparkOffsets};
+
+use super::{KafkaTable, KafkaTableBuilder, TopicSource};
+
+/// Every option that is not the connection's, in our spelling.
+const NAMES: &[&str] = &[
+    "assign",
+    "batch.bytes",
+    "ending.offsets",
+    "ending.offsets.by.timestamp",
+    "ending.timestamp",
+    "fail.on.data.loss",
+    "fetch.offset.num.retries",
+    "fetch.offset.retry.interval.ms",
+    "include.headers",
+    "isolation.level",
+    "kafka.consumer.poll.timeout.ms",
+    "key.format",
+    "max.records.per.partition",
+    "metadata.columns",
+    "min.partitions",
+    "on.data.loss",
+    "range",
+    "read.timeout.ms",
+    "request.timeout.ms",
+    "starting.offsets",
+    "starting.offsets.by.timestamp",
+    "starting.offsets.by.timestamp.strategy",
+    "starting.timestamp",
+    "subscribe",
+    "subscribe.pattern",
+    "value.format",
+];
+
+/// Options of Spark's streams, with the reason why a table refuses them.
+const STREAM_ONLY: &[(&str, &str)] = &[
+    ("max.offsets.per.trigger", "it limits the batches of a stream; a table reads one range"),
+    ("min.offsets.per.trigger", "it delays the batches of a stream; a table reads one range"),
+    ("max.trigger.delay", "it delays the batches of a stream; a table reads one range"),
+    ("group.id.prefix", "no consumer group is ever joined"),
+];
+
+/// Options of a table, checked one by one.
+#[derive(Debug, Clone, Default)]
+pub struct TableOptions {
+    connection: Vec<(String, String)>,
+    /// Options as given, for [`TableOptions::definition`].
+    given: Vec<(String, String)>,
+    subscribe: Option<TopicSource>,
+    range: Option<RangeSpec>,
+    spark: SparkOffsets,
+    spark_range: bool,
+    on_data_loss: Option<OnDataLoss>,
+    key_format: Format,
+    value_format: Format,
+    columns: Option<Vec<Column>>,
+    headers: Option<bool>,
+    min_partitions: Option<usize>,
+    max_records_per_partition: Option<u64>,
+    batch_bytes: Option<usize>,
+}
+
+impl TableOptions {
+    /// Checks one option and takes it.
+    ///
+    /// # Errors
+    /// When the name is not known or the value does not fit.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        self.given.push((name.to_owned(), value.to_owned()));
+        let plain = plain(name);
+        if plain != "kafkaconsumerpolltimeoutms"
+            && let Some(key) = name.to_ascii_lowercase().strip_prefix("kafka.")
+        {
+            self.connection.push((key.to_owned(), value.to_owned()));
+            return Ok(());
+        }
+        let text = || Some(value.to_owned());
+        match plain.as_str() {
+            "assign" => self.topics(TopicSource::assign(value)?)?,
+            "subscribe" => self.topics(TopicSource::list(value)?)?,
+            "subscribepattern" => self.topics(TopicSource::pattern(value)?)?,
+            "range" => self.range = Some(value.parse()?),
+            "startingoffsets" => self.spark.starting_offsets = text(),
+            "endingoffsets" => self.spark.ending_offsets = text(),
+            "startingoffsetsbytimestamp" => self.spark.starting_offsets_by_timestamp = text(),
+            "endingoffsetsbytimestamp" => self.spark.ending_offsets_by_timestamp = text(),
+            "startingtimestamp" => self.spark.starting_timestamp = text(),
+            "endingtimestamp" => self.spark.ending_timestamp = text(),
+            "startingoffsetsbytimestampstrategy" => {
+                self.spark.starting_offsets_by_timestamp_strategy = text();
+            }
+            "failondataloss" => {
+                self.data_loss(if boolean(name, value)? {
+                    OnDataLoss::Fail
+                } else {
+                    OnDataLoss::Skip
+                })?;
+            }
+            "ondataloss" => self.data_loss(match value.to_ascii_lowercase().as_str() {
+                "fail" => OnDataLoss::Fail,
+                "skip" => OnDataLoss::Skip,
+                _ => return Err(refused(name, value, "'fail' or 'skip'")),
+            })?,
+            "keyformat" => self.key_format = value.parse()?,
+            "valueformat" => self.value_format = value.parse()?,
+            "includeheaders" => self.headers = Some(boolean(name, value)?),
+            "metadatacolumns" => self.columns = Some(columns(value)?),
+            "minpartitions" => self.min_partitions = Some(positive(name, value)?),
+            "maxrecordsperpartition" => {
+                self.max_records_per_partition = Some(positive(name, value)?);
+            }
+            "batchbytes" => self.batch_bytes = Some(positive(name, value)?),
+            "isolationlevel" => self.connect("isolation.level", value),
+            "requesttimeoutms" => self.connect("request.timeout.ms", value),
+            "readtimeoutms" | "kafkaconsumerpolltimeoutms" => {
+                self.connect("read.timeout.ms", value);
+            }
+            // Spark retries look-ups so often; here they are retried until request.timeout.ms.
+            "fetchoffsetnumretries" | "fetchoffsetretryintervalms" => {
+                positive::<u64>(name, value)?;
+            }
+            _ => return Err(unknown(name, &plain)),
+        }
+        self.spark_range |= plain.starts_with("starting") || plain.starts_with("ending");
+        Ok(())
+    }
+
+    fn connect(&mut self, key: &str, value: &str) {
+        self.connection.push((key.to_owned(), value.to_owned()));
+    }
+
+    fn topics(&mut self, topics: TopicSource) -> Result<()> {
+        if self.subscribe.is_some() {
+            return Err(Error::invalid(
+                "only one of 'subscribe', 'subscribePattern' and 'assign' may be given",
+            ));
+        }
+        self.subscribe = Some(topics);
+        Ok(())
+    }
+
+    fn data_loss(&mut self, on_data_loss: OnDataLoss) -> Result<()> {
+        if self.on_data_loss.is_some_and(|given| given != on_data_loss) {
+            return Err(Error::invalid(
+                "'on.data.loss' and 'failOnDataLoss' contradict each other: give one of them",
+            ));
+        }
+        self.on_data_loss = Some(on_data_loss);
+        Ok(())
+    }
+
+    /// A table of these options; `location` as in LOCATION, `defaults` the session's connection.
+    ///
+    /// # Errors
+    /// When topics are named twice or not at all, ranges are given twice, or a setting of the
+    /// connection is refused.
+    pub fn table(
+        &self,
+        location: &str,
+        range: Option<RangeSpec>,
+        defaults: Option<&ConnectionConfig>,
+    ) -> Result<KafkaTableBuilder> {
+        let mut config = defaults.cloned().unwrap_or_else(ConnectionConfig::empty);
+        for (key, value) in &self.connection {
+            config.set(key, value)?;
+        }
+        if config.bootstrap_servers().is_empty() {
+            return Err(Error::config(
+                "kafka.bootstrap.servers",
+                "a Kafka table needs the brokers' addresses, for example 'localhost:9092'",
+            ));
+        }
+        let mut builder = KafkaTable::builder(&config)
+            .source(self.source(location)?)
+            .range_spec(self.range_spec(range)?)
+            .on_data_loss(self.on_data_loss.unwrap_or_default())
+            .key_format(self.key_format)
+            .value_format(self.value_format)
+            .columns(self.table_columns());
+        if let Some(partitions) = self.min_partitions {
+            builder = builder.min_partitions(partitions);
+        }
+        if let Some(records) = self.max_records_per_partition {
+            builder = builder.max_records_per_partition(records);
+        }
+        if let Some(bytes) = self.batch_bytes {
+            builder = builder.batch_bytes(bytes);
+        }
+        Ok(builder)
+    }
+
+    fn source(&self, location: &str) -> Result<TopicSource> {
+        match (&self.subscribe, location.trim()) {
+            (Some(topics), "") => Ok(topics.clone()),
+            (None, "") => Err(Error::invalid(
+                "one of LOCATION, 'subscribe', 'subscribePattern' and 'assign' must be given",
+            )),
+            (None, location) => TopicSource::parse(location),
+            (Some(_), location) => Err(Error::invalid(format!(
+                "topics are given twice: by LOCATION '{location}' and by an option; leave LOCATION '' or drop the option"
+            ))),
+        }
+    }
+
+    fn range_spec(&self, argument: Option<RangeSpec>) -> Result<RangeSpec> {
+        let given = argument.or_else(|| self.range.clone());
+        match (given, self.spark_range) {
+            (Some(_), true) => Err(Error::invalid(
+                "the range is given twice: as 'range' and by Spark's starting and ending options",
+            )),
+            (Some(range), false) => Ok(range),
+            (None, true) => RangeSpec::from_spark(&self.spark),
+            (None, false) => Ok(RangeSpec::default()),
+        }
+    }
+
+    fn table_columns(&self) -> Vec<Column> {
+        let columns = self.columns.clone().unwrap_or(Column::ALL.to_vec());
+        columns
+            .into_iter()
+            .filter(|c| *c != Column::Headers || self.headers != Some(false))
+            .collect()
+    }
+
+    /// The statement that creates this table, values of secret options masked.
+    pub fn definition(&self, name: &str, location: &str) -> String {
+        let quoted = |text: &str| text.replace('\'', "''");
+        let options: Vec<String> = self
+            .given
+            .iter()
+            .map(|(name, value)| {
+                let key = name.to_ascii_lowercase();
+                let key = key.strip_prefix("kafka.").unwrap_or(&key);
+                let shown = if config::is_secret(key) { "***" } else { value };
+                format!("'{}' '{}'", quoted(name), quoted(shown))
+            })
+            .collect();
+        let options = if options.is_empty() {
+            String::new()
+        } else {
+            format!(" OPTIONS ({})", options.join(", "))
+        };
+        format!(
+            "CREATE EXTERNAL TABLE {name} STORED AS KAFKA LOCATION '{}'{options}",
+            quoted(location)
+        )
+    }
+}
+
+/// A name without case and separators.
+fn plain(name: &str) -> String {
+    name.chars()
+        .filter(|c| !matches!(c, '.' | '-' | '_'))
+        .flat_map(char::to_lowercase)
+        .collect()
+}
+
+fn unknown(name: &str, plain_name: &str) -> Error {
+    if let Some((_, reason)) = STREAM_ONLY.iter().find(|(n, _)| plain(n) == plain_name) {
+        return Error::invalid(format!("option '{name}' does not fit a table: {reason}"));
+    }
+    let nearest = nearest_names(name, NAMES.iter().copied());
+    let hint = match nearest.first() {
+        Some(nearest) => format!("did you mean '{nearest}'?"),
+        None => "settings of the connection are written 'kafka.<name>'".to_owned(),
+    };
+    Error::invalid(format!("option '{name}' is not known: {hint}"))
+}
+
+fn refused(name: &str, value: &str, expected: &str) -> Error {
+    Error::invalid(format!("option '{name}' = '{value}': expected {expected}"))
+}
+
+fn boolean(name: &str, value: &str) -> Result<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(refused(name, value, "'true' or 'false'")),
+    }
+}
+
+fn positive<T: std::str::FromStr + PartialOrd + Default>(name: &str, value: &str) -> Result<T> {
+    match value.parse::<T>() {
+        Ok(number) if number > T::default() => Ok(number),
+        _ => Err(refused(name, value, "a whole number above 0")),
+    }
+}
+
+fn columns(list: &str) -> Result<Vec<Column>> {
+    let wanted: Vec<&str> = list.split(',').map(str::trim).filter(|n| !n.is_empty()).collect();
+    let known = Column::ALL.map(Column::name);
+    if let Some(wrong) = wanted.iter().find(|n| !known.contains(n)) {
+        let nearest = nearest_names(wrong, known);
+        let nearest = nearest.first().map_or("topic", String::as_str);
+        return Err(Error::invalid(format!(
+            "option 'metadata.columns': there is no column '{wrong}', did you mean '{nearest}'?"
+        )));
+    }
+    if wanted.is_empty() {
+        return Err(Error::invalid("option 'metadata.columns' names no column"));
+    }
+    let in_order = Column::ALL.into_iter().filter(|c| wanted.contains(&c.name()));
+    Ok(in_order.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(pairs: &[(&str, &str)]) -> Result<TableOptions> {
+        let mut options = TableOptions::default();
+        for (name, value) in pairs {
+            options.set(name, value)?;
+        }
+        Ok(options)
+    }
+
+    fn error(pairs: &[(&str, &str)]) -> String {
+        set(pairs).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn spellings_are_one_option() {
+        for name in ["failOnDataLoss", "failondataloss", "fail.on.data.loss", "FAIL_ON_DATA_LOSS"] {
+            let options = set(&[(name, "false")]).unwrap();
+            assert_eq!(options.on_data_loss, Some(OnDataLoss::Skip), "{name}");
+        }
+    }
+
+    #[test]
+    fn unknown_option_names_the_nearest() {
+        assert_eq!(
+            error(&[("startingOfsets", "earliest")]),
+            "option 'startingOfsets' is not known: did you mean 'starting.offsets'?"
+        );
+    }
+
+    #[test]
+    fn stream_options_say_why() {
+        assert!(error(&[("maxOffsetsPerTrigger", "5")]).contains("a table reads one range"));
+    }
+
+    #[test]
+    fn numbers_are_strict_as_in_spark() {
+        for bad in ["a", "1.0", "0", "-1", ""] {
+            let message = error(&[("minPartitions", bad)]);
+            assert!(message.ends_with("expected a whole number above 0"), "{message}");
+        }
+    }
+
+    #[test]
+    fn topics_are_given_once() {
+        let one = r#"{"t":[0]}"#;
+        assert!(error(&[("subscribe", "a"), ("assign", one)]).contains("only one of"));
+        let options = set(&[("subscribe", "a"), ("kafka.bootstrap.servers", "h:1")]).unwrap();
+        assert!(options.table("a", None, None).is_err());
+        assert!(options.table("", None, None).is_ok());
+    }
+
+    #[test]
+    fn a_table_needs_brokers() {
+        let error = set(&[]).unwrap().table("t", None, None).unwrap_err();
+        assert!(error.to_string().contains("kafka.bootstrap.servers"), "{error}");
+    }
+
+    #[test]
+    fn ranges_are_given_once() {
+        let options = set(&[
+            ("kafka.bootstrap.servers", "h:1"),
+            ("range", "-5"),
+            ("startingOffsets", "earliest"),
+        ])
+        .unwrap();
+        let error = options.table("t", None, None).unwrap_err().to_string();
+        assert!(error.starts_with("the range is given twice"), "{error}");
+    }
+
+    #[test]
+    fn definition_masks_secrets() {
+        let options = set(&[
+            ("kafka.sasl.password", "hunter2"),
+            ("value.format", "text"),
+        ])
+        .unwrap();
+        assert_eq!(
+            options.definition("t", "it's"),
+            "CREATE EXTERNAL TABLE t STORED AS KAFKA LOCATION 'it''s' \
+             OPTIONS ('kafka.sasl.password' '***', 'value.format' 'text')"
+        );
+    }
+
+    #[test]
+    fn headers_and_metadata_columns_choose() {
+        let options = set(&[("metadata.columns", "offset, headers,value"), ("includeHeaders", "false")]);
+        assert_eq!(options.unwrap().table_columns(), [Column::Offset, Column::Value]);
+        assert!(error(&[("metadata.columns", "ofset")]).ends_with("did you mean 'offset'?"));
+    }
+}

@@ -1,0 +1,306 @@
+//! Reads through the client under test and checks on the way what every stream promises.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::{Array, AsArray};
+use datafusion_kafka::Error;
+use datafusion_kafka::client::memory::Record;
+use datafusion_kafka::client::{
+    KafkaClient, OffsetAt, OffsetQuery, OnDataLoss, RawBatch, RawColumns, ReadRequest,
+    TimestampType, headers_type,
+};
+use datafusion_kafka::range::{IsolationLevel, OffsetRange, TopicPartition};
+use futures::StreamExt;
+
+use super::Fixture;
+
+pub use IsolationLevel::{ReadCommitted, ReadUncommitted};
+
+/// A stream that takes longer than this is taken for hung.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A record as it was read. Columns that were not asked for have their default.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    pub partition: TopicPartition,
+    pub offset: i64,
+    pub timestamp_type: Option<TimestampType>,
+    pub record: Record,
+}
+
+/// All that a stream yielded.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub rows: Vec<Row>,
+    /// The rows of each batch that had some.
+    pub batches: Vec<usize>,
+    pub lost_offsets: i64,
+    pub error: Option<Error>,
+    pub took: Duration,
+}
+
+impl Outcome {
+    /// The offsets, when nothing failed.
+    pub fn offsets(&self) -> Vec<i64> {
+        self.whole().iter().map(|row| row.offset).collect()
+    }
+
+    /// The rows, when nothing failed.
+    pub fn whole(&self) -> &[Row] {
+        assert!(self.error.is_none(), "reading failed: {:?}", self.error);
+        &self.rows
+    }
+
+    /// The records, when nothing failed.
+    pub fn records(&self) -> Vec<Record> {
+        self.whole().iter().map(|row| row.record.clone()).collect()
+    }
+
+    /// The error, when there is one.
+    pub fn failure(self) -> Error {
+        let rows = self.rows.len();
+        self.error
+            .unwrap_or_else(|| panic!("expected an error, read {rows} rows"))
+    }
+}
+
+pub fn range(partition: &TopicPartition, start: i64, end: i64) -> OffsetRange {
+    OffsetRange {
+        topic: Arc::clone(&partition.topic),
+        partition: partition.partition,
+        start,
+        end,
+    }
+}
+
+/// A request for all columns of committed records.
+pub fn request(ranges: Vec<OffsetRange>) -> ReadRequest {
+    ReadRequest {
+        ranges,
+        topic_ids: BTreeMap::new(),
+        columns: RawColumns::ALL,
+        isolation: ReadCommitted,
+        batch_rows: 8192,
+        batch_bytes: 4 << 20,
+        limit: None,
+        on_data_loss: OnDataLoss::Fail,
+    }
+}
+
+/// Reads `start..end` of a partition.
+pub async fn read(
+    fixture: &dyn Fixture,
+    partition: &TopicPartition,
+    start: i64,
+    end: i64,
+) -> Outcome {
+    read_as(fixture, partition, start, end, ReadCommitted).await
+}
+
+pub async fn read_as(
+    fixture: &dyn Fixture,
+    partition: &TopicPartition,
+    start: i64,
+    end: i64,
+    isolation: IsolationLevel,
+) -> Outcome {
+    let request = ReadRequest {
+        isolation,
+        ..request(vec![range(partition, start, end)])
+    };
+    run(fixture.client(), request).await
+}
+
+/// Runs a request to its end or its first error.
+pub async fn run(client: Arc<dyn KafkaClient>, request: ReadRequest) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut checked = Checked::new(&request);
+    let started = Instant::now();
+    let mut stream = client.read(request.clone());
+    loop {
+        let next = tokio::time::timeout(PATIENCE, stream.next()).await;
+        match next.unwrap_or_else(|_| panic!("hung after {} rows", outcome.rows.len())) {
+            None => break,
+            Some(Ok(batch)) => {
+                checked.check(&batch);
+                outcome.lost_offsets += batch.lost_offsets;
+                if !batch.offsets.is_empty() {
+                    outcome.batches.push(batch.offsets.len());
+                }
+                outcome.rows.extend(rows(&batch));
+            }
+            Some(Err(error)) => {
+                outcome.error = Some(error);
+                break;
+            }
+        }
+    }
+    outcome.took = started.elapsed();
+    outcome
+}
+
+/// What holds for every batch of every stream.
+struct Checked<'a> {
+    request: &'a ReadRequest,
+    /// The range that the batch before lay in.
+    range: usize,
+    position: Option<i64>,
+}
+
+impl<'a> Checked<'a> {
+    fn new(request: &'a ReadRequest) -> Self {
+        Self {
+            request,
+            range: 0,
+            position: None,
+        }
+    }
+
+    fn check(&mut self, batch: &RawBatch) {
+        let rows = batch.offsets.len();
+        let columns = self.request.columns;
+        let lengths = [
+            (
+                columns.timestamp,
+                batch.timestamps.as_ref().map(|a| a.len()),
+            ),
+            (
+                columns.timestamp_type,
+                batch.timestamp_types.as_ref().map(|a| a.len()),
+            ),
+            (columns.key, batch.keys.as_ref().map(|a| a.len())),
+            (columns.value, batch.values.as_ref().map(|a| a.len())),
+            (columns.headers, batch.headers.as_ref().map(|a| a.len())),
+            (
+                columns.leader_epoch,
+                batch.leader_epochs.as_ref().map(|a| a.len()),
+            ),
+        ];
+        for (asked, length) in lengths {
+            assert_eq!(length, asked.then_some(rows), "of the columns {columns:?}");
+        }
+        assert_eq!(batch.offsets.null_count(), 0);
+        assert!(batch.lost_offsets >= 0);
+        assert!(rows <= self.request.batch_rows.max(1), "{rows} rows");
+
+        let offsets = batch.offsets.values();
+        assert!(offsets.is_sorted_by(|a, b| a < b), "out of order");
+        self.place(batch);
+        if let Some(last) = offsets.last() {
+            assert!(
+                batch.next_offset > *last,
+                "position {} after {last}",
+                batch.next_offset
+            );
+        }
+        // All but the last record leave room: a batch is closed once it has its bytes.
+        if rows > 1 && columns.key && columns.value {
+            let all_but_last: usize = (0..rows - 1).map(|row| payload(batch, row)).sum();
+            assert!(
+                all_but_last < self.request.batch_bytes,
+                "{all_but_last} bytes before the last"
+            );
+        }
+    }
+
+    /// The batch lies in the range of the batch before, behind it, or in a later range.
+    fn place(&mut self, batch: &RawBatch) {
+        let first = batch.offsets.values().first();
+        let fits = |range: &OffsetRange, position: Option<i64>| {
+            let from = position.unwrap_or(range.start);
+            range.topic == batch.partition.topic
+                && range.partition == batch.partition.partition
+                && first.is_none_or(|first| *first >= from)
+                && (from..=range.end).contains(&batch.next_offset)
+        };
+        while self.range < self.request.ranges.len() {
+            if fits(&self.request.ranges[self.range], self.position) {
+                self.position = Some(batch.next_offset);
+                return;
+            }
+            self.range += 1;
+            self.position = None;
+        }
+        panic!(
+            "a batch of {} with offsets from {first:?} up to position {} lies in no range that is left",
+            batch.partition, batch.next_offset
+        );
+    }
+}
+
+fn payload(batch: &RawBatch, row: usize) -> usize {
+    let length = |column: &Option<arrow::array::BinaryViewArray>| {
+        let column = column.as_ref();
+        column.map_or(0, |c| {
+            if c.is_null(row) {
+                0
+            } else {
+                c.value(row).len()
+            }
+        })
+    };
+    length(&batch.keys) + length(&batch.values)
+}
+
+fn rows(batch: &RawBatch) -> impl Iterator<Item = Row> {
+    let bytes = |column: &Option<arrow::array::BinaryViewArray>, row: usize| {
+        let column = column.as_ref()?;
+        (!column.is_null(row)).then(|| column.value(row).to_vec())
+    };
+    (0..batch.offsets.len()).map(move |row| Row {
+        partition: batch.partition.clone(),
+        offset: batch.offsets.value(row),
+        timestamp_type: batch.timestamp_types.as_ref().map(|types| types[row]),
+        record: Record {
+            timestamp_ms: batch
+                .timestamps
+                .as_ref()
+                .and_then(|t| (!t.is_null(row)).then(|| t.value(row))),
+            key: bytes(&batch.keys, row),
+            value: bytes(&batch.values, row),
+            headers: headers(batch, row),
+        },
+    })
+}
+
+fn headers(batch: &RawBatch, row: usize) -> Vec<(String, Option<Vec<u8>>)> {
+    let Some(column) = &batch.headers else {
+        return Vec::new();
+    };
+    assert_eq!(column.data_type(), &headers_type());
+    assert!(!column.is_null(row), "no headers are an empty list");
+    let entries = column.value(row);
+    let entries = entries.as_struct();
+    let (names, values) = (entries.column(0), entries.column(1));
+    let (names, values) = (names.as_string::<i32>(), values.as_binary::<i32>());
+    (0..entries.len())
+        .map(|i| {
+            let value = (!values.is_null(i)).then(|| values.value(i).to_vec());
+            (names.value(i).to_owned(), value)
+        })
+        .collect()
+}
+
+/// Looks up one offset.
+pub async fn offset(
+    fixture: &dyn Fixture,
+    partition: &TopicPartition,
+    at: OffsetAt,
+    isolation: IsolationLevel,
+) -> Option<i64> {
+    let query = OffsetQuery {
+        partition: partition.clone(),
+        at,
+    };
+    let client = fixture.client();
+    let answers = client.list_offsets(&[query], isolation).await.unwrap();
+    assert_eq!(answers.len(), 1);
+    answers[0].offset
+}
+
+/// `start..end` as a list.
+pub fn span(start: i64, end: i64) -> Vec<i64> {
+    (start..end).collect()
+}

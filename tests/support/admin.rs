@@ -1,0 +1,260 @@
+//! What an administrator does: topics, log starts, compaction, access control.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::metadata::Metadata;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::kafka::KafkaServer;
+use super::produce::{Record, produce};
+use super::read::{Isolation, ReadRecord, read};
+use super::{block_on, wait_until};
+
+/// How long a single request may take on a busy machine.
+pub(super) const REQUEST_LIMIT: Duration = Duration::from_secs(30);
+
+/// The settings of a client of these helpers: nothing is printed but what the helpers panic with.
+pub(super) fn client(bootstrap: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", bootstrap)
+        .set("enable.metrics.push", "false")
+        .set("reconnect.backoff.max.ms", "500")
+        .set_log_level(RDKafkaLogLevel::Emerg);
+    config
+}
+
+fn admin(bootstrap: &str) -> AdminClient<DefaultClientContext> {
+    client(bootstrap).create().expect("the settings are valid")
+}
+
+fn consumer(bootstrap: &str) -> BaseConsumer {
+    client(bootstrap).create().expect("the settings are valid")
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new()
+        .request_timeout(Some(REQUEST_LIMIT))
+        .operation_timeout(Some(REQUEST_LIMIT))
+}
+
+/// A topic name that no other test of any process uses: `prefix-PID-N`.
+pub fn unique_topic(prefix: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("{prefix}-{}-{number}", std::process::id())
+}
+
+/// Creates a topic with settings such as `("retention.ms", "1000")`, and waits for its leaders.
+///
+/// # Panics
+/// When the broker refuses, for example because there is such a topic.
+pub fn create_topic(bootstrap: &str, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
+    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    for (key, value) in settings {
+        new = new.set(key, value);
+    }
+    let results = block_on(admin(bootstrap).create_topics([&new], &options()));
+    for result in results.expect("CreateTopics was not answered") {
+        result.unwrap_or_else(|(topic, code)| panic!("cannot create the topic {topic}: {code}"));
+    }
+    wait_for_partitions(bootstrap, topic, partitions);
+}
+
+/// Creates a topic that [`compact`] can compact at once.
+pub fn create_compacted_topic(bootstrap: &str, topic: &str, partitions: i32) {
+    let settings = [
+        ("cleanup.policy", "compact"),
+        ("segment.ms", "100"),
+        ("min.cleanable.dirty.ratio", "0.01"),
+        ("delete.retention.ms", "0"),
+    ];
+    create_topic(bootstrap, topic, partitions, &settings);
+}
+
+/// Deletes a topic and waits until the broker does not name it any more.
+///
+/// # Panics
+/// When the broker refuses.
+pub fn delete_topic(bootstrap: &str, topic: &str) {
+    let results = block_on(admin(bootstrap).delete_topics(&[topic], &options()));
+    for result in results.expect("DeleteTopics was not answered") {
+        result.unwrap_or_else(|(topic, code)| panic!("cannot delete the topic {topic}: {code}"));
+    }
+    wait_until(REQUEST_LIMIT, &format!("{topic} is gone"), || {
+        (!list_topics(bootstrap).contains(topic)).then_some(())
+    });
+}
+
+/// Adds partitions to a topic until it has `partitions`, and waits for their leaders.
+///
+/// # Panics
+/// When the broker refuses.
+pub fn grow_topic(bootstrap: &str, topic: &str, partitions: usize) {
+    let new = NewPartitions::new(topic, partitions);
+    let results = block_on(admin(bootstrap).create_partitions([&new], &options()));
+    for result in results.expect("CreatePartitions was not answered") {
+        result.unwrap_or_else(|(topic, code)| panic!("cannot grow the topic {topic}: {code}"));
+    }
+    let partitions = i32::try_from(partitions).expect("a partition number is an i32");
+    wait_for_partitions(bootstrap, topic, partitions);
+}
+
+/// Moves the log start of a partition to `before`: the records below it are gone.
+///
+/// # Panics
+/// When the broker refuses, for example because the log ends earlier.
+pub fn delete_records(bootstrap: &str, topic: &str, partition: i32, before: i64) {
+    let mut offsets = TopicPartitionList::new();
+    offsets
+        .add_partition_offset(topic, partition, Offset::Offset(before))
+        .expect("the offset is valid");
+    let answer = block_on(admin(bootstrap).delete_records(&offsets, &options()));
+    for element in answer.expect("DeleteRecords was not answered").elements() {
+        element.error().unwrap_or_else(|error| {
+            panic!("cannot delete {topic}[{partition}] before {before}: {error}")
+        });
+    }
+}
+
+/// The ends of a partition's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watermarks {
+    /// The log start.
+    pub start: i64,
+    /// The last stable offset: where `read_committed` ends.
+    pub last_stable: i64,
+    /// The high watermark: where `read_uncommitted` ends.
+    pub high: i64,
+}
+
+/// Asks for the ends of a partition's log.
+///
+/// # Panics
+/// When the leader does not answer.
+pub fn watermarks(bootstrap: &str, topic: &str, partition: i32) -> Watermarks {
+    let ask = |isolation: Isolation| {
+        let consumer: BaseConsumer = client(bootstrap)
+            .set("isolation.level", isolation.as_str())
+            .create()
+            .expect("the settings are valid");
+        consumer
+            .fetch_watermarks(topic, partition, REQUEST_LIMIT)
+            .unwrap_or_else(|error| panic!("no watermarks of {topic}[{partition}]: {error}"))
+    };
+    let (_, last_stable) = ask(Isolation::ReadCommitted);
+    let (start, high) = ask(Isolation::ReadUncommitted);
+    Watermarks {
+        start,
+        last_stable,
+        high,
+    }
+}
+
+/// The topics that the broker names, internal ones too.
+///
+/// # Panics
+/// When the broker does not answer.
+pub fn list_topics(bootstrap: &str) -> BTreeSet<String> {
+    let metadata = consumer(bootstrap)
+        .fetch_metadata(None, REQUEST_LIMIT)
+        .expect("Metadata was not answered");
+    let topics = metadata.topics().iter();
+    topics.map(|topic| topic.name().to_owned()).collect()
+}
+
+/// The consumer groups that the broker knows.
+///
+/// # Panics
+/// When the broker does not answer.
+pub fn list_groups(bootstrap: &str) -> BTreeSet<String> {
+    let groups = consumer(bootstrap)
+        .fetch_group_list(None, REQUEST_LIMIT)
+        .expect("ListGroups was not answered");
+    let groups = groups.groups().iter();
+    groups.map(|group| group.name().to_owned()).collect()
+}
+
+/// Whether the node is registered and every partition there is has a leader.
+pub(super) fn is_ready(bootstrap: &str) -> bool {
+    consumer(bootstrap)
+        .fetch_metadata(None, Duration::from_secs(2))
+        .is_ok_and(|metadata| {
+            let led = |metadata: &Metadata| {
+                let mut partitions = metadata.topics().iter().flat_map(|t| t.partitions());
+                partitions.all(|partition| partition.leader() >= 0)
+            };
+            !metadata.brokers().is_empty() && led(&metadata)
+        })
+}
+
+fn wait_for_partitions(bootstrap: &str, topic: &str, partitions: i32) {
+    let consumer = consumer(bootstrap);
+    let what = format!("{topic} has {partitions} partitions with leaders");
+    wait_until(REQUEST_LIMIT, &what, || {
+        // All topics are asked for: to name one that is not known yet might create it.
+        let metadata = consumer.fetch_metadata(None, REQUEST_LIMIT).ok()?;
+        let found = metadata.topics().iter().find(|t| t.name() == topic)?;
+        let led = found.partitions().iter().filter(|p| p.leader() >= 0);
+        (i32::try_from(led.count()) == Ok(partitions)).then_some(())
+    });
+}
+
+/// Compacts a partition of a topic of [`create_compacted_topic`], and returns what is left.
+///
+/// The open segment is never compacted, so one record with a key of its own is appended, which
+/// closes it. Returns when no key is left twice below that record; the record itself comes last.
+///
+/// # Panics
+/// When the cleaner has not come by within a minute.
+pub fn compact(bootstrap: &str, topic: &str, partition: i32) -> Vec<ReadRecord> {
+    // Longer than `segment.ms`: only then does the next record open a segment.
+    std::thread::sleep(Duration::from_millis(150));
+    let marker = Record::new(partition).key(unique_topic("end-of-compaction"));
+    let end = produce(bootstrap, topic, &[marker])[0];
+    let what = format!("{topic}[{partition}] is compacted");
+    wait_until(Duration::from_secs(60), &what, || {
+        let records = read(bootstrap, topic, partition, Isolation::ReadUncommitted);
+        let mut times_seen: HashMap<&Option<Vec<u8>>, usize> = HashMap::new();
+        for record in records.iter().filter(|record| record.offset < end) {
+            *times_seen.entry(&record.key).or_default() += 1;
+        }
+        let compacted = times_seen.values().all(|times| *times == 1);
+        compacted.then_some(records)
+    })
+}
+
+/// Lets a principal such as `User:alice` do something with a topic: `Read`, `Describe`, `Write` …
+///
+/// # Panics
+/// When the broker refuses.
+pub fn allow_topic(server: &KafkaServer, principal: &str, operation: &str, topic: &str) {
+    allow(server, principal, operation, &["--topic", topic]);
+}
+
+/// Lets a principal do something with a consumer group.
+///
+/// # Panics
+/// When the broker refuses.
+pub fn allow_group(server: &KafkaServer, principal: &str, operation: &str, group: &str) {
+    allow(server, principal, operation, &["--group", group]);
+}
+
+fn allow(server: &KafkaServer, principal: &str, operation: &str, resource: &[&str]) {
+    let mut arguments = vec!["--bootstrap-server", server.bootstrap(), "--add"];
+    arguments.extend(["--allow-principal", principal, "--operation", operation]);
+    arguments.extend(resource);
+    server.run_tool("org.apache.kafka.tools.AclCommand", &arguments);
+}
+
+/// The code of a failed request, where librdkafka gives one.
+pub fn error_code(error: &rdkafka::error::KafkaError) -> Option<RDKafkaErrorCode> {
+    error.rdkafka_error_code()
+}

@@ -1,0 +1,96 @@
+//! Certificates for a broker's TLS listeners, made anew for every broker.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+
+/// The files that were written.
+#[derive(Debug)]
+pub(super) struct Certificates {
+    /// The authority that signed the broker's and the client's certificate.
+    pub(super) ca: PathBuf,
+    /// An authority that signed nothing.
+    pub(super) other_ca: PathBuf,
+    /// The broker's key and certificate for `localhost` and `127.0.0.1`.
+    pub(super) server: PathBuf,
+    /// The client's certificate, its common name is `alice`.
+    pub(super) client_certificate: PathBuf,
+    /// The client's key.
+    pub(super) client_key: PathBuf,
+}
+
+impl Certificates {
+    /// Writes them to a folder.
+    pub(super) fn write(folder: &Path) -> Self {
+        let (ca, issuer) = authority("test authority");
+        let (other_ca, _) = authority("another authority");
+        let server = leaf(
+            "broker",
+            &["localhost", "127.0.0.1"],
+            ExtendedKeyUsagePurpose::ServerAuth,
+            &issuer,
+        );
+        let client = leaf("alice", &[], ExtendedKeyUsagePurpose::ClientAuth, &issuer);
+        let file = |name: &str, text: &str| {
+            let path = folder.join(name);
+            fs::write(&path, text).expect("cannot write a certificate");
+            path
+        };
+        Self {
+            // Kafka takes a PEM key store as the key followed by its chain, in one file.
+            server: file(
+                "server.pem",
+                &format!("{}{}{ca}", server.key, server.certificate),
+            ),
+            ca: file("ca.pem", &ca),
+            other_ca: file("other-ca.pem", &other_ca),
+            client_certificate: file("client.pem", &client.certificate),
+            client_key: file("client.key", &client.key),
+        }
+    }
+}
+
+struct Leaf {
+    certificate: String,
+    key: String,
+}
+
+fn new_key() -> KeyPair {
+    KeyPair::generate().expect("P-256 keys can be made")
+}
+
+fn authority(name: &str) -> (String, Issuer<'static, KeyPair>) {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let key = new_key();
+    let certificate = params.self_signed(&key).expect("the parameters are fixed");
+    (certificate.pem(), Issuer::new(params, key))
+}
+
+fn leaf(
+    name: &str,
+    hosts: &[&str],
+    usage: ExtendedKeyUsagePurpose,
+    issuer: &Issuer<'_, KeyPair>,
+) -> Leaf {
+    let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+    let mut params = CertificateParams::new(hosts).expect("the names are valid");
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![usage];
+    let key = new_key();
+    let certificate = params
+        .signed_by(&key, issuer)
+        .expect("the parameters are fixed");
+    Leaf {
+        certificate: certificate.pem(),
+        key: key.serialize_pem(),
+    }
+}

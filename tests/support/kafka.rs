@@ -1,0 +1,401 @@
+//! One Apache Kafka node (KRaft, broker and controller in one) with its own ports and data.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::admin;
+use super::certificates::Certificates;
+use super::libs;
+use super::options::{
+    KafkaOptions, LOG4J, Listener, Login, NODE_PROPERTIES, PASSWORD, USERS, path_text,
+    security_properties,
+};
+use super::process::Watched;
+
+/// The heap of a broker unless a test asks for another, in MiB.
+const HEAP_MB: u32 = 384;
+
+/// How long a broker may take until it answers; it is ready after 3 s on an idle machine.
+const START_LIMIT: Duration = Duration::from_secs(90);
+
+/// A running (or stopped) node. Dropping it kills the process and removes the data.
+///
+/// - The process never outlives the test process, even when that is killed.
+/// - Topics are created automatically, on purpose: so a test can prove that reading creates none.
+/// - Records never expire unless a topic's `retention.ms` says so; timestamps may lie far back.
+/// - The cleaner looks every 200 ms and takes topics made by [`admin::create_compacted_topic`].
+/// - Messages may have up to 64 MiB.
+#[derive(Debug)]
+pub struct KafkaServer {
+    folder: TempDir,
+    certificates: Certificates,
+    ports: Vec<(Listener, u16)>,
+    bootstrap: String,
+    heap_mb: u32,
+    process: Option<Watched>,
+}
+
+impl KafkaServer {
+    /// Starts a node and waits until it answers.
+    ///
+    /// # Panics
+    /// With the end of the broker's log when it does not start; without the jars of Kafka.
+    pub fn start(options: KafkaOptions) -> Self {
+        /// Another process may take a port between the choice and the start.
+        const ATTEMPTS: usize = 3;
+        for _ in 1..ATTEMPTS {
+            match Self::try_start(&options) {
+                Ok(server) => return server,
+                Err(log) if log.contains("Address already in use") => {}
+                Err(log) => panic!("Kafka did not start:\n{log}"),
+            }
+        }
+        Self::try_start(&options).unwrap_or_else(|log| panic!("Kafka did not start:\n{log}"))
+    }
+
+    fn try_start(options: &KafkaOptions) -> Result<Self, String> {
+        let folder = tempfile::Builder::new()
+            .prefix("kafka-test-")
+            .tempdir()
+            .expect("cannot make a temporary folder");
+        let certificates = Certificates::write(folder.path());
+        let controller_port = free_port();
+        let ports: Vec<(Listener, u16)> = std::iter::once(Listener::Plaintext)
+            .chain(options.listeners.iter().copied())
+            .map(|listener| (listener, free_port()))
+            .collect();
+        let bootstrap = format!("127.0.0.1:{}", ports[0].1);
+        let mut server = Self {
+            folder,
+            certificates,
+            ports,
+            bootstrap,
+            heap_mb: options.heap_mb.unwrap_or(HEAP_MB),
+            process: None,
+        };
+        server.write_configuration(controller_port, &options.properties);
+        server.format();
+        server.launch()?;
+        Ok(server)
+    }
+
+    /// `host:port` of the plaintext listener.
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// `host:port` of a listener. The host of the TLS ones is `localhost`.
+    ///
+    /// # Panics
+    /// When the broker was started without this listener.
+    pub fn bootstrap_of(&self, listener: Listener) -> String {
+        let port = self.ports.iter().find(|(known, _)| *known == listener);
+        let (_, port) = port.unwrap_or_else(|| panic!("no listener {}", listener.name()));
+        let host = if listener.has_tls() {
+            "localhost"
+        } else {
+            "127.0.0.1"
+        };
+        format!("{host}:{port}")
+    }
+
+    /// The librdkafka settings of a client that logs in through a listener.
+    pub fn client_settings(&self, listener: Listener, login: Login<'_>) -> Vec<(String, String)> {
+        let mut settings = vec![
+            ("bootstrap.servers", self.bootstrap_of(listener)),
+            ("security.protocol", listener.name().to_lowercase()),
+        ];
+        if listener.has_tls() {
+            settings.push(("ssl.ca.location", path_text(&self.certificates.ca)));
+        }
+        let mut sasl = |mechanism: &str, user: &str, password: &str| {
+            settings.push(("sasl.mechanisms", mechanism.to_owned()));
+            settings.push(("sasl.username", user.to_owned()));
+            settings.push(("sasl.password", password.to_owned()));
+        };
+        match login {
+            Login::Nobody => {}
+            Login::Plain(user, password) => sasl("PLAIN", user, password),
+            Login::ScramSha256(user, password) => sasl("SCRAM-SHA-256", user, password),
+            Login::ScramSha512(user, password) => sasl("SCRAM-SHA-512", user, password),
+            Login::OAuthBearer(user) => settings.extend([
+                ("sasl.mechanisms", "OAUTHBEARER".to_owned()),
+                ("enable.sasl.oauthbearer.unsecure.jwt", "true".to_owned()),
+                ("sasl.oauthbearer.config", format!("principal={user}")),
+            ]),
+            Login::Certificate => settings.extend([
+                (
+                    "ssl.certificate.location",
+                    path_text(self.client_certificate_path()),
+                ),
+                ("ssl.key.location", path_text(self.client_key_path())),
+            ]),
+        }
+        settings
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect()
+    }
+
+    /// The PEM file of the authority that signed the broker's certificate.
+    pub fn ca_pem_path(&self) -> &Path {
+        &self.certificates.ca
+    }
+
+    /// The PEM file of an authority that signed nothing here.
+    pub fn other_ca_pem_path(&self) -> &Path {
+        &self.certificates.other_ca
+    }
+
+    /// The PEM file of the client's certificate, whose principal is `User:alice`.
+    pub fn client_certificate_path(&self) -> &Path {
+        &self.certificates.client_certificate
+    }
+
+    /// The PEM file of the client's key (PKCS#8, without a password).
+    pub fn client_key_path(&self) -> &Path {
+        &self.certificates.client_key
+    }
+
+    /// The process id.
+    ///
+    /// # Panics
+    /// When the broker is stopped.
+    pub fn pid(&self) -> u32 {
+        self.running().pid()
+    }
+
+    /// The folder that holds configuration, certificates, log and data; it goes with the broker.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Shuts the broker down as an administrator would; the data stays.
+    pub fn stop(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.end("TERM");
+        }
+    }
+
+    /// Kills the broker (SIGKILL); the data stays.
+    pub fn kill(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.end("KILL");
+        }
+    }
+
+    /// Stops the broker if it runs and starts it on the same ports and data.
+    ///
+    /// # Panics
+    /// With the end of the broker's log when it does not start.
+    pub fn restart(&mut self) {
+        self.stop();
+        if let Err(log) = self.launch() {
+            panic!("Kafka did not start again:\n{log}");
+        }
+    }
+
+    /// Stops the broker's clock (SIGSTOP): connections stay open, nothing is answered.
+    pub fn freeze(&self) {
+        self.running().signal("STOP");
+    }
+
+    /// Lets a frozen broker go on (SIGCONT).
+    pub fn thaw(&self) {
+        self.running().signal("CONT");
+    }
+
+    /// The topics that have a partition on disk, internal ones too: no client is asked.
+    pub fn topics_on_disk(&self) -> BTreeSet<String> {
+        let entries = fs::read_dir(self.data()).expect("cannot list the broker's data");
+        entries
+            .map(|entry| entry.expect("cannot list the broker's data").file_name())
+            .filter_map(|name| {
+                let (topic, partition) = name.to_str()?.rsplit_once('-')?;
+                let is_partition = partition.parse::<u32>().is_ok();
+                (is_partition && topic != "__cluster_metadata").then(|| topic.to_owned())
+            })
+            .collect()
+    }
+
+    /// The topics that the broker names, internal ones too.
+    pub fn list_topics(&self) -> BTreeSet<String> {
+        admin::list_topics(self.bootstrap())
+    }
+
+    /// The last lines of what the broker logged.
+    pub fn log(&self) -> String {
+        const LINES: usize = 60;
+        let text = fs::read(self.log_path()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(LINES)..].join("\n")
+    }
+
+    /// Runs one of Kafka's own tools, such as `org.apache.kafka.tools.GetOffsetShell`, with its jars
+    /// and returns what it printed; takes a second or two.
+    ///
+    /// # Panics
+    /// When the tool fails.
+    pub fn run_tool(&self, class: &str, arguments: &[&str]) -> String {
+        libs::run_tool(&self.log4j_path(), class, arguments)
+    }
+
+    fn running(&self) -> &Watched {
+        self.process.as_ref().expect("the broker is stopped")
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("server.log")
+    }
+
+    fn log4j_path(&self) -> PathBuf {
+        self.folder.path().join("log4j2.properties")
+    }
+
+    fn configuration_path(&self) -> PathBuf {
+        self.folder.path().join("server.properties")
+    }
+
+    fn write_configuration(&self, controller_port: u16, extra: &[(String, String)]) {
+        let listeners: Vec<Listener> = self.ports.iter().map(|(listener, _)| *listener).collect();
+        let mut addresses = format!("CONTROLLER://127.0.0.1:{controller_port}");
+        for listener in &listeners {
+            let address = self.bootstrap_of(*listener);
+            write!(addresses, ",{}://{address}", listener.name()).expect("text can be written");
+        }
+        let mut properties: Vec<(String, String)> = vec![
+            ("listeners".into(), addresses),
+            (
+                "controller.quorum.bootstrap.servers".into(),
+                format!("127.0.0.1:{controller_port}"),
+            ),
+            ("log.dirs".into(), path_text(&self.data())),
+        ];
+        properties.extend(
+            NODE_PROPERTIES
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned())),
+        );
+        properties.extend(security_properties(&listeners, &self.certificates));
+        properties.extend(extra.iter().cloned());
+        // The last line of a key wins, so a test's properties go over the others.
+        let text: String = properties
+            .iter()
+            .map(|(key, value)| format!("{key}={value}\n"))
+            .collect();
+        fs::write(self.configuration_path(), text).expect("cannot write the configuration");
+        fs::write(self.log4j_path(), LOG4J).expect("cannot write the configuration");
+    }
+
+    fn format(&self) {
+        let configuration = path_text(&self.configuration_path());
+        let mut arguments = vec![
+            "format".to_owned(),
+            "--standalone".to_owned(),
+            "--cluster-id".to_owned(),
+            cluster_id(),
+            "--config".to_owned(),
+            configuration,
+        ];
+        if self.ports.len() > 1 {
+            for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
+                for user in USERS {
+                    arguments.push("--add-scram".to_owned());
+                    arguments.push(format!("{mechanism}=[name={user},password={PASSWORD}]"));
+                }
+            }
+        }
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        self.run_tool("kafka.tools.StorageTool", &arguments);
+    }
+
+    /// Starts the process; the error is the end of its log.
+    fn launch(&mut self) -> Result<(), String> {
+        let mut java = libs::java_arguments(self.heap_mb, &self.log4j_path(), "kafka.Kafka");
+        java.push(self.configuration_path().into_os_string());
+        let process = Watched::start(self.folder.path(), &self.log_path(), &java);
+        let deadline = Instant::now() + START_LIMIT;
+        let process = self.process.insert(process);
+        let reason = loop {
+            if process.has_ended() {
+                break "the process ended".to_owned();
+            }
+            // An open port says little: the broker must be registered and lead its partitions.
+            if accepts_connections(self.ports[0].1) && admin::is_ready(&self.bootstrap) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                break format!("no answer within {START_LIMIT:?}");
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        };
+        let log = self.log();
+        self.kill();
+        Err(format!("{reason}\n{log}"))
+    }
+}
+
+impl Drop for KafkaServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn accepts_connections(port: u16) -> bool {
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    TcpStream::connect_timeout(&address, Duration::from_millis(500)).is_ok()
+}
+
+/// A new cluster id: a UUID in Kafka's print, 22 characters of URL-safe base64.
+fn cluster_id() -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut bits = u128::from(random()) << 64 | u128::from(random());
+    // The first character must not look like an option to a tool; the last carries two bits only.
+    let mut id = String::from("k");
+    for _ in 0..20 {
+        id.push(char::from(ALPHABET[(bits & 63) as usize]));
+        bits >>= 6;
+    }
+    id.push('A');
+    id
+}
+
+/// A number that differs from call to call and from process to process.
+fn random() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new()
+        .build_hasher()
+        .finish()
+}
+
+/// A port that nobody listens to now.
+///
+/// Below the range that outgoing connections take theirs from: while a broker is down, no client's
+/// connection can then take its port, not even the client that keeps trying to reach it.
+fn free_port() -> u16 {
+    const FIRST: u16 = 20_000;
+    const COUNT: u16 = 12_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    static START: std::sync::OnceLock<u16> = std::sync::OnceLock::new();
+    let start = *START.get_or_init(|| (random() % u64::from(COUNT)) as u16);
+    for _ in 0..COUNT {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
+        let port = FIRST + (start + step) % COUNT;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port from {FIRST} on");
+}

@@ -1,0 +1,71 @@
+//! Where the jars of Kafka lie, and how Java is called with them.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The folder of the jars: `KAFKA_LIBS`, else the place in the user's cache that `make setup` fills.
+///
+/// # Panics
+/// When the folder is not there or only half filled.
+pub(super) fn folder() -> PathBuf {
+    let folder = match set("KAFKA_LIBS") {
+        Some(folder) => PathBuf::from(folder),
+        None => cache().join("datafusion-kafka/kafka-libs-4.1.1"),
+    };
+    assert!(
+        folder.join(".complete").is_file(),
+        "no jars of Kafka in {}: run `make setup`, it fetches them (KAFKA_LIBS names another folder)",
+        folder.display()
+    );
+    folder
+}
+
+fn cache() -> PathBuf {
+    set("XDG_CACHE_HOME").map(PathBuf::from).unwrap_or_else(|| {
+        let home = set("HOME").expect("neither KAFKA_LIBS, XDG_CACHE_HOME nor HOME is set");
+        Path::new(&home).join(".cache")
+    })
+}
+
+fn set(variable: &str) -> Option<OsString> {
+    std::env::var_os(variable).filter(|value| !value.is_empty())
+}
+
+/// The arguments of a `java` that starts fast: one compiler tier, the simplest collector.
+pub(super) fn java_arguments(heap_mb: u32, log4j: &Path, class: &str) -> Vec<OsString> {
+    let mut class_path = folder().into_os_string();
+    class_path.push("/*");
+    let mut configuration = OsString::from("-Dlog4j2.configurationFile=");
+    configuration.push(log4j);
+    vec![
+        format!("-Xmx{heap_mb}m").into(),
+        "-XX:TieredStopAtLevel=1".into(),
+        "-XX:+UseSerialGC".into(),
+        "-XX:-UsePerfData".into(),
+        configuration,
+        "-cp".into(),
+        class_path,
+        class.into(),
+    ]
+}
+
+/// Runs one of Kafka's command-line tools to its end and returns what it printed.
+///
+/// # Panics
+/// When Java is missing or the tool fails.
+pub(super) fn run_tool(log4j: &Path, class: &str, arguments: &[&str]) -> String {
+    let output = Command::new("java")
+        .args(java_arguments(256, log4j, class))
+        .args(arguments)
+        .output()
+        .unwrap_or_else(|error| panic!("cannot run java ({error}): run `make setup`"));
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{class} {arguments:?} failed ({}):\n{printed}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    printed
+}

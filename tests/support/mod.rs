@@ -1,0 +1,84 @@
+//! Real Kafka brokers for tests, and the few calls that put data into them.
+//!
+//! A test file says `mod support;`. Most tests then take the one broker of their process and a topic
+//! of their own:
+//!
+//! ```ignore
+//! let broker = support::shared();
+//! let topic = support::admin::unique_topic("orders");
+//! support::admin::create_topic(broker.bootstrap(), &topic, 3, &[]);
+//! support::produce::produce(broker.bootstrap(), &topic, &[Record::new(0).value("x")]);
+//! ```
+//!
+//! A test that stops, kills or freezes a broker, or needs other settings, starts its own with
+//! [`KafkaServer::start`]. The helpers talk to brokers through librdkafka or Kafka's own tools, never
+//! through the crate under test, and panic with the whole story when something goes wrong.
+
+// Each test file compiles this module anew and uses a part of it.
+#![allow(dead_code, unused_imports)]
+
+pub mod admin;
+mod certificates;
+pub mod kafka;
+mod libs;
+mod options;
+mod process;
+pub mod produce;
+pub mod read;
+
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+pub use kafka::KafkaServer;
+pub use options::{KafkaOptions, Listener, Login, PASSWORD, USERS};
+pub use produce::{Record, Transaction};
+
+/// The broker that the tests of this process share, with every listener; started when first asked for.
+///
+/// A static is never dropped: the broker's watchdog stops it when the process ends.
+pub fn shared() -> &'static KafkaServer {
+    static SHARED: OnceLock<KafkaServer> = OnceLock::new();
+    SHARED.get_or_init(|| KafkaServer::start(KafkaOptions::secured()))
+}
+
+/// Asks again and again until there is an answer.
+///
+/// # Panics
+/// When there is none within `limit`.
+pub fn wait_until<T>(limit: Duration, what: &str, mut answer: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(answer) = answer() {
+            return answer;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "waited {limit:?} in vain until {what}"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Waits for a future that another thread completes, inside an asynchronous test or outside.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! A broker's process under a watchdog, so that it never outlives the test.
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Starts the broker, prints its pid, and waits for a line: the signal to end it with.
+///
+/// A test process that ends, however it ends, closes the pipe instead: then the broker is killed and
+/// its folder ($1) removed. The broker inherits the standard output, as its descriptor 3, which the
+/// shell closes for itself: the reader on the other side sees the end when the broker has ended.
+const WATCHDOG: &str = r#"
+folder=$1 log=$2; shift 2
+"$@" 3>&1 >>"$log" 2>&1 </dev/null &
+pid=$!
+echo "$pid"
+exec >/dev/null
+if read -r signal; then
+  kill "-$signal" "$pid" 2>/dev/null
+  wait "$pid"
+else
+  kill -KILL "$pid" 2>/dev/null
+  wait "$pid"
+  rm -rf -- "$folder"
+fi
+"#;
+
+/// A running broker.
+#[derive(Debug)]
+pub(super) struct Watched {
+    watchdog: Child,
+    pid: u32,
+    ended: Arc<AtomicBool>,
+}
+
+impl Watched {
+    /// Starts `java` with these arguments; what it prints goes to `log`.
+    ///
+    /// # Panics
+    /// When there is no shell to start it with.
+    pub(super) fn start(folder: &Path, log: &Path, java: &[OsString]) -> Self {
+        let mut watchdog = Command::new("sh")
+            .args(["-c", WATCHDOG, "watchdog"])
+            .arg(folder)
+            .arg(log)
+            .arg("java")
+            .args(java)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            // Ctrl-C at the terminal is for the test; the pipe tells the watchdog.
+            .process_group(0)
+            .spawn()
+            .expect("cannot start sh");
+        let stdout = watchdog.stdout.take().expect("the output is piped");
+        let mut stdout = BufReader::new(stdout);
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("the watchdog is silent");
+        let pid = line
+            .trim()
+            .parse()
+            .expect("the watchdog's first line is a pid");
+        let ended = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&ended);
+        // Ends with the broker, which holds the other end of the pipe.
+        std::thread::spawn(move || {
+            let _ = stdout.read_to_end(&mut Vec::new());
+            seen.store(true, Ordering::Release);
+        });
+        Self {
+            watchdog,
+            pid,
+            ended,
+        }
+    }
+
+    /// The broker's process id.
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Whether the broker has ended by itself.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Sends a signal that does not end the broker, such as STOP and CONT.
+    pub(super) fn signal(&self, signal: &str) {
+        assert!(!self.has_ended(), "the broker has ended");
+        let status = Command::new("sh")
+            .args(["-c", "kill \"-$1\" \"$2\"", "kill", signal])
+            .arg(self.pid.to_string())
+            .status()
+            .expect("cannot start sh");
+        assert!(status.success(), "cannot send {signal} to {}", self.pid);
+    }
+
+    /// Ends the broker with TERM or KILL and waits until it is gone; its folder stays.
+    pub(super) fn end(mut self, signal: &str) {
+        let mut stdin = self.watchdog.stdin.take().expect("the input is piped");
+        // A watchdog that is gone has ended the broker already.
+        let _ = writeln!(stdin, "{signal}");
+        let _ = self.watchdog.wait();
+    }
+}
