@@ -239,7 +239,7 @@ impl ConnectionConfig {
             Ok(()) => self.insert(key, canonical, value.to_owned()),
             Err(SettingError::Invalid(reason)) => {
                 // librdkafka quotes the value.
-                let message = if keys::is_secret(canonical) {
+                let message = if keys::is_secret(canonical) && reason.contains(value) {
                     "the value is not accepted".to_owned()
                 } else {
                     reason

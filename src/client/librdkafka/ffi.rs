@@ -181,24 +181,6 @@ impl Conf {
         }
         names
     }
-
-    /// Whether the library was built with this feature, for example `gssapi`.
-    pub(crate) fn has_feature(name: &str) -> bool {
-        let conf = Self::new();
-        let mut buffer = [0 as c_char; 512];
-        let mut size = buffer.len();
-        // SAFETY: the buffer is as long as `size` says and stays zero-terminated.
-        let value = unsafe {
-            rd::rd_kafka_conf_get(
-                conf.0,
-                c"builtin.features".as_ptr(),
-                buffer.as_mut_ptr(),
-                &raw mut size,
-            );
-            text(buffer.as_ptr())
-        };
-        value.is_some_and(|v| v.split(',').any(|f| f.trim() == name))
-    }
 }
 
 impl Drop for Conf {
@@ -280,6 +262,23 @@ impl Handle {
         // SAFETY: the instance is alive; poll is thread-safe and does not wait.
         unsafe { rd::rd_kafka_poll(self.rk, 0) };
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The ids of the brokers, in one request.
+    pub(super) fn brokers(&self, timeout_ms: i32) -> Result<Vec<i32>, i32> {
+        let mut metadata: *const rd::rd_kafka_metadata = ptr::null();
+        // SAFETY: as in `all_topics`. No topic is local to a handle that never reads, so that none
+        // is asked for.
+        unsafe {
+            let err = metadata_raw(self.rk, 0, ptr::null_mut(), &raw mut metadata, timeout_ms);
+            if err != code::OK {
+                return Err(err);
+            }
+            let count = usize::try_from((*metadata).broker_cnt).unwrap_or(0);
+            let ids = (0..count).map(|i| (*(*metadata).brokers.add(i)).id).collect();
+            rd::rd_kafka_metadata_destroy(metadata);
+            Ok(ids)
+        }
     }
 
     /// All topics' names, in one request.
@@ -542,16 +541,9 @@ impl Messages {
         self.taken.len()
     }
 
-    /// The next message, without passing it.
-    pub(super) fn peek(&self) -> Option<Message<'_>> {
-        let message = *self.taken.get(self.next)?;
-        // SAFETY: not freed before `advance` or `clear`, which need `&mut self`.
-        Some(Message(unsafe { &*message }))
-    }
-
     /// The messages that are not read yet.
     pub(super) fn rest(&self) -> impl Iterator<Item = Message<'_>> {
-        // SAFETY: as in `peek`.
+        // SAFETY: not freed before `advance` or `clear`, which need `&mut self`.
         self.taken[self.next.min(self.taken.len())..].iter().map(|m| Message(unsafe { &**m }))
     }
 
@@ -750,6 +742,7 @@ pub(super) struct SettingsInfo {
 }
 
 /// An admin request; the answer arrives on the queue that it is sent with.
+#[derive(Clone, Copy)]
 pub(super) enum AdminRequest<'a> {
     DescribeCluster,
     DescribeTopics(&'a [Arc<str>]),
@@ -759,11 +752,13 @@ pub(super) enum AdminRequest<'a> {
     GroupOffsets(&'a str, &'a [(&'a str, i32, i64)]),
 }
 
-/// Sends a request; its answer, an [`Event`], comes on `queue` within the time-out.
+/// Sends a request, to a broker of one's choice where any will do; its answer, an [`Event`], comes
+/// on `queue` within the time-out.
 pub(super) fn send(
     handle: &Arc<Handle>,
     queue: &Queue,
     request: &AdminRequest<'_>,
+    broker: Option<i32>,
     timeout_ms: i32,
 ) {
     use rd::rd_kafka_admin_op_t as Op;
@@ -785,6 +780,10 @@ pub(super) fn send(
             message.as_mut_ptr(),
             message.len(),
         );
+        if let Some(broker) = broker {
+            let (buffer, size) = (message.as_mut_ptr(), message.len());
+            rd::rd_kafka_AdminOptions_set_broker(options, broker, buffer, size);
+        }
         match request {
             AdminRequest::DescribeCluster => {
                 rd::rd_kafka_DescribeCluster(handle.rk, options, queue.rkqu);

@@ -2,6 +2,9 @@
 //!
 //! Requests are librdkafka's admin requests: the answer wakes the waiting task, no thread is
 //! blocked. A question costs one round trip on a warm handle, the list of all topics three.
+//!
+//! Questions that any broker answers go to one of our choice, not to the controller as librdkafka
+//! would have it: a cluster without a controller, or with a dead one, still tells its topics.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -44,6 +47,8 @@ pub(super) struct Meta {
 struct State {
     /// Whether a broker ever answered.
     connected: bool,
+    /// The broker that is asked what any broker knows.
+    target: Option<i32>,
     /// The topics' ids and when they were asked for; `None` for a topic that is not there.
     ids: HashMap<Arc<str>, (Instant, Option<TopicId>)>,
 }
@@ -75,6 +80,11 @@ impl Meta {
 
     pub(super) fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    /// Whether a broker ever answered.
+    pub(super) fn connected(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).connected
     }
 
     pub(super) fn hosts(&self) -> &str {
@@ -112,7 +122,7 @@ impl Meta {
         deadline: &Deadline,
     ) -> Result<(Option<String>, Vec<Broker>)> {
         let operation = "describing the cluster";
-        let event = self.ask(AdminRequest::DescribeCluster, operation, deadline).await?;
+        let event = self.ask_any(AdminRequest::DescribeCluster, operation, deadline).await?;
         let (id, nodes) = event.cluster().ok_or_else(|| odd_answer(operation))?;
         let mut brokers: Vec<Broker> = nodes
             .into_iter()
@@ -140,7 +150,8 @@ impl Meta {
         let mut found: Vec<TopicDescription> = Vec::with_capacity(wanted.len());
         while !wanted.is_empty() {
             let asked = Instant::now();
-            let event = self.ask(AdminRequest::DescribeTopics(&wanted), operation, deadline).await?;
+            let event =
+                self.ask_any(AdminRequest::DescribeTopics(&wanted), operation, deadline).await?;
             let infos = event.topics().ok_or_else(|| odd_answer(operation))?;
             let mut again = Vec::new();
             for info in infos {
@@ -311,7 +322,7 @@ impl Meta {
             })
             .collect();
         let request = AdminRequest::ListOffsets(&partitions, isolation);
-        let event = match self.ask_raw(request, deadline).await? {
+        let event = match self.ask_raw(request, None, deadline).await? {
             Ok(event) => event,
             // "No leaders found": every partition of the wave is unknown or leaderless.
             Err((c, _)) if c == code::NO_LEADERS || is_missing(c) => {
@@ -420,7 +431,13 @@ impl Meta {
             unique.iter().map(|p| (&*p.topic, p.partition, 0)).collect();
         let operation = "listing the group's offsets";
         let deadline = Deadline::after(self.timeout);
-        let event = self.ask(AdminRequest::GroupOffsets(group, &list), operation, &deadline).await?;
+        let event = self
+            .ask_raw(AdminRequest::GroupOffsets(group, &list), None, &deadline)
+            .await?
+            .map_err(|(c, reason)| match c {
+                code::GROUP_AUTHORIZATION_FAILED => denied(format!("group {group}"), "DESCRIBE", c),
+                _ => self.failed(operation, c, &reason),
+            })?;
         let offsets = event.group_offsets().ok_or_else(|| odd_answer(operation))?;
         let failed = |c: i32, reason: &str| match c {
             code::GROUP_AUTHORIZATION_FAILED => denied(format!("group {group}"), "DESCRIBE", c),
@@ -455,7 +472,7 @@ impl Meta {
         }
         let operation = "describing topic settings";
         let deadline = Deadline::after(self.timeout);
-        let event = match self.ask_raw(AdminRequest::DescribeConfigs(&unique), &deadline).await? {
+        let event = match self.ask_any_raw(AdminRequest::DescribeConfigs(&unique), &deadline).await? {
             Ok(event) => event,
             Err((code::UNSUPPORTED_FEATURE | code::CLUSTER_AUTHORIZATION_FAILED, _)) => {
                 return Ok(vec![None; topics.len()]);
@@ -478,27 +495,72 @@ impl Meta {
         Ok(topics.iter().map(|t| found.get(&**t).cloned()).collect())
     }
 
-    async fn ask(
+    async fn ask_any(
         &self,
         request: AdminRequest<'_>,
         operation: &str,
         deadline: &Deadline,
     ) -> Result<Event> {
-        self.ask_raw(request, deadline)
+        self.ask_any_raw(request, deadline)
             .await?
             .map_err(|(c, reason)| self.failed(operation, c, &reason))
+    }
+
+    /// Asks one broker, and another if that one does not answer.
+    async fn ask_any_raw(
+        &self,
+        request: AdminRequest<'_>,
+        deadline: &Deadline,
+    ) -> Result<Result<Event, (i32, String)>> {
+        let mut failed = None;
+        loop {
+            let target = self.target(failed, deadline).await?;
+            let attempt = deadline.part(3);
+            match self.ask_raw(request, Some(target), &attempt).await {
+                Ok(Err((code::TIMED_OUT | code::TRANSPORT, _))) if !deadline.passed() => {}
+                Err(Error::Connection { .. }) if attempt.passed() && !deadline.passed() => {}
+                answer => return answer,
+            }
+            failed = Some(target);
+        }
+    }
+
+    /// A broker to ask; if one just failed, another where there is another.
+    async fn target(&self, failed: Option<i32>, deadline: &Deadline) -> Result<i32> {
+        let known = self.state.lock().unwrap_or_else(PoisonError::into_inner).target;
+        if let Some(known) = known.filter(|k| failed != Some(*k)) {
+            return Ok(known);
+        }
+        let started = Instant::now();
+        loop {
+            let handle = Arc::clone(&self.handle);
+            // Short, because librdkafka's call does not notice that all brokers are down.
+            let slice_ms = deadline.left_ms().min(250);
+            let brokers = tokio::task::spawn_blocking(move || handle.brokers(slice_ms)).await;
+            let mut brokers = brokers.ok().and_then(|b| b.ok()).unwrap_or_default();
+            brokers.sort_unstable();
+            // The one after the failed one, around.
+            let next = brokers.iter().find(|b| failed.is_some_and(|f| **b > f));
+            if let Some(&target) = next.or(brokers.first()) {
+                self.succeeded();
+                self.state.lock().unwrap_or_else(PoisonError::into_inner).target = Some(target);
+                return Ok(target);
+            }
+            self.check_health(started, deadline)?;
+        }
     }
 
     /// Sends a request and waits for its answer: an event, or the error of the request as a whole.
     async fn ask_raw(
         &self,
         request: AdminRequest<'_>,
+        broker: Option<i32>,
         deadline: &Deadline,
     ) -> Result<Result<Event, (i32, String)>> {
         let started = Instant::now();
         let wake = Arc::new(Notify::new());
         let queue = Queue::new(&self.handle, Some(Arc::clone(&wake)));
-        ffi::send(&self.handle, &queue, &request, deadline.left_ms());
+        ffi::send(&self.handle, &queue, &request, broker, deadline.left_ms());
         loop {
             if let Some(event) = queue.event(0) {
                 let Some((c, reason)) = event.error() else {
@@ -538,8 +600,7 @@ impl Meta {
                 reason,
             });
         }
-        let connected = self.state.lock().unwrap_or_else(PoisonError::into_inner).connected;
-        let grace = if connected { DOWN_GRACE } else { DOWN_GRACE_NEW };
+        let grace = if self.connected() { DOWN_GRACE } else { DOWN_GRACE_NEW };
         if health.down && waited > grace {
             return Err(Error::Connection {
                 hosts: self.hosts.clone(),

@@ -105,7 +105,6 @@ fn common(conf: &mut BTreeMap<String, String>) {
         ("client.id", concat!("datafusion-kafka/", env!("CARGO_PKG_VERSION"))),
         ("enable.metrics.push", "false"),
         ("log.connection.close", "false"),
-        ("log.configuration.warnings", "false"),
         // A broker that restarts is found again soon.
         ("reconnect.backoff.ms", "50"),
         ("reconnect.backoff.max.ms", "1000"),
@@ -125,6 +124,14 @@ fn handle(
     conf.extend(forced.iter().map(|(k, v)| ((*k).into(), (*v).into())));
     let mut raw = Conf::new();
     for (key, value) in &conf {
+        // librdkafka's own message does not name the file.
+        if key.starts_with("ssl.")
+            && key.ends_with(".location")
+            && value != "probe"
+            && let Err(e) = std::fs::metadata(value)
+        {
+            return Err(Error::config(key, format!("cannot read '{value}': {e}")));
+        }
         raw.set(key, value).map_err(|e| match e {
             SettingError::Unknown => Error::config(key, "librdkafka does not know the setting"),
             SettingError::Invalid(_) => Error::config(key, "librdkafka refuses the value"),

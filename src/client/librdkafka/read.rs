@@ -288,8 +288,8 @@ impl Reader {
                     // Control records are counted in the position and not delivered.
                     let range = &self.request.ranges[self.at];
                     match fetching.position(range) {
-                        Some(position) if position > self.position => {
-                            self.position = position;
+                        Some(p) if p > self.position && p > fetching.reported => {
+                            self.position = p;
                             self.moved();
                             continue;
                         }
@@ -315,9 +315,13 @@ impl Reader {
         let (rows_before, bytes_before) = (self.columns.rows(), self.columns.bytes());
         let mut read = 0;
         let mut fault = None;
+        let mut reported = fetching.reported;
         for message in fetching.messages.rest() {
             let c = message.code();
             let offset = message.offset();
+            if c != code::OK {
+                reported = reported.max(offset.saturating_add(1));
+            }
             if c == code::OK {
                 if offset >= end {
                     self.position = end;
@@ -348,6 +352,7 @@ impl Reader {
             }
         }
         fetching.messages.advance(read);
+        fetching.reported = reported;
         let rows = self.columns.rows() - rows_before;
         if rows > 0 {
             self.mean_bytes = ((self.columns.bytes() - bytes_before) / rows).max(1);
@@ -428,8 +433,10 @@ impl Reader {
         match self.bounds(within).await {
             Ok((start, end)) => self.check_bounds(start, end),
             Err(e @ Error::Connection { .. }) => {
-                // Never reached anything, and cannot now: waiting on is no use.
-                if !self.received && self.progress.elapsed() >= self.meta.timeout() {
+                // Never reached anything, and cannot now: waiting on is no use. A client that was
+                // connected before may see a restart.
+                let waited = self.progress.elapsed() >= self.meta.timeout();
+                if !self.received && (waited || !self.meta.connected()) {
                     return Err(e);
                 }
                 self.last_reason = Some(e.to_string());

@@ -67,6 +67,18 @@ impl Profile {
         }
     }
 
+    /// How long the broker may hold a Fetch at the end of the log, in ms.
+    ///
+    /// The end of a partition shows in the Fetch after the last record, and a range that starts
+    /// meanwhile waits for that Fetch; on the other hand a stream that is held open there asks
+    /// again so often.
+    fn fetch_wait_ms(self) -> u32 {
+        match self {
+            Self::Small => 2,
+            Self::Large => 5,
+        }
+    }
+
     /// How many ranges may be fetched at a time, the one that is read included.
     pub(super) fn depth(self) -> usize {
         match self {
@@ -143,6 +155,9 @@ pub(super) struct Fetching {
     started: Vec<Started>,
     /// Taken off the first queue, not read yet.
     pub(super) messages: Messages,
+    /// The position counts a report at an offset, such as the end of the partition, like a record
+    /// there. Up to here it says nothing about records.
+    pub(super) reported: i64,
     pool: Arc<SessionPool>,
     /// The session is not to be used again.
     broken: bool,
@@ -197,6 +212,7 @@ impl Fetching {
     /// Stops fetching a range; what was fetched and not read is dropped.
     pub(super) fn stop(&mut self, index: usize) {
         self.messages.clear();
+        self.reported = -1;
         if let Some(at) = self.started.iter().position(|s| s.index == index) {
             let stopped = self.started.remove(at);
             if let Some(topic) = self.session.as_ref().and_then(|s| s.topics.get(&stopped.topic)) {
@@ -371,6 +387,7 @@ impl SessionPool {
                     session: Some(session),
                     started: Vec::new(),
                     messages: Messages::new(),
+                    reported: -1,
                     pool: Arc::clone(self),
                     broken: false,
                 });
@@ -453,9 +470,7 @@ impl SessionPool {
         for (key, value) in [
             // Corruption must not pass as data; costs about 10 ns a KiB.
             ("check.crcs", "true".to_owned()),
-            // The end of a partition shows in the Fetch after the last record, which the broker
-            // holds so long.
-            ("fetch.wait.max.ms", "5".to_owned()),
+            ("fetch.wait.max.ms", kind.profile.fetch_wait_ms().to_string()),
             // How long a full queue is not fetched for, even when it is drained meanwhile.
             ("fetch.queue.backoff.ms", "1".to_owned()),
             ("fetch.error.backoff.ms", "50".to_owned()),
@@ -477,6 +492,8 @@ impl SessionPool {
             ("enable.partition.eof", "true"),
             // An offset that is gone must be an error, never another offset.
             ("auto.offset.reset", "error"),
+            // A producer's setting; librdkafka demands that fetch.max.bytes is not below it.
+            ("message.max.bytes", "1000"),
             ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
             ("allow.auto.create.topics", "false"),
