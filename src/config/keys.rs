@@ -140,10 +140,11 @@ pub(super) fn refused(key: &str) -> Option<&'static str> {
         "auto.offset.reset" => {
             "a range names its start, and an offset that is gone is an error; set the range, or 'on.data.loss'"
         }
-        "enable.auto.commit" | "auto.commit.enable" | "auto.commit.interval.ms"
-        | "enable.auto.offset.store" | "offset.store.method" => {
-            "nothing is ever committed to a consumer group"
-        }
+        "enable.auto.commit"
+        | "auto.commit.enable"
+        | "auto.commit.interval.ms"
+        | "enable.auto.offset.store"
+        | "offset.store.method" => "nothing is ever committed to a consumer group",
         "enable.partition.eof" => "the reader needs end-of-partition reports and sets this itself",
         "allow.auto.create.topics" => "reading never creates a topic",
         "interceptor.classes" | "plugin.library.paths" => {
@@ -152,7 +153,9 @@ pub(super) fn refused(key: &str) -> Option<&'static str> {
         "key.deserializer" | "value.deserializer" => {
             "keys and values are read as bytes; decode them with 'key.format' and 'value.format'"
         }
-        "partition.assignment.strategy" | "session.timeout.ms" | "heartbeat.interval.ms"
+        "partition.assignment.strategy"
+        | "session.timeout.ms"
+        | "heartbeat.interval.ms"
         | "max.poll.interval.ms" => "there is no consumer group that it could apply to",
         _ => return None,
     })

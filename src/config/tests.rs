@@ -78,7 +78,9 @@ fn a_file_may_hold_the_habits_of_consumers() {
 
 #[test]
 fn twice_with_different_values_is_an_error() {
-    let error = file("bootstrap.servers=a:1\nmetadata.broker.list=b:1\n").unwrap_err().to_string();
+    let error = file("bootstrap.servers=a:1\nmetadata.broker.list=b:1\n")
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("twice with different values"), "{error}");
     assert!(error.contains("line 2"), "{error}");
     assert!(file("client.id=a\nclient.id=a\n").is_ok());
@@ -105,7 +107,10 @@ fn no_secret_is_printed() {
     ] {
         config.set(key, value).unwrap();
     }
-    let shown = format!("{config:?}\n{config}\n{:?}", config.properties().collect::<Vec<_>>());
+    let shown = format!(
+        "{config:?}\n{config}\n{:?}",
+        config.properties().collect::<Vec<_>>()
+    );
     assert!(!shown.contains("s3cret"), "{shown}");
     assert!(shown.contains("sasl.password=[redacted]"), "{shown}");
     assert_eq!(config.get("sasl.password"), Some("s3cret-a"));
@@ -118,17 +123,27 @@ fn secrets_come_from_files_and_the_environment() {
     let mut secret = tempfile::NamedTempFile::new().unwrap();
     std::io::Write::write_all(&mut secret, b"pw\n").unwrap();
     let path = format!("file:{}", secret.path().display());
-    assert_eq!(set("sasl.password", &path).unwrap().get("sasl.password"), Some("pw"));
+    assert_eq!(
+        set("sasl.password", &path).unwrap().get("sasl.password"),
+        Some("pw")
+    );
     // Any variable that is always there.
     let home = std::env::var("PATH").unwrap();
     assert_eq!(
-        set("sasl.password", "env:PATH").unwrap().get("sasl.password"),
+        set("sasl.password", "env:PATH")
+            .unwrap()
+            .get("sasl.password"),
         Some(home.as_str())
     );
-    assert!(refused("sasl.password", "env:NO_SUCH_VARIABLE_4711").contains("NO_SUCH_VARIABLE_4711"));
+    assert!(
+        refused("sasl.password", "env:NO_SUCH_VARIABLE_4711").contains("NO_SUCH_VARIABLE_4711")
+    );
     assert!(refused("sasl.password", "file:/no/such/file").contains("/no/such/file"));
     // No secret: taken as it stands.
-    assert_eq!(set("client.id", "env:PATH").unwrap().get("client.id"), Some("env:PATH"));
+    assert_eq!(
+        set("client.id", "env:PATH").unwrap().get("client.id"),
+        Some("env:PATH")
+    );
 }
 
 #[test]
@@ -141,10 +156,19 @@ fn jaas_lines_are_translated() {
     let line = "x.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"bob\";";
     let config = set("sasl.jaas.config", line).unwrap();
     assert_eq!(config.get("sasl.oauthbearer.config"), Some("principal=bob"));
-    let error = refused("sasl.jaas.config", "x.PlainLoginModule required username=\"a\";");
+    let error = refused(
+        "sasl.jaas.config",
+        "x.PlainLoginModule required username=\"a\";",
+    );
     assert!(error.contains("needs the option 'password"), "{error}");
-    let error = refused("sasl.jaas.config", "x.MyLoginModule required secret=\"pw\";");
-    assert!(error.contains("MyLoginModule") && !error.contains("pw"), "{error}");
+    let error = refused(
+        "sasl.jaas.config",
+        "x.MyLoginModule required secret=\"pw\";",
+    );
+    assert!(
+        error.contains("MyLoginModule") && !error.contains("pw"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -184,10 +208,16 @@ fn stores_are_translated_by_content() {
 #[test]
 fn java_spellings_of_values() {
     let config = set("ssl.endpoint.identification.algorithm", "").unwrap();
-    assert_eq!(config.get("ssl.endpoint.identification.algorithm"), Some("none"));
+    assert_eq!(
+        config.get("ssl.endpoint.identification.algorithm"),
+        Some("none")
+    );
     let config = set("isolation.level", "READ_UNCOMMITTED").unwrap();
     assert_eq!(config.isolation(), IsolationLevel::ReadUncommitted);
-    assert_eq!(ConnectionConfig::empty().isolation(), IsolationLevel::ReadCommitted);
+    assert_eq!(
+        ConnectionConfig::empty().isolation(),
+        IsolationLevel::ReadCommitted
+    );
 }
 
 #[test]

@@ -114,7 +114,11 @@ unsafe fn text(ptr: *const c_char) -> Option<String> {
         return None;
     }
     // SAFETY: the caller's promise.
-    Some(unsafe { CStr::from_ptr(ptr) }.to_string_lossy().into_owned())
+    Some(
+        unsafe { CStr::from_ptr(ptr) }
+            .to_string_lossy()
+            .into_owned(),
+    )
 }
 
 /// A text for C; what follows a NUL byte is cut, no name or value of Kafka holds one.
@@ -275,7 +279,9 @@ impl Handle {
                 return Err(err);
             }
             let count = usize::try_from((*metadata).broker_cnt).unwrap_or(0);
-            let ids = (0..count).map(|i| (*(*metadata).brokers.add(i)).id).collect();
+            let ids = (0..count)
+                .map(|i| (*(*metadata).brokers.add(i)).id)
+                .collect();
             rd::rd_kafka_metadata_destroy(metadata);
             Ok(ids)
         }
@@ -529,12 +535,8 @@ impl Messages {
         self.taken.reserve(count);
         // SAFETY: the vector has room for `count` pointers; so many as returned are initialised.
         unsafe {
-            let taken = rd::rd_kafka_consume_batch_queue(
-                queue.rkqu,
-                0,
-                self.taken.as_mut_ptr(),
-                count,
-            );
+            let taken =
+                rd::rd_kafka_consume_batch_queue(queue.rkqu, 0, self.taken.as_mut_ptr(), count);
             self.taken.set_len(usize::try_from(taken).unwrap_or(0));
         }
         self.handle = Some(Arc::clone(&queue.handle));
@@ -544,7 +546,9 @@ impl Messages {
     /// The messages that are not read yet.
     pub(super) fn rest(&self) -> impl Iterator<Item = Message<'_>> {
         // SAFETY: not freed before `advance` or `clear`, which need `&mut self`.
-        self.taken[self.next.min(self.taken.len())..].iter().map(|m| Message(unsafe { &**m }))
+        self.taken[self.next.min(self.taken.len())..]
+            .iter()
+            .map(|m| Message(unsafe { &**m }))
     }
 
     /// Frees the next `count` messages.
@@ -636,17 +640,15 @@ impl<'a> Message<'a> {
             }
             let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
             for i in 0.. {
-                let err = header_get_all_raw(
-                    headers,
-                    i,
-                    &raw mut name,
-                    &raw mut value,
-                    &raw mut size,
-                );
+                let err =
+                    header_get_all_raw(headers, i, &raw mut name, &raw mut value, &raw mut size);
                 if err != code::OK {
                     break;
                 }
-                each(CStr::from_ptr(name).to_bytes(), bytes(value.cast_mut(), size));
+                each(
+                    CStr::from_ptr(name).to_bytes(),
+                    bytes(value.cast_mut(), size),
+                );
             }
         }
     }
@@ -829,7 +831,10 @@ pub(super) fn send(
             AdminRequest::GroupOffsets(group, partitions) => {
                 let list = PartitionList::new(partitions.iter().copied());
                 let group = c_text(group);
-                let mut one = [rd::rd_kafka_ListConsumerGroupOffsets_new(group.as_ptr(), list.0)];
+                let mut one = [rd::rd_kafka_ListConsumerGroupOffsets_new(
+                    group.as_ptr(),
+                    list.0,
+                )];
                 rd::rd_kafka_ListConsumerGroupOffsets(
                     handle.rk,
                     one.as_mut_ptr(),
@@ -859,8 +864,12 @@ impl Event {
         // SAFETY: a live event.
         unsafe {
             let err = event_error_raw(self.event);
-            (err != code::OK)
-                .then(|| (err, text(rd::rd_kafka_event_error_string(self.event)).unwrap_or_default()))
+            (err != code::OK).then(|| {
+                (
+                    err,
+                    text(rd::rd_kafka_event_error_string(self.event)).unwrap_or_default(),
+                )
+            })
         }
     }
 
@@ -875,7 +884,10 @@ impl Event {
             let mut count = 0;
             let nodes = rd::rd_kafka_DescribeCluster_result_nodes(result, &raw mut count);
             let nodes = (0..count).map(|i| node(*nodes.add(i))).collect();
-            Some((text(rd::rd_kafka_DescribeCluster_result_cluster_id(result)), nodes))
+            Some((
+                text(rd::rd_kafka_DescribeCluster_result_cluster_id(result)),
+                nodes,
+            ))
         }
     }
 
@@ -967,7 +979,9 @@ impl Event {
                 return Some(Ok(Vec::new()));
             }
             let count = usize::try_from((*list).cnt).unwrap_or(0);
-            Some(Ok((0..count).map(|i| partition_offset((*list).elems.add(i))).collect()))
+            Some(Ok((0..count)
+                .map(|i| partition_offset((*list).elems.add(i)))
+                .collect()))
         }
     }
 }
@@ -1011,7 +1025,9 @@ unsafe fn topic_info(topic: *const rd::rd_kafka_TopicDescription_t) -> TopicInfo
         let mut count = 0;
         let partitions = rd::rd_kafka_TopicDescription_partitions(topic, &raw mut count);
         let ids = |nodes: *mut *const rd::rd_kafka_Node_t, count: usize| -> Vec<i32> {
-            (0..count).map(|i| rd::rd_kafka_Node_id(*nodes.add(i))).collect()
+            (0..count)
+                .map(|i| rd::rd_kafka_Node_id(*nodes.add(i)))
+                .collect()
         };
         let one = |i| {
             let p = *partitions.add(i);
@@ -1032,7 +1048,11 @@ unsafe fn topic_info(topic: *const rd::rd_kafka_TopicDescription_t) -> TopicInfo
             name: text(rd::rd_kafka_TopicDescription_name(topic)).unwrap_or_default(),
             id,
             internal: rd::rd_kafka_TopicDescription_is_internal(topic) != 0,
-            code: if error.is_null() { code::OK } else { error_code_raw(error) },
+            code: if error.is_null() {
+                code::OK
+            } else {
+                error_code_raw(error)
+            },
             partitions: (0..count).map(one).collect(),
         }
     }

@@ -58,7 +58,9 @@ type TopicId = Option<String>;
 
 impl fmt::Debug for Meta {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Meta").field("hosts", &self.hosts).finish_non_exhaustive()
+        f.debug_struct("Meta")
+            .field("hosts", &self.hosts)
+            .finish_non_exhaustive()
     }
 }
 
@@ -84,7 +86,10 @@ impl Meta {
 
     /// Whether a broker ever answered.
     pub(super) fn connected(&self) -> bool {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).connected
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .connected
     }
 
     pub(super) fn hosts(&self) -> &str {
@@ -106,7 +111,10 @@ impl Meta {
                 // First, because it notices brokers that are down; the list of names does not.
                 let cluster = self.describe_cluster(&deadline).await?;
                 let names = self.all_topics(&deadline).await?;
-                (cluster, self.describe_topics(&names, false, &deadline).await?)
+                (
+                    cluster,
+                    self.describe_topics(&names, false, &deadline).await?,
+                )
             }
         };
         let (cluster_id, brokers) = cluster;
@@ -117,12 +125,11 @@ impl Meta {
         })
     }
 
-    async fn describe_cluster(
-        &self,
-        deadline: &Deadline,
-    ) -> Result<(Option<String>, Vec<Broker>)> {
+    async fn describe_cluster(&self, deadline: &Deadline) -> Result<(Option<String>, Vec<Broker>)> {
         let operation = "describing the cluster";
-        let event = self.ask_any(AdminRequest::DescribeCluster, operation, deadline).await?;
+        let event = self
+            .ask_any(AdminRequest::DescribeCluster, operation, deadline)
+            .await?;
         let (id, nodes) = event.cluster().ok_or_else(|| odd_answer(operation))?;
         let mut brokers: Vec<Broker> = nodes
             .into_iter()
@@ -145,13 +152,13 @@ impl Meta {
         deadline: &Deadline,
     ) -> Result<Vec<TopicDescription>> {
         let operation = "describing topics";
-        let mut wanted: Vec<Arc<str>> =
-            names.iter().filter(|n| !n.is_empty()).cloned().collect();
+        let mut wanted: Vec<Arc<str>> = names.iter().filter(|n| !n.is_empty()).cloned().collect();
         let mut found: Vec<TopicDescription> = Vec::with_capacity(wanted.len());
         while !wanted.is_empty() {
             let asked = Instant::now();
-            let event =
-                self.ask_any(AdminRequest::DescribeTopics(&wanted), operation, deadline).await?;
+            let event = self
+                .ask_any(AdminRequest::DescribeTopics(&wanted), operation, deadline)
+                .await?;
             let infos = event.topics().ok_or_else(|| odd_answer(operation))?;
             let mut again = Vec::new();
             for info in infos {
@@ -231,7 +238,9 @@ impl Meta {
             // A leader that is down must leave time to ask its successor.
             let attempt = deadline.part(3);
             let waves = waves(queries, &open);
-            let asked = waves.iter().map(|w| self.list_wave(queries, w, isolation, &attempt));
+            let asked = waves
+                .iter()
+                .map(|w| self.list_wave(queries, w, isolation, &attempt));
             let mut reason = None;
             let mut missing = None;
             for (wave, outcome) in waves.iter().zip(join_all(asked).await) {
@@ -295,7 +304,9 @@ impl Meta {
         }
         Ok(answers
             .into_iter()
-            .map(|a| OffsetAnswer { offset: a.flatten() })
+            .map(|a| OffsetAnswer {
+                offset: a.flatten(),
+            })
             .collect())
     }
 
@@ -348,11 +359,17 @@ impl Meta {
     pub(super) async fn expect_partition(&self, partition: &TopicPartition) -> Result<()> {
         let deadline = Deadline::after(self.timeout);
         let topic = &partition.topic;
-        let found = self.describe_topics(std::slice::from_ref(topic), true, &deadline).await?;
+        let found = self
+            .describe_topics(std::slice::from_ref(topic), true, &deadline)
+            .await?;
         let Some(found) = found.first() else {
             return Err(self.unknown_topic(topic, &deadline).await);
         };
-        if found.partitions.iter().any(|p| p.partition == partition.partition) {
+        if found
+            .partitions
+            .iter()
+            .any(|p| p.partition == partition.partition)
+        {
             return Ok(());
         }
         Err(Error::UnknownPartition {
@@ -381,7 +398,12 @@ impl Meta {
     pub(super) async fn verify_ids(&self, expected: &BTreeMap<Arc<str>, String>) -> Result<()> {
         let stale: Vec<Arc<str>> = {
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let fresh = |t: &Arc<str>| state.ids.get(t).is_some_and(|(at, _)| at.elapsed() < IDS_FRESH);
+            let fresh = |t: &Arc<str>| {
+                state
+                    .ids
+                    .get(t)
+                    .is_some_and(|(at, _)| at.elapsed() < IDS_FRESH)
+            };
             expected.keys().filter(|t| !fresh(t)).cloned().collect()
         };
         let deadline = Deadline::after(self.timeout);
@@ -472,7 +494,10 @@ impl Meta {
         }
         let operation = "describing topic settings";
         let deadline = Deadline::after(self.timeout);
-        let event = match self.ask_any_raw(AdminRequest::DescribeConfigs(&unique), &deadline).await? {
+        let event = match self
+            .ask_any_raw(AdminRequest::DescribeConfigs(&unique), &deadline)
+            .await?
+        {
             Ok(event) => event,
             Err((code::UNSUPPORTED_FEATURE | code::CLUSTER_AUTHORIZATION_FAILED, _)) => {
                 return Ok(vec![None; topics.len()]);
@@ -483,7 +508,10 @@ impl Meta {
         let mut found: HashMap<String, TopicSettings> = HashMap::new();
         for info in infos.into_iter().filter(|i| i.code == code::OK) {
             let entry = |name: &str| {
-                info.entries.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+                info.entries
+                    .iter()
+                    .find(|(n, _)| n == name)
+                    .map(|(_, v)| v.as_str())
             };
             let kind = entry("message.timestamp.type");
             let settings = TopicSettings {
@@ -527,7 +555,11 @@ impl Meta {
 
     /// A broker to ask; if one just failed, another where there is another.
     async fn target(&self, failed: Option<i32>, deadline: &Deadline) -> Result<i32> {
-        let known = self.state.lock().unwrap_or_else(PoisonError::into_inner).target;
+        let known = self
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .target;
         if let Some(known) = known.filter(|k| failed != Some(*k)) {
             return Ok(known);
         }
@@ -543,7 +575,10 @@ impl Meta {
             let next = brokers.iter().find(|b| failed.is_some_and(|f| **b > f));
             if let Some(&target) = next.or(brokers.first()) {
                 self.succeeded();
-                self.state.lock().unwrap_or_else(PoisonError::into_inner).target = Some(target);
+                self.state
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .target = Some(target);
                 return Ok(target);
             }
             self.check_health(started, deadline)?;
@@ -583,7 +618,10 @@ impl Meta {
         health.refused = None;
         health.last = None;
         drop(health);
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).connected = true;
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .connected = true;
     }
 
     /// # Errors
@@ -600,7 +638,11 @@ impl Meta {
                 reason,
             });
         }
-        let grace = if self.connected() { DOWN_GRACE } else { DOWN_GRACE_NEW };
+        let grace = if self.connected() {
+            DOWN_GRACE
+        } else {
+            DOWN_GRACE_NEW
+        };
         if health.down && waited > grace {
             return Err(Error::Connection {
                 hosts: self.hosts.clone(),
@@ -608,7 +650,10 @@ impl Meta {
             });
         }
         if deadline.passed() {
-            let last = health.last.map(|l| format!("; last: {l}")).unwrap_or_default();
+            let last = health
+                .last
+                .map(|l| format!("; last: {l}"))
+                .unwrap_or_default();
             return Err(Error::Connection {
                 hosts: self.hosts.clone(),
                 reason: format!("no answer within {} ms{last}", deadline.whole.as_millis()),
@@ -658,7 +703,11 @@ impl Deadline {
 
     /// An earlier one: a part of the time that is left, but a second at least.
     fn part(&self, of: u32) -> Self {
-        Self::after((self.left() / of).max(Duration::from_secs(1)).min(self.left()))
+        Self::after(
+            (self.left() / of)
+                .max(Duration::from_secs(1))
+                .min(self.left()),
+        )
     }
 
     fn left(&self) -> Duration {
@@ -666,7 +715,9 @@ impl Deadline {
     }
 
     fn left_ms(&self) -> i32 {
-        i32::try_from(self.left().as_millis()).unwrap_or(i32::MAX).max(1)
+        i32::try_from(self.left().as_millis())
+            .unwrap_or(i32::MAX)
+            .max(1)
     }
 
     fn passed(&self) -> bool {
@@ -734,7 +785,10 @@ mod tests {
             query(1, OffsetAt::Latest),
             query(0, OffsetAt::Timestamp(5)),
         ];
-        assert_eq!(waves(&queries, &[0, 1, 2, 3]), [vec![0, 2], vec![1], vec![3]]);
+        assert_eq!(
+            waves(&queries, &[0, 1, 2, 3]),
+            [vec![0, 2], vec![1], vec![3]]
+        );
         assert_eq!(waves(&queries, &[3]), [vec![3]]);
     }
 

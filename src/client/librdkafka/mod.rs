@@ -75,7 +75,9 @@ impl KafkaClient for LibrdkafkaClient {
         queries: &[OffsetQuery],
         isolation: IsolationLevel,
     ) -> Result<Vec<OffsetAnswer>> {
-        self.meta.list_offsets(queries, isolation, self.meta.timeout()).await
+        self.meta
+            .list_offsets(queries, isolation, self.meta.timeout())
+            .await
     }
 
     async fn group_offsets(
@@ -91,7 +93,12 @@ impl KafkaClient for LibrdkafkaClient {
     }
 
     fn read(&self, request: ReadRequest) -> BoxStream<'static, Result<RawBatch>> {
-        read::stream(Arc::clone(&self.meta), Arc::clone(&self.sessions), self.read_timeout, request)
+        read::stream(
+            Arc::clone(&self.meta),
+            Arc::clone(&self.sessions),
+            self.read_timeout,
+            request,
+        )
     }
 
     fn read_buffer_bytes(&self, request: &ReadRequest) -> usize {
@@ -102,7 +109,10 @@ impl KafkaClient for LibrdkafkaClient {
 /// Settings that hold for every handle unless the user chose otherwise.
 fn common(conf: &mut BTreeMap<String, String>) {
     for (key, value) in [
-        ("client.id", concat!("datafusion-kafka/", env!("CARGO_PKG_VERSION"))),
+        (
+            "client.id",
+            concat!("datafusion-kafka/", env!("CARGO_PKG_VERSION")),
+        ),
         ("enable.metrics.push", "false"),
         ("log.connection.close", "false"),
         // A broker that restarts is found again soon.

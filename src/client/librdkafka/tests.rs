@@ -47,7 +47,9 @@ impl Cluster {
             .unwrap();
         for partition in 0..partitions {
             for _ in 0..records {
-                let record = BaseRecord::<(), [u8]>::to(topic).partition(partition).payload(value);
+                let record = BaseRecord::<(), [u8]>::to(topic)
+                    .partition(partition)
+                    .payload(value);
                 producer.send(record).map_err(|(e, _)| e).unwrap();
             }
         }
@@ -82,7 +84,10 @@ fn request(ranges: Vec<OffsetRange>) -> ReadRequest {
 }
 
 fn offsets(batches: &[RawBatch]) -> Vec<i64> {
-    batches.iter().flat_map(|b| b.offsets.values().iter().copied()).collect()
+    batches
+        .iter()
+        .flat_map(|b| b.offsets.values().iter().copied())
+        .collect()
 }
 
 fn latest(topic: &str, partition: i32) -> OffsetQuery {
@@ -97,19 +102,31 @@ async fn describes_and_lists() {
     let cluster = Cluster::new(&[]);
     cluster.fill("orders", 3, 7, b"v");
     let named = ["orders".into(), "absent".into()];
-    let all = cluster.client.describe(TopicSelection::Named(&named)).await.unwrap();
+    let all = cluster
+        .client
+        .describe(TopicSelection::Named(&named))
+        .await
+        .unwrap();
     assert_eq!(all.brokers.len(), 3);
     assert_eq!(all.topics.len(), 1);
     assert_eq!(all.topics[0].partitions.len(), 3);
     let all = cluster.client.describe(TopicSelection::All).await.unwrap();
     assert!(all.topics.iter().any(|t| &*t.name == "orders"));
-    assert!(!all.topics.iter().any(|t| &*t.name == "absent"), "asking creates nothing");
+    assert!(
+        !all.topics.iter().any(|t| &*t.name == "absent"),
+        "asking creates nothing"
+    );
 
     let earliest = OffsetQuery {
         at: OffsetAt::Earliest,
         ..latest("orders", 1)
     };
-    let queries = [latest("orders", 1), earliest, latest("orders", 0), latest("orders", 1)];
+    let queries = [
+        latest("orders", 1),
+        earliest,
+        latest("orders", 0),
+        latest("orders", 1),
+    ];
     let level = IsolationLevel::ReadCommitted;
     let answers = cluster.client.list_offsets(&queries, level).await.unwrap();
     let found: Vec<_> = answers.iter().map(|a| a.offset).collect();
@@ -123,7 +140,11 @@ async fn what_is_missing_is_named() {
     let level = IsolationLevel::ReadCommitted;
     let list = async |topic, partition| {
         let queries = [latest("orders", 0), latest(topic, partition)];
-        cluster.client.list_offsets(&queries, level).await.unwrap_err()
+        cluster
+            .client
+            .list_offsets(&queries, level)
+            .await
+            .unwrap_err()
     };
     match list("ordres", 0).await {
         Error::UnknownTopic { topic, nearest } => {
@@ -135,7 +156,10 @@ async fn what_is_missing_is_named() {
         Error::UnknownPartition { available, .. } => assert_eq!(available, "partitions 0 to 1"),
         e => panic!("{e}"),
     }
-    let error = cluster.read(request(vec![range("ordres", 0, 0, 1)])).await.unwrap_err();
+    let error = cluster
+        .read(request(vec![range("ordres", 0, 0, 1)]))
+        .await
+        .unwrap_err();
     assert!(matches!(error, Error::UnknownTopic { .. }), "{error}");
 }
 
@@ -153,24 +177,38 @@ async fn reads_exactly_the_ranges_in_order() {
         range("t", 0, 99, 100),
     ];
     let batches = cluster.read(request(ranges)).await.unwrap();
-    let expected: Vec<i64> =
-        (10..20).chain(0..3).chain(5..8).chain(0..2).chain([99]).collect();
+    let expected: Vec<i64> = (10..20)
+        .chain(0..3)
+        .chain(5..8)
+        .chain(0..2)
+        .chain([99])
+        .collect();
     assert_eq!(offsets(&batches), expected);
     let partitions: Vec<i32> = batches.iter().map(|b| b.partition.partition).collect();
     assert_eq!(partitions, [1, 0, 0, 1, 0]);
     for batch in &batches {
         let values = batch.values.as_ref().unwrap();
-        assert!(values.iter().all(|v| v == Some(b"a value of more than twelve bytes")));
+        assert!(
+            values
+                .iter()
+                .all(|v| v == Some(b"a value of more than twelve bytes"))
+        );
         assert!(batch.keys.as_ref().unwrap().iter().all(|k| k.is_none()));
-        assert_eq!(batch.next_offset, batch.offsets.values().last().unwrap() + 1);
+        assert_eq!(
+            batch.next_offset,
+            batch.offsets.values().last().unwrap() + 1
+        );
     }
 }
 
 #[tokio::test]
 async fn no_ranges_ask_nothing() {
     let client = LibrdkafkaClient::connect(&ConnectionConfig::new("127.0.0.1:1")).unwrap();
-    let batches: Vec<RawBatch> =
-        client.read(request(vec![range("t", 0, 5, 5)])).try_collect().await.unwrap();
+    let batches: Vec<RawBatch> = client
+        .read(request(vec![range("t", 0, 5, 5)]))
+        .try_collect()
+        .await
+        .unwrap();
     assert!(batches.is_empty());
 }
 
@@ -182,11 +220,17 @@ async fn batches_close_by_rows_and_by_bytes() {
     by_rows.batch_rows = 30;
     let sizes = |b: Vec<RawBatch>| b.iter().map(|b| b.offsets.len()).collect::<Vec<_>>();
     let rows = sizes(cluster.read(by_rows).await.unwrap());
-    assert!(rows.iter().all(|r| *r <= 30) && rows.iter().sum::<usize>() == 100, "{rows:?}");
+    assert!(
+        rows.iter().all(|r| *r <= 30) && rows.iter().sum::<usize>() == 100,
+        "{rows:?}"
+    );
     let mut by_bytes = request(vec![range("t", 0, 0, 100)]);
     by_bytes.batch_bytes = 2500;
     let rows = sizes(cluster.read(by_bytes).await.unwrap());
-    assert!(rows.iter().all(|r| *r <= 3) && rows.iter().sum::<usize>() == 100, "{rows:?}");
+    assert!(
+        rows.iter().all(|r| *r <= 3) && rows.iter().sum::<usize>() == 100,
+        "{rows:?}"
+    );
 }
 
 #[tokio::test]
@@ -197,7 +241,11 @@ async fn unasked_columns_are_not_built() {
     request.columns = RawColumns::default();
     let batches = cluster.read(request).await.unwrap();
     assert_eq!(offsets(&batches), [0, 1, 2, 3, 4]);
-    assert!(batches.iter().all(|b| b.values.is_none() && b.headers.is_none()));
+    assert!(
+        batches
+            .iter()
+            .all(|b| b.values.is_none() && b.headers.is_none())
+    );
 }
 
 #[tokio::test]
@@ -206,7 +254,10 @@ async fn a_record_of_ten_megabytes_passes() {
     let value: Vec<u8> = (0..10 << 20).map(|i| (i % 251) as u8).collect();
     // Alone: the mock's log holds 5 MiB and one record batch beyond.
     cluster.fill("t", 1, 1, &value);
-    let batches = cluster.read(request(vec![range("t", 0, 0, 1)])).await.unwrap();
+    let batches = cluster
+        .read(request(vec![range("t", 0, 0, 1)]))
+        .await
+        .unwrap();
     assert_eq!(batches[0].values.as_ref().unwrap().value(0), value);
 }
 
@@ -220,9 +271,14 @@ async fn expired_offsets_are_lost_aloud() {
         ..latest("t", 0)
     };
     let level = IsolationLevel::ReadCommitted;
-    let start = cluster.client.list_offsets(&[start], level).await.unwrap()[0].offset.unwrap();
+    let start = cluster.client.list_offsets(&[start], level).await.unwrap()[0]
+        .offset
+        .unwrap();
     assert!(start > 1, "the mock expired nothing");
-    let error = cluster.read(request(vec![range("t", 0, 1, 40)])).await.unwrap_err();
+    let error = cluster
+        .read(request(vec![range("t", 0, 1, 40)]))
+        .await
+        .unwrap_err();
     match error {
         Error::BelowLogStart {
             asked,
@@ -244,8 +300,14 @@ async fn an_end_beyond_the_log_is_an_error() {
     let cluster = Cluster::new(&[]);
     cluster.fill("t", 1, 10, b"v");
     for (start, end) in [(0, 12), (10, 11), (20, 30)] {
-        let error = cluster.read(request(vec![range("t", 0, start, end)])).await.unwrap_err();
-        assert!(matches!(error, Error::PastLogEnd { available: 10, .. }), "{error}");
+        let error = cluster
+            .read(request(vec![range("t", 0, start, end)]))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, Error::PastLogEnd { available: 10, .. }),
+            "{error}"
+        );
     }
 }
 
@@ -348,7 +410,10 @@ async fn silence_is_an_error_not_an_end() {
     let failed = rest.iter().any(|r| matches!(r, Err(Error::Stalled { .. })));
     assert!(failed || read == 90, "neither all nor an error");
 
-    let error = cluster.read(request(vec![range("t", 0, 0, 100)])).await.unwrap_err();
+    let error = cluster
+        .read(request(vec![range("t", 0, 0, 100)]))
+        .await
+        .unwrap_err();
     assert!(
         matches!(error, Error::Stalled { .. } | Error::Connection { .. }),
         "{error}"
@@ -371,11 +436,18 @@ async fn an_unreachable_cluster_is_told_soon() {
             .await
             .unwrap_err(),
     ];
-    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        started.elapsed()
+    );
     for error in errors {
         let text = error.to_string();
         assert!(matches!(error, Error::Connection { .. }), "{text}");
-        assert!(text.contains("127.0.0.1:1") && text.contains("Connection refused"), "{text}");
+        assert!(
+            text.contains("127.0.0.1:1") && text.contains("Connection refused"),
+            "{text}"
+        );
     }
 }
 
@@ -384,12 +456,21 @@ async fn a_denied_topic_is_no_empty_one() {
     let cluster = Cluster::new(&[]);
     cluster.fill("t", 1, 10, b"v");
     let denied = [Resp::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 5];
-    cluster.mock.request_errors(RDKafkaApiKey::ListOffsets, &denied);
+    cluster
+        .mock
+        .request_errors(RDKafkaApiKey::ListOffsets, &denied);
     let level = IsolationLevel::ReadCommitted;
-    let error = cluster.client.list_offsets(&[latest("t", 0)], level).await.unwrap_err();
+    let error = cluster
+        .client
+        .list_offsets(&[latest("t", 0)], level)
+        .await
+        .unwrap_err();
     assert!(matches!(error, Error::Authorization { .. }), "{error}");
     cluster.mock.request_errors(RDKafkaApiKey::Fetch, &denied);
-    let error = cluster.read(request(vec![range("t", 0, 0, 10)])).await.unwrap_err();
+    let error = cluster
+        .read(request(vec![range("t", 0, 0, 10)]))
+        .await
+        .unwrap_err();
     match error {
         Error::Authorization {
             operation,
@@ -405,7 +486,9 @@ async fn passing_errors_of_one_leader_are_tried_again() {
     let cluster = Cluster::new(&[]);
     cluster.fill("t", 6, 3, b"v");
     let moved = [Resp::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION];
-    cluster.mock.request_errors(RDKafkaApiKey::ListOffsets, &moved);
+    cluster
+        .mock
+        .request_errors(RDKafkaApiKey::ListOffsets, &moved);
     let queries: Vec<_> = (0..6).map(|p| latest("t", p)).collect();
     let level = IsolationLevel::ReadCommitted;
     let answers = cluster.client.list_offsets(&queries, level).await.unwrap();
@@ -417,14 +500,22 @@ async fn a_recreated_topic_is_not_taken_for_the_old_one() {
     let cluster = Cluster::new(&[]);
     cluster.fill("t", 1, 10, b"v");
     let named = ["t".into()];
-    let found = cluster.client.describe(TopicSelection::Named(&named)).await.unwrap();
+    let found = cluster
+        .client
+        .describe(TopicSelection::Named(&named))
+        .await
+        .unwrap();
     let Some(id) = found.topics[0].id.clone() else {
         panic!("the mock gives topic ids");
     };
     let mut same = request(vec![range("t", 0, 0, 10)]);
     same.topic_ids.insert(Arc::clone(&named[0]), id);
-    assert_eq!(offsets(&cluster.read(same.clone()).await.unwrap()).len(), 10);
-    same.topic_ids.insert(Arc::clone(&named[0]), "AAAAAAAAAAAAAAAAAAAAAQ".into());
+    assert_eq!(
+        offsets(&cluster.read(same.clone()).await.unwrap()).len(),
+        10
+    );
+    same.topic_ids
+        .insert(Arc::clone(&named[0]), "AAAAAAAAAAAAAAAAAAAAAQ".into());
     let error = cluster.read(same).await.unwrap_err();
     assert!(matches!(error, Error::TopicRecreated { .. }), "{error}");
 }
