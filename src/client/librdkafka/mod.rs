@@ -1,7 +1,7 @@
 //! [`KafkaClient`] over librdkafka.
 //!
-//! One handle asks about topics and offsets ([`meta`]); a bounded pool of further handles, the
-//! sessions, reads ([`session`], [`read`]). No handle has a `group.id`, so no coordinator is ever
+//! One handle asks about topics and offsets (`meta`); a bounded pool of further handles, the
+//! sessions, reads (`session`, `read`). No handle has a `group.id`, so no coordinator is ever
 //! looked for, no right on a group is needed and nothing is written to the cluster.
 
 mod columns;

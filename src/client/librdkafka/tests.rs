@@ -39,6 +39,10 @@ impl Cluster {
     /// Creates a topic and fills each partition with so many records, `value` their value.
     fn fill(&self, topic: &str, partitions: i32, records: usize, value: &[u8]) {
         self.mock.create_topic(topic, partitions, 1).unwrap();
+        self.produce(topic, partitions, records, value);
+    }
+
+    fn produce(&self, topic: &str, partitions: i32, records: usize, value: &[u8]) {
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", self.mock.bootstrap_servers())
             .set("message.max.bytes", "20000000")
@@ -293,6 +297,42 @@ async fn expired_offsets_are_lost_aloud() {
     let batches = cluster.read(skip).await.unwrap();
     assert_eq!(offsets(&batches), (start..40).collect::<Vec<_>>());
     assert_eq!(batches.iter().map(|b| b.lost_offsets).sum::<i64>(), start);
+}
+
+#[tokio::test]
+async fn retention_that_passes_a_scan_is_told() {
+    let cluster = Cluster::new(&[("read.buffer.bytes", "65536")]);
+    // One record batch each, or the mock would drop all of them at once.
+    for _ in 0..8 {
+        cluster.mock.create_topic("t", 1, 1).ok();
+        cluster.produce("t", 1, 1, &[1; 500_000]);
+    }
+    let mut one = request(vec![range("t", 0, 0, 8)]);
+    one.batch_rows = 1;
+    let mut stream = cluster.client.read(one);
+    let first = stream.next().await.unwrap().unwrap();
+    assert_eq!(first.offsets.values(), &[0]);
+    for _ in 0..20 {
+        cluster.produce("t", 1, 1, &[2; 500_000]);
+    }
+    let mut next = 1;
+    let error = loop {
+        match stream.next().await {
+            Some(Ok(batch)) => {
+                assert_eq!(batch.offsets.values(), &[next]);
+                next += 1;
+            }
+            Some(Err(e)) => break e,
+            None => panic!("ended at {next} without an error"),
+        }
+    };
+    match error {
+        Error::BelowLogStart { asked, lost, .. } => {
+            assert_eq!(asked, next);
+            assert_eq!(lost, 8 - next);
+        }
+        e => panic!("{e}"),
+    }
 }
 
 #[tokio::test]
