@@ -20,9 +20,19 @@ fn one_line(output: &std::process::Output) -> String {
 #[test]
 fn topics_match_a_pattern() {
     let all = ok(&demo(&["topics", "--format", "csv"]));
-    let names: Vec<&str> = all.lines().skip(1).filter_map(|l| l.split(',').next()).collect();
+    let names: Vec<&str> = all
+        .lines()
+        .skip(1)
+        .filter_map(|l| l.split(',').next())
+        .collect();
     assert_eq!(names, ["customers", "orders", "payments"]);
-    for (pattern, count) in [("ord", 1), ("*s", 3), ("/orders|payments/", 2), ("o?ders", 1), ("none*", 0)] {
+    for (pattern, count) in [
+        ("ord", 1),
+        ("*s", 3),
+        ("/orders|payments/", 2),
+        ("o?ders", 1),
+        ("none*", 0),
+    ] {
         let text = ok(&demo(&["topics", pattern]));
         assert_eq!(text.lines().count(), count, "{pattern}: {text}");
     }
@@ -38,7 +48,13 @@ fn describe_shows_partitions_and_columns() {
     assert!(first["high_watermark"].as_i64().unwrap() > 0);
     assert_eq!(first["replicas"].as_array().unwrap().len(), 3);
     let table = ok(&demo(&["describe", "orders", "--format", "table"]));
-    for word in ["topic id", "cleanup policy", "high_watermark", "column_name", "timestamp_type"] {
+    for word in [
+        "topic id",
+        "cleanup policy",
+        "high_watermark",
+        "column_name",
+        "timestamp_type",
+    ] {
         assert!(table.contains(word), "{word}: {table}");
     }
 }
@@ -49,7 +65,10 @@ fn offsets_resolve_a_range() {
     assert_eq!(rows.lines().count(), 4);
     for line in rows.lines() {
         let row: serde_json::Value = serde_json::from_str(line).unwrap();
-        let (start, end) = (row["start_offset"].as_i64().unwrap(), row["end_offset"].as_i64().unwrap());
+        let (start, end) = (
+            row["start_offset"].as_i64().unwrap(),
+            row["end_offset"].as_i64().unwrap(),
+        );
         assert_eq!(end - start, 10);
         assert_eq!(row["high_watermark"], end);
     }
@@ -68,7 +87,11 @@ fn statements_on_standard_input_run_in_order() {
 fn the_first_failing_statement_stops_and_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("job.sql");
-    std::fs::write(&file, "SELECT 1 AS a;\n\nSELECT nosuch\n  FROM orders;\nSELECT 3 AS c;\n").unwrap();
+    std::fs::write(
+        &file,
+        "SELECT 1 AS a;\n\nSELECT nosuch\n  FROM orders;\nSELECT 3 AS c;\n",
+    )
+    .unwrap();
     let output = demo(&["query", "-f", file.to_str().unwrap()]);
     assert_eq!(code(&output), 1);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "{\"a\":1}\n");
@@ -117,7 +140,11 @@ fn exit_3_when_no_broker_answers() {
         .output()
         .unwrap();
     assert_eq!(code(&output), 3, "{}", err(&output));
-    assert!(started.elapsed() < Duration::from_secs(16), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(16),
+        "{:?}",
+        started.elapsed()
+    );
     assert!(one_line(&output).contains("127.0.0.1:1"));
 }
 
@@ -126,7 +153,10 @@ fn exit_5_for_what_is_not_there() {
     let output = demo(&["query", "SELECT * FROM ordres"]);
     assert_eq!(code(&output), 5, "{}", err(&output));
     let message = one_line(&output);
-    assert!(message.contains("'ordres'") && message.contains("orders"), "{message}");
+    assert!(
+        message.contains("'ordres'") && message.contains("orders"),
+        "{message}"
+    );
     let output = demo(&["offsets", "nosuch"]);
     assert_eq!(code(&output), 5, "{}", err(&output));
     let output = demo(&["describe", "nosuch"]);
@@ -137,21 +167,52 @@ fn exit_5_for_what_is_not_there() {
 
 #[test]
 fn no_cluster_is_needed_for_plain_sql() {
-    let output = kafka_sql().args(["query", "SELECT 1 + 1 AS two"]).output().unwrap();
+    let output = kafka_sql()
+        .args(["query", "SELECT 1 + 1 AS two"])
+        .output()
+        .unwrap();
     assert_eq!(ok(&output), "{\"two\":2}\n");
 }
 
 #[test]
 fn an_empty_result_is_success() {
-    assert_eq!(ok(&demo(&["query", "SELECT * FROM orders WHERE offset < 0"])), "");
-    assert_eq!(ok(&demo(&["query", "SELECT key FROM orders WHERE offset < 0", "--format", "csv"])), "key\n");
-    assert_eq!(ok(&demo(&["query", "SELECT key FROM orders WHERE offset < 0", "--format", "json"])), "[]\n");
+    assert_eq!(
+        ok(&demo(&["query", "SELECT * FROM orders WHERE offset < 0"])),
+        ""
+    );
+    assert_eq!(
+        ok(&demo(&[
+            "query",
+            "SELECT key FROM orders WHERE offset < 0",
+            "--format",
+            "csv"
+        ])),
+        "key\n"
+    );
+    assert_eq!(
+        ok(&demo(&[
+            "query",
+            "SELECT key FROM orders WHERE offset < 0",
+            "--format",
+            "json"
+        ])),
+        "[]\n"
+    );
 }
 
 #[test]
 fn secrets_are_masked() {
     let output = kafka_sql()
-        .args(["-b", "h:9092", "-X", "sasl.password=hunter2", "-X", "client.id=me", "-X", "dump"])
+        .args([
+            "-b",
+            "h:9092",
+            "-X",
+            "sasl.password=hunter2",
+            "-X",
+            "client.id=me",
+            "-X",
+            "dump",
+        ])
         .output()
         .unwrap();
     let text = ok(&output);
@@ -173,12 +234,19 @@ fn the_environment_gives_way_to_flags() {
     };
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("client.properties");
-    std::fs::write(&file, "bootstrap.servers=from-file:1\nclient.id=from-file\n").unwrap();
+    std::fs::write(
+        &file,
+        "bootstrap.servers=from-file:1\nclient.id=from-file\n",
+    )
+    .unwrap();
     let file = file.to_str().unwrap();
     assert!(dump(&[]).contains("bootstrap.servers=from-env:1"));
     assert!(dump(&["-b", "from-flag:1"]).contains("bootstrap.servers=from-flag:1"));
     let both = dump(&["-F", file]);
-    assert!(both.contains("bootstrap.servers=from-env:1") && both.contains("client.id=from-file"), "{both}");
+    assert!(
+        both.contains("bootstrap.servers=from-env:1") && both.contains("client.id=from-file"),
+        "{both}"
+    );
 }
 
 #[test]
@@ -199,8 +267,16 @@ fn every_example_runs_and_has_the_rows_it_expects() {
 #[test]
 fn an_example_with_other_rows_fails() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("a.sql"), "-- Wrong.\nSELECT 1;\n-- expect: 2 rows\n").unwrap();
+    std::fs::write(
+        folder.path().join("a.sql"),
+        "-- Wrong.\nSELECT 1;\n-- expect: 2 rows\n",
+    )
+    .unwrap();
     let output = demo(&["--examples", folder.path().to_str().unwrap()]);
     assert_eq!(code(&output), 1);
-    assert!(err(&output).contains("expected 2 rows, found 1"), "{}", err(&output));
+    assert!(
+        err(&output).contains("expected 2 rows, found 1"),
+        "{}",
+        err(&output)
+    );
 }

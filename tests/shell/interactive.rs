@@ -26,7 +26,9 @@ fn shell(data: &std::path::Path) -> PtySession {
 fn answer(session: &mut PtySession, line: &str) -> String {
     session.send_line(line).expect("it reads");
     // The line editor repeats the prompt in front of what is typed, so the answer starts after it.
-    let text = session.exp_string(&format!("\n{PROMPT}")).or_else(|_| session.exp_string(PROMPT));
+    let text = session
+        .exp_string(&format!("\n{PROMPT}"))
+        .or_else(|_| session.exp_string(PROMPT));
     text.unwrap_or_else(|e| panic!("no prompt after {line:?}: {e}"))
 }
 
@@ -47,11 +49,17 @@ fn a_session_from_prompt_to_quit() {
     assert!(text.contains("1 row, "), "{text}");
 
     let text = answer(&mut session, "\\topics ord");
-    assert!(text.contains("orders") && !text.contains("payments"), "{text}");
+    assert!(
+        text.contains("orders") && !text.contains("payments"),
+        "{text}"
+    );
     let text = answer(&mut session, "\\d orders");
     assert!(text.contains("headers"), "{text}");
     let text = answer(&mut session, "\\d");
-    assert!(text.contains("customers") && text.contains("payments"), "{text}");
+    assert!(
+        text.contains("customers") && text.contains("payments"),
+        "{text}"
+    );
     let text = answer(&mut session, "\\offsets orders -5");
     assert!(text.contains("start_offset"), "{text}");
 
@@ -99,7 +107,11 @@ fn ctrl_c_stops_the_statement_and_not_the_shell() {
     session.send_control('c').unwrap();
     session.exp_string("interrupted").expect("it says so");
     session.exp_string(PROMPT).expect("a prompt");
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        started.elapsed()
+    );
     let text = answer(&mut session, "SELECT 40 + 2 AS n;");
     assert!(text.contains("42"), "{text}");
     leave(session);

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{code, demo, err, kafka_sql, names, ok};
 
-const FIRST_THREE: &str =
-    "SELECT partition, offset, key, value IS NULL AS gone FROM orders WHERE partition = 0 AND offset < 3 ORDER BY offset";
+const FIRST_THREE: &str = "SELECT partition, offset, key, value IS NULL AS gone FROM orders WHERE partition = 0 AND offset < 3 ORDER BY offset";
 
 /// More rows than any pipe or test waits for.
 const ENDLESS: &str = "SELECT a.offset AS x, b.offset AS y, c.value FROM orders a CROSS JOIN orders b CROSS JOIN orders c";
@@ -20,7 +19,10 @@ fn first_three(format: &str) -> String {
 #[test]
 fn ndjson_is_the_default_on_a_pipe() {
     let text = ok(&demo(&["query", FIRST_THREE]));
-    let rows: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let rows: Vec<serde_json::Value> = text
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
     assert_eq!(rows.len(), 3);
     for (i, row) in rows.iter().enumerate() {
         assert_eq!(row["partition"], 0);
@@ -33,22 +35,42 @@ fn ndjson_is_the_default_on_a_pipe() {
 #[test]
 fn text_formats_hold_the_same_rows() {
     let json: serde_json::Value = serde_json::from_str(&first_three("json")).unwrap();
-    let keys: Vec<&str> = json.as_array().unwrap().iter().map(|r| r["key"].as_str().unwrap()).collect();
+    let keys: Vec<&str> = json
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| r["key"].as_str().unwrap())
+        .collect();
     let csv = first_three("csv");
     assert_eq!(csv.lines().next(), Some("partition,offset,key,gone"));
-    assert_eq!(csv.lines().nth(2), Some(format!("0,1,{},false", keys[1]).as_str()));
+    assert_eq!(
+        csv.lines().nth(2),
+        Some(format!("0,1,{},false", keys[1]).as_str())
+    );
     let tsv = first_three("tsv");
-    assert_eq!(tsv.lines().nth(3), Some(format!("0\t2\t{}\tfalse", keys[2]).as_str()));
+    assert_eq!(
+        tsv.lines().nth(3),
+        Some(format!("0\t2\t{}\tfalse", keys[2]).as_str())
+    );
     let table = first_three("table");
-    assert!(table.contains("| partition | offset | key   | gone  |"), "{table}");
+    assert!(
+        table.contains("| partition | offset | key   | gone  |"),
+        "{table}"
+    );
     assert_eq!(table.lines().filter(|l| l.starts_with("| 0 ")).count(), 3);
 }
 
 #[test]
 fn null_and_tombstones_are_explicit() {
-    let text = ok(&demo(&["query", "SELECT key, value FROM customers WHERE value IS NULL"]));
+    let text = ok(&demo(&[
+        "query",
+        "SELECT key, value FROM customers WHERE value IS NULL",
+    ]));
     assert_eq!(text.lines().count(), 5);
-    assert!(text.lines().all(|l| l.ends_with(r#""value":null}"#)), "{text}");
+    assert!(
+        text.lines().all(|l| l.ends_with(r#""value":null}"#)),
+        "{text}"
+    );
 }
 
 #[test]
@@ -77,10 +99,13 @@ fn parquet_and_arrow_files_can_be_read_back() {
         assert_eq!(ok(&demo(&["query", all, "-o", path])), "");
         let rows: usize = if name.ends_with("parquet") {
             use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-            let reader = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(path).unwrap()).unwrap();
+            let reader =
+                ParquetRecordBatchReaderBuilder::try_new(fs::File::open(path).unwrap()).unwrap();
             reader.build().unwrap().map(|b| b.unwrap().num_rows()).sum()
         } else {
-            let reader = arrow::ipc::reader::FileReader::try_new(fs::File::open(path).unwrap(), None).unwrap();
+            let reader =
+                arrow::ipc::reader::FileReader::try_new(fs::File::open(path).unwrap(), None)
+                    .unwrap();
             reader.map(|b| b.unwrap().num_rows()).sum()
         };
         assert_eq!(rows, 1000, "{name}");
@@ -104,7 +129,11 @@ fn an_existing_file_is_not_touched_without_overwrite() {
     let file = path.to_str().unwrap();
     let refused = demo(&["query", FIRST_THREE, "-o", file]);
     assert_eq!(code(&refused), 2);
-    assert!(err(&refused).contains("exists; add --overwrite"), "{}", err(&refused));
+    assert!(
+        err(&refused).contains("exists; add --overwrite"),
+        "{}",
+        err(&refused)
+    );
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
     ok(&demo(&["query", FIRST_THREE, "-o", file, "--overwrite"]));
     assert_eq!(fs::read_to_string(&path).unwrap(), first_three("csv"));
@@ -174,9 +203,23 @@ fn a_closed_pipe_ends_quietly() {
 
 #[test]
 fn a_table_is_cut_and_says_so() {
-    let text = ok(&demo(&["query", "SELECT offset FROM orders", "--format", "table", "--maxrows", "5"]));
+    let text = ok(&demo(&[
+        "query",
+        "SELECT offset FROM orders",
+        "--format",
+        "table",
+        "--maxrows",
+        "5",
+    ]));
     assert!(text.contains("The first 5 rows; there are more"), "{text}");
-    let text = ok(&demo(&["query", "SELECT offset FROM orders", "--format", "table", "--maxrows", "all"]));
+    let text = ok(&demo(&[
+        "query",
+        "SELECT offset FROM orders",
+        "--format",
+        "table",
+        "--maxrows",
+        "all",
+    ]));
     assert_eq!(text.lines().filter(|l| l.starts_with("| ")).count(), 1001);
 }
 
@@ -186,6 +229,10 @@ fn a_file_holds_one_result() {
     let file = folder.path().join("out.csv");
     let output = demo(&["query", "SELECT 1; SELECT 2", "-o", file.to_str().unwrap()]);
     assert_eq!(code(&output), 2);
-    assert!(err(&output).contains("a file holds one result"), "{}", err(&output));
+    assert!(
+        err(&output).contains("a file holds one result"),
+        "{}",
+        err(&output)
+    );
     assert_eq!(names(folder.path()), [] as [&str; 0]);
 }

@@ -17,7 +17,11 @@ pub(crate) fn kafka_sql() -> Command {
 
 /// Runs `kafka-sql demo ARGS`.
 pub(crate) fn demo(args: &[&str]) -> Output {
-    kafka_sql().arg("demo").args(args).output().expect("the shell starts")
+    kafka_sql()
+        .arg("demo")
+        .args(args)
+        .output()
+        .expect("the shell starts")
 }
 
 /// Runs `kafka-sql ARGS` with a text on standard input.
@@ -30,7 +34,9 @@ pub(crate) fn with_input(args: &[&str], input: &str) -> Output {
         .spawn()
         .expect("the shell starts");
     let mut stdin = child.stdin.take().expect("stdin is piped");
-    stdin.write_all(input.as_bytes()).expect("the shell reads its input");
+    stdin
+        .write_all(input.as_bytes())
+        .expect("the shell reads its input");
     drop(stdin);
     child.wait_with_output().expect("the shell ends")
 }
@@ -55,7 +61,12 @@ pub(crate) fn code(output: &Output) -> i32 {
 pub(crate) fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(folder)
         .expect("the folder is there")
-        .map(|e| e.expect("it can be read").file_name().to_string_lossy().into_owned())
+        .map(|e| {
+            e.expect("it can be read")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
         .collect();
     names.sort();
     names

@@ -247,7 +247,10 @@ impl Shell {
             Ok(done) => {
                 // Finished work has dropped its handles, so this is the last one.
                 let Some(destination) = Arc::into_inner(destination) else {
-                    return Err(Failure::new(Exit::Query, "the result is still being written"));
+                    return Err(Failure::new(
+                        Exit::Query,
+                        "the result is still being written",
+                    ));
                 };
                 destination.commit()?;
                 Ok(done)

@@ -144,7 +144,9 @@ impl Session {
     /// When no cluster was named, or it does not answer.
     pub(crate) async fn topic_facts(&self, topic: &str) -> Result<Option<TopicFacts>, Failure> {
         let Some(client) = &self.client else {
-            return Err(Failure::usage("there is no cluster to ask; name its brokers with -b"));
+            return Err(Failure::usage(
+                "there is no cluster to ask; name its brokers with -b",
+            ));
         };
         let names = [Arc::from(topic)];
         let cluster = client.describe(TopicSelection::Named(&names)).await?;
@@ -159,11 +161,19 @@ impl Session {
                 None
             }
         };
-        let timestamp_type = |log_append: bool| if log_append { "LogAppendTime" } else { "CreateTime" };
+        let timestamp_type = |log_append: bool| {
+            if log_append {
+                "LogAppendTime"
+            } else {
+                "CreateTime"
+            }
+        };
         Ok(Some(TopicFacts {
             id: found.id,
             internal: found.internal,
-            timestamp_type: settings.as_ref().map(|s| timestamp_type(s.log_append_time).to_owned()),
+            timestamp_type: settings
+                .as_ref()
+                .map(|s| timestamp_type(s.log_append_time).to_owned()),
             cleanup_policy: settings.map(|s| s.cleanup_policy),
         }))
     }
@@ -181,7 +191,12 @@ impl Session {
                 continue;
             }
             if let Ok(Some(table)) = schema.table(&name).await {
-                let columns = table.schema().fields().iter().map(|f| f.name().clone()).collect();
+                let columns = table
+                    .schema()
+                    .fields()
+                    .iter()
+                    .map(|f| f.name().clone())
+                    .collect();
                 tables.push((name, columns));
             }
         }

@@ -51,7 +51,11 @@ impl KafkaClient for DemoClient {
         self.inner.describe(topics).await
     }
 
-    async fn list_offsets(&self, queries: &[OffsetQuery], isolation: IsolationLevel) -> Result<Vec<OffsetAnswer>> {
+    async fn list_offsets(
+        &self,
+        queries: &[OffsetQuery],
+        isolation: IsolationLevel,
+    ) -> Result<Vec<OffsetAnswer>> {
         // The broker still sees every query, so that a partition that is not there is an error.
         let mut answers = self.inner.list_offsets(queries, isolation).await?;
         for (query, answer) in queries.iter().zip(&mut answers) {
@@ -62,7 +66,11 @@ impl KafkaClient for DemoClient {
         Ok(answers)
     }
 
-    async fn group_offsets(&self, group: &str, partitions: &[TopicPartition]) -> Result<BTreeMap<TopicPartition, i64>> {
+    async fn group_offsets(
+        &self,
+        group: &str,
+        partitions: &[TopicPartition],
+    ) -> Result<BTreeMap<TopicPartition, i64>> {
         self.inner.group_offsets(group, partitions).await
     }
 

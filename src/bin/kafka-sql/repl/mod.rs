@@ -115,9 +115,7 @@ impl<'a> Repl<'a> {
             Command::Quit => return Ok(Next::Leave),
             Command::Help => self.say(command::HELP)?,
             Command::Tables => self.run_sql(inspect::TABLES_SQL)?,
-            Command::Columns(table) => {
-                self.run_sql(&inspect::columns_sql(&table))?
-            }
+            Command::Columns(table) => self.run_sql(&inspect::columns_sql(&table))?,
             Command::Topics(pattern) => self.run_sql(&inspect::topics_sql(pattern.as_deref())?)?,
             Command::Offsets(topic, range) => {
                 self.run_sql(&inspect::offsets_sql(&topic, range.as_deref()))?
