@@ -1,9 +1,9 @@
--- A table with options: two topics in one, each partition from its third record on.
+-- A table with options: two topics in one, the same range of each partition.
 
 CREATE EXTERNAL TABLE shop
 STORED AS KAFKA
 LOCATION 'orders,payments'
-OPTIONS ('starting.offsets' '2', 'ending.offsets' '5');
+OPTIONS ('range' '2:5');
 
 SELECT topic, partition, min(offset) AS first, count(*) AS records
 FROM shop

@@ -1,6 +1,7 @@
--- Keys and values are bytes; text functions take them as they are.
+-- Keys and values are bytes. Lengths and parts are taken of the bytes; for other text functions the
+-- bytes are cast to text.
 
-SELECT key, upper(key) AS shouted, octet_length(value) AS bytes, substr(value, 11, 7) AS order_id
+SELECT key, upper(CAST(key AS VARCHAR)) AS shouted, octet_length(value) AS bytes, substr(value, 11, 7) AS order_id
 FROM orders
 WHERE partition = 0 AND offset < 3
 ORDER BY offset;

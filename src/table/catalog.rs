@@ -170,12 +170,17 @@ impl SchemaProvider for KafkaSchema {
         let Some(cluster) = &self.cluster else {
             return Ok(None);
         };
-        // Asked for now: CREATE VIEW takes any table that is found for one that exists already.
+        // DataFusion also asks for the names of table functions and of views to be made: a topic
+        // that is not there must be no table. Other failures show when the table is read.
+        let names = [Arc::from(name)];
+        let found = cluster.client.describe(TopicSelection::Named(&names)).await;
+        if found.is_ok_and(|found| found.topics.is_empty()) {
+            return Ok(None);
+        }
         let table = KafkaTable::builder(&cluster.config)
             .pool(cluster.pool.clone())
             .topic(name)
-            .build()
-            .await?;
+            .build_lazy()?;
         Ok(Some(Arc::new(table)))
     }
 

@@ -95,6 +95,12 @@ fn start_and_fill() -> Result<Cluster, String> {
         cluster
             .create_topic(topic, partitions, BROKERS)
             .map_err(|e| e.to_string())?;
+        for partition in 0..partitions {
+            // The mock cluster deals leaders at random.
+            cluster
+                .partition_leader(topic, partition, Some(1 + partition % BROKERS))
+                .map_err(|e| e.to_string())?;
+        }
     }
     let refused = Arc::new(AtomicUsize::new(0));
     let producer: BaseProducer<Deliveries> = ClientConfig::new()
