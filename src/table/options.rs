@@ -170,10 +170,7 @@ impl TableOptions {
         range: Option<RangeSpec>,
         defaults: Option<&ConnectionConfig>,
     ) -> Result<KafkaTableBuilder> {
-        let mut config = defaults.cloned().unwrap_or_else(ConnectionConfig::empty);
-        for (key, value) in &self.connection {
-            config.set(key, value)?;
-        }
+        let config = self.config(defaults)?;
         if config.bootstrap_servers().is_empty() {
             return Err(Error::config(
                 "kafka.bootstrap.servers",
@@ -197,6 +194,24 @@ impl TableOptions {
             builder = builder.batch_bytes(bytes);
         }
         Ok(builder)
+    }
+
+    /// The session's settings with this table's on top. A table that names other brokers starts
+    /// from nothing: credentials must not travel to a cluster that they were not given for.
+    fn config(&self, defaults: Option<&ConnectionConfig>) -> Result<ConnectionConfig> {
+        let mut own = ConnectionConfig::empty();
+        for (key, value) in &self.connection {
+            own.set(key, value)?;
+        }
+        let brokers = own.bootstrap_servers();
+        let mut config = match defaults {
+            Some(defaults) if brokers.is_empty() || brokers == defaults.bootstrap_servers() => {
+                defaults.clone()
+            }
+            _ => ConnectionConfig::empty(),
+        };
+        config.merge(&own);
+        Ok(config)
     }
 
     fn source(&self, location: &str) -> Result<TopicSource> {
@@ -371,6 +386,17 @@ mod tests {
     fn a_table_needs_brokers() {
         let error = set(&[]).unwrap().table("t", None, None).unwrap_err();
         assert!(error.to_string().contains("kafka.bootstrap.servers"), "{error}");
+    }
+
+    #[test]
+    fn credentials_stay_with_their_brokers() {
+        let mut session = ConnectionConfig::new("a:1");
+        session.set("sasl.password", "hunter2").unwrap();
+        let config = |pairs: &[(&str, &str)]| set(pairs).unwrap().config(Some(&session)).unwrap();
+        let same = config(&[("kafka.client.id", "x")]);
+        assert_eq!(same.get("sasl.password"), Some("hunter2"));
+        let other = config(&[("kafka.bootstrap.servers", "b:1")]);
+        assert_eq!(other.get("sasl.password"), None);
     }
 
     #[test]
