@@ -123,7 +123,9 @@ impl Drop for Sweeper {
 impl fmt::Debug for ClientPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let configs: Vec<ConnectionConfig> = self.lock().by_config.keys().cloned().collect();
-        f.debug_struct("ClientPool").field("clients", &configs).finish()
+        f.debug_struct("ClientPool")
+            .field("clients", &configs)
+            .finish()
     }
 }
 

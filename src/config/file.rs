@@ -16,7 +16,11 @@ pub(super) struct Entry {
 /// a backslash is a backslash, as in librdkafka's files.
 pub(super) fn parse(content: &str) -> Vec<Entry> {
     let content = content.strip_prefix('\u{feff}').unwrap_or(content);
-    if is_java(content) { java(content) } else { plain(content) }
+    if is_java(content) {
+        java(content)
+    } else {
+        plain(content)
+    }
 }
 
 fn is_comment(line: &str) -> bool {
@@ -32,13 +36,17 @@ fn is_java(content: &str) -> bool {
         "key.deserializer",
         "value.deserializer",
     ];
-    content.lines().map(str::trim_start).filter(|l| !is_comment(l)).any(|line| {
-        let key = line.split(['=', ':', ' ', '\t']).next().unwrap_or_default();
-        let separator = line[key.len()..].trim_start();
-        !separator.starts_with('=')
-            || ends_in_continuation(line)
-            || JAVA_KEYS.iter().any(|k| key.starts_with(k))
-    })
+    content
+        .lines()
+        .map(str::trim_start)
+        .filter(|l| !is_comment(l))
+        .any(|line| {
+            let key = line.split(['=', ':', ' ', '\t']).next().unwrap_or_default();
+            let separator = line[key.len()..].trim_start();
+            !separator.starts_with('=')
+                || ends_in_continuation(line)
+                || JAVA_KEYS.iter().any(|k| key.starts_with(k))
+        })
 }
 
 /// Whether a line ends in an odd number of backslashes.
@@ -145,13 +153,19 @@ mod tests {
     use super::*;
 
     fn pairs(content: &str) -> Vec<(String, String)> {
-        parse(content).into_iter().map(|e| (e.key, e.value)).collect()
+        parse(content)
+            .into_iter()
+            .map(|e| (e.key, e.value))
+            .collect()
     }
 
     #[test]
     fn librdkafka_file_keeps_backslashes() {
         let content = "# comment\nbootstrap.servers = a:9092,b:9092\n\nsasl.password=a\\nb=c\r\n";
-        let expected = [("bootstrap.servers", "a:9092,b:9092"), ("sasl.password", "a\\nb=c")];
+        let expected = [
+            ("bootstrap.servers", "a:9092,b:9092"),
+            ("sasl.password", "a\\nb=c"),
+        ];
         assert_eq!(pairs(content), expected.map(|(k, v)| (k.into(), v.into())));
     }
 
@@ -170,12 +184,24 @@ mod tests {
     #[test]
     fn lines_are_counted_through_continuations() {
         let entries = parse("a:1\nb=\\\n 2\nc=3\n");
-        assert_eq!(entries.iter().map(|e| e.line).collect::<Vec<_>>(), [1, 2, 4]);
+        assert_eq!(
+            entries.iter().map(|e| e.line).collect::<Vec<_>>(),
+            [1, 2, 4]
+        );
     }
 
     #[test]
     fn odd_ends_do_not_panic() {
-        for content in ["\\", "a\\", "\\u12", "=", ":", "a=\\ud83d", "a=\\ud83d\\ude00", "\u{feff}"] {
+        for content in [
+            "\\",
+            "a\\",
+            "\\u12",
+            "=",
+            ":",
+            "a=\\ud83d",
+            "a=\\ud83d\\ude00",
+            "\u{feff}",
+        ] {
             parse(content);
         }
         assert_eq!(pairs("a:\\ud83d\\ude00"), [("a".into(), "😀".into())]);

@@ -23,7 +23,10 @@ pub(super) fn jaas(key: &str, value: &str) -> Result<Vec<(&'static str, String)>
         .collect();
     let option = |name: &str| {
         options.get(name).cloned().ok_or_else(|| {
-            Error::config(key, format!("{class} needs the option '{name}=\"…\"', which is missing"))
+            Error::config(
+                key,
+                format!("{class} needs the option '{name}=\"…\"', which is missing"),
+            )
         })
     };
     match class.as_str() {
@@ -60,9 +63,15 @@ fn oauth(options: &BTreeMap<String, String>) -> Vec<(&'static str, String)> {
         out.push(("sasl.oauthbearer.method", "oidc".to_owned()));
         out.push(("sasl.oauthbearer.client.id", id.clone()));
         out.extend(
-            options.get("clientSecret").map(|v| ("sasl.oauthbearer.client.secret", v.clone())),
+            options
+                .get("clientSecret")
+                .map(|v| ("sasl.oauthbearer.client.secret", v.clone())),
         );
-        out.extend(options.get("scope").map(|v| ("sasl.oauthbearer.scope", v.clone())));
+        out.extend(
+            options
+                .get("scope")
+                .map(|v| ("sasl.oauthbearer.scope", v.clone())),
+        );
         return out;
     }
     // Unsecured tokens, for tests: claims become librdkafka's configuration line.
@@ -181,7 +190,10 @@ pub(super) fn stores(java: &BTreeMap<String, String>) -> Result<BTreeMap<String,
         let nearest = crate::error::nearest_names(unknown, KNOWN);
         return Err(Error::config(
             unknown,
-            format!("there is no such setting; did you mean {}?", nearest.join(", ")),
+            format!(
+                "there is no such setting; did you mean {}?",
+                nearest.join(", ")
+            ),
         ));
     }
     Ok(out)

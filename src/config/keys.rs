@@ -39,28 +39,28 @@ pub(super) const UNSET_BY_DEFAULT: [&str; 26] = [
 ];
 
 /// Settings of the Java client that change nothing here and that librdkafka does not know.
-pub(super) const JAVA_ONLY: [&str; 46] = [
+pub(super) const JAVA_ONLY: [&str; 44] = [
     "auto.include.jmx.reporter",
-    "batch.size.max",
     "bootstrap.controllers",
     "buffer.memory",
-    "connections.setup.timeout.ms",
+    "config.providers",
     "default.api.timeout.ms",
-    "default.deserialization.exception.handler",
-    "enable.metrics.recording",
     "exclude.internal.topics",
-    "group.protocol.override",
     "key.serializer",
     "max.block.ms",
     "max.poll.records",
     "max.request.size",
     "metadata.max.idle.ms",
-    "metadata.recovery.rebootstrap.trigger.ms",
     "metric.reporters",
     "metrics.num.samples",
     "metrics.recording.level",
     "metrics.sample.window.ms",
+    "partitioner.adaptive.partitioning.enable",
+    "partitioner.availability.timeout.ms",
     "partitioner.class",
+    "partitioner.ignore.keys",
+    "sasl.kerberos.ticket.renew.jitter",
+    "sasl.kerberos.ticket.renew.window.factor",
     "sasl.client.callback.handler.class",
     "sasl.login.callback.handler.class",
     "sasl.login.class",
@@ -82,22 +82,18 @@ pub(super) const JAVA_ONLY: [&str; 46] = [
     "ssl.provider",
     "ssl.secure.random.implementation",
     "ssl.trustmanager.algorithm",
-    "telemetry.reporter.enabled",
     "transaction.two.phase.commit.enable",
     "value.serializer",
-    "zookeeper.connect",
 ];
 
 /// Names that mean the same: Java's or old ones, and librdkafka's.
-const ALIASES: [(&str, &str); 8] = [
+const ALIASES: [(&str, &str); 6] = [
     ("metadata.broker.list", "bootstrap.servers"),
     ("sasl.mechanisms", "sasl.mechanism"),
     ("max.partition.fetch.bytes", "fetch.message.max.bytes"),
     ("fetch.max.wait.ms", "fetch.wait.max.ms"),
     ("send.buffer.bytes", "socket.send.buffer.bytes"),
     ("receive.buffer.bytes", "socket.receive.buffer.bytes"),
-    ("sasl.kerberos.kinit.cmd.path", "sasl.kerberos.kinit.cmd"),
-    ("ssl.truststore.certificate", "ssl.truststore.certificates"),
 ];
 
 /// The one name of a setting: no `kafka.` prefix, lower case, aliases resolved.
@@ -140,10 +136,11 @@ pub(super) fn refused(key: &str) -> Option<&'static str> {
         "auto.offset.reset" => {
             "a range names its start, and an offset that is gone is an error; set the range, or 'on.data.loss'"
         }
-        "enable.auto.commit" | "auto.commit.enable" | "auto.commit.interval.ms"
-        | "enable.auto.offset.store" | "offset.store.method" => {
-            "nothing is ever committed to a consumer group"
-        }
+        "enable.auto.commit"
+        | "auto.commit.enable"
+        | "auto.commit.interval.ms"
+        | "enable.auto.offset.store"
+        | "offset.store.method" => "nothing is ever committed to a consumer group",
         "enable.partition.eof" => "the reader needs end-of-partition reports and sets this itself",
         "allow.auto.create.topics" => "reading never creates a topic",
         "interceptor.classes" | "plugin.library.paths" => {
@@ -152,7 +149,9 @@ pub(super) fn refused(key: &str) -> Option<&'static str> {
         "key.deserializer" | "value.deserializer" => {
             "keys and values are read as bytes; decode them with 'key.format' and 'value.format'"
         }
-        "partition.assignment.strategy" | "session.timeout.ms" | "heartbeat.interval.ms"
+        "partition.assignment.strategy"
+        | "session.timeout.ms"
+        | "heartbeat.interval.ms"
         | "max.poll.interval.ms" => "there is no consumer group that it could apply to",
         _ => return None,
     })

@@ -74,7 +74,9 @@ impl ConnectionConfig {
     /// A configuration for brokers `host:port[,host:port…]`, with defaults for all else.
     pub fn new(bootstrap_servers: impl Into<String>) -> Self {
         let mut config = Self::empty();
-        config.values.insert("bootstrap.servers".into(), bootstrap_servers.into());
+        config
+            .values
+            .insert("bootstrap.servers".into(), bootstrap_servers.into());
         config
     }
 
@@ -111,12 +113,14 @@ impl ConnectionConfig {
             .map_err(|e| Error::config(&name, format!("cannot read the file: {e}")))?;
         let mut config = Self::empty();
         for entry in file::parse(&content) {
-            config.apply(&entry.key, &entry.value, Origin::File).map_err(|e| match e {
-                Error::Config { key, message } => {
-                    Error::config(key, format!("{message} ({name}, line {})", entry.line))
-                }
-                other => other,
-            })?;
+            config
+                .apply(&entry.key, &entry.value, Origin::File)
+                .map_err(|e| match e {
+                    Error::Config { key, message } => {
+                        Error::config(key, format!("{message} ({name}, line {})", entry.line))
+                    }
+                    other => other,
+                })?;
         }
         java::stores(&config.stores)?;
         Ok(config)
@@ -135,7 +139,10 @@ impl ConnectionConfig {
     /// The value of a setting, if it was set; secrets too.
     pub fn get(&self, key: &str) -> Option<&str> {
         let key = keys::canonical(key);
-        self.values.get(&key).or_else(|| self.stores.get(&key)).map(String::as_str)
+        self.values
+            .get(&key)
+            .or_else(|| self.stores.get(&key))
+            .map(String::as_str)
     }
 
     /// `bootstrap.servers`, or an empty text.
@@ -177,7 +184,16 @@ impl ConnectionConfig {
             .values
             .iter()
             .chain(&self.stores)
-            .map(|(k, v)| (k.as_str(), if keys::is_secret(k) { REDACTED } else { v.as_str() }))
+            .map(|(k, v)| {
+                (
+                    k.as_str(),
+                    if keys::is_secret(k) {
+                        REDACTED
+                    } else {
+                        v.as_str()
+                    },
+                )
+            })
             .collect();
         all.sort_unstable();
         all.into_iter()
@@ -196,7 +212,10 @@ impl ConnectionConfig {
 
     fn own<T: std::str::FromStr>(&self, key: &str, default: T) -> T {
         // Checked when it was set.
-        self.values.get(key).and_then(|v| v.parse().ok()).unwrap_or(default)
+        self.values
+            .get(key)
+            .and_then(|v| v.parse().ok())
+            .unwrap_or(default)
     }
 
     fn apply(&mut self, key: &str, value: &str, origin: Origin) -> Result<()> {
@@ -213,7 +232,9 @@ impl ConnectionConfig {
         }
         if keys::is_store(&canonical) {
             let same = self.stores.insert(canonical, value.clone());
-            return same.filter(|old| *old != value).map_or(Ok(()), |_| Err(twice(key)));
+            return same
+                .filter(|old| *old != value)
+                .map_or(Ok(()), |_| Err(twice(key)));
         }
         if canonical == "sasl.jaas.config" {
             for (translated, value) in java::jaas(key, &value)? {
@@ -239,7 +260,7 @@ impl ConnectionConfig {
             Ok(()) => self.insert(key, canonical, value.to_owned()),
             Err(SettingError::Invalid(reason)) => {
                 // librdkafka quotes the value.
-                let message = if keys::is_secret(canonical) {
+                let message = if keys::is_secret(canonical) && reason.contains(value) {
                     "the value is not accepted".to_owned()
                 } else {
                     reason
@@ -298,7 +319,10 @@ fn resolve_secret(key: &str, canonical: &str, value: &str) -> Result<String> {
     }
     if let Some(name) = value.strip_prefix("env:") {
         return std::env::var(name).map_err(|_| {
-            Error::config(key, format!("the environment variable '{name}' is not set or not text"))
+            Error::config(
+                key,
+                format!("the environment variable '{name}' is not set or not text"),
+            )
         });
     }
     if let Some(path) = value.strip_prefix("file:") {

@@ -1,0 +1,233 @@
+use super::*;
+
+fn set(key: &str, value: &str) -> Result<ConnectionConfig> {
+    let mut config = ConnectionConfig::new("h:1");
+    config.set(key, value)?;
+    Ok(config)
+}
+
+fn refused(key: &str, value: &str) -> String {
+    set(key, value).unwrap_err().to_string()
+}
+
+fn file(content: &str) -> Result<ConnectionConfig> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file, content.as_bytes()).unwrap();
+    ConnectionConfig::from_file(file.path())
+}
+
+#[test]
+fn keys_take_prefix_and_any_case() {
+    let config = set("Kafka.Client.Id", "me").unwrap();
+    assert_eq!(config.get("client.id"), Some("me"));
+    assert_eq!(config.get("kafka.client.id"), Some("me"));
+    assert_eq!(config.bootstrap_servers(), "h:1");
+}
+
+#[test]
+fn unknown_key_names_the_nearest() {
+    assert_eq!(
+        refused("fetch.min.byte", "1"),
+        "setting 'fetch.min.byte': there is no such setting; did you mean fetch.min.bytes, \
+         fetch.max.bytes, fetch.message.max.bytes?"
+    );
+    assert!(refused("sasl.passwort", "x").contains("did you mean sasl.password"));
+    assert!(refused("read.timeout", "1").contains("read.timeout.ms"));
+}
+
+#[test]
+fn values_are_checked_at_once() {
+    assert!(refused("fetch.wait.max.ms", "soon").contains("fetch.wait.max.ms"));
+    assert!(refused("security.protocol", "TSL").contains("security.protocol"));
+    assert_eq!(
+        refused("request.timeout.ms", "0"),
+        "setting 'request.timeout.ms': expected a whole number of ms from 1 to 2147483647, found '0'"
+    );
+}
+
+#[test]
+fn what_we_decide_is_refused_with_the_reason() {
+    for (key, reason) in [
+        ("auto.offset.reset", "a range names its start"),
+        ("group.id", "group:NAME"),
+        ("enable.auto.commit", "ever committed"),
+        ("enable.partition.eof", "sets this itself"),
+        ("interceptor.classes", "cannot be loaded"),
+        ("kafka.key.deserializer", "key.format"),
+        ("allow.auto.create.topics", "never creates"),
+    ] {
+        assert!(refused(key, "x").contains(reason), "{key}");
+    }
+}
+
+#[test]
+fn a_file_may_hold_the_habits_of_consumers() {
+    let content = "bootstrap.servers=a:1\ngroup.id=g\nauto.offset.reset=latest\n\
+                   enable.auto.commit=true\nkey.deserializer=org.x.Y\nmax.poll.records=10\n\
+                   fetch.max.wait.ms=7\nreceive.buffer.bytes=-1\n";
+    let config = file(content).unwrap();
+    assert_eq!(
+        config.properties().collect::<Vec<_>>(),
+        [
+            ("bootstrap.servers", "a:1"),
+            ("fetch.wait.max.ms", "7"),
+            ("socket.receive.buffer.bytes", "0"),
+        ]
+    );
+}
+
+#[test]
+fn twice_with_different_values_is_an_error() {
+    let error = file("bootstrap.servers=a:1\nmetadata.broker.list=b:1\n")
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("twice with different values"), "{error}");
+    assert!(error.contains("line 2"), "{error}");
+    assert!(file("client.id=a\nclient.id=a\n").is_ok());
+}
+
+#[test]
+fn merge_overrides() {
+    let mut config = file("bootstrap.servers=a:1\nclient.id=x\n").unwrap();
+    config.merge(&ConnectionConfig::new("b:1"));
+    assert_eq!(config.bootstrap_servers(), "b:1");
+    assert_eq!(config.get("client.id"), Some("x"));
+}
+
+#[test]
+fn no_secret_is_printed() {
+    let mut config = ConnectionConfig::new("h:1");
+    for (key, value) in [
+        ("sasl.password", "s3cret-a"),
+        ("ssl.key.password", "s3cret-b"),
+        ("ssl.keystore.key", "s3cret-c"),
+        ("ssl.truststore.password", "s3cret-d"),
+        ("ssl.keystore.password", "s3cret-e"),
+        ("sasl.oauthbearer.config", "principal=s3cret-f"),
+    ] {
+        config.set(key, value).unwrap();
+    }
+    let shown = format!(
+        "{config:?}\n{config}\n{:?}",
+        config.properties().collect::<Vec<_>>()
+    );
+    assert!(!shown.contains("s3cret"), "{shown}");
+    assert!(shown.contains("sasl.password=[redacted]"), "{shown}");
+    assert_eq!(config.get("sasl.password"), Some("s3cret-a"));
+    let error = config.set("sasl.password", "s3cret-z").unwrap_err();
+    assert!(!format!("{error} {error:?}").contains("s3cret"));
+}
+
+#[test]
+fn secrets_come_from_files_and_the_environment() {
+    let mut secret = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut secret, b"pw\n").unwrap();
+    let path = format!("file:{}", secret.path().display());
+    assert_eq!(
+        set("sasl.password", &path).unwrap().get("sasl.password"),
+        Some("pw")
+    );
+    // Any variable that is always there.
+    let home = std::env::var("PATH").unwrap();
+    assert_eq!(
+        set("sasl.password", "env:PATH")
+            .unwrap()
+            .get("sasl.password"),
+        Some(home.as_str())
+    );
+    assert!(
+        refused("sasl.password", "env:NO_SUCH_VARIABLE_4711").contains("NO_SUCH_VARIABLE_4711")
+    );
+    assert!(refused("sasl.password", "file:/no/such/file").contains("/no/such/file"));
+    // No secret: taken as it stands.
+    assert_eq!(
+        set("client.id", "env:PATH").unwrap().get("client.id"),
+        Some("env:PATH")
+    );
+}
+
+#[test]
+fn jaas_lines_are_translated() {
+    let line = "org.apache.kafka.common.security.scram.ScramLoginModule required \
+                username=\"alice\" password=\"p\\\"w; 1\";";
+    let config = set("sasl.jaas.config", line).unwrap();
+    assert_eq!(config.get("sasl.username"), Some("alice"));
+    assert_eq!(config.get("sasl.password"), Some("p\"w; 1"));
+    let line = "x.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"bob\";";
+    let config = set("sasl.jaas.config", line).unwrap();
+    assert_eq!(config.get("sasl.oauthbearer.config"), Some("principal=bob"));
+    let error = refused(
+        "sasl.jaas.config",
+        "x.PlainLoginModule required username=\"a\";",
+    );
+    assert!(error.contains("needs the option 'password"), "{error}");
+    let error = refused(
+        "sasl.jaas.config",
+        "x.MyLoginModule required secret=\"pw\";",
+    );
+    assert!(
+        error.contains("MyLoginModule") && !error.contains("pw"),
+        "{error}"
+    );
+}
+
+#[test]
+fn stores_are_translated_by_content() {
+    let store = |content: &[u8]| {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file, content).unwrap();
+        file
+    };
+    let pem = store(b"-----BEGIN CERTIFICATE-----\n");
+    let pkcs12 = store(&[0x30, 0x82, 1, 2, 3]);
+    let jks = store(&[0xfe, 0xed, 0xfe, 0xed, 0]);
+    let path = |f: &tempfile::NamedTempFile| f.path().display().to_string();
+
+    let mut config = set("ssl.truststore.location", &path(&pem)).unwrap();
+    config.set("ssl.keystore.location", &path(&pkcs12)).unwrap();
+    config.set("ssl.keystore.password", "pw").unwrap();
+    config.set("ssl.keystore.type", "PKCS12").unwrap();
+    let properties = config.client_properties().unwrap();
+    assert_eq!(properties["ssl.ca.location"], path(&pem));
+    assert_eq!(properties["ssl.keystore.location"], path(&pkcs12));
+    assert_eq!(properties["ssl.keystore.password"], "pw");
+    assert!(!properties.contains_key("ssl.keystore.type"));
+
+    let config = set("ssl.keystore.location", &path(&pem)).unwrap();
+    let properties = config.client_properties().unwrap();
+    assert_eq!(properties["ssl.key.location"], path(&pem));
+    assert_eq!(properties["ssl.certificate.location"], path(&pem));
+
+    let config = set("ssl.truststore.location", &path(&jks)).unwrap();
+    let error = config.client_properties().unwrap_err().to_string();
+    assert!(error.contains("keytool"), "{error}");
+    let error = file(&format!("ssl.truststore.location={}", path(&pkcs12))).unwrap_err();
+    assert!(error.to_string().contains("must be PEM"), "{error}");
+}
+
+#[test]
+fn java_spellings_of_values() {
+    let config = set("ssl.endpoint.identification.algorithm", "").unwrap();
+    assert_eq!(
+        config.get("ssl.endpoint.identification.algorithm"),
+        Some("none")
+    );
+    let config = set("isolation.level", "READ_UNCOMMITTED").unwrap();
+    assert_eq!(config.isolation(), IsolationLevel::ReadUncommitted);
+    assert_eq!(
+        ConnectionConfig::empty().isolation(),
+        IsolationLevel::ReadCommitted
+    );
+}
+
+#[test]
+fn own_settings_do_not_reach_librdkafka() {
+    let mut config = ConnectionConfig::new("h:1");
+    config.set("request.timeout.ms", "500").unwrap();
+    config.set("read.buffer.bytes", "1048576").unwrap();
+    assert_eq!(config.request_timeout(), Duration::from_millis(500));
+    assert_eq!(config.read_timeout(), Duration::from_secs(60));
+    assert_eq!(config.read_buffer_bytes(), 1 << 20);
+    let properties = config.client_properties().unwrap();
+    assert_eq!(properties.keys().collect::<Vec<_>>(), ["bootstrap.servers"]);
+}

@@ -127,7 +127,9 @@ impl Columns {
                 let nulls = nulls(&timestamps, |ms| *ms >= 0);
                 TimestampMillisecondArray::new(timestamps.into(), nulls).with_timezone("UTC")
             }),
-            timestamp_types: w.timestamp_type.then(|| std::mem::take(&mut self.timestamp_types)),
+            timestamp_types: w
+                .timestamp_type
+                .then(|| std::mem::take(&mut self.timestamp_types)),
             keys: w.key.then(|| self.keys.finish()).transpose()?,
             values: w.value.then(|| self.values.finish()).transpose()?,
             headers: w.headers.then(|| self.headers.finish()).transpose()?,
@@ -172,7 +174,9 @@ impl Views {
     fn push(&mut self, value: Option<&[u8]>) {
         let Some(value) = value else {
             let rows = self.views.len();
-            self.valid.get_or_insert_with(|| vec![true; rows]).push(false);
+            self.valid
+                .get_or_insert_with(|| vec![true; rows])
+                .push(false);
             self.views.push(0);
             return;
         };
@@ -193,7 +197,11 @@ impl Views {
         }
         let views = ScalarBuffer::from(std::mem::take(&mut self.views));
         let nulls = self.valid.take().map(NullBuffer::from);
-        let buffers = if data.is_empty() { Vec::new() } else { vec![Buffer::from_vec(data)] };
+        let buffers = if data.is_empty() {
+            Vec::new()
+        } else {
+            vec![Buffer::from_vec(data)]
+        };
         BinaryViewArray::try_new(views, buffers, nulls)
     }
 }
@@ -294,7 +302,13 @@ mod tests {
     fn views_keep_null_empty_short_and_long_apart() {
         let long = vec![7u8; 300];
         let mut views = Views::default();
-        let rows = [Some(&b""[..]), Some(b"123456789012"), None, Some(b"1234567890123"), Some(&long)];
+        let rows = [
+            Some(&b""[..]),
+            Some(b"123456789012"),
+            None,
+            Some(b"1234567890123"),
+            Some(&long),
+        ];
         for row in rows {
             views.push(row);
         }

@@ -114,7 +114,11 @@ unsafe fn text(ptr: *const c_char) -> Option<String> {
         return None;
     }
     // SAFETY: the caller's promise.
-    Some(unsafe { CStr::from_ptr(ptr) }.to_string_lossy().into_owned())
+    Some(
+        unsafe { CStr::from_ptr(ptr) }
+            .to_string_lossy()
+            .into_owned(),
+    )
 }
 
 /// A text for C; what follows a NUL byte is cut, no name or value of Kafka holds one.
@@ -180,24 +184,6 @@ impl Conf {
             rd::rd_kafka_conf_dump_free(dump, count);
         }
         names
-    }
-
-    /// Whether the library was built with this feature, for example `gssapi`.
-    pub(crate) fn has_feature(name: &str) -> bool {
-        let conf = Self::new();
-        let mut buffer = [0 as c_char; 512];
-        let mut size = buffer.len();
-        // SAFETY: the buffer is as long as `size` says and stays zero-terminated.
-        let value = unsafe {
-            rd::rd_kafka_conf_get(
-                conf.0,
-                c"builtin.features".as_ptr(),
-                buffer.as_mut_ptr(),
-                &raw mut size,
-            );
-            text(buffer.as_ptr())
-        };
-        value.is_some_and(|v| v.split(',').any(|f| f.trim() == name))
     }
 }
 
@@ -280,6 +266,25 @@ impl Handle {
         // SAFETY: the instance is alive; poll is thread-safe and does not wait.
         unsafe { rd::rd_kafka_poll(self.rk, 0) };
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The ids of the brokers, in one request.
+    pub(super) fn brokers(&self, timeout_ms: i32) -> Result<Vec<i32>, i32> {
+        let mut metadata: *const rd::rd_kafka_metadata = ptr::null();
+        // SAFETY: as in `all_topics`. No topic is local to a handle that never reads, so that none
+        // is asked for.
+        unsafe {
+            let err = metadata_raw(self.rk, 0, ptr::null_mut(), &raw mut metadata, timeout_ms);
+            if err != code::OK {
+                return Err(err);
+            }
+            let count = usize::try_from((*metadata).broker_cnt).unwrap_or(0);
+            let ids = (0..count)
+                .map(|i| (*(*metadata).brokers.add(i)).id)
+                .collect();
+            rd::rd_kafka_metadata_destroy(metadata);
+            Ok(ids)
+        }
     }
 
     /// All topics' names, in one request.
@@ -530,29 +535,20 @@ impl Messages {
         self.taken.reserve(count);
         // SAFETY: the vector has room for `count` pointers; so many as returned are initialised.
         unsafe {
-            let taken = rd::rd_kafka_consume_batch_queue(
-                queue.rkqu,
-                0,
-                self.taken.as_mut_ptr(),
-                count,
-            );
+            let taken =
+                rd::rd_kafka_consume_batch_queue(queue.rkqu, 0, self.taken.as_mut_ptr(), count);
             self.taken.set_len(usize::try_from(taken).unwrap_or(0));
         }
         self.handle = Some(Arc::clone(&queue.handle));
         self.taken.len()
     }
 
-    /// The next message, without passing it.
-    pub(super) fn peek(&self) -> Option<Message<'_>> {
-        let message = *self.taken.get(self.next)?;
-        // SAFETY: not freed before `advance` or `clear`, which need `&mut self`.
-        Some(Message(unsafe { &*message }))
-    }
-
     /// The messages that are not read yet.
     pub(super) fn rest(&self) -> impl Iterator<Item = Message<'_>> {
-        // SAFETY: as in `peek`.
-        self.taken[self.next.min(self.taken.len())..].iter().map(|m| Message(unsafe { &**m }))
+        // SAFETY: not freed before `advance` or `clear`, which need `&mut self`.
+        self.taken[self.next.min(self.taken.len())..]
+            .iter()
+            .map(|m| Message(unsafe { &**m }))
     }
 
     /// Frees the next `count` messages.
@@ -644,17 +640,15 @@ impl<'a> Message<'a> {
             }
             let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
             for i in 0.. {
-                let err = header_get_all_raw(
-                    headers,
-                    i,
-                    &raw mut name,
-                    &raw mut value,
-                    &raw mut size,
-                );
+                let err =
+                    header_get_all_raw(headers, i, &raw mut name, &raw mut value, &raw mut size);
                 if err != code::OK {
                     break;
                 }
-                each(CStr::from_ptr(name).to_bytes(), bytes(value.cast_mut(), size));
+                each(
+                    CStr::from_ptr(name).to_bytes(),
+                    bytes(value.cast_mut(), size),
+                );
             }
         }
     }
@@ -750,6 +744,7 @@ pub(super) struct SettingsInfo {
 }
 
 /// An admin request; the answer arrives on the queue that it is sent with.
+#[derive(Clone, Copy)]
 pub(super) enum AdminRequest<'a> {
     DescribeCluster,
     DescribeTopics(&'a [Arc<str>]),
@@ -759,11 +754,13 @@ pub(super) enum AdminRequest<'a> {
     GroupOffsets(&'a str, &'a [(&'a str, i32, i64)]),
 }
 
-/// Sends a request; its answer, an [`Event`], comes on `queue` within the time-out.
+/// Sends a request, to a broker of one's choice where any will do; its answer, an [`Event`], comes
+/// on `queue` within the time-out.
 pub(super) fn send(
     handle: &Arc<Handle>,
     queue: &Queue,
     request: &AdminRequest<'_>,
+    broker: Option<i32>,
     timeout_ms: i32,
 ) {
     use rd::rd_kafka_admin_op_t as Op;
@@ -785,6 +782,10 @@ pub(super) fn send(
             message.as_mut_ptr(),
             message.len(),
         );
+        if let Some(broker) = broker {
+            let (buffer, size) = (message.as_mut_ptr(), message.len());
+            rd::rd_kafka_AdminOptions_set_broker(options, broker, buffer, size);
+        }
         match request {
             AdminRequest::DescribeCluster => {
                 rd::rd_kafka_DescribeCluster(handle.rk, options, queue.rkqu);
@@ -830,7 +831,10 @@ pub(super) fn send(
             AdminRequest::GroupOffsets(group, partitions) => {
                 let list = PartitionList::new(partitions.iter().copied());
                 let group = c_text(group);
-                let mut one = [rd::rd_kafka_ListConsumerGroupOffsets_new(group.as_ptr(), list.0)];
+                let mut one = [rd::rd_kafka_ListConsumerGroupOffsets_new(
+                    group.as_ptr(),
+                    list.0,
+                )];
                 rd::rd_kafka_ListConsumerGroupOffsets(
                     handle.rk,
                     one.as_mut_ptr(),
@@ -860,8 +864,12 @@ impl Event {
         // SAFETY: a live event.
         unsafe {
             let err = event_error_raw(self.event);
-            (err != code::OK)
-                .then(|| (err, text(rd::rd_kafka_event_error_string(self.event)).unwrap_or_default()))
+            (err != code::OK).then(|| {
+                (
+                    err,
+                    text(rd::rd_kafka_event_error_string(self.event)).unwrap_or_default(),
+                )
+            })
         }
     }
 
@@ -876,7 +884,10 @@ impl Event {
             let mut count = 0;
             let nodes = rd::rd_kafka_DescribeCluster_result_nodes(result, &raw mut count);
             let nodes = (0..count).map(|i| node(*nodes.add(i))).collect();
-            Some((text(rd::rd_kafka_DescribeCluster_result_cluster_id(result)), nodes))
+            Some((
+                text(rd::rd_kafka_DescribeCluster_result_cluster_id(result)),
+                nodes,
+            ))
         }
     }
 
@@ -968,7 +979,9 @@ impl Event {
                 return Some(Ok(Vec::new()));
             }
             let count = usize::try_from((*list).cnt).unwrap_or(0);
-            Some(Ok((0..count).map(|i| partition_offset((*list).elems.add(i))).collect()))
+            Some(Ok((0..count)
+                .map(|i| partition_offset((*list).elems.add(i)))
+                .collect()))
         }
     }
 }
@@ -1012,7 +1025,9 @@ unsafe fn topic_info(topic: *const rd::rd_kafka_TopicDescription_t) -> TopicInfo
         let mut count = 0;
         let partitions = rd::rd_kafka_TopicDescription_partitions(topic, &raw mut count);
         let ids = |nodes: *mut *const rd::rd_kafka_Node_t, count: usize| -> Vec<i32> {
-            (0..count).map(|i| rd::rd_kafka_Node_id(*nodes.add(i))).collect()
+            (0..count)
+                .map(|i| rd::rd_kafka_Node_id(*nodes.add(i)))
+                .collect()
         };
         let one = |i| {
             let p = *partitions.add(i);
@@ -1033,7 +1048,11 @@ unsafe fn topic_info(topic: *const rd::rd_kafka_TopicDescription_t) -> TopicInfo
             name: text(rd::rd_kafka_TopicDescription_name(topic)).unwrap_or_default(),
             id,
             internal: rd::rd_kafka_TopicDescription_is_internal(topic) != 0,
-            code: if error.is_null() { code::OK } else { error_code_raw(error) },
+            code: if error.is_null() {
+                code::OK
+            } else {
+                error_code_raw(error)
+            },
             partitions: (0..count).map(one).collect(),
         }
     }

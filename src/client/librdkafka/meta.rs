@@ -2,6 +2,9 @@
 //!
 //! Requests are librdkafka's admin requests: the answer wakes the waiting task, no thread is
 //! blocked. A question costs one round trip on a warm handle, the list of all topics three.
+//!
+//! Questions that any broker answers go to one of our choice, not to the controller as librdkafka
+//! would have it: a cluster without a controller, or with a dead one, still tells its topics.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -44,6 +47,8 @@ pub(super) struct Meta {
 struct State {
     /// Whether a broker ever answered.
     connected: bool,
+    /// The broker that is asked what any broker knows.
+    target: Option<i32>,
     /// The topics' ids and when they were asked for; `None` for a topic that is not there.
     ids: HashMap<Arc<str>, (Instant, Option<TopicId>)>,
 }
@@ -53,7 +58,9 @@ type TopicId = Option<String>;
 
 impl fmt::Debug for Meta {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Meta").field("hosts", &self.hosts).finish_non_exhaustive()
+        f.debug_struct("Meta")
+            .field("hosts", &self.hosts)
+            .finish_non_exhaustive()
     }
 }
 
@@ -77,6 +84,14 @@ impl Meta {
         self.timeout
     }
 
+    /// Whether a broker ever answered.
+    pub(super) fn connected(&self) -> bool {
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .connected
+    }
+
     pub(super) fn hosts(&self) -> &str {
         &self.hosts
     }
@@ -96,7 +111,10 @@ impl Meta {
                 // First, because it notices brokers that are down; the list of names does not.
                 let cluster = self.describe_cluster(&deadline).await?;
                 let names = self.all_topics(&deadline).await?;
-                (cluster, self.describe_topics(&names, false, &deadline).await?)
+                (
+                    cluster,
+                    self.describe_topics(&names, false, &deadline).await?,
+                )
             }
         };
         let (cluster_id, brokers) = cluster;
@@ -107,12 +125,11 @@ impl Meta {
         })
     }
 
-    async fn describe_cluster(
-        &self,
-        deadline: &Deadline,
-    ) -> Result<(Option<String>, Vec<Broker>)> {
+    async fn describe_cluster(&self, deadline: &Deadline) -> Result<(Option<String>, Vec<Broker>)> {
         let operation = "describing the cluster";
-        let event = self.ask(AdminRequest::DescribeCluster, operation, deadline).await?;
+        let event = self
+            .ask_any(AdminRequest::DescribeCluster, operation, deadline)
+            .await?;
         let (id, nodes) = event.cluster().ok_or_else(|| odd_answer(operation))?;
         let mut brokers: Vec<Broker> = nodes
             .into_iter()
@@ -135,12 +152,13 @@ impl Meta {
         deadline: &Deadline,
     ) -> Result<Vec<TopicDescription>> {
         let operation = "describing topics";
-        let mut wanted: Vec<Arc<str>> =
-            names.iter().filter(|n| !n.is_empty()).cloned().collect();
+        let mut wanted: Vec<Arc<str>> = names.iter().filter(|n| !n.is_empty()).cloned().collect();
         let mut found: Vec<TopicDescription> = Vec::with_capacity(wanted.len());
         while !wanted.is_empty() {
             let asked = Instant::now();
-            let event = self.ask(AdminRequest::DescribeTopics(&wanted), operation, deadline).await?;
+            let event = self
+                .ask_any(AdminRequest::DescribeTopics(&wanted), operation, deadline)
+                .await?;
             let infos = event.topics().ok_or_else(|| odd_answer(operation))?;
             let mut again = Vec::new();
             for info in infos {
@@ -220,7 +238,9 @@ impl Meta {
             // A leader that is down must leave time to ask its successor.
             let attempt = deadline.part(3);
             let waves = waves(queries, &open);
-            let asked = waves.iter().map(|w| self.list_wave(queries, w, isolation, &attempt));
+            let asked = waves
+                .iter()
+                .map(|w| self.list_wave(queries, w, isolation, &attempt));
             let mut reason = None;
             let mut missing = None;
             for (wave, outcome) in waves.iter().zip(join_all(asked).await) {
@@ -284,7 +304,9 @@ impl Meta {
         }
         Ok(answers
             .into_iter()
-            .map(|a| OffsetAnswer { offset: a.flatten() })
+            .map(|a| OffsetAnswer {
+                offset: a.flatten(),
+            })
             .collect())
     }
 
@@ -311,7 +333,7 @@ impl Meta {
             })
             .collect();
         let request = AdminRequest::ListOffsets(&partitions, isolation);
-        let event = match self.ask_raw(request, deadline).await? {
+        let event = match self.ask_raw(request, None, deadline).await? {
             Ok(event) => event,
             // "No leaders found": every partition of the wave is unknown or leaderless.
             Err((c, _)) if c == code::NO_LEADERS || is_missing(c) => {
@@ -337,11 +359,17 @@ impl Meta {
     pub(super) async fn expect_partition(&self, partition: &TopicPartition) -> Result<()> {
         let deadline = Deadline::after(self.timeout);
         let topic = &partition.topic;
-        let found = self.describe_topics(std::slice::from_ref(topic), true, &deadline).await?;
+        let found = self
+            .describe_topics(std::slice::from_ref(topic), true, &deadline)
+            .await?;
         let Some(found) = found.first() else {
             return Err(self.unknown_topic(topic, &deadline).await);
         };
-        if found.partitions.iter().any(|p| p.partition == partition.partition) {
+        if found
+            .partitions
+            .iter()
+            .any(|p| p.partition == partition.partition)
+        {
             return Ok(());
         }
         Err(Error::UnknownPartition {
@@ -370,7 +398,12 @@ impl Meta {
     pub(super) async fn verify_ids(&self, expected: &BTreeMap<Arc<str>, String>) -> Result<()> {
         let stale: Vec<Arc<str>> = {
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let fresh = |t: &Arc<str>| state.ids.get(t).is_some_and(|(at, _)| at.elapsed() < IDS_FRESH);
+            let fresh = |t: &Arc<str>| {
+                state
+                    .ids
+                    .get(t)
+                    .is_some_and(|(at, _)| at.elapsed() < IDS_FRESH)
+            };
             expected.keys().filter(|t| !fresh(t)).cloned().collect()
         };
         let deadline = Deadline::after(self.timeout);
@@ -420,7 +453,13 @@ impl Meta {
             unique.iter().map(|p| (&*p.topic, p.partition, 0)).collect();
         let operation = "listing the group's offsets";
         let deadline = Deadline::after(self.timeout);
-        let event = self.ask(AdminRequest::GroupOffsets(group, &list), operation, &deadline).await?;
+        let event = self
+            .ask_raw(AdminRequest::GroupOffsets(group, &list), None, &deadline)
+            .await?
+            .map_err(|(c, reason)| match c {
+                code::GROUP_AUTHORIZATION_FAILED => denied(format!("group {group}"), "DESCRIBE", c),
+                _ => self.failed(operation, c, &reason),
+            })?;
         let offsets = event.group_offsets().ok_or_else(|| odd_answer(operation))?;
         let failed = |c: i32, reason: &str| match c {
             code::GROUP_AUTHORIZATION_FAILED => denied(format!("group {group}"), "DESCRIBE", c),
@@ -455,7 +494,10 @@ impl Meta {
         }
         let operation = "describing topic settings";
         let deadline = Deadline::after(self.timeout);
-        let event = match self.ask_raw(AdminRequest::DescribeConfigs(&unique), &deadline).await? {
+        let event = match self
+            .ask_any_raw(AdminRequest::DescribeConfigs(&unique), &deadline)
+            .await?
+        {
             Ok(event) => event,
             Err((code::UNSUPPORTED_FEATURE | code::CLUSTER_AUTHORIZATION_FAILED, _)) => {
                 return Ok(vec![None; topics.len()]);
@@ -466,7 +508,10 @@ impl Meta {
         let mut found: HashMap<String, TopicSettings> = HashMap::new();
         for info in infos.into_iter().filter(|i| i.code == code::OK) {
             let entry = |name: &str| {
-                info.entries.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+                info.entries
+                    .iter()
+                    .find(|(n, _)| n == name)
+                    .map(|(_, v)| v.as_str())
             };
             let kind = entry("message.timestamp.type");
             let settings = TopicSettings {
@@ -478,27 +523,79 @@ impl Meta {
         Ok(topics.iter().map(|t| found.get(&**t).cloned()).collect())
     }
 
-    async fn ask(
+    async fn ask_any(
         &self,
         request: AdminRequest<'_>,
         operation: &str,
         deadline: &Deadline,
     ) -> Result<Event> {
-        self.ask_raw(request, deadline)
+        self.ask_any_raw(request, deadline)
             .await?
             .map_err(|(c, reason)| self.failed(operation, c, &reason))
+    }
+
+    /// Asks one broker, and another if that one does not answer.
+    async fn ask_any_raw(
+        &self,
+        request: AdminRequest<'_>,
+        deadline: &Deadline,
+    ) -> Result<Result<Event, (i32, String)>> {
+        let mut failed = None;
+        loop {
+            let target = self.target(failed, deadline).await?;
+            let attempt = deadline.part(3);
+            match self.ask_raw(request, Some(target), &attempt).await {
+                Ok(Err((code::TIMED_OUT | code::TRANSPORT, _))) if !deadline.passed() => {}
+                Err(Error::Connection { .. }) if attempt.passed() && !deadline.passed() => {}
+                answer => return answer,
+            }
+            failed = Some(target);
+        }
+    }
+
+    /// A broker to ask; if one just failed, another where there is another.
+    async fn target(&self, failed: Option<i32>, deadline: &Deadline) -> Result<i32> {
+        let known = self
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .target;
+        if let Some(known) = known.filter(|k| failed != Some(*k)) {
+            return Ok(known);
+        }
+        let started = Instant::now();
+        loop {
+            let handle = Arc::clone(&self.handle);
+            // Short, because librdkafka's call does not notice that all brokers are down.
+            let slice_ms = deadline.left_ms().min(250);
+            let brokers = tokio::task::spawn_blocking(move || handle.brokers(slice_ms)).await;
+            let mut brokers = brokers.ok().and_then(|b| b.ok()).unwrap_or_default();
+            brokers.sort_unstable();
+            // The one after the failed one, around.
+            let next = brokers.iter().find(|b| failed.is_some_and(|f| **b > f));
+            if let Some(&target) = next.or(brokers.first()) {
+                self.succeeded();
+                self.state
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .target = Some(target);
+                return Ok(target);
+            }
+            self.check_health(started, deadline)?;
+        }
     }
 
     /// Sends a request and waits for its answer: an event, or the error of the request as a whole.
     async fn ask_raw(
         &self,
         request: AdminRequest<'_>,
+        broker: Option<i32>,
         deadline: &Deadline,
     ) -> Result<Result<Event, (i32, String)>> {
         let started = Instant::now();
         let wake = Arc::new(Notify::new());
         let queue = Queue::new(&self.handle, Some(Arc::clone(&wake)));
-        ffi::send(&self.handle, &queue, &request, deadline.left_ms());
+        ffi::send(&self.handle, &queue, &request, broker, deadline.left_ms());
         loop {
             if let Some(event) = queue.event(0) {
                 let Some((c, reason)) = event.error() else {
@@ -521,7 +618,10 @@ impl Meta {
         health.refused = None;
         health.last = None;
         drop(health);
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).connected = true;
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .connected = true;
     }
 
     /// # Errors
@@ -538,8 +638,11 @@ impl Meta {
                 reason,
             });
         }
-        let connected = self.state.lock().unwrap_or_else(PoisonError::into_inner).connected;
-        let grace = if connected { DOWN_GRACE } else { DOWN_GRACE_NEW };
+        let grace = if self.connected() {
+            DOWN_GRACE
+        } else {
+            DOWN_GRACE_NEW
+        };
         if health.down && waited > grace {
             return Err(Error::Connection {
                 hosts: self.hosts.clone(),
@@ -547,7 +650,10 @@ impl Meta {
             });
         }
         if deadline.passed() {
-            let last = health.last.map(|l| format!("; last: {l}")).unwrap_or_default();
+            let last = health
+                .last
+                .map(|l| format!("; last: {l}"))
+                .unwrap_or_default();
             return Err(Error::Connection {
                 hosts: self.hosts.clone(),
                 reason: format!("no answer within {} ms{last}", deadline.whole.as_millis()),
@@ -597,7 +703,11 @@ impl Deadline {
 
     /// An earlier one: a part of the time that is left, but a second at least.
     fn part(&self, of: u32) -> Self {
-        Self::after((self.left() / of).max(Duration::from_secs(1)).min(self.left()))
+        Self::after(
+            (self.left() / of)
+                .max(Duration::from_secs(1))
+                .min(self.left()),
+        )
     }
 
     fn left(&self) -> Duration {
@@ -605,7 +715,9 @@ impl Deadline {
     }
 
     fn left_ms(&self) -> i32 {
-        i32::try_from(self.left().as_millis()).unwrap_or(i32::MAX).max(1)
+        i32::try_from(self.left().as_millis())
+            .unwrap_or(i32::MAX)
+            .max(1)
     }
 
     fn passed(&self) -> bool {
@@ -673,7 +785,10 @@ mod tests {
             query(1, OffsetAt::Latest),
             query(0, OffsetAt::Timestamp(5)),
         ];
-        assert_eq!(waves(&queries, &[0, 1, 2, 3]), [vec![0, 2], vec![1], vec![3]]);
+        assert_eq!(
+            waves(&queries, &[0, 1, 2, 3]),
+            [vec![0, 2], vec![1], vec![3]]
+        );
         assert_eq!(waves(&queries, &[3]), [vec![3]]);
     }
 

@@ -1,7 +1,7 @@
 //! [`KafkaClient`] over librdkafka.
 //!
-//! One handle asks about topics and offsets ([`meta`]); a bounded pool of further handles, the
-//! sessions, reads ([`session`], [`read`]). No handle has a `group.id`, so no coordinator is ever
+//! One handle asks about topics and offsets (`meta`); a bounded pool of further handles, the
+//! sessions, reads (`session`, `read`). No handle has a `group.id`, so no coordinator is ever
 //! looked for, no right on a group is needed and nothing is written to the cluster.
 
 mod columns;
@@ -75,7 +75,9 @@ impl KafkaClient for LibrdkafkaClient {
         queries: &[OffsetQuery],
         isolation: IsolationLevel,
     ) -> Result<Vec<OffsetAnswer>> {
-        self.meta.list_offsets(queries, isolation, self.meta.timeout()).await
+        self.meta
+            .list_offsets(queries, isolation, self.meta.timeout())
+            .await
     }
 
     async fn group_offsets(
@@ -91,7 +93,12 @@ impl KafkaClient for LibrdkafkaClient {
     }
 
     fn read(&self, request: ReadRequest) -> BoxStream<'static, Result<RawBatch>> {
-        read::stream(Arc::clone(&self.meta), Arc::clone(&self.sessions), self.read_timeout, request)
+        read::stream(
+            Arc::clone(&self.meta),
+            Arc::clone(&self.sessions),
+            self.read_timeout,
+            request,
+        )
     }
 
     fn read_buffer_bytes(&self, request: &ReadRequest) -> usize {
@@ -102,10 +109,12 @@ impl KafkaClient for LibrdkafkaClient {
 /// Settings that hold for every handle unless the user chose otherwise.
 fn common(conf: &mut BTreeMap<String, String>) {
     for (key, value) in [
-        ("client.id", concat!("datafusion-kafka/", env!("CARGO_PKG_VERSION"))),
+        (
+            "client.id",
+            concat!("datafusion-kafka/", env!("CARGO_PKG_VERSION")),
+        ),
         ("enable.metrics.push", "false"),
         ("log.connection.close", "false"),
-        ("log.configuration.warnings", "false"),
         // A broker that restarts is found again soon.
         ("reconnect.backoff.ms", "50"),
         ("reconnect.backoff.max.ms", "1000"),
@@ -125,6 +134,14 @@ fn handle(
     conf.extend(forced.iter().map(|(k, v)| ((*k).into(), (*v).into())));
     let mut raw = Conf::new();
     for (key, value) in &conf {
+        // librdkafka's own message does not name the file.
+        if key.starts_with("ssl.")
+            && key.ends_with(".location")
+            && value != "probe"
+            && let Err(e) = std::fs::metadata(value)
+        {
+            return Err(Error::config(key, format!("cannot read '{value}': {e}")));
+        }
         raw.set(key, value).map_err(|e| match e {
             SettingError::Unknown => Error::config(key, "librdkafka does not know the setting"),
             SettingError::Invalid(_) => Error::config(key, "librdkafka refuses the value"),

@@ -188,7 +188,9 @@ impl Reader {
         }
         let read = |t: &Arc<str>| self.request.ranges.iter().any(|r| r.topic == *t);
         let ids = self.request.topic_ids.iter().filter(|(t, _)| read(t));
-        self.meta.verify_ids(&ids.map(|(t, id)| (Arc::clone(t), id.clone())).collect()).await
+        self.meta
+            .verify_ids(&ids.map(|(t, id)| (Arc::clone(t), id.clone())).collect())
+            .await
     }
 
     /// Moves on; at the very end makes sure that the topics were the ones asked for all along.
@@ -256,7 +258,13 @@ impl Reader {
         {
             return Ok(());
         }
-        let ahead = self.request.ranges.iter().enumerate().skip(at + 1).take(depth - 1);
+        let ahead = self
+            .request
+            .ranges
+            .iter()
+            .enumerate()
+            .skip(at + 1)
+            .take(depth - 1);
         for (index, range) in ahead {
             if fetching.started_count() >= depth {
                 break;
@@ -272,7 +280,8 @@ impl Reader {
     fn drain(&mut self, fetching: &mut Fetching) -> Step {
         let end = self.range().end;
         let rows = self.request.batch_rows;
-        self.columns.reserve(rows.min(usize::try_from(end - self.position).unwrap_or(rows)));
+        self.columns
+            .reserve(rows.min(usize::try_from(end - self.position).unwrap_or(rows)));
         loop {
             if self.position >= end {
                 return Step::RangeEnd;
@@ -283,13 +292,16 @@ impl Reader {
             if fetching.messages.is_empty() {
                 let room = (self.request.batch_bytes - self.columns.bytes()) / self.mean_bytes + 1;
                 let left = usize::try_from(end - self.position).unwrap_or(usize::MAX);
-                let count = (rows - self.columns.rows()).min(room).min(left).min(TAKE_MOST);
+                let count = (rows - self.columns.rows())
+                    .min(room)
+                    .min(left)
+                    .min(TAKE_MOST);
                 if fetching.take(self.at, count) == 0 {
                     // Control records are counted in the position and not delivered.
                     let range = &self.request.ranges[self.at];
                     match fetching.position(range) {
-                        Some(position) if position > self.position => {
-                            self.position = position;
+                        Some(p) if p > self.position && p > fetching.reported => {
+                            self.position = p;
                             self.moved();
                             continue;
                         }
@@ -315,9 +327,13 @@ impl Reader {
         let (rows_before, bytes_before) = (self.columns.rows(), self.columns.bytes());
         let mut read = 0;
         let mut fault = None;
+        let mut reported = fetching.reported;
         for message in fetching.messages.rest() {
             let c = message.code();
             let offset = message.offset();
+            if c != code::OK {
+                reported = reported.max(offset.saturating_add(1));
+            }
             if c == code::OK {
                 if offset >= end {
                     self.position = end;
@@ -348,9 +364,10 @@ impl Reader {
             }
         }
         fetching.messages.advance(read);
+        fetching.reported = reported;
         let rows = self.columns.rows() - rows_before;
-        if rows > 0 {
-            self.mean_bytes = ((self.columns.bytes() - bytes_before) / rows).max(1);
+        if let Some(mean) = (self.columns.bytes() - bytes_before).checked_div(rows) {
+            self.mean_bytes = mean.max(1);
         }
         fault
     }
@@ -366,7 +383,9 @@ impl Reader {
         let started = Instant::now();
         let begun = self.columns.rows() > 0;
         let most = if begun { LINGER } else { TICK };
-        let woken = tokio::time::timeout(most, self.wake.notified()).await.is_ok();
+        let woken = tokio::time::timeout(most, self.wake.notified())
+            .await
+            .is_ok();
         self.fetch_wait += started.elapsed();
         self.lease.busy(&self.pool);
         if woken {
@@ -402,7 +421,10 @@ impl Reader {
             offset: self.position,
             end: range.end,
             waited_ms: u64::try_from(silent.as_millis()).unwrap_or(u64::MAX),
-            reason: self.last_reason.clone().unwrap_or_else(|| "the broker sends nothing".into()),
+            reason: self
+                .last_reason
+                .clone()
+                .unwrap_or_else(|| "the broker sends nothing".into()),
         }
     }
 
@@ -428,8 +450,10 @@ impl Reader {
         match self.bounds(within).await {
             Ok((start, end)) => self.check_bounds(start, end),
             Err(e @ Error::Connection { .. }) => {
-                // Never reached anything, and cannot now: waiting on is no use.
-                if !self.received && self.progress.elapsed() >= self.meta.timeout() {
+                // Never reached anything, and cannot now: waiting on is no use. A client that was
+                // connected before may see a restart.
+                let waited = self.progress.elapsed() >= self.meta.timeout();
+                if !self.received && (waited || !self.meta.connected()) {
                     return Err(e);
                 }
                 self.last_reason = Some(e.to_string());
@@ -454,7 +478,10 @@ impl Reader {
             at,
         };
         let queries = [query(OffsetAt::Earliest), query(OffsetAt::Latest)];
-        let answers = self.meta.list_offsets(&queries, self.request.isolation, within).await?;
+        let answers = self
+            .meta
+            .list_offsets(&queries, self.request.isolation, within)
+            .await?;
         match (answers[0].offset, answers[1].offset) {
             (Some(start), Some(end)) => Ok((start, end)),
             _ => Err(Error::Kafka {
@@ -481,7 +508,10 @@ impl Reader {
                     lost,
                 });
             }
-            log::warn!("{}@{position}: {lost} offsets are gone and are skipped", self.partition());
+            log::warn!(
+                "{}@{position}: {lost} offsets are gone and are skipped",
+                self.partition()
+            );
             self.lost += lost;
             self.position = available;
             self.restart();

@@ -56,14 +56,27 @@ pub(super) enum Profile {
 impl Profile {
     pub(super) fn of(request: &ReadRequest) -> Self {
         let ranges = request.ranges.iter().filter(|r| r.start < r.end);
-        let (count, offsets) =
-            ranges.fold((0i64, 0i64), |(n, sum), r| (n + 1, sum.saturating_add(r.end - r.start)));
+        let (count, offsets) = ranges.fold((0i64, 0i64), |(n, sum), r| {
+            (n + 1, sum.saturating_add(r.end - r.start))
+        });
         let few = |n: i64| n <= SMALL_OFFSETS;
         let limit = request.limit.map(|l| i64::try_from(l).unwrap_or(i64::MAX));
         if few(offsets / count.max(1)) || limit.is_some_and(few) {
             Self::Small
         } else {
             Self::Large
+        }
+    }
+
+    /// How long the broker may hold a Fetch at the end of the log, in ms.
+    ///
+    /// The end of a partition shows in the Fetch after the last record, and a range that starts
+    /// meanwhile waits for that Fetch; on the other hand a stream that is held open there asks
+    /// again so often.
+    fn fetch_wait_ms(self) -> u32 {
+        match self {
+            Self::Small => 2,
+            Self::Large => 5,
         }
     }
 
@@ -143,6 +156,9 @@ pub(super) struct Fetching {
     started: Vec<Started>,
     /// Taken off the first queue, not read yet.
     pub(super) messages: Messages,
+    /// The position counts a report at an offset, such as the end of the partition, like a record
+    /// there. Up to here it says nothing about records.
+    pub(super) reported: i64,
     pool: Arc<SessionPool>,
     /// The session is not to be used again.
     broken: bool,
@@ -155,7 +171,9 @@ impl Fetching {
 
     /// Whether a partition is being fetched, for whatever range.
     pub(super) fn has_partition(&self, range: &OffsetRange) -> bool {
-        self.started.iter().any(|s| s.partition == range.partition && s.topic == range.topic)
+        self.started
+            .iter()
+            .any(|s| s.partition == range.partition && s.topic == range.topic)
     }
 
     pub(super) fn started_count(&self) -> usize {
@@ -184,7 +202,9 @@ impl Fetching {
             session.topics.insert(Arc::clone(&range.topic), topic);
         }
         let queue = Queue::new(&session.handle, Some(Arc::clone(wake)));
-        session.topics[&range.topic].start(range.partition, offset, &queue).map_err(failed)?;
+        session.topics[&range.topic]
+            .start(range.partition, offset, &queue)
+            .map_err(failed)?;
         self.started.push(Started {
             index,
             topic: Arc::clone(&range.topic),
@@ -197,9 +217,14 @@ impl Fetching {
     /// Stops fetching a range; what was fetched and not read is dropped.
     pub(super) fn stop(&mut self, index: usize) {
         self.messages.clear();
+        self.reported = -1;
         if let Some(at) = self.started.iter().position(|s| s.index == index) {
             let stopped = self.started.remove(at);
-            if let Some(topic) = self.session.as_ref().and_then(|s| s.topics.get(&stopped.topic)) {
+            if let Some(topic) = self
+                .session
+                .as_ref()
+                .and_then(|s| s.topics.get(&stopped.topic))
+            {
                 topic.stop(stopped.partition);
             }
         }
@@ -222,12 +247,18 @@ impl Fetching {
 
     /// The offset that reading has come to, control records included.
     pub(super) fn position(&self, range: &OffsetRange) -> Option<i64> {
-        self.session.as_ref()?.handle.position(&range.topic, range.partition)
+        self.session
+            .as_ref()?
+            .handle
+            .position(&range.topic, range.partition)
     }
 
     /// What the session reported about its connections.
     pub(super) fn health(&self) -> super::ffi::Health {
-        self.session.as_ref().map(|s| s.handle.health().clone()).unwrap_or_default()
+        self.session
+            .as_ref()
+            .map(|s| s.handle.health().clone())
+            .unwrap_or_default()
     }
 
     /// The connections worked.
@@ -289,12 +320,14 @@ impl Lease {
 
     /// The stream is being polled.
     pub(super) fn busy(&self, pool: &SessionPool) {
-        self.takeable_ms.store(pool.now_ms(WAITING_KEEPS), Ordering::Release);
+        self.takeable_ms
+            .store(pool.now_ms(WAITING_KEEPS), Ordering::Release);
     }
 
     /// The stream has yielded; nobody knows when it is polled again.
     pub(super) fn idle(&self, pool: &SessionPool) {
-        self.takeable_ms.store(pool.now_ms(IDLE_KEEPS), Ordering::Release);
+        self.takeable_ms
+            .store(pool.now_ms(IDLE_KEEPS), Ordering::Release);
     }
 }
 
@@ -319,7 +352,9 @@ struct PoolState {
 
 impl fmt::Debug for SessionPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionPool").field("max", &self.max).finish_non_exhaustive()
+        f.debug_struct("SessionPool")
+            .field("max", &self.max)
+            .finish_non_exhaustive()
     }
 }
 
@@ -357,12 +392,20 @@ impl SessionPool {
     }
 
     /// Waits for a session of a kind and puts it into the lease.
-    pub(super) async fn acquire(self: &Arc<Self>, kind: SessionKind, lease: &Arc<Lease>) -> Result<()> {
+    pub(super) async fn acquire(
+        self: &Arc<Self>,
+        kind: SessionKind,
+        lease: &Arc<Lease>,
+    ) -> Result<()> {
         loop {
             if let Some(session) = self.try_acquire(kind)? {
                 let mut state = self.state();
                 state.leases.retain(|l| l.strong_count() > 0);
-                if !state.leases.iter().any(|l| std::ptr::eq(l.as_ptr(), Arc::as_ptr(lease))) {
+                if !state
+                    .leases
+                    .iter()
+                    .any(|l| std::ptr::eq(l.as_ptr(), Arc::as_ptr(lease)))
+                {
                     state.leases.push(Arc::downgrade(lease));
                 }
                 drop(state);
@@ -371,6 +414,7 @@ impl SessionPool {
                     session: Some(session),
                     started: Vec::new(),
                     messages: Messages::new(),
+                    reported: -1,
                     pool: Arc::clone(self),
                     broken: false,
                 });
@@ -404,7 +448,12 @@ impl SessionPool {
     /// Takes the session of the stream that has not used its own for the longest, if any may lose it.
     fn take_over(self: &Arc<Self>, kind: SessionKind) -> Result<Option<Session>> {
         let now = self.now_ms(Duration::ZERO);
-        let leases: Vec<Arc<Lease>> = self.state().leases.iter().filter_map(Weak::upgrade).collect();
+        let leases: Vec<Arc<Lease>> = self
+            .state()
+            .leases
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect();
         let mut takeable: Vec<(u64, &Arc<Lease>)> = leases
             .iter()
             .map(|l| (l.takeable_ms.load(Ordering::Acquire), l))
@@ -453,9 +502,10 @@ impl SessionPool {
         for (key, value) in [
             // Corruption must not pass as data; costs about 10 ns a KiB.
             ("check.crcs", "true".to_owned()),
-            // The end of a partition shows in the Fetch after the last record, which the broker
-            // holds so long.
-            ("fetch.wait.max.ms", "5".to_owned()),
+            (
+                "fetch.wait.max.ms",
+                kind.profile.fetch_wait_ms().to_string(),
+            ),
             // How long a full queue is not fetched for, even when it is drained meanwhile.
             ("fetch.queue.backoff.ms", "1".to_owned()),
             ("fetch.error.backoff.ms", "50".to_owned()),
@@ -464,12 +514,19 @@ impl SessionPool {
             // A record batch larger than a fetch comes whole.
             ("receive.message.max.bytes", "1000000000".to_owned()),
             ("queued.min.messages", sizes.queued_messages.to_string()),
-            ("queued.max.messages.kbytes", (sizes.queued_bytes / 1024).max(1).to_string()),
+            (
+                "queued.max.messages.kbytes",
+                (sizes.queued_bytes / 1024).max(1).to_string(),
+            ),
         ] {
             conf.insert(key.to_owned(), value);
         }
         // Raised together, so that one setting of the user's is enough.
-        if let Some(fetch) = self.user.get("fetch.message.max.bytes").and_then(|v| v.parse().ok()) {
+        if let Some(fetch) = self
+            .user
+            .get("fetch.message.max.bytes")
+            .and_then(|v| v.parse().ok())
+        {
             conf.insert("fetch.max.bytes".into(), fetch_max.max(fetch).to_string());
         }
         let forced = [
@@ -477,6 +534,8 @@ impl SessionPool {
             ("enable.partition.eof", "true"),
             // An offset that is gone must be an error, never another offset.
             ("auto.offset.reset", "error"),
+            // A producer's setting; librdkafka demands that fetch.max.bytes is not below it.
+            ("message.max.bytes", "1000"),
             ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
             ("allow.auto.create.topics", "false"),
@@ -494,7 +553,11 @@ impl SessionPool {
             } else {
                 state.free.push((session, Instant::now()));
             }
-            while state.free.first().is_some_and(|(_, since)| since.elapsed() > FREE_KEEPS) {
+            while state
+                .free
+                .first()
+                .is_some_and(|(_, since)| since.elapsed() > FREE_KEEPS)
+            {
                 closing.push(state.free.remove(0).0);
                 state.count -= 1;
             }
