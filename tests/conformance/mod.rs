@@ -8,10 +8,6 @@
 pub mod columns;
 pub mod describe;
 pub mod holes;
-#[expect(
-    dead_code,
-    reason = "until a client for real brokers is under the suite"
-)]
 pub mod kafka;
 pub mod loss;
 pub mod memory;

@@ -21,10 +21,10 @@ async fn read_committed_sees_exactly_what_was_committed() {
     let topic = topic(1);
     let bootstrap = shared().bootstrap();
     produce::produce(bootstrap, &topic, &records(3, "plain"));
-    let mut first = Transaction::begin(bootstrap, &format!("{topic}-a"));
+    let first = Transaction::begin(bootstrap, &format!("{topic}-a"));
     first.produce(&topic, &records(4, "committed"));
     first.commit();
-    let mut second = Transaction::begin(bootstrap, &format!("{topic}-b"));
+    let second = Transaction::begin(bootstrap, &format!("{topic}-b"));
     second.produce(&topic, &records(5, "aborted"));
     second.abort();
     let (committed, all) = counts(&topic).await;
@@ -37,7 +37,7 @@ async fn open_transaction_ends_the_log_for_read_committed() {
     let topic = topic(1);
     let bootstrap = shared().bootstrap();
     produce::produce(bootstrap, &topic, &records(3, "before"));
-    let mut open = Transaction::begin(bootstrap, &format!("{topic}-open"));
+    let open = Transaction::begin(bootstrap, &format!("{topic}-open"));
     open.produce(&topic, &records(2, "open"));
     produce::produce(bootstrap, &topic, &records(4, "behind"));
     let (committed, all) = counts(&topic).await;
@@ -60,7 +60,7 @@ async fn open_transaction_ends_the_log_for_read_committed() {
 async fn range_without_a_visible_record_ends() {
     let topic = topic(1);
     let bootstrap = shared().bootstrap();
-    let mut aborted = Transaction::begin(bootstrap, &format!("{topic}-c"));
+    let aborted = Transaction::begin(bootstrap, &format!("{topic}-c"));
     aborted.produce(&topic, &records(50, "aborted"));
     aborted.abort();
     produce::produce(bootstrap, &topic, &records(1, "after"));
