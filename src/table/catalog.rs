@@ -177,10 +177,10 @@ impl SchemaProvider for KafkaSchema {
         Ok(Some(Arc::new(table)))
     }
 
-    /// All are base tables or views; a topic is not looked up to tell.
+    /// What was created has its type; any other name can only be a topic, which is not looked up.
     async fn table_type(&self, name: &str) -> Result<Option<TableType>, DataFusionError> {
         let created = self.created().get(name).map(|t| t.table_type());
-        Ok(created.or_else(|| self.table_exist(name).then_some(TableType::Base)))
+        Ok(created.or(self.cluster.is_some().then_some(TableType::Base)))
     }
 
     fn register_table(

@@ -59,7 +59,7 @@ async fn broker_killed_in_mid_scan_and_started_again_gives_the_exact_result() {
         records: 400_000,
         partitions: 2,
         value_bytes: 200,
-        settings: &[("acks", "all")],
+        settings: &[("enable.idempotence", "true")],
     };
     produce::fill(server.bootstrap(), "big", fill);
     let mut config = ConnectionConfig::new(server.bootstrap());

@@ -19,7 +19,7 @@ async fn null_is_not_empty() {
         "SELECT offset, key IS NULL, octet_length(key), value IS NULL, octet_length(value) \
          FROM \"{topic}\" ORDER BY offset"
     );
-    let expected = ["0 true  true", "1 false 0 false 0", "2 false 1 true", "3 true  false 1"];
+    let expected = ["0 true  true ", "1 false 0 false 0", "2 false 1 true ", "3 true  false 1"];
     assert_eq!(rows(&session(), &sql).await, expected);
 }
 

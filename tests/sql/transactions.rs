@@ -42,7 +42,7 @@ async fn open_transaction_ends_the_log_for_read_committed() {
     produce::produce(bootstrap, &topic, &records(4, "behind"));
     let (committed, all) = counts(&topic).await;
     assert_eq!(committed, ["before 3"]);
-    assert_eq!(all, ["behind 4", "before 3", "open 2"]);
+    assert_eq!(all, ["before 3", "behind 4", "open 2"]);
 
     let sql = format!(
         "SELECT end_offset, last_stable_offset, high_watermark FROM kafka_offsets('{topic}')"
@@ -53,7 +53,7 @@ async fn open_transaction_ends_the_log_for_read_committed() {
     assert!(found.contains("ends at 3 (read_committed)"), "{found}");
     open.commit();
     let (committed, _) = counts(&topic).await;
-    assert_eq!(committed, ["behind 4", "before 3", "open 2"]);
+    assert_eq!(committed, ["before 3", "behind 4", "open 2"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
