@@ -22,7 +22,12 @@ const SWEEP: Duration = Duration::from_secs(30);
 #[derive(Clone, Default)]
 pub struct ClientPool {
     clients: Arc<Mutex<Clients>>,
+    /// What makes a client; librdkafka unless set.
+    connect: Option<Arc<Connect>>,
 }
+
+/// Makes the client of a configuration.
+type Connect = dyn Fn(&ConnectionConfig) -> Result<Arc<dyn KafkaClient>> + Send + Sync;
 
 #[derive(Default)]
 struct Clients {
@@ -42,6 +47,17 @@ impl ClientPool {
         Self::default()
     }
 
+    /// An empty pool whose clients are made by `connect`: for clusters in this process, and for
+    /// clients that wrap others.
+    pub fn with_factory(
+        connect: impl Fn(&ConnectionConfig) -> Result<Arc<dyn KafkaClient>> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            clients: Arc::default(),
+            connect: Some(Arc::new(connect)),
+        }
+    }
+
     /// The pool of the process.
     pub fn global() -> Self {
         static GLOBAL: OnceLock<ClientPool> = OnceLock::new();
@@ -59,7 +75,10 @@ impl ClientPool {
             pooled.used = Instant::now();
             return Ok(Arc::clone(&pooled.client));
         }
-        let client: Arc<dyn KafkaClient> = Arc::new(LibrdkafkaClient::connect(config)?);
+        let client = match &self.connect {
+            Some(connect) => connect(config)?,
+            None => Arc::new(LibrdkafkaClient::connect(config)?),
+        };
         let pooled = Pooled {
             client: Arc::clone(&client),
             used: Instant::now(),

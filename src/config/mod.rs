@@ -145,6 +145,17 @@ impl ConnectionConfig {
             .map(String::as_str)
     }
 
+    /// The names of all settings that can be set, sorted.
+    pub fn known_keys() -> Vec<String> {
+        let own = keys::OWN.into_iter().chain(keys::UNSET_BY_DEFAULT);
+        let mut names = Conf::names();
+        names.extend(own.map(str::to_owned));
+        names.retain(|name| keys::refused(name).is_none());
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
     /// `bootstrap.servers`, or an empty text.
     pub fn bootstrap_servers(&self) -> &str {
         self.get("bootstrap.servers").unwrap_or_default()

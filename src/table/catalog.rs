@@ -170,10 +170,12 @@ impl SchemaProvider for KafkaSchema {
         let Some(cluster) = &self.cluster else {
             return Ok(None);
         };
+        // Asked for now: CREATE VIEW takes any table that is found for one that exists already.
         let table = KafkaTable::builder(&cluster.config)
             .pool(cluster.pool.clone())
             .topic(name)
-            .build_lazy()?;
+            .build()
+            .await?;
         Ok(Some(Arc::new(table)))
     }
 

@@ -1,1 +1,269 @@
-fn main() {}
+//! `kafka-sql`: SQL over exact Kafka offset ranges, from a command line.
+//!
+//! `main` reads the arguments, runs one command and maps its result to an exit code; see
+//! [`failure`] for the codes.
+
+#![deny(unsafe_code)]
+#![warn(unreachable_pub, clippy::clone_on_ref_ptr)]
+
+mod args;
+mod demo;
+mod describe;
+mod failure;
+mod inspect;
+mod interrupt;
+mod output;
+mod progress;
+mod repl;
+mod script;
+mod session;
+mod statements;
+mod ui;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio::runtime::Runtime;
+
+use crate::args::{Cli, Command, OutputArgs, ReadCommand};
+use crate::failure::{Exit, Failure};
+use crate::output::{Destination, OutputOptions};
+use crate::repl::Repl;
+use crate::script::{Outcome, Script};
+use crate::session::{Connection, Session};
+use crate::ui::Ui;
+
+// The feature `override` gives librdkafka's C code the same allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = match Cli::read(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to standard output, all else to standard error.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8));
+        }
+    };
+    let verbose = cli.verbose > 0;
+    start_log(cli.verbose);
+    let code = match run(cli) {
+        Ok(()) => 0,
+        Err(failure) => {
+            failure.report(verbose);
+            failure.exit_code()
+        }
+    };
+    let _ = std::io::stdout().flush();
+    // Leaves at once: threads that still talk to a cluster must not delay the prompt.
+    std::process::exit(i32::from(code))
+}
+
+/// The log of this program and of librdkafka goes to standard error, where it was asked for.
+fn start_log(verbose: u8) {
+    let level = match verbose {
+        0 => log::LevelFilter::Off,
+        1 => log::LevelFilter::Warn,
+        _ => log::LevelFilter::Debug,
+    };
+    env_logger::Builder::new()
+        .filter_level(level)
+        .parse_default_env()
+        .init();
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::io("cannot start threads", &e))?;
+    if cli.connection.asks("list") {
+        return print(&Connection::list());
+    }
+    let connection = Connection::resolve(&cli.connection)?;
+    if cli.connection.asks("dump") {
+        return print(&connection.dump());
+    }
+    let mut shell = Shell {
+        runtime,
+        ui: Ui::detect(cli.quiet, cli.verbose > 0),
+        connection,
+        output: cli.output,
+    };
+    match cli.command {
+        None => shell.read_or_talk(None),
+        Some(Command::Read(command)) => shell.read(command),
+        Some(Command::Demo(demo)) => {
+            let broker = demo::Broker::start()?;
+            shell.connection = shell.connection.on(broker.hosts(), demo::pool());
+            match (demo.examples, demo.command) {
+                (Some(folder), _) => shell.examples(&folder),
+                (None, Some(command)) => shell.read(command),
+                (None, None) => shell.read_or_talk(Some(DEMO_BANNER)),
+            }
+        }
+    }
+}
+
+const DEMO_BANNER: &str = "An embedded broker runs in this process with the topics orders, customers and payments.\n\
+                           Try: SELECT partition, count(*), min(offset), max(offset) FROM orders GROUP BY partition;";
+
+/// What every command needs.
+struct Shell {
+    runtime: Runtime,
+    ui: Ui,
+    connection: Connection,
+    output: OutputArgs,
+}
+
+impl Shell {
+    /// Runs one of the commands that read from a cluster.
+    fn read(&self, command: ReadCommand) -> Result<(), Failure> {
+        let options = self.output.resolve(self.ui.stdout_is_terminal)?;
+        match command {
+            ReadCommand::Query(query) => {
+                let script = match (query.sql, query.file) {
+                    (Some(sql), _) => Script::parse(&sql, None)?,
+                    (None, Some(file)) => Script::read(&file)?,
+                    (None, None) => {
+                        return Err(Failure::usage("give statements, or a file with -f"));
+                    }
+                };
+                self.run_script(script, options).map(drop)
+            }
+            ReadCommand::Topics { pattern } => {
+                let sql = inspect::topics_sql(pattern.as_deref())?;
+                self.run_script(Script::parse(&sql, None)?, options)
+                    .map(drop)
+            }
+            ReadCommand::Offsets { topic, range } => {
+                let sql = inspect::offsets_sql(&topic, range.as_deref());
+                self.run_script(Script::parse(&sql, None)?, options)
+                    .map(drop)
+            }
+            ReadCommand::Describe { topic } => {
+                let session = Arc::new(self.session()?);
+                let ui = self.ui;
+                self.with_destination(options, |options, destination| {
+                    interrupt::run(
+                        &self.runtime,
+                        describe::run(session, topic, options, destination, ui),
+                    )
+                })
+            }
+        }
+    }
+
+    /// Without a command: the statements on standard input, or the interactive shell.
+    fn read_or_talk(&self, banner: Option<&str>) -> Result<(), Failure> {
+        let options = self.output.resolve(self.ui.stdout_is_terminal)?;
+        if args::stdin_has_statements() {
+            return self
+                .run_script(Script::read(Path::new("-"))?, options)
+                .map(drop);
+        }
+        if options.path.is_some() || !options.format.is_text() {
+            return Err(Failure::usage(
+                "the interactive shell shows results on the screen; -o and binary formats are for 'query'",
+            ));
+        }
+        let session = Arc::new(self.session()?);
+        if session.has_cluster() {
+            // A cluster that does not answer is better known now than after the first statement.
+            let check = Arc::clone(&session);
+            interrupt::run(&self.runtime, async move { check.topics().await.map(drop) })?;
+        }
+        if !self.ui.quiet {
+            if let Some(banner) = banner {
+                ui::note(banner);
+            }
+            ui::note("kafka-sql: \\? for help, \\q or Ctrl-D to leave.");
+        }
+        Repl::new(&self.runtime, session, options, self.ui).run()
+    }
+
+    /// Runs every example of a folder, each in a session of its own.
+    fn examples(&self, folder: &Path) -> Result<(), Failure> {
+        let options = self.output.resolve(true)?;
+        if options.path.is_some() {
+            return Err(Failure::usage(
+                "--examples shows results on standard output; leave -o out",
+            ));
+        }
+        for example in demo::examples(folder)? {
+            let name = example.path.display().to_string();
+            print(&format!(
+                "\n## {name}\n{}\n\n{}\n",
+                example.comment, example.sql
+            ))?;
+            let script = Script::parse(&example.text, Some(name.clone()))?;
+            let outcome = self.run_script(script, options.clone())?;
+            example.check(outcome)?;
+        }
+        Ok(())
+    }
+
+    fn session(&self) -> Result<Session, Failure> {
+        // Clients of the cluster may need the runtime when they are made.
+        let _inside = self.runtime.enter();
+        Session::open(&self.connection)
+    }
+
+    fn run_script(&self, script: Script, options: OutputOptions) -> Result<Outcome, Failure> {
+        let ui = self.ui;
+        if script.is_empty() && options.path.is_some() {
+            return Err(Failure::usage(
+                "there is no statement, so no result to write",
+            ));
+        }
+        let session = Arc::new(self.session()?);
+        self.with_destination(options, |options, destination| {
+            let writes_file = !destination.is_stdout();
+            let outcome =
+                interrupt::run(&self.runtime, script.run(session, options, destination, ui))?;
+            if writes_file && outcome.results == 0 {
+                return Err(Failure::usage(
+                    "no statement returned rows, so no file was written",
+                ));
+            }
+            Ok(outcome)
+        })
+    }
+
+    /// Opens the destination, lets `work` write, and makes the file appear if all went well.
+    fn with_destination<T>(
+        &self,
+        options: OutputOptions,
+        work: impl FnOnce(OutputOptions, Arc<Destination>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let destination = Arc::new(Destination::open(
+            options.path.as_deref(),
+            options.overwrite,
+        )?);
+        match work(options, Arc::clone(&destination)) {
+            Ok(done) => {
+                // Finished work has dropped its handles, so this is the last one.
+                let Some(destination) = Arc::into_inner(destination) else {
+                    return Err(Failure::new(
+                        Exit::Query,
+                        "the result is still being written",
+                    ));
+                };
+                destination.commit()?;
+                Ok(done)
+            }
+            Err(failure) => {
+                // Interrupted work may still hold the destination; its file goes in any case.
+                destination.discard();
+                Err(failure)
+            }
+        }
+    }
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    writeln!(std::io::stdout(), "{text}").map_err(|e| Failure::io("standard output", &e))
+}

@@ -1,0 +1,6 @@
+-- A range for each partition: five records of partition 0, three of partition 2, no others.
+
+SELECT partition, offset, timestamp, key
+FROM kafka('orders', '0=5:10,2=0:3')
+ORDER BY partition, offset;
+-- expect: 8 rows

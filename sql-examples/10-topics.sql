@@ -1,0 +1,6 @@
+-- The topics of the cluster.
+
+SELECT topic, partitions, replication_factor, internal
+FROM kafka_topics()
+ORDER BY topic;
+-- expect: 3 rows

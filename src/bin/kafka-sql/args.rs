@@ -1,0 +1,314 @@
+//! The command line: what was typed, checked for shape only.
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+use crate::failure::Failure;
+use crate::output::{BytesAs, DEFAULT_MAX_ROWS, Format, OutputOptions};
+
+/// SQL over exact Kafka offset ranges
+///
+/// Without a command, an interactive shell; with statements on standard input, these are run.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kafka-sql",
+    version,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 ok, 1 query, 2 usage, 3 connection or authentication, 4 authorization, \
+                  5 data unavailable, 6 bad row, 7 budget exceeded, 8 sink conflict, 130 interrupted."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    /// Print errors only: no progress, no summaries
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Print details of errors and warnings of the Kafka client; twice for its debug log
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// Where the cluster is and how to talk to it.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct ConnectionArgs {
+    /// Brokers to start from, as host:port, separated by commas
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "KAFKA_SQL_BOOTSTRAP_SERVERS",
+        value_name = "HOSTS"
+    )]
+    pub(crate) bootstrap_servers: Option<String>,
+    /// Read settings from a Java client.properties or librdkafka file
+    #[arg(
+        short = 'F',
+        long = "config",
+        global = true,
+        env = "KAFKA_SQL_CONFIG",
+        value_name = "FILE"
+    )]
+    pub(crate) config: Option<PathBuf>,
+    /// Set one setting; `-X dump` prints those in effect, `-X list` those that exist
+    #[arg(short = 'X', global = true, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+/// How results look and where they go.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct OutputArgs {
+    /// Format of results [default: by the extension of -o, else table on a terminal, else ndjson]
+    #[arg(long, global = true, value_enum)]
+    pub(crate) format: Option<Format>,
+    /// Write the result to a file, which appears when it is complete
+    #[arg(short, long, global = true, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Replace the file of -o if it exists
+    #[arg(long, global = true)]
+    pub(crate) overwrite: bool,
+    /// How text formats write binary values
+    #[arg(long, global = true, value_enum, default_value_t = BytesAs::Auto)]
+    pub(crate) bytes: BytesAs,
+    /// Rows that a table shows: a number or `all`
+    #[arg(long, global = true, value_name = "N", default_value = "1000", value_parser = parse_max_rows)]
+    pub(crate) maxrows: MaxRows,
+}
+
+/// A limit of rows, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MaxRows(pub(crate) Option<usize>);
+
+impl Default for MaxRows {
+    fn default() -> Self {
+        Self(Some(DEFAULT_MAX_ROWS))
+    }
+}
+
+/// Reads `N` or `all`.
+pub(crate) fn parse_max_rows(text: &str) -> Result<MaxRows, String> {
+    if text.eq_ignore_ascii_case("all") {
+        return Ok(MaxRows(None));
+    }
+    text.parse()
+        .map(|n| MaxRows(Some(n)))
+        .map_err(|_| format!("expected a number of rows or 'all', found '{text}'"))
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    #[command(flatten)]
+    Read(ReadCommand),
+    /// Try it: an embedded broker with sample data, then the shell or the given command
+    Demo(DemoArgs),
+}
+
+/// Commands that read from a cluster.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReadCommand {
+    /// Run SQL statements
+    Query(QueryArgs),
+    /// List topics
+    Topics {
+        /// Part of a name, a pattern with * and ?, or a regular expression as /…/
+        pattern: Option<String>,
+    },
+    /// Show a topic: partitions, log bounds, settings, columns
+    Describe {
+        /// The topic
+        topic: String,
+    },
+    /// Show the offsets that a range means, for each partition
+    Offsets {
+        /// The topic
+        topic: String,
+        /// A range such as 100:200, -10, @-1h:end or 0=5:,1=:end [default: the whole log]
+        #[arg(allow_hyphen_values = true)]
+        range: Option<String>,
+    },
+}
+
+/// Where the statements come from.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct QueryArgs {
+    /// The statements, separated by semicolons
+    #[arg(value_name = "SQL")]
+    pub(crate) sql: Option<String>,
+    /// Read the statements from a file, `-` for standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// The demo.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct DemoArgs {
+    /// Run every .sql file of a folder and show its comment, statements and results
+    #[arg(long, value_name = "DIR")]
+    pub(crate) examples: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Option<ReadCommand>,
+}
+
+impl ConnectionArgs {
+    /// The `-X` that are settings.
+    pub(crate) fn settings(&self) -> impl Iterator<Item = &str> {
+        self.set
+            .iter()
+            .map(String::as_str)
+            .filter(|s| !matches!(*s, "list" | "dump"))
+    }
+
+    /// Whether `-X` asks a question: `list` or `dump`.
+    pub(crate) fn asks(&self, question: &str) -> bool {
+        self.set.iter().any(|s| s == question)
+    }
+}
+
+impl Cli {
+    /// Reads the process's arguments.
+    pub(crate) fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        Self::try_parse_from(args)
+    }
+}
+
+impl OutputArgs {
+    /// Chooses the format and checks that it can be written where it shall go.
+    pub(crate) fn resolve(&self, stdout_is_terminal: bool) -> Result<OutputOptions, Failure> {
+        let path = self.output.clone().filter(|p| p.as_os_str() != "-");
+        let format = self
+            .format
+            .or_else(|| path.as_deref().and_then(Format::of_path))
+            .unwrap_or(if path.is_none() && stdout_is_terminal {
+                Format::Table
+            } else {
+                Format::Ndjson
+            });
+        if path.is_none() && stdout_is_terminal && !format.is_text() {
+            return Err(Failure::usage(
+                "parquet and arrow are not for a terminal; write to a file with -o FILE or to a pipe",
+            ));
+        }
+        Ok(OutputOptions {
+            format,
+            bytes: self.bytes,
+            max_rows: self.maxrows.0,
+            path,
+            overwrite: self.overwrite,
+        })
+    }
+}
+
+/// Whether statements come on standard input.
+pub(crate) fn stdin_has_statements() -> bool {
+    !io::stdin().is_terminal()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::read(line.split(' ').map(OsString::from))
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_flags_work_on_both_sides_of_the_command() {
+        let before = parse("kafka-sql -b h:1 -X a=b --format csv query x").unwrap();
+        let after = parse("kafka-sql query x -b h:1 -X a=b --format csv").unwrap();
+        for cli in [before, after] {
+            assert_eq!(cli.connection.bootstrap_servers.as_deref(), Some("h:1"));
+            assert_eq!(cli.connection.set, ["a=b"]);
+            assert_eq!(cli.output.format, Some(Format::Csv));
+        }
+    }
+
+    #[test]
+    fn a_query_needs_exactly_one_source() {
+        assert!(parse("kafka-sql query").is_err());
+        assert!(parse("kafka-sql query x -f y").is_err());
+        assert!(parse("kafka-sql query -f -").is_ok());
+        assert_eq!(parse("kafka-sql query").unwrap_err().exit_code(), 2);
+        assert_eq!(parse("kafka-sql --nosuch").unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn a_range_may_start_with_a_minus() {
+        let cli = parse("kafka-sql offsets orders -10").unwrap();
+        let Some(Command::Read(ReadCommand::Offsets { range, .. })) = cli.command else {
+            panic!("not offsets: {cli:?}");
+        };
+        assert_eq!(range.as_deref(), Some("-10"));
+    }
+
+    #[test]
+    fn demo_takes_a_command_or_examples() {
+        assert!(parse("kafka-sql demo").is_ok());
+        assert!(parse("kafka-sql demo query x --format csv").is_ok());
+        assert!(parse("kafka-sql demo --examples sql-examples").is_ok());
+        assert!(parse("kafka-sql demo --examples d query x").is_err());
+    }
+
+    #[test]
+    fn the_format_follows_terminal_and_extension() {
+        let format = |line: &str, terminal: bool| {
+            parse(line)
+                .unwrap()
+                .output
+                .resolve(terminal)
+                .map(|o| o.format)
+        };
+        assert_eq!(format("kafka-sql query x", true).unwrap(), Format::Table);
+        assert_eq!(format("kafka-sql query x", false).unwrap(), Format::Ndjson);
+        assert_eq!(
+            format("kafka-sql query x -o a.csv", true).unwrap(),
+            Format::Csv
+        );
+        assert_eq!(
+            format("kafka-sql query x -o a.txt", true).unwrap(),
+            Format::Ndjson
+        );
+        assert_eq!(
+            format("kafka-sql query x -o a.csv --format tsv", true).unwrap(),
+            Format::Tsv
+        );
+        assert_eq!(
+            format("kafka-sql query x --format parquet", false).unwrap(),
+            Format::Parquet
+        );
+        assert_eq!(
+            format("kafka-sql query x --format parquet", true)
+                .unwrap_err()
+                .exit_code(),
+            2
+        );
+    }
+
+    #[test]
+    fn row_limits() {
+        assert_eq!(parse_max_rows("all"), Ok(MaxRows(None)));
+        assert_eq!(parse_max_rows("5"), Ok(MaxRows(Some(5))));
+        assert!(parse_max_rows("-1").is_err());
+        assert_eq!(
+            parse("kafka-sql query x").unwrap().output.maxrows,
+            MaxRows::default()
+        );
+    }
+}

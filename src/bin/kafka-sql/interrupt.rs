@@ -1,0 +1,79 @@
+//! Runs work that Ctrl-C can stop.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+
+use crate::failure::{Exit, Failure};
+
+/// How long interrupted work may take to let go of what it holds. Only a write that the reader of
+/// our output does not take can need longer, and that is left behind.
+const LET_GO: Duration = Duration::from_secs(2);
+
+/// Runs `work` to its end, or until the user presses Ctrl-C or the process is told to end.
+///
+/// The work is dropped then, which stops its streams and with them all fetching.
+///
+/// # Errors
+/// The work's own failure, or [`Failure::Interrupted`].
+pub(crate) fn run<T: Send + 'static>(
+    runtime: &Runtime,
+    work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+) -> Result<T, Failure> {
+    runtime.block_on(async {
+        let mut signals = Signals::new()?;
+        let mut task = tokio::spawn(work);
+        tokio::select! {
+            joined = &mut task => joined.unwrap_or_else(|error| {
+                Err(Failure::new(Exit::Query, format!("a fault in kafka-sql or a library: {error}")))
+            }),
+            () = signals.next() => {
+                task.abort();
+                let _ = tokio::time::timeout(LET_GO, task).await;
+                Err(Failure::Interrupted)
+            }
+        }
+    })
+}
+
+/// The signals that end work.
+struct Signals {
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    #[cfg(unix)]
+    fn new() -> Result<Self, Failure> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let listen = |kind| signal(kind).map_err(|e| Failure::io("cannot listen for signals", &e));
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+
+    #[cfg(not(unix))]
+    #[expect(clippy::unnecessary_wraps, reason = "the same shape as on Unix")]
+    fn new() -> Result<Self, Failure> {
+        Ok(Self {})
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The interactive shell.
+
+mod command;
+mod helper;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustyline::error::ReadlineError;
+use rustyline::history::FileHistory;
+use rustyline::{CompletionType, Config, Editor};
+use tokio::runtime::Runtime;
+
+use self::command::Command;
+use self::helper::{Helper, Names};
+use crate::failure::{Exit, Failure};
+use crate::inspect;
+use crate::output::{Destination, Format, OutputOptions};
+use crate::script::Script;
+use crate::session::Session;
+use crate::ui::{self, Ui};
+use crate::{describe, interrupt};
+
+const PROMPT: &str = "kafka-sql> ";
+
+/// Reads statements and commands until the user leaves.
+pub(crate) struct Repl<'a> {
+    runtime: &'a Runtime,
+    session: Arc<Session>,
+    options: OutputOptions,
+    ui: Ui,
+    names: Arc<Names>,
+}
+
+/// Whether to go on.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    Prompt,
+    Leave,
+}
+
+impl<'a> Repl<'a> {
+    /// Prepares a shell on a session.
+    pub(crate) fn new(
+        runtime: &'a Runtime,
+        session: Arc<Session>,
+        options: OutputOptions,
+        mut ui: Ui,
+    ) -> Self {
+        ui.summary = true;
+        Self {
+            runtime,
+            session,
+            options,
+            ui,
+            names: Arc::default(),
+        }
+    }
+
+    /// Talks to the user until Ctrl-D or `\q`.
+    ///
+    /// # Errors
+    /// When the terminal cannot be used. A failed statement is no error here.
+    pub(crate) fn run(mut self) -> Result<(), Failure> {
+        let terminal =
+            |e: &ReadlineError| Failure::new(Exit::Query, format!("cannot use the terminal: {e}"));
+        let config = Config::builder()
+            .completion_type(CompletionType::List)
+            .history_ignore_space(true)
+            .build();
+        let mut editor: Editor<Helper, FileHistory> =
+            Editor::with_config(config).map_err(|e| terminal(&e))?;
+        editor.set_helper(Some(Helper::new(Arc::clone(&self.names))));
+        let history = history_path();
+        if let Some(path) = &history {
+            // The first session has none.
+            let _ = editor.load_history(path);
+        }
+        self.refresh_names();
+        loop {
+            let line = match editor.readline(PROMPT) {
+                Ok(line) => line,
+                Err(ReadlineError::Interrupted) => continue,
+                Err(ReadlineError::Eof) => break,
+                Err(error) => return Err(terminal(&error)),
+            };
+            if line.trim().is_empty() {
+                continue;
+            }
+            let _ = editor.add_history_entry(line.trim_end());
+            if let Some(path) = &history {
+                // A history that cannot be written is no reason to stop.
+                let _ = editor.append_history(path);
+            }
+            match self.obey(&line) {
+                Ok(Next::Prompt) => {}
+                Ok(Next::Leave) => break,
+                Err(Failure::Interrupted) => ui::note("interrupted"),
+                Err(Failure::ClosedPipe) => break,
+                Err(failure) => failure.report(self.ui.verbose),
+            }
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self, line: &str) -> Result<Next, Failure> {
+        let Some(command) = Command::parse(line)? else {
+            self.run_script(Script::parse(line, None)?)?;
+            // The statement may have made or dropped a table.
+            self.refresh_names();
+            return Ok(Next::Prompt);
+        };
+        match command {
+            Command::Quit => return Ok(Next::Leave),
+            Command::Help => self.say(command::HELP)?,
+            Command::Tables => self.run_sql(inspect::TABLES_SQL)?,
+            Command::Columns(table) => self.run_sql(&inspect::columns_sql(&table))?,
+            Command::Topics(pattern) => self.run_sql(&inspect::topics_sql(pattern.as_deref())?)?,
+            Command::Offsets(topic, range) => {
+                self.run_sql(&inspect::offsets_sql(&topic, range.as_deref()))?
+            }
+            Command::Describe(topic) => {
+                let work = describe::run(
+                    Arc::clone(&self.session),
+                    topic,
+                    self.options.clone(),
+                    Arc::new(Destination::Stdout),
+                    self.ui,
+                );
+                interrupt::run(self.runtime, work)?;
+            }
+            Command::Timing(on) => {
+                self.ui.timing = on.unwrap_or(!self.ui.timing);
+                self.say(if self.ui.timing {
+                    "Timing is on."
+                } else {
+                    "Timing is off."
+                })?;
+            }
+            Command::Format(format) => {
+                self.options.format = format;
+                self.say(&format!("Format is {}.", name_of(format)))?;
+            }
+            Command::Bytes(bytes) => self.options.bytes = bytes,
+            Command::MaxRows(rows) => self.options.max_rows = rows.0,
+            Command::ShowSettings => {
+                let rows = self
+                    .options
+                    .max_rows
+                    .map_or_else(|| "all".to_owned(), |n| n.to_string());
+                self.say(&format!(
+                    "format   {}\nbytes    {}\nmaxrows  {rows}",
+                    name_of(self.options.format),
+                    name_of(self.options.bytes),
+                ))?;
+            }
+            Command::Include(file) => {
+                self.run_script(Script::read(Path::new(&file))?)?;
+                self.refresh_names();
+            }
+        }
+        Ok(Next::Prompt)
+    }
+
+    fn run_sql(&self, sql: &str) -> Result<(), Failure> {
+        self.run_script(Script::parse(sql, None)?)
+    }
+
+    fn run_script(&self, script: Script) -> Result<(), Failure> {
+        let work = script.run(
+            Arc::clone(&self.session),
+            self.options.clone(),
+            Arc::new(Destination::Stdout),
+            self.ui,
+        );
+        interrupt::run(self.runtime, work).map(drop)
+    }
+
+    fn say(&self, text: &str) -> Result<(), Failure> {
+        writeln!(std::io::stdout(), "{text}").map_err(|e| Failure::io("standard output", &e))
+    }
+
+    /// Looks up names for completion in the background, so that the prompt does not wait.
+    fn refresh_names(&self) {
+        let session = Arc::clone(&self.session);
+        let names = Arc::clone(&self.names);
+        self.runtime.spawn(async move {
+            // Without names, completion knows keywords only; the next statement will say what is wrong.
+            let topics = session.topics().await.unwrap_or_default();
+            names.set_tables(session.local_tables(&topics).await);
+            names.set_topics(topics);
+        });
+    }
+}
+
+fn name_of(value: impl clap::ValueEnum) -> String {
+    value
+        .to_possible_value()
+        .map(|v| v.get_name().to_owned())
+        .unwrap_or_default()
+}
+
+/// `kafka-sql/history` in the user's data folder, which is made if need be.
+fn history_path() -> Option<PathBuf> {
+    let folder = dirs::data_dir()?.join("kafka-sql");
+    std::fs::create_dir_all(&folder).ok()?;
+    Some(folder.join("history"))
+}
+
+/// Formats that a terminal can show, by name.
+fn text_format(name: &str) -> Option<Format> {
+    <Format as clap::ValueEnum>::from_str(name, true)
+        .ok()
+        .filter(|f| f.is_text())
+}

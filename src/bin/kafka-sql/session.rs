@@ -1,0 +1,214 @@
+//! The shell's view of the library: the only file that knows how connections and sessions are made.
+
+use std::sync::Arc;
+
+use datafusion::catalog::SchemaProvider;
+use datafusion::dataframe::DataFrame;
+use datafusion::execution::context::SessionContext;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion_kafka::client::{ClientPool, KafkaClient, TopicSelection};
+use datafusion_kafka::config::ConnectionConfig;
+pub(crate) use datafusion_kafka::scan::ScanProgress as Progress;
+use datafusion_kafka::session::{CATALOG, KafkaSessionBuilder};
+use datafusion_kafka::table::KafkaCatalog;
+
+use crate::args::ConnectionArgs;
+use crate::failure::Failure;
+
+/// How to reach the cluster, resolved from flags, environment and file.
+#[derive(Debug, Clone)]
+pub(crate) struct Connection {
+    config: ConnectionConfig,
+    pool: ClientPool,
+}
+
+impl Connection {
+    /// Takes the file's settings, over them the brokers of the flag or environment, over them `-X`.
+    ///
+    /// # Errors
+    /// When a setting is unknown, has a wrong value or is given twice.
+    pub(crate) fn resolve(args: &ConnectionArgs) -> Result<Self, Failure> {
+        // What is wrong here was typed on the command line or stands in a file named there.
+        let usage = |e: datafusion_kafka::Error| Failure::usage(e.to_string());
+        let mut config = match &args.config {
+            Some(path) => ConnectionConfig::from_file(path).map_err(usage)?,
+            None => ConnectionConfig::empty(),
+        };
+        if let Some(hosts) = &args.bootstrap_servers {
+            let mut brokers = ConnectionConfig::empty();
+            brokers.set("bootstrap.servers", hosts).map_err(usage)?;
+            config.merge(&brokers);
+        }
+        let mut flags = ConnectionConfig::empty();
+        for setting in args.settings() {
+            let Some((key, value)) = setting.split_once('=') else {
+                return Err(Failure::usage(format!(
+                    "-X {setting}: expected key=value, 'list' or 'dump'"
+                )));
+            };
+            flags.set(key.trim(), value.trim()).map_err(usage)?;
+        }
+        config.merge(&flags);
+        Ok(Self {
+            config,
+            pool: ClientPool::global(),
+        })
+    }
+
+    /// The settings in effect, one a line, secrets masked.
+    pub(crate) fn dump(&self) -> String {
+        self.config
+            .properties()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    /// The names of all settings, one a line.
+    pub(crate) fn list() -> String {
+        ConnectionConfig::known_keys().join("\n")
+    }
+
+    /// The same with another pool of clients and other brokers.
+    pub(crate) fn on(mut self, hosts: &str, pool: ClientPool) -> Self {
+        self.config.merge(&ConnectionConfig::new(hosts));
+        self.pool = pool;
+        self
+    }
+}
+
+/// A session, over a cluster if one was named.
+pub(crate) struct Session {
+    context: SessionContext,
+    client: Option<Arc<dyn KafkaClient>>,
+}
+
+/// What describes a topic besides its partitions.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TopicFacts {
+    pub(crate) id: Option<String>,
+    pub(crate) internal: bool,
+    pub(crate) timestamp_type: Option<String>,
+    pub(crate) cleanup_policy: Option<String>,
+}
+
+impl Session {
+    /// Makes a session; the cluster is not asked yet.
+    ///
+    /// # Errors
+    /// When the settings do not fit together.
+    pub(crate) fn open(connection: &Connection) -> Result<Self, Failure> {
+        let Connection { config, pool } = connection;
+        let mut builder = KafkaSessionBuilder::new().pool(pool.clone());
+        let mut client = None;
+        if !config.bootstrap_servers().is_empty() {
+            client = Some(pool.client(config)?);
+            builder = builder.connection(config.clone());
+        }
+        Ok(Self {
+            context: builder.build()?,
+            client,
+        })
+    }
+
+    /// Plans a statement; DDL and SET take effect here.
+    ///
+    /// # Errors
+    /// When the statement is wrong or the cluster does not answer.
+    pub(crate) async fn sql(&self, sql: &str) -> Result<DataFrame, Failure> {
+        Ok(self.context.sql(sql).await?)
+    }
+
+    /// Whether a cluster was named.
+    pub(crate) fn has_cluster(&self) -> bool {
+        self.client.is_some()
+    }
+
+    /// The names of the topics, sorted; none without a cluster.
+    ///
+    /// # Errors
+    /// When the cluster does not answer.
+    pub(crate) async fn topics(&self) -> Result<Vec<String>, Failure> {
+        let Some(client) = &self.client else {
+            return Ok(Vec::new());
+        };
+        let cluster = client.describe(TopicSelection::All).await?;
+        let mut names: Vec<String> = cluster.topics.iter().map(|t| t.name.to_string()).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Looks at a topic; `None` if it is not there.
+    ///
+    /// # Errors
+    /// When no cluster was named, or it does not answer.
+    pub(crate) async fn topic_facts(&self, topic: &str) -> Result<Option<TopicFacts>, Failure> {
+        let Some(client) = &self.client else {
+            return Err(Failure::usage(
+                "there is no cluster to ask; name its brokers with -b",
+            ));
+        };
+        let names = [Arc::from(topic)];
+        let cluster = client.describe(TopicSelection::Named(&names)).await?;
+        let Some(found) = cluster.topics.into_iter().find(|t| *t.name == *topic) else {
+            return Ok(None);
+        };
+        // Settings need a right of their own; what may not be read is shown as unknown.
+        let settings = match client.topic_settings(&names).await {
+            Ok(settings) => settings.into_iter().next().flatten(),
+            Err(error) => {
+                log::warn!("cannot read the settings of {topic}: {error}");
+                None
+            }
+        };
+        let timestamp_type = |log_append: bool| {
+            if log_append {
+                "LogAppendTime"
+            } else {
+                "CreateTime"
+            }
+        };
+        Ok(Some(TopicFacts {
+            id: found.id,
+            internal: found.internal,
+            timestamp_type: settings
+                .as_ref()
+                .map(|s| timestamp_type(s.log_append_time).to_owned()),
+            cleanup_policy: settings.map(|s| s.cleanup_policy),
+        }))
+    }
+
+    /// The tables and views made in this session, with their columns. `topics` are not among them.
+    pub(crate) async fn local_tables(&self, topics: &[String]) -> Vec<(String, Vec<String>)> {
+        let Some(schema) = self.default_schema() else {
+            return Vec::new();
+        };
+        // Listing may wait for the cluster.
+        let names = tokio::task::block_in_place(|| schema.table_names());
+        let mut tables = Vec::new();
+        for name in names {
+            if topics.contains(&name) {
+                continue;
+            }
+            if let Ok(Some(table)) = schema.table(&name).await {
+                let columns = table
+                    .schema()
+                    .fields()
+                    .iter()
+                    .map(|f| f.name().clone())
+                    .collect();
+                tables.push((name, columns));
+            }
+        }
+        tables
+    }
+
+    fn default_schema(&self) -> Option<Arc<dyn SchemaProvider>> {
+        self.context.catalog(CATALOG)?.schema(KafkaCatalog::SCHEMA)
+    }
+}
+
+/// How far the scans of a plan are, also while it runs.
+pub(crate) fn scan_progress(plan: &Arc<dyn ExecutionPlan>) -> Progress {
+    Progress::of(plan)
+}

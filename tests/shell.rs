@@ -1,0 +1,13 @@
+//! The shell as its users meet it: a process with arguments, pipes, signals and a terminal.
+//!
+//! Everything runs on the embedded broker of `kafka-sql demo`.
+#![cfg(feature = "cli")]
+
+#[path = "shell/commands.rs"]
+mod commands;
+#[path = "shell/interactive.rs"]
+mod interactive;
+#[path = "shell/output.rs"]
+mod output;
+#[path = "shell/support.rs"]
+mod support;
