@@ -9,6 +9,7 @@ mod catalog;
 mod factory;
 mod functions;
 mod lookup;
+mod missing;
 mod options;
 mod pruning;
 mod resolve;
@@ -40,6 +41,7 @@ use resolve::Selection;
 pub use catalog::{KafkaCatalog, KafkaSchema};
 pub use factory::KafkaTableFactory;
 pub use functions::{KafkaFunction, KafkaOffsetsFunction, KafkaTopicsFunction};
+pub(crate) use missing::NameNearestTopics;
 pub use options::TableOptions;
 pub use topics::TopicSource;
 

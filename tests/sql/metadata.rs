@@ -23,6 +23,12 @@ async fn unknown_topic_names_the_nearest_and_is_not_created() {
         );
         assert_eq!(found.kind(), ErrorKind::DataUnavailable);
     }
+    let context = session();
+    rows(&context, "DROP TABLE IF EXISTS recent").await;
+    rows(&context, "DROP VIEW IF EXISTS recent").await;
+    assert_eq!(rows(&context, "WITH recent AS (SELECT 1) SELECT * FROM recent").await, ["1"]);
+    rows(&context, &format!("CREATE VIEW recent AS SELECT offset FROM \"{topic}\"")).await;
+    assert_eq!(rows(&context, "SELECT count(*) FROM recent").await, ["0"]);
     let found = error(&session(), &format!("SELECT * FROM kafka('{topic}', '7=0:1')")).await;
     assert!(
         matches!(&found, Error::UnknownPartition { partition: 7, .. }),
