@@ -13,15 +13,12 @@ use tempfile::TempDir;
 
 use super::admin;
 use super::certificates::Certificates;
-use super::libs;
+use super::libs::{self, Jvm};
 use super::options::{
     KafkaOptions, LOG4J, Listener, Login, NODE_PROPERTIES, PASSWORD, USERS, path_text,
     security_properties,
 };
 use super::process::Watched;
-
-/// The heap of a broker unless a test asks for another, in MiB.
-const HEAP_MB: u32 = 384;
 
 /// How long a broker may take until it answers; it is ready after 3 s on an idle machine.
 const START_LIMIT: Duration = Duration::from_secs(90);
@@ -39,7 +36,7 @@ pub struct KafkaServer {
     certificates: Certificates,
     ports: Vec<(Listener, u16)>,
     bootstrap: String,
-    heap_mb: u32,
+    jvm: Jvm,
     process: Option<Watched>,
 }
 
@@ -81,7 +78,7 @@ impl KafkaServer {
             certificates,
             ports,
             bootstrap,
-            heap_mb: options.heap_mb.unwrap_or(HEAP_MB),
+            jvm: if options.full_speed { Jvm::FullSpeed } else { Jvm::FastStart },
             process: None,
         };
         server.write_configuration(controller_port, &options.properties);
@@ -327,7 +324,7 @@ impl KafkaServer {
 
     /// Starts the process; the error is the end of its log.
     fn launch(&mut self) -> Result<(), String> {
-        let mut java = libs::java_arguments(self.heap_mb, &self.log4j_path(), "kafka.Kafka");
+        let mut java = libs::java_arguments(self.jvm, &self.log4j_path(), "kafka.Kafka");
         java.push(self.configuration_path().into_os_string());
         let process = Watched::start(self.folder.path(), &self.log_path(), &java);
         let deadline = Instant::now() + START_LIMIT;
