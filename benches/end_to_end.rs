@@ -16,7 +16,7 @@ use datafusion_kafka::config::ConnectionConfig;
 use datafusion_kafka::session::KafkaSessionBuilder;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::{Message as _, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 use support::produce::{self, Fill};
 use support::{KafkaOptions, KafkaServer, admin};
 
@@ -76,9 +76,17 @@ fn main() {
 
     println!("\nsmall queries, ms (median of 50, warm session):");
     for (name, sql) in [
-        ("1,000 records", format!("SELECT count(*), max(\"offset\") FROM kafka('{small}', '0=5000:6000')")),
+        (
+            "1,000 records",
+            format!("SELECT count(*), max(\"offset\") FROM kafka('{small}', '0=5000:6000')"),
+        ),
         ("LIMIT 10", format!("SELECT * FROM \"{small}\" LIMIT 10")),
-        ("newest 10", format!("SELECT * FROM \"{small}\" WHERE partition = 0 ORDER BY \"offset\" DESC LIMIT 10")),
+        (
+            "newest 10",
+            format!(
+                "SELECT * FROM \"{small}\" WHERE partition = 0 ORDER BY \"offset\" DESC LIMIT 10"
+            ),
+        ),
         ("EXPLAIN", format!("EXPLAIN SELECT * FROM \"{small}\"")),
     ] {
         let took = median(50, || runtime.block_on(run(&context, &sql)));
@@ -94,7 +102,10 @@ fn main() {
     let sql = format!("SELECT sum(octet_length(value)), max(\"offset\") FROM \"{small}\"");
     let (took, peak) = shell(&bootstrap, &sql);
     let megabytes = records as f64 * 100.0 / 1e6;
-    println!("  scan of {megabytes:.0} MB: {:.1} s, peak RSS {peak} MiB", took.as_secs_f64());
+    println!(
+        "  scan of {megabytes:.0} MB: {:.1} s, peak RSS {peak} MiB",
+        took.as_secs_f64()
+    );
 }
 
 fn filled(bootstrap: &str, records: usize, value_bytes: usize) -> String {
@@ -120,8 +131,14 @@ fn session(bootstrap: &str) -> SessionContext {
 }
 
 async fn run(context: &SessionContext, sql: &str) {
-    let frame = context.sql(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
-    frame.collect().await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+    let frame = context
+        .sql(sql)
+        .await
+        .unwrap_or_else(|e| panic!("{sql}: {e}"));
+    frame
+        .collect()
+        .await
+        .unwrap_or_else(|e| panic!("{sql}: {e}"));
 }
 
 fn median(runs: usize, mut run: impl FnMut()) -> Duration {
@@ -190,7 +207,10 @@ fn shell(bootstrap: &str, sql: &str) -> (Duration, u64) {
         if let Ok(text) = std::fs::read_to_string(&status)
             && let Some(line) = text.lines().find(|l| l.starts_with("VmHWM:"))
         {
-            let kib = line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok());
+            let kib = line
+                .split_whitespace()
+                .nth(1)
+                .and_then(|n| n.parse::<u64>().ok());
             peak = peak.max(kib.unwrap_or(0) / 1024);
         }
         if let Some(status) = child.try_wait().expect("a child to wait for") {

@@ -39,7 +39,9 @@ fn queries(c: &mut Criterion) {
     for n in 0..RECORDS {
         let record = Record::new(vec![b'x'; 100]).with_timestamp_ms(i64::from(n));
         let partition = i32::from(n % 2 == 0);
-        cluster.append("t", partition, record).expect("the topic is there");
+        cluster
+            .append("t", partition, record)
+            .expect("the topic is there");
     }
     let context = KafkaSessionBuilder::new().build().expect("a session");
     let table = KafkaTable::builder_with_client(Arc::new(cluster.client())).topic("t");
@@ -57,7 +59,10 @@ fn queries(c: &mut Criterion) {
     group.throughput(Throughput::Elements(RECORDS.into()));
     for (name, sql) in [
         ("count", "SELECT count(*) FROM t"),
-        ("octet_length", "SELECT sum(octet_length(value)), max(offset) FROM t"),
+        (
+            "octet_length",
+            "SELECT sum(octet_length(value)), max(offset) FROM t",
+        ),
         ("like", "SELECT count(*) FROM t WHERE value LIKE 'x%'"),
     ] {
         group.bench_function(name, |b| b.iter(|| run(sql)));
@@ -65,7 +70,10 @@ fn queries(c: &mut Criterion) {
     group.finish();
 
     let list: Vec<String> = (0..1000).map(|n| (n * 7).to_string()).collect();
-    let sql = format!("EXPLAIN SELECT * FROM t WHERE offset IN ({})", list.join(", "));
+    let sql = format!(
+        "EXPLAIN SELECT * FROM t WHERE offset IN ({})",
+        list.join(", ")
+    );
     c.bench_function("plan 1,000 offsets", |b| b.iter(|| run(&sql)));
 }
 

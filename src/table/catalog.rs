@@ -223,7 +223,12 @@ impl SchemaProvider for KafkaSchema {
 
     fn deregister_table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         let dropped = self.created().remove(name);
-        if dropped.is_none() && self.cluster.as_ref().is_some_and(|c| c.names().iter().any(|n| n == name)) {
+        if dropped.is_none()
+            && self
+                .cluster
+                .as_ref()
+                .is_some_and(|c| c.names().iter().any(|n| n == name))
+        {
             return Err(Error::invalid(format!(
                 "'{name}' is a topic: topics are read, never dropped"
             ))

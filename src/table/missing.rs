@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use datafusion::common::TableReference;
 use datafusion::error::Result;
-use datafusion::logical_expr::planner::{RelationPlanner, RelationPlannerContext, RelationPlanning};
+use datafusion::logical_expr::planner::{
+    RelationPlanner, RelationPlannerContext, RelationPlanning,
+};
 use datafusion::sql::sqlparser::ast::TableFactor;
 
 use super::catalog::KafkaSchema;
@@ -35,7 +37,8 @@ impl NameNearestTopics {
         let (catalog, schema) = self.place;
         let reference = reference.resolve(catalog, schema);
         let here = *reference.catalog == *catalog && *reference.schema == *schema;
-        here.then(|| self.schema.missing(&reference.table)).flatten()
+        here.then(|| self.schema.missing(&reference.table))
+            .flatten()
     }
 }
 
@@ -45,7 +48,10 @@ impl RelationPlanner for NameNearestTopics {
         relation: TableFactor,
         context: &mut dyn RelationPlannerContext,
     ) -> Result<RelationPlanning> {
-        let TableFactor::Table { name, args: None, .. } = &relation else {
+        let TableFactor::Table {
+            name, args: None, ..
+        } = &relation
+        else {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
         if PLANNING.get() {

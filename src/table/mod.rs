@@ -202,7 +202,11 @@ impl KafkaTable {
             prune_rest(range, &timed, PrunedBy::Timestamp, &mut pruned);
             let pieces = kept.offsets.cut(within.start, within.end);
             prune_rest(&within, &pieces, PrunedBy::Offset, &mut pruned);
-            left.extend(pieces.into_iter().map(|(start, end)| piece(range, start, end)));
+            left.extend(
+                pieces
+                    .into_iter()
+                    .map(|(start, end)| piece(range, start, end)),
+            );
         }
         Ok((left, pruned))
     }
@@ -268,7 +272,9 @@ impl TableProvider for KafkaTable {
         limit: Option<usize>,
     ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
         let projection = projection.map(Vec::as_slice);
-        Ok(Arc::new(self.plan(state, projection, filters, limit).await?))
+        Ok(Arc::new(
+            self.plan(state, projection, filters, limit).await?,
+        ))
     }
 
     async fn scan_with_args<'a>(

@@ -44,9 +44,18 @@ const NAMES: &[&str] = &[
 
 /// Options of Spark's streams, with the reason why a table refuses them.
 const STREAM_ONLY: &[(&str, &str)] = &[
-    ("max.offsets.per.trigger", "it limits the batches of a stream; a table reads one range"),
-    ("min.offsets.per.trigger", "it delays the batches of a stream; a table reads one range"),
-    ("max.trigger.delay", "it delays the batches of a stream; a table reads one range"),
+    (
+        "max.offsets.per.trigger",
+        "it limits the batches of a stream; a table reads one range",
+    ),
+    (
+        "min.offsets.per.trigger",
+        "it delays the batches of a stream; a table reads one range",
+    ),
+    (
+        "max.trigger.delay",
+        "it delays the batches of a stream; a table reads one range",
+    ),
     ("group.id.prefix", "no consumer group is ever joined"),
 ];
 
@@ -312,7 +321,11 @@ fn positive<T: std::str::FromStr + PartialOrd + Default>(name: &str, value: &str
 }
 
 fn columns(list: &str) -> Result<Vec<Column>> {
-    let wanted: Vec<&str> = list.split(',').map(str::trim).filter(|n| !n.is_empty()).collect();
+    let wanted: Vec<&str> = list
+        .split(',')
+        .map(str::trim)
+        .filter(|n| !n.is_empty())
+        .collect();
     let known = Column::ALL.map(Column::name);
     if let Some(wrong) = wanted.iter().find(|n| !known.contains(n)) {
         let nearest = nearest_names(wrong, known);
@@ -324,7 +337,9 @@ fn columns(list: &str) -> Result<Vec<Column>> {
     if wanted.is_empty() {
         return Err(Error::invalid("option 'metadata.columns' names no column"));
     }
-    let in_order = Column::ALL.into_iter().filter(|c| wanted.contains(&c.name()));
+    let in_order = Column::ALL
+        .into_iter()
+        .filter(|c| wanted.contains(&c.name()));
     Ok(in_order.collect())
 }
 
@@ -346,7 +361,12 @@ mod tests {
 
     #[test]
     fn spellings_are_one_option() {
-        for name in ["failOnDataLoss", "failondataloss", "fail.on.data.loss", "FAIL_ON_DATA_LOSS"] {
+        for name in [
+            "failOnDataLoss",
+            "failondataloss",
+            "fail.on.data.loss",
+            "FAIL_ON_DATA_LOSS",
+        ] {
             let options = set(&[(name, "false")]).unwrap();
             assert_eq!(options.on_data_loss, Some(OnDataLoss::Skip), "{name}");
         }
@@ -369,7 +389,10 @@ mod tests {
     fn numbers_are_strict_as_in_spark() {
         for bad in ["a", "1.0", "0", "-1", ""] {
             let message = error(&[("minPartitions", bad)]);
-            assert!(message.ends_with("expected a whole number above 0"), "{message}");
+            assert!(
+                message.ends_with("expected a whole number above 0"),
+                "{message}"
+            );
         }
     }
 
@@ -385,7 +408,10 @@ mod tests {
     #[test]
     fn a_table_needs_brokers() {
         let error = set(&[]).unwrap().table("t", None, None).unwrap_err();
-        assert!(error.to_string().contains("kafka.bootstrap.servers"), "{error}");
+        assert!(
+            error.to_string().contains("kafka.bootstrap.servers"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -413,11 +439,7 @@ mod tests {
 
     #[test]
     fn definition_masks_secrets() {
-        let options = set(&[
-            ("kafka.sasl.password", "hunter2"),
-            ("value.format", "text"),
-        ])
-        .unwrap();
+        let options = set(&[("kafka.sasl.password", "hunter2"), ("value.format", "text")]).unwrap();
         assert_eq!(
             options.definition("t", "it's"),
             "CREATE EXTERNAL TABLE t STORED AS KAFKA LOCATION 'it''s' \
@@ -427,8 +449,14 @@ mod tests {
 
     #[test]
     fn headers_and_metadata_columns_choose() {
-        let options = set(&[("metadata.columns", "offset, headers,value"), ("includeHeaders", "false")]);
-        assert_eq!(options.unwrap().table_columns(), [Column::Offset, Column::Value]);
+        let options = set(&[
+            ("metadata.columns", "offset, headers,value"),
+            ("includeHeaders", "false"),
+        ]);
+        assert_eq!(
+            options.unwrap().table_columns(),
+            [Column::Offset, Column::Value]
+        );
         assert!(error(&[("metadata.columns", "ofset")]).ends_with("did you mean 'offset'?"));
     }
 }

@@ -34,9 +34,16 @@ async fn host_without_a_name_is_told() {
     let context = session_with(ConnectionConfig::new("no-such-host.invalid:9092"));
     let begun = Instant::now();
     let found = error(&context, "SELECT * FROM orders").await;
-    assert!(begun.elapsed() < LIMIT + Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < LIMIT + Duration::from_secs(2),
+        "{:?}",
+        begun.elapsed()
+    );
     assert_eq!(found.kind(), ErrorKind::Connection);
-    assert!(found.to_string().contains("no-such-host.invalid"), "{found}");
+    assert!(
+        found.to_string().contains("no-such-host.invalid"),
+        "{found}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,7 +53,11 @@ async fn broker_that_never_answers_is_told_in_time() {
     let context = session_with(ConnectionConfig::new(&hosts));
     let begun = Instant::now();
     let found = error(&context, "SELECT * FROM orders").await;
-    assert!(begun.elapsed() < LIMIT + Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < LIMIT + Duration::from_secs(2),
+        "{:?}",
+        begun.elapsed()
+    );
     assert_eq!(found.kind(), ErrorKind::Connection);
     assert!(found.to_string().contains(&hosts), "{found}");
 }
@@ -66,15 +77,20 @@ async fn broker_killed_in_mid_scan_and_started_again_gives_the_exact_result() {
     // So that the kill finds most of the range still unread.
     config.set("read.buffer.bytes", "1000000").expect("valid");
     let context = session_with(config);
-    let frame = context.sql("SELECT partition, offset, value FROM big").await.expect("planned");
+    let frame = context
+        .sql("SELECT partition, offset, value FROM big")
+        .await
+        .expect("planned");
     let mut stream = frame.execute_stream().await.expect("started");
     let mut seen = [0i64; 2];
     let mut killed = false;
     let mut total = 0;
     while let Some(batch) = stream.next().await {
         let batch = batch.expect("the scan goes on after the restart");
-        let partitions = arrow::array::AsArray::as_primitive::<arrow::datatypes::Int32Type>(batch.column(0));
-        let offsets = arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(batch.column(1));
+        let partitions =
+            arrow::array::AsArray::as_primitive::<arrow::datatypes::Int32Type>(batch.column(0));
+        let offsets =
+            arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(batch.column(1));
         for row in 0..batch.num_rows() {
             let partition = usize::try_from(partitions.value(row)).expect("0 or 1");
             assert_eq!(offsets.value(row), seen[partition], "order without gaps");
@@ -106,7 +122,10 @@ async fn broker_that_stays_away_fails_clearly_and_never_short() {
     config.set("read.buffer.bytes", "1000000").expect("valid");
     config.set("read.timeout.ms", "3000").expect("valid");
     let context = session_with(config);
-    let frame = context.sql("SELECT offset, value FROM big").await.expect("planned");
+    let frame = context
+        .sql("SELECT offset, value FROM big")
+        .await
+        .expect("planned");
     let mut stream = frame.execute_stream().await.expect("started");
     stream.next().await.expect("a batch").expect("rows");
     server.kill();
@@ -118,7 +137,11 @@ async fn broker_that_stays_away_fails_clearly_and_never_short() {
             None => panic!("the result ended short"),
         }
     };
-    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        begun.elapsed()
+    );
     let found = Error::find(&failed).expect("an error of ours");
     assert_eq!(found.kind(), ErrorKind::Connection, "{found}");
     assert!(found.to_string().starts_with("big[0]@"), "{found}");
@@ -146,5 +169,9 @@ async fn dropped_stream_frees_its_session_within_a_second() {
     let begun = Instant::now();
     let sql = format!("SELECT count(*) FROM kafka('{topic}', '0:10')");
     assert_eq!(rows(&context, &sql).await, ["10"]);
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        begun.elapsed()
+    );
 }

@@ -26,10 +26,21 @@ async fn unknown_topic_names_the_nearest_and_is_not_created() {
     let context = session();
     rows(&context, "DROP TABLE IF EXISTS recent").await;
     rows(&context, "DROP VIEW IF EXISTS recent").await;
-    assert_eq!(rows(&context, "WITH recent AS (SELECT 1) SELECT * FROM recent").await, ["1"]);
-    rows(&context, &format!("CREATE VIEW recent AS SELECT offset FROM \"{topic}\"")).await;
+    assert_eq!(
+        rows(&context, "WITH recent AS (SELECT 1) SELECT * FROM recent").await,
+        ["1"]
+    );
+    rows(
+        &context,
+        &format!("CREATE VIEW recent AS SELECT offset FROM \"{topic}\""),
+    )
+    .await;
     assert_eq!(rows(&context, "SELECT count(*) FROM recent").await, ["0"]);
-    let found = error(&session(), &format!("SELECT * FROM kafka('{topic}', '7=0:1')")).await;
+    let found = error(
+        &session(),
+        &format!("SELECT * FROM kafka('{topic}', '7=0:1')"),
+    )
+    .await;
     assert!(
         matches!(&found, Error::UnknownPartition { partition: 7, .. }),
         "{found}"
@@ -47,7 +58,10 @@ async fn topics_and_offsets_are_tables() {
     );
     assert_eq!(rows(&context, &sql).await, ["2 1 false true"]);
     let sql = format!("SELECT * FROM kafka_offsets('{topic}', '0=2:5')");
-    assert_eq!(rows(&context, &sql).await, [format!("{topic} 0 2 5 0 7 7 1 [1] [1]")]);
+    assert_eq!(
+        rows(&context, &sql).await,
+        [format!("{topic} 0 2 5 0 7 7 1 [1] [1]")]
+    );
     let names = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'topics'";
     assert!(rows(&context, names).await.contains(&topic));
 }
@@ -65,7 +79,11 @@ async fn reading_leaves_a_fresh_cluster_as_it_was() {
     assert_eq!(rows(&context, "SELECT count(*) FROM only").await, ["1"]);
     rows(&context, "SELECT * FROM kafka_offsets('only')").await;
     rows(&context, "SELECT * FROM kafka_topics()").await;
-    rows(&context, "SELECT offset FROM only WHERE timestamp > '2020-01-01T00:00:00Z'").await;
+    rows(
+        &context,
+        "SELECT offset FROM only WHERE timestamp > '2020-01-01T00:00:00Z'",
+    )
+    .await;
     error(&context, "SELECT * FROM nothing").await;
     let topics: Vec<String> = admin::list_topics(server.bootstrap()).into_iter().collect();
     assert_eq!(topics, ["only"]);
@@ -85,8 +103,12 @@ async fn group_offsets_start_a_range() {
         .create()
         .expect("a consumer");
     let mut offsets = TopicPartitionList::new();
-    offsets.add_partition_offset(&topic, 0, Offset::Offset(6)).expect("an offset");
-    consumer.commit(&offsets, CommitMode::Sync).expect("committed");
+    offsets
+        .add_partition_offset(&topic, 0, Offset::Offset(6))
+        .expect("an offset");
+    consumer
+        .commit(&offsets, CommitMode::Sync)
+        .expect("committed");
     let sql = format!(
         "SELECT partition, min(offset), count(*) FROM kafka('{topic}', 'group:{group}') \
          GROUP BY partition ORDER BY partition"

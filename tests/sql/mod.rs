@@ -31,7 +31,9 @@ pub(crate) fn session() -> SessionContext {
 
 pub(crate) fn session_with(connection: ConnectionConfig) -> SessionContext {
     let config = SessionConfig::new().with_target_partitions(2);
-    let builder = KafkaSessionBuilder::new().connection(connection).config(config);
+    let builder = KafkaSessionBuilder::new()
+        .connection(connection)
+        .config(config);
     builder.build().expect("the settings are valid")
 }
 
@@ -47,7 +49,11 @@ pub(crate) fn filled(partitions: i32, count: i64) -> String {
     let topic = topic(partitions);
     for partition in 0..partitions {
         let records: Vec<Record> = (0..count)
-            .map(|n| Record::new(partition).value(format!("value {n}")).timestamp_ms(1000 * (n + 1)))
+            .map(|n| {
+                Record::new(partition)
+                    .value(format!("value {n}"))
+                    .timestamp_ms(1000 * (n + 1))
+            })
             .collect();
         produce::produce(support::shared().bootstrap(), &topic, &records);
     }
@@ -63,7 +69,9 @@ pub(crate) fn table(topic: &str) -> KafkaTableBuilder {
 pub(crate) async fn with_table(builder: KafkaTableBuilder) -> SessionContext {
     let context = session();
     let table = builder.build().await.expect("the topic is there");
-    context.register_table("t", Arc::new(table)).expect("the name is free");
+    context
+        .register_table("t", Arc::new(table))
+        .expect("the name is free");
     context
 }
 
@@ -76,8 +84,12 @@ pub(crate) async fn batches(
 
 /// Rows as text, cells parted by a blank.
 pub(crate) async fn rows(context: &SessionContext, sql: &str) -> Vec<String> {
-    let batches = batches(context, sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
-    let table = pretty_format_batches(&batches).expect("printable").to_string();
+    let batches = batches(context, sql)
+        .await
+        .unwrap_or_else(|e| panic!("{sql}: {e}"));
+    let table = pretty_format_batches(&batches)
+        .expect("printable")
+        .to_string();
     let lines = table.lines().filter(|l| l.starts_with('|')).skip(1);
     lines
         .map(|line| {

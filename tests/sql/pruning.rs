@@ -21,8 +21,16 @@ async fn disjoint_predicates_read_exactly_their_offsets() {
     assert!(shown.contains(&format!("{topic}[0] 10..20")), "{shown}");
     assert!(shown.contains(&format!("{topic}[1] 0..5")), "{shown}");
     assert!(shown.contains("leaders={1: "), "{shown}");
-    let analyzed = rows(&context, &format!("EXPLAIN ANALYZE {sql}")).await.join("\n");
-    for metric in ["records=15", "bytes_read=", "fetch_wait=", "decode_time=", "skipped_offsets=0"] {
+    let analyzed = rows(&context, &format!("EXPLAIN ANALYZE {sql}"))
+        .await
+        .join("\n");
+    for metric in [
+        "records=15",
+        "bytes_read=",
+        "fetch_wait=",
+        "decode_time=",
+        "skipped_offsets=0",
+    ] {
         assert!(analyzed.contains(metric), "{metric} in {analyzed}");
     }
 }
@@ -33,9 +41,14 @@ async fn newest_records_come_without_a_scan() {
     let context = with_table(table(&topic)).await;
     let sql = "SELECT offset FROM t ORDER BY offset DESC LIMIT 3";
     assert_eq!(rows(&context, sql).await, ["4999", "4998", "4997"]);
-    let analyzed = rows(&context, &format!("EXPLAIN ANALYZE {sql}")).await.join("\n");
+    let analyzed = rows(&context, &format!("EXPLAIN ANALYZE {sql}"))
+        .await
+        .join("\n");
     let records = analyzed.split("records=").nth(1).and_then(|r| {
-        r.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u64>().ok()
+        r.split(|c: char| !c.is_ascii_digit())
+            .next()?
+            .parse::<u64>()
+            .ok()
     });
     assert!(records.is_some_and(|r| r < 500), "{analyzed}");
 }
@@ -76,9 +89,13 @@ fn random_predicates_equal_filtering_after_reading() {
     produce::produce(shared().bootstrap(), &topic, &[late]);
     let context = runtime.block_on(async {
         let context = with_table(table(&topic)).await;
-        let all = batches(&context, "SELECT * FROM t").await.expect("all rows");
+        let all = batches(&context, "SELECT * FROM t")
+            .await
+            .expect("all rows");
         let plain = MemTable::try_new(all[0].schema(), vec![all]).expect("one schema");
-        context.register_table("plain", Arc::new(plain)).expect("the name is free");
+        context
+            .register_table("plain", Arc::new(plain))
+            .expect("the name is free");
         context
     });
     let config = ProptestConfig {
@@ -88,10 +105,15 @@ fn random_predicates_equal_filtering_after_reading() {
     };
     let outcome = TestRunner::new(config).run(&filters(), |filter| {
         let sql = |table: &str| {
-            format!("SELECT partition, offset FROM {table} WHERE {filter} ORDER BY partition, offset")
+            format!(
+                "SELECT partition, offset FROM {table} WHERE {filter} ORDER BY partition, offset"
+            )
         };
         let (pushed, filtered) = runtime.block_on(async {
-            (rows(&context, &sql("t")).await, rows(&context, &sql("plain")).await)
+            (
+                rows(&context, &sql("t")).await,
+                rows(&context, &sql("plain")).await,
+            )
         });
         prop_assert_eq!(pushed, filtered, "{}", filter);
         Ok(())

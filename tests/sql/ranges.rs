@@ -36,10 +36,20 @@ async fn range_past_the_end_names_partition_and_end() {
         let sql = format!("SELECT * FROM kafka('{topic}', '{range}')");
         let found = error(&session(), &sql).await;
         assert!(
-            matches!(&found, Error::PastLogEnd { asked: 6, available: 5, .. }),
+            matches!(
+                &found,
+                Error::PastLogEnd {
+                    asked: 6,
+                    available: 5,
+                    ..
+                }
+            ),
             "{range}: {found}"
         );
-        assert!(found.to_string().starts_with(&format!("{topic}[")), "{found}");
+        assert!(
+            found.to_string().starts_with(&format!("{topic}[")),
+            "{found}"
+        );
         assert_eq!(found.kind(), ErrorKind::DataUnavailable);
     }
 }
@@ -78,13 +88,23 @@ async fn log_start_moved_is_an_error_or_counted() {
     let sql = format!("SELECT * FROM kafka('{topic}', '10:40')");
     let found = error(&session(), &sql).await;
     assert!(
-        matches!(&found, Error::BelowLogStart { asked: 10, available: 30, lost: 20, .. }),
+        matches!(
+            &found,
+            Error::BelowLogStart {
+                asked: 10,
+                available: 30,
+                lost: 20,
+                ..
+            }
+        ),
         "{found}"
     );
     let skip = |sql: &str| sql.replace("OPTION", "failOnDataLoss=false");
     let sql = format!("SELECT min(offset), count(*) FROM kafka('{topic}', '10:40', 'OPTION')");
     assert_eq!(rows(&session(), &skip(&sql)).await, ["30 10"]);
-    let analyzed = rows(&session(), &skip(&format!("EXPLAIN ANALYZE {sql}"))).await.join("\n");
+    let analyzed = rows(&session(), &skip(&format!("EXPLAIN ANALYZE {sql}")))
+        .await
+        .join("\n");
     assert!(analyzed.contains("lost_offsets=20"), "{analyzed}");
     let sql = format!("SELECT count(*) FROM kafka('{topic}', '0:10', 'on.data.loss=skip')");
     assert_eq!(rows(&session(), &sql).await, ["0"]);
@@ -99,10 +119,20 @@ async fn retention_between_planning_and_reading_is_noticed() {
     admin::delete_records(shared().bootstrap(), &topic, 0, 30);
     let context = session();
     let pinned = table.at(snapshot).expect("the same isolation");
-    context.register_table("t", std::sync::Arc::new(pinned)).expect("the name is free");
+    context
+        .register_table("t", std::sync::Arc::new(pinned))
+        .expect("the name is free");
     let found = error(&context, "SELECT * FROM t").await;
     assert!(
-        matches!(&found, Error::BelowLogStart { asked: 0, available: 30, lost: 30, .. }),
+        matches!(
+            &found,
+            Error::BelowLogStart {
+                asked: 0,
+                available: 30,
+                lost: 30,
+                ..
+            }
+        ),
         "{found}"
     );
 }
@@ -112,13 +142,18 @@ async fn recreated_topic_is_refused() {
     let topic = filled(1, 5);
     let table = table(&topic).build().await.expect("the topic is there");
     let snapshot = table.snapshot().await.expect("a snapshot");
-    assert!(snapshot.topic_id(&topic).is_some(), "Kafka 4 gives topic ids");
+    assert!(
+        snapshot.topic_id(&topic).is_some(),
+        "Kafka 4 gives topic ids"
+    );
     admin::delete_topic(shared().bootstrap(), &topic);
     admin::create_topic(shared().bootstrap(), &topic, 1, &[]);
     append(&topic, 0, 10);
     let context = session();
     let pinned = table.at(snapshot).expect("the same isolation");
-    context.register_table("t", std::sync::Arc::new(pinned)).expect("the name is free");
+    context
+        .register_table("t", std::sync::Arc::new(pinned))
+        .expect("the name is free");
     let found = error(&context, "SELECT * FROM t").await;
     assert!(matches!(&found, Error::TopicRecreated { .. }), "{found}");
 }
@@ -171,7 +206,9 @@ async fn spark_offsets_must_match_the_partitions() {
     rows(&context, &create(&missing)).await;
     let found = error(&context, "SELECT count(*) FROM s").await;
     assert!(
-        found.to_string().contains("KAFKA_START_OFFSET_DOES_NOT_MATCH_ASSIGNED"),
+        found
+            .to_string()
+            .contains("KAFKA_START_OFFSET_DOES_NOT_MATCH_ASSIGNED"),
         "{found}"
     );
     let reversed = format!(
@@ -180,7 +217,10 @@ async fn spark_offsets_must_match_the_partitions() {
     );
     rows(&context, &create(&reversed)).await;
     let found = error(&context, "SELECT count(*) FROM s").await;
-    assert!(found.to_string().contains(&format!("{topic}[0]")), "{found}");
+    assert!(
+        found.to_string().contains(&format!("{topic}[0]")),
+        "{found}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,7 +19,12 @@ async fn null_is_not_empty() {
         "SELECT offset, key IS NULL, octet_length(key), value IS NULL, octet_length(value) \
          FROM \"{topic}\" ORDER BY offset"
     );
-    let expected = ["0 true  true ", "1 false 0 false 0", "2 false 1 true ", "3 true  false 1"];
+    let expected = [
+        "0 true  true ",
+        "1 false 0 false 0",
+        "2 false 1 true ",
+        "3 true  false 1",
+    ];
     assert_eq!(rows(&session(), &sql).await, expected);
 }
 
@@ -36,14 +41,21 @@ async fn headers_keep_order_duplicates_and_nulls() {
     ];
     produce::produce(shared().bootstrap(), &topic, &records);
     let context = with_table(table(&topic)).await;
-    let found = batches(&context, "SELECT headers FROM t ORDER BY offset").await.expect("rows");
+    let found = batches(&context, "SELECT headers FROM t ORDER BY offset")
+        .await
+        .expect("rows");
     let found = arrow::compute::concat_batches(&found[0].schema(), &found).expect("one schema");
     let lists = found.column(0).as_list::<i32>();
     assert!(lists.is_valid(0));
     assert_eq!(lists.value(0).len(), 0);
     let headers = lists.value(1);
     let headers = headers.as_struct();
-    let names: Vec<_> = headers.column(0).as_string::<i32>().iter().flatten().collect();
+    let names: Vec<_> = headers
+        .column(0)
+        .as_string::<i32>()
+        .iter()
+        .flatten()
+        .collect();
     assert_eq!(names, ["a", "b", "a"]);
     let values: Vec<_> = headers.column(1).as_binary::<i32>().iter().collect();
     assert_eq!(values, [Some(&b"1"[..]), None, Some(&b""[..])]);
@@ -55,7 +67,11 @@ async fn every_codec_and_topic_name() {
         let topic = format!("{}.Codec-{codec}_X", admin::unique_topic("Names"));
         admin::create_topic(shared().bootstrap(), &topic, 1, &[]);
         let records: Vec<Record> = (0..500)
-            .map(|n| Record::new(0).key(n.to_string()).value(format!("{{\"n\":{n}}}").repeat(3)))
+            .map(|n| {
+                Record::new(0)
+                    .key(n.to_string())
+                    .value(format!("{{\"n\":{n}}}").repeat(3))
+            })
             .collect();
         let settings = [("compression.type", codec)];
         produce::produce_with(shared().bootstrap(), &topic, &records, &settings);
@@ -63,8 +79,14 @@ async fn every_codec_and_topic_name() {
             "SELECT count(*), sum(CAST(CAST(key AS VARCHAR) AS BIGINT)), sum(octet_length(value)) \
              FROM \"{topic}\""
         );
-        let bytes: usize = (0..500).map(|n: i32| format!("{{\"n\":{n}}}").len() * 3).sum();
-        assert_eq!(rows(&session(), &sql).await, [format!("500 124750 {bytes}")], "{codec}");
+        let bytes: usize = (0..500)
+            .map(|n: i32| format!("{{\"n\":{n}}}").len() * 3)
+            .sum();
+        assert_eq!(
+            rows(&session(), &sql).await,
+            [format!("500 124750 {bytes}")],
+            "{codec}"
+        );
     }
 }
 
@@ -72,9 +94,17 @@ async fn every_codec_and_topic_name() {
 async fn sizes_from_nothing_to_ten_megabytes() {
     let topic = admin::unique_topic("sizes");
     let bytes = (16 << 20).to_string();
-    admin::create_topic(shared().bootstrap(), &topic, 1, &[("max.message.bytes", &bytes)]);
+    admin::create_topic(
+        shared().bootstrap(),
+        &topic,
+        1,
+        &[("max.message.bytes", &bytes)],
+    );
     let sizes = [0usize, 1, 1 << 20, 10 << 20, 3];
-    let records: Vec<Record> = sizes.iter().map(|n| Record::new(0).value(vec![b'x'; *n])).collect();
+    let records: Vec<Record> = sizes
+        .iter()
+        .map(|n| Record::new(0).value(vec![b'x'; *n]))
+        .collect();
     let settings = [("message.max.bytes", "20000000")];
     produce::produce_with(shared().bootstrap(), &topic, &records, &settings);
     let sql = format!("SELECT octet_length(value) FROM \"{topic}\" ORDER BY offset");
@@ -91,29 +121,42 @@ async fn text_format_and_text_habits() {
     let records: Vec<Record> = values.iter().map(|v| Record::new(0).value(*v)).collect();
     produce::produce(shared().bootstrap(), &topic, &records);
     let context = session();
-    let offsets = |filter: &str| format!("SELECT offset FROM \"{topic}\" WHERE {filter} ORDER BY offset");
-    assert_eq!(rows(&context, &offsets("value LIKE 'a%'")).await, ["0", "3"]);
+    let offsets =
+        |filter: &str| format!("SELECT offset FROM \"{topic}\" WHERE {filter} ORDER BY offset");
+    assert_eq!(
+        rows(&context, &offsets("value LIKE 'a%'")).await,
+        ["0", "3"]
+    );
     assert_eq!(rows(&context, &offsets("value = 'apple'")).await, ["0"]);
     assert_eq!(rows(&context, &offsets("length(value) = 2")).await, ["1"]);
     assert_eq!(
-        rows(&context, &offsets("offset <> 1 AND CAST(value AS VARCHAR) = 'avocado'")).await,
+        rows(
+            &context,
+            &offsets("offset <> 1 AND CAST(value AS VARCHAR) = 'avocado'")
+        )
+        .await,
         ["3"]
     );
     let good = format!("SELECT value FROM kafka('{topic}', '2:', 'value.format=text')");
     assert_eq!(rows(&context, &good).await, ["\u{e4}pfel", "avocado"]);
     let bad = format!("SELECT value FROM kafka('{topic}', ':', 'value.format=text')");
     let error = super::error(&context, &bad).await.to_string();
-    assert!(error.starts_with(&format!("{topic}[0]@1: the value is not UTF-8 text")), "{error}");
+    assert!(
+        error.starts_with(&format!("{topic}[0]@1: the value is not UTF-8 text")),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_topics_are_one_table() {
     let (a, b) = (filled(1, 3), filled(2, 4));
     let context = session();
-    let sql = format!(
-        "SELECT topic, count(*) FROM kafka('{a},{b}') GROUP BY topic ORDER BY count(*)"
+    let sql =
+        format!("SELECT topic, count(*) FROM kafka('{a},{b}') GROUP BY topic ORDER BY count(*)");
+    assert_eq!(
+        rows(&context, &sql).await,
+        [format!("{a} 3"), format!("{b} 8")]
     );
-    assert_eq!(rows(&context, &sql).await, [format!("{a} 3"), format!("{b} 8")]);
     let prefix = &b[..b.len() - 1];
     let sql = format!("SELECT DISTINCT topic FROM kafka('/{prefix}.*/') WHERE topic = '{b}'");
     assert_eq!(rows(&context, &sql).await, [b]);

@@ -19,7 +19,9 @@ fn threads() -> usize {
 async fn five_hundred_partitions() {
     let topic = admin::unique_topic("wide");
     admin::create_topic(shared().bootstrap(), &topic, 500, &[]);
-    let records: Vec<Record> = (0..1000).map(|n| Record::new(n % 500).value(n.to_string())).collect();
+    let records: Vec<Record> = (0..1000)
+        .map(|n| Record::new(n % 500).value(n.to_string()))
+        .collect();
     produce::produce(shared().bootstrap(), &topic, &records);
     let context = session();
     let sql = format!(
@@ -61,7 +63,10 @@ async fn fifty_queries_at_once_share_threads() {
         assert_eq!(query.await.expect("no panic"), expected);
     }
     // Eight sessions of a few threads each, and as many that wait on them.
-    assert!(most < before + 80, "{before} threads before, {most} at most");
+    assert!(
+        most < before + 80,
+        "{before} threads before, {most} at most"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,7 +81,10 @@ async fn memory_is_reserved_in_the_pool() {
     produce::fill(shared().bootstrap(), &topic, fill);
     let run = async |limit: usize| {
         let pool = Arc::new(GreedyMemoryPool::new(limit));
-        let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc().expect("a runtime");
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(pool)
+            .build_arc()
+            .expect("a runtime");
         let context = KafkaSessionBuilder::new()
             .connection(ConnectionConfig::new(shared().bootstrap()))
             .runtime(runtime)
@@ -85,7 +93,10 @@ async fn memory_is_reserved_in_the_pool() {
         batches(&context, &format!("SELECT count(*) FROM \"{topic}\"")).await
     };
     assert!(run(512 << 20).await.is_ok());
-    let error = run(1 << 10).await.expect_err("a scan does not fit into a kilobyte").to_string();
+    let error = run(1 << 10)
+        .await
+        .expect_err("a scan does not fit into a kilobyte")
+        .to_string();
     assert!(error.contains("KafkaScanExec[0]"), "{error}");
 }
 

@@ -9,13 +9,19 @@ use crate::support::{Listener, Login, PASSWORD, admin, shared};
 fn config(listener: Listener, login: Login<'_>) -> ConnectionConfig {
     let mut config = ConnectionConfig::empty();
     for (key, value) in shared().client_settings(listener, login) {
-        config.set(&key, &value).unwrap_or_else(|e| panic!("{key}: {e}"));
+        config
+            .set(&key, &value)
+            .unwrap_or_else(|e| panic!("{key}: {e}"));
     }
     config
 }
 
 async fn count(config: ConnectionConfig, topic: &str) -> Vec<String> {
-    rows(&session_with(config), &format!("SELECT count(*) FROM \"{topic}\"")).await
+    rows(
+        &session_with(config),
+        &format!("SELECT count(*) FROM \"{topic}\""),
+    )
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -27,7 +33,11 @@ async fn every_mechanism_reads() {
         Login::ScramSha512("admin", PASSWORD),
         Login::OAuthBearer("admin"),
     ] {
-        assert_eq!(count(config(Listener::SaslSsl, login), &topic).await, ["5"], "{login:?}");
+        assert_eq!(
+            count(config(Listener::SaslSsl, login), &topic).await,
+            ["5"],
+            "{login:?}"
+        );
     }
     admin::allow_topic(shared(), "User:alice", "Read", &topic);
     let certificate = config(Listener::Ssl, Login::Certificate);
@@ -37,7 +47,10 @@ async fn every_mechanism_reads() {
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_password_is_refused_at_once() {
     let begun = std::time::Instant::now();
-    let context = session_with(config(Listener::SaslSsl, Login::ScramSha256("alice", "wrong-password")));
+    let context = session_with(config(
+        Listener::SaslSsl,
+        Login::ScramSha256("alice", "wrong-password"),
+    ));
     let found = error(&context, "SELECT * FROM anything").await;
     assert!(matches!(&found, Error::Authentication { .. }), "{found}");
     assert_eq!(found.kind(), ErrorKind::Connection);
@@ -98,9 +111,12 @@ async fn java_client_properties_work_unchanged() {
 async fn secrets_appear_nowhere() {
     let topic = filled(1, 3);
     let context = session();
-    let settings = shared().client_settings(Listener::SaslPlaintext, Login::Plain("admin", PASSWORD));
-    let options: Vec<String> =
-        settings.iter().map(|(k, v)| format!("'kafka.{k}' '{v}'")).collect();
+    let settings =
+        shared().client_settings(Listener::SaslPlaintext, Login::Plain("admin", PASSWORD));
+    let options: Vec<String> = settings
+        .iter()
+        .map(|(k, v)| format!("'kafka.{k}' '{v}'"))
+        .collect();
     let sql = format!(
         "CREATE EXTERNAL TABLE secret STORED AS KAFKA LOCATION '{topic}' OPTIONS ({})",
         options.join(", ")
@@ -123,7 +139,9 @@ async fn secrets_appear_nowhere() {
     let table = context.table_provider("secret").await.expect("the table");
     assert!(!format!("{table:?}").contains(PASSWORD));
     let refused = sql.replace("kafka.sasl.password", "kafka.sasl.pasword");
-    let found = error(&context, &refused.replace("TABLE secret", "TABLE other")).await.to_string();
+    let found = error(&context, &refused.replace("TABLE secret", "TABLE other"))
+        .await
+        .to_string();
     assert!(!found.contains(PASSWORD), "{found}");
     assert!(found.contains("sasl.password"), "{found}");
 }

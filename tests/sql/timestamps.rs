@@ -22,7 +22,10 @@ async fn predicate_on_time_reads_from_the_look_up_and_loses_nothing() {
     assert_eq!(rows(&context, &window).await, ["3"]);
     let shown = plan(&context, &window).await;
     assert!(shown.contains(&format!("[{topic}[0] 4..101]")), "{shown}");
-    assert!(shown.contains(&format!("pruned_by_timestamp=[{topic}[0] 0..4]")), "{shown}");
+    assert!(
+        shown.contains(&format!("pruned_by_timestamp=[{topic}[0] 0..4]")),
+        "{shown}"
+    );
     let future = sql("timestamp >= '2100-01-01T00:00:00Z'");
     assert_eq!(rows(&context, &future).await, ["0"]);
 }
@@ -49,7 +52,9 @@ async fn log_append_time_cuts_both_ends() {
     let topic = admin::unique_topic("appended");
     let settings = [("message.timestamp.type", "LogAppendTime")];
     admin::create_topic(shared().bootstrap(), &topic, 1, &settings);
-    let one = |value: &str| produce::produce(shared().bootstrap(), &topic, &[Record::new(0).value(value)]);
+    let one = |value: &str| {
+        produce::produce(shared().bootstrap(), &topic, &[Record::new(0).value(value)])
+    };
     for n in 0..10 {
         one(&n.to_string());
         std::thread::sleep(std::time::Duration::from_millis(5));
@@ -78,7 +83,11 @@ async fn spark_timestamps_are_offsets_by_look_up() {
     // No filter: the late record lies within the offsets.
     rows(&context, &create("'startingTimestamp' '99000'")).await;
     assert_eq!(rows(&context, "SELECT count(*) FROM s").await, ["3"]);
-    rows(&context, &create("'startingTimestamp' '5000', 'endingTimestamp' '7000'")).await;
+    rows(
+        &context,
+        &create("'startingTimestamp' '5000', 'endingTimestamp' '7000'"),
+    )
+    .await;
     assert_eq!(rows(&context, "SELECT count(*) FROM s").await, ["2"]);
 
     let by_partition = format!("'startingOffsetsByTimestamp' '{{\"{topic}\":{{\"0\":50000}}}}'");
@@ -100,5 +109,8 @@ async fn timestamps_survive_and_have_a_type() {
     let record = Record::new(0).value("x").timestamp_ms(1_700_000_000_123);
     produce::produce(shared().bootstrap(), &topic, &[record]);
     let sql = format!("SELECT timestamp, timestamp_type, leader_epoch FROM \"{topic}\"");
-    assert_eq!(rows(&session(), &sql).await, ["2023-11-14T22:13:20.123Z CreateTime 0"]);
+    assert_eq!(
+        rows(&session(), &sql).await,
+        ["2023-11-14T22:13:20.123Z CreateTime 0"]
+    );
 }

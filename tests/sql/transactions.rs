@@ -81,7 +81,11 @@ async fn compacted_range_gives_the_survivors() {
     let bootstrap = shared().bootstrap();
     admin::create_compacted_topic(bootstrap, &topic, 1);
     let keyed: Vec<Record> = (0..200)
-        .map(|n| Record::new(0).key(format!("k{}", n % 10)).value(format!("v{n}")))
+        .map(|n| {
+            Record::new(0)
+                .key(format!("k{}", n % 10))
+                .value(format!("v{n}"))
+        })
         .collect();
     produce::produce(bootstrap, &topic, &keyed);
     let survivors = admin::compact(bootstrap, &topic, 0);
@@ -93,7 +97,12 @@ async fn compacted_range_gives_the_survivors() {
     let sql = format!("SELECT count(*) FROM kafka('{topic}', '0:{end}')");
     assert_eq!(rows(&session(), &sql).await, [expected.len().to_string()]);
     // A range inside a hole.
-    let hole = (1..end).find(|o| !survivors.iter().any(|r| r.offset == *o)).expect("a hole");
-    let sql = format!("SELECT count(*) FROM kafka('{topic}', '{hole}:{}')", hole + 1);
+    let hole = (1..end)
+        .find(|o| !survivors.iter().any(|r| r.offset == *o))
+        .expect("a hole");
+    let sql = format!(
+        "SELECT count(*) FROM kafka('{topic}', '{hole}:{}')",
+        hole + 1
+    );
     assert_eq!(rows(&session(), &sql).await, ["0"]);
 }

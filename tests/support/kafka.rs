@@ -78,7 +78,11 @@ impl KafkaServer {
             certificates,
             ports,
             bootstrap,
-            jvm: if options.full_speed { Jvm::FullSpeed } else { Jvm::FastStart },
+            jvm: if options.full_speed {
+                Jvm::FullSpeed
+            } else {
+                Jvm::FastStart
+            },
             process: None,
         };
         server.write_configuration(controller_port, &options.properties);
