@@ -37,9 +37,17 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
         }))
     };
     vec![
-        on_bytes("octet_length", Operation::OctetLength, string::octet_length()),
+        on_bytes(
+            "octet_length",
+            Operation::OctetLength,
+            string::octet_length(),
+        ),
         on_bytes("bit_length", Operation::BitLength, string::bit_length()),
-        on_bytes("length", Operation::OctetLength, unicode::character_length()),
+        on_bytes(
+            "length",
+            Operation::OctetLength,
+            unicode::character_length(),
+        ),
         on_bytes("substr", Operation::Substr, unicode::substr()),
         text_function(),
     ]
@@ -164,7 +172,9 @@ impl ScalarUDFImpl for OnBytes {
             );
         }
         let positions = arg_types.iter().skip(1).map(|_| DataType::Int64);
-        Ok(std::iter::once(DataType::BinaryView).chain(positions).collect())
+        Ok(std::iter::once(DataType::BinaryView)
+            .chain(positions)
+            .collect())
     }
 
     fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
@@ -178,10 +188,17 @@ impl ScalarUDFImpl for OnBytes {
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
         match args.arg_fields.first() {
             Some(first) if is_bytes(first.data_type()) => {
-                let types: Vec<DataType> =
-                    args.arg_fields.iter().map(|f| f.data_type().clone()).collect();
+                let types: Vec<DataType> = args
+                    .arg_fields
+                    .iter()
+                    .map(|f| f.data_type().clone())
+                    .collect();
                 let nullable = args.arg_fields.iter().any(|f| f.is_nullable());
-                Ok(Arc::new(Field::new(self.name, self.return_type(&types)?, nullable)))
+                Ok(Arc::new(Field::new(
+                    self.name,
+                    self.return_type(&types)?,
+                    nullable,
+                )))
             }
             _ => self.on_text.return_field_from_args(args),
         }
@@ -191,7 +208,10 @@ impl ScalarUDFImpl for OnBytes {
         let Some(first) = args.args.first().filter(|a| is_bytes(&a.data_type())) else {
             return self.on_text.invoke_with_args(args);
         };
-        let scalar = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
+        let scalar = args
+            .args
+            .iter()
+            .all(|a| matches!(a, ColumnarValue::Scalar(_)));
         let rows = if scalar { 1 } else { args.number_rows };
         let bytes = cast(&first.to_array(rows)?, &DataType::BinaryView)?;
         let bytes = bytes.as_binary_view();
@@ -216,19 +236,25 @@ impl ScalarUDFImpl for OnBytes {
 /// Lengths times `unit`, from the views alone: the bytes are not touched.
 fn lengths(bytes: &BinaryViewArray, unit: i64) -> Int64Array {
     // The low 32 bits of a view are its length.
-    let lengths = bytes.views().iter().map(|view| i64::from(*view as u32) * unit);
+    let lengths = bytes
+        .views()
+        .iter()
+        .map(|view| i64::from(*view as u32) * unit);
     Int64Array::new(lengths.collect(), bytes.nulls().cloned())
 }
 
 /// As `substr` on text, with bytes for characters: positions before the first count as well.
-fn substr(bytes: &BinaryViewArray, from: &ArrayRef, count: Option<&ArrayRef>) -> Result<BinaryViewArray> {
+fn substr(
+    bytes: &BinaryViewArray,
+    from: &ArrayRef,
+    count: Option<&ArrayRef>,
+) -> Result<BinaryViewArray> {
     let from = from.as_primitive::<arrow::datatypes::Int64Type>();
     let count = count.map(|c| c.as_primitive::<arrow::datatypes::Int64Type>());
     let mut builder = BinaryViewBuilder::with_capacity(bytes.len());
     for row in 0..bytes.len() {
-        let missing = bytes.is_null(row)
-            || from.is_null(row)
-            || count.is_some_and(|c| c.is_null(row));
+        let missing =
+            bytes.is_null(row) || from.is_null(row) || count.is_some_and(|c| c.is_null(row));
         if missing {
             builder.append_null();
             continue;
@@ -243,7 +269,8 @@ fn substr(bytes: &BinaryViewArray, from: &ArrayRef, count: Option<&ArrayRef>) ->
             Some(count) => start.saturating_add(count),
             None => i64::MAX,
         };
-        let position = |p: i64| usize::try_from((p.saturating_sub(1)).clamp(0, length)).unwrap_or(0);
+        let position =
+            |p: i64| usize::try_from((p.saturating_sub(1)).clamp(0, length)).unwrap_or(0);
         builder.append_value(value.get(position(start)..position(end)).unwrap_or(&[]));
     }
     Ok(builder.finish())
@@ -287,7 +314,11 @@ impl FunctionRewrite for CompareBytes {
                     return Ok(Transformed::no(Expr::BinaryExpr(unchanged)));
                 };
                 let (left, right) = (Box::new(left), Box::new(right));
-                Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })))
+                Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr {
+                    left,
+                    op,
+                    right,
+                })))
             }
             Expr::InList(mut list) if of_bytes(&list.expr, schema) => {
                 let items = list.list.into_iter();
@@ -311,19 +342,27 @@ fn of_bytes(expr: &Expr, schema: &DFSchema) -> bool {
 
 fn is_comparison(op: Operator) -> bool {
     use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
-    matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
+    matches!(
+        op,
+        Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom
+    )
 }
 
 fn is_pattern(op: Operator) -> bool {
     use Operator::{RegexIMatch, RegexMatch, RegexNotIMatch, RegexNotMatch};
-    matches!(op, RegexMatch | RegexIMatch | RegexNotMatch | RegexNotIMatch)
+    matches!(
+        op,
+        RegexMatch | RegexIMatch | RegexNotMatch | RegexNotIMatch
+    )
 }
 
 /// A text expression as its bytes; any other stays.
 fn bytes_of_text(expr: Expr, schema: &DFSchema) -> Expr {
     match &expr {
         Expr::Literal(value, metadata) => match value {
-            ScalarValue::Utf8(text) | ScalarValue::Utf8View(text) | ScalarValue::LargeUtf8(text) => {
+            ScalarValue::Utf8(text)
+            | ScalarValue::Utf8View(text)
+            | ScalarValue::LargeUtf8(text) => {
                 let bytes = text.as_ref().map(|t| t.clone().into_bytes());
                 Expr::Literal(ScalarValue::BinaryView(bytes), metadata.clone())
             }

@@ -18,7 +18,7 @@ use crate::config::ConnectionConfig;
 use crate::error::{Error, Result};
 use crate::table::{
     KafkaCatalog, KafkaFunction, KafkaOffsetsFunction, KafkaSchema, KafkaTableFactory,
-    KafkaTopicsFunction,
+    KafkaTopicsFunction, NameNearestTopics,
 };
 
 /// The name of the catalog that a session starts with.
@@ -91,6 +91,15 @@ impl KafkaSessionBuilder {
             Some(connection) => KafkaSchema::new(connection, &pool)?,
             None => KafkaSchema::empty(),
         };
+        let schema = Arc::new(schema);
+        let place = (CATALOG, KafkaCatalog::SCHEMA);
+        let planner = NameNearestTopics {
+            place,
+            schema: Arc::clone(&schema),
+        };
+        context
+            .register_relation_planner(Arc::new(planner))
+            .map_err(registering)?;
         context.register_catalog(CATALOG, Arc::new(KafkaCatalog::with_schema(schema)));
         register_with(&context, self.connection, pool)?;
         Ok(context)

@@ -9,8 +9,8 @@ use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
-    Array, ArrayRef, BinaryViewArray, Int32Array, RecordBatch, RecordBatchOptions,
-    StringViewArray, StringViewBuilder, new_null_array,
+    Array, ArrayRef, BinaryViewArray, Int32Array, RecordBatch, RecordBatchOptions, StringViewArray,
+    StringViewBuilder, new_null_array,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
@@ -160,7 +160,11 @@ impl RecordDecoder {
 
     /// The raw columns that a projection (indices into the schema) needs.
     pub fn raw_columns(&self, projection: &[usize]) -> RawColumns {
-        let wants = |column| projection.iter().any(|i| self.columns.get(*i) == Some(&column));
+        let wants = |column| {
+            projection
+                .iter()
+                .any(|i| self.columns.get(*i) == Some(&column))
+        };
         RawColumns {
             timestamp: wants(Column::Timestamp),
             timestamp_type: wants(Column::TimestampType),
@@ -339,7 +343,12 @@ mod tests {
             .iter()
             .map(|c| decoder.index_of(*c).expect("the table has all columns"))
             .collect();
-        let schema = Arc::new(decoder.schema().project(&projection).expect("valid indices"));
+        let schema = Arc::new(
+            decoder
+                .schema()
+                .project(&projection)
+                .expect("valid indices"),
+        );
         decoder.decode(raw, &projection, &schema)
     }
 
@@ -360,7 +369,13 @@ mod tests {
         assert_eq!(topics.value(0), "a-topic-with-a-long-name");
         assert_eq!(topics.value(1), topics.value(0));
         assert_eq!(topics.data_buffers().len(), 1);
-        assert_eq!(batch.column(1).as_primitive::<arrow::datatypes::Int32Type>().value(1), 3);
+        assert_eq!(
+            batch
+                .column(1)
+                .as_primitive::<arrow::datatypes::Int32Type>()
+                .value(1),
+            3
+        );
     }
 
     #[test]

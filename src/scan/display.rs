@@ -78,7 +78,12 @@ fn pruned(scan: &KafkaScanExec, separator: &str, f: &mut fmt::Formatter<'_>) -> 
 /// Broker ids with the partitions that they lead, as far as these are read.
 fn leaders(scan: &KafkaScanExec, separator: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let mut by_leader: BTreeMap<i32, Vec<String>> = BTreeMap::new();
-    let mut read: Vec<_> = scan.partitions.iter().flatten().map(OffsetRange::topic_partition).collect();
+    let mut read: Vec<_> = scan
+        .partitions
+        .iter()
+        .flatten()
+        .map(OffsetRange::topic_partition)
+        .collect();
     read.sort();
     read.dedup();
     for partition in read {

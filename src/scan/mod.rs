@@ -295,7 +295,10 @@ fn properties(
     let mut constants = vec![];
     if let (true, Some(range), Some(topic)) = (one_topic, all().next(), expr(Column::Topic)) {
         let value = ScalarValue::Utf8View(Some(range.topic.to_string()));
-        constants.push(ConstExpr::new(topic, AcrossPartitions::Uniform(Some(value))));
+        constants.push(ConstExpr::new(
+            topic,
+            AcrossPartitions::Uniform(Some(value)),
+        ));
     }
     if let (true, true, Some(range), Some(partition)) =
         (one_topic, one_number, all().next(), expr(Column::Partition))
@@ -397,7 +400,12 @@ impl ExecutionPlan for KafkaScanExec {
         args: &StatisticsArgs,
     ) -> Result<Arc<Statistics>> {
         let ranges: Vec<&OffsetRange> = match args.partition() {
-            Some(partition) => self.partitions.get(partition).into_iter().flatten().collect(),
+            Some(partition) => self
+                .partitions
+                .get(partition)
+                .into_iter()
+                .flatten()
+                .collect(),
             None => self.partitions.iter().flatten().collect(),
         };
         Ok(Arc::new(statistics(self, &ranges)))
@@ -459,11 +467,23 @@ fn statistics(scan: &KafkaScanExec, ranges: &[&OffsetRange]) -> Statistics {
         let column = match scan.source.decoder.columns().get(*index) {
             Some(Column::Offset) => bounds(
                 ranges.iter().map(|r| r.start).min().map(ScalarValue::from),
-                ranges.iter().map(|r| r.end - 1).max().map(ScalarValue::from),
+                ranges
+                    .iter()
+                    .map(|r| r.end - 1)
+                    .max()
+                    .map(ScalarValue::from),
             ),
             Some(Column::Partition) => bounds(
-                ranges.iter().map(|r| r.partition).min().map(ScalarValue::from),
-                ranges.iter().map(|r| r.partition).max().map(ScalarValue::from),
+                ranges
+                    .iter()
+                    .map(|r| r.partition)
+                    .min()
+                    .map(ScalarValue::from),
+                ranges
+                    .iter()
+                    .map(|r| r.partition)
+                    .max()
+                    .map(ScalarValue::from),
             ),
             _ => continue,
         };

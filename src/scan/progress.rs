@@ -47,6 +47,7 @@ impl ScanProgress {
 }
 
 fn counter(set: &MetricsSet, name: &str) -> u64 {
-    set.sum_by_name(name)
-        .map_or(0, |value| u64::try_from(value.as_usize()).unwrap_or(u64::MAX))
+    set.sum_by_name(name).map_or(0, |value| {
+        u64::try_from(value.as_usize()).unwrap_or(u64::MAX)
+    })
 }

@@ -82,7 +82,9 @@ impl Reverse {
     /// The last piece of what is left.
     fn cut(&mut self) -> Option<OffsetRange> {
         let mut range = self.left.pop()?;
-        let start = range.start.max(range.end.saturating_sub(self.piece_offsets));
+        let start = range
+            .start
+            .max(range.end.saturating_sub(self.piece_offsets));
         let piece = OffsetRange {
             start,
             ..range.clone()

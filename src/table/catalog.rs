@@ -1,7 +1,7 @@
 //! A cluster as a catalog: `SELECT … FROM prod.topics.orders`.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::TableType;
 use tokio::runtime::Handle;
 
-use super::KafkaTable;
+use super::{KafkaTable, TopicSource};
 use crate::client::{ClientPool, KafkaClient, TopicSelection};
 use crate::config::ConnectionConfig;
 use crate::error::Error;
@@ -37,17 +37,15 @@ impl KafkaCatalog {
     /// # Errors
     /// When a setting is refused.
     pub fn new(config: &ConnectionConfig) -> crate::Result<Self> {
-        Ok(Self::with_schema(KafkaSchema::new(
-            config,
-            &ClientPool::global(),
-        )?))
+        let schema = KafkaSchema::new(config, &ClientPool::global())?;
+        Ok(Self::with_schema(Arc::new(schema)))
     }
 
     /// A catalog of one schema.
-    pub fn with_schema(schema: KafkaSchema) -> Self {
+    pub fn with_schema(schema: Arc<KafkaSchema>) -> Self {
         Self {
             name: Self::SCHEMA.to_owned(),
-            schema: Arc::new(schema),
+            schema,
         }
     }
 }
@@ -77,6 +75,8 @@ struct Cluster {
     pool: ClientPool,
     client: Arc<dyn KafkaClient>,
     topics: Mutex<Option<(Instant, Vec<String>)>>,
+    /// Names that were asked for and are no topics, with the error that says so.
+    missing: Mutex<HashMap<String, Error>>,
 }
 
 impl KafkaSchema {
@@ -90,7 +90,8 @@ impl KafkaSchema {
                 config: config.clone(),
                 pool: pool.clone(),
                 client: pool.client(config)?,
-                topics: Mutex::new(None),
+                topics: Mutex::default(),
+                missing: Mutex::default(),
             }),
             created: Mutex::default(),
         })
@@ -104,13 +105,23 @@ impl KafkaSchema {
         }
     }
 
-    fn created(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<dyn TableProvider>>> {
+    /// Why the last look-up of `name` found no table.
+    pub(super) fn missing(&self, name: &str) -> Option<Error> {
+        self.cluster.as_ref()?.missing().get(name).cloned()
+    }
+
+    fn created(&self) -> MutexGuard<'_, HashMap<String, Arc<dyn TableProvider>>> {
         // The map is whole after any panic: each change is one insert or remove.
         self.created.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Cluster {
+    fn missing(&self) -> MutexGuard<'_, HashMap<String, Error>> {
+        // As whole after a panic as the tables that were created.
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The topics' names, asked for when the last answer is older than [`TOPICS_FRESH`].
     ///
     /// DataFusion asks for names without await; the answer is waited for on a thread of its own,
@@ -170,12 +181,20 @@ impl SchemaProvider for KafkaSchema {
         let Some(cluster) = &self.cluster else {
             return Ok(None);
         };
-        // DataFusion also asks for the names of table functions and of views to be made: a topic
-        // that is not there must be no table. Other failures show when the table is read.
-        let names = [Arc::from(name)];
-        let found = cluster.client.describe(TopicSelection::Named(&names)).await;
-        if found.is_ok_and(|found| found.topics.is_empty()) {
-            return Ok(None);
+        // Asked for now: CREATE VIEW takes any table that is found for one that exists already.
+        // Anything but an answer without the topic shows when the table is read.
+        let unknown = TopicSource::Named(vec![name.into()])
+            .describe(cluster.client.as_ref())
+            .await
+            .err()
+            .filter(|error| matches!(error, Error::UnknownTopic { .. }));
+        {
+            let mut missing = cluster.missing();
+            if let Some(unknown) = unknown {
+                missing.insert(name.to_owned(), unknown);
+                return Ok(None);
+            }
+            missing.remove(name);
         }
         let table = KafkaTable::builder(&cluster.config)
             .pool(cluster.pool.clone())
@@ -184,10 +203,10 @@ impl SchemaProvider for KafkaSchema {
         Ok(Some(Arc::new(table)))
     }
 
-    /// All are base tables or views; a topic is not looked up to tell.
+    /// What was created has its type; any other name can only be a topic, which is not looked up.
     async fn table_type(&self, name: &str) -> Result<Option<TableType>, DataFusionError> {
         let created = self.created().get(name).map(|t| t.table_type());
-        Ok(created.or_else(|| self.table_exist(name).then_some(TableType::Base)))
+        Ok(created.or(self.cluster.is_some().then_some(TableType::Base)))
     }
 
     fn register_table(
@@ -204,7 +223,12 @@ impl SchemaProvider for KafkaSchema {
 
     fn deregister_table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         let dropped = self.created().remove(name);
-        if dropped.is_none() && self.cluster.as_ref().is_some_and(|c| c.names().iter().any(|n| n == name)) {
+        if dropped.is_none()
+            && self
+                .cluster
+                .as_ref()
+                .is_some_and(|c| c.names().iter().any(|n| n == name))
+        {
             return Err(Error::invalid(format!(
                 "'{name}' is a topic: topics are read, never dropped"
             ))

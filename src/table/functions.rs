@@ -80,9 +80,9 @@ fn texts(function: &str, exprs: &[Expr]) -> Result<Vec<String>> {
 fn text(expr: &Expr) -> Option<String> {
     match expr {
         Expr::Literal(value, _) => match value {
-            ScalarValue::Utf8(text) | ScalarValue::Utf8View(text) | ScalarValue::LargeUtf8(text) => {
-                text.clone()
-            }
+            ScalarValue::Utf8(text)
+            | ScalarValue::Utf8View(text)
+            | ScalarValue::LargeUtf8(text) => text.clone(),
             ScalarValue::Int64(Some(n)) => Some(n.to_string()),
             _ => None,
         },
@@ -137,13 +137,18 @@ function! {
 
 impl TableFunctionImpl for KafkaFunction {
     fn call_with_args(&self, args: TableFunctionArgs) -> DataFusionResult<Arc<dyn TableProvider>> {
-        Ok(Arc::new(self.defaults.builder("kafka", &args)?.build_lazy()?))
+        Ok(Arc::new(
+            self.defaults.builder("kafka", &args)?.build_lazy()?,
+        ))
     }
 }
 
 impl TableFunctionImpl for KafkaOffsetsFunction {
     fn call_with_args(&self, args: TableFunctionArgs) -> DataFusionResult<Arc<dyn TableProvider>> {
-        let table = self.defaults.builder("kafka_offsets", &args)?.build_lazy()?;
+        let table = self
+            .defaults
+            .builder("kafka_offsets", &args)?
+            .build_lazy()?;
         Ok(Arc::new(MetadataTable {
             schema: offsets_schema(),
             kind: Kind::Offsets(Box::new(table)),
@@ -163,7 +168,11 @@ impl TableFunctionImpl for KafkaTopicsFunction {
             )
             .into());
         };
-        let pool = self.defaults.pool.clone().unwrap_or_else(ClientPool::global);
+        let pool = self
+            .defaults
+            .pool
+            .clone()
+            .unwrap_or_else(ClientPool::global);
         Ok(Arc::new(MetadataTable {
             schema: topics_schema(),
             kind: Kind::Topics(pool.client(config)?),
@@ -245,11 +254,18 @@ fn int32(n: usize) -> i32 {
 async fn offsets(table: &KafkaTable, state: &dyn Session) -> Result<Vec<ArrayRef>> {
     let snapshot = table.statement_snapshot(state).await?;
     let client = table.client().as_ref();
-    let names: Vec<Arc<str>> = snapshot.topics.iter().map(|t| Arc::clone(&t.topic)).collect();
+    let names: Vec<Arc<str>> = snapshot
+        .topics
+        .iter()
+        .map(|t| Arc::clone(&t.topic))
+        .collect();
     let cluster = client.describe(TopicSelection::Named(&names)).await?;
-    let partitions: Vec<_> = snapshot.ranges.iter().map(|r| r.range.topic_partition()).collect();
-    let stable =
-        resolve::log_bounds(client, &partitions, IsolationLevel::ReadCommitted).await?;
+    let partitions: Vec<_> = snapshot
+        .ranges
+        .iter()
+        .map(|r| r.range.topic_partition())
+        .collect();
+    let stable = resolve::log_bounds(client, &partitions, IsolationLevel::ReadCommitted).await?;
     let high = resolve::log_bounds(client, &partitions, IsolationLevel::ReadUncommitted).await?;
 
     let described: Vec<Option<&PartitionDescription>> = partitions
@@ -268,19 +284,30 @@ async fn offsets(table: &KafkaTable, state: &dyn Session) -> Result<Vec<ArrayRef
     };
     let ranges = || snapshot.ranges.iter();
     let ends = |bounds: &BTreeMap<TopicPartition, LogBounds>| {
-        let ends = partitions.iter().map(|p| bounds.get(p).map_or(0, |b| b.end));
+        let ends = partitions
+            .iter()
+            .map(|p| bounds.get(p).map_or(0, |b| b.end));
         Int64Array::from_iter_values(ends)
     };
     let topics: StringViewArray = partitions.iter().map(|p| Some(p.topic.as_ref())).collect();
     let columns: Vec<ArrayRef> = vec![
         Arc::new(topics),
-        Arc::new(Int32Array::from_iter_values(partitions.iter().map(|p| p.partition))),
-        Arc::new(Int64Array::from_iter_values(ranges().map(|r| r.range.start))),
+        Arc::new(Int32Array::from_iter_values(
+            partitions.iter().map(|p| p.partition),
+        )),
+        Arc::new(Int64Array::from_iter_values(
+            ranges().map(|r| r.range.start),
+        )),
         Arc::new(Int64Array::from_iter_values(ranges().map(|r| r.range.end))),
         Arc::new(Int64Array::from_iter_values(ranges().map(|r| r.log_start))),
         Arc::new(ends(&high)),
         Arc::new(ends(&stable)),
-        Arc::new(described.iter().map(|d| d.and_then(|d| d.leader)).collect::<Int32Array>()),
+        Arc::new(
+            described
+                .iter()
+                .map(|d| d.and_then(|d| d.leader))
+                .collect::<Int32Array>(),
+        ),
         Arc::new(brokers(|d| &d.replicas)),
         Arc::new(brokers(|d| &d.isr)),
     ];
@@ -291,12 +318,29 @@ async fn topics(client: &dyn KafkaClient) -> Result<Vec<ArrayRef>> {
     let mut cluster = client.describe(TopicSelection::All).await?;
     cluster.topics.sort_by(|a, b| a.name.cmp(&b.name));
     let topics = || cluster.topics.iter();
-    let replication =
-        topics().map(|t| int32(t.partitions.iter().map(|p| p.replicas.len()).max().unwrap_or(0)));
+    let replication = topics().map(|t| {
+        int32(
+            t.partitions
+                .iter()
+                .map(|p| p.replicas.len())
+                .max()
+                .unwrap_or(0),
+        )
+    });
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(topics().map(|t| Some(t.name.as_ref())).collect::<StringViewArray>()),
-        Arc::new(topics().map(|t| t.id.as_deref()).collect::<StringViewArray>()),
-        Arc::new(Int32Array::from_iter_values(topics().map(|t| int32(t.partitions.len())))),
+        Arc::new(
+            topics()
+                .map(|t| Some(t.name.as_ref()))
+                .collect::<StringViewArray>(),
+        ),
+        Arc::new(
+            topics()
+                .map(|t| t.id.as_deref())
+                .collect::<StringViewArray>(),
+        ),
+        Arc::new(Int32Array::from_iter_values(
+            topics().map(|t| int32(t.partitions.len())),
+        )),
         Arc::new(Int32Array::from_iter_values(replication)),
         Arc::new(topics().map(|t| Some(t.internal)).collect::<BooleanArray>()),
     ];

@@ -68,7 +68,9 @@ fn bounds(kept: &Kept) -> (Option<i64>, Option<i64>) {
         Some((low, high)) => (
             // Brokers take negative timestamps for the log's ends.
             Some(low).filter(|ms| *ms > 0),
-            Some(high).filter(|ms| *ms >= 0).and_then(|ms| ms.checked_add(1)),
+            Some(high)
+                .filter(|ms| *ms >= 0)
+                .and_then(|ms| ms.checked_add(1)),
         ),
     }
 }
@@ -78,7 +80,11 @@ async fn log_append_topics(
     snapshot: &Snapshot,
 ) -> Result<BTreeSet<Arc<str>>> {
     let client = selection.client.as_ref();
-    let names: Vec<Arc<str>> = snapshot.topics.iter().map(|t| Arc::clone(&t.topic)).collect();
+    let names: Vec<Arc<str>> = snapshot
+        .topics
+        .iter()
+        .map(|t| Arc::clone(&t.topic))
+        .collect();
     let cluster = client.describe(TopicSelection::Named(&names)).await?;
     resolve::log_append_topics(client, &cluster).await
 }

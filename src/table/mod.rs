@@ -9,6 +9,7 @@ mod catalog;
 mod factory;
 mod functions;
 mod lookup;
+mod missing;
 mod options;
 mod pruning;
 mod resolve;
@@ -40,6 +41,7 @@ use resolve::Selection;
 pub use catalog::{KafkaCatalog, KafkaSchema};
 pub use factory::KafkaTableFactory;
 pub use functions::{KafkaFunction, KafkaOffsetsFunction, KafkaTopicsFunction};
+pub(crate) use missing::NameNearestTopics;
 pub use options::TableOptions;
 pub use topics::TopicSource;
 
@@ -200,7 +202,11 @@ impl KafkaTable {
             prune_rest(range, &timed, PrunedBy::Timestamp, &mut pruned);
             let pieces = kept.offsets.cut(within.start, within.end);
             prune_rest(&within, &pieces, PrunedBy::Offset, &mut pruned);
-            left.extend(pieces.into_iter().map(|(start, end)| piece(range, start, end)));
+            left.extend(
+                pieces
+                    .into_iter()
+                    .map(|(start, end)| piece(range, start, end)),
+            );
         }
         Ok((left, pruned))
     }
@@ -266,7 +272,9 @@ impl TableProvider for KafkaTable {
         limit: Option<usize>,
     ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
         let projection = projection.map(Vec::as_slice);
-        Ok(Arc::new(self.plan(state, projection, filters, limit).await?))
+        Ok(Arc::new(
+            self.plan(state, projection, filters, limit).await?,
+        ))
     }
 
     async fn scan_with_args<'a>(

@@ -44,9 +44,18 @@ const NAMES: &[&str] = &[
 
 /// Options of Spark's streams, with the reason why a table refuses them.
 const STREAM_ONLY: &[(&str, &str)] = &[
-    ("max.offsets.per.trigger", "it limits the batches of a stream; a table reads one range"),
-    ("min.offsets.per.trigger", "it delays the batches of a stream; a table reads one range"),
-    ("max.trigger.delay", "it delays the batches of a stream; a table reads one range"),
+    (
+        "max.offsets.per.trigger",
+        "it limits the batches of a stream; a table reads one range",
+    ),
+    (
+        "min.offsets.per.trigger",
+        "it delays the batches of a stream; a table reads one range",
+    ),
+    (
+        "max.trigger.delay",
+        "it delays the batches of a stream; a table reads one range",
+    ),
     ("group.id.prefix", "no consumer group is ever joined"),
 ];
 
@@ -170,10 +179,7 @@ impl TableOptions {
         range: Option<RangeSpec>,
         defaults: Option<&ConnectionConfig>,
     ) -> Result<KafkaTableBuilder> {
-        let mut config = defaults.cloned().unwrap_or_else(ConnectionConfig::empty);
-        for (key, value) in &self.connection {
-            config.set(key, value)?;
-        }
+        let config = self.config(defaults)?;
         if config.bootstrap_servers().is_empty() {
             return Err(Error::config(
                 "kafka.bootstrap.servers",
@@ -197,6 +203,24 @@ impl TableOptions {
             builder = builder.batch_bytes(bytes);
         }
         Ok(builder)
+    }
+
+    /// The session's settings with this table's on top. A table that names other brokers starts
+    /// from nothing: credentials must not travel to a cluster that they were not given for.
+    fn config(&self, defaults: Option<&ConnectionConfig>) -> Result<ConnectionConfig> {
+        let mut own = ConnectionConfig::empty();
+        for (key, value) in &self.connection {
+            own.set(key, value)?;
+        }
+        let brokers = own.bootstrap_servers();
+        let mut config = match defaults {
+            Some(defaults) if brokers.is_empty() || brokers == defaults.bootstrap_servers() => {
+                defaults.clone()
+            }
+            _ => ConnectionConfig::empty(),
+        };
+        config.merge(&own);
+        Ok(config)
     }
 
     fn source(&self, location: &str) -> Result<TopicSource> {
@@ -297,7 +321,11 @@ fn positive<T: std::str::FromStr + PartialOrd + Default>(name: &str, value: &str
 }
 
 fn columns(list: &str) -> Result<Vec<Column>> {
-    let wanted: Vec<&str> = list.split(',').map(str::trim).filter(|n| !n.is_empty()).collect();
+    let wanted: Vec<&str> = list
+        .split(',')
+        .map(str::trim)
+        .filter(|n| !n.is_empty())
+        .collect();
     let known = Column::ALL.map(Column::name);
     if let Some(wrong) = wanted.iter().find(|n| !known.contains(n)) {
         let nearest = nearest_names(wrong, known);
@@ -309,7 +337,9 @@ fn columns(list: &str) -> Result<Vec<Column>> {
     if wanted.is_empty() {
         return Err(Error::invalid("option 'metadata.columns' names no column"));
     }
-    let in_order = Column::ALL.into_iter().filter(|c| wanted.contains(&c.name()));
+    let in_order = Column::ALL
+        .into_iter()
+        .filter(|c| wanted.contains(&c.name()));
     Ok(in_order.collect())
 }
 
@@ -331,7 +361,12 @@ mod tests {
 
     #[test]
     fn spellings_are_one_option() {
-        for name in ["failOnDataLoss", "failondataloss", "fail.on.data.loss", "FAIL_ON_DATA_LOSS"] {
+        for name in [
+            "failOnDataLoss",
+            "failondataloss",
+            "fail.on.data.loss",
+            "FAIL_ON_DATA_LOSS",
+        ] {
             let options = set(&[(name, "false")]).unwrap();
             assert_eq!(options.on_data_loss, Some(OnDataLoss::Skip), "{name}");
         }
@@ -354,7 +389,10 @@ mod tests {
     fn numbers_are_strict_as_in_spark() {
         for bad in ["a", "1.0", "0", "-1", ""] {
             let message = error(&[("minPartitions", bad)]);
-            assert!(message.ends_with("expected a whole number above 0"), "{message}");
+            assert!(
+                message.ends_with("expected a whole number above 0"),
+                "{message}"
+            );
         }
     }
 
@@ -370,7 +408,21 @@ mod tests {
     #[test]
     fn a_table_needs_brokers() {
         let error = set(&[]).unwrap().table("t", None, None).unwrap_err();
-        assert!(error.to_string().contains("kafka.bootstrap.servers"), "{error}");
+        assert!(
+            error.to_string().contains("kafka.bootstrap.servers"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn credentials_stay_with_their_brokers() {
+        let mut session = ConnectionConfig::new("a:1");
+        session.set("sasl.password", "hunter2").unwrap();
+        let config = |pairs: &[(&str, &str)]| set(pairs).unwrap().config(Some(&session)).unwrap();
+        let same = config(&[("kafka.client.id", "x")]);
+        assert_eq!(same.get("sasl.password"), Some("hunter2"));
+        let other = config(&[("kafka.bootstrap.servers", "b:1")]);
+        assert_eq!(other.get("sasl.password"), None);
     }
 
     #[test]
@@ -387,11 +439,7 @@ mod tests {
 
     #[test]
     fn definition_masks_secrets() {
-        let options = set(&[
-            ("kafka.sasl.password", "hunter2"),
-            ("value.format", "text"),
-        ])
-        .unwrap();
+        let options = set(&[("kafka.sasl.password", "hunter2"), ("value.format", "text")]).unwrap();
         assert_eq!(
             options.definition("t", "it's"),
             "CREATE EXTERNAL TABLE t STORED AS KAFKA LOCATION 'it''s' \
@@ -401,8 +449,14 @@ mod tests {
 
     #[test]
     fn headers_and_metadata_columns_choose() {
-        let options = set(&[("metadata.columns", "offset, headers,value"), ("includeHeaders", "false")]);
-        assert_eq!(options.unwrap().table_columns(), [Column::Offset, Column::Value]);
+        let options = set(&[
+            ("metadata.columns", "offset, headers,value"),
+            ("includeHeaders", "false"),
+        ]);
+        assert_eq!(
+            options.unwrap().table_columns(),
+            [Column::Offset, Column::Value]
+        );
         assert!(error(&[("metadata.columns", "ofset")]).ends_with("did you mean 'offset'?"));
     }
 }

@@ -12,7 +12,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Int32Array, RecordBatch, StringViewArray, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, Int32Array, RecordBatch, StringViewArray, new_null_array,
+};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion::catalog::Session;
 use datafusion::common::cast::as_boolean_array;
@@ -164,7 +166,9 @@ fn node<'a>(expr: &'a Expr, decoder: &RecordDecoder) -> Node<'a> {
 }
 
 fn compared<'a>(sets: Option<(Dimension, Sets)>) -> Node<'a> {
-    sets.map_or(Node::Unknown, |(dimension, sets)| Node::Compare(dimension, sets))
+    sets.map_or(Node::Unknown, |(dimension, sets)| {
+        Node::Compare(dimension, sets)
+    })
 }
 
 /// Whether an expression depends on topic and partition alone.
@@ -210,9 +214,7 @@ fn dimension(expr: &Expr, decoder: &RecordDecoder) -> Option<Dimension> {
         },
         // A change of unit or zone keeps the instant; seconds lose digits and stay unknown.
         Expr::Cast(cast) => match (cast.field.data_type(), dimension(&cast.expr, decoder)?) {
-            (DataType::Timestamp(unit, _), Dimension::Timestamp)
-                if *unit != TimeUnit::Second =>
-            {
+            (DataType::Timestamp(unit, _), Dimension::Timestamp) if *unit != TimeUnit::Second => {
                 Some(Dimension::Timestamp)
             }
             _ => None,
@@ -287,8 +289,14 @@ fn compare(op: Operator, bound: Bound) -> Option<Sets> {
         )
         .then(|| Sets::constant(None));
     };
-    let below = |v: i64| v.checked_sub(1).map_or(IntervalSet::empty(), IntervalSet::at_most);
-    let above = |v: i64| v.checked_add(1).map_or(IntervalSet::empty(), IntervalSet::at_least);
+    let below = |v: i64| {
+        v.checked_sub(1)
+            .map_or(IntervalSet::empty(), IntervalSet::at_most)
+    };
+    let above = |v: i64| {
+        v.checked_add(1)
+            .map_or(IntervalSet::empty(), IntervalSet::at_least)
+    };
     let equal = || {
         if floor == ceil {
             IntervalSet::point(floor)
@@ -355,11 +363,9 @@ pub(super) fn keep(
                 index,
                 dimension,
             };
-            filters
-                .iter()
-                .fold(IntervalSet::full(), |kept, filter| {
-                    kept.intersect(&evaluator.sets(filter).yes)
-                })
+            filters.iter().fold(IntervalSet::full(), |kept, filter| {
+                kept.intersect(&evaluator.sets(filter).yes)
+            })
         };
         Kept {
             partition: !sets(None).is_empty(),
@@ -444,7 +450,9 @@ impl<'a> Constants<'a> {
         match node(expr, self.decoder) {
             Node::Constant => {
                 if !self.values.contains_key(expr) {
-                    let physical = self.state.create_physical_expr(expr.clone(), &self.schema)?;
+                    let physical = self
+                        .state
+                        .create_physical_expr(expr.clone(), &self.schema)?;
                     let values = physical
                         .evaluate(&self.rows)?
                         .into_array(self.rows.num_rows())?;
@@ -466,9 +474,7 @@ impl<'a> Constants<'a> {
 
     fn value(&self, expr: &Expr, index: usize) -> Sets {
         match self.values.get(expr) {
-            Some(values) => {
-                Sets::constant(values.is_valid(index).then(|| values.value(index)))
-            }
+            Some(values) => Sets::constant(values.is_valid(index).then(|| values.value(index))),
             None => Sets::unknown(),
         }
     }

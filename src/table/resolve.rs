@@ -82,14 +82,17 @@ impl Selection {
         })
     }
 
-    async fn look_up(&self, plan: &LookupPlan, cluster: &ClusterDescription) -> Result<LookupFacts> {
+    async fn look_up(
+        &self,
+        plan: &LookupPlan,
+        cluster: &ClusterDescription,
+    ) -> Result<LookupFacts> {
         let mut facts = LookupFacts {
             isolation: self.isolation,
             on_data_loss: self.on_data_loss,
             ..LookupFacts::default()
         };
-        facts.bounds =
-            log_bounds(self.client.as_ref(), &plan.partitions, self.isolation).await?;
+        facts.bounds = log_bounds(self.client.as_ref(), &plan.partitions, self.isolation).await?;
         // After the ends: a look-up that finds nothing then speaks of all records up to them.
         facts.timestamps =
             timestamps(self.client.as_ref(), &plan.timestamps, self.isolation).await?;

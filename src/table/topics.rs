@@ -67,7 +67,9 @@ impl TopicSource {
             return Err(Error::invalid("pattern to subscribe is empty"));
         }
         Regex::new(pattern).map(Self::Pattern).map_err(|e| {
-            Error::invalid(format!("topic pattern '{pattern}' is no regular expression: {e}"))
+            Error::invalid(format!(
+                "topic pattern '{pattern}' is no regular expression: {e}"
+            ))
         })
     }
 
@@ -98,7 +100,8 @@ impl TopicSource {
             Self::Named(names) => described(client, names).await,
             Self::Pattern(pattern) => {
                 let mut cluster = client.describe(TopicSelection::All).await?;
-                let all: Vec<Arc<str>> = cluster.topics.iter().map(|t| Arc::clone(&t.name)).collect();
+                let all: Vec<Arc<str>> =
+                    cluster.topics.iter().map(|t| Arc::clone(&t.name)).collect();
                 cluster
                     .topics
                     .retain(|t| !t.internal && pattern.is_match(&t.name));
@@ -145,7 +148,10 @@ async fn described(client: &dyn KafkaClient, names: &[Arc<str>]) -> Result<Clust
         return Ok(cluster);
     };
     // Only the message needs the other names: not seeing them is no reason to fail otherwise.
-    let all = client.describe(TopicSelection::All).await.unwrap_or_default();
+    let all = client
+        .describe(TopicSelection::All)
+        .await
+        .unwrap_or_default();
     let all: Vec<Arc<str>> = all.topics.iter().map(|t| Arc::clone(&t.name)).collect();
     Err(unknown(missing, &all))
 }
@@ -187,7 +193,10 @@ mod tests {
         let names = |s: &str| TopicSource::parse(s).unwrap().to_string();
         assert_eq!(names("orders"), "orders");
         assert_eq!(names(" b, a ,,a"), "a,b");
-        assert!(matches!(TopicSource::parse("/m-.*/"), Ok(TopicSource::Pattern(_))));
+        assert!(matches!(
+            TopicSource::parse("/m-.*/"),
+            Ok(TopicSource::Pattern(_))
+        ));
         for bad in ["", " , ", "/", "//", "/a", "/(/"] {
             assert!(TopicSource::parse(bad).is_err(), "{bad:?}");
         }

@@ -224,8 +224,8 @@ impl<'a> Checked<'a> {
             self.position = None;
         }
         panic!(
-            "a batch of {} with offsets from {first:?} up to position {} lies in no range that is left",
-            batch.partition, batch.next_offset
+            "a batch of {} with offsets from {first:?} up to position {} lies in no range that is left of {:?}",
+            batch.partition, batch.next_offset, self.request.ranges
         );
     }
 }

@@ -6,21 +6,19 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use super::admin;
 use super::certificates::Certificates;
-use super::libs;
+use super::libs::{self, Jvm};
 use super::options::{
     KafkaOptions, LOG4J, Listener, Login, NODE_PROPERTIES, PASSWORD, USERS, path_text,
     security_properties,
 };
 use super::process::Watched;
-
-/// The heap of a broker unless a test asks for another, in MiB.
-const HEAP_MB: u32 = 384;
 
 /// How long a broker may take until it answers; it is ready after 3 s on an idle machine.
 const START_LIMIT: Duration = Duration::from_secs(90);
@@ -38,7 +36,7 @@ pub struct KafkaServer {
     certificates: Certificates,
     ports: Vec<(Listener, u16)>,
     bootstrap: String,
-    heap_mb: u32,
+    jvm: Jvm,
     process: Option<Watched>,
 }
 
@@ -61,6 +59,9 @@ impl KafkaServer {
     }
 
     fn try_start(options: &KafkaOptions) -> Result<Self, String> {
+        /// Java starts on all cores: brokers that start at once on a small machine time out together.
+        static STARTING: Mutex<()> = Mutex::new(());
+        let _one_at_a_time = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::Builder::new()
             .prefix("kafka-test-")
             .tempdir()
@@ -77,7 +78,11 @@ impl KafkaServer {
             certificates,
             ports,
             bootstrap,
-            heap_mb: options.heap_mb.unwrap_or(HEAP_MB),
+            jvm: if options.full_speed {
+                Jvm::FullSpeed
+            } else {
+                Jvm::FastStart
+            },
             process: None,
         };
         server.write_configuration(controller_port, &options.properties);
@@ -323,7 +328,7 @@ impl KafkaServer {
 
     /// Starts the process; the error is the end of its log.
     fn launch(&mut self) -> Result<(), String> {
-        let mut java = libs::java_arguments(self.heap_mb, &self.log4j_path(), "kafka.Kafka");
+        let mut java = libs::java_arguments(self.jvm, &self.log4j_path(), "kafka.Kafka");
         java.push(self.configuration_path().into_os_string());
         let process = Watched::start(self.folder.path(), &self.log_path(), &java);
         let deadline = Instant::now() + START_LIMIT;

@@ -8,7 +8,7 @@ use std::process::Command;
 ///
 /// # Panics
 /// When the folder is not there or only half filled.
-pub(super) fn folder() -> PathBuf {
+pub fn folder() -> PathBuf {
     let folder = match set("KAFKA_LIBS") {
         Some(folder) => PathBuf::from(folder),
         None => cache().join("datafusion-kafka/kafka-libs-4.1.1"),
@@ -32,22 +32,29 @@ fn set(variable: &str) -> Option<OsString> {
     std::env::var_os(variable).filter(|value| !value.is_empty())
 }
 
-/// The arguments of a `java` that starts fast: one compiler tier, the simplest collector.
-pub(super) fn java_arguments(heap_mb: u32, log4j: &Path, class: &str) -> Vec<OsString> {
+/// How Java is to run.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Jvm {
+    /// A small heap, one compiler tier, the simplest collector: a broker for a test.
+    FastStart,
+    /// Java's defaults and a gigabyte of heap: a broker that is measured.
+    FullSpeed,
+}
+
+/// The arguments of a `java`.
+pub(super) fn java_arguments(jvm: Jvm, log4j: &Path, class: &str) -> Vec<OsString> {
     let mut class_path = folder().into_os_string();
     class_path.push("/*");
     let mut configuration = OsString::from("-Dlog4j2.configurationFile=");
     configuration.push(log4j);
-    vec![
-        format!("-Xmx{heap_mb}m").into(),
-        "-XX:TieredStopAtLevel=1".into(),
-        "-XX:+UseSerialGC".into(),
-        "-XX:-UsePerfData".into(),
-        configuration,
-        "-cp".into(),
-        class_path,
-        class.into(),
-    ]
+    let sizes: &[&str] = match jvm {
+        Jvm::FastStart => &["-Xmx384m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"],
+        Jvm::FullSpeed => &["-Xms1g", "-Xmx1g"],
+    };
+    let mut arguments: Vec<OsString> = sizes.iter().map(Into::into).collect();
+    arguments.extend(["-XX:-UsePerfData".into(), configuration, "-cp".into()]);
+    arguments.extend([class_path, class.into()]);
+    arguments
 }
 
 /// Runs one of Kafka's command-line tools to its end and returns what it printed.
@@ -56,7 +63,7 @@ pub(super) fn java_arguments(heap_mb: u32, log4j: &Path, class: &str) -> Vec<OsS
 /// When Java is missing or the tool fails.
 pub(super) fn run_tool(log4j: &Path, class: &str, arguments: &[&str]) -> String {
     let output = Command::new("java")
-        .args(java_arguments(256, log4j, class))
+        .args(java_arguments(Jvm::FastStart, log4j, class))
         .args(arguments)
         .output()
         .unwrap_or_else(|error| panic!("cannot run java ({error}): run `make setup`"));

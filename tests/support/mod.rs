@@ -20,7 +20,7 @@
 pub mod admin;
 mod certificates;
 pub mod kafka;
-mod libs;
+pub mod libs;
 mod options;
 mod process;
 pub mod produce;

@@ -63,7 +63,7 @@ pub enum Login<'a> {
 pub struct KafkaOptions {
     pub(super) listeners: Vec<Listener>,
     pub(super) properties: Vec<(String, String)>,
-    pub(super) heap_mb: Option<u32>,
+    pub(super) full_speed: bool,
 }
 
 impl KafkaOptions {
@@ -89,9 +89,9 @@ impl KafkaOptions {
         self
     }
 
-    /// Sets the heap, in MiB.
-    pub fn heap_mb(mut self, heap_mb: u32) -> Self {
-        self.heap_mb = Some(heap_mb);
+    /// Java as brokers run it, where tests want it to start fast: for measurements.
+    pub fn full_speed(mut self) -> Self {
+        self.full_speed = true;
         self
     }
 }

@@ -13,7 +13,9 @@ const LET_GO: Duration = Duration::from_secs(2);
 
 /// Runs `work` to its end, or until the user presses Ctrl-C or the process is told to end.
 ///
-/// The work is dropped then, which stops its streams and with them all fetching.
+/// The work is dropped then, which stops its streams and with them all fetching. Signals and the
+/// wait for the end have a runtime of their own on the calling thread: work that keeps every
+/// thread of `runtime` busy without a pause can still be left.
 ///
 /// # Errors
 /// The work's own failure, or [`Failure::Interrupted`].
@@ -21,9 +23,13 @@ pub(crate) fn run<T: Send + 'static>(
     runtime: &Runtime,
     work: impl Future<Output = Result<T, Failure>> + Send + 'static,
 ) -> Result<T, Failure> {
-    runtime.block_on(async {
+    let control = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::io("cannot listen for signals", &e))?;
+    control.block_on(async {
         let mut signals = Signals::new()?;
-        let mut task = tokio::spawn(work);
+        let mut task = runtime.spawn(work);
         tokio::select! {
             joined = &mut task => joined.unwrap_or_else(|error| {
                 Err(Failure::new(Exit::Query, format!("a fault in kafka-sql or a library: {error}")))

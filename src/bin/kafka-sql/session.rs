@@ -6,12 +6,11 @@ use datafusion::catalog::SchemaProvider;
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::context::SessionContext;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion_kafka::Error;
 use datafusion_kafka::client::{ClientPool, KafkaClient, TopicSelection};
 use datafusion_kafka::config::ConnectionConfig;
 pub(crate) use datafusion_kafka::scan::ScanProgress as Progress;
 use datafusion_kafka::session::{CATALOG, KafkaSessionBuilder};
-use datafusion_kafka::table::{KafkaCatalog, KafkaTable};
+use datafusion_kafka::table::KafkaCatalog;
 
 use crate::args::ConnectionArgs;
 use crate::failure::Failure;
@@ -81,13 +80,7 @@ impl Connection {
 /// A session, over a cluster if one was named.
 pub(crate) struct Session {
     context: SessionContext,
-    cluster: Option<Cluster>,
-}
-
-/// The cluster that was named.
-struct Cluster {
-    connection: Connection,
-    client: Arc<dyn KafkaClient>,
+    client: Option<Arc<dyn KafkaClient>>,
 }
 
 /// What describes a topic besides its partitions.
@@ -107,17 +100,14 @@ impl Session {
     pub(crate) fn open(connection: &Connection) -> Result<Self, Failure> {
         let Connection { config, pool } = connection;
         let mut builder = KafkaSessionBuilder::new().pool(pool.clone());
-        let mut cluster = None;
+        let mut client = None;
         if !config.bootstrap_servers().is_empty() {
-            cluster = Some(Cluster {
-                connection: connection.clone(),
-                client: pool.client(config)?,
-            });
+            client = Some(pool.client(config)?);
             builder = builder.connection(config.clone());
         }
         Ok(Self {
             context: builder.build()?,
-            cluster,
+            client,
         })
     }
 
@@ -126,43 +116,12 @@ impl Session {
     /// # Errors
     /// When the statement is wrong or the cluster does not answer.
     pub(crate) async fn sql(&self, sql: &str) -> Result<DataFrame, Failure> {
-        match self.context.sql(sql).await {
-            Ok(frame) => Ok(frame),
-            Err(error) => match self.missing_topic(sql).await {
-                Some(missing) if Error::find(&error).is_none() => Err(missing.into()),
-                _ => Err(error.into()),
-            },
-        }
-    }
-
-    /// The library's error about the first table of a statement that is neither a topic nor made
-    /// in this session. DataFusion's own error would not tell what there is.
-    async fn missing_topic(&self, sql: &str) -> Option<Error> {
-        let Cluster { connection, .. } = self.cluster.as_ref()?;
-        let state = self.context.state();
-        let dialect = state.config().options().sql_parser.dialect;
-        let statement = state.sql_to_statement(sql, &dialect).ok()?;
-        for reference in state.resolve_table_references(&statement).ok()? {
-            let reference = reference.resolve(CATALOG, KafkaCatalog::SCHEMA);
-            let name = reference.table.as_ref();
-            let topics =
-                *reference.catalog == *CATALOG && *reference.schema == *KafkaCatalog::SCHEMA;
-            if !topics || state.table_functions().contains_key(name) {
-                continue;
-            }
-            if let Ok(None) = self.default_schema()?.table(name).await {
-                let table = KafkaTable::builder(&connection.config)
-                    .pool(connection.pool.clone())
-                    .topic(name);
-                return table.build().await.err();
-            }
-        }
-        None
+        Ok(self.context.sql(sql).await?)
     }
 
     /// Whether a cluster was named.
     pub(crate) fn has_cluster(&self) -> bool {
-        self.cluster.is_some()
+        self.client.is_some()
     }
 
     /// The names of the topics, sorted; none without a cluster.
@@ -170,7 +129,7 @@ impl Session {
     /// # Errors
     /// When the cluster does not answer.
     pub(crate) async fn topics(&self) -> Result<Vec<String>, Failure> {
-        let Some(Cluster { client, .. }) = &self.cluster else {
+        let Some(client) = &self.client else {
             return Ok(Vec::new());
         };
         let cluster = client.describe(TopicSelection::All).await?;
@@ -184,7 +143,7 @@ impl Session {
     /// # Errors
     /// When no cluster was named, or it does not answer.
     pub(crate) async fn topic_facts(&self, topic: &str) -> Result<Option<TopicFacts>, Failure> {
-        let Some(Cluster { client, .. }) = &self.cluster else {
+        let Some(client) = &self.client else {
             return Err(Failure::usage(
                 "there is no cluster to ask; name its brokers with -b",
             ));

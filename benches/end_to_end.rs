@@ -1,0 +1,222 @@
+//! The whole way from a real broker to a result, next to other readers in the same run.
+//!
+//! `make bench` starts a broker of its own; `KAFKA_BENCH_BOOTSTRAP=host:port` uses another one, and
+//! `KAFKA_BENCH_RECORDS` sets how many records the scans read (4 million unless set). Figures of
+//! one run belong together: machines differ, and one machine differs from minute to minute, so
+//! what counts are the ratios.
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion_kafka::config::ConnectionConfig;
+use datafusion_kafka::session::KafkaSessionBuilder;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{Offset, TopicPartitionList};
+use support::produce::{self, Fill};
+use support::{KafkaOptions, KafkaServer, admin};
+
+/// The shell brings it; so that the library is measured as the shell runs it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const PARTITIONS: i32 = 4;
+
+fn main() {
+    // `cargo test --benches` asks for a quick look: there is nothing to check here.
+    if std::env::args().any(|a| a == "--test") {
+        return;
+    }
+    let own;
+    let bootstrap = match std::env::var("KAFKA_BENCH_BOOTSTRAP") {
+        Ok(bootstrap) => bootstrap,
+        Err(_) => {
+            own = KafkaServer::start(KafkaOptions::default().full_speed());
+            own.bootstrap().to_owned()
+        }
+    };
+    let records: usize = std::env::var("KAFKA_BENCH_RECORDS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(4_000_000);
+
+    let small = filled(&bootstrap, records, 100);
+    let large = filled(&bootstrap, records / 8, 1024);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let context = session(&bootstrap);
+
+    println!("\nscans, million records a second (median of 5):");
+    for (name, topic, count) in [("100 B", &small, records), ("1 KiB", &large, records / 8)] {
+        let sql = format!("SELECT sum(octet_length(value)), max(\"offset\") FROM \"{topic}\"");
+        let ours = median(5, || runtime.block_on(run(&context, &sql)));
+        let offsets = format!("SELECT count(*) FROM \"{topic}\"");
+        let counted = median(5, || runtime.block_on(run(&context, &offsets)));
+        let poll = median(3, || poll_loop(&bootstrap, topic, count));
+        let java = java_perf(&bootstrap, topic, count);
+        let rate = |t: Duration| count as f64 / t.as_secs_f64() / 1e6;
+        println!(
+            "  {name}: value column {:.2}, count(*) {:.2}, rust-rdkafka poll loop {:.2} (ratio {:.2})",
+            rate(ours),
+            rate(counted),
+            rate(poll),
+            poll.as_secs_f64() / ours.as_secs_f64(),
+        );
+        match java {
+            Some(java) => println!(
+                "  {name}: kafka-consumer-perf-test {java:.2} (ratio {:.2})",
+                rate(ours) / java
+            ),
+            None => println!("  {name}: kafka-consumer-perf-test failed"),
+        }
+    }
+
+    println!("\nsmall queries, ms (median of 50, warm session):");
+    for (name, sql) in [
+        (
+            "1,000 records",
+            format!("SELECT count(*), max(\"offset\") FROM kafka('{small}', '0=5000:6000')"),
+        ),
+        ("LIMIT 10", format!("SELECT * FROM \"{small}\" LIMIT 10")),
+        (
+            "newest 10",
+            format!(
+                "SELECT * FROM \"{small}\" WHERE partition = 0 ORDER BY \"offset\" DESC LIMIT 10"
+            ),
+        ),
+        ("EXPLAIN", format!("EXPLAIN SELECT * FROM \"{small}\"")),
+    ] {
+        let took = median(50, || runtime.block_on(run(&context, &sql)));
+        println!("  {name}: {:.1}", took.as_secs_f64() * 1e3);
+    }
+
+    println!("\nthe shell as a whole process:");
+    let sql = format!("SELECT count(*), max(\"offset\") FROM kafka('{small}', '0=5000:6000')");
+    let took = median(10, || {
+        shell(&bootstrap, &sql);
+    });
+    println!("  1,000 records: {:.0} ms", took.as_secs_f64() * 1e3);
+    let sql = format!("SELECT sum(octet_length(value)), max(\"offset\") FROM \"{small}\"");
+    let (took, peak) = shell(&bootstrap, &sql);
+    let megabytes = records as f64 * 100.0 / 1e6;
+    println!(
+        "  scan of {megabytes:.0} MB: {:.1} s, peak RSS {peak} MiB",
+        took.as_secs_f64()
+    );
+}
+
+fn filled(bootstrap: &str, records: usize, value_bytes: usize) -> String {
+    let topic = admin::unique_topic("bench");
+    admin::create_topic(bootstrap, &topic, PARTITIONS, &[]);
+    let settings = [("enable.idempotence", "true")];
+    let fill = Fill {
+        records,
+        partitions: PARTITIONS,
+        value_bytes,
+        settings: &settings,
+    };
+    produce::fill(bootstrap, &topic, fill);
+    topic
+}
+
+fn session(bootstrap: &str) -> SessionContext {
+    KafkaSessionBuilder::new()
+        .connection(ConnectionConfig::new(bootstrap))
+        .config(SessionConfig::new())
+        .build()
+        .expect("the settings are valid")
+}
+
+async fn run(context: &SessionContext, sql: &str) {
+    let frame = context
+        .sql(sql)
+        .await
+        .unwrap_or_else(|e| panic!("{sql}: {e}"));
+    frame
+        .collect()
+        .await
+        .unwrap_or_else(|e| panic!("{sql}: {e}"));
+}
+
+fn median(runs: usize, mut run: impl FnMut()) -> Duration {
+    let mut times: Vec<Duration> = (0..runs)
+        .map(|_| {
+            let begun = Instant::now();
+            run();
+            begun.elapsed()
+        })
+        .collect();
+    times.sort();
+    times[runs / 2]
+}
+
+/// What one writes first with rust-rdkafka: assign, poll, sum.
+fn poll_loop(bootstrap: &str, topic: &str, records: usize) {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", "bench")
+        .set("enable.auto.commit", "false")
+        .set("check.crcs", "true")
+        .create()
+        .expect("a consumer");
+    let mut list = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        let added = list.add_partition_offset(topic, partition, Offset::Beginning);
+        added.expect("a valid offset");
+    }
+    consumer.assign(&list).expect("assigned");
+    let (mut seen, mut bytes) = (0, 0);
+    while seen < records {
+        if let Some(message) = consumer.poll(Duration::from_secs(10)) {
+            bytes += message.expect("a record").payload_len();
+            seen += 1;
+        }
+    }
+    assert!(bytes > 0);
+}
+
+/// Million records a second as Kafka's own tool has it, without its rebalance.
+fn java_perf(bootstrap: &str, topic: &str, records: usize) -> Option<f64> {
+    let output = Command::new("java")
+        .args(["-cp", &format!("{}/*", support::libs::folder().display())])
+        .arg("org.apache.kafka.tools.ConsumerPerformance")
+        .args(["--bootstrap-server", bootstrap, "--topic", topic])
+        .args(["--messages", &records.to_string(), "--timeout", "60000"])
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let fetch_rate = text.lines().last()?.split(',').next_back()?.trim();
+    Some(fetch_rate.parse::<f64>().ok()? / 1e6)
+}
+
+/// Time and peak RSS in MiB of one `kafka-sql query`.
+fn shell(bootstrap: &str, sql: &str) -> (Duration, u64) {
+    let begun = Instant::now();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_kafka-sql"))
+        .args(["-b", bootstrap, "query", sql])
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the shell starts");
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    loop {
+        if let Ok(text) = std::fs::read_to_string(&status)
+            && let Some(line) = text.lines().find(|l| l.starts_with("VmHWM:"))
+        {
+            let kib = line
+                .split_whitespace()
+                .nth(1)
+                .and_then(|n| n.parse::<u64>().ok());
+            peak = peak.max(kib.unwrap_or(0) / 1024);
+        }
+        if let Some(status) = child.try_wait().expect("a child to wait for") {
+            assert!(status.success(), "kafka-sql failed");
+            return (begun.elapsed(), peak);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}

@@ -1,0 +1,147 @@
+//! Authentication, authorization, and secrets that appear nowhere.
+
+use datafusion_kafka::config::ConnectionConfig;
+use datafusion_kafka::{Error, ErrorKind};
+
+use super::{error, filled, rows, session, session_with};
+use crate::support::{Listener, Login, PASSWORD, admin, shared};
+
+fn config(listener: Listener, login: Login<'_>) -> ConnectionConfig {
+    let mut config = ConnectionConfig::empty();
+    for (key, value) in shared().client_settings(listener, login) {
+        config
+            .set(&key, &value)
+            .unwrap_or_else(|e| panic!("{key}: {e}"));
+    }
+    config
+}
+
+async fn count(config: ConnectionConfig, topic: &str) -> Vec<String> {
+    rows(
+        &session_with(config),
+        &format!("SELECT count(*) FROM \"{topic}\""),
+    )
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_mechanism_reads() {
+    let topic = filled(1, 5);
+    for login in [
+        Login::Plain("admin", PASSWORD),
+        Login::ScramSha256("admin", PASSWORD),
+        Login::ScramSha512("admin", PASSWORD),
+        Login::OAuthBearer("admin"),
+    ] {
+        assert_eq!(
+            count(config(Listener::SaslSsl, login), &topic).await,
+            ["5"],
+            "{login:?}"
+        );
+    }
+    admin::allow_topic(shared(), "User:alice", "Read", &topic);
+    let certificate = config(Listener::Ssl, Login::Certificate);
+    assert_eq!(count(certificate, &topic).await, ["5"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_password_is_refused_at_once() {
+    let begun = std::time::Instant::now();
+    let context = session_with(config(
+        Listener::SaslSsl,
+        Login::ScramSha256("alice", "wrong-password"),
+    ));
+    let found = error(&context, "SELECT * FROM anything").await;
+    assert!(matches!(&found, Error::Authentication { .. }), "{found}");
+    assert_eq!(found.kind(), ErrorKind::Connection);
+    assert!(!found.to_string().contains("wrong-password"), "{found}");
+    assert!(begun.elapsed().as_secs() < 15, "{:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn describe_and_read_on_the_topic_are_enough() {
+    let topic = filled(2, 10);
+    let login = || config(Listener::SaslPlaintext, Login::Plain("bob", PASSWORD));
+    let context = session_with(login());
+    let sql = format!("SELECT count(*), max(offset) FROM \"{topic}\"");
+    let denied = error(&context, &sql).await;
+    assert_eq!(denied.kind(), ErrorKind::Authorization, "{denied}");
+
+    admin::allow_topic(shared(), "User:bob", "Describe", &topic);
+    let denied = error(&session_with(login()), &sql).await;
+    assert_eq!(denied.kind(), ErrorKind::Authorization, "{denied}");
+    assert!(denied.to_string().contains(&topic), "{denied}");
+
+    admin::allow_topic(shared(), "User:bob", "Read", &topic);
+    let context = session_with(login());
+    assert_eq!(rows(&context, &sql).await, ["20 9"]);
+    let sql = format!("SELECT count(*) FROM \"{topic}\" WHERE timestamp >= '1970-01-01T00:00:05Z'");
+    assert_eq!(rows(&context, &sql).await, ["12"]);
+    let sql = format!("SELECT count(*) FROM \"{topic}\" WHERE timestamp < '1970-01-01T00:00:05Z'");
+    assert_eq!(rows(&context, &sql).await, ["8"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn java_client_properties_work_unchanged() {
+    let topic = filled(1, 3);
+    let ca = shared().ca_pem_path().display().to_string();
+    let properties = format!(
+        "# written for a Java consumer\n\
+         bootstrap.servers = {}\n\
+         security.protocol=SASL_SSL\n\
+         sasl.mechanism=SCRAM-SHA-512\n\
+         sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required \\\n    \
+         username=\"admin\" password=\"{PASSWORD}\";\n\
+         ssl.truststore.type=PEM\n\
+         ssl.truststore.location={ca}\n\
+         group.id=somebody\n\
+         auto.offset.reset=earliest\n\
+         enable.auto.commit=true\n\
+         key.deserializer=org.apache.kafka.common.serialization.StringDeserializer\n",
+        shared().bootstrap_of(Listener::SaslSsl),
+    );
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("client.properties");
+    std::fs::write(&file, properties).expect("written");
+    let config = ConnectionConfig::from_file(&file).expect("a readable file");
+    assert_eq!(count(config, &topic).await, ["3"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_appear_nowhere() {
+    let topic = filled(1, 3);
+    let context = session();
+    let settings =
+        shared().client_settings(Listener::SaslPlaintext, Login::Plain("admin", PASSWORD));
+    let options: Vec<String> = settings
+        .iter()
+        .map(|(k, v)| format!("'kafka.{k}' '{v}'"))
+        .collect();
+    let sql = format!(
+        "CREATE EXTERNAL TABLE secret STORED AS KAFKA LOCATION '{topic}' OPTIONS ({})",
+        options.join(", ")
+    );
+    rows(&context, &sql).await;
+    assert_eq!(rows(&context, "SELECT count(*) FROM secret").await, ["3"]);
+    for sql in [
+        "EXPLAIN VERBOSE SELECT * FROM secret",
+        "EXPLAIN ANALYZE SELECT * FROM secret",
+        "SHOW CREATE TABLE secret",
+        "SELECT * FROM information_schema.views",
+        "SELECT * FROM information_schema.tables",
+        "SHOW ALL",
+    ] {
+        let shown = rows(&context, sql).await.join("\n");
+        assert!(!shown.contains(PASSWORD), "{sql}: {shown}");
+    }
+    let shown = rows(&context, "SHOW CREATE TABLE secret").await.join("\n");
+    assert!(shown.contains("'kafka.sasl.password' '***'"), "{shown}");
+    let table = context.table_provider("secret").await.expect("the table");
+    assert!(!format!("{table:?}").contains(PASSWORD));
+    let refused = sql.replace("kafka.sasl.password", "kafka.sasl.pasword");
+    let found = error(&context, &refused.replace("TABLE secret", "TABLE other"))
+        .await
+        .to_string();
+    assert!(!found.contains(PASSWORD), "{found}");
+    assert!(found.contains("sasl.password"), "{found}");
+}
