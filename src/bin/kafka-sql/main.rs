@@ -76,18 +76,35 @@ fn start_log(verbose: u8) {
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::io("cannot start threads", &e))?;
+    // Never dropped: that would wait for an interrupted query that does not pause.
+    let runtime: &'static Runtime = Box::leak(Box::new(
+        tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|e| Failure::io("cannot start threads", &e))?,
+    ));
     if cli.connection.asks("list") {
         return print(&Connection::list());
     }
-    let connection = Connection::resolve(&cli.connection)?;
     if cli.connection.asks("dump") {
-        return print(&connection.dump());
+        return print(&Connection::resolve(&cli.connection)?.dump());
     }
-    let mut shell = Shell {
+    let mut connection_args = cli.connection;
+    let broker = match &cli.command {
+        Some(Command::Demo(_)) => Some(demo::Broker::start()?),
+        _ => None,
+    };
+    if let Some(broker) = &broker {
+        // Settings for the user's own cluster (a file named by the environment, say) do not fit
+        // this one.
+        connection_args.bootstrap_servers = Some(broker.hosts().to_owned());
+        connection_args.config = None;
+    }
+    let mut connection = Connection::resolve(&connection_args)?;
+    if broker.is_some() {
+        connection = connection.with_pool(demo::pool());
+    }
+    let shell = Shell {
         runtime,
         ui: Ui::detect(cli.quiet, cli.verbose > 0),
         connection,
@@ -96,15 +113,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         None => shell.read_or_talk(None),
         Some(Command::Read(command)) => shell.read(command),
-        Some(Command::Demo(demo)) => {
-            let broker = demo::Broker::start()?;
-            shell.connection = shell.connection.on(broker.hosts(), demo::pool());
-            match (demo.examples, demo.command) {
-                (Some(folder), _) => shell.examples(&folder),
-                (None, Some(command)) => shell.read(command),
-                (None, None) => shell.read_or_talk(Some(DEMO_BANNER)),
-            }
-        }
+        Some(Command::Demo(demo)) => match (demo.examples, demo.command) {
+            (Some(folder), _) => shell.examples(&folder),
+            (None, Some(command)) => shell.read(command),
+            (None, None) => shell.read_or_talk(Some(DEMO_BANNER)),
+        },
     }
 }
 
@@ -113,7 +126,7 @@ const DEMO_BANNER: &str = "An embedded broker runs in this process with the topi
 
 /// What every command needs.
 struct Shell {
-    runtime: Runtime,
+    runtime: &'static Runtime,
     ui: Ui,
     connection: Connection,
     output: OutputArgs,
@@ -149,7 +162,7 @@ impl Shell {
                 let ui = self.ui;
                 self.with_destination(options, |options, destination| {
                     interrupt::run(
-                        &self.runtime,
+                        self.runtime,
                         describe::run(session, topic, options, destination, ui),
                     )
                 })
@@ -174,7 +187,7 @@ impl Shell {
         if session.has_cluster() {
             // A cluster that does not answer is better known now than after the first statement.
             let check = Arc::clone(&session);
-            interrupt::run(&self.runtime, async move { check.topics().await.map(drop) })?;
+            interrupt::run(self.runtime, async move { check.topics().await.map(drop) })?;
         }
         if !self.ui.quiet {
             if let Some(banner) = banner {
@@ -182,7 +195,7 @@ impl Shell {
             }
             ui::note("kafka-sql: \\? for help, \\q or Ctrl-D to leave.");
         }
-        Repl::new(&self.runtime, session, options, self.ui).run()
+        Repl::new(self.runtime, session, options, self.ui).run()
     }
 
     /// Runs every example of a folder, each in a session of its own.
@@ -223,7 +236,7 @@ impl Shell {
         self.with_destination(options, |options, destination| {
             let writes_file = !destination.is_stdout();
             let outcome =
-                interrupt::run(&self.runtime, script.run(session, options, destination, ui))?;
+                interrupt::run(self.runtime, script.run(session, options, destination, ui))?;
             if writes_file && outcome.results == 0 {
                 return Err(Failure::usage(
                     "no statement returned rows, so no file was written",

@@ -69,9 +69,8 @@ impl Connection {
         ConnectionConfig::known_keys().join("\n")
     }
 
-    /// The same with another pool of clients and other brokers.
-    pub(crate) fn on(mut self, hosts: &str, pool: ClientPool) -> Self {
-        self.config.merge(&ConnectionConfig::new(hosts));
+    /// The same with clients from another pool.
+    pub(crate) fn with_pool(mut self, pool: ClientPool) -> Self {
         self.pool = pool;
         self
     }

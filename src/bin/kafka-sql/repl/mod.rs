@@ -2,18 +2,18 @@
 
 mod command;
 mod helper;
+mod reader;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustyline::error::ReadlineError;
-use rustyline::history::FileHistory;
-use rustyline::{CompletionType, Config, Editor};
 use tokio::runtime::Runtime;
 
 use self::command::Command;
-use self::helper::{Helper, Names};
+use self::helper::Names;
+use self::reader::Reader;
 use crate::failure::{Exit, Failure};
 use crate::inspect;
 use crate::output::{Destination, Format, OutputOptions};
@@ -63,35 +63,20 @@ impl<'a> Repl<'a> {
     /// # Errors
     /// When the terminal cannot be used. A failed statement is no error here.
     pub(crate) fn run(mut self) -> Result<(), Failure> {
-        let terminal =
-            |e: &ReadlineError| Failure::new(Exit::Query, format!("cannot use the terminal: {e}"));
-        let config = Config::builder()
-            .completion_type(CompletionType::List)
-            .history_ignore_space(true)
-            .build();
-        let mut editor: Editor<Helper, FileHistory> =
-            Editor::with_config(config).map_err(|e| terminal(&e))?;
-        editor.set_helper(Some(Helper::new(Arc::clone(&self.names))));
-        let history = history_path();
-        if let Some(path) = &history {
-            // The first session has none.
-            let _ = editor.load_history(path);
-        }
+        let mut reader = Reader::new(Arc::clone(&self.names), history_path());
         self.refresh_names();
         loop {
-            let line = match editor.readline(PROMPT) {
+            let line = match reader.read(PROMPT) {
                 Ok(line) => line,
                 Err(ReadlineError::Interrupted) => continue,
                 Err(ReadlineError::Eof) => break,
-                Err(error) => return Err(terminal(&error)),
+                Err(error) => {
+                    let message = format!("cannot use the terminal: {error}");
+                    return Err(Failure::new(Exit::Query, message));
+                }
             };
             if line.trim().is_empty() {
                 continue;
-            }
-            let _ = editor.add_history_entry(line.trim_end());
-            if let Some(path) = &history {
-                // A history that cannot be written is no reason to stop.
-                let _ = editor.append_history(path);
             }
             match self.obey(&line) {
                 Ok(Next::Prompt) => {}
