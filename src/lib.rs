@@ -1,6 +1,6 @@
 #![deny(unsafe_code, rustdoc::broken_intra_doc_links)]
 #![warn(missing_docs, unreachable_pub, clippy::clone_on_ref_ptr)]
-//! SQL over exact Kafka offset ranges.
+#![doc = include_str!("../README.md")]
 
 mod bytes;
 pub mod client;
