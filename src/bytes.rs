@@ -20,6 +20,7 @@ use datafusion::common::{DFSchema, Result, ScalarValue, exec_err, internal_err, 
 use datafusion::functions::{string, unicode};
 use datafusion::logical_expr::expr::{BinaryExpr, Cast};
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult};
 use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
@@ -28,14 +29,6 @@ use datafusion::logical_expr::{
 
 /// The functions that replace DataFusion's of the same name.
 pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
-    let on_bytes = |name, operation, on_text| {
-        Arc::new(ScalarUDF::new_from_impl(OnBytes {
-            name,
-            operation,
-            on_text,
-            signature: Signature::user_defined(Volatility::Immutable),
-        }))
-    };
     vec![
         on_bytes(
             "octet_length",
@@ -48,9 +41,33 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
             Operation::OctetLength,
             unicode::character_length(),
         ),
-        on_bytes("substr", Operation::Substr, unicode::substr()),
+        substr_function(),
         text_function(),
     ]
+}
+
+fn on_bytes(name: &'static str, operation: Operation, on_text: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
+    Arc::new(ScalarUDF::new_from_impl(OnBytes {
+        name,
+        operation,
+        on_text,
+        signature: Signature::user_defined(Volatility::Immutable),
+    }))
+}
+
+fn substr_function() -> Arc<ScalarUDF> {
+    on_bytes("substr", Operation::Substr, unicode::substr())
+}
+
+/// SQL's own syntax for substrings, `substr(…)` included, is planned without looking at the
+/// functions that are registered.
+#[derive(Debug)]
+pub(crate) struct SubstringOfBytes;
+
+impl ExprPlanner for SubstringOfBytes {
+    fn plan_substring(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
+        Ok(PlannerResult::Planned(substr_function().call(args)))
+    }
 }
 
 fn text_function() -> Arc<ScalarUDF> {

@@ -85,6 +85,9 @@ impl KafkaSessionBuilder {
         if let Some(runtime) = self.runtime {
             builder = builder.with_runtime_env(runtime);
         }
+        // Before DataFusion's, which would take text only.
+        let planners = builder.expr_planners().get_or_insert_default();
+        planners.insert(0, Arc::new(bytes::SubstringOfBytes));
         let context = SessionContext::new_with_state(builder.build());
         let pool = self.pool.unwrap_or_else(ClientPool::global);
         let schema = match &self.connection {
@@ -109,7 +112,8 @@ impl KafkaSessionBuilder {
 /// Adds the table functions, `STORED AS KAFKA` and the text functions on bytes to `context`.
 ///
 /// `connection` is used where a table's options name no brokers. The context's SQL dialect stays:
-/// unless it is one like `postgresql`, the column must be written `"offset"`.
+/// unless it is one like `postgresql`, the column must be written `"offset"`. So does its planner
+/// of `substr`, which takes text only.
 ///
 /// # Errors
 /// When a function cannot be registered.

@@ -82,9 +82,28 @@ impl KafkaTable {
     /// This table with its ranges fixed: every scan reads exactly those of `snapshot`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the snapshot was taken under another isolation level, under which
-    /// the same offsets hold other records.
+    /// [`Error::Invalid`] when the snapshot contradicts itself, has partitions that are not the
+    /// table's, or was taken under another isolation level, under which the same offsets hold
+    /// other records.
     pub fn at(&self, snapshot: Snapshot) -> Result<Self> {
+        snapshot.validate()?;
+        let mut filters: BTreeMap<TopicPartition, (Option<i64>, Option<i64>)> = BTreeMap::new();
+        for range in &snapshot.ranges {
+            let partition = range.range.topic_partition();
+            if !self.selection.topics.covers(&partition) {
+                return Err(Error::invalid(format!(
+                    "the snapshot has {}, which does not belong to the table of {}",
+                    range.range, self.selection.topics
+                )));
+            }
+            let filter = (range.from_ms, range.to_ms);
+            if *filters.entry(partition).or_insert(filter) != filter {
+                return Err(Error::invalid(format!(
+                    "{}: all ranges of a partition must select the same timestamps",
+                    range.range
+                )));
+            }
+        }
         if snapshot.isolation_level != self.selection.isolation {
             return Err(Error::invalid(format!(
                 "the snapshot was taken under {}, the table reads under {}: set isolation.level to match",

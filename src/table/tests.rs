@@ -325,7 +325,13 @@ async fn pinned_table_does_not_move() {
     let other = builder(&cluster)
         .topic("orders")
         .isolation(IsolationLevel::ReadUncommitted);
-    assert!(other.build_lazy().unwrap().at(snapshot).is_err());
+    assert!(other.build_lazy().unwrap().at(snapshot.clone()).is_err());
+    let foreign = builder(&cluster).topic("payments").build_lazy().unwrap();
+    let error = foreign.at(snapshot).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "the snapshot has orders[0] 90..100, which does not belong to the table of payments"
+    );
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use regex::Regex;
 
 use crate::client::{ClusterDescription, KafkaClient, TopicDescription, TopicSelection};
 use crate::error::{Error, Result, nearest_names};
+use crate::range::TopicPartition;
 
 /// The topics of a table: named, matching a pattern, or single partitions.
 #[derive(Debug, Clone)]
@@ -88,6 +89,18 @@ impl TopicSource {
             return Err(Error::invalid("no topic partitions to assign"));
         }
         Ok(Self::Assigned(assigned))
+    }
+
+    /// Whether a partition belongs to the table, as far as its name tells.
+    pub fn covers(&self, partition: &TopicPartition) -> bool {
+        let topic = &partition.topic;
+        match self {
+            Self::Named(names) => names.contains(topic),
+            Self::Pattern(pattern) => pattern.is_match(topic),
+            Self::Assigned(assigned) => assigned
+                .get(topic)
+                .is_some_and(|numbers| numbers.contains(&partition.partition)),
+        }
     }
 
     /// Describes the cluster as far as these topics go: each with the partitions that belong to
