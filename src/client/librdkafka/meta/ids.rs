@@ -66,6 +66,10 @@ impl Meta {
             }
             let wanted: Vec<Arc<str>> = {
                 let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                #[cfg(test)]
+                {
+                    state.ids_asked += 1;
+                }
                 let others = std::mem::take(&mut state.ids_wanted);
                 others.into_iter().collect()
             };
@@ -87,6 +91,12 @@ impl Meta {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = |t: &Arc<str>| state.ids.get(t).is_some_and(|(asked, _)| *asked >= since);
         expected.keys().filter(|t| !fresh(t)).cloned().collect()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn ids_asked(&self) -> usize {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.ids_asked
     }
 
     /// Keeps an answer, unless there is one that was asked for later.

@@ -46,6 +46,9 @@ struct State {
     ids: HashMap<Arc<str>, (Instant, Option<TopicId>)>,
     /// The topics that the next who asks for ids asks for.
     ids_wanted: BTreeSet<Arc<str>>,
+    /// How often ids were asked for.
+    #[cfg(test)]
+    ids_asked: usize,
 }
 
 /// A topic's id, where the broker gives one.
