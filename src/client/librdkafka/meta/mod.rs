@@ -259,8 +259,6 @@ impl Meta {
         }
     }
 
-    /// Compares topics' ids with the cluster's, which may be up to a second old.
-
     pub(crate) async fn topic_settings(
         &self,
         topics: &[Arc<str>],
