@@ -81,6 +81,24 @@ pub trait KafkaClient: fmt::Debug + Send + Sync {
     /// if offsets of a range cannot be read; a time-out never ends a range.
     ///
     /// Nothing is fetched before the first poll. Dropping the stream stops fetching.
+    ///
+    /// The `next_offset` of a batch never exceeds the end of the range that it belongs to.
+    ///
+    /// # Errors
+    /// The stream yields one error, its last item:
+    ///
+    /// - [`Error::Invalid`](crate::Error::Invalid), before anything is sent, for a range that
+    ///   [`OffsetRange::try_new`] refuses: a negative partition or start, a start after the end.
+    /// - [`Error::UnknownTopic`](crate::Error::UnknownTopic),
+    ///   [`Error::UnknownPartition`](crate::Error::UnknownPartition),
+    ///   [`Error::BelowLogStart`](crate::Error::BelowLogStart) and
+    ///   [`Error::PastLogEnd`](crate::Error::PastLogEnd) where offsets are not there. A client may
+    ///   take a second or two to be sure of it.
+    /// - [`Error::TopicRecreated`](crate::Error::TopicRecreated) where the request's ids and the
+    ///   cluster's differ: the cluster is asked after the request was made and before the first
+    ///   batch, and again after the last record has come.
+    /// - [`Error::Stalled`](crate::Error::Stalled) after `read.timeout.ms` without progress, and what
+    ///   the cluster answered otherwise.
     fn read(&self, request: ReadRequest) -> BoxStream<'static, Result<RawBatch>>;
 
     /// The most bytes that one stream of [`read`](Self::read) may hold beyond the batch it yields.

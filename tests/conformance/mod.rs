@@ -236,6 +236,7 @@ macro_rules! conformance_suite {
                 control_record_alone_yields_nothing,
                 control_record_at_the_tail_ends_the_range,
                 many_control_records_at_the_tail,
+                tail_without_records_in_several_ranges,
                 fully_aborted_range_yields_nothing,
                 range_ends_inside_an_aborted_transaction,
                 range_starts_inside_an_aborted_transaction,

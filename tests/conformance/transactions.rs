@@ -2,14 +2,17 @@
 //!
 //! A transaction's end takes one offset in each of its partitions.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use datafusion_kafka::client::OffsetAt;
 use datafusion_kafka::client::memory::Record;
+use datafusion_kafka::client::{OffsetAt, ReadRequest};
 use datafusion_kafka::range::{IsolationLevel, TopicPartition};
 use datafusion_kafka::{Error, ErrorKind};
+use futures::StreamExt;
 
-use super::reading::{Outcome, ReadCommitted, ReadUncommitted, offset, read, read_as, span};
+use super::reading::{
+    Outcome, ReadCommitted, ReadUncommitted, offset, range, read, read_as, request, span,
+};
 use super::{Codec, End, Fixture, Need, Transaction, can, numbered, partition, topic};
 
 /// A tail without visible records must not be waited for longer than this.
@@ -173,6 +176,38 @@ pub async fn many_control_records_at_the_tail(fixture: &dyn Fixture) {
     assert_quickly(&committed, &[0]);
     let uncommitted = read_as(fixture, &partition, 0, 8, ReadUncommitted).await;
     assert_quickly(&uncommitted, &[0, 2, 4, 6]);
+}
+
+/// The end of the log is known before the last range begins.
+pub async fn tail_without_records_in_several_ranges(fixture: &dyn Fixture) {
+    if !can(fixture, Need::Transactions) {
+        return;
+    }
+    let partition = partition(fixture, "tail-ranges").await;
+    fixture.produce(&partition, &numbered(6), Codec::None).await;
+    transact(fixture, &partition, 5, End::Abort).await;
+    for cut in 6..12 {
+        let small_batches = ReadRequest {
+            batch_rows: 3,
+            ..request(vec![range(&partition, 0, cut), range(&partition, cut, 12)])
+        };
+        let mut stream = fixture.client().read(small_batches);
+        let mut offsets = Vec::new();
+        let started = Instant::now();
+        while let Some(batch) = stream.next().await {
+            let batch = batch.unwrap();
+            assert!(batch.next_offset <= 12);
+            offsets.extend_from_slice(batch.offsets.values());
+            // Everything up to the log's end arrives meanwhile.
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+        assert_eq!(offsets, span(0, 6), "cut at {cut}");
+        assert!(
+            started.elapsed() < TAIL_LIMIT,
+            "took {:?}",
+            started.elapsed()
+        );
+    }
 }
 
 pub async fn fully_aborted_range_yields_nothing(fixture: &dyn Fixture) {

@@ -14,6 +14,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -32,12 +33,13 @@ pub(crate) use ffi::{Conf, SettingError};
 ///
 /// - Streams of [`read`](KafkaClient::read) take turns on `client.sessions.max` sessions: a stream
 ///   that nobody polls gives its session up to one that waits, and goes on where it was.
+/// - Sessions that nobody has read with for a minute are closed.
 /// - Streams must be polled inside a tokio runtime with timers. They block no thread.
 #[derive(Debug, Clone)]
 pub struct LibrdkafkaClient {
     meta: Arc<meta::Meta>,
     sessions: Arc<session::SessionPool>,
-    read_timeout: std::time::Duration,
+    read_timeout: Duration,
 }
 
 impl LibrdkafkaClient {
@@ -47,6 +49,11 @@ impl LibrdkafkaClient {
     /// When `bootstrap.servers` is missing, or librdkafka refuses the settings as a whole, for
     /// example because a certificate cannot be read.
     pub fn connect(config: &ConnectionConfig) -> Result<Self> {
+        Self::connect_keeping(config, session::FREE_KEEPS)
+    }
+
+    /// Connects; sessions that stay free so long are closed.
+    fn connect_keeping(config: &ConnectionConfig, free: Duration) -> Result<Self> {
         if config.bootstrap_servers().trim().is_empty() {
             return Err(Error::config(
                 "bootstrap.servers",
@@ -55,7 +62,7 @@ impl LibrdkafkaClient {
         }
         let properties = config.client_properties()?;
         let meta = Arc::new(meta::Meta::new(config, &properties)?);
-        let sessions = Arc::new(session::SessionPool::new(config, properties));
+        let sessions = Arc::new(session::SessionPool::new(config, properties, free));
         Ok(Self {
             meta,
             sessions,

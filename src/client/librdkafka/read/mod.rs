@@ -6,8 +6,10 @@
 //!
 //! A range ends when the *position* reaches its end, which shows as a record at or beyond the last
 //! offset, as librdkafka's position (it passes control records), or as an end-of-partition report
-//! at or beyond the end. Silence never ends a range: after a second of it the log's bounds are
+//! at or beyond the end; aborted records show by what follows them only. Silence never ends a range: after a second of it the log's bounds are
 //! looked up, to tell a truncated log from a slow broker.
+
+mod trouble;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,11 +17,12 @@ use std::time::{Duration, Instant};
 use futures::stream::{self, BoxStream, StreamExt};
 use tokio::sync::Notify;
 
+use self::trouble::{DOUBT, RENEW};
 use super::columns::Columns;
 use super::ffi::code;
-use super::meta::{Meta, denied};
+use super::meta::Meta;
 use super::session::{Fetching, Lease, Profile, SessionKind, SessionPool};
-use crate::client::{OffsetAt, OffsetQuery, OnDataLoss, RawBatch, ReadRequest};
+use crate::client::{RawBatch, ReadRequest};
 use crate::error::{Error, Result};
 use crate::range::{OffsetRange, TopicPartition};
 
@@ -31,31 +34,33 @@ const BATCH_BYTES_MOST: usize = 1 << 30;
 const LINGER: Duration = Duration::from_millis(5);
 /// How often an empty wait looks at the connections' health.
 const TICK: Duration = Duration::from_millis(50);
-/// How long without progress before the log's bounds are looked up; doubled each time.
-const DOUBT: Duration = Duration::from_secs(1);
-/// How long such a look-up may take.
-const DOUBT_LOOKUP: Duration = Duration::from_secs(5);
-/// How long without progress before another session is tried.
-const RENEW: Duration = Duration::from_secs(10);
+/// How old an answer about topic ids may be before the first Fetch.
+const IDS_RECENT: Duration = Duration::from_secs(1);
 /// Reads on over a gap of so many offsets between two ranges of a partition.
 const GAP_MOST: i64 = 500;
 /// The next range is started when the current one has so many offsets left.
 const AHEAD_OFFSETS: i64 = 20_000;
-/// How often a partition is started anew after a fault that the log's bounds do not explain.
-const RESTARTS_MOST: u32 = 5;
 
 /// The stream of a request.
-pub(super) fn stream(
+pub(crate) fn stream(
     meta: Arc<Meta>,
     pool: Arc<SessionPool>,
     timeout: Duration,
     mut request: ReadRequest,
 ) -> BoxStream<'static, Result<RawBatch>> {
+    let requested = Instant::now();
+    if let Some(e) = request.ranges.iter().find_map(|r| r.check().err()) {
+        return stream::once(std::future::ready(Err(e))).boxed();
+    }
     request.ranges.retain(|r| r.start < r.end);
     if request.ranges.is_empty() {
         return stream::empty().boxed();
     }
-    request.batch_rows = request.batch_rows.max(1);
+    // More rows than the limit are never asked for.
+    request.batch_rows = request
+        .batch_rows
+        .min(request.limit.unwrap_or(usize::MAX))
+        .max(1);
     request.batch_bytes = request.batch_bytes.clamp(1, BATCH_BYTES_MOST);
     let kind = SessionKind {
         profile: Profile::of(&request),
@@ -71,7 +76,9 @@ pub(super) fn stream(
         position: request.ranges[0].start,
         request,
         at: 0,
+        requested,
         begun: false,
+        verified: false,
         wake: Arc::new(Notify::new()),
         progress: Instant::now(),
         doubt: DOUBT,
@@ -89,7 +96,13 @@ pub(super) fn stream(
             return Ok(None);
         };
         reader.lease.busy(&reader.pool);
-        let batch = reader.next().await?;
+        let batch = match reader.next().await {
+            Ok(batch) => batch,
+            Err(e) => {
+                reader.abandon(&e);
+                return Err(e);
+            }
+        };
         reader.lease.idle(&reader.pool);
         Ok(batch.map(|b| (b, Some(reader))))
     })
@@ -108,8 +121,12 @@ struct Reader {
     at: usize,
     /// The next offset to read of it.
     position: i64,
+    /// When the stream was asked for.
+    requested: Instant,
     /// The first poll has happened.
     begun: bool,
+    /// The topics' ids were compared with an answer that was asked for after `requested`.
+    verified: bool,
     /// Woken when a queue of the stream's becomes non-empty.
     wake: Arc<Notify>,
     columns: Columns,
@@ -121,6 +138,7 @@ struct Reader {
     renewed: u32,
     /// Something was received for this stream.
     received: bool,
+    /// How often the partition was started anew since the last progress.
     restarts: u32,
     last_reason: Option<String>,
     /// The mean size of a record, to take no more off the queue than a batch holds.
@@ -148,8 +166,20 @@ impl Reader {
     async fn next(&mut self) -> Result<Option<RawBatch>> {
         if !self.begun {
             self.begun = true;
-            self.verify_ids().await?;
+            // An older answer will do here: it only spares a wait for what is long gone.
+            let since = self.requested.checked_sub(IDS_RECENT);
+            self.verify_ids(since.unwrap_or(self.requested)).await?;
         }
+        let batch = self.next_batch().await?;
+        // Not a row goes out before the topics are known to have been the ones asked for.
+        if batch.is_some() && !self.verified {
+            self.verify_ids(self.requested).await?;
+            self.verified = true;
+        }
+        Ok(batch)
+    }
+
+    async fn next_batch(&mut self) -> Result<Option<RawBatch>> {
         self.progress = Instant::now();
         while self.at < self.request.ranges.len() {
             match self.step()? {
@@ -182,14 +212,18 @@ impl Reader {
         TopicPartition::new(Arc::clone(&range.topic), range.partition)
     }
 
-    async fn verify_ids(&self) -> Result<()> {
+    /// Compares the topics' ids with an answer that was asked for at `since` or later.
+    async fn verify_ids(&self, since: Instant) -> Result<()> {
         if self.request.topic_ids.is_empty() {
             return Ok(());
         }
         let read = |t: &Arc<str>| self.request.ranges.iter().any(|r| r.topic == *t);
         let ids = self.request.topic_ids.iter().filter(|(t, _)| read(t));
         self.meta
-            .verify_ids(&ids.map(|(t, id)| (Arc::clone(t), id.clone())).collect())
+            .verify_ids(
+                &ids.map(|(t, id)| (Arc::clone(t), id.clone())).collect(),
+                since,
+            )
             .await
     }
 
@@ -200,7 +234,9 @@ impl Reader {
         self.moved();
         if self.at == self.request.ranges.len() {
             self.give_back();
-            return self.verify_ids().await;
+            self.verify_ids(Instant::now()).await?;
+            self.verified = true;
+            return Ok(());
         }
         let (old, next) = (&self.request.ranges[done], &self.request.ranges[self.at]);
         let gap = next.start - self.position;
@@ -214,6 +250,19 @@ impl Reader {
             }
         }
         Ok(())
+    }
+
+    /// The stream ends with an error: a session that may be at fault is not used again.
+    fn abandon(&self, error: &Error) {
+        let suspect = matches!(
+            error,
+            Error::Authentication { .. } | Error::Stalled { .. } | Error::Read { .. }
+        );
+        let fetching = self.lease.lock().take();
+        match fetching {
+            Some(fetching) if suspect => fetching.discard(),
+            fetching => drop(fetching),
+        }
     }
 
     /// Stops fetching and frees the session.
@@ -297,25 +346,27 @@ impl Reader {
                     .min(left)
                     .min(TAKE_MOST);
                 if fetching.take(self.at, count) == 0 {
-                    // Control records are counted in the position and not delivered.
-                    let range = &self.request.ranges[self.at];
-                    match fetching.position(range) {
-                        Some(p) if p > self.position && p > fetching.reported => {
-                            self.position = p;
-                            self.moved();
-                            continue;
-                        }
-                        _ => return Step::Empty,
+                    let passed = fetching.passed(&self.request.ranges[self.at]).min(end);
+                    if passed <= self.position {
+                        return Step::Empty;
                     }
+                    self.position = passed;
+                    self.moved();
+                    continue;
                 }
+            }
+            let before = self.position;
+            let fault = self.append(fetching, end);
+            // Reports are no progress: a fault that is reported for ever is a stalled broker.
+            if self.position > before {
                 self.moved();
                 if !self.received {
                     self.received = true;
                     fetching.succeeded();
                 }
             }
-            if let Some(step) = self.append(fetching, end) {
-                return step;
+            if let Some(fault) = fault {
+                return fault;
             }
         }
     }
@@ -327,7 +378,7 @@ impl Reader {
         let (rows_before, bytes_before) = (self.columns.rows(), self.columns.bytes());
         let mut read = 0;
         let mut fault = None;
-        let mut reported = fetching.reported;
+        let (mut reported, mut ended) = (fetching.reported, fetching.ended);
         for message in fetching.messages.rest() {
             let c = message.code();
             let offset = message.offset();
@@ -348,10 +399,9 @@ impl Reader {
                     self.position = offset + 1;
                 }
             } else if c == code::PARTITION_EOF {
-                // The log may have grown since; only an end at or beyond ours says anything.
-                if offset >= end {
-                    self.position = end;
-                }
+                // What is there below has come.
+                ended = ended.max(offset);
+                self.position = self.position.max(offset.min(end));
             } else {
                 let text = message.value().map(String::from_utf8_lossy);
                 fault = Some(Step::Fault(c, text.unwrap_or_default().into_owned()));
@@ -365,6 +415,7 @@ impl Reader {
         }
         fetching.messages.advance(read);
         fetching.reported = reported;
+        fetching.ended = ended;
         let rows = self.columns.rows() - rows_before;
         if let Some(mean) = (self.columns.bytes() - bytes_before).checked_div(rows) {
             self.mean_bytes = mean.max(1);
@@ -376,6 +427,7 @@ impl Reader {
         self.progress = Instant::now();
         self.doubt = DOUBT;
         self.renewed = 0;
+        self.restarts = 0;
     }
 
     /// Waits for the queue; hands out a batch that has waited long enough.
@@ -411,185 +463,6 @@ impl Reader {
             return Err(self.stalled(silent));
         }
         Ok(None)
-    }
-
-    fn stalled(&self, silent: Duration) -> Error {
-        let range = self.range();
-        Error::Stalled {
-            topic: range.topic.to_string(),
-            partition: range.partition,
-            offset: self.position,
-            end: range.end,
-            waited_ms: u64::try_from(silent.as_millis()).unwrap_or(u64::MAX),
-            reason: self
-                .last_reason
-                .clone()
-                .unwrap_or_else(|| "the broker sends nothing".into()),
-        }
-    }
-
-    fn check_health(&mut self) -> Result<()> {
-        let Some(health) = self.lease.lock().as_ref().map(Fetching::health) else {
-            return Ok(());
-        };
-        if let Some((_, reason)) = health.refused {
-            return Err(Error::Authentication {
-                hosts: self.meta.hosts().to_owned(),
-                reason,
-            });
-        }
-        if health.last.is_some() {
-            self.last_reason = health.last;
-        }
-        Ok(())
-    }
-
-    /// Is the silence the log's end, or the broker's?
-    async fn look_up(&mut self) -> Result<()> {
-        let within = DOUBT_LOOKUP.min(self.timeout);
-        match self.bounds(within).await {
-            Ok((start, end)) => self.check_bounds(start, end),
-            Err(e @ Error::Connection { .. }) => {
-                // Never reached anything, and cannot now: waiting on is no use. A client that was
-                // connected before may see a restart.
-                let waited = self.progress.elapsed() >= self.meta.timeout();
-                if !self.received && (waited || !self.meta.connected()) {
-                    return Err(e);
-                }
-                self.last_reason = Some(e.to_string());
-                Ok(())
-            }
-            Err(e @ (Error::Kafka { .. } | Error::Read { .. })) => {
-                self.last_reason = Some(e.to_string());
-                Ok(())
-            }
-            Err(e) => Err(e),
-        }?;
-        self.verify_ids().await.or_else(|e| match e {
-            Error::Connection { .. } | Error::Kafka { .. } => Ok(()),
-            e => Err(e),
-        })
-    }
-
-    /// The log's start and its end by the isolation level.
-    async fn bounds(&self, within: Duration) -> Result<(i64, i64)> {
-        let query = |at| OffsetQuery {
-            partition: self.partition(),
-            at,
-        };
-        let queries = [query(OffsetAt::Earliest), query(OffsetAt::Latest)];
-        let answers = self
-            .meta
-            .list_offsets(&queries, self.request.isolation, within)
-            .await?;
-        match (answers[0].offset, answers[1].offset) {
-            (Some(start), Some(end)) => Ok((start, end)),
-            _ => Err(Error::Kafka {
-                operation: format!("listing offsets of {}", self.partition()),
-                reason: "the broker named no offset".into(),
-            }),
-        }
-    }
-
-    /// # Errors
-    /// When offsets of the range are gone and may not be skipped, or its end is beyond the log.
-    fn check_bounds(&mut self, log_start: i64, log_end: i64) -> Result<()> {
-        let (position, range_end) = (self.position, self.range().end);
-        if position < log_start {
-            let available = log_start.min(range_end);
-            let lost = available - position;
-            if self.request.on_data_loss == OnDataLoss::Fail {
-                let range = self.range();
-                return Err(Error::BelowLogStart {
-                    topic: range.topic.to_string(),
-                    partition: range.partition,
-                    asked: position,
-                    available: log_start,
-                    lost,
-                });
-            }
-            log::warn!(
-                "{}@{position}: {lost} offsets are gone and are skipped",
-                self.partition()
-            );
-            self.lost += lost;
-            self.position = available;
-            self.restart();
-            self.moved();
-        }
-        if log_end < range_end {
-            let range = self.range();
-            return Err(Error::PastLogEnd {
-                topic: range.topic.to_string(),
-                partition: range.partition,
-                asked: range_end,
-                available: log_end,
-                isolation: self.request.isolation.as_str(),
-            });
-        }
-        Ok(())
-    }
-
-    /// Stops the range, so that the next step starts it at the position.
-    fn restart(&self) {
-        if let Some(fetching) = self.lease.lock().as_mut() {
-            fetching.stop(self.at);
-        }
-    }
-
-    async fn fault(&mut self, c: i32, reason: String) -> Result<()> {
-        let partition = self.partition();
-        match c {
-            // librdkafka goes on by itself.
-            c if code::RETRIABLE.contains(&c) || c == code::ALL_BROKERS_DOWN => {
-                self.last_reason = Some(reason);
-                return Ok(());
-            }
-            code::AUTHENTICATION | code::SSL | code::SASL_AUTHENTICATION_FAILED => {
-                return Err(Error::Authentication {
-                    hosts: self.meta.hosts().to_owned(),
-                    reason,
-                });
-            }
-            code::TOPIC_AUTHORIZATION_FAILED => {
-                return Err(denied(format!("topic {}", partition.topic), "READ", c));
-            }
-            code::AUTO_OFFSET_RESET | code::OFFSET_OUT_OF_RANGE => {
-                let position = self.position;
-                let (start, end) = self.bounds(self.meta.timeout()).await?;
-                self.check_bounds(start, end)?;
-                if self.position != position {
-                    return Ok(());
-                }
-            }
-            code::UNKNOWN_TOPIC_LOCAL
-            | code::UNKNOWN_PARTITION_LOCAL
-            | code::UNKNOWN_TOPIC_OR_PART
-            | code::UNKNOWN_TOPIC_ID => {
-                self.verify_ids().await?;
-                self.meta.expect_partition(&partition).await?;
-            }
-            _ => return Err(self.read_error(reason)),
-        }
-        // The log has the offset, and yet it was refused: a moment's disagreement of brokers.
-        self.restarts += 1;
-        if self.restarts > RESTARTS_MOST {
-            return Err(self.read_error(reason));
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        self.restart();
-        self.last_reason = Some(reason);
-        Ok(())
-    }
-
-    fn read_error(&self, reason: String) -> Error {
-        let range = self.range();
-        Error::Read {
-            topic: range.topic.to_string(),
-            partition: range.partition,
-            offset: self.position,
-            reason,
-        }
     }
 
     fn finish(&mut self) -> Result<RawBatch> {

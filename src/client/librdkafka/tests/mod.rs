@@ -11,13 +11,17 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use rdkafka::types::RDKafkaApiKey;
 
+mod faults;
+mod turns;
+
 use super::LibrdkafkaClient;
+use super::session::FREE_KEEPS;
 use crate::client::{
     KafkaClient, OffsetAt, OffsetQuery, OnDataLoss, RawBatch, RawColumns, ReadRequest,
     TopicSelection,
 };
 use crate::config::ConnectionConfig;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::range::{IsolationLevel, OffsetRange, TopicPartition};
 
 struct Cluster {
@@ -27,12 +31,17 @@ struct Cluster {
 
 impl Cluster {
     fn new(settings: &[(&str, &str)]) -> Self {
+        Self::keeping(settings, FREE_KEEPS)
+    }
+
+    /// Sessions that stay free so long are closed.
+    fn keeping(settings: &[(&str, &str)], free: Duration) -> Self {
         let mock = MockCluster::new(3).unwrap();
         let mut config = ConnectionConfig::new(mock.bootstrap_servers());
         for (key, value) in settings {
             config.set(key, value).unwrap();
         }
-        let client = LibrdkafkaClient::connect(&config).unwrap();
+        let client = LibrdkafkaClient::connect_keeping(&config, free).unwrap();
         Self { mock, client }
     }
 
@@ -206,6 +215,35 @@ async fn reads_exactly_the_ranges_in_order() {
 }
 
 #[tokio::test]
+async fn wrong_ranges_are_refused_before_anything_is_sent() {
+    // Nothing listens there.
+    let client = LibrdkafkaClient::connect(&ConnectionConfig::new("127.0.0.1:1")).unwrap();
+    for (partition, start, end) in [(0, 5, 4), (0, -2, 4), (-1, 0, 4), (0, i64::MIN, i64::MAX)] {
+        let ranges = vec![range("t", 0, 0, 1), range("t", partition, start, end)];
+        let mut stream = client.read(request(ranges));
+        let error = stream.next().await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Query, "{error}");
+        let named = format!("t[{partition}] {start}..{end}");
+        assert!(error.to_string().contains(&named), "{error}");
+        assert!(stream.next().await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_limit_bounds_the_first_batch() {
+    let cluster = Cluster::new(&[]);
+    cluster.fill("t", 1, 100, b"v");
+    let mut limited = request(vec![range("t", 0, 10, 100)]);
+    limited.limit = Some(15);
+    let batches = cluster.read(limited.clone()).await.unwrap();
+    assert_eq!(batches[0].offsets.len(), 15);
+    assert_eq!(offsets(&batches), (10..100).collect::<Vec<_>>());
+    limited.limit = Some(0);
+    let first = cluster.client.read(limited).next().await.unwrap().unwrap();
+    assert_eq!(first.offsets.value(0), 10);
+}
+
+#[tokio::test]
 async fn no_ranges_ask_nothing() {
     let client = LibrdkafkaClient::connect(&ConnectionConfig::new("127.0.0.1:1")).unwrap();
     let batches: Vec<RawBatch> = client
@@ -349,190 +387,6 @@ async fn an_end_beyond_the_log_is_an_error() {
             "{error}"
         );
     }
-}
-
-#[tokio::test]
-async fn more_streams_than_sessions_take_turns() {
-    let cluster = Cluster::new(&[("client.sessions.max", "2")]);
-    cluster.fill("t", 4, 200, b"v");
-    // As a merge does: one batch of each before a second of any.
-    let mut streams: Vec<_> = (0..12)
-        .map(|i| {
-            let mut request = request(vec![range("t", i % 4, 0, 200)]);
-            request.batch_rows = 50;
-            cluster.client.read(request)
-        })
-        .collect();
-    let mut rows = vec![Vec::new(); streams.len()];
-    for _ in 0..2 {
-        for (stream, rows) in streams.iter_mut().zip(&mut rows) {
-            rows.push(stream.next().await.unwrap().unwrap());
-        }
-    }
-    for (stream, rows) in streams.iter_mut().zip(&mut rows) {
-        while let Some(batch) = stream.next().await {
-            rows.push(batch.unwrap());
-        }
-        assert_eq!(offsets(rows), (0..200).collect::<Vec<_>>());
-    }
-}
-
-#[tokio::test]
-async fn a_dropped_stream_frees_its_session() {
-    let cluster = Cluster::new(&[("client.sessions.max", "1")]);
-    cluster.fill("t", 1, 100, b"v");
-    let mut small = request(vec![range("t", 0, 0, 100)]);
-    small.batch_rows = 10;
-    for _ in 0..5 {
-        let mut stream = cluster.client.read(small.clone());
-        let started = Instant::now();
-        assert_eq!(stream.next().await.unwrap().unwrap().offsets.value(0), 0);
-        drop(stream);
-        assert!(started.elapsed() < Duration::from_secs(5));
-    }
-}
-
-#[tokio::test]
-async fn a_leader_change_loses_nothing() {
-    let cluster = Cluster::new(&[]);
-    cluster.fill("t", 1, 2000, b"v");
-    let mut slow = request(vec![range("t", 0, 0, 2000)]);
-    slow.batch_rows = 100;
-    let mut stream = cluster.client.read(slow);
-    let mut batches = Vec::new();
-    while let Some(batch) = stream.next().await {
-        batches.push(batch.unwrap());
-        if batches.len() < 6 {
-            let leader = i32::try_from(batches.len()).unwrap() % 3 + 1;
-            cluster.mock.partition_leader("t", 0, Some(leader)).unwrap();
-        }
-    }
-    assert_eq!(offsets(&batches), (0..2000).collect::<Vec<_>>());
-}
-
-#[tokio::test]
-async fn brokers_that_come_back_are_read_on() {
-    let cluster = Cluster::new(&[]);
-    cluster.fill("t", 1, 3000, b"v");
-    let mut slow = request(vec![range("t", 0, 0, 3000)]);
-    slow.batch_rows = 100;
-    let mut stream = cluster.client.read(slow);
-    let mut batches = vec![stream.next().await.unwrap().unwrap()];
-    for id in 1..=3 {
-        cluster.mock.broker_down(id).unwrap();
-    }
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    for id in 1..=3 {
-        cluster.mock.broker_up(id).unwrap();
-    }
-    while let Some(batch) = stream.next().await {
-        batches.push(batch.unwrap());
-    }
-    assert_eq!(offsets(&batches), (0..3000).collect::<Vec<_>>());
-}
-
-#[tokio::test]
-async fn silence_is_an_error_not_an_end() {
-    let cluster = Cluster::new(&[("read.timeout.ms", "1500"), ("request.timeout.ms", "1000")]);
-    cluster.fill("t", 1, 100, b"v");
-    let mut small = request(vec![range("t", 0, 0, 100)]);
-    small.batch_rows = 10;
-    let mut stream = cluster.client.read(small);
-    stream.next().await.unwrap().unwrap();
-    let errors = vec![Resp::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE; 10_000];
-    for id in 1..=3 {
-        cluster.mock.broker_down(id).unwrap();
-    }
-    cluster.mock.request_errors(RDKafkaApiKey::Fetch, &errors);
-    // What was fetched ahead still comes; to ask anew, the session is taken away by the end.
-    let rest: Vec<_> = stream.collect().await;
-    let read: usize = rest.iter().flatten().map(|b| b.offsets.len()).sum();
-    let failed = rest.iter().any(|r| matches!(r, Err(Error::Stalled { .. })));
-    assert!(failed || read == 90, "neither all nor an error");
-
-    let error = cluster
-        .read(request(vec![range("t", 0, 0, 100)]))
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(error, Error::Stalled { .. } | Error::Connection { .. }),
-        "{error}"
-    );
-}
-
-#[tokio::test]
-async fn an_unreachable_cluster_is_told_soon() {
-    let client = LibrdkafkaClient::connect(&ConnectionConfig::new("127.0.0.1:1")).unwrap();
-    let started = Instant::now();
-    let errors = [
-        client.describe(TopicSelection::All).await.unwrap_err(),
-        client
-            .list_offsets(&[latest("t", 0)], IsolationLevel::ReadCommitted)
-            .await
-            .unwrap_err(),
-        client
-            .read(request(vec![range("t", 0, 0, 1)]))
-            .try_collect::<Vec<_>>()
-            .await
-            .unwrap_err(),
-    ];
-    assert!(
-        started.elapsed() < Duration::from_secs(10),
-        "{:?}",
-        started.elapsed()
-    );
-    for error in errors {
-        let text = error.to_string();
-        assert!(matches!(error, Error::Connection { .. }), "{text}");
-        assert!(
-            text.contains("127.0.0.1:1") && text.contains("Connection refused"),
-            "{text}"
-        );
-    }
-}
-
-#[tokio::test]
-async fn a_denied_topic_is_no_empty_one() {
-    let cluster = Cluster::new(&[]);
-    cluster.fill("t", 1, 10, b"v");
-    let denied = [Resp::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 5];
-    cluster
-        .mock
-        .request_errors(RDKafkaApiKey::ListOffsets, &denied);
-    let level = IsolationLevel::ReadCommitted;
-    let error = cluster
-        .client
-        .list_offsets(&[latest("t", 0)], level)
-        .await
-        .unwrap_err();
-    assert!(matches!(error, Error::Authorization { .. }), "{error}");
-    cluster.mock.request_errors(RDKafkaApiKey::Fetch, &denied);
-    let error = cluster
-        .read(request(vec![range("t", 0, 0, 10)]))
-        .await
-        .unwrap_err();
-    match error {
-        Error::Authorization {
-            operation,
-            resource,
-            ..
-        } => assert_eq!((operation.as_str(), resource.as_str()), ("READ", "topic t")),
-        e => panic!("{e}"),
-    }
-}
-
-#[tokio::test]
-async fn passing_errors_of_one_leader_are_tried_again() {
-    let cluster = Cluster::new(&[]);
-    cluster.fill("t", 6, 3, b"v");
-    let moved = [Resp::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION];
-    cluster
-        .mock
-        .request_errors(RDKafkaApiKey::ListOffsets, &moved);
-    let queries: Vec<_> = (0..6).map(|p| latest("t", p)).collect();
-    let level = IsolationLevel::ReadCommitted;
-    let answers = cluster.client.list_offsets(&queries, level).await.unwrap();
-    assert!(answers.iter().all(|a| a.offset == Some(3)));
 }
 
 #[tokio::test]

@@ -1,0 +1,227 @@
+//! How a question is asked: of which broker, for how long, and when asking is given up.
+
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::{Meta, denied};
+use crate::client::librdkafka::ffi::{self, AdminRequest, Event, Queue, code};
+use crate::error::{Error, Result};
+
+/// How often a waiting question looks at the connections' health.
+const HEALTH_TICK: Duration = Duration::from_millis(20);
+/// How long all brokers may be down before a question gives up: a client that was never connected
+/// likely has a wrong address; one that was may see a restart.
+const DOWN_GRACE_NEW: Duration = Duration::from_millis(700);
+const DOWN_GRACE: Duration = Duration::from_secs(3);
+
+impl Meta {
+    pub(super) async fn ask_any(
+        &self,
+        request: AdminRequest<'_>,
+        operation: &str,
+        deadline: &Deadline,
+    ) -> Result<Event> {
+        self.ask_any_raw(request, deadline)
+            .await?
+            .map_err(|(c, reason)| self.failed(operation, c, &reason))
+    }
+
+    /// Asks one broker, and another if that one does not answer.
+    pub(super) async fn ask_any_raw(
+        &self,
+        request: AdminRequest<'_>,
+        deadline: &Deadline,
+    ) -> Result<Result<Event, (i32, String)>> {
+        let mut failed = None;
+        loop {
+            let target = self.target(failed, deadline).await?;
+            let attempt = deadline.part(3);
+            match self.ask_raw(request, Some(target), &attempt).await {
+                Ok(Err((code::TIMED_OUT | code::TRANSPORT, _))) if !deadline.passed() => {}
+                Err(Error::Connection { .. }) if attempt.passed() && !deadline.passed() => {}
+                answer => return answer,
+            }
+            failed = Some(target);
+        }
+    }
+
+    /// A broker to ask; if one just failed, another where there is another.
+    async fn target(&self, failed: Option<i32>, deadline: &Deadline) -> Result<i32> {
+        let known = self
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .target;
+        if let Some(known) = known.filter(|k| failed != Some(*k)) {
+            return Ok(known);
+        }
+        let started = Instant::now();
+        loop {
+            let handle = Arc::clone(&self.handle);
+            // Short, because librdkafka's call does not notice that all brokers are down.
+            let slice_ms = deadline.left_ms().min(250);
+            let brokers = tokio::task::spawn_blocking(move || handle.brokers(slice_ms)).await;
+            let mut brokers = brokers.ok().and_then(|b| b.ok()).unwrap_or_default();
+            brokers.sort_unstable();
+            // The one after the failed one, around.
+            let next = brokers.iter().find(|b| failed.is_some_and(|f| **b > f));
+            if let Some(&target) = next.or(brokers.first()) {
+                self.succeeded();
+                self.state
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .target = Some(target);
+                return Ok(target);
+            }
+            self.check_health(started, deadline)?;
+        }
+    }
+
+    /// Sends a request and waits for its answer: an event, or the error of the request as a whole.
+    pub(super) async fn ask_raw(
+        &self,
+        request: AdminRequest<'_>,
+        broker: Option<i32>,
+        deadline: &Deadline,
+    ) -> Result<Result<Event, (i32, String)>> {
+        let started = Instant::now();
+        let wake = Arc::new(Notify::new());
+        let queue = Queue::new(&self.handle, Some(Arc::clone(&wake)));
+        ffi::send(&self.handle, &queue, &request, broker, deadline.left_ms());
+        loop {
+            if let Some(event) = queue.event(0) {
+                let Some((c, reason)) = event.error() else {
+                    self.succeeded();
+                    return Ok(Ok(event));
+                };
+                if matches!(c, code::TIMED_OUT | code::TRANSPORT) {
+                    self.check_health(started, deadline)?;
+                }
+                return Ok(Err((c, reason)));
+            }
+            self.check_health(started, deadline)?;
+            let _ = tokio::time::timeout(HEALTH_TICK, wake.notified()).await;
+        }
+    }
+
+    fn succeeded(&self) {
+        let mut health = self.handle.health();
+        health.down = false;
+        health.refused = None;
+        health.last = None;
+        drop(health);
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .connected = true;
+    }
+
+    /// # Errors
+    /// When it is known that waiting is no use.
+    pub(super) fn check_health(&self, started: Instant, deadline: &Deadline) -> Result<()> {
+        let health = self.handle.health().clone();
+        let waited = started.elapsed();
+        if let Some((at, reason)) = health.refused
+            // One from before may be over; librdkafka is trying again meanwhile.
+            && (at >= started || waited > DOWN_GRACE_NEW)
+        {
+            return Err(Error::Authentication {
+                hosts: self.hosts.clone(),
+                reason,
+            });
+        }
+        let grace = if self.connected() {
+            DOWN_GRACE
+        } else {
+            DOWN_GRACE_NEW
+        };
+        if health.down && waited > grace {
+            return Err(Error::Connection {
+                hosts: self.hosts.clone(),
+                reason: health.last.unwrap_or_else(|| "all brokers are down".into()),
+            });
+        }
+        if deadline.passed() {
+            let last = health
+                .last
+                .map(|l| format!("; last: {l}"))
+                .unwrap_or_default();
+            return Err(Error::Connection {
+                hosts: self.hosts.clone(),
+                reason: format!("no answer within {} ms{last}", deadline.whole.as_millis()),
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn failed(&self, operation: &str, c: i32, reason: &str) -> Error {
+        let hosts = self.hosts.clone();
+        match c {
+            code::AUTHENTICATION | code::SSL | code::SASL_AUTHENTICATION_FAILED => {
+                Error::Authentication {
+                    hosts,
+                    reason: reason.to_owned(),
+                }
+            }
+            code::TRANSPORT | code::RESOLVE | code::TIMED_OUT | code::ALL_BROKERS_DOWN => {
+                let last = self.handle.health().last.clone();
+                Error::Connection {
+                    hosts,
+                    reason: last.unwrap_or_else(|| format!("{operation}: {reason}")),
+                }
+            }
+            code::CLUSTER_AUTHORIZATION_FAILED => denied("the cluster".into(), "DESCRIBE", c),
+            _ => Error::Kafka {
+                operation: operation.to_owned(),
+                reason: reason.to_owned(),
+            },
+        }
+    }
+}
+
+/// When a question must be answered.
+pub(super) struct Deadline {
+    end: Instant,
+    whole: Duration,
+}
+
+impl Deadline {
+    pub(super) fn after(whole: Duration) -> Self {
+        Self {
+            end: Instant::now() + whole,
+            whole,
+        }
+    }
+
+    /// An earlier one: a part of the time that is left, but a second at least.
+    pub(super) fn part(&self, of: u32) -> Self {
+        Self::after(
+            (self.left() / of)
+                .max(Duration::from_secs(1))
+                .min(self.left()),
+        )
+    }
+
+    pub(super) fn left(&self) -> Duration {
+        self.end.saturating_duration_since(Instant::now())
+    }
+
+    pub(super) fn left_ms(&self) -> i32 {
+        i32::try_from(self.left().as_millis())
+            .unwrap_or(i32::MAX)
+            .max(1)
+    }
+
+    pub(super) fn passed(&self) -> bool {
+        self.left().is_zero()
+    }
+}
+
+pub(super) fn odd_answer(operation: &str) -> Error {
+    Error::Kafka {
+        operation: operation.to_owned(),
+        reason: "the client library answered with another kind of event".into(),
+    }
+}

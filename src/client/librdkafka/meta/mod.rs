@@ -1,0 +1,320 @@
+//! Questions about topics, offsets and groups, over one handle that never fetches.
+//!
+//! Requests are librdkafka's admin requests: the answer wakes the waiting task, no thread is
+//! blocked. A question costs one round trip on a warm handle, the list of all topics three.
+//!
+//! Questions that any broker answers go to one of our choice, not to the controller as librdkafka
+//! would have it: a cluster without a controller, or with a dead one, still tells its topics.
+
+mod ask;
+mod ids;
+mod offsets;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use self::ask::{Deadline, odd_answer};
+use super::ffi::{self, AdminRequest, Handle, code};
+use super::{common, handle};
+use crate::client::{
+    Broker, ClusterDescription, PartitionDescription, TopicDescription, TopicSelection,
+    TopicSettings,
+};
+use crate::config::ConnectionConfig;
+use crate::error::{Error, Result, nearest_names};
+use crate::range::TopicPartition;
+
+/// See the module's documentation.
+pub(crate) struct Meta {
+    handle: Arc<Handle>,
+    hosts: String,
+    timeout: Duration,
+    state: Mutex<State>,
+    /// Held by who asks for topic ids.
+    ids_turn: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Whether a broker ever answered.
+    connected: bool,
+    /// The broker that is asked what any broker knows.
+    target: Option<i32>,
+    /// The topics' ids and when they were asked for; `None` for a topic that is not there.
+    ids: HashMap<Arc<str>, (Instant, Option<TopicId>)>,
+    /// The topics that the next who asks for ids asks for.
+    ids_wanted: BTreeSet<Arc<str>>,
+    /// How often ids were asked for.
+    #[cfg(test)]
+    ids_asked: usize,
+}
+
+/// A topic's id, where the broker gives one.
+type TopicId = Option<String>;
+
+impl fmt::Debug for Meta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Meta")
+            .field("hosts", &self.hosts)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Meta {
+    pub(crate) fn new(
+        config: &ConnectionConfig,
+        properties: &BTreeMap<String, String>,
+    ) -> Result<Self> {
+        let mut conf = BTreeMap::new();
+        common(&mut conf);
+        let handle = handle(conf, properties, &[("allow.auto.create.topics", "false")])?;
+        Ok(Self {
+            handle,
+            hosts: config.bootstrap_servers().to_owned(),
+            timeout: config.request_timeout(),
+            state: Mutex::default(),
+            ids_turn: tokio::sync::Mutex::default(),
+        })
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Whether a broker ever answered.
+    pub(crate) fn connected(&self) -> bool {
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .connected
+    }
+
+    pub(crate) fn hosts(&self) -> &str {
+        &self.hosts
+    }
+
+    pub(crate) async fn describe(&self, topics: TopicSelection<'_>) -> Result<ClusterDescription> {
+        let deadline = Deadline::after(self.timeout);
+        let (cluster, topics) = match topics {
+            TopicSelection::Named(names) => {
+                let names: BTreeSet<Arc<str>> = names.iter().cloned().collect();
+                let names: Vec<Arc<str>> = names.into_iter().collect();
+                futures::try_join!(
+                    self.describe_cluster(&deadline),
+                    self.describe_topics(&names, true, &deadline),
+                )?
+            }
+            TopicSelection::All => {
+                // First, because it notices brokers that are down; the list of names does not.
+                let cluster = self.describe_cluster(&deadline).await?;
+                let names = self.all_topics(&deadline).await?;
+                (
+                    cluster,
+                    self.describe_topics(&names, false, &deadline).await?,
+                )
+            }
+        };
+        let (cluster_id, brokers) = cluster;
+        Ok(ClusterDescription {
+            cluster_id,
+            brokers,
+            topics,
+        })
+    }
+
+    async fn describe_cluster(&self, deadline: &Deadline) -> Result<(Option<String>, Vec<Broker>)> {
+        let operation = "describing the cluster";
+        let event = self
+            .ask_any(AdminRequest::DescribeCluster, operation, deadline)
+            .await?;
+        let (id, nodes) = event.cluster().ok_or_else(|| odd_answer(operation))?;
+        let mut brokers: Vec<Broker> = nodes
+            .into_iter()
+            .map(|n| Broker {
+                id: n.id,
+                host: n.host,
+                port: n.port,
+                rack: n.rack,
+            })
+            .collect();
+        brokers.sort_by_key(|b| b.id);
+        Ok((id.filter(|id| !id.is_empty()), brokers))
+    }
+
+    /// Describes topics, sorted by name; those that do not exist are left out.
+    async fn describe_topics(
+        &self,
+        names: &[Arc<str>],
+        named: bool,
+        deadline: &Deadline,
+    ) -> Result<Vec<TopicDescription>> {
+        let operation = "describing topics";
+        let mut wanted: Vec<Arc<str>> = names.iter().filter(|n| !n.is_empty()).cloned().collect();
+        let mut found: Vec<TopicDescription> = Vec::with_capacity(wanted.len());
+        while !wanted.is_empty() {
+            let asked = Instant::now();
+            let event = self
+                .ask_any(AdminRequest::DescribeTopics(&wanted), operation, deadline)
+                .await?;
+            let infos = event.topics().ok_or_else(|| odd_answer(operation))?;
+            let mut again = Vec::new();
+            for info in infos {
+                let name: Arc<str> = info.name.into();
+                match info.code {
+                    code::OK => {
+                        self.remember(&name, asked, Some(info.id.clone()));
+                        let mut partitions: Vec<PartitionDescription> = info
+                            .partitions
+                            .into_iter()
+                            .map(|p| PartitionDescription {
+                                partition: p.partition,
+                                leader: p.leader,
+                                replicas: p.replicas,
+                                isr: p.isr,
+                            })
+                            .collect();
+                        partitions.sort_by_key(|p| p.partition);
+                        found.push(TopicDescription {
+                            name,
+                            id: info.id,
+                            internal: info.internal,
+                            partitions,
+                        });
+                    }
+                    code::UNKNOWN_TOPIC_OR_PART
+                    | code::UNKNOWN_TOPIC_LOCAL
+                    | code::INVALID_TOPIC => self.remember(&name, asked, None),
+                    code::TOPIC_AUTHORIZATION_FAILED if named => {
+                        return Err(denied(format!("topic {name}"), "DESCRIBE", info.code));
+                    }
+                    code::TOPIC_AUTHORIZATION_FAILED => {}
+                    c if code::RETRIABLE.contains(&c) && !deadline.passed() => again.push(name),
+                    c => {
+                        return Err(Error::Kafka {
+                            operation: format!("describing topic '{name}'"),
+                            reason: ffi::error_text(c),
+                        });
+                    }
+                }
+            }
+            wanted = again;
+            if !wanted.is_empty() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(found)
+    }
+
+    /// The names of all topics; also refreshes what librdkafka knows of their leaders.
+    async fn all_topics(&self, deadline: &Deadline) -> Result<Vec<Arc<str>>> {
+        let handle = Arc::clone(&self.handle);
+        let timeout_ms = deadline.left_ms();
+        // librdkafka offers this one as a blocking call only.
+        let names = tokio::task::spawn_blocking(move || handle.all_topics(timeout_ms))
+            .await
+            .map_err(|e| Error::Kafka {
+                operation: "listing topics".into(),
+                reason: e.to_string(),
+            })?
+            .map_err(|c| self.failed("listing topics", c, &ffi::error_text(c)))?;
+        Ok(names.into_iter().map(Into::into).collect())
+    }
+
+    /// When the partition is not there, with what there is.
+    pub(crate) async fn expect_partition(&self, partition: &TopicPartition) -> Result<()> {
+        let deadline = Deadline::after(self.timeout);
+        let topic = &partition.topic;
+        let found = self
+            .describe_topics(std::slice::from_ref(topic), true, &deadline)
+            .await?;
+        let Some(found) = found.first() else {
+            return Err(self.unknown_topic(topic, &deadline).await);
+        };
+        if found
+            .partitions
+            .iter()
+            .any(|p| p.partition == partition.partition)
+        {
+            return Ok(());
+        }
+        Err(Error::UnknownPartition {
+            topic: topic.to_string(),
+            partition: partition.partition,
+            available: match found.partitions.len() {
+                0 => "none".into(),
+                1 => "partition 0".into(),
+                n => format!("partitions 0 to {}", n - 1),
+            },
+        })
+    }
+
+    async fn unknown_topic(&self, topic: &str, deadline: &Deadline) -> Error {
+        let names = self.all_topics(deadline).await.unwrap_or_default();
+        Error::UnknownTopic {
+            topic: topic.to_owned(),
+            nearest: nearest_names(topic, names.iter().map(|n| &**n)),
+        }
+    }
+
+    pub(crate) async fn topic_settings(
+        &self,
+        topics: &[Arc<str>],
+    ) -> Result<Vec<Option<TopicSettings>>> {
+        let unique: BTreeSet<Arc<str>> = topics.iter().cloned().collect();
+        let unique: Vec<Arc<str>> = unique.into_iter().collect();
+        if unique.is_empty() {
+            return Ok(Vec::new());
+        }
+        let operation = "describing topic settings";
+        let deadline = Deadline::after(self.timeout);
+        let event = match self
+            .ask_any_raw(AdminRequest::DescribeConfigs(&unique), &deadline)
+            .await?
+        {
+            Ok(event) => event,
+            Err((code::UNSUPPORTED_FEATURE | code::CLUSTER_AUTHORIZATION_FAILED, _)) => {
+                return Ok(vec![None; topics.len()]);
+            }
+            Err((c, reason)) => return Err(self.failed(operation, c, &reason)),
+        };
+        let infos = event.settings().ok_or_else(|| odd_answer(operation))?;
+        let mut found: HashMap<String, TopicSettings> = HashMap::new();
+        for info in infos.into_iter().filter(|i| i.code == code::OK) {
+            let entry = |name: &str| {
+                info.entries
+                    .iter()
+                    .find(|(n, _)| n == name)
+                    .map(|(_, v)| v.as_str())
+            };
+            let kind = entry("message.timestamp.type");
+            let settings = TopicSettings {
+                log_append_time: kind == Some("LogAppendTime"),
+                cleanup_policy: entry("cleanup.policy").unwrap_or("delete").to_owned(),
+            };
+            found.insert(info.topic, settings);
+        }
+        Ok(topics.iter().map(|t| found.get(&**t).cloned()).collect())
+    }
+}
+
+fn is_missing(c: i32) -> bool {
+    matches!(
+        c,
+        code::UNKNOWN_TOPIC_OR_PART
+            | code::UNKNOWN_PARTITION_LOCAL
+            | code::UNKNOWN_TOPIC_LOCAL
+            | code::UNKNOWN_TOPIC_ID
+            | code::INVALID_TOPIC
+    )
+}
+
+pub(crate) fn denied(resource: String, operation: &str, c: i32) -> Error {
+    Error::Authorization {
+        resource,
+        operation: operation.to_owned(),
+        reason: ffi::error_text(c),
+    }
+}

@@ -1,0 +1,245 @@
+//! Offsets of partitions, by look-up and as groups committed them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use futures::future::join_all;
+
+use super::{Deadline, Meta, denied, is_missing, odd_answer};
+use crate::client::librdkafka::ffi::{self, AdminRequest, code};
+use crate::client::{OffsetAnswer, OffsetAt, OffsetQuery};
+use crate::error::{Error, Result};
+use crate::range::{IsolationLevel, TopicPartition};
+
+/// librdkafka merges answers in quadratic time; so many partitions take about a millisecond.
+const OFFSETS_AT_ONCE: usize = 500;
+
+impl Meta {
+    pub(crate) async fn list_offsets(
+        &self,
+        queries: &[OffsetQuery],
+        isolation: IsolationLevel,
+        within: Duration,
+    ) -> Result<Vec<OffsetAnswer>> {
+        let deadline = Deadline::after(within);
+        let mut answers = vec![None; queries.len()];
+        let mut open: Vec<usize> = (0..queries.len()).collect();
+        let mut round = 0u32;
+        while !open.is_empty() {
+            // A leader that is down must leave time to ask its successor.
+            let attempt = deadline.part(3);
+            let waves = waves(queries, &open);
+            let asked = waves
+                .iter()
+                .map(|w| self.list_wave(queries, w, isolation, &attempt));
+            let mut reason = None;
+            let mut missing = None;
+            for (wave, outcome) in waves.iter().zip(join_all(asked).await) {
+                let offsets = match outcome {
+                    Ok(offsets) => offsets,
+                    Err(e @ (Error::Authentication { .. } | Error::Authorization { .. })) => {
+                        return Err(e);
+                    }
+                    Err(e) if deadline.passed() => return Err(e),
+                    Err(e) if matches!(e, Error::Connection { .. }) && !attempt.passed() => {
+                        return Err(e);
+                    }
+                    Err(e) => {
+                        reason = Some(e.to_string());
+                        continue;
+                    }
+                };
+                for (&query, (offset, err)) in wave.iter().zip(offsets) {
+                    let partition = &queries[query].partition;
+                    match err {
+                        code::OK if offset >= 0 => answers[query] = Some(Some(offset)),
+                        // No record has such a timestamp.
+                        code::OK if offset == -1 => answers[query] = Some(None),
+                        // librdkafka leaves the offset unset when a leader's request failed.
+                        code::OK => reason = Some("a leader did not answer".into()),
+                        code::TOPIC_AUTHORIZATION_FAILED => {
+                            let topic = format!("topic {}", partition.topic);
+                            return Err(denied(topic, "DESCRIBE", err));
+                        }
+                        c => {
+                            if is_missing(c) {
+                                missing = Some(query);
+                            }
+                            reason = Some(ffi::error_text(c));
+                        }
+                    }
+                }
+            }
+            open.retain(|q| answers[*q].is_none());
+            if open.is_empty() {
+                break;
+            }
+            round += 1;
+            if let Some(query) = missing.filter(|_| round > 1) {
+                self.expect_partition(&queries[query].partition).await?;
+            }
+            if deadline.passed() {
+                let partition = &queries[open[0]].partition;
+                let reason = reason.unwrap_or_default();
+                return Err(Error::Kafka {
+                    operation: format!("listing offsets of {partition}"),
+                    reason: format!("{reason}; gave up after {} ms", within.as_millis()),
+                });
+            }
+            let pause = Duration::from_millis(u64::from(20 * round.min(10)));
+            tokio::time::sleep(pause.min(deadline.left())).await;
+            if round > 1 {
+                // Leaders may have moved without this handle having noticed.
+                let _ = self.all_topics(&deadline.part(2)).await;
+            }
+        }
+        Ok(answers
+            .into_iter()
+            .map(|a| OffsetAnswer {
+                offset: a.flatten(),
+            })
+            .collect())
+    }
+
+    /// One admin request: no partition twice. Offset and code for each query.
+    async fn list_wave(
+        &self,
+        queries: &[OffsetQuery],
+        wave: &[usize],
+        isolation: IsolationLevel,
+        deadline: &Deadline,
+    ) -> Result<Vec<(i64, i32)>> {
+        let operation = "listing offsets";
+        let partitions: Vec<(&str, i32, i64)> = wave
+            .iter()
+            .map(|q| {
+                let query = &queries[*q];
+                let at = match query.at {
+                    OffsetAt::Latest => -1,
+                    OffsetAt::Earliest => -2,
+                    // Below zero Kafka's protocol has special meanings; no record is older.
+                    OffsetAt::Timestamp(ms) => ms.max(0),
+                };
+                (&*query.partition.topic, query.partition.partition, at)
+            })
+            .collect();
+        let request = AdminRequest::ListOffsets(&partitions, isolation);
+        let event = match self.ask_raw(request, None, deadline).await? {
+            Ok(event) => event,
+            // "No leaders found": every partition of the wave is unknown or leaderless.
+            Err((c, _)) if c == code::NO_LEADERS || is_missing(c) => {
+                return Ok(vec![(-1, code::UNKNOWN_TOPIC_OR_PART); wave.len()]);
+            }
+            Err((c, reason)) => return Err(self.failed(operation, c, &reason)),
+        };
+        let offsets = event.offsets().ok_or_else(|| odd_answer(operation))?;
+        let by_partition: HashMap<(&str, i32), (i64, i32)> = offsets
+            .iter()
+            .map(|o| ((o.topic.as_str(), o.partition), (o.offset, o.code)))
+            .collect();
+        // One that the answer lacks reads like one whose leader did not answer.
+        let lacking = (i64::MIN, code::OK);
+        Ok(partitions
+            .iter()
+            .map(|(t, p, _)| by_partition.get(&(*t, *p)).copied().unwrap_or(lacking))
+            .collect())
+    }
+
+    pub(crate) async fn group_offsets(
+        &self,
+        group: &str,
+        partitions: &[TopicPartition],
+    ) -> Result<BTreeMap<TopicPartition, i64>> {
+        let unique: BTreeSet<&TopicPartition> = partitions.iter().collect();
+        if unique.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let list: Vec<(&str, i32, i64)> =
+            unique.iter().map(|p| (&*p.topic, p.partition, 0)).collect();
+        let operation = "listing the group's offsets";
+        let deadline = Deadline::after(self.timeout);
+        let event = self
+            .ask_raw(AdminRequest::GroupOffsets(group, &list), None, &deadline)
+            .await?
+            .map_err(|(c, reason)| match c {
+                code::GROUP_AUTHORIZATION_FAILED => denied(format!("group {group}"), "DESCRIBE", c),
+                _ => self.failed(operation, c, &reason),
+            })?;
+        let offsets = event.group_offsets().ok_or_else(|| odd_answer(operation))?;
+        let failed = |c: i32, reason: &str| match c {
+            code::GROUP_AUTHORIZATION_FAILED => denied(format!("group {group}"), "DESCRIBE", c),
+            code::TOPIC_AUTHORIZATION_FAILED => {
+                denied(format!("topics of group {group}"), "DESCRIBE", c)
+            }
+            _ => Error::Kafka {
+                operation: format!("listing the offsets of group '{group}'"),
+                reason: reason.to_owned(),
+            },
+        };
+        let mut found = BTreeMap::new();
+        for o in offsets.map_err(|(c, reason)| failed(c, &reason))? {
+            if o.code != code::OK && !is_missing(o.code) {
+                return Err(failed(o.code, &ffi::error_text(o.code)));
+            }
+            if o.code == code::OK && o.offset >= 0 {
+                found.insert(TopicPartition::new(o.topic, o.partition), o.offset);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Sorts open queries into requests that hold no partition twice, and not too many.
+fn waves(queries: &[OffsetQuery], open: &[usize]) -> Vec<Vec<usize>> {
+    let mut times: HashMap<&TopicPartition, usize> = HashMap::new();
+    let mut layers: Vec<Vec<usize>> = Vec::new();
+    for &query in open {
+        let layer = times.entry(&queries[query].partition).or_default();
+        if layers.len() == *layer {
+            layers.push(Vec::new());
+        }
+        layers[*layer].push(query);
+        *layer += 1;
+    }
+    layers
+        .iter()
+        .flat_map(|l| l.chunks(OFFSETS_AT_ONCE).map(<[usize]>::to_vec))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waves_hold_no_partition_twice() {
+        let query = |p, at| OffsetQuery {
+            partition: TopicPartition::new("t", p),
+            at,
+        };
+        let queries = [
+            query(0, OffsetAt::Earliest),
+            query(0, OffsetAt::Latest),
+            query(1, OffsetAt::Latest),
+            query(0, OffsetAt::Timestamp(5)),
+        ];
+        assert_eq!(
+            waves(&queries, &[0, 1, 2, 3]),
+            [vec![0, 2], vec![1], vec![3]]
+        );
+        assert_eq!(waves(&queries, &[3]), [vec![3]]);
+    }
+
+    #[test]
+    fn waves_are_bounded() {
+        let queries: Vec<_> = (0..1201)
+            .map(|p| OffsetQuery {
+                partition: TopicPartition::new("t", p),
+                at: OffsetAt::Latest,
+            })
+            .collect();
+        let open: Vec<usize> = (0..1201).collect();
+        let sizes: Vec<_> = waves(&queries, &open).iter().map(Vec::len).collect();
+        assert_eq!(sizes, [500, 500, 201]);
+    }
+}

@@ -1,0 +1,209 @@
+//! What a stream does about silence and reported errors: look at the log's bounds, start the
+//! partition anew, or fail with coordinates.
+
+use std::time::{Duration, Instant};
+
+use super::Reader;
+use crate::client::librdkafka::ffi::{self, code};
+use crate::client::librdkafka::meta::denied;
+use crate::client::librdkafka::session::Fetching;
+use crate::client::{OffsetAt, OffsetQuery, OnDataLoss};
+use crate::error::{Error, Result};
+
+/// How long without progress before the log's bounds are looked up; doubled each time.
+pub(super) const DOUBT: Duration = Duration::from_secs(1);
+/// How long such a look-up may take.
+const DOUBT_LOOKUP: Duration = Duration::from_secs(5);
+/// How long without progress before another session is tried.
+pub(super) const RENEW: Duration = Duration::from_secs(10);
+/// How often a partition is started anew after a fault that the log's bounds do not explain.
+const RESTARTS_MOST: u32 = 5;
+
+impl Reader {
+    pub(super) fn stalled(&self, silent: Duration) -> Error {
+        let range = self.range();
+        Error::Stalled {
+            topic: range.topic.to_string(),
+            partition: range.partition,
+            offset: self.position,
+            end: range.end,
+            waited_ms: u64::try_from(silent.as_millis()).unwrap_or(u64::MAX),
+            reason: self
+                .last_reason
+                .clone()
+                .unwrap_or_else(|| "the broker sends nothing".into()),
+        }
+    }
+
+    pub(super) fn check_health(&mut self) -> Result<()> {
+        let Some(health) = self.lease.lock().as_ref().map(Fetching::health) else {
+            return Ok(());
+        };
+        if let Some((_, reason)) = health.refused {
+            return Err(Error::Authentication {
+                hosts: self.meta.hosts().to_owned(),
+                reason,
+            });
+        }
+        if health.last.is_some() {
+            self.last_reason = health.last;
+        }
+        Ok(())
+    }
+
+    /// Is the silence the log's end, or the broker's?
+    pub(super) async fn look_up(&mut self) -> Result<()> {
+        let within = DOUBT_LOOKUP.min(self.timeout);
+        // First, because the bounds of another topic mean nothing.
+        match self.verify_ids(Instant::now()).await {
+            Ok(()) | Err(Error::Connection { .. } | Error::Kafka { .. }) => {}
+            Err(e) => return Err(e),
+        }
+        match self.bounds(within).await {
+            Ok((start, end)) => self.check_bounds(start, end),
+            Err(e @ Error::Connection { .. }) => {
+                // Never reached anything, and cannot now: waiting on is no use. A client that was
+                // connected before may see a restart.
+                let waited = self.progress.elapsed() >= self.meta.timeout();
+                if !self.received && (waited || !self.meta.connected()) {
+                    return Err(e);
+                }
+                self.last_reason = Some(e.to_string());
+                Ok(())
+            }
+            Err(e @ (Error::Kafka { .. } | Error::Read { .. })) => {
+                self.last_reason = Some(e.to_string());
+                Ok(())
+            }
+            Err(e) => Err(e),
+        }?;
+        Ok(())
+    }
+
+    /// The log's start and its end by the isolation level.
+    async fn bounds(&self, within: Duration) -> Result<(i64, i64)> {
+        let query = |at| OffsetQuery {
+            partition: self.partition(),
+            at,
+        };
+        let queries = [query(OffsetAt::Earliest), query(OffsetAt::Latest)];
+        let answers = self
+            .meta
+            .list_offsets(&queries, self.request.isolation, within)
+            .await?;
+        match (answers[0].offset, answers[1].offset) {
+            (Some(start), Some(end)) => Ok((start, end)),
+            _ => Err(Error::Kafka {
+                operation: format!("listing offsets of {}", self.partition()),
+                reason: "the broker named no offset".into(),
+            }),
+        }
+    }
+
+    /// # Errors
+    /// When offsets of the range are gone and may not be skipped, or its end is beyond the log.
+    fn check_bounds(&mut self, log_start: i64, log_end: i64) -> Result<()> {
+        let (position, range_end) = (self.position, self.range().end);
+        if position < log_start {
+            let available = log_start.min(range_end);
+            let lost = available - position;
+            if self.request.on_data_loss == OnDataLoss::Fail {
+                let range = self.range();
+                return Err(Error::BelowLogStart {
+                    topic: range.topic.to_string(),
+                    partition: range.partition,
+                    asked: position,
+                    available: log_start,
+                    lost,
+                });
+            }
+            log::warn!(
+                "{}@{position}: {lost} offsets are gone and are skipped",
+                self.partition()
+            );
+            self.lost += lost;
+            self.position = available;
+            self.restart();
+            self.moved();
+        }
+        if log_end < range_end {
+            let range = self.range();
+            return Err(Error::PastLogEnd {
+                topic: range.topic.to_string(),
+                partition: range.partition,
+                asked: range_end,
+                available: log_end,
+                isolation: self.request.isolation.as_str(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Stops the range, so that the next step starts it at the position.
+    fn restart(&self) {
+        if let Some(fetching) = self.lease.lock().as_mut() {
+            fetching.stop(self.at);
+        }
+    }
+
+    pub(super) async fn fault(&mut self, c: i32, reason: String) -> Result<()> {
+        let partition = self.partition();
+        match c {
+            // librdkafka goes on by itself.
+            c if code::RETRIABLE.contains(&c) || c == code::ALL_BROKERS_DOWN => {
+                self.last_reason = Some(reason);
+                return Ok(());
+            }
+            code::AUTHENTICATION | code::SSL | code::SASL_AUTHENTICATION_FAILED => {
+                return Err(Error::Authentication {
+                    hosts: self.meta.hosts().to_owned(),
+                    reason,
+                });
+            }
+            code::TOPIC_AUTHORIZATION_FAILED => {
+                return Err(denied(format!("topic {}", partition.topic), "READ", c));
+            }
+            code::AUTO_OFFSET_RESET | code::OFFSET_OUT_OF_RANGE => {
+                self.verify_ids(Instant::now()).await?;
+                if reason.contains(&ffi::error_text(code::LOG_TRUNCATION)) {
+                    // The log's end was lost with a leader, and other records may stand there now.
+                    // What was read before may be of either, so that nothing but a new start helps.
+                    return Err(self.read_error(reason));
+                }
+                let position = self.position;
+                let (start, end) = self.bounds(self.meta.timeout()).await?;
+                self.check_bounds(start, end)?;
+                if self.position != position {
+                    return Ok(());
+                }
+            }
+            code::UNKNOWN_TOPIC_LOCAL
+            | code::UNKNOWN_PARTITION_LOCAL
+            | code::UNKNOWN_TOPIC_OR_PART
+            | code::UNKNOWN_TOPIC_ID => {
+                self.verify_ids(Instant::now()).await?;
+                self.meta.expect_partition(&partition).await?;
+            }
+            _ => return Err(self.read_error(reason)),
+        }
+        // The log has the offset, and yet it was refused: a moment's disagreement of brokers.
+        self.restarts += 1;
+        if self.restarts > RESTARTS_MOST {
+            return Err(self.read_error(reason));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        self.restart();
+        self.last_reason = Some(reason);
+        Ok(())
+    }
+
+    pub(super) fn read_error(&self, reason: String) -> Error {
+        let range = self.range();
+        Error::Read {
+            topic: range.topic.to_string(),
+            partition: range.partition,
+            offset: self.position,
+            reason,
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! All sessions of a client: who gets the next one, and when idle ones close.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::sizes::{Profile, Sizes};
+use super::{Fetching, Lease, Session, SessionKind};
+use crate::client::librdkafka::ffi::{Handle, Messages};
+use crate::client::librdkafka::{common, handle};
+use crate::config::ConnectionConfig;
+use crate::error::Result;
+
+/// How often a waiting stream looks for a session to take over.
+const WAIT_TICK: Duration = Duration::from_millis(5);
+/// How long a free session keeps its connections.
+pub(crate) const FREE_KEEPS: Duration = Duration::from_secs(60);
+
+/// All sessions of a client.
+pub(crate) struct SessionPool {
+    user: BTreeMap<String, String>,
+    buffer_bytes: usize,
+    max: usize,
+    /// How long a free session keeps its connections.
+    free_keeps: Duration,
+    epoch: Instant,
+    state: Mutex<PoolState>,
+    freed: Notify,
+}
+
+#[derive(Default)]
+struct PoolState {
+    /// Not leased, with the time since when; the last is the one used last.
+    free: Vec<(Session, Instant)>,
+    /// All that exist, free or leased.
+    count: usize,
+    leases: Vec<Weak<Lease>>,
+    /// A thread waits to close what stays free.
+    sweeping: bool,
+}
+
+impl fmt::Debug for SessionPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionPool")
+            .field("max", &self.max)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SessionPool {
+    pub(crate) fn new(
+        config: &ConnectionConfig,
+        user: BTreeMap<String, String>,
+        free_keeps: Duration,
+    ) -> Self {
+        Self {
+            user,
+            buffer_bytes: config.read_buffer_bytes(),
+            max: config.sessions_max().max(1),
+            free_keeps,
+            epoch: Instant::now(),
+            state: Mutex::default(),
+            freed: Notify::new(),
+        }
+    }
+
+    /// The most that a stream holds in queues. Compressed record batches are counted as they are
+    /// sent; those that inflate a lot may exceed it.
+    pub(crate) fn buffer_bytes(&self, profile: Profile) -> usize {
+        let mut sizes = Sizes::of(profile, self.buffer_bytes);
+        let user = |key: &str| self.user.get(key).and_then(|v| v.parse::<usize>().ok());
+        sizes.fetch_bytes = user("fetch.message.max.bytes").unwrap_or(sizes.fetch_bytes);
+        sizes.queued_messages = user("queued.min.messages").unwrap_or(sizes.queued_messages);
+        if let Some(kbytes) = user("queued.max.messages.kbytes") {
+            sizes.queued_bytes = kbytes.saturating_mul(1024);
+        }
+        sizes.most_bytes() * profile.depth()
+    }
+
+    pub(super) fn now_ms(&self, later: Duration) -> u64 {
+        u64::try_from((self.epoch.elapsed() + later).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn state(&self) -> MutexGuard<'_, PoolState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a session of a kind and puts it into the lease.
+    pub(crate) async fn acquire(
+        self: &Arc<Self>,
+        kind: SessionKind,
+        lease: &Arc<Lease>,
+    ) -> Result<()> {
+        loop {
+            if let Some(session) = self.try_acquire(kind)? {
+                let mut state = self.state();
+                state.leases.retain(|l| l.strong_count() > 0);
+                if !state
+                    .leases
+                    .iter()
+                    .any(|l| std::ptr::eq(l.as_ptr(), Arc::as_ptr(lease)))
+                {
+                    state.leases.push(Arc::downgrade(lease));
+                }
+                drop(state);
+                lease.busy(self);
+                *lease.lock() = Some(Fetching {
+                    session: Some(session),
+                    started: Vec::new(),
+                    messages: Messages::new(),
+                    reported: -1,
+                    ended: -1,
+                    pool: Arc::clone(self),
+                    broken: false,
+                });
+                return Ok(());
+            }
+            let _ = tokio::time::timeout(WAIT_TICK, self.freed.notified()).await;
+        }
+    }
+
+    fn try_acquire(self: &Arc<Self>, kind: SessionKind) -> Result<Option<Session>> {
+        let mut old = None;
+        {
+            let mut state = self.state();
+            if let Some(at) = state.free.iter().rposition(|(s, _)| s.kind == kind) {
+                return Ok(Some(state.free.remove(at).0));
+            }
+            if state.count < self.max {
+                state.count += 1;
+            } else if !state.free.is_empty() {
+                // Of another kind: the one that was not used the longest makes room.
+                old = Some(state.free.remove(0));
+            } else {
+                drop(state);
+                return self.take_over(kind);
+            }
+        }
+        drop(old);
+        self.make(kind).map(Some)
+    }
+
+    /// Takes the session of the stream that has not used its own for the longest, if any may lose it.
+    fn take_over(self: &Arc<Self>, kind: SessionKind) -> Result<Option<Session>> {
+        let now = self.now_ms(Duration::ZERO);
+        let leases: Vec<Arc<Lease>> = self
+            .state()
+            .leases
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect();
+        let mut takeable: Vec<(u64, &Arc<Lease>)> = leases
+            .iter()
+            .map(|l| (l.takeable_ms.load(Ordering::Acquire), l))
+            .filter(|(at, _)| *at <= now)
+            .collect();
+        takeable.sort_by_key(|(at, _)| *at);
+        for (at, lease) in takeable {
+            let Ok(mut fetching) = lease.fetching.try_lock() else {
+                continue;
+            };
+            // Polled in the meantime?
+            if lease.takeable_ms.load(Ordering::Acquire) != at {
+                continue;
+            }
+            let Some(session) = fetching.take().and_then(Fetching::into_session) else {
+                continue;
+            };
+            if session.kind == kind {
+                return Ok(Some(session));
+            }
+            drop(session);
+            return self.make(kind).map(Some);
+        }
+        Ok(None)
+    }
+
+    /// Makes a session, which the count already includes.
+    fn make(&self, kind: SessionKind) -> Result<Session> {
+        let made = self.session_handle(kind);
+        if made.is_err() {
+            self.state().count -= 1;
+            self.freed.notify_one();
+        }
+        Ok(Session {
+            kind,
+            handle: made?,
+            topics: HashMap::new(),
+        })
+    }
+
+    fn session_handle(&self, kind: SessionKind) -> Result<Arc<Handle>> {
+        let sizes = Sizes::of(kind.profile, self.buffer_bytes);
+        let mut conf = BTreeMap::new();
+        common(&mut conf);
+        let fetch_max = sizes.fetch_bytes * kind.profile.depth();
+        for (key, value) in [
+            // Corruption must not pass as data; costs about 10 ns a KiB.
+            ("check.crcs", "true".to_owned()),
+            (
+                "fetch.wait.max.ms",
+                kind.profile.fetch_wait_ms().to_string(),
+            ),
+            // How long a full queue is not fetched for, even when it is drained meanwhile.
+            ("fetch.queue.backoff.ms", "1".to_owned()),
+            ("fetch.error.backoff.ms", "50".to_owned()),
+            ("fetch.message.max.bytes", sizes.fetch_bytes.to_string()),
+            ("fetch.max.bytes", fetch_max.to_string()),
+            // A record batch larger than a fetch comes whole.
+            ("receive.message.max.bytes", "1000000000".to_owned()),
+            ("queued.min.messages", sizes.queued_messages.to_string()),
+            (
+                "queued.max.messages.kbytes",
+                (sizes.queued_bytes / 1024).max(1).to_string(),
+            ),
+        ] {
+            conf.insert(key.to_owned(), value);
+        }
+        // Raised together, so that one setting of the user's is enough.
+        if let Some(fetch) = self
+            .user
+            .get("fetch.message.max.bytes")
+            .and_then(|v| v.parse().ok())
+        {
+            conf.insert("fetch.max.bytes".into(), fetch_max.max(fetch).to_string());
+        }
+        let forced = [
+            ("isolation.level", kind.isolation.as_str()),
+            ("enable.partition.eof", "true"),
+            // An offset that is gone must be an error, never another offset.
+            ("auto.offset.reset", "error"),
+            // A producer's setting; librdkafka demands that fetch.max.bytes is not below it.
+            ("message.max.bytes", "1000"),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("allow.auto.create.topics", "false"),
+        ];
+        handle(conf, &self.user, &forced)
+    }
+
+    pub(super) fn give_back(self: &Arc<Self>, session: Session, broken: bool) {
+        let closing = {
+            let mut state = self.state();
+            if broken {
+                state.count -= 1;
+                Some(session)
+            } else {
+                state.free.push((session, Instant::now()));
+                None
+            }
+        };
+        self.freed.notify_one();
+        drop(closing);
+        self.sweep_later();
+    }
+
+    /// Makes sure that sessions that stay free are closed.
+    ///
+    /// By a thread of its own, which ends with the last of them: a process may read once and never
+    /// again, and the runtime that it read in may be gone.
+    fn sweep_later(self: &Arc<Self>) {
+        {
+            let mut state = self.state();
+            if state.sweeping || state.free.is_empty() {
+                return;
+            }
+            state.sweeping = true;
+        }
+        let pool = Arc::downgrade(self);
+        let mut next = self.free_keeps;
+        let thread = std::thread::Builder::new().name("kafka-idle".into());
+        let spawned = thread.stack_size(256 << 10).spawn(move || {
+            loop {
+                std::thread::sleep(next);
+                match pool.upgrade().and_then(|pool| pool.sweep()) {
+                    Some(wait) => next = wait,
+                    None => return,
+                }
+            }
+        });
+        if spawned.is_err() {
+            // The next session that is given back tries again.
+            self.state().sweeping = false;
+        }
+    }
+
+    /// Closes the sessions that were free for long; says when the next will have been.
+    fn sweep(&self) -> Option<Duration> {
+        let mut closing = Vec::new();
+        let mut state = self.state();
+        while let Some((_, since)) = state.free.first()
+            && since.elapsed() >= self.free_keeps
+        {
+            closing.push(state.free.remove(0));
+            state.count -= 1;
+        }
+        let oldest = state.free.first().map(|(_, since)| since.elapsed());
+        state.sweeping = oldest.is_some();
+        drop(state);
+        if !closing.is_empty() {
+            self.freed.notify_waiters();
+        }
+        oldest.map(|free| self.free_keeps.saturating_sub(free))
+    }
+
+    /// How many sessions exist, leased or free.
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
+        self.state().count
+    }
+}

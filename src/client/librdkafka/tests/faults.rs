@@ -1,0 +1,220 @@
+//! Brokers and leaders that fail, answer with errors, or do not answer.
+
+use super::*;
+
+#[tokio::test]
+async fn a_leader_change_loses_nothing() {
+    let cluster = Cluster::new(&[]);
+    cluster.fill("t", 1, 2000, b"v");
+    let mut slow = request(vec![range("t", 0, 0, 2000)]);
+    slow.batch_rows = 100;
+    let mut stream = cluster.client.read(slow);
+    let mut batches = Vec::new();
+    while let Some(batch) = stream.next().await {
+        batches.push(batch.unwrap());
+        if batches.len() < 6 {
+            let leader = i32::try_from(batches.len()).unwrap() % 3 + 1;
+            cluster.mock.partition_leader("t", 0, Some(leader)).unwrap();
+        }
+    }
+    assert_eq!(offsets(&batches), (0..2000).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn brokers_that_come_back_are_read_on() {
+    let cluster = Cluster::new(&[]);
+    cluster.fill("t", 1, 3000, b"v");
+    let mut slow = request(vec![range("t", 0, 0, 3000)]);
+    slow.batch_rows = 100;
+    let mut stream = cluster.client.read(slow);
+    let mut batches = vec![stream.next().await.unwrap().unwrap()];
+    for id in 1..=3 {
+        cluster.mock.broker_down(id).unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    for id in 1..=3 {
+        cluster.mock.broker_up(id).unwrap();
+    }
+    while let Some(batch) = stream.next().await {
+        batches.push(batch.unwrap());
+    }
+    assert_eq!(offsets(&batches), (0..3000).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn silence_is_an_error_not_an_end() {
+    let cluster = Cluster::new(&[("read.timeout.ms", "1500"), ("request.timeout.ms", "1000")]);
+    cluster.fill("t", 1, 100, b"v");
+    let mut small = request(vec![range("t", 0, 0, 100)]);
+    small.batch_rows = 10;
+    let mut stream = cluster.client.read(small);
+    stream.next().await.unwrap().unwrap();
+    let errors = vec![Resp::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE; 10_000];
+    for id in 1..=3 {
+        cluster.mock.broker_down(id).unwrap();
+    }
+    cluster.mock.request_errors(RDKafkaApiKey::Fetch, &errors);
+    // What was fetched ahead still comes; to ask anew, the session is taken away by the end.
+    let rest: Vec<_> = stream.collect().await;
+    let read: usize = rest.iter().flatten().map(|b| b.offsets.len()).sum();
+    let failed = rest.iter().any(|r| matches!(r, Err(Error::Stalled { .. })));
+    assert!(failed || read == 90, "neither all nor an error");
+
+    let error = cluster
+        .read(request(vec![range("t", 0, 0, 100)]))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, Error::Stalled { .. } | Error::Connection { .. }),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn an_unreachable_cluster_is_told_soon() {
+    let client = LibrdkafkaClient::connect(&ConnectionConfig::new("127.0.0.1:1")).unwrap();
+    let started = Instant::now();
+    let errors = [
+        client.describe(TopicSelection::All).await.unwrap_err(),
+        client
+            .list_offsets(&[latest("t", 0)], IsolationLevel::ReadCommitted)
+            .await
+            .unwrap_err(),
+        client
+            .read(request(vec![range("t", 0, 0, 1)]))
+            .try_collect::<Vec<_>>()
+            .await
+            .unwrap_err(),
+    ];
+    assert!(
+        started.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        started.elapsed()
+    );
+    for error in errors {
+        let text = error.to_string();
+        assert!(matches!(error, Error::Connection { .. }), "{text}");
+        assert!(
+            text.contains("127.0.0.1:1") && text.contains("Connection refused"),
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_denied_topic_is_no_empty_one() {
+    let cluster = Cluster::new(&[]);
+    cluster.fill("t", 1, 10, b"v");
+    let denied = [Resp::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 5];
+    cluster
+        .mock
+        .request_errors(RDKafkaApiKey::ListOffsets, &denied);
+    let level = IsolationLevel::ReadCommitted;
+    let error = cluster
+        .client
+        .list_offsets(&[latest("t", 0)], level)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::Authorization { .. }), "{error}");
+    cluster.mock.request_errors(RDKafkaApiKey::Fetch, &denied);
+    let error = cluster
+        .read(request(vec![range("t", 0, 0, 10)]))
+        .await
+        .unwrap_err();
+    match error {
+        Error::Authorization {
+            operation,
+            resource,
+            ..
+        } => assert_eq!((operation.as_str(), resource.as_str()), ("READ", "topic t")),
+        e => panic!("{e}"),
+    }
+}
+
+#[tokio::test]
+async fn passing_errors_of_one_leader_are_tried_again() {
+    let cluster = Cluster::new(&[]);
+    cluster.fill("t", 6, 3, b"v");
+    let moved = [Resp::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION];
+    cluster
+        .mock
+        .request_errors(RDKafkaApiKey::ListOffsets, &moved);
+    let queries: Vec<_> = (0..6).map(|p| latest("t", p)).collect();
+    let level = IsolationLevel::ReadCommitted;
+    let answers = cluster.client.list_offsets(&queries, level).await.unwrap();
+    assert!(answers.iter().all(|a| a.offset == Some(3)));
+}
+
+/// Errors that librdkafka reports with every answer and tries again by itself.
+#[tokio::test]
+async fn a_fault_that_is_reported_for_ever_is_no_progress() {
+    let cluster = Cluster::new(&[("read.timeout.ms", "1500")]);
+    cluster.fill("t", 1, 10, b"v");
+    let errors = vec![Resp::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT; 100_000];
+    cluster.mock.request_errors(RDKafkaApiKey::Fetch, &errors);
+    let started = Instant::now();
+    let read = cluster.read(request(vec![range("t", 0, 0, 10)]));
+    let error = tokio::time::timeout(Duration::from_secs(15), read)
+        .await
+        .expect("a range that makes no progress ends")
+        .unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, Error::Stalled { .. }), "{text}");
+    assert!(
+        text.contains("t[0]@0") && text.contains("timed out"),
+        "{text}"
+    );
+    assert!(started.elapsed() >= Duration::from_millis(1500));
+}
+
+/// A report between records is an error at the record that would have been next.
+#[tokio::test]
+async fn a_fault_in_the_middle_is_an_error_with_the_position() {
+    let cluster = Cluster::new(&[("read.buffer.bytes", "65536")]);
+    // A Fetch brings one of these.
+    cluster.mock.create_topic("t", 1, 1).unwrap();
+    for _ in 0..8 {
+        cluster.produce("t", 1, 1, &[7; 400_000]);
+    }
+    let mut small = request(vec![range("t", 0, 0, 8)]);
+    small.batch_rows = 1;
+    let mut stream = cluster.client.read(small);
+    let mut read = offsets(&[stream.next().await.unwrap().unwrap()]);
+    let errors = [Resp::RD_KAFKA_RESP_ERR_INVALID_MSG; 3];
+    cluster.mock.request_errors(RDKafkaApiKey::Fetch, &errors);
+    let error = loop {
+        match stream.next().await {
+            Some(Ok(batch)) => read.extend_from_slice(batch.offsets.values()),
+            Some(Err(e)) => break e,
+            None => panic!("{} records and no error", read.len()),
+        }
+    };
+    let Error::Read { offset, .. } = error else {
+        panic!("{error}");
+    };
+    assert!(usize::try_from(offset).unwrap() >= read.len());
+    assert_eq!(
+        read,
+        (0..i64::try_from(read.len()).unwrap()).collect::<Vec<_>>()
+    );
+    assert!(stream.next().await.is_none());
+    // The session at fault is gone; another reads everything.
+    cluster.mock.clear_request_errors(RDKafkaApiKey::Fetch);
+    let again = cluster.read(request(vec![range("t", 0, 0, 8)])).await;
+    assert_eq!(offsets(&again.unwrap()).len(), 8);
+}
+
+#[tokio::test]
+async fn a_denied_topic_is_denied_again() {
+    let cluster = Cluster::new(&[("client.sessions.max", "1")]);
+    cluster.fill("t", 1, 10, b"v");
+    let denied = [Resp::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 1000];
+    cluster.mock.request_errors(RDKafkaApiKey::Fetch, &denied);
+    for _ in 0..3 {
+        let started = Instant::now();
+        let read = cluster.read(request(vec![range("t", 0, 0, 10)]));
+        let error = read.await.unwrap_err();
+        assert!(matches!(error, Error::Authorization { .. }), "{error}");
+        assert!(started.elapsed() < Duration::from_secs(5));
+    }
+}
