@@ -146,10 +146,11 @@ pub(crate) fn with_unique_names(plan: &DFSchema, schema: &Schema) -> SchemaRef {
         .enumerate()
         .map(|(i, field)| {
             let mut name = field.name().clone();
-            if repeated(&name) && i < plan.fields().len() {
-                if let Some(table) = plan.qualified_field(i).0 {
-                    name = format!("{}.{name}", table.table());
-                }
+            if repeated(&name)
+                && i < plan.fields().len()
+                && let Some(table) = plan.qualified_field(i).0
+            {
+                name = format!("{}.{name}", table.table());
             }
             let stem = name.clone();
             let mut number = 1;
