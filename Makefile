@@ -11,7 +11,7 @@ MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
 # Further arguments of `cargo test` and `cargo bench`, for example: make test ARGS='--test broker'
 ARGS ?=
 # The embedded broker, its sample topics and every statement of sql-examples/.
-DEMO := cargo run --release --quiet --bin kafka-sql -- demo
+DEMO := cargo run --release --quiet --bin kafka-sql -- demo --examples sql-examples
 
 .PHONY: help
 help: ## list the targets
@@ -39,7 +39,7 @@ test-fast: ## the tests inside the library alone: no Java, no broker
 .PHONY: lint
 lint: ## format, clippy and documentation, warnings are errors
 	cargo fmt --all --check
-	cargo clippy --release --all-targets -- -D warnings
+	cargo clippy --release --config scripts/test-profile.toml --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --release --no-deps
 
 .PHONY: bench

@@ -375,21 +375,15 @@ fn is_pattern(op: Operator) -> bool {
 
 /// A text expression as its bytes; any other stays.
 fn bytes_of_text(expr: Expr, schema: &DFSchema) -> Expr {
-    match &expr {
-        Expr::Literal(value, metadata) => match value {
-            ScalarValue::Utf8(text)
-            | ScalarValue::Utf8View(text)
-            | ScalarValue::LargeUtf8(text) => {
-                let bytes = text.as_ref().map(|t| t.clone().into_bytes());
-                Expr::Literal(ScalarValue::BinaryView(bytes), metadata.clone())
-            }
-            _ => expr,
-        },
-        _ if expr.get_type(schema).is_ok_and(|t| t.is_string()) => {
-            Expr::Cast(Cast::new(Box::new(expr), DataType::BinaryView))
-        }
-        _ => expr,
+    use ScalarValue::{LargeUtf8, Utf8, Utf8View};
+    if let Expr::Literal(Utf8(text) | Utf8View(text) | LargeUtf8(text), metadata) = &expr {
+        let bytes = text.as_ref().map(|t| t.clone().into_bytes());
+        return Expr::Literal(ScalarValue::BinaryView(bytes), metadata.clone());
     }
+    if expr.get_type(schema).is_ok_and(|t| t.is_string()) {
+        return Expr::Cast(Cast::new(Box::new(expr), DataType::BinaryView));
+    }
+    expr
 }
 
 #[cfg(test)]

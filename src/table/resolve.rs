@@ -78,7 +78,6 @@ impl Selection {
             created_ms: now_ms,
             topics,
             ranges,
-            ..Snapshot::default()
         })
     }
 

@@ -34,6 +34,9 @@ pub(crate) use ffi::{Conf, SettingError};
 /// - Streams of [`read`](KafkaClient::read) take turns on `client.sessions.max` sessions: a stream
 ///   that nobody polls gives its session up to one that waits, and goes on where it was.
 /// - Sessions that nobody has read with for a minute are closed.
+/// - [`read_buffer_bytes`](KafkaClient::read_buffer_bytes) holds for records that are not compressed;
+///   batches that compress to a small part of their size take more, because a Fetch is unpacked as
+///   a whole. Set `read.buffer.bytes` lower for such topics.
 /// - Streams must be polled inside a tokio runtime with timers. They block no thread.
 #[derive(Debug, Clone)]
 pub struct LibrdkafkaClient {

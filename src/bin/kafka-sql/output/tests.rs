@@ -46,8 +46,7 @@ fn write(options: &OutputOptions, schema: &SchemaRef, batches: &[RecordBatch]) -
         }
     }
     writer.finish().unwrap();
-    let bytes = sink.0.lock().unwrap().clone();
-    bytes
+    std::mem::take(&mut *sink.0.lock().unwrap())
 }
 
 fn text(format: Format, batch: &RecordBatch) -> String {
@@ -307,7 +306,7 @@ fn parquet_and_arrow_give_back_the_same_rows() {
     let reader =
         ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(&path).unwrap()).unwrap();
     let back: Vec<RecordBatch> = reader.build().unwrap().map(|b| b.unwrap()).collect();
-    assert_eq!(back, [batch.clone()]);
+    assert_eq!(back, std::slice::from_ref(&batch));
 
     let stream = write(
         &options(Format::Arrow, BytesAs::Auto),
