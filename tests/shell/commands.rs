@@ -122,6 +122,7 @@ fn exit_2_for_bad_flags() {
         &["query"],
         &["query", "SELECT 1", "--format", "xml"],
         &["query", "-f", "/no/such/file.sql"],
+        &["demo", "--examples", "d", "query", "x"],
         &["query", "SELECT 1", "-X", "nosuch.setting=1"],
         &["query", "SELECT 1", "-X", "no-equals-sign"],
     ] {

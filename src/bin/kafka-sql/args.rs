@@ -151,7 +151,6 @@ pub(crate) struct QueryArgs {
 
 /// The demo.
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct DemoArgs {
     /// Run every .sql file of a folder and show its comment, statements and results
     #[arg(long, value_name = "DIR")]
@@ -263,7 +262,8 @@ mod tests {
         assert!(parse("kafka-sql demo").is_ok());
         assert!(parse("kafka-sql demo query x --format csv").is_ok());
         assert!(parse("kafka-sql demo --examples sql-examples").is_ok());
-        assert!(parse("kafka-sql demo --examples d query x").is_err());
+        // Global flags stand anywhere.
+        assert!(parse("kafka-sql demo -X a=b query x").is_ok());
     }
 
     #[test]

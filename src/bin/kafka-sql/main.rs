@@ -114,7 +114,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
         None => shell.read_or_talk(None),
         Some(Command::Read(command)) => shell.read(command),
         Some(Command::Demo(demo)) => match (demo.examples, demo.command) {
-            (Some(folder), _) => shell.examples(&folder),
+            (Some(folder), None) => shell.examples(&folder),
+            (Some(_), Some(_)) => Err(Failure::usage(
+                "--examples runs the files of a folder; leave the command out",
+            )),
             (None, Some(command)) => shell.read(command),
             (None, None) => shell.read_or_talk(Some(DEMO_BANNER)),
         },

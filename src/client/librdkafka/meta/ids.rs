@@ -10,6 +10,10 @@ use crate::error::{Error, Result};
 /// How long topic ids are kept; nobody asks for older ones.
 const IDS_KEPT: Duration = Duration::from_secs(60);
 
+/// How long to wait for the request of another. It may belong to a stream that nobody polls until
+/// this one ends: the other side of a join. Then its turn never ends, and asking again is the way.
+const TURN: Duration = Duration::from_millis(200);
+
 impl Meta {
     /// Compares topics' ids with those that the cluster was asked for at `since` or later.
     ///
@@ -60,7 +64,9 @@ impl Meta {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             state.ids_wanted.extend(stale);
         }
-        if let Ok(_turn) = tokio::time::timeout(deadline.left(), self.ids_turn.lock()).await {
+        if let Ok(_turn) =
+            tokio::time::timeout(deadline.left().min(TURN), self.ids_turn.lock()).await
+        {
             if self.stale_ids(expected, since).is_empty() {
                 return Ok(());
             }
