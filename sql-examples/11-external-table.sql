@@ -9,4 +9,4 @@ SELECT topic, partition, min(offset) AS first, count(*) AS records
 FROM shop
 GROUP BY topic, partition
 ORDER BY topic, partition;
--- expect: 7 rows
+-- expect: 8 rows

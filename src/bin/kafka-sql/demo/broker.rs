@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -25,13 +24,10 @@ const BROKERS: i32 = 3;
 /// How long filling may take; it takes some ten milliseconds.
 const FILL: Duration = Duration::from_secs(30);
 
-/// The running cluster; dropping it ends it.
+/// The running cluster. It ends with the process: shutting it down in order takes seconds.
 #[derive(Debug)]
 pub(crate) struct Broker {
     hosts: String,
-    /// Dropping this end tells the cluster's thread to finish.
-    stop: Option<mpsc::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Broker {
@@ -41,15 +37,15 @@ impl Broker {
     /// When the cluster cannot listen on 127.0.0.1, or does not take a record.
     pub(crate) fn start() -> Result<Self, Failure> {
         let (ready, answer) = mpsc::channel();
-        let (stop, stopped) = mpsc::channel::<()>();
         // The cluster is neither `Send` nor `Sync`: it lives and dies on this thread.
-        let thread = std::thread::Builder::new()
+        std::thread::Builder::new()
             .name("demo-broker".to_owned())
             .spawn(move || match start_and_fill() {
                 Ok(cluster) => {
                     let _ = ready.send(Ok(cluster.bootstrap_servers()));
-                    // Ends when the sender is dropped.
-                    let _ = stopped.recv();
+                    loop {
+                        std::thread::park();
+                    }
                 }
                 Err(error) => {
                     let _ = ready.send(Err(error));
@@ -65,11 +61,7 @@ impl Broker {
                     format!("cannot start the embedded broker: {e}"),
                 )
             })?;
-        Ok(Self {
-            hosts,
-            stop: Some(stop),
-            thread: Some(thread),
-        })
+        Ok(Self { hosts })
     }
 
     /// The cluster's bootstrap servers.
@@ -78,30 +70,10 @@ impl Broker {
     }
 }
 
-impl Drop for Broker {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
 type Cluster = MockCluster<'static, rdkafka::producer::DefaultProducerContext>;
 
 fn start_and_fill() -> Result<Cluster, String> {
     let cluster = MockCluster::new(BROKERS).map_err(|e| e.to_string())?;
-    for (topic, partitions) in data::TOPICS {
-        cluster
-            .create_topic(topic, partitions, BROKERS)
-            .map_err(|e| e.to_string())?;
-        for partition in 0..partitions {
-            // The mock cluster deals leaders at random.
-            cluster
-                .partition_leader(topic, partition, Some(1 + partition % BROKERS))
-                .map_err(|e| e.to_string())?;
-        }
-    }
     let refused = Arc::new(AtomicUsize::new(0));
     let producer: BaseProducer<Deliveries> = ClientConfig::new()
         .set("bootstrap.servers", cluster.bootstrap_servers())
@@ -113,6 +85,25 @@ fn start_and_fill() -> Result<Cluster, String> {
             refused: Arc::clone(&refused),
         })
         .map_err(|e| e.to_string())?;
+    // Asking for a topic makes it, with four partitions. Commands to the cluster would do the same,
+    // but each may wait a second for the cluster's next look. And with the leaders known, the
+    // records need not wait for the producer's next look either.
+    for topic in data::TOPICS {
+        let metadata = producer
+            .client()
+            .fetch_metadata(Some(topic), FILL)
+            .map_err(|e| e.to_string())?;
+        let made = metadata
+            .topics()
+            .first()
+            .map_or(0, |t| t.partitions().len());
+        if made != data::PARTITIONS {
+            return Err(format!(
+                "the topic {topic} has {made} partitions in place of {}",
+                data::PARTITIONS
+            ));
+        }
+    }
     let records = data::records();
     for record in &records {
         send(&producer, record).map_err(|e| e.to_string())?;
