@@ -2,8 +2,8 @@
 //!
 //! Names are ours (`starting.offsets`) or Spark's (`startingOffsets`); case, dots, dashes and
 //! underscores make no difference. `kafka.*` goes to the connection. An option that is not known
-//! is an error that names the nearest one; one that Spark's streams have and a table cannot honour
-//! is an error that says so.
+//! is an error that names the nearest one; one of Spark's that has no effect here is passed over
+//! with a warning.
 
 use crate::config::{self, ConnectionConfig};
 use crate::decode::{Column, Format};
@@ -20,8 +20,6 @@ const NAMES: &[&str] = &[
     "ending.offsets.by.timestamp",
     "ending.timestamp",
     "fail.on.data.loss",
-    "fetch.offset.num.retries",
-    "fetch.offset.retry.interval.ms",
     "include.headers",
     "isolation.level",
     "kafka.consumer.poll.timeout.ms",
@@ -42,8 +40,9 @@ const NAMES: &[&str] = &[
     "value.format",
 ];
 
-/// Options of Spark's streams, with the reason why a table refuses them.
-const STREAM_ONLY: &[(&str, &str)] = &[
+/// Options of Spark that change nothing here, with the reason. Spark's batch reader passes over
+/// those of streams with a warning, and so does a table.
+const WITHOUT_EFFECT: &[(&str, &str)] = &[
     (
         "max.offsets.per.trigger",
         "it limits the batches of a stream; a table reads one range",
@@ -57,6 +56,14 @@ const STREAM_ONLY: &[(&str, &str)] = &[
         "it delays the batches of a stream; a table reads one range",
     ),
     ("group.id.prefix", "no consumer group is ever joined"),
+    (
+        "fetch.offset.num.retries",
+        "look-ups are retried until request.timeout.ms",
+    ),
+    (
+        "fetch.offset.retry.interval.ms",
+        "look-ups are retried until request.timeout.ms",
+    ),
 ];
 
 /// Options of a table, checked one by one.
@@ -134,11 +141,10 @@ impl TableOptions {
             "readtimeoutms" | "kafkaconsumerpolltimeoutms" => {
                 self.connect("read.timeout.ms", value);
             }
-            // Spark retries look-ups so often; here they are retried until request.timeout.ms.
-            "fetchoffsetnumretries" | "fetchoffsetretryintervalms" => {
-                positive::<u64>(name, value)?;
-            }
-            _ => return Err(unknown(name, &plain)),
+            _ => match WITHOUT_EFFECT.iter().find(|(n, _)| self::plain(n) == plain) {
+                Some((_, reason)) => log::warn!("option '{name}' has no effect: {reason}"),
+                None => return Err(unknown(name)),
+            },
         }
         self.spark_range |= plain.starts_with("starting") || plain.starts_with("ending");
         Ok(())
@@ -289,10 +295,7 @@ fn plain(name: &str) -> String {
         .collect()
 }
 
-fn unknown(name: &str, plain_name: &str) -> Error {
-    if let Some((_, reason)) = STREAM_ONLY.iter().find(|(n, _)| plain(n) == plain_name) {
-        return Error::invalid(format!("option '{name}' does not fit a table: {reason}"));
-    }
+fn unknown(name: &str) -> Error {
     let nearest = nearest_names(name, NAMES.iter().copied());
     let hint = match nearest.first() {
         Some(nearest) => format!("did you mean '{nearest}'?"),
@@ -381,8 +384,9 @@ mod tests {
     }
 
     #[test]
-    fn stream_options_say_why() {
-        assert!(error(&[("maxOffsetsPerTrigger", "5")]).contains("a table reads one range"));
+    fn options_of_streams_are_passed_over_as_in_spark() {
+        let options = set(&[("maxOffsetsPerTrigger", "5"), ("groupIdPrefix", "x")]);
+        assert_eq!(options.unwrap().table_columns(), Column::ALL);
     }
 
     #[test]

@@ -3,14 +3,15 @@
 //! DataFusion plans each mention of a table on its own; a self-join would see two different ends
 //! of a topic that is being written. All plans of one statement share the time at which the
 //! statement began (it is what `now()` returns), so that time and the table's definition name the
-//! snapshot: the first mention resolves it, the others wait for it and use it.
+//! snapshot: the first mention resolves it, the others wait for it and use it. Mentions of one
+//! topic with different ranges share its log bounds.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use datafusion::catalog::Session;
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
 use super::topics::TopicSource;
 use crate::client::{ClusterDescription, KafkaClient, OffsetAt, OffsetQuery};
@@ -32,7 +33,7 @@ pub(super) struct Selection {
 
 impl Selection {
     /// Looks everything up: topics, log bounds, timestamps, committed offsets.
-    pub(super) async fn resolve(&self, now_ms: i64) -> Result<Snapshot> {
+    pub(super) async fn resolve(&self, now_ms: i64, statement: &Statement) -> Result<Snapshot> {
         let cluster = self.topics.describe(self.client.as_ref()).await?;
         let partitions: Vec<TopicPartition> = cluster
             .topics
@@ -45,7 +46,7 @@ impl Selection {
             })
             .collect();
         let plan = self.range.plan(&partitions, now_ms)?;
-        let facts = self.look_up(&plan, &cluster).await?;
+        let facts = self.look_up(&plan, &cluster, statement).await?;
         let bound = plan.bind(&facts)?;
         let leaders: BTreeMap<TopicPartition, i32> = leaders(&cluster);
         let ranges = bound
@@ -85,13 +86,16 @@ impl Selection {
         &self,
         plan: &LookupPlan,
         cluster: &ClusterDescription,
+        statement: &Statement,
     ) -> Result<LookupFacts> {
         let mut facts = LookupFacts {
             isolation: self.isolation,
             on_data_loss: self.on_data_loss,
             ..LookupFacts::default()
         };
-        facts.bounds = log_bounds(self.client.as_ref(), &plan.partitions, self.isolation).await?;
+        facts.bounds = statement
+            .bounds(self.client.as_ref(), &plan.partitions, self.isolation)
+            .await?;
         // After the ends: a look-up that finds nothing then speaks of all records up to them.
         facts.timestamps =
             timestamps(self.client.as_ref(), &plan.timestamps, self.isolation).await?;
@@ -204,12 +208,52 @@ fn short_answer(what: &str) -> Error {
     }
 }
 
-type Shared = Arc<OnceCell<Arc<Snapshot>>>;
+/// What the mentions of one cluster in one statement share.
+#[derive(Debug, Default)]
+pub(super) struct Statement {
+    /// Log bounds by partition: ranges of one topic that are written differently end alike.
+    bounds: AsyncMutex<BTreeMap<TopicPartition, LogBounds>>,
+    /// Snapshots by topics and range.
+    snapshots: Mutex<HashMap<String, Arc<OnceCell<Arc<Snapshot>>>>>,
+}
 
-/// The snapshots of the last statements.
-static STATEMENTS: Mutex<VecDeque<(String, Shared)>> = Mutex::new(VecDeque::new());
+impl Statement {
+    /// Log bounds, each looked up by the first that asks.
+    async fn bounds(
+        &self,
+        client: &dyn KafkaClient,
+        partitions: &[TopicPartition],
+        isolation: IsolationLevel,
+    ) -> Result<BTreeMap<TopicPartition, LogBounds>> {
+        let mut known = self.bounds.lock().await;
+        let unknown: Vec<TopicPartition> = partitions
+            .iter()
+            .filter(|p| !known.contains_key(*p))
+            .cloned()
+            .collect();
+        if !unknown.is_empty() {
+            known.extend(log_bounds(client, &unknown, isolation).await?);
+        }
+        let bounds = partitions.iter();
+        Ok(bounds
+            .filter_map(|p| Some((p.clone(), *known.get(p)?)))
+            .collect())
+    }
 
-/// How many snapshots are remembered: far more than statements that are planned at one time.
+    fn snapshot_cell(&self, key: String) -> Arc<OnceCell<Arc<Snapshot>>> {
+        // The map is whole after any panic: it is only ever added to.
+        let mut snapshots = self
+            .snapshots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(snapshots.entry(key).or_default())
+    }
+}
+
+/// The last statements.
+static STATEMENTS: Mutex<VecDeque<(String, Arc<Statement>)>> = Mutex::new(VecDeque::new());
+
+/// How many statements are remembered: far more than are planned at one time.
 const REMEMBERED: usize = 256;
 
 /// The snapshot of `selection` for the statement that `state` belongs to.
@@ -218,40 +262,41 @@ pub(super) async fn for_statement(
     state: &dyn Session,
 ) -> Result<Arc<Snapshot>> {
     let Some(begun) = state.execution_props().query_execution_start_time else {
-        return Ok(Arc::new(selection.resolve(now_ms()).await?));
+        let alone = Statement::default();
+        return Ok(Arc::new(selection.resolve(now_ms(), &alone).await?));
     };
-    let key = format!(
-        "{:?} {} {:p} {} {} {:?} {}",
-        begun,
+    let statement = remembered(format!(
+        "{begun:?} {} {:p} {}",
         state.session_id(),
         Arc::as_ptr(&selection.client),
-        selection.topics,
         selection.isolation,
-        selection.on_data_loss,
-        selection.range,
-    );
-    let cell = shared_cell(key);
+    ));
+    let cell = statement.snapshot_cell(format!(
+        "{} {:?} {}",
+        selection.topics, selection.on_data_loss, selection.range,
+    ));
     let snapshot = cell
         .get_or_try_init(|| async {
-            let snapshot = selection.resolve(begun.timestamp_millis()).await?;
+            let now_ms = begun.timestamp_millis();
+            let snapshot = selection.resolve(now_ms, &statement).await?;
             Ok::<_, Error>(Arc::new(snapshot))
         })
         .await?;
     Ok(Arc::clone(snapshot))
 }
 
-fn shared_cell(key: String) -> Shared {
+fn remembered(key: String) -> Arc<Statement> {
     // The queue is whole after any panic: it is only ever pushed to and popped from.
     let mut statements = STATEMENTS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, cell)) = statements.iter().find(|(k, _)| *k == key) {
-        return Arc::clone(cell);
+    if let Some((_, statement)) = statements.iter().find(|(k, _)| *k == key) {
+        return Arc::clone(statement);
     }
     if statements.len() >= REMEMBERED {
         statements.pop_front();
     }
-    let cell = Shared::default();
-    statements.push_back((key, Arc::clone(&cell)));
-    cell
+    let statement = Arc::<Statement>::default();
+    statements.push_back((key, Arc::clone(&statement)));
+    statement
 }
 
 /// The time of day in ms since the epoch.

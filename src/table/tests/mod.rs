@@ -7,12 +7,14 @@ use arrow::datatypes::Int64Type;
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::error::DataFusionError;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use proptest::prelude::*;
 
 use super::*;
 use crate::ErrorKind;
 use crate::client::memory::{MemoryCluster, Record, TopicOptions};
+use crate::range::{IsolationLevel, OnDataLoss};
 use crate::session::KafkaSessionBuilder;
+
+mod predicates;
 
 /// `orders`: 4 partitions of 100 records; the record at offset o of partition p has the key `p-o`,
 /// the value `value o` and the timestamp 1000 * o + p ms.
@@ -303,6 +305,31 @@ async fn one_statement_sees_one_snapshot() {
     assert_eq!(count(&context, "SELECT count(*) FROM orders").await, 401);
 }
 
+/// Two tables of one topic with different ranges end alike within a statement.
+#[tokio::test]
+async fn ranges_of_one_topic_share_the_log_end_in_a_statement() {
+    let cluster = orders();
+    let client: Arc<dyn KafkaClient> = Arc::new(cluster.client());
+    let context = SessionContext::new();
+    for (name, range) in [("all", "start:end"), ("tail", "-10")] {
+        let table = KafkaTable::builder_with_client(Arc::clone(&client))
+            .topic("orders")
+            .range(range);
+        let table = Arc::new(table.build().await.unwrap());
+        context.register_table(name, table).unwrap();
+    }
+    let sql = "SELECT max(\"offset\") FROM \"all\" UNION ALL SELECT max(\"offset\") FROM tail";
+    cluster.reset_stats();
+    context
+        .sql(sql)
+        .await
+        .unwrap()
+        .create_physical_plan()
+        .await
+        .unwrap();
+    assert_eq!(cluster.stats().list_offsets, 1);
+}
+
 #[tokio::test]
 async fn pinned_table_does_not_move() {
     let cluster = orders();
@@ -500,99 +527,6 @@ async fn batches_are_bounded_in_bytes() {
     context.register_table("t", Arc::new(table)).unwrap();
     let batches = query(&context, "SELECT value FROM t").await.unwrap();
     assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 40);
-}
-
-#[derive(Debug, Clone)]
-enum Test {
-    Compare(&'static str, &'static str, i64),
-    In(&'static str, Vec<i64>, bool),
-    Between(&'static str, i64, i64, bool),
-    And(Box<Test>, Box<Test>),
-    Or(Box<Test>, Box<Test>),
-    Not(Box<Test>),
-    Null(&'static str),
-}
-
-impl Test {
-    fn sql(&self) -> String {
-        let literal = |column: &str, n: &i64| match column {
-            "timestamp" => format!("to_timestamp_millis({})", n * 1000),
-            "value" => format!("'value {n}'"),
-            _ => n.to_string(),
-        };
-        match self {
-            Self::Compare(column, op, n) => format!("{column} {op} {}", literal(column, n)),
-            Self::In(column, list, negated) => {
-                let list: Vec<String> = list.iter().map(|n| literal(column, n)).collect();
-                let not = if *negated { "NOT " } else { "" };
-                format!("{column} {not}IN ({})", list.join(", "))
-            }
-            Self::Between(column, low, high, negated) => {
-                let not = if *negated { "NOT " } else { "" };
-                format!(
-                    "{column} {not}BETWEEN {} AND {}",
-                    literal(column, low),
-                    literal(column, high)
-                )
-            }
-            Self::And(a, b) => format!("({} AND {})", a.sql(), b.sql()),
-            Self::Or(a, b) => format!("({} OR {})", a.sql(), b.sql()),
-            Self::Not(a) => format!("(NOT {})", a.sql()),
-            Self::Null(column) => format!("{column} > NULL"),
-        }
-    }
-}
-
-fn tests() -> impl Strategy<Value = Test> {
-    let column = || prop::sample::select(vec!["partition", "offset", "timestamp", "value"]);
-    let op = prop::sample::select(vec!["=", "<>", "<", "<=", ">", ">="]);
-    let leaf = prop_oneof![
-        6 => (column(), op, -2..105i64).prop_map(|(c, op, n)| Test::Compare(c, op, n)),
-        2 => (column(), prop::collection::vec(-2..105i64, 1..4), any::<bool>())
-            .prop_map(|(c, l, n)| Test::In(c, l, n)),
-        2 => (column(), -2..105i64, -2..105i64, any::<bool>())
-            .prop_map(|(c, a, b, n)| Test::Between(c, a, b, n)),
-        1 => Just(Test::Null("offset")),
-    ];
-    leaf.prop_recursive(4, 16, 2, |inner| {
-        prop_oneof![
-            (inner.clone(), inner.clone()).prop_map(|(a, b)| Test::And(a.into(), b.into())),
-            (inner.clone(), inner.clone()).prop_map(|(a, b)| Test::Or(a.into(), b.into())),
-            inner.prop_map(|a| Test::Not(a.into())),
-        ]
-    })
-}
-
-#[test]
-fn pushed_down_predicates_equal_filtering_after_reading() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let cluster = orders();
-    cluster
-        .append("orders", 0, Record::new("late").with_timestamp_ms(5))
-        .unwrap();
-    cluster.append("orders", 1, Record::new("untimed")).unwrap();
-    cluster.remove("orders", 2, 50).unwrap();
-    let context = over(&cluster, "orders");
-    runtime.block_on(async {
-        let all = query(&context, "SELECT * FROM orders").await.unwrap();
-        let schema = all[0].schema();
-        let plain = datafusion::datasource::MemTable::try_new(schema, vec![all]).unwrap();
-        context.register_table("plain", Arc::new(plain)).unwrap();
-    });
-    let config = ProptestConfig::with_cases(300);
-    proptest!(config, |(test in tests())| {
-        let sql = |table: &str| format!(
-            "SELECT partition, offset FROM {table} WHERE {} ORDER BY partition, offset",
-            test.sql()
-        );
-        let (pushed, filtered) = runtime.block_on(async {
-            (rows(&context, &sql("orders")).await, rows(&context, &sql("plain")).await)
-        });
-        prop_assert_eq!(pushed, filtered, "{}", test.sql());
-    });
 }
 
 /// DataFusion rewrites `CAST(timestamp AS ns) < literal` to a comparison in ms and drops the
