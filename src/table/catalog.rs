@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::TableType;
-use tokio::runtime::Handle;
+use tokio::runtime::Builder;
 
 use super::{KafkaTable, TopicSource};
 use crate::client::{ClientPool, KafkaClient, TopicSelection};
@@ -18,6 +18,9 @@ use crate::error::Error;
 
 /// For so long a list of topics serves names and completions.
 const TOPICS_FRESH: Duration = Duration::from_secs(5);
+
+/// How many names that are no topics are remembered: more than a statement holds.
+const MISSING_KEPT: usize = 256;
 
 /// A cluster whose schema `topics` has every topic as a table, with all its records.
 ///
@@ -134,12 +137,15 @@ impl Cluster {
         {
             return names.clone();
         }
-        let Ok(runtime) = Handle::try_current() else {
-            return cached.as_ref().map(|(_, n)| n.clone()).unwrap_or_default();
-        };
         let client = Arc::clone(&self.client);
         let asking = thread::spawn(move || {
-            runtime.block_on(async move { client.describe(TopicSelection::All).await })
+            // The caller's runtime may have no other thread that would drive its timers.
+            let runtime = Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(|e| Error::Kafka {
+                operation: "listing topics".to_owned(),
+                reason: e.to_string(),
+            })?;
+            runtime.block_on(client.describe(TopicSelection::All))
         });
         match asking.join() {
             Ok(Ok(cluster)) => {
@@ -191,6 +197,9 @@ impl SchemaProvider for KafkaSchema {
         {
             let mut missing = cluster.missing();
             if let Some(unknown) = unknown {
+                if missing.len() >= MISSING_KEPT {
+                    missing.clear();
+                }
                 missing.insert(name.to_owned(), unknown);
                 return Ok(None);
             }
@@ -222,19 +231,8 @@ impl SchemaProvider for KafkaSchema {
     }
 
     fn deregister_table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        let dropped = self.created().remove(name);
-        if dropped.is_none()
-            && self
-                .cluster
-                .as_ref()
-                .is_some_and(|c| c.names().iter().any(|n| n == name))
-        {
-            return Err(Error::invalid(format!(
-                "'{name}' is a topic: topics are read, never dropped"
-            ))
-            .into());
-        }
-        Ok(dropped)
+        // A topic is never dropped: what does not lie in the map stays.
+        Ok(self.created().remove(name))
     }
 
     /// Whether such a table was created. A topic does not count: a table of its name may be

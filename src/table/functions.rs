@@ -19,7 +19,7 @@ use super::options::TableOptions;
 use super::resolve;
 use super::{KafkaTable, KafkaTableBuilder};
 use crate::client::{ClientPool, KafkaClient, PartitionDescription, TopicSelection};
-use crate::config::ConnectionConfig;
+use crate::config::{self, ConnectionConfig};
 use crate::error::{Error, Result};
 use crate::range::{IsolationLevel, LogBounds, RangeSpec, TopicPartition};
 
@@ -41,17 +41,26 @@ impl Defaults {
             )));
         };
         let (range, rest) = match rest.split_first() {
+            // Not shown: it may hold a secret.
+            Some((range, _)) if is_option(range) => {
+                return Err(Error::invalid(format!(
+                    "{function}: argument 2 is the range, options follow it; write 'start:end' for all records"
+                )));
+            }
             Some((range, rest)) => (Some(range.parse::<RangeSpec>()?), rest),
             None => (None, rest),
         };
         let mut options = TableOptions::default();
-        for option in rest {
+        for (i, option) in rest.iter().enumerate() {
             let Some((name, value)) = option.split_once('=') else {
                 return Err(Error::invalid(format!(
-                    "{function}: expected an option as 'name=value', found '{option}'"
+                    "{function}: argument {} must be an option as 'name=value'",
+                    i + 3
                 )));
             };
-            options.set(name.trim(), value.trim())?;
+            let (name, value) = (name.trim(), value.trim());
+            refuse_secret(function, name, value)?;
+            options.set(name, value)?;
         }
         let builder = options.table(location, range, self.connection.as_ref())?;
         Ok(match &self.pool {
@@ -59,6 +68,34 @@ impl Defaults {
             None => builder,
         })
     }
+}
+
+/// Whether a text has the shape of `option.name=value`; a range's `=` follows a number.
+fn is_option(text: &str) -> bool {
+    text.split_once('=').is_some_and(|(name, _)| {
+        let name = name.trim();
+        name.starts_with(|c: char| c.is_ascii_alphabetic())
+            && name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))
+    })
+}
+
+/// A view keeps the text of its query, where everybody may read it.
+fn refuse_secret(function: &str, name: &str, value: &str) -> Result<()> {
+    let key = name.to_ascii_lowercase();
+    let key = key.strip_prefix("kafka.").unwrap_or(&key);
+    let hidden = value.starts_with("env:") || value.starts_with("file:");
+    if config::is_secret(key) && !hidden {
+        return Err(Error::config(
+            name,
+            format!(
+                "a secret has no place in {function}(…), whose text views keep: write env:NAME or \
+                 file:PATH, or set it for the session or in CREATE EXTERNAL TABLE"
+            ),
+        ));
+    }
+    Ok(())
 }
 
 /// Text arguments; whole numbers count as their text, so that `kafka('t', -100)` works.
@@ -69,7 +106,7 @@ fn texts(function: &str, exprs: &[Expr]) -> Result<Vec<String>> {
         .map(|(i, expr)| {
             text(expr).ok_or_else(|| {
                 Error::invalid(format!(
-                    "{function}: argument {} must be a text literal, found {expr}",
+                    "{function}: argument {} must be a text literal",
                     i + 1
                 ))
             })

@@ -37,12 +37,17 @@ pub(super) async fn timestamp_cuts(
     let wanted: Vec<(TopicPartition, i64)> = wanted.into_iter().collect();
     let found = resolve::timestamps(client, &wanted, selection.isolation).await?;
 
+    let moved = moved_partitions(selection, snapshot, &wanted).await?;
+
     let cuts = snapshot.ranges.iter().zip(&bounds).zip(kept);
     Ok(cuts
         .map(|((range, (low, high)), kept)| {
             let range = &range.range;
             if kept.timestamps.is_empty() {
                 return (range.end, range.end);
+            }
+            if moved.contains(&range.topic_partition()) {
+                return (range.start, range.end);
             }
             // Nothing found: all records up to the end are older than the bound.
             let offset = |ms: i64| match found.get(&(range.topic_partition(), ms)) {
@@ -57,6 +62,39 @@ pub(super) async fn timestamp_cuts(
             };
             (start.min(range.end), end)
         })
+        .collect())
+}
+
+/// Partitions whose log is no longer the one that the ranges were taken from: offsets of a range
+/// are gone, or the topic was created again. A look-up in the log as it is now says nothing of such
+/// a range, and a cut would hide from the reader what it must report.
+async fn moved_partitions(
+    selection: &Selection,
+    snapshot: &Snapshot,
+    wanted: &[(TopicPartition, i64)],
+) -> Result<BTreeSet<TopicPartition>> {
+    if wanted.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let client = selection.client.as_ref();
+    let looked_up: BTreeSet<&TopicPartition> = wanted.iter().map(|(p, _)| p).collect();
+    let partitions: Vec<TopicPartition> = looked_up.into_iter().cloned().collect();
+    let now = resolve::log_bounds(client, &partitions, selection.isolation).await?;
+    let names: BTreeSet<Arc<str>> = partitions.iter().map(|p| Arc::clone(&p.topic)).collect();
+    let names: Vec<Arc<str>> = names.into_iter().collect();
+    let cluster = client.describe(TopicSelection::Named(&names)).await?;
+    let recreated = |topic: &str| {
+        let found = cluster.topics.iter().find(|t| *t.name == *topic);
+        let found = found.and_then(|t| t.id.as_deref());
+        matches!((snapshot.topic_id(topic), found), (Some(then), Some(now)) if then != now)
+    };
+    let ranges = snapshot.ranges.iter().map(|r| &r.range);
+    Ok(ranges
+        .filter(|range| match now.get(&range.topic_partition()) {
+            Some(log) => log.start > range.start || log.end < range.end || recreated(&range.topic),
+            None => false,
+        })
+        .map(|range| range.topic_partition())
         .collect())
 }
 

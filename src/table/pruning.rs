@@ -48,7 +48,8 @@ enum Understanding {
 fn understanding(expr: &Expr, decoder: &RecordDecoder) -> Understanding {
     use Understanding::{Exact, None, Partial};
     match node(expr, decoder) {
-        Node::Constant => Exact,
+        Node::Constant if infallible(expr) => Exact,
+        Node::Constant => Partial,
         Node::Compare(Dimension::Offset, _) => Exact,
         Node::Compare(Dimension::Timestamp, _) => Partial,
         Node::Not(inner) => understanding(inner, decoder),
@@ -193,6 +194,40 @@ fn constant(expr: &Expr, decoder: &RecordDecoder) -> bool {
         })
     });
     !foreign.unwrap_or(true) && !expr.is_volatile()
+}
+
+/// Whether evaluating an expression can never fail. Only such a one may be taken over whole: it is
+/// evaluated for every partition, where the query might never evaluate it (`partition <> 0 AND
+/// 10 / partition > 1`).
+fn infallible(expr: &Expr) -> bool {
+    let fallible = expr.exists(|e| {
+        Ok(match e {
+            Expr::BinaryExpr(BinaryExpr { op, .. }) => !matches!(
+                op,
+                Operator::And
+                    | Operator::Or
+                    | Operator::Eq
+                    | Operator::NotEq
+                    | Operator::Lt
+                    | Operator::LtEq
+                    | Operator::Gt
+                    | Operator::GtEq
+                    | Operator::IsDistinctFrom
+                    | Operator::IsNotDistinctFrom
+            ),
+            Expr::Column(_)
+            | Expr::Literal(..)
+            | Expr::Alias(_)
+            | Expr::Not(_)
+            | Expr::IsNull(_)
+            | Expr::IsNotNull(_)
+            | Expr::Between(_)
+            | Expr::InList(_)
+            | Expr::Like(_) => false,
+            _ => true,
+        })
+    });
+    !fallible.unwrap_or(true)
 }
 
 fn column(name: &str, decoder: &RecordDecoder) -> Option<Column> {
@@ -450,16 +485,14 @@ impl<'a> Constants<'a> {
         match node(expr, self.decoder) {
             Node::Constant => {
                 if !self.values.contains_key(expr) {
-                    let physical = self
-                        .state
-                        .create_physical_expr(expr.clone(), &self.schema)?;
-                    let values = physical
-                        .evaluate(&self.rows)?
-                        .into_array(self.rows.num_rows())?;
-                    // A bare NULL has no type of its own.
-                    let values = arrow::compute::cast(&values, &DataType::Boolean)?;
-                    let values = as_boolean_array(&values)?.clone();
-                    self.values.insert(expr.clone(), values);
+                    match self.evaluate(expr) {
+                        Ok(values) => {
+                            self.values.insert(expr.clone(), values);
+                        }
+                        // Unknown here: the plan's own filter decides, and fails if it must.
+                        Err(_) if !infallible(expr) => {}
+                        Err(error) => return Err(error),
+                    }
                 }
                 Ok(())
             }
@@ -470,6 +503,18 @@ impl<'a> Constants<'a> {
             }
             Node::Compare(..) | Node::Unknown => Ok(()),
         }
+    }
+
+    fn evaluate(&self, expr: &Expr) -> Result<BooleanArray> {
+        let physical = self
+            .state
+            .create_physical_expr(expr.clone(), &self.schema)?;
+        let values = physical
+            .evaluate(&self.rows)?
+            .into_array(self.rows.num_rows())?;
+        // A bare NULL has no type of its own.
+        let values = arrow::compute::cast(&values, &DataType::Boolean)?;
+        Ok(as_boolean_array(&values)?.clone())
     }
 
     fn value(&self, expr: &Expr, index: usize) -> Sets {

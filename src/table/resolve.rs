@@ -288,8 +288,12 @@ pub(super) async fn for_statement(
 fn remembered(key: String) -> Arc<Statement> {
     // The queue is whole after any panic: it is only ever pushed to and popped from.
     let mut statements = STATEMENTS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, statement)) = statements.iter().find(|(k, _)| *k == key) {
-        return Arc::clone(statement);
+    if let Some(at) = statements.iter().position(|(k, _)| *k == key)
+        && let Some((key, statement)) = statements.remove(at)
+    {
+        // To the end: the one that was not used for longest is forgotten first.
+        statements.push_back((key, Arc::clone(&statement)));
+        return statement;
     }
     if statements.len() >= REMEMBERED {
         statements.pop_front();

@@ -335,7 +335,7 @@ proptest! {
     }
 
     #[test]
-    fn spark_pieces_hold_at_most_the_records(ranges in inputs(), most in 1..5_000u64, least in prop::option::of(1..40usize)) {
+    fn spark_pieces_hold_at_most_the_records(ranges in inputs(), most in 20..5_000u64, least in prop::option::of(1..40usize)) {
         let options = SplitOptions {
             min_partitions: least,
             max_records_per_partition: Some(most),

@@ -126,6 +126,57 @@ async fn predicates_on_topic_and_partition_may_be_any_expression() {
     assert_eq!(cluster.stats().records, 200);
 }
 
+/// What a query may never evaluate must not fail it, nor be taken over by the scan.
+#[tokio::test]
+async fn predicates_that_may_fail_stay_in_the_plan() {
+    let context = over(&orders(), "orders");
+    let sql = |filter: &str| format!("SELECT count(*) FROM orders WHERE {filter}");
+    let found = count(&context, &sql("partition <> 0 AND 6 / partition > 2")).await;
+    assert_eq!(found, 200);
+    let guarded = "CASE WHEN partition = 0 THEN false ELSE 6 / partition > 2 END";
+    assert_eq!(count(&context, &sql(guarded)).await, 200);
+    assert!(query(&context, &sql("6 / partition > 2")).await.is_err());
+}
+
+#[tokio::test]
+async fn timestamp_predicates_do_not_hide_that_offsets_are_gone() {
+    let cluster = orders();
+    let table = builder(&cluster).topic("orders").build().await.unwrap();
+    let snapshot = table.snapshot().await.unwrap();
+    let context = session();
+    let pinned = table.at(snapshot).unwrap();
+    context.register_table("pinned", Arc::new(pinned)).unwrap();
+    let sql = "SELECT count(*) FROM pinned WHERE partition = 0 AND timestamp >= to_timestamp_millis(80000)";
+    assert_eq!(count(&context, sql).await, 20);
+    cluster.truncate_before("orders", 0, 50).unwrap();
+    let error = query(&context, sql).await.unwrap_err();
+    assert!(
+        matches!(
+            Error::find(&error),
+            Some(Error::BelowLogStart { lost: 50, .. })
+        ),
+        "{error}"
+    );
+    cluster.recreate_topic("orders").unwrap();
+    let error = query(&context, sql).await.unwrap_err();
+    assert!(Error::find(&error).is_some(), "{error}");
+}
+
+#[tokio::test]
+async fn secrets_in_function_arguments_are_refused_and_not_shown() {
+    let context = session();
+    for arguments in [
+        "'orders', 'kafka.sasl.password=hunter2'",
+        "'orders', ':', 'kafka.sasl.password=hunter2'",
+        "'orders', ':', 'kafka.sasl.password:hunter2'",
+        "'orders', ':', 'kafka.sasl.password=' || 'hunter2'",
+    ] {
+        let sql = format!("SELECT * FROM kafka({arguments})");
+        let error = query(&context, &sql).await.unwrap_err().to_string();
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn random_functions_are_not_evaluated_once() {
     let context = over(&orders(), "orders");
