@@ -25,6 +25,10 @@ pub enum ErrorKind {
     DataUnavailable,
     /// A record does not decode.
     BadRow,
+    /// A sink, an offset log or an export belongs to another job or has gone on without this one.
+    Conflict,
+    /// A sink or a store failed.
+    Sink,
     /// A fault of the broker, the client library or this crate.
     Internal,
 }
@@ -197,6 +201,38 @@ pub enum Error {
         reason: String,
     },
 
+    /// Another driver has gone on, or the target belongs to another job: going on would lose or
+    /// repeat rows.
+    #[error("{target}: {message}")]
+    Conflict {
+        /// The sink's target or the offset log.
+        target: String,
+        /// What was expected, what was found, what to do next.
+        message: String,
+    },
+
+    /// A sink or a store refused or failed.
+    #[error("{target}: {operation} failed: {reason}")]
+    Sink {
+        /// The sink's target or the store's URL, without secrets.
+        target: String,
+        /// What was being done, for example `committing batch 7`.
+        operation: String,
+        /// What was reported.
+        reason: String,
+        /// Whether the same attempt may succeed later: the target was down, not the rows wrong.
+        transient: bool,
+    },
+
+    /// A file of an offset log, a manifest or an export does not hold what it must.
+    #[error("{file}: {message}")]
+    Corrupt {
+        /// The file, as a URL or a path.
+        file: String,
+        /// What is wrong with it and what to do next.
+        message: String,
+    },
+
     /// The broker or the client library failed outside a partition.
     #[error("{operation} failed: {reason}")]
     Kafka {
@@ -222,6 +258,8 @@ impl Error {
             | Self::PastLogEnd { .. }
             | Self::TopicRecreated { .. } => ErrorKind::DataUnavailable,
             Self::BadRow { .. } => ErrorKind::BadRow,
+            Self::Conflict { .. } => ErrorKind::Conflict,
+            Self::Sink { .. } | Self::Corrupt { .. } => ErrorKind::Sink,
             Self::Read { .. } | Self::Kafka { .. } => ErrorKind::Internal,
         }
     }

@@ -7,9 +7,11 @@ pub mod client;
 pub mod config;
 pub mod decode;
 mod error;
+mod fault;
 pub mod range;
 pub mod scan;
 pub mod session;
+pub mod sink;
 pub mod table;
 
 pub use error::{Error, ErrorKind, Result};

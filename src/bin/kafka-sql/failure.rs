@@ -27,6 +27,8 @@ pub(crate) enum Exit {
     BadRow = 6,
     /// The memory that the session may use is exhausted.
     Budget = 7,
+    /// A sink, an offset log or an export belongs to another job or has gone on without this one.
+    Conflict = 8,
     /// The user interrupted the command.
     Interrupted = 130,
 }
@@ -38,6 +40,7 @@ impl Exit {
             ErrorKind::Authorization => Self::Authorization,
             ErrorKind::DataUnavailable => Self::DataUnavailable,
             ErrorKind::BadRow => Self::BadRow,
+            ErrorKind::Conflict => Self::Conflict,
             // `ErrorKind` may grow; what is not known here is a failed query.
             _ => Self::Query,
         }

@@ -1,0 +1,189 @@
+//! Where the rows of a batch go: staged first, then made visible together with the offsets they
+//! came from.
+//!
+//! A [`Sink`] records, next to the rows, how far each source partition has been taken over: its
+//! *recorded ends*. [`Sink::commit`] moves rows and ends in one atomic step, and only if the
+//! recorded ends are those that the batch starts from ([`BatchRanges::against`]). That comparison
+//! is what makes delivery exactly-once: a batch that is repeated after a crash finds its own ends
+//! recorded and changes nothing, a driver that has been overtaken finds other ends and is refused.
+//! It is the transactional pattern of Koeninger's "Exactly-once Spark Streaming from Kafka":
+//! `update offsets set off = end where off = start`, which must touch exactly one row.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::execution::SendableRecordBatchStream;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::range::shared_str;
+
+mod ranges;
+mod table;
+
+pub use ranges::{BatchRanges, Ends, Position, SourcePartition, SourceRange, Standing};
+pub use table::SinkTable;
+
+/// A place that takes batches.
+///
+/// # Guarantees of every implementation
+///
+/// - What [`stage`](Self::stage) wrote is seen by no reader before [`commit`](Self::commit).
+/// - `commit` makes all rows of the batch visible and records its ends, or neither.
+/// - `commit` of a batch whose ends are recorded already changes nothing and succeeds.
+/// - `commit` of a batch that starts anywhere but at the recorded ends fails with
+///   [`Error::Conflict`] and changes nothing.
+/// - Rows are streamed: memory does not grow with the batch.
+/// - Dropping a future of any method leaves the sink as a crash would: [`open`](Self::open) finds
+///   either the batch committed or no trace that a reader could see.
+#[async_trait]
+pub trait Sink: fmt::Debug + Send + Sync {
+    /// What the sink writes to, without secrets, for example `postgres://db:5432/shop/orders`.
+    ///
+    /// Two sinks with one target are one sink: their rows are committed together.
+    fn target(&self) -> String;
+
+    /// What a reader of the target can rely on.
+    fn guarantee(&self) -> Guarantee;
+
+    /// Prepares the target for a job and says how far the job got in it.
+    ///
+    /// Called once before the first batch, and again after a batch failed. Creates the target if
+    /// it is missing, checks that rows of `job.schema` fit it, completes or removes what an earlier
+    /// run left, and keeps earlier runs of the job from committing where the target can do that.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the columns do not fit, [`Error::Conflict`] when the target belongs
+    /// to another job and must not be shared, [`Error::Sink`] when it does not answer.
+    async fn open(&self, job: &SinkJob) -> Result<Option<Committed>>;
+
+    /// Writes the rows of one execution partition where no reader sees them.
+    ///
+    /// Called concurrently for the partitions of a batch. `rows` has the columns of
+    /// [`SinkJob::schema`].
+    ///
+    /// # Errors
+    /// The stream's own error, or [`Error::Sink`].
+    async fn stage(
+        &self,
+        batch: &BatchRanges,
+        partition: usize,
+        rows: SendableRecordBatchStream,
+    ) -> Result<Staged>;
+
+    /// Makes the staged rows visible and records the batch's ends, in one atomic step.
+    ///
+    /// `staged` has what `stage` returned for every partition, in order; a batch may have no rows.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when the recorded ends are neither the batch's starts nor its ends,
+    /// [`Error::Sink`] when the target fails: then nobody knows whether the commit took place, and
+    /// the next `open` tells.
+    async fn commit(&self, batch: &BatchRanges, staged: Vec<Staged>) -> Result<()>;
+
+    /// Removes what was staged of a batch that will not be committed by this attempt.
+    ///
+    /// # Errors
+    /// [`Error::Sink`] when the target fails; what is left is removed by a later `open`.
+    async fn abort(&self, batch: &BatchRanges) -> Result<()>;
+
+    /// The rows that the target holds of a committed batch, to be compared with a replay.
+    ///
+    /// # Errors
+    /// When the target cannot be read.
+    async fn held(&self, _batch: &BatchRanges) -> Result<Held> {
+        Ok(Held::Unknown)
+    }
+}
+
+/// A job, as a sink has to know it.
+#[derive(Debug, Clone)]
+pub struct SinkJob {
+    /// The job's name: recorded ends belong to it.
+    pub name: String,
+    /// The columns of the rows that will come. A sink matches them to its own by name.
+    pub schema: SchemaRef,
+}
+
+/// How far a job got in a sink.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The last committed batch.
+    pub batch: u64,
+    /// The recorded ends: the next offset of each source partition.
+    pub ends: Ends,
+}
+
+/// What [`Sink::stage`] wrote.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Staged {
+    /// The execution partition.
+    pub partition: usize,
+    /// Rows that were staged.
+    pub rows: u64,
+    /// Bytes that were staged, as far as the sink knows.
+    pub bytes: u64,
+    /// What the sink's own `commit` needs to know, for example the names of files.
+    pub detail: serde_json::Value,
+}
+
+/// The rows that a target holds of one batch.
+pub enum Held {
+    /// Exactly these.
+    Exactly(SendableRecordBatchStream),
+    /// These and those of other batches: the target does not tell batches apart.
+    Among(SendableRecordBatchStream),
+    /// The target cannot be read back.
+    Unknown,
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Exactly(_) => "Exactly",
+            Self::Among(_) => "Among",
+            Self::Unknown => "Unknown",
+        })
+    }
+}
+
+/// What readers of a target can rely on, whatever crashes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Guarantee {
+    /// Rows may be lost, none comes twice.
+    AtMostOnce,
+    /// Rows may come twice, none is lost.
+    AtLeastOnce,
+    /// Each row comes once.
+    ExactlyOnce,
+}
+
+impl fmt::Display for Guarantee {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AtMostOnce => "at-most-once",
+            Self::AtLeastOnce => "at-least-once",
+            Self::ExactlyOnce => "exactly-once",
+        })
+    }
+}
+
+/// The refusal of a target that another job writes to.
+pub(crate) fn belongs_to_another(target: &str, job: &str, others: &[String]) -> Error {
+    Error::Conflict {
+        target: target.to_owned(),
+        message: format!(
+            "it holds rows of {} and the job is named '{job}': run under that name (--name), \
+             write to another target, or allow several jobs with the option 'shared' = 'true'",
+            others
+                .iter()
+                .map(|name| format!("job '{name}'"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
+    }
+}
