@@ -170,15 +170,18 @@ mod tests {
     fn next_committed_or_refused() {
         let first = batch(&[(0, None, 5), (1, None, 0)]);
         let second = batch(&[(0, Some(5), 9), (1, Some(0), 0), (2, None, 4)]);
-        assert_eq!(first.against("t", None), Ok(Standing::Next));
+        assert_eq!(first.against("t", None).unwrap(), Standing::Next);
         assert_eq!(
-            first.against("t", Some(&first.ends())),
-            Ok(Standing::Committed)
+            first.against("t", Some(&first.ends())).unwrap(),
+            Standing::Committed
         );
-        assert_eq!(second.against("t", Some(&first.ends())), Ok(Standing::Next));
         assert_eq!(
-            second.against("t", Some(&second.ends())),
-            Ok(Standing::Committed)
+            second.against("t", Some(&first.ends())).unwrap(),
+            Standing::Next
+        );
+        assert_eq!(
+            second.against("t", Some(&second.ends())).unwrap(),
+            Standing::Committed
         );
         let overtaken = first.against("t", Some(&second.ends())).unwrap_err();
         assert_eq!(
