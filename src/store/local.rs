@@ -1,0 +1,189 @@
+//! Files on local disks: written beside their place, synced, and put there in one step.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use super::{Created, Durability};
+
+/// What a file is called while it is written: a dot in front, so that listings pass it over.
+const TEMPORARY: &str = ".tmp-";
+
+pub(super) fn create(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<Created> {
+    if path.exists() {
+        return Ok(Created::Exists);
+    }
+    let written = write_beside(path, bytes, durability)?;
+    // A link, and not a rename: it fails where the name is taken.
+    let linked = fs::hard_link(&written, path);
+    let removed = fs::remove_file(&written);
+    match linked {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(Created::Exists),
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::Unsupported | ErrorKind::PermissionDenied
+            ) =>
+        {
+            return create_without_links(path, bytes, durability);
+        }
+        Err(error) => return Err(error),
+    }
+    removed?;
+    sync_folder(path, durability)?;
+    Ok(Created::New)
+}
+
+/// For file systems that have no links. A crash in the middle leaves a torn file, which its reader
+/// must find out.
+fn create_without_links(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<Created> {
+    let mut file = match File::create_new(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(Created::Exists),
+        Err(error) => return Err(error),
+    };
+    file.write_all(bytes)?;
+    if durability == Durability::Fsync {
+        file.sync_all()?;
+    }
+    sync_folder(path, durability)?;
+    Ok(Created::New)
+}
+
+pub(super) fn put(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
+    let written = write_beside(path, bytes, durability)?;
+    if let Err(error) = fs::rename(&written, path) {
+        let _ = fs::remove_file(&written);
+        return Err(error);
+    }
+    sync_folder(path, durability)
+}
+
+fn write_beside(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<PathBuf> {
+    let folder = folder_of(path);
+    let name = format!("{TEMPORARY}{}", uuid::Uuid::new_v4().simple());
+    let beside = folder.join(name);
+    let created = File::create_new(&beside);
+    let mut file = match created {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            create_folder(folder, durability)?;
+            File::create_new(&beside)?
+        }
+        created => created?,
+    };
+    let mut write = || {
+        file.write_all(bytes)?;
+        if durability == Durability::Fsync {
+            file.sync_all()?;
+        }
+        Ok(())
+    };
+    match write() {
+        Ok(()) => Ok(beside),
+        Err(error) => {
+            // A full disk must not be left fuller.
+            let _ = fs::remove_file(&beside);
+            Err(error)
+        }
+    }
+}
+
+/// Makes a folder and those above it, and syncs the one that was there.
+fn create_folder(folder: &Path, durability: Durability) -> io::Result<()> {
+    let there = folder.ancestors().find(|f| f.exists());
+    fs::create_dir_all(folder)?;
+    if durability == Durability::Fsync {
+        for made in folder.ancestors() {
+            File::open(made)?.sync_all()?;
+            if Some(made) == there {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn sync_folder(path: &Path, durability: Durability) -> io::Result<()> {
+    if durability == Durability::Fsync {
+        File::open(folder_of(path))?.sync_all()?;
+    }
+    Ok(())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
+}
+
+pub(super) fn get(path: &Path) -> io::Result<Option<Bytes>> {
+    if_there(fs::read(path)).map(|bytes| bytes.map(Bytes::from))
+}
+
+pub(super) fn size(path: &Path) -> io::Result<Option<u64>> {
+    if_there(fs::metadata(path)).map(|found| found.map(|metadata| metadata.len()))
+}
+
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    if_there(fs::remove_file(path)).map(drop)
+}
+
+pub(super) fn rename(from: &Path, to: &Path, durability: Durability) -> io::Result<bool> {
+    if !from.exists() {
+        return Ok(false);
+    }
+    create_folder(folder_of(to), durability)?;
+    if durability == Durability::Fsync {
+        // The file may have been written by others, who did not sync it.
+        File::open(from)?.sync_all()?;
+    }
+    let renamed = if_there(fs::rename(from, to))?;
+    sync_folder(to, durability)?;
+    Ok(renamed.is_some())
+}
+
+/// All files under a folder, relative to the root.
+pub(super) fn list(root: &Path, folder: &Path) -> io::Result<Vec<String>> {
+    let mut names = vec![];
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let Some(entries) = if_there(fs::read_dir(&folder))? else {
+            continue;
+        };
+        for entry in entries {
+            let entry = entry?;
+            let path = entry.path();
+            if entry.file_type()?.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let hidden = entry.file_name().to_string_lossy().starts_with(TEMPORARY);
+            let name = path.strip_prefix(root).ok().and_then(Path::to_str);
+            if let (false, Some(name)) = (hidden, name) {
+                names.push(name.replace(std::path::MAIN_SEPARATOR, "/"));
+            }
+        }
+    }
+    Ok(names)
+}
+
+fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the same call may succeed later: somebody may make room.
+pub(super) fn may_pass(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::StorageFull
+            | ErrorKind::QuotaExceeded
+            | ErrorKind::TimedOut
+            | ErrorKind::Interrupted
+            | ErrorKind::ResourceBusy
+    )
+}

@@ -1,0 +1,412 @@
+//! Files of a job or an export, in a local folder or an object store.
+//!
+//! A [`Store`] is a URL with a few operations. The one that everything rests on is
+//! [`create`](Store::create): a file is written whole and once, and of two writers of one name one
+//! is told that it came too late.
+//!
+//! | URL | store |
+//! |---|---|
+//! | `/dir`, `dir`, `file:///dir` | a local folder |
+//! | `s3://bucket/prefix` | S3 and what speaks its protocol (feature `s3`) |
+//! | `gs://bucket/prefix` | Google Cloud Storage (feature `gcs`) |
+//! | `az://container/prefix`, `abfss://…` | Azure (feature `azure`) |
+//! | `memory:///prefix` | memory, for tests: each store that is opened is empty |
+//!
+//! Settings come from the environment as object_store reads it (`AWS_ACCESS_KEY_ID`,
+//! `AWS_ENDPOINT_URL`, `AWS_ALLOW_HTTP`, `AWS_REGION`, …), and over it from options under
+//! object_store's names, such as `aws_access_key_id`; dots serve as well (`aws.endpoint`).
+
+mod cloud;
+mod local;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use object_store::ObjectStore;
+use object_store::path::Path;
+use url::Url;
+
+use crate::error::{Error, Result};
+
+/// Whether a file was created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Created {
+    /// It was not there, or it was there with the very same bytes: an earlier attempt of ours whose
+    /// answer was lost.
+    New,
+    /// It was there with other bytes, and was not touched.
+    Exists,
+}
+
+/// Whether a file must survive a crash of the machine. Object stores always see to that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// File and folder are synced to the disk before the call returns.
+    Fsync,
+    /// The operating system writes when it likes.
+    None,
+}
+
+/// A folder of a file system or of an object store.
+///
+/// Names are relative and have `/` between their parts. Clones share connections.
+#[derive(Clone)]
+pub struct Store {
+    url: String,
+    backend: Backend,
+}
+
+#[derive(Clone)]
+enum Backend {
+    Local(PathBuf),
+    Cloud(cloud::Cloud),
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Store").field(&self.url).finish()
+    }
+}
+
+impl Store {
+    /// Opens a folder. Nothing is read, and a local folder is made when the first file is written.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a URL that is none, a scheme that this build does not know, or an
+    /// option that the scheme does not have.
+    pub fn open(url: &str, options: &HashMap<String, String>) -> Result<Self> {
+        if let Some(path) = local_path(url)? {
+            return Ok(Self {
+                url: path.display().to_string(),
+                backend: Backend::Local(path),
+            });
+        }
+        let parsed = Url::parse(url).map_err(|e| Error::invalid(format!("'{url}': {e}")))?;
+        let url = redacted(&parsed);
+        let cloud = cloud::Cloud::open(&parsed, &url, options)?;
+        Ok(Self {
+            url,
+            backend: Backend::Cloud(cloud),
+        })
+    }
+
+    /// Where the store lies, without secrets; a path for a local folder.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The local folder, if it is one.
+    pub fn local(&self) -> Option<&std::path::Path> {
+        match &self.backend {
+            Backend::Local(path) => Some(path),
+            Backend::Cloud(_) => None,
+        }
+    }
+
+    /// The URL of the bucket or file system as DataFusion registers object stores, for example
+    /// `s3://bucket/` or `file:///`.
+    ///
+    /// # Errors
+    /// Never for a store that was opened; the type is DataFusion's.
+    pub fn root_url(&self) -> Result<Url> {
+        let root = match &self.backend {
+            Backend::Local(_) => "file:///",
+            Backend::Cloud(cloud) => &cloud.root,
+        };
+        Url::parse(root).map_err(|e| Error::invalid(format!("'{root}': {e}")))
+    }
+
+    /// The store as object_store knows it, with [`path`](Self::path) for the names.
+    pub fn object_store(&self) -> Arc<dyn ObjectStore> {
+        match &self.backend {
+            Backend::Local(_) => Arc::new(object_store::local::LocalFileSystem::new()),
+            Backend::Cloud(cloud) => Arc::clone(&cloud.store),
+        }
+    }
+
+    /// The path of a name in [`object_store`](Self::object_store).
+    ///
+    /// # Errors
+    /// When the folder's name is no path of an object store.
+    pub fn path(&self, name: &str) -> Result<Path> {
+        match &self.backend {
+            Backend::Local(folder) => Path::from_absolute_path(folder.join(name))
+                .map_err(|e| Error::invalid(format!("{}: {e}", self.url))),
+            Backend::Cloud(cloud) => Ok(cloud.path(name)),
+        }
+    }
+
+    /// Writes a file if there is none of its name. It appears whole or not at all.
+    ///
+    /// # Errors
+    /// [`Error::Sink`] when the store fails.
+    pub async fn create(
+        &self,
+        name: &str,
+        bytes: Bytes,
+        durability: Durability,
+    ) -> Result<Created> {
+        let created = match &self.backend {
+            Backend::Local(_) => {
+                let bytes = bytes.clone();
+                self.on_disk("creating", name, move |path| {
+                    local::create(path, &bytes, durability)
+                })
+                .await?
+            }
+            Backend::Cloud(cloud) => cloud.create(name, bytes.clone()).await?,
+        };
+        if created == Created::Exists && self.get(name).await?.is_some_and(|found| found == bytes) {
+            return Ok(Created::New);
+        }
+        Ok(created)
+    }
+
+    /// Writes a file, in place of one that may be there. It appears whole or not at all.
+    ///
+    /// # Errors
+    /// [`Error::Sink`] when the store fails.
+    pub async fn put(&self, name: &str, bytes: Bytes, durability: Durability) -> Result<()> {
+        match &self.backend {
+            Backend::Local(_) => {
+                self.on_disk("writing", name, move |path| {
+                    local::put(path, &bytes, durability)
+                })
+                .await
+            }
+            Backend::Cloud(cloud) => cloud.put(name, bytes).await,
+        }
+    }
+
+    /// Reads a file; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Error::Sink`] when the store fails.
+    pub async fn get(&self, name: &str) -> Result<Option<Bytes>> {
+        match &self.backend {
+            Backend::Local(_) => self.on_disk("reading", name, local::get).await,
+            Backend::Cloud(cloud) => cloud.get(name).await,
+        }
+    }
+
+    /// The size of a file in bytes; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Error::Sink`] when the store fails.
+    pub async fn size(&self, name: &str) -> Result<Option<u64>> {
+        match &self.backend {
+            Backend::Local(_) => self.on_disk("looking at", name, local::size).await,
+            Backend::Cloud(cloud) => cloud.size(name).await,
+        }
+    }
+
+    /// The names of all files under a folder, sorted; none if there is no such folder. `""` is the
+    /// whole store.
+    ///
+    /// # Errors
+    /// [`Error::Sink`] when the store fails.
+    pub async fn list(&self, folder: &str) -> Result<Vec<String>> {
+        let mut names = match &self.backend {
+            Backend::Local(root) => {
+                let root = root.clone();
+                self.on_disk("listing", folder, move |path| local::list(&root, path))
+                    .await?
+            }
+            Backend::Cloud(cloud) => cloud.list(folder).await?,
+        };
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Removes files; those that are not there are none to remove.
+    ///
+    /// # Errors
+    /// [`Error::Sink`] when the store fails.
+    pub async fn delete(&self, names: &[String]) -> Result<()> {
+        for name in names {
+            match &self.backend {
+                Backend::Local(_) => self.on_disk("removing", name, local::remove).await?,
+                Backend::Cloud(cloud) => cloud.delete(name).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a file another name, in place of one that may have it. In an object store this is a
+    /// copy and a removal: after a crash both may be there.
+    ///
+    /// Returns whether there was such a file.
+    ///
+    /// # Errors
+    /// [`Error::Sink`] when the store fails.
+    pub async fn rename(&self, from: &str, to: &str, durability: Durability) -> Result<bool> {
+        match &self.backend {
+            Backend::Local(root) => {
+                let to = root.join(to);
+                self.on_disk("renaming", from, move |from| {
+                    local::rename(from, &to, durability)
+                })
+                .await
+            }
+            Backend::Cloud(cloud) => cloud.rename(from, to).await,
+        }
+    }
+
+    /// Runs `work` on the path of a name, on a thread that may block.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        operation: &str,
+        name: &str,
+        work: impl FnOnce(&std::path::Path) -> std::io::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let Backend::Local(root) = &self.backend else {
+            return Err(Error::invalid(format!("{}: not a local folder", self.url)));
+        };
+        let path = root.join(name);
+        let done = tokio::task::spawn_blocking(move || work(&path)).await;
+        let failed = |reason: String, transient: bool| Error::Sink {
+            target: self.url.clone(),
+            operation: format!(
+                "{operation} {}",
+                if name.is_empty() { "files" } else { name }
+            ),
+            reason,
+            transient,
+        };
+        match done {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(failed(error.to_string(), local::may_pass(&error))),
+            Err(error) => Err(failed(error.to_string(), false)),
+        }
+    }
+}
+
+/// The path that a URL or a plain path names, if it is a local one.
+fn local_path(url: &str) -> Result<Option<PathBuf>> {
+    let path = match Url::parse(url) {
+        Ok(parsed) if parsed.scheme() == "file" => parsed
+            .to_file_path()
+            .map_err(|()| Error::invalid(format!("'{url}': a file URL is written file:///dir")))?,
+        // One letter is a drive of Windows.
+        Ok(parsed) if parsed.scheme().len() > 1 && url.contains("://") => return Ok(None),
+        _ if url.is_empty() => return Err(Error::invalid("a folder or a URL is needed, found ''")),
+        _ => PathBuf::from(url),
+    };
+    std::path::absolute(&path)
+        .map(Some)
+        .map_err(|e| Error::invalid(format!("'{url}': {e}")))
+}
+
+/// A URL without user, password and query.
+fn redacted(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    let path = url.path().trim_end_matches('/');
+    format!("{}://{host}{path}", url.scheme())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(text: &str) -> Bytes {
+        Bytes::copy_from_slice(text.as_bytes())
+    }
+
+    async fn keeps_its_promises(store: &Store) {
+        use Created::{Exists, New};
+        let fsync = Durability::Fsync;
+        assert_eq!(store.get("a/b").await.unwrap(), None);
+        assert_eq!(store.list("").await.unwrap(), Vec::<String>::new());
+        assert_eq!(store.create("a/b", bytes("1"), fsync).await.unwrap(), New);
+        assert_eq!(
+            store.create("a/b", bytes("2"), fsync).await.unwrap(),
+            Exists
+        );
+        assert_eq!(store.create("a/b", bytes("1"), fsync).await.unwrap(), New);
+        assert_eq!(store.get("a/b").await.unwrap(), Some(bytes("1")));
+        store.put("a/b", bytes("three"), fsync).await.unwrap();
+        assert_eq!(store.size("a/b").await.unwrap(), Some(5));
+        assert_eq!(store.size("a/x").await.unwrap(), None);
+        store
+            .put("a/c d", bytes(""), Durability::None)
+            .await
+            .unwrap();
+        store
+            .put("ab/c", bytes("x"), Durability::None)
+            .await
+            .unwrap();
+        assert_eq!(store.list("a").await.unwrap(), ["a/b", "a/c d"]);
+        assert_eq!(store.list("").await.unwrap(), ["a/b", "a/c d", "ab/c"]);
+        assert!(store.rename("a/b", "z/y/b", fsync).await.unwrap());
+        assert!(!store.rename("a/b", "z/y/b", fsync).await.unwrap());
+        assert_eq!(store.get("z/y/b").await.unwrap(), Some(bytes("three")));
+        let names = ["z/y/b", "nothing"].map(str::to_owned);
+        store.delete(&names).await.unwrap();
+        assert_eq!(store.list("").await.unwrap(), ["a/c d", "ab/c"]);
+        let path = store.path("a/c d").unwrap();
+        let found = object_store::ObjectStoreExt::head(&store.object_store(), &path).await;
+        assert_eq!(found.unwrap().size, 0);
+    }
+
+    #[tokio::test]
+    async fn a_local_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let inside = folder.path().join("not yet/there");
+        let store = Store::open(inside.to_str().unwrap(), &HashMap::new()).unwrap();
+        keeps_its_promises(&store).await;
+    }
+
+    #[tokio::test]
+    async fn an_object_store() {
+        let store = Store::open("memory:///some/prefix", &HashMap::new()).unwrap();
+        keeps_its_promises(&store).await;
+    }
+
+    #[tokio::test]
+    async fn of_many_creators_one_wins() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("file://{}", folder.path().display());
+        let store = Store::open(&url, &HashMap::new()).unwrap();
+        let creators = (0..20).map(|n| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let bytes = bytes(&n.to_string());
+                store.create("one", bytes, Durability::None).await.unwrap()
+            })
+        });
+        let results = futures::future::join_all(creators).await;
+        let new = results
+            .into_iter()
+            .filter(|r| matches!(r, Ok(Created::New)));
+        assert_eq!(new.count(), 1);
+        assert_eq!(
+            store.list("").await.unwrap(),
+            ["one"],
+            "no file is left over"
+        );
+    }
+
+    #[test]
+    fn urls_that_are_none_are_refused() {
+        let open = |url: &str| Store::open(url, &HashMap::new()).map(|s| s.url().to_owned());
+        assert!(open("").is_err());
+        assert!(
+            open("ftp://host/x")
+                .unwrap_err()
+                .to_string()
+                .contains("ftp")
+        );
+        assert!(open("relative/dir").unwrap().ends_with("/relative/dir"));
+        assert_eq!(open("file:///a%20b").unwrap(), "/a b");
+    }
+
+    #[test]
+    fn secrets_of_a_url_are_not_shown() {
+        let store = Store::open("memory://user:hunter2@host/x?token=y", &HashMap::new()).unwrap();
+        assert_eq!(store.url(), "memory://host/x");
+        assert!(!format!("{store:?}").contains("hunter2"));
+    }
+}
