@@ -48,6 +48,13 @@ pub enum Error {
         message: String,
     },
 
+    /// DataFusion could not plan or run a query.
+    #[error("{message}")]
+    Query {
+        /// What DataFusion reported.
+        message: String,
+    },
+
     /// A connection setting is unknown, refused or unreadable.
     #[error("setting '{key}': {message}")]
     Config {
@@ -140,6 +147,19 @@ pub enum Error {
         available: i64,
         /// `read_committed` or `read_uncommitted`.
         isolation: &'static str,
+    },
+
+    /// What a job was reading is not there any more.
+    #[error("{topic}[{partition}]@{offset}: {message}")]
+    DataLoss {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The next offset that the job would have read.
+        offset: i64,
+        /// What is gone and what to do next.
+        message: String,
     },
 
     /// The topic of a snapshot was deleted and created again.
@@ -247,7 +267,10 @@ impl Error {
     /// The class of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::RangeSyntax(_) | Self::Invalid { .. } | Self::Config { .. } => ErrorKind::Query,
+            Self::RangeSyntax(_)
+            | Self::Invalid { .. }
+            | Self::Query { .. }
+            | Self::Config { .. } => ErrorKind::Query,
             Self::Connection { .. } | Self::Authentication { .. } | Self::Stalled { .. } => {
                 ErrorKind::Connection
             }
@@ -256,6 +279,7 @@ impl Error {
             | Self::UnknownPartition { .. }
             | Self::BelowLogStart { .. }
             | Self::PastLogEnd { .. }
+            | Self::DataLoss { .. }
             | Self::TopicRecreated { .. } => ErrorKind::DataUnavailable,
             Self::BadRow { .. } => ErrorKind::BadRow,
             Self::Conflict { .. } => ErrorKind::Conflict,

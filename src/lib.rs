@@ -6,12 +6,14 @@ mod bytes;
 pub mod client;
 pub mod config;
 pub mod decode;
+pub mod driver;
 mod error;
 mod fault;
 pub mod range;
 pub mod scan;
 pub mod session;
 pub mod sink;
+pub mod store;
 pub mod table;
 
 pub use error::{Error, ErrorKind, Result};

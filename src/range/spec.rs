@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::parse;
-use super::spark::SparkRange;
+use super::spark::{Limit, SparkRange};
 use super::syntax::RangeSyntaxError;
 use super::time::TimeRef;
 
@@ -129,6 +129,25 @@ impl RangeSpec {
         .into_iter()
         .flatten()
         .map(|(partition, interval)| (*partition, interval))
+    }
+
+    /// Whether every partition is read to the end of its log.
+    pub(crate) fn ends_at_log_end(&self) -> bool {
+        match &self.0 {
+            Form::Listed { rest, partitions } => {
+                let mut intervals = rest.iter().chain(partitions.values());
+                intervals.all(|interval| interval.end == Bound::LogEnd)
+            }
+            Form::Spark(range) => range.end == Limit::Latest,
+        }
+    }
+
+    /// Whether a partition that is not named is read too.
+    pub(crate) fn covers_all_partitions(&self) -> bool {
+        match &self.0 {
+            Form::Listed { rest, .. } => rest.is_some(),
+            Form::Spark(_) => true,
+        }
     }
 }
 

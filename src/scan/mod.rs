@@ -58,6 +58,8 @@ const MAX_MERGED_PARTITIONS: usize = 64;
 /// What all execution partitions of a scan share.
 #[derive(Debug)]
 pub(crate) struct ScanSource {
+    /// What the table is called in a job, to tell its metrics from those of other sources.
+    pub(crate) name: Option<Arc<str>>,
     pub(crate) client: Arc<dyn KafkaClient>,
     pub(crate) decoder: RecordDecoder,
     pub(crate) isolation: IsolationLevel,
@@ -156,6 +158,11 @@ impl KafkaScanExec {
     pub fn offsets(&self) -> u64 {
         let all = self.partitions.iter().flatten();
         all.map(|r| u64::try_from(r.len()).unwrap_or(0)).sum()
+    }
+
+    /// Whether the scan reads the source of a job that is called `name`.
+    pub(crate) fn reads_source(&self, name: &str) -> bool {
+        self.source.name.as_deref() == Some(name)
     }
 
     fn column(&self, expr: &Arc<dyn PhysicalExpr>) -> Option<Column> {

@@ -26,12 +26,19 @@ impl ScanProgress {
     /// Reads the metrics of the plan's scans.
     pub fn of(plan: &Arc<dyn ExecutionPlan>) -> Self {
         let mut progress = Self::default();
-        progress.add(plan);
+        progress.add(plan, &|_| true);
         progress
     }
 
-    fn add(&mut self, plan: &Arc<dyn ExecutionPlan>) {
-        if let Some(scan) = plan.downcast_ref::<KafkaScanExec>() {
+    /// Adds what the plan's scans of one source of a job did.
+    pub(crate) fn add_source(&mut self, plan: &Arc<dyn ExecutionPlan>, name: &str) {
+        self.add(plan, &|scan| scan.reads_source(name));
+    }
+
+    fn add(&mut self, plan: &Arc<dyn ExecutionPlan>, counts: &dyn Fn(&KafkaScanExec) -> bool) {
+        if let Some(scan) = plan.downcast_ref::<KafkaScanExec>()
+            && counts(scan)
+        {
             self.offsets_total += scan.offsets();
             if let Some(set) = scan.metrics() {
                 self.offsets_done += counter(&set, metrics::OFFSETS);
@@ -41,7 +48,7 @@ impl ScanProgress {
             }
         }
         for child in plan.children() {
-            self.add(child);
+            self.add(child, counts);
         }
     }
 }

@@ -21,9 +21,11 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::range::shared_str;
 
+mod memory;
 mod ranges;
 mod table;
 
+pub use memory::MemorySink;
 pub use ranges::{BatchRanges, Ends, Position, SourcePartition, SourceRange, Standing};
 pub use table::SinkTable;
 

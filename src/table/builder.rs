@@ -7,6 +7,7 @@ use super::{KafkaTable, Reading, TopicSource};
 use crate::client::{ClientPool, KafkaClient};
 use crate::config::ConnectionConfig;
 use crate::decode::{Column, Format, RecordDecoder};
+use crate::driver::Limits;
 use crate::error::{Error, Result};
 use crate::range::{IsolationLevel, OnDataLoss, RangeSpec};
 
@@ -35,6 +36,7 @@ pub struct KafkaTableBuilder {
     min_partitions: Option<usize>,
     max_records_per_partition: Option<u64>,
     batch_bytes: usize,
+    limits: Limits,
 }
 
 impl KafkaTableBuilder {
@@ -52,6 +54,7 @@ impl KafkaTableBuilder {
             min_partitions: None,
             max_records_per_partition: None,
             batch_bytes: DEFAULT_BATCH_BYTES,
+            limits: Limits::default(),
         }
     }
 
@@ -132,6 +135,12 @@ impl KafkaTableBuilder {
         self
     }
 
+    /// What limits the batches of a job that reads the table; a query reads the whole range.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
     /// The pool to take the client from; the process-wide one unless set.
     pub fn pool(mut self, pool: ClientPool) -> Self {
         self.pool = Some(pool);
@@ -180,6 +189,8 @@ impl KafkaTableBuilder {
                 batch_bytes: self.batch_bytes,
             },
             pinned: None,
+            limits: self.limits,
+            source_name: None,
             definition: None,
         })
     }

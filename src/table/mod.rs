@@ -8,6 +8,7 @@
 mod builder;
 mod catalog;
 mod factory;
+mod follow;
 mod functions;
 mod lookup;
 mod missing;
@@ -31,6 +32,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use crate::client::KafkaClient;
 use crate::config::ConnectionConfig;
 use crate::decode::RecordDecoder;
+use crate::driver::Limits;
 use crate::error::{Error, Result};
 use crate::range::{OffsetRange, Snapshot, SnapshotRange, SplitOptions, TopicPartition, split};
 use crate::scan::{KafkaScanExec, Pruned, PrunedBy, RecordFilter, ScanSource};
@@ -41,6 +43,7 @@ use builder::Connection;
 pub use builder::{DEFAULT_BATCH_BYTES, KafkaTableBuilder};
 pub use catalog::{KafkaCatalog, KafkaSchema};
 pub use factory::KafkaTableFactory;
+pub(crate) use follow::LogView;
 pub use functions::{KafkaFunction, KafkaOffsetsFunction, KafkaTopicsFunction};
 pub(crate) use missing::NameNearestTopics;
 pub use options::TableOptions;
@@ -52,6 +55,9 @@ pub struct KafkaTable {
     selection: Selection,
     reading: Reading,
     pinned: Option<Arc<Snapshot>>,
+    limits: Limits,
+    /// What a job calls the table.
+    source_name: Option<Arc<str>>,
     definition: Option<String>,
 }
 
@@ -170,6 +176,7 @@ impl KafkaTable {
         let partitions = split(&kept, &options);
 
         let source = ScanSource {
+            name: self.source_name.clone(),
             client: Arc::clone(&self.selection.client),
             decoder: decoder.clone(),
             isolation: self.selection.isolation,

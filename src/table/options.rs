@@ -5,8 +5,11 @@
 //! is an error that names the nearest one; one of Spark's that has no effect here is passed over
 //! with a warning.
 
+use std::time::Duration;
+
 use crate::config::{self, ConnectionConfig};
 use crate::decode::{Column, Format};
+use crate::driver::Limits;
 use crate::error::{Error, Result, nearest_names};
 use crate::range::{OnDataLoss, RangeSpec, SparkOffsets};
 
@@ -24,8 +27,14 @@ const NAMES: &[&str] = &[
     "isolation.level",
     "kafka.consumer.poll.timeout.ms",
     "key.format",
+    "lag",
+    "max.batch.bytes",
+    "max.offsets.per.partition",
+    "max.offsets.per.trigger",
     "max.records.per.partition",
+    "max.trigger.delay",
     "metadata.columns",
+    "min.offsets.per.trigger",
     "min.partitions",
     "on.data.loss",
     "range",
@@ -40,21 +49,8 @@ const NAMES: &[&str] = &[
     "value.format",
 ];
 
-/// Options of Spark that change nothing here, with the reason. Spark's batch reader passes over
-/// those of streams with a warning, and so does a table.
+/// Options of Spark that change nothing here, with the reason.
 const WITHOUT_EFFECT: &[(&str, &str)] = &[
-    (
-        "max.offsets.per.trigger",
-        "it limits the batches of a stream; a table reads one range",
-    ),
-    (
-        "min.offsets.per.trigger",
-        "it delays the batches of a stream; a table reads one range",
-    ),
-    (
-        "max.trigger.delay",
-        "it delays the batches of a stream; a table reads one range",
-    ),
     ("group.id.prefix", "no consumer group is ever joined"),
     (
         "fetch.offset.num.retries",
@@ -84,6 +80,7 @@ pub struct TableOptions {
     min_partitions: Option<usize>,
     max_records_per_partition: Option<u64>,
     batch_bytes: Option<usize>,
+    limits: Limits,
 }
 
 impl TableOptions {
@@ -135,6 +132,14 @@ impl TableOptions {
             "maxrecordsperpartition" => {
                 self.max_records_per_partition = Some(positive(name, value)?);
             }
+            "maxoffsetspertrigger" => self.limits.max_offsets = Some(positive(name, value)?),
+            "maxoffsetsperpartition" => {
+                self.limits.max_offsets_per_partition = Some(positive(name, value)?);
+            }
+            "maxbatchbytes" => self.limits.max_bytes = Some(positive(name, value)?),
+            "minoffsetspertrigger" => self.limits.min_offsets = Some(positive(name, value)?),
+            "maxtriggerdelay" => self.limits.max_delay = Some(duration(name, value)?),
+            "lag" => self.limits.lag = Some(duration(name, value)?),
             "batchbytes" => self.batch_bytes = Some(positive(name, value)?),
             "isolationlevel" => self.connect("isolation.level", value),
             "requesttimeoutms" => self.connect("request.timeout.ms", value),
@@ -192,7 +197,9 @@ impl TableOptions {
                 "a Kafka table needs the brokers' addresses, for example 'localhost:9092'",
             ));
         }
+        self.check_limits()?;
         let mut builder = KafkaTable::builder(&config)
+            .limits(self.limits.clone())
             .source(self.source(location)?)
             .range_spec(self.range_spec(range)?)
             .on_data_loss(self.on_data_loss.unwrap_or_default())
@@ -209,6 +216,18 @@ impl TableOptions {
             builder = builder.batch_bytes(bytes);
         }
         Ok(builder)
+    }
+
+    fn check_limits(&self) -> Result<()> {
+        if let (Some(min), Some(max)) = (self.limits.min_offsets, self.limits.max_offsets)
+            && min > max
+        {
+            return Err(Error::invalid(format!(
+                "'minOffsetsPerTrigger' = {min} is above 'maxOffsetsPerTrigger' = {max}: \
+                 no batch could have so many offsets"
+            )));
+        }
+        Ok(())
     }
 
     /// The session's settings with this table's on top. A table that names other brokers starts
@@ -323,6 +342,14 @@ fn positive<T: std::str::FromStr + PartialOrd + Default>(name: &str, value: &str
     }
 }
 
+fn duration(name: &str, value: &str) -> Result<Duration> {
+    value
+        .parse::<jiff::SignedDuration>()
+        .ok()
+        .and_then(|duration| Duration::try_from(duration).ok())
+        .ok_or_else(|| refused(name, value, "a time span such as '500ms', '30s' or '15m'"))
+}
+
 fn columns(list: &str) -> Result<Vec<Column>> {
     let wanted: Vec<&str> = list
         .split(',')
@@ -384,9 +411,24 @@ mod tests {
     }
 
     #[test]
-    fn options_of_streams_are_passed_over_as_in_spark() {
-        let options = set(&[("maxOffsetsPerTrigger", "5"), ("groupIdPrefix", "x")]);
-        assert_eq!(options.unwrap().table_columns(), Column::ALL);
+    fn limits_of_batches_have_sparks_names() {
+        let options = set(&[
+            ("maxOffsetsPerTrigger", "5"),
+            ("minOffsetsPerTrigger", "2"),
+            ("maxTriggerDelay", "15m"),
+            ("groupIdPrefix", "x"),
+        ])
+        .unwrap();
+        assert_eq!(options.limits.max_offsets, Some(5));
+        assert_eq!(options.limits.max_delay, Some(Duration::from_secs(900)));
+        let reversed = set(&[
+            ("kafka.bootstrap.servers", "h:1"),
+            ("maxOffsetsPerTrigger", "5"),
+            ("minOffsetsPerTrigger", "6"),
+        ]);
+        let refused = reversed.unwrap().table("t", None, None).unwrap_err();
+        assert!(refused.to_string().contains("is above"), "{refused}");
+        assert!(error(&[("lag", "soon")]).contains("a time span"));
     }
 
     #[test]

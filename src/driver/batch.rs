@@ -1,0 +1,247 @@
+//! Runs one batch: plans its queries over its ranges, stages their rows, commits them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use datafusion::execution::context::SessionContext;
+use datafusion::execution::session_state::SessionState;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::execution_plan::execute_stream_partitioned;
+use tokio::task::JoinSet;
+
+use super::intent::Intent;
+use super::job::{self, Output};
+use super::progress::{Phases, SinkProgress};
+use super::source::Source;
+use crate::error::{Error, Result};
+use crate::fault;
+use crate::range::Snapshot;
+use crate::scan::ScanProgress;
+use crate::sink::{BatchRanges, Ends, Sink, Staged, Standing};
+use crate::table::KafkaTable;
+
+/// A sink of a running job, with what it has recorded.
+#[derive(Debug)]
+pub(crate) struct OpenSink {
+    pub(crate) sink: Arc<dyn Sink>,
+    /// The recorded ends; `None` for a sink that knows nothing of the job.
+    pub(crate) recorded: Option<Ends>,
+    /// Whether the sink keeps ends at all; one that does not is trusted to do what it must.
+    pub(crate) records: bool,
+    /// Whether the sink joins a job that is under way, with the job's next batch.
+    pub(crate) joins: bool,
+}
+
+impl OpenSink {
+    /// The batch as this sink has to compare it.
+    pub(crate) fn ranges(&self, intent: &Intent, attempt: &str) -> BatchRanges {
+        let mut ranges = intent.ranges(attempt);
+        if self.joins {
+            for range in &mut ranges.ranges {
+                range.previous = None;
+            }
+        }
+        ranges
+    }
+
+    /// How the batch stands to the recorded ends.
+    pub(crate) fn standing(&self, ranges: &BatchRanges) -> Result<Standing> {
+        if !self.records {
+            return Ok(Standing::Next);
+        }
+        ranges.against(&self.sink.target(), self.recorded.as_ref())
+    }
+}
+
+/// What a batch did, for its progress.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    pub(crate) phases: Phases,
+    /// What the scans of each source received: records and bytes.
+    pub(crate) read: BTreeMap<String, ScanProgress>,
+    pub(crate) sinks: Vec<SinkProgress>,
+}
+
+/// Runs a batch's queries and commits their rows to every sink that does not have them yet.
+pub(crate) async fn run(
+    context: &SessionContext,
+    sources: &[Source],
+    outputs: &[Output],
+    sinks: &mut [OpenSink],
+    intent: &Intent,
+    attempt: &str,
+) -> Result<Done> {
+    let ranges: Vec<Arc<BatchRanges>> = sinks
+        .iter()
+        .map(|sink| Arc::new(sink.ranges(intent, attempt)))
+        .collect();
+    let mut done = Done::default();
+    let mut open = vec![];
+    for (number, sink) in sinks.iter().enumerate() {
+        let progress = SinkProgress {
+            target: sink.sink.target(),
+            already: sink.standing(&ranges[number])? == Standing::Committed,
+            ..SinkProgress::default()
+        };
+        if !progress.already {
+            open.push(number);
+        }
+        done.sinks.push(progress);
+    }
+    let staged = stage(context, sources, outputs, intent, &ranges, &open, &mut done).await;
+    let staged = match staged {
+        Ok(staged) => staged,
+        Err(error) => {
+            abort(sinks, &open, &ranges).await;
+            return Err(error);
+        }
+    };
+    fault::point("after-stage");
+
+    let begun = Instant::now();
+    for (number, staged) in staged {
+        let open_sink = &mut sinks[number];
+        if let Err(error) = open_sink.sink.commit(&ranges[number], staged).await {
+            abort(sinks, &open, &ranges).await;
+            return Err(error);
+        }
+        open_sink.recorded = Some(ranges[number].ends());
+        open_sink.joins = false;
+        fault::point("after-sink-commit");
+    }
+    done.phases.commit = ms(begun);
+    Ok(done)
+}
+
+/// Lets go of what was staged; that it cannot be removed now is no reason to hide why it must.
+async fn abort(sinks: &[OpenSink], open: &[usize], ranges: &[Arc<BatchRanges>]) {
+    for number in open {
+        let (sink, ranges) = (&sinks[*number].sink, &ranges[*number]);
+        if let Err(error) = sink.abort(ranges).await {
+            log::warn!("batch {}: removing what was staged: {error}", ranges.batch);
+        }
+    }
+}
+
+async fn stage(
+    context: &SessionContext,
+    sources: &[Source],
+    outputs: &[Output],
+    intent: &Intent,
+    ranges: &[Arc<BatchRanges>],
+    open: &[usize],
+    done: &mut Done,
+) -> Result<Vec<(usize, Vec<Staged>)>> {
+    let begun = Instant::now();
+    let state = state_at(context, intent.created_ms);
+    let pinned = pinned(sources, intent)?;
+    let mut plans = vec![];
+    for number in open {
+        let mut physical = vec![];
+        for query in &outputs[*number].queries {
+            physical.push(physical_plan(&state, query, &pinned).await?);
+        }
+        plans.push((*number, physical));
+    }
+    done.phases.plan = ms(begun);
+
+    let begun = Instant::now();
+    let task = Arc::new(TaskContext::from(&state));
+    let mut running: JoinSet<Result<(usize, Staged)>> = JoinSet::new();
+    for (number, physical) in &plans {
+        let mut partition = 0;
+        for plan in physical {
+            for rows in streams(plan, &task)? {
+                let sink = Arc::clone(&outputs[*number].sink);
+                let (number, at, ranges) = (*number, partition, Arc::clone(&ranges[*number]));
+                running.spawn(async move {
+                    let staged = sink.stage(&ranges, at, rows).await?;
+                    Ok((number, staged))
+                });
+                partition += 1;
+            }
+        }
+    }
+    let mut staged: BTreeMap<usize, Vec<Staged>> =
+        open.iter().map(|number| (*number, vec![])).collect();
+    // On an error the set is dropped, and with it every stream that still reads.
+    while let Some(joined) = running.join_next().await {
+        let (number, part) = joined.map_err(|error| Error::Query {
+            message: format!("a fault while rows were staged: {error}"),
+        })??;
+        staged.entry(number).or_default().push(part);
+    }
+    for (number, parts) in &mut staged {
+        parts.sort_by_key(|part| part.partition);
+        done.sinks[*number].rows = parts.iter().map(|part| part.rows).sum();
+        done.sinks[*number].bytes = parts.iter().map(|part| part.bytes).sum();
+    }
+    for source in sources {
+        let mut read = ScanProgress::default();
+        for plan in plans.iter().flat_map(|(_, physical)| physical) {
+            read.add_source(plan, &source.name);
+        }
+        done.read.insert(source.name.clone(), read);
+    }
+    done.phases.stage = ms(begun);
+    Ok(staged.into_iter().collect())
+}
+
+/// The tables of a batch by their names: each reads exactly the batch's ranges.
+pub(crate) fn pinned(
+    sources: &[Source],
+    intent: &Intent,
+) -> Result<BTreeMap<String, Arc<KafkaTable>>> {
+    let mut pinned = BTreeMap::new();
+    for source in sources {
+        let found = intent.sources.iter().find(|s| s.source == source.name);
+        // A source that was added by --allow-changed-query has no part in an older batch.
+        let reading = found.map_or_else(
+            || Snapshot {
+                isolation_level: source.table.isolation(),
+                ..Snapshot::default()
+            },
+            super::intent::SourceIntent::reading,
+        );
+        pinned.insert(source.name.clone(), Arc::new(source.table.at(reading)?));
+    }
+    Ok(pinned)
+}
+
+/// The session as of the batch: `now()` is the moment at which the batch was fixed, so that a
+/// replay computes the same rows.
+pub(crate) fn state_at(context: &SessionContext, created_ms: i64) -> SessionState {
+    let mut state = context.state();
+    state.mark_start_execution();
+    let begun = arrow::temporal_conversions::timestamp_ms_to_datetime(created_ms);
+    if let Some(begun) = begun {
+        state.execution_props_mut().query_execution_start_time = Some(begun.and_utc());
+    }
+    state
+}
+
+/// Plans a query over the batch's ranges.
+pub(crate) async fn physical_plan(
+    state: &SessionState,
+    query: &datafusion::logical_expr::LogicalPlan,
+    pinned: &BTreeMap<String, Arc<KafkaTable>>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let query = job::pin(query, pinned)?;
+    let planned = state.create_physical_plan(&query).await;
+    planned.map_err(job::query_error)
+}
+
+/// Starts a plan: a stream for each execution partition.
+pub(crate) fn streams(
+    plan: &Arc<dyn ExecutionPlan>,
+    task: &Arc<TaskContext>,
+) -> Result<Vec<SendableRecordBatchStream>> {
+    execute_stream_partitioned(Arc::clone(plan), Arc::clone(task)).map_err(job::query_error)
+}
+
+/// The time since `begun`, in ms.
+pub(crate) fn ms(begun: Instant) -> f64 {
+    begun.elapsed().as_secs_f64() * 1e3
+}

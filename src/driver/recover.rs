@@ -1,0 +1,238 @@
+//! Finds out how far a job got, from its log and from its sinks.
+//!
+//! | log | sinks | what happens |
+//! |---|---|---|
+//! | empty | know nothing | a new job: the positions of the sources' options, logged first |
+//! | empty | know the job | the log was lost: go on from the sinks' ends |
+//! | last batch not committed | at its starts or its ends | run it again, where it is missing |
+//! | last batch committed | at its ends | the next batch |
+//! | anything else | | refused: rows would be lost or repeated |
+
+use std::collections::BTreeMap;
+
+use super::batch::OpenSink;
+use super::intent::{Intent, JobRecord, QueryRecord, Start, VERSION};
+use super::run::{MicroBatch, Next, now_ms};
+use super::source::Positions;
+use crate::error::{Error, Result};
+use crate::range::TopicPartition;
+use crate::sink::{Committed, Ends, Guarantee, SinkJob, Standing};
+
+/// Asks log and sinks, sets the sources' positions and says what comes next.
+pub(super) async fn recover(job: &mut MicroBatch) -> Result<Next> {
+    job.log
+        .claim(job_record(job), job.allow_changed_query)
+        .await?;
+    let state = job.log.state().await?;
+    let committed = open_sinks(job).await?;
+    let known: Vec<(String, Committed)> = committed
+        .iter()
+        .zip(&job.sinks)
+        .filter_map(|(committed, open)| Some((open.sink.target(), committed.clone()?)))
+        .collect();
+
+    let Some(intent) = state.intent else {
+        let start = match state.start {
+            Some(start) => start,
+            None => first_start(job, &known).await?,
+        };
+        check_start(&start, &known)?;
+        set_positions(job, &start_positions(&start)).await?;
+        return Ok(Next::New(start.batch));
+    };
+    if state.committed {
+        for open in &mut job.sinks {
+            check_committed(job.allow_changed_query, open, &intent)?;
+        }
+        set_positions(job, &intent_positions(&intent)).await?;
+        return Ok(Next::New(intent.batch + 1));
+    }
+    for open in &mut job.sinks {
+        join(job.allow_changed_query, open);
+        open.standing(&open.ranges(&intent, ""))?;
+    }
+    // The positions after it are taken over when it is through; those before it only tell a
+    // source that had batches from one that had none.
+    for source in &mut job.plan.sources {
+        source.first = intent.batch == 0;
+    }
+    Ok(Next::Rerun(Box::new(intent)))
+}
+
+async fn open_sinks(job: &mut MicroBatch) -> Result<Vec<Option<Committed>>> {
+    let mut committed = vec![];
+    for (open, output) in job.sinks.iter_mut().zip(&job.plan.outputs) {
+        let found = open
+            .sink
+            .open(&SinkJob {
+                name: job.name.clone(),
+                schema: output.schema.clone(),
+            })
+            .await?;
+        open.records = found.is_some() || open.sink.guarantee() == Guarantee::ExactlyOnce;
+        open.recorded = found.as_ref().map(|found| found.ends.clone());
+        committed.push(found);
+    }
+    Ok(committed)
+}
+
+fn job_record(job: &MicroBatch) -> JobRecord {
+    let sources = job.plan.sources.iter();
+    let outputs = job.plan.outputs.iter();
+    JobRecord {
+        version: VERSION,
+        job: job.name.clone(),
+        created_ms: now_ms(),
+        query: QueryRecord {
+            statements: job.plan.statements.clone(),
+            sources: sources
+                .map(|source| (source.name.clone(), source.table.topics()))
+                .collect(),
+            sinks: outputs.map(|output| output.sink.target()).collect(),
+        },
+    }
+}
+
+/// Fixes where a job without a log starts: at its sinks' ends, or where its options say.
+async fn first_start(job: &mut MicroBatch, known: &[(String, Committed)]) -> Result<Start> {
+    let Some((target, first)) = known.first() else {
+        for source in &mut job.plan.sources {
+            source.positions = source.first_positions().await?;
+        }
+        return job.log.start(job.start_record(0, false)).await;
+    };
+    if known.len() < job.sinks.len() {
+        return Err(Error::Conflict {
+            target: target.clone(),
+            message: format!(
+                "the offset log is empty, this sink has batch {} of job '{}' and another sink of the job has \
+                 none: nobody knows which rows the other one lacks; restore the log, or empty both",
+                first.batch, job.name
+            ),
+        });
+    }
+    if let Some((other, second)) = known.iter().find(|(_, c)| c.ends != first.ends) {
+        return Err(Error::Conflict {
+            target: other.clone(),
+            message: format!(
+                "the offset log is empty and the sinks of job '{}' are not equally far: this one has batch {}, \
+                 {target} has batch {}; restore the log",
+                job.name, second.batch, first.batch
+            ),
+        });
+    }
+    let mut by_source = positions_by_source(&first.ends);
+    for source in &mut job.plan.sources {
+        source.positions = match by_source.remove(source.name.as_str()) {
+            Some(positions) => positions,
+            None => source.first_positions().await?,
+        };
+    }
+    log::warn!(
+        "{}: the offset log is empty; {target} knows job '{}', which goes on after its batch {}",
+        job.log.url(),
+        job.name,
+        first.batch
+    );
+    job.log.start(job.start_record(first.batch + 1, true)).await
+}
+
+/// Compares a logged start, after which no batch was fixed, with what the sinks know.
+fn check_start(start: &Start, known: &[(String, Committed)]) -> Result<()> {
+    for (target, committed) in known {
+        if committed.batch + 1 != start.batch {
+            return Err(Error::Conflict {
+                target: target.clone(),
+                message: format!(
+                    "it has batch {} of job '{}', the offset log starts with batch {} and has none yet: \
+                     files of the log are missing, or the two do not belong together; \
+                     remove the whole log to go on from the sink's ends",
+                    committed.batch, start.job, start.batch
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// A sink of a job whose last batch is committed must be at its ends.
+fn check_committed(allow_changed_query: bool, open: &mut OpenSink, intent: &Intent) -> Result<()> {
+    join(allow_changed_query, open);
+    if !open.records || open.joins {
+        return Ok(());
+    }
+    match open.standing(&intent.ranges(""))? {
+        Standing::Committed => Ok(()),
+        Standing::Next => {
+            // A batch that moves nothing is at its starts and at its ends.
+            if open.recorded.as_ref() == Some(&intent.ends()) {
+                return Ok(());
+            }
+            Err(Error::Conflict {
+                target: open.sink.target(),
+                message: format!(
+                    "the offset log says that batch {} of job '{}' is committed, and this sink does not have it: \
+                     it was emptied, restored from a backup or replaced; remove the offset log to go on from \
+                     the sink's ends, or restore the sink",
+                    intent.batch, intent.job
+                ),
+            })
+        }
+    }
+}
+
+/// A sink that knows nothing of a job whose queries were changed with permission joins it with the
+/// next batch.
+fn join(allow_changed_query: bool, open: &mut OpenSink) {
+    open.joins = open.recorded.is_none() && open.records && allow_changed_query;
+}
+
+/// Gives every source its positions; one that the log does not know starts as its options say.
+async fn set_positions(
+    job: &mut MicroBatch,
+    known: &BTreeMap<String, (Positions, bool)>,
+) -> Result<()> {
+    for source in &mut job.plan.sources {
+        match known.get(&source.name) {
+            Some((positions, first)) => {
+                source.positions = positions.clone();
+                source.first = *first;
+            }
+            None => source.positions = source.first_positions().await?,
+        }
+    }
+    Ok(())
+}
+
+fn start_positions(start: &Start) -> BTreeMap<String, (Positions, bool)> {
+    let positions = |source: &super::intent::SourceStart| {
+        let positions = source.positions.iter();
+        positions
+            .map(|p| (p.partition.clone(), p.position.clone()))
+            .collect()
+    };
+    start
+        .sources
+        .iter()
+        .map(|s| (s.source.clone(), (positions(s), !start.from_sink)))
+        .collect()
+}
+
+fn intent_positions(intent: &Intent) -> BTreeMap<String, (Positions, bool)> {
+    let sources = intent.sources.iter();
+    sources
+        .map(|s| (s.source.clone(), (s.ends(), false)))
+        .collect()
+}
+
+fn positions_by_source(ends: &Ends) -> BTreeMap<&str, Positions> {
+    let mut by_source: BTreeMap<&str, Positions> = BTreeMap::new();
+    for (partition, position) in ends {
+        let key = TopicPartition::new(partition.topic.clone(), partition.partition);
+        by_source
+            .entry(&partition.source)
+            .or_default()
+            .insert(key, position.clone());
+    }
+    by_source
+}

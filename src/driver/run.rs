@@ -1,0 +1,459 @@
+//! The loop: recover, then batch after batch until the run ends.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use datafusion::execution::context::SessionContext;
+use tokio::sync::watch;
+
+use super::batch::{self, OpenSink, ms};
+use super::builder::Retries;
+use super::intent::{
+    CommitRecord, Intent, SourceIntent, SourceStart, Start, StartPosition, VERSION,
+};
+use super::job::Plan;
+use super::log::OffsetLog;
+use super::policy::Limits;
+use super::progress::{BatchProgress, Behind, ProgressListener, Retry, SourceProgress};
+use super::recover;
+use super::source::{Positions, SourcePolicy};
+use super::window::Window;
+use crate::error::{Error, ErrorKind, Result};
+use crate::fault;
+use crate::range::OffsetRange;
+
+/// When batches are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trigger {
+    /// One batch of everything there is; limits do not apply. Spark's `Once`.
+    Once,
+    /// Everything that was there at the start, in batches within the limits. Spark's
+    /// `AvailableNow`.
+    AvailableNow,
+    /// A batch on each tick. A tick that comes while a batch runs is skipped, never made up for.
+    Every(Duration),
+    /// A batch as soon as there is something new.
+    Continuous,
+}
+
+/// Tells a run to stop; every clone tells the same run.
+#[derive(Debug, Clone)]
+pub struct Stop(Arc<watch::Sender<bool>>);
+
+impl Default for Stop {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(false)))
+    }
+}
+
+impl Stop {
+    /// A handle that has not told anything yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lets the batch that runs be the last one.
+    pub fn after_this_batch(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// Whether the run was told to stop.
+    pub fn is_stopping(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Waits, but no longer than until the run is told to stop.
+    async fn sleep(&self, time: Duration) {
+        let mut stopping = self.0.subscribe();
+        // The sender lives in `self`, so that waiting for it cannot fail.
+        let _ = tokio::time::timeout(time, stopping.wait_for(|stop| *stop)).await;
+    }
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RunSummary {
+    /// Batches that were committed.
+    pub batches: u64,
+    /// Records that were read.
+    pub records: u64,
+    /// Rows that were committed, over all sinks.
+    pub rows: u64,
+}
+
+/// A job that is ready to run; see the [module](self)'s documentation.
+pub struct MicroBatch {
+    pub(super) context: SessionContext,
+    pub(super) name: String,
+    /// 32 hexadecimal digits.
+    pub(super) run: String,
+    pub(super) plan: Plan,
+    pub(super) log: OffsetLog,
+    pub(super) sinks: Vec<OpenSink>,
+    pub(super) trigger: Trigger,
+    pub(super) window: Option<Window>,
+    pub(super) retries: Retries,
+    pub(super) listeners: Vec<Arc<dyn ProgressListener>>,
+    pub(super) allow_changed_query: bool,
+    pub(super) next: Next,
+}
+
+impl fmt::Debug for MicroBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MicroBatch")
+            .field("name", &self.name)
+            .field("run", &self.run)
+            .field("log", &self.log)
+            .field("trigger", &self.trigger)
+            .field("next", &self.next)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What comes next.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// The sinks were not asked yet, or a batch failed: find out.
+    Recover,
+    /// This batch was fixed and is not committed.
+    Rerun(Box<Intent>),
+    /// A batch of this number is to be fixed.
+    New(u64),
+}
+
+/// How long a run that waits for data sleeps between looks: at first, and at most.
+const IDLE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
+
+impl MicroBatch {
+    /// The job's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The offset log.
+    pub fn log(&self) -> &OffsetLog {
+        &self.log
+    }
+
+    /// Runs batches until the trigger's end or `stop`.
+    ///
+    /// Dropping the future abandons the batch that runs: the next run repeats it.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when another driver has gone on with the job or a sink belongs to
+    /// another one; what the sources, queries and sinks report. Failures that may pass are retried
+    /// first, see [`Retries`].
+    pub async fn run(&mut self, stop: &Stop) -> Result<RunSummary> {
+        let mut summary = RunSummary::default();
+        let mut idle = IDLE.0;
+        let mut ticks = Ticks::new(self.trigger);
+        self.limit_to_trigger();
+        while !stop.is_stopping() {
+            ticks.wait(stop).await;
+            if stop.is_stopping() {
+                break;
+            }
+            let progress = self.step_with_retries(stop).await?;
+            if let Some(progress) = &progress {
+                summary.batches += 1;
+                summary.records += progress.records();
+                summary.rows += progress.rows();
+                idle = IDLE.0;
+            }
+            match (self.trigger, progress) {
+                (Trigger::Once, Some(progress)) if !progress.recovered => break,
+                (Trigger::Once | Trigger::AvailableNow, None) => break,
+                (Trigger::Continuous, None) => {
+                    stop.sleep(idle).await;
+                    idle = (idle * 2).min(IDLE.1);
+                }
+                _ => {}
+            }
+        }
+        Ok(summary)
+    }
+
+    /// Makes one batch, if there is anything new: the first one completes what an earlier run
+    /// left. `None` when there is nothing to do.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), without retries.
+    pub async fn step(&mut self) -> Result<Option<BatchProgress>> {
+        let begun = Instant::now();
+        let result = self.try_step(begun).await;
+        if result.is_err() {
+            self.next = Next::Recover;
+        }
+        result
+    }
+
+    async fn try_step(&mut self, begun: Instant) -> Result<Option<BatchProgress>> {
+        if matches!(self.next, Next::Recover) {
+            self.next = recover::recover(self).await?;
+        }
+        let (intent, behind, look_ms, log_ms) = match &self.next {
+            Next::Rerun(intent) => (intent.as_ref().clone(), vec![], 0.0, 0.0),
+            Next::New(batch) => {
+                let batch = *batch;
+                let Some((intent, behind)) = self.fix(batch).await? else {
+                    for listener in &self.listeners {
+                        listener.idle();
+                    }
+                    return Ok(None);
+                };
+                let look_ms = ms(begun);
+                let logging = Instant::now();
+                self.log.write_intent(&intent).await?;
+                fault::point("after-intent");
+                let log_ms = ms(logging);
+                self.next = Next::Rerun(Box::new(intent.clone()));
+                (intent, behind, look_ms, log_ms)
+            }
+            Next::Recover => return Ok(None),
+        };
+        let attempt = uuid::Uuid::new_v4().simple().to_string();
+        let (sources, outputs) = (&self.plan.sources, &self.plan.outputs);
+        let mut done = batch::run(
+            &self.context,
+            sources,
+            outputs,
+            &mut self.sinks,
+            &intent,
+            &attempt,
+        )
+        .await?;
+        done.phases.look = look_ms;
+        done.phases.log_intent = log_ms;
+
+        let mut progress = BatchProgress {
+            job: self.name.clone(),
+            batch: intent.batch,
+            run: self.run.clone(),
+            created_ms: intent.created_ms,
+            duration_ms: ms(begun),
+            recovered: intent.run != self.run,
+            retries: 0,
+            phases_ms: done.phases,
+            sources: source_progress(&intent, &behind, &done),
+            sinks: done.sinks,
+        };
+        let logging = Instant::now();
+        self.note(&intent, &progress).await?;
+        progress.phases_ms.log_commit = ms(logging);
+        progress.duration_ms = ms(begun);
+
+        for source in &mut self.plan.sources {
+            if let Some(taken) = intent.sources.iter().find(|s| s.source == source.name) {
+                let read = done.read.get(&source.name);
+                source.advance(taken, read.map_or(0, |read| read.bytes));
+            }
+        }
+        self.next = Next::New(intent.batch + 1);
+        for listener in &self.listeners {
+            listener.committed(&progress);
+        }
+        Ok(Some(progress))
+    }
+
+    /// Notes the batch as committed and removes what is too old.
+    async fn note(&self, intent: &Intent, progress: &BatchProgress) -> Result<()> {
+        let commit = CommitRecord {
+            version: VERSION,
+            job: self.name.clone(),
+            batch: intent.batch,
+            run: self.run.clone(),
+            committed_ms: now_ms(),
+            progress: progress.clone(),
+        };
+        self.log.write_commit(&commit).await?;
+        fault::point("after-log-commit");
+        self.log.prune(intent.batch).await
+    }
+
+    /// Looks at the sources and fixes the next batch; `None` when there is nothing new.
+    async fn fix(&mut self, batch: u64) -> Result<Option<(Intent, Vec<Option<Behind>>)>> {
+        let now_ms = now_ms();
+        if self.trigger == Trigger::AvailableNow {
+            for source in &mut self.plan.sources {
+                source.fix_last().await?;
+            }
+        }
+        let looks = self.plan.sources.iter().map(|source| source.next(now_ms));
+        let mut looked = futures::future::try_join_all(looks).await?;
+        // Spark's rule S5: a batch without any offset is never logged.
+        if !looked.iter().any(|next| next.is_news) {
+            return Ok(None);
+        }
+        if let Some(window) = self.window {
+            for (source, next) in self.plan.sources.iter().zip(&mut looked) {
+                window
+                    .add(source, &mut next.intent, batch, &self.log, now_ms)
+                    .await?;
+            }
+        }
+        let behind = looked.iter().map(|next| next.behind).collect();
+        let intent = Intent {
+            version: VERSION,
+            job: self.name.clone(),
+            batch,
+            run: self.run.clone(),
+            created_ms: now_ms,
+            sources: looked.into_iter().map(|next| next.intent).collect(),
+        };
+        Ok(Some((intent, behind)))
+    }
+
+    async fn step_with_retries(&mut self, stop: &Stop) -> Result<Option<BatchProgress>> {
+        let begun = Instant::now();
+        let mut failed = 0;
+        let mut wait = self.retries.first_wait;
+        loop {
+            let error = match self.step().await {
+                Ok(mut progress) => {
+                    if let Some(progress) = &mut progress {
+                        progress.retries = failed;
+                    }
+                    return Ok(progress);
+                }
+                Err(error) => error,
+            };
+            if !may_pass(&error) || begun.elapsed() + wait > self.retries.give_up_after {
+                return Err(error);
+            }
+            failed += 1;
+            let retry = Retry {
+                batch: match &self.next {
+                    Next::Rerun(intent) => Some(intent.batch),
+                    Next::New(batch) => Some(*batch),
+                    Next::Recover => None,
+                },
+                failed,
+                wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+                error: &error,
+            };
+            for listener in &self.listeners {
+                listener.retrying(&retry);
+            }
+            stop.sleep(wait).await;
+            if stop.is_stopping() {
+                return Err(error);
+            }
+            wait = (wait * 2).min(self.retries.longest_wait);
+        }
+    }
+
+    /// A run that ends waits for nothing, and `Once` takes everything (Spark's rules).
+    fn limit_to_trigger(&mut self) {
+        for source in &mut self.plan.sources {
+            match (self.trigger, &mut source.policy) {
+                (Trigger::Once, policy) => *policy = SourcePolicy::Limits(Limits::default()),
+                (Trigger::AvailableNow, SourcePolicy::Limits(limits)) => {
+                    *limits = limits.without_waiting();
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The positions as a start that can be logged.
+    pub(super) fn start_record(&self, batch: u64, from_sink: bool) -> Start {
+        let positions = |positions: &Positions| {
+            positions
+                .iter()
+                .map(|(partition, position)| StartPosition {
+                    partition: partition.clone(),
+                    position: position.clone(),
+                })
+                .collect()
+        };
+        Start {
+            version: VERSION,
+            job: self.name.clone(),
+            batch,
+            created_ms: now_ms(),
+            from_sink,
+            sources: self
+                .plan
+                .sources
+                .iter()
+                .map(|source| SourceStart {
+                    source: source.name.clone(),
+                    positions: positions(&source.positions),
+                })
+                .collect(),
+        }
+    }
+}
+
+fn source_progress(
+    intent: &Intent,
+    behind: &[Option<Behind>],
+    done: &batch::Done,
+) -> Vec<SourceProgress> {
+    let progress = |(number, source): (usize, &SourceIntent)| {
+        let read = done.read.get(&source.source).copied().unwrap_or_default();
+        SourceProgress {
+            source: source.source.clone(),
+            ranges: source
+                .snapshot
+                .ranges()
+                .filter(|range| !range.is_empty())
+                .cloned()
+                .collect::<Vec<OffsetRange>>(),
+            records: read.records,
+            bytes: read.bytes,
+            behind: behind.get(number).copied().flatten(),
+            lost: source.lost.clone(),
+        }
+    };
+    intent.sources.iter().enumerate().map(progress).collect()
+}
+
+/// Whether the same batch may succeed later.
+fn may_pass(error: &Error) -> bool {
+    match error {
+        Error::Sink { transient, .. } => *transient,
+        // Wrong credentials do not become right.
+        Error::Authentication { .. } => false,
+        _ => error.kind() == ErrorKind::Connection,
+    }
+}
+
+/// The ticks of [`Trigger::Every`]; other triggers never wait here.
+struct Ticks {
+    every: Option<Duration>,
+    next: Instant,
+}
+
+impl Ticks {
+    fn new(trigger: Trigger) -> Self {
+        Self {
+            every: match trigger {
+                Trigger::Every(every) => Some(every.max(Duration::from_millis(1))),
+                _ => None,
+            },
+            next: Instant::now(),
+        }
+    }
+
+    /// Waits for the next tick. Those that have passed meanwhile are skipped.
+    async fn wait(&mut self, stop: &Stop) {
+        let Some(every) = self.every else { return };
+        let now = Instant::now();
+        if let Some(late) = now.checked_duration_since(self.next) {
+            // The first tick is due at once; the next one lies on the grid of the first.
+            let passed = late.as_nanos() / every.as_nanos().max(1);
+            let steps = u32::try_from(passed + 1).unwrap_or(u32::MAX);
+            self.next += every * steps;
+            return;
+        }
+        stop.sleep(self.next - now).await;
+        self.next += every;
+    }
+}
+
+/// The time of day in ms since the epoch.
+pub(super) fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}

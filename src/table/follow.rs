@@ -1,0 +1,180 @@
+//! What a micro-batch driver asks of a table: where it starts, and how far its log has come.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::resolve;
+use super::{KafkaTable, TopicSource};
+use crate::client::{ClusterDescription, TopicSelection};
+use crate::driver::Limits;
+use crate::error::{Error, Result};
+use crate::range::{LogBounds, OnDataLoss, SnapshotTopic, TopicPartition};
+
+/// The table's part of a cluster as it is now.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LogView {
+    pub(crate) cluster_id: Option<String>,
+    pub(crate) topics: Vec<SnapshotTopic>,
+    pub(crate) partitions: BTreeMap<TopicPartition, PartitionView>,
+}
+
+/// A partition as it is now.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PartitionView {
+    pub(crate) log: LogBounds,
+    pub(crate) leader: Option<i32>,
+}
+
+impl LogView {
+    pub(crate) fn topic_id(&self, topic: &str) -> Option<&str> {
+        let found = self.topics.iter().find(|t| &*t.topic == topic)?;
+        found.topic_id.as_deref()
+    }
+}
+
+impl KafkaTable {
+    /// Refuses what a job cannot have: an end.
+    pub(crate) fn check_followable(&self, name: &str) -> Result<()> {
+        if self.pinned.is_some() || !self.selection.range.ends_at_log_end() {
+            return Err(Error::invalid(format!(
+                "source '{name}': a job reads on and on, so its range must not end (range '{}'): \
+                 leave the end and the ending options out; 'kafka-sql query' reads ranges with an end",
+                self.selection.range
+            )));
+        }
+        Ok(())
+    }
+
+    /// The table under the name that a job gives it.
+    pub(crate) fn named(&self, name: &str) -> Self {
+        Self {
+            source_name: Some(name.into()),
+            ..self.clone()
+        }
+    }
+
+    /// Whether partitions and topics that are created later belong to the table.
+    pub(crate) fn takes_new_partitions(&self) -> bool {
+        self.selection.range.covers_all_partitions()
+            && !matches!(self.selection.topics, TopicSource::Assigned(_))
+    }
+
+    /// The topics as they were written.
+    pub(crate) fn topics(&self) -> String {
+        self.selection.topics.to_string()
+    }
+
+    /// Whether both tables read the same records of the same cluster, from the same start.
+    pub(crate) fn is_same_source(&self, other: &Self) -> bool {
+        let key = |table: &Self| {
+            let selection = &table.selection;
+            format!(
+                "{} {} {} {:?}",
+                selection.topics, selection.range, selection.isolation, selection.on_data_loss
+            )
+        };
+        Arc::ptr_eq(&self.selection.client, &other.selection.client) && key(self) == key(other)
+    }
+
+    pub(crate) fn on_data_loss(&self) -> OnDataLoss {
+        self.selection.on_data_loss
+    }
+
+    pub(crate) fn isolation(&self) -> crate::range::IsolationLevel {
+        self.selection.isolation
+    }
+
+    /// What limits the table's batches.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Looks at the topics and their log bounds.
+    ///
+    /// # Errors
+    /// When a named topic is not there and data loss is not allowed, or the cluster does not answer.
+    pub(crate) async fn view(&self) -> Result<LogView> {
+        let selection = &self.selection;
+        let cluster = match selection.topics.describe(selection.client.as_ref()).await {
+            Err(Error::UnknownTopic { .. } | Error::UnknownPartition { .. })
+                if selection.on_data_loss == OnDataLoss::Skip =>
+            {
+                self.describe_what_is_there().await?
+            }
+            described => described?,
+        };
+        let partitions: Vec<(TopicPartition, Option<i32>)> = cluster
+            .topics
+            .iter()
+            .flat_map(|topic| {
+                let number = |p: i32| TopicPartition::new(Arc::clone(&topic.name), p);
+                topic
+                    .partitions
+                    .iter()
+                    .map(move |p| (number(p.partition), p.leader))
+            })
+            .collect();
+        let names: Vec<TopicPartition> = partitions.iter().map(|(p, _)| p.clone()).collect();
+        let bounds = if names.is_empty() {
+            BTreeMap::new()
+        } else {
+            resolve::log_bounds(selection.client.as_ref(), &names, selection.isolation).await?
+        };
+        let view = |(partition, leader): (TopicPartition, Option<i32>)| {
+            let log = *bounds.get(&partition)?;
+            // A last stable offset behind the log start bounds an empty log.
+            let log = LogBounds {
+                start: log.start,
+                end: log.end.max(log.start),
+            };
+            Some((partition, PartitionView { log, leader }))
+        };
+        Ok(LogView {
+            cluster_id: cluster.cluster_id,
+            topics: cluster
+                .topics
+                .iter()
+                .map(|topic| SnapshotTopic {
+                    topic: Arc::clone(&topic.name),
+                    topic_id: topic.id.clone(),
+                    log_append_time: false,
+                })
+                .collect(),
+            partitions: partitions.into_iter().filter_map(view).collect(),
+        })
+    }
+
+    /// The table's topics without those that are gone.
+    async fn describe_what_is_there(&self) -> Result<ClusterDescription> {
+        let client = self.selection.client.as_ref();
+        let mut cluster = client.describe(TopicSelection::All).await?;
+        let covers = |topic: &Arc<str>, partition: i32| {
+            let partition = TopicPartition::new(Arc::clone(topic), partition);
+            self.selection.topics.covers(&partition)
+        };
+        for topic in &mut cluster.topics {
+            let name = Arc::clone(&topic.name);
+            topic.partitions.retain(|p| covers(&name, p.partition));
+        }
+        cluster.topics.retain(|topic| !topic.partitions.is_empty());
+        Ok(cluster)
+    }
+
+    /// The first offset at or after a time (ms), for each partition; `None` where every record is
+    /// older.
+    pub(crate) async fn offsets_at(
+        &self,
+        partitions: &BTreeSet<TopicPartition>,
+        ms: i64,
+    ) -> Result<BTreeMap<TopicPartition, Option<i64>>> {
+        let wanted: Vec<(TopicPartition, i64)> =
+            partitions.iter().map(|p| (p.clone(), ms)).collect();
+        let selection = &self.selection;
+        let found =
+            resolve::timestamps(selection.client.as_ref(), &wanted, selection.isolation).await?;
+        Ok(found
+            .into_iter()
+            .map(|((partition, _), offset)| (partition, offset))
+            .collect())
+    }
+}
