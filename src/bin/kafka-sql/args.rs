@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::failure::Failure;
+use crate::job::{JobsArgs, ReplayArgs, RunArgs};
 use crate::output::{BytesAs, DEFAULT_MAX_ROWS, Format, OutputOptions};
 
 /// SQL over exact Kafka offset ranges
@@ -112,7 +113,7 @@ pub(crate) enum Command {
     Demo(DemoArgs),
 }
 
-/// Commands that read from a cluster.
+/// Commands that work on a cluster, the demo's as well as the user's.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ReadCommand {
     /// Run SQL statements
@@ -135,6 +136,12 @@ pub(crate) enum ReadCommand {
         #[arg(allow_hyphen_values = true)]
         range: Option<String>,
     },
+    /// Run a job: micro-batches of its INSERT statements, each row delivered once
+    Run(RunArgs),
+    /// Compute a batch of a job again, and compare it with what its sinks hold
+    Replay(ReplayArgs),
+    /// List the batches of a job: ranges, rows, duration, lag
+    Jobs(JobsArgs),
 }
 
 /// Where the statements come from.

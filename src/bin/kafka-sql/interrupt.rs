@@ -31,9 +31,7 @@ pub(crate) fn run<T: Send + 'static>(
         let mut signals = Signals::new()?;
         let mut task = runtime.spawn(work);
         tokio::select! {
-            joined = &mut task => joined.unwrap_or_else(|error| {
-                Err(Failure::new(Exit::Query, format!("a fault in kafka-sql or a library: {error}")))
-            }),
+            joined = &mut task => joined.unwrap_or_else(|error| Err(fault(&error))),
             () = signals.next() => {
                 task.abort();
                 let _ = tokio::time::timeout(LET_GO, task).await;
@@ -41,6 +39,44 @@ pub(crate) fn run<T: Send + 'static>(
             }
         }
     })
+}
+
+/// Runs work that is asked to stop by the first signal and left by the second.
+///
+/// # Errors
+/// As [`run`]; a first signal alone is no failure.
+pub(crate) fn run_until_told<T: Send + 'static>(
+    runtime: &Runtime,
+    stop: impl FnOnce() + Send,
+    work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+) -> Result<T, Failure> {
+    let control = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::io("cannot listen for signals", &e))?;
+    control.block_on(async {
+        let mut signals = Signals::new()?;
+        let mut task = runtime.spawn(work);
+        tokio::select! {
+            joined = &mut task => return joined.unwrap_or_else(|error| Err(fault(&error))),
+            () = signals.next() => stop(),
+        }
+        tokio::select! {
+            joined = &mut task => joined.unwrap_or_else(|error| Err(fault(&error))),
+            () = signals.next() => {
+                task.abort();
+                let _ = tokio::time::timeout(LET_GO, task).await;
+                Err(Failure::Interrupted)
+            }
+        }
+    })
+}
+
+fn fault(error: &tokio::task::JoinError) -> Failure {
+    Failure::new(
+        Exit::Query,
+        format!("a fault in kafka-sql or a library: {error}"),
+    )
 }
 
 /// The signals that end work.

@@ -12,6 +12,7 @@ mod describe;
 mod failure;
 mod inspect;
 mod interrupt;
+mod job;
 mod output;
 mod progress;
 mod repl;
@@ -20,11 +21,17 @@ mod session;
 mod statements;
 mod ui;
 
+use std::future::Future;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion_kafka::driver::Stop;
 use tokio::runtime::Runtime;
 
 use crate::args::{Cli, Command, OutputArgs, ReadCommand};
@@ -170,7 +177,64 @@ impl Shell {
                     )
                 })
             }
+            ReadCommand::Run(args) => {
+                let session = Arc::new(self.session()?);
+                let (stop, ui) = (Stop::new(), self.ui);
+                let telling = stop.clone();
+                interrupt::run_until_told(
+                    self.runtime,
+                    move || {
+                        telling.after_this_batch();
+                        if !ui.quiet {
+                            ui::note(
+                                "kafka-sql: ending after this batch; once more to leave at once",
+                            );
+                        }
+                    },
+                    job::run(session, args, stop, ui),
+                )
+            }
+            ReadCommand::Replay(args) => {
+                let session = Arc::new(self.session()?);
+                self.show(options, move || async move {
+                    if !args.diff {
+                        let replay = job::replay(&session, &args).await?;
+                        return Ok((replay.schema, replay.rows, None));
+                    }
+                    let (table, differs) = job::diff(&session, &args).await?;
+                    let (schema, rows) = one_batch(table);
+                    let failure = differs.then(|| {
+                        Failure::new(Exit::DataUnavailable, "the sinks differ from the replay")
+                    });
+                    Ok((schema, rows, failure))
+                })
+            }
+            ReadCommand::Jobs(args) => self.show(options, move || async move {
+                let (schema, rows) = one_batch(job::history(&args.checkpoint).await?);
+                Ok((schema, rows, None))
+            }),
         }
+    }
+
+    /// Writes rows that some work brings; a failure that comes with them is reported after them.
+    fn show<W>(
+        &self,
+        options: OutputOptions,
+        work: impl FnOnce() -> W + Send + 'static,
+    ) -> Result<(), Failure>
+    where
+        W: Future<Output = Result<Rows, Failure>> + Send + 'static,
+    {
+        let ui = self.ui;
+        let failure = self.with_destination(options, |options, destination| {
+            interrupt::run(self.runtime, async move {
+                let (schema, rows, failure) = work().await?;
+                let meter = progress::Meter::none();
+                script::deliver(&schema, rows, meter, &options, &destination, ui).await?;
+                Ok(failure)
+            })
+        })?;
+        failure.map_or(Ok(()), Err)
     }
 
     /// Without a command: the statements on standard input, or the interactive shell.
@@ -278,6 +342,16 @@ impl Shell {
             }
         }
     }
+}
+
+/// Rows, and a failure to report after them.
+type Rows = (SchemaRef, SendableRecordBatchStream, Option<Failure>);
+
+fn one_batch(batch: RecordBatch) -> (SchemaRef, SendableRecordBatchStream) {
+    let schema = batch.schema();
+    let rows = futures::stream::iter([Ok(batch)]);
+    let rows = RecordBatchStreamAdapter::new(Arc::clone(&schema), rows);
+    (schema, Box::pin(rows))
 }
 
 fn print(text: &str) -> Result<(), Failure> {

@@ -49,6 +49,14 @@ impl Meter {
         }
     }
 
+    /// A meter of nothing, where no plan is watched.
+    pub(crate) fn none() -> Self {
+        Self {
+            task: None,
+            bar: ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()),
+        }
+    }
+
     /// Removes the line, before rows are printed on the same screen.
     pub(crate) fn stop(&mut self) {
         if let Some(task) = self.task.take() {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 
@@ -142,38 +144,8 @@ async fn run_statement(
     }
     outcome.results += 1;
 
-    let mut meter = Meter::start(&plan, ui);
-    let on_screen = destination.is_stdout() && ui.stdout_is_terminal;
-    let mut writer = output::open(
-        options,
-        &names,
-        destination.writer()?,
-        destination.is_seekless(),
-    )?;
-    let mut rows = 0u64;
-    while let Some(batch) = stream.next().await {
-        let batch = batch?;
-        if batch.num_rows() == 0 {
-            continue;
-        }
-        if on_screen && options.format.streams() {
-            meter.stop();
-        }
-        rows += batch.num_rows() as u64;
-        let batch = RecordBatch::try_new(Arc::clone(&names), batch.columns().to_vec())?;
-        // A reader of our output may be slow; other tasks of the query go on meanwhile.
-        if tokio::task::block_in_place(|| writer.write(&batch))? == Flow::Enough {
-            break;
-        }
-    }
-    // Dropping the stream stops whatever is still being fetched.
-    drop(stream);
-    meter.stop();
-    tokio::task::block_in_place(|| writer.finish())?;
-    let shown = match (options.format.streams(), options.max_rows) {
-        (false, Some(most)) => rows.min(most as u64),
-        _ => rows,
-    };
+    let meter = Meter::start(&plan, ui);
+    let (shown, rows) = deliver(&names, stream, meter, options, destination, ui).await?;
     outcome.rows = shown;
     let what = if shown < rows {
         format!("first {}", ui::rows(shown))
@@ -189,6 +161,53 @@ async fn run_statement(
         ));
     }
     Ok(())
+}
+
+/// Writes rows as they arrive, under the columns `names`. Returns how many were shown, and how many
+/// there were.
+///
+/// # Errors
+/// When the query fails or the output cannot be written.
+pub(crate) async fn deliver(
+    names: &SchemaRef,
+    mut stream: SendableRecordBatchStream,
+    mut meter: Meter,
+    options: &OutputOptions,
+    destination: &Destination,
+    ui: Ui,
+) -> Result<(u64, u64), Failure> {
+    let on_screen = destination.is_stdout() && ui.stdout_is_terminal;
+    let mut writer = output::open(
+        options,
+        names,
+        destination.writer()?,
+        destination.is_seekless(),
+    )?;
+    let mut rows = 0u64;
+    while let Some(batch) = stream.next().await {
+        let batch = batch?;
+        if batch.num_rows() == 0 {
+            continue;
+        }
+        if on_screen && options.format.streams() {
+            meter.stop();
+        }
+        rows += batch.num_rows() as u64;
+        let batch = RecordBatch::try_new(Arc::clone(names), batch.columns().to_vec())?;
+        // A reader of our output may be slow; other tasks of the query go on meanwhile.
+        if tokio::task::block_in_place(|| writer.write(&batch))? == Flow::Enough {
+            break;
+        }
+    }
+    // Dropping the stream stops whatever is still being fetched.
+    drop(stream);
+    meter.stop();
+    tokio::task::block_in_place(|| writer.finish())?;
+    let shown = match (options.format.streams(), options.max_rows) {
+        (false, Some(most)) => rows.min(most as u64),
+        _ => rows,
+    };
+    Ok((shown, rows))
 }
 
 fn summarize(what: &str, elapsed: Duration, ui: Ui) {

@@ -118,6 +118,11 @@ impl Session {
         Ok(self.context.sql(sql).await?)
     }
 
+    /// The session of DataFusion, for jobs.
+    pub(crate) fn context(&self) -> &SessionContext {
+        &self.context
+    }
+
     /// Whether a cluster was named.
     pub(crate) fn has_cluster(&self) -> bool {
         self.client.is_some()

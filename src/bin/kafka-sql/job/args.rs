@@ -1,0 +1,169 @@
+//! The flags of jobs.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use datafusion_kafka::driver::{Limits, MicroBatchBuilder, Retries, Trigger, Window};
+
+/// Which job.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct JobArgs {
+    /// The job: tables, views, and INSERT INTO sink SELECT … statements
+    #[arg(value_name = "JOB.sql")]
+    pub(crate) file: PathBuf,
+    /// What sinks and log know the job by [default: the file's name without .sql]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// The folder or URL of the job's offset log [default: the file's name with .checkpoint]
+    #[arg(long, value_name = "URL")]
+    checkpoint: Option<String>,
+    /// Go on from the recorded offsets although the queries have changed
+    #[arg(long)]
+    pub(crate) allow_changed_query: bool,
+    /// Do not sync the offset log to disk
+    #[arg(long)]
+    pub(crate) no_fsync: bool,
+}
+
+impl JobArgs {
+    /// The offset log's place.
+    pub(crate) fn checkpoint(&self) -> String {
+        match &self.checkpoint {
+            Some(url) => url.clone(),
+            None => self.file.with_extension("checkpoint").display().to_string(),
+        }
+    }
+}
+
+/// `kafka-sql run`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) job: JobArgs,
+    /// One batch of everything there is, whatever the limits, then end
+    #[arg(long, group = "trigger")]
+    once: bool,
+    /// Everything that is there now, in batches within the limits, then end
+    #[arg(long, group = "trigger")]
+    available_now: bool,
+    /// A batch each time this has passed, for example 5s or 250ms; late ones are skipped
+    #[arg(long, group = "trigger", value_name = "TIME", value_parser = time)]
+    every: Option<Duration>,
+    /// At most about so many offsets in a batch, shared out by the partitions' backlogs
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    max_offsets: Option<u64>,
+    /// At most so many offsets of each partition in a batch
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    max_offsets_per_partition: Option<u64>,
+    /// At most about so many key and value bytes in a batch, estimated from earlier ones
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    max_bytes: Option<u64>,
+    /// Wait for so many new offsets
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    min_offsets: Option<u64>,
+    /// Wait for them no longer than this [default: 15m]
+    #[arg(long, value_name = "TIME", value_parser = time, requires = "min_offsets")]
+    max_delay: Option<Duration>,
+    /// Leave records alone until they are so old by their timestamps
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    lag: Option<Duration>,
+    /// Let each batch's queries read back so far, besides what the batch takes over
+    #[arg(long, value_name = "TIME", value_parser = time, group = "windows")]
+    window: Option<Duration>,
+    /// Let each batch's queries read the last N batches, this one among them
+    #[arg(long, value_name = "N", group = "windows")]
+    window_batches: Option<u64>,
+    /// Try again for so long when a broker or a sink is down [default: 5m]
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    retry_for: Option<Duration>,
+    /// Write a line of JSON for each batch to a file, `-` for standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) progress: Option<PathBuf>,
+}
+
+impl RunArgs {
+    /// Gives the flags to the job.
+    pub(crate) fn apply(&self, mut builder: MicroBatchBuilder) -> MicroBatchBuilder {
+        let trigger = if self.once {
+            Trigger::Once
+        } else if self.available_now {
+            Trigger::AvailableNow
+        } else {
+            self.every.map_or(Trigger::Continuous, Trigger::Every)
+        };
+        builder = builder.trigger(trigger);
+        let mut limits = Limits::default();
+        limits.max_offsets = self.max_offsets;
+        limits.max_offsets_per_partition = self.max_offsets_per_partition;
+        limits.max_bytes = self.max_bytes;
+        limits.min_offsets = self.min_offsets;
+        limits.max_delay = self.max_delay;
+        limits.lag = self.lag;
+        if limits != Limits::default() {
+            builder = builder.limits(limits);
+        }
+        if let Some(window) = self.window {
+            builder = builder.window(Window::Time(window));
+        }
+        if let Some(batches) = self.window_batches {
+            builder = builder.window(Window::Batches(batches));
+        }
+        if let Some(give_up_after) = self.retry_for {
+            builder = builder.retries(Retries {
+                give_up_after,
+                ..Retries::default()
+            });
+        }
+        builder
+    }
+}
+
+/// `kafka-sql replay`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ReplayArgs {
+    #[command(flatten)]
+    pub(crate) job: JobArgs,
+    /// The batch to compute again
+    #[arg(long, value_name = "N")]
+    pub(crate) batch: u64,
+    /// Compare with what the sinks hold instead of printing the rows; exit 5 if they differ
+    #[arg(long)]
+    pub(crate) diff: bool,
+}
+
+/// `kafka-sql jobs`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct JobsArgs {
+    /// A job's offset log, or a folder of several
+    #[arg(value_name = "URL")]
+    pub(crate) checkpoint: String,
+}
+
+/// Reads a time span such as `5s`, `250ms` or `1h 30m`.
+fn time(text: &str) -> Result<Duration, String> {
+    let span: jiff::SignedDuration = text
+        .parse()
+        .map_err(|_| format!("expected a time such as 250ms, 5s or 15m, found '{text}'"))?;
+    Duration::try_from(span)
+        .map_err(|_| format!("expected a time that has not passed, found '{text}'"))
+}
+
+/// The stem of a file's name.
+pub(crate) fn stem(path: &Path) -> Option<String> {
+    Some(path.file_stem()?.to_str()?.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(time("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(time("1h 30m"), Ok(Duration::from_secs(5400)));
+        for bad in ["5", "-5s", "soon", ""] {
+            assert!(time(bad).is_err(), "{bad}");
+        }
+    }
+}

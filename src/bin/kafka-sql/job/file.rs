@@ -1,0 +1,127 @@
+//! A job file: statements that make tables and views, then INSERTs.
+
+use std::path::{Path, PathBuf};
+
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+
+use super::args::stem;
+use crate::failure::{Exit, Failure};
+use crate::session::Session;
+use crate::statements::{self, Statement};
+
+/// A job file, cut into statements.
+pub(super) struct JobFile {
+    path: PathBuf,
+    statements: Vec<Statement>,
+}
+
+/// What a statement is to a job.
+#[derive(Debug, PartialEq, Eq)]
+enum Role {
+    /// It makes a table or a view, or sets an option.
+    SetUp,
+    /// It is run for each batch.
+    Insert,
+    /// It returns rows, which nobody would get.
+    Query,
+}
+
+impl JobFile {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or a string or comment in it is not closed.
+    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
+        let shown = path.display();
+        let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Failure::usage(format!("{shown}: no such file")),
+            _ => Failure::io(format_args!("cannot read {shown}"), &e),
+        })?;
+        let script = statements::split(&text).map_err(|failure| failure.at(shown.to_string()))?;
+        Ok(Self {
+            path: path.to_owned(),
+            statements: script.statements,
+        })
+    }
+
+    /// The job's name, unless the user gives one: the file's without its ending.
+    ///
+    /// # Errors
+    /// When the file's name is no text.
+    pub(super) fn name(&self) -> Result<String, Failure> {
+        stem(&self.path).ok_or_else(|| Failure::usage("give the job a name with --name"))
+    }
+
+    /// Runs what makes tables and views, and returns the INSERT statements.
+    ///
+    /// # Errors
+    /// When a statement is wrong, with its line.
+    pub(super) async fn prepare(&self, session: &Session) -> Result<Vec<String>, Failure> {
+        let mut inserts = vec![];
+        for statement in &self.statements {
+            let place = || format!("{}:{}", self.path.display(), statement.line);
+            match role(&statement.text) {
+                Role::Insert => inserts.push(statement.in_place()),
+                Role::SetUp => {
+                    let run = async {
+                        let frame = session.sql(&statement.in_place()).await?;
+                        frame.collect().await?;
+                        Ok::<_, Failure>(())
+                    };
+                    run.await.map_err(|failure| failure.at(place()))?;
+                }
+                Role::Query => {
+                    return Err(Failure::new(
+                        Exit::Query,
+                        "a job has CREATE, SET and INSERT statements; nobody would see the rows of this one: \
+                         put INSERT INTO a sink before it, or run it with 'query'",
+                    )
+                    .at(place()));
+                }
+            }
+        }
+        if inserts.is_empty() {
+            return Err(Failure::new(
+                Exit::Query,
+                "the job has no INSERT INTO sink SELECT … statement",
+            )
+            .at(self.path.display().to_string()));
+        }
+        Ok(inserts)
+    }
+}
+
+fn role(statement: &str) -> Role {
+    let first = Tokenizer::new(&PostgreSqlDialect {}, statement)
+        .tokenize()
+        .unwrap_or_default()
+        .into_iter()
+        .find_map(|token| match token {
+            Token::Whitespace(_) => None,
+            Token::Word(word) => Some(word.keyword),
+            _ => Some(Keyword::NoKeyword),
+        });
+    match first {
+        Some(Keyword::INSERT) => Role::Insert,
+        Some(
+            Keyword::SELECT | Keyword::WITH | Keyword::EXPLAIN | Keyword::SHOW | Keyword::VALUES,
+        ) => Role::Query,
+        _ => Role::SetUp,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_follow_the_first_word() {
+        assert_eq!(role("insert INTO t SELECT 1"), Role::Insert);
+        assert_eq!(role("/* x */ CREATE VIEW v AS SELECT 1"), Role::SetUp);
+        assert_eq!(role("SET x = 1"), Role::SetUp);
+        assert_eq!(role("WITH a AS (SELECT 1) SELECT * FROM a"), Role::Query);
+        assert_eq!(role("(SELECT 1)"), Role::SetUp);
+    }
+}
