@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use datafusion_kafka::client::memory::{MemoryCluster, Record};
+use datafusion_kafka::driver::MicroBatch;
 use datafusion_kafka::range::{OffsetRange, RangeSpec, SplitOptions, split};
 use datafusion_kafka::session::KafkaSessionBuilder;
+use datafusion_kafka::sink::MemorySink;
 use datafusion_kafka::table::KafkaTable;
 
 fn ranges(c: &mut Criterion) {
@@ -77,5 +79,38 @@ fn queries(c: &mut Criterion) {
     c.bench_function("plan 1,000 offsets", |b| b.iter(|| run(&sql)));
 }
 
-criterion_group!(benches, ranges, queries);
+/// What a batch of one record costs besides its sink: look, fix, log, plan, run, note.
+fn batches(c: &mut Criterion) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let mut group = c.benchmark_group("batch of one record");
+    for (name, fsync) in [("fsync", true), ("no fsync", false)] {
+        let cluster = MemoryCluster::new();
+        cluster.create_topic("t", 4).expect("a new topic");
+        let context = KafkaSessionBuilder::new().build().expect("a session");
+        let table = KafkaTable::builder_with_client(Arc::new(cluster.client())).topic("t");
+        let table = Arc::new(table.build_lazy().expect("a table"));
+        context.register_table("t", table).expect("a free name");
+        let folder = tempfile::tempdir().expect("a folder");
+        let sink = MemorySink::new("bench");
+        let build = MicroBatch::builder(context, "bench")
+            .checkpoint(folder.path().to_str().expect("a path of text"))
+            .fsync(fsync)
+            .sink("out", Arc::new(sink.clone()))
+            .expect("a free name")
+            .insert("INSERT INTO out SELECT topic, partition, \"offset\", value FROM t")
+            .build();
+        let mut job = runtime.block_on(build).expect("a job");
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let record = Record::new(vec![b'x'; 100]);
+                cluster.append("t", 0, record).expect("the topic is there");
+                let made = runtime.block_on(job.step()).expect("a batch");
+                assert!(made.is_some());
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, ranges, queries, batches);
 criterion_main!(benches);

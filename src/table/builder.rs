@@ -37,6 +37,7 @@ pub struct KafkaTableBuilder {
     max_records_per_partition: Option<u64>,
     batch_bytes: usize,
     limits: Limits,
+    jobs_only: Option<Error>,
 }
 
 impl KafkaTableBuilder {
@@ -55,6 +56,7 @@ impl KafkaTableBuilder {
             max_records_per_partition: None,
             batch_bytes: DEFAULT_BATCH_BYTES,
             limits: Limits::default(),
+            jobs_only: None,
         }
     }
 
@@ -141,6 +143,12 @@ impl KafkaTableBuilder {
         self
     }
 
+    /// Why queries cannot read the range although jobs can.
+    pub(super) fn jobs_only(mut self, refusal: Option<Error>) -> Self {
+        self.jobs_only = refusal;
+        self
+    }
+
     /// The pool to take the client from; the process-wide one unless set.
     pub fn pool(mut self, pool: ClientPool) -> Self {
         self.pool = Some(pool);
@@ -191,6 +199,7 @@ impl KafkaTableBuilder {
             pinned: None,
             limits: self.limits,
             source_name: None,
+            jobs_only: self.jobs_only,
             definition: None,
         })
     }

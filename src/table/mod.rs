@@ -58,6 +58,8 @@ pub struct KafkaTable {
     limits: Limits,
     /// What a job calls the table.
     source_name: Option<Arc<str>>,
+    /// Why queries cannot read the table although jobs can.
+    jobs_only: Option<Error>,
     definition: Option<String>,
 }
 
@@ -163,6 +165,9 @@ impl KafkaTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> datafusion::error::Result<KafkaScanExec> {
+        if let (None, Some(refusal)) = (&self.pinned, &self.jobs_only) {
+            return Err(refusal.clone().into());
+        }
         let snapshot = self.statement_snapshot(state).await?;
         let decoder = &self.reading.decoder;
         let (kept, pruned) = self.prune(&snapshot, filters, state).await?;

@@ -198,10 +198,12 @@ impl TableOptions {
             ));
         }
         self.check_limits()?;
+        let (range, jobs_only) = self.range_spec(range)?;
         let mut builder = KafkaTable::builder(&config)
             .limits(self.limits.clone())
             .source(self.source(location)?)
-            .range_spec(self.range_spec(range)?)
+            .range_spec(range)
+            .jobs_only(jobs_only)
             .on_data_loss(self.on_data_loss.unwrap_or_default())
             .key_format(self.key_format)
             .value_format(self.value_format)
@@ -261,15 +263,41 @@ impl TableOptions {
         }
     }
 
-    fn range_spec(&self, argument: Option<RangeSpec>) -> Result<RangeSpec> {
+    /// The range, and why queries cannot read it if only jobs can.
+    fn range_spec(&self, argument: Option<RangeSpec>) -> Result<(RangeSpec, Option<Error>)> {
         let given = argument.or_else(|| self.range.clone());
-        match (given, self.spark_range) {
-            (Some(_), true) => Err(Error::invalid(
-                "the range is given twice: as 'range' and by Spark's starting and ending options",
-            )),
-            (Some(range), false) => Ok(range),
-            (None, true) => RangeSpec::from_spark(&self.spark),
-            (None, false) => Ok(RangeSpec::default()),
+        let range = match (given, self.spark_range) {
+            (Some(_), true) => {
+                return Err(Error::invalid(
+                    "the range is given twice: as 'range' and by Spark's starting and ending options",
+                ));
+            }
+            (Some(range), false) => range,
+            (None, false) => RangeSpec::default(),
+            (None, true) => match RangeSpec::from_spark(&self.spark) {
+                Ok(range) => range,
+                Err(refused) => return self.stream_start(refused),
+            },
+        };
+        Ok((range, None))
+    }
+
+    /// Spark's streams start at `latest`, its batch reader refuses that: so do jobs and queries.
+    fn stream_start(&self, refused: Error) -> Result<(RangeSpec, Option<Error>)> {
+        let alone = SparkOffsets {
+            starting_offsets: self.spark.starting_offsets.clone(),
+            ..SparkOffsets::default()
+        };
+        let starts = alone.starting_offsets.as_deref().unwrap_or_default().trim();
+        let ours = if starts.eq_ignore_ascii_case("latest") {
+            Some("end")
+        } else {
+            starts.starts_with('{').then_some(starts)
+        };
+        // Our own grammar knows both forms, with `latest` and -1.
+        match ours.map(str::parse) {
+            Some(Ok(range)) if alone == self.spark => Ok((range, Some(refused))),
+            _ => Err(refused),
         }
     }
 

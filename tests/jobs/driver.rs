@@ -1,0 +1,215 @@
+//! Jobs over a real broker: what only a broker decides.
+
+use std::sync::Arc;
+
+use arrow::array::AsArray;
+use arrow::datatypes::{Int32Type, Int64Type};
+use datafusion_kafka::config::ConnectionConfig;
+use datafusion_kafka::driver::{BatchProgress, LostBecause, MicroBatch, RunSummary, Stop, Trigger};
+use datafusion_kafka::session::KafkaSessionBuilder;
+use datafusion_kafka::sink::MemorySink;
+use datafusion_kafka::{ErrorKind, Result};
+use tempfile::TempDir;
+
+use crate::support::{self, KafkaOptions, KafkaServer, Record, Transaction, admin, produce};
+
+/// A job from one topic into memory, as often as it is started.
+struct World {
+    bootstrap: String,
+    topic: String,
+    options: &'static str,
+    sink: MemorySink,
+    folder: TempDir,
+}
+
+impl World {
+    fn new(partitions: i32) -> Self {
+        Self::on(support::shared().bootstrap(), partitions)
+    }
+
+    fn on(bootstrap: &str, partitions: i32) -> Self {
+        let topic = admin::unique_topic("jobs");
+        admin::create_topic(bootstrap, &topic, partitions, &[]);
+        Self {
+            bootstrap: bootstrap.to_owned(),
+            topic,
+            options: "",
+            sink: MemorySink::new("out"),
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn produce(&self, partition: i32, records: usize) {
+        let records: Vec<Record> = (0..records)
+            .map(|n| Record::new(partition).value(format!("{n}")))
+            .collect();
+        produce::produce(&self.bootstrap, &self.topic, &records);
+    }
+
+    async fn job(&self) -> MicroBatch {
+        let config = ConnectionConfig::new(&self.bootstrap);
+        let context = KafkaSessionBuilder::new()
+            .connection(config)
+            .build()
+            .unwrap();
+        let create = format!(
+            "CREATE EXTERNAL TABLE orders STORED AS KAFKA LOCATION '{}' {}",
+            self.topic, self.options
+        );
+        context.sql(&create).await.unwrap();
+        MicroBatch::builder(context, "job")
+            .checkpoint(self.folder.path().to_str().unwrap())
+            .sink("out", Arc::new(self.sink.clone()))
+            .unwrap()
+            .insert("INSERT INTO out SELECT partition, offset FROM orders")
+            .trigger(Trigger::AvailableNow)
+            .build()
+            .await
+            .unwrap()
+    }
+
+    async fn run(&self) -> Result<RunSummary> {
+        self.job().await.run(&Stop::new()).await
+    }
+
+    async fn step(&self) -> BatchProgress {
+        self.job().await.step().await.unwrap().unwrap()
+    }
+
+    fn held(&self) -> Vec<(i32, i64)> {
+        let rows = self.sink.rows();
+        let rows = rows.iter().flat_map(|rows| {
+            let partitions = rows["partition"].as_primitive::<Int32Type>().values();
+            let offsets = rows["offset"].as_primitive::<Int64Type>().values();
+            partitions.iter().copied().zip(offsets.iter().copied())
+        });
+        let mut held: Vec<(i32, i64)> = rows.collect();
+        held.sort_unstable();
+        held
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifteen_records_by_five_are_three_batches() {
+    let mut world = World::new(1);
+    world.options = "OPTIONS ('maxOffsetsPerTrigger' '5')";
+    world.produce(0, 15);
+    let summary = world.run().await.unwrap();
+    assert_eq!((summary.batches, summary.rows), (3, 15));
+    assert_eq!(world.held(), (0..15).map(|o| (0, o)).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn aborted_transactions_make_empty_batches_that_move_on() {
+    let world = World::new(1);
+    let values = |n: usize| vec![Record::new(0).value("x"); n];
+    let aborted = Transaction::begin(&world.bootstrap, &admin::unique_topic("tx"));
+    aborted.produce(&world.topic, &values(3));
+    aborted.abort();
+    let empty = world.step().await;
+    assert_eq!(empty.rows(), 0);
+    assert_eq!(empty.sources[0].ranges[0].end, 4);
+
+    let open = Transaction::begin(&world.bootstrap, &admin::unique_topic("tx"));
+    open.produce(&world.topic, &values(2));
+    assert_eq!(world.run().await.unwrap().batches, 0, "an open transaction");
+    open.commit();
+    let committed = world.step().await;
+    assert_eq!(committed.rows(), 2);
+    assert_eq!(world.held(), [(0, 4), (0, 5)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_come_later_are_read_from_their_start() {
+    let mut world = World::new(1);
+    world.options = "OPTIONS ('startingOffsets' 'latest')";
+    world.produce(0, 5);
+    assert_eq!(world.run().await.unwrap().batches, 0);
+    admin::grow_topic(&world.bootstrap, &world.topic, 3);
+    world.produce(2, 2);
+    world.produce(0, 1);
+    world.run().await.unwrap();
+    assert_eq!(world.held(), [(0, 5), (2, 0), (2, 1)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleted_records_are_a_loss_that_may_be_permitted() {
+    let mut world = World::new(1);
+    world.produce(0, 5);
+    world.run().await.unwrap();
+    world.produce(0, 10);
+    admin::delete_records(&world.bootstrap, &world.topic, 0, 9);
+    let error = world.run().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::DataUnavailable);
+    let at = format!("{}[0]@5: the log now starts at 9", world.topic);
+    assert!(error.to_string().starts_with(&at), "{error}");
+
+    world.options = "OPTIONS ('failOnDataLoss' 'false')";
+    let progress = world.step().await;
+    let lost = &progress.sources[0].lost[0];
+    assert_eq!((lost.from, lost.to), (5, 9));
+    assert_eq!(progress.sources[0].ranges[0].start, 5);
+    assert_eq!(world.held().len(), 5 + 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recreated_topic_is_detected_although_it_is_longer() {
+    let mut world = World::new(1);
+    world.produce(0, 3);
+    world.run().await.unwrap();
+    admin::delete_topic(&world.bootstrap, &world.topic);
+    admin::create_topic(&world.bootstrap, &world.topic, 1, &[]);
+    world.produce(0, 8);
+    let error = world.run().await.unwrap_err().to_string();
+    assert!(error.contains("recreated"), "{error}");
+
+    world.options = "OPTIONS ('on.data.loss' 'skip')";
+    let progress = world.step().await;
+    assert_eq!(progress.sources[0].lost[0].reason, LostBecause::Recreated);
+    assert_eq!(progress.rows(), 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_uncommitted_batch_is_repeated_with_its_ranges() {
+    let world = World::new(2);
+    world.produce(0, 5);
+    world.sink.fail("answer", 1, false);
+    world.run().await.unwrap_err();
+    admin::grow_topic(&world.bootstrap, &world.topic, 3);
+    world.produce(0, 5);
+    world.produce(2, 5);
+    let mut job = world.job().await;
+    let again = job.step().await.unwrap().unwrap();
+    assert!(again.recovered && again.sinks[0].already);
+    assert_eq!(again.sources[0].ranges.len(), 1);
+    assert_eq!(again.sources[0].ranges[0].end, 5);
+    job.run(&Stop::new()).await.unwrap();
+    assert_eq!(world.held().len(), 15);
+}
+
+/// Two seconds without a broker, in the middle of a job.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_restarts_is_waited_for() {
+    let mut server = KafkaServer::start(KafkaOptions::default());
+    let world = World::on(server.bootstrap(), 1);
+    world.produce(0, 5);
+    assert_eq!(world.run().await.unwrap().rows, 5);
+    world.produce(0, 5);
+    let mut job = world.job().await;
+    server.kill();
+    let running = tokio::spawn(async move {
+        let result = job.run(&Stop::new()).await;
+        (world, result)
+    });
+    let restarting = tokio::task::spawn_blocking(move || {
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        server.restart();
+        server
+    });
+    // It lives until the job is done.
+    let server = restarting.await.unwrap();
+    let (world, result) = running.await.unwrap();
+    drop(server);
+    result.unwrap();
+    assert_eq!(world.held().len(), 10);
+}
