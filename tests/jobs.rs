@@ -3,9 +3,9 @@
 #[macro_use]
 #[path = "jobs/conformance.rs"]
 mod conformance;
-#[cfg(feature = "postgres")]
-#[path = "jobs/postgres/mod.rs"]
-mod postgres;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[path = "jobs/samples.rs"]
+mod samples;
 #[cfg(feature = "sqlite")]
 #[path = "jobs/sqlite.rs"]
 mod sqlite;

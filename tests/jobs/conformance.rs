@@ -195,10 +195,7 @@ pub async fn stage(
 ) -> Result<Vec<Staged>> {
     let mut staged = Vec::new();
     for (partition, ids) in ids.iter().enumerate() {
-        staged.push(
-            sink.stage(batch, partition, stream_of([rows(ids)]))
-                .await?,
-        );
+        staged.push(sink.stage(batch, partition, stream_of([rows(ids)])).await?);
     }
     Ok(staged)
 }
@@ -591,8 +588,5 @@ pub async fn many_partitions_are_staged_at_once(fixture: &Fixture) {
     let staged: Vec<Staged> = staged.into_iter().map(Result::unwrap).collect();
     assert_eq!(staged.iter().map(|s| s.rows).sum::<u64>(), 800);
     sink.commit(&first, staged).await.unwrap();
-    assert_eq!(
-        fixture.ids(target).await,
-        (0..800).collect::<Vec<i64>>()
-    );
+    assert_eq!(fixture.ids(target).await, (0..800).collect::<Vec<i64>>());
 }
