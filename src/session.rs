@@ -109,7 +109,8 @@ impl KafkaSessionBuilder {
     }
 }
 
-/// Adds the table functions, `STORED AS KAFKA` and the text functions on bytes to `context`.
+/// Adds the table functions, `STORED AS KAFKA` and the sinks of the features that are on, and the
+/// text functions on bytes to `context`.
 ///
 /// `connection` is used where a table's options name no brokers. The context's SQL dialect stays:
 /// unless it is one like `postgresql`, the column must be written `"offset"`. So does its planner
@@ -136,6 +137,11 @@ fn register_with(
         state
             .table_factories_mut()
             .insert("KAFKA".to_owned(), Arc::new(factory));
+        #[cfg(feature = "sqlite")]
+        state.table_factories_mut().insert(
+            "SQLITE".to_owned(),
+            Arc::new(crate::sink::sqlite::SqliteTableFactory::default()),
+        );
         for function in bytes::functions() {
             state.register_udf(function).map_err(registering)?;
         }

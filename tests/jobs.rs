@@ -1,5 +1,14 @@
 //! Tests of jobs: sinks, the driver and exports, against real servers.
 
+#[macro_use]
+#[path = "jobs/conformance.rs"]
+mod conformance;
 #[path = "jobs/driver.rs"]
 mod driver;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[path = "jobs/samples.rs"]
+mod samples;
+#[cfg(feature = "sqlite")]
+#[path = "jobs/sqlite.rs"]
+mod sqlite;
 mod support;

@@ -21,8 +21,12 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::range::shared_str;
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod database;
 mod memory;
 mod ranges;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 mod table;
 
 pub use memory::MemorySink;

@@ -1,0 +1,59 @@
+//! `CREATE EXTERNAL TABLE … STORED AS SQLITE`.
+
+use std::sync::Arc;
+
+use arrow::datatypes::Schema;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
+use datafusion::logical_expr::CreateExternalTable;
+
+use super::{SqliteRows, SqliteSink};
+use crate::error::{Error, Result};
+use crate::sink::SinkTable;
+use crate::sink::database::{DatabaseReader, Given};
+
+/// Makes tables of `CREATE EXTERNAL TABLE name STORED AS SQLITE LOCATION 'file.db' OPTIONS ('table'
+/// 'orders', …)`.
+///
+/// Options: `table`, and if wanted `upsert.key`, `offsets.table`, `shared`.
+#[derive(Debug, Clone, Default)]
+pub struct SqliteTableFactory {}
+
+#[async_trait]
+impl TableProviderFactory for SqliteTableFactory {
+    async fn create(
+        &self,
+        _state: &dyn Session,
+        cmd: &CreateExternalTable,
+    ) -> datafusion::error::Result<Arc<dyn TableProvider>> {
+        Ok(Arc::new(table(cmd).await?))
+    }
+}
+
+async fn table(cmd: &CreateExternalTable) -> Result<SinkTable> {
+    let given = Given::of(cmd, "SQLite", &[])?;
+    let [location] = cmd.locations.as_slice() else {
+        return Err(Error::invalid(
+            "a SQLite table is in one file: LOCATION names it",
+        ));
+    };
+    let path = location.strip_prefix("file://").unwrap_or(location);
+    let mut sink = SqliteSink::new(path, given.table()?)?
+        .with_upsert_key(given.upsert_key()?)
+        .with_shared(given.shared()?);
+    if let Some(offsets) = given.get("offsets.table") {
+        sink = sink.with_offsets_table(offsets)?;
+    }
+    let rows = sink
+        .blocking(|target, _| SqliteRows::find(&target.path, &target.table))
+        .await?;
+    let table = SinkTable::new(Arc::new(sink), Arc::new(Schema::empty()))
+        .with_definition(given.definition(cmd, location, &[]));
+    Ok(match rows {
+        Some(rows) => {
+            let schema = Arc::clone(rows.schema());
+            table.with_reader(Arc::new(DatabaseReader::new(Arc::new(rows), schema)))
+        }
+        None => table,
+    })
+}
