@@ -21,10 +21,16 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::range::shared_str;
 
+mod closure;
+mod kafka;
 mod memory;
 mod ranges;
 mod table;
 
+pub use closure::{BoxError, ForEachBatch};
+pub use kafka::{
+    DEFAULT_STATE_TOPIC, DEFAULT_TRANSACTIONAL_ID_PREFIX, Delivery, KafkaSink, KafkaSinkOptions,
+};
 pub use memory::MemorySink;
 pub use ranges::{BatchRanges, Ends, Position, SourcePartition, SourceRange, Standing};
 pub use table::SinkTable;
