@@ -17,6 +17,7 @@ use arrow::datatypes::{DataType, Field, Fields};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 
+pub use librdkafka::{GroupCommits, commit_group_offsets};
 pub use memory::{MemoryClient, MemoryCluster};
 pub use pool::ClientPool;
 

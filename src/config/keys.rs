@@ -9,10 +9,14 @@ pub(super) const OWN: [&str; 4] = [
 ];
 
 /// Settings of librdkafka that have no value unless set, so that its own list lacks them.
-pub(super) const UNSET_BY_DEFAULT: [&str; 26] = [
+pub(super) const UNSET_BY_DEFAULT: [&str; 30] = [
+    "acks",
     "bootstrap.servers",
     "client.rack",
+    "compression.level",
     "debug",
+    "message.timeout.ms",
+    "partitioner",
     "sasl.kerberos.keytab",
     "sasl.mechanism",
     "sasl.oauthbearer.client.id",
@@ -37,6 +41,58 @@ pub(super) const UNSET_BY_DEFAULT: [&str; 26] = [
     "ssl.keystore.password",
     "ssl.sigalgs.list",
 ];
+
+/// Settings that librdkafka has for producers alone; readers are not given them.
+const OF_PRODUCERS: [&str; 20] = [
+    "acks",
+    "batch.num.messages",
+    "batch.size",
+    "compression.level",
+    "compression.type",
+    "delivery.report.only.error",
+    "enable.gapless.guarantee",
+    "enable.idempotence",
+    "linger.ms",
+    "message.timeout.ms",
+    "partitioner",
+    "produce.offset.report",
+    "queue.buffering.backpressure.threshold",
+    "queue.buffering.max.kbytes",
+    "queue.buffering.max.messages",
+    "queuing.strategy",
+    "retries",
+    "sticky.partitioning.linger.ms",
+    "transaction.timeout.ms",
+    "transactional.id",
+];
+
+/// Settings that librdkafka has for consumers alone; sinks are not given them.
+const OF_CONSUMERS: [&str; 14] = [
+    "check.crcs",
+    "consume.callback.max.messages",
+    "coordinator.query.interval.ms",
+    "fetch.error.backoff.ms",
+    "fetch.max.bytes",
+    "fetch.message.max.bytes",
+    "fetch.min.bytes",
+    "fetch.queue.backoff.ms",
+    "fetch.wait.max.ms",
+    "group.protocol.type",
+    "group.remote.assignor",
+    "isolation.level",
+    "queued.max.messages.kbytes",
+    "queued.min.messages",
+];
+
+/// Whether a setting concerns producers alone.
+pub(super) fn is_of_producers(key: &str) -> bool {
+    OF_PRODUCERS.contains(&key)
+}
+
+/// Whether a setting concerns consumers alone.
+pub(super) fn is_of_consumers(key: &str) -> bool {
+    OF_CONSUMERS.contains(&key)
+}
 
 /// Settings of the Java client that change nothing here and that librdkafka does not know.
 pub(super) const JAVA_ONLY: [&str; 44] = [
@@ -87,13 +143,18 @@ pub(super) const JAVA_ONLY: [&str; 44] = [
 ];
 
 /// Names that mean the same: Java's or old ones, and librdkafka's.
-const ALIASES: [(&str, &str); 6] = [
+const ALIASES: [(&str, &str); 11] = [
     ("metadata.broker.list", "bootstrap.servers"),
     ("sasl.mechanisms", "sasl.mechanism"),
     ("max.partition.fetch.bytes", "fetch.message.max.bytes"),
     ("fetch.max.wait.ms", "fetch.wait.max.ms"),
     ("send.buffer.bytes", "socket.send.buffer.bytes"),
     ("receive.buffer.bytes", "socket.receive.buffer.bytes"),
+    ("compression.codec", "compression.type"),
+    ("delivery.timeout.ms", "message.timeout.ms"),
+    ("message.send.max.retries", "retries"),
+    ("queue.buffering.max.ms", "linger.ms"),
+    ("request.required.acks", "acks"),
 ];
 
 /// The one name of a setting: no `kafka.` prefix, lower case, aliases resolved.
@@ -142,6 +203,10 @@ pub(super) fn refused(key: &str) -> Option<&'static str> {
         | "enable.auto.offset.store"
         | "offset.store.method" => "nothing is ever committed to a consumer group",
         "enable.partition.eof" => "the reader needs end-of-partition reports and sets this itself",
+        "transactional.id" => {
+            "a sink makes it from the job's name and its topic, so that it is the same in every run; set 'transactional.id.prefix' of the table"
+        }
+        "delivery.report.only.error" => "sinks need it and set it themselves",
         "allow.auto.create.topics" => "reading never creates a topic",
         "interceptor.classes" | "plugin.library.paths" => {
             "code cannot be loaded into the client by a setting"

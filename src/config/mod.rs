@@ -210,8 +210,21 @@ impl ConnectionConfig {
         all.into_iter()
     }
 
-    /// What librdkafka is given, secrets in clear.
+    /// What librdkafka is given for readers, secrets in clear.
     pub(crate) fn client_properties(&self) -> Result<BTreeMap<String, String>> {
+        let mut all = self.properties_in_clear()?;
+        all.retain(|key, _| !keys::is_of_producers(key));
+        Ok(all)
+    }
+
+    /// What librdkafka is given for producers, secrets in clear.
+    pub(crate) fn producer_properties(&self) -> Result<BTreeMap<String, String>> {
+        let mut all = self.properties_in_clear()?;
+        all.retain(|key, _| !keys::is_of_consumers(key));
+        Ok(all)
+    }
+
+    fn properties_in_clear(&self) -> Result<BTreeMap<String, String>> {
         let mut all = java::stores(&self.stores)?;
         for (key, value) in &self.values {
             if !keys::OWN.contains(&key.as_str()) {
@@ -219,6 +232,13 @@ impl ConnectionConfig {
             }
         }
         Ok(all)
+    }
+
+    /// These settings without those of producers: tables that differ in these alone share clients.
+    pub(crate) fn for_reading(&self) -> Self {
+        let mut config = self.clone();
+        config.values.retain(|key, _| !keys::is_of_producers(key));
+        config
     }
 
     fn own<T: std::str::FromStr>(&self, key: &str, default: T) -> T {

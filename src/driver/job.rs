@@ -196,6 +196,9 @@ async fn sink_of(context: &SessionContext, name: &str) -> Result<Arc<dyn Sink>> 
     if let Some(table) = provider.downcast_ref::<SinkTable>() {
         return Ok(Arc::clone(table.sink()));
     }
+    if let Some(table) = provider.downcast_ref::<KafkaTable>() {
+        return Ok(Arc::new(table.sink()?));
+    }
     Err(Error::invalid(format!(
         "INSERT INTO {name}: this table takes no rows of a job: sinks are tables \
          STORED AS PARQUET, POSTGRES, SQLITE or KAFKA"

@@ -21,14 +21,20 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::range::shared_str;
 
+mod closure;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod database;
+mod kafka;
 mod memory;
 mod ranges;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod table;
 
+pub use closure::{BoxError, ForEachBatch};
+pub use kafka::{
+    DEFAULT_STATE_TOPIC, DEFAULT_TRANSACTIONAL_ID_PREFIX, Delivery, KafkaSink, KafkaSinkOptions,
+};
 pub use memory::MemorySink;
 pub use ranges::{BatchRanges, Ends, Position, SourcePartition, SourceRange, Standing};
 pub use table::SinkTable;

@@ -10,6 +10,7 @@ use crate::decode::{Column, Format, RecordDecoder};
 use crate::driver::Limits;
 use crate::error::{Error, Result};
 use crate::range::{IsolationLevel, OnDataLoss, RangeSpec};
+use crate::sink::KafkaSinkOptions;
 
 /// Key and value bytes after which a batch is closed, unless the table says otherwise.
 pub const DEFAULT_BATCH_BYTES: usize = 8 << 20;
@@ -38,6 +39,7 @@ pub struct KafkaTableBuilder {
     batch_bytes: usize,
     limits: Limits,
     jobs_only: Option<Error>,
+    sink: KafkaSinkOptions,
 }
 
 impl KafkaTableBuilder {
@@ -57,6 +59,7 @@ impl KafkaTableBuilder {
             batch_bytes: DEFAULT_BATCH_BYTES,
             limits: Limits::default(),
             jobs_only: None,
+            sink: KafkaSinkOptions::default(),
         }
     }
 
@@ -149,6 +152,12 @@ impl KafkaTableBuilder {
         self
     }
 
+    /// How a job writes into the table.
+    pub fn sink_options(mut self, options: KafkaSinkOptions) -> Self {
+        self.sink = options;
+        self
+    }
+
     /// The pool to take the client from; the process-wide one unless set.
     pub fn pool(mut self, pool: ClientPool) -> Self {
         self.pool = Some(pool);
@@ -178,9 +187,13 @@ impl KafkaTableBuilder {
         let (client, default_isolation) = match &self.connection {
             Connection::Config(config) => {
                 let pool = self.pool.unwrap_or_else(ClientPool::global);
-                (pool.client(config)?, config.isolation())
+                (pool.client(&config.for_reading())?, config.isolation())
             }
             Connection::Client(client) => (Arc::clone(client), IsolationLevel::default()),
+        };
+        let writing = match self.connection {
+            Connection::Config(config) => Some((config, self.sink)),
+            Connection::Client(_) => None,
         };
         Ok(KafkaTable {
             selection: Selection {
@@ -201,6 +214,7 @@ impl KafkaTableBuilder {
             source_name: None,
             jobs_only: self.jobs_only,
             definition: None,
+            writing,
         })
     }
 }

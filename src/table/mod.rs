@@ -36,6 +36,7 @@ use crate::driver::Limits;
 use crate::error::{Error, Result};
 use crate::range::{OffsetRange, Snapshot, SnapshotRange, SplitOptions, TopicPartition, split};
 use crate::scan::{KafkaScanExec, Pruned, PrunedBy, RecordFilter, ScanSource};
+use crate::sink::{KafkaSink, KafkaSinkOptions};
 use resolve::Selection;
 
 use builder::Connection;
@@ -61,6 +62,8 @@ pub struct KafkaTable {
     /// Why queries cannot read the table although jobs can.
     jobs_only: Option<Error>,
     definition: Option<String>,
+    /// How the table is written, where it was not made of a client alone.
+    writing: Option<(ConnectionConfig, KafkaSinkOptions)>,
 }
 
 /// How the ranges are read, once they are known.
@@ -83,6 +86,35 @@ impl KafkaTable {
     /// [`MemoryCluster`](crate::client::memory::MemoryCluster)'s.
     pub fn builder_with_client(client: Arc<dyn KafkaClient>) -> KafkaTableBuilder {
         KafkaTableBuilder::new(Connection::Client(client))
+    }
+
+    /// What writes a job's rows into the table's topic.
+    ///
+    /// # Errors
+    /// When the table has several topics, single partitions, or a client of its own.
+    pub fn sink(&self) -> Result<KafkaSink> {
+        let Some((config, options)) = &self.writing else {
+            return Err(Error::invalid(format!(
+                "the table of {} was made of a client and cannot be written: make it of settings",
+                self.selection.topics
+            )));
+        };
+        let TopicSource::Named(names) = &self.selection.topics else {
+            return Err(self.not_one_topic());
+        };
+        let [topic] = &names[..] else {
+            return Err(self.not_one_topic());
+        };
+        let client = Arc::clone(&self.selection.client);
+        KafkaSink::with_client(config, client, Arc::clone(topic), options.clone())
+    }
+
+    fn not_one_topic(&self) -> Error {
+        Error::invalid(format!(
+            "rows are written to a table of one topic, this one has {}; a column 'topic' can name \
+             others for single rows",
+            self.selection.topics
+        ))
     }
 
     /// This table with its ranges fixed: every scan reads exactly those of `snapshot`.

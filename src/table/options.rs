@@ -12,6 +12,7 @@ use crate::decode::{Column, Format};
 use crate::driver::Limits;
 use crate::error::{Error, Result, nearest_names};
 use crate::range::{OnDataLoss, RangeSpec, SparkOffsets};
+use crate::sink::KafkaSinkOptions;
 
 use super::{KafkaTable, KafkaTableBuilder, TopicSource};
 
@@ -19,6 +20,7 @@ use super::{KafkaTable, KafkaTableBuilder, TopicSource};
 const NAMES: &[&str] = &[
     "assign",
     "batch.bytes",
+    "delivery",
     "ending.offsets",
     "ending.offsets.by.timestamp",
     "ending.timestamp",
@@ -40,12 +42,15 @@ const NAMES: &[&str] = &[
     "range",
     "read.timeout.ms",
     "request.timeout.ms",
+    "shared",
     "starting.offsets",
     "starting.offsets.by.timestamp",
     "starting.offsets.by.timestamp.strategy",
     "starting.timestamp",
+    "state.topic",
     "subscribe",
     "subscribe.pattern",
+    "transactional.id.prefix",
     "value.format",
 ];
 
@@ -81,6 +86,7 @@ pub struct TableOptions {
     max_records_per_partition: Option<u64>,
     batch_bytes: Option<usize>,
     limits: Limits,
+    sink: KafkaSinkOptions,
 }
 
 impl TableOptions {
@@ -140,6 +146,10 @@ impl TableOptions {
             "minoffsetspertrigger" => self.limits.min_offsets = Some(positive(name, value)?),
             "maxtriggerdelay" => self.limits.max_delay = Some(duration(name, value)?),
             "lag" => self.limits.lag = Some(duration(name, value)?),
+            "delivery" => self.sink.delivery = value.parse()?,
+            "shared" => self.sink.shared = boolean(name, value)?,
+            "statetopic" => self.sink.state_topic = value.to_owned(),
+            "transactionalidprefix" => self.sink.transactional_id_prefix = value.to_owned(),
             "batchbytes" => self.batch_bytes = Some(positive(name, value)?),
             "isolationlevel" => self.connect("isolation.level", value),
             "requesttimeoutms" => self.connect("request.timeout.ms", value),
@@ -207,6 +217,7 @@ impl TableOptions {
             .on_data_loss(self.on_data_loss.unwrap_or_default())
             .key_format(self.key_format)
             .value_format(self.value_format)
+            .sink_options(self.sink.clone())
             .columns(self.table_columns());
         if let Some(partitions) = self.min_partitions {
             builder = builder.min_partitions(partitions);

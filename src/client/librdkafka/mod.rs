@@ -7,6 +7,7 @@
 mod columns;
 mod ffi;
 mod meta;
+mod produce;
 mod read;
 mod session;
 #[cfg(test)]
@@ -28,6 +29,15 @@ use crate::error::{Error, Result};
 use crate::range::{IsolationLevel, TopicPartition};
 
 pub(crate) use ffi::{Conf, SettingError};
+pub use produce::{GroupCommits, commit_group_offsets};
+
+/// What writes to a cluster. No part of [`KafkaClient`], which changes nothing.
+pub(crate) mod writing {
+    pub(crate) use super::ffi::{
+        Headers, Outgoing, Producer, Topic, TransactionError, Undelivered, code, error_text,
+    };
+    pub(crate) use super::produce::{Writing, create_topic, producer};
+}
 
 /// A cluster's client over librdkafka; cheap to clone, clones share connections.
 ///
@@ -136,6 +146,7 @@ fn common(conf: &mut BTreeMap<String, String>) {
 
 /// Makes a handle of defaults, overridden by the user's settings, overridden by what must be.
 fn handle(
+    kind: ffi::Kind,
     mut conf: BTreeMap<String, String>,
     user: &BTreeMap<String, String>,
     forced: &[(&str, &str)],
@@ -160,7 +171,7 @@ fn handle(
     let oauth = conf
         .get("sasl.mechanism")
         .is_some_and(|m| m.eq_ignore_ascii_case("OAUTHBEARER"));
-    ffi::Handle::new(raw, oauth).map_err(|reason| Error::Kafka {
+    ffi::Handle::new(raw, kind, oauth).map_err(|reason| Error::Kafka {
         operation: "making a client of the settings".into(),
         reason: redact(reason, user),
     })

@@ -322,7 +322,10 @@ async fn statements_that_are_no_inserts_are_refused() {
             "INSERT INTO nowhere SELECT * FROM orders",
             "there is no such table",
         ),
-        ("INSERT INTO orders SELECT * FROM orders", "takes no rows"),
+        (
+            "INSERT INTO orders SELECT * FROM orders",
+            "cannot be written",
+        ),
         (
             "INSERT INTO out SELECT 1 AS a, 2 AS a FROM orders",
             "same name",

@@ -17,6 +17,10 @@ pub(crate) enum AdminRequest<'a> {
     ListOffsets(&'a [(&'a str, i32, i64)], IsolationLevel),
     DescribeConfigs(&'a [Arc<str>]),
     GroupOffsets(&'a str, &'a [(&'a str, i32, i64)]),
+    /// A group and the offsets to commit to it.
+    CommitGroupOffsets(&'a str, &'a [(&'a str, i32, i64)]),
+    /// A topic of one partition, replicated as the brokers have it by default, and its settings.
+    CreateTopic(&'a str, &'a [(&'a str, &'a str)]),
 }
 
 /// Sends a request, to a broker of one's choice where any will do; its answer, an [`Event`], comes
@@ -35,6 +39,8 @@ pub(crate) fn send(
         AdminRequest::ListOffsets(..) => Op::RD_KAFKA_ADMIN_OP_LISTOFFSETS,
         AdminRequest::DescribeConfigs(_) => Op::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS,
         AdminRequest::GroupOffsets(..) => Op::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS,
+        AdminRequest::CommitGroupOffsets(..) => Op::RD_KAFKA_ADMIN_OP_ALTERCONSUMERGROUPOFFSETS,
+        AdminRequest::CreateTopic(..) => Op::RD_KAFKA_ADMIN_OP_CREATETOPICS,
     };
     let mut message = [0 as c_char; 256];
     // SAFETY: options, lists and resources are owned here and copied by the calls; every text
@@ -108,6 +114,44 @@ pub(crate) fn send(
                     queue.rkqu,
                 );
                 rd::rd_kafka_ListConsumerGroupOffsets_destroy(one[0]);
+            }
+            AdminRequest::CommitGroupOffsets(group, partitions) => {
+                let list = PartitionList::new(partitions.iter().copied());
+                let group = c_text(group);
+                let mut one = [rd::rd_kafka_AlterConsumerGroupOffsets_new(
+                    group.as_ptr(),
+                    list.0,
+                )];
+                rd::rd_kafka_AlterConsumerGroupOffsets(
+                    handle.rk,
+                    one.as_mut_ptr(),
+                    1,
+                    options,
+                    queue.rkqu,
+                );
+                rd::rd_kafka_AlterConsumerGroupOffsets_destroy(one[0]);
+            }
+            AdminRequest::CreateTopic(topic, settings) => {
+                let topic = c_text(topic);
+                let (buffer, size) = (message.as_mut_ptr(), message.len());
+                let mut one = [rd::rd_kafka_NewTopic_new(
+                    topic.as_ptr(),
+                    1,
+                    -1,
+                    buffer,
+                    size,
+                )];
+                // NULL only for numbers out of range, which these are not; nothing is asked then,
+                // and the wait for the answer ends with its time-out.
+                if !one[0].is_null() {
+                    for (name, value) in *settings {
+                        let (name, value) = (c_text(name), c_text(value));
+                        rd::rd_kafka_NewTopic_set_config(one[0], name.as_ptr(), value.as_ptr());
+                    }
+                    let first = one.as_mut_ptr();
+                    rd::rd_kafka_CreateTopics(handle.rk, first, 1, options, queue.rkqu);
+                    rd::rd_kafka_NewTopic_destroy(one[0]);
+                }
             }
         }
         rd::rd_kafka_AdminOptions_destroy(options);

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use rdkafka::bindings as rd;
 
-use super::{Handle, code, error_code_raw, event_error_raw, resource_error_raw, text};
+use super::{
+    Handle, code, error_code_raw, error_text, event_error_raw, resource_error_raw, text,
+    topic_result_error_raw,
+};
 
 /// An answer to an [`AdminRequest`].
 pub(crate) struct Event {
@@ -131,23 +134,76 @@ impl Event {
             let mut count = 0;
             let groups =
                 rd::rd_kafka_ListConsumerGroupOffsets_result_groups(result, &raw mut count);
-            if count == 0 {
-                return Some(Ok(Vec::new()));
-            }
-            let error = rd::rd_kafka_group_result_error(*groups);
-            if !error.is_null() {
-                let reason = text(rd::rd_kafka_error_string(error)).unwrap_or_default();
-                return Some(Err((error_code_raw(error), reason)));
-            }
-            let list = rd::rd_kafka_group_result_partitions(*groups);
-            if list.is_null() {
-                return Some(Ok(Vec::new()));
-            }
-            let count = usize::try_from((*list).cnt).unwrap_or(0);
-            Some(Ok((0..count)
-                .map(|i| partition_offset((*list).elems.add(i)))
-                .collect()))
+            Some(group_result(groups, count))
         }
+    }
+
+    /// What became of a group's offsets, if the event answers `CommitGroupOffsets`.
+    pub(crate) fn committed_group_offsets(
+        &self,
+    ) -> Option<Result<Vec<PartitionOffset>, (i32, String)>> {
+        // SAFETY: as in `cluster`.
+        unsafe {
+            let result = rd::rd_kafka_event_AlterConsumerGroupOffsets_result(self.event);
+            if result.is_null() {
+                return None;
+            }
+            let mut count = 0;
+            let groups =
+                rd::rd_kafka_AlterConsumerGroupOffsets_result_groups(result, &raw mut count);
+            Some(group_result(groups, count))
+        }
+    }
+
+    /// What became of the topic, if the event answers `CreateTopic`.
+    pub(crate) fn created_topic(&self) -> Option<Result<(), (i32, String)>> {
+        // SAFETY: as in `cluster`.
+        unsafe {
+            let result = rd::rd_kafka_event_CreateTopics_result(self.event);
+            if result.is_null() {
+                return None;
+            }
+            let mut count = 0;
+            let topics = rd::rd_kafka_CreateTopics_result_topics(result, &raw mut count);
+            if count == 0 {
+                return None;
+            }
+            let code = topic_result_error_raw(*topics);
+            if code == code::OK {
+                return Some(Ok(()));
+            }
+            let reason = text(rd::rd_kafka_topic_result_error_string(*topics));
+            Some(Err((code, reason.unwrap_or_else(|| error_text(code)))))
+        }
+    }
+}
+
+/// The first group's partitions, or its error.
+///
+/// # Safety
+/// `groups` has `count` live elements.
+unsafe fn group_result(
+    groups: *mut *const rd::rd_kafka_group_result_t,
+    count: usize,
+) -> Result<Vec<PartitionOffset>, (i32, String)> {
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    // SAFETY: the caller's promise; what the results point to lives as long.
+    unsafe {
+        let error = rd::rd_kafka_group_result_error(*groups);
+        if !error.is_null() {
+            let reason = text(rd::rd_kafka_error_string(error)).unwrap_or_default();
+            return Err((error_code_raw(error), reason));
+        }
+        let list = rd::rd_kafka_group_result_partitions(*groups);
+        if list.is_null() {
+            return Ok(Vec::new());
+        }
+        let count = usize::try_from((*list).cnt).unwrap_or(0);
+        Ok((0..count)
+            .map(|i| partition_offset((*list).elems.add(i)))
+            .collect())
     }
 }
 

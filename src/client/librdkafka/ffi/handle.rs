@@ -19,6 +19,27 @@ pub(crate) struct Health {
     pub(crate) refused: Option<(Instant, String)>,
     /// The last failure of a connection.
     pub(crate) last: Option<String>,
+    /// The first message of a producer that was not delivered.
+    pub(crate) undelivered: Option<Undelivered>,
+}
+
+/// A message that no broker took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Undelivered {
+    /// What the message was sent with.
+    pub(crate) tag: usize,
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    pub(crate) code: i32,
+}
+
+/// What a handle is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Reads without a group, asks.
+    Consumer,
+    /// Writes.
+    Producer,
 }
 
 /// A client instance of librdkafka: its threads, its connections.
@@ -34,11 +55,11 @@ unsafe impl Send for Handle {}
 unsafe impl Sync for Handle {}
 
 impl Handle {
-    /// Creates a consumer without a group.
+    /// Creates a consumer without a group, or a producer.
     ///
     /// # Errors
     /// librdkafka's reason: settings that contradict each other, files that cannot be read.
-    pub(crate) fn new(mut conf: Conf, oauth: bool) -> Result<Arc<Self>, String> {
+    pub(crate) fn new(mut conf: Conf, kind: Kind, oauth: bool) -> Result<Arc<Self>, String> {
         let health = Arc::new(Mutex::new(Health::default()));
         let mut message = [0 as c_char; 512];
         // SAFETY: the conf is owned; the callbacks match their types; `health` outlives the
@@ -50,12 +71,14 @@ impl Handle {
             if oauth {
                 rd::rd_kafka_conf_enable_sasl_queue(conf.0, 1);
             }
-            let rk = rd::rd_kafka_new(
-                rd::rd_kafka_type_t::RD_KAFKA_CONSUMER,
-                conf.0,
-                message.as_mut_ptr(),
-                message.len(),
-            );
+            let kind = match kind {
+                Kind::Consumer => rd::rd_kafka_type_t::RD_KAFKA_CONSUMER,
+                Kind::Producer => {
+                    rd::rd_kafka_conf_set_dr_msg_cb(conf.0, Some(on_delivery));
+                    rd::rd_kafka_type_t::RD_KAFKA_PRODUCER
+                }
+            };
+            let rk = rd::rd_kafka_new(kind, conf.0, message.as_mut_ptr(), message.len());
             if rk.is_null() {
                 return Err(text(message.as_ptr()).unwrap_or_default());
             }
@@ -184,6 +207,31 @@ unsafe extern "C" fn on_error(
             health.last = Some(reason);
         }
         _ => health.last = Some(reason),
+    }
+}
+
+/// Keeps the first failure of a delivery; called from `rd_kafka_poll` and `rd_kafka_flush`.
+unsafe extern "C" fn on_delivery(
+    _rk: *mut rd::rd_kafka_t,
+    message: *const rd::rd_kafka_message_t,
+    opaque: *mut c_void,
+) {
+    // SAFETY: the message is live during the call; its code is an int in C.
+    let code = unsafe { (&raw const (*message).err).cast::<i32>().read() };
+    // What is thrown away with a transaction has not failed.
+    if matches!(code, code::OK | code::PURGE_QUEUE | code::PURGE_INFLIGHT) {
+        return;
+    }
+    // SAFETY: as in `on_error`; a report's topic is live as long as the report.
+    unsafe {
+        let health = &*opaque.cast::<Mutex<Health>>();
+        let mut health = health.lock().unwrap_or_else(PoisonError::into_inner);
+        health.undelivered.get_or_insert_with(|| Undelivered {
+            tag: (*message)._private.addr(),
+            topic: text(rd::rd_kafka_topic_name((*message).rkt)).unwrap_or_default(),
+            partition: (*message).partition,
+            code,
+        });
     }
 }
 

@@ -21,6 +21,7 @@ mod answer;
 mod conf;
 mod handle;
 mod message;
+mod producer;
 mod queue;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -31,8 +32,9 @@ use rdkafka::bindings::rd_kafka_resp_err_t as Resp;
 pub(crate) use admin::{AdminRequest, send};
 pub(crate) use answer::Event;
 pub(crate) use conf::{Conf, SettingError};
-pub(crate) use handle::{Handle, Health};
+pub(crate) use handle::{Handle, Health, Kind, Undelivered};
 pub(crate) use message::{Message, Messages};
+pub(crate) use producer::{Headers, Outgoing, Producer, TransactionError};
 pub(crate) use queue::{Queue, Topic};
 
 /// librdkafka's and Kafka's error codes, as far as the client tells them apart.
@@ -66,6 +68,26 @@ pub(crate) mod code {
         Resp::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED as i32;
     pub(crate) const CLUSTER_AUTHORIZATION_FAILED: i32 =
         Resp::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED as i32;
+    pub(crate) const GROUP_IN_USE: i32 = Resp::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID as i32;
+    pub(crate) const TRANSACTIONAL_ID_AUTHORIZATION_FAILED: i32 =
+        Resp::RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED as i32;
+    pub(crate) const TOPIC_ALREADY_EXISTS: i32 =
+        Resp::RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS as i32;
+    pub(crate) const QUEUE_FULL: i32 = Resp::RD_KAFKA_RESP_ERR__QUEUE_FULL as i32;
+    pub(crate) const PURGE_QUEUE: i32 = Resp::RD_KAFKA_RESP_ERR__PURGE_QUEUE as i32;
+    pub(crate) const PURGE_INFLIGHT: i32 = Resp::RD_KAFKA_RESP_ERR__PURGE_INFLIGHT as i32;
+    pub(crate) const FENCED: i32 = Resp::RD_KAFKA_RESP_ERR__FENCED as i32;
+    pub(crate) const PRODUCER_FENCED: i32 = Resp::RD_KAFKA_RESP_ERR_PRODUCER_FENCED as i32;
+    pub(crate) const INVALID_PRODUCER_EPOCH: i32 =
+        Resp::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH as i32;
+    pub(crate) const INVALID_TRANSACTION_TIMEOUT: i32 =
+        Resp::RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT as i32;
+    pub(crate) const MSG_SIZE_TOO_LARGE: i32 = Resp::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE as i32;
+    pub(crate) const RECORD_LIST_TOO_LARGE: i32 =
+        Resp::RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE as i32;
+    pub(crate) const INVALID_TIMESTAMP: i32 = Resp::RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP as i32;
+    pub(crate) const INVALID_RECORD: i32 = Resp::RD_KAFKA_RESP_ERR_INVALID_RECORD as i32;
+    pub(crate) const POLICY_VIOLATION: i32 = Resp::RD_KAFKA_RESP_ERR_POLICY_VIOLATION as i32;
     pub(crate) const UNSUPPORTED_FEATURE: i32 = Resp::RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE as i32;
     /// Codes that go away once the metadata is fresh or the broker has caught up.
     pub(crate) const RETRIABLE: [i32; 12] = [
@@ -94,6 +116,24 @@ unsafe extern "C" {
     fn error_code_raw(error: *const rd::rd_kafka_error_t) -> c_int;
     #[link_name = "rd_kafka_ConfigResource_error"]
     fn resource_error_raw(resource: *const rd::rd_kafka_ConfigResource_t) -> c_int;
+    #[link_name = "rd_kafka_topic_result_error"]
+    fn topic_result_error_raw(result: *const rd::rd_kafka_topic_result_t) -> c_int;
+    #[link_name = "rd_kafka_producev"]
+    fn producev_raw(rk: *mut rd::rd_kafka_t, ...) -> c_int;
+    #[link_name = "rd_kafka_flush"]
+    fn flush_raw(rk: *mut rd::rd_kafka_t, timeout_ms: c_int) -> c_int;
+    #[link_name = "rd_kafka_purge"]
+    fn purge_raw(rk: *mut rd::rd_kafka_t, flags: c_int) -> c_int;
+    #[link_name = "rd_kafka_fatal_error"]
+    fn fatal_error_raw(rk: *mut rd::rd_kafka_t, text: *mut c_char, size: usize) -> c_int;
+    #[link_name = "rd_kafka_header_add"]
+    fn header_add_raw(
+        headers: *mut rd::rd_kafka_headers_t,
+        name: *const c_char,
+        name_size: isize,
+        value: *const c_void,
+        value_size: isize,
+    ) -> c_int;
     #[link_name = "rd_kafka_metadata"]
     fn metadata_raw(
         rk: *mut rd::rd_kafka_t,

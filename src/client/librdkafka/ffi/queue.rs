@@ -9,9 +9,9 @@ use tokio::sync::Notify;
 
 use super::{Event, Handle, c_text, error_text, last_error_raw};
 
-/// A topic that a handle reads.
+/// A topic that a handle reads or writes.
 pub(crate) struct Topic {
-    rkt: *mut rd::rd_kafka_topic_t,
+    pub(super) rkt: *mut rd::rd_kafka_topic_t,
     handle: Arc<Handle>,
 }
 

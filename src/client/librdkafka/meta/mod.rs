@@ -69,7 +69,8 @@ impl Meta {
     ) -> Result<Self> {
         let mut conf = BTreeMap::new();
         common(&mut conf);
-        let handle = handle(conf, properties, &[("allow.auto.create.topics", "false")])?;
+        let forced = [("allow.auto.create.topics", "false")];
+        let handle = handle(ffi::Kind::Consumer, conf, properties, &forced)?;
         Ok(Self {
             handle,
             hosts: config.bootstrap_servers().to_owned(),
@@ -297,6 +298,30 @@ impl Meta {
             found.insert(info.topic, settings);
         }
         Ok(topics.iter().map(|t| found.get(&**t).cloned()).collect())
+    }
+}
+
+impl Meta {
+    /// Creates a topic of one partition; that there is one already is a success.
+    ///
+    /// # Errors
+    /// The code and reason of the refusal, inside; outside, when no broker answers.
+    pub(crate) async fn create_topic(
+        &self,
+        topic: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<Result<(), (i32, String)>> {
+        let operation = "creating a topic";
+        let deadline = Deadline::after(self.timeout);
+        let request = AdminRequest::CreateTopic(topic, settings);
+        let event = match self.ask_raw(request, None, &deadline).await? {
+            Ok(event) => event,
+            Err((c, reason)) => return Err(self.failed(operation, c, &reason)),
+        };
+        match event.created_topic().ok_or_else(|| odd_answer(operation))? {
+            Err((code::TOPIC_ALREADY_EXISTS, _)) => Ok(Ok(())),
+            outcome => Ok(outcome),
+        }
     }
 }
 

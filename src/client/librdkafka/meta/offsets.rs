@@ -187,6 +187,48 @@ impl Meta {
         }
         Ok(found)
     }
+
+    /// Commits offsets to a group that nobody is a member of.
+    pub(crate) async fn commit_group_offsets(
+        &self,
+        group: &str,
+        offsets: &BTreeMap<TopicPartition, i64>,
+    ) -> Result<()> {
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let operation = format!("committing offsets to group '{group}'");
+        let list: Vec<(&str, i32, i64)> = offsets
+            .iter()
+            .map(|(partition, next)| (&*partition.topic, partition.partition, *next))
+            .collect();
+        let failed = |c: i32, reason: &str| match c {
+            code::GROUP_AUTHORIZATION_FAILED => denied(format!("group {group}"), "READ", c),
+            code::TOPIC_AUTHORIZATION_FAILED => {
+                denied(format!("topics of group {group}"), "READ", c)
+            }
+            code::GROUP_IN_USE => Error::Kafka {
+                operation: operation.clone(),
+                reason: "the group has members, which commit themselves: name a group of its own"
+                    .to_owned(),
+            },
+            _ => self.failed(&operation, c, reason),
+        };
+        let deadline = Deadline::after(self.timeout);
+        let request = AdminRequest::CommitGroupOffsets(group, &list);
+        let event = self.ask_raw(request, None, &deadline).await?;
+        let event = event.map_err(|(c, reason)| failed(c, &reason))?;
+        let answer = event.committed_group_offsets();
+        let answer = answer.ok_or_else(|| odd_answer(&operation))?;
+        for partition in answer.map_err(|(c, reason)| failed(c, &reason))? {
+            if partition.code != code::OK {
+                let reason = ffi::error_text(partition.code);
+                let at = format!("{}[{}]", partition.topic, partition.partition);
+                return Err(failed(partition.code, &format!("{at}: {reason}")));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Sorts open queries into requests that hold no partition twice, and not too many.

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::sizes::{Profile, Sizes};
 use super::{Fetching, Lease, Session, SessionKind};
-use crate::client::librdkafka::ffi::{Handle, Messages};
+use crate::client::librdkafka::ffi::{Handle, Kind, Messages};
 use crate::client::librdkafka::{common, handle};
 use crate::config::ConnectionConfig;
 use crate::error::Result;
@@ -242,7 +242,7 @@ impl SessionPool {
             ("enable.auto.offset.store", "false"),
             ("allow.auto.create.topics", "false"),
         ];
-        handle(conf, &self.user, &forced)
+        handle(Kind::Consumer, conf, &self.user, &forced)
     }
 
     pub(super) fn give_back(self: &Arc<Self>, session: Session, broken: bool) {

@@ -1,0 +1,359 @@
+//! Kafka as a target: a transaction for each batch, with the rows and the job's recorded ends.
+//!
+//! ```text
+//! open    init_transactions ──> read the state topic ──> write the owner's record
+//! stage   begin, produce rows            (partitions side by side, into one transaction)
+//! commit  compare ends, produce the state records, flush, commit
+//! ```
+//!
+//! - The recorded ends lie in a compacted topic of the same cluster (`state`), written in the
+//!   transaction of the rows: a reader that sees committed records sees both or neither.
+//! - The transactional id is made from the job's name and the topic. Opening the sink fences every
+//!   earlier producer of the job and ends its transaction, so that the ends read afterwards are the
+//!   last ones, and stay so until this sink commits or is fenced itself.
+//! - Nothing is decided by time-outs. A commit of which nobody knows the outcome is settled by the
+//!   next `open`.
+
+mod columns;
+mod session;
+mod state;
+mod trouble;
+
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use futures::StreamExt;
+
+use self::columns::{Layout, Rows};
+use self::session::{Sent, Session};
+use self::state::StateTopic;
+use self::trouble::Trouble;
+use super::*;
+use crate::client::{ClientPool, KafkaClient, TopicSelection};
+use crate::config::ConnectionConfig;
+use crate::error::nearest_names;
+
+/// The topic that holds what the jobs of a cluster have committed, unless a sink names another.
+pub const DEFAULT_STATE_TOPIC: &str = "_kafka_sql_jobs";
+/// What a transactional id begins with, unless a sink says otherwise.
+pub const DEFAULT_TRANSACTIONAL_ID_PREFIX: &str = "kafka-sql:";
+
+/// How long a stage waits for room in the queue before it looks again.
+const FULL_WAITS: Duration = Duration::from_millis(2);
+
+/// How rows get into the topic.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Delivery {
+    /// In transactions.
+    #[default]
+    ExactlyOnce,
+    /// As they come; what was written of a batch that fails is written again.
+    AtLeastOnce,
+}
+
+impl std::str::FromStr for Delivery {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text.to_ascii_lowercase().replace('_', "-").as_str() {
+            "exactly-once" => Ok(Self::ExactlyOnce),
+            "at-least-once" => Ok(Self::AtLeastOnce),
+            _ => Err(Error::invalid(format!(
+                "option 'delivery' = '{text}': expected 'exactly-once' or 'at-least-once'"
+            ))),
+        }
+    }
+}
+
+/// What a [`KafkaSink`] may be told besides the topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KafkaSinkOptions {
+    /// How rows get into the topic.
+    pub delivery: Delivery,
+    /// Whether several jobs may write to the topic.
+    pub shared: bool,
+    /// The topic of the recorded ends.
+    pub state_topic: String,
+    /// What the transactional id begins with. Jobs of one name and topic with different prefixes
+    /// do not fence each other.
+    pub transactional_id_prefix: String,
+}
+
+impl Default for KafkaSinkOptions {
+    fn default() -> Self {
+        Self {
+            delivery: Delivery::default(),
+            shared: false,
+            state_topic: DEFAULT_STATE_TOPIC.to_owned(),
+            transactional_id_prefix: DEFAULT_TRANSACTIONAL_ID_PREFIX.to_owned(),
+        }
+    }
+}
+
+/// Writes the batches of a job into a topic; see the module's documentation.
+///
+/// Columns are matched by name: `value` (text or bytes; NULL is a tombstone), and where the query
+/// has them `key`, `topic`, `partition`, `headers` and `timestamp`.
+#[derive(Debug)]
+pub struct KafkaSink {
+    config: ConnectionConfig,
+    client: Arc<dyn KafkaClient>,
+    topic: Arc<str>,
+    options: KafkaSinkOptions,
+    session: RwLock<Option<Arc<Session>>>,
+}
+
+impl KafkaSink {
+    /// A sink into `topic` of the cluster that `config` names; no broker is asked for anything yet.
+    ///
+    /// # Errors
+    /// When no topic or no brokers are named, or a setting is refused.
+    pub fn new(
+        config: &ConnectionConfig,
+        topic: impl Into<Arc<str>>,
+        options: KafkaSinkOptions,
+    ) -> Result<Self> {
+        let client = ClientPool::global().client(&config.for_reading())?;
+        Self::with_client(config, client, topic.into(), options)
+    }
+
+    pub(crate) fn with_client(
+        config: &ConnectionConfig,
+        client: Arc<dyn KafkaClient>,
+        topic: Arc<str>,
+        options: KafkaSinkOptions,
+    ) -> Result<Self> {
+        for (option, name) in [("state.topic", &*options.state_topic), ("topic", &*topic)] {
+            if name.is_empty() {
+                return Err(Error::invalid(format!("a Kafka sink needs a '{option}'")));
+            }
+        }
+        if *topic == *options.state_topic {
+            return Err(Error::invalid(format!(
+                "'{topic}' holds what jobs have committed and cannot take rows: write to another \
+                 topic, or name another 'state.topic'"
+            )));
+        }
+        Ok(Self {
+            config: config.clone(),
+            client,
+            topic,
+            options,
+            session: RwLock::default(),
+        })
+    }
+
+    fn state(&self) -> StateTopic<'_> {
+        StateTopic {
+            name: &self.options.state_topic,
+            target: &self.topic,
+            config: &self.config,
+            client: self.client.as_ref(),
+        }
+    }
+
+    fn session(&self) -> Result<Arc<Session>> {
+        let session = self.session.read().unwrap_or_else(PoisonError::into_inner);
+        session.clone().filter(|s| s.usable()).ok_or_else(|| {
+            self.trouble().sink(
+                "writing",
+                "the sink is not open: it was never opened, or its last commit failed",
+                true,
+            )
+        })
+    }
+
+    fn set_session(&self, session: Option<Arc<Session>>) {
+        let mut current = self.session.write().unwrap_or_else(PoisonError::into_inner);
+        *current = session;
+    }
+
+    fn trouble(&self) -> Trouble {
+        Trouble::new(self.target())
+    }
+
+    /// Turns a producer's refusal into what it means: whether another sink has taken over the
+    /// transactional id is told by the owner's record, not by the code. The broker fences a
+    /// producer, too, whose transaction took too long.
+    async fn settled(&self, session: &Session, error: session::Refused) -> Error {
+        if !error.fenced {
+            return error.error;
+        }
+        session.give_up();
+        let state = self.state().read(&session.job).await;
+        if state.is_ok_and(|state| state.owner.as_deref() == Some(&*session.owner)) {
+            return self.trouble().sink(
+                &error.operation,
+                "the broker has ended the transaction because it took too long: raise \
+                 'kafka.transaction.timeout.ms' (and the brokers' transaction.max.timeout.ms), or \
+                 limit the batches",
+                true,
+            );
+        }
+        Error::Conflict {
+            target: self.target(),
+            message: format!(
+                "{}: another driver of job '{}' has taken over the topic, and this one can commit \
+                 nothing any more; nothing of the batch is visible",
+                error.operation, session.job
+            ),
+        }
+    }
+}
+
+#[async_trait]
+impl Sink for KafkaSink {
+    fn target(&self) -> String {
+        format!("kafka://{}/{}", self.config.bootstrap_servers(), self.topic)
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        match self.options.delivery {
+            Delivery::ExactlyOnce => Guarantee::ExactlyOnce,
+            Delivery::AtLeastOnce => Guarantee::AtLeastOnce,
+        }
+    }
+
+    async fn open(&self, job: &SinkJob) -> Result<Option<Committed>> {
+        let layout = Layout::of(&job.schema, &self.target())?;
+        self.set_session(None);
+        if known_topic(self.client.as_ref(), &self.topic)
+            .await?
+            .is_none()
+        {
+            let all = self.client.describe(TopicSelection::All).await;
+            let names: Vec<Arc<str>> = all
+                .map(|cluster| cluster.topics.into_iter().map(|t| t.name).collect())
+                .unwrap_or_default();
+            return Err(Error::UnknownTopic {
+                topic: self.topic.to_string(),
+                nearest: nearest_names(&self.topic, names.iter().map(|n| &**n)),
+            });
+        }
+        self.state().ensure().await?;
+        let session = Session::start(
+            &self.config,
+            &self.options,
+            &self.topic,
+            &job.name,
+            layout,
+            self.trouble(),
+        )
+        .await?;
+        // After the fencing: what is recorded now stays so.
+        let state = self.state().read(&job.name).await?;
+        if !state.others.is_empty() && !self.options.shared {
+            return Err(belongs_to_another(&self.target(), &job.name, &state.others));
+        }
+        session.record(state.committed.clone());
+        if let Err(refused) = session.own().await {
+            return Err(self.settled(&session, refused).await);
+        }
+        self.set_session(Some(session));
+        Ok(state.committed)
+    }
+
+    async fn stage(
+        &self,
+        batch: &BatchRanges,
+        partition: usize,
+        mut rows: SendableRecordBatchStream,
+    ) -> Result<Staged> {
+        let session = self.session()?;
+        if let Err(refused) = session.begin(&batch.attempt).await {
+            return Err(self.settled(&session, refused).await);
+        }
+        let mut staged = Staged {
+            partition,
+            detail: serde_json::Value::String(session.owner.clone()),
+            ..Staged::default()
+        };
+        while let Some(columns) = rows.next().await {
+            let columns =
+                columns.map_err(|e| Error::find(&e).cloned().unwrap_or_else(|| query(&e)))?;
+            let rows = Rows::of(&session.layout, &columns, partition, staged.rows)
+                .map_err(|e| self.trouble().row(e))?;
+            session
+                .meet_topics(&rows, self.client.as_ref(), &self.options.state_topic)
+                .await?;
+            let mut next = 0;
+            while next < columns.num_rows() {
+                match session.send(&batch.attempt, &rows, next) {
+                    Ok(Sent::All { bytes }) => {
+                        staged.bytes += bytes;
+                        next = columns.num_rows();
+                    }
+                    Ok(Sent::UpTo { row, bytes }) => {
+                        staged.bytes += bytes;
+                        next = row;
+                        tokio::time::sleep(FULL_WAITS).await;
+                    }
+                    Err(refused) => return Err(self.settled(&session, refused).await),
+                }
+            }
+            staged.rows += columns.num_rows() as u64;
+            // Sending does not wait, so that nobody else's turn would come.
+            tokio::task::yield_now().await;
+        }
+        Ok(staged)
+    }
+
+    async fn commit(&self, batch: &BatchRanges, staged: Vec<Staged>) -> Result<()> {
+        let session = self.session()?;
+        let recorded = session.recorded();
+        let standing = batch.against(&self.target(), recorded.as_ref().map(|c| &c.ends));
+        match standing {
+            Ok(Standing::Next) => {}
+            Ok(Standing::Committed) => return self.abort(batch).await,
+            Err(conflict) => {
+                // What matters is the conflict; an open transaction ends with the next open.
+                let _ = self.abort(batch).await;
+                return Err(conflict);
+            }
+        }
+        let ours = |staged: &Staged| staged.detail.as_str() == Some(&session.owner);
+        let rows = staged.iter().any(|staged| staged.rows > 0);
+        if !staged.iter().all(|staged| staged.rows == 0 || ours(staged))
+            || (rows && !session.has_begun(&batch.attempt))
+        {
+            return Err(self.trouble().sink(
+                &format!("committing batch {}", batch.batch),
+                "the rows that were staged are gone with their transaction: stage them again",
+                true,
+            ));
+        }
+        let Err(refused) = session.commit(batch).await else {
+            return Ok(());
+        };
+        let error = self.settled(&session, refused).await;
+        session.give_up();
+        Err(error)
+    }
+
+    async fn abort(&self, batch: &BatchRanges) -> Result<()> {
+        let Ok(session) = self.session() else {
+            // The transaction of a session that failed ends with the next open.
+            return Ok(());
+        };
+        match session.abort(&batch.attempt).await {
+            Ok(()) => Ok(()),
+            Err(refused) => {
+                session.give_up();
+                Err(self.settled(&session, refused).await)
+            }
+        }
+    }
+}
+
+/// The number of a topic's partitions, if there is such a topic.
+async fn known_topic(client: &dyn KafkaClient, topic: &Arc<str>) -> Result<Option<usize>> {
+    let names = [Arc::clone(topic)];
+    let cluster = client.describe(TopicSelection::Named(&names)).await?;
+    Ok(cluster.topics.first().map(|topic| topic.partitions.len()))
+}
+
+fn query(error: &datafusion::error::DataFusionError) -> Error {
+    Error::Query {
+        message: error.to_string(),
+    }
+}
