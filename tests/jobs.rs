@@ -3,6 +3,9 @@
 #[macro_use]
 #[path = "jobs/conformance.rs"]
 mod conformance;
+#[cfg(feature = "cli")]
+#[path = "jobs/crash.rs"]
+mod crash;
 #[path = "jobs/driver.rs"]
 mod driver;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]

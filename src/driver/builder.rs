@@ -57,6 +57,7 @@ pub struct MicroBatchBuilder {
     retries: Retries,
     listeners: Vec<Arc<dyn ProgressListener>>,
     allow_changed_query: bool,
+    group: Option<String>,
 }
 
 impl fmt::Debug for MicroBatchBuilder {
@@ -89,6 +90,7 @@ impl MicroBatch {
             retries: Retries::default(),
             listeners: vec![],
             allow_changed_query: false,
+            group: None,
         }
     }
 }
@@ -183,6 +185,13 @@ impl MicroBatchBuilder {
         self
     }
 
+    /// Commits the positions to a consumer group after each batch, for the tools that show lag. They
+    /// are never read back, and that they cannot be committed fails no batch.
+    pub fn commit_group(mut self, group: impl Into<String>) -> Self {
+        self.group = Some(group.into());
+        self
+    }
+
     /// Plans the queries. Sinks and log are not touched before the first batch.
     ///
     /// # Errors
@@ -199,13 +208,18 @@ impl MicroBatchBuilder {
             ));
         };
         let store = Store::open(checkpoint, &self.checkpoint_options)?;
-        let plan = Plan::new(
+        let mut plan = Plan::new(
             &self.context,
             &self.statements,
             &self.policies,
             self.default_policy.as_ref(),
         )
         .await?;
+        if let Some(group) = &self.group {
+            for source in &mut plan.sources {
+                source.group = Some(source.table.group_commits(group)?);
+            }
+        }
         let sinks = plan
             .outputs
             .iter()

@@ -250,6 +250,9 @@ impl MicroBatch {
             }
         }
         self.next = Next::New(intent.batch + 1);
+        for source in &self.plan.sources {
+            source.show_lag().await;
+        }
         for listener in &self.listeners {
             listener.committed(&progress);
         }

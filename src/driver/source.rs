@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::intent::{Lost, LostBecause, SourceIntent};
 use super::policy::{Backlog, BatchPolicy, Limits, PartitionBacklog};
 use super::progress::Behind;
+use crate::client::GroupCommits;
 use crate::error::{Error, Result};
 use crate::range::{
     LogBounds, OffsetRange, OnDataLoss, Snapshot, SnapshotRange, SnapshotTopic, TopicPartition,
@@ -32,6 +33,8 @@ pub(crate) struct Source {
     pub(crate) first: bool,
     /// Key and value bytes of an offset, in earlier batches.
     pub(crate) bytes_per_offset: Option<f64>,
+    /// What shows the positions to lag tools.
+    pub(crate) group: Option<GroupCommits>,
 }
 
 /// What decides where a source's batches end.
@@ -72,6 +75,7 @@ impl Source {
             last_batch: Instant::now(),
             first: true,
             bytes_per_offset: None,
+            group: None,
         }
     }
 
@@ -214,6 +218,16 @@ impl Source {
         let ends = view.partitions.iter();
         self.last = Some(ends.map(|(p, view)| (p.clone(), view.log.end)).collect());
         Ok(())
+    }
+
+    /// Shows the positions to lag tools. Nothing depends on it, so that a failure is only logged.
+    pub(crate) async fn show_lag(&self) {
+        let Some(group) = &self.group else { return };
+        let positions = self.positions.iter();
+        let next = positions.map(|(partition, position)| (partition.clone(), position.next));
+        if let Err(error) = group.commit(&next.collect()).await {
+            log::warn!("source '{}': committing to the group: {error}", self.name);
+        }
     }
 
     /// Takes over the positions that a batch ends at.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::resolve;
 use super::{KafkaTable, TopicSource};
-use crate::client::{ClusterDescription, TopicSelection};
+use crate::client::{ClusterDescription, GroupCommits, TopicSelection};
 use crate::driver::Limits;
 use crate::error::{Error, Result};
 use crate::range::{LogBounds, OnDataLoss, SnapshotTopic, TopicPartition};
@@ -62,6 +62,20 @@ impl KafkaTable {
     /// The topics as they were written.
     pub(crate) fn topics(&self) -> String {
         self.selection.topics.to_string()
+    }
+
+    /// What commits the table's offsets to a group, for lag tools.
+    ///
+    /// # Errors
+    /// When the table has a client of its own, or the group no name.
+    pub(crate) fn group_commits(&self, group: &str) -> Result<GroupCommits> {
+        let Some((config, _)) = &self.writing else {
+            return Err(Error::invalid(format!(
+                "the table of {} was made of a client: its offsets cannot be committed to a group",
+                self.selection.topics
+            )));
+        };
+        GroupCommits::connect(config, group)
     }
 
     /// Whether both tables read the same records of the same cluster, from the same start.

@@ -77,6 +77,9 @@ pub(crate) struct RunArgs {
     /// Try again for so long when a broker or a sink is down [default: 5m]
     #[arg(long, value_name = "TIME", value_parser = time)]
     retry_for: Option<Duration>,
+    /// Commit the positions to a consumer group after each batch, for lag tools; never read back
+    #[arg(long, value_name = "GROUP")]
+    commit_group: Option<String>,
     /// Write a line of JSON for each batch to a file, `-` for standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) progress: Option<PathBuf>,
@@ -108,6 +111,9 @@ impl RunArgs {
         }
         if let Some(batches) = self.window_batches {
             builder = builder.window(Window::Batches(batches));
+        }
+        if let Some(group) = &self.commit_group {
+            builder = builder.commit_group(group);
         }
         if let Some(give_up_after) = self.retry_for {
             builder = builder.retries(Retries {

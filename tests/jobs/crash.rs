@@ -1,0 +1,462 @@
+//! Jobs as processes that die: whatever happens, each record is in the sink once.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::support::{self, Record, admin, produce};
+
+/// How often each sink's job is killed.
+pub(crate) const KILLS: usize = 40;
+
+const PARTITIONS: i32 = 3;
+
+/// What a sink has of the source: how often each (partition, offset).
+pub(crate) type Held = BTreeMap<(i32, i64), usize>;
+
+/// A topic that grows, and a job that copies it.
+pub(crate) struct Job {
+    pub(crate) folder: TempDir,
+    pub(crate) topic: String,
+    file: PathBuf,
+    environment: Vec<(String, String)>,
+}
+
+/// A producer that goes on until it is stopped.
+pub(crate) struct Producing {
+    stop: Arc<AtomicBool>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Producing {
+    /// Ends the producer.
+    pub(crate) fn stop(self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.thread.join().expect("the producer ended well");
+    }
+}
+
+impl Job {
+    /// A job whose sink is what `sink` says: `CREATE EXTERNAL TABLE out …`, made with the folder of
+    /// the job. `insert` is the INSERT statement over the table `orders`.
+    pub(crate) fn new(sink: impl FnOnce(&TempDir) -> String, insert: &str) -> Self {
+        let topic = admin::unique_topic("crash");
+        admin::create_topic(support::shared().bootstrap(), &topic, PARTITIONS, &[]);
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("job.sql");
+        let text = format!(
+            "CREATE EXTERNAL TABLE orders STORED AS KAFKA LOCATION '{topic}';\n{};\n{insert};\n",
+            sink(&folder)
+        );
+        std::fs::write(&file, text).expect("a file");
+        Self {
+            folder,
+            topic,
+            file,
+            environment: vec![],
+        }
+    }
+
+    /// Sets a variable for the job's processes.
+    pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Appends to every partition until it is told to stop.
+    pub(crate) fn produce(&self) -> Producing {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopping, topic) = (Arc::clone(&stop), self.topic.clone());
+        let thread = thread::spawn(move || {
+            let mut number = 0u64;
+            while !stopping.load(Ordering::SeqCst) {
+                let records: Vec<Record> = (0..30)
+                    .map(|n| {
+                        number += 1;
+                        Record::new(n % PARTITIONS).value(format!("{number}"))
+                    })
+                    .collect();
+                produce::produce(support::shared().bootstrap(), &topic, &records);
+                thread::sleep(Duration::from_millis(10));
+            }
+        });
+        Producing { stop, thread }
+    }
+
+    /// `kafka-sql run` with these flags.
+    pub(crate) fn command(&self, flags: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kafka-sql"));
+        command
+            .args(["-b", support::shared().bootstrap(), "run"])
+            .arg(&self.file)
+            .args(flags)
+            .envs(self.environment.iter().cloned())
+            .env_remove("KAFKA_SQL_BOOTSTRAP_SERVERS")
+            .env_remove("KAFKA_SQL_CONFIG")
+            .env_remove("KAFKA_SQL_FAULT")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// A process that makes batches until it dies.
+    pub(crate) fn start(&self) -> Child {
+        self.command(&["--every", "5ms", "-q"])
+            .spawn()
+            .expect("the shell starts")
+    }
+
+    /// Runs to the end of what is there.
+    pub(crate) fn finish(&self) {
+        let output = self
+            .command(&["--available-now"])
+            .output()
+            .expect("it starts");
+        assert!(output.status.success(), "{}", text(&output));
+    }
+
+    /// Runs with a crash at a fault point: `NAME` or `NAME:N`. Returns whether it came to it.
+    pub(crate) fn crash_at(&self, fault: &str) -> bool {
+        let output = self
+            .command(&["--available-now", "-q"])
+            .env("KAFKA_SQL_FAULT", fault)
+            .output()
+            .expect("it starts");
+        let crashed = is_abort(output.status);
+        assert!(
+            crashed || output.status.success(),
+            "{fault}: {}",
+            text(&output)
+        );
+        crashed
+    }
+
+    /// Each record of the topic, as often as a sink must have it: once.
+    pub(crate) fn expected(&self) -> Held {
+        let bootstrap = support::shared().bootstrap();
+        (0..PARTITIONS)
+            .flat_map(|partition| {
+                let marks = admin::watermarks(bootstrap, &self.topic, partition);
+                (marks.start..marks.high).map(move |offset| ((partition, offset), 1))
+            })
+            .collect()
+    }
+
+    /// How many batches the job's log has seen.
+    fn batches(&self) -> u64 {
+        let commits = self.file.with_extension("checkpoint").join("commit");
+        let Ok(entries) = std::fs::read_dir(commits) else {
+            return 0;
+        };
+        let numbers = entries
+            .flatten()
+            .map(|e| e.file_name().to_string_lossy().into_owned());
+        numbers
+            .filter_map(|n| n.parse::<u64>().ok())
+            .max()
+            .map_or(0, |last| last + 1)
+    }
+
+    /// The folder of the job's offset log.
+    pub(crate) fn checkpoint(&self) -> PathBuf {
+        self.file.with_extension("checkpoint")
+    }
+
+    /// Kills the job's process again and again while records come, and compares in the end.
+    pub(crate) fn survives_kills(&self, held: impl Fn(&Self) -> Held) {
+        let mut random = Random::new();
+        let producing = self.produce();
+        for _ in 0..KILLS {
+            let mut child = self.start();
+            // A process needs some 100 ms before its first batch.
+            thread::sleep(Duration::from_millis(80 + random.below(400)));
+            child.kill().expect("it can be killed");
+            let output = child.wait_with_output().expect("it ended");
+            let killed = output.status.code().is_none();
+            assert!(
+                killed,
+                "seed {}: it ended by itself: {}",
+                random.seed,
+                text(&output)
+            );
+        }
+        producing.stop();
+        let batches = self.batches();
+        assert!(
+            batches > KILLS as u64 / 2,
+            "only {batches} batches were made"
+        );
+        self.finish();
+        self.assert_exactly_once(held(self), random.seed);
+    }
+
+    /// Crashes at every one of these fault points, the first and the second time it is passed.
+    pub(crate) fn survives_faults(&self, points: &[&str], held: impl Fn(&Self) -> Held) {
+        for point in points {
+            for times in 1..=2 {
+                let records: Vec<Record> = (0..PARTITIONS)
+                    .map(|p| Record::new(p).value(format!("{point} {times}")))
+                    .collect();
+                produce::produce(support::shared().bootstrap(), &self.topic, &records);
+                let fault = format!("{point}:{times}");
+                let mut crashed = self.crash_at(&fault);
+                if times > 1 && !crashed {
+                    // One batch passes the point once; the next one is a second time.
+                    crashed = true;
+                }
+                assert!(crashed, "{fault} was not passed");
+                self.finish();
+                self.assert_exactly_once(held(self), 0);
+            }
+        }
+    }
+
+    fn assert_exactly_once(&self, held: Held, seed: u64) {
+        let expected = self.expected();
+        let missing: Vec<_> = expected.keys().filter(|k| !held.contains_key(k)).collect();
+        let twice: Vec<_> = held.iter().filter(|(_, times)| **times > 1).collect();
+        let foreign: Vec<_> = held.keys().filter(|k| !expected.contains_key(k)).collect();
+        assert!(
+            missing.is_empty() && twice.is_empty() && foreign.is_empty(),
+            "seed {seed}: of {} records {} are missing ({:?}…), {} came again ({:?}…), {} are foreign",
+            expected.len(),
+            missing.len(),
+            missing.first(),
+            twice.len(),
+            twice.first(),
+            foreign.len(),
+        );
+    }
+
+    /// One driver is frozen, another one takes over, the first wakes up: it stops, and nothing comes
+    /// twice.
+    pub(crate) fn survives_a_frozen_driver(&self, held: impl Fn(&Self) -> Held) {
+        let mut random = Random::new();
+        for _ in 0..5 {
+            let producing = self.produce();
+            let frozen = self.start();
+            thread::sleep(Duration::from_millis(150 + random.below(300)));
+            signal(frozen.id(), "STOP");
+            let mut second = self.start();
+            let before = self.batches();
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while self.batches() < before + 3 {
+                assert!(
+                    Instant::now() < deadline,
+                    "the second driver makes no batches"
+                );
+                thread::sleep(Duration::from_millis(20));
+            }
+            signal(frozen.id(), "CONT");
+            let loser = frozen.wait_with_output().expect("it ended");
+            assert_eq!(loser.status.code(), Some(8), "{}", text(&loser));
+            signal(second.id(), "TERM");
+            let status = second.wait().expect("it ended");
+            assert_eq!(
+                status.code(),
+                Some(0),
+                "the winner ends well when it is told to"
+            );
+            producing.stop();
+            self.finish();
+            self.assert_exactly_once(held(self), random.seed);
+        }
+    }
+
+    /// Two drivers run at once: one of them ends with exit code 8.
+    pub(crate) fn survives_two_drivers(&self, held: impl Fn(&Self) -> Held) {
+        let producing = self.produce();
+        let mut both = [Some(self.start()), Some(self.start())];
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let loser = loop {
+            let ended = both.iter_mut().find_map(|child| {
+                let ended = child.as_mut()?.try_wait().expect("it can be asked");
+                ended.and_then(|_| child.take())
+            });
+            if let Some(ended) = ended {
+                break ended.wait_with_output().expect("it ended");
+            }
+            assert!(Instant::now() < deadline, "both drivers go on");
+            thread::sleep(Duration::from_millis(20));
+        };
+        assert_eq!(loser.status.code(), Some(8), "{}", text(&loser));
+        producing.stop();
+        for mut winner in both.into_iter().flatten() {
+            signal(winner.id(), "INT");
+            assert_eq!(winner.wait().expect("it ended").code(), Some(0));
+        }
+        self.finish();
+        self.assert_exactly_once(held(self), 0);
+    }
+}
+
+/// Sends a signal to a process of ours.
+pub(crate) fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill")
+        .args([&format!("-{name}"), &pid.to_string()])
+        .status()
+        .expect("kill runs");
+    assert!(status.success(), "kill -{name} {pid}");
+}
+
+fn is_abort(status: ExitStatus) -> bool {
+    use std::os::unix::process::ExitStatusExt;
+    const SIGABRT: i32 = 6;
+    status.signal() == Some(SIGABRT)
+}
+
+/// What a process said.
+pub(crate) fn text(output: &Output) -> String {
+    format!(
+        "{}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+/// Counts what a sink has.
+pub(crate) fn count(rows: impl IntoIterator<Item = (i32, i64)>) -> Held {
+    let mut held = Held::new();
+    for row in rows {
+        *held.entry(row).or_default() += 1;
+    }
+    held
+}
+
+/// Waits of random length; the seed is printed when a test fails.
+struct Random {
+    seed: u64,
+    state: u64,
+}
+
+impl Random {
+    fn new() -> Self {
+        let seed = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(1, |d| d.as_nanos() as u64 | 1);
+        Self { seed, state: seed }
+    }
+
+    /// A number below `limit`, by xorshift.
+    fn below(&mut self, limit: u64) -> u64 {
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        self.state % limit
+    }
+}
+
+const INSERT: &str =
+    "INSERT INTO out SELECT partition, offset, CAST(value AS VARCHAR) AS value FROM orders";
+
+/// What every job's driver passes, whatever its sink.
+const POINTS: [&str; 4] = [
+    "after-intent",
+    "after-stage",
+    "after-sink-commit",
+    "after-log-commit",
+];
+
+/// The tests of one sink: `$job` makes a job, `$held` reads its target back.
+macro_rules! crash_tests {
+    ($module:ident, $job:expr, $held:expr, $points:expr) => {
+        mod $module {
+            use super::*;
+
+            #[test]
+            fn killed_at_random() {
+                $job.survives_kills($held);
+            }
+
+            #[test]
+            fn crashed_at_each_point() {
+                let points: Vec<&str> = POINTS.iter().chain(&$points).copied().collect();
+                $job.survives_faults(&points, $held);
+            }
+
+            #[test]
+            fn frozen_and_overtaken() {
+                $job.survives_a_frozen_driver($held);
+            }
+
+            #[test]
+            fn two_at_once() {
+                $job.survives_two_drivers($held);
+            }
+        }
+    };
+}
+
+#[cfg(feature = "sqlite")]
+fn sqlite_job() -> Job {
+    Job::new(
+        |folder| {
+            let file = folder.path().join("out.db");
+            format!(
+                "CREATE EXTERNAL TABLE out STORED AS SQLITE LOCATION '{}' OPTIONS ('table' 'out')",
+                file.display()
+            )
+        },
+        INSERT,
+    )
+}
+
+#[cfg(feature = "sqlite")]
+fn sqlite_held(job: &Job) -> Held {
+    let file = job.folder.path().join("out.db");
+    let connection = rusqlite::Connection::open(file).expect("a database");
+    let mut rows = connection
+        .prepare("SELECT \"partition\", \"offset\" FROM out")
+        .expect("the table");
+    let rows = rows
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .expect("rows");
+    count(rows.map(|row| row.expect("a row")))
+}
+
+#[cfg(feature = "sqlite")]
+crash_tests!(sqlite, sqlite_job(), sqlite_held, [] as [&str; 0]);
+
+fn kafka_job() -> Job {
+    let target = admin::unique_topic("out");
+    admin::create_topic(support::shared().bootstrap(), &target, 2, &[]);
+    Job::new(
+        |folder| {
+            std::fs::write(folder.path().join("target"), &target).expect("a file");
+            format!("CREATE EXTERNAL TABLE out STORED AS KAFKA LOCATION '{target}'")
+        },
+        "INSERT INTO out SELECT CAST(partition AS VARCHAR) || ' ' || CAST(offset AS VARCHAR) AS value FROM orders",
+    )
+}
+
+fn kafka_held(job: &Job) -> Held {
+    let target = std::fs::read_to_string(job.folder.path().join("target")).expect("a name");
+    let bootstrap = support::shared().bootstrap();
+    let records = (0..2).flat_map(|partition| {
+        support::read::read(
+            bootstrap,
+            &target,
+            partition,
+            support::read::Isolation::ReadCommitted,
+        )
+    });
+    count(records.map(|record| {
+        let value = record.value.expect("a value");
+        let text = String::from_utf8(value).expect("text");
+        let (partition, offset) = text.split_once(' ').expect("two numbers");
+        (
+            partition.parse().expect("a number"),
+            offset.parse().expect("a number"),
+        )
+    }))
+}
+
+crash_tests!(kafka, kafka_job(), kafka_held, [] as [&str; 0]);
