@@ -241,7 +241,7 @@ pub(crate) fn streams(
     execute_stream_partitioned(Arc::clone(plan), Arc::clone(task)).map_err(job::query_error)
 }
 
-/// The time since `begun`, in ms.
+/// The time since `begun`, in ms, to the microsecond.
 pub(crate) fn ms(begun: Instant) -> f64 {
-    begun.elapsed().as_secs_f64() * 1e3
+    (begun.elapsed().as_secs_f64() * 1e6).round() / 1e3
 }

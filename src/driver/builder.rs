@@ -242,6 +242,7 @@ impl MicroBatchBuilder {
             retries: self.retries,
             listeners: self.listeners,
             allow_changed_query: self.allow_changed_query,
+            owns: false,
             next: Next::Recover,
         })
     }

@@ -167,6 +167,15 @@ pub(crate) struct Start {
     pub(crate) sources: Vec<SourceStart>,
 }
 
+/// The run of a driver that took a log over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Owner {
+    pub(crate) version: u64,
+    pub(crate) job: String,
+    pub(crate) run: String,
+    pub(crate) started_ms: i64,
+}
+
 /// Where a source starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SourceStart {

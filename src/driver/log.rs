@@ -3,12 +3,14 @@
 //! ```text
 //! job.json                       the job's name and queries
 //! start.json                     where it starts, before the first record is read
+//! owner.json                     the run of a driver that took the log over last
 //! intent/00000000000000000007    batch 7, fixed before it runs
 //! commit/00000000000000000007    all sinks have committed batch 7
 //! ```
 //!
-//! Every file but `job.json` is written once, by a conditional create: of two drivers on one log
-//! the slower one is refused (Spark's rule S4). On local disks a file and its folder are synced
+//! Start, intents and commits are written once, by a conditional create: of two drivers on one log
+//! the slower one is refused (Spark's rule S4). The owner only decides which of the two goes on: the
+//! one that came later, so that a driver that hangs somewhere can always be replaced. On local disks a file and its folder are synced
 //! before the next step. The rules of recovery are Spark's S2 and S3: an intent without commit is
 //! run again with exactly its ranges.
 
@@ -16,7 +18,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::intent::{CommitRecord, Intent, JobRecord, QueryRecord, Start, VERSION};
+use super::intent::{CommitRecord, Intent, JobRecord, Owner, QueryRecord, Start, VERSION};
 use crate::error::{Error, Result};
 use crate::store::{Created, Durability, Store};
 
@@ -25,6 +27,7 @@ pub const KEPT_BATCHES: u64 = 100;
 
 const JOB: &str = "job.json";
 const START: &str = "start.json";
+const OWNER: &str = "owner.json";
 
 /// A job's offset log.
 #[derive(Debug)]
@@ -120,6 +123,26 @@ impl OffsetLog {
     /// When the log cannot be read.
     pub async fn job(&self) -> Result<Option<String>> {
         Ok(self.read::<JobRecord>(JOB).await?.map(|record| record.job))
+    }
+
+    /// Makes a run of a driver the owner: earlier ones stop before their next batch.
+    pub(crate) async fn take_over(&self, owner: &Owner) -> Result<()> {
+        self.store.put(OWNER, to_json(owner), self.durability).await
+    }
+
+    /// Refuses a run that is not the owner any more.
+    pub(crate) async fn check_owner(&self, run: &str) -> Result<()> {
+        match self.read::<Owner>(OWNER).await? {
+            Some(owner) if owner.run != run => Err(Error::Conflict {
+                target: self.url().to_owned(),
+                message: format!(
+                    "another driver took this job over at {}: this one stops",
+                    jiff::Timestamp::from_millisecond(owner.started_ms).unwrap_or_default()
+                ),
+            }),
+            // A log that was removed under way is found out by the next intent.
+            _ => Ok(()),
+        }
     }
 
     /// Writes where the job starts; of two drivers that do so the first one's holds.

@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 
 use super::batch::OpenSink;
-use super::intent::{Intent, JobRecord, QueryRecord, Start, VERSION};
+use super::intent::{Intent, JobRecord, Owner, QueryRecord, Start, VERSION};
 use super::run::{MicroBatch, Next, now_ms};
 use super::source::Positions;
 use crate::error::{Error, Result};
@@ -23,6 +23,13 @@ pub(super) async fn recover(job: &mut MicroBatch) -> Result<Next> {
     job.log
         .claim(job_record(job), job.allow_changed_query)
         .await?;
+    // Once: a run that was overtaken must not take the job back.
+    if job.owns {
+        job.log.check_owner(&job.run).await?;
+    } else {
+        job.log.take_over(&owner(job)).await?;
+        job.owns = true;
+    }
     let state = job.log.state().await?;
     let committed = open_sinks(job).await?;
     let known: Vec<(String, Committed)> = committed
@@ -74,6 +81,15 @@ async fn open_sinks(job: &mut MicroBatch) -> Result<Vec<Option<Committed>>> {
         committed.push(found);
     }
     Ok(committed)
+}
+
+fn owner(job: &MicroBatch) -> Owner {
+    Owner {
+        version: VERSION,
+        job: job.name.clone(),
+        run: job.run.clone(),
+        started_ms: now_ms(),
+    }
 }
 
 fn job_record(job: &MicroBatch) -> JobRecord {

@@ -96,6 +96,8 @@ pub struct MicroBatch {
     pub(super) retries: Retries,
     pub(super) listeners: Vec<Arc<dyn ProgressListener>>,
     pub(super) allow_changed_query: bool,
+    /// Whether the run has taken the log over.
+    pub(super) owns: bool,
     pub(super) next: Next,
 }
 
@@ -121,6 +123,10 @@ pub(super) enum Next {
     /// A batch of this number is to be fixed.
     New(u64),
 }
+
+/// How often the owner of a log may lose a race against a driver that it has overtaken: that one
+/// stops before its next batch.
+const LOST_RACES: u32 = 5;
 
 /// How long a run that waits for data sleeps between looks: at first, and at most.
 const IDLE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
@@ -204,6 +210,7 @@ impl MicroBatch {
                 };
                 let look_ms = ms(begun);
                 let logging = Instant::now();
+                self.log.check_owner(&self.run).await?;
                 self.log.write_intent(&intent).await?;
                 fault::point("after-intent");
                 let log_ms = ms(logging);
@@ -312,6 +319,7 @@ impl MicroBatch {
         let mut failed = 0;
         let mut wait = self.retries.first_wait;
         loop {
+            let recovering = matches!(self.next, Next::Recover);
             let error = match self.step().await {
                 Ok(mut progress) => {
                     if let Some(progress) = &mut progress {
@@ -321,7 +329,14 @@ impl MicroBatch {
                 }
                 Err(error) => error,
             };
-            if !may_pass(&error) || begun.elapsed() + wait > self.retries.give_up_after {
+            // A driver that was overtaken may still finish its last step before ours.
+            let lost_race = !recovering
+                && error.kind() == ErrorKind::Conflict
+                && failed < LOST_RACES
+                && self.log.check_owner(&self.run).await.is_ok();
+            if !(may_pass(&error) || lost_race)
+                || begun.elapsed() + wait > self.retries.give_up_after
+            {
                 return Err(error);
             }
             failed += 1;

@@ -26,6 +26,8 @@ pub(crate) struct Job {
     pub(crate) topic: String,
     file: PathBuf,
     environment: Vec<(String, String)>,
+    /// How long a process needs until its first batch, in ms.
+    start_ms: u64,
 }
 
 /// A producer that goes on until it is stopped.
@@ -60,12 +62,19 @@ impl Job {
             topic,
             file,
             environment: vec![],
+            start_ms: 80,
         }
     }
 
     /// Sets a variable for the job's processes.
     pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Says how long a process needs until its first batch, so that it is not always killed before.
+    pub(crate) fn starts_within_ms(mut self, start_ms: u64) -> Self {
+        self.start_ms = start_ms;
         self
     }
 
@@ -175,8 +184,7 @@ impl Job {
         let producing = self.produce();
         for _ in 0..KILLS {
             let mut child = self.start();
-            // A process needs some 100 ms before its first batch.
-            thread::sleep(Duration::from_millis(80 + random.below(400)));
+            thread::sleep(Duration::from_millis(self.start_ms + random.below(400)));
             child.kill().expect("it can be killed");
             let output = child.wait_with_output().expect("it ended");
             let killed = output.status.code().is_none();
@@ -242,7 +250,7 @@ impl Job {
         for _ in 0..5 {
             let producing = self.produce();
             let frozen = self.start();
-            thread::sleep(Duration::from_millis(150 + random.below(300)));
+            thread::sleep(Duration::from_millis(self.start_ms + random.below(400)));
             signal(frozen.id(), "STOP");
             let mut second = self.start();
             let before = self.batches();
@@ -435,6 +443,7 @@ fn kafka_job() -> Job {
         },
         "INSERT INTO out SELECT CAST(partition AS VARCHAR) || ' ' || CAST(offset AS VARCHAR) AS value FROM orders",
     )
+    .starts_within_ms(600)
 }
 
 fn kafka_held(job: &Job) -> Held {

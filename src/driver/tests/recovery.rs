@@ -239,14 +239,22 @@ async fn endless(world: &World) -> MicroBatch {
 async fn of_two_drivers_one_is_fenced() {
     let world = World::new(1);
     let (mut first, mut second) = (endless(&world).await, endless(&world).await);
-    // Both know the log before either has written a batch.
+    // Both know the log before either has written a batch; the second one owns it.
     assert!(first.step().await.unwrap().is_none());
     assert!(second.step().await.unwrap().is_none());
     world.produce(0, 5);
-    first.step().await.unwrap().unwrap();
-    let fenced = second.step().await.unwrap_err();
+    let fenced = first.step().await.unwrap_err();
     assert!(is_conflict(&fenced), "{fenced}");
-    assert!(fenced.to_string().contains("another driver"), "{fenced}");
+    assert!(
+        fenced.to_string().contains("took this job over"),
+        "{fenced}"
+    );
+    second.step().await.unwrap().unwrap();
+    let again = first.run(&Stop::new()).await.unwrap_err();
+    assert!(
+        is_conflict(&again),
+        "it does not take the job back: {again}"
+    );
     world.assert_exactly(&[5]);
 }
 
