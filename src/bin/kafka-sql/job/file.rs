@@ -39,6 +39,8 @@ impl JobFile {
             std::io::ErrorKind::NotFound => Failure::usage(format!("{shown}: no such file")),
             _ => Failure::io(format_args!("cannot read {shown}"), &e),
         })?;
+        let text = with_environment(&text, |name| std::env::var(name).ok())
+            .map_err(|failure| failure.at(shown.to_string()))?;
         let script = statements::split(&text).map_err(|failure| failure.at(shown.to_string()))?;
         Ok(Self {
             path: path.to_owned(),
@@ -93,6 +95,33 @@ impl JobFile {
     }
 }
 
+/// Puts the values of environment variables in place of `${NAME}`, quotes doubled: they stand in
+/// strings.
+fn with_environment(
+    text: &str,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<String, Failure> {
+    let mut whole = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        whole.push_str(before);
+        let Some((name, after)) = after.split_once('}') else {
+            return Err(Failure::new(Exit::Query, "'${' without '}'"));
+        };
+        let Some(value) = variable(name) else {
+            let line = whole.lines().count().max(1);
+            return Err(Failure::new(
+                Exit::Query,
+                format!("line {line}: the environment variable {name} is not set"),
+            ));
+        };
+        whole.push_str(&value.replace('\'', "''"));
+        rest = after;
+    }
+    whole.push_str(rest);
+    Ok(whole)
+}
+
 fn role(statement: &str) -> Role {
     let first = Tokenizer::new(&PostgreSqlDialect {}, statement)
         .tokenize()
@@ -115,6 +144,18 @@ fn role(statement: &str) -> Role {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn variables_are_put_in() {
+        let variable = |name: &str| (name == "URL").then(|| "it's".to_owned());
+        let put = |text: &str| with_environment(text, variable).map_err(|f| f.text(false));
+        assert_eq!(put("a '${URL}' $x").unwrap(), "a 'it''s' $x");
+        assert_eq!(
+            put("a\n'${NO}'").unwrap_err(),
+            "line 2: the environment variable NO is not set"
+        );
+        assert!(put("${URL").is_err());
+    }
 
     #[test]
     fn roles_follow_the_first_word() {

@@ -14,6 +14,7 @@ pub(super) const HELP: &str = r"Statements end with ; and may span lines. Ctrl-C
   \topics [PATTERN]        topics
   \describe TOPIC          partitions, log bounds, settings and columns of a topic
   \offsets TOPIC [RANGE]   the offsets that a range means, for each partition
+  \jobs URL                the batches of a job, by the folder or URL of its offset log
   \timing [on|off]         whether the time of a statement is shown
   \pset [NAME VALUE]       format table|csv|tsv|json|ndjson, bytes auto|utf8|base64|hex, maxrows N|all
   \i FILE                  run the statements of a file
@@ -21,10 +22,11 @@ pub(super) const HELP: &str = r"Statements end with ; and may span lines. Ctrl-C
   \?                       this help";
 
 /// The names, for completion.
-pub(super) const NAMES: [&str; 9] = [
+pub(super) const NAMES: [&str; 10] = [
     "\\d",
     "\\describe",
     "\\i",
+    "\\jobs",
     "\\offsets",
     "\\pset",
     "\\q",
@@ -43,6 +45,7 @@ pub(super) enum Command {
     Topics(Option<String>),
     Describe(String),
     Offsets(String, Option<String>),
+    Jobs(String),
     Timing(Option<bool>),
     Format(Format),
     Bytes(BytesAs),
@@ -81,6 +84,7 @@ impl Command {
             ("offsets", [topic, range @ ..]) => {
                 Self::Offsets((*topic).to_owned(), Some(range.join(" ")))
             }
+            ("jobs", [url]) => Self::Jobs((*url).to_owned()),
             ("timing", []) => Self::Timing(None),
             ("timing", ["on"]) => Self::Timing(Some(true)),
             ("timing", ["off"]) => Self::Timing(Some(false)),
@@ -140,6 +144,10 @@ mod tests {
         assert_eq!(
             parse("\\offsets orders 0=1:2, 1=3:"),
             Command::Offsets("orders".into(), Some("0=1:2, 1=3:".into()))
+        );
+        assert_eq!(
+            parse("\\jobs a.checkpoint"),
+            Command::Jobs("a.checkpoint".into())
         );
         assert_eq!(parse("\\timing off"), Command::Timing(Some(false)));
         assert_eq!(parse("\\pset format csv"), Command::Format(Format::Csv));

@@ -20,7 +20,7 @@ use crate::output::{Destination, Format, OutputOptions};
 use crate::script::Script;
 use crate::session::Session;
 use crate::ui::{self, Ui};
-use crate::{describe, interrupt};
+use crate::{describe, interrupt, script};
 
 const PROMPT: &str = "kafka-sql> ";
 
@@ -114,6 +114,16 @@ impl<'a> Repl<'a> {
                     self.ui,
                 );
                 interrupt::run(self.runtime, work)?;
+            }
+            Command::Jobs(url) => {
+                let (options, ui) = (self.options.clone(), self.ui);
+                interrupt::run(self.runtime, async move {
+                    let (schema, rows) = crate::one_batch(crate::job::history(&url).await?);
+                    let meter = crate::progress::Meter::none();
+                    script::deliver(&schema, rows, meter, &options, &Destination::Stdout, ui)
+                        .await
+                        .map(drop)
+                })?;
             }
             Command::Timing(on) => {
                 self.ui.timing = on.unwrap_or(!self.ui.timing);
