@@ -12,8 +12,9 @@ use datafusion::prelude::SessionContext;
 use datafusion_kafka::Error;
 use datafusion_kafka::driver::{MicroBatch, Stop, Trigger};
 use datafusion_kafka::session::KafkaSessionBuilder;
-use datafusion_kafka::sink::{Guarantee, KafkaSinkOptions, Sink};
+use datafusion_kafka::sink::{Guarantee, Held, KafkaSinkOptions, Sink};
 use datafusion_kafka::table::KafkaTable;
+use futures::TryStreamExt;
 
 use super::*;
 use crate::conformance::batch;
@@ -293,4 +294,34 @@ fn the_default_state_topic_takes_no_rows() {
         refused.to_string().contains("cannot take rows"),
         "{refused}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_topic_holds_is_given_back_in_the_jobs_columns() {
+    let topic = topic(2);
+    let sink = sink(&topic, &own_state());
+    let keys = Arc::new(StringArray::from(vec![Some("k"), None]));
+    let values = Arc::new(BinaryArray::from(vec![None, Some(b"\xff".as_slice())]));
+    let rows = rows(vec![("value", values), ("key", keys)]);
+    let first = batch(0, &[(0, None, 2)]);
+    sink.open(&job_of(&rows)).await.unwrap();
+    deliver(&sink, &first, &rows).await.unwrap();
+    let Held::Among(held) = sink.held(&first).await.unwrap() else {
+        panic!("keys and values can be read back");
+    };
+    let held: Vec<RecordBatch> = held.try_collect().await.unwrap();
+    let types = |batch: &RecordBatch| {
+        let fields = batch.schema().fields().clone();
+        let name = |f: &Arc<Field>| (f.name().clone(), f.data_type().clone());
+        fields.iter().map(name).collect::<Vec<_>>()
+    };
+    assert!(held.iter().all(|batch| types(batch) == types(&rows)));
+    assert_eq!(held.iter().map(RecordBatch::num_rows).sum::<usize>(), 2);
+
+    let placed = super::rows(vec![
+        ("value", Arc::new(StringArray::from(vec!["a"]))),
+        ("partition", Arc::new(Int32Array::from(vec![None]))),
+    ]);
+    sink.open(&job_of(&placed)).await.unwrap();
+    assert!(matches!(sink.held(&first).await.unwrap(), Held::Unknown));
 }
