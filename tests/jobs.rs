@@ -8,6 +8,8 @@ mod conformance;
 mod crash;
 #[path = "jobs/driver.rs"]
 mod driver;
+#[path = "jobs/kafka.rs"]
+mod kafka;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[path = "jobs/samples.rs"]
 mod samples;

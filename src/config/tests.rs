@@ -231,3 +231,43 @@ fn own_settings_do_not_reach_librdkafka() {
     let properties = config.client_properties().unwrap();
     assert_eq!(properties.keys().collect::<Vec<_>>(), ["bootstrap.servers"]);
 }
+
+#[test]
+fn producers_and_readers_are_given_their_own_settings() {
+    let mut config = ConnectionConfig::new("h:1");
+    for (key, value) in [
+        ("kafka.acks", "all"),
+        ("compression.codec", "lz4"),
+        ("delivery.timeout.ms", "5000"),
+        ("queue.buffering.max.kbytes", "1024"),
+        ("fetch.min.bytes", "7"),
+        ("isolation.level", "read_committed"),
+        ("client.id", "me"),
+    ] {
+        config.set(key, value).unwrap();
+    }
+    let names = |of: BTreeMap<String, String>| of.into_keys().collect::<Vec<_>>();
+    assert_eq!(
+        names(config.client_properties().unwrap()),
+        [
+            "bootstrap.servers",
+            "client.id",
+            "fetch.min.bytes",
+            "isolation.level"
+        ]
+    );
+    assert_eq!(
+        names(config.producer_properties().unwrap()),
+        [
+            "acks",
+            "bootstrap.servers",
+            "client.id",
+            "compression.type",
+            "message.timeout.ms",
+            "queue.buffering.max.kbytes"
+        ]
+    );
+    let mut other = ConnectionConfig::new("h:1");
+    other.set("acks", "1").unwrap();
+    assert_eq!(other.for_reading(), ConnectionConfig::new("h:1"));
+}

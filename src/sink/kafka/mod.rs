@@ -22,6 +22,8 @@ mod trouble;
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
+use datafusion::logical_expr::{cast, ident};
+use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 
 use self::columns::{Layout, Rows};
@@ -31,7 +33,10 @@ use self::trouble::Trouble;
 use super::*;
 use crate::client::{ClientPool, KafkaClient, TopicSelection};
 use crate::config::ConnectionConfig;
+use crate::decode::Column;
 use crate::error::nearest_names;
+use crate::range::IsolationLevel;
+use crate::table::KafkaTable;
 
 /// The topic that holds what the jobs of a cluster have committed, unless a sink names another.
 pub const DEFAULT_STATE_TOPIC: &str = "_kafka_sql_jobs";
@@ -235,7 +240,7 @@ impl Sink for KafkaSink {
             &self.config,
             &self.options,
             &self.topic,
-            &job.name,
+            job,
             layout,
             self.trouble(),
         )
@@ -269,8 +274,7 @@ impl Sink for KafkaSink {
             ..Staged::default()
         };
         while let Some(columns) = rows.next().await {
-            let columns =
-                columns.map_err(|e| Error::find(&e).cloned().unwrap_or_else(|| query(&e)))?;
+            let columns = columns.map_err(|e| query(&e))?;
             let rows = Rows::of(&session.layout, &columns, partition, staged.rows)
                 .map_err(|e| self.trouble().row(e))?;
             session
@@ -343,6 +347,40 @@ impl Sink for KafkaSink {
             }
         }
     }
+
+    /// All committed records of the topic, where rows are keys and values and nothing else: of the
+    /// other columns a record does not hold what a row had. NULL becomes the partitioner's choice,
+    /// or the current time.
+    async fn held(&self, _batch: &BatchRanges) -> Result<Held> {
+        let schema = Arc::clone(&self.session()?.schema);
+        let columns: Option<Vec<Column>> = schema
+            .fields()
+            .iter()
+            .map(|field| match field.name().as_str() {
+                "key" => Some(Column::Key),
+                "value" => Some(Column::Value),
+                _ => None,
+            })
+            .collect();
+        let Some(columns) = columns else {
+            return Ok(Held::Unknown);
+        };
+        let table = KafkaTable::builder_with_client(Arc::clone(&self.client))
+            .topic(Arc::clone(&self.topic))
+            .isolation(IsolationLevel::ReadCommitted)
+            .columns(columns)
+            .build()
+            .await?;
+        let typed = schema.fields().iter().map(|field| {
+            let name = field.name();
+            cast(ident(name), field.data_type().clone()).alias(name)
+        });
+        let rows = async {
+            let table = SessionContext::new().read_table(Arc::new(table))?;
+            table.select(typed)?.execute_stream().await
+        };
+        Ok(Held::Among(rows.await.map_err(|e| query(&e))?))
+    }
 }
 
 /// The number of a topic's partitions, if there is such a topic.
@@ -353,7 +391,10 @@ async fn known_topic(client: &dyn KafkaClient, topic: &Arc<str>) -> Result<Optio
 }
 
 fn query(error: &datafusion::error::DataFusionError) -> Error {
-    Error::Query {
-        message: error.to_string(),
+    match Error::find(error) {
+        Some(found) => found.clone(),
+        None => Error::Query {
+            message: error.strip_backtrace(),
+        },
     }
 }

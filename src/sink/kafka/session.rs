@@ -63,6 +63,8 @@ pub(super) struct Session {
     /// Tells this session from all others, in the state topic.
     pub(super) owner: String,
     pub(super) layout: Layout,
+    /// The columns of the job's rows.
+    pub(super) schema: SchemaRef,
     target: Arc<str>,
     transactional: bool,
     producer: Producer,
@@ -93,12 +95,12 @@ impl Session {
         config: &ConnectionConfig,
         options: &KafkaSinkOptions,
         target: &Arc<str>,
-        job: &str,
+        job: &SinkJob,
         layout: Layout,
         trouble: Trouble,
     ) -> Result<Arc<Self>> {
         // No topic's name holds a colon, so that no two pairs make the same id.
-        let id = format!("{}{job}:{target}", options.transactional_id_prefix);
+        let id = format!("{}{}:{target}", options.transactional_id_prefix, job.name);
         let transactional = options.delivery == Delivery::ExactlyOnce;
         let writing = match transactional {
             true => Writing::Transactions(&id),
@@ -110,7 +112,8 @@ impl Session {
             made.map_err(|reason| trouble.sink("making a producer", &reason, false))
         };
         let session = Arc::new(Self {
-            job: job.to_owned(),
+            job: job.name.clone(),
+            schema: Arc::clone(&job.schema),
             owner: Uuid::new_v4().simple().to_string(),
             layout,
             target: Arc::clone(target),

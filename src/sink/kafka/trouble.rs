@@ -23,6 +23,11 @@ pub(super) fn place(tag: usize) -> String {
     format!("row {} of execution partition {partition}", row + 1)
 }
 
+/// A broker bounds the batches that records are sent in, so that small ones may be refused together.
+const TOO_LARGE: &str = "; the bounds are 'kafka.message.max.bytes' here, and max.message.bytes of \
+                         the topic, which also holds for the records that are sent together \
+                         ('kafka.batch.size', in bytes)";
+
 /// Makes errors of a target.
 #[derive(Debug, Clone)]
 pub(super) struct Trouble {
@@ -60,10 +65,7 @@ impl Trouble {
         };
         let reason = error_text(c);
         let (advice, transient) = match c {
-            code::MSG_SIZE_TOO_LARGE | code::RECORD_LIST_TOO_LARGE => (
-                "; the bounds are 'kafka.message.max.bytes' here and max.message.bytes of the topic",
-                false,
-            ),
+            code::MSG_SIZE_TOO_LARGE | code::RECORD_LIST_TOO_LARGE => (TOO_LARGE, false),
             code::TOPIC_AUTHORIZATION_FAILED => {
                 return Error::Authorization {
                     resource: format!("topic {topic}"),
@@ -145,8 +147,9 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "kafka://h:1/t: writing to t[3] failed: row 3 of execution partition 1: Broker: \
-             Message size too large; the bounds are 'kafka.message.max.bytes' here and \
-             max.message.bytes of the topic"
+             Message size too large; the bounds are 'kafka.message.max.bytes' here, and \
+             max.message.bytes of the topic, which also holds for the records that are sent \
+             together ('kafka.batch.size', in bytes)"
         );
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Undelivered {
     pub(crate) topic: String,
     pub(crate) partition: i32,
     pub(crate) code: i32,
+    /// Bytes of key and value.
+    pub(crate) size: usize,
 }
 
 /// What a handle is for.
@@ -210,27 +212,34 @@ unsafe extern "C" fn on_error(
     }
 }
 
-/// Keeps the first failure of a delivery; called from `rd_kafka_poll` and `rd_kafka_flush`.
+/// Keeps the first failure of a delivery, and of messages that were too large together the largest; called from `rd_kafka_poll` and `rd_kafka_flush`.
 unsafe extern "C" fn on_delivery(
     _rk: *mut rd::rd_kafka_t,
     message: *const rd::rd_kafka_message_t,
     opaque: *mut c_void,
 ) {
     // SAFETY: the message is live during the call; its code is an int in C.
-    let code = unsafe { (&raw const (*message).err).cast::<i32>().read() };
+    let err = unsafe { (&raw const (*message).err).cast::<i32>().read() };
     // What is thrown away with a transaction has not failed.
-    if matches!(code, code::OK | code::PURGE_QUEUE | code::PURGE_INFLIGHT) {
+    if matches!(err, code::OK | code::PURGE_QUEUE | code::PURGE_INFLIGHT) {
         return;
     }
     // SAFETY: as in `on_error`; a report's topic is live as long as the report.
     unsafe {
         let health = &*opaque.cast::<Mutex<Health>>();
         let mut health = health.lock().unwrap_or_else(PoisonError::into_inner);
-        health.undelivered.get_or_insert_with(|| Undelivered {
+        let size = (*message).len + (*message).key_len;
+        if let Some(first) = &health.undelivered
+            && !(err == code::MSG_SIZE_TOO_LARGE && first.code == err && first.size < size)
+        {
+            return;
+        }
+        health.undelivered = Some(Undelivered {
             tag: (*message)._private.addr(),
             topic: text(rd::rd_kafka_topic_name((*message).rkt)).unwrap_or_default(),
             partition: (*message).partition,
-            code,
+            code: err,
+            size,
         });
     }
 }
