@@ -137,6 +137,11 @@ fn register_with(
         state
             .table_factories_mut()
             .insert("KAFKA".to_owned(), Arc::new(factory));
+        #[cfg(feature = "postgres")]
+        state.table_factories_mut().insert(
+            "POSTGRES".to_owned(),
+            Arc::new(crate::sink::postgres::PostgresTableFactory::default()),
+        );
         #[cfg(feature = "sqlite")]
         state.table_factories_mut().insert(
             "SQLITE".to_owned(),

@@ -345,9 +345,15 @@ fn twice(key: &str) -> Error {
 
 /// `env:NAME` and `file:PATH` of a secret become what they name.
 fn resolve_secret(key: &str, canonical: &str, value: &str) -> Result<String> {
-    if !keys::is_secret(canonical) {
-        return Ok(value.to_owned());
+    if keys::is_secret(canonical) {
+        secret(key, value)
+    } else {
+        Ok(value.to_owned())
     }
+}
+
+/// What a secret is: `env:NAME` and `file:PATH` become what they name.
+pub(crate) fn secret(key: &str, value: &str) -> Result<String> {
     if let Some(name) = value.strip_prefix("env:") {
         return std::env::var(name).map_err(|_| {
             Error::config(

@@ -26,6 +26,8 @@ mod closure;
 mod database;
 mod kafka;
 mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod ranges;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;

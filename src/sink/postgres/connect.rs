@@ -1,0 +1,358 @@
+//! How PostgreSQL is reached, and what its errors mean.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use url::Url;
+
+use crate::error::{Error, Result};
+use crate::sink::database::Unfit;
+
+/// How long connecting may take unless the URL says otherwise.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A server that takes nothing for so long is gone.
+const TCP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a statement waits for a lock of another session.
+const LOCK_TIMEOUT_MS: u32 = 10_000;
+
+/// The server ends a session that stands still in a transaction for so long. Sessions that are
+/// alive send a sign of life three times as often.
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The variable that libpq takes a password from.
+const PASSWORD_VARIABLE: &str = "PGPASSWORD";
+
+/// A server and a database, with credentials. Neither `Debug` nor errors show them.
+#[derive(Clone)]
+pub(super) struct Address {
+    config: Config,
+    tls: Option<MakeRustlsConnect>,
+    shown: String,
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl Address {
+    /// Reads a URL such as `postgres://user@host:5432/db?sslmode=require`.
+    ///
+    /// A certificate of the server is always verified, against `root_certificates` or those of the
+    /// system; `sslmode` only decides whether there must be TLS (`require`, `verify-ca`,
+    /// `verify-full`), may be (`prefer`, the default) or must not be (`disable`).
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the URL or the file of certificates is not one.
+    pub(super) fn parse(
+        url: &str,
+        password: Option<&str>,
+        root_certificates: Option<&Path>,
+    ) -> Result<Self> {
+        let wrong = |reason: &str| {
+            Error::invalid(format!(
+                "LOCATION is no URL of a PostgreSQL database ({reason}); \
+                 expected 'postgres://user@host:5432/database'"
+            ))
+        };
+        let mut url = Url::parse(url).map_err(|error| wrong(&error.to_string()))?;
+        if !matches!(url.scheme(), "postgres" | "postgresql") {
+            return Err(wrong("its scheme is not 'postgres'"));
+        }
+        let pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+        url.set_query(None);
+        let mut mode = SslMode::Prefer;
+        let mut certificates = root_certificates.map(Path::to_owned);
+        for (name, value) in pairs {
+            match (name.as_str(), value.as_str()) {
+                ("sslmode", "disable") => mode = SslMode::Disable,
+                ("sslmode", "allow" | "prefer") => mode = SslMode::Prefer,
+                ("sslmode", "require" | "verify-ca" | "verify-full") => mode = SslMode::Require,
+                ("sslmode", _) => {
+                    return Err(wrong(
+                        "'sslmode' is one of disable, allow, prefer, require, verify-ca, verify-full",
+                    ));
+                }
+                ("sslrootcert", _) => {
+                    certificates.get_or_insert_with(|| PathBuf::from(value));
+                }
+                _ => {
+                    url.query_pairs_mut().append_pair(&name, &value);
+                }
+            }
+        }
+        // The library's own words name the parameter and never its value.
+        let mut config: Config = url.as_str().parse().map_err(|error: tokio_postgres::Error| {
+            wrong(&chain(&error))
+        })?;
+        config.ssl_mode(mode);
+        if let Some(password) = password {
+            config.password(password);
+        } else if config.get_password().is_none()
+            && let Ok(password) = std::env::var(PASSWORD_VARIABLE)
+        {
+            config.password(password);
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT_TIMEOUT);
+        }
+        config.tcp_user_timeout(TCP_TIMEOUT);
+        let tls = match mode {
+            SslMode::Disable => None,
+            _ => Some(MakeRustlsConnect::new(tls(certificates.as_deref())?)),
+        };
+        let shown = shown(&config);
+        Ok(Self { config, tls, shown })
+    }
+
+    /// Opens a connection whose statements do not wait for ever.
+    pub(super) async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
+        let client = match &self.tls {
+            Some(tls) => {
+                let (client, connection) = self.config.connect(tls.clone()).await?;
+                tokio::spawn(drive(connection));
+                client
+            }
+            None => {
+                let (client, connection) = self.config.connect(NoTls).await?;
+                tokio::spawn(drive(connection));
+                client
+            }
+        };
+        client
+            .batch_execute(&format!(
+                "SET lock_timeout = {LOCK_TIMEOUT_MS}; \
+                 SET idle_in_transaction_session_timeout = {}; \
+                 SET timezone = 'UTC'; SET datestyle = 'ISO'; \
+                 SELECT set_config('synchronous_commit', 'on', false) \
+                 WHERE current_setting('synchronous_commit') = 'off'",
+                IDLE_TIMEOUT.as_millis()
+            ))
+            .await?;
+        Ok(client)
+    }
+}
+
+/// Runs until the client is dropped or the connection is lost; the client's calls tell of that.
+async fn drive<T: Future<Output = Result<(), tokio_postgres::Error>>>(connection: T) {
+    if let Err(error) = connection.await {
+        log::debug!("connection to PostgreSQL: {}", chain(&error));
+    }
+}
+
+fn shown(config: &Config) -> String {
+    let host = match config.get_hosts().first() {
+        Some(Host::Tcp(host)) => host.clone(),
+        #[cfg(unix)]
+        Some(Host::Unix(path)) => path.display().to_string(),
+        None => "localhost".to_owned(),
+    };
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    let database = config.get_dbname().or(config.get_user()).unwrap_or("");
+    format!("postgres://{host}:{port}/{database}")
+}
+
+fn tls(root_certificates: Option<&Path>) -> Result<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    if let Some(path) = root_certificates {
+        let wrong = |reason: String| {
+            Error::invalid(format!(
+                "option 'ssl.root.cert' = '{}': {reason}",
+                path.display()
+            ))
+        };
+        let certificates = CertificateDer::pem_file_iter(path).map_err(|e| wrong(e.to_string()))?;
+        for certificate in certificates {
+            let certificate = certificate.map_err(|e| wrong(e.to_string()))?;
+            roots.add(certificate).map_err(|e| wrong(e.to_string()))?;
+        }
+        if roots.is_empty() {
+            return Err(wrong("there is no certificate (PEM) in it".to_owned()));
+        }
+    } else {
+        // None of them may be readable; then a server's certificate is refused by its name.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::invalid(format!("TLS: {error}")))?;
+    Ok(config
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}
+
+/// The location of a table without its password.
+pub(super) fn hidden(location: &str) -> String {
+    let Ok(mut url) = Url::parse(location) else {
+        return "***".to_owned();
+    };
+    // Fails for URLs that cannot have one.
+    if url.password().is_some() && url.set_password(Some("***")).is_err() {
+        return "***".to_owned();
+    }
+    let pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+    if pairs.iter().any(|(name, _)| name == "password") {
+        let mut query = url.query_pairs_mut();
+        query.clear();
+        for (name, value) in &pairs {
+            let value = if name == "password" { "***" } else { value };
+            query.append_pair(name, value);
+        }
+    }
+    url.into()
+}
+
+/// An error and its causes in one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// An error of the client as one of a sink.
+pub(super) fn failure(target: &str, operation: &str, error: &tokio_postgres::Error) -> Error {
+    Error::Sink {
+        target: target.to_owned(),
+        operation: operation.to_owned(),
+        reason: reason(error),
+        transient: passes(error),
+    }
+}
+
+fn reason(error: &tokio_postgres::Error) -> String {
+    let Some(db) = error.as_db_error() else {
+        if let Some(unfit) = cause::<Unfit>(error) {
+            return unfit.to_string();
+        }
+        let text = chain(error);
+        return if cause::<rustls::Error>(error).is_some() {
+            format!(
+                "{text}; name the authority that signed the server's certificate with the option \
+                 'ssl.root.cert', or do without TLS with '?sslmode=disable'"
+            )
+        } else {
+            text
+        };
+    };
+    let mut text = format!("{} ({})", db.message(), db.code().code());
+    for more in [db.detail(), db.hint(), db.where_()].into_iter().flatten() {
+        text = format!("{text}; {}", more.replace('\n', " "));
+    }
+    text
+}
+
+/// Whether the same may succeed later: the server was not there or busy, nothing was wrong.
+fn passes(error: &tokio_postgres::Error) -> bool {
+    if cause::<Unfit>(error).is_some() || cause::<rustls::Error>(error).is_some() {
+        return false;
+    }
+    let Some(db) = error.as_db_error() else {
+        return error.is_closed() || cause::<std::io::Error>(error).is_some() || is_timeout(error);
+    };
+    let code = db.code();
+    // Connection, transaction rollback, resources, operator intervention, system.
+    let classes = ["08", "40", "53", "57", "58"];
+    classes.contains(&code.code().get(..2).unwrap_or(""))
+        || [
+            SqlState::LOCK_NOT_AVAILABLE,
+            SqlState::OBJECT_IN_USE,
+            SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+            SqlState::IN_FAILED_SQL_TRANSACTION,
+            // A server that was the primary one before.
+            SqlState::READ_ONLY_SQL_TRANSACTION,
+        ]
+        .contains(code)
+}
+
+fn is_timeout(error: &tokio_postgres::Error) -> bool {
+    let text = error.to_string();
+    text.starts_with("error connecting") || text.starts_with("timeout")
+}
+
+/// The cause of a type, however deep it lies; an I/O error may hold one.
+fn cause<E: std::error::Error + 'static>(error: &tokio_postgres::Error) -> Option<&E> {
+    let mut source = std::error::Error::source(error);
+    while let Some(current) = source {
+        if let Some(found) = current.downcast_ref::<E>() {
+            return Some(found);
+        }
+        let inner = current.downcast_ref::<std::io::Error>();
+        source = match inner.and_then(std::io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => current.source(),
+        };
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(url: &str) -> Result<Address> {
+        Address::parse(url, None, None)
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let url = "postgres://alice:hunter2@db:6543/shop?sslmode=disable";
+        let address = address(url).unwrap();
+        assert_eq!(format!("{address:?}"), "postgres://db:6543/shop");
+        assert_eq!(
+            hidden(url),
+            "postgres://alice:***@db:6543/shop?sslmode=disable"
+        );
+        assert_eq!(
+            hidden("postgres://db/shop?password=hunter2&user=bob"),
+            "postgres://db/shop?password=***&user=bob"
+        );
+    }
+
+    #[test]
+    fn wrong_urls_are_refused_without_their_values() {
+        for url in [
+            "mysql://alice:hunter2@db/shop",
+            "postgres://alice:hunter2@db/shop?sslmode=hunter2",
+            "postgres://alice:hunter2@db/shop?connect_timeout=hunter2",
+            "db/hunter2",
+        ] {
+            let error = address(url).unwrap_err().to_string();
+            assert!(error.contains("LOCATION"), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_certificates_must_hold_some() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let url = "postgres://db/shop?sslmode=verify-full";
+        let error = Address::parse(url, None, Some(file.path())).unwrap_err();
+        assert!(error.to_string().contains("no certificate"), "{error}");
+    }
+}

@@ -1,0 +1,650 @@
+//! Rows into a table of PostgreSQL, in one transaction with their offsets.
+//!
+//! ```text
+//! stage  ── BEGIN (the first partition); COPY of each record batch into the table, or, with
+//!           'upsert.key', into a temporary one
+//! commit ── lock the job's row; compare offsets; INSERT … ON CONFLICT; write offsets; COMMIT
+//! ```
+//!
+//! All partitions of a batch go through one connection, a record batch at a time: they take turns at
+//! a lock. Whatever ends a turn early, an error or a dropped future, gives the connection up or rolls
+//! back, so a transaction has all rows that `stage` reported or does not commit.
+//!
+//! A driver that stands still holds up others for [`connect::IDLE_TIMEOUT`] at most: the server
+//! ends a session that is idle in a transaction, and [`Sink::open`] ends one that stopped in the
+//! middle of a COPY, which that limit of the server does not cover.
+
+mod connect;
+mod factory;
+mod prepare;
+mod read;
+mod types;
+
+use std::fmt;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::{Arc, Weak};
+
+use arrow::array::RecordBatch;
+use async_trait::async_trait;
+use datafusion::execution::SendableRecordBatchStream;
+use futures::StreamExt;
+use tokio::sync::Mutex;
+use tokio_postgres::binary_copy::BinaryCopyInWriter;
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Statement};
+
+use super::database::{
+    JOB_ROW, Lists, OFFSETS_TABLE, OffsetRow, ReadRows, Rows, Staging, Step, Unfit, Value, cast_to,
+    changed_underneath, committed, identifier, in_stream, not_open, not_staged, quoted, signed, step,
+};
+use super::{
+    BatchRanges, Committed, Guarantee, Held, Sink, SinkJob, SourceRange, Staged, belongs_to_another,
+};
+use crate::error::{Error, Result};
+use crate::fault;
+
+pub use factory::PostgresTableFactory;
+
+use connect::{Address, IDLE_TIMEOUT, failure};
+use read::PostgresRows;
+use types::{Cell, ColumnType};
+
+/// A table of PostgreSQL as a [`Sink`].
+#[derive(Clone)]
+pub struct PostgresSink {
+    target: Arc<Target>,
+    state: Arc<Mutex<Option<Session>>>,
+}
+
+#[derive(Debug, Clone)]
+struct Target {
+    address: Address,
+    /// Table, or schema and table.
+    table: Vec<String>,
+    offsets: Option<Vec<String>>,
+    key: Vec<String>,
+    shared: bool,
+}
+
+/// An open connection. It is taken out of the state while it works, so that a dropped future drops
+/// it too.
+struct Session {
+    client: Client,
+    job: SinkJob,
+    /// The table as the table of offsets names it: `schema.table`.
+    table: String,
+    offsets: String,
+    copy: Statement,
+    /// The columns on the wire, those of the staging table first.
+    columns: Vec<(String, ColumnType)>,
+    /// Takes over what was staged; none if rows go into the table at once.
+    merge: Option<String>,
+    staging: Option<Staging>,
+}
+
+impl fmt::Debug for PostgresSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresSink")
+            .field("target", &self.target)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PostgresSink {
+    /// A table (`orders` or `shop.orders`, case is kept) of the database at `url`, for example
+    /// `postgres://user@host:5432/db?sslmode=require`. The table is created when a job opens the
+    /// sink and it is missing.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a URL or a name that is none.
+    pub fn new(url: &str, table: &str) -> Result<Self> {
+        Self::with_credentials(url, table, None, None)
+    }
+
+    /// The same with a password that is not in the URL, and a file of root certificates (PEM) that
+    /// takes the place of the system's.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and when the file holds no certificate.
+    pub fn with_credentials(
+        url: &str,
+        table: &str,
+        password: Option<&str>,
+        root_certificates: Option<&Path>,
+    ) -> Result<Self> {
+        Ok(Self::of(Target {
+            address: Address::parse(url, password, root_certificates)?,
+            table: identifier("table", table, 2)?,
+            offsets: None,
+            key: Vec::new(),
+            shared: false,
+        }))
+    }
+
+    /// The table of offsets; unless set it is `kafka_offsets` in the schema of the table.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a name that is none.
+    pub fn with_offsets_table(self, table: &str) -> Result<Self> {
+        let offsets = identifier("offsets.table", table, 2)?;
+        Ok(self.with(|target| target.offsets = Some(offsets)))
+    }
+
+    /// Rows replace those with the same values in these columns, which must be a primary key or
+    /// unique. Of several rows of a batch the last one stays: that of the highest execution
+    /// partition, and there the one staged last.
+    #[must_use]
+    pub fn with_upsert_key(self, columns: Vec<String>) -> Self {
+        self.with(|target| target.key = columns)
+    }
+
+    /// Whether several jobs may write to the table.
+    #[must_use]
+    pub fn with_shared(self, shared: bool) -> Self {
+        self.with(|target| target.shared = shared)
+    }
+
+    fn of(target: Target) -> Self {
+        Self {
+            target: Arc::new(target),
+            state: Arc::default(),
+        }
+    }
+
+    fn with(self, change: impl FnOnce(&mut Target)) -> Self {
+        let mut target = (*self.target).clone();
+        change(&mut target);
+        Self::of(target)
+    }
+
+    /// Begins the transaction of an attempt, unless a partition of it did so before.
+    async fn begin(&self, batch: &BatchRanges) -> Result<()> {
+        let operation = format!("staging batch {}", batch.batch);
+        let mut state = self.state.lock().await;
+        let Some(mut session) = state.take() else {
+            return Err(not_open(&self.target.name(), operation));
+        };
+        if !session.is_at(&batch.attempt) {
+            let begun = session.begin(&batch.attempt).await;
+            begun.map_err(|error| failure(&self.target.name(), &operation, &error))?;
+            tokio::spawn(keep_alive(
+                Arc::downgrade(&self.state),
+                batch.attempt.clone(),
+            ));
+        }
+        *state = Some(session);
+        Ok(())
+    }
+
+    async fn copy(&self, batch: &BatchRanges, place: Place, rows: &RecordBatch) -> Result<()> {
+        let operation = format!("staging batch {}", batch.batch);
+        let name = self.target.name();
+        let mut state = self.state.lock().await;
+        let Some(mut session) = state.take() else {
+            return Err(not_open(&name, operation));
+        };
+        if !session.is_at(&batch.attempt) {
+            *state = Some(session);
+            return Err(not_open(&name, operation));
+        }
+        let copied = session.copy(&self.target.key, place, rows).await;
+        if copied.is_err() {
+            // The transaction is lost; its rows are counted no more.
+            session.roll_back().await;
+        }
+        if !session.client.is_closed() {
+            *state = Some(session);
+        }
+        copied.map_err(|error| match error {
+            CopyError::Unfit(unfit) => Error::Sink {
+                target: name,
+                operation,
+                reason: unfit.to_string(),
+                transient: false,
+            },
+            CopyError::Postgres(error) => failure(&name, &operation, &error),
+        })
+    }
+}
+
+/// While a transaction is open and nothing comes in, tells the server that this side is alive.
+async fn keep_alive(state: Weak<Mutex<Option<Session>>>, attempt: String) {
+    loop {
+        tokio::time::sleep(IDLE_TIMEOUT / 3).await;
+        let Some(state) = state.upgrade() else { return };
+        // A session at work needs no sign of life.
+        let Ok(mut state) = state.try_lock() else {
+            continue;
+        };
+        match state.take() {
+            Some(session) if session.is_at(&attempt) => {
+                if session.client.simple_query("").await.is_ok() {
+                    *state = Some(session);
+                }
+            }
+            other => {
+                *state = other;
+                return;
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Sink for PostgresSink {
+    fn target(&self) -> String {
+        self.target.name()
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::ExactlyOnce
+    }
+
+    async fn open(&self, job: &SinkJob) -> Result<Option<Committed>> {
+        let mut state = self.state.lock().await;
+        // Its transaction, if any, ends with it.
+        *state = None;
+        let (session, recorded) = self.target.open(job).await?;
+        *state = Some(session);
+        Ok(recorded)
+    }
+
+    async fn stage(
+        &self,
+        batch: &BatchRanges,
+        partition: usize,
+        mut rows: SendableRecordBatchStream,
+    ) -> Result<Staged> {
+        let mut staged = Staged {
+            partition,
+            ..Staged::default()
+        };
+        while let Some(rows) = rows.next().await {
+            let rows = rows.map_err(|error| in_stream(&error))?;
+            if rows.num_rows() == 0 {
+                continue;
+            }
+            self.begin(batch).await?;
+            let place = Place {
+                partition,
+                first: staged.rows,
+            };
+            self.copy(batch, place, &rows).await?;
+            staged.rows += rows.num_rows() as u64;
+            staged.bytes += rows.get_array_memory_size() as u64;
+        }
+        Ok(staged)
+    }
+
+    async fn commit(&self, batch: &BatchRanges, staged: Vec<Staged>) -> Result<()> {
+        let name = self.target.name();
+        let operation = format!("committing batch {}", batch.batch);
+        let rows = staged.iter().map(|staged| staged.rows).sum();
+        let mut state = self.state.lock().await;
+        let Some(mut session) = state.take() else {
+            return Err(not_open(&name, operation));
+        };
+        let committed = self.target.commit(&mut session, batch, rows).await;
+        if committed.is_err() {
+            session.roll_back().await;
+        }
+        if !session.client.is_closed() {
+            *state = Some(session);
+        }
+        committed.map_err(|error| match error {
+            CommitError::Own(error) => error,
+            CommitError::Postgres(error) => failure(&name, &operation, &error),
+        })
+    }
+
+    async fn abort(&self, batch: &BatchRanges) -> Result<()> {
+        let mut state = self.state.lock().await;
+        if let Some(mut session) = state.take() {
+            if session.is_at(&batch.attempt) {
+                session.roll_back().await;
+            }
+            if !session.client.is_closed() {
+                *state = Some(session);
+            }
+        }
+        Ok(())
+    }
+
+    async fn held(&self, _batch: &BatchRanges) -> Result<Held> {
+        let schema = {
+            let state = self.state.lock().await;
+            let session = state.as_ref();
+            let session = session
+                .ok_or_else(|| not_open(&self.target.name(), "reading the table".to_owned()))?;
+            Arc::clone(&session.job.schema)
+        };
+        let Some(rows) = PostgresRows::find(&self.target).await? else {
+            return Ok(Held::Unknown);
+        };
+        let columns: Option<Vec<usize>> = schema
+            .fields()
+            .iter()
+            .map(|field| rows.schema().index_of(field.name()).ok())
+            .collect();
+        Ok(match columns {
+            Some(columns) => Held::Among(cast_to(rows.read(&columns, None), &schema)),
+            None => Held::Unknown,
+        })
+    }
+}
+
+/// Where rows of a stream belong.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    partition: usize,
+    /// The number of the first row among those of the execution partition.
+    first: u64,
+}
+
+enum CopyError {
+    Unfit(Unfit),
+    Postgres(tokio_postgres::Error),
+}
+
+impl From<tokio_postgres::Error> for CopyError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Postgres(error)
+    }
+}
+
+impl From<Unfit> for CopyError {
+    fn from(unfit: Unfit) -> Self {
+        Self::Unfit(unfit)
+    }
+}
+
+enum CommitError {
+    Own(Error),
+    Postgres(tokio_postgres::Error),
+}
+
+impl From<tokio_postgres::Error> for CommitError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Postgres(error)
+    }
+}
+
+impl From<Error> for CommitError {
+    fn from(error: Error) -> Self {
+        Self::Own(error)
+    }
+}
+
+impl Session {
+    fn is_at(&self, attempt: &str) -> bool {
+        let staging = self.staging.as_ref();
+        staging.is_some_and(|staging| staging.attempt == attempt)
+    }
+
+    async fn begin(&mut self, attempt: &str) -> Result<(), tokio_postgres::Error> {
+        let begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+        if self.staging.take().is_some() {
+            let begin = format!("ROLLBACK; {begin}");
+            self.client.batch_execute(&begin).await?;
+        } else {
+            self.client.batch_execute(begin).await?;
+        }
+        self.staging = Some(Staging::of(attempt));
+        Ok(())
+    }
+
+    /// Ends the transaction, if there is one. A connection that cannot do that closes, which does.
+    async fn roll_back(&mut self) {
+        if self.staging.take().is_some()
+            && let Err(error) = self.client.batch_execute("ROLLBACK").await
+        {
+            log::debug!("rolling back in PostgreSQL: {error}");
+        }
+    }
+
+    async fn copy(
+        &mut self,
+        key: &[String],
+        place: Place,
+        rows: &RecordBatch,
+    ) -> Result<(), CopyError> {
+        let rows = Rows::new(rows, Lists::Arrays)?;
+        let wire: Vec<Type> = self.columns.iter().map(|(_, t)| t.wire.clone()).collect();
+        let fixed = if self.merge.is_some() { STAGED.len() } else { 0 };
+        let sink = self.client.copy_in(&self.copy).await?;
+        let mut writer = pin!(BinaryCopyInWriter::new(sink, &wire));
+        let mut cells = Vec::with_capacity(self.columns.len());
+        for row in 0..rows.len() {
+            cells.clear();
+            let number = place.first + row as u64;
+            let positions = [place.partition as i64, number as i64];
+            for (column, (name, column_type)) in self.columns.iter().enumerate() {
+                let value = match column.checked_sub(fixed) {
+                    Some(column) => rows.value(column, row)?,
+                    None => Value::Int(positions[column]),
+                };
+                if value == Value::Null && key.contains(name) {
+                    let null = "a value is NULL, and the column belongs to the key of the upsert";
+                    return Err(Unfit(null.to_owned()).column(name).into());
+                }
+                cells.push(Cell {
+                    value,
+                    column: name,
+                    most_characters: types::most_characters(column_type),
+                });
+            }
+            writer.as_mut().write_raw(cells.iter()).await?;
+        }
+        writer.finish().await?;
+        if let Some(staging) = &mut self.staging {
+            staging.rows += rows.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+/// The columns that a staging table has before those of the rows.
+const STAGED: [&str; 2] = ["_kafka_sql_partition", "_kafka_sql_row"];
+
+impl Target {
+    fn name(&self) -> String {
+        format!("{}/{}", self.address, self.table.join("."))
+    }
+
+    fn sql(&self) -> String {
+        path(&self.table)
+    }
+
+    fn offsets_sql(&self) -> String {
+        match (&self.offsets, self.table.as_slice()) {
+            (Some(offsets), _) => path(offsets),
+            (None, [schema, _]) => path(&[schema.clone(), OFFSETS_TABLE.to_owned()]),
+            (None, _) => quoted(OFFSETS_TABLE),
+        }
+    }
+
+    async fn commit(
+        &self,
+        session: &mut Session,
+        batch: &BatchRanges,
+        rows: u64,
+    ) -> Result<(), CommitError> {
+        let name = self.name();
+        let number = signed(batch.batch)?;
+        if !session.is_at(&batch.attempt) {
+            session.begin(&batch.attempt).await?;
+        }
+        let staged = session.staging.as_ref().map_or(0, |staging| staging.rows);
+        let recorded = self.lock(session, &batch.job).await?;
+        let Step::Write { update, insert } = step(&name, batch, recorded.as_ref())? else {
+            session.roll_back().await;
+            return Ok(());
+        };
+        if staged != rows {
+            return Err(not_staged(&name, batch.batch, rows, staged).into());
+        }
+        if let Some(merge) = &session.merge
+            && rows > 0
+        {
+            session.client.batch_execute(merge).await?;
+        }
+        session.write_offsets(&name, batch, number, &update, &insert).await?;
+        fault::point("postgres-before-commit");
+        session.client.batch_execute("COMMIT").await?;
+        session.staging = None;
+        fault::point("postgres-after-commit");
+        Ok(())
+    }
+
+    /// Keeps other drivers of the job from committing and reads what is recorded.
+    ///
+    /// The lock is that of the job's row. Before a job's first batch there is none, so the table is
+    /// locked against writers, and that no other job has come in between is checked again.
+    async fn lock(
+        &self,
+        session: &Session,
+        job: &str,
+    ) -> Result<Option<Committed>, CommitError> {
+        let Session {
+            client,
+            table,
+            offsets,
+            ..
+        } = session;
+        let sql = format!(
+            "SELECT 1 FROM {offsets} WHERE job = $1 AND target = $2 AND source = '' AND topic = '' \
+             AND partition = {JOB_ROW} FOR UPDATE"
+        );
+        let known = client
+            .query_typed(&sql, &[(&job, Type::TEXT), (table, Type::TEXT)])
+            .await?;
+        if known.is_empty() {
+            let sql = format!("LOCK TABLE {offsets} IN SHARE ROW EXCLUSIVE MODE");
+            client.batch_execute(&sql).await?;
+            let others = prepare::other_jobs(client, offsets, table, job).await?;
+            if !others.is_empty() && !self.shared {
+                return Err(belongs_to_another(&self.name(), job, &others).into());
+            }
+        }
+        let recorded = prepare::recorded(client, offsets, table, job).await?;
+        Ok(committed(&self.name(), recorded)?)
+    }
+}
+
+impl Session {
+    async fn write_offsets(
+        &self,
+        name: &str,
+        batch: &BatchRanges,
+        number: i64,
+        update: &[&SourceRange],
+        insert: &[&SourceRange],
+    ) -> Result<(), CommitError> {
+        let Self {
+            client,
+            table,
+            offsets,
+            ..
+        } = self;
+        let job = &batch.job;
+        if !update.is_empty() {
+            let ranges = Ranges::of(update);
+            let previous: Vec<Option<i64>> = update.iter().map(|range| range.previous).collect();
+            let sql = format!(
+                "UPDATE {offsets} AS o SET next_offset = m.next_offset, topic_id = m.topic_id, batch = $8, \
+                 committed_at = now() FROM unnest($3, $4, $5, $6, $7, $9) \
+                 AS m(source, topic, partition, next_offset, topic_id, previous) \
+                 WHERE o.job = $1 AND o.target = $2 AND o.source = m.source AND o.topic = m.topic \
+                 AND o.partition = m.partition AND o.next_offset = m.previous"
+            );
+            let changed = client
+                .execute_typed(
+                    &sql,
+                    &[
+                        (job, Type::TEXT),
+                        (table, Type::TEXT),
+                        (&ranges.sources, Type::TEXT_ARRAY),
+                        (&ranges.topics, Type::TEXT_ARRAY),
+                        (&ranges.partitions, Type::INT4_ARRAY),
+                        (&ranges.ends, Type::INT8_ARRAY),
+                        (&ranges.topic_ids, Type::TEXT_ARRAY),
+                        (&number, Type::INT8),
+                        (&previous, Type::INT8_ARRAY),
+                    ],
+                )
+                .await?;
+            if changed != update.len() as u64 {
+                return Err(changed_underneath(name, batch).into());
+            }
+        }
+        if !insert.is_empty() {
+            let ranges = Ranges::of(insert);
+            let sql = format!(
+                "INSERT INTO {offsets} (job, target, source, topic, partition, next_offset, topic_id, batch) \
+                 SELECT $1, $2, m.*, $8 FROM unnest($3, $4, $5, $6, $7) AS m ON CONFLICT DO NOTHING"
+            );
+            let changed = client
+                .execute_typed(
+                    &sql,
+                    &[
+                        (job, Type::TEXT),
+                        (table, Type::TEXT),
+                        (&ranges.sources, Type::TEXT_ARRAY),
+                        (&ranges.topics, Type::TEXT_ARRAY),
+                        (&ranges.partitions, Type::INT4_ARRAY),
+                        (&ranges.ends, Type::INT8_ARRAY),
+                        (&ranges.topic_ids, Type::TEXT_ARRAY),
+                        (&number, Type::INT8),
+                    ],
+                )
+                .await?;
+            if changed != insert.len() as u64 {
+                return Err(changed_underneath(name, batch).into());
+            }
+        }
+        let sql = format!(
+            "INSERT INTO {offsets} (job, target, source, topic, partition, next_offset, batch) \
+             VALUES ($1, $2, '', '', {JOB_ROW}, $3, $4) ON CONFLICT (job, target, source, topic, partition) \
+             DO UPDATE SET next_offset = excluded.next_offset, batch = excluded.batch, committed_at = now()"
+        );
+        let next = number.saturating_add(1);
+        let params: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 4] = [
+            (job, Type::TEXT),
+            (table, Type::TEXT),
+            (&next, Type::INT8),
+            (&number, Type::INT8),
+        ];
+        client.execute_typed(&sql, &params).await?;
+        Ok(())
+    }
+}
+
+/// Ranges column by column, as `unnest` takes them.
+struct Ranges<'a> {
+    sources: Vec<&'a str>,
+    topics: Vec<&'a str>,
+    partitions: Vec<i32>,
+    ends: Vec<i64>,
+    topic_ids: Vec<Option<&'a str>>,
+}
+
+impl<'a> Ranges<'a> {
+    fn of(ranges: &[&'a SourceRange]) -> Self {
+        let partition = |range: &&'a SourceRange| &range.partition;
+        let partitions = || ranges.iter().map(partition);
+        Self {
+            sources: partitions().map(|p| &*p.source).collect(),
+            topics: partitions().map(|p| &*p.topic).collect(),
+            partitions: partitions().map(|p| p.partition).collect(),
+            ends: ranges.iter().map(|range| range.end).collect(),
+            topic_ids: ranges.iter().map(|range| range.topic_id.as_deref()).collect(),
+        }
+    }
+}
+
+/// A name of several parts as SQL takes it literally.
+fn path(parts: &[String]) -> String {
+    let parts: Vec<String> = parts.iter().map(|part| quoted(part)).collect();
+    parts.join(".")
+}
