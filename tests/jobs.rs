@@ -10,6 +10,9 @@ mod crash;
 mod driver;
 #[path = "jobs/kafka.rs"]
 mod kafka;
+#[cfg(feature = "postgres")]
+#[path = "jobs/postgres.rs"]
+mod postgres;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[path = "jobs/samples.rs"]
 mod samples;

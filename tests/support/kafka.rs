@@ -328,9 +328,14 @@ impl KafkaServer {
 
     /// Starts the process; the error is the end of its log.
     fn launch(&mut self) -> Result<(), String> {
-        let mut java = libs::java_arguments(self.jvm, &self.log4j_path(), "kafka.Kafka");
+        let mut java = vec!["java".into()];
+        java.extend(libs::java_arguments(
+            self.jvm,
+            &self.log4j_path(),
+            "kafka.Kafka",
+        ));
         java.push(self.configuration_path().into_os_string());
-        let process = Watched::start(self.folder.path(), &self.log_path(), &java);
+        let process = Watched::start(self.folder.path(), &self.log_path(), "KILL", &java);
         let deadline = Instant::now() + START_LIMIT;
         let process = self.process.insert(process);
         let reason = loop {

@@ -22,6 +22,7 @@ mod certificates;
 pub mod kafka;
 pub mod libs;
 mod options;
+pub mod postgres;
 mod process;
 pub mod produce;
 pub mod read;

@@ -1,4 +1,4 @@
-//! A broker's process under a watchdog, so that it never outlives the test.
+//! A server's process under a watchdog, so that it never outlives the test.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -8,13 +8,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Starts the broker, prints its pid, and waits for a line: the signal to end it with.
+/// Starts the server, prints its pid, and waits for a line: the signal to end it with.
 ///
-/// A test process that ends, however it ends, closes the pipe instead: then the broker is killed and
-/// its folder ($1) removed. The broker inherits the standard output, as its descriptor 3, which the
-/// shell closes for itself: the reader on the other side sees the end when the broker has ended.
+/// A test process that ends, however it ends, closes the pipe instead: then the server is ended with
+/// the signal $3 and its folder ($1) removed. The server inherits the standard output, as its
+/// descriptor 3, which the shell closes for itself: the reader on the other side sees the end when
+/// the server has ended.
 const WATCHDOG: &str = r#"
-folder=$1 log=$2; shift 2
+folder=$1 log=$2 last=$3; shift 3
 "$@" 3>&1 >>"$log" 2>&1 </dev/null &
 pid=$!
 echo "$pid"
@@ -23,13 +24,13 @@ if read -r signal; then
   kill "-$signal" "$pid" 2>/dev/null
   wait "$pid"
 else
-  kill -KILL "$pid" 2>/dev/null
+  kill "-$last" "$pid" 2>/dev/null
   wait "$pid"
   rm -rf -- "$folder"
 fi
 "#;
 
-/// A running broker.
+/// A running server.
 #[derive(Debug)]
 pub(super) struct Watched {
     watchdog: Child,
@@ -38,17 +39,18 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    /// Starts `java` with these arguments; what it prints goes to `log`.
+    /// Starts a command, a program and its arguments; what it prints goes to `log`. `last` is the
+    /// signal that ends it when this process is gone.
     ///
     /// # Panics
     /// When there is no shell to start it with.
-    pub(super) fn start(folder: &Path, log: &Path, java: &[OsString]) -> Self {
+    pub(super) fn start(folder: &Path, log: &Path, last: &str, command: &[OsString]) -> Self {
         let mut watchdog = Command::new("sh")
             .args(["-c", WATCHDOG, "watchdog"])
             .arg(folder)
             .arg(log)
-            .arg("java")
-            .args(java)
+            .arg(last)
+            .args(command)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -66,7 +68,7 @@ impl Watched {
             .expect("the watchdog's first line is a pid");
         let ended = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&ended);
-        // Ends with the broker, which holds the other end of the pipe.
+        // Ends with the server, which holds the other end of the pipe.
         std::thread::spawn(move || {
             let _ = stdout.read_to_end(&mut Vec::new());
             seen.store(true, Ordering::Release);
@@ -78,19 +80,19 @@ impl Watched {
         }
     }
 
-    /// The broker's process id.
+    /// The server's process id.
     pub(super) fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Whether the broker has ended by itself.
+    /// Whether the server has ended by itself.
     pub(super) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Sends a signal that does not end the broker, such as STOP and CONT.
+    /// Sends a signal that does not end the server, such as STOP and CONT.
     pub(super) fn signal(&self, signal: &str) {
-        assert!(!self.has_ended(), "the broker has ended");
+        assert!(!self.has_ended(), "the server has ended");
         let status = Command::new("sh")
             .args(["-c", "kill \"-$1\" \"$2\"", "kill", signal])
             .arg(self.pid.to_string())
@@ -99,10 +101,10 @@ impl Watched {
         assert!(status.success(), "cannot send {signal} to {}", self.pid);
     }
 
-    /// Ends the broker with TERM or KILL and waits until it is gone; its folder stays.
+    /// Ends the server with a signal such as TERM or KILL and waits until it is gone; its folder stays.
     pub(super) fn end(mut self, signal: &str) {
         let mut stdin = self.watchdog.stdin.take().expect("the input is piped");
-        // A watchdog that is gone has ended the broker already.
+        // A watchdog that is gone has ended the server already.
         let _ = writeln!(stdin, "{signal}");
         let _ = self.watchdog.wait();
     }

@@ -100,9 +100,10 @@ impl Address {
             }
         }
         // The library's own words name the parameter and never its value.
-        let mut config: Config = url.as_str().parse().map_err(|error: tokio_postgres::Error| {
-            wrong(&chain(&error))
-        })?;
+        let mut config: Config = url
+            .as_str()
+            .parse()
+            .map_err(|error: tokio_postgres::Error| wrong(&chain(&error)))?;
         config.ssl_mode(mode);
         if let Some(password) = password {
             config.password(password);
@@ -195,9 +196,7 @@ fn tls(root_certificates: Option<&Path>) -> Result<ClientConfig> {
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::invalid(format!("TLS: {error}")))?;
-    Ok(config
-        .with_root_certificates(roots)
-        .with_no_client_auth())
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// The location of a table without its password.

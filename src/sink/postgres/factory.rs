@@ -42,7 +42,9 @@ async fn table(cmd: &CreateExternalTable) -> Result<SinkTable> {
         ));
     };
     let password = given.get("password");
-    let password = password.map(|value| secret("password", value)).transpose()?;
+    let password = password
+        .map(|value| secret("password", value))
+        .transpose()?;
     let sink = PostgresSink::with_credentials(
         location,
         given.table()?,

@@ -36,7 +36,8 @@ use tokio_postgres::{Client, Statement};
 
 use super::database::{
     JOB_ROW, Lists, OFFSETS_TABLE, OffsetRow, ReadRows, Rows, Staging, Step, Unfit, Value, cast_to,
-    changed_underneath, committed, identifier, in_stream, not_open, not_staged, quoted, signed, step,
+    changed_underneath, committed, identifier, in_stream, not_open, not_staged, quoted, signed,
+    step,
 };
 use super::{
     BatchRanges, Committed, Guarantee, Held, Sink, SinkJob, SourceRange, Staged, belongs_to_another,
@@ -411,7 +412,11 @@ impl Session {
     ) -> Result<(), CopyError> {
         let rows = Rows::new(rows, Lists::Arrays)?;
         let wire: Vec<Type> = self.columns.iter().map(|(_, t)| t.wire.clone()).collect();
-        let fixed = if self.merge.is_some() { STAGED.len() } else { 0 };
+        let fixed = if self.merge.is_some() {
+            STAGED.len()
+        } else {
+            0
+        };
         let sink = self.client.copy_in(&self.copy).await?;
         let mut writer = pin!(BinaryCopyInWriter::new(sink, &wire));
         let mut cells = Vec::with_capacity(self.columns.len());
@@ -489,7 +494,9 @@ impl Target {
         {
             session.client.batch_execute(merge).await?;
         }
-        session.write_offsets(&name, batch, number, &update, &insert).await?;
+        session
+            .write_offsets(&name, batch, number, &update, &insert)
+            .await?;
         fault::point("postgres-before-commit");
         session.client.batch_execute("COMMIT").await?;
         session.staging = None;
@@ -501,11 +508,7 @@ impl Target {
     ///
     /// The lock is that of the job's row. Before a job's first batch there is none, so the table is
     /// locked against writers, and that no other job has come in between is checked again.
-    async fn lock(
-        &self,
-        session: &Session,
-        job: &str,
-    ) -> Result<Option<Committed>, CommitError> {
+    async fn lock(&self, session: &Session, job: &str) -> Result<Option<Committed>, CommitError> {
         let Session {
             client,
             table,
@@ -638,7 +641,10 @@ impl<'a> Ranges<'a> {
             topics: partitions().map(|p| &*p.topic).collect(),
             partitions: partitions().map(|p| p.partition).collect(),
             ends: ranges.iter().map(|range| range.end).collect(),
-            topic_ids: ranges.iter().map(|range| range.topic_id.as_deref()).collect(),
+            topic_ids: ranges
+                .iter()
+                .map(|range| range.topic_id.as_deref())
+                .collect(),
         }
     }
 }

@@ -112,7 +112,12 @@ impl Target {
             },
             |field| accepted(field.data_type()),
         )?;
-        let names: Vec<String> = job.schema.fields().iter().map(|f| f.name().clone()).collect();
+        let names: Vec<String> = job
+            .schema
+            .fields()
+            .iter()
+            .map(|f| f.name().clone())
+            .collect();
         let mut wire: Vec<(String, ColumnType)> = Vec::new();
         let mut merge = None;
         let (into, listed) = if self.key.is_empty() {
@@ -381,9 +386,8 @@ pub(super) async fn other_jobs(
     table: &str,
     job: &str,
 ) -> Result<Vec<String>, tokio_postgres::Error> {
-    let sql = format!(
-        "SELECT DISTINCT job FROM {offsets} WHERE target = $1 AND job <> $2 ORDER BY job"
-    );
+    let sql =
+        format!("SELECT DISTINCT job FROM {offsets} WHERE target = $1 AND job <> $2 ORDER BY job");
     let rows = client
         .query_typed(&sql, &[(&table, Type::TEXT), (&job, Type::TEXT)])
         .await?;

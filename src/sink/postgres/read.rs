@@ -126,7 +126,9 @@ impl PostgresRows {
 
 impl ReadRows for PostgresRows {
     fn read(&self, columns: &[usize], limit: Option<usize>) -> SendableRecordBatchStream {
-        let fields = columns.iter().map(|column| self.schema.field(*column).clone());
+        let fields = columns
+            .iter()
+            .map(|column| self.schema.field(*column).clone());
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let selected: Vec<&str> = columns
             .iter()
@@ -217,10 +219,7 @@ fn finish(
 struct Raw<'a>(&'a [u8]);
 
 impl<'a> FromSql<'a> for Raw<'a> {
-    fn from_sql(
-        _: &Type,
-        raw: &'a [u8],
-    ) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
         Ok(Self(raw))
     }
 
@@ -256,9 +255,9 @@ impl Builder {
             DataType::Binary => Self::Binary(BinaryBuilder::new()),
             DataType::Date32 => Self::Date(Date32Builder::new()),
             DataType::Time64(_) => Self::Time(Time64MicrosecondBuilder::new()),
-            DataType::Timestamp(_, zone) => Self::Timestamp(
-                TimestampMicrosecondBuilder::new().with_timezone_opt(zone.clone()),
-            ),
+            DataType::Timestamp(_, zone) => {
+                Self::Timestamp(TimestampMicrosecondBuilder::new().with_timezone_opt(zone.clone()))
+            }
             DataType::Interval(_) => Self::Interval(IntervalMonthDayNanoBuilder::new()),
             _ => Self::Text(StringBuilder::new()),
         }

@@ -55,9 +55,8 @@ pub(super) fn fits(data_type: &DataType, column: &ColumnType) -> bool {
     let is = |types: &[Type]| types.contains(wire);
     let digits = |whole: i32, fraction: i32| {
         *wire == Type::NUMERIC
-            && numeric(column.modifier).is_none_or(|(precision, scale)| {
-                scale >= fraction && precision - scale >= whole
-            })
+            && numeric(column.modifier)
+                .is_none_or(|(precision, scale)| scale >= fraction && precision - scale >= whole)
     };
     let unit = |unit: &TimeUnit| {
         let needed = match unit {
@@ -90,8 +89,13 @@ pub(super) fn fits(data_type: &DataType, column: &ColumnType) -> bool {
             digits(precision - scale, scale)
         }
         T::Utf8 | T::LargeUtf8 | T::Utf8View => {
-            is(&[Type::TEXT, Type::VARCHAR, Type::JSON, Type::JSONB, Type::UUID])
-                || matches!(wire.kind(), Kind::Enum(_))
+            is(&[
+                Type::TEXT,
+                Type::VARCHAR,
+                Type::JSON,
+                Type::JSONB,
+                Type::UUID,
+            ]) || matches!(wire.kind(), Kind::Enum(_))
         }
         T::FixedSizeBinary(16) => is(&[Type::BYTEA, Type::UUID]),
         T::Binary | T::LargeBinary | T::BinaryView | T::FixedSizeBinary(_) => is(&[Type::BYTEA]),
@@ -158,10 +162,14 @@ pub(super) fn accepted(data_type: &DataType) -> String {
         T::Dictionary(_, value) => accepted(value),
         T::RunEndEncoded(_, value) => accepted(value.data_type()),
         T::Null => "any type".to_owned(),
-        T::Utf8 | T::LargeUtf8 | T::Utf8View => "text, varchar, json, jsonb, uuid or an enum".to_owned(),
+        T::Utf8 | T::LargeUtf8 | T::Utf8View => {
+            "text, varchar, json, jsonb, uuid or an enum".to_owned()
+        }
         nested if is_nested(nested, Lists::Arrays) => "jsonb or json".to_owned(),
         T::Float16 | T::Float32 => "real or double precision".to_owned(),
-        T::Int8 | T::UInt8 | T::Int16 => "smallint, integer, bigint or a wide enough numeric".to_owned(),
+        T::Int8 | T::UInt8 | T::Int16 => {
+            "smallint, integer, bigint or a wide enough numeric".to_owned()
+        }
         T::UInt16 | T::Int32 => "integer, bigint or a wide enough numeric".to_owned(),
         T::UInt32 | T::Int64 | T::UInt64 => "bigint or a wide enough numeric".to_owned(),
         other => declared(other),
@@ -339,7 +347,11 @@ fn decimal(text: &str, out: &mut BytesMut) -> Result<(), Unfit> {
     let groups: Vec<i16> = padded
         .as_bytes()
         .chunks(GROUP)
-        .map(|group| group.iter().fold(0, |n, digit| n * 10 + i16::from(digit - b'0')))
+        .map(|group| {
+            group
+                .iter()
+                .fold(0, |n, digit| n * 10 + i16::from(digit - b'0'))
+        })
         .collect();
     let leading = groups.iter().take_while(|group| **group == 0).count();
     let used = groups.len() - groups.iter().rev().take_while(|group| **group == 0).count();
@@ -347,8 +359,16 @@ fn decimal(text: &str, out: &mut BytesMut) -> Result<(), Unfit> {
     let weight = (whole_width / GROUP) as i64 - 1 - leading as i64;
     let small = |n: i64| i16::try_from(n).map_err(|_| Unfit::new(&text, "has too many digits"));
     out.put_i16(small(significant.len() as i64)?);
-    out.put_i16(if significant.is_empty() { 0 } else { small(weight)? });
-    out.put_u16(if negative && !significant.is_empty() { NEGATIVE } else { 0 });
+    out.put_i16(if significant.is_empty() {
+        0
+    } else {
+        small(weight)?
+    });
+    out.put_u16(if negative && !significant.is_empty() {
+        NEGATIVE
+    } else {
+        0
+    });
     out.put_i16(small(fraction.len() as i64)?);
     for group in significant {
         out.put_i16(*group);
@@ -375,7 +395,9 @@ mod tests {
     fn bytes_of(text: &str) -> Vec<i16> {
         let mut out = BytesMut::new();
         decimal(text, &mut out).unwrap();
-        out.chunks(2).map(|pair| i16::from_be_bytes([pair[0], pair[1]])).collect()
+        out.chunks(2)
+            .map(|pair| i16::from_be_bytes([pair[0], pair[1]]))
+            .collect()
     }
 
     #[test]
@@ -392,11 +414,26 @@ mod tests {
     fn a_column_must_keep_every_value() {
         assert!(fits(&DataType::Int32, &column(Type::INT8, -1)));
         assert!(!fits(&DataType::Int64, &column(Type::INT4, -1)));
-        assert!(fits(&DataType::Decimal128(10, 2), &column(Type::NUMERIC, modifier(12, 2))));
-        assert!(!fits(&DataType::Decimal128(10, 2), &column(Type::NUMERIC, modifier(10, 1))));
-        assert!(!fits(&DataType::Decimal128(10, 2), &column(Type::NUMERIC, modifier(10, 3))));
-        assert!(fits(&DataType::Decimal128(10, 2), &column(Type::NUMERIC, -1)));
-        assert!(!fits(&DataType::Int64, &column(Type::NUMERIC, modifier(18, 0))));
+        assert!(fits(
+            &DataType::Decimal128(10, 2),
+            &column(Type::NUMERIC, modifier(12, 2))
+        ));
+        assert!(!fits(
+            &DataType::Decimal128(10, 2),
+            &column(Type::NUMERIC, modifier(10, 1))
+        ));
+        assert!(!fits(
+            &DataType::Decimal128(10, 2),
+            &column(Type::NUMERIC, modifier(10, 3))
+        ));
+        assert!(fits(
+            &DataType::Decimal128(10, 2),
+            &column(Type::NUMERIC, -1)
+        ));
+        assert!(!fits(
+            &DataType::Int64,
+            &column(Type::NUMERIC, modifier(18, 0))
+        ));
         let millis = DataType::Timestamp(TimeUnit::Millisecond, None);
         assert!(fits(&millis, &column(Type::TIMESTAMP, 3)));
         assert!(!fits(&millis, &column(Type::TIMESTAMP, 0)));
