@@ -36,7 +36,16 @@ impl Unfit {
             text.truncate(cut);
             text.push('…');
         }
-        Self(format!("value {} {expected}", text.escape_default()))
+        // Control characters would disturb a terminal or a log.
+        let mut shown = String::new();
+        for character in text.chars() {
+            if character.is_control() {
+                shown.extend(character.escape_default());
+            } else {
+                shown.push(character);
+            }
+        }
+        Self(format!("value {shown} {expected}"))
     }
 
     /// Names the column.

@@ -220,6 +220,33 @@ pub(super) fn hidden(location: &str) -> String {
     url.into()
 }
 
+/// What goes wrong where both the client and this crate may refuse.
+pub(super) enum Trouble {
+    Own(Error),
+    Postgres(tokio_postgres::Error),
+}
+
+impl Trouble {
+    pub(super) fn into_error(self, target: &str, operation: &str) -> Error {
+        match self {
+            Self::Own(error) => error,
+            Self::Postgres(error) => failure(target, operation, &error),
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for Trouble {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Postgres(error)
+    }
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self::Own(error)
+    }
+}
+
 /// An error and its causes in one line.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();

@@ -10,12 +10,13 @@
 //! a lock. Whatever ends a turn early, an error or a dropped future, gives the connection up or rolls
 //! back, so a transaction has all rows that `stage` reported or does not commit.
 //!
-//! A driver that stands still holds up others for [`connect::IDLE_TIMEOUT`] at most: the server
+//! A driver that stands still holds up others for half a minute at most: the server
 //! ends a session that is idle in a transaction, and [`Sink::open`] ends one that stopped in the
 //! middle of a COPY, which that limit of the server does not cover.
 
 mod connect;
 mod factory;
+mod offsets;
 mod prepare;
 mod read;
 mod types;
@@ -35,15 +36,11 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Statement};
 
 use super::database::{
-    JOB_ROW, Lists, OFFSETS_TABLE, OffsetRow, ReadRows, Rows, Staging, Step, Unfit, Value, cast_to,
-    changed_underneath, committed, identifier, in_stream, not_open, not_staged, quoted, signed,
-    step,
+    Lists, OFFSETS_TABLE, ReadRows, Rows, Staging, Unfit, Value, cast_to, identifier, in_stream,
+    not_open, quoted,
 };
-use super::{
-    BatchRanges, Committed, Guarantee, Held, Sink, SinkJob, SourceRange, Staged, belongs_to_another,
-};
+use super::{BatchRanges, Committed, Guarantee, Held, Sink, SinkJob, Staged};
 use crate::error::{Error, Result};
-use crate::fault;
 
 pub use factory::PostgresTableFactory;
 
@@ -293,10 +290,7 @@ impl Sink for PostgresSink {
         if !session.client.is_closed() {
             *state = Some(session);
         }
-        committed.map_err(|error| match error {
-            CommitError::Own(error) => error,
-            CommitError::Postgres(error) => failure(&name, &operation, &error),
-        })
+        committed.map_err(|trouble| trouble.into_error(&name, &operation))
     }
 
     async fn abort(&self, batch: &BatchRanges) -> Result<()> {
@@ -357,23 +351,6 @@ impl From<tokio_postgres::Error> for CopyError {
 impl From<Unfit> for CopyError {
     fn from(unfit: Unfit) -> Self {
         Self::Unfit(unfit)
-    }
-}
-
-enum CommitError {
-    Own(Error),
-    Postgres(tokio_postgres::Error),
-}
-
-impl From<tokio_postgres::Error> for CommitError {
-    fn from(error: tokio_postgres::Error) -> Self {
-        Self::Postgres(error)
-    }
-}
-
-impl From<Error> for CommitError {
-    fn from(error: Error) -> Self {
-        Self::Own(error)
     }
 }
 
@@ -466,185 +443,6 @@ impl Target {
             (Some(offsets), _) => path(offsets),
             (None, [schema, _]) => path(&[schema.clone(), OFFSETS_TABLE.to_owned()]),
             (None, _) => quoted(OFFSETS_TABLE),
-        }
-    }
-
-    async fn commit(
-        &self,
-        session: &mut Session,
-        batch: &BatchRanges,
-        rows: u64,
-    ) -> Result<(), CommitError> {
-        let name = self.name();
-        let number = signed(batch.batch)?;
-        if !session.is_at(&batch.attempt) {
-            session.begin(&batch.attempt).await?;
-        }
-        let staged = session.staging.as_ref().map_or(0, |staging| staging.rows);
-        let recorded = self.lock(session, &batch.job).await?;
-        let Step::Write { update, insert } = step(&name, batch, recorded.as_ref())? else {
-            session.roll_back().await;
-            return Ok(());
-        };
-        if staged != rows {
-            return Err(not_staged(&name, batch.batch, rows, staged).into());
-        }
-        if let Some(merge) = &session.merge
-            && rows > 0
-        {
-            session.client.batch_execute(merge).await?;
-        }
-        session
-            .write_offsets(&name, batch, number, &update, &insert)
-            .await?;
-        fault::point("postgres-before-commit");
-        session.client.batch_execute("COMMIT").await?;
-        session.staging = None;
-        fault::point("postgres-after-commit");
-        Ok(())
-    }
-
-    /// Keeps other drivers of the job from committing and reads what is recorded.
-    ///
-    /// The lock is that of the job's row. Before a job's first batch there is none, so the table is
-    /// locked against writers, and that no other job has come in between is checked again.
-    async fn lock(&self, session: &Session, job: &str) -> Result<Option<Committed>, CommitError> {
-        let Session {
-            client,
-            table,
-            offsets,
-            ..
-        } = session;
-        let sql = format!(
-            "SELECT 1 FROM {offsets} WHERE job = $1 AND target = $2 AND source = '' AND topic = '' \
-             AND partition = {JOB_ROW} FOR UPDATE"
-        );
-        let known = client
-            .query_typed(&sql, &[(&job, Type::TEXT), (table, Type::TEXT)])
-            .await?;
-        if known.is_empty() {
-            let sql = format!("LOCK TABLE {offsets} IN SHARE ROW EXCLUSIVE MODE");
-            client.batch_execute(&sql).await?;
-            let others = prepare::other_jobs(client, offsets, table, job).await?;
-            if !others.is_empty() && !self.shared {
-                return Err(belongs_to_another(&self.name(), job, &others).into());
-            }
-        }
-        let recorded = prepare::recorded(client, offsets, table, job).await?;
-        Ok(committed(&self.name(), recorded)?)
-    }
-}
-
-impl Session {
-    async fn write_offsets(
-        &self,
-        name: &str,
-        batch: &BatchRanges,
-        number: i64,
-        update: &[&SourceRange],
-        insert: &[&SourceRange],
-    ) -> Result<(), CommitError> {
-        let Self {
-            client,
-            table,
-            offsets,
-            ..
-        } = self;
-        let job = &batch.job;
-        if !update.is_empty() {
-            let ranges = Ranges::of(update);
-            let previous: Vec<Option<i64>> = update.iter().map(|range| range.previous).collect();
-            let sql = format!(
-                "UPDATE {offsets} AS o SET next_offset = m.next_offset, topic_id = m.topic_id, batch = $8, \
-                 committed_at = now() FROM unnest($3, $4, $5, $6, $7, $9) \
-                 AS m(source, topic, partition, next_offset, topic_id, previous) \
-                 WHERE o.job = $1 AND o.target = $2 AND o.source = m.source AND o.topic = m.topic \
-                 AND o.partition = m.partition AND o.next_offset = m.previous"
-            );
-            let changed = client
-                .execute_typed(
-                    &sql,
-                    &[
-                        (job, Type::TEXT),
-                        (table, Type::TEXT),
-                        (&ranges.sources, Type::TEXT_ARRAY),
-                        (&ranges.topics, Type::TEXT_ARRAY),
-                        (&ranges.partitions, Type::INT4_ARRAY),
-                        (&ranges.ends, Type::INT8_ARRAY),
-                        (&ranges.topic_ids, Type::TEXT_ARRAY),
-                        (&number, Type::INT8),
-                        (&previous, Type::INT8_ARRAY),
-                    ],
-                )
-                .await?;
-            if changed != update.len() as u64 {
-                return Err(changed_underneath(name, batch).into());
-            }
-        }
-        if !insert.is_empty() {
-            let ranges = Ranges::of(insert);
-            let sql = format!(
-                "INSERT INTO {offsets} (job, target, source, topic, partition, next_offset, topic_id, batch) \
-                 SELECT $1, $2, m.*, $8 FROM unnest($3, $4, $5, $6, $7) AS m ON CONFLICT DO NOTHING"
-            );
-            let changed = client
-                .execute_typed(
-                    &sql,
-                    &[
-                        (job, Type::TEXT),
-                        (table, Type::TEXT),
-                        (&ranges.sources, Type::TEXT_ARRAY),
-                        (&ranges.topics, Type::TEXT_ARRAY),
-                        (&ranges.partitions, Type::INT4_ARRAY),
-                        (&ranges.ends, Type::INT8_ARRAY),
-                        (&ranges.topic_ids, Type::TEXT_ARRAY),
-                        (&number, Type::INT8),
-                    ],
-                )
-                .await?;
-            if changed != insert.len() as u64 {
-                return Err(changed_underneath(name, batch).into());
-            }
-        }
-        let sql = format!(
-            "INSERT INTO {offsets} (job, target, source, topic, partition, next_offset, batch) \
-             VALUES ($1, $2, '', '', {JOB_ROW}, $3, $4) ON CONFLICT (job, target, source, topic, partition) \
-             DO UPDATE SET next_offset = excluded.next_offset, batch = excluded.batch, committed_at = now()"
-        );
-        let next = number.saturating_add(1);
-        let params: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 4] = [
-            (job, Type::TEXT),
-            (table, Type::TEXT),
-            (&next, Type::INT8),
-            (&number, Type::INT8),
-        ];
-        client.execute_typed(&sql, &params).await?;
-        Ok(())
-    }
-}
-
-/// Ranges column by column, as `unnest` takes them.
-struct Ranges<'a> {
-    sources: Vec<&'a str>,
-    topics: Vec<&'a str>,
-    partitions: Vec<i32>,
-    ends: Vec<i64>,
-    topic_ids: Vec<Option<&'a str>>,
-}
-
-impl<'a> Ranges<'a> {
-    fn of(ranges: &[&'a SourceRange]) -> Self {
-        let partition = |range: &&'a SourceRange| &range.partition;
-        let partitions = || ranges.iter().map(partition);
-        Self {
-            sources: partitions().map(|p| &*p.source).collect(),
-            topics: partitions().map(|p| &*p.topic).collect(),
-            partitions: partitions().map(|p| p.partition).collect(),
-            ends: ranges.iter().map(|range| range.end).collect(),
-            topic_ids: ranges
-                .iter()
-                .map(|range| range.topic_id.as_deref())
-                .collect(),
         }
     }
 }

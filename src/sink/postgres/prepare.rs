@@ -3,36 +3,21 @@
 use sha2::{Digest, Sha256};
 use tokio_postgres::types::{Kind, Oid, Type};
 
+use super::connect::Trouble;
+use super::offsets::{other_jobs, recorded};
 use super::types::{accepted, declared, fits};
 use super::{
-    Address, Client, ColumnType, Committed, Error, IDLE_TIMEOUT, Lists, OffsetRow, Result, Rows,
-    STAGED, Session, SinkJob, Target, belongs_to_another, committed, failure, path, quoted,
+    Address, Client, ColumnType, Committed, Error, IDLE_TIMEOUT, Lists, Result, Rows, STAGED,
+    Session, SinkJob, Target, path, quoted,
 };
-use crate::sink::database::{TableColumn, compare, quoted_text};
+use crate::sink::belongs_to_another;
+use crate::sink::database::{TableColumn, committed, compare, quoted_text};
 
 /// The temporary table of rows that will be merged into the table.
 const STAGE: &str = "pg_temp._kafka_sql_staged";
 
 /// Whoever creates tables holds this lock: two `CREATE TABLE IF NOT EXISTS` at once may fail.
 const CREATING: i64 = 0x6b61_666b_615f_7371;
-
-/// Why the sink cannot be opened.
-enum OpenError {
-    Own(Error),
-    Postgres(tokio_postgres::Error),
-}
-
-impl From<tokio_postgres::Error> for OpenError {
-    fn from(error: tokio_postgres::Error) -> Self {
-        Self::Postgres(error)
-    }
-}
-
-impl From<Error> for OpenError {
-    fn from(error: Error) -> Self {
-        Self::Own(error)
-    }
-}
 
 /// A column of a table.
 #[derive(Debug, Clone)]
@@ -60,19 +45,15 @@ impl Target {
         }
         Rows::check(&job.schema, Lists::Arrays).map_err(|e| Error::invalid(e.to_string()))?;
         let opened = self.open_connection(job).await;
-        opened.map_err(|error| match error {
-            OpenError::Own(error) => error,
-            OpenError::Postgres(error) => {
-                let operation = format!("opening it for job '{}'", job.name);
-                failure(&self.name(), &operation, &error)
-            }
+        opened.map_err(|trouble| {
+            trouble.into_error(&self.name(), &format!("opening it for job '{}'", job.name))
         })
     }
 
     async fn open_connection(
         &self,
         job: &SinkJob,
-    ) -> Result<(Session, Option<Committed>), OpenError> {
+    ) -> Result<(Session, Option<Committed>), Trouble> {
         let client = self.address.connect().await?;
         self.end_frozen(&client, &job.name).await?;
         // Dropping the client on the way out rolls back.
@@ -230,7 +211,7 @@ impl Target {
         )
     }
 
-    fn merge_error(&self, error: tokio_postgres::Error) -> OpenError {
+    fn merge_error(&self, error: tokio_postgres::Error) -> Trouble {
         use tokio_postgres::error::SqlState;
         if error.code() != Some(&SqlState::INVALID_COLUMN_REFERENCE) {
             return error.into();
@@ -263,7 +244,7 @@ fn offsets_ddl(table: &str) -> String {
 ///
 /// # Errors
 /// What the server says, and [`Error::Invalid`] for a view or whatever else has that name.
-async fn find(client: &Client, sql: &str) -> Result<Option<Found>, OpenError> {
+async fn find(client: &Client, sql: &str) -> Result<Option<Found>, Trouble> {
     let row = client
         .query_typed(
             "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text FROM pg_class c \
@@ -345,51 +326,6 @@ pub(super) async fn columns_of(
         let columns = columns(&client, found.oid).await?;
         Ok(Some((found.sql, columns)))
     };
-    read.await.map_err(|error| match error {
-        OpenError::Own(error) => error,
-        OpenError::Postgres(error) => failure(target, "reading its columns", &error),
-    })
-}
-
-/// The rows of a job and target in the table of offsets.
-pub(super) async fn recorded(
-    client: &Client,
-    offsets: &str,
-    table: &str,
-    job: &str,
-) -> Result<Vec<super::OffsetRow>, tokio_postgres::Error> {
-    let sql = format!(
-        "SELECT source, topic, partition, next_offset, topic_id, batch FROM {offsets} \
-         WHERE job = $1 AND target = $2"
-    );
-    let rows = client
-        .query_typed(&sql, &[(&job, Type::TEXT), (&table, Type::TEXT)])
-        .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(OffsetRow {
-                source: row.try_get(0)?,
-                topic: row.try_get(1)?,
-                partition: row.try_get(2)?,
-                next: row.try_get(3)?,
-                topic_id: row.try_get(4)?,
-                batch: row.try_get(5)?,
-            })
-        })
-        .collect()
-}
-
-/// The other jobs that have rows in a target.
-pub(super) async fn other_jobs(
-    client: &Client,
-    offsets: &str,
-    table: &str,
-    job: &str,
-) -> Result<Vec<String>, tokio_postgres::Error> {
-    let sql =
-        format!("SELECT DISTINCT job FROM {offsets} WHERE target = $1 AND job <> $2 ORDER BY job");
-    let rows = client
-        .query_typed(&sql, &[(&table, Type::TEXT), (&job, Type::TEXT)])
-        .await?;
-    rows.iter().map(|row| row.try_get(0)).collect()
+    read.await
+        .map_err(|trouble: Trouble| trouble.into_error(target, "reading its columns"))
 }

@@ -8,9 +8,11 @@
 //! SQLite has one writer at a time. Staging apart from the file keeps the write lock for the length
 //! of the commit only, at the price of writing each row twice, first to a file that is never synced.
 //! A driver that stands still inside its commit holds the lock: others get `busy` after
-//! [`BUSY_TIMEOUT`], which is an error that passes, and whose batch is tried again.
+//! ten seconds, which is an error that passes, and whose batch is tried again.
 
 mod factory;
+mod offsets;
+mod prepare;
 mod read;
 mod types;
 
@@ -23,16 +25,13 @@ use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode};
 
 use super::database::{
-    JOB_ROW, Lists, OFFSETS_TABLE, OffsetRow, ReadRows, Rows, Staging, Step, TableColumn, Unfit,
-    cast_to, changed_underneath, committed, compare, identifier, in_stream, not_open, not_staged,
-    quoted, signed, step,
+    Lists, OFFSETS_TABLE, ReadRows, Rows, Staging, Unfit, cast_to, identifier, in_stream, not_open,
 };
-use super::{BatchRanges, Committed, Guarantee, Held, Sink, SinkJob, Staged, belongs_to_another};
+use super::{BatchRanges, Committed, Guarantee, Held, Sink, SinkJob, Staged};
 use crate::error::{Error, Result};
-use crate::fault;
 
 pub use factory::SqliteTableFactory;
 
@@ -108,7 +107,7 @@ impl SqliteSink {
         Ok(Self::of(target))
     }
 
-    /// The table of offsets, [`kafka_offsets`](OFFSETS_TABLE) unless set.
+    /// The table of offsets, `kafka_offsets` unless set.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a name that is none.
@@ -283,96 +282,6 @@ impl Target {
         format!("sqlite:{}#{}", self.path.display(), self.table)
     }
 
-    fn open(&self, job: SinkJob) -> Result<(Open, Option<Committed>)> {
-        let name = self.name();
-        let failed = |error| failure(&name, format!("opening it for job '{}'", job.name), &error);
-        let columns = types::columns(&job.schema);
-        if let Some(missing) = self.key.iter().find(|key| !columns.contains(key)) {
-            return Err(Error::invalid(format!(
-                "option 'upsert.key' names '{missing}', which is not a column of the query: there are {}",
-                columns.join(", ")
-            )));
-        }
-        Rows::check(&job.schema, Lists::Json).map_err(|unfit| Error::invalid(unfit.to_string()))?;
-        let folder = self.path.parent().filter(|folder| folder.is_dir());
-        if folder.is_none() {
-            return Err(Error::invalid(format!(
-                "the folder of '{}' does not exist: create it",
-                self.path.display()
-            )));
-        }
-        let mut connection = connect(&self.path).map_err(failed)?;
-        // Its own order waits for a lock as the others do; a file that is in WAL mode stays in it.
-        let mode: String = connection
-            .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
-            .map_err(failed)?;
-        if mode != "wal" {
-            return Err(Error::invalid(format!(
-                "'{}' cannot be in WAL mode (it says '{mode}'): its file system has no shared memory",
-                self.path.display()
-            )));
-        }
-        let transaction = connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(failed)?;
-        transaction
-            .execute_batch(&offsets_ddl(&self.offsets))
-            .map_err(failed)?;
-        let table = match find_table(&transaction, &self.table).map_err(failed)? {
-            Some(table) => {
-                let found = table_columns(&transaction, &table).map_err(failed)?;
-                compare(
-                    &name,
-                    &job.schema,
-                    &found,
-                    str::eq_ignore_ascii_case,
-                    |field, column| types::fits(field.data_type(), &column.type_name),
-                    |field| types::accepted(field.data_type()).to_owned(),
-                )?;
-                table
-            }
-            None => {
-                transaction
-                    .execute_batch(&types::create_table(&self.table, &job.schema, &self.key))
-                    .map_err(failed)?;
-                self.table.clone()
-            }
-        };
-        let others = self
-            .other_jobs(&transaction, &table, &job.name)
-            .map_err(failed)?;
-        if !others.is_empty() && !self.shared {
-            return Err(belongs_to_another(&name, &job.name, &others));
-        }
-        let recorded = self
-            .recorded(&transaction, &table, &job.name)
-            .map_err(failed)?;
-        transaction.commit().map_err(failed)?;
-        connection
-            .execute_batch(&types::create_stage(STAGE, columns.len()))
-            .map_err(failed)?;
-        let insert = types::insert(STAGE, &table, &columns, &self.key);
-        if let Err(error) = connection.prepare(&insert) {
-            return Err(if error.to_string().contains("ON CONFLICT") {
-                Error::invalid(format!(
-                    "option 'upsert.key': {name} has no primary key or unique constraint on exactly ({}): \
-                     create one, or drop the option",
-                    self.key.join(", ")
-                ))
-            } else {
-                failed(error)
-            });
-        }
-        let recorded = committed(&name, recorded)?;
-        let open = Open {
-            connection,
-            job,
-            table,
-            insert,
-        };
-        Ok((open, recorded))
-    }
-
     /// Makes room for the rows of an attempt, unless a partition of it did so before.
     fn begin(&self, state: &mut State, number: u64, attempt: &str) -> Result<()> {
         if state.open.is_none() {
@@ -445,220 +354,12 @@ impl Target {
         staging.rows += rows.len() as u64;
         Ok(())
     }
-
-    fn commit(&self, state: &mut State, batch: &BatchRanges, rows: u64) -> Result<()> {
-        let name = self.name();
-        let operation = || format!("committing batch {}", batch.batch);
-        let failed = |error| failure(&name, operation(), &error);
-        let number = signed(batch.batch)?;
-        let staged = match &state.staging {
-            Some(staging) if staging.attempt == batch.attempt => staging.rows,
-            _ => 0,
-        };
-        let Some(open) = &mut state.open else {
-            return Err(not_open(&name, operation()));
-        };
-        let transaction = open
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(failed)?;
-        let recorded = self
-            .recorded(&transaction, &open.table, &batch.job)
-            .map_err(failed)?;
-        let recorded = committed(&name, recorded)?;
-        let Step::Write { update, insert } = step(&name, batch, recorded.as_ref())? else {
-            drop(transaction);
-            return self.clear(state);
-        };
-        if staged != rows {
-            return Err(not_staged(&name, batch.batch, rows, staged));
-        }
-        if recorded.is_none() && !self.shared {
-            let others = self
-                .other_jobs(&transaction, &open.table, &batch.job)
-                .map_err(failed)?;
-            if !others.is_empty() {
-                return Err(belongs_to_another(&name, &batch.job, &others));
-            }
-        }
-        if rows > 0 {
-            transaction.execute(&open.insert, []).map_err(failed)?;
-        }
-        let offsets = quoted(&self.offsets);
-        let now = jiff::Timestamp::now();
-        let now = format!("{now:.3}");
-        {
-            let sql = format!(
-                "UPDATE {offsets} SET next_offset = ?1, topic_id = ?2, batch = ?3, committed_at = ?4 \
-                 WHERE job = ?5 AND target = ?6 AND source = ?7 AND topic = ?8 AND \"partition\" = ?9 \
-                 AND next_offset = ?10"
-            );
-            let mut sql = transaction.prepare(&sql).map_err(failed)?;
-            for range in update {
-                let p = &range.partition;
-                let changed = sql
-                    .execute(params![
-                        range.end,
-                        range.topic_id,
-                        number,
-                        now,
-                        batch.job,
-                        open.table,
-                        p.source,
-                        p.topic,
-                        p.partition,
-                        range.previous
-                    ])
-                    .map_err(failed)?;
-                if changed != 1 {
-                    return Err(changed_underneath(&name, batch));
-                }
-            }
-        }
-        let sql = format!(
-            "INSERT INTO {offsets} (job, target, source, topic, \"partition\", next_offset, topic_id, batch, committed_at) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
-        );
-        {
-            let mut sql = transaction.prepare(&sql).map_err(failed)?;
-            for range in insert {
-                let p = &range.partition;
-                sql.execute(params![
-                    batch.job,
-                    open.table,
-                    p.source,
-                    p.topic,
-                    p.partition,
-                    range.end,
-                    range.topic_id,
-                    number,
-                    now
-                ])
-                .map_err(failed)?;
-            }
-        }
-        let sql = format!(
-            "{sql} ON CONFLICT (job, target, source, topic, \"partition\") \
-             DO UPDATE SET next_offset = excluded.next_offset, batch = excluded.batch, committed_at = excluded.committed_at"
-        );
-        let job_row = params![
-            batch.job,
-            open.table,
-            "",
-            "",
-            JOB_ROW,
-            number.saturating_add(1),
-            None::<&str>,
-            number,
-            now
-        ];
-        transaction.execute(&sql, job_row).map_err(failed)?;
-        fault::point("sqlite-before-commit");
-        transaction.commit().map_err(failed)?;
-        fault::point("sqlite-after-commit");
-        self.clear(state)
-    }
-
-    fn recorded(
-        &self,
-        connection: &Connection,
-        table: &str,
-        job: &str,
-    ) -> rusqlite::Result<Vec<OffsetRow>> {
-        let sql = format!(
-            "SELECT source, topic, \"partition\", next_offset, topic_id, batch FROM {} WHERE job = ?1 AND target = ?2",
-            quoted(&self.offsets)
-        );
-        let mut sql = connection.prepare(&sql)?;
-        let rows = sql.query_map([job, table], |row| {
-            Ok(OffsetRow {
-                source: row.get(0)?,
-                topic: row.get(1)?,
-                partition: row.get(2)?,
-                next: row.get(3)?,
-                topic_id: row.get(4)?,
-                batch: row.get(5)?,
-            })
-        })?;
-        rows.collect()
-    }
-
-    fn other_jobs(
-        &self,
-        connection: &Connection,
-        table: &str,
-        job: &str,
-    ) -> rusqlite::Result<Vec<String>> {
-        let sql = format!(
-            "SELECT DISTINCT job FROM {} WHERE target = ?1 AND job <> ?2 ORDER BY job",
-            quoted(&self.offsets)
-        );
-        let mut sql = connection.prepare(&sql)?;
-        let jobs = sql.query_map([table, job], |row| row.get(0))?;
-        jobs.collect()
-    }
 }
 
 fn name(option: &str, text: &str) -> Result<String> {
     let mut parts = identifier(option, text, 1)?;
     // One part was asked for, and there is one.
     Ok(parts.pop().unwrap_or_default())
-}
-
-/// Opens a file, which is created if it is missing.
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.pragma_update(None, "synchronous", "full")?;
-    // Staged rows may be more than fit into memory.
-    connection.pragma_update(None, "temp_store", "file")?;
-    Ok(connection)
-}
-
-fn offsets_ddl(table: &str) -> String {
-    format!(
-        "CREATE TABLE IF NOT EXISTS {} (job TEXT NOT NULL, target TEXT NOT NULL, source TEXT NOT NULL, \
-         topic TEXT NOT NULL, \"partition\" INTEGER NOT NULL, next_offset INTEGER NOT NULL, topic_id TEXT, \
-         batch INTEGER NOT NULL, committed_at TEXT NOT NULL, \
-         PRIMARY KEY (job, target, source, topic, \"partition\"))",
-        quoted(table)
-    )
-}
-
-/// The name of a table as the file has it: SQLite's names ignore case.
-fn find_table(connection: &Connection, table: &str) -> rusqlite::Result<Option<String>> {
-    connection
-        .query_row(
-            "SELECT name FROM main.sqlite_master WHERE type = 'table' AND name = ?1 COLLATE NOCASE",
-            [table],
-            |row| row.get(0),
-        )
-        .optional()
-}
-
-fn table_columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<TableColumn>> {
-    let mut sql = connection.prepare(
-        "SELECT name, type, \"notnull\", dflt_value IS NOT NULL, pk, hidden, \
-         (SELECT count(*) FROM pragma_table_xinfo(?1, 'main') WHERE pk > 0) \
-         FROM pragma_table_xinfo(?1, 'main')",
-    )?;
-    let columns = sql.query_map([table], |row| {
-        let type_name: String = row.get(1)?;
-        let (not_null, default): (bool, bool) = (row.get(2)?, row.get(3)?);
-        let (key, hidden, keys): (i64, i64, i64) = (row.get(4)?, row.get(5)?, row.get(6)?);
-        // An INTEGER PRIMARY KEY is the row's number, which SQLite gives.
-        let row_number = key == 1 && keys == 1 && type_name.eq_ignore_ascii_case("integer");
-        Ok(TableColumn {
-            name: row.get(0)?,
-            required: not_null && !default && !row_number && hidden == 0,
-            generated: hidden != 0,
-            type_name,
-        })
-    })?;
-    columns.collect()
 }
 
 /// An error of SQLite as one of a sink: whether it passes is told by its code.

@@ -17,8 +17,9 @@ use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 
+use super::prepare::{find_table, table_columns};
 use super::types::Affinity;
-use super::{BUSY_TIMEOUT, failure, find_table, table_columns};
+use super::{BUSY_TIMEOUT, failure};
 use crate::error::Result;
 use crate::sink::database::{ReadRows, Unfit, quoted};
 
