@@ -128,6 +128,9 @@ pub(super) enum Next {
 /// stops before its next batch.
 const LOST_RACES: u32 = 5;
 
+/// How long the owner leaves such a driver for its last step.
+const AFTER_LOST_RACE: Duration = Duration::from_millis(100);
+
 /// How long a run that waits for data sleeps between looks: at first, and at most.
 const IDLE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
 
@@ -317,9 +320,9 @@ impl MicroBatch {
     async fn step_with_retries(&mut self, stop: &Stop) -> Result<Option<BatchProgress>> {
         let begun = Instant::now();
         let mut failed = 0;
+        let mut lost_races = 0;
         let mut wait = self.retries.first_wait;
         loop {
-            let recovering = matches!(self.next, Next::Recover);
             let error = match self.step().await {
                 Ok(mut progress) => {
                     if let Some(progress) = &mut progress {
@@ -329,14 +332,18 @@ impl MicroBatch {
                 }
                 Err(error) => error,
             };
-            // A driver that was overtaken may still finish its last step before ours.
-            let lost_race = !recovering
-                && error.kind() == ErrorKind::Conflict
-                && failed < LOST_RACES
+            // A driver that was overtaken may still finish its last step before ours, or between
+            // two looks of ours.
+            let lost_race = error.kind() == ErrorKind::Conflict
+                && lost_races < LOST_RACES
+                && self.owns
                 && self.log.check_owner(&self.run).await.is_ok();
-            if !(may_pass(&error) || lost_race)
-                || begun.elapsed() + wait > self.retries.give_up_after
-            {
+            if lost_race {
+                lost_races += 1;
+                stop.sleep(AFTER_LOST_RACE).await;
+                continue;
+            }
+            if !may_pass(&error) || begun.elapsed() + wait > self.retries.give_up_after {
                 return Err(error);
             }
             failed += 1;

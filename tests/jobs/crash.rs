@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+#[cfg(feature = "postgres")]
+use crate::support::postgres::PostgresServer;
 use crate::support::{self, Record, admin, produce};
 
 /// How often each sink's job is killed.
@@ -247,7 +249,7 @@ impl Job {
     /// twice.
     pub(crate) fn survives_a_frozen_driver(&self, held: impl Fn(&Self) -> Held) {
         let mut random = Random::new();
-        for _ in 0..5 {
+        for _ in 0..3 {
             let producing = self.produce();
             let frozen = self.start();
             thread::sleep(Duration::from_millis(self.start_ms + random.below(400)));
@@ -296,9 +298,10 @@ impl Job {
         };
         assert_eq!(loser.status.code(), Some(8), "{}", text(&loser));
         producing.stop();
-        for mut winner in both.into_iter().flatten() {
+        for winner in both.into_iter().flatten() {
             signal(winner.id(), "INT");
-            assert_eq!(winner.wait().expect("it ended").code(), Some(0));
+            let winner = winner.wait_with_output().expect("it ended");
+            assert_eq!(winner.status.code(), Some(0), "{}", text(&winner));
         }
         self.finish();
         self.assert_exactly_once(held(self), 0);
@@ -337,6 +340,15 @@ pub(crate) fn count(rows: impl IntoIterator<Item = (i32, i64)>) -> Held {
         *held.entry(row).or_default() += 1;
     }
     held
+}
+
+/// `partition offset`.
+fn pair(text: &str) -> (i32, i64) {
+    let (partition, offset) = text.trim().split_once(' ').expect("two numbers");
+    (
+        partition.parse().expect("a number"),
+        offset.parse().expect("a number"),
+    )
 }
 
 /// Waits of random length; the seed is printed when a test fails.
@@ -431,7 +443,12 @@ fn sqlite_held(job: &Job) -> Held {
 }
 
 #[cfg(feature = "sqlite")]
-crash_tests!(sqlite, sqlite_job(), sqlite_held, [] as [&str; 0]);
+crash_tests!(
+    sqlite,
+    sqlite_job(),
+    sqlite_held,
+    ["sqlite-before-commit", "sqlite-after-commit"]
+);
 
 fn kafka_job() -> Job {
     let target = admin::unique_topic("out");
@@ -459,13 +476,114 @@ fn kafka_held(job: &Job) -> Held {
     });
     count(records.map(|record| {
         let value = record.value.expect("a value");
-        let text = String::from_utf8(value).expect("text");
-        let (partition, offset) = text.split_once(' ').expect("two numbers");
-        (
-            partition.parse().expect("a number"),
-            offset.parse().expect("a number"),
-        )
+        pair(&String::from_utf8(value).expect("text"))
     }))
 }
 
-crash_tests!(kafka, kafka_job(), kafka_held, [] as [&str; 0]);
+crash_tests!(
+    kafka,
+    kafka_job(),
+    kafka_held,
+    ["kafka-before-commit", "kafka-after-commit"]
+);
+
+#[cfg(feature = "postgres")]
+fn postgres_job() -> Job {
+    postgres_job_on(support::postgres::shared())
+}
+
+#[cfg(feature = "postgres")]
+fn postgres_job_on(server: &PostgresServer) -> Job {
+    let table = admin::unique_topic("out").replace('-', "_");
+    let url = server.url("postgres");
+    Job::new(
+        |folder| {
+            std::fs::write(folder.path().join("target"), &table).expect("a file");
+            format!(
+                "CREATE EXTERNAL TABLE out STORED AS POSTGRES LOCATION '{url}' OPTIONS ('table' '{table}')"
+            )
+        },
+        INSERT,
+    )
+}
+
+#[cfg(feature = "postgres")]
+fn postgres_held(job: &Job) -> Held {
+    postgres_held_on(support::postgres::shared(), job)
+}
+
+#[cfg(feature = "postgres")]
+fn postgres_held_on(server: &PostgresServer, job: &Job) -> Held {
+    let table = std::fs::read_to_string(job.folder.path().join("target")).expect("a name");
+    let rows = server.sql(&format!(
+        "SELECT partition::text || ' ' || \"offset\"::text FROM {table}"
+    ));
+    count(rows.lines().filter(|line| !line.is_empty()).map(pair))
+}
+
+#[cfg(feature = "postgres")]
+crash_tests!(
+    postgres,
+    postgres_job(),
+    postgres_held,
+    ["postgres-before-commit", "postgres-after-commit"]
+);
+
+/// The database is away for 20 s while records come: the job waits, and goes on.
+#[cfg(feature = "postgres")]
+#[test]
+fn a_database_that_is_down_is_waited_for() {
+    let mut server = PostgresServer::start();
+    let job = postgres_job_on(&server);
+    let producing = job.produce();
+    let mut running = job.start();
+    thread::sleep(Duration::from_secs(2));
+    let before = job.batches();
+    server.stop();
+    thread::sleep(Duration::from_secs(20));
+    assert!(
+        running.try_wait().expect("it can be asked").is_none(),
+        "it waits"
+    );
+    server.start_again();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while job.batches() < before + 3 {
+        assert!(Instant::now() < deadline, "it does not go on");
+        thread::sleep(Duration::from_millis(50));
+    }
+    signal(running.id(), "TERM");
+    assert_eq!(running.wait().expect("it ended").code(), Some(0));
+    producing.stop();
+    job.finish();
+    job.assert_exactly_once(postgres_held_on(&server, &job), 0);
+}
+
+/// A row that the table refuses ends the job; once it is mended, nothing is lost or repeated.
+#[cfg(feature = "postgres")]
+#[test]
+fn a_constraint_ends_the_job_until_it_is_mended() {
+    let server = support::postgres::shared();
+    let job = postgres_job_on(server);
+    let table = std::fs::read_to_string(job.folder.path().join("target")).expect("a name");
+    let put = |offset_from: i64| {
+        let records: Vec<Record> = (0..10)
+            .map(|n| Record::new(0).value(format!("{}", offset_from + n)))
+            .collect();
+        produce::produce(support::shared().bootstrap(), &job.topic, &records);
+    };
+    put(0);
+    job.finish();
+    server.sql(&format!(
+        "ALTER TABLE {table} ADD CONSTRAINT small CHECK (value::bigint < 15)"
+    ));
+    put(10);
+    let refused = job
+        .command(&["--available-now"])
+        .output()
+        .expect("it starts");
+    assert_eq!(refused.status.code(), Some(1), "{}", text(&refused));
+    assert!(text(&refused).contains("small"), "{}", text(&refused));
+    server.sql(&format!("ALTER TABLE {table} DROP CONSTRAINT small"));
+    job.finish();
+    job.assert_exactly_once(postgres_held(&job), 0);
+}
