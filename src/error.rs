@@ -17,7 +17,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum ErrorKind {
     /// The query, a range, an option or a setting is wrong: change what was asked.
     Query,
-    /// The cluster could not be reached or refused the credentials.
+    /// The cluster or a sink could not be reached, or refused the credentials.
     Connection,
     /// The cluster knows the principal and denies the operation.
     Authorization,
@@ -283,6 +283,9 @@ impl Error {
             | Self::TopicRecreated { .. } => ErrorKind::DataUnavailable,
             Self::BadRow { .. } => ErrorKind::BadRow,
             Self::Conflict { .. } => ErrorKind::Conflict,
+            Self::Sink {
+                transient: true, ..
+            } => ErrorKind::Connection,
             Self::Sink { .. } | Self::Corrupt { .. } => ErrorKind::Sink,
             Self::Read { .. } | Self::Kafka { .. } => ErrorKind::Internal,
         }

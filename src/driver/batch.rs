@@ -136,9 +136,10 @@ async fn stage(
 ) -> Result<Vec<(usize, Vec<Staged>)>> {
     let begun = Instant::now();
     let state = state_at(context, intent.created_ms);
-    let pinned = pinned(sources, intent)?;
     let mut plans = vec![];
     for number in open {
+        let in_order = outputs[*number].sink.needs_order();
+        let pinned = pinned(sources, intent, in_order)?;
         let mut physical = vec![];
         for query in &outputs[*number].queries {
             physical.push(physical_plan(&state, query, &pinned).await?);
@@ -166,12 +167,20 @@ async fn stage(
     }
     let mut staged: BTreeMap<usize, Vec<Staged>> =
         open.iter().map(|number| (*number, vec![])).collect();
-    // On an error the set is dropped, and with it every stream that still reads.
     while let Some(joined) = running.join_next().await {
-        let (number, part) = joined.map_err(|error| Error::Query {
-            message: format!("a fault while rows were staged: {error}"),
-        })??;
-        staged.entry(number).or_default().push(part);
+        let part = joined.unwrap_or_else(|error| {
+            Err(Error::Query {
+                message: format!("a fault while rows were staged: {error}"),
+            })
+        });
+        match part {
+            Ok((number, part)) => staged.entry(number).or_default().push(part),
+            Err(error) => {
+                // Nothing may be written any more when the sinks remove what was.
+                running.shutdown().await;
+                return Err(error);
+            }
+        }
     }
     for (number, parts) in &mut staged {
         parts.sort_by_key(|part| part.partition);
@@ -193,6 +202,7 @@ async fn stage(
 pub(crate) fn pinned(
     sources: &[Source],
     intent: &Intent,
+    in_order: bool,
 ) -> Result<BTreeMap<String, Arc<KafkaTable>>> {
     let mut pinned = BTreeMap::new();
     for source in sources {
@@ -205,15 +215,19 @@ pub(crate) fn pinned(
             },
             super::intent::SourceIntent::reading,
         );
-        pinned.insert(source.name.clone(), Arc::new(source.table.at(reading)?));
+        let table = source.table.at(reading)?.in_order(in_order);
+        pinned.insert(source.name.clone(), Arc::new(table));
     }
     Ok(pinned)
 }
 
 /// The session as of the batch: `now()` is the moment at which the batch was fixed, so that a
-/// replay computes the same rows.
+/// replay computes the same rows. Rows are not dealt out to more partitions than the scan has: that
+/// would lose the order of records.
 pub(crate) fn state_at(context: &SessionContext, created_ms: i64) -> SessionState {
     let mut state = context.state();
+    let options = state.config_mut().options_mut();
+    options.optimizer.enable_round_robin_repartition = false;
     state.mark_start_execution();
     let begun = arrow::temporal_conversions::timestamp_ms_to_datetime(created_ms);
     if let Some(begun) = begun {

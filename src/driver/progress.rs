@@ -90,9 +90,17 @@ pub struct SourceProgress {
     pub bytes: u64,
     /// Offsets from the end of the batch to the end of the log, as it was when the batch was fixed.
     pub behind: Option<Behind>,
-    /// Offsets that are gone and were passed over.
+    /// Offsets that were gone when the batch was fixed, and were passed over.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<Lost>,
+    /// How many offsets reading has passed over because they were gone, those of `lost` among them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost_offsets: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Offsets behind the latest, over the partitions of a source. Spark's `…OffsetsBehindLatest`.

@@ -16,7 +16,7 @@ use super::run::{MicroBatch, Next, now_ms};
 use super::source::Positions;
 use crate::error::{Error, Result};
 use crate::range::TopicPartition;
-use crate::sink::{Committed, Ends, Guarantee, SinkJob, Standing};
+use crate::sink::{Committed, Ends, SinkJob, Standing};
 
 /// Asks log and sinks, sets the sources' positions and says what comes next.
 pub(super) async fn recover(job: &mut MicroBatch) -> Result<Next> {
@@ -76,7 +76,7 @@ async fn open_sinks(job: &mut MicroBatch) -> Result<Vec<Option<Committed>>> {
                 schema: output.schema.clone(),
             })
             .await?;
-        open.records = found.is_some() || open.sink.guarantee() == Guarantee::ExactlyOnce;
+        open.records = open.sink.records_ends();
         open.recorded = found.as_ref().map(|found| found.ends.clone());
         committed.push(found);
     }
@@ -104,7 +104,7 @@ fn job_record(job: &MicroBatch) -> JobRecord {
             sources: sources
                 .map(|source| (source.name.clone(), source.table.topics()))
                 .collect(),
-            sinks: outputs.map(|output| output.sink.target()).collect(),
+            sinks: outputs.map(|output| output.sink.identity()).collect(),
         },
     }
 }

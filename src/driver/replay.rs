@@ -107,7 +107,7 @@ impl MicroBatch {
         queries: &[datafusion::logical_expr::LogicalPlan],
     ) -> Result<Vec<SendableRecordBatchStream>> {
         let state = batch::state_at(&self.context, intent.created_ms);
-        let pinned = batch::pinned(&self.plan.sources, intent)?;
+        let pinned = batch::pinned(&self.plan.sources, intent, false)?;
         let task = Arc::new(TaskContext::from(&state));
         let mut streams = vec![];
         for query in queries {

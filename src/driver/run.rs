@@ -362,7 +362,8 @@ impl MicroBatch {
             }
             stop.sleep(wait).await;
             if stop.is_stopping() {
-                return Err(error);
+                // The listeners know why; the next run repeats the batch.
+                return Ok(None);
             }
             wait = (wait * 2).min(self.retries.longest_wait);
         }
@@ -429,6 +430,7 @@ fn source_progress(
             records: read.records,
             bytes: read.bytes,
             behind: behind.get(number).copied().flatten(),
+            lost_offsets: read.lost_offsets,
             lost: source.lost.clone(),
         }
     };

@@ -103,6 +103,7 @@ impl Source {
             self.table.takes_new_partitions(),
             self.table.on_data_loss(),
         )?;
+        self.check_last(&reconciled.parts)?;
         let backlog = self.backlog(&reconciled, now_ms).await?;
         let ends = self.policy.get().ends(&backlog);
         // A policy that waits keeps every partition where it is.
@@ -161,7 +162,7 @@ impl Source {
         let part = |part: &Part| PartitionBacklog {
             partition: part.partition.clone(),
             start: part.start,
-            end: self.last_of(part),
+            end: self.last_of(part).min(part.log.end),
             young: young.get(&part.partition).copied(),
         };
         Ok(Backlog {
@@ -176,10 +177,32 @@ impl Source {
     fn last_of(&self, part: &Part) -> i64 {
         match &self.last {
             // What joined after the run began is left to the next one.
-            Some(last) => last
-                .get(&part.partition)
-                .map_or(part.start, |end| part.log.end.min(*end)),
+            Some(last) => last.get(&part.partition).copied().unwrap_or(part.start),
             None => part.log.end,
+        }
+    }
+
+    /// Spark's case D11: what was there when the run began must not be gone when its turn comes.
+    fn check_last(&self, parts: &[Part]) -> Result<()> {
+        let Some(last) = &self.last else {
+            return Ok(());
+        };
+        let shrunk = parts.iter().find(|part| {
+            let end = last.get(&part.partition).copied().unwrap_or(part.start);
+            part.log.end < end
+        });
+        match shrunk {
+            Some(part) if self.table.on_data_loss() == OnDataLoss::Fail => Err(Error::DataLoss {
+                topic: part.partition.topic.to_string(),
+                partition: part.partition.partition,
+                offset: part.start,
+                message: format!(
+                    "the log ended beyond {} when this run began and ends there now: records were lost \
+                     (source '{}'); start again, and go on with what is there",
+                    part.log.end, self.name
+                ),
+            }),
+            _ => Ok(()),
         }
     }
 

@@ -312,6 +312,10 @@ impl<T: Send + 'static> Sink for ForEachBatch<T> {
         self.guarantee
     }
 
+    fn records_ends(&self) -> bool {
+        self.recorded.is_some()
+    }
+
     async fn open(&self, job: &SinkJob) -> Result<Option<Committed>> {
         let results = self.results.lock();
         results.unwrap_or_else(PoisonError::into_inner).clear();

@@ -60,8 +60,26 @@ pub trait Sink: fmt::Debug + Send + Sync {
     /// Two sinks with one target are one sink: their rows are committed together.
     fn target(&self) -> String;
 
+    /// What tells the target from others in a job's log, where addresses may change: the target unless
+    /// a sink knows better.
+    fn identity(&self) -> String {
+        self.target()
+    }
+
     /// What a reader of the target can rely on.
     fn guarantee(&self) -> Guarantee;
+
+    /// Whether the sink records ends, so that [`open`](Self::open) can tell them. The driver does not
+    /// compare the log with a sink that does not.
+    fn records_ends(&self) -> bool {
+        true
+    }
+
+    /// Whether rows of a source partition that a query only filters and projects are to be staged in
+    /// the order of their offsets. It costs parallel reading of one partition.
+    fn needs_order(&self) -> bool {
+        false
+    }
 
     /// Prepares the target for a job and says how far the job got in it.
     ///

@@ -212,6 +212,7 @@ impl KafkaTableBuilder {
             pinned: None,
             limits: self.limits,
             source_name: None,
+            in_order: false,
             jobs_only: self.jobs_only,
             definition: None,
             writing,

@@ -64,6 +64,12 @@ impl KafkaTable {
         self.selection.topics.to_string()
     }
 
+    /// The table with each Kafka partition read by one stream, in order.
+    pub(crate) fn in_order(mut self, in_order: bool) -> Self {
+        self.in_order = in_order;
+        self
+    }
+
     /// What commits the table's offsets to a group, for lag tools.
     ///
     /// # Errors

@@ -59,6 +59,8 @@ pub struct KafkaTable {
     limits: Limits,
     /// What a job calls the table.
     source_name: Option<Arc<str>>,
+    /// Whether no Kafka partition is split.
+    in_order: bool,
     /// Why queries cannot read the table although jobs can.
     jobs_only: Option<Error>,
     definition: Option<String>,
@@ -209,6 +211,15 @@ impl KafkaTable {
             min_partitions: self.reading.min_partitions,
             max_records_per_partition: self.reading.max_records_per_partition,
             ..SplitOptions::default()
+        };
+        let options = if self.in_order {
+            SplitOptions {
+                target_partitions: options.target_partitions,
+                split_above: i64::MAX,
+                ..SplitOptions::default()
+            }
+        } else {
+            options
         };
         let partitions = split(&kept, &options);
 

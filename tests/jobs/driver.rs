@@ -213,3 +213,46 @@ async fn a_broker_that_restarts_is_waited_for() {
     result.unwrap();
     assert_eq!(world.held().len(), 10);
 }
+
+/// Spark loses this: its sink's tasks write side by side.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_of_a_partition_keep_their_order_in_kafka() {
+    let world = World::new(1);
+    let target = admin::unique_topic("target");
+    admin::create_topic(&world.bootstrap, &target, 1, &[]);
+    let records: Vec<Record> = (0..5000)
+        .map(|n| {
+            Record::new(0)
+                .key(format!("k{}", n % 7))
+                .value(format!("{n}"))
+        })
+        .collect();
+    produce::produce(&world.bootstrap, &world.topic, &records);
+    let config = ConnectionConfig::new(&world.bootstrap);
+    let context = KafkaSessionBuilder::new()
+        .connection(config)
+        .build()
+        .unwrap();
+    let create = format!("CREATE EXTERNAL TABLE target STORED AS KAFKA LOCATION '{target}'");
+    context.sql(&create).await.unwrap();
+    let insert = format!(
+        "INSERT INTO target SELECT key, value FROM \"{}\"",
+        world.topic
+    );
+    let mut job = MicroBatch::builder(context, "copy")
+        .checkpoint(world.folder.path().to_str().unwrap())
+        .insert(insert)
+        .trigger(Trigger::Once)
+        .build()
+        .await
+        .unwrap();
+    assert_eq!(job.run(&Stop::new()).await.unwrap().rows, 5000);
+    let isolation = support::read::Isolation::ReadCommitted;
+    let copied = support::read::read(&world.bootstrap, &target, 0, isolation);
+    let values: Vec<String> = copied
+        .into_iter()
+        .map(|record| String::from_utf8(record.value.unwrap()).unwrap())
+        .collect();
+    let expected: Vec<String> = (0..5000).map(|n| n.to_string()).collect();
+    assert_eq!(values, expected);
+}

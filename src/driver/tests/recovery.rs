@@ -303,3 +303,50 @@ async fn exact_replay_after_more_records() {
     let error = job.replay(7).await.err().unwrap();
     assert!(error.to_string().contains("has no batch 7"), "{error}");
 }
+
+#[tokio::test]
+async fn a_sink_that_records_nothing_gets_the_batch_again() {
+    use crate::sink::{ForEachBatch, Guarantee};
+    use futures::TryStreamExt;
+
+    let world = World::new(1);
+    let seen: Arc<std::sync::Mutex<Vec<(u64, usize)>>> = Arc::default();
+    let run = || {
+        let seen = Arc::clone(&seen);
+        let sink = ForEachBatch::new("closure", move |batch, _partition, rows| {
+            let seen = Arc::clone(&seen);
+            async move {
+                let rows: Vec<RecordBatch> = rows.try_collect().await?;
+                let count = rows.iter().map(RecordBatch::num_rows).sum();
+                seen.lock()
+                    .map_err(|_| "a test died")?
+                    .push((batch.batch, count));
+                Ok(())
+            }
+        });
+        let sink = sink.guarantee(Guarantee::ExactlyOnce);
+        let builder = MicroBatch::builder(world.context(), "job")
+            .checkpoint(world.checkpoint().to_str().unwrap())
+            .trigger(Trigger::AvailableNow);
+        builder.sink("out", Arc::new(sink)).unwrap().insert(INSERT)
+    };
+    for _ in 0..2 {
+        world.produce(0, 3);
+        run()
+            .build()
+            .await
+            .unwrap()
+            .run(&Stop::new())
+            .await
+            .unwrap();
+    }
+    std::fs::remove_file(world.checkpoint().join("commit/00000000000000000001")).unwrap();
+    run()
+        .build()
+        .await
+        .unwrap()
+        .run(&Stop::new())
+        .await
+        .unwrap();
+    assert_eq!(*seen.lock().unwrap(), [(0, 3), (1, 3), (1, 3)]);
+}

@@ -212,6 +212,14 @@ impl Sink for KafkaSink {
         format!("kafka://{}/{}", self.config.bootstrap_servers(), self.topic)
     }
 
+    fn identity(&self) -> String {
+        format!("kafka topic {}", self.topic)
+    }
+
+    fn needs_order(&self) -> bool {
+        true
+    }
+
     fn guarantee(&self) -> Guarantee {
         match self.options.delivery {
             Delivery::ExactlyOnce => Guarantee::ExactlyOnce,

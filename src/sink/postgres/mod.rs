@@ -235,6 +235,15 @@ impl Sink for PostgresSink {
         self.target.name()
     }
 
+    fn identity(&self) -> String {
+        format!("postgres table {}", self.target.table.join("."))
+    }
+
+    /// The last row of a key stays.
+    fn needs_order(&self) -> bool {
+        !self.target.key.is_empty()
+    }
+
     fn guarantee(&self) -> Guarantee {
         Guarantee::ExactlyOnce
     }

@@ -179,6 +179,11 @@ impl Sink for SqliteSink {
         self.target.name()
     }
 
+    /// The last row of a key stays.
+    fn needs_order(&self) -> bool {
+        !self.target.key.is_empty()
+    }
+
     fn guarantee(&self) -> Guarantee {
         Guarantee::ExactlyOnce
     }

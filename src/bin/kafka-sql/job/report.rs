@@ -72,6 +72,14 @@ impl ProgressListener for Live {
                 ));
             }
         }
+        let lost: u64 = progress.sources.iter().map(|s| s.lost_offsets).sum();
+        if lost > 0 {
+            self.say(format_args!(
+                "kafka-sql: batch {}: {} offsets of its ranges were gone and are missing in the sinks",
+                progress.batch,
+                thousands(lost)
+            ));
+        }
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         *rows += progress.rows();
         let line = line(progress);
