@@ -13,7 +13,7 @@ use super::intent::Intent;
 use super::job;
 use super::run::MicroBatch;
 use crate::error::Result;
-use crate::sink::{Held, SinkJob};
+use crate::sink::Held;
 
 /// The rows of a batch for one sink, computed again.
 pub struct Replay {
@@ -80,14 +80,8 @@ impl MicroBatch {
             else {
                 continue;
             };
-            let sink = &output.sink;
-            sink.open(&SinkJob {
-                name: self.name.clone(),
-                schema: Arc::clone(&output.schema),
-            })
-            .await?;
             let computed = count_rows(replay.rows).await?;
-            let (held, exact) = match sink.held(&ranges).await? {
+            let (held, exact) = match output.sink.held(&ranges, &output.schema).await? {
                 Held::Exactly(rows) => (Some(rows), true),
                 Held::Among(rows) => (Some(rows), false),
                 Held::Unknown => (None, false),

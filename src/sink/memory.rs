@@ -18,7 +18,6 @@ pub struct MemorySink {
 
 #[derive(Debug, Default)]
 struct State {
-    schema: Option<SchemaRef>,
     /// The recorded ends, by job.
     committed: BTreeMap<String, Committed>,
     batches: Vec<(String, u64, Vec<RecordBatch>)>,
@@ -94,7 +93,7 @@ impl Sink for MemorySink {
 
     async fn open(&self, job: &SinkJob) -> Result<Option<Committed>> {
         self.may_fail("open")?;
-        let mut state = self.state();
+        let state = self.state();
         let others: Vec<String> = state
             .committed
             .keys()
@@ -104,7 +103,6 @@ impl Sink for MemorySink {
         if !others.is_empty() {
             return Err(belongs_to_another(&self.target(), &job.name, &others));
         }
-        state.schema = Some(Arc::clone(&job.schema));
         Ok(state.committed.get(&job.name).cloned())
     }
 
@@ -161,11 +159,8 @@ impl Sink for MemorySink {
         Ok(())
     }
 
-    async fn held(&self, batch: &BatchRanges) -> Result<Held> {
+    async fn held(&self, batch: &BatchRanges, schema: &SchemaRef) -> Result<Held> {
         let state = self.state();
-        let Some(schema) = &state.schema else {
-            return Ok(Held::Unknown);
-        };
         let rows: Vec<_> = state
             .batches
             .iter()

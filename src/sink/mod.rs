@@ -122,11 +122,14 @@ pub trait Sink: fmt::Debug + Send + Sync {
     /// [`Error::Sink`] when the target fails; what is left is removed by a later `open`.
     async fn abort(&self, batch: &BatchRanges) -> Result<()>;
 
-    /// The rows that the target holds of a committed batch, to be compared with a replay.
+    /// The rows that the target holds of a committed batch, to be compared with a replay. `schema`
+    /// has the job's columns.
+    ///
+    /// The sink need not be open, and whoever has it open is not disturbed.
     ///
     /// # Errors
     /// When the target cannot be read.
-    async fn held(&self, _batch: &BatchRanges) -> Result<Held> {
+    async fn held(&self, _batch: &BatchRanges, _schema: &SchemaRef) -> Result<Held> {
         Ok(Held::Unknown)
     }
 }

@@ -133,7 +133,11 @@ async fn held_has_the_types_of_the_job() {
         .project(&[1, 2, 3, 5, 6, 7, 8, 10, 13, 16, 21, 24])
         .unwrap();
     deliver_one(&sink, wanted.clone()).await.unwrap();
-    let Held::Among(held) = sink.held(&batch(0, &[(0, None, 1)])).await.unwrap() else {
+    let Held::Among(held) = sink
+        .held(&batch(0, &[(0, None, 1)]), &wanted.schema())
+        .await
+        .unwrap()
+    else {
         panic!("the table can be read");
     };
     let held: Vec<RecordBatch> = held.try_collect().await.unwrap();

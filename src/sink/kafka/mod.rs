@@ -359,8 +359,7 @@ impl Sink for KafkaSink {
     /// All committed records of the topic, where rows are keys and values and nothing else: of the
     /// other columns a record does not hold what a row had. NULL becomes the partitioner's choice,
     /// or the current time.
-    async fn held(&self, _batch: &BatchRanges) -> Result<Held> {
-        let schema = Arc::clone(&self.session()?.schema);
+    async fn held(&self, _batch: &BatchRanges, schema: &SchemaRef) -> Result<Held> {
         let columns: Option<Vec<Column>> = schema
             .fields()
             .iter()

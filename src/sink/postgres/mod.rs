@@ -315,14 +315,7 @@ impl Sink for PostgresSink {
         Ok(())
     }
 
-    async fn held(&self, _batch: &BatchRanges) -> Result<Held> {
-        let schema = {
-            let state = self.state.lock().await;
-            let session = state.as_ref();
-            let session = session
-                .ok_or_else(|| not_open(&self.target.name(), "reading the table".to_owned()))?;
-            Arc::clone(&session.job.schema)
-        };
+    async fn held(&self, _batch: &BatchRanges, schema: &SchemaRef) -> Result<Held> {
         let Some(rows) = PostgresRows::find(&self.target).await? else {
             return Ok(Held::Unknown);
         };
@@ -332,7 +325,7 @@ impl Sink for PostgresSink {
             .map(|field| rows.schema().index_of(field.name()).ok())
             .collect();
         Ok(match columns {
-            Some(columns) => Held::Among(cast_to(rows.read(&columns, None), &schema)),
+            Some(columns) => Held::Among(cast_to(rows.read(&columns, None), schema)),
             None => Held::Unknown,
         })
     }

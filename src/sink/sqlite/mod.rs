@@ -249,23 +249,19 @@ impl Sink for SqliteSink {
         .await
     }
 
-    async fn held(&self, _batch: &BatchRanges) -> Result<Held> {
-        self.blocking(|target, state| {
-            let Some(open) = &state.open else {
-                return Err(not_open(&target.name(), "reading the table".to_owned()));
-            };
-            let rows = SqliteRows::find(&target.path, &open.table)?;
-            let Some(rows) = rows else {
+    async fn held(&self, _batch: &BatchRanges, schema: &SchemaRef) -> Result<Held> {
+        let schema = Arc::clone(schema);
+        self.blocking(move |target, _| {
+            let Some(rows) = SqliteRows::find(&target.path, &target.table)? else {
                 return Ok(Held::Unknown);
             };
-            let schema = &open.job.schema;
             let columns: Option<Vec<usize>> = schema
                 .fields()
                 .iter()
                 .map(|field| rows.column(field.name()))
                 .collect();
             Ok(match columns {
-                Some(columns) => Held::Among(cast_to(rows.read(&columns, None), schema)),
+                Some(columns) => Held::Among(cast_to(rows.read(&columns, None), &schema)),
                 None => Held::Unknown,
             })
         })

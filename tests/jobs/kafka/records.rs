@@ -306,7 +306,7 @@ async fn what_the_topic_holds_is_given_back_in_the_jobs_columns() {
     let first = batch(0, &[(0, None, 2)]);
     sink.open(&job_of(&rows)).await.unwrap();
     deliver(&sink, &first, &rows).await.unwrap();
-    let Held::Among(held) = sink.held(&first).await.unwrap() else {
+    let Held::Among(held) = sink.held(&first, &rows.schema()).await.unwrap() else {
         panic!("keys and values can be read back");
     };
     let held: Vec<RecordBatch> = held.try_collect().await.unwrap();
@@ -323,5 +323,8 @@ async fn what_the_topic_holds_is_given_back_in_the_jobs_columns() {
         ("partition", Arc::new(Int32Array::from(vec![None]))),
     ]);
     sink.open(&job_of(&placed)).await.unwrap();
-    assert!(matches!(sink.held(&first).await.unwrap(), Held::Unknown));
+    assert!(matches!(
+        sink.held(&first, &placed.schema()).await.unwrap(),
+        Held::Unknown
+    ));
 }
