@@ -3,7 +3,7 @@
 //! ```text
 //! _staged/JOB/NUMBER-ATTEMPT/00000-00000.parquet.staged     1. rows, where no reader looks
 //! _manifests/JOB/00000000000000000007.json                  2. the commit: names files and offsets
-//! country=NL/part-00000000000000000007-00000-0a1b2c3d4e5f-00000.parquet
+//! country=NL/part-00000000000000000007-00000-ATTEMPT-00000.parquet
 //!                                                           3. published: a second name
 //! ```
 //!
@@ -166,13 +166,18 @@ impl ParquetSink {
         }
     }
 
-    /// Gives the files of a manifest their published names.
-    async fn publish(&self, manifest: &Manifest) -> Result<()> {
+    /// Gives the files of a manifest their published names, those that lack it if it is not `new`.
+    async fn publish(&self, manifest: &Manifest, new: bool) -> Result<()> {
         let files = &manifest.record.files;
-        let published = futures::stream::iter(files.iter().cloned().map(|file| async move {
-            if !self.store.link(&file.staged, &file.name).await?
-                && self.store.size(&file.name).await? != Some(file.bytes)
-            {
+        let published = files.iter().cloned().map(|file| async move {
+            let is_there = || async {
+                let found = self.store.size(&file.name).await?;
+                Ok::<_, Error>(found == Some(file.bytes))
+            };
+            if !new && is_there().await? {
+                return Ok(());
+            }
+            if !self.store.link(&file.staged, &file.name).await? && !is_there().await? {
                 return Err(Error::Corrupt {
                     file: format!("{}/{}", self.target(), file.name),
                     message: format!(
@@ -184,8 +189,8 @@ impl ParquetSink {
             }
             fault::point("parquet-file-published");
             Ok(())
-        }));
-        let published = published.buffer_unordered(CONCURRENT);
+        });
+        let published = futures::stream::iter(published).buffer_unordered(CONCURRENT);
         published.try_collect::<Vec<()>>().await?;
         if self.options.durability == crate::store::Durability::Fsync {
             let names = files.iter().map(|file| file.name.clone());
@@ -259,7 +264,7 @@ impl ParquetSink {
             return Ok(());
         };
         if !opened.published {
-            self.publish(&newest).await?;
+            self.publish(&newest, false).await?;
             opened.published = true;
         }
         if newest.record.attempt != batch.attempt {
@@ -312,7 +317,7 @@ impl ParquetSink {
                 return self.already(opened, batch).await;
             }
             if let Some(newest) = &opened.newest {
-                self.publish(newest).await?;
+                self.publish(newest, false).await?;
             }
             opened.published = true;
         }
@@ -331,7 +336,15 @@ impl ParquetSink {
             }
             files.extend(detail.files);
         }
-        self.secure(&files).await?;
+        if let Err(error) = self.secure(&files).await {
+            // Another driver removes them once it has taken the number.
+            opened.newest = opened.row.newest().await?;
+            opened.published = false;
+            return match self.standing(opened.newest.as_ref(), batch)? {
+                Standing::Committed => self.already(opened, batch).await,
+                Standing::Next => Err(error),
+            };
+        }
         if number == 0 {
             self.check_owner(&batch.job).await?;
         }
@@ -369,7 +382,7 @@ impl ParquetSink {
             let folder = attempt_folder(&before);
             opened.leftovers.push((before.record.number, folder));
         }
-        self.publish(&manifest).await?;
+        self.publish(&manifest, true).await?;
         opened.published = true;
         Ok(())
     }
@@ -455,7 +468,7 @@ impl Sink for ParquetSink {
             }
             let recorded = log::get_schema(&self.store, &job.name, &recorded.schema).await?;
             columns = schema::merge(&target, &recorded, &rows)?;
-            self.publish(newest).await?;
+            self.publish(newest, false).await?;
         }
         let durability = self.options.durability;
         let schema = log::put_schema(&self.store, &job.name, &columns, durability).await?;
@@ -495,13 +508,12 @@ impl Sink for ParquetSink {
         let opened = self.opened()?;
         let number = opened.next_number();
         let folder = manifest::attempt_folder(&batch.job, number, &batch.attempt);
-        let attempt: String = batch.attempt.chars().take(12).collect();
         let mut files = write::Files::new(
             &self.store,
             &self.options,
             SchemaRef::clone(&opened.rows),
             format!("{folder}/{partition:05}"),
-            format!("part-{:020}-{partition:05}-{attempt}", batch.batch),
+            format!("part-{:020}-{partition:05}-{}", batch.batch, batch.attempt),
             footer(batch)?,
         )?;
         let written = async {
