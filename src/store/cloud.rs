@@ -104,6 +104,16 @@ impl Cloud {
         Ok(found.into_iter().map(entry).collect())
     }
 
+    pub(super) async fn delete_all(&self, names: &[String]) -> Result<()> {
+        let paths: Vec<_> = names.iter().map(|name| Ok(self.path(name))).collect();
+        let paths = futures::stream::iter(paths).boxed();
+        let mut deleted = self.store.delete_stream(paths);
+        while let Some(path) = deleted.next().await {
+            if_there(path).map_err(|e| self.failed("removing", "", &e))?;
+        }
+        Ok(())
+    }
+
     pub(super) async fn delete_folder(&self, folder: &str) -> Result<()> {
         let prefix = self.path(folder);
         let listed = self.store.list(Some(&prefix));

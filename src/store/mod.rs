@@ -318,11 +318,11 @@ impl Store {
     /// # Errors
     /// [`Error::Sink`] when the store fails.
     pub async fn delete(&self, names: &[String]) -> Result<()> {
+        if let Backend::Cloud(cloud) = &self.backend {
+            return cloud.delete_all(names).await;
+        }
         for name in names {
-            match &self.backend {
-                Backend::Local(_) => self.on_disk("removing", name, local::remove).await?,
-                Backend::Cloud(cloud) => cloud.delete(name).await?,
-            }
+            self.on_disk("removing", name, local::remove).await?;
         }
         Ok(())
     }

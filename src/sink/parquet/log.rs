@@ -12,7 +12,8 @@
 //! two drivers the slower one finds the name taken. One that is slower by so much that the name
 //! was taken *and pruned* finds later manifests behind its own ([`Row::took`]).
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::datatypes::SchemaRef;
 use futures::{StreamExt, TryStreamExt};
@@ -42,7 +43,7 @@ pub(super) struct Row {
 struct Listing {
     singles: Vec<u64>,
     /// Checkpoints: first and last number, the longest first where several begin at one.
-    checkpoints: BTreeMap<(u64, std::cmp::Reverse<u64>), ()>,
+    checkpoints: BTreeSet<(u64, Reverse<u64>)>,
 }
 
 impl Listing {
@@ -55,8 +56,8 @@ impl Listing {
             } else if let Some(rest) = name.strip_prefix("/checkpoints/") {
                 let range = rest.strip_suffix(".jsonl").and_then(|r| r.split_once('-'));
                 if let Some((Ok(first), Ok(last))) = range.map(|(f, l)| (f.parse(), l.parse())) {
-                    let key = (first, std::cmp::Reverse(last));
-                    listing.checkpoints.insert(key, ());
+                    let key = (first, Reverse(last));
+                    listing.checkpoints.insert(key);
                 }
             }
         }
@@ -68,7 +69,7 @@ impl Listing {
     fn cover(&self) -> (Vec<(u64, u64)>, u64) {
         let mut cover = vec![];
         let mut next = 0;
-        for (first, std::cmp::Reverse(last)) in self.checkpoints.keys() {
+        for (first, Reverse(last)) in &self.checkpoints {
             if *first == next {
                 cover.push((*first, *last));
                 next = last.saturating_add(1);
@@ -220,9 +221,7 @@ impl Row {
                 file.staged.clear();
             }
             self.write_checkpoint(&records, durability).await?;
-            listing
-                .checkpoints
-                .insert((first, std::cmp::Reverse(last)), ());
+            listing.checkpoints.insert((first, Reverse(last)));
             let covered = last + 1;
             let mut width = STEP;
             while let Some(wider) = width.checked_mul(STEP) {
@@ -232,8 +231,8 @@ impl Row {
                 if !self.merge(covered - wider, width, durability).await? {
                     break;
                 }
-                let key = (covered - wider, std::cmp::Reverse(last));
-                listing.checkpoints.insert(key, ());
+                let key = (covered - wider, Reverse(last));
+                listing.checkpoints.insert(key);
                 width = wider;
             }
         }

@@ -11,12 +11,12 @@
 //! what these name, from then on. Plain readers of `**/*.parquet` see a file once it is published,
 //! and whole; they never see one that no manifest names, nor a row twice, since the staged name
 //! neither ends in `.parquet` nor lies in a folder that they look into. A crash between 2 and 3 is
-//! made up for by the next [`open`](ParquetSink::open) or commit of the job.
+//! made up for by the next [`open`](Sink::open) or commit of the job.
 //!
 //! # Why a driver that stood still does no harm
 //!
 //! - *Before the create:* the number of its manifest is taken, so it fails; if the number was even
-//!   pruned, later manifests show that ([`log`]), and it withdraws its own before it publishes.
+//!   pruned, later manifests show that, and it withdraws its own before it publishes.
 //! - *Before it publishes:* what it publishes is committed, and a second name that is there stays
 //!   as it is.
 //! - *Its files:* staged files are removed only once the number that they wait for is taken by
