@@ -16,6 +16,7 @@ use crate::bytes;
 use crate::client::ClientPool;
 use crate::config::ConnectionConfig;
 use crate::error::{Error, Result};
+use crate::sink::parquet::ParquetTableFactory;
 use crate::table::{
     KafkaCatalog, KafkaFunction, KafkaOffsetsFunction, KafkaSchema, KafkaTableFactory,
     KafkaTopicsFunction, NameNearestTopics,
@@ -147,6 +148,9 @@ fn register_with(
             "SQLITE".to_owned(),
             Arc::new(crate::sink::sqlite::SqliteTableFactory::default()),
         );
+        state
+            .table_factories_mut()
+            .insert("PARQUET".to_owned(), Arc::new(ParquetTableFactory));
         for function in bytes::functions() {
             state.register_udf(function).map_err(registering)?;
         }

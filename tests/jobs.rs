@@ -10,9 +10,14 @@ mod crash;
 mod driver;
 #[path = "jobs/kafka.rs"]
 mod kafka;
+#[path = "jobs/parquet.rs"]
+mod parquet;
 #[cfg(feature = "postgres")]
 #[path = "jobs/postgres.rs"]
 mod postgres;
+#[cfg(feature = "s3")]
+#[path = "jobs/s3.rs"]
+mod s3;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[path = "jobs/samples.rs"]
 mod samples;

@@ -26,6 +26,7 @@ mod closure;
 mod database;
 mod kafka;
 mod memory;
+pub mod parquet;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod ranges;
@@ -38,6 +39,7 @@ pub use kafka::{
     DEFAULT_STATE_TOPIC, DEFAULT_TRANSACTIONAL_ID_PREFIX, Delivery, KafkaSink, KafkaSinkOptions,
 };
 pub use memory::MemorySink;
+pub use parquet::{ParquetOptions, ParquetSink};
 pub use ranges::{BatchRanges, Ends, Position, SourcePartition, SourceRange, Standing};
 pub use table::SinkTable;
 

@@ -15,6 +15,7 @@ use super::*;
 pub struct SinkTable {
     sink: Arc<dyn Sink>,
     reader: Option<Arc<dyn TableProvider>>,
+    plain_inserts: bool,
     schema: SchemaRef,
     definition: Option<String>,
 }
@@ -26,6 +27,7 @@ impl SinkTable {
         Self {
             sink,
             reader: None,
+            plain_inserts: false,
             schema,
             definition: None,
         }
@@ -36,6 +38,13 @@ impl SinkTable {
     pub fn with_reader(mut self, reader: Arc<dyn TableProvider>) -> Self {
         self.schema = reader.schema();
         self.reader = Some(reader);
+        self
+    }
+
+    /// Leaves `INSERT` outside of jobs to the reader, which must refuse it where jobs have written.
+    #[must_use]
+    pub fn with_plain_inserts(mut self) -> Self {
+        self.plain_inserts = true;
         self
     }
 
@@ -100,13 +109,16 @@ impl TableProvider for SinkTable {
         self.reader()?.supports_filters_pushdown(filters)
     }
 
-    /// Refused: rows and offsets are committed together, and only a job knows the offsets.
+    /// Refused, in general: rows and offsets are committed together, and only a job knows the offsets.
     async fn insert_into(
         &self,
-        _state: &dyn Session,
-        _input: Arc<dyn ExecutionPlan>,
-        _op: InsertOp,
+        state: &dyn Session,
+        input: Arc<dyn ExecutionPlan>,
+        op: InsertOp,
     ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+        if let (true, Some(reader)) = (self.plain_inserts, &self.reader) {
+            return reader.insert_into(state, input, op).await;
+        }
         Err(Error::invalid(format!(
             "INSERT INTO {} runs in a job, which commits rows and offsets together: \
              put the statements into a file and run it with 'kafka-sql run FILE --once'",

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode};
 use url::Url;
 
-use super::Created;
+use super::{Created, Entry};
 use crate::error::{Error, Result};
 
 /// A prefix of a bucket.
@@ -37,7 +37,8 @@ impl Cloud {
 
     pub(super) fn path(&self, name: &str) -> Path {
         let parts = self.prefix.parts();
-        let name = Path::from(name);
+        // As it is, where it can be: a percent sign of a name is not encoded again.
+        let name = Path::parse(name).unwrap_or_else(|_| Path::from(name));
         parts.chain(name.parts()).collect()
     }
 
@@ -73,10 +74,19 @@ impl Cloud {
     }
 
     pub(super) async fn list(&self, folder: &str) -> Result<Vec<String>> {
+        let entries = self.entries(folder, None).await?;
+        Ok(entries.into_iter().map(|entry| entry.name).collect())
+    }
+
+    pub(super) async fn entries(&self, folder: &str, after: Option<&str>) -> Result<Vec<Entry>> {
         let prefix = self.path(folder);
-        let found: Vec<_> = self
-            .store
-            .list(Some(&prefix))
+        let listed = match after {
+            Some(after) => self
+                .store
+                .list_with_offset(Some(&prefix), &self.path(after)),
+            None => self.store.list(Some(&prefix)),
+        };
+        let found: Vec<_> = listed
             .try_collect()
             .await
             .map_err(|e| self.failed("listing", folder, &e))?;
@@ -86,7 +96,33 @@ impl Cloud {
             let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
             parts.join("/")
         };
-        Ok(found.into_iter().map(|meta| name(meta.location)).collect())
+        let entry = |meta: object_store::ObjectMeta| Entry {
+            name: name(meta.location),
+            bytes: meta.size,
+            modified: meta.last_modified.into(),
+        };
+        Ok(found.into_iter().map(entry).collect())
+    }
+
+    pub(super) async fn delete_all(&self, names: &[String]) -> Result<()> {
+        let paths: Vec<_> = names.iter().map(|name| Ok(self.path(name))).collect();
+        let paths = futures::stream::iter(paths).boxed();
+        let mut deleted = self.store.delete_stream(paths);
+        while let Some(path) = deleted.next().await {
+            if_there(path).map_err(|e| self.failed("removing", "", &e))?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn delete_folder(&self, folder: &str) -> Result<()> {
+        let prefix = self.path(folder);
+        let listed = self.store.list(Some(&prefix));
+        let paths = listed.map_ok(|meta| meta.location).boxed();
+        let mut deleted = self.store.delete_stream(paths);
+        while let Some(path) = deleted.next().await {
+            if_there(path).map_err(|e| self.failed("removing", folder, &e))?;
+        }
+        Ok(())
     }
 
     pub(super) async fn delete(&self, name: &str) -> Result<()> {
@@ -96,13 +132,18 @@ impl Cloud {
             .map_err(|e| self.failed("removing", name, &e))
     }
 
-    pub(super) async fn rename(&self, from: &str, to: &str) -> Result<bool> {
+    pub(super) async fn copy(&self, from: &str, to: &str) -> Result<bool> {
         let copied = if_there(self.store.copy(&self.path(from), &self.path(to)).await);
         let copied = copied.map_err(|e| self.failed("copying", from, &e))?;
-        if copied.is_some() {
+        Ok(copied.is_some())
+    }
+
+    pub(super) async fn rename(&self, from: &str, to: &str) -> Result<bool> {
+        let copied = self.copy(from, to).await?;
+        if copied {
             self.delete(from).await?;
         }
-        Ok(copied.is_some())
+        Ok(copied)
     }
 
     fn failed(&self, operation: &str, name: &str, error: &object_store::Error) -> Error {

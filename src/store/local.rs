@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::{Created, Durability};
+use super::{Created, Durability, Entry};
 
 /// What a file is called while it is written: a dot in front, so that listings pass it over.
 const TEMPORARY: &str = ".tmp-";
@@ -141,6 +141,79 @@ pub(super) fn rename(from: &Path, to: &Path, durability: Durability) -> io::Resu
     let renamed = if_there(fs::rename(from, to))?;
     sync_folder(to, durability)?;
     Ok(renamed.is_some())
+}
+
+/// Gives a file a second name; one that is taken is taken by the same file.
+pub(super) fn link(from: &Path, to: &Path) -> io::Result<bool> {
+    // Another process may remove the folder while it is empty.
+    const TRIES: usize = 3;
+    for _ in 0..TRIES {
+        match fs::hard_link(from, to) {
+            Ok(()) => return Ok(true),
+            Err(error) => match error.kind() {
+                ErrorKind::AlreadyExists => return Ok(true),
+                ErrorKind::NotFound if !from.exists() => return Ok(false),
+                ErrorKind::NotFound => fs::create_dir_all(folder_of(to))?,
+                ErrorKind::Unsupported | ErrorKind::PermissionDenied => return copy(from, to),
+                _ => return Err(error),
+            },
+        }
+    }
+    fs::hard_link(from, to).map(|()| true)
+}
+
+/// For file systems that have no links.
+fn copy(from: &Path, to: &Path) -> io::Result<bool> {
+    fs::create_dir_all(folder_of(to))?;
+    let name = format!("{TEMPORARY}{}", uuid::Uuid::new_v4().simple());
+    let beside = folder_of(to).join(name);
+    let copied = fs::copy(from, &beside)
+        .and_then(|_| File::open(&beside)?.sync_all())
+        .and_then(|()| fs::rename(&beside, to));
+    if let Err(error) = copied {
+        let _ = fs::remove_file(&beside);
+        return Err(error);
+    }
+    Ok(true)
+}
+
+/// Syncs files, and the folders from them up to the root, which is there.
+pub(super) fn sync(root: &Path, names: &[String]) -> io::Result<()> {
+    let mut folders = std::collections::BTreeSet::new();
+    for name in names {
+        let path = root.join(name);
+        File::open(&path)?.sync_all()?;
+        for folder in path.ancestors().skip(1) {
+            folders.insert(folder.to_owned());
+            if folder == root {
+                break;
+            }
+        }
+    }
+    for folder in folders {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
+}
+
+pub(super) fn remove_folder(path: &Path) -> io::Result<()> {
+    if_there(fs::remove_dir_all(path)).map(drop)
+}
+
+/// All files under a folder with their sizes and times.
+pub(super) fn entries(root: &Path, folder: &Path) -> io::Result<Vec<Entry>> {
+    let mut entries = vec![];
+    for name in list(root, folder)? {
+        let Some(metadata) = if_there(fs::metadata(root.join(&name)))? else {
+            continue;
+        };
+        entries.push(Entry {
+            name,
+            bytes: metadata.len(),
+            modified: metadata.modified()?,
+        });
+    }
+    Ok(entries)
 }
 
 /// All files under a folder, relative to the root.

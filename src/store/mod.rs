@@ -23,6 +23,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use object_store::ObjectStore;
@@ -48,6 +49,17 @@ pub enum Durability {
     Fsync,
     /// The operating system writes when it likes.
     None,
+}
+
+/// A file as listings show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name in the store.
+    pub name: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// When it was last written.
+    pub modified: SystemTime,
 }
 
 /// A folder of a file system or of an object store.
@@ -221,16 +233,96 @@ impl Store {
         Ok(names)
     }
 
+    /// The files under a folder with their sizes and times, sorted by name; none if there is no such
+    /// folder.
+    ///
+    /// # Errors
+    /// [`Error::Sink`] when the store fails.
+    pub async fn entries(&self, folder: &str) -> Result<Vec<Entry>> {
+        let mut entries = match &self.backend {
+            Backend::Local(root) => {
+                let root = root.clone();
+                self.on_disk("listing", folder, move |path| local::entries(&root, path))
+                    .await?
+            }
+            Backend::Cloud(cloud) => cloud.entries(folder, None).await?,
+        };
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    /// The names of the files under a folder that come after `after` in the order of their bytes,
+    /// sorted.
+    ///
+    /// # Errors
+    /// [`Error::Sink`] when the store fails.
+    pub async fn list_after(&self, folder: &str, after: &str) -> Result<Vec<String>> {
+        let mut names = match &self.backend {
+            Backend::Local(_) => self.list(folder).await?,
+            Backend::Cloud(cloud) => {
+                let entries = cloud.entries(folder, Some(after)).await?;
+                entries.into_iter().map(|entry| entry.name).collect()
+            }
+        };
+        names.retain(|name| name.as_str() > after);
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Gives a file a second name: a link on a local disk, a copy in an object store. A file that
+    /// has the second name already is taken for the same one.
+    ///
+    /// Returns whether there was such a file. [`sync`](Self::sync) makes the name durable.
+    ///
+    /// # Errors
+    /// [`Error::Sink`] when the store fails.
+    pub async fn link(&self, from: &str, to: &str) -> Result<bool> {
+        match &self.backend {
+            Backend::Local(root) => {
+                let to = root.join(to);
+                self.on_disk("publishing", from, move |from| local::link(from, &to))
+                    .await
+            }
+            Backend::Cloud(cloud) => cloud.copy(from, to).await,
+        }
+    }
+
+    /// Makes files that others wrote, and their folders, survive a crash of the machine. Nothing
+    /// to do in an object store.
+    ///
+    /// # Errors
+    /// [`Error::Sink`] when the disk fails or a file is not there.
+    pub async fn sync(&self, names: Vec<String>) -> Result<()> {
+        match &self.backend {
+            Backend::Local(_) if !names.is_empty() => {
+                self.on_disk("syncing", "", move |root| local::sync(root, &names))
+                    .await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes all files under a folder; on a local disk also the folder.
+    ///
+    /// # Errors
+    /// [`Error::Sink`] when the store fails.
+    pub async fn delete_folder(&self, folder: &str) -> Result<()> {
+        match &self.backend {
+            Backend::Local(_) => self.on_disk("removing", folder, local::remove_folder).await,
+            Backend::Cloud(cloud) => cloud.delete_folder(folder).await,
+        }
+    }
+
     /// Removes files; those that are not there are none to remove.
     ///
     /// # Errors
     /// [`Error::Sink`] when the store fails.
     pub async fn delete(&self, names: &[String]) -> Result<()> {
+        if let Backend::Cloud(cloud) = &self.backend {
+            return cloud.delete_all(names).await;
+        }
         for name in names {
-            match &self.backend {
-                Backend::Local(_) => self.on_disk("removing", name, local::remove).await?,
-                Backend::Cloud(cloud) => cloud.delete(name).await?,
-            }
+            self.on_disk("removing", name, local::remove).await?;
         }
         Ok(())
     }
@@ -343,6 +435,21 @@ mod tests {
         assert!(store.rename("a/b", "z/y/b", fsync).await.unwrap());
         assert!(!store.rename("a/b", "z/y/b", fsync).await.unwrap());
         assert_eq!(store.get("z/y/b").await.unwrap(), Some(bytes("three")));
+        let again = "z/y=%20 x/b";
+        for _ in 0..2 {
+            assert!(store.link("z/y/b", again).await.unwrap());
+        }
+        assert!(!store.link("nothing", "z/nothing").await.unwrap());
+        store.sync(vec![again.to_owned()]).await.unwrap();
+        let entries = store.entries("z").await.unwrap();
+        let entries: Vec<_> = entries.iter().map(|e| (e.name.as_str(), e.bytes)).collect();
+        assert_eq!(entries, [("z/y/b", 5), (again, 5)]);
+        assert_eq!(store.list_after("z", "z/y/b").await.unwrap(), [again]);
+        let path = store.path(again).unwrap();
+        assert!(path.as_ref().ends_with(again), "{path}");
+        store.delete_folder("z/y=%20 x").await.unwrap();
+        store.delete_folder("z/nowhere").await.unwrap();
+        assert_eq!(store.list("z").await.unwrap(), ["z/y/b"]);
         let names = ["z/y/b", "nothing"].map(str::to_owned);
         store.delete(&names).await.unwrap();
         assert_eq!(store.list("").await.unwrap(), ["a/c d", "ab/c"]);

@@ -1,6 +1,6 @@
 //! Jobs as processes that die: whatever happens, each record is in the sink once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
@@ -8,6 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use arrow::array::AsArray;
+use arrow::datatypes::{Int32Type, Int64Type};
+use datafusion::dataframe::DataFrame;
+use datafusion::prelude::{ParquetReadOptions, SessionContext};
+use datafusion_kafka::store::Store;
 use tempfile::TempDir;
 
 #[cfg(feature = "postgres")]
@@ -587,3 +592,102 @@ fn a_constraint_ends_the_job_until_it_is_mended() {
     job.finish();
     job.assert_exactly_once(postgres_held(&job), 0);
 }
+
+/// What the parquet sink's commits pass besides.
+const PARQUET_POINTS: [&str; 4] = [
+    "parquet-file-staged",
+    "manifest-before-put",
+    "manifest-after-put",
+    "parquet-file-published",
+];
+
+fn parquet_job() -> Job {
+    Job::new(
+        |folder| {
+            let out = folder.path().join("out");
+            format!(
+                "CREATE EXTERNAL TABLE out STORED AS PARQUET LOCATION '{}'",
+                out.display()
+            )
+        },
+        INSERT,
+    )
+}
+
+fn parquet_held(job: &Job) -> Held {
+    let out = job.folder.path().join("out");
+    parquet_rows(out.to_str().expect("text"), HashMap::new())
+}
+
+/// What manifests name, which must be the same as what the files have.
+fn parquet_rows(url: &str, options: HashMap<String, String>) -> Held {
+    let runtime = tokio::runtime::Runtime::new().expect("threads");
+    runtime.block_on(async {
+        let session = datafusion_kafka::session::KafkaSessionBuilder::new();
+        let context = session.build().expect("a session");
+        let given: Vec<String> = options
+            .iter()
+            .map(|(name, value)| format!("'{name}' '{value}'"))
+            .collect();
+        let given = match given.is_empty() {
+            true => String::new(),
+            false => format!("OPTIONS ({})", given.join(", ")),
+        };
+        let create =
+            format!("CREATE EXTERNAL TABLE out STORED AS PARQUET LOCATION '{url}' {given}");
+        context.sql(&create).await.expect("the location is there");
+        let named = context.sql("SELECT partition, offset FROM out").await;
+        let named = positions(named.expect("columns")).await;
+
+        let store = Store::open(url, &options).expect("a store");
+        let plain = SessionContext::new();
+        let root = store.root_url().expect("a URL");
+        plain.register_object_store(&root, store.object_store());
+        let files = plain
+            .read_parquet(format!("{url}/"), ParquetReadOptions::default())
+            .await;
+        let files = files.and_then(|files| files.select_columns(&["partition", "offset"]));
+        let files = positions(files.expect("files")).await;
+        assert_eq!(files, named, "plain readers see something else");
+        named
+    })
+}
+
+async fn positions(rows: DataFrame) -> Held {
+    let rows = rows.collect().await.expect("rows");
+    count(rows.iter().flat_map(|rows| {
+        let partitions = rows["partition"].as_primitive::<Int32Type>().values();
+        let offsets = rows["offset"].as_primitive::<Int64Type>().values();
+        partitions.iter().copied().zip(offsets.iter().copied())
+    }))
+}
+
+crash_tests!(parquet, parquet_job(), parquet_held, PARQUET_POINTS);
+
+#[cfg(feature = "s3")]
+fn s3_job() -> Job {
+    let place = uuid::Uuid::new_v4().simple().to_string();
+    let mut job = Job::new(
+        |folder| {
+            std::fs::write(folder.path().join("target"), &place).expect("a file");
+            let bucket = support::s3::BUCKET;
+            format!("CREATE EXTERNAL TABLE out STORED AS PARQUET LOCATION 's3://{bucket}/{place}/'")
+        },
+        INSERT,
+    )
+    .starts_within_ms(600);
+    for (name, value) in support::s3::shared().environment() {
+        job = job.environment(&name, &value);
+    }
+    job
+}
+
+#[cfg(feature = "s3")]
+fn s3_held(job: &Job) -> Held {
+    let place = std::fs::read_to_string(job.folder.path().join("target")).expect("a name");
+    let url = format!("s3://{}/{place}", support::s3::BUCKET);
+    parquet_rows(&url, support::s3::shared().options())
+}
+
+#[cfg(feature = "s3")]
+crash_tests!(parquet_on_s3, s3_job(), s3_held, PARQUET_POINTS);

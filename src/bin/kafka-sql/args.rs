@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
+use crate::clean::CleanArgs;
 use crate::failure::Failure;
 use crate::job::{JobsArgs, ReplayArgs, RunArgs};
 use crate::output::{BytesAs, DEFAULT_MAX_ROWS, Format, OutputOptions};
@@ -142,6 +143,8 @@ pub(crate) enum ReadCommand {
     Replay(ReplayArgs),
     /// List the batches of a job: ranges, rows, duration, lag
     Jobs(JobsArgs),
+    /// Remove what crashed jobs have left in a parquet location
+    Clean(CleanArgs),
 }
 
 /// Where the statements come from.

@@ -7,6 +7,7 @@
 #![warn(unreachable_pub, clippy::clone_on_ref_ptr)]
 
 mod args;
+mod clean;
 mod demo;
 mod describe;
 mod failure;
@@ -213,6 +214,13 @@ impl Shell {
                 let (schema, rows) = one_batch(job::history(&args.checkpoint).await?);
                 Ok((schema, rows, None))
             }),
+            ReadCommand::Clean(args) => {
+                let ui = self.ui;
+                self.show(options, move || async move {
+                    let (schema, rows) = one_batch(clean::run(&args, ui).await?);
+                    Ok((schema, rows, None))
+                })
+            }
         }
     }
 

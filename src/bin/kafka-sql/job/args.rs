@@ -147,7 +147,7 @@ pub(crate) struct JobsArgs {
 }
 
 /// Reads a time span such as `5s`, `250ms` or `1h 30m`.
-fn time(text: &str) -> Result<Duration, String> {
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
     let span: jiff::SignedDuration = text
         .parse()
         .map_err(|_| format!("expected a time such as 250ms, 5s or 15m, found '{text}'"))?;

@@ -11,7 +11,7 @@ use arrow::array::{RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_kafka::driver::{Difference, MicroBatch, Stop};
 
-pub(crate) use args::{JobArgs, JobsArgs, ReplayArgs, RunArgs};
+pub(crate) use args::{JobArgs, JobsArgs, ReplayArgs, RunArgs, time};
 pub(crate) use history::table as history;
 
 use crate::failure::{Exit, Failure};

@@ -1,0 +1,187 @@
+//! How files are cut, compressed and laid out.
+
+use std::collections::HashMap;
+
+use datafusion::parquet::basic::{Compression, ZstdLevel};
+
+use crate::error::{Error, Result, nearest_names};
+use crate::store::Durability;
+
+/// What can be set on a [`ParquetSink`](super::ParquetSink).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParquetOptions {
+    /// Columns whose values become folders `column=value` instead of columns of the files.
+    pub partition_by: Vec<String>,
+    /// Rows after which a file ends.
+    pub max_file_rows: u64,
+    /// Bytes after which a file ends, at the next batch of rows; at most 4 GiB.
+    pub max_file_bytes: u64,
+    /// Rows of a row group at most; one that reaches 64 MiB ends before.
+    pub row_group_rows: usize,
+    /// Partitioned files that one execution partition has open at most; the one that waited
+    /// longest is ended for a further one.
+    pub max_open_files: usize,
+    /// How pages are compressed.
+    pub compression: Compression,
+    /// Whether several jobs may write to one location.
+    pub shared: bool,
+    /// Whether local files survive a crash of the machine.
+    pub durability: Durability,
+}
+
+impl Default for ParquetOptions {
+    fn default() -> Self {
+        Self {
+            partition_by: vec![],
+            max_file_rows: 10_000_000,
+            max_file_bytes: 256 << 20,
+            row_group_rows: 1 << 20,
+            max_open_files: 64,
+            // Of JSON records half the size of snappy and lz4, at lz4's speed and 3/4 of snappy's.
+            compression: Compression::ZSTD(ZstdLevel::default()),
+            shared: false,
+            durability: Durability::Fsync,
+        }
+    }
+}
+
+/// Copies to the published name end at 5 GiB in S3.
+const MAX_FILE_BYTES: u64 = 4 << 30;
+
+impl ParquetOptions {
+    /// The names that [`set`](Self::set) takes.
+    pub const NAMES: [&'static str; 7] = [
+        "compression",
+        "fsync",
+        "max.file.bytes",
+        "max.file.rows",
+        "max.open.files",
+        "row.group.rows",
+        "shared",
+    ];
+
+    /// Sets an option by its name in SQL.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a name or a value that there is not.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        match name.to_lowercase().as_str() {
+            "compression" => self.compression = compression(value)?,
+            "fsync" => {
+                self.durability = if boolean(name, value)? {
+                    Durability::Fsync
+                } else {
+                    Durability::None
+                }
+            }
+            "max.file.bytes" => {
+                self.max_file_bytes = number(name, value, 1, MAX_FILE_BYTES)?;
+            }
+            "max.file.rows" => self.max_file_rows = number(name, value, 1, u64::MAX)?,
+            "max.open.files" => self.max_open_files = small(name, value)?,
+            "row.group.rows" => self.row_group_rows = small(name, value)?,
+            "shared" => self.shared = boolean(name, value)?,
+            _ => {
+                let nearest = nearest_names(name, Self::NAMES);
+                let hint = match nearest.first() {
+                    Some(nearest) => format!("did you mean '{nearest}'?"),
+                    None => format!("it takes {}", Self::NAMES.join(", ")),
+                };
+                return Err(Error::invalid(format!(
+                    "a parquet sink has no option '{name}': {hint}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Splits options of SQL into those of the sink and those of its object store (`aws.…`,
+    /// `google.…`, `azure.…`).
+    ///
+    /// # Errors
+    /// As [`set`](Self::set).
+    pub fn split(options: &HashMap<String, String>) -> Result<(Self, HashMap<String, String>)> {
+        let mut own = Self::default();
+        let mut store = HashMap::new();
+        for (name, value) in options {
+            // DataFusion puts this before names that have no dot.
+            let name = name.strip_prefix("format.").unwrap_or(name);
+            if is_of_store(name) {
+                store.insert(name.to_owned(), value.clone());
+            } else {
+                own.set(name, value)?;
+            }
+        }
+        Ok((own, store))
+    }
+}
+
+/// Whether an option is one of the object store.
+pub(super) fn is_of_store(name: &str) -> bool {
+    let name = name.to_lowercase();
+    ["aws.", "google.", "azure."]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+}
+
+fn compression(value: &str) -> Result<Compression> {
+    value.to_lowercase().parse().map_err(|_| {
+        Error::invalid(format!(
+            "'compression' = '{value}': expected zstd(1) to zstd(22), snappy, lz4_raw, gzip(6), \
+             brotli(1) or uncompressed"
+        ))
+    })
+}
+
+fn boolean(name: &str, value: &str) -> Result<bool> {
+    value
+        .to_lowercase()
+        .parse()
+        .map_err(|_| Error::invalid(format!("'{name}' = '{value}': expected 'true' or 'false'")))
+}
+
+fn small(name: &str, value: &str) -> Result<usize> {
+    let number = number(name, value, 1, 1 << 30)?;
+    usize::try_from(number)
+        .map_err(|_| Error::invalid(format!("'{name}' = '{value}' is too much for this machine")))
+}
+
+fn number(name: &str, value: &str, least: u64, most: u64) -> Result<u64> {
+    match value.parse() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        _ => Err(Error::invalid(format!(
+            "'{name}' = '{value}': expected a number from {least} to {most}"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read_and_wrong_ones_named() {
+        let mut options = ParquetOptions::default();
+        options.set("max.file.rows", "5").unwrap();
+        options.set("compression", "SNAPPY").unwrap();
+        options.set("compression", "zstd(3)").unwrap();
+        options.set("shared", "true").unwrap();
+        assert_eq!(options.max_file_rows, 5);
+        assert!(options.shared);
+        let refused = |name: &str, value: &str| {
+            let error = ParquetOptions::default().set(name, value).unwrap_err();
+            error.to_string()
+        };
+        assert_eq!(
+            refused("max.file.row", "5"),
+            "a parquet sink has no option 'max.file.row': did you mean 'max.file.rows'?"
+        );
+        assert_eq!(
+            refused("max.file.rows", "0"),
+            "'max.file.rows' = '0': expected a number from 1 to 18446744073709551615"
+        );
+        assert!(refused("compression", "zip").contains("zstd(1)"));
+        assert!(refused("shared", "yes").contains("'true' or 'false'"));
+        assert!(refused("max.file.bytes", "9999999999999").contains("4294967296"));
+    }
+}
