@@ -8,6 +8,7 @@ pub mod config;
 pub mod decode;
 pub mod driver;
 mod error;
+pub mod export;
 mod fault;
 pub mod range;
 pub mod scan;
@@ -15,5 +16,6 @@ pub mod session;
 pub mod sink;
 pub mod store;
 pub mod table;
+pub mod text;
 
 pub use error::{Error, ErrorKind, Result};

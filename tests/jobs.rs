@@ -8,6 +8,9 @@ mod conformance;
 mod crash;
 #[path = "jobs/driver.rs"]
 mod driver;
+#[cfg(feature = "cli")]
+#[path = "jobs/export/mod.rs"]
+mod export;
 #[path = "jobs/kafka.rs"]
 mod kafka;
 #[path = "jobs/parquet.rs"]

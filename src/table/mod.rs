@@ -34,7 +34,9 @@ use crate::config::ConnectionConfig;
 use crate::decode::RecordDecoder;
 use crate::driver::Limits;
 use crate::error::{Error, Result};
-use crate::range::{OffsetRange, Snapshot, SnapshotRange, SplitOptions, TopicPartition, split};
+use crate::range::{
+    OffsetRange, OnDataLoss, Snapshot, SnapshotRange, SplitOptions, TopicPartition, split,
+};
 use crate::scan::{KafkaScanExec, Pruned, PrunedBy, RecordFilter, ScanSource};
 use crate::sink::{KafkaSink, KafkaSinkOptions};
 use resolve::Selection;
@@ -178,6 +180,28 @@ impl KafkaTable {
     /// The client that the table reads with.
     pub fn client(&self) -> &Arc<dyn KafkaClient> {
         &self.selection.client
+    }
+
+    /// How the table's columns are made.
+    pub(crate) fn decoder(&self) -> &RecordDecoder {
+        &self.reading.decoder
+    }
+
+    /// Topics and range, as they can be written.
+    pub(crate) fn source(&self) -> String {
+        format!("{} {}", self.selection.topics, self.selection.range)
+    }
+
+    /// The ranges that the table is pinned to.
+    pub(crate) fn pinned(&self) -> Option<&Snapshot> {
+        self.pinned.as_deref()
+    }
+
+    /// The same table, which passes over offsets that are gone.
+    pub(crate) fn skipping_loss(&self) -> Self {
+        let mut table = self.clone();
+        table.selection.on_data_loss = OnDataLoss::Skip;
+        table
     }
 
     fn with_definition(mut self, definition: String) -> Self {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::clean::CleanArgs;
+use crate::export::{ExportArgs, VerifyArgs};
 use crate::failure::Failure;
 use crate::job::{JobsArgs, ReplayArgs, RunArgs};
 use crate::output::{BytesAs, DEFAULT_MAX_ROWS, Format, OutputOptions};
@@ -145,6 +146,10 @@ pub(crate) enum ReadCommand {
     Jobs(JobsArgs),
     /// Remove what crashed jobs have left in a parquet location
     Clean(CleanArgs),
+    /// Write a topic's records to parquet, csv or ndjson files in the folder of -o
+    Export(ExportArgs),
+    /// Prove an export: ranges, files, checksums, and on demand every row
+    Verify(VerifyArgs),
 }
 
 /// Where the statements come from.

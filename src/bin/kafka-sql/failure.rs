@@ -209,6 +209,10 @@ impl From<arrow::error::ArrowError> for Failure {
     fn from(error: arrow::error::ArrowError) -> Self {
         match error {
             arrow::error::ArrowError::IoError(_, io) => Self::io("writing the result failed", &io),
+            // What the text formats say of a value that is no text.
+            arrow::error::ArrowError::InvalidArgumentError(message) => {
+                Self::new(Exit::Query, message)
+            }
             // A stream's own error comes back through Arrow's writers.
             arrow::error::ArrowError::ExternalError(inner) => match inner.downcast::<io::Error>() {
                 Ok(io) => Self::io("writing the result failed", &io),

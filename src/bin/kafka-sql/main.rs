@@ -10,6 +10,7 @@ mod args;
 mod clean;
 mod demo;
 mod describe;
+mod export;
 mod failure;
 mod inspect;
 mod interrupt;
@@ -33,6 +34,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion_kafka::driver::Stop;
+use datafusion_kafka::export::ExportProgress;
 use tokio::runtime::Runtime;
 
 use crate::args::{Cli, Command, OutputArgs, ReadCommand};
@@ -146,6 +148,9 @@ struct Shell {
 impl Shell {
     /// Runs one of the commands that read from a cluster.
     fn read(&self, command: ReadCommand) -> Result<(), Failure> {
+        if let ReadCommand::Export(args) = command {
+            return self.export(args);
+        }
         let options = self.output.resolve(self.ui.stdout_is_terminal)?;
         match command {
             ReadCommand::Query(query) => {
@@ -221,7 +226,31 @@ impl Shell {
                     Ok((schema, rows, None))
                 })
             }
+            ReadCommand::Verify(args) => {
+                let (connection, ui) = (self.connection.clone(), self.ui);
+                self.show(options, move || async move {
+                    let found = export::verify(args, connection, ui).await?;
+                    let (schema, rows) = one_batch(export::problems(&found.problems)?);
+                    Ok((schema, rows, export::failure(&found.problems)))
+                })
+            }
+            // Its output is no result: it was taken care of above.
+            ReadCommand::Export(args) => self.export(args),
         }
+    }
+
+    fn export(&self, args: export::ExportArgs) -> Result<(), Failure> {
+        let export = {
+            let _inside = self.runtime.enter();
+            export::prepare(args, &self.output, &self.connection)?
+        };
+        let progress = Arc::new(ExportProgress::default());
+        let work = export::run(export, Arc::clone(&progress), self.ui);
+        let done = interrupt::run(self.runtime, work);
+        if matches!(done, Err(Failure::Interrupted)) {
+            export::interrupted(&progress);
+        }
+        done
     }
 
     /// Writes rows that some work brings; a failure that comes with them is reported after them.

@@ -10,7 +10,7 @@ use datafusion_kafka::client::{ClientPool, KafkaClient, TopicSelection};
 use datafusion_kafka::config::ConnectionConfig;
 pub(crate) use datafusion_kafka::scan::ScanProgress as Progress;
 use datafusion_kafka::session::{CATALOG, KafkaSessionBuilder};
-use datafusion_kafka::table::KafkaCatalog;
+use datafusion_kafka::table::{KafkaCatalog, KafkaTable, KafkaTableBuilder};
 
 use crate::args::ConnectionArgs;
 use crate::failure::Failure;
@@ -62,6 +62,19 @@ impl Connection {
             .map(|(key, value)| format!("{key}={value}"))
             .collect::<Vec<_>>()
             .join("\n")
+    }
+
+    /// A table of the cluster, to be given its topics.
+    ///
+    /// # Errors
+    /// When no cluster was named.
+    pub(crate) fn table(&self) -> Result<KafkaTableBuilder, Failure> {
+        if self.config.bootstrap_servers().is_empty() {
+            return Err(Failure::usage(
+                "there is no cluster to ask; name its brokers with -b",
+            ));
+        }
+        Ok(KafkaTable::builder(&self.config).pool(self.pool.clone()))
     }
 
     /// The names of all settings, one a line.

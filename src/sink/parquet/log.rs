@@ -242,7 +242,7 @@ impl Row {
         let singles = singles.map(|number| manifest::name_of(&self.folder, *number));
         let narrow = listing
             .checkpoints
-            .keys()
+            .iter()
             .filter(|(first, last)| last.0 < covered && !cover.contains(&(*first, last.0)));
         let narrow = narrow.map(|(first, last)| checkpoint_name(&self.folder, *first, last.0));
         let superfluous: Vec<String> = singles.chain(narrow).collect();

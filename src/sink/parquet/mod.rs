@@ -567,7 +567,7 @@ impl Sink for ParquetSink {
         self.store.delete_folder(&folder).await
     }
 
-    async fn held(&self, batch: &BatchRanges) -> Result<Held> {
+    async fn held(&self, batch: &BatchRanges, _schema: &SchemaRef) -> Result<Held> {
         let row = Row::new(&self.store, &batch.job);
         let Some(record) = self.find(&row, batch.batch).await? else {
             return Ok(Held::Unknown);

@@ -186,7 +186,14 @@ async fn hundreds_of_batches_are_listed_in_few_files() {
             .map(|r| r.number)
             .collect();
         assert_eq!(numbers, (0..305).collect::<Vec<u64>>());
-        let Held::Exactly(held) = sink.held(&batch(3, Some(3), 4)).await.unwrap() else {
+        let Held::Exactly(held) = sink
+            .held(
+                &batch(3, Some(3), 4),
+                &Arc::new(arrow::datatypes::Schema::empty()),
+            )
+            .await
+            .unwrap()
+        else {
             panic!("a batch that is in a checkpoint");
         };
         let held: Vec<RecordBatch> = held.try_collect().await.unwrap();
@@ -416,7 +423,14 @@ async fn folders_come_back_as_columns_and_prune() {
                 .iter()
                 .any(|f| f.starts_with("name=__HIVE_DEFAULT_PARTITION__/"))
         );
-        let Held::Exactly(held) = sink.held(&batch(0, None, 20)).await.unwrap() else {
+        let Held::Exactly(held) = sink
+            .held(
+                &batch(0, None, 20),
+                &Arc::new(arrow::datatypes::Schema::empty()),
+            )
+            .await
+            .unwrap()
+        else {
             panic!("the batch is there");
         };
         let held: Vec<RecordBatch> = held.try_collect().await.unwrap();

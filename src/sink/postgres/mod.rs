@@ -27,6 +27,7 @@ use std::pin::pin;
 use std::sync::{Arc, Weak};
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt;

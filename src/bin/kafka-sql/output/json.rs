@@ -3,15 +3,12 @@
 use std::fmt;
 use std::io::Write;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, StringViewBuilder};
-use arrow::datatypes::FieldRef;
+use arrow::array::RecordBatch;
 use arrow::json::WriterBuilder;
-use arrow::json::writer::{
-    EncoderOptions, JsonArray, JsonFormat, LineDelimited, Writer, make_encoder,
-};
+use arrow::json::writer::{JsonArray, JsonFormat, LineDelimited, Writer};
+use datafusion_kafka::text::to_text;
 
-use super::bytes::{self, BytesAs};
-use super::{Flow, RowWriter};
+use super::{BytesAs, Flow, RowWriter};
 use crate::failure::Failure;
 
 type Sink = Box<dyn Write + Send>;
@@ -46,7 +43,7 @@ impl JsonWriter<LineDelimited> {
 
 impl<F: JsonFormat + Send + fmt::Debug> RowWriter for JsonWriter<F> {
     fn write(&mut self, batch: &RecordBatch) -> Result<Flow, Failure> {
-        self.inner.write(&bytes::to_text(batch, self.bytes)?)?;
+        self.inner.write(&to_text(batch, self.bytes)?)?;
         self.inner
             .get_mut()
             .flush()
@@ -61,22 +58,4 @@ impl<F: JsonFormat + Send + fmt::Debug> RowWriter for JsonWriter<F> {
             .and_then(|()| sink.flush())
             .map_err(|e| Failure::io("writing JSON failed", &e))
     }
-}
-
-/// A nested column as JSON text, for formats that have no nesting.
-pub(super) fn column_as_json(field: &FieldRef, column: &ArrayRef) -> Result<ArrayRef, Failure> {
-    let options = EncoderOptions::default().with_explicit_nulls(true);
-    let mut encoder = make_encoder(field, column.as_ref(), &options)?;
-    let mut out = StringViewBuilder::new();
-    let mut scratch = Vec::new();
-    for row in 0..column.len() {
-        if encoder.is_null(row) {
-            out.append_null();
-            continue;
-        }
-        scratch.clear();
-        encoder.encode(row, &mut scratch);
-        out.try_append_value(String::from_utf8_lossy(&scratch))?;
-    }
-    Ok(std::sync::Arc::new(out.finish()))
 }

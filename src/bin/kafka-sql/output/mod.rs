@@ -3,7 +3,6 @@
 //! A [`RowWriter`] takes batches as they arrive and holds no more than its format needs; only
 //! [`Format::Table`] keeps rows, as many as `--maxrows` allows, because it must know their widths.
 
-mod bytes;
 mod delimited;
 mod destination;
 mod files;
@@ -19,7 +18,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use clap::ValueEnum;
 use datafusion::common::DFSchema;
 
-pub(crate) use bytes::BytesAs;
+pub(crate) use datafusion_kafka::text::BytesAs;
 pub(crate) use destination::Destination;
 
 use crate::failure::Failure;

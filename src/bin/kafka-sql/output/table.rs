@@ -7,10 +7,9 @@ use arrow::array::{Array, ArrayRef, RecordBatch, StringViewBuilder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use arrow::util::pretty::pretty_format_batches_with_options;
+use datafusion_kafka::text::{flat_columns, to_text};
 
-use super::bytes::{self, BytesAs};
-use super::delimited::flat_columns;
-use super::{Flow, RowWriter};
+use super::{BytesAs, Flow, RowWriter};
 use crate::failure::Failure;
 use crate::ui;
 
@@ -61,7 +60,7 @@ impl RowWriter for TableWriter {
         self.left = self.left.map(|left| left - rows);
         self.kept += rows as u64;
         if rows > 0 {
-            let batch = bytes::to_text(&batch.slice(0, rows), self.bytes)?;
+            let batch = to_text(&batch.slice(0, rows), self.bytes)?;
             let columns = flat_columns(&batch)?
                 .iter()
                 .map(cells)

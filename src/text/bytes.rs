@@ -11,14 +11,14 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use arrow::error::ArrowError;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use clap::ValueEnum;
-
-use crate::failure::{Exit, Failure};
 
 /// How binary values are written in text formats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum BytesAs {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[serde(rename_all = "lowercase")]
+pub enum BytesAs {
     /// As text where the value is valid UTF-8, else in base64
+    #[default]
     Auto,
     /// As text; a value that is not UTF-8 is an error
     Utf8,
@@ -31,8 +31,8 @@ pub(crate) enum BytesAs {
 /// `batch` with every binary column replaced by text.
 ///
 /// # Errors
-/// With [`BytesAs::Utf8`], when a value is not UTF-8.
-pub(crate) fn to_text(batch: &RecordBatch, mode: BytesAs) -> Result<RecordBatch, Failure> {
+/// With [`BytesAs::Utf8`], [`ArrowError::InvalidArgumentError`] when a value is not UTF-8.
+pub fn to_text(batch: &RecordBatch, mode: BytesAs) -> Result<RecordBatch, ArrowError> {
     if !batch.columns().iter().any(|c| holds_binary(c.data_type())) {
         return Ok(batch.clone());
     }
@@ -45,11 +45,11 @@ pub(crate) fn to_text(batch: &RecordBatch, mode: BytesAs) -> Result<RecordBatch,
         columns.push(column);
     }
     let schema = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
-    Ok(RecordBatch::try_new(schema, columns)?)
+    RecordBatch::try_new(schema, columns)
 }
 
 /// Whether values of this type hold binary values that [`to_text`] replaces.
-pub(crate) fn holds_binary(data_type: &DataType) -> bool {
+fn holds_binary(data_type: &DataType) -> bool {
     match data_type {
         DataType::Binary
         | DataType::LargeBinary
@@ -72,12 +72,12 @@ fn retyped(field: &FieldRef, column: &ArrayRef) -> Field {
         .with_data_type(column.data_type().clone())
 }
 
-fn name_column(error: ArrowError, column: &str) -> Failure {
+fn name_column(error: ArrowError, column: &str) -> ArrowError {
     match error {
         ArrowError::InvalidArgumentError(message) => {
-            Failure::new(Exit::Query, format!("column \"{column}\": {message}"))
+            ArrowError::InvalidArgumentError(format!("column \"{column}\": {message}"))
         }
-        other => other.into(),
+        other => other,
     }
 }
 

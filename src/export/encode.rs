@@ -1,0 +1,136 @@
+//! Rows as the bytes of a file, in one of the formats.
+
+use std::mem;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::parquet::arrow::ArrowWriter;
+use datafusion::parquet::basic::{Compression, Encoding, ZstdLevel};
+use datafusion::parquet::file::metadata::KeyValue;
+use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
+use datafusion::parquet::schema::types::ColumnPath;
+
+use super::ExportFormat;
+use crate::range::OffsetRange;
+use crate::text::{BytesAs, Delimited, json_lines};
+
+/// A row group is closed at this size, or when its share of it is used up where several files are
+/// open: this much is held in memory for a piece.
+pub(super) const ROW_GROUP_BYTES: usize = 64 << 20;
+
+/// Turns batches into the bytes of one file.
+pub(super) enum Encoder {
+    Parquet(Box<ArrowWriter<Vec<u8>>>),
+    Csv(Delimited, String),
+    Ndjson(BytesAs, Vec<u8>),
+}
+
+impl Encoder {
+    /// Begins a file of `piece`.
+    pub(super) fn new(
+        format: ExportFormat,
+        bytes: BytesAs,
+        schema: &SchemaRef,
+        piece: &OffsetRange,
+    ) -> Result<Self, String> {
+        Ok(match format {
+            ExportFormat::Parquet => {
+                let writer = ArrowWriter::try_new(
+                    Vec::new(),
+                    SchemaRef::clone(schema),
+                    Some(properties(schema, piece)),
+                );
+                Self::Parquet(Box::new(writer.map_err(|e| e.to_string())?))
+            }
+            ExportFormat::Csv => {
+                let (csv, mut text) = (Delimited::csv(bytes), String::new());
+                csv.header(schema, &mut text);
+                Self::Csv(csv, text)
+            }
+            ExportFormat::Ndjson => Self::Ndjson(bytes, Vec::new()),
+        })
+    }
+
+    /// Takes rows; a row group of more than `group_bytes` is closed.
+    pub(super) fn write(&mut self, batch: &RecordBatch, group_bytes: usize) -> Result<(), String> {
+        match self {
+            Self::Parquet(writer) => {
+                writer.write(batch).map_err(|e| e.to_string())?;
+                if writer.in_progress_size() >= group_bytes {
+                    writer.flush().map_err(|e| e.to_string())?;
+                }
+                Ok(())
+            }
+            Self::Csv(csv, text) => csv.rows(batch, text).map_err(|e| text_error(&e)),
+            Self::Ndjson(bytes, text) => {
+                json_lines(batch, *bytes, text).map_err(|e| text_error(&e))
+            }
+        }
+    }
+
+    /// The bytes that are ready.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        match self {
+            // What the writer handed on is never looked at again: it counts its own position.
+            Self::Parquet(writer) => mem::take(writer.inner_mut()),
+            Self::Csv(_, text) => mem::take(text).into_bytes(),
+            Self::Ndjson(_, text) => mem::take(text),
+        }
+    }
+
+    /// The last bytes.
+    pub(super) fn finish(self) -> Result<Vec<u8>, String> {
+        match self {
+            Self::Parquet(writer) => writer.into_inner().map_err(|e| e.to_string()),
+            Self::Csv(_, text) => Ok(text.into_bytes()),
+            Self::Ndjson(_, text) => Ok(text),
+        }
+    }
+}
+
+/// Arrow's own prefix says nothing to the user of a text format.
+fn text_error(error: &arrow::error::ArrowError) -> String {
+    match error {
+        arrow::error::ArrowError::InvalidArgumentError(message) => message.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Settings by what a column holds. Payloads hardly repeat, so a dictionary of them costs time and
+/// is given up in the end; offsets and timestamps rise, so their differences take next to nothing.
+fn properties(schema: &SchemaRef, piece: &OffsetRange) -> WriterProperties {
+    let entry = |key: &str, value: String| KeyValue::new(key.to_owned(), value);
+    let metadata = vec![
+        entry("kafka.topic", piece.topic.to_string()),
+        entry("kafka.partition", piece.partition.to_string()),
+        entry("kafka.start", piece.start.to_string()),
+        entry("kafka.end", piece.end.to_string()),
+    ];
+    let mut properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_created_by(concat!("kafka-sql ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_key_value_metadata(Some(metadata));
+    for field in schema.fields() {
+        let column = ColumnPath::from(field.name().as_str());
+        properties = match field.data_type() {
+            DataType::Int64 | DataType::Timestamp(_, _) => properties
+                .set_column_dictionary_enabled(column.clone(), false)
+                .set_column_encoding(column.clone(), Encoding::DELTA_BINARY_PACKED)
+                .set_column_statistics_enabled(column, EnabledStatistics::Page),
+            DataType::Binary | DataType::LargeBinary | DataType::BinaryView => properties
+                .set_column_dictionary_enabled(column.clone(), false)
+                .set_column_statistics_enabled(column, EnabledStatistics::None),
+            // `value.format` = `text` makes text of payloads.
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+                if matches!(field.name().as_str(), "key" | "value") =>
+            {
+                properties
+                    .set_column_dictionary_enabled(column.clone(), false)
+                    .set_column_statistics_enabled(column, EnabledStatistics::None)
+            }
+            _ => properties,
+        };
+    }
+    properties.build()
+}

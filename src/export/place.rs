@@ -1,0 +1,369 @@
+//! The folder of an export: a [`Store`], and on top of it files of any size.
+//!
+//! A file appears whole or not at all. Local files are written under `NAME#N`, which globs by
+//! extension pass over, and take their name when they are complete; object stores show an upload
+//! when it is completed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, WriteMultipart};
+
+use crate::error::{Error, Result};
+use crate::store::{Created, Durability, Store};
+
+/// Bytes of one part of an upload: object stores want at least 5 MiB.
+const PART_BYTES: usize = 8 << 20;
+/// Parts of one upload that may be under way.
+const PARTS_UNDER_WAY: usize = 2;
+/// The file that keeps a second process out of a local export.
+const LOCK: &str = "_export/lock";
+
+/// Where an export lies. Names are relative to it, with `/` between folders.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    store: Store,
+    objects: Arc<dyn ObjectStore>,
+    root: Path,
+    /// The folder, where it is one of this machine.
+    folder: Option<PathBuf>,
+}
+
+/// Keeps other processes out until it is dropped or the process ends.
+#[derive(Debug)]
+pub(super) struct Lock(#[expect(dead_code, reason = "holding it is its use")] Option<File>);
+
+impl Place {
+    /// Opens a URL or a path of a folder; nothing is read.
+    ///
+    /// # Errors
+    /// When the URL cannot be understood.
+    pub(super) fn open(target: &str) -> Result<Self> {
+        Self::over(Store::open(target, &HashMap::new())?)
+    }
+
+    fn over(store: Store) -> Result<Self> {
+        Ok(Self {
+            objects: store.object_store(),
+            root: store.path("")?,
+            folder: store.local().map(FilePath::to_owned),
+            store,
+        })
+    }
+
+    /// The folder as it is shown to people, without secrets.
+    pub(super) fn url(&self) -> &str {
+        self.store.url()
+    }
+
+    /// A file as it is shown to people.
+    pub(super) fn show(&self, name: &str) -> String {
+        format!("{}/{name}", self.url())
+    }
+
+    /// The store and the file's path in it, for readers that want these.
+    pub(super) fn object(&self, name: &str) -> Result<(Arc<dyn ObjectStore>, Path)> {
+        Ok((Arc::clone(&self.objects), self.path(name)?))
+    }
+
+    fn path(&self, name: &str) -> Result<Path> {
+        let path = match self.root.as_ref() {
+            "" => name.to_owned(),
+            root => format!("{root}/{name}"),
+        };
+        // Names of Hive folders hold escapes of their own, which must not be escaped again.
+        Path::parse(&path).map_err(|e| Error::invalid(format!("{}: {e}", self.show(name))))
+    }
+
+    fn failed(&self, name: &str, operation: &str, error: &object_store::Error) -> Error {
+        Error::Sink {
+            target: self.show(name),
+            operation: operation.to_owned(),
+            // Servers answer in several lines, a message has one.
+            reason: error.to_string().replace('\n', " "),
+            transient: matches!(error, object_store::Error::Generic { .. }),
+        }
+    }
+
+    /// Creates a small file unless there is another one of its name.
+    pub(super) async fn create(&self, name: &str, bytes: Vec<u8>) -> Result<Created> {
+        let bytes = Bytes::from(bytes);
+        self.store.create(name, bytes, Durability::Fsync).await
+    }
+
+    /// Writes a small file, in place of one of its name.
+    pub(super) async fn put(&self, name: &str, bytes: Vec<u8>) -> Result<()> {
+        let bytes = Bytes::from(bytes);
+        self.store.put(name, bytes, Durability::Fsync).await
+    }
+
+    /// Reads a small file.
+    pub(super) async fn get(&self, name: &str) -> Result<Option<Bytes>> {
+        self.store.get(name).await
+    }
+
+    /// All files with their sizes in bytes.
+    pub(super) async fn list(&self) -> Result<BTreeMap<String, u64>> {
+        let root = self.root.as_ref();
+        let found = self.objects.list(Some(&self.root)).try_fold(
+            BTreeMap::new(),
+            |mut files, object| async move {
+                let name = object.location.as_ref();
+                let name = name.strip_prefix(root).unwrap_or(name);
+                files.insert(name.trim_start_matches('/').to_owned(), object.size);
+                Ok(files)
+            },
+        );
+        found
+            .await
+            .map_err(|e| self.failed("", "listing the files", &e))
+    }
+
+    /// A file that does not come from the beginning of an export, if there is one.
+    pub(super) async fn first_foreign(&self) -> Result<Option<String>> {
+        let ours = |name: &str| name == LOCK || name.starts_with("_export/.tmp-");
+        let Some(folder) = self.folder.clone() else {
+            let mut found = self.objects.list(Some(&self.root));
+            let first = found.try_next().await;
+            let first = first.map_err(|e| self.failed("", "listing the files", &e))?;
+            return Ok(first.map(|object| object.location.to_string()));
+        };
+        let found = blocking(move || {
+            let mut foreign = None;
+            walk(&folder, &mut |path| {
+                let name = path.strip_prefix(&folder).unwrap_or(path);
+                let name = name.to_string_lossy().into_owned();
+                if !ours(&name) {
+                    foreign = Some(name);
+                }
+                foreign.is_none()
+            })?;
+            Ok(foreign)
+        });
+        found.await.map_err(|e| self.io("listing the files", &e))
+    }
+
+    /// Removes what unfinished writes have left in the folders given.
+    pub(super) async fn remove_staged(&self, below: Vec<String>) -> Result<()> {
+        let Some(folder) = self.folder.clone() else {
+            return Ok(());
+        };
+        let removed = blocking(move || {
+            for below in below {
+                walk(&folder.join(below), &mut |path| {
+                    let name = path.file_name().unwrap_or_default().to_string_lossy();
+                    let upload = name.rsplit_once('#').is_some_and(|(_, number)| {
+                        !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
+                    });
+                    if upload || name.starts_with(".tmp-") {
+                        let _ = fs::remove_file(path);
+                    }
+                    true
+                })?;
+            }
+            Ok(())
+        });
+        removed
+            .await
+            .map_err(|e| self.io("removing what an unfinished run left", &e))
+    }
+
+    /// Removes files.
+    pub(super) async fn delete(&self, names: &[String]) -> Result<()> {
+        for name in names {
+            match self.objects.delete(&self.path(name)?).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(e) => return Err(self.failed(name, "removing the file", &e)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins a file of any size.
+    pub(super) async fn upload(&self, name: &str) -> Result<Upload> {
+        let upload: Box<dyn MultipartUpload> = self
+            .objects
+            .put_multipart(&self.path(name)?)
+            .await
+            .map_err(|e| self.failed(name, "creating the file", &e))?;
+        Ok(Upload {
+            writer: WriteMultipart::new_with_chunk_size(upload, PART_BYTES),
+            place: self.clone(),
+            name: name.to_owned(),
+        })
+    }
+
+    /// Keeps other processes out of a local folder. Object stores have no such means.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when another process is in.
+    pub(super) fn lock(&self) -> Result<Lock> {
+        let Some(folder) = &self.folder else {
+            return Ok(Lock(None));
+        };
+        let failed = |e: io::Error| self.io("locking the export", &e);
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(folder.join(LOCK))
+            .map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Lock(Some(file))),
+            Err(fs::TryLockError::WouldBlock) => Err(Error::Conflict {
+                target: self.url().to_owned(),
+                message: "another process is writing this export now; wait until it ends"
+                    .to_owned(),
+            }),
+            // Some network file systems cannot lock.
+            Err(fs::TryLockError::Error(e)) if e.kind() == io::ErrorKind::Unsupported => {
+                Ok(Lock(None))
+            }
+            Err(fs::TryLockError::Error(e)) => Err(failed(e)),
+        }
+    }
+
+    fn io(&self, operation: &str, error: &io::Error) -> Error {
+        Error::Sink {
+            target: self.url().to_owned(),
+            operation: operation.to_owned(),
+            reason: error.to_string(),
+            transient: false,
+        }
+    }
+
+    /// Brings a local file and the folders that name it to disk.
+    async fn sync(&self, name: &str) -> Result<()> {
+        let Some(folder) = self.folder.clone() else {
+            return Ok(());
+        };
+        let file = folder.join(name);
+        let synced = blocking(move || {
+            File::open(&file)?.sync_all()?;
+            let mut parent = file.parent();
+            while let Some(path) = parent.filter(|path| path.starts_with(&folder)) {
+                File::open(path)?.sync_all()?;
+                parent = path.parent();
+            }
+            Ok(())
+        });
+        synced
+            .await
+            .map_err(|e| self.io(&format!("bringing {name} to disk"), &e))
+    }
+}
+
+/// A file in the making. Dropped, it leaves nothing that a reader would see.
+pub(super) struct Upload {
+    writer: WriteMultipart,
+    place: Place,
+    name: String,
+}
+
+impl Upload {
+    /// Appends bytes; waits while too many are under way.
+    pub(super) async fn write(&mut self, bytes: Vec<u8>) -> Result<()> {
+        self.writer.put(Bytes::from(bytes));
+        let capacity = self.writer.wait_for_capacity(PARTS_UNDER_WAY);
+        capacity.await.map_err(|e| {
+            let place = &self.place;
+            place.failed(&self.name, "writing the file", &e)
+        })
+    }
+
+    /// Gives the file its name, on disk.
+    pub(super) async fn finish(self) -> Result<()> {
+        let Self {
+            writer,
+            place,
+            name,
+        } = self;
+        writer
+            .finish()
+            .await
+            .map_err(|e| place.failed(&name, "completing the file", &e))?;
+        place.sync(&name).await
+    }
+
+    /// Gives the file up.
+    pub(super) async fn abort(self) {
+        // It has failed already; what is left is removed by the store's own rules.
+        let _ = self.writer.abort().await;
+    }
+}
+
+/// Shows every file below `folder` to `see` until it says false. Links are not followed.
+fn walk(folder: &FilePath, see: &mut dyn FnMut(&FilePath) -> bool) -> io::Result<()> {
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(e),
+        };
+        for entry in entries {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            } else if !see(&entry.path()) {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|e| Err(io::Error::other(e)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn uploads_appear_whole_and_staged_files_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::open(folder.path().to_str().unwrap()).unwrap();
+        assert_eq!(place.first_foreign().await.unwrap(), None);
+        let name = "a/day=2026%3A1/x.csv";
+        let mut upload = place.upload(name).await.unwrap();
+        upload.write(vec![1, 2]).await.unwrap();
+        assert!(!folder.path().join(name).exists());
+        upload.finish().await.unwrap();
+        assert!(folder.path().join(name).exists());
+        let (store, path) = place.object(name).unwrap();
+        assert_eq!(store.head(&path).await.unwrap().size, 2);
+        fs::write(folder.path().join("a/y.csv#12"), "torn").unwrap();
+        fs::write(folder.path().join("a/y#z"), "other").unwrap();
+        assert_eq!(place.list().await.unwrap().get(name), Some(&2));
+        place.remove_staged(vec!["a".to_owned()]).await.unwrap();
+        assert!(!folder.path().join("a/y.csv#12").exists());
+        assert!(folder.path().join("a/y#z").exists());
+        assert!(place.first_foreign().await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_store_in_memory_is_a_place() {
+        let place = Place::open("memory:///some/prefix").unwrap();
+        let name = "a/x=1%2F2/y.csv";
+        let mut upload = place.upload(name).await.unwrap();
+        upload.write(vec![7; 3]).await.unwrap();
+        upload.finish().await.unwrap();
+        let files = place.list().await.unwrap();
+        assert_eq!(files, BTreeMap::from([(name.to_owned(), 3)]));
+        assert!(place.first_foreign().await.unwrap().is_some());
+        place.delete(&[name.to_owned()]).await.unwrap();
+        assert_eq!(place.first_foreign().await.unwrap(), None);
+    }
+}

@@ -1,0 +1,314 @@
+//! What an export writes about itself: its plan, a record of each finished piece, its manifest.
+//!
+//! All three are JSON with `"version": 1`. Unknown fields are ignored, an unknown version is
+//! refused.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::ExportFormat;
+use super::pieces::{self, CutRange};
+use super::place::Place;
+use crate::error::{Error, Result};
+use crate::range::{OffsetRange, Snapshot};
+use crate::text::BytesAs;
+
+/// The plan, written before any data.
+pub(super) const PLAN: &str = "_export/plan.json";
+/// The manifest, written after all data.
+pub(super) const MANIFEST: &str = "manifest.json";
+const VERSION: u64 = 1;
+
+/// What was asked for: two exports with equal requests are the same export.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Request {
+    /// The table's name in the query.
+    pub(super) table: String,
+    /// Topics and range as they were written.
+    pub(super) source: String,
+    /// The query; every column of every record without one.
+    pub(super) sql: Option<String>,
+    pub(super) format: ExportFormat,
+    /// How text formats write binary values.
+    pub(super) bytes: BytesAs,
+    pub(super) partition_by: Option<String>,
+    pub(super) max_file_bytes: Option<u64>,
+    pub(super) max_file_offsets: Option<u64>,
+}
+
+/// A column of the files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PlannedColumn {
+    pub(super) name: String,
+    /// Arrow's name of the type.
+    #[serde(rename = "type")]
+    pub(super) data_type: String,
+}
+
+/// What an export will write, fixed before it reads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Plan {
+    version: u64,
+    pub(super) request: Request,
+    pub(super) columns: Vec<PlannedColumn>,
+    /// The column that holds the record's offset, if the query has it.
+    pub(super) offset_column: Option<String>,
+    /// The column that holds the record's timestamp, if the query has it.
+    pub(super) timestamp_column: Option<String>,
+    /// Whether one record may become several rows.
+    pub(super) repeats: bool,
+    pub(super) snapshot: Snapshot,
+    pub(super) pieces: Vec<CutRange>,
+}
+
+impl Plan {
+    pub(super) fn new(request: Request, snapshot: Snapshot, pieces: Vec<CutRange>) -> Self {
+        Self {
+            version: VERSION,
+            request,
+            columns: vec![],
+            offset_column: None,
+            timestamp_column: None,
+            repeats: false,
+            snapshot,
+            pieces,
+        }
+    }
+
+    pub(super) fn pieces(&self) -> Vec<OffsetRange> {
+        pieces::pieces(&self.snapshot, &self.pieces)
+    }
+
+    /// Reads the plan of the export at `place`, if there is one.
+    ///
+    /// # Errors
+    /// When it cannot be read or contradicts itself.
+    pub(super) async fn read(place: &Place) -> Result<Option<Self>> {
+        let Some(plan) = read::<Self>(place, PLAN).await? else {
+            return Ok(None);
+        };
+        pieces::check(&plan.snapshot, &plan.pieces).map_err(|e| corrupt(place, PLAN, e))?;
+        Ok(Some(plan))
+    }
+
+    /// What `other` asks for that this plan does not have, in words.
+    pub(super) fn differences(&self, other: &Request) -> Vec<String> {
+        let mut found = vec![];
+        let mut compare = |what: &str, there: String, asked: String| {
+            if there != asked {
+                found.push(format!("{what} is {there} there and {asked} here"));
+            }
+        };
+        let option = |value: &Option<String>| {
+            let value = value.as_ref();
+            value.map_or_else(|| "not set".to_owned(), |value| format!("'{value}'"))
+        };
+        let number = |value: Option<u64>| {
+            value.map_or_else(|| "not set".to_owned(), |value| value.to_string())
+        };
+        let mine = &self.request;
+        compare("the table", mine.table.clone(), other.table.clone());
+        compare("the range", mine.source.clone(), other.source.clone());
+        compare("the query", option(&mine.sql), option(&other.sql));
+        compare(
+            "the format",
+            mine.format.to_string(),
+            other.format.to_string(),
+        );
+        compare(
+            "the form of bytes",
+            format!("{:?}", mine.bytes).to_lowercase(),
+            format!("{:?}", other.bytes).to_lowercase(),
+        );
+        compare(
+            "the partitioning",
+            option(&mine.partition_by),
+            option(&other.partition_by),
+        );
+        compare(
+            "the size of files in bytes",
+            number(mine.max_file_bytes),
+            number(other.max_file_bytes),
+        );
+        compare(
+            "the size of files in offsets",
+            number(mine.max_file_offsets),
+            number(other.max_file_offsets),
+        );
+        found
+    }
+}
+
+/// A file of a finished piece.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportedFile {
+    /// The name, relative to the export.
+    pub path: String,
+    /// Rows.
+    pub rows: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// The SHA-256 of the bytes, in hexadecimal digits.
+    pub sha256: String,
+    /// The first offset, where the query has the column.
+    pub min_offset: Option<i64>,
+    /// The last offset, where the query has the column.
+    pub max_offset: Option<i64>,
+    /// The least timestamp in ms, where the query has the column and a record has one.
+    pub min_timestamp_ms: Option<i64>,
+    /// The greatest timestamp in ms, where the query has the column and a record has one.
+    pub max_timestamp_ms: Option<i64>,
+}
+
+/// A finished piece: a range and the files that hold its rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportedPiece {
+    /// The offsets.
+    #[serde(flatten)]
+    pub range: OffsetRange,
+    /// Rows in all files; a piece without rows has no file.
+    pub rows: u64,
+    /// Records that were read: fewer than offsets where some hold no visible record.
+    pub records: u64,
+    /// Offsets that were gone before they were read, by `on.data.loss` = `skip`.
+    pub lost_offsets: u64,
+    /// The files.
+    pub files: Vec<ExportedFile>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Done {
+    version: u64,
+    #[serde(flatten)]
+    piece: ExportedPiece,
+}
+
+/// The whole export: what is where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportManifest {
+    version: u64,
+    /// The format of the files.
+    pub format: ExportFormat,
+    /// Rows in all files.
+    pub rows: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// The pieces, in the order of the plan.
+    pub pieces: Vec<ExportedPiece>,
+}
+
+impl ExportManifest {
+    pub(super) fn new(format: ExportFormat, pieces: Vec<ExportedPiece>) -> Self {
+        let files = || pieces.iter().flat_map(|piece| &piece.files);
+        Self {
+            version: VERSION,
+            format,
+            rows: files().map(|file| file.rows).sum(),
+            bytes: files().map(|file| file.bytes).sum(),
+            pieces,
+        }
+    }
+
+    pub(super) async fn read(place: &Place) -> Result<Option<Self>> {
+        read(place, MANIFEST).await
+    }
+}
+
+/// Reads the record of a finished piece.
+pub(super) async fn read_done(place: &Place, name: &str) -> Result<Option<ExportedPiece>> {
+    let done: Option<Done> = read(place, name).await?;
+    Ok(done.map(|done| done.piece))
+}
+
+/// The record of a finished piece as JSON.
+pub(super) fn done_json(piece: &ExportedPiece) -> Result<Vec<u8>> {
+    json(&Done {
+        version: VERSION,
+        piece: piece.clone(),
+    })
+}
+
+/// A value as the JSON of a file.
+pub(super) fn json(value: &impl Serialize) -> Result<Vec<u8>> {
+    let mut text = serde_json::to_vec_pretty(value)
+        .map_err(|e| Error::invalid(format!("cannot be written as JSON: {e}")))?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+async fn read<T: DeserializeOwned>(place: &Place, name: &str) -> Result<Option<T>> {
+    let Some(bytes) = place.get(name).await? else {
+        return Ok(None);
+    };
+    parse(&bytes).map(Some).map_err(|e| corrupt(place, name, e))
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> std::result::Result<T, String> {
+    let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+    match value.get("version") {
+        Some(version) if version.as_u64() == Some(VERSION) => {}
+        Some(version) => {
+            return Err(format!(
+                "version {version} is unknown, this program reads version {VERSION}; \
+                 use the version that wrote it"
+            ));
+        }
+        None => return Err("expected a JSON object with \"version\": 1".to_owned()),
+    }
+    serde_json::from_value(value).map_err(|e| e.to_string())
+}
+
+fn corrupt(place: &Place, name: &str, message: String) -> Error {
+    Error::Corrupt {
+        file: place.show(name),
+        message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> Request {
+        Request {
+            table: "orders".to_owned(),
+            source: "orders 0:10".to_owned(),
+            sql: None,
+            format: ExportFormat::Parquet,
+            bytes: BytesAs::Auto,
+            partition_by: None,
+            max_file_bytes: None,
+            max_file_offsets: Some(5),
+        }
+    }
+
+    #[test]
+    fn differences_name_both_sides() {
+        let plan = Plan::new(request(), Snapshot::default(), vec![]);
+        assert_eq!(plan.differences(&request()), Vec::<String>::new());
+        let other = Request {
+            sql: Some("SELECT 1".to_owned()),
+            max_file_offsets: Some(6),
+            ..request()
+        };
+        assert_eq!(
+            plan.differences(&other),
+            [
+                "the query is not set there and 'SELECT 1' here",
+                "the size of files in offsets is 5 there and 6 here"
+            ]
+        );
+    }
+
+    #[test]
+    fn plans_are_read_as_written_and_other_versions_refused() {
+        let plan = Plan::new(request(), Snapshot::default(), vec![]);
+        let text = json(&plan).unwrap();
+        assert_eq!(parse::<Plan>(&text).unwrap(), plan);
+        let newer = String::from_utf8(text).unwrap().replacen(": 1", ": 2", 1);
+        let error = parse::<Plan>(newer.as_bytes()).unwrap_err();
+        assert!(error.starts_with("version 2 is unknown"), "{error}");
+        assert!(parse::<Plan>(b"{").is_err());
+        assert!(parse::<Plan>(b"{}").unwrap_err().contains("version"));
+    }
+}

@@ -1,0 +1,66 @@
+//! Estimates how many offsets make a file of the size that was asked for.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+
+use super::encode::{Encoder, ROW_GROUP_BYTES};
+use super::pieces;
+use super::query::planning;
+use super::write::{Writing, by_folder};
+use crate::error::{Error, Result};
+use crate::range::{OffsetRange, Snapshot};
+
+/// Ranges that are looked into: the longest.
+const RANGES: usize = 3;
+/// Offsets that are read of each, from its middle.
+const OFFSETS: i64 = 20_000;
+/// Bytes of the sample's file after which no more is read of a range.
+const ENOUGH_BYTES: usize = 4 << 20;
+
+/// The offsets for files of about `max_bytes`: writes a sample of the rows as they will be written.
+pub(super) async fn offsets(writing: &Writing, snapshot: &Snapshot, max_bytes: u64) -> Result<u64> {
+    let mut ranges: Vec<&OffsetRange> = snapshot.ranges().filter(|r| !r.is_empty()).collect();
+    ranges.sort_by_key(|range| -range.len());
+    let (mut offsets, mut bytes) = (0, 0);
+    for range in ranges.into_iter().take(RANGES) {
+        let start = range.start + (range.len() - OFFSETS).max(0) / 2;
+        let sample = OffsetRange {
+            start,
+            end: start.saturating_add(OFFSETS).min(range.end),
+            ..range.clone()
+        };
+        let (read, written) = one(writing, &sample).await?;
+        offsets += read;
+        bytes += written;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    let per_offset = bytes as f64 / (offsets.max(1) as f64);
+    Ok(pieces::offsets_for(max_bytes, per_offset))
+}
+
+/// Offsets that were read and the bytes that their rows take.
+async fn one(writing: &Writing, sample: &OffsetRange) -> Result<(i64, usize)> {
+    let query = &writing.query;
+    let plan = query.of_piece(sample).await?;
+    let stream = plan.execute(0, query.state.task_ctx());
+    let mut stream = stream.map_err(|e| planning(&e))?;
+    let mut encoder = Encoder::new(writing.format, writing.bytes, &query.schema, sample)
+        .map_err(Error::invalid)?;
+    let mut bytes = encoder.take().len();
+    while let Some(batch) = stream.next().await {
+        let batch = batch.map_err(|e| planning(&e))?;
+        for (_, rows) in by_folder(query, &batch)? {
+            let written = encoder.write(&rows, ROW_GROUP_BYTES.min(ENOUGH_BYTES));
+            written.map_err(Error::invalid)?;
+        }
+        bytes += encoder.take().len();
+        if bytes >= ENOUGH_BYTES {
+            break;
+        }
+    }
+    drop(stream);
+    bytes += encoder.finish().map_err(Error::invalid)?.len();
+    let read = crate::scan::ScanProgress::of(&Arc::clone(&plan)).offsets_done;
+    Ok((i64::try_from(read).unwrap_or(sample.len()).max(1), bytes))
+}

@@ -1,0 +1,378 @@
+//! Proves an export: every offset of the plan in exactly one piece, every file as recorded.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, TryStreamExt};
+use serde::Serialize;
+
+use super::check::Checker;
+use super::place::Place;
+use super::plan::{self, ExportManifest, ExportedFile, ExportedPiece, Plan};
+use super::query::Query;
+use super::{ExportProgress, compare};
+use crate::error::{Error, ErrorKind, Result};
+use crate::range::{IsolationLevel, OffsetRange};
+use crate::table::KafkaTable;
+
+/// So many checks are prepared at one time: an export may have a million pieces.
+const PIECES_AT_ONCE: usize = 1024;
+
+/// What is wrong with an export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum ProblemKind {
+    /// There is no export.
+    NoExport,
+    /// The export is not finished: there is no manifest, or a piece is missing.
+    Unfinished,
+    /// The manifest's pieces are not those of the plan.
+    Tiling,
+    /// A piece's own record is missing or differs from the manifest.
+    Record,
+    /// A file is not there.
+    MissingFile,
+    /// A file is there that the manifest does not name: readers of the folder would see it.
+    ExtraFile,
+    /// A file has another size.
+    Size,
+    /// A file has other bytes.
+    Checksum,
+    /// A file's rows are not as many as recorded.
+    Rows,
+    /// Offsets lie outside the piece, repeat or do not rise.
+    Offsets,
+    /// A file cannot be read.
+    Unreadable,
+    /// A row is in Kafka and not in the export.
+    MissingRow,
+    /// A row is in the export and not in Kafka, which has not let go of its offset.
+    ExtraRow,
+    /// A row is not the same in Kafka and in the export.
+    Differs,
+    /// Kafka cannot be read as it was: a topic is gone or was created again.
+    Unavailable,
+}
+
+impl fmt::Display for ProblemKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoExport => "no-export",
+            Self::Unfinished => "unfinished",
+            Self::Tiling => "tiling",
+            Self::Record => "record",
+            Self::MissingFile => "missing-file",
+            Self::ExtraFile => "extra-file",
+            Self::Size => "size",
+            Self::Checksum => "checksum",
+            Self::Rows => "rows",
+            Self::Offsets => "offsets",
+            Self::Unreadable => "unreadable",
+            Self::MissingRow => "missing-row",
+            Self::ExtraRow => "extra-row",
+            Self::Differs => "differs",
+            Self::Unavailable => "unavailable",
+        })
+    }
+}
+
+/// Something wrong with an export and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// What kind of problem.
+    pub kind: ProblemKind,
+    /// The offsets it concerns, where it concerns some.
+    pub range: Option<OffsetRange>,
+    /// The file it concerns, where it concerns one.
+    pub file: Option<String>,
+    /// What was expected and what was found.
+    pub message: String,
+}
+
+impl Problem {
+    pub(super) fn of(kind: ProblemKind, piece: &ExportedPiece, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            range: Some(piece.range.clone()),
+            file: None,
+            message: message.into(),
+        }
+    }
+
+    pub(super) fn of_file(
+        kind: ProblemKind,
+        piece: &ExportedPiece,
+        file: &ExportedFile,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            file: Some(file.path.clone()),
+            ..Self::of(kind, piece, message)
+        }
+    }
+
+    fn general(kind: ProblemKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            range: None,
+            file: None,
+            message: message.into(),
+        }
+    }
+}
+
+/// What a verification found.
+#[derive(Debug, Clone, Default)]
+pub struct Verification {
+    /// Everything that is wrong; none in a good export.
+    pub problems: Vec<Problem>,
+    /// Pieces of the manifest.
+    pub pieces: u64,
+    /// Files that were checked.
+    pub files: u64,
+    /// Rows that the manifest counts.
+    pub rows: u64,
+    /// Bytes that the manifest counts.
+    pub bytes: u64,
+    /// Rows that are the same in Kafka, if Kafka was asked.
+    pub same_rows: Option<u64>,
+    /// Rows of the export that Kafka no longer has: expired or compacted. No problem of the export.
+    pub gone_rows: u64,
+    /// Pieces that could not be compared, because Kafka let records go and the rows have no offsets
+    /// that would tell which.
+    pub pieces_not_compared: u64,
+    /// The time it took.
+    pub duration: Duration,
+}
+
+/// A verification that can be run.
+#[derive(Debug, Clone)]
+pub struct Verify {
+    place: Place,
+    plan: Option<Plan>,
+}
+
+impl Verify {
+    /// Opens the export at a folder or URL.
+    ///
+    /// # Errors
+    /// When the target cannot be read, or the plan there is torn or of an unknown version.
+    pub async fn open(target: &str) -> Result<Self> {
+        let place = Place::open(target)?;
+        let plan = Plan::read(&place).await?;
+        Ok(Self { place, plan })
+    }
+
+    /// The topics of the export.
+    pub fn topics(&self) -> Vec<Arc<str>> {
+        let plan = self.plan.iter();
+        plan.flat_map(|plan| plan.snapshot.topics.iter().map(|t| Arc::clone(&t.topic)))
+            .collect()
+    }
+
+    /// The isolation level at which the export was made.
+    pub fn isolation(&self) -> IsolationLevel {
+        let plan = self.plan.as_ref();
+        plan.map_or_else(IsolationLevel::default, |plan| {
+            plan.snapshot.isolation_level
+        })
+    }
+
+    /// Checks the export, up to `parallel` pieces at one time. With `table`, a table of the same
+    /// topics, the rows are also compared with those that Kafka has now.
+    ///
+    /// # Errors
+    /// When the store or the cluster fails; what is wrong with the export is no error but a
+    /// [`Problem`].
+    pub async fn run(
+        &self,
+        table: Option<&KafkaTable>,
+        parallel: usize,
+        progress: &ExportProgress,
+    ) -> Result<Verification> {
+        let began = Instant::now();
+        let mut found = Verification {
+            same_rows: table.map(|_| 0),
+            ..Verification::default()
+        };
+        if let Some(plan) = &self.plan {
+            self.check(plan, table, parallel.max(1), progress, &mut found)
+                .await?;
+        } else {
+            let message = format!("{} holds no export", self.place.url());
+            let problem = Problem::general(ProblemKind::NoExport, message);
+            found.problems.push(problem);
+        }
+        found.duration = began.elapsed();
+        Ok(found)
+    }
+
+    async fn check(
+        &self,
+        plan: &Plan,
+        table: Option<&KafkaTable>,
+        parallel: usize,
+        progress: &ExportProgress,
+        found: &mut Verification,
+    ) -> Result<()> {
+        let files = self.place.list().await?;
+        let manifest = match ExportManifest::read(&self.place).await {
+            Ok(Some(manifest)) => manifest,
+            Ok(None) => {
+                let message = "there is no manifest: the export was not finished; continue it with \
+                               'kafka-sql export … --resume'";
+                let problem = Problem::general(ProblemKind::Unfinished, message);
+                found.problems.push(problem);
+                return Ok(());
+            }
+            Err(error @ Error::Corrupt { .. }) => {
+                let problem = Problem::general(ProblemKind::Unreadable, error.to_string());
+                found.problems.push(problem);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        found.pieces = manifest.pieces.len() as u64;
+        found.rows = manifest.rows;
+        found.bytes = manifest.bytes;
+        found.files = manifest.pieces.iter().map(|p| p.files.len() as u64).sum();
+        found.problems.extend(tiling(plan, &manifest));
+        found.problems.extend(extra_files(&files, &manifest));
+
+        let query = match table {
+            Some(table) => self.query(plan, table, found).await?,
+            None => None,
+        };
+        let compacted = match &query {
+            Some(query) => compacted_topics(query, plan).await?,
+            None => BTreeSet::new(),
+        };
+        let checker = Checker::new(&self.place, plan);
+        let relaxed = Ordering::Relaxed;
+        progress.pieces_total.store(found.pieces, relaxed);
+        let offsets = plan.snapshot.len();
+        let offsets = u64::try_from(offsets).unwrap_or(0);
+        progress.offsets_total.store(offsets, relaxed);
+        for pieces in manifest.pieces.chunks(PIECES_AT_ONCE) {
+            let checks = pieces.iter().map(|piece| {
+                let compacted = compacted.contains(&*piece.range.topic);
+                let kafka = query.as_ref().map(|query| (query, compacted));
+                checker.piece(piece, &files, kafka, progress)
+            });
+            // Collected: a future that holds the closure could not be sent to another thread.
+            let checks: Vec<_> = checks.collect();
+            let checked: Vec<(Vec<Problem>, compare::Compared)> = futures::stream::iter(checks)
+                .buffered(parallel)
+                .try_collect()
+                .await?;
+            for (problems, compared) in checked {
+                found.problems.extend(problems);
+                found.gone_rows += compared.gone;
+                found.pieces_not_compared += u64::from(compared.impossible);
+                if let Some(same) = &mut found.same_rows {
+                    *same += compared.same;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The export's query over what Kafka has now; none where Kafka has something else.
+    async fn query(
+        &self,
+        plan: &Plan,
+        table: &KafkaTable,
+        found: &mut Verification,
+    ) -> Result<Option<Query>> {
+        let request = &plan.request;
+        let table = table.skipping_loss();
+        let planned = Query::plan(
+            &request.table,
+            &table,
+            request.sql.as_deref(),
+            request.partition_by.as_deref(),
+            &plan.snapshot,
+            None,
+        );
+        match planned.await {
+            Ok(query) => Ok(Some(query)),
+            Err(error) if error.kind() == ErrorKind::DataUnavailable => {
+                let problem = Problem::general(ProblemKind::Unavailable, error.to_string());
+                found.problems.push(problem);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+async fn compacted_topics(query: &Query, plan: &Plan) -> Result<BTreeSet<String>> {
+    let topics = plan.snapshot.topics.iter();
+    let names: Vec<Arc<str>> = topics.map(|t| Arc::clone(&t.topic)).collect();
+    // Without the right to read settings a compacted record counts as a difference.
+    let settings = query.table().client().topic_settings(&names).await?;
+    Ok(names
+        .iter()
+        .zip(settings)
+        .filter(|(_, settings)| {
+            let settings = settings.as_ref();
+            settings.is_some_and(|s| s.cleanup_policy.contains("compact"))
+        })
+        .map(|(name, _)| name.to_string())
+        .collect())
+}
+
+/// Whether the manifest's pieces are the plan's, which tile the ranges.
+fn tiling(plan: &Plan, manifest: &ExportManifest) -> Vec<Problem> {
+    let mut problems = vec![];
+    let mut there: BTreeMap<OffsetRange, usize> = BTreeMap::new();
+    for piece in &manifest.pieces {
+        *there.entry(piece.range.clone()).or_default() += 1;
+    }
+    let problem = |kind, range: OffsetRange, message: &str| Problem {
+        kind,
+        range: Some(range),
+        file: None,
+        message: message.to_owned(),
+    };
+    for range in plan.pieces() {
+        match there.remove(&range) {
+            Some(1) => {}
+            Some(_) => {
+                let message = "the manifest has the piece more than once";
+                problems.push(problem(ProblemKind::Tiling, range, message));
+            }
+            None => {
+                let message = "the manifest lacks a piece of the plan";
+                problems.push(problem(ProblemKind::Tiling, range, message));
+            }
+        }
+    }
+    for range in there.into_keys() {
+        let message = "the manifest has a piece that is not of the plan";
+        problems.push(problem(ProblemKind::Tiling, range, message));
+    }
+    problems
+}
+
+fn extra_files(files: &BTreeMap<String, u64>, manifest: &ExportManifest) -> Vec<Problem> {
+    let pieces = manifest.pieces.iter();
+    let named: BTreeSet<&str> = pieces
+        .flat_map(|piece| piece.files.iter().map(|file| file.path.as_str()))
+        .collect();
+    let ours = |name: &str| name.starts_with("_export/") || name == plan::MANIFEST;
+    files
+        .keys()
+        .filter(|name| !ours(name) && !named.contains(name.as_str()))
+        .map(|name| Problem {
+            kind: ProblemKind::ExtraFile,
+            range: None,
+            file: Some(name.clone()),
+            message: "the manifest does not name this file".to_owned(),
+        })
+        .collect()
+}

@@ -1,0 +1,306 @@
+//! Writes the files of one piece.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::compute::{cast, max, min, take_record_batch};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef};
+use datafusion::physical_plan::ExecutionPlan;
+use futures::StreamExt;
+use sha2::{Digest, Sha256};
+
+use super::encode::{Encoder, ROW_GROUP_BYTES};
+use super::place::{Place, Upload};
+use super::plan::{ExportedFile, ExportedPiece};
+use super::query::{Query, planning};
+use super::{ExportFormat, ExportProgress, pieces};
+use crate::error::{Error, Result};
+use crate::range::OffsetRange;
+use crate::scan::ScanProgress;
+use crate::text::BytesAs;
+
+/// Hive folders of one piece that are written at one time; each takes the memory of a part of an
+/// upload. The one that was not written to for longest gives way: its folder gets another file.
+const MAX_OPEN_FILES: usize = 16;
+/// No row group is closed below this size, however many files are open.
+const MIN_GROUP_BYTES: usize = 1 << 20;
+
+/// What the files of an export have in common.
+#[derive(Debug, Clone)]
+pub(super) struct Writing {
+    pub(super) place: Place,
+    pub(super) query: Query,
+    pub(super) format: ExportFormat,
+    pub(super) bytes: BytesAs,
+}
+
+/// A file in the making.
+struct OpenFile {
+    folder: Option<String>,
+    name: String,
+    encoder: Encoder,
+    upload: Upload,
+    hash: Sha256,
+    file: ExportedFile,
+    /// When it was last written to, in batches.
+    used: u64,
+}
+
+impl Writing {
+    /// Reads a piece and writes its files. They are whole when this returns; after an error, some
+    /// may be there.
+    pub(super) async fn piece(
+        &self,
+        piece: &OffsetRange,
+        progress: &ExportProgress,
+    ) -> Result<ExportedPiece> {
+        let plan = self.query.of_piece(piece).await?;
+        let mut files = PieceFiles {
+            writing: self,
+            piece,
+            open: vec![],
+            done: vec![],
+            counts: vec![],
+            clock: 0,
+        };
+        let written = files.write_all(&plan, progress).await;
+        if let Err(error) = written {
+            for file in files.open {
+                file.upload.abort().await;
+            }
+            return Err(error);
+        }
+        for file in std::mem::take(&mut files.open) {
+            files.done.push(file.finish().await?);
+        }
+        let mut done = files.done;
+        done.sort_by(|a, b| a.path.cmp(&b.path));
+        let scanned = ScanProgress::of(&plan);
+        Ok(ExportedPiece {
+            range: piece.clone(),
+            rows: done.iter().map(|file| file.rows).sum(),
+            records: scanned.records,
+            lost_offsets: scanned.lost_offsets,
+            files: done,
+        })
+    }
+}
+
+struct PieceFiles<'a> {
+    writing: &'a Writing,
+    piece: &'a OffsetRange,
+    open: Vec<OpenFile>,
+    done: Vec<ExportedFile>,
+    /// How many files each Hive folder has.
+    counts: Vec<(Option<String>, usize)>,
+    clock: u64,
+}
+
+impl PieceFiles<'_> {
+    async fn write_all(
+        &mut self,
+        plan: &Arc<dyn ExecutionPlan>,
+        progress: &ExportProgress,
+    ) -> Result<()> {
+        let query = &self.writing.query;
+        let context = query.state.task_ctx();
+        let mut passed = 0;
+        // One execution partition, or several in the order of their offsets where the table asks
+        // for a number of them.
+        for partition in 0..plan.properties().output_partitioning().partition_count() {
+            let stream = plan.execute(partition, Arc::clone(&context));
+            let mut stream = stream.map_err(|e| planning(&e))?;
+            while let Some(batch) = stream.next().await {
+                let batch = batch.map_err(|e| planning(&e))?;
+                let now = ScanProgress::of(plan).offsets_done;
+                progress.offsets.fetch_add(now - passed, Ordering::Relaxed);
+                passed = now;
+                if batch.num_rows() == 0 {
+                    continue;
+                }
+                progress
+                    .rows
+                    .fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
+                self.write(&batch).await?;
+            }
+        }
+        let rest = u64::try_from(self.piece.len()).unwrap_or(0);
+        let rest = rest.saturating_sub(passed);
+        progress.offsets.fetch_add(rest, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        for (folder, rows) in by_folder(&self.writing.query, batch)? {
+            self.clock += 1;
+            let open = self.open.iter().position(|file| file.folder == folder);
+            let index = match open {
+                Some(index) => index,
+                None => self.begin(folder).await?,
+            };
+            let share = (ROW_GROUP_BYTES / self.open.len()).max(MIN_GROUP_BYTES);
+            let file = &mut self.open[index];
+            file.used = self.clock;
+            file.write(&rows, &self.writing.query, share).await?;
+        }
+        Ok(())
+    }
+
+    async fn begin(&mut self, folder: Option<String>) -> Result<usize> {
+        if self.open.len() >= MAX_OPEN_FILES {
+            let files = self.open.iter().enumerate();
+            let oldest = files.min_by_key(|(_, file)| file.used).map(|(i, _)| i);
+            let file = self.open.swap_remove(oldest.unwrap_or(0));
+            self.done.push(file.finish().await?);
+        }
+        let writing = self.writing;
+        let number = match self.counts.iter_mut().find(|(known, _)| *known == folder) {
+            Some((_, count)) => {
+                *count += 1;
+                *count
+            }
+            None => {
+                self.counts.push((folder.clone(), 0));
+                0
+            }
+        };
+        let extension = writing.format.extension();
+        let name = pieces::file_name(self.piece, folder.as_deref(), number, extension);
+        let schema = &writing.query.schema;
+        let encoder = Encoder::new(writing.format, writing.bytes, schema, self.piece)
+            .map_err(Error::invalid)?;
+        self.open.push(OpenFile {
+            folder,
+            upload: writing.place.upload(&name).await?,
+            encoder,
+            hash: Sha256::new(),
+            file: ExportedFile {
+                path: name.clone(),
+                rows: 0,
+                bytes: 0,
+                sha256: String::new(),
+                min_offset: None,
+                max_offset: None,
+                min_timestamp_ms: None,
+                max_timestamp_ms: None,
+            },
+            name,
+            used: 0,
+        });
+        Ok(self.open.len() - 1)
+    }
+}
+
+impl OpenFile {
+    async fn write(&mut self, rows: &RecordBatch, query: &Query, group_bytes: usize) -> Result<()> {
+        let failed = |e: String| Error::invalid(format!("{}: {e}", self.name));
+        self.file.rows += rows.num_rows() as u64;
+        if let Some(column) = query.offset {
+            let (least, greatest) = bounds(rows.column(column));
+            widen(
+                &mut self.file.min_offset,
+                &mut self.file.max_offset,
+                least,
+                greatest,
+            );
+        }
+        if let Some(column) = query.timestamp {
+            let (least, greatest) = bounds(rows.column(column));
+            let file = &mut self.file;
+            widen(
+                &mut file.min_timestamp_ms,
+                &mut file.max_timestamp_ms,
+                least,
+                greatest,
+            );
+        }
+        self.encoder.write(rows, group_bytes).map_err(failed)?;
+        let bytes = self.encoder.take();
+        self.send(bytes).await
+    }
+
+    async fn send(&mut self, bytes: Vec<u8>) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.hash.update(&bytes);
+        self.file.bytes += bytes.len() as u64;
+        self.upload.write(bytes).await
+    }
+
+    async fn finish(mut self) -> Result<ExportedFile> {
+        let nothing = Encoder::Ndjson(BytesAs::Auto, vec![]);
+        let encoder = std::mem::replace(&mut self.encoder, nothing);
+        let rest = encoder
+            .finish()
+            .map_err(|e| Error::invalid(format!("{}: {e}", self.name)))?;
+        if let Err(error) = self.send(rest).await {
+            self.upload.abort().await;
+            return Err(error);
+        }
+        self.upload.finish().await?;
+        self.file.sha256 = hex(&self.hash.finalize());
+        Ok(self.file)
+    }
+}
+
+/// Bytes in hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The least and the greatest of offsets or timestamps in ms.
+fn bounds(column: &ArrayRef) -> (Option<i64>, Option<i64>) {
+    let Ok(numbers) = cast(column, &DataType::Int64) else {
+        return (None, None);
+    };
+    let numbers = numbers.as_primitive::<Int64Type>();
+    (min(numbers), max(numbers))
+}
+
+fn widen(least: &mut Option<i64>, greatest: &mut Option<i64>, low: Option<i64>, high: Option<i64>) {
+    // `None` is less than any number.
+    *least = match (*least, low) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    };
+    *greatest = (*greatest).max(high);
+}
+
+/// A Hive folder, if the export has them, and rows that belong there, in order.
+pub(super) type FolderRows = (Option<String>, RecordBatch);
+
+/// The rows of a batch by Hive folder, with the columns of the files.
+pub(super) fn by_folder(query: &Query, batch: &RecordBatch) -> Result<Vec<FolderRows>> {
+    let internal = |e: arrow::error::ArrowError| Error::invalid(e.to_string());
+    let columns = |batch: &RecordBatch| {
+        let columns = batch.columns().iter().take(query.schema.fields().len());
+        RecordBatch::try_new(SchemaRef::clone(&query.schema), columns.cloned().collect())
+    };
+    let Some(hive) = &query.hive else {
+        return Ok(vec![(None, columns(batch).map_err(internal)?)]);
+    };
+    let folders = hive.folders(batch.column(batch.num_columns() - 1))?;
+    let rows = columns(batch).map_err(internal)?;
+    let mut groups: Vec<(String, Vec<u32>)> = vec![];
+    let mut of_folder = std::collections::HashMap::<String, usize>::new();
+    for (row, folder) in (0u32..).zip(folders) {
+        let index = *of_folder.entry(folder).or_insert_with_key(|folder| {
+            groups.push((folder.clone(), vec![]));
+            groups.len() - 1
+        });
+        groups[index].1.push(row);
+    }
+    if let [(folder, _)] = &groups[..] {
+        return Ok(vec![(Some(folder.clone()), rows)]);
+    }
+    groups
+        .into_iter()
+        .map(|(folder, indices)| {
+            let indices = arrow::array::UInt32Array::from(indices);
+            let rows = take_record_batch(&rows, &indices).map_err(internal)?;
+            Ok((Some(folder), rows))
+        })
+        .collect()
+}
