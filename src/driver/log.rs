@@ -14,6 +14,8 @@
 //! before the next step. The rules of recovery are Spark's S2 and S3: an intent without commit is
 //! run again with exactly its ranges.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -154,48 +156,62 @@ impl OffsetLog {
     }
 
     /// Reads the start and the last batch.
+    ///
+    /// A driver that was overtaken may write its last files meanwhile: what does not fit together is
+    /// looked at again.
     pub(crate) async fn state(&self) -> Result<LogState> {
+        const LOOKS: u32 = 4;
+        let mut look = 1;
+        loop {
+            match self.look().await {
+                Err(Error::Corrupt { .. }) if look < LOOKS => look += 1,
+                state => return state,
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn look(&self) -> Result<LogState> {
         let start = self.read(START).await?;
-        let intents = self.batches("intent").await?;
+        // Commits first: each has its intent by then.
         let commits = self.batches("commit").await?;
+        let intents = self.batches("intent").await?;
         let last_commit = commits.last().copied();
         let Some(last) = intents.last().copied() else {
-            if let Some(batch) = last_commit {
-                return Err(self.corrupt(
-                    &file("commit", batch),
-                    "there is no intent of this batch: files of the log are missing; restore them, \
-                     or remove the whole log: the job then goes on from the ends that its sinks recorded",
-                ));
-            }
-            return Ok(LogState {
-                start,
-                ..LogState::default()
-            });
+            return match last_commit {
+                Some(batch) => Err(self.incomplete(&file("intent", batch))),
+                None => Ok(LogState {
+                    start,
+                    ..LogState::default()
+                }),
+            };
         };
         if last_commit.is_some_and(|commit| commit > last) {
-            return Err(self.corrupt(
-                &file("intent", last),
-                "later batches are committed, but their intents are missing: restore the files, or \
-                 remove the whole log: the job then goes on from the ends that its sinks recorded",
-            ));
+            return Err(self.incomplete(&file("intent", last + 1)));
         }
         // Spark's rule S3: with an intent that is not the next after the last commit, batches
         // are missing.
         let before = last.checked_sub(1);
-        let gap = last_commit.is_some_and(|commit| Some(commit) < before)
-            || (last_commit.is_none() && intents.len() > 1);
+        let gap = match last_commit {
+            Some(commit) => Some(commit) < before,
+            None => intents.len() > 1,
+        };
         if gap {
-            return Err(self.corrupt(
-                &file("commit", before.unwrap_or(0)),
-                "the batch before the last intent is not committed: files of the log are missing; \
-                 restore them, or remove the whole log: the job then goes on from the ends that its sinks recorded",
-            ));
+            return Err(self.incomplete(&file("commit", before.unwrap_or(0))));
         }
         Ok(LogState {
             start,
             committed: last_commit == Some(last),
             intent: Some(self.intent(last).await?),
         })
+    }
+
+    fn incomplete(&self, name: &str) -> Error {
+        self.corrupt(
+            name,
+            "the file is missing, and later ones are there: restore it, or remove the whole log; \
+             the job then goes on from the ends that its sinks recorded",
+        )
     }
 
     /// The intent of a batch.

@@ -30,7 +30,14 @@ pub(super) async fn recover(job: &mut MicroBatch) -> Result<Next> {
         job.log.take_over(&owner(job)).await?;
         job.owns = true;
     }
-    let state = job.log.state().await?;
+    let state = match job.log.state().await {
+        Ok(state) => state,
+        Err(error) => {
+            // The log of a driver that was overtaken moves while it looks.
+            job.log.check_owner(&job.run).await?;
+            return Err(error);
+        }
+    };
     let committed = open_sinks(job).await?;
     let known: Vec<(String, Committed)> = committed
         .iter()

@@ -86,7 +86,7 @@ async fn of_many_writers_of_a_file_one_creates_it() {
 async fn a_missing_bucket_and_a_silent_endpoint_are_named() {
     let missing = store("no-such-bucket/x");
     let error = sink(missing, false).open(&job("job")).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Sink);
+    assert_eq!(error.kind(), ErrorKind::Connection);
     let text = error.to_string();
     assert!(text.starts_with("s3://no-such-bucket/x: "), "{text}");
     assert!(!text.contains("not-so-secret"), "{text}");

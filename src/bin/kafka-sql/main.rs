@@ -197,7 +197,11 @@ impl Shell {
                             );
                         }
                     },
-                    job::run(session, args, stop, ui),
+                    async move {
+                        // A cluster that does not answer is better known now than after retries.
+                        session.topics().await?;
+                        job::run(session, args, stop, ui).await
+                    },
                 )
             }
             ReadCommand::Replay(args) => {

@@ -45,7 +45,7 @@ async fn another_version_is_refused() {
 #[tokio::test]
 async fn missing_files_are_refused() {
     for (gone, part) in [
-        ("intent/00000000000000000001", "intents are missing"),
+        ("intent/00000000000000000001", "the file is missing"),
         ("commit/00000000000000000000", ""),
     ] {
         let world = with_two_batches().await;

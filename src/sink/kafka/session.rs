@@ -63,8 +63,6 @@ pub(super) struct Session {
     /// Tells this session from all others, in the state topic.
     pub(super) owner: String,
     pub(super) layout: Layout,
-    /// The columns of the job's rows.
-    pub(super) schema: SchemaRef,
     target: Arc<str>,
     transactional: bool,
     producer: Producer,
@@ -113,7 +111,6 @@ impl Session {
         };
         let session = Arc::new(Self {
             job: job.name.clone(),
-            schema: Arc::clone(&job.schema),
             owner: Uuid::new_v4().simple().to_string(),
             layout,
             target: Arc::clone(target),

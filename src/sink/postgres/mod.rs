@@ -70,7 +70,6 @@ struct Target {
 /// it too.
 struct Session {
     client: Client,
-    job: SinkJob,
     /// The table as the table of offsets names it: `schema.table`.
     table: String,
     offsets: String,

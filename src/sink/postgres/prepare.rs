@@ -142,7 +142,6 @@ impl Target {
         let recorded = committed(&self.name(), recorded)?;
         let session = Session {
             client,
-            job: job.clone(),
             table: found.name,
             offsets,
             copy,
