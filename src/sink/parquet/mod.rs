@@ -567,7 +567,7 @@ impl Sink for ParquetSink {
         self.store.delete_folder(&folder).await
     }
 
-    async fn held(&self, batch: &BatchRanges, _schema: &SchemaRef) -> Result<Held> {
+    async fn held(&self, batch: &BatchRanges, schema: &SchemaRef) -> Result<Held> {
         let row = Row::new(&self.store, &batch.job);
         let Some(record) = self.find(&row, batch.batch).await? else {
             return Ok(Held::Unknown);
@@ -576,7 +576,7 @@ impl Sink for ParquetSink {
         let newest = row.newest().await?;
         let is_newest = newest.is_some_and(|newest| newest.record.number == record.number);
         let rows = read::rows(&self.store, &columns, record, is_newest).await?;
-        Ok(Held::Exactly(rows))
+        Ok(Held::Exactly(read::as_in(rows, schema)))
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{AsArray, RecordBatch, new_null_array};
+use arrow::compute::cast;
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -21,8 +22,10 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionContext;
+use futures::StreamExt;
 
 use super::log::{self, Row};
 use super::manifest::Record;
@@ -392,6 +395,28 @@ pub(super) async fn rows(
     let state = context.state();
     let plan = plan(&state, store, &table, parts, None, None).await;
     execute_stream(plan.map_err(query_error)?, context.task_ctx()).map_err(query_error)
+}
+
+/// Rows with the columns of a job, in its order and types; a column that they lack is NULL.
+pub(super) fn as_in(
+    rows: SendableRecordBatchStream,
+    schema: &SchemaRef,
+) -> SendableRecordBatchStream {
+    let schema = Arc::new(nullable(schema));
+    let result = Arc::clone(&schema);
+    let rows = rows.map(move |rows| {
+        let rows = rows?;
+        let columns = schema
+            .fields()
+            .iter()
+            .map(|field| match rows.column_by_name(field.name()) {
+                Some(column) => cast(column, field.data_type()),
+                None => Ok(new_null_array(field.data_type(), rows.num_rows())),
+            });
+        let columns = columns.collect::<std::result::Result<_, _>>()?;
+        Ok(RecordBatch::try_new(Arc::clone(&schema), columns)?)
+    });
+    Box::pin(RecordBatchStreamAdapter::new(result, rows))
 }
 
 /// Makes the store known where plans look for it.

@@ -187,10 +187,7 @@ async fn hundreds_of_batches_are_listed_in_few_files() {
             .collect();
         assert_eq!(numbers, (0..305).collect::<Vec<u64>>());
         let Held::Exactly(held) = sink
-            .held(
-                &batch(3, Some(3), 4),
-                &Arc::new(arrow::datatypes::Schema::empty()),
-            )
+            .held(&batch(3, Some(3), 4), &job().schema)
             .await
             .unwrap()
         else {
@@ -423,13 +420,7 @@ async fn folders_come_back_as_columns_and_prune() {
                 .iter()
                 .any(|f| f.starts_with("name=__HIVE_DEFAULT_PARTITION__/"))
         );
-        let Held::Exactly(held) = sink
-            .held(
-                &batch(0, None, 20),
-                &Arc::new(arrow::datatypes::Schema::empty()),
-            )
-            .await
-            .unwrap()
+        let Held::Exactly(held) = sink.held(&batch(0, None, 20), &job().schema).await.unwrap()
         else {
             panic!("the batch is there");
         };
