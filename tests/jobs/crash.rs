@@ -180,6 +180,16 @@ impl Job {
             .map_or(0, |last| last + 1)
     }
 
+    /// Waits until the job's log has seen so many batches more.
+    fn wait_for_batches(&self, more: u64, complaint: &str) {
+        let enough = self.batches() + more;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.batches() < enough {
+            assert!(Instant::now() < deadline, "{complaint}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// The folder of the job's offset log.
     pub(crate) fn checkpoint(&self) -> PathBuf {
         self.file.with_extension("checkpoint")
@@ -257,18 +267,12 @@ impl Job {
         for _ in 0..3 {
             let producing = self.produce();
             let frozen = self.start();
-            thread::sleep(Duration::from_millis(self.start_ms + random.below(400)));
+            // One that is frozen before it owns the log would take it over when it wakes up.
+            self.wait_for_batches(1, "the first driver makes no batches");
+            thread::sleep(Duration::from_millis(random.below(400)));
             signal(frozen.id(), "STOP");
             let mut second = self.start();
-            let before = self.batches();
-            let deadline = Instant::now() + Duration::from_secs(60);
-            while self.batches() < before + 3 {
-                assert!(
-                    Instant::now() < deadline,
-                    "the second driver makes no batches"
-                );
-                thread::sleep(Duration::from_millis(20));
-            }
+            self.wait_for_batches(3, "the second driver makes no batches");
             signal(frozen.id(), "CONT");
             let loser = frozen.wait_with_output().expect("it ended");
             assert_eq!(loser.status.code(), Some(8), "{}", text(&loser));
