@@ -110,19 +110,8 @@ impl Place {
 
     /// All files with their sizes in bytes.
     pub(super) async fn list(&self) -> Result<BTreeMap<String, u64>> {
-        let root = self.root.as_ref();
-        let found = self.objects.list(Some(&self.root)).try_fold(
-            BTreeMap::new(),
-            |mut files, object| async move {
-                let name = object.location.as_ref();
-                let name = name.strip_prefix(root).unwrap_or(name);
-                files.insert(name.trim_start_matches('/').to_owned(), object.size);
-                Ok(files)
-            },
-        );
-        found
-            .await
-            .map_err(|e| self.failed("", "listing the files", &e))
+        let entries = self.store.entries("").await?.into_iter();
+        Ok(entries.map(|entry| (entry.name, entry.bytes)).collect())
     }
 
     /// A file that does not come from the beginning of an export, if there is one.
@@ -237,26 +226,6 @@ impl Place {
             transient: false,
         }
     }
-
-    /// Brings a local file and the folders that name it to disk.
-    async fn sync(&self, name: &str) -> Result<()> {
-        let Some(folder) = self.folder.clone() else {
-            return Ok(());
-        };
-        let file = folder.join(name);
-        let synced = blocking(move || {
-            File::open(&file)?.sync_all()?;
-            let mut parent = file.parent();
-            while let Some(path) = parent.filter(|path| path.starts_with(&folder)) {
-                File::open(path)?.sync_all()?;
-                parent = path.parent();
-            }
-            Ok(())
-        });
-        synced
-            .await
-            .map_err(|e| self.io(&format!("bringing {name} to disk"), &e))
-    }
 }
 
 /// A file in the making. Dropped, it leaves nothing that a reader would see.
@@ -288,7 +257,7 @@ impl Upload {
             .finish()
             .await
             .map_err(|e| place.failed(&name, "completing the file", &e))?;
-        place.sync(&name).await
+        place.store.sync(vec![name]).await
     }
 
     /// Gives the file up.

@@ -3,6 +3,8 @@
 mod kill;
 mod refused;
 mod rows;
+#[cfg(feature = "s3")]
+mod s3;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
