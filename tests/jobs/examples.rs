@@ -1,5 +1,7 @@
-//! The examples that users read: `sql-examples/jobs`, on real servers.
+//! The examples that users read: `sql-examples/jobs` and `examples/jobs`, on real servers.
 
+#[path = "examples/rust.rs"]
+mod rust;
 #[path = "examples/sql.rs"]
 mod sql;
 
