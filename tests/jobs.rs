@@ -8,6 +8,9 @@ mod conformance;
 mod crash;
 #[path = "jobs/driver.rs"]
 mod driver;
+#[cfg(all(feature = "cli", feature = "postgres", feature = "sqlite"))]
+#[path = "jobs/examples.rs"]
+mod examples;
 #[cfg(feature = "cli")]
 #[path = "jobs/export/mod.rs"]
 mod export;

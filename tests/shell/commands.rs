@@ -255,10 +255,14 @@ fn every_example_runs_and_has_the_rows_it_expects() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql-examples");
     let output = demo(&["--examples", folder.to_str().unwrap()]);
     let text = ok(&output);
-    let files = std::fs::read_dir(&folder).unwrap().count();
-    assert_eq!(text.lines().filter(|l| l.starts_with("## ")).count(), files);
-    for entry in std::fs::read_dir(&folder).unwrap() {
-        let path = entry.unwrap().path();
+    // Its folders have jobs, which run against servers of their own.
+    let entries = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|e| e.unwrap().path());
+    let files: Vec<_> = entries.filter(|path| path.is_file()).collect();
+    let shown = text.lines().filter(|l| l.starts_with("## ")).count();
+    assert_eq!(shown, files.len());
+    for path in files {
         let sql = std::fs::read_to_string(&path).unwrap();
         assert!(sql.starts_with("-- "), "{path:?} has no leading comment");
         assert!(sql.contains("-- expect: "), "{path:?} expects nothing");

@@ -149,7 +149,7 @@ async fn ordinary(
     let mut cmd = cmd.clone();
     cmd.options.retain(|name, _| {
         let name = name.strip_prefix("format.").unwrap_or(name).to_lowercase();
-        let of_sink = ParquetOptions::NAMES.contains(&name.as_str()) && name != "compression";
+        let of_sink = ParquetOptions::NAMES.contains(&name.as_str());
         !of_sink && !options::is_of_store(&name)
     });
     ListingTableFactory::new().create(state, &cmd).await

@@ -51,7 +51,8 @@ const MAX_FILE_BYTES: u64 = 4 << 30;
 impl ParquetOptions {
     /// The names that [`set`](Self::set) takes.
     pub const NAMES: [&'static str; 7] = [
-        "compression",
+        // Not `compression`: DataFusion's parser refuses that one for parquet.
+        "compression.codec",
         "fsync",
         "max.file.bytes",
         "max.file.rows",
@@ -66,7 +67,7 @@ impl ParquetOptions {
     /// [`Error::Invalid`] for a name or a value that there is not.
     pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
         match name.to_lowercase().as_str() {
-            "compression" => self.compression = compression(value)?,
+            "compression.codec" => self.compression = compression(value)?,
             "fsync" => {
                 self.durability = if boolean(name, value)? {
                     Durability::Fsync
@@ -127,7 +128,7 @@ pub(super) fn is_of_store(name: &str) -> bool {
 fn compression(value: &str) -> Result<Compression> {
     value.to_lowercase().parse().map_err(|_| {
         Error::invalid(format!(
-            "'compression' = '{value}': expected zstd(1) to zstd(22), snappy, lz4_raw, gzip(6), \
+            "'compression.codec' = '{value}': expected zstd(1) to zstd(22), snappy, lz4_raw, gzip(6), \
              brotli(1) or uncompressed"
         ))
     })
@@ -163,8 +164,8 @@ mod tests {
     fn options_are_read_and_wrong_ones_named() {
         let mut options = ParquetOptions::default();
         options.set("max.file.rows", "5").unwrap();
-        options.set("compression", "SNAPPY").unwrap();
-        options.set("compression", "zstd(3)").unwrap();
+        options.set("compression.codec", "SNAPPY").unwrap();
+        options.set("compression.codec", "zstd(3)").unwrap();
         options.set("shared", "true").unwrap();
         assert_eq!(options.max_file_rows, 5);
         assert!(options.shared);
@@ -180,7 +181,7 @@ mod tests {
             refused("max.file.rows", "0"),
             "'max.file.rows' = '0': expected a number from 1 to 18446744073709551615"
         );
-        assert!(refused("compression", "zip").contains("zstd(1)"));
+        assert!(refused("compression.codec", "zip").contains("zstd(1)"));
         assert!(refused("shared", "yes").contains("'true' or 'false'"));
         assert!(refused("max.file.bytes", "9999999999999").contains("4294967296"));
     }

@@ -1,0 +1,49 @@
+//! Records and bytes per minute in PostgreSQL, right however late a record comes.
+//!
+//! A batch adds its share of each minute as a row of its own; whoever reads adds the shares up:
+//!
+//! ```sql
+//! SELECT minute, sum(records), sum(bytes) FROM minute_shares GROUP BY minute
+//! ```
+
+use std::sync::Arc;
+
+use datafusion_kafka::config::ConnectionConfig;
+use datafusion_kafka::driver::{MicroBatch, RunSummary, Stop, Trigger};
+use datafusion_kafka::session::KafkaSessionBuilder;
+use datafusion_kafka::sink::BoxError;
+use datafusion_kafka::sink::postgres::PostgresSink;
+
+/// `database` is a URL such as `postgres://etl@localhost:5432/shop`; the password may come from
+/// the environment, `PGPASSWORD`.
+pub async fn run(
+    brokers: &str,
+    topic: &str,
+    database: &str,
+    checkpoint: &str,
+) -> Result<RunSummary, BoxError> {
+    let context = KafkaSessionBuilder::new()
+        .connection(ConnectionConfig::new(brokers))
+        .build()?;
+    let source = format!("CREATE EXTERNAL TABLE records STORED AS KAFKA LOCATION '{topic}'");
+    context.sql(&source).await?;
+
+    // Made by the first batch, with the columns of the query. Rows and offsets are committed in one
+    // transaction: no share is missing, none is there twice.
+    let shares = PostgresSink::new(database, "minute_shares")?;
+
+    let mut job = MicroBatch::builder(context, "per-minute")
+        .checkpoint(checkpoint)
+        .sink("shares", Arc::new(shares))?
+        .insert(
+            "INSERT INTO shares
+             SELECT date_trunc('minute', timestamp) AS minute, count(*) AS records,
+                    sum(octet_length(value)) AS bytes
+             FROM records
+             GROUP BY 1",
+        )
+        .trigger(Trigger::AvailableNow)
+        .build()
+        .await?;
+    Ok(job.run(&Stop::new()).await?)
+}

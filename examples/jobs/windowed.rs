@@ -1,0 +1,45 @@
+//! The records of each minute of the last hour, counted anew by each batch, in SQLite.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion_kafka::config::ConnectionConfig;
+use datafusion_kafka::driver::{MicroBatch, RunSummary, Stop, Trigger, Window};
+use datafusion_kafka::session::KafkaSessionBuilder;
+use datafusion_kafka::sink::BoxError;
+use datafusion_kafka::sink::sqlite::SqliteSink;
+
+/// Makes the table `per_minute` in a file, which is created if it is missing.
+pub async fn run(
+    brokers: &str,
+    topic: &str,
+    file: &str,
+    checkpoint: &str,
+) -> Result<RunSummary, BoxError> {
+    let context = KafkaSessionBuilder::new()
+        .connection(ConnectionConfig::new(brokers))
+        .build()?;
+    let source = format!("CREATE EXTERNAL TABLE records STORED AS KAFKA LOCATION '{topic}'");
+    context.sql(&source).await?;
+
+    // The new count of a minute replaces the older one.
+    let counts = SqliteSink::new(file, "per_minute")?.with_upsert_key(vec!["minute".to_owned()]);
+
+    let mut job = MicroBatch::builder(context, "windowed")
+        .checkpoint(checkpoint)
+        .sink("per_minute", Arc::new(counts))?
+        // Besides its new records a batch's query reads an hour back, so that a count is never of a
+        // part of a minute; the condition leaves out the minute in which the hour begins.
+        .window(Window::Time(Duration::from_secs(3600)))
+        .insert(
+            "INSERT INTO per_minute
+             SELECT date_trunc('minute', timestamp) AS minute, count(*) AS records
+             FROM records
+             WHERE timestamp >= date_trunc('minute', now() - INTERVAL '59 minutes')
+             GROUP BY 1",
+        )
+        .trigger(Trigger::AvailableNow)
+        .build()
+        .await?;
+    Ok(job.run(&Stop::new()).await?)
+}
