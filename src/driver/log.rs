@@ -287,7 +287,7 @@ impl OffsetLog {
     /// Removes what lies more than [`KEPT_BATCHES`] before `batch`, where a step of ten is due.
     pub(crate) async fn prune(&self, batch: u64) -> Result<()> {
         const STEP: u64 = 10;
-        if batch % STEP != 0 || batch < KEPT_BATCHES {
+        if !batch.is_multiple_of(STEP) || batch < KEPT_BATCHES {
             return Ok(());
         }
         let keep_from = batch - KEPT_BATCHES + 1;

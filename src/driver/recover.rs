@@ -80,7 +80,7 @@ async fn open_sinks(job: &mut MicroBatch) -> Result<Vec<Option<Committed>>> {
             .sink
             .open(&SinkJob {
                 name: job.name.clone(),
-                schema: output.schema.clone(),
+                schema: std::sync::Arc::clone(&output.schema),
             })
             .await?;
         open.records = open.sink.records_ends();
@@ -251,7 +251,7 @@ fn intent_positions(intent: &Intent) -> BTreeMap<String, (Positions, bool)> {
 fn positions_by_source(ends: &Ends) -> BTreeMap<&str, Positions> {
     let mut by_source: BTreeMap<&str, Positions> = BTreeMap::new();
     for (partition, position) in ends {
-        let key = TopicPartition::new(partition.topic.clone(), partition.partition);
+        let key = TopicPartition::new(std::sync::Arc::clone(&partition.topic), partition.partition);
         by_source
             .entry(&partition.source)
             .or_default()

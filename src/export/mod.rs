@@ -16,6 +16,8 @@
 //!
 //! ```no_run
 //! # async fn example() -> datafusion_kafka::Result<()> {
+//! use std::sync::Arc;
+//!
 //! use datafusion_kafka::config::ConnectionConfig;
 //! use datafusion_kafka::export::{Export, ExportProgress};
 //! use datafusion_kafka::table::KafkaTable;
@@ -26,7 +28,7 @@
 //!     .sql("SELECT offset, key, value FROM orders WHERE value IS NOT NULL")
 //!     .resume(true)
 //!     .build()?;
-//! let summary = export.run(&ExportProgress::default()).await?;
+//! let summary = export.run(&Arc::new(ExportProgress::default())).await?;
 //! println!("{} rows in {} files", summary.rows, summary.files);
 //! # Ok(())
 //! # }

@@ -460,7 +460,9 @@ mod tests {
     }
 
     /// A sink that returns the number of rows, and what its commits were given.
-    fn counts() -> (ForEachBatch<usize>, Arc<Mutex<Vec<Vec<usize>>>>) {
+    type Counted = Arc<Mutex<Vec<Vec<usize>>>>;
+
+    fn counts() -> (ForEachBatch<usize>, Counted) {
         use futures::StreamExt;
         let given: Arc<Mutex<Vec<Vec<usize>>>> = Arc::default();
         let commits = Arc::clone(&given);

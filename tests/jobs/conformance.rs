@@ -27,10 +27,16 @@ pub type Row = (i64, Option<String>);
 
 type Later<T> = Pin<Box<dyn Future<Output = T>>>;
 
+/// Makes a sink on a target, which may be shared.
+type MakeSink = dyn Fn(String, bool) -> Later<Arc<dyn Sink>>;
+
+/// Reads a target.
+type ReadRows = dyn Fn(String) -> Later<Vec<Row>>;
+
 /// A kind of sink under test.
 pub struct Fixture {
-    sink: Box<dyn Fn(String, bool) -> Later<Arc<dyn Sink>>>,
-    rows: Box<dyn Fn(String) -> Later<Vec<Row>>>,
+    sink: Box<MakeSink>,
+    rows: Box<ReadRows>,
 }
 
 impl Fixture {

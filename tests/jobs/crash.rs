@@ -190,11 +190,6 @@ impl Job {
         }
     }
 
-    /// The folder of the job's offset log.
-    pub(crate) fn checkpoint(&self) -> PathBuf {
-        self.file.with_extension("checkpoint")
-    }
-
     /// Kills the job's process again and again while records come, and compares in the end.
     pub(crate) fn survives_kills(&self, held: impl Fn(&Self) -> Held) {
         let mut random = Random::new();

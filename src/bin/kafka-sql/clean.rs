@@ -36,7 +36,7 @@ pub(crate) async fn run(args: &CleanArgs, ui: Ui) -> Result<RecordBatch, Failure
     if !ui.quiet {
         let bytes: u64 = orphans.iter().map(|orphan| orphan.bytes).sum();
         let done = if args.dry_run { "found" } else { "removed" };
-        ui::note(&format!(
+        ui::note(format_args!(
             "kafka-sql: {done} {} staged files of no batch, {bytes} bytes, in {}",
             orphans.len(),
             store.url()

@@ -13,9 +13,7 @@ const LET_GO: Duration = Duration::from_secs(2);
 
 /// Runs `work` to its end, or until the user presses Ctrl-C or the process is told to end.
 ///
-/// The work is dropped then, which stops its streams and with them all fetching. Signals and the
-/// wait for the end have a runtime of their own on the calling thread: work that keeps every
-/// thread of `runtime` busy without a pause can still be left.
+/// The work is dropped then, which stops its streams and with them all fetching.
 ///
 /// # Errors
 /// The work's own failure, or [`Failure::Interrupted`].
@@ -23,22 +21,7 @@ pub(crate) fn run<T: Send + 'static>(
     runtime: &Runtime,
     work: impl Future<Output = Result<T, Failure>> + Send + 'static,
 ) -> Result<T, Failure> {
-    let control = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::io("cannot listen for signals", &e))?;
-    control.block_on(async {
-        let mut signals = Signals::new()?;
-        let mut task = runtime.spawn(work);
-        tokio::select! {
-            joined = &mut task => joined.unwrap_or_else(|error| Err(fault(&error))),
-            () = signals.next() => {
-                task.abort();
-                let _ = tokio::time::timeout(LET_GO, task).await;
-                Err(Failure::Interrupted)
-            }
-        }
-    })
+    watch(runtime, None::<fn()>, work)
 }
 
 /// Runs work that is asked to stop by the first signal and left by the second.
@@ -47,7 +30,17 @@ pub(crate) fn run<T: Send + 'static>(
 /// As [`run`]; a first signal alone is no failure.
 pub(crate) fn run_until_told<T: Send + 'static>(
     runtime: &Runtime,
-    stop: impl FnOnce() + Send,
+    stop: impl FnOnce(),
+    work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+) -> Result<T, Failure> {
+    watch(runtime, Some(stop), work)
+}
+
+/// Signals and the wait for the end have a runtime of their own on the calling thread: work that
+/// keeps every thread of `runtime` busy without a pause can still be left.
+fn watch<T: Send + 'static>(
+    runtime: &Runtime,
+    mut ask: Option<impl FnOnce()>,
     work: impl Future<Output = Result<T, Failure>> + Send + 'static,
 ) -> Result<T, Failure> {
     let control = tokio::runtime::Builder::new_current_thread()
@@ -57,16 +50,18 @@ pub(crate) fn run_until_told<T: Send + 'static>(
     control.block_on(async {
         let mut signals = Signals::new()?;
         let mut task = runtime.spawn(work);
-        tokio::select! {
-            joined = &mut task => return joined.unwrap_or_else(|error| Err(fault(&error))),
-            () = signals.next() => stop(),
-        }
-        tokio::select! {
-            joined = &mut task => joined.unwrap_or_else(|error| Err(fault(&error))),
-            () = signals.next() => {
-                task.abort();
-                let _ = tokio::time::timeout(LET_GO, task).await;
-                Err(Failure::Interrupted)
+        loop {
+            tokio::select! {
+                joined = &mut task => return joined.unwrap_or_else(|error| Err(fault(&error))),
+                () = signals.next() => {}
+            }
+            match ask.take() {
+                Some(ask) => ask(),
+                None => {
+                    task.abort();
+                    let _ = tokio::time::timeout(LET_GO, task).await;
+                    return Err(Failure::Interrupted);
+                }
             }
         }
     })

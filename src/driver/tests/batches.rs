@@ -231,8 +231,10 @@ async fn a_window_of_time_looks_offsets_up() {
         world.cluster.append("orders", 0, record).unwrap();
     }
     let insert = "INSERT INTO out SELECT CAST(0 AS INT) AS partition, count(*) AS \"offset\", 'n' AS value FROM orders";
-    let mut limits = Limits::default();
-    limits.max_offsets = Some(2);
+    let limits = Limits {
+        max_offsets: Some(2),
+        ..Limits::default()
+    };
     let job = world.builder("job").insert(insert).limits(limits);
     let mut job = job
         .window(Window::Time(Duration::from_secs(3600)))
