@@ -1,5 +1,8 @@
 //! Tests of jobs: sinks, the driver and exports, against real servers.
 
+#[cfg(all(feature = "cli", feature = "sqlite"))]
+#[path = "jobs/commands.rs"]
+mod commands;
 #[macro_use]
 #[path = "jobs/conformance.rs"]
 mod conformance;

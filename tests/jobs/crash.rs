@@ -107,9 +107,14 @@ impl Job {
 
     /// `kafka-sql run` with these flags.
     pub(crate) fn command(&self, flags: &[&str]) -> Command {
+        self.shell("run", flags)
+    }
+
+    /// A command of the shell on the job's file.
+    pub(crate) fn shell(&self, name: &str, flags: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kafka-sql"));
         command
-            .args(["-b", support::shared().bootstrap(), "run"])
+            .args(["-b", support::shared().bootstrap(), name])
             .arg(&self.file)
             .args(flags)
             .envs(self.environment.iter().cloned())
@@ -420,7 +425,7 @@ macro_rules! crash_tests {
 }
 
 #[cfg(feature = "sqlite")]
-fn sqlite_job() -> Job {
+pub(crate) fn sqlite_job() -> Job {
     Job::new(
         |folder| {
             let file = folder.path().join("out.db");
@@ -434,7 +439,7 @@ fn sqlite_job() -> Job {
 }
 
 #[cfg(feature = "sqlite")]
-fn sqlite_held(job: &Job) -> Held {
+pub(crate) fn sqlite_held(job: &Job) -> Held {
     let file = job.folder.path().join("out.db");
     let connection = rusqlite::Connection::open(file).expect("a database");
     let mut rows = connection

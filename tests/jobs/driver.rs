@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use arrow::array::AsArray;
 use arrow::datatypes::{Int32Type, Int64Type};
+use datafusion_kafka::client::ClientPool;
 use datafusion_kafka::config::ConnectionConfig;
 use datafusion_kafka::driver::{BatchProgress, LostBecause, MicroBatch, RunSummary, Stop, Trigger};
+use datafusion_kafka::range::TopicPartition;
 use datafusion_kafka::session::KafkaSessionBuilder;
 use datafusion_kafka::sink::MemorySink;
 use datafusion_kafka::{ErrorKind, Result};
@@ -255,4 +257,36 @@ async fn records_of_a_partition_keep_their_order_in_kafka() {
         .collect();
     let expected: Vec<String> = (0..5000).map(|n| n.to_string()).collect();
     assert_eq!(values, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn positions_are_shown_to_lag_tools() {
+    let world = World::new(2);
+    world.produce(0, 5);
+    world.produce(1, 2);
+    let config = ConnectionConfig::new(&world.bootstrap);
+    let context = KafkaSessionBuilder::new()
+        .connection(config.clone())
+        .build()
+        .unwrap();
+    let group = admin::unique_topic("group");
+    let insert = format!(
+        "INSERT INTO out SELECT partition, offset FROM \"{}\"",
+        world.topic
+    );
+    let mut job = MicroBatch::builder(context, "job")
+        .checkpoint(world.folder.path().to_str().unwrap())
+        .sink("out", Arc::new(world.sink.clone()))
+        .unwrap()
+        .insert(insert)
+        .trigger(Trigger::Once)
+        .commit_group(&group)
+        .build()
+        .await
+        .unwrap();
+    job.run(&Stop::new()).await.unwrap();
+    let client = ClientPool::global().client(&config).unwrap();
+    let partitions = [0, 1].map(|p| TopicPartition::new(world.topic.as_str(), p));
+    let shown = client.group_offsets(&group, &partitions).await.unwrap();
+    assert_eq!(shown.into_values().collect::<Vec<_>>(), [5, 2]);
 }
