@@ -82,7 +82,7 @@ pub struct RunSummary {
     pub rows: u64,
 }
 
-/// A job that is ready to run; see the [module](self)'s documentation.
+/// A job that is ready to run; see the [module](crate::driver)'s documentation.
 pub struct MicroBatch {
     pub(super) context: SessionContext,
     pub(super) name: String,
