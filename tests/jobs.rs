@@ -17,6 +17,9 @@ mod examples;
 #[cfg(feature = "cli")]
 #[path = "jobs/export/mod.rs"]
 mod export;
+#[cfg(feature = "cli")]
+#[path = "jobs/job.rs"]
+mod job;
 #[path = "jobs/kafka.rs"]
 mod kafka;
 #[path = "jobs/parquet.rs"]

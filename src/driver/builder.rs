@@ -243,6 +243,7 @@ impl MicroBatchBuilder {
             listeners: self.listeners,
             allow_changed_query: self.allow_changed_query,
             owns: false,
+            failed: 0,
             next: Next::Recover,
         })
     }

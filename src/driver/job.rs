@@ -7,7 +7,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::datasource::{DefaultTableSource, provider_as_source};
 use datafusion::execution::context::SessionContext;
-use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, TableScan, ident};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScan, cast};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{Insert, Statement as SqlStatement, TableObject};
 
@@ -218,7 +218,7 @@ fn rename(query: LogicalPlan, names: &[String], shown: &str) -> Result<LogicalPl
     let renamed = columns
         .into_iter()
         .zip(names)
-        .map(|(column, name)| datafusion::logical_expr::Expr::Column(column).alias(name));
+        .map(|(column, name)| Expr::Column(column).alias(name));
     LogicalPlanBuilder::from(query)
         .project(renamed.collect::<Vec<_>>())
         .and_then(LogicalPlanBuilder::build)
@@ -246,24 +246,15 @@ fn align(query: LogicalPlan, schema: &SchemaRef, shown: &str) -> Result<LogicalP
             own.join(", ")
         )));
     }
-    let expressions = schema.fields().iter().map(|field| {
-        datafusion::logical_expr::cast(ident(field.name()), field.data_type().clone())
-            .alias(field.name())
+    let columns = query.schema().columns();
+    let aligned = schema.fields().iter().filter_map(|field| {
+        let column = columns.iter().find(|column| column.name == *field.name())?;
+        let column = Expr::Column(column.clone());
+        Some(cast(column, field.data_type().clone()).alias(field.name()))
     });
-    let expressions: Vec<_> = expressions.collect();
-    // Names alone: qualifiers of the query's tables end here.
-    let columns: Vec<_> = query
-        .schema()
-        .columns()
-        .into_iter()
-        .map(|column| {
-            let name = column.name.clone();
-            datafusion::logical_expr::Expr::Column(column).alias(name)
-        })
-        .collect();
+    let aligned: Vec<_> = aligned.collect();
     LogicalPlanBuilder::from(query)
-        .project(columns)
-        .and_then(|plan| plan.project(expressions))
+        .project(aligned)
         .and_then(LogicalPlanBuilder::build)
         .map_err(query_error)
 }

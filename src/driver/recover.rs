@@ -9,14 +9,16 @@
 //! | anything else | | refused: rows would be lost or repeated |
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::batch::OpenSink;
 use super::intent::{Intent, JobRecord, Owner, QueryRecord, Start, VERSION};
-use super::run::{MicroBatch, Next, now_ms};
+use super::run::{MicroBatch, Next};
 use super::source::Positions;
 use crate::error::{Error, Result};
 use crate::range::TopicPartition;
 use crate::sink::{Committed, Ends, SinkJob, Standing};
+use crate::table::now_ms;
 
 /// Asks log and sinks, sets the sources' positions and says what comes next.
 pub(super) async fn recover(job: &mut MicroBatch) -> Result<Next> {
@@ -80,7 +82,7 @@ async fn open_sinks(job: &mut MicroBatch) -> Result<Vec<Option<Committed>>> {
             .sink
             .open(&SinkJob {
                 name: job.name.clone(),
-                schema: std::sync::Arc::clone(&output.schema),
+                schema: Arc::clone(&output.schema),
             })
             .await?;
         open.records = open.sink.records_ends();
@@ -251,7 +253,7 @@ fn intent_positions(intent: &Intent) -> BTreeMap<String, (Positions, bool)> {
 fn positions_by_source(ends: &Ends) -> BTreeMap<&str, Positions> {
     let mut by_source: BTreeMap<&str, Positions> = BTreeMap::new();
     for (partition, position) in ends {
-        let key = TopicPartition::new(std::sync::Arc::clone(&partition.topic), partition.partition);
+        let key = TopicPartition::new(Arc::clone(&partition.topic), partition.partition);
         by_source
             .entry(&partition.source)
             .or_default()

@@ -22,6 +22,7 @@ use super::window::Window;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
 use crate::range::OffsetRange;
+use crate::table::now_ms;
 
 /// When batches are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +99,8 @@ pub struct MicroBatch {
     pub(super) allow_changed_query: bool,
     /// Whether the run has taken the log over.
     pub(super) owns: bool,
+    /// Attempts that have failed since the last batch.
+    pub(super) failed: u32,
     pub(super) next: Next,
 }
 
@@ -243,7 +246,7 @@ impl MicroBatch {
             created_ms: intent.created_ms,
             duration_ms: ms(begun),
             recovered: intent.run != self.run,
-            retries: 0,
+            retries: self.failed,
             phases_ms: done.phases,
             sources: source_progress(&intent, &behind, &done),
             sinks: done.sinks,
@@ -319,17 +322,12 @@ impl MicroBatch {
 
     async fn step_with_retries(&mut self, stop: &Stop) -> Result<Option<BatchProgress>> {
         let begun = Instant::now();
-        let mut failed = 0;
+        self.failed = 0;
         let mut lost_races = 0;
         let mut wait = self.retries.first_wait;
         loop {
             let error = match self.step().await {
-                Ok(mut progress) => {
-                    if let Some(progress) = &mut progress {
-                        progress.retries = failed;
-                    }
-                    return Ok(progress);
-                }
+                Ok(progress) => return Ok(progress),
                 Err(error) => error,
             };
             // A driver that was overtaken may still finish its last step before ours, or between
@@ -346,14 +344,14 @@ impl MicroBatch {
             if !may_pass(&error) || begun.elapsed() + wait > self.retries.give_up_after {
                 return Err(error);
             }
-            failed += 1;
+            self.failed += 1;
             let retry = Retry {
                 batch: match &self.next {
                     Next::Rerun(intent) => Some(intent.batch),
                     Next::New(batch) => Some(*batch),
                     Next::Recover => None,
                 },
-                failed,
+                failed: self.failed,
                 wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
                 error: &error,
             };
@@ -478,9 +476,4 @@ impl Ticks {
         stop.sleep(self.next - now).await;
         self.next += every;
     }
-}
-
-/// The time of day in ms since the epoch.
-pub(super) fn now_ms() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
 }

@@ -7,7 +7,7 @@ use super::intent::SourceIntent;
 use super::log::{KEPT_BATCHES, OffsetLog};
 use super::source::Source;
 use crate::error::{Error, Result};
-use crate::range::{OffsetRange, TopicPartition};
+use crate::range::{OffsetRange, SnapshotRange, TopicPartition};
 
 /// How far back a batch's queries read, besides the offsets that the batch takes over.
 ///
@@ -45,11 +45,6 @@ impl Window {
         log: &OffsetLog,
         now_ms: i64,
     ) -> Result<()> {
-        let partitions: BTreeSet<TopicPartition> = intent
-            .snapshot
-            .ranges()
-            .map(OffsetRange::topic_partition)
-            .collect();
         let starts = match self {
             Self::Time(span) => {
                 let span_ms = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
@@ -71,7 +66,7 @@ impl Window {
             }
             Self::Batches(batches) => earlier_starts(source, batch, batches, log).await?,
         };
-        intent.window = windows(intent, &partitions, &starts);
+        intent.window = windows(intent, &starts);
         Ok(())
     }
 }
@@ -106,24 +101,16 @@ async fn earlier_starts(
     Ok(starts)
 }
 
-fn windows(
-    intent: &SourceIntent,
-    partitions: &BTreeSet<TopicPartition>,
-    starts: &BTreeMap<TopicPartition, i64>,
-) -> Vec<OffsetRange> {
-    let window = |partition: &TopicPartition| {
-        let range = intent
-            .snapshot
-            .ranges
-            .iter()
-            .find(|r| r.range.topic_partition() == *partition)?;
+fn windows(intent: &SourceIntent, starts: &BTreeMap<TopicPartition, i64>) -> Vec<OffsetRange> {
+    let window = |range: &SnapshotRange| {
+        let start = *starts.get(&range.range.topic_partition())?;
         // What retention has taken is no part of a window.
-        let start = (*starts.get(partition)?).max(range.log_start);
+        let start = start.max(range.log_start);
         (start < range.range.start).then(|| OffsetRange {
             start,
             end: range.range.start,
             ..range.range.clone()
         })
     };
-    partitions.iter().filter_map(window).collect()
+    intent.snapshot.ranges.iter().filter_map(window).collect()
 }

@@ -142,11 +142,6 @@ impl KafkaTable {
         };
         let view = |(partition, leader): (TopicPartition, Option<i32>)| {
             let log = *bounds.get(&partition)?;
-            // A last stable offset behind the log start bounds an empty log.
-            let log = LogBounds {
-                start: log.start,
-                end: log.end.max(log.start),
-            };
             Some((partition, PartitionView { log, leader }))
         };
         Ok(LogView {

@@ -50,6 +50,7 @@ pub(crate) use follow::LogView;
 pub use functions::{KafkaFunction, KafkaOffsetsFunction, KafkaTopicsFunction};
 pub(crate) use missing::NameNearestTopics;
 pub use options::TableOptions;
+pub(crate) use resolve::now_ms;
 pub use topics::TopicSource;
 
 /// Topics and a range as a table; see the module's documentation.

@@ -304,7 +304,7 @@ fn remembered(key: String) -> Arc<Statement> {
 }
 
 /// The time of day in ms since the epoch.
-pub(super) fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .ok()

@@ -2,7 +2,8 @@
 
 use std::process::Output;
 
-use crate::crash::{Job, sqlite_held, sqlite_job, text};
+use crate::crash::{sqlite_held, sqlite_job};
+use crate::job::{Job, text};
 use crate::support::{self, Record, produce};
 
 fn put(job: &Job, records: usize) {

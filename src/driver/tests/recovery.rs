@@ -37,14 +37,19 @@ async fn a_batch_that_failed_keeps_its_ranges() {
 async fn what_may_pass_is_retried() {
     let world = World::new(1);
     world.produce(0, 5);
-    for operation in ["open", "stage", "commit", "answer"] {
+    for (batch, operation) in (0..).zip(["open", "stage", "commit", "answer"]) {
         world.sink.fail(operation, 2, true);
         let job = world.builder("job").insert(INSERT).retries(Retries {
             first_wait: std::time::Duration::from_millis(1),
             ..Retries::default()
         });
         world.produce(0, 5);
-        job.build().await.unwrap().run(&Stop::new()).await.unwrap();
+        let mut job = job.build().await.unwrap();
+        job.run(&Stop::new()).await.unwrap();
+        let commit = job.log().commit(batch).await.unwrap().unwrap();
+        // A commit that took place and was not answered is found done by the second attempt.
+        let retries = if operation == "answer" { 1 } else { 2 };
+        assert_eq!(commit.progress.retries, retries, "{operation}");
     }
     world.assert_exactly(&[25]);
 }

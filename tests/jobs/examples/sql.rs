@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use tempfile::TempDir;
 
 use super::{at, broker, day_of, landed, lines, now_minute_ms, sorted, sqlite, text_of};
-use crate::crash::text;
+use crate::job::text;
 use crate::support::postgres::{self, PostgresServer};
 use crate::support::read::{Isolation, ReadRecord, read};
 use crate::support::{Record, admin, produce};

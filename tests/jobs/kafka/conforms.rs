@@ -129,27 +129,7 @@ fn fixture() -> Fixture {
 
 // All but the race of two drivers: whoever opens fences the other, which is a conflict for good and
 // not, as in a database, a reason to try again.
-sink_conformance!(fixture();
-    a_batch_is_seen_once_it_is_committed
-    rows_come_back_as_they_were_staged
-    batches_follow_one_another
-    a_repeated_commit_changes_nothing
-    a_batch_run_again_after_its_commit_changes_nothing
-    an_overtaken_batch_is_refused
-    half_of_a_batch_is_refused
-    a_gap_is_refused
-    a_batch_without_rows_moves_the_ends
-    a_batch_that_moves_nothing_keeps_its_number
-    a_partition_joins
-    sources_of_one_topic_are_told_apart
-    an_aborted_batch_leaves_nothing
-    a_failing_stream_leaves_nothing
-    a_dropped_stage_leaves_nothing
-    a_dropped_sink_leaves_nothing
-    another_job_is_refused
-    jobs_share_a_target_that_allows_it
-    many_partitions_are_staged_at_once
-);
+sink_conformance!(fixture(), fencing);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_drivers_that_race_one_delivers_and_rows_come_once() {
