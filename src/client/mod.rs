@@ -83,7 +83,10 @@ pub trait KafkaClient: fmt::Debug + Send + Sync {
     ///
     /// Nothing is fetched before the first poll. Dropping the stream stops fetching.
     ///
-    /// The `next_offset` of a batch never exceeds the end of the range that it belongs to.
+    /// The `next_offset` of a batch never exceeds the end of the range that it belongs to, and the
+    /// last batch of a range has it there. Every offset in between is accounted for: the rows, the
+    /// `lost_offsets` and the `passed` of a batch add up to what its `next_offset` lies behind that of
+    /// the batch before, or behind the range's start.
     ///
     /// # Errors
     /// The stream yields one error, its last item:
@@ -249,6 +252,18 @@ pub struct ReadRequest {
     pub limit: Option<usize>,
     /// What to do about offsets below the log start.
     pub on_data_loss: OnDataLoss,
+    /// Partitions of which only records with such timestamps are wanted. A client may leave the
+    /// others out and count them as [`filtered`](PassedOffsets::filtered).
+    pub timestamps: BTreeMap<TopicPartition, TimestampBounds>,
+}
+
+/// Timestamps in ms, `from_ms..to_ms`; a record without a timestamp lies outside.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TimestampBounds {
+    /// The first timestamp within.
+    pub from_ms: Option<i64>,
+    /// The first timestamp beyond.
+    pub to_ms: Option<i64>,
 }
 
 /// Records of one partition as columns, in offset order.
@@ -279,10 +294,34 @@ pub struct RawBatch {
     pub bytes: usize,
     /// Offsets below the log start that were passed over before this batch.
     pub lost_offsets: i64,
+    /// Offsets without a row that were passed since the batch before, by the reason.
+    pub passed: PassedOffsets,
     /// Time that the client waited for the broker since the batch before, in ns.
     pub fetch_wait_ns: u64,
     /// Time that building the columns took, in ns.
     pub decode_ns: u64,
+}
+
+/// Offsets that a reader passed without yielding a row, by the reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PassedOffsets {
+    /// Control records: the ends of transactions.
+    pub control: u64,
+    /// Records of aborted transactions, under `read_committed`.
+    pub aborted: u64,
+    /// Offsets that hold nothing: compacted away, or never written.
+    pub gap: u64,
+    /// Records outside the request's [`timestamps`](ReadRequest::timestamps).
+    pub filtered: u64,
+    /// One of the first three; the client cannot tell which.
+    pub untold: u64,
+}
+
+impl PassedOffsets {
+    /// All offsets that were passed.
+    pub fn total(&self) -> u64 {
+        self.control + self.aborted + self.gap + self.filtered + self.untold
+    }
 }
 
 /// What a record's timestamp means.

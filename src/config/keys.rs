@@ -1,7 +1,8 @@
 //! What the settings' names mean to us: aliases, secrets, those we decide ourselves.
 
 /// Settings of this crate, unknown to librdkafka.
-pub(super) const OWN: [&str; 4] = [
+pub(super) const OWN: [&str; 5] = [
+    "client",
     "request.timeout.ms",
     "read.timeout.ms",
     "client.sessions.max",
@@ -226,7 +227,7 @@ pub(super) fn refused(key: &str) -> Option<&'static str> {
 pub(super) fn normal_value(key: &str, value: &str) -> String {
     let value = value.trim();
     match key {
-        "security.protocol" | "isolation.level" => value.to_ascii_lowercase(),
+        "client" | "security.protocol" | "isolation.level" => value.to_ascii_lowercase(),
         // Java's empty text switches the check off.
         "ssl.endpoint.identification.algorithm" if value.is_empty() => "none".into(),
         "ssl.endpoint.identification.algorithm" => value.to_ascii_lowercase(),

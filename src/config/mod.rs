@@ -7,6 +7,7 @@
 //!
 //! | key | default | unit | meaning |
 //! |---|---|---|---|
+//! | `kafka.client` | `auto` | | `wire` reads with this crate's own client, `librdkafka` with librdkafka, `auto` with the former where it can |
 //! | `request.timeout.ms` | 15000 | ms | how long a question to the cluster (topics, offsets) may take in all |
 //! | `read.timeout.ms` | 60000 | ms | how long a read may go without progress before it fails |
 //! | `client.sessions.max` | 8 | readers | how many streams of a client read at once; more take turns |
@@ -42,6 +43,29 @@ const READ_BUFFER_BYTES: usize = 16 << 20;
 
 /// What a secret is printed as.
 const REDACTED: &str = "[redacted]";
+
+/// Which client reads: `kafka.client`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum ClientChoice {
+    /// [`WireClient`](crate::client::WireClient) where it supports the settings, librdkafka elsewhere.
+    #[default]
+    Auto,
+    /// [`WireClient`](crate::client::WireClient), or an error that names what it does not support.
+    Wire,
+    /// [`LibrdkafkaClient`](crate::client::librdkafka::LibrdkafkaClient).
+    Librdkafka,
+}
+
+impl ClientChoice {
+    fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "auto" => Self::Auto,
+            "wire" => Self::Wire,
+            "librdkafka" => Self::Librdkafka,
+            _ => return None,
+        })
+    }
+}
 
 /// How to reach a cluster and how to read from it; see the module's documentation.
 ///
@@ -172,6 +196,13 @@ impl ConnectionConfig {
     /// `request.timeout.ms`: how long a question to the cluster may take in all.
     pub fn request_timeout(&self) -> Duration {
         Duration::from_millis(self.own("request.timeout.ms", REQUEST_TIMEOUT_MS))
+    }
+
+    /// `kafka.client`: which client reads.
+    pub fn client(&self) -> ClientChoice {
+        // Checked when it was set.
+        let choice = self.values.get("client").and_then(|v| ClientChoice::parse(v));
+        choice.unwrap_or_default()
     }
 
     /// `read.timeout.ms`: how long a read may go without progress.
@@ -371,6 +402,14 @@ pub(crate) fn secret(key: &str, value: &str) -> Result<String> {
 }
 
 fn check_own(key: &str, canonical: &str, value: &str) -> Result<()> {
+    if canonical == "client" {
+        return ClientChoice::parse(value).map(drop).ok_or_else(|| {
+            Error::config(
+                key,
+                format!("expected 'auto', 'wire' or 'librdkafka', found '{value}'"),
+            )
+        });
+    }
     let (unit, least) = match canonical {
         "client.sessions.max" => ("readers", 1),
         // Below this not even one small fetch fits.

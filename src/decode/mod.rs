@@ -316,6 +316,7 @@ fn not_text(array: &BinaryViewArray, raw: &RawBatch, what: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::PassedOffsets;
     use crate::range::TopicPartition;
     use arrow::array::{AsArray, Int64Array};
 
@@ -333,6 +334,7 @@ mod tests {
             leader_epochs: None,
             bytes: 0,
             lost_offsets: 0,
+            passed: PassedOffsets::default(),
             fetch_wait_ns: 0,
             decode_ns: 0,
         }

@@ -45,7 +45,7 @@ use datafusion::physical_plan::{
     Partitioning, PlanProperties, ReplaceChildrenOptions, SortOrderPushdownResult,
 };
 
-use crate::client::KafkaClient;
+use crate::client::{KafkaClient, TimestampBounds};
 use crate::decode::{Column, RecordDecoder};
 use crate::range::{IsolationLevel, OffsetRange, OnDataLoss, TopicPartition};
 
@@ -68,18 +68,11 @@ pub(crate) struct ScanSource {
     /// The leaders seen when the snapshot was taken: for EXPLAIN.
     pub(crate) leaders: BTreeMap<TopicPartition, i32>,
     /// Partitions whose range selects records by their timestamps.
-    pub(crate) record_filters: BTreeMap<TopicPartition, RecordFilter>,
+    pub(crate) record_filters: BTreeMap<TopicPartition, TimestampBounds>,
     /// The bytes of keys and values after which a batch is closed.
     pub(crate) batch_bytes: usize,
     /// What the predicates cut away: for EXPLAIN.
     pub(crate) pruned: Vec<Pruned>,
-}
-
-/// Records are selected if their timestamp, in ms, lies in `from_ms..to_ms`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RecordFilter {
-    pub(crate) from_ms: Option<i64>,
-    pub(crate) to_ms: Option<i64>,
 }
 
 /// Offsets that a scan need not read.

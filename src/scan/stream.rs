@@ -17,8 +17,8 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt, stream};
 
 use super::metrics::ScanMetrics;
-use super::{RecordFilter, ScanSource};
-use crate::client::{RawBatch, ReadRequest};
+use super::ScanSource;
+use crate::client::{RawBatch, ReadRequest, TimestampBounds};
 use crate::range::OffsetRange;
 
 /// What both directions of reading need.
@@ -72,6 +72,7 @@ impl Reader {
             batch_bytes: self.source.batch_bytes,
             limit,
             on_data_loss: self.source.on_data_loss,
+            timestamps: self.source.record_filters.clone(),
         };
         self.reservation
             .try_resize(self.source.client.read_buffer_bytes(&request))?;
@@ -96,8 +97,8 @@ impl Reader {
             .decoder
             .decode(raw, &self.projection, &self.schema)?;
         match self.source.record_filters.get(&raw.partition) {
-            Some(filter) => {
-                let kept = filter_record_batch(&batch, &filter.mask(raw))?;
+            Some(bounds) => {
+                let kept = filter_record_batch(&batch, &within(*bounds, raw))?;
                 self.metrics.filtered(batch.num_rows() - kept.num_rows());
                 Ok(kept)
             }
@@ -106,19 +107,17 @@ impl Reader {
     }
 }
 
-impl RecordFilter {
-    /// Which records lie in `from_ms..to_ms`; one without a timestamp does not.
-    fn mask(&self, raw: &RawBatch) -> BooleanArray {
-        let from = self.from_ms.unwrap_or(i64::MIN);
-        let to = self.to_ms.unwrap_or(i64::MAX);
-        match &raw.timestamps {
-            Some(timestamps) => timestamps
-                .iter()
-                .map(|t| Some(t.is_some_and(|t| from <= t && t < to)))
-                .collect(),
-            // The reader was asked for timestamps: a client that builds none has no records.
-            None => BooleanArray::from(vec![false; raw.offsets.len()]),
-        }
+/// Which records lie in `from_ms..to_ms`; one without a timestamp does not.
+fn within(bounds: TimestampBounds, raw: &RawBatch) -> BooleanArray {
+    let from = bounds.from_ms.unwrap_or(i64::MIN);
+    let to = bounds.to_ms.unwrap_or(i64::MAX);
+    match &raw.timestamps {
+        Some(timestamps) => timestamps
+            .iter()
+            .map(|t| Some(t.is_some_and(|t| from <= t && t < to)))
+            .collect(),
+        // The reader was asked for timestamps: a client that builds none has no records.
+        None => BooleanArray::from(vec![false; raw.offsets.len()]),
     }
 }
 
@@ -264,6 +263,7 @@ impl Forward {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::PassedOffsets;
     use crate::range::TopicPartition;
     use arrow::array::Int64Array;
 
@@ -289,6 +289,7 @@ mod tests {
             leader_epochs: None,
             bytes: 0,
             lost_offsets: 0,
+            passed: PassedOffsets::default(),
             fetch_wait_ns: 0,
             decode_ns: 0,
         }

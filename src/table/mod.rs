@@ -29,7 +29,7 @@ use datafusion::catalog::{ScanArgs, ScanResult, Session, TableProvider};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
-use crate::client::KafkaClient;
+use crate::client::{KafkaClient, TimestampBounds};
 use crate::config::ConnectionConfig;
 use crate::decode::RecordDecoder;
 use crate::driver::Limits;
@@ -37,7 +37,7 @@ use crate::error::{Error, Result};
 use crate::range::{
     OffsetRange, OnDataLoss, Snapshot, SnapshotRange, SplitOptions, TopicPartition, split,
 };
-use crate::scan::{KafkaScanExec, Pruned, PrunedBy, RecordFilter, ScanSource};
+use crate::scan::{KafkaScanExec, Pruned, PrunedBy, ScanSource};
 use crate::sink::{KafkaSink, KafkaSinkOptions};
 use resolve::Selection;
 
@@ -335,12 +335,12 @@ fn prune_rest(range: &OffsetRange, kept: &[(i64, i64)], by: PrunedBy, pruned: &m
     }
 }
 
-fn record_filters(ranges: &[SnapshotRange]) -> BTreeMap<TopicPartition, RecordFilter> {
+fn record_filters(ranges: &[SnapshotRange]) -> BTreeMap<TopicPartition, TimestampBounds> {
     ranges
         .iter()
         .filter(|r| r.from_ms.is_some() || r.to_ms.is_some())
         .map(|r| {
-            let filter = RecordFilter {
+            let filter = TimestampBounds {
                 from_ms: r.from_ms,
                 to_ms: r.to_ms,
             };

@@ -86,6 +86,7 @@ pub fn request(ranges: Vec<OffsetRange>) -> ReadRequest {
         batch_bytes: 4 << 20,
         limit: None,
         on_data_loss: OnDataLoss::Fail,
+        timestamps: BTreeMap::new(),
     }
 }
 

@@ -11,7 +11,7 @@ use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 
 use super::ffi::Message;
-use crate::client::{RawBatch, RawColumns, TimestampType, headers_type};
+use crate::client::{PassedOffsets, RawBatch, RawColumns, TimestampType, headers_type};
 use crate::range::TopicPartition;
 
 /// Builds the columns of one batch.
@@ -140,6 +140,7 @@ impl Columns {
             offsets: Int64Array::new(std::mem::take(&mut self.offsets).into(), None),
             bytes: std::mem::take(&mut self.bytes),
             lost_offsets: 0,
+            passed: PassedOffsets::default(),
             fetch_wait_ns: 0,
             decode_ns: 0,
         })

@@ -24,7 +24,7 @@ use super::faults::Call;
 use super::log::{FetchLimits, Fetched};
 use super::record::{Entry, Record};
 use super::state::{Shared, State};
-use crate::client::{OnDataLoss, RawBatch, RawColumns, ReadRequest, headers_type};
+use crate::client::{OnDataLoss, PassedOffsets, RawBatch, RawColumns, ReadRequest, headers_type};
 use crate::error::{Error, Result};
 use crate::range::{OffsetRange, TopicPartition};
 
@@ -266,6 +266,7 @@ fn build(
             .then(|| Int32Array::from_iter_values(entries.iter().map(|e| e.leader_epoch))),
         bytes: records().map(Record::payload_bytes).sum(),
         lost_offsets: 0,
+        passed: PassedOffsets::default(),
         fetch_wait_ns: 0,
         decode_ns: 0,
     }

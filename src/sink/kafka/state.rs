@@ -225,6 +225,7 @@ impl StateTopic<'_> {
             batch_bytes: 4 << 20,
             limit: None,
             on_data_loss: OnDataLoss::Fail,
+            timestamps: BTreeMap::new(),
         });
         let mut found = Found::default();
         while let Some(batch) = batches.next().await {

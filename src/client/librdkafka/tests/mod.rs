@@ -93,6 +93,7 @@ fn request(ranges: Vec<OffsetRange>) -> ReadRequest {
         batch_bytes: 1 << 20,
         limit: None,
         on_data_loss: OnDataLoss::Fail,
+        timestamps: BTreeMap::new(),
     }
 }
 
