@@ -7,6 +7,7 @@
 pub mod librdkafka;
 pub mod memory;
 mod pool;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::fmt;

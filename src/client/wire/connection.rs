@@ -1,0 +1,393 @@
+//! One connection to one broker: dialled, secured, and asked one thing at a time.
+//!
+//! ```text
+//! dial ─TCP─▶ TLS ─▶ ApiVersions ─▶ SASL ─▶ ready ─▶ call(request) ─▶ answer
+//!                                             └─▶ send(request), then the caller takes the answer's bytes
+//! ```
+//!
+//! A Fetch is answered with megabytes, so its bytes go to the caller as they arrive
+//! ([`receive`](Connection::receive)); all other answers are read whole.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse, RequestHeader};
+use kafka_protocol::protocol::{
+    Decodable, Encodable, HeaderVersion, Message, Request, StrBytes, VersionRange,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::security::{Security, Transport};
+use super::settings::Settings;
+
+/// An answer's size and the correlation id.
+pub(super) const FRAME_HEAD: usize = 8;
+/// A rest of an answer up to this size is read away, so that the connection can be kept.
+const SKIP_MOST: usize = 4 << 20;
+
+/// Why a connection cannot be had, or is of no use any more.
+#[derive(Debug, Clone)]
+pub(super) enum Trouble {
+    /// The network, or the broker went away: another attempt may help.
+    Io(String),
+    /// The broker refused the credentials, or the TLS handshake failed.
+    Refused(String),
+    /// What came is no answer of Kafka's protocol, or none that this client understands.
+    Protocol(String),
+}
+
+impl Trouble {
+    pub(super) fn reason(&self) -> &str {
+        match self {
+            Self::Io(reason) | Self::Refused(reason) | Self::Protocol(reason) => reason,
+        }
+    }
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error.to_string())
+    }
+}
+
+/// The versions of a broker's requests, as it told them.
+#[derive(Debug, Default)]
+pub(super) struct Versions {
+    ranges: Vec<(i16, VersionRange)>,
+}
+
+impl Versions {
+    /// The highest version that both sides know, no higher than `most`.
+    pub(super) fn of<R: Request>(&self, most: i16) -> Option<i16> {
+        let theirs = self.ranges.iter().find(|(key, _)| *key == R::KEY)?.1;
+        let both = theirs.intersect(&R::VERSIONS);
+        let version = both.max.min(most);
+        (version >= both.min).then_some(version)
+    }
+}
+
+/// See the module's documentation.
+pub(super) struct Connection {
+    transport: Transport,
+    versions: Versions,
+    client_id: StrBytes,
+    correlation: i32,
+    /// Bytes of the last answer that nobody wants and that are still to come.
+    to_skip: usize,
+    /// When the broker will close it unless it is authenticated anew.
+    expires: Option<Instant>,
+    broker: Arc<str>,
+    answer_most: usize,
+}
+
+impl Connection {
+    /// Connects to `host:port`; every address of the host is tried.
+    pub(super) async fn dial(
+        host: &str,
+        port: u16,
+        settings: &Settings,
+        security: &Security,
+    ) -> Result<Self, Trouble> {
+        let stream = dial(host, port, settings).await?;
+        let transport = security.wrap(stream, host).await?;
+        let mut connection = Self {
+            transport,
+            versions: Versions::default(),
+            client_id: StrBytes::from_string(settings.client_id.clone()),
+            correlation: 0,
+            to_skip: 0,
+            expires: None,
+            broker: format!("{host}:{port}").into(),
+            answer_most: settings.answer_bytes_most,
+        };
+        connection.ask_versions().await?;
+        connection.authenticate(security).await?;
+        Ok(connection)
+    }
+
+    /// `host:port`.
+    pub(super) fn broker(&self) -> &Arc<str> {
+        &self.broker
+    }
+
+    pub(super) fn versions(&self) -> &Versions {
+        &self.versions
+    }
+
+    /// Whether its credentials are about to expire (KIP-368).
+    pub(super) fn is_expiring(&self) -> bool {
+        self.expires.is_some_and(|at| Instant::now() >= at)
+    }
+
+    /// Logs in, or does so anew; the broker says how long that lasts.
+    pub(super) async fn authenticate(&mut self, security: &Security) -> Result<(), Trouble> {
+        let lifetime = security.authenticate(self).await?;
+        // Before the broker thinks so too.
+        self.expires = lifetime.map(|lifetime| Instant::now() + lifetime.mul_f64(0.8));
+        Ok(())
+    }
+
+    /// Whether it is open and silent, as a connection must be that nobody uses.
+    pub(super) fn is_idle(&self) -> bool {
+        self.to_skip > 0 || self.transport.is_silent()
+    }
+
+    async fn ask_versions(&mut self) -> Result<(), Trouble> {
+        let request = ApiVersionsRequest::default()
+            .with_client_software_name(StrBytes::from_static_str("datafusion-kafka"))
+            .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
+        let mut version = 3;
+        loop {
+            let mut body = self.exchange(&request, version).await?;
+            // A broker that does not know the version answers in version 0.
+            const UNSUPPORTED_VERSION: i16 = 35;
+            let code = body.as_ref().get(..2).map(|b| i16::from_be_bytes([b[0], b[1]]));
+            if code == Some(UNSUPPORTED_VERSION) && version > 0 {
+                version = 0;
+                continue;
+            }
+            let answer = ApiVersionsResponse::decode(&mut body, version)
+                .map_err(|e| self.garbled("ApiVersions", &e.to_string()))?;
+            if answer.error_code != 0 {
+                return Err(self.garbled("ApiVersions", &format!("error {}", answer.error_code)));
+            }
+            let ranges = answer.api_keys.iter().map(|k| {
+                let (min, max) = (k.min_version, k.max_version);
+                (k.api_key, VersionRange { min, max })
+            });
+            self.versions.ranges = ranges.collect();
+            return Ok(());
+        }
+    }
+
+    /// Sends a request in the highest version up to `most` and returns the answer with it.
+    pub(super) async fn call<R: Request>(
+        &mut self,
+        request: &R,
+        most: i16,
+    ) -> Result<(R::Response, i16), Trouble> {
+        let version = self.version_of::<R>(most)?;
+        let mut body = self.exchange(request, version).await?;
+        let answer = R::Response::decode(&mut body, version)
+            .map_err(|e| self.garbled(api_name(R::KEY), &e.to_string()))?;
+        Ok((answer, version))
+    }
+
+    pub(super) fn version_of<R: Request>(&self, most: i16) -> Result<i16, Trouble> {
+        self.versions.of::<R>(most).ok_or_else(|| {
+            let name = api_name(R::KEY);
+            Trouble::Protocol(format!(
+                "broker {} has no version of {name} that this client speaks; \
+                 'kafka.client' = 'librdkafka' may",
+                self.broker
+            ))
+        })
+    }
+
+    /// One request and its whole answer, without the answer's header.
+    async fn exchange<R: Request>(&mut self, request: &R, version: i16) -> Result<Bytes, Trouble> {
+        let expected = self.send(request, version).await?;
+        let mut buffer = BytesMut::with_capacity(4096);
+        while buffer.len() < FRAME_HEAD {
+            self.receive(&mut buffer).await?;
+        }
+        let (size, correlation) = frame_head(&buffer);
+        let size = self.check_frame(size, correlation, expected)?;
+        let whole = 4 + size;
+        while buffer.len() < whole {
+            buffer.reserve(whole - buffer.len());
+            self.receive(&mut buffer).await?;
+        }
+        let mut body = buffer.freeze();
+        body.truncate(whole);
+        body.advance(FRAME_HEAD);
+        let header = R::Response::header_version(version);
+        if header >= 1 {
+            skip_tagged_fields(&mut body)
+                .ok_or_else(|| self.garbled(api_name(R::KEY), "its header is cut off"))?;
+        }
+        Ok(body)
+    }
+
+    /// Sends a request and returns the correlation id that its answer will have.
+    pub(super) async fn send<R: Request>(
+        &mut self,
+        request: &R,
+        version: i16,
+    ) -> Result<i32, Trouble> {
+        self.skip_rest().await?;
+        self.correlation = self.correlation.wrapping_add(1) & i32::MAX;
+        let header = RequestHeader::default()
+            .with_request_api_key(R::KEY)
+            .with_request_api_version(version)
+            .with_correlation_id(self.correlation)
+            .with_client_id(Some(self.client_id.clone()));
+        let mut frame = BytesMut::with_capacity(512);
+        frame.extend_from_slice(&[0; 4]);
+        let encoded = header
+            .encode(&mut frame, R::header_version(version))
+            .and_then(|()| request.encode(&mut frame, version));
+        encoded.map_err(|e| Trouble::Protocol(format!("{}: {e}", api_name(R::KEY))))?;
+        let size = i32::try_from(frame.len() - 4)
+            .map_err(|_| Trouble::Protocol(format!("{} is too long", api_name(R::KEY))))?;
+        frame[..4].copy_from_slice(&size.to_be_bytes());
+        self.transport.write_all(&frame).await?;
+        self.transport.flush().await?;
+        Ok(self.correlation)
+    }
+
+    /// Checks an answer's first eight bytes; the size counts from the correlation id on.
+    pub(super) fn check_frame(
+        &self,
+        size: i32,
+        correlation: i32,
+        expected: i32,
+    ) -> Result<usize, Trouble> {
+        let most = self.answer_most;
+        match usize::try_from(size) {
+            Ok(size) if (4..=most).contains(&size) && correlation == expected => Ok(size),
+            _ => Err(Trouble::Protocol(format!(
+                "broker {} does not answer in Kafka's protocol: an answer of {size} bytes to request \
+                 {correlation}, expected one to request {expected} of at most {most} bytes \
+                 ('receive.message.max.bytes'); is this the port of another listener or service?",
+                self.broker
+            ))),
+        }
+    }
+
+    /// Takes more bytes of an answer; never none.
+    pub(super) async fn receive(&mut self, buffer: &mut BytesMut) -> Result<usize, Trouble> {
+        match self.transport.read_buf(buffer).await? {
+            0 => Err(self.closed()),
+            n => Ok(n),
+        }
+    }
+
+    /// Takes what is there at once; `None` when nothing is.
+    pub(super) fn receive_now(&mut self, buffer: &mut BytesMut) -> Result<Option<usize>, Trouble> {
+        match self.transport.try_read_buf(buffer)? {
+            Some(0) => Err(self.closed()),
+            n => Ok(n),
+        }
+    }
+
+    fn closed(&self) -> Trouble {
+        Trouble::Io(format!("broker {} closed the connection", self.broker))
+    }
+
+    /// Gives up the rest of an answer. Whether the connection is of use afterwards.
+    pub(super) fn give_up(&mut self, rest: usize) -> bool {
+        self.to_skip = rest;
+        rest <= SKIP_MOST
+    }
+
+    async fn skip_rest(&mut self) -> Result<(), Trouble> {
+        let mut buffer = BytesMut::new();
+        while self.to_skip > 0 {
+            buffer.clear();
+            buffer.reserve(64 << 10);
+            let most = self.to_skip;
+            let n = {
+                let mut limited = bytes::BufMut::limit(&mut buffer, most);
+                self.transport.read_buf(&mut limited).await?
+            };
+            if n == 0 {
+                return Err(self.closed());
+            }
+            self.to_skip -= n;
+        }
+        Ok(())
+    }
+
+    fn garbled(&self, what: &str, reason: &str) -> Trouble {
+        Trouble::Protocol(format!(
+            "broker {}: the answer to {what} cannot be read: {reason}",
+            self.broker
+        ))
+    }
+}
+
+/// The size and the correlation id of an answer whose head is there.
+pub(super) fn frame_head(buffer: &[u8]) -> (i32, i32) {
+    let word = |at: usize| {
+        let bytes = buffer.get(at..at + 4).and_then(|b| b.try_into().ok());
+        i32::from_be_bytes(bytes.unwrap_or_default())
+    };
+    (word(0), word(4))
+}
+
+/// Skips the tagged fields at the front of a flexible message; `None` when they are cut off.
+fn skip_tagged_fields(body: &mut Bytes) -> Option<()> {
+    let mut fields = uvarint(body)?;
+    while fields > 0 {
+        uvarint(body)?;
+        let size = usize::try_from(uvarint(body)?).ok()?;
+        if body.len() < size {
+            return None;
+        }
+        body.advance(size);
+        fields -= 1;
+    }
+    Some(())
+}
+
+fn uvarint(body: &mut Bytes) -> Option<u32> {
+    let mut value = 0u32;
+    for shift in [0, 7, 14, 21, 28] {
+        let byte = *body.first()?;
+        body.advance(1);
+        value |= u32::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+fn api_name(key: i16) -> &'static str {
+    match ApiKey::try_from(key) {
+        Ok(ApiKey::Fetch) => "Fetch",
+        Ok(ApiKey::ListOffsets) => "ListOffsets",
+        Ok(ApiKey::Metadata) => "Metadata",
+        Ok(ApiKey::OffsetFetch) => "OffsetFetch",
+        Ok(ApiKey::FindCoordinator) => "FindCoordinator",
+        Ok(ApiKey::SaslHandshake) => "SaslHandshake",
+        Ok(ApiKey::SaslAuthenticate) => "SaslAuthenticate",
+        Ok(ApiKey::ApiVersions) => "ApiVersions",
+        Ok(ApiKey::DescribeConfigs) => "DescribeConfigs",
+        _ => "a request",
+    }
+}
+
+/// Opens a TCP connection to the first address of the host that takes it.
+async fn dial(host: &str, port: u16, settings: &Settings) -> Result<TcpStream, Trouble> {
+    let addresses = tokio::net::lookup_host((host, port))
+        .await
+        .map_err(|e| Trouble::Io(format!("cannot resolve '{host}': {e}")))?;
+    let mut last = None;
+    for address in addresses.filter(|a| settings.address_family.allows(a)) {
+        let attempt = TcpStream::connect(address);
+        let outcome = match tokio::time::timeout(settings.setup_timeout, attempt).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("no answer within {} ms", settings.setup_timeout.as_millis()),
+            )),
+        };
+        match outcome {
+            Ok(stream) => {
+                // Requests are small and wait for their answers.
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(e) => last = Some(Trouble::Io(format!("connecting to {address}: {e}"))),
+        }
+    }
+    Err(last.unwrap_or_else(|| Trouble::Io(format!("'{host}' has no usable address"))))
+}
+
+/// Time for TCP, TLS and login together.
+pub(super) const SETUP_TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,0 +1,5 @@
+//! [`KafkaClient`](super::KafkaClient) over Kafka's wire protocol, made for reading.
+
+mod connection;
+mod security;
+mod settings;
