@@ -3,3 +3,5 @@
 mod connection;
 mod security;
 mod settings;
+
+pub use self::security::{Token, TokenError, TokenProvider};
