@@ -4,6 +4,7 @@
 //! are *listed*, ranges are *read*. None of the three changes anything in the cluster: no consumer
 //! group is joined, no offset is committed, no topic is created.
 
+mod build;
 pub mod librdkafka;
 pub mod memory;
 mod pool;
@@ -21,6 +22,7 @@ use futures::stream::BoxStream;
 pub use librdkafka::{GroupCommits, commit_group_offsets};
 pub use memory::{MemoryClient, MemoryCluster};
 pub use pool::ClientPool;
+pub use wire::WireClient;
 
 use crate::error::Result;
 use crate::range::{IsolationLevel, OffsetRange, TopicPartition};

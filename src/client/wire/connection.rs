@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse, RequestHeader};
 use kafka_protocol::protocol::{
-    Decodable, Encodable, HeaderVersion, Message, Request, StrBytes, VersionRange,
+    Decodable, Encodable, HeaderVersion, Request, StrBytes, VersionRange,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -111,10 +111,6 @@ impl Connection {
     /// `host:port`.
     pub(super) fn broker(&self) -> &Arc<str> {
         &self.broker
-    }
-
-    pub(super) fn versions(&self) -> &Versions {
-        &self.versions
     }
 
     /// Whether its credentials are about to expire (KIP-368).
