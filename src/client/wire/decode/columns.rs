@@ -38,6 +38,8 @@ impl Region {
 pub(super) struct Row<'a> {
     pub(super) offset: i64,
     pub(super) timestamp: i64,
+    /// The broker stamped it, as all records of its batch.
+    pub(super) log_append_time: bool,
     pub(super) key: Option<&'a [u8]>,
     pub(super) key_at: usize,
     pub(super) value: Option<&'a [u8]>,
@@ -115,13 +117,8 @@ impl Columns {
     /// Fills the columns that are the same for all records of a batch up to the last row.
     pub(super) fn push_head(&mut self, head: &BatchHead) {
         let rows = self.offsets.len();
-        if self.wanted.timestamp_type {
-            let kind = match (head.is_log_append_time(), head.max_timestamp) {
-                (true, _) => TimestampType::LogAppendTime,
-                (false, ..0) => TimestampType::NotAvailable,
-                (false, _) => TimestampType::CreateTime,
-            };
-            self.timestamp_types.resize(rows, kind);
+        if self.wanted.timestamp_type && head.is_log_append_time() {
+            self.timestamp_types.resize(rows, TimestampType::LogAppendTime);
         }
         if self.wanted.leader_epoch {
             self.leader_epochs.resize(rows, head.leader_epoch);
@@ -133,6 +130,12 @@ impl Columns {
         self.offsets.push(row.offset);
         if self.wanted.timestamp {
             self.timestamps.push(row.timestamp);
+        }
+        if self.wanted.timestamp_type && !row.log_append_time {
+            self.timestamp_types.push(match row.timestamp {
+                ..0 => TimestampType::NotAvailable,
+                _ => TimestampType::CreateTime,
+            });
         }
         if self.wanted.key {
             let block = self.block(region, row.key);

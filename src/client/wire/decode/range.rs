@@ -305,7 +305,8 @@ impl RangeDecoder {
     fn is_told_by_head(&self, head: &BatchHead) -> bool {
         let wanted = &self.columns.wanted;
         let body = wanted.key || wanted.value || wanted.headers;
-        !body && (!wanted.timestamp || head.is_log_append_time())
+        let timestamp = wanted.timestamp || wanted.timestamp_type;
+        !body && (!timestamp || head.is_log_append_time())
     }
 
     /// Offsets of a batch of which nothing else is wanted. Its records are neither unpacked nor
@@ -439,6 +440,7 @@ impl RangeDecoder {
                     let row = Row {
                         offset,
                         timestamp,
+                        log_append_time: log_append,
                         key: record.key,
                         key_at: record.key_at,
                         value: record.value,
