@@ -131,32 +131,37 @@ impl Receipt {
                         scan: number,
                         partition,
                         parts,
-                        verdict: gone.map_or(PartitionVerdict::Identical, |reason| {
-                            PartitionVerdict::Unavailable(reason)
-                        }),
+                        verdict: gone
+                            .map_or(PartitionVerdict::Identical, PartitionVerdict::Unavailable),
                     };
-                    work.push((scan, recorded, rerun));
+                    work.push(check(client, scan, recorded, rerun));
                 }
             }
         }
-        let partitions = stream::iter(work)
-            .map(|(scan, recorded, mut rerun)| async move {
-                if rerun.verdict == PartitionVerdict::Identical {
-                    rerun.verdict = match read(client, scan, &rerun.parts).await {
-                        Ok(now) => compare(&recorded, &now),
-                        Err(error) if error.kind() == ErrorKind::DataUnavailable => {
-                            PartitionVerdict::Unavailable(error.to_string())
-                        }
-                        Err(error) => return Err(error),
-                    };
-                }
-                Ok(rerun)
-            })
-            .buffered(AT_A_TIME)
-            .try_collect()
-            .await?;
-        Ok(Rerun { partitions })
+        let partitions = stream::iter(work).buffered(AT_A_TIME).try_collect();
+        Ok(Rerun {
+            partitions: partitions.await?,
+        })
     }
+}
+
+/// Reads the partition unless it is known to be gone.
+async fn check(
+    client: &Arc<dyn KafkaClient>,
+    scan: &ReceiptScan,
+    recorded: Found,
+    mut rerun: PartitionRerun,
+) -> Result<PartitionRerun> {
+    if rerun.verdict == PartitionVerdict::Identical {
+        rerun.verdict = match read(client, scan, &rerun.parts).await {
+            Ok(now) => compare(&recorded, &now),
+            Err(error) if error.kind() == ErrorKind::DataUnavailable => {
+                PartitionVerdict::Unavailable(error.to_string())
+            }
+            Err(error) => return Err(error),
+        };
+    }
+    Ok(rerun)
 }
 
 /// What a scan has passed and counted in each partition.

@@ -73,7 +73,12 @@ fn offsets(partition: &PartitionRerun) -> u64 {
 
 fn failure(found: &Rerun) -> Option<Failure> {
     let verdict = found.verdict();
-    let with = |kind| found.partitions.iter().filter(|p| p.verdict.kind() == kind);
+    let with = |kind| {
+        found
+            .partitions
+            .iter()
+            .filter(move |p| p.verdict.kind() == kind)
+    };
     let (changed, gone) = (
         with(Verdict::Changed).count(),
         with(Verdict::Unavailable).count(),
