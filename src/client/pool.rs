@@ -42,6 +42,10 @@ struct Pooled {
 }
 
 impl ClientPool {
+    /// The target of log lines that a user should see: which client reads, where that is not the
+    /// usual one.
+    pub const NOTICES: &str = "datafusion_kafka::notice";
+
     /// An empty pool.
     pub fn new() -> Self {
         Self::default()
@@ -106,7 +110,7 @@ fn connect(config: &ConnectionConfig) -> Result<Arc<dyn KafkaClient>> {
         ClientChoice::Auto => match WireClient::supported(config)? {
             Ok(client) => Ok(Arc::new(client)),
             Err(reason) => {
-                log::warn!("reading through librdkafka, because of {reason}");
+                log::warn!(target: ClientPool::NOTICES, "reading through librdkafka, because of {reason}");
                 Ok(Arc::new(LibrdkafkaClient::connect(config)?))
             }
         },

@@ -35,6 +35,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion_kafka::client::ClientPool;
 use datafusion_kafka::driver::Stop;
 use datafusion_kafka::export::ExportProgress;
 use datafusion_kafka::receipt::Receipt;
@@ -84,6 +85,11 @@ fn start_log(verbose: u8) {
     };
     env_logger::Builder::new()
         .filter_level(level)
+        .filter_module(ClientPool::NOTICES, level.max(log::LevelFilter::Warn))
+        .format(|to, record| match record.target() {
+            ClientPool::NOTICES => writeln!(to, "kafka-sql: {}", record.args()),
+            target => writeln!(to, "[{} {target}] {}", record.level(), record.args()),
+        })
         .parse_default_env()
         .init();
 }

@@ -120,6 +120,10 @@ impl KafkaClient for WireClient {
         read::stream(Arc::clone(&self.cluster), request)
     }
 
+    fn name(&self) -> &'static str {
+        "wire"
+    }
+
     fn read_buffer_bytes(&self, _request: &ReadRequest) -> usize {
         CHUNKS_HELD * CHUNK_BYTES
     }

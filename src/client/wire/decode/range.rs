@@ -372,7 +372,7 @@ impl RangeDecoder {
                 .unpack(codec, packed)
                 .map_err(|e| Malformed(format!("the record batch at {}: {e}", head.base_offset)))?;
             let size = records.len();
-            (Some(Region::new(records.into())), 0, size)
+            (Some(Region::new(records)), 0, size)
         };
         let rows = usize::try_from(head.records).unwrap_or(0);
         if purpose == Purpose::Rows {
