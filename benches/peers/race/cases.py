@@ -84,8 +84,8 @@ QUERIES = {
         Query(
             "columns",
             "all columns",
-            "SELECT max(topic), sum(partition), max(\"offset\"), max(\"timestamp\"),"
-            " max(timestamp_type), sum(octet_length(key)), sum(octet_length(value)),"
+            'SELECT sum(octet_length(topic)), sum(partition), max("offset"), max("timestamp"),'
+            " sum(octet_length(timestamp_type)), sum(octet_length(key)), sum(octet_length(value)) AS bytes,"
             " sum(cardinality(headers)), max(leader_epoch) FROM {table}",
         ),
         Query(

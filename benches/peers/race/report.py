@@ -208,7 +208,9 @@ def _short(results: dict) -> str:
     if not parts:
         return ""
     notes = "".join(
-        f"- {results['titles'][name]}: {text}\n" for name, text in results["short_does"].items()
+        f"- {results['titles'][name]}: {text}\n"
+        for name, text in results["short_does"].items()
+        if any(name in part["entries"] for part in results["short"].values())
     )
     spark = results.get("spark_start_seconds")
     if spark:
