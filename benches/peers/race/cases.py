@@ -75,7 +75,7 @@ class Query:
 QUERIES = {
     query.name: query
     for query in (
-        Query("count", "count(*)", "SELECT count(*) FROM {table}"),
+        Query("count", "count(*)", "SELECT count(*) AS records FROM {table}"),
         Query(
             "sum",
             "sum(octet_length(value)), max(offset)",
@@ -91,7 +91,7 @@ QUERIES = {
         Query(
             "offsets",
             "offset and timestamp",
-            'SELECT max("offset"), max("timestamp") FROM {table}',
+            'SELECT max("offset") AS last, max("timestamp") FROM {table}',
         ),
         Query(
             "text",

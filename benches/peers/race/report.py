@@ -147,7 +147,7 @@ def _ratios(results: dict) -> str:
     sql = QUERIES["sum"].title
     return (
         f"### How many times as fast\n\n`{sql}` of kafka-sql, and what it is of the limits and of each peer"
-        f" (times its rate):\n\n{table(head, rows)}"
+        f" (times its rate; who is compared was measured minutes apart):\n\n{table(head, rows)}"
     )
 
 
