@@ -75,7 +75,7 @@ class Query:
 QUERIES = {
     query.name: query
     for query in (
-        Query("count", "count(*)", "SELECT count(*) FROM {table}"),
+        Query("count", "count(*)", "SELECT count(*) AS records FROM {table}"),
         Query(
             "sum",
             "sum(octet_length(value)), max(offset)",
@@ -84,14 +84,14 @@ QUERIES = {
         Query(
             "columns",
             "all columns",
-            "SELECT max(topic), sum(partition), max(\"offset\"), max(\"timestamp\"),"
-            " max(timestamp_type), sum(octet_length(key)), sum(octet_length(value)),"
+            'SELECT sum(octet_length(topic)), sum(partition), max("offset"), max("timestamp"),'
+            " sum(octet_length(timestamp_type)), sum(octet_length(key)), sum(octet_length(value)) AS bytes,"
             " sum(cardinality(headers)), max(leader_epoch) FROM {table}",
         ),
         Query(
             "offsets",
             "offset and timestamp",
-            'SELECT max("offset"), max("timestamp") FROM {table}',
+            'SELECT max("offset") AS last, max("timestamp") FROM {table}',
         ),
         Query(
             "text",

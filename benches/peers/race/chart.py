@@ -55,7 +55,8 @@ def _bars(case: dict) -> list:
     entries = case["entries"]
     bars = []
     for key, label, colour in BARS:
-        samples = entries.get(key, {}).get("samples")
+        entry = entries.get(key, {})
+        samples = None if "failed" in entry else entry.get("samples")
         # Of a compressed topic the raw drain would dwarf all others, and limits none of them.
         if not samples or (key == "drain" and "inflate" in entries):
             continue

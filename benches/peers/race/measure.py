@@ -130,8 +130,8 @@ def run(command: list, timeout: float = 600, env: dict | None = None) -> Finishe
         try:
             _, status, usage = os.wait4(process.pid, 0)
         except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
-            os.waitpid(process.pid, 0)
+            process.kill()
+            process.wait()
             raise
         finally:
             watch.stop()

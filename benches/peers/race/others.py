@@ -100,8 +100,8 @@ class PerfTest(Peer):
     title = "kafka-consumer-perf-test"
     patience = 2
     does = (
-        "Java's consumer in a group, with the tool's defaults; read_uncommitted; checksums verified; a"
-        " ConsumerRecord is made of each record, keys and values stay bytes. Its own fetch time is"
+        "Java's consumer in a group, with the tool's defaults; read_uncommitted; checksums not verified (the tool turns that off);"
+        " a ConsumerRecord is made of each record, keys and values stay bytes. Its own fetch time is"
         " used, which leaves the start of Java and the rebalance out; the processor time and memory"
         " are the whole process's, Java's compilers included."
     )
@@ -123,7 +123,7 @@ class Kcat(Peer):
     name = "kcat"
     title = "kcat"
     does = (
-        "Whole processes of kcat (librdkafka), which print the offset of each record to nowhere. No"
+        "Whole processes of kcat (librdkafka), which print the offset of each record into a file. No"
         " group; read_committed; checksums not verified (librdkafka's default). The queue is as long"
         " as it may be: with the default one, librdkafka's pause of a second when it is full decides."
     )

@@ -44,8 +44,12 @@ class Shell:
         )
         os.close(terminal)
         self._master = master
-        self._follow(self._process.stderr, self._lines)
-        self._follow(self._process.stdout, self._rows)
+        self._followers = [
+            self._follow(self._process.stderr, self._lines),
+            self._follow(self._process.stdout, self._rows),
+        ]
+        # It says how to get help before its first prompt, and statements after that line are ours.
+        self._line(time.monotonic() + 30)
 
     @property
     def pid(self) -> int:
@@ -66,6 +70,8 @@ class Shell:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
+        for follower in self._followers:
+            follower.join()
         self._process.stdout.close()
         self._process.stderr.close()
 
@@ -77,18 +83,23 @@ class Shell:
         os.write(self._master, f"\\i {self._script}\n".encode())
         times, ends, deadline = [], [], time.monotonic() + timeout
         while len(times) < statements:
-            try:
-                at, line = self._lines.get(timeout=max(deadline - time.monotonic(), 0))
-            except queue.Empty:
-                raise Failure(f"no answer of kafka-sql after {timeout:.0f} s") from None
-            if line is None:
-                raise Failure(f"kafka-sql ended with {self._process.wait()}")
+            at, line = self._line(deadline)
             if found := _SUMMARY.match(line):
                 times.append(float(found[1]))
                 ends.append(at)
             elif line:
-                raise Failure(f"kafka-sql: {line}")
+                raise Failure(line)
         return times, ends
+
+    def _line(self, deadline: float) -> tuple:
+        """The next line that the shell says about statements, and when it came."""
+        try:
+            at, line = self._lines.get(timeout=max(deadline - time.monotonic(), 0))
+        except queue.Empty:
+            raise Failure("kafka-sql did not answer in time") from None
+        if line is None:
+            raise Failure(f"kafka-sql ended with {self._process.wait()}")
+        return at, line
 
     def _row(self) -> dict:
         """The row that was printed before the summary; it may come through its pipe later."""
@@ -107,7 +118,9 @@ class Shell:
                 lines.put((time.perf_counter(), line.decode(errors="replace").rstrip("\r\n")))
             lines.put((time.perf_counter(), None))
 
-        threading.Thread(target=follow, daemon=True).start()
+        follower = threading.Thread(target=follow, daemon=True)
+        follower.start()
+        return follower
 
 
 class Ours:

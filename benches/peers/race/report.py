@@ -147,7 +147,7 @@ def _ratios(results: dict) -> str:
     sql = QUERIES["sum"].title
     return (
         f"### How many times as fast\n\n`{sql}` of kafka-sql, and what it is of the limits and of each peer"
-        f" (times its rate):\n\n{table(head, rows)}"
+        f" (times its rate; who is compared was measured minutes apart):\n\n{table(head, rows)}"
     )
 
 
@@ -208,7 +208,9 @@ def _short(results: dict) -> str:
     if not parts:
         return ""
     notes = "".join(
-        f"- {results['titles'][name]}: {text}\n" for name, text in results["short_does"].items()
+        f"- {results['titles'][name]}: {text}\n"
+        for name, text in results["short_does"].items()
+        if any(name in part["entries"] for part in results["short"].values())
     )
     spark = results.get("spark_start_seconds")
     if spark:
