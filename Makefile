@@ -8,14 +8,14 @@ MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
-# Further arguments of `cargo test` and `cargo bench`, for example: make test ARGS='--test broker'
+# Further arguments of `cargo test`, `cargo bench` and the race, for example: make test ARGS='--test broker'
 ARGS ?=
 # The embedded broker, its sample topics and every statement of sql-examples/.
 DEMO := cargo run --release --quiet --bin kafka-sql -- demo --examples sql-examples
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: setup
 setup: ## install what building and testing need; changes nothing when all is there
@@ -39,12 +39,20 @@ test-fast: ## the tests inside the library alone: no Java, no broker
 .PHONY: lint
 lint: ## format, clippy and documentation, warnings are errors
 	cargo fmt --all --check
+	cargo fmt --manifest-path benches/peers/drain/Cargo.toml --check
 	cargo clippy --release --config scripts/test-profile.toml --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --release --no-deps
 
 .PHONY: bench
 bench: setup ## the benchmarks
 	cargo bench $(ARGS)
+
+.PHONY: bench-peers
+bench-peers: setup ## the race against other readers; writes docs/benchmarks.* (ARGS='--help')
+	@scripts/peers
+	cargo build --release --bin kafka-sql
+	cargo build --release --locked --manifest-path benches/peers/drain/Cargo.toml --target-dir "$${CARGO_TARGET_DIR:-target}"
+	python3 benches/peers/race/race.py $(ARGS)
 
 .PHONY: clean
 clean: ## remove what was built; the broker's jars stay

@@ -221,6 +221,23 @@ pub enum Error {
         reason: String,
     },
 
+    /// The client's report of a range does not account for every offset of it.
+    #[error(
+        "{topic}[{partition}] {start}..{end}: {message}; the client that reads is at fault, please report this"
+    )]
+    Unaccounted {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The first offset that is not accounted for.
+        start: i64,
+        /// The end of the batch's or the range's offsets.
+        end: i64,
+        /// What was reported.
+        message: String,
+    },
+
     /// Another driver has gone on, or the target belongs to another job: going on would lose or
     /// repeat rows.
     #[error("{target}: {message}")]
@@ -287,7 +304,9 @@ impl Error {
                 transient: true, ..
             } => ErrorKind::Connection,
             Self::Sink { .. } | Self::Corrupt { .. } => ErrorKind::Sink,
-            Self::Read { .. } | Self::Kafka { .. } => ErrorKind::Internal,
+            Self::Read { .. } | Self::Unaccounted { .. } | Self::Kafka { .. } => {
+                ErrorKind::Internal
+            }
         }
     }
 

@@ -11,6 +11,7 @@ mod error;
 pub mod export;
 mod fault;
 pub mod range;
+pub mod receipt;
 pub mod scan;
 pub mod session;
 pub mod sink;

@@ -14,20 +14,23 @@ mod client {
         conformance_suite!(crate::conformance::memory::MemoryFixture::new());
     }
 
+    /// The shared broker, read by the client of that name.
+    async fn fixture(name: &str) -> crate::conformance::kafka::KafkaFixture {
+        // Starting a broker takes seconds and blocks.
+        let server = tokio::task::block_in_place(crate::support::shared);
+        let bootstrap = server.bootstrap();
+        let mut config = datafusion_kafka::config::ConnectionConfig::new(bootstrap);
+        config.set("kafka.client", name).expect("the client exists");
+        let client = datafusion_kafka::client::ClientPool::global().client(&config);
+        let client = client.expect("the settings are valid");
+        crate::conformance::kafka::KafkaFixture::new(bootstrap, client)
+    }
+
     mod librdkafka {
-        use datafusion_kafka::client::ClientPool;
-        use datafusion_kafka::config::ConnectionConfig;
+        conformance_suite!(crate::client::fixture("librdkafka"));
+    }
 
-        use crate::conformance::kafka::KafkaFixture;
-
-        async fn fixture() -> KafkaFixture {
-            // Starting a broker takes seconds and blocks.
-            let server = tokio::task::block_in_place(crate::support::shared);
-            let bootstrap = server.bootstrap();
-            let client = ClientPool::global().client(&ConnectionConfig::new(bootstrap));
-            KafkaFixture::new(bootstrap, client.expect("the settings are valid"))
-        }
-
-        conformance_suite!(crate::client::librdkafka::fixture());
+    mod wire {
+        conformance_suite!(crate::client::fixture("wire"));
     }
 }

@@ -7,6 +7,8 @@
 mod commands;
 #[path = "shell/interactive.rs"]
 mod interactive;
+#[path = "shell/ledger.rs"]
+mod ledger;
 #[path = "shell/output.rs"]
 mod output;
 #[path = "shell/support.rs"]

@@ -4,6 +4,7 @@
 //! are *listed*, ranges are *read*. None of the three changes anything in the cluster: no consumer
 //! group is joined, no offset is committed, no topic is created.
 
+mod build;
 pub mod librdkafka;
 pub mod memory;
 mod pool;
@@ -21,7 +22,7 @@ use futures::stream::BoxStream;
 pub use librdkafka::{GroupCommits, commit_group_offsets};
 pub use memory::{MemoryClient, MemoryCluster};
 pub use pool::ClientPool;
-pub use wire::{Token, TokenError, TokenProvider};
+pub use wire::{Token, TokenError, TokenProvider, WireClient};
 
 use crate::error::Result;
 use crate::range::{IsolationLevel, OffsetRange, TopicPartition};
@@ -109,6 +110,11 @@ pub trait KafkaClient: fmt::Debug + Send + Sync {
 
     /// The most bytes that one stream of [`read`](Self::read) may hold beyond the batch it yields.
     fn read_buffer_bytes(&self, request: &ReadRequest) -> usize;
+
+    /// What the client is called in receipts; a client that wraps another gives that one's name.
+    fn name(&self) -> &'static str {
+        "other"
+    }
 }
 
 /// Which topics to describe.
@@ -323,6 +329,16 @@ impl PassedOffsets {
     /// All offsets that were passed.
     pub fn total(&self) -> u64 {
         self.control + self.aborted + self.gap + self.filtered + self.untold
+    }
+}
+
+impl std::ops::AddAssign for PassedOffsets {
+    fn add_assign(&mut self, more: Self) {
+        self.control += more.control;
+        self.aborted += more.aborted;
+        self.gap += more.gap;
+        self.filtered += more.filtered;
+        self.untold += more.untold;
     }
 }
 

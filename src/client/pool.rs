@@ -5,9 +5,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::KafkaClient;
 use super::librdkafka::LibrdkafkaClient;
-use crate::config::ConnectionConfig;
+use super::{KafkaClient, WireClient};
+use crate::config::{ClientChoice, ConnectionConfig};
 use crate::error::Result;
 
 /// How long a client that nobody holds keeps its connections.
@@ -22,7 +22,7 @@ const SWEEP: Duration = Duration::from_secs(30);
 #[derive(Clone, Default)]
 pub struct ClientPool {
     clients: Arc<Mutex<Clients>>,
-    /// What makes a client; librdkafka unless set.
+    /// What makes a client; the setting `kafka.client` decides unless set.
     connect: Option<Arc<Connect>>,
 }
 
@@ -42,6 +42,10 @@ struct Pooled {
 }
 
 impl ClientPool {
+    /// The target of log lines that a user should see: which client reads, where that is not the
+    /// usual one.
+    pub const NOTICES: &str = "datafusion_kafka::notice";
+
     /// An empty pool.
     pub fn new() -> Self {
         Self::default()
@@ -67,7 +71,7 @@ impl ClientPool {
     /// The client of a configuration, made if there is none.
     ///
     /// # Errors
-    /// As [`LibrdkafkaClient::connect`]; no broker is asked for anything.
+    /// As [`WireClient::connect`] and [`LibrdkafkaClient::connect`]; no broker is asked for anything.
     pub fn client(&self, config: &ConnectionConfig) -> Result<Arc<dyn KafkaClient>> {
         let mut clients = self.lock();
         clients.sweep();
@@ -77,7 +81,7 @@ impl ClientPool {
         }
         let client = match &self.connect {
             Some(connect) => connect(config)?,
-            None => Arc::new(LibrdkafkaClient::connect(config)?),
+            None => connect(config)?,
         };
         let pooled = Pooled {
             client: Arc::clone(&client),
@@ -95,6 +99,21 @@ impl ClientPool {
 
     fn lock(&self) -> MutexGuard<'_, Clients> {
         lock(&self.clients)
+    }
+}
+
+/// The client that `kafka.client` asks for.
+fn connect(config: &ConnectionConfig) -> Result<Arc<dyn KafkaClient>> {
+    match config.client() {
+        ClientChoice::Librdkafka => Ok(Arc::new(LibrdkafkaClient::connect(config)?)),
+        ClientChoice::Wire => Ok(Arc::new(WireClient::connect(config)?)),
+        ClientChoice::Auto => match WireClient::supported(config)? {
+            Ok(client) => Ok(Arc::new(client)),
+            Err(reason) => {
+                log::warn!(target: ClientPool::NOTICES, "reading through librdkafka, because of {reason}");
+                Ok(Arc::new(LibrdkafkaClient::connect(config)?))
+            }
+        },
     }
 }
 

@@ -17,8 +17,8 @@ use super::progress::{Phases, SinkProgress};
 use super::source::Source;
 use crate::error::{Error, Result};
 use crate::fault;
-use crate::range::Snapshot;
-use crate::scan::ScanProgress;
+use crate::range::{LedgerCounts, Snapshot};
+use crate::scan::{self, ScanProgress};
 use crate::sink::{BatchRanges, Ends, Sink, Staged, Standing};
 use crate::table::KafkaTable;
 
@@ -61,6 +61,8 @@ pub(crate) struct Done {
     pub(crate) phases: Phases,
     /// What the scans of each source received: records and bytes.
     pub(crate) read: BTreeMap<String, ScanProgress>,
+    /// What became of the offsets that they read.
+    pub(crate) ledgers: BTreeMap<String, LedgerCounts>,
     pub(crate) sinks: Vec<SinkProgress>,
 }
 
@@ -189,9 +191,12 @@ async fn stage(
     }
     for source in sources {
         let mut read = ScanProgress::default();
+        let mut ledger = LedgerCounts::default();
         for plan in plans.iter().flat_map(|(_, physical)| physical) {
             read.add_source(plan, &source.name);
+            ledger += scan::of_source(plan, &source.name);
         }
+        done.ledgers.insert(source.name.clone(), ledger);
         done.read.insert(source.name.clone(), read);
     }
     done.phases.stage = ms(begun);

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::intent::Lost;
-use crate::range::OffsetRange;
+use crate::range::{LedgerCounts, OffsetRange};
 
 /// Gets what happens in a run, as it happens.
 ///
@@ -88,6 +88,9 @@ pub struct SourceProgress {
     pub records: u64,
     /// Key, value and header bytes that were read.
     pub bytes: u64,
+    /// What became of the offsets of the ranges, each time the queries read them.
+    #[serde(default)]
+    pub ledger: LedgerCounts,
     /// Offsets from the end of the batch to the end of the log, as it was when the batch was fixed.
     pub behind: Option<Behind>,
     /// Offsets that were gone when the batch was fixed, and were passed over.

@@ -427,6 +427,11 @@ fn source_progress(
                 .collect::<Vec<OffsetRange>>(),
             records: read.records,
             bytes: read.bytes,
+            ledger: done
+                .ledgers
+                .get(&source.source)
+                .copied()
+                .unwrap_or_default(),
             behind: behind.get(number).copied().flatten(),
             lost_offsets: read.lost_offsets,
             lost: source.lost.clone(),

@@ -20,8 +20,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 mod bind;
+mod checksum;
 mod intervals;
 mod json;
+mod ledger;
 mod parse;
 mod plan;
 mod snapshot;
@@ -34,7 +36,9 @@ mod tests;
 mod time;
 
 pub use bind::{BoundRange, LogBounds, LookupFacts, LookupPlan};
+pub use checksum::RowsChecksum;
 pub use intervals::IntervalSet;
+pub use ledger::{Ledger, LedgerCounts, RangeLedger};
 pub use snapshot::{Snapshot, SnapshotRange, SnapshotTopic};
 pub use spark::SparkOffsets;
 pub use spec::{Bound, Interval, RangeSpec};

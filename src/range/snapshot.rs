@@ -83,6 +83,12 @@ impl Snapshot {
         found.topic_id.as_deref()
     }
 
+    /// The ids of all topics, as far as the broker gave them.
+    pub(crate) fn topic_ids(&self) -> BTreeMap<Arc<str>, String> {
+        let id = |t: &SnapshotTopic| Some((Arc::clone(&t.topic), t.topic_id.clone()?));
+        self.topics.iter().filter_map(id).collect()
+    }
+
     /// How many offsets all ranges span: an upper bound of the records, never their count.
     ///
     /// Stops at `i64::MAX`.

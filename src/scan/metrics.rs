@@ -4,6 +4,7 @@ use datafusion::physical_plan::metrics::{
     BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, Time,
 };
 
+use super::account::Step;
 use crate::client::RawBatch;
 
 /// The counter of offsets that the position has passed; [`super::ScanProgress`] reads it.
@@ -24,8 +25,16 @@ pub(super) struct ScanMetrics {
     offsets: Count,
     /// Records that the client delivered.
     records: Count,
-    /// Offsets without a visible record: control records, aborted, compacted or lost ones.
+    /// Offsets without a visible record: the sum of the next four and of those that are lost.
     skipped_offsets: Count,
+    /// Control records.
+    control_offsets: Count,
+    /// Records of aborted transactions.
+    aborted_offsets: Count,
+    /// Offsets that hold nothing.
+    gap_offsets: Count,
+    /// One of these three: the client cannot tell which.
+    untold_offsets: Count,
     /// Offsets that lay below the log start and were skipped because the user allowed it.
     lost_offsets: Count,
     /// Records outside the `@T1:T2` of the table's range.
@@ -46,6 +55,10 @@ impl ScanMetrics {
             offsets: counter(OFFSETS),
             records: counter(RECORDS),
             skipped_offsets: counter("skipped_offsets"),
+            control_offsets: counter("control_offsets"),
+            aborted_offsets: counter("aborted_offsets"),
+            gap_offsets: counter("gap_offsets"),
+            untold_offsets: counter("untold_offsets"),
             lost_offsets: counter(LOST),
             filtered_records: counter("filtered_records"),
             bytes: counter(BYTES),
@@ -54,25 +67,25 @@ impl ScanMetrics {
         }
     }
 
-    /// Counts what the client delivered; `passed` offsets lie between the position before and after.
-    pub(super) fn received(&self, raw: &RawBatch, passed: usize) {
-        let rows = raw.offsets.len();
-        self.records.add(rows);
-        self.offsets.add(passed);
-        self.skipped_offsets.add(passed.saturating_sub(rows));
-        self.lost_offsets
-            .add(usize::try_from(raw.lost_offsets).unwrap_or(0));
+    /// Counts what the client delivered; `step` lies between the position before and after.
+    pub(super) fn received(&self, raw: &RawBatch, step: Step) {
+        let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let (passed, lost) = (raw.passed, u64::try_from(raw.lost_offsets).unwrap_or(0));
+        self.records.add(raw.offsets.len());
+        self.offsets.add(count(step.offsets()));
+        self.skipped_offsets
+            .add(count(passed.total() - passed.filtered + lost));
+        self.control_offsets.add(count(passed.control));
+        self.aborted_offsets.add(count(passed.aborted));
+        self.gap_offsets.add(count(passed.gap));
+        self.untold_offsets.add(count(passed.untold));
+        self.lost_offsets.add(count(lost));
+        self.filtered_records.add(count(passed.filtered));
         self.bytes.add(raw.bytes);
         self.fetch_wait
             .add_duration(std::time::Duration::from_nanos(raw.fetch_wait_ns));
         self.decode
             .add_duration(std::time::Duration::from_nanos(raw.decode_ns));
-    }
-
-    /// Counts offsets that were passed without a batch: no visible record lay there.
-    pub(super) fn passed(&self, offsets: usize) {
-        self.offsets.add(offsets);
-        self.skipped_offsets.add(offsets);
     }
 
     pub(super) fn filtered(&self, records: usize) {

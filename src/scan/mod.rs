@@ -11,8 +11,13 @@
 //! - Records of one Kafka partition come in offset order within an execution partition.
 //! - A range ends when the position reaches its end, never because of a time-out.
 //! - Dropping a stream stops its fetching.
+//! - Every offset is accounted for ([`KafkaScanExec::ledger`]). A client whose batches do not add up
+//!   to the offsets of a range fails the query with [`Error::Unaccounted`](crate::Error::Unaccounted).
 
+mod account;
 mod display;
+mod hash;
+mod ledger;
 mod metrics;
 mod progress;
 mod reverse;
@@ -20,7 +25,7 @@ mod stream;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::compute::SortOptions;
 use arrow::datatypes::SchemaRef;
@@ -45,10 +50,15 @@ use datafusion::physical_plan::{
     Partitioning, PlanProperties, ReplaceChildrenOptions, SortOrderPushdownResult,
 };
 
-use crate::client::{KafkaClient, TimestampBounds};
+use crate::client::{KafkaClient, RawColumns, TimestampBounds};
 use crate::decode::{Column, RecordDecoder};
-use crate::range::{IsolationLevel, OffsetRange, OnDataLoss, TopicPartition};
+use crate::range::{
+    IsolationLevel, Ledger, OffsetRange, OnDataLoss, RangeLedger, Snapshot, TopicPartition,
+};
+use account::Books;
 
+pub(crate) use hash::WithChecksums;
+pub(crate) use ledger::{of_source, scans};
 pub use progress::ScanProgress;
 
 /// `ORDER BY "offset" DESC` reads the Kafka partitions of an execution partition side by side, up
@@ -73,6 +83,8 @@ pub(crate) struct ScanSource {
     pub(crate) batch_bytes: usize,
     /// What the predicates cut away: for EXPLAIN.
     pub(crate) pruned: Vec<Pruned>,
+    /// The snapshot that the ranges were taken from.
+    pub(crate) snapshot: Arc<Snapshot>,
 }
 
 /// Offsets that a scan need not read.
@@ -110,6 +122,14 @@ pub struct KafkaScanExec {
     direction: Direction,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
+    books: AllBooks,
+}
+
+/// The books of the last execution of each execution partition; none before it is executed.
+type AllBooks = Arc<[Mutex<Vec<Arc<Books>>>]>;
+
+fn no_books(partitions: &[Vec<OffsetRange>]) -> AllBooks {
+    partitions.iter().map(|_| Mutex::default()).collect()
 }
 
 impl KafkaScanExec {
@@ -133,6 +153,7 @@ impl KafkaScanExec {
         let properties = properties(&source, &partitions, &projection, &schema, direction)?;
         Ok(Self {
             source,
+            books: no_books(&partitions),
             partitions,
             projection: projection.into(),
             fetch,
@@ -151,6 +172,58 @@ impl KafkaScanExec {
     pub fn offsets(&self) -> u64 {
         let all = self.partitions.iter().flatten();
         all.map(|r| u64::try_from(r.len()).unwrap_or(0)).sum()
+    }
+
+    /// What became of each offset, as far as the ranges are read: also while the scan runs.
+    ///
+    /// Ranges that were only split for reading are one again. An execution partition that is
+    /// executed again begins anew.
+    pub fn ledger(&self) -> Ledger {
+        let backward = self.direction == Direction::Reverse;
+        let mut all = vec![];
+        for (ranges, books) in self.partitions.iter().zip(self.books.iter()) {
+            let books = books.lock().unwrap_or_else(PoisonError::into_inner);
+            if books.is_empty() {
+                let unread = |range: &OffsetRange| RangeLedger::unread(range.clone(), backward);
+                all.extend(ranges.iter().map(unread));
+            }
+            all.extend(books.iter().flat_map(|books| books.ledgers()));
+        }
+        Ledger::of_scan(all)
+    }
+
+    /// Opens the books of streams over these lists of ranges, instead of those of the execution
+    /// before.
+    fn open_books<'a>(
+        &self,
+        partition: usize,
+        streams: impl IntoIterator<Item = &'a [OffsetRange]>,
+    ) -> Vec<Arc<Books>> {
+        let backward = self.direction == Direction::Reverse;
+        let opened: Vec<Arc<Books>> = streams
+            .into_iter()
+            .map(|ranges| Books::new(ranges, backward))
+            .collect();
+        if let Some(books) = self.books.get(partition) {
+            let mut books = books.lock().unwrap_or_else(PoisonError::into_inner);
+            books.clone_from(&opened);
+        }
+        opened
+    }
+
+    /// The client that reads.
+    pub(crate) fn client(&self) -> &Arc<dyn KafkaClient> {
+        &self.source.client
+    }
+
+    /// The snapshot that the scan was planned on.
+    pub(crate) fn snapshot(&self) -> &Snapshot {
+        &self.source.snapshot
+    }
+
+    /// The columns that checksums of the records cover.
+    pub(crate) fn hashed_columns(&self) -> RawColumns {
+        self.source.decoder.raw_columns(&self.projection)
     }
 
     /// Whether the scan reads the source of a job that is called `name`.
@@ -183,16 +256,18 @@ impl KafkaScanExec {
             direction,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
+            books: no_books(&self.partitions),
             ..self.clone()
         }))
     }
 
-    fn reader(&self, partition: usize, context: &TaskContext) -> stream::Reader {
+    fn reader(&self, partition: usize, books: Arc<Books>, context: &TaskContext) -> stream::Reader {
         stream::Reader::new(
             Arc::clone(&self.source),
             Arc::clone(&self.projection),
             self.schema(),
             metrics::ScanMetrics::new(&self.metrics, partition),
+            books,
             partition,
             context,
         )
@@ -205,10 +280,13 @@ impl KafkaScanExec {
         ranges: &[OffsetRange],
         context: &TaskContext,
     ) -> Result<SendableRecordBatchStream> {
-        let mut streams: Vec<SendableRecordBatchStream> = by_kafka_partition(ranges)
+        let groups = by_kafka_partition(ranges);
+        let books = self.open_books(partition, groups.values().map(Vec::as_slice));
+        let mut streams: Vec<SendableRecordBatchStream> = groups
             .into_values()
-            .map(|ranges| {
-                let reader = self.reader(partition, context);
+            .zip(books)
+            .map(|(ranges, books)| {
+                let reader = self.reader(partition, books, context);
                 let stream = reverse::reverse(reader, ranges, self.fetch);
                 Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream)) as _
             })
@@ -379,7 +457,8 @@ impl ExecutionPlan for KafkaScanExec {
         };
         let stream: SendableRecordBatchStream = match self.direction {
             Direction::Forward => {
-                let reader = self.reader(partition, &context);
+                let books = self.open_books(partition, [ranges.as_slice()]).remove(0);
+                let reader = self.reader(partition, books, &context);
                 let stream = stream::forward(reader, ranges.clone(), self.fetch);
                 Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream))
             }
@@ -415,6 +494,7 @@ impl ExecutionPlan for KafkaScanExec {
         Some(Arc::new(Self {
             fetch,
             metrics: ExecutionPlanMetricsSet::new(),
+            books: no_books(&self.partitions),
             ..self.clone()
         }))
     }

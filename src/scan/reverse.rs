@@ -11,7 +11,8 @@ use arrow::compute::take_record_batch;
 use datafusion::error::Result;
 use futures::{Stream, StreamExt, stream};
 
-use super::stream::{Position, Reader};
+use super::account::{Position, Received};
+use super::stream::Reader;
 use crate::range::OffsetRange;
 
 /// The shortest and the longest piece, in offsets.
@@ -27,7 +28,7 @@ struct Reverse {
     left: Vec<OffsetRange>,
     piece_offsets: i64,
     /// Read and not yet emitted, in offset order.
-    ready: VecDeque<RecordBatch>,
+    ready: VecDeque<Received>,
     remaining: Option<usize>,
 }
 
@@ -62,26 +63,33 @@ impl Reverse {
                 self.ready.clear();
                 self.left.clear();
             }
-            if let Some(batch) = self.ready.pop_back() {
-                let mut batch = reversed(&batch)?;
+            if let Some(received) = self.ready.pop_back() {
+                let rows = received.rows();
+                let taken = self.remaining.map_or(rows, |remaining| remaining.min(rows));
+                self.reader.books.post(&received.last(taken))?;
+                if taken == 0 {
+                    continue;
+                }
+                let batch = reversed(&received.batch.slice(rows - taken, taken))?;
                 if let Some(remaining) = &mut self.remaining {
-                    batch = batch.slice(0, batch.num_rows().min(*remaining));
-                    *remaining -= batch.num_rows();
+                    *remaining -= taken;
                 }
                 self.reader.metrics.baseline.record_output(batch.num_rows());
                 return Ok(Some(batch));
             }
-            let Some(piece) = self.cut() else {
+            let Some((piece, range)) = self.cut() else {
                 self.reader.release();
                 return Ok(None);
             };
-            self.read(piece).await?;
+            self.read(piece, range).await?;
         }
     }
 
-    /// The last piece of what is left.
-    fn cut(&mut self) -> Option<OffsetRange> {
+    /// The last piece of what is left, and the place of its range.
+    fn cut(&mut self) -> Option<(OffsetRange, usize)> {
         let mut range = self.left.pop()?;
+        // Ranges are used up from the last one on, so that the others keep their places.
+        let place = self.left.len();
         let start = range
             .start
             .max(range.end.saturating_sub(self.piece_offsets));
@@ -93,35 +101,31 @@ impl Reverse {
             range.end = start;
             self.left.push(range);
         }
-        Some(piece)
+        Some((piece, place))
     }
 
-    async fn read(&mut self, piece: OffsetRange) -> Result<()> {
-        let mut position = Position::new(std::slice::from_ref(&piece));
+    async fn read(&mut self, piece: OffsetRange, place: usize) -> Result<()> {
+        let mut position = Position::of_piece(&piece, place);
         let mut raw = self.reader.open(vec![piece.clone()], None)?;
         let mut rows = 0;
         let mut bytes = 0;
         while let Some(item) = raw.next().await {
             let item = item?;
-            let passed = position.advance(&item);
-            let batch = self.reader.decode(&item, passed)?;
-            if batch.num_rows() == 0 {
-                continue;
-            }
+            let received = self.reader.receive(&item, &mut position)?;
             bytes += item.bytes;
-            self.reader.hold(batch.get_array_memory_size())?;
-            rows += batch.num_rows();
-            self.ready.push_back(batch);
+            self.reader.hold(received.batch.get_array_memory_size())?;
+            rows += received.rows();
+            self.ready.push_back(received);
             // Rows that the limit cannot reach are dropped again.
             while let (Some(limit), Some(first)) = (self.remaining, self.ready.front()) {
-                if rows - first.num_rows() < limit {
+                if rows - first.rows() < limit {
                     break;
                 }
-                rows -= first.num_rows();
+                rows -= first.rows();
                 self.ready.pop_front();
             }
         }
-        self.reader.metrics.passed(position.finish());
+        position.finish()?;
         self.piece_offsets = if self.remaining.is_some() {
             self.piece_offsets.saturating_mul(2)
         } else {

@@ -4,11 +4,10 @@
 //! client.read ─▶ RawBatch ─▶ decode projected columns ─▶ @T1:T2 filter ─▶ join small ones ─▶ limit
 //! ```
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::{BooleanArray, RecordBatch};
-use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::compute::{concat_batches, filter, filter_record_batch};
 use arrow::datatypes::SchemaRef;
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
@@ -16,9 +15,11 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt, stream};
 
-use super::metrics::ScanMetrics;
 use super::ScanSource;
-use crate::client::{RawBatch, ReadRequest, TimestampBounds};
+use super::account::{Books, Entry, Position, Received};
+use super::hash::{WithChecksums, hashes};
+use super::metrics::ScanMetrics;
+use crate::client::{RawBatch, RawColumns, ReadRequest, TimestampBounds};
 use crate::range::OffsetRange;
 
 /// What both directions of reading need.
@@ -30,6 +31,10 @@ pub(super) struct Reader {
     pub(super) schema: SchemaRef,
     pub(super) batch_rows: usize,
     pub(super) metrics: ScanMetrics,
+    /// Where it is noted what became of the offsets.
+    pub(super) books: Arc<Books>,
+    /// The columns that checksums cover, where they are asked for.
+    hashed: Option<RawColumns>,
     reservation: MemoryReservation,
 }
 
@@ -39,16 +44,20 @@ impl Reader {
         projection: Arc<[usize]>,
         schema: SchemaRef,
         metrics: ScanMetrics,
+        books: Arc<Books>,
         partition: usize,
         context: &TaskContext,
     ) -> Self {
+        let checksums = context.session_config().get_extension::<WithChecksums>();
         let consumer = MemoryConsumer::new(format!("KafkaScanExec[{partition}]"));
         Self {
+            hashed: checksums.map(|_| source.decoder.raw_columns(&projection)),
             source,
             projection,
             schema,
             batch_rows: context.session_config().batch_size(),
             metrics,
+            books,
             reservation: consumer.register(context.memory_pool()),
         }
     }
@@ -88,9 +97,10 @@ impl Reader {
         self.reservation.free();
     }
 
-    /// Decodes a raw batch and applies the range's own timestamp bounds.
-    pub(super) fn decode(&self, raw: &RawBatch, passed: usize) -> Result<RecordBatch> {
-        self.metrics.received(raw, passed);
+    /// Checks a raw batch, decodes it and applies the range's own timestamp bounds.
+    pub(super) fn receive(&self, raw: &RawBatch, position: &mut Position) -> Result<Received> {
+        let step = position.advance(raw)?;
+        self.metrics.received(raw, step);
         let _timer = self.metrics.decode_timer();
         let batch = self
             .source
@@ -98,12 +108,23 @@ impl Reader {
             .decode(raw, &self.projection, &self.schema)?;
         match self.source.record_filters.get(&raw.partition) {
             Some(bounds) => {
-                let kept = filter_record_batch(&batch, &within(*bounds, raw))?;
-                self.metrics.filtered(batch.num_rows() - kept.num_rows());
-                Ok(kept)
+                let wanted = within(*bounds, raw);
+                let rows = filter_record_batch(&batch, &wanted)?;
+                self.metrics.filtered(batch.num_rows() - rows.num_rows());
+                let kept = filter(&raw.offsets, &wanted)?.as_primitive().clone();
+                let hashes = self.hashes(raw, Some(&wanted));
+                Ok(Received::new(raw, step, rows, kept, hashes))
             }
-            None => Ok(batch),
+            None => {
+                let hashes = self.hashes(raw, None);
+                let kept = raw.offsets.clone();
+                Ok(Received::new(raw, step, batch, kept, hashes))
+            }
         }
+    }
+
+    fn hashes(&self, raw: &RawBatch, kept: Option<&BooleanArray>) -> Option<Vec<u128>> {
+        self.hashed.map(|columns| hashes(raw, columns, kept))
     }
 }
 
@@ -118,50 +139,6 @@ fn within(bounds: TimestampBounds, raw: &RawBatch) -> BooleanArray {
             .collect(),
         // The reader was asked for timestamps: a client that builds none has no records.
         None => BooleanArray::from(vec![false; raw.offsets.len()]),
-    }
-}
-
-/// The position of a stream over several ranges, to tell how many offsets a batch has passed.
-pub(super) struct Position {
-    ranges: VecDeque<OffsetRange>,
-    next: i64,
-}
-
-impl Position {
-    pub(super) fn new(ranges: &[OffsetRange]) -> Self {
-        Self {
-            ranges: ranges.iter().cloned().collect(),
-            next: ranges.first().map_or(0, |r| r.start),
-        }
-    }
-
-    /// Moves on to the position of `raw` and returns the offsets of the ranges in between.
-    pub(super) fn advance(&mut self, raw: &RawBatch) -> usize {
-        let mut passed = 0;
-        while let Some(range) = self.ranges.front() {
-            let here = range.topic == raw.partition.topic
-                && range.partition == raw.partition.partition
-                && raw.next_offset <= range.end;
-            let to = if here { raw.next_offset } else { range.end };
-            passed += (to - self.next).max(0);
-            self.next = to.max(self.next);
-            if self.next < range.end {
-                break;
-            }
-            self.ranges.pop_front();
-            self.next = self.ranges.front().map_or(0, |r| r.start);
-            if here {
-                break;
-            }
-        }
-        usize::try_from(passed).unwrap_or(0)
-    }
-
-    /// Moves to the end and returns the offsets that no batch has reported.
-    pub(super) fn finish(&mut self) -> usize {
-        let first = self.ranges.pop_front().map_or(0, |r| r.end - self.next);
-        let others: i64 = self.ranges.drain(..).map(|r| r.len()).sum();
-        usize::try_from(first + others).unwrap_or(0)
     }
 }
 
@@ -205,6 +182,7 @@ impl Forward {
                 .open(std::mem::take(&mut self.ranges), self.remaining)?,
         };
         let mut joined: Vec<RecordBatch> = vec![];
+        let mut entries: Vec<Entry> = vec![];
         let mut rows = 0;
         let wanted = self
             .remaining
@@ -220,34 +198,39 @@ impl Forward {
                 }
             };
             let Some(item) = item else {
-                self.reader.metrics.passed(self.position.finish());
+                self.position.finish()?;
                 break;
             };
-            let item = item?;
-            let passed = self.position.advance(&item);
-            let batch = self.reader.decode(&item, passed)?;
-            if batch.num_rows() == 0 {
+            let received = self.reader.receive(&item?, &mut self.position)?;
+            let left = self
+                .remaining
+                .map_or(usize::MAX, |remaining| remaining - rows);
+            let taken = received.rows().min(left);
+            entries.push(received.first(taken));
+            if taken == 0 {
                 continue;
             }
-            rows += batch.num_rows();
-            joined.push(batch);
+            rows += taken;
+            joined.push(received.batch.slice(0, taken));
             // Joining copies: a batch that is half full already is better passed on.
             if rows * 2 >= wanted {
                 break;
             }
         }
         self.raw = Some(raw);
+        for entry in &entries {
+            self.reader.books.post(entry)?;
+        }
         let Some(first) = joined.first() else {
             self.reader.release();
             return Ok(None);
         };
-        let mut batch = if joined.len() == 1 {
+        let batch = if joined.len() == 1 {
             first.clone()
         } else {
             concat_batches(&self.reader.schema, &joined)?
         };
         if let Some(remaining) = &mut self.remaining {
-            batch = batch.slice(0, batch.num_rows().min(*remaining));
             *remaining -= batch.num_rows();
             if *remaining == 0 {
                 // Dropping the client's stream stops the fetch.
@@ -257,52 +240,5 @@ impl Forward {
         }
         self.reader.metrics.baseline.record_output(batch.num_rows());
         Ok(Some(batch))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::client::PassedOffsets;
-    use crate::range::TopicPartition;
-    use arrow::array::Int64Array;
-
-    fn range(partition: i32, start: i64, end: i64) -> OffsetRange {
-        OffsetRange {
-            topic: "t".into(),
-            partition,
-            start,
-            end,
-        }
-    }
-
-    fn at(partition: i32, next_offset: i64) -> RawBatch {
-        RawBatch {
-            partition: TopicPartition::new("t", partition),
-            next_offset,
-            offsets: Int64Array::from(Vec::<i64>::new()),
-            timestamps: None,
-            timestamp_types: None,
-            keys: None,
-            values: None,
-            headers: None,
-            leader_epochs: None,
-            bytes: 0,
-            lost_offsets: 0,
-            passed: PassedOffsets::default(),
-            fetch_wait_ns: 0,
-            decode_ns: 0,
-        }
-    }
-
-    #[test]
-    fn position_counts_holes_and_unreported_ranges() {
-        let ranges = [range(0, 5, 10), range(0, 20, 30), range(1, 0, 3)];
-        let mut position = Position::new(&ranges);
-        assert_eq!(position.advance(&at(0, 7)), 2);
-        assert_eq!(position.advance(&at(0, 25)), 3 + 5);
-        assert_eq!(position.advance(&at(1, 1)), 5 + 1);
-        assert_eq!(position.finish(), 2);
-        assert_eq!(position.finish(), 0);
     }
 }

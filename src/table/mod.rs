@@ -254,11 +254,7 @@ impl KafkaTable {
             decoder: decoder.clone(),
             isolation: self.selection.isolation,
             on_data_loss: self.selection.on_data_loss,
-            topic_ids: snapshot
-                .topics
-                .iter()
-                .filter_map(|t| Some((Arc::clone(&t.topic), t.topic_id.clone()?)))
-                .collect(),
+            topic_ids: snapshot.topic_ids(),
             leaders: snapshot
                 .ranges
                 .iter()
@@ -267,6 +263,7 @@ impl KafkaTable {
             record_filters: record_filters(&snapshot.ranges),
             batch_bytes: self.reading.batch_bytes,
             pruned,
+            snapshot: Arc::clone(&snapshot),
         };
         let projection = match projection {
             Some(indices) => indices.to_vec(),
@@ -335,7 +332,9 @@ fn prune_rest(range: &OffsetRange, kept: &[(i64, i64)], by: PrunedBy, pruned: &m
     }
 }
 
-fn record_filters(ranges: &[SnapshotRange]) -> BTreeMap<TopicPartition, TimestampBounds> {
+pub(crate) fn record_filters(
+    ranges: &[SnapshotRange],
+) -> BTreeMap<TopicPartition, TimestampBounds> {
     ranges
         .iter()
         .filter(|r| r.from_ms.is_some() || r.to_ms.is_some())

@@ -191,6 +191,11 @@ impl Fixture for KafkaFixture {
         Arc::clone(&self.client)
     }
 
+    /// librdkafka hands out records and nothing of what lies between them.
+    fn tells_reasons(&self) -> bool {
+        self.client.name() != "librdkafka"
+    }
+
     async fn create_topic(&self, topic: &TopicSpec) {
         let mut new = NewTopic::new(&topic.name, topic.partitions, TopicReplication::Fixed(1))
             .set("max.message.bytes", MESSAGE_MAX_BYTES)

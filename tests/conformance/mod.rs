@@ -9,6 +9,7 @@ pub mod columns;
 pub mod describe;
 pub mod holes;
 pub mod kafka;
+pub mod ledger;
 pub mod loss;
 pub mod memory;
 pub mod model;
@@ -36,6 +37,11 @@ pub trait Fixture: Send + Sync {
     /// Why the server behind the client cannot do something; `None` where it can.
     fn lacks(&self, _need: Need) -> Option<&'static str> {
         None
+    }
+
+    /// Whether the client tells why offsets hold no row, rather than only how many there are.
+    fn tells_reasons(&self) -> bool {
+        true
     }
 
     /// Fetches that the client has made so far, where they are counted.
@@ -294,6 +300,17 @@ macro_rules! conformance_suite {
             ],
             model: [
                 random_ranges,
+            ],
+            ledger: [
+                nothing_is_passed_in_a_plain_log,
+                control_records,
+                aborted_records,
+                aborted_records_are_rows_when_uncommitted_is_asked_for,
+                aborted_and_control_records_in_batches_of_one_row,
+                every_cut_through_a_transaction,
+                gaps,
+                lost_offsets_are_no_gap,
+                ranges_without_a_row,
             ],
         }
     };

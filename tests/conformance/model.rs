@@ -1,9 +1,10 @@
 //! Random logs and random ranges against a model: the list of what was produced.
 
-use datafusion_kafka::client::ReadRequest;
 use datafusion_kafka::client::memory::Record;
+use datafusion_kafka::client::{PassedOffsets, ReadRequest};
 use datafusion_kafka::range::{OffsetRange, TopicPartition};
 
+use super::ledger::told;
 use super::reading::{ReadCommitted, ReadUncommitted, request, run};
 use super::{Codec, End, FIRST_TIMESTAMP_MS, Fixture, Need, topic};
 
@@ -141,6 +142,22 @@ fn expected(request: &ReadRequest, logs: &[Vec<Slot>]) -> Vec<(i32, i64, Record)
     rows
 }
 
+/// Why the other offsets of a request yield none.
+fn reasons(fixture: &dyn Fixture, request: &ReadRequest, logs: &[Vec<Slot>]) -> PassedOffsets {
+    let (mut control, mut aborted) = (0, 0);
+    for range in &request.ranges {
+        let log = &logs[usize::try_from(range.partition).unwrap()];
+        for offset in range.start..range.end {
+            match log[usize::try_from(offset).unwrap()].visible {
+                None => control += 1,
+                Some(false) if request.isolation == ReadCommitted => aborted += 1,
+                Some(_) => {}
+            }
+        }
+    }
+    told(fixture, control, aborted, 0)
+}
+
 pub async fn random_ranges(fixture: &dyn Fixture) {
     for seed in SEEDS {
         let mut random = Random(seed);
@@ -161,6 +178,11 @@ pub async fn random_ranges(fixture: &dyn Fixture) {
                 .collect();
             assert!(
                 rows == expected(&request, &logs),
+                "seed {seed}, request {number}: {request:?}"
+            );
+            let expected = reasons(fixture, &request, &logs);
+            assert_eq!(
+                outcome.passed, expected,
                 "seed {seed}, request {number}: {request:?}"
             );
         }

@@ -8,8 +8,8 @@ use arrow::array::{Array, AsArray};
 use datafusion_kafka::Error;
 use datafusion_kafka::client::memory::Record;
 use datafusion_kafka::client::{
-    KafkaClient, OffsetAt, OffsetQuery, OnDataLoss, RawBatch, RawColumns, ReadRequest,
-    TimestampType, headers_type,
+    KafkaClient, OffsetAt, OffsetQuery, OnDataLoss, PassedOffsets, RawBatch, RawColumns,
+    ReadRequest, TimestampType, headers_type,
 };
 use datafusion_kafka::range::{IsolationLevel, OffsetRange, TopicPartition};
 use futures::StreamExt;
@@ -37,6 +37,8 @@ pub struct Outcome {
     /// The rows of each batch that had some.
     pub batches: Vec<usize>,
     pub lost_offsets: i64,
+    /// Offsets without a row, by the reason.
+    pub passed: PassedOffsets,
     pub error: Option<Error>,
     pub took: Duration,
 }
@@ -127,6 +129,7 @@ pub async fn run(client: Arc<dyn KafkaClient>, request: ReadRequest) -> Outcome 
             Some(Ok(batch)) => {
                 checked.check(&batch);
                 outcome.lost_offsets += batch.lost_offsets;
+                outcome.passed += batch.passed;
                 if !batch.offsets.is_empty() {
                     outcome.batches.push(batch.offsets.len());
                 }
@@ -138,28 +141,33 @@ pub async fn run(client: Arc<dyn KafkaClient>, request: ReadRequest) -> Outcome 
             }
         }
     }
+    if outcome.error.is_none() {
+        checked.end();
+    }
     outcome.took = started.elapsed();
     outcome
 }
 
 /// What holds for every batch of every stream.
-struct Checked<'a> {
+pub struct Checked<'a> {
     request: &'a ReadRequest,
-    /// The range that the batch before lay in.
+    /// The range that is read.
     range: usize,
-    position: Option<i64>,
+    position: i64,
 }
 
 impl<'a> Checked<'a> {
-    fn new(request: &'a ReadRequest) -> Self {
-        Self {
+    pub fn new(request: &'a ReadRequest) -> Self {
+        let mut checked = Self {
             request,
             range: 0,
-            position: None,
-        }
+            position: request.ranges.first().map_or(0, |range| range.start),
+        };
+        checked.skip_ended();
+        checked
     }
 
-    fn check(&mut self, batch: &RawBatch) {
+    pub fn check(&mut self, batch: &RawBatch) {
         let rows = batch.offsets.len();
         let columns = self.request.columns;
         let lengths = [
@@ -206,28 +214,39 @@ impl<'a> Checked<'a> {
         }
     }
 
-    /// The batch lies in the range of the batch before, behind it, or in a later range.
+    /// The batch goes on where the one before ended, and tells of every offset that it passes.
     fn place(&mut self, batch: &RawBatch) {
-        let first = batch.offsets.values().first();
-        let fits = |range: &OffsetRange, position: Option<i64>| {
-            let from = position.unwrap_or(range.start);
-            range.topic == batch.partition.topic
-                && range.partition == batch.partition.partition
-                && first.is_none_or(|first| *first >= from)
-                && (from..=range.end).contains(&batch.next_offset)
+        let Some(range) = self.request.ranges.get(self.range) else {
+            panic!("a batch of {} after the last range", batch.partition);
         };
-        while self.range < self.request.ranges.len() {
-            if fits(&self.request.ranges[self.range], self.position) {
-                self.position = Some(batch.next_offset);
-                return;
-            }
+        let from = self.position;
+        let what = format!("{} {from}..{}", batch.partition, batch.next_offset);
+        assert_eq!(batch.partition, range.topic_partition(), "{what}");
+        assert!((from..=range.end).contains(&batch.next_offset), "{what}");
+        let first = batch.offsets.values().first();
+        assert!(first.is_none_or(|first| *first >= from), "{what}");
+        let told = batch.offsets.len() as u64 + batch.passed.total();
+        let told = i64::try_from(told).unwrap() + batch.lost_offsets;
+        assert_eq!(told, batch.next_offset - from, "{what}: {:?}", batch.passed);
+        self.position = batch.next_offset;
+        self.skip_ended();
+    }
+
+    fn skip_ended(&mut self) {
+        while let Some(range) = self.request.ranges.get(self.range)
+            && self.position >= range.end
+        {
             self.range += 1;
-            self.position = None;
+            let next = self.request.ranges.get(self.range);
+            self.position = next.map_or(0, |range| range.start);
         }
-        panic!(
-            "a batch of {} with offsets from {first:?} up to position {} lies in no range that is left of {:?}",
-            batch.partition, batch.next_offset, self.request.ranges
-        );
+    }
+
+    /// The stream has ended without an error.
+    pub fn end(&self) {
+        if let Some(range) = self.request.ranges.get(self.range) {
+            panic!("the stream ended at {} in {range}", self.position);
+        }
     }
 }
 

@@ -53,7 +53,19 @@ fn a_session_from_prompt_to_quit() {
 
     // A statement over two lines.
     session.send_line("SELECT count(*) AS n").unwrap();
-    ask(&mut session, "FROM orders;", &["| 1000 |", "1 row, "]);
+    let offsets = "4 ranges, 1,000 offsets: 1,000 delivered";
+    ask(
+        &mut session,
+        "FROM orders;",
+        &["| 1000 |", "1 row, ", offsets],
+    );
+    ask(&mut session, "\\ledger", &["Ledger is on."]);
+    ask(
+        &mut session,
+        "SELECT count(*) FROM orders WHERE partition = 3;",
+        &["| topic ", "| orders | 3 ", "1 range, "],
+    );
+    ask(&mut session, "\\ledger off", &["Ledger is off."]);
 
     let text = ask(
         &mut session,

@@ -1,6 +1,7 @@
 //! What SQL over a real broker must give: rows, errors and their coordinates.
 
 mod failures;
+mod ledger;
 mod metadata;
 mod pruning;
 mod ranges;

@@ -11,6 +11,7 @@ use crate::export::{ExportArgs, VerifyArgs};
 use crate::failure::Failure;
 use crate::job::{JobsArgs, ReplayArgs, RunArgs};
 use crate::output::{BytesAs, DEFAULT_MAX_ROWS, Format, OutputOptions};
+use crate::rerun::RerunArgs;
 
 /// SQL over exact Kafka offset ranges
 ///
@@ -34,6 +35,9 @@ pub(crate) struct Cli {
     /// Print details of errors and warnings of the Kafka client; twice for its debug log
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
+    /// Print for each range that was read what became of its offsets
+    #[arg(long, global = true)]
+    pub(crate) ledger: bool,
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 }
@@ -138,6 +142,8 @@ pub(crate) enum ReadCommand {
         #[arg(allow_hyphen_values = true)]
         range: Option<String>,
     },
+    /// Read the ranges of a receipt again: identical, unavailable or changed
+    Rerun(RerunArgs),
     /// Run a job: micro-batches of its INSERT statements, each row delivered once
     Run(RunArgs),
     /// Compute a batch of a job again, and compare it with what its sinks hold
@@ -154,14 +160,20 @@ pub(crate) enum ReadCommand {
 
 /// Where the statements come from.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
 pub(crate) struct QueryArgs {
     /// The statements, separated by semicolons
-    #[arg(value_name = "SQL")]
+    #[arg(
+        value_name = "SQL",
+        required_unless_present = "file",
+        conflicts_with = "file"
+    )]
     pub(crate) sql: Option<String>,
     /// Read the statements from a file, `-` for standard input
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
+    /// Write what was read, with checksums, to a file that `rerun` can check
+    #[arg(long, value_name = "FILE")]
+    pub(crate) receipt: Option<PathBuf>,
 }
 
 /// The demo.
@@ -259,6 +271,8 @@ mod tests {
         assert!(parse("kafka-sql query").is_err());
         assert!(parse("kafka-sql query x -f y").is_err());
         assert!(parse("kafka-sql query -f -").is_ok());
+        assert!(parse("kafka-sql query x --receipt r.json").is_ok());
+        assert!(parse("kafka-sql query --receipt r.json").is_err());
         assert_eq!(parse("kafka-sql query").unwrap_err().exit_code(), 2);
         assert_eq!(parse("kafka-sql --nosuch").unwrap_err().exit_code(), 2);
     }

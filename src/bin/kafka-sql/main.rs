@@ -15,9 +15,11 @@ mod failure;
 mod inspect;
 mod interrupt;
 mod job;
+mod ledger;
 mod output;
 mod progress;
 mod repl;
+mod rerun;
 mod script;
 mod session;
 mod statements;
@@ -27,14 +29,16 @@ use std::future::Future;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion_kafka::client::ClientPool;
 use datafusion_kafka::driver::Stop;
 use datafusion_kafka::export::ExportProgress;
+use datafusion_kafka::receipt::Receipt;
 use tokio::runtime::Runtime;
 
 use crate::args::{Cli, Command, OutputArgs, ReadCommand};
@@ -81,6 +85,11 @@ fn start_log(verbose: u8) {
     };
     env_logger::Builder::new()
         .filter_level(level)
+        .filter_module(ClientPool::NOTICES, level.max(log::LevelFilter::Warn))
+        .format(|to, record| match record.target() {
+            ClientPool::NOTICES => writeln!(to, "kafka-sql: {}", record.args()),
+            target => writeln!(to, "[{} {target}] {}", record.level(), record.args()),
+        })
         .parse_default_env()
         .init();
 }
@@ -116,7 +125,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     }
     let shell = Shell {
         runtime,
-        ui: Ui::detect(cli.quiet, cli.verbose > 0),
+        ui: Ui::detect(cli.quiet, cli.verbose > 0, cli.ledger),
         connection,
         output: cli.output,
     };
@@ -161,7 +170,20 @@ impl Shell {
                         return Err(Failure::usage("give statements, or a file with -f"));
                     }
                 };
-                self.run_script(script, options).map(drop)
+                match query.receipt {
+                    Some(path) => self.run_with_receipt(script, options, &path),
+                    None => self.run_script(script, options).map(drop),
+                }
+            }
+            ReadCommand::Rerun(args) => {
+                let receipt = rerun::load(&args.file)?;
+                let session = Arc::new(self.session()?);
+                let ui = self.ui;
+                self.show(options, move || async move {
+                    let (table, failure) = rerun::run(receipt, &session, ui).await?;
+                    let (schema, rows) = one_batch(table);
+                    Ok((schema, rows, failure))
+                })
             }
             ReadCommand::Topics { pattern } => {
                 let sql = inspect::topics_sql(pattern.as_deref())?;
@@ -352,6 +374,31 @@ impl Shell {
             }
             Ok(outcome)
         })
+    }
+
+    /// Runs statements, and writes what they have read once they have succeeded.
+    fn run_with_receipt(
+        &self,
+        script: Script,
+        options: OutputOptions,
+        path: &Path,
+    ) -> Result<(), Failure> {
+        // Before anything is read: a receipt that is there already is kept.
+        let file = Destination::open(Some(path), options.overwrite)?;
+        let receipt = Arc::new(Mutex::new(Receipt::new()));
+        self.run_script(script.with_receipt(Arc::clone(&receipt)), options)?;
+        let receipt = receipt.lock().unwrap_or_else(PoisonError::into_inner);
+        if receipt.statements.is_empty() {
+            return Err(Failure::usage(
+                "no statement read a Kafka topic, so no receipt was written",
+            ));
+        }
+        let mut writer = file.writer()?;
+        writeln!(writer, "{}", receipt.to_json())
+            .and_then(|()| writer.flush())
+            .map_err(|e| Failure::io(format_args!("cannot write {}", path.display()), &e))?;
+        drop(writer);
+        file.commit()
     }
 
     /// Opens the destination, lets `work` write, and makes the file appear if all went well.

@@ -1,16 +1,18 @@
 //! Runs statements one after another and writes their results as they arrive.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::execute_stream;
+use datafusion_kafka::receipt::{Receipt, with_checksums};
 use futures::StreamExt;
 
 use crate::failure::{Exit, Failure};
+use crate::ledger;
 use crate::output::{self, Destination, Flow, OutputOptions};
 use crate::progress::Meter;
 use crate::session::Session;
@@ -23,6 +25,8 @@ pub(crate) struct Script {
     statements: Vec<Statement>,
     /// The file's name, or `stdin`; `None` for text typed on the command line.
     origin: Option<String>,
+    /// Where it is noted what the statements read.
+    receipt: Option<Arc<Mutex<Receipt>>>,
 }
 
 /// What running a script did.
@@ -44,6 +48,7 @@ impl Script {
             Ok(script) => Ok(Self {
                 statements: script.statements,
                 origin,
+                receipt: None,
             }),
             Err(failure) => Err(match origin {
                 Some(origin) => failure.at(origin),
@@ -65,6 +70,12 @@ impl Script {
             _ => Failure::io(format_args!("cannot read {origin}"), &e),
         })?;
         Self::parse(&text, Some(origin))
+    }
+
+    /// The same script, which notes in a receipt what its statements read.
+    pub(crate) fn with_receipt(mut self, receipt: Arc<Mutex<Receipt>>) -> Self {
+        self.receipt = Some(receipt);
+        self
     }
 
     /// Whether there is nothing to run.
@@ -95,6 +106,7 @@ impl Script {
         for statement in &self.statements {
             let result = run_statement(
                 statement,
+                self.receipt.as_deref(),
                 &session,
                 &options,
                 &destination,
@@ -115,6 +127,7 @@ impl Script {
 
 async fn run_statement(
     statement: &Statement,
+    receipt: Option<&Mutex<Receipt>>,
     session: &Session,
     options: &OutputOptions,
     destination: &Destination,
@@ -123,7 +136,11 @@ async fn run_statement(
 ) -> Result<(), Failure> {
     let started = Instant::now();
     let frame = session.sql(&statement.in_place()).await?;
-    let context = Arc::new(frame.task_ctx());
+    let task = frame.task_ctx();
+    let context = Arc::new(match receipt {
+        Some(_) => with_checksums(task),
+        None => task,
+    });
     let plan = frame.create_physical_plan().await?;
     let names = output::with_unique_names(frame.schema(), &plan.schema());
     let mut stream = execute_stream(Arc::clone(&plan), context)?;
@@ -160,7 +177,11 @@ async fn run_statement(
             ui::thousands(lost)
         ));
     }
-    Ok(())
+    if let Some(receipt) = receipt {
+        let mut receipt = receipt.lock().unwrap_or_else(PoisonError::into_inner);
+        receipt.add(&statement.text, &plan)?;
+    }
+    ledger::report(&plan, options, ui)
 }
 
 /// Writes rows as they arrive, under the columns `names`. Returns how many were shown, and how many

@@ -136,6 +136,16 @@ impl Session {
         &self.context
     }
 
+    /// The client of the cluster.
+    ///
+    /// # Errors
+    /// When no cluster was named.
+    pub(crate) fn client(&self) -> Result<&Arc<dyn KafkaClient>, Failure> {
+        self.client
+            .as_ref()
+            .ok_or_else(|| Failure::usage("there is no cluster to ask; name its brokers with -b"))
+    }
+
     /// Whether a cluster was named.
     pub(crate) fn has_cluster(&self) -> bool {
         self.client.is_some()
@@ -160,11 +170,7 @@ impl Session {
     /// # Errors
     /// When no cluster was named, or it does not answer.
     pub(crate) async fn topic_facts(&self, topic: &str) -> Result<Option<TopicFacts>, Failure> {
-        let Some(client) = &self.client else {
-            return Err(Failure::usage(
-                "there is no cluster to ask; name its brokers with -b",
-            ));
-        };
+        let client = self.client()?;
         let names = [Arc::from(topic)];
         let cluster = client.describe(TopicSelection::Named(&names)).await?;
         let Some(found) = cluster.topics.into_iter().find(|t| *t.name == *topic) else {

@@ -10,6 +10,8 @@ pub(crate) struct Ui {
     pub(crate) quiet: bool,
     /// `-v`: details of errors.
     pub(crate) verbose: bool,
+    /// Whether the ranges of a statement are shown with what became of their offsets (`--ledger`).
+    pub(crate) ledger: bool,
     /// Whether summaries name the time a statement took (`\timing`).
     pub(crate) timing: bool,
     /// Whether summaries are printed at all: on a terminal, or always in the interactive shell.
@@ -22,11 +24,12 @@ pub(crate) struct Ui {
 
 impl Ui {
     /// Looks at the process's streams.
-    pub(crate) fn detect(quiet: bool, verbose: bool) -> Self {
+    pub(crate) fn detect(quiet: bool, verbose: bool, ledger: bool) -> Self {
         let stderr_is_terminal = io::stderr().is_terminal();
         Self {
             quiet,
             verbose,
+            ledger,
             timing: true,
             summary: stderr_is_terminal,
             stderr_is_terminal,

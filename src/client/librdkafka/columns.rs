@@ -1,17 +1,12 @@
 //! Messages become Arrow columns: each column is one buffer, appended to in a plain loop.
 
-use std::sync::Arc;
-
-use arrow::array::{
-    ArrayRef, BinaryArray, BinaryViewArray, Int32Array, Int64Array, ListArray, StringArray,
-    StructArray, TimestampMillisecondArray,
-};
-use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::DataType;
+use arrow::array::{BinaryViewArray, Int32Array, Int64Array, TimestampMillisecondArray};
+use arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
 use arrow::error::ArrowError;
 
 use super::ffi::Message;
-use crate::client::{PassedOffsets, RawBatch, RawColumns, TimestampType, headers_type};
+use crate::client::build::{Headers, INLINE, nulls, view};
+use crate::client::{PassedOffsets, RawBatch, RawColumns, TimestampType};
 use crate::range::TopicPartition;
 
 /// Builds the columns of one batch.
@@ -99,7 +94,10 @@ impl Columns {
             }
         }
         if self.wanted.headers {
-            self.bytes += self.headers.push(message);
+            let before = self.headers.bytes();
+            message.headers(|name, value| self.headers.push(name, value));
+            self.headers.end_row();
+            self.bytes += self.headers.bytes() - before;
         }
         if self.wanted.leader_epoch {
             self.leader_epochs.push(message.leader_epoch());
@@ -147,14 +145,6 @@ impl Columns {
     }
 }
 
-/// `None` if all are valid.
-fn nulls<T>(values: &[T], valid: impl Fn(&T) -> bool) -> Option<NullBuffer> {
-    if values.iter().all(&valid) {
-        return None;
-    }
-    Some(values.iter().map(valid).collect())
-}
-
 /// A column of views into one buffer.
 #[derive(Default)]
 struct Views {
@@ -184,7 +174,8 @@ impl Views {
         if let Some(valid) = &mut self.valid {
             valid.push(true);
         }
-        self.views.push(view(value, self.data.len()));
+        // Batches are closed long before a buffer reaches 4 GiB; see `BATCH_BYTES_MOST` in `read`.
+        self.views.push(view(value, 0, self.data.len() as u32));
         if value.len() > INLINE {
             self.data.extend_from_slice(value);
         }
@@ -204,92 +195,6 @@ impl Views {
             vec![Buffer::from_vec(data)]
         };
         BinaryViewArray::try_new(views, buffers, nulls)
-    }
-}
-
-/// The longest value that lies in its view.
-const INLINE: usize = 12;
-
-/// Arrow's view: length, then the value itself, or its first four bytes, buffer 0 and the offset.
-///
-/// Batches are closed long before a buffer reaches 4 GiB; see `BATCH_BYTES_MOST` in `read`.
-#[inline]
-fn view(value: &[u8], offset: usize) -> u128 {
-    let mut bytes = [0; 16];
-    bytes[..4].copy_from_slice(&(value.len() as u32).to_le_bytes());
-    if value.len() <= INLINE {
-        bytes[4..4 + value.len()].copy_from_slice(value);
-    } else {
-        bytes[4..8].copy_from_slice(&value[..4]);
-        bytes[12..].copy_from_slice(&(offset as u32).to_le_bytes());
-    }
-    u128::from_le_bytes(bytes)
-}
-
-/// A column of header lists.
-struct Headers {
-    ends: Vec<i32>,
-    name_ends: Vec<i32>,
-    names: Vec<u8>,
-    value_ends: Vec<i32>,
-    values: Vec<u8>,
-    value_valid: Vec<bool>,
-}
-
-impl Headers {
-    fn new() -> Self {
-        Self {
-            ends: vec![0],
-            name_ends: vec![0],
-            names: Vec::new(),
-            value_ends: vec![0],
-            values: Vec::new(),
-            value_valid: Vec::new(),
-        }
-    }
-
-    /// Appends a message's headers and returns their bytes.
-    ///
-    /// The lengths fit: a batch is closed at 1 GiB, and Kafka's largest message has less than that.
-    fn push(&mut self, message: Message<'_>) -> usize {
-        let before = self.names.len() + self.values.len();
-        message.headers(|name, value| {
-            match std::str::from_utf8(name) {
-                Ok(_) => self.names.extend_from_slice(name),
-                Err(_) => self.names.extend(String::from_utf8_lossy(name).bytes()),
-            }
-            self.name_ends.push(self.names.len() as i32);
-            self.values.extend_from_slice(value.unwrap_or_default());
-            self.value_ends.push(self.values.len() as i32);
-            self.value_valid.push(value.is_some());
-        });
-        self.ends.push(self.value_valid.len() as i32);
-        self.names.len() + self.values.len() - before
-    }
-
-    fn finish(&mut self) -> Result<ListArray, ArrowError> {
-        let all = std::mem::replace(self, Self::new());
-        let DataType::List(item) = headers_type() else {
-            return Err(ArrowError::SchemaError("headers are not a list".into()));
-        };
-        let DataType::Struct(fields) = item.data_type() else {
-            return Err(ArrowError::SchemaError("headers are not structs".into()));
-        };
-        let names = StringArray::try_new(
-            OffsetBuffer::new(all.name_ends.into()),
-            Buffer::from_vec(all.names),
-            None,
-        )?;
-        let nulls = nulls(&all.value_valid, |v| *v);
-        let values = BinaryArray::try_new(
-            OffsetBuffer::new(all.value_ends.into()),
-            Buffer::from_vec(all.values),
-            nulls,
-        )?;
-        let columns: Vec<ArrayRef> = vec![Arc::new(names), Arc::new(values)];
-        let structs = StructArray::try_new(fields.clone(), columns, None)?;
-        let ends = OffsetBuffer::new(all.ends.into());
-        ListArray::try_new(Arc::clone(&item), ends, Arc::new(structs), None)
     }
 }
 

@@ -47,6 +47,8 @@ pub(crate) mod writing {
 /// - [`read_buffer_bytes`](KafkaClient::read_buffer_bytes) holds for records that are not compressed;
 ///   batches that compress to a small part of their size take more, because a Fetch is unpacked as
 ///   a whole. Set `read.buffer.bytes` lower for such topics.
+/// - librdkafka tells nothing of what lies between records: offsets without one are
+///   [`untold`](super::PassedOffsets::untold).
 /// - Streams must be polled inside a tokio runtime with timers. They block no thread.
 #[derive(Debug, Clone)]
 pub struct LibrdkafkaClient {
@@ -123,6 +125,10 @@ impl KafkaClient for LibrdkafkaClient {
 
     fn read_buffer_bytes(&self, request: &ReadRequest) -> usize {
         self.sessions.buffer_bytes(session::Profile::of(request))
+    }
+
+    fn name(&self) -> &'static str {
+        "librdkafka"
     }
 }
 

@@ -153,4 +153,8 @@ impl KafkaClient for MemoryClient {
     fn read_buffer_bytes(&self, _request: &ReadRequest) -> usize {
         self.shared.fetch.bytes
     }
+
+    fn name(&self) -> &'static str {
+        "memory"
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::record::{Content, Entry, Record, TransactionId};
-use crate::client::TimestampType;
+use crate::client::{PassedOffsets, TimestampType};
 use crate::range::IsolationLevel;
 
 /// A partition's log.
@@ -27,7 +27,9 @@ pub(super) struct PartitionLog {
 #[derive(Debug)]
 pub(super) struct Fetched {
     /// The visible records, in offset order.
-    pub(super) entries: Vec<Arc<Entry>>,
+    pub(super) entries: Vec<Visible>,
+    /// What lies behind the last of them.
+    pub(super) tail: PassedOffsets,
     /// The next offset to fetch: that of the next entry, or the end that was asked for.
     pub(super) next_offset: i64,
     /// Records handed over, including those of aborted transactions.
@@ -36,11 +38,20 @@ pub(super) struct Fetched {
     pub(super) bytes: u64,
 }
 
+/// A record that the reader sees.
+#[derive(Debug)]
+pub(super) struct Visible {
+    pub(super) entry: Arc<Entry>,
+    /// What lies between it and the one before.
+    pub(super) before: PassedOffsets,
+}
+
 impl Fetched {
     /// What a fetch that reaches `next_offset` without a record hands over.
     pub(super) fn nothing(next_offset: i64) -> Self {
         Self {
             entries: Vec::new(),
+            tail: PassedOffsets::default(),
             next_offset,
             records: 0,
             bytes: 0,
@@ -212,9 +223,14 @@ impl PartitionLog {
     ) -> Fetched {
         let mut fetched = Fetched::nothing(to);
         let mut bytes = 0_usize;
+        let mut passed = PassedOffsets::default();
+        let mut position = from;
         let tail = &self.entries[self.index_of(from)..];
         for entry in tail.iter().take_while(|e| e.offset < to) {
             let Some(record) = entry.record() else {
+                passed.gap += distance(position, entry.offset);
+                passed.control += 1;
+                position = entry.offset + 1;
                 continue;
             };
             let grown = bytes.saturating_add(record.payload_bytes());
@@ -225,10 +241,19 @@ impl PartitionLog {
             }
             bytes = grown;
             fetched.records += 1;
+            passed.gap += distance(position, entry.offset);
+            position = entry.offset + 1;
             if self.visible(entry, isolation) {
-                fetched.entries.push(Arc::clone(entry));
+                fetched.entries.push(Visible {
+                    entry: Arc::clone(entry),
+                    before: std::mem::take(&mut passed),
+                });
+            } else {
+                passed.aborted += 1;
             }
         }
+        passed.gap += distance(position, fetched.next_offset);
+        fetched.tail = passed;
         fetched.bytes = bytes as u64;
         fetched
     }
@@ -241,4 +266,9 @@ impl PartitionLog {
     fn index_of(&self, offset: i64) -> usize {
         self.entries.partition_point(|e| e.offset < offset)
     }
+}
+
+/// The offsets from `position` up to `offset`, which does not lie before it.
+fn distance(position: i64, offset: i64) -> u64 {
+    u64::try_from(offset - position).unwrap_or(0)
 }

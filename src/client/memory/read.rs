@@ -21,7 +21,7 @@ use futures::stream::{self, BoxStream};
 use tokio::time::timeout_at;
 
 use super::faults::Call;
-use super::log::{FetchLimits, Fetched};
+use super::log::{FetchLimits, Fetched, Visible};
 use super::record::{Entry, Record};
 use super::state::{Shared, State};
 use crate::client::{OnDataLoss, PassedOffsets, RawBatch, RawColumns, ReadRequest, headers_type};
@@ -36,7 +36,9 @@ pub(super) struct Reader {
     /// The ranges that are not read to their end, the current one first.
     ranges: VecDeque<OffsetRange>,
     /// Fetched records of the current range that no batch has yielded yet.
-    pending: VecDeque<Arc<Entry>>,
+    pending: VecDeque<Visible>,
+    /// What lies between the last of them and the position.
+    tail: PassedOffsets,
     /// Rows yielded so far, to be compared with the request's limit.
     rows: usize,
     /// Offsets lost since the batch before.
@@ -58,6 +60,7 @@ impl Reader {
             ranges: request.ranges.iter().cloned().collect(),
             request,
             pending: VecDeque::new(),
+            tail: PassedOffsets::default(),
             rows: 0,
             lost_offsets: 0,
             fetch_wait_ns: 0,
@@ -108,6 +111,7 @@ impl Reader {
             let reason = match self.attempt(partition)? {
                 Attempt::Fetched(fetched) => {
                     self.pending = fetched.entries.into();
+                    self.tail = fetched.tail;
                     if let Some(range) = self.ranges.front_mut() {
                         range.start = fetched.next_offset;
                     }
@@ -179,8 +183,9 @@ impl Reader {
     fn cut_batch(&mut self, partition: TopicPartition) -> RawBatch {
         let started = Instant::now();
         let (mut rows, mut bytes) = (0, 0_usize);
-        for entry in &self.pending {
-            let grown = bytes.saturating_add(entry.record().map_or(0, Record::key_value_bytes));
+        for visible in &self.pending {
+            let record = visible.entry.record();
+            let grown = bytes.saturating_add(record.map_or(0, Record::key_value_bytes));
             let full = rows >= self.request.batch_rows || grown > self.request.batch_bytes;
             if rows > 0 && (full || bytes >= self.request.batch_bytes) {
                 break;
@@ -188,11 +193,28 @@ impl Reader {
             rows += 1;
             bytes = grown;
         }
-        let entries: Vec<Arc<Entry>> = self.pending.drain(..rows).collect();
+        let mut passed = PassedOffsets::default();
+        let entries: Vec<Arc<Entry>> = self
+            .pending
+            .drain(..rows)
+            .map(|visible| {
+                passed += visible.before;
+                visible.entry
+            })
+            .collect();
         self.rows += rows;
-        let position = self.ranges.front().map_or(0, |range| range.start);
-        let next_offset = self.pending.front().map_or(position, |next| next.offset);
+        let next_offset = match self.pending.front_mut() {
+            Some(next) => {
+                passed += std::mem::take(&mut next.before);
+                next.entry.offset
+            }
+            None => {
+                passed += std::mem::take(&mut self.tail);
+                self.ranges.front().map_or(0, |range| range.start)
+            }
+        };
         let mut batch = build(partition, next_offset, &entries, self.request.columns);
+        batch.passed = passed;
         batch.lost_offsets = std::mem::take(&mut self.lost_offsets);
         batch.fetch_wait_ns = std::mem::take(&mut self.fetch_wait_ns);
         batch.decode_ns = nanoseconds(started.elapsed().as_nanos());

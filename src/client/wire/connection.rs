@@ -119,10 +119,6 @@ impl Connection {
         &self.broker
     }
 
-    pub(super) fn versions(&self) -> &Versions {
-        &self.versions
-    }
-
     /// Whether its credentials are about to expire (KIP-368).
     pub(super) fn is_expiring(&self) -> bool {
         self.expires.is_some_and(|at| Instant::now() >= at)

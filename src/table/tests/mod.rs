@@ -14,6 +14,7 @@ use crate::client::memory::{MemoryCluster, Record, TopicOptions};
 use crate::range::{IsolationLevel, OnDataLoss};
 use crate::session::KafkaSessionBuilder;
 
+mod ledger;
 mod predicates;
 
 /// `orders`: 4 partitions of 100 records; the record at offset o of partition p has the key `p-o`,

@@ -86,4 +86,8 @@ impl KafkaClient for DemoClient {
     fn read_buffer_bytes(&self, request: &ReadRequest) -> usize {
         self.inner.read_buffer_bytes(request)
     }
+
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
 }

@@ -16,17 +16,19 @@ pub(super) const HELP: &str = r"Statements end with ; and may span lines. Ctrl-C
   \offsets TOPIC [RANGE]   the offsets that a range means, for each partition
   \jobs URL                the batches of a job, by the folder or URL of its offset log
   \timing [on|off]         whether the time of a statement is shown
+  \ledger [on|off]         whether the ranges of a statement are shown with what became of their offsets
   \pset [NAME VALUE]       format table|csv|tsv|json|ndjson, bytes auto|utf8|base64|hex, maxrows N|all
   \i FILE                  run the statements of a file
   \q                       leave
   \?                       this help";
 
 /// The names, for completion.
-pub(super) const NAMES: [&str; 10] = [
+pub(super) const NAMES: [&str; 11] = [
     "\\d",
     "\\describe",
     "\\i",
     "\\jobs",
+    "\\ledger",
     "\\offsets",
     "\\pset",
     "\\q",
@@ -47,6 +49,7 @@ pub(super) enum Command {
     Offsets(String, Option<String>),
     Jobs(String),
     Timing(Option<bool>),
+    Ledger(Option<bool>),
     Format(Format),
     Bytes(BytesAs),
     MaxRows(MaxRows),
@@ -88,6 +91,9 @@ impl Command {
             ("timing", []) => Self::Timing(None),
             ("timing", ["on"]) => Self::Timing(Some(true)),
             ("timing", ["off"]) => Self::Timing(Some(false)),
+            ("ledger", []) => Self::Ledger(None),
+            ("ledger", ["on"]) => Self::Ledger(Some(true)),
+            ("ledger", ["off"]) => Self::Ledger(Some(false)),
             ("pset", []) => Self::ShowSettings,
             ("pset", ["format", format]) => match super::text_format(format) {
                 Some(format) => Self::Format(format),
@@ -150,6 +156,7 @@ mod tests {
             Command::Jobs("a.checkpoint".into())
         );
         assert_eq!(parse("\\timing off"), Command::Timing(Some(false)));
+        assert_eq!(parse("\\ledger on"), Command::Ledger(Some(true)));
         assert_eq!(parse("\\pset format csv"), Command::Format(Format::Csv));
         assert_eq!(parse("\\pset bytes hex"), Command::Bytes(BytesAs::Hex));
         assert_eq!(parse("\\pset maxrows all"), Command::MaxRows(MaxRows(None)));

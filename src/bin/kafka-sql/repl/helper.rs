@@ -181,7 +181,7 @@ fn command_candidates(names: &Names, before: &str, command: &str) -> (usize, Vec
     let choices: Vec<String> = match (finished, arguments.first().copied().unwrap_or_default()) {
         (0, _) => command::NAMES.iter().map(|n| (*n).to_owned()).collect(),
         (1, "d" | "describe" | "offsets" | "topics") => names.relations().into_iter().collect(),
-        (1, "timing") => vec!["on".into(), "off".into()],
+        (1, "ledger" | "timing") => vec!["on".into(), "off".into()],
         (1, "pset") => vec!["format".into(), "bytes".into(), "maxrows".into()],
         (2, "pset") if arguments[1] == "format" => ["table", "csv", "tsv", "json", "ndjson"]
             .map(String::from)

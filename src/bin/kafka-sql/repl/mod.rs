@@ -133,6 +133,14 @@ impl<'a> Repl<'a> {
                     "Timing is off."
                 })?;
             }
+            Command::Ledger(on) => {
+                self.ui.ledger = on.unwrap_or(!self.ui.ledger);
+                self.say(if self.ui.ledger {
+                    "Ledger is on."
+                } else {
+                    "Ledger is off."
+                })?;
+            }
             Command::Format(format) => {
                 self.options.format = format;
                 self.say(&format!("Format is {}.", name_of(format)))?;

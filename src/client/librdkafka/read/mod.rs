@@ -74,6 +74,7 @@ pub(crate) fn stream(
         timeout,
         columns: Columns::new(request.columns),
         position: request.ranges[0].start,
+        accounted: request.ranges[0].start,
         request,
         at: 0,
         requested,
@@ -121,6 +122,8 @@ struct Reader {
     at: usize,
     /// The next offset to read of it.
     position: i64,
+    /// Up to here the batches so far account for the offsets.
+    accounted: i64,
     /// When the stream was asked for.
     requested: Instant,
     /// The first poll has happened.
@@ -185,11 +188,10 @@ impl Reader {
             match self.step()? {
                 Step::Full => return self.finish().map(Some),
                 Step::RangeEnd => {
+                    // Also without rows: it accounts for the offsets up to the end.
                     let batch = self.finish()?;
                     self.next_range().await?;
-                    if !batch.offsets.is_empty() || batch.lost_offsets > 0 {
-                        return Ok(Some(batch));
-                    }
+                    return Ok(Some(batch));
                 }
                 Step::Empty => {
                     if let Some(batch) = self.wait().await? {
@@ -242,6 +244,7 @@ impl Reader {
         let gap = next.start - self.position;
         let same = next.topic == old.topic && next.partition == old.partition;
         self.position = next.start;
+        self.accounted = next.start;
         if let Some(fetching) = self.lease.lock().as_mut() {
             if same && (0..=GAP_MOST).contains(&gap) {
                 fetching.rename(done, self.at);
@@ -472,6 +475,11 @@ impl Reader {
         self.decode += started.elapsed();
         let nanos = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
         batch.lost_offsets = std::mem::take(&mut self.lost);
+        // Control records, aborted ones and gaps look alike from here: no record is delivered.
+        let advance = self.position - std::mem::replace(&mut self.accounted, self.position);
+        let rows = i64::try_from(batch.offsets.len()).unwrap_or(i64::MAX);
+        let untold = advance - rows - batch.lost_offsets;
+        batch.passed.untold = u64::try_from(untold).unwrap_or(0);
         batch.fetch_wait_ns = nanos(std::mem::take(&mut self.fetch_wait));
         batch.decode_ns = nanos(std::mem::take(&mut self.decode));
         Ok(batch)

@@ -48,20 +48,13 @@ pub(super) struct Security {
 }
 
 impl Security {
-    /// What the settings ask for; inside, which of them this client does not support.
+    /// What the settings ask for, with the tokens of OAUTHBEARER from `tokens`; inside, which of the
+    /// settings this client does not support.
     ///
     /// # Errors
     /// When the settings are wrong for any client: a file that cannot be read, a key that is none, a
-    /// login without credentials.
-    pub(super) fn new(properties: &BTreeMap<String, String>) -> Result<Supported<Self>> {
-        Self::with_tokens(properties, None)
-    }
-
-    /// As [`new`](Self::new), with the tokens of OAUTHBEARER from `tokens`.
-    ///
-    /// # Errors
-    /// As for [`new`](Self::new), and when the settings ask for no login that takes tokens.
-    pub(super) fn with_tokens(
+    /// login without credentials, tokens that no login takes.
+    pub(super) fn new(
         properties: &BTreeMap<String, String>,
         tokens: Option<Arc<dyn TokenProvider>>,
     ) -> Result<Supported<Self>> {

@@ -11,7 +11,7 @@ use crate::error::Result;
 
 fn security(settings: &[(&str, &str)]) -> Result<Supported<Security>> {
     let pairs = settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-    Security::new(&pairs.collect::<BTreeMap<_, _>>())
+    Security::new(&pairs.collect::<BTreeMap<_, _>>(), None)
 }
 
 /// Keys and certificates of an authority, of hosts and of clients.

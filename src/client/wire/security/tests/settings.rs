@@ -118,7 +118,7 @@ impl TokenProvider for Fixed {
 fn tokens_from_a_provider_need_a_login_that_takes_them() {
     let with_tokens = |settings: &[(&str, &str)]| {
         let pairs = settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-        Security::with_tokens(&pairs.collect::<BTreeMap<_, _>>(), Some(Arc::new(Fixed)))
+        Security::new(&pairs.collect::<BTreeMap<_, _>>(), Some(Arc::new(Fixed)))
     };
     for settings in [
         vec![SASL, mechanism("OAUTHBEARER")],

@@ -1,0 +1,314 @@
+//! The cluster, its topics and their settings.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
+use kafka_protocol::messages::{
+    DescribeConfigsRequest, MetadataRequest, MetadataResponse, TopicName,
+};
+use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
+
+use super::{Deadline, denied};
+use crate::client::wire::cluster::{Cluster, Leader, Node, Topic};
+use crate::client::wire::code;
+use crate::client::{
+    Broker, ClusterDescription, PartitionDescription, TopicDescription, TopicSelection,
+    TopicSettings,
+};
+use crate::error::{Error, Result, nearest_names};
+use crate::range::TopicPartition;
+
+/// The highest version of Metadata whose answer is understood.
+const METADATA_MOST: i16 = 12;
+const DESCRIBE_CONFIGS_MOST: i16 = 4;
+/// The pause before topics are asked for again that have no leaders yet.
+const AGAIN: Duration = Duration::from_millis(50);
+/// `ConfigResource.Type.TOPIC`.
+const RESOURCE_TOPIC: i8 = 2;
+
+impl Cluster {
+    pub(in crate::client::wire) async fn describe(
+        self: &Arc<Self>,
+        topics: TopicSelection<'_>,
+    ) -> Result<ClusterDescription> {
+        let deadline = Deadline::after(self.settings.request_timeout);
+        let (names, named) = match topics {
+            TopicSelection::All => (None, false),
+            TopicSelection::Named(names) => {
+                // An empty name is no topic's, and brokers refuse the whole request for it.
+                let names = names.iter().filter(|n| !n.is_empty());
+                (Some(names.cloned().collect::<BTreeSet<_>>()), true)
+            }
+        };
+        let answer = self.metadata(names.as_ref(), &deadline).await?;
+        let mut brokers: Vec<Broker> = answer
+            .brokers
+            .iter()
+            .map(|b| Broker {
+                id: b.node_id.0,
+                host: b.host.to_string(),
+                port: u16::try_from(b.port).unwrap_or_default(),
+                rack: b.rack.as_ref().map(StrBytes::to_string),
+            })
+            .collect();
+        brokers.sort_by_key(|b| b.id);
+        let cluster_id = answer.cluster_id.as_ref().map(StrBytes::to_string);
+        let mut found = Vec::with_capacity(answer.topics.len());
+        let mut again = BTreeSet::new();
+        self.sort_out(answer, named, &mut found, &mut again)?;
+        while !again.is_empty() {
+            if deadline.passed() {
+                return Err(Error::Kafka {
+                    operation: format!("describing topic '{}'", again.first().map_or("", |t| t)),
+                    reason: "the brokers do not know it yet".into(),
+                });
+            }
+            tokio::time::sleep(AGAIN).await;
+            let answer = self.metadata(Some(&again), &deadline).await?;
+            again.clear();
+            self.sort_out(answer, named, &mut found, &mut again)?;
+        }
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(ClusterDescription {
+            cluster_id: cluster_id.filter(|id| !id.is_empty()),
+            brokers,
+            topics: found,
+        })
+    }
+
+    /// Puts described topics into `found`, those to be asked for again into `again`.
+    fn sort_out(
+        &self,
+        answer: MetadataResponse,
+        named: bool,
+        found: &mut Vec<TopicDescription>,
+        again: &mut BTreeSet<Arc<str>>,
+    ) -> Result<()> {
+        for topic in answer.topics {
+            let name: Arc<str> = name_of(&topic).into();
+            match topic.error_code {
+                code::OK => found.push(description(name, &topic)),
+                c if code::is_missing(c) => {}
+                code::TOPIC_AUTHORIZATION_FAILED if named => {
+                    return Err(denied(format!("topic {name}"), "DESCRIBE", topic.error_code));
+                }
+                code::TOPIC_AUTHORIZATION_FAILED => {}
+                c if code::is_retriable(c) => {
+                    again.insert(name);
+                }
+                c => {
+                    return Err(Error::Kafka {
+                        operation: format!("describing topic '{name}'"),
+                        reason: code::text(c),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for topics, or for all, and learns what the answer tells.
+    pub(in crate::client::wire) async fn metadata(
+        self: &Arc<Self>,
+        names: Option<&BTreeSet<Arc<str>>>,
+        deadline: &Deadline,
+    ) -> Result<MetadataResponse> {
+        let asked = Instant::now();
+        let build = |_version: i16| {
+            let topics = names.map(|names| {
+                let topic = |name: &Arc<str>| {
+                    let name = TopicName(StrBytes::from_string(name.to_string()));
+                    MetadataRequestTopic::default().with_name(Some(name))
+                };
+                names.iter().map(topic).collect()
+            });
+            MetadataRequest::default()
+                .with_topics(topics)
+                .with_allow_auto_topic_creation(false)
+        };
+        let (answer, _) = self.ask_any(METADATA_MOST, build, deadline).await?;
+        let node = |b: &kafka_protocol::messages::metadata_response::MetadataResponseBroker| {
+            let node = Node {
+                host: b.host.to_string(),
+                port: u16::try_from(b.port).unwrap_or_default(),
+            };
+            (b.node_id.0, node)
+        };
+        self.learn_nodes(answer.brokers.iter().map(node).collect());
+        for topic in &answer.topics {
+            let name: Arc<str> = name_of(topic).into();
+            match topic.error_code {
+                code::OK => self.learn_topic(&name, learned(topic, asked)),
+                c if code::is_missing(c) => self.forget_topic(&name),
+                _ => {}
+            }
+        }
+        Ok(answer)
+    }
+
+    /// Learns of topics anew, when a leader or an id is in doubt.
+    pub(in crate::client::wire) async fn refresh(
+        self: &Arc<Self>,
+        topic: &Arc<str>,
+        deadline: &Deadline,
+    ) -> Result<()> {
+        let names = BTreeSet::from([Arc::clone(topic)]);
+        self.metadata(Some(&names), deadline).await.map(drop)
+    }
+
+    /// When the partition is not there, with what there is.
+    pub(in crate::client::wire) async fn expect_partition(
+        self: &Arc<Self>,
+        partition: &TopicPartition,
+        deadline: &Deadline,
+    ) -> Result<()> {
+        let topic = &partition.topic;
+        let names = BTreeSet::from([Arc::clone(topic)]);
+        let answer = self.metadata(Some(&names), deadline).await?;
+        let found = answer.topics.iter().find(|t| *name_of(t) == **topic);
+        let Some(found) = found.filter(|t| !code::is_missing(t.error_code)) else {
+            return Err(self.unknown_topic(topic, deadline).await);
+        };
+        if found.error_code == code::TOPIC_AUTHORIZATION_FAILED {
+            return Err(denied(format!("topic {topic}"), "DESCRIBE", found.error_code));
+        }
+        let there = |p: &&_| partition.partition == partition_index(p);
+        if found.error_code != code::OK || found.partitions.iter().any(|p| there(&p)) {
+            return Ok(());
+        }
+        Err(Error::UnknownPartition {
+            topic: topic.to_string(),
+            partition: partition.partition,
+            available: match found.partitions.len() {
+                0 => "none".into(),
+                1 => "partition 0".into(),
+                n => format!("partitions 0 to {}", n - 1),
+            },
+        })
+    }
+
+    pub(in crate::client::wire) async fn unknown_topic(
+        self: &Arc<Self>,
+        topic: &str,
+        deadline: &Deadline,
+    ) -> Error {
+        let names: Vec<String> = match self.metadata(None, deadline).await {
+            Ok(answer) => answer.topics.iter().map(|t| name_of(t).to_owned()).collect(),
+            Err(_) => Vec::new(),
+        };
+        Error::UnknownTopic {
+            topic: topic.to_owned(),
+            nearest: nearest_names(topic, names.iter().map(String::as_str)),
+        }
+    }
+
+    pub(in crate::client::wire) async fn topic_settings(
+        self: &Arc<Self>,
+        topics: &[Arc<str>],
+    ) -> Result<Vec<Option<TopicSettings>>> {
+        let unique: BTreeSet<&Arc<str>> = topics.iter().collect();
+        if unique.is_empty() {
+            return Ok(Vec::new());
+        }
+        let deadline = Deadline::after(self.settings.request_timeout);
+        let build = |_version: i16| {
+            let keys = ["message.timestamp.type", "cleanup.policy"];
+            let resource = |topic: &&Arc<str>| {
+                DescribeConfigsResource::default()
+                    .with_resource_type(RESOURCE_TOPIC)
+                    .with_resource_name(StrBytes::from_string(topic.to_string()))
+                    .with_configuration_keys(Some(keys.map(StrBytes::from_static_str).to_vec()))
+            };
+            let resources = unique.iter().map(resource).collect();
+            DescribeConfigsRequest::default().with_resources(resources)
+        };
+        let answer = self.ask_any(DESCRIBE_CONFIGS_MOST, build, &deadline).await;
+        let answer = match answer {
+            Ok((answer, _)) => answer,
+            // A broker without the request keeps its settings to itself.
+            Err(Error::Kafka { reason, .. }) => {
+                log::debug!("topic settings: {reason}");
+                return Ok(vec![None; topics.len()]);
+            }
+            Err(e) => return Err(e),
+        };
+        let mut found: HashMap<&str, TopicSettings> = HashMap::new();
+        for result in answer.results.iter().filter(|r| r.error_code == code::OK) {
+            let value = |name: &str| {
+                let config = result.configs.iter().find(|c| &*c.name == name)?;
+                config.value.as_deref()
+            };
+            let settings = TopicSettings {
+                log_append_time: value("message.timestamp.type") == Some("LogAppendTime"),
+                cleanup_policy: value("cleanup.policy").unwrap_or("delete").to_owned(),
+            };
+            found.insert(&result.resource_name, settings);
+        }
+        Ok(topics.iter().map(|t| found.get(&**t).cloned()).collect())
+    }
+}
+
+fn partition_index(
+    partition: &kafka_protocol::messages::metadata_response::MetadataResponsePartition,
+) -> i32 {
+    partition.partition_index
+}
+
+fn name_of(topic: &MetadataResponseTopic) -> &str {
+    topic.name.as_ref().map_or("", |name| &name.0)
+}
+
+fn learned(topic: &MetadataResponseTopic, asked: Instant) -> Topic {
+    let leader = |p: &kafka_protocol::messages::metadata_response::MetadataResponsePartition| {
+        let leader = Leader {
+            node: p.leader_id.0,
+            epoch: p.leader_epoch,
+        };
+        (p.partition_index, leader)
+    };
+    Topic {
+        id: (!topic.topic_id.is_nil()).then_some(topic.topic_id),
+        asked,
+        leaders: topic.partitions.iter().map(leader).collect(),
+        mean_bytes: 0,
+    }
+}
+
+fn description(name: Arc<str>, topic: &MetadataResponseTopic) -> TopicDescription {
+    let ids = |nodes: &[kafka_protocol::messages::BrokerId]| nodes.iter().map(|n| n.0).collect();
+    let mut partitions: Vec<PartitionDescription> = topic
+        .partitions
+        .iter()
+        .map(|p| PartitionDescription {
+            partition: p.partition_index,
+            leader: (p.leader_id.0 >= 0).then_some(p.leader_id.0),
+            replicas: ids(&p.replica_nodes),
+            isr: ids(&p.isr_nodes),
+        })
+        .collect();
+    partitions.sort_by_key(|p| p.partition);
+    TopicDescription {
+        name,
+        id: (!topic.topic_id.is_nil()).then(|| print_id(topic.topic_id)),
+        internal: topic.is_internal,
+        partitions,
+    }
+}
+
+/// A topic id as Kafka prints it.
+pub(in crate::client::wire) fn print_id(id: Uuid) -> String {
+    URL_SAFE_NO_PAD.encode(id.as_bytes())
+}
+
+/// What [`print_id`] printed.
+pub(in crate::client::wire) fn parse_id(text: &str) -> Option<Uuid> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+    Uuid::from_slice(&bytes).ok()
+}

@@ -1,0 +1,296 @@
+//! What is known of a cluster, and the connections to its brokers.
+//!
+//! Connections are leased: who has one has it alone, for a question or for as long as a stream
+//! reads. Given back they stay open and are taken again, the one used last first.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use super::chunks::Chunks;
+use super::connection::{Connection, Trouble};
+use super::security::Security;
+use super::settings::Settings;
+
+/// How long an unused connection stays open; brokers close it after ten minutes.
+const IDLE_KEEPS: Duration = Duration::from_secs(120);
+/// The most unused connections to a broker.
+const IDLE_MOST: usize = 16;
+/// Streams that take turns at the end of the queue share so many connections to a broker.
+const TURNS: usize = 2;
+
+/// See the module's documentation.
+pub(super) struct Cluster {
+    pub(super) settings: Settings,
+    security: Security,
+    /// `bootstrap.servers` as the user wrote it, for messages.
+    hosts: String,
+    pub(super) chunks: Chunks,
+    known: Mutex<Known>,
+    /// Whether a broker ever answered.
+    connected: AtomicBool,
+    /// Which address is asked first.
+    turn: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Known {
+    nodes: HashMap<i32, Node>,
+    /// Nodes by address, with the bootstrap servers among them.
+    brokers: HashMap<(String, u16), Arc<Broker>>,
+    topics: HashMap<Arc<str>, Topic>,
+}
+
+/// A broker as the cluster describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Node {
+    pub(super) host: String,
+    pub(super) port: u16,
+}
+
+/// A topic as the cluster described it.
+#[derive(Debug, Clone)]
+pub(super) struct Topic {
+    /// `None` where the broker gives no ids.
+    pub(super) id: Option<Uuid>,
+    /// When it was asked for.
+    pub(super) asked: Instant,
+    /// By partition.
+    pub(super) leaders: HashMap<i32, Leader>,
+    /// The mean size of a record in record batches, in bytes; 0 while nothing was read.
+    pub(super) mean_bytes: usize,
+}
+
+/// A partition's leader and the epoch of its leadership; -1 where it is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Leader {
+    pub(super) node: i32,
+    pub(super) epoch: i32,
+}
+
+/// The connections to one broker.
+pub(super) struct Broker {
+    pub(super) host: String,
+    pub(super) port: u16,
+    idle: Mutex<Vec<(Connection, Instant)>>,
+    /// One for each stream that may keep a connection.
+    pub(super) keepers: Arc<Semaphore>,
+    /// For the other streams, which give it back after each answer.
+    pub(super) turns: Arc<Semaphore>,
+}
+
+impl Cluster {
+    pub(super) fn new(settings: Settings, security: Security, hosts: String) -> Self {
+        Self {
+            settings,
+            security,
+            hosts,
+            chunks: Chunks::default(),
+            known: Mutex::default(),
+            connected: AtomicBool::new(false),
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn hosts(&self) -> &str {
+        &self.hosts
+    }
+
+    /// Whether a broker ever answered.
+    pub(super) fn connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replaces what is known of the brokers.
+    pub(super) fn learn_nodes(&self, nodes: HashMap<i32, Node>) {
+        if !nodes.is_empty() {
+            self.known().nodes = nodes;
+        }
+    }
+
+    /// Adds a broker that the others named.
+    pub(super) fn learn_node(&self, id: i32, host: &str, port: i32) {
+        let host = host.to_owned();
+        let port = u16::try_from(port).unwrap_or_default();
+        self.known().nodes.insert(id, Node { host, port });
+    }
+
+    /// Keeps what is known of a topic, unless that was asked for later.
+    pub(super) fn learn_topic(&self, name: &Arc<str>, mut topic: Topic) {
+        let mut known = self.known();
+        if let Some(old) = known.topics.get(name) {
+            if old.asked > topic.asked {
+                return;
+            }
+            topic.mean_bytes = old.mean_bytes;
+        }
+        known.topics.insert(Arc::clone(name), topic);
+    }
+
+    pub(super) fn forget_topic(&self, name: &str) {
+        self.known().topics.remove(name);
+    }
+
+    /// What is known of a topic: its id and when it was asked for, and a partition's leader.
+    pub(super) fn topic<T>(&self, name: &str, look: impl FnOnce(&Topic) -> T) -> Option<T> {
+        self.known().topics.get(name).map(look)
+    }
+
+    /// Notes the mean size of a topic's records.
+    pub(super) fn learn_mean(&self, name: &str, mean_bytes: usize) {
+        if let Some(topic) = self.known().topics.get_mut(name) {
+            topic.mean_bytes = mean_bytes;
+        }
+    }
+
+    /// The broker of a node id.
+    pub(super) fn node(&self, id: i32) -> Option<Arc<Broker>> {
+        let mut known = self.known();
+        let node = known.nodes.get(&id)?.clone();
+        Some(known.broker(node.host, node.port, self.settings.fetchers_most))
+    }
+
+    /// All brokers that might answer, known ones first, beginning with another one each time.
+    pub(super) fn candidates(&self) -> Vec<Arc<Broker>> {
+        let most = self.settings.fetchers_most;
+        let mut known = self.known();
+        let mut nodes: Vec<(String, u16)> = known
+            .nodes
+            .values()
+            .map(|n| (n.host.clone(), n.port))
+            .collect();
+        nodes.sort_unstable();
+        if !nodes.is_empty() {
+            let turn = self.turn.load(Ordering::Relaxed) % nodes.len();
+            nodes.rotate_left(turn);
+        }
+        let servers = &self.settings.bootstrap;
+        let first = self.turn.load(Ordering::Relaxed) % servers.len().max(1);
+        let servers = servers[first..].iter().chain(&servers[..first]);
+        for server in servers {
+            if !nodes.contains(server) {
+                nodes.push(server.clone());
+            }
+        }
+        nodes
+            .into_iter()
+            .map(|(host, port)| known.broker(host, port, most))
+            .collect()
+    }
+
+    /// Asks another broker first from now on.
+    pub(super) fn turn(&self) {
+        self.turn.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A connection to a broker: an unused one, or a new one. `true` if it was used before, when a
+    /// failure may only mean that the broker had closed it meanwhile.
+    pub(super) async fn lease(
+        self: &Arc<Self>,
+        broker: &Arc<Broker>,
+    ) -> Result<(Lease, bool), Trouble> {
+        while let Some(mut connection) = broker.take_idle() {
+            if connection.is_expiring()
+                && let Err(trouble) = connection.authenticate(&self.security).await
+            {
+                log::debug!("{}: {}", connection.broker(), trouble.reason());
+                continue;
+            }
+            return Ok((self.leased(broker, connection), true));
+        }
+        Ok((self.dial(broker).await?, false))
+    }
+
+    /// A new connection to a broker.
+    pub(super) async fn dial(self: &Arc<Self>, broker: &Arc<Broker>) -> Result<Lease, Trouble> {
+        let connection =
+            Connection::dial(&broker.host, broker.port, &self.settings, &self.security).await?;
+        self.connected.store(true, Ordering::Relaxed);
+        Ok(self.leased(broker, connection))
+    }
+
+    fn leased(self: &Arc<Self>, broker: &Arc<Broker>, connection: Connection) -> Lease {
+        Lease {
+            broker: Arc::clone(broker),
+            connection,
+        }
+    }
+
+    /// Logs in anew if the broker would end the connection soon.
+    pub(super) async fn keep_alive(&self, lease: &mut Lease) -> Result<(), Trouble> {
+        if lease.connection.is_expiring() {
+            lease.connection.authenticate(&self.security).await?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster")
+            .field("hosts", &self.hosts)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Known {
+    fn broker(&mut self, host: String, port: u16, keepers: usize) -> Arc<Broker> {
+        let address = (host.clone(), port);
+        let broker = self.brokers.entry(address).or_insert_with(|| {
+            Arc::new(Broker {
+                host,
+                port,
+                idle: Mutex::default(),
+                keepers: Arc::new(Semaphore::new(keepers)),
+                turns: Arc::new(Semaphore::new(TURNS)),
+            })
+        });
+        Arc::clone(broker)
+    }
+}
+
+impl Broker {
+    /// The unused connection that was used last; others that are too old are closed.
+    fn take_idle(&self) -> Option<Connection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|(_, since)| since.elapsed() < IDLE_KEEPS);
+        while let Some((mut connection, _)) = idle.pop() {
+            if connection.is_idle() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    fn give_back(&self, connection: Connection) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE_MOST {
+            idle.push((connection, Instant::now()));
+        }
+    }
+}
+
+/// A connection that belongs to the holder alone. Dropping it closes the connection, because nobody
+/// knows what is under way on it; [`give_back`](Self::give_back) keeps it.
+pub(super) struct Lease {
+    broker: Arc<Broker>,
+    pub(super) connection: Connection,
+}
+
+impl Lease {
+    /// For the next who needs one; `rest` bytes of an answer are still to come.
+    pub(super) fn give_back(mut self, rest: usize) {
+        if self.connection.give_up(rest) {
+            self.broker.give_back(self.connection);
+        }
+    }
+}

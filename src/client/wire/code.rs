@@ -1,0 +1,68 @@
+//! Kafka's error codes, as far as they are told apart.
+
+use kafka_protocol::error::ResponseError;
+
+pub(super) const OK: i16 = 0;
+pub(super) const OFFSET_OUT_OF_RANGE: i16 = 1;
+pub(super) const CORRUPT_MESSAGE: i16 = 2;
+pub(super) const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+pub(super) const LEADER_NOT_AVAILABLE: i16 = 5;
+pub(super) const NOT_LEADER_OR_FOLLOWER: i16 = 6;
+pub(super) const REQUEST_TIMED_OUT: i16 = 7;
+pub(super) const REPLICA_NOT_AVAILABLE: i16 = 9;
+pub(super) const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
+pub(super) const COORDINATOR_NOT_AVAILABLE: i16 = 15;
+pub(super) const NOT_COORDINATOR: i16 = 16;
+pub(super) const INVALID_TOPIC: i16 = 17;
+pub(super) const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
+pub(super) const GROUP_AUTHORIZATION_FAILED: i16 = 30;
+pub(super) const CLUSTER_AUTHORIZATION_FAILED: i16 = 31;
+pub(super) const UNSUPPORTED_VERSION: i16 = 35;
+pub(super) const KAFKA_STORAGE_ERROR: i16 = 56;
+pub(super) const FENCED_LEADER_EPOCH: i16 = 74;
+pub(super) const UNKNOWN_LEADER_EPOCH: i16 = 75;
+pub(super) const OFFSET_NOT_AVAILABLE: i16 = 78;
+pub(super) const UNKNOWN_TOPIC_ID: i16 = 100;
+pub(super) const INCONSISTENT_TOPIC_ID: i16 = 103;
+
+/// The broker is not, or not yet, the one to ask.
+pub(super) fn is_of_leadership(code: i16) -> bool {
+    matches!(
+        code,
+        LEADER_NOT_AVAILABLE
+            | NOT_LEADER_OR_FOLLOWER
+            | REPLICA_NOT_AVAILABLE
+            | FENCED_LEADER_EPOCH
+            | UNKNOWN_LEADER_EPOCH
+    )
+}
+
+/// Asking again later may help.
+pub(super) fn is_retriable(code: i16) -> bool {
+    is_of_leadership(code)
+        || matches!(
+            code,
+            REQUEST_TIMED_OUT
+                | COORDINATOR_LOAD_IN_PROGRESS
+                | COORDINATOR_NOT_AVAILABLE
+                | NOT_COORDINATOR
+                | KAFKA_STORAGE_ERROR
+                | OFFSET_NOT_AVAILABLE
+        )
+}
+
+/// The topic or the partition is not there.
+pub(super) fn is_missing(code: i16) -> bool {
+    matches!(
+        code,
+        UNKNOWN_TOPIC_OR_PARTITION | INVALID_TOPIC | UNKNOWN_TOPIC_ID
+    )
+}
+
+/// The code in words.
+pub(super) fn text(code: i16) -> String {
+    match ResponseError::try_from_code(code) {
+        Some(ResponseError::Unknown(_)) | None => format!("error {code} of the broker"),
+        Some(error) => error.to_string(),
+    }
+}

@@ -1,0 +1,464 @@
+//! A Fetch answer, taken apart while it arrives.
+//!
+//! [`FetchAnswer`] owns no socket and no bytes: it is called with what has arrived so far, takes a
+//! piece off its front and says what the piece was, or how much it needs to see the next one.
+//!
+//! ```text
+//! head ─▶ topic ─▶ partition ─▶ record batches … ─▶ partition's end ─▶ … ─▶ end
+//!           ▲          ▲                                  │
+//!           └──────────┴──────────────────────────────────┘
+//! ```
+
+use std::fmt;
+
+use bytes::{Buf, Bytes, BytesMut};
+use uuid::Uuid;
+
+use super::batch::{HEAD_BYTES, MAGIC_AT};
+use super::cursor::Cursor;
+
+/// Bytes in which a record batch says how long it is: its base offset and its length.
+const BATCH_LENGTH: usize = 12;
+/// The highest version of Fetch that is understood.
+pub(crate) const FETCH_VERSION_MOST: i16 = 17;
+
+/// Why bytes are no Fetch answer, or none that this client understands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Malformed(pub(crate) String);
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A piece of an answer.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The next piece needs so many bytes at the front of the buffer.
+    More(usize),
+    /// The answer as a whole.
+    Head(AnswerHead),
+    /// A partition's part begins.
+    Partition(PartitionHead),
+    /// Whole record batches of the partition, one after another; at least one.
+    Records(Bytes),
+    /// The partition's part has ended.
+    PartitionEnd(PartitionEnd),
+    /// The answer has ended.
+    End,
+}
+
+/// What an answer says before its partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AnswerHead {
+    /// For how long the broker holds this client back, in ms (KIP-124).
+    pub(crate) throttle_ms: i32,
+    /// A Kafka error code of the whole request.
+    pub(crate) error: i16,
+}
+
+/// What an answer says of a partition before its records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PartitionHead {
+    /// The topic, by name up to version 12 and by id from 13 on.
+    pub(crate) topic: TopicRef,
+    pub(crate) partition: i32,
+    /// A Kafka error code.
+    pub(crate) error: i16,
+    pub(crate) high_watermark: i64,
+    /// -1 where the broker does not say it.
+    pub(crate) last_stable_offset: i64,
+    /// -1 where the broker does not say it.
+    pub(crate) log_start: i64,
+    /// Producer id and first offset of transactions that were aborted, under `read_committed`.
+    pub(crate) aborted: Vec<(i64, i64)>,
+    /// The replica that should be asked instead (KIP-392); -1 if none.
+    pub(crate) preferred_replica: i32,
+    /// Bytes of record batches that follow.
+    pub(crate) record_bytes: usize,
+}
+
+/// How an answer names a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum TopicRef {
+    Name(String),
+    Id(Uuid),
+}
+
+/// What an answer says of a partition behind its records.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct PartitionEnd {
+    /// The log has other records at the position than those that were read before it (KIP-595): the
+    /// epoch and the offset up to which both agree.
+    pub(crate) diverging: Option<(i32, i64)>,
+    /// A last record batch was cut off by the limit of bytes.
+    pub(crate) cut: bool,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct FetchAnswer {
+    version: i16,
+    /// Bytes of the answer that were not taken yet.
+    left: usize,
+    state: State,
+    topic: TopicRef,
+    topics: usize,
+    partitions: usize,
+    /// Bytes of record batches still to come of the partition.
+    records: usize,
+    /// The rest of the partition's records is thrown away.
+    skipping: bool,
+    cut: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Head,
+    Topic,
+    Partition,
+    Records,
+    PartitionEnd,
+    TopicEnd,
+    AnswerEnd,
+    Ended,
+}
+
+impl FetchAnswer {
+    /// An answer in `version` (4 to [`FETCH_VERSION_MOST`]) of which `left` bytes are to come, those
+    /// after the correlation id.
+    pub(crate) fn new(version: i16, left: usize) -> Self {
+        Self {
+            version,
+            left,
+            state: State::Head,
+            topic: TopicRef::Name(String::new()),
+            topics: 0,
+            partitions: 0,
+            records: 0,
+            skipping: false,
+            cut: false,
+        }
+    }
+
+    /// Bytes of the answer that were not taken yet.
+    pub(crate) fn left(&self) -> usize {
+        self.left
+    }
+
+    /// Throws the rest of the partition's records away.
+    pub(crate) fn skip_records(&mut self) {
+        self.skipping = true;
+    }
+
+    fn is_flexible(&self) -> bool {
+        self.version >= 12
+    }
+
+    /// Takes the next piece off the front of `buffer`.
+    ///
+    /// # Errors
+    /// When the bytes are no answer to a Fetch in the version.
+    pub(crate) fn next(&mut self, buffer: &mut BytesMut) -> Result<Event, Malformed> {
+        loop {
+            let step = match self.state {
+                State::Records => self.records(buffer)?,
+                State::Ended => return Ok(Event::End),
+                _ => self.fields(buffer)?,
+            };
+            if let Some(event) = step {
+                return Ok(event);
+            }
+        }
+    }
+
+    /// Anything but records: parsed when all of it is there.
+    fn fields(&mut self, buffer: &mut BytesMut) -> Result<Option<Event>, Malformed> {
+        let there = buffer.len().min(self.left);
+        let mut cursor = Cursor::new(&buffer[..there]);
+        let parsed = match self.state {
+            State::Head => self.head(&mut cursor),
+            State::Topic => self.topic(&mut cursor),
+            State::Partition => self.partition(&mut cursor),
+            State::PartitionEnd => self.partition_end(&mut cursor),
+            State::TopicEnd => self.topic_end(&mut cursor),
+            State::AnswerEnd => self.answer_end(&mut cursor),
+            State::Records | State::Ended => return Ok(None),
+        };
+        match parsed {
+            Some(event) => {
+                let event = event?;
+                let taken = cursor.at();
+                self.take(buffer, taken);
+                Ok(event)
+            }
+            None if there == self.left => Err(Malformed(format!(
+                "a Fetch answer is cut off {} bytes before its end",
+                self.left
+            ))),
+            None => {
+                // Whoever fills the buffer needs a hint; lists of aborted transactions may be long.
+                let more = cursor.missing().max(1) + there;
+                Ok(Some(Event::More(more.min(self.left))))
+            }
+        }
+    }
+
+    fn take(&mut self, buffer: &mut BytesMut, bytes: usize) {
+        buffer.advance(bytes);
+        self.left -= bytes;
+    }
+
+    fn records(&mut self, buffer: &mut BytesMut) -> Result<Option<Event>, Malformed> {
+        if self.records == 0 {
+            self.state = State::PartitionEnd;
+            return Ok(None);
+        }
+        let there = buffer.len().min(self.records);
+        if self.skipping {
+            if there == 0 {
+                return Ok(Some(Event::More(1)));
+            }
+            self.records -= there;
+            self.take(buffer, there);
+            return Ok(None);
+        }
+        let mut whole = 0;
+        let mut wanted = BATCH_LENGTH;
+        loop {
+            let rest = &buffer[whole..there];
+            let in_answer = self.records - whole;
+            let Some(size) = batch_size(rest)? else {
+                if in_answer < BATCH_LENGTH.max(MAGIC_AT + 1) {
+                    self.cut_off(in_answer > 0 && whole == 0);
+                }
+                wanted = (MAGIC_AT + 1).min(in_answer);
+                break;
+            };
+            if size > in_answer {
+                self.cut_off(whole == 0);
+                break;
+            }
+            if size > rest.len() {
+                wanted = size;
+                break;
+            }
+            whole += size;
+        }
+        if whole > 0 {
+            let batches = buffer.split_to(whole).freeze();
+            self.records -= whole;
+            self.left -= whole;
+            return Ok(Some(Event::Records(batches)));
+        }
+        if self.skipping {
+            return Ok(None);
+        }
+        Ok(Some(Event::More(wanted)))
+    }
+
+    /// What is left of the records is the beginning of a batch, which is of no use. With batches
+    /// before it, it is looked at again when these were taken.
+    fn cut_off(&mut self, alone: bool) {
+        if alone {
+            self.cut = true;
+            self.skipping = true;
+        }
+    }
+
+    fn head(&mut self, cursor: &mut Cursor<'_>) -> Option<Result<Option<Event>, Malformed>> {
+        if self.is_flexible() {
+            cursor.skip_tagged_fields()?;
+        }
+        let throttle_ms = cursor.i32()?;
+        let error = if self.version >= 7 { cursor.i16()? } else { 0 };
+        if self.version >= 7 {
+            cursor.i32()?; // the session, of which there is none
+        }
+        self.topics = match self.count(cursor)? {
+            Ok(topics) => topics,
+            Err(e) => return Some(Err(e)),
+        };
+        self.state = if self.topics == 0 {
+            State::AnswerEnd
+        } else {
+            State::Topic
+        };
+        let head = AnswerHead { throttle_ms, error };
+        Some(Ok(Some(Event::Head(head))))
+    }
+
+    fn topic(&mut self, cursor: &mut Cursor<'_>) -> Option<Result<Option<Event>, Malformed>> {
+        self.topic = if self.version >= 13 {
+            TopicRef::Id(Uuid::from_bytes(cursor.array()?))
+        } else {
+            let name = if self.is_flexible() {
+                let length = usize::try_from(cursor.uvarint()?).ok()?;
+                cursor.bytes(length.saturating_sub(1))?
+            } else {
+                let length = usize::try_from(cursor.i16()?).unwrap_or(0);
+                cursor.bytes(length)?
+            };
+            TopicRef::Name(String::from_utf8_lossy(name).into_owned())
+        };
+        self.partitions = match self.count(cursor)? {
+            Ok(partitions) => partitions,
+            Err(e) => return Some(Err(e)),
+        };
+        self.topics -= 1;
+        self.state = if self.partitions == 0 {
+            State::TopicEnd
+        } else {
+            State::Partition
+        };
+        Some(Ok(None))
+    }
+
+    fn partition(&mut self, cursor: &mut Cursor<'_>) -> Option<Result<Option<Event>, Malformed>> {
+        let partition = cursor.i32()?;
+        let error = cursor.i16()?;
+        let high_watermark = cursor.i64()?;
+        let last_stable_offset = cursor.i64()?;
+        let log_start = if self.version >= 5 { cursor.i64()? } else { -1 };
+        let count = match self.count(cursor)? {
+            Ok(count) => count,
+            Err(e) => return Some(Err(e)),
+        };
+        let entry = if self.is_flexible() { 17 } else { 16 };
+        if !cursor.has(count.saturating_mul(entry)) {
+            return None;
+        }
+        let mut aborted = Vec::with_capacity(count);
+        for _ in 0..count {
+            aborted.push((cursor.i64()?, cursor.i64()?));
+            if self.is_flexible() {
+                cursor.skip_tagged_fields()?;
+            }
+        }
+        let preferred_replica = if self.version >= 11 { cursor.i32()? } else { -1 };
+        let record_bytes = if self.is_flexible() {
+            usize::try_from(cursor.uvarint()?).ok()?.saturating_sub(1)
+        } else {
+            usize::try_from(cursor.i32()?).unwrap_or(0)
+        };
+        if record_bytes > self.left - cursor.at() {
+            return Some(Err(Malformed(format!(
+                "a Fetch answer announces {record_bytes} bytes of records and has {}",
+                self.left - cursor.at()
+            ))));
+        }
+        self.partitions -= 1;
+        self.records = record_bytes;
+        self.skipping = false;
+        self.cut = false;
+        self.state = State::Records;
+        Some(Ok(Some(Event::Partition(PartitionHead {
+            topic: self.topic.clone(),
+            partition,
+            error,
+            high_watermark,
+            last_stable_offset,
+            log_start,
+            aborted,
+            preferred_replica,
+            record_bytes,
+        }))))
+    }
+
+    fn partition_end(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+    ) -> Option<Result<Option<Event>, Malformed>> {
+        let mut end = PartitionEnd {
+            diverging: None,
+            cut: self.cut,
+        };
+        if self.is_flexible() {
+            for _ in 0..cursor.uvarint()? {
+                const DIVERGING_EPOCH: u32 = 0;
+                let tag = cursor.uvarint()?;
+                let size = usize::try_from(cursor.uvarint()?).ok()?;
+                let mut field = Cursor::new(cursor.bytes(size)?);
+                if tag == DIVERGING_EPOCH
+                    && let (Some(epoch), Some(offset)) = (field.i32(), field.i64())
+                {
+                    end.diverging = Some((epoch, offset));
+                }
+            }
+        }
+        self.state = if self.partitions > 0 {
+            State::Partition
+        } else {
+            State::TopicEnd
+        };
+        Some(Ok(Some(Event::PartitionEnd(end))))
+    }
+
+    fn topic_end(&mut self, cursor: &mut Cursor<'_>) -> Option<Result<Option<Event>, Malformed>> {
+        if self.is_flexible() {
+            cursor.skip_tagged_fields()?;
+        }
+        self.state = if self.topics > 0 {
+            State::Topic
+        } else {
+            State::AnswerEnd
+        };
+        Some(Ok(None))
+    }
+
+    fn answer_end(&mut self, cursor: &mut Cursor<'_>) -> Option<Result<Option<Event>, Malformed>> {
+        if self.is_flexible() {
+            cursor.skip_tagged_fields()?;
+        }
+        if cursor.at() != self.left {
+            return Some(Err(Malformed(format!(
+                "a Fetch answer is {} bytes longer than its content",
+                self.left - cursor.at()
+            ))));
+        }
+        self.state = State::Ended;
+        Some(Ok(Some(Event::End)))
+    }
+
+    /// The length of an array; one that cannot fit into the answer is refused.
+    fn count(&self, cursor: &mut Cursor<'_>) -> Option<Result<usize, Malformed>> {
+        let count = if self.is_flexible() {
+            usize::try_from(cursor.uvarint()?).ok()?.saturating_sub(1)
+        } else {
+            // -1 is a list that is not there.
+            usize::try_from(cursor.i32()?).unwrap_or(0)
+        };
+        if count > self.left {
+            return Some(Err(Malformed(format!(
+                "a Fetch answer of {} bytes announces a list of {count}",
+                self.left
+            ))));
+        }
+        Some(Ok(count))
+    }
+}
+
+/// The size of the record batch at the front, if it is told yet.
+fn batch_size(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
+    let Some(magic) = bytes.get(MAGIC_AT) else {
+        return Ok(None);
+    };
+    if *magic < 2 {
+        return Err(Malformed(format!(
+            "records in message format v{magic}, from before Kafka 0.11; \
+             'kafka.client' = 'librdkafka' reads them"
+        )));
+    }
+    let length = bytes[8..BATCH_LENGTH]
+        .iter()
+        .fold(0u32, |length, byte| length << 8 | u32::from(*byte));
+    let size = usize::try_from(length).unwrap_or(usize::MAX);
+    let size = size.saturating_add(BATCH_LENGTH);
+    if *magic > 2 || size < HEAD_BYTES || length > i32::MAX as u32 {
+        return Err(Malformed(format!(
+            "a record batch of {size} bytes in format v{magic}; expected format v2"
+        )));
+    }
+    Ok(Some(size))
+}

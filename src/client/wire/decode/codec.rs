@@ -1,0 +1,297 @@
+//! Unpacks the records of compressed batches; contexts and memory are used again and again.
+
+use std::io::Read;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use super::answer::Malformed;
+use super::batch::Codec;
+
+/// What a batch is guessed to grow by when it is unpacked.
+const GROWTH: usize = 4;
+/// Room is made in steps of at least so many bytes.
+const STEP_BYTES: usize = 64 << 10;
+/// The most unused memory that is kept: so many pieces, none larger than this.
+const KEPT_MOST: usize = 64;
+const KEPT_BYTES: usize = 4 << 20;
+
+/// Unpackers by codec; see the module's documentation.
+pub(crate) struct Unpacker {
+    /// The largest batch that is unpacked, in bytes.
+    most: usize,
+    snappy: snap::raw::Decoder,
+    zstd: Option<zstd_safe::DCtx<'static>>,
+    slabs: Slabs,
+}
+
+/// Memory that comes back when the last column that points into it is dropped.
+type Slabs = Arc<Mutex<Vec<Vec<u8>>>>;
+
+struct Slab {
+    bytes: Vec<u8>,
+    used: usize,
+    home: Slabs,
+}
+
+impl AsRef<[u8]> for Slab {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..self.used]
+    }
+}
+
+impl Drop for Slab {
+    fn drop(&mut self) {
+        let mut kept = self.home.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < KEPT_MOST && self.bytes.len() <= KEPT_BYTES {
+            kept.push(std::mem::take(&mut self.bytes));
+        }
+    }
+}
+
+/// Where records are unpacked to: memory that is initialized once, and then only overwritten.
+struct Target {
+    bytes: Vec<u8>,
+    used: usize,
+    most: usize,
+}
+
+impl Target {
+    /// Room for at least `least` more bytes, or an error if that is more than is allowed.
+    fn room(&mut self, least: usize) -> Result<&mut [u8], Malformed> {
+        let end = self.used.saturating_add(least);
+        if end > self.most {
+            return Err(self.too_much());
+        }
+        if self.bytes.len() < end {
+            let doubled = self.bytes.len().saturating_mul(2).min(self.most);
+            self.bytes.resize(doubled.max(end), 0);
+        }
+        Ok(&mut self.bytes[self.used..])
+    }
+
+    /// Room for what nobody knows the size of. Where all that is allowed is used up there is one
+    /// byte more, which tells "just" from "too much".
+    fn any_room(&mut self) -> Result<&mut [u8], Malformed> {
+        if self.used > self.most {
+            return Err(self.too_much());
+        }
+        if self.bytes.len() <= self.used {
+            let step = self.bytes.len().max(STEP_BYTES);
+            let allowed = self.most.saturating_add(1);
+            self.bytes
+                .resize(self.used.saturating_add(step).min(allowed), 0);
+        }
+        Ok(&mut self.bytes[self.used..])
+    }
+
+    fn finished(&self) -> Result<(), Malformed> {
+        if self.used > self.most {
+            return Err(self.too_much());
+        }
+        Ok(())
+    }
+
+    fn too_much(&self) -> Malformed {
+        Malformed(format!(
+            "a record batch unpacks to more than {} bytes; \
+             'receive.message.max.bytes' sets how much is allowed",
+            self.most
+        ))
+    }
+}
+
+impl Unpacker {
+    pub(crate) fn new(most: usize) -> Self {
+        Self {
+            most,
+            snappy: snap::raw::Decoder::new(),
+            zstd: None,
+            slabs: Slabs::default(),
+        }
+    }
+
+    /// The records in `packed`.
+    ///
+    /// # Errors
+    /// When they do not unpack, or to more than is allowed.
+    pub(crate) fn unpack(&mut self, codec: Codec, packed: &[u8]) -> Result<Bytes, Malformed> {
+        let kept = self.slabs.lock().map(|mut kept| kept.pop());
+        let guess = packed.len().saturating_mul(GROWTH).min(self.most);
+        let mut target = Target {
+            bytes: kept.ok().flatten().unwrap_or_else(|| vec![0; guess]),
+            used: 0,
+            most: self.most,
+        };
+        match codec {
+            Codec::None => {
+                target.room(packed.len())?[..packed.len()].copy_from_slice(packed);
+                target.used = packed.len();
+            }
+            Codec::Gzip => {
+                let decoder = flate2::bufread::MultiGzDecoder::new(packed);
+                read_all(decoder, &mut target, "gzip")?;
+            }
+            Codec::Lz4 => lz4(packed, &mut target)?,
+            Codec::Snappy => self.snappy(packed, &mut target)?,
+            Codec::Zstd => self.zstd(packed, &mut target)?,
+        }
+        target.finished()?;
+        Ok(Bytes::from_owner(Slab {
+            bytes: target.bytes,
+            used: target.used,
+            home: Arc::clone(&self.slabs),
+        }))
+    }
+
+    /// Plain, or in the frames of snappy-java, as Kafka's Java producers write it.
+    fn snappy(&mut self, packed: &[u8], target: &mut Target) -> Result<(), Malformed> {
+        const FRAMED: &[u8] = b"\x82SNAPPY\0";
+        // After the magic come two versions.
+        const FRAME_HEAD: usize = 16;
+        if !packed.starts_with(FRAMED) {
+            return self.snappy_block(packed, target);
+        }
+        let mut rest = packed.get(FRAME_HEAD..).unwrap_or_default();
+        while let Some((size, blocks)) = rest.split_first_chunk::<4>() {
+            let size = usize::try_from(u32::from_be_bytes(*size)).unwrap_or(usize::MAX);
+            let (block, others) = blocks
+                .split_at_checked(size)
+                .ok_or_else(|| broken("snappy", &"a block is cut off"))?;
+            self.snappy_block(block, target)?;
+            rest = others;
+        }
+        match rest {
+            [] => Ok(()),
+            _ => Err(broken("snappy", &"a block is cut off")),
+        }
+    }
+
+    fn snappy_block(&mut self, block: &[u8], target: &mut Target) -> Result<(), Malformed> {
+        let size = snap::raw::decompress_len(block).map_err(|e| broken("snappy", &e))?;
+        let room = target.room(size)?;
+        target.used += self
+            .snappy
+            .decompress(block, room)
+            .map_err(|e| broken("snappy", &e))?;
+        Ok(())
+    }
+
+    fn zstd(&mut self, packed: &[u8], target: &mut Target) -> Result<(), Malformed> {
+        let context = self.zstd.get_or_insert_with(zstd_safe::DCtx::create);
+        let failed = |code| broken("zstd", &zstd_safe::get_error_name(code));
+        context
+            .reset(zstd_safe::ResetDirective::SessionOnly)
+            .map_err(failed)?;
+        let mut input = zstd_safe::InBuffer::around(packed);
+        loop {
+            let room = target.any_room()?;
+            let mut output = zstd_safe::OutBuffer::around(room);
+            let hint = context
+                .decompress_stream(&mut output, &mut input)
+                .map_err(failed)?;
+            let full = output.pos() == output.capacity();
+            target.used += output.pos();
+            match (hint, input.pos() == packed.len()) {
+                (0, true) => return Ok(()),
+                // Frames may follow one another.
+                (0, false) => {}
+                (_, true) if !full => return Err(broken("zstd", &"the frame is cut off")),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn read_all(mut from: impl Read, target: &mut Target, codec: &str) -> Result<(), Malformed> {
+    loop {
+        match from.read(target.any_room()?) {
+            Ok(0) => return Ok(()),
+            Ok(n) => target.used += n,
+            Err(e) => return Err(broken(codec, &e)),
+        }
+    }
+}
+
+/// The frames that Kafka's producers write, block by block; others by the library's reader, which
+/// copies once more. Checksums of LZ4 itself are passed over: the batch has one.
+fn lz4(packed: &[u8], target: &mut Target) -> Result<(), Malformed> {
+    let mut rest = packed;
+    // Frames may follow one another.
+    while !rest.is_empty() {
+        rest = match lz4_usual(rest) {
+            Some((flags, sizes)) => lz4_frame(rest, flags, sizes, target)?,
+            None => {
+                let reader = lz4_flex::frame::FrameDecoder::new(rest);
+                return read_all(reader, target, "lz4");
+            }
+        };
+    }
+    Ok(())
+}
+
+/// The flags and block sizes of a frame of version 1 with independent blocks and no dictionary.
+fn lz4_usual(frame: &[u8]) -> Option<(u8, u8)> {
+    const MAGIC: [u8; 4] = 0x184d_2204_u32.to_le_bytes();
+    const VERSION_INDEPENDENT_DICTIONARY: u8 = 0b1110_0001;
+    const VERSION_1_INDEPENDENT: u8 = 0b0110_0000;
+    let (flags, sizes) = match frame.strip_prefix(&MAGIC)? {
+        [flags, sizes, ..] => (*flags, *sizes),
+        _ => return None,
+    };
+    (flags & VERSION_INDEPENDENT_DICTIONARY == VERSION_1_INDEPENDENT).then_some((flags, sizes))
+}
+
+/// Unpacks a frame and returns what follows it.
+fn lz4_frame<'a>(
+    frame: &'a [u8],
+    flags: u8,
+    sizes: u8,
+    target: &mut Target,
+) -> Result<&'a [u8], Malformed> {
+    const BLOCK_CHECKSUM: u8 = 0b0001_0000;
+    const CONTENT_SIZE: u8 = 0b0000_1000;
+    const CONTENT_CHECKSUM: u8 = 0b0000_0100;
+    const STORED: u32 = 1 << 31;
+    let cut = || broken("lz4", &"the frame is cut off");
+    let checksum = |flag: u8| if flags & flag != 0 { 4 } else { 0 };
+    let block_most = match sizes >> 4 & 7 {
+        size @ 4..=7 => 1usize << (8 + 2 * size),
+        _ => return Err(broken("lz4", &"the block size is none of LZ4's")),
+    };
+    // Magic, flags, sizes and a checksum, and perhaps the size of the content.
+    let head = if flags & CONTENT_SIZE != 0 { 15 } else { 7 };
+    let mut rest = frame.get(head..).ok_or_else(cut)?;
+    loop {
+        let (size, blocks) = rest.split_first_chunk::<4>().ok_or_else(cut)?;
+        let size = u32::from_le_bytes(*size);
+        if size == 0 {
+            return blocks.get(checksum(CONTENT_CHECKSUM)..).ok_or_else(cut);
+        }
+        let length = usize::try_from(size & !STORED).unwrap_or(usize::MAX);
+        let (block, others) = blocks.split_at_checked(length).ok_or_else(cut)?;
+        if size & STORED != 0 {
+            target.room(length)?[..length].copy_from_slice(block);
+            target.used += length;
+        } else {
+            target.used += lz4_block(block, block_most, target)?;
+        }
+        rest = others.get(checksum(BLOCK_CHECKSUM)..).ok_or_else(cut)?;
+    }
+}
+
+fn lz4_block(block: &[u8], most: usize, target: &mut Target) -> Result<usize, Malformed> {
+    let allowed = target.most.saturating_sub(target.used);
+    let room = target.room(most.min(allowed))?;
+    match lz4_flex::block::decompress_into(block, room) {
+        Ok(size) => Ok(size),
+        Err(lz4_flex::block::DecompressError::OutputTooSmall { .. }) if allowed < most => {
+            Err(target.too_much())
+        }
+        Err(e) => Err(broken("lz4", &e)),
+    }
+}
+
+fn broken(codec: &str, reason: &dyn std::fmt::Display) -> Malformed {
+    Malformed(format!("{codec}: {reason}"))
+}

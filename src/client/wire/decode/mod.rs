@@ -1,0 +1,28 @@
+//! From the bytes of Fetch answers to Arrow columns, without a socket.
+//!
+//! ```text
+//! bytes ─▶ FetchAnswer ─▶ whole record batches ─▶ RangeDecoder ─▶ RawBatch
+//! ```
+//!
+//! Whoever has the bytes drives this code: the connection, the fake broker of the tests, the fuzzer.
+//! All of it is safe Rust. No input makes it panic, loop or allocate more than the input's own size
+//! and the limits in [`Limits`]: bytes that are no answer, or whose parts contradict each other, are
+//! an error that names the offset.
+//!
+//! A [`RangeDecoder`] also keeps the books: every offset that it passes is a row or is counted by
+//! the reason why it is none.
+
+mod answer;
+mod batch;
+mod codec;
+mod columns;
+mod cursor;
+mod range;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use answer::{
+    Event, FETCH_VERSION_MOST, FetchAnswer, Malformed, PartitionEnd, PartitionHead,
+    TopicRef,
+};
+pub(crate) use range::{Limits, RangeDecoder, Step};

@@ -1,0 +1,629 @@
+//! Walks record batches and builds the rows of a range.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::answer::Malformed;
+use super::batch::{BatchHead, Codec, HEAD_BYTES, aborts};
+use super::codec::Unpacker;
+use super::columns::{Columns, Region, Row};
+use crate::client::{PassedOffsets, RawBatch, RawColumns, TimestampBounds};
+use crate::range::{IsolationLevel, TopicPartition};
+
+/// What decoding may use.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// The most rows of a batch, at least 1.
+    pub(crate) batch_rows: usize,
+    /// The bytes of keys and values after which a batch is closed; one larger record still fits.
+    pub(crate) batch_bytes: usize,
+    /// The largest record batch, unpacked, in bytes.
+    pub(crate) unpacked_bytes: usize,
+    /// Whether checksums are compared.
+    pub(crate) check_crcs: bool,
+}
+
+/// What a call of [`RangeDecoder::step`] came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The batch is full: [`finish`](RangeDecoder::finish) it.
+    Full,
+    /// The position has reached the end of the range.
+    RangeEnd,
+    /// All records that were fed are used up.
+    Empty,
+}
+
+/// The rows of a range, decoded from the record batches that a partition's part of an answer holds.
+///
+/// - [`position`](Self::position) only rises, and never beyond the range's end.
+/// - Rows, and the offsets counted in the `passed` of its batches, are what the position has passed.
+pub(crate) struct RangeDecoder {
+    limits: Limits,
+    isolation: IsolationLevel,
+    columns: Columns,
+    unpacker: Unpacker,
+    bounds: TimestampBounds,
+    position: i64,
+    end: i64,
+    passed: PassedOffsets,
+    /// The epoch of the last batch that was walked, to notice a truncated log (KIP-595).
+    epoch: i32,
+    aborted: Aborted,
+    /// What was fed and is not walked.
+    fed: Option<Region>,
+    at: usize,
+    walk: Option<Walk>,
+    decode: Duration,
+}
+
+/// A batch whose records are walked.
+struct Walk {
+    head: BatchHead,
+    /// Where its records lie, if they were unpacked.
+    unpacked: Option<Region>,
+    /// The next record.
+    at: usize,
+    records_end: usize,
+    /// Where the next batch begins in what was fed.
+    batch_end: usize,
+    records_left: i32,
+    /// The delta of the last record walked.
+    last_delta: i32,
+    /// What becomes of its records.
+    purpose: Purpose,
+}
+
+/// What becomes of a batch's records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// They are rows.
+    Rows,
+    /// They are counted as aborted.
+    Aborted,
+    /// They are counted as filtered.
+    Filtered,
+}
+
+/// Aborted transactions of a partition's part of an answer.
+#[derive(Default)]
+struct Aborted {
+    /// First offset and producer id, the last first.
+    to_come: Vec<(i64, i64)>,
+    producers: HashSet<i64>,
+}
+
+impl RangeDecoder {
+    pub(crate) fn new(wanted: RawColumns, isolation: IsolationLevel, limits: Limits) -> Self {
+        Self {
+            limits,
+            isolation,
+            columns: Columns::new(wanted, limits.batch_rows),
+            unpacker: Unpacker::new(limits.unpacked_bytes),
+            bounds: TimestampBounds::default(),
+            position: 0,
+            end: 0,
+            passed: PassedOffsets::default(),
+            epoch: -1,
+            aborted: Aborted::default(),
+            fed: None,
+            at: 0,
+            walk: None,
+            decode: Duration::ZERO,
+        }
+    }
+
+    /// Goes over to `start..end`, of which records within `bounds` are wanted. What was fed is kept:
+    /// the range may lie in it.
+    pub(crate) fn begin(&mut self, start: i64, end: i64, bounds: TimestampBounds) {
+        self.position = start;
+        self.end = end;
+        self.bounds = bounds;
+    }
+
+    /// Forgets what was fed, before a part of another partition or of another answer.
+    pub(crate) fn clear(&mut self) {
+        self.fed = None;
+        self.walk = None;
+        self.aborted = Aborted::default();
+    }
+
+    /// Begins a partition's part of an answer; `aborted` holds producer ids and first offsets.
+    pub(crate) fn begin_part(&mut self, aborted: &[(i64, i64)]) {
+        self.clear();
+        self.aborted.to_come = aborted.iter().map(|&(id, first)| (first, id)).collect();
+        self.aborted.to_come.sort_unstable_by(|a, b| b.cmp(a));
+    }
+
+    /// Hands over whole record batches, when [`step`](Self::step) has used up those before.
+    pub(crate) fn feed(&mut self, batches: Bytes) {
+        self.fed = Some(Region::new(batches));
+        self.at = 0;
+    }
+
+    /// The next offset to read.
+    pub(crate) fn position(&self) -> i64 {
+        self.position
+    }
+
+    /// The leader epoch of the last batch walked; -1 before the first.
+    pub(crate) fn epoch(&self) -> i32 {
+        self.epoch
+    }
+
+    pub(crate) fn forget_epoch(&mut self) {
+        self.epoch = -1;
+    }
+
+    /// Whether there is anything to hand out: rows, or offsets passed without one.
+    pub(crate) fn has_news(&self) -> bool {
+        self.columns.rows() > 0 || self.passed != PassedOffsets::default()
+    }
+
+    /// Passes the rest of the range, in which the log holds nothing.
+    pub(crate) fn pass_gap(&mut self) {
+        self.pass(self.end, |passed| &mut passed.gap);
+    }
+
+    /// Moves to `offset` without counting: the caller does.
+    pub(crate) fn skip_to(&mut self, offset: i64) {
+        self.position = offset.min(self.end);
+    }
+
+    /// Hands out the rows, and what was passed since the batch before.
+    ///
+    /// # Errors
+    /// Arrow's, which the checks before rule out.
+    pub(crate) fn finish(
+        &mut self,
+        partition: TopicPartition,
+    ) -> Result<RawBatch, arrow::error::ArrowError> {
+        let started = Instant::now();
+        let mut batch = self.columns.finish(partition, self.position)?;
+        batch.passed = std::mem::take(&mut self.passed);
+        let decode = std::mem::take(&mut self.decode) + started.elapsed();
+        batch.decode_ns = u64::try_from(decode.as_nanos()).unwrap_or(u64::MAX);
+        Ok(batch)
+    }
+
+    /// Walks on until a batch is full, the range has ended or nothing is left.
+    ///
+    /// # Errors
+    /// When records are corrupt; the text names the offset. Rows before it are kept.
+    pub(crate) fn step(&mut self) -> Result<Step, Malformed> {
+        let started = Instant::now();
+        let step = self.walk_on();
+        self.decode += started.elapsed();
+        step
+    }
+
+    fn walk_on(&mut self) -> Result<Step, Malformed> {
+        loop {
+            if self.position >= self.end {
+                return Ok(Step::RangeEnd);
+            }
+            if self.columns.rows() >= self.limits.batch_rows {
+                return Ok(Step::Full);
+            }
+            if let Some(mut walk) = self.walk.take() {
+                if !self.walk_records(&mut walk)? {
+                    self.walk = Some(walk);
+                    return Ok(if self.position >= self.end {
+                        Step::RangeEnd
+                    } else {
+                        Step::Full
+                    });
+                }
+                self.at = walk.batch_end;
+                continue;
+            }
+            let Some(fed) = &self.fed else {
+                return Ok(Step::Empty);
+            };
+            let Some(batch) = fed.bytes.get(self.at..).filter(|b| !b.is_empty()) else {
+                self.fed = None;
+                return Ok(Step::Empty);
+            };
+            let size = batch
+                .get(8..12)
+                .and_then(|b| b.try_into().ok())
+                .map_or(0, u32::from_be_bytes);
+            let size = usize::try_from(size).unwrap_or(0).saturating_add(12);
+            let batch = batch.get(..size).ok_or_else(|| cut(self.position))?;
+            let batch = fed.bytes.slice_ref(batch);
+            self.begin_batch(&batch)?;
+        }
+    }
+
+    /// Decides about a whole batch: it is passed, or a walk of it begins.
+    fn begin_batch(&mut self, batch: &Bytes) -> Result<(), Malformed> {
+        let head = BatchHead::parse(batch)?;
+        let next = self.at + batch.len();
+        self.aborted.reach(&head);
+        if head.end() <= self.position {
+            // The batch that holds the position begins before it; one before that is of no use.
+            self.note_control(&head, batch);
+            self.at = next;
+            return Ok(());
+        }
+        if head.base_offset >= self.end {
+            self.pass_gap();
+            return Ok(());
+        }
+        self.epoch = head.leader_epoch;
+        self.pass(head.base_offset, |passed| &mut passed.gap);
+        let committed = self.isolation == IsolationLevel::ReadCommitted;
+        if head.is_control() {
+            self.check(&head, batch)?;
+            self.note_control(&head, batch);
+            // A marker has one offset; cleaning may have left the batch without it.
+            let marker = if head.records > 0 { head.end() } else { head.base_offset };
+            self.pass(marker, |passed| &mut passed.control);
+            self.pass(head.end(), |passed| &mut passed.gap);
+            self.at = next;
+            return Ok(());
+        }
+        let purpose = if committed && self.aborted.holds(&head) {
+            Purpose::Aborted
+        } else if self.is_filtered(&head) {
+            Purpose::Filtered
+        } else {
+            Purpose::Rows
+        };
+        if purpose == Purpose::Rows {
+            if head.is_dense() && self.is_told_by_head(&head) {
+                self.rows_of_head(&head, next, batch.len());
+                return Ok(());
+            }
+        } else if self.pass_whole(&head, purpose) {
+            self.at = next;
+            return Ok(());
+        }
+        self.begin_walk(head, batch, next, purpose)
+    }
+
+    /// Counts a batch that yields no rows by its head, if the head tells which offsets it holds.
+    fn pass_whole(&mut self, head: &BatchHead, purpose: Purpose) -> bool {
+        let within = self.position == head.base_offset && head.end() <= self.end;
+        if head.is_dense() {
+            self.pass(head.end(), |passed| purpose.counter(passed));
+            return true;
+        }
+        if within {
+            let records = u64::try_from(head.records).unwrap_or(0);
+            let spans = u64::try_from(head.end() - self.position).unwrap_or(0);
+            *purpose.counter(&mut self.passed) += records;
+            self.passed.gap += spans - records;
+            self.position = head.end();
+        }
+        within
+    }
+
+    /// Whether nothing of the records themselves is wanted.
+    fn is_told_by_head(&self, head: &BatchHead) -> bool {
+        let wanted = &self.columns.wanted;
+        let body = wanted.key || wanted.value || wanted.headers;
+        let timestamp = wanted.timestamp || wanted.timestamp_type;
+        !body && (!timestamp || head.is_log_append_time())
+    }
+
+    /// Offsets of a batch of which nothing else is wanted. Its records are neither unpacked nor
+    /// compared with their checksum.
+    fn rows_of_head(&mut self, head: &BatchHead, next: usize, bytes: usize) {
+        let to = head.end().min(self.end);
+        let room = self.limits.batch_rows.saturating_sub(self.columns.rows());
+        let room = i64::try_from(room).unwrap_or(i64::MAX);
+        let until = to.min(self.position.saturating_add(room));
+        self.columns.reserve(usize::try_from(until - self.position).unwrap_or(0));
+        self.columns.push_offsets(head, self.position, until);
+        self.position = until;
+        if until == to {
+            self.at = next;
+            self.columns.bytes += bytes;
+        }
+    }
+
+    /// Whether no record of the batch lies within the timestamps that are wanted.
+    fn is_filtered(&self, head: &BatchHead) -> bool {
+        let TimestampBounds { from_ms, to_ms } = self.bounds;
+        let latest = head.max_timestamp;
+        let before = from_ms.is_some_and(|from| latest < from);
+        let without = (from_ms.is_some() || to_ms.is_some()) && latest < 0;
+        let after = head.is_log_append_time() && to_ms.is_some_and(|to| latest >= to);
+        before || without || after
+    }
+
+    fn note_control(&mut self, head: &BatchHead, batch: &Bytes) {
+        if head.is_control() && head.records > 0 {
+            let records = batch.get(HEAD_BYTES..).unwrap_or_default();
+            if aborts(records) == Some(true) {
+                self.aborted.producers.remove(&head.producer_id);
+            }
+        }
+    }
+
+    fn check(&self, head: &BatchHead, batch: &[u8]) -> Result<(), Malformed> {
+        if self.limits.check_crcs && !head.checks(batch) {
+            return Err(Malformed(format!(
+                "the record batch at {} does not match its checksum",
+                head.base_offset
+            )));
+        }
+        Ok(())
+    }
+
+    fn begin_walk(
+        &mut self,
+        head: BatchHead,
+        batch: &Bytes,
+        next: usize,
+        purpose: Purpose,
+    ) -> Result<(), Malformed> {
+        self.check(&head, batch)?;
+        let codec = head.codec()?;
+        let packed = batch.get(HEAD_BYTES..).unwrap_or_default();
+        let (unpacked, at, records_end) = if codec == Codec::None {
+            (None, self.at + HEAD_BYTES, next)
+        } else {
+            let records = self
+                .unpacker
+                .unpack(codec, packed)
+                .map_err(|e| Malformed(format!("the record batch at {}: {e}", head.base_offset)))?;
+            let size = records.len();
+            (Some(Region::new(records)), 0, size)
+        };
+        let rows = usize::try_from(head.records).unwrap_or(0);
+        if purpose == Purpose::Rows {
+            self.columns.reserve(rows.min(records_end - at));
+        }
+        self.walk = Some(Walk {
+            head,
+            unpacked,
+            at,
+            records_end,
+            batch_end: next,
+            records_left: head.records,
+            last_delta: -1,
+            purpose,
+        });
+        Ok(())
+    }
+
+    /// Whether the batch is done; otherwise a batch of rows is full, or the range has ended.
+    fn walk_records(&mut self, walk: &mut Walk) -> Result<bool, Malformed> {
+        let Self { columns, fed, .. } = self;
+        let Some(region) = walk.unpacked.as_mut().or(fed.as_mut()) else {
+            return Err(cut(self.position));
+        };
+        // A clone, so that the region itself can be marked as used.
+        let bytes = region.bytes.clone();
+        let records = bytes.get(..walk.records_end).unwrap_or_default();
+        let head = walk.head;
+        let broken = |at: i64| {
+            Malformed(format!(
+                "the record batch at {} is corrupt behind offset {at}",
+                head.base_offset
+            ))
+        };
+        let log_append = head.is_log_append_time();
+        let wants_headers = columns.wanted.headers && walk.purpose == Purpose::Rows;
+        while walk.records_left > 0 {
+            let here = self.position;
+            let record = record(records, walk.at).ok_or_else(|| broken(here))?;
+            let delta = record.offset_delta;
+            if delta <= walk.last_delta || delta > head.last_offset_delta {
+                return Err(broken(here));
+            }
+            let offset = head.base_offset + i64::from(delta);
+            if offset >= self.end {
+                // Kept for the next range, which may begin here.
+                self.passed.gap += u64::try_from(self.end - self.position).unwrap_or(0);
+                self.position = self.end;
+                break;
+            }
+            if offset >= self.position {
+                let size = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+                if walk.purpose == Purpose::Rows {
+                    let rows = columns.rows();
+                    let full = rows >= self.limits.batch_rows
+                        || rows > 0 && columns.bytes + size > self.limits.batch_bytes;
+                    if full {
+                        break;
+                    }
+                    let timestamp = if log_append {
+                        head.max_timestamp
+                    } else {
+                        head.base_timestamp.wrapping_add(record.timestamp_delta)
+                    };
+                    let row = Row {
+                        offset,
+                        timestamp,
+                        log_append_time: log_append,
+                        key: record.key,
+                        key_at: record.key_at,
+                        value: record.value,
+                        value_at: record.value_at,
+                    };
+                    columns.push(region, &row);
+                    columns.bytes += size;
+                    if wants_headers {
+                        let before = columns.headers.bytes();
+                        headers(records, record.headers_at, record.end, &mut columns.headers)
+                            .ok_or_else(|| broken(here))?;
+                        columns.bytes += columns.headers.bytes() - before;
+                    }
+                } else {
+                    *walk.purpose.counter(&mut self.passed) += 1;
+                }
+                self.passed.gap += u64::try_from(offset - self.position).unwrap_or(0);
+                self.position = offset + 1;
+            }
+            walk.last_delta = delta;
+            walk.at = record.end;
+            walk.records_left -= 1;
+        }
+        if walk.purpose == Purpose::Rows {
+            columns.push_head(&head);
+        }
+        if walk.records_left > 0 {
+            return Ok(false);
+        }
+        self.pass(head.end(), |passed| &mut passed.gap);
+        Ok(true)
+    }
+
+    /// Moves up to `offset`, or to the range's end, and counts what lies between.
+    fn pass(&mut self, offset: i64, counter: impl FnOnce(&mut PassedOffsets) -> &mut u64) {
+        let to = offset.min(self.end);
+        if to > self.position {
+            *counter(&mut self.passed) += u64::try_from(to - self.position).unwrap_or(0);
+            self.position = to;
+        }
+    }
+}
+
+impl Purpose {
+    fn counter(self, passed: &mut PassedOffsets) -> &mut u64 {
+        match self {
+            Self::Aborted => &mut passed.aborted,
+            Self::Filtered | Self::Rows => &mut passed.filtered,
+        }
+    }
+}
+
+impl Aborted {
+    /// Takes note of the transactions that have begun before the batch's end.
+    fn reach(&mut self, head: &BatchHead) {
+        while let Some(&(first, producer)) = self.to_come.last() {
+            if first >= head.end() {
+                break;
+            }
+            self.producers.insert(producer);
+            self.to_come.pop();
+        }
+    }
+
+    fn holds(&self, head: &BatchHead) -> bool {
+        head.is_transactional() && self.producers.contains(&head.producer_id)
+    }
+}
+
+fn cut(position: i64) -> Malformed {
+    Malformed(format!("the record batch that holds {position} is cut off"))
+}
+
+/// A record, as far as its fields are always needed.
+struct Record<'a> {
+    timestamp_delta: i64,
+    offset_delta: i32,
+    key: Option<&'a [u8]>,
+    key_at: usize,
+    value: Option<&'a [u8]>,
+    value_at: usize,
+    headers_at: usize,
+    end: usize,
+}
+
+/// The record at `at`; `None` when it does not fit.
+#[inline(always)]
+fn record(records: &[u8], at: usize) -> Option<Record<'_>> {
+    let (length, at) = varint(records, at)?;
+    let end = at.checked_add(usize::try_from(length).ok()?)?;
+    // From here on nothing is read beyond the record.
+    let records = records.get(..end)?;
+    // One byte of attributes, of which none has a meaning.
+    let (timestamp_delta, at) = varlong(records, at + 1)?;
+    let (offset_delta, at) = varint(records, at)?;
+    let (key, key_at, at) = bytes(records, at)?;
+    let (value, value_at, headers_at) = bytes(records, at)?;
+    Some(Record {
+        timestamp_delta,
+        offset_delta,
+        key,
+        key_at,
+        value,
+        value_at,
+        headers_at,
+        end,
+    })
+}
+
+/// A length of -1 is NULL.
+#[inline(always)]
+fn bytes(records: &[u8], at: usize) -> Option<(Option<&[u8]>, usize, usize)> {
+    let (length, at) = varint(records, at)?;
+    if length < 0 {
+        return (length == -1).then_some((None, at, at));
+    }
+    let end = at + length as usize;
+    Some((Some(records.get(at..end)?), at, end))
+}
+
+/// Appends a record's headers.
+fn headers(
+    records: &[u8],
+    at: usize,
+    end: usize,
+    to: &mut crate::client::build::Headers,
+) -> Option<()> {
+    let records = records.get(..end)?;
+    let (count, mut at) = varint(records, at)?;
+    if count < 0 {
+        return None;
+    }
+    for _ in 0..count {
+        let (name, _, next) = bytes(records, at)?;
+        let (value, _, next) = bytes(records, next)?;
+        to.push(name?, value);
+        at = next;
+    }
+    to.end_row();
+    Some(())
+}
+
+/// A zigzag varint of 32 bits.
+#[inline(always)]
+fn varint(bytes: &[u8], at: usize) -> Option<(i32, usize)> {
+    let first = *bytes.get(at)?;
+    if first < 0x80 {
+        return Some((zigzag(u32::from(first)), at + 1));
+    }
+    let second = *bytes.get(at + 1)?;
+    if second < 0x80 {
+        let value = u32::from(first & 0x7f) | u32::from(second) << 7;
+        return Some((zigzag(value), at + 2));
+    }
+    let mut value = u32::from(first & 0x7f) | u32::from(second & 0x7f) << 7;
+    let mut at = at + 2;
+    for shift in [14, 21, 28] {
+        let byte = *bytes.get(at)?;
+        at += 1;
+        value |= u32::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some((zigzag(value), at));
+        }
+    }
+    None
+}
+
+#[inline(always)]
+fn zigzag(value: u32) -> i32 {
+    (value >> 1) as i32 ^ -((value & 1) as i32)
+}
+
+/// A zigzag varint of 64 bits.
+#[inline(always)]
+fn varlong(bytes: &[u8], mut at: usize) -> Option<(i64, usize)> {
+    let mut value = 0u64;
+    for shift in 0..10 {
+        let byte = *bytes.get(at)?;
+        at += 1;
+        value |= u64::from(byte & 0x7f) << (7 * shift);
+        if byte < 0x80 {
+            return Some(((value >> 1) as i64 ^ -((value & 1) as i64), at));
+        }
+    }
+    None
+}

@@ -1,0 +1,362 @@
+//! Reads ranges one after another as batches.
+//!
+//! ```text
+//! plan ─▶ send Fetch ─▶ bytes ─▶ FetchAnswer ─▶ RangeDecoder ─▶ batch
+//!  ▲                                 │ end of the answer
+//!  └─────────────────────────────────┘
+//! ```
+//!
+//! A stream decodes inside its own poll, straight from the socket: while it works on what has
+//! arrived the kernel receives more, so that the size of a Fetch costs no memory. It keeps its
+//! connection as long as there are no more streams than connections. Further streams take turns
+//! on a few more connections; their answers are received whole by a task of their own, so that a
+//! stream which nobody polls never holds a connection that others wait for.
+//!
+//! A range ends when the position reaches its end, never by time. Answers come at once even if they
+//! are empty, so nothing ever waits at the end of a range.
+
+mod fetch;
+mod trouble;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::stream::{self, BoxStream, StreamExt};
+use uuid::Uuid;
+
+use self::fetch::{Fetch, Line, Part};
+use super::cluster::Cluster;
+use super::connection::Trouble;
+use super::decode::{Event, Limits, PartitionHead, RangeDecoder, Step};
+use crate::client::{RawBatch, ReadRequest};
+use crate::error::{Error, Result};
+use crate::range::{IsolationLevel, OffsetRange, TopicPartition};
+
+/// A batch is closed here whatever was asked for: headers are counted in 32 bits.
+const BATCH_BYTES_MOST: usize = 1 << 30;
+
+/// The stream of a request.
+pub(super) fn stream(
+    cluster: Arc<Cluster>,
+    mut request: ReadRequest,
+) -> BoxStream<'static, Result<RawBatch>> {
+    if let Some(e) = request.ranges.iter().find_map(|r| r.check().err()) {
+        return stream::once(std::future::ready(Err(e))).boxed();
+    }
+    request.ranges.retain(|r| r.start < r.end);
+    if request.ranges.is_empty() {
+        return stream::empty().boxed();
+    }
+    let limits = Limits {
+        // More rows than the limit are never asked for.
+        batch_rows: request
+            .batch_rows
+            .min(request.limit.unwrap_or(usize::MAX))
+            .max(1),
+        batch_bytes: request.batch_bytes.clamp(1, BATCH_BYTES_MOST),
+        unpacked_bytes: cluster.settings.answer_bytes_most,
+        check_crcs: cluster.settings.check_crcs,
+    };
+    let reader = Reader {
+        decoder: RangeDecoder::new(request.columns, request.isolation, limits),
+        partition_bytes: cluster.settings.partition_bytes,
+        rows_left: request.limit,
+        cluster,
+        request,
+        at: 0,
+        requested: Instant::now(),
+        ids: HashMap::new(),
+        line: None,
+        fetch: None,
+        replicas: BTreeMap::new(),
+        by_name: false,
+        delivered: false,
+        received: false,
+        progress: Instant::now(),
+        position: -1,
+        retries: 0,
+        empties: 0,
+        last_reason: None,
+        pending: None,
+        lost: 0,
+        fetch_wait: Duration::ZERO,
+    };
+    stream::try_unfold(Some(reader), |reader| async {
+        let Some(mut reader) = reader else {
+            return Ok(None);
+        };
+        let batch = reader.next().await?;
+        Ok(batch.map(|b| (b, Some(reader))))
+    })
+    .boxed()
+}
+
+struct Reader {
+    cluster: Arc<Cluster>,
+    request: ReadRequest,
+    /// The range that is read.
+    at: usize,
+    decoder: RangeDecoder,
+    /// When the stream was asked for.
+    requested: Instant,
+    /// The ids of the topics that are read.
+    ids: HashMap<Arc<str>, Uuid>,
+    /// The connection, between two answers.
+    line: Option<Line>,
+    /// The answer under way.
+    fetch: Option<Fetch>,
+    /// Replicas that brokers asked to read from (KIP-392), and since when.
+    replicas: BTreeMap<TopicPartition, (i32, Instant)>,
+    /// How much is asked for of a partition; grows where a record batch is larger.
+    partition_bytes: usize,
+    /// Rows that may still be asked for.
+    rows_left: Option<usize>,
+    /// A broker was asked by topic name: it is too old for ids.
+    by_name: bool,
+    /// A batch was handed out.
+    delivered: bool,
+    /// Something was received for this stream.
+    received: bool,
+    /// When the position last moved.
+    progress: Instant,
+    /// Where it was then.
+    position: i64,
+    /// Attempts since the last progress that came to nothing.
+    retries: u32,
+    /// Empty answers since the last progress.
+    empties: u32,
+    last_reason: Option<String>,
+    /// What is to be said after the rows before it.
+    pending: Option<Error>,
+    lost: i64,
+    fetch_wait: Duration,
+}
+
+impl Reader {
+    async fn next(&mut self) -> Result<Option<RawBatch>> {
+        if let Some(error) = self.pending.take() {
+            return Err(error);
+        }
+        if self.position < 0 {
+            self.begin_range();
+        }
+        // Time that nobody polled is no time without progress.
+        self.progress = Instant::now();
+        match self.next_batch().await {
+            Ok(batch) => {
+                self.delivered |= batch.is_some();
+                if let (Some(left), Some(batch)) = (&mut self.rows_left, &batch) {
+                    *left = left.saturating_sub(batch.offsets.len());
+                }
+                Ok(batch)
+            }
+            // What was read before the error is not lost with it.
+            Err(error) if self.has_news() => {
+                self.pending = Some(error);
+                self.finish().map(Some)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn next_batch(&mut self) -> Result<Option<RawBatch>> {
+        while self.at < self.request.ranges.len() {
+            match self.decoder.step() {
+                Ok(Step::Full) => return self.finish().map(Some),
+                Ok(Step::RangeEnd) => {
+                    let batch = self.has_news().then(|| self.finish()).transpose()?;
+                    self.next_range().await?;
+                    if batch.is_some() {
+                        return Ok(batch);
+                    }
+                }
+                Ok(Step::Empty) => self.more().await?,
+                Err(malformed) => self.corrupt(malformed).await?,
+            }
+        }
+        Ok(None)
+    }
+
+    fn range(&self) -> &OffsetRange {
+        &self.request.ranges[self.at]
+    }
+
+    fn partition(&self) -> TopicPartition {
+        self.range().topic_partition()
+    }
+
+    fn has_news(&self) -> bool {
+        self.lost > 0 || self.decoder.has_news()
+    }
+
+    fn finish(&mut self) -> Result<RawBatch> {
+        let partition = self.partition();
+        let finished = self.decoder.finish(partition);
+        let mut batch = finished.map_err(|e| self.read_error(e.to_string()))?;
+        batch.lost_offsets = std::mem::take(&mut self.lost);
+        let wait = std::mem::take(&mut self.fetch_wait);
+        batch.fetch_wait_ns = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+        Ok(batch)
+    }
+
+    fn begin_range(&mut self) {
+        let range = &self.request.ranges[self.at];
+        let bounds = self.request.timestamps.get(&range.topic_partition());
+        let bounds = bounds.copied().unwrap_or_default();
+        self.decoder.begin(range.start, range.end, bounds);
+        self.moved();
+    }
+
+    /// Goes over to the next range, within the answer if it is there.
+    async fn next_range(&mut self) -> Result<()> {
+        let done = self.partition();
+        self.at += 1;
+        if self.at == self.request.ranges.len() {
+            self.abandon();
+            if let Some(line) = self.line.take() {
+                line.give_back(0);
+            }
+            return self.verify_ids_at_the_end().await;
+        }
+        let next = self.partition();
+        let goes_on = next == done && self.range().start >= self.decoder.position();
+        self.begin_range();
+        if goes_on {
+            return Ok(());
+        }
+        self.decoder.clear();
+        self.decoder.forget_epoch();
+        if let Some(fetch) = &mut self.fetch {
+            fetch.answer.skip_records();
+            fetch.current = None;
+            let start = self.request.ranges[self.at].start;
+            if !fetch.parts.iter().any(|part| part.holds(&next, start)) {
+                self.abandon();
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes progress, if there was any.
+    fn moved(&mut self) {
+        let position = self.decoder.position();
+        if position != self.position {
+            self.position = position;
+            self.progress = Instant::now();
+            self.retries = 0;
+            self.empties = 0;
+        }
+    }
+
+    /// Gets the next records, or whatever brings them nearer.
+    async fn more(&mut self) -> Result<()> {
+        self.moved();
+        let Some(fetch) = &mut self.fetch else {
+            return self.begin_fetch().await;
+        };
+        match fetch.answer.next(&mut fetch.buffer) {
+            Ok(Event::More(bytes)) => {
+                let started = Instant::now();
+                let received = self.receive(bytes).await;
+                self.fetch_wait += started.elapsed();
+                match received {
+                    Ok(()) => self.received = true,
+                    Err(trouble) => self.trouble(trouble).await?,
+                }
+            }
+            Ok(Event::Head(head)) => {
+                fetch.throttle = Duration::from_millis(u64::try_from(head.throttle_ms).unwrap_or(0));
+                if head.error != super::code::OK {
+                    self.refused(head.error).await?;
+                }
+            }
+            Ok(Event::Partition(head)) => self.part(&head).await?,
+            Ok(Event::Records(batches)) => {
+                if let Some(current) = &mut fetch.current {
+                    current.bytes += batches.len();
+                    self.decoder.feed(batches);
+                }
+            }
+            Ok(Event::PartitionEnd(end)) => {
+                if let Some(part) = fetch.current.take() {
+                    self.part_end(part, end).await?;
+                }
+            }
+            Ok(Event::End) => self.end_fetch(),
+            Err(malformed) => {
+                // The bytes that follow mean nothing any more.
+                self.fetch = None;
+                return Err(self.read_error(malformed.to_string()));
+            }
+        }
+        Ok(())
+    }
+
+    /// A partition's part of the answer begins.
+    async fn part(&mut self, head: &PartitionHead) -> Result<()> {
+        let Some(fetch) = &mut self.fetch else {
+            return Ok(());
+        };
+        let here = self.request.ranges[self.at].topic_partition();
+        let position = self.decoder.position();
+        let named = |part: &Part| part.is_named(&head.topic, head.partition);
+        let part = fetch.parts.iter().position(named);
+        let part = part.and_then(|index| fetch.parts.remove(index));
+        match part {
+            Some(mut part) if part.holds(&here, position) => {
+                part.end_seen = match head.last_stable_offset {
+                    stable if stable >= 0 && self.request.isolation == IsolationLevel::ReadCommitted => stable,
+                    _ => head.high_watermark,
+                };
+                part.start = position;
+                part.preferred_replica = head.preferred_replica;
+                if head.error != super::code::OK {
+                    return self.refused(head.error).await;
+                }
+                self.decoder.begin_part(&head.aborted);
+                fetch.current = Some(part);
+            }
+            // Of a range behind one that is not complete yet.
+            Some(_) => fetch.answer.skip_records(),
+            None => {
+                let found = format!("{:?}[{}]", head.topic, head.partition);
+                self.fetch = None;
+                return Err(self.read_error(format!("the broker answers with {found} instead")));
+            }
+        }
+        Ok(())
+    }
+
+    fn end_fetch(&mut self) {
+        if let Some(fetch) = self.fetch.take() {
+            self.cluster.chunks.give_back(fetch.buffer);
+            self.line = fetch.line;
+        }
+    }
+
+    /// Gives up the answer under way. The connection is kept if its rest is short.
+    fn abandon(&mut self) {
+        self.decoder.clear();
+        let Some(fetch) = self.fetch.take() else {
+            return;
+        };
+        let rest = fetch.answer.left().saturating_sub(fetch.buffer.len());
+        self.cluster.chunks.give_back(fetch.buffer);
+        if let Some(line) = fetch.line {
+            line.give_back(rest);
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.abandon();
+        if let Some(line) = self.line.take() {
+            line.give_back(0);
+        }
+    }
+}
+
+/// What reading came to that is no error of the range.
+type Attempt<T> = std::result::Result<T, Trouble>;

@@ -1,0 +1,341 @@
+//! Reads the ranges of a receipt again and compares.
+//!
+//! What is read are the ranges, not the statement: under the topic ids, isolation level, timestamp
+//! bounds and columns that the receipt names, and no further than the scan had come. So it needs
+//! none of the tables, settings or functions of the session that made the receipt.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::{HashedColumn, Receipt, ReceiptScan};
+use crate::client::{ClusterDescription, KafkaClient, TopicSelection};
+use crate::decode::{Column, Format, RecordDecoder};
+use crate::error::{Error, ErrorKind, Result};
+use crate::range::{LedgerCounts, OffsetRange, OnDataLoss, RowsChecksum, Snapshot, TopicPartition};
+use crate::scan::{KafkaScanExec, ScanSource, WithChecksums};
+use crate::table::{DEFAULT_BATCH_BYTES, record_filters};
+
+/// How many partitions are read at a time.
+const AT_A_TIME: usize = 4;
+
+/// What came of reading a receipt's ranges again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rerun {
+    /// The partitions of every scan, in the receipt's order.
+    pub partitions: Vec<PartitionRerun>,
+}
+
+/// A partition that a scan had read, and what was found there now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionRerun {
+    /// The statement's place in the receipt, from 0.
+    pub statement: usize,
+    /// The scan's place in the statement, from 0.
+    pub scan: usize,
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The parts of ranges that the scan had passed.
+    pub parts: Vec<OffsetRange>,
+    /// What was found.
+    pub verdict: PartitionVerdict,
+}
+
+/// How a partition stands to its receipt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PartitionVerdict {
+    /// The same records, and the same reasons where there are none.
+    Identical,
+    /// It cannot be read any more, and why.
+    Unavailable(String),
+    /// It holds something else, and what.
+    Changed(String),
+}
+
+/// How all partitions together stand to the receipt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// Every partition is identical.
+    Identical,
+    /// Some cannot be read any more; those that can are identical.
+    Unavailable,
+    /// Some hold something else.
+    Changed,
+}
+
+impl PartitionVerdict {
+    /// The verdict without its reason.
+    pub fn kind(&self) -> Verdict {
+        match self {
+            Self::Identical => Verdict::Identical,
+            Self::Unavailable(_) => Verdict::Unavailable,
+            Self::Changed(_) => Verdict::Changed,
+        }
+    }
+
+    /// Why it is not identical.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Identical => None,
+            Self::Unavailable(reason) | Self::Changed(reason) => Some(reason),
+        }
+    }
+}
+
+impl Verdict {
+    /// `identical`, `unavailable` or `changed`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Identical => "identical",
+            Self::Unavailable => "unavailable",
+            Self::Changed => "changed",
+        }
+    }
+}
+
+impl Rerun {
+    /// The worst verdict of a partition; identical where nothing was read.
+    pub fn verdict(&self) -> Verdict {
+        let kinds = self.partitions.iter().map(|p| p.verdict.kind());
+        kinds.max().unwrap_or(Verdict::Identical)
+    }
+}
+
+/// What was counted in a partition: by the receipt, or now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Found {
+    counts: LedgerCounts,
+    rows: RowsChecksum,
+}
+
+impl Receipt {
+    /// Reads the ranges of the receipt again, with a client of the same cluster.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the receipt contradicts itself; what the client reports, save for data
+    /// that is not there: that is a verdict.
+    pub async fn rerun(&self, client: &Arc<dyn KafkaClient>) -> Result<Rerun> {
+        self.validate()?;
+        let mut work = vec![];
+        for (statement, of) in self.statements.iter().enumerate() {
+            for (number, scan) in of.scans.iter().enumerate() {
+                let cluster = describe(client, &scan.snapshot).await?;
+                for (partition, (parts, recorded)) in by_partition(scan) {
+                    let gone = missing(&scan.snapshot, &cluster, &partition);
+                    let rerun = PartitionRerun {
+                        statement,
+                        scan: number,
+                        partition,
+                        parts,
+                        verdict: gone
+                            .map_or(PartitionVerdict::Identical, PartitionVerdict::Unavailable),
+                    };
+                    work.push(check(client, scan, recorded, rerun));
+                }
+            }
+        }
+        let partitions = stream::iter(work).buffered(AT_A_TIME).try_collect();
+        Ok(Rerun {
+            partitions: partitions.await?,
+        })
+    }
+}
+
+/// Reads the partition unless it is known to be gone.
+async fn check(
+    client: &Arc<dyn KafkaClient>,
+    scan: &ReceiptScan,
+    recorded: Found,
+    mut rerun: PartitionRerun,
+) -> Result<PartitionRerun> {
+    if rerun.verdict == PartitionVerdict::Identical {
+        rerun.verdict = match read(client, scan, &rerun.parts).await {
+            Ok(now) => compare(&recorded, &now),
+            Err(error) if error.kind() == ErrorKind::DataUnavailable => {
+                PartitionVerdict::Unavailable(error.to_string())
+            }
+            Err(error) => return Err(error),
+        };
+    }
+    Ok(rerun)
+}
+
+/// What a scan has passed and counted in each partition.
+fn by_partition(scan: &ReceiptScan) -> BTreeMap<TopicPartition, (Vec<OffsetRange>, Found)> {
+    let mut found: BTreeMap<TopicPartition, (Vec<OffsetRange>, Found)> = BTreeMap::new();
+    for ledger in &scan.ledger.ranges {
+        let part = ledger.passed();
+        if part.is_empty() {
+            continue;
+        }
+        let (parts, sum) = found.entry(part.topic_partition()).or_default();
+        parts.push(part);
+        sum.counts += LedgerCounts {
+            unread: 0,
+            ..ledger.counts
+        };
+        sum.rows += ledger.rows.unwrap_or_default();
+    }
+    found
+}
+
+async fn describe(
+    client: &Arc<dyn KafkaClient>,
+    snapshot: &Snapshot,
+) -> Result<ClusterDescription> {
+    let topics: Vec<Arc<str>> = snapshot
+        .topics
+        .iter()
+        .map(|topic| Arc::clone(&topic.topic))
+        .collect();
+    client.describe(TopicSelection::Named(&topics)).await
+}
+
+/// Why a partition cannot be the one of the receipt, as far as the cluster's description tells.
+fn missing(
+    snapshot: &Snapshot,
+    cluster: &ClusterDescription,
+    partition: &TopicPartition,
+) -> Option<String> {
+    if let (Some(then), Some(now)) = (&snapshot.cluster_id, &cluster.cluster_id)
+        && then != now
+    {
+        return Some(format!(
+            "the receipt is of the cluster {then}, this one is {now}"
+        ));
+    }
+    let Some(topic) = cluster.topics.iter().find(|t| t.name == partition.topic) else {
+        let gone = Error::UnknownTopic {
+            topic: partition.topic.to_string(),
+            nearest: vec![],
+        };
+        return Some(gone.to_string());
+    };
+    if let (Some(expected), Some(found)) = (snapshot.topic_id(&topic.name), &topic.id)
+        && expected != found
+    {
+        let recreated = Error::TopicRecreated {
+            topic: topic.name.to_string(),
+            expected: expected.to_owned(),
+            found: found.clone(),
+        };
+        return Some(recreated.to_string());
+    }
+    let number = partition.partition;
+    if topic.partitions.iter().any(|p| p.partition == number) {
+        return None;
+    }
+    let gone = Error::UnknownPartition {
+        topic: topic.name.to_string(),
+        partition: number,
+        available: format!("{} partitions", topic.partitions.len()),
+    };
+    Some(gone.to_string())
+}
+
+/// Reads parts of one partition as the scan did.
+async fn read(
+    client: &Arc<dyn KafkaClient>,
+    scan: &ReceiptScan,
+    parts: &[OffsetRange],
+) -> Result<Found> {
+    let columns: Vec<Column> = scan.columns.iter().copied().map(Column::from).collect();
+    let projection = (0..columns.len()).collect();
+    let source = ScanSource {
+        name: None,
+        client: Arc::clone(client),
+        decoder: RecordDecoder::new(Format::Raw, Format::Raw, columns),
+        isolation: scan.snapshot.isolation_level,
+        // What is gone is counted and compared, so that one partition does not hide the others.
+        on_data_loss: OnDataLoss::Skip,
+        topic_ids: scan.snapshot.topic_ids(),
+        leaders: BTreeMap::new(),
+        record_filters: record_filters(&scan.snapshot.ranges),
+        batch_bytes: DEFAULT_BATCH_BYTES,
+        pruned: vec![],
+        snapshot: Arc::new(scan.snapshot.clone()),
+    };
+    let source = Arc::new(source);
+    let found = async {
+        let plan = KafkaScanExec::try_new(source, vec![parts.to_vec()], projection, None)?;
+        let mut rows = plan.execute(0, task())?;
+        while rows.try_next().await?.is_some() {}
+        let ledger = plan.ledger();
+        let rows = ledger.ranges.iter().filter_map(|range| range.rows);
+        Ok::<_, datafusion::error::DataFusionError>(Found {
+            counts: ledger.total(),
+            rows: rows.fold(RowsChecksum::default(), |mut sum, rows| {
+                sum += rows;
+                sum
+            }),
+        })
+    };
+    found.await.map_err(|error| match Error::find(&error) {
+        Some(found) => found.clone(),
+        None => Error::Query {
+            message: error.strip_backtrace(),
+        },
+    })
+}
+
+fn task() -> Arc<TaskContext> {
+    let config = SessionConfig::new().with_extension(Arc::new(WithChecksums));
+    SessionContext::new_with_config(config).task_ctx()
+}
+
+impl From<HashedColumn> for Column {
+    fn from(column: HashedColumn) -> Self {
+        match column {
+            HashedColumn::Timestamp => Self::Timestamp,
+            HashedColumn::TimestampType => Self::TimestampType,
+            HashedColumn::Key => Self::Key,
+            HashedColumn::Value => Self::Value,
+            HashedColumn::Headers => Self::Headers,
+        }
+    }
+}
+
+fn compare(then: &Found, now: &Found) -> PartitionVerdict {
+    let lost = now.counts.lost.saturating_sub(then.counts.lost);
+    if lost > 0 {
+        return PartitionVerdict::Unavailable(format!(
+            "{lost} of its offsets lie below the log start now"
+        ));
+    }
+    let mut differences = vec![];
+    let mut differ = |what: &str, then: u64, now: u64| {
+        if then != now {
+            differences.push(format!("{what}: {then} then, {now} now"));
+        }
+    };
+    differ("delivered", then.counts.delivered, now.counts.delivered);
+    differ("filtered", then.counts.filtered, now.counts.filtered);
+    differ("lost", then.counts.lost, now.counts.lost);
+    differ("bad", then.counts.bad, now.counts.bad);
+    if then.counts.untold == 0 && now.counts.untold == 0 {
+        differ("control", then.counts.control, now.counts.control);
+        differ("aborted", then.counts.aborted, now.counts.aborted);
+        differ("gap", then.counts.gap, now.counts.gap);
+    } else {
+        differ(
+            "without a record",
+            then.counts.without_record(),
+            now.counts.without_record(),
+        );
+    }
+    if then.rows != now.rows && then.counts.delivered == now.counts.delivered {
+        differences.push(format!(
+            "the delivered records differ: checksum {} then, {} now",
+            then.rows, now.rows
+        ));
+    }
+    if differences.is_empty() {
+        PartitionVerdict::Identical
+    } else {
+        PartitionVerdict::Changed(differences.join("; "))
+    }
+}

@@ -1,0 +1,505 @@
+//! Accounts for every offset of the ranges of an execution partition while they are read.
+//!
+//! ```text
+//! RawBatch ─ Position::advance: do its rows and reasons add up? ─▶ Step ─┐
+//! rows that pass the @T1:T2 filter ──────────────────────────────────────┴▶ Received
+//! Received, all of it or the part before a LIMIT ─ Books::post ─▶ RangeLedger
+//! ```
+//!
+//! A batch is posted when its rows are handed on, not when they arrive: rows that a LIMIT cuts off,
+//! or that wait when the stream is dropped, stay unread.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::{Int64Array, RecordBatch};
+
+use crate::client::{PassedOffsets, RawBatch};
+use crate::error::{Error, Result};
+use crate::range::{LedgerCounts, OffsetRange, RangeLedger, RowsChecksum};
+
+/// The ledgers of ranges that are read one after another, shared with those who look.
+#[derive(Debug)]
+pub(super) struct Books {
+    ledgers: Mutex<Vec<RangeLedger>>,
+}
+
+impl Books {
+    pub(super) fn new(ranges: &[OffsetRange], backward: bool) -> Arc<Self> {
+        let ledgers = ranges
+            .iter()
+            .map(|range| RangeLedger::unread(range.clone(), backward));
+        Arc::new(Self {
+            ledgers: Mutex::new(ledgers.collect()),
+        })
+    }
+
+    /// Books the offsets of an entry as passed.
+    ///
+    /// # Errors
+    /// When its range does not have so many unread offsets.
+    pub(super) fn post(&self, entry: &Entry) -> Result<()> {
+        let mut ledgers = self.lock();
+        match ledgers.get_mut(entry.range) {
+            Some(ledger) => ledger.pass(entry.counts, entry.rows),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn ledgers(&self) -> Vec<RangeLedger> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<RangeLedger>> {
+        // A ledger is whole after any panic: an entry is added by sums that do not panic.
+        self.ledgers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is booked of a batch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry {
+    /// The range's place among those of the books.
+    range: usize,
+    counts: LedgerCounts,
+    rows: Option<RowsChecksum>,
+}
+
+/// The offsets that a batch has brought the position forward by: `from..to` of one range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Step {
+    pub(super) range: usize,
+    pub(super) from: i64,
+    pub(super) to: i64,
+}
+
+impl Step {
+    pub(super) fn offsets(&self) -> u64 {
+        u64::try_from(self.to - self.from).unwrap_or(0)
+    }
+}
+
+/// The position of a stream over several ranges, which checks what the client promises of batches.
+#[derive(Debug)]
+pub(super) struct Position {
+    ranges: Vec<OffsetRange>,
+    /// The range that is read.
+    at: usize,
+    next: i64,
+    /// The place of the first range in the books.
+    first: usize,
+}
+
+impl Position {
+    pub(super) fn new(ranges: &[OffsetRange]) -> Self {
+        let mut position = Self {
+            ranges: ranges.to_vec(),
+            at: 0,
+            next: ranges.first().map_or(0, |r| r.start),
+            first: 0,
+        };
+        position.skip_ended();
+        position
+    }
+
+    /// The position in a piece of the range at `place` in the books.
+    pub(super) fn of_piece(piece: &OffsetRange, place: usize) -> Self {
+        Self {
+            first: place,
+            ..Self::new(std::slice::from_ref(piece))
+        }
+    }
+
+    fn skip_ended(&mut self) {
+        while let Some(range) = self.ranges.get(self.at)
+            && self.next >= range.end
+        {
+            self.at += 1;
+            self.next = self.ranges.get(self.at).map_or(0, |r| r.start);
+        }
+    }
+
+    /// Moves on to the position of `raw`.
+    ///
+    /// # Errors
+    /// [`Error::Unaccounted`] when the batch does not lie at the position, or its rows and the
+    /// offsets that it reports as passed are not what lies in between.
+    pub(super) fn advance(&mut self, raw: &RawBatch) -> Result<Step> {
+        let fault = |message: String| Error::Unaccounted {
+            topic: raw.partition.topic.to_string(),
+            partition: raw.partition.partition,
+            start: self.next,
+            end: raw.next_offset,
+            message,
+        };
+        let here = self.ranges.get(self.at).filter(|range| {
+            range.topic == raw.partition.topic && range.partition == raw.partition.partition
+        });
+        let Some(range) = here else {
+            return Err(fault(match self.ranges.get(self.at) {
+                Some(range) => format!("a batch came before {range} was read to its end"),
+                None => "a batch came after the end of the last range".to_owned(),
+            }));
+        };
+        if !(self.next..=range.end).contains(&raw.next_offset) {
+            return Err(fault(format!(
+                "the batch lies outside of the range {range}"
+            )));
+        }
+        let offsets = raw.offsets.values();
+        let within = |offset: &i64| (self.next..raw.next_offset).contains(offset);
+        if !offsets.first().is_none_or(within) || !offsets.last().is_none_or(within) {
+            return Err(fault(
+                "a row lies outside of the batch's offsets".to_owned(),
+            ));
+        }
+        // Without a way out of the loop, so that it can be vectorized.
+        let pairs = offsets.windows(2);
+        if !pairs.fold(true, |ascending, pair| ascending & (pair[0] < pair[1])) {
+            return Err(fault(
+                "the batch's rows are not in the order of their offsets".to_owned(),
+            ));
+        }
+        let step = Step {
+            range: self.first + self.at,
+            from: self.next,
+            to: raw.next_offset,
+        };
+        let rows = offsets.len() as u64;
+        let lost = u64::try_from(raw.lost_offsets).unwrap_or(0);
+        let passed = raw.passed.total();
+        if rows + lost + passed != step.offsets() {
+            return Err(fault(format!(
+                "these are {} offsets, the batch accounts for {} ({rows} rows, {passed} passed, {lost} lost)",
+                step.offsets(),
+                rows + lost + passed,
+            )));
+        }
+        self.next = raw.next_offset;
+        self.skip_ended();
+        Ok(step)
+    }
+
+    /// Checks, after the last batch, that the position has reached the end.
+    ///
+    /// # Errors
+    /// [`Error::Unaccounted`] when offsets are left.
+    pub(super) fn finish(&self) -> Result<()> {
+        match self.ranges.get(self.at) {
+            None => Ok(()),
+            Some(range) => Err(Error::Unaccounted {
+                topic: range.topic.to_string(),
+                partition: range.partition,
+                start: self.next,
+                end: range.end,
+                message: "the stream ended before it had read these offsets".to_owned(),
+            }),
+        }
+    }
+}
+
+/// A batch of rows that may be handed on, with all that its entry in the books needs.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) batch: RecordBatch,
+    step: Step,
+    /// The offsets of the client's rows.
+    offsets: Int64Array,
+    /// Those of the rows in `batch`.
+    kept: Int64Array,
+    passed: PassedOffsets,
+    lost: u64,
+    /// The hashes of the rows in `batch`, where a checksum is asked for.
+    hashes: Option<Vec<u128>>,
+}
+
+impl Received {
+    pub(super) fn new(
+        raw: &RawBatch,
+        step: Step,
+        batch: RecordBatch,
+        kept: Int64Array,
+        hashes: Option<Vec<u128>>,
+    ) -> Self {
+        Self {
+            batch,
+            step,
+            offsets: raw.offsets.clone(),
+            kept,
+            passed: raw.passed,
+            lost: u64::try_from(raw.lost_offsets).unwrap_or(0),
+            hashes,
+        }
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// The entry when all rows are handed on.
+    pub(super) fn whole(&self) -> Entry {
+        let delivered = self.kept.len() as u64;
+        let counts = LedgerCounts {
+            delivered,
+            filtered: self.offsets.len() as u64 - delivered + self.passed.filtered,
+            control: self.passed.control,
+            aborted: self.passed.aborted,
+            gap: self.passed.gap,
+            untold: self.passed.untold,
+            lost: self.lost,
+            ..LedgerCounts::default()
+        };
+        self.entry(counts, 0, self.kept.len())
+    }
+
+    /// The entry when the first `rows` are handed on and the rest counts as unread.
+    pub(super) fn first(&self, rows: usize) -> Entry {
+        if rows >= self.kept.len() {
+            return self.whole();
+        }
+        let Some(last) = rows.checked_sub(1) else {
+            return self.entry(LedgerCounts::default(), 0, 0);
+        };
+        let cut = self.kept.value(last) + 1;
+        let received = self.offsets.values().partition_point(|o| *o < cut);
+        let counts = self.part(cut - self.step.from, received, rows);
+        self.entry(counts, 0, rows)
+    }
+
+    /// The entry when the last `rows` are handed on and those before count as unread.
+    pub(super) fn last(&self, rows: usize) -> Entry {
+        let all = self.kept.len();
+        if rows >= all {
+            return self.whole();
+        }
+        if rows == 0 {
+            return self.entry(LedgerCounts::default(), 0, 0);
+        }
+        let cut = self.kept.value(all - rows);
+        let received = self.offsets.len() - self.offsets.values().partition_point(|o| *o < cut);
+        let counts = self.part(self.step.to - cut, received, rows);
+        self.entry(counts, all - rows, all)
+    }
+
+    /// The counts of a part of the batch with so many offsets, records and delivered rows.
+    ///
+    /// The reasons are known for the batch as a whole. Where only some of the offsets without a row
+    /// lie in the part, and there is more than one reason, they are untold.
+    fn part(&self, offsets: i64, received: usize, delivered: usize) -> LedgerCounts {
+        let offsets = u64::try_from(offsets).unwrap_or(0);
+        let (received, delivered) = (received as u64, delivered as u64);
+        let without_row = offsets.saturating_sub(received);
+        let PassedOffsets {
+            control,
+            aborted,
+            gap,
+            filtered,
+            untold,
+        } = self.passed;
+        let of = |reason: u64| {
+            let only = reason == self.passed.total() + self.lost;
+            if only { without_row } else { 0 }
+        };
+        let mut counts = LedgerCounts {
+            delivered,
+            filtered: received - delivered,
+            ..LedgerCounts::default()
+        };
+        if without_row == self.passed.total() + self.lost {
+            counts.control = control;
+            counts.aborted = aborted;
+            counts.gap = gap;
+            counts.untold = untold;
+            counts.filtered += filtered;
+            counts.lost = self.lost;
+        } else {
+            counts.control = of(control);
+            counts.aborted = of(aborted);
+            counts.gap = of(gap);
+            counts.filtered += of(filtered);
+            counts.lost = of(self.lost);
+            counts.untold = offsets.saturating_sub(counts.total());
+        }
+        counts
+    }
+
+    fn entry(&self, counts: LedgerCounts, from: usize, to: usize) -> Entry {
+        let rows = self.hashes.as_ref().map(|hashes| {
+            let mut sum = RowsChecksum::default();
+            for hash in &hashes[from..to] {
+                sum += RowsChecksum(*hash);
+            }
+            sum
+        });
+        Entry {
+            range: self.step.range,
+            counts,
+            rows,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::range::TopicPartition;
+    use arrow::datatypes::Schema;
+
+    fn range(partition: i32, start: i64, end: i64) -> OffsetRange {
+        OffsetRange::try_new("t", partition, start, end).unwrap()
+    }
+
+    fn at(partition: i32, next_offset: i64, rows: &[i64], passed: PassedOffsets) -> RawBatch {
+        RawBatch {
+            partition: TopicPartition::new("t", partition),
+            next_offset,
+            offsets: Int64Array::from(rows.to_vec()),
+            timestamps: None,
+            timestamp_types: None,
+            keys: None,
+            values: None,
+            headers: None,
+            leader_epochs: None,
+            bytes: 0,
+            lost_offsets: 0,
+            passed,
+            fetch_wait_ns: 0,
+            decode_ns: 0,
+        }
+    }
+
+    fn gap(gap: u64) -> PassedOffsets {
+        PassedOffsets {
+            gap,
+            ..PassedOffsets::default()
+        }
+    }
+
+    #[test]
+    fn every_range_is_read_to_its_end_in_order() {
+        let ranges = [
+            range(0, 5, 10),
+            range(0, 7, 7),
+            range(0, 20, 22),
+            range(1, 0, 3),
+        ];
+        let mut position = Position::new(&ranges);
+        let step = |range, from, to| Step { range, from, to };
+        let read = |position: &mut Position, raw| position.advance(&raw).unwrap();
+        assert_eq!(
+            read(&mut position, at(0, 7, &[5, 6], gap(0))),
+            step(0, 5, 7)
+        );
+        assert_eq!(read(&mut position, at(0, 10, &[], gap(3))), step(0, 7, 10));
+        assert_eq!(
+            read(&mut position, at(0, 22, &[21], gap(1))),
+            step(2, 20, 22)
+        );
+        assert!(position.finish().is_err());
+        assert_eq!(
+            read(&mut position, at(1, 3, &[0, 1, 2], gap(0))),
+            step(3, 0, 3)
+        );
+        position.finish().unwrap();
+        assert!(position.advance(&at(1, 4, &[3], gap(0))).is_err());
+    }
+
+    #[test]
+    fn a_client_that_does_not_account_for_all_is_refused() {
+        let faults = [
+            // One offset too few, one too many.
+            (
+                at(0, 10, &[5, 6], gap(2)),
+                "these are 5 offsets, the batch accounts for 4 (2 rows, 2 passed, 0 lost)",
+            ),
+            (
+                at(0, 6, &[5], gap(1)),
+                "these are 1 offsets, the batch accounts for 2 (1 rows, 1 passed, 0 lost)",
+            ),
+            (
+                at(0, 11, &[5], gap(5)),
+                "the batch lies outside of the range t[0] 5..10",
+            ),
+            (
+                at(0, 4, &[], gap(0)),
+                "the batch lies outside of the range t[0] 5..10",
+            ),
+            (
+                at(0, 7, &[4, 5], gap(0)),
+                "a row lies outside of the batch's offsets",
+            ),
+            (
+                at(0, 8, &[5, 7, 7], gap(0)),
+                "the batch's rows are not in the order of their offsets",
+            ),
+            (
+                at(1, 3, &[0, 1, 2], gap(0)),
+                "a batch came before t[0] 5..10 was read to its end",
+            ),
+        ];
+        for (raw, expected) in faults {
+            let ranges = [range(0, 5, 10), range(1, 0, 3)];
+            let error = Position::new(&ranges).advance(&raw).unwrap_err();
+            let Error::Unaccounted { message, .. } = &error else {
+                panic!("{error:?}");
+            };
+            assert_eq!(message, expected);
+        }
+        let unread = Position::new(&[range(0, 5, 10)]).finish().unwrap_err();
+        assert_eq!(
+            unread.to_string(),
+            "t[0] 5..10: the stream ended before it had read these offsets; \
+             the client that reads is at fault, please report this"
+        );
+    }
+
+    /// Offsets 0..10 with rows 1, 3, 4, 7, of which 3 was filtered here.
+    fn received(passed: PassedOffsets) -> Received {
+        let raw = at(0, 10, &[1, 3, 4, 7], passed);
+        let step = Position::new(&[range(0, 0, 10)]).advance(&raw).unwrap();
+        let kept = Int64Array::from(vec![1, 4, 7]);
+        let batch = RecordBatch::new_empty(Arc::new(Schema::empty()));
+        Received::new(&raw, step, batch, kept, Some(vec![1, 10, 100]))
+    }
+
+    #[test]
+    fn the_whole_batch_has_its_reasons() {
+        let passed = PassedOffsets {
+            control: 2,
+            filtered: 1,
+            gap: 3,
+            ..PassedOffsets::default()
+        };
+        let entry = received(passed).whole();
+        assert_eq!(
+            entry.counts.to_string(),
+            "3 delivered, 2 filtered, 2 control, 3 gap"
+        );
+        assert_eq!(entry.rows, Some(RowsChecksum(111)));
+    }
+
+    #[test]
+    fn a_part_of_a_batch_has_the_only_reason_or_an_untold_one() {
+        let one = received(gap(6));
+        let entry = one.first(2);
+        // 0..5: rows 1 and 4, 3 filtered, gaps at 0 and 2.
+        assert_eq!(entry.counts.to_string(), "2 delivered, 1 filtered, 2 gap");
+        assert_eq!(entry.rows, Some(RowsChecksum(11)));
+        // 4..10: rows 4 and 7, gaps at 5, 6, 8 and 9.
+        let entry = one.last(2);
+        assert_eq!(entry.counts.to_string(), "2 delivered, 4 gap");
+        assert_eq!(entry.rows, Some(RowsChecksum(110)));
+
+        let two = received(PassedOffsets {
+            control: 1,
+            gap: 5,
+            ..PassedOffsets::default()
+        });
+        assert_eq!(
+            two.first(2).counts.to_string(),
+            "2 delivered, 1 filtered, 2 untold"
+        );
+        assert_eq!(two.last(1).counts.to_string(), "1 delivered, 2 untold");
+        assert_eq!(two.first(3).counts, two.whole().counts);
+        assert!(two.first(0).counts.is_empty() && two.last(0).counts.is_empty());
+    }
+}
