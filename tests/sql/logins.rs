@@ -184,8 +184,18 @@ async fn a_wrong_protocol_is_named() {
             "sasl_ssl",
             "'plaintext' or 'sasl_plaintext'",
         ),
-        (tls, Login::Nobody, "plaintext", "TLS"),
-        (tls, user, "sasl_plaintext", "TLS"),
+        (
+            tls,
+            Login::Nobody,
+            "plaintext",
+            "answers in TLS; set 'security.protocol'",
+        ),
+        (
+            tls,
+            user,
+            "sasl_plaintext",
+            "answers in TLS; set 'security.protocol'",
+        ),
         (
             tls,
             Login::Nobody,

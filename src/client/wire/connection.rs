@@ -194,7 +194,12 @@ impl Connection {
         let expected = self.send(request, version).await?;
         let mut buffer = BytesMut::with_capacity(4096);
         while buffer.len() < FRAME_HEAD {
-            self.receive(&mut buffer).await?;
+            match self.receive(&mut buffer).await {
+                Ok(_) => {}
+                // An alert is shorter than an answer's head.
+                Err(_) if is_tls_alert(&buffer) => return Err(self.speaks_tls()),
+                Err(trouble) => return Err(trouble),
+            }
         }
         let (size, correlation) = frame_head(&buffer);
         let size = self.check_frame(size, correlation, expected)?;
@@ -256,11 +261,7 @@ impl Connection {
         let most = self.answer_most;
         match usize::try_from(size) {
             Ok(size) if (4..=most).contains(&size) && correlation == expected => Ok(size),
-            // An alert of TLS: it could not read what it was sent.
-            _ if size >> 16 == 0x1503 => Err(Trouble::Refused(format!(
-                "broker {} answers in TLS; set 'security.protocol' to 'ssl' or 'sasl_ssl'",
-                self.broker
-            ))),
+            _ if is_tls_alert(&size.to_be_bytes()) => Err(self.speaks_tls()),
             _ => Err(Trouble::Protocol(format!(
                 "broker {} does not answer in Kafka's protocol: an answer of {size} bytes to request \
                  {correlation}, expected one to request {expected} of at most {most} bytes \
@@ -268,6 +269,13 @@ impl Connection {
                 self.broker
             ))),
         }
+    }
+
+    fn speaks_tls(&self) -> Trouble {
+        Trouble::Refused(format!(
+            "broker {} answers in TLS; set 'security.protocol' to 'ssl' or 'sasl_ssl'",
+            self.broker
+        ))
     }
 
     /// Takes more bytes of an answer; never none.
@@ -342,6 +350,11 @@ impl Connection {
             self.broker
         ))
     }
+}
+
+/// Whether a listener of TLS says that it could not read what it was sent.
+fn is_tls_alert(answer: &[u8]) -> bool {
+    answer.starts_with(&[0x15, 0x03])
 }
 
 /// The size and the correlation id of an answer whose head is there.
