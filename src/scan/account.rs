@@ -152,7 +152,7 @@ impl Position {
                 "a row lies outside of the batch's offsets".to_owned(),
             ));
         }
-        // Without a way out of the loop, so that it is vectorized: 0.1 ns a row.
+        // Without a way out of the loop, so that it can be vectorized.
         let pairs = offsets.windows(2);
         if !pairs.fold(true, |ascending, pair| ascending & (pair[0] < pair[1])) {
             return Err(fault(

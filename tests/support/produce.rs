@@ -1,15 +1,17 @@
 //! Puts records into topics: single ones, many, and in transactions.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 
 use super::admin::{REQUEST_LIMIT, client};
+use super::wait_until;
 
 /// How long a set of records may take to arrive.
 const DELIVERY_LIMIT: Duration = Duration::from_secs(120);
@@ -149,6 +151,8 @@ fn write_fill_value(value: &mut Vec<u8>, number: usize, bytes: usize) {
 /// times out after ten minutes or another producer with the same transactional id begins.
 pub struct Transaction {
     producer: BaseProducer<Deliveries>,
+    /// The partitions it has written to.
+    written: Mutex<BTreeSet<(String, i32)>>,
 }
 
 impl Transaction {
@@ -176,7 +180,10 @@ impl Transaction {
         producer
             .begin_transaction()
             .expect("cannot begin a transaction");
-        Self { producer }
+        Self {
+            producer,
+            written: Mutex::default(),
+        }
     }
 
     /// Produces records within the transaction, waits until the broker has them, and returns their
@@ -185,7 +192,10 @@ impl Transaction {
     /// # Panics
     /// When a record does not arrive.
     pub fn produce(&self, topic: &str, records: &[Record]) -> Vec<i64> {
-        send_all(&self.producer, topic, records)
+        let offsets = send_all(&self.producer, topic, records);
+        let mut written = self.written.lock().expect("nobody panics with the lock");
+        written.extend(records.iter().map(|r| (topic.to_owned(), r.partition)));
+        offsets
     }
 
     /// Commits; the next transaction of the same id can then [`begin`](Self::begin).
@@ -193,9 +203,9 @@ impl Transaction {
     /// # Panics
     /// When the coordinator refuses.
     pub fn commit(self) {
-        self.producer
-            .commit_transaction(REQUEST_LIMIT)
-            .expect("cannot commit the transaction");
+        self.end("commit", |producer| {
+            producer.commit_transaction(REQUEST_LIMIT)
+        });
     }
 
     /// Aborts.
@@ -203,9 +213,28 @@ impl Transaction {
     /// # Panics
     /// When the coordinator refuses.
     pub fn abort(self) {
-        self.producer
-            .abort_transaction(REQUEST_LIMIT)
-            .expect("cannot abort the transaction");
+        self.end("abort", |producer| {
+            producer.abort_transaction(REQUEST_LIMIT)
+        });
+    }
+
+    /// The coordinator answers first and writes the control records then: what is produced next must
+    /// not come before them.
+    fn end(self, what: &str, end: impl FnOnce(&BaseProducer<Deliveries>) -> KafkaResult<()>) {
+        let written = self.written.lock().expect("nobody panics with the lock");
+        let log_end = |(topic, partition): &(String, i32)| {
+            let client = self.producer.client();
+            let bounds = client.fetch_watermarks(topic, *partition, REQUEST_LIMIT);
+            bounds.expect("the broker names the log's bounds").1
+        };
+        let before: Vec<i64> = written.iter().map(log_end).collect();
+        end(&self.producer)
+            .unwrap_or_else(|error| panic!("cannot {what} the transaction: {error}"));
+        for (partition, before) in written.iter().zip(before) {
+            wait_until(REQUEST_LIMIT, "the control record is written", || {
+                (log_end(partition) > before).then_some(())
+            });
+        }
     }
 }
 
