@@ -4,6 +4,7 @@
 mod conformance;
 mod sql;
 mod support;
+mod wire;
 
 #[path = "support/tests.rs"]
 mod support_tests;

@@ -96,7 +96,8 @@ fn client(cluster: &FakeCluster, settings: &[(&str, &str)]) -> Arc<dyn KafkaClie
         ("read.timeout.ms", &timeout),
         ("request.timeout.ms", &timeout),
     ];
-    for (key, value) in always.iter().chain(settings) {
+    let others = always.iter().filter(|(key, _)| settings.iter().all(|(k, _)| k != key));
+    for (key, value) in others.chain(settings) {
         config.set(key, value).unwrap();
     }
     Arc::new(WireClient::connect(&config).unwrap())

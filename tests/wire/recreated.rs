@@ -23,6 +23,7 @@ async fn warm(release: Release) -> (Setup, ReadRequest) {
     let id = described.topics[0].id.clone().unwrap();
     let request = ReadRequest {
         topic_ids: BTreeMap::from([(TOPIC.into(), id)]),
+        batch_rows: 50,
         ..request(vec![of_partition(0, 0, END)])
     };
     (setup, request)

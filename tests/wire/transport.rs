@@ -5,8 +5,9 @@ use std::time::Duration;
 use datafusion_kafka::client::TopicSelection;
 use kafka_protocol::messages::ApiKey;
 
+use super::broker::Release;
 use super::script::Delivery;
-use super::{READ_TIMEOUT, SOON, Setup};
+use super::{READ_TIMEOUT, SOON, Setup, plain_log};
 
 const APIS: [ApiKey; 3] = [ApiKey::ApiVersions, ApiKey::Metadata, ApiKey::Fetch];
 
@@ -42,8 +43,9 @@ async fn connections_that_last_for_half_an_answer_are_enough() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cluster_where_every_first_attempt_fails() {
     let setup = Setup::new().await;
-    for api in APIS {
-        setup.cluster.on(api).every(2).deliver(Delivery::Close);
+    // Numbers without a common divisor, so that no request always meets a closed connection.
+    for (api, every) in APIS.into_iter().zip([3, 2, 2]) {
+        setup.cluster.on(api).every(every).deliver(Delivery::Close);
     }
     setup.reads_all().await;
 }
@@ -69,9 +71,10 @@ async fn answers_in_small_pieces() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_that_come_late() {
-    let setup = Setup::new().await;
-    let late = READ_TIMEOUT / 5;
-    setup.cluster.on_fetch().times(6).deliver(Delivery::Late(late));
+    let settings = [("fetch.message.max.bytes", "2000")];
+    let setup = Setup::with(&[Release::V4_1], vec![plain_log()], &settings).await;
+    let late = READ_TIMEOUT / 6;
+    setup.cluster.on_fetch().times(8).deliver(Delivery::Late(late));
     // Together they take longer than a read may go without progress.
     let outcome = setup.reads_all().await;
     assert!(outcome.took > READ_TIMEOUT, "it took {:?}", outcome.took);
