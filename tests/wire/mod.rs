@@ -5,6 +5,7 @@
 
 mod answers;
 mod broker;
+mod choice;
 mod code;
 mod cost;
 mod leaders;
