@@ -22,7 +22,7 @@ use futures::stream::BoxStream;
 pub use librdkafka::{GroupCommits, commit_group_offsets};
 pub use memory::{MemoryClient, MemoryCluster};
 pub use pool::ClientPool;
-pub use wire::WireClient;
+pub use wire::{Token, TokenError, TokenProvider, WireClient};
 
 use crate::error::Result;
 use crate::range::{IsolationLevel, OffsetRange, TopicPartition};

@@ -263,7 +263,7 @@ impl Broker {
     fn take_idle(&self) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|(_, since)| since.elapsed() < IDLE_KEEPS);
-        while let Some((connection, _)) = idle.pop() {
+        while let Some((mut connection, _)) = idle.pop() {
             if connection.is_idle() {
                 return Some(connection);
             }

@@ -20,7 +20,7 @@ use kafka_protocol::protocol::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::security::{Security, Transport};
+use super::security::{self, Security, Transport};
 use super::settings::Settings;
 
 /// An answer's size and the correlation id.
@@ -81,6 +81,9 @@ pub(super) struct Connection {
     expires: Option<Instant>,
     broker: Arc<str>,
     answer_most: usize,
+    /// What to say when the broker closes it instead of answering: the first request, and the first
+    /// after the setup.
+    if_closed: &'static str,
 }
 
 impl Connection {
@@ -102,9 +105,12 @@ impl Connection {
             expires: None,
             broker: format!("{host}:{port}").into(),
             answer_most: settings.answer_bytes_most,
+            if_closed: security.hint_for_close(true),
         };
         connection.ask_versions().await?;
+        connection.if_closed = "";
         connection.authenticate(security).await?;
+        connection.if_closed = security.hint_for_close(false);
         Ok(connection)
     }
 
@@ -127,7 +133,7 @@ impl Connection {
     }
 
     /// Whether it is open and silent, as a connection must be that nobody uses.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&mut self) -> bool {
         self.to_skip > 0 || self.transport.is_silent()
     }
 
@@ -230,9 +236,14 @@ impl Connection {
         let size = i32::try_from(frame.len() - 4)
             .map_err(|_| Trouble::Protocol(format!("{} is too long", api_name(R::KEY))))?;
         frame[..4].copy_from_slice(&size.to_be_bytes());
-        self.transport.write_all(&frame).await?;
-        self.transport.flush().await?;
-        Ok(self.correlation)
+        let written = match self.transport.write_all(&frame).await {
+            Ok(()) => self.transport.flush().await,
+            failed => failed,
+        };
+        match written {
+            Ok(()) => Ok(self.correlation),
+            Err(e) => Err(self.failed(&e)),
+        }
     }
 
     /// Checks an answer's first eight bytes; the size counts from the correlation id on.
@@ -245,6 +256,11 @@ impl Connection {
         let most = self.answer_most;
         match usize::try_from(size) {
             Ok(size) if (4..=most).contains(&size) && correlation == expected => Ok(size),
+            // An alert of TLS: it could not read what it was sent.
+            _ if size >> 16 == 0x1503 => Err(Trouble::Refused(format!(
+                "broker {} answers in TLS; set 'security.protocol' to 'ssl' or 'sasl_ssl'",
+                self.broker
+            ))),
             _ => Err(Trouble::Protocol(format!(
                 "broker {} does not answer in Kafka's protocol: an answer of {size} bytes to request \
                  {correlation}, expected one to request {expected} of at most {most} bytes \
@@ -256,22 +272,43 @@ impl Connection {
 
     /// Takes more bytes of an answer; never none.
     pub(super) async fn receive(&mut self, buffer: &mut BytesMut) -> Result<usize, Trouble> {
-        match self.transport.read_buf(buffer).await? {
-            0 => Err(self.closed()),
-            n => Ok(n),
+        match self.transport.read_buf(buffer).await {
+            Ok(0) => Err(self.closed()),
+            Ok(n) => Ok(self.received(n)),
+            Err(e) => Err(self.failed(&e)),
         }
     }
 
     /// Takes what is there at once; `None` when nothing is.
     pub(super) fn receive_now(&mut self, buffer: &mut BytesMut) -> Result<Option<usize>, Trouble> {
-        match self.transport.try_read_buf(buffer)? {
-            Some(0) => Err(self.closed()),
-            n => Ok(n),
+        match self.transport.try_read_buf(buffer) {
+            Ok(Some(0)) => Err(self.closed()),
+            Ok(n) => Ok(n.map(|n| self.received(n))),
+            Err(e) => Err(self.failed(&e)),
+        }
+    }
+
+    /// The broker answers, so that it did not close the connection for what it was sent.
+    fn received(&mut self, n: usize) -> usize {
+        self.if_closed = "";
+        n
+    }
+
+    fn failed(&self, error: &io::Error) -> Trouble {
+        if let Some(reason) = security::refusal(error) {
+            return Trouble::Refused(format!("broker {}: {reason}", self.broker));
+        }
+        match error.kind() {
+            io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::UnexpectedEof => self.closed(),
+            _ => Trouble::Io(format!("broker {}: {error}", self.broker)),
         }
     }
 
     fn closed(&self) -> Trouble {
-        Trouble::Io(format!("broker {} closed the connection", self.broker))
+        let hint = self.if_closed;
+        Trouble::Io(format!("broker {} closed the connection{hint}", self.broker))
     }
 
     /// Gives up the rest of an answer. Whether the connection is of use afterwards.
@@ -288,12 +325,13 @@ impl Connection {
             let most = self.to_skip;
             let n = {
                 let mut limited = bytes::BufMut::limit(&mut buffer, most);
-                self.transport.read_buf(&mut limited).await?
+                self.transport.read_buf(&mut limited).await
             };
-            if n == 0 {
-                return Err(self.closed());
+            match n {
+                Ok(0) => return Err(self.closed()),
+                Ok(n) => self.to_skip -= n,
+                Err(e) => return Err(self.failed(&e)),
             }
-            self.to_skip -= n;
         }
         Ok(())
     }

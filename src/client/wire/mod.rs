@@ -31,6 +31,7 @@ use futures::stream::BoxStream;
 use self::chunks::CHUNK_BYTES;
 use self::cluster::Cluster;
 use self::security::Security;
+pub use self::security::{Token, TokenError, TokenProvider};
 use self::settings::Settings;
 use super::{
     ClusterDescription, KafkaClient, OffsetAnswer, OffsetQuery, RawBatch, ReadRequest,
@@ -65,12 +66,30 @@ impl WireClient {
     /// When `bootstrap.servers` is missing, a file of the settings cannot be read, or this client
     /// does not support a setting: [`LibrdkafkaClient`](super::librdkafka::LibrdkafkaClient) may.
     pub fn connect(config: &ConnectionConfig) -> Result<Self> {
-        Self::supported(config)?.map_err(|reason| {
-            Error::config(
-                "kafka.client",
-                format!("'wire' does not support {reason}; leave it out, or write 'librdkafka'"),
-            )
-        })
+        Self::supported(config)?.map_err(unsupported)
+    }
+
+    /// Makes a client that logs in with tokens of the program (SASL OAUTHBEARER).
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use datafusion_kafka::client::{ClientPool, KafkaClient, TokenProvider, WireClient};
+    /// # fn pool(tokens: Arc<dyn TokenProvider>) -> ClientPool {
+    /// // For sessions (`KafkaSessionBuilder::pool`) and tables:
+    /// ClientPool::with_factory(move |config| {
+    ///     let client = WireClient::connect_with_tokens(config, Arc::clone(&tokens))?;
+    ///     Ok(Arc::new(client) as Arc<dyn KafkaClient>)
+    /// })
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`connect`](Self::connect), and when `sasl.mechanism` is not `OAUTHBEARER`.
+    pub fn connect_with_tokens(
+        config: &ConnectionConfig,
+        tokens: Arc<dyn TokenProvider>,
+    ) -> Result<Self> {
+        Self::made(config, Some(tokens))?.map_err(unsupported)
     }
 
     /// A client, or inside why these settings need the other one.
@@ -80,13 +99,27 @@ impl WireClient {
     pub(crate) fn supported(
         config: &ConnectionConfig,
     ) -> Result<std::result::Result<Self, String>> {
+        Self::made(config, None)
+    }
+
+    fn made(
+        config: &ConnectionConfig,
+        tokens: Option<Arc<dyn TokenProvider>>,
+    ) -> Result<std::result::Result<Self, String>> {
         let properties = config.client_properties()?;
         let settings = Settings::new(config, &properties)?;
         let hosts = config.bootstrap_servers().to_owned();
-        Ok(Security::new(&properties)?.map(|security| Self {
+        Ok(Security::new(&properties, tokens)?.map(|security| Self {
             cluster: Arc::new(Cluster::new(settings, security, hosts)),
         }))
     }
+}
+
+fn unsupported(reason: String) -> Error {
+    Error::config(
+        "kafka.client",
+        format!("'wire' does not support {reason}; leave it out, or write 'librdkafka'"),
+    )
 }
 
 #[async_trait]

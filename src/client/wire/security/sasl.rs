@@ -1,0 +1,325 @@
+//! Logging in by SASL.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::messages::{SaslAuthenticateRequest, SaslHandshakeRequest};
+use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
+
+use super::oauth::{TokenProvider, Tokens, Unsecured};
+use super::scram::{Exchange, Hash, Salted};
+use super::{Connection, Properties, Supported, Trouble};
+use crate::error::{Error, Result};
+
+/// Kafka's error codes.
+const UNSUPPORTED_SASL_MECHANISM: i16 = 33;
+const ILLEGAL_SASL_STATE: i16 = 34;
+const SASL_AUTHENTICATION_FAILED: i16 = 58;
+
+/// How a client logs in. `Debug` shows the mechanism alone.
+pub(super) struct Login {
+    mechanism: Mechanism,
+}
+
+enum Mechanism {
+    Plain(Credentials),
+    Scram {
+        hash: Hash,
+        credentials: Credentials,
+        /// From the login before.
+        salted: Mutex<Option<Salted>>,
+    },
+    OAuthBearer(Tokens),
+}
+
+struct Credentials {
+    user: String,
+    password: String,
+}
+
+impl Login {
+    /// What the settings ask for; `wanted` says whether `security.protocol` does.
+    ///
+    /// # Errors
+    /// When a mechanism lacks its credentials, or tokens are given that nothing asks for.
+    pub(super) fn new(
+        wanted: bool,
+        properties: Properties<'_>,
+        tokens: Option<Arc<dyn TokenProvider>>,
+    ) -> Result<Supported<Option<Self>>> {
+        // librdkafka's default.
+        let name = properties.get("sasl.mechanism").unwrap_or("GSSAPI");
+        if tokens.is_some() && !(wanted && name.eq_ignore_ascii_case("OAUTHBEARER")) {
+            return Err(Error::config(
+                "sasl.mechanism",
+                "a token provider is given, but the settings do not ask for its tokens; set \
+                 'sasl.mechanism' = 'OAUTHBEARER' and 'security.protocol' = 'sasl_ssl'",
+            ));
+        }
+        if !wanted {
+            return Ok(Ok(None));
+        }
+        let scram = |hash| -> Result<Mechanism> {
+            Ok(Mechanism::Scram {
+                hash,
+                credentials: credentials(name, properties)?,
+                salted: Mutex::default(),
+            })
+        };
+        let mechanism = match name.to_ascii_uppercase().as_str() {
+            "PLAIN" => {
+                let credentials = credentials(name, properties)?;
+                for (key, text) in [
+                    ("sasl.username", &credentials.user),
+                    ("sasl.password", &credentials.password),
+                ] {
+                    if text.contains('\0') {
+                        return Err(Error::config(key, "PLAIN cannot send a NUL character"));
+                    }
+                }
+                Mechanism::Plain(credentials)
+            }
+            "SCRAM-SHA-256" => scram(Hash::Sha256)?,
+            "SCRAM-SHA-512" => scram(Hash::Sha512)?,
+            "OAUTHBEARER" => match bearer(properties, tokens)? {
+                Ok(tokens) => Mechanism::OAuthBearer(tokens),
+                Err(reason) => return Ok(Err(reason)),
+            },
+            _ => return Ok(Err(format!("'sasl.mechanism' = '{name}'"))),
+        };
+        Ok(Ok(Some(Self { mechanism })))
+    }
+
+    /// Logs in; returns how long the broker lets that last, if it limits it.
+    ///
+    /// # Errors
+    /// [`Trouble::Refused`] when the broker does not take the mechanism or the credentials.
+    pub(super) async fn run(
+        &self,
+        connection: &mut Connection,
+    ) -> Result<Option<Duration>, Trouble> {
+        self.announce(connection).await?;
+        match &self.mechanism {
+            Mechanism::Plain(Credentials { user, password }) => {
+                let message = format!("\0{user}\0{password}");
+                let answer = self.send(connection, message).await?;
+                Ok(self.accepted(connection, answer, USER_HINT)?.lifetime)
+            }
+            Mechanism::Scram {
+                hash,
+                credentials: Credentials { user, password },
+                salted,
+            } => {
+                let nonce = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+                let (exchange, first) = Exchange::begin(*hash, user, password, nonce);
+                let answer = self.send(connection, first).await?;
+                let first = self.accepted(connection, answer, USER_HINT)?.text;
+                let known = salted.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let (proven, last, used) = exchange
+                    .prove(&first, known.as_ref())
+                    .map_err(|reason| self.refused(connection, &reason, ""))?;
+                let answer = self.send(connection, last).await?;
+                let answer = self.accepted(connection, answer, USER_HINT)?;
+                proven
+                    .verify(&answer.text)
+                    .map_err(|reason| self.refused(connection, &reason, ""))?;
+                *salted.lock().unwrap_or_else(PoisonError::into_inner) = Some(used);
+                Ok(answer.lifetime)
+            }
+            Mechanism::OAuthBearer(tokens) => self.bear(connection, tokens).await,
+        }
+    }
+
+    async fn bear(
+        &self,
+        connection: &mut Connection,
+        tokens: &Tokens,
+    ) -> Result<Option<Duration>, Trouble> {
+        let token = tokens
+            .token()
+            .await
+            .map_err(|e| Trouble::Io(format!("no token for OAUTHBEARER: {e}")))?;
+        let message = token.message().map_err(|reason| {
+            Trouble::Refused(format!("OAUTHBEARER cannot send what the provider gave: {reason}"))
+        })?;
+        let mut answer = self.send(connection, message).await?;
+        // A token is refused by a text, which the client takes note of before it is told so.
+        let mut said = String::new();
+        if answer.code == 0 && !answer.text.is_empty() {
+            said = std::mem::take(&mut answer.text);
+            answer = self.send(connection, "\x01".to_owned()).await?;
+        }
+        let accepted = if said.is_empty() {
+            self.accepted(connection, answer, TOKEN_HINT)
+        } else {
+            let reason = match answer.message {
+                Some(message) => format!("{message} ({said})"),
+                None => said,
+            };
+            Err(self.refused(connection, &reason, TOKEN_HINT))
+        };
+        match accepted {
+            Ok(answer) => Ok(answer.lifetime),
+            Err(trouble) => {
+                tokens.refused(&token).await;
+                log::debug!("{} did not take the token of {}", connection.broker(), token.who());
+                Err(trouble)
+            }
+        }
+    }
+
+    /// Tells the broker which mechanism is used.
+    async fn announce(&self, connection: &mut Connection) -> Result<(), Trouble> {
+        let name = self.mechanism.name();
+        let request =
+            SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str(name));
+        let (answer, version) = connection.call(&request, 1).await?;
+        let broker = connection.broker();
+        match answer.error_code {
+            0 if version == 0 => Err(Trouble::Protocol(format!(
+                "broker {broker} is older than Kafka 1.0; 'kafka.client' = 'librdkafka' may log in"
+            ))),
+            0 => Ok(()),
+            UNSUPPORTED_SASL_MECHANISM => {
+                let offered: Vec<&str> = answer.mechanisms.iter().map(StrBytes::as_str).collect();
+                Err(Trouble::Refused(format!(
+                    "broker {broker} does not take 'sasl.mechanism' = '{name}' here, it offers {}",
+                    match offered.join(", ") {
+                        none if none.is_empty() => "none".to_owned(),
+                        some => some,
+                    }
+                )))
+            }
+            ILLEGAL_SASL_STATE => Err(Trouble::Refused(format!(
+                "broker {broker} takes no login at this listener; set 'security.protocol' to \
+                 'plaintext' or 'ssl', or name another port"
+            ))),
+            code => Err(Trouble::Protocol(format!(
+                "broker {broker} answers to SaslHandshake with error {code}"
+            ))),
+        }
+    }
+
+    async fn send(&self, connection: &mut Connection, message: String) -> Result<Answer, Trouble> {
+        let request = SaslAuthenticateRequest::default().with_auth_bytes(Bytes::from(message));
+        let (answer, _) = connection.call(&request, 2).await?;
+        let lifetime = u64::try_from(answer.session_lifetime_ms).unwrap_or_default();
+        Ok(Answer {
+            code: answer.error_code,
+            message: answer.error_message.map(|m| m.to_string()),
+            text: String::from_utf8_lossy(&answer.auth_bytes).into_owned(),
+            lifetime: (lifetime > 0).then(|| Duration::from_millis(lifetime)),
+        })
+    }
+
+    fn accepted(
+        &self,
+        connection: &Connection,
+        answer: Answer,
+        hint: &str,
+    ) -> Result<Answer, Trouble> {
+        match (answer.code, &answer.message) {
+            (0, _) => Ok(answer),
+            (SASL_AUTHENTICATION_FAILED, Some(message)) => {
+                Err(self.refused(connection, message, hint))
+            }
+            (SASL_AUTHENTICATION_FAILED, None) => {
+                Err(self.refused(connection, "it does not say why", hint))
+            }
+            (code, message) => {
+                let message = message.as_deref().unwrap_or("it does not say why");
+                let reason = format!("{message} (error {code})");
+                Err(self.refused(connection, &reason, ""))
+            }
+        }
+    }
+
+    fn refused(&self, connection: &Connection, reason: &str, hint: &str) -> Trouble {
+        let name = self.mechanism.name();
+        let user = match &self.mechanism {
+            Mechanism::Plain(c) | Mechanism::Scram { credentials: c, .. } => {
+                format!(" of '{}'", c.user)
+            }
+            Mechanism::OAuthBearer(_) => String::new(),
+        };
+        let broker = connection.broker();
+        Trouble::Refused(format!(
+            "the login{user} by {name} failed at broker {broker}: {}{hint}",
+            reason.trim_end_matches('.')
+        ))
+    }
+}
+
+const USER_HINT: &str = "; check 'sasl.username', 'sasl.password' and 'sasl.mechanism'";
+const TOKEN_HINT: &str = "; does the broker trust who issued the token?";
+
+/// An answer to SaslAuthenticate.
+struct Answer {
+    code: i16,
+    message: Option<String>,
+    text: String,
+    lifetime: Option<Duration>,
+}
+
+impl Mechanism {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Plain(_) => "PLAIN",
+            Self::Scram { hash, .. } => match hash {
+                Hash::Sha256 => "SCRAM-SHA-256",
+                Hash::Sha512 => "SCRAM-SHA-512",
+            },
+            Self::OAuthBearer(_) => "OAUTHBEARER",
+        }
+    }
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Login").field(&self.mechanism.name()).finish()
+    }
+}
+
+fn credentials(mechanism: &str, properties: Properties<'_>) -> Result<Credentials> {
+    let get = |key: &str| {
+        properties.get(key).map(str::to_owned).ok_or_else(|| {
+            Error::config(key, format!("is not set, and 'sasl.mechanism' = '{mechanism}' needs it"))
+        })
+    };
+    Ok(Credentials {
+        user: get("sasl.username")?,
+        password: get("sasl.password")?,
+    })
+}
+
+/// Where the tokens of OAUTHBEARER come from.
+fn bearer(
+    properties: Properties<'_>,
+    provider: Option<Arc<dyn TokenProvider>>,
+) -> Result<Supported<Tokens>> {
+    if let Some(provider) = provider {
+        return Ok(Ok(Tokens::new(provider)));
+    }
+    for (key, default) in [
+        ("sasl.oauthbearer.method", "default"),
+        ("sasl.oauthbearer.metadata.authentication.type", "none"),
+    ] {
+        if let Some(value) = properties.get(key)
+            && !value.eq_ignore_ascii_case(default)
+        {
+            return Ok(Err(format!("'{key}' = '{value}'")));
+        }
+    }
+    if !properties.flag("enable.sasl.oauthbearer.unsecure.jwt", false) {
+        return Err(Error::config(
+            "sasl.mechanism",
+            "'OAUTHBEARER' needs tokens: a TokenProvider in Rust programs, \
+             'sasl.oauthbearer.method' = 'oidc' where librdkafka is built with libcurl, or for tests \
+             'enable.sasl.oauthbearer.unsecure.jwt' = 'true'",
+        ));
+    }
+    Ok(Ok(Tokens::new(Arc::new(Unsecured::new(properties)?))))
+}

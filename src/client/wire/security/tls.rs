@@ -1,0 +1,292 @@
+//! TLS by rustls.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, OtherError,
+    SignatureScheme,
+};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::material::{Identity, Trusted};
+use super::{Properties, Supported, Trouble, explain};
+use crate::error::{Error, Result};
+
+/// Settings of OpenSSL's that rustls has nothing to compare with.
+const UNSUPPORTED: [&str; 6] = [
+    "ssl.cipher.suites",
+    "ssl.curves.list",
+    "ssl.sigalgs.list",
+    "ssl.crl.location",
+    "ssl.engine.location",
+    "ssl.providers",
+];
+
+/// Makes TLS connections; sessions are resumed.
+pub(super) struct Tls {
+    connector: TlsConnector,
+    /// Where the trusted certificates are from, for messages.
+    trust: String,
+    checks: Checks,
+    /// Whether a handshake ever succeeded.
+    connected: AtomicBool,
+}
+
+/// What is checked of a broker's certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Checks {
+    /// Who signed it and whose it is.
+    All,
+    /// Who signed it.
+    Signature,
+    Nothing,
+}
+
+impl Tls {
+    /// # Errors
+    /// When files cannot be read or hold nothing of use, or key and certificate do not belong
+    /// together.
+    pub(super) fn new(properties: Properties<'_>) -> Result<Supported<Self>> {
+        if let Some(reason) = properties.first_set(&UNSUPPORTED) {
+            return Ok(Err(reason));
+        }
+        if let Some(stores) = properties.get("ssl.ca.certificate.stores")
+            && stores != "Root"
+        {
+            return Ok(Err("'ssl.ca.certificate.stores'".to_owned()));
+        }
+        let identity = match Identity::new(properties)? {
+            Ok(identity) => identity,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let names = properties.get("ssl.endpoint.identification.algorithm") != Some("none");
+        let checks = match properties.flag("enable.ssl.certificate.verification", true) {
+            true if names => Checks::All,
+            true => Checks::Signature,
+            false => Checks::Nothing,
+        };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let (verifier, trust) = verifier(&provider, checks, properties)?;
+        let failed = |e: TlsError| Error::config("security.protocol", format!("TLS cannot be set up: {e}"));
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(failed)?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
+        let config = match identity {
+            None => builder.with_no_client_auth(),
+            Some(Identity { chain, key }) => builder
+                .with_client_auth_cert(chain, key)
+                .map_err(|e| misfit(properties, &e))?,
+        };
+        Ok(Ok(Self {
+            connector: Arc::new(config).into(),
+            trust,
+            checks,
+            connected: AtomicBool::new(false),
+        }))
+    }
+
+    /// Makes a TLS connection of a TCP connection to `host`.
+    ///
+    /// # Errors
+    /// [`Trouble::Refused`] with what to do about it, or [`Trouble::Io`].
+    pub(super) async fn connect(
+        &self,
+        stream: TcpStream,
+        host: &str,
+    ) -> Result<TlsStream<TcpStream>, Trouble> {
+        let name = match ServerName::try_from(host.to_owned()) {
+            Ok(name) => name,
+            // Nobody looks at it.
+            Err(_) if self.checks != Checks::All => IpAddr::V4(Ipv4Addr::UNSPECIFIED).into(),
+            Err(_) => {
+                return Err(Trouble::Refused(format!(
+                    "'{host}' is no name that a certificate can be for"
+                )));
+            }
+        };
+        match self.connector.connect(name, stream).await {
+            Ok(stream) => {
+                self.connected.store(true, Ordering::Relaxed);
+                let (_, session) = stream.get_ref();
+                log::debug!(
+                    "TLS with {host}: {:?}, {:?}, {:?}",
+                    session.protocol_version(),
+                    session.negotiated_cipher_suite().map(|s| s.suite()),
+                    session.handshake_kind()
+                );
+                Ok(stream)
+            }
+            // A broker that spoke TLS before is only going away.
+            Err(e) if self.connected.load(Ordering::Relaxed) && explain::is_network(&e) => {
+                Err(Trouble::Io(format!("TLS handshake with {host}: {e}")))
+            }
+            Err(e) => Err(explain::handshake(&e, host, &self.trust)),
+        }
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls")
+            .field("trust", &self.trust)
+            .field("checks", &self.checks)
+            .finish_non_exhaustive()
+    }
+}
+
+fn misfit(properties: Properties<'_>, error: &TlsError) -> Error {
+    let keys = ["ssl.key.location", "ssl.key.pem", "ssl.keystore.location"];
+    let key = keys.into_iter().find(|k| properties.get(k).is_some());
+    let message = match error {
+        TlsError::InconsistentKeys(_) => "the key and the certificate do not belong together".to_owned(),
+        other => format!("the key cannot be used: {other}"),
+    };
+    Error::config(key.unwrap_or_default(), message)
+}
+
+/// What checks a broker's certificate, and where its trust comes from.
+fn verifier(
+    provider: &Arc<CryptoProvider>,
+    checks: Checks,
+    properties: Properties<'_>,
+) -> Result<(Arc<dyn ServerCertVerifier>, String)> {
+    let algorithms = provider.signature_verification_algorithms;
+    if checks == Checks::Nothing {
+        log::warn!("brokers' certificates are not verified: 'enable.ssl.certificate.verification' = 'false'");
+        return Ok((Arc::new(Blind(algorithms)), "nothing".to_owned()));
+    }
+    let trusted = Trusted::new(properties)?;
+    let roots = Arc::new(trusted.roots());
+    let webpki = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider))
+        .build()
+        .map_err(|e| Error::config("ssl.ca.location", e.to_string()))?;
+    let verifier = Seeing {
+        webpki,
+        algorithms,
+        trusted: trusted.certificates,
+        names: checks == Checks::All,
+    };
+    Ok((Arc::new(verifier), trusted.origin))
+}
+
+/// Checks as browsers do, and takes also a certificate that is itself among the trusted ones, as
+/// brokers have that sign for themselves.
+struct Seeing {
+    webpki: Arc<WebPkiServerVerifier>,
+    algorithms: WebPkiSupportedAlgorithms,
+    trusted: Vec<CertificateDer<'static>>,
+    names: bool,
+}
+
+impl ServerCertVerifier for Seeing {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        let checked = self.webpki.verify_server_cert(certificate, intermediates, name, ocsp, now);
+        match checked {
+            // Names are compared last.
+            Err(TlsError::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) if !self.names => Ok(ServerCertVerified::assertion()),
+            // Its dates are checked by then.
+            Err(TlsError::InvalidCertificate(CertificateError::Other(OtherError(reason))))
+                if reason.to_string() == "CaUsedAsEndEntity"
+                    && self.trusted.iter().any(|t| t == certificate) =>
+            {
+                if self.names {
+                    let parsed = ParsedCertificate::try_from(certificate)?;
+                    rustls::client::verify_server_name(&parsed, name)?;
+                }
+                Ok(ServerCertVerified::assertion())
+            }
+            other => other,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+impl fmt::Debug for Seeing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seeing").field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+/// Takes every certificate. Signatures are not looked at either: whoever stands in between could
+/// make right ones, and certificates that cannot be read would not pass.
+#[derive(Debug)]
+struct Blind(WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for Blind {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}
