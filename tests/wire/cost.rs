@@ -6,9 +6,9 @@ use datafusion_kafka::client::{RawColumns, ReadRequest};
 use futures::StreamExt;
 use kafka_protocol::messages::ApiKey;
 
-use super::broker::Release;
+use super::broker::{Release, SeenPart};
 use super::log::Log;
-use super::{END, RECORDS, Setup, of_partition, plain_log};
+use super::{END, RECORDS, Setup, TOPIC, of_partition, plain_log};
 use crate::conformance::reading::{request, span};
 use crate::conformance::numbered;
 
@@ -51,6 +51,13 @@ async fn limit_asks_for_little() {
     let fetches = setup.cluster.fetches();
     assert_eq!(fetches.len(), 1);
     assert!(fetches[0].max_bytes < 100 << 10, "{fetches:?}");
+    let asked = SeenPart {
+        topic: TOPIC.to_owned(),
+        partition: 0,
+        offset: 100,
+        max_bytes: fetches[0].max_bytes,
+    };
+    assert_eq!(fetches[0].parts, [asked]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -65,6 +72,11 @@ async fn partitions_with_small_ranges_share_fetches() {
     setup.run(request(ranges)).await.whole();
     let second = setup.cluster.fetches().len() - first;
     assert!(second <= 3, "{second} Fetches");
+    // Partitions in their order, as far as they are likely to come whole.
+    let fetch = &setup.cluster.fetches()[first];
+    let partitions: Vec<i32> = fetch.parts.iter().map(|p| p.partition).collect();
+    let expected: Vec<i32> = (0..).take(partitions.len()).collect();
+    assert!(partitions.len() >= 32 && partitions == expected, "{partitions:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
