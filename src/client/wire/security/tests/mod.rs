@@ -88,7 +88,7 @@ mod made {
             use p12_keystore::{Certificate, KeyStore, KeyStoreEntry, PrivateKey, PrivateKeyChain};
             let certificate = Certificate::from_der(&self.certificate).unwrap();
             let key = PrivateKey::from_der(&self.key.serialize_der()).unwrap();
-            let chain = PrivateKeyChain::new([1], key, [certificate]);
+            let chain = PrivateKeyChain::new(vec![1], key, [certificate]);
             let mut store = KeyStore::new();
             store.add_entry("me", KeyStoreEntry::PrivateKeyChain(chain));
             store.writer(password).write().unwrap()
