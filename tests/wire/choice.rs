@@ -43,7 +43,12 @@ async fn librdkafka_is_taken_for_what_wire_lacks() {
     ];
     #[cfg(feature = "ssl")]
     assert_eq!(client("auto", &ciphers).unwrap().name(), "librdkafka");
-    assert!(client("wire", &ciphers).unwrap_err().to_string().contains("ssl.cipher.suites"));
+    assert!(
+        client("wire", &ciphers)
+            .unwrap_err()
+            .to_string()
+            .contains("ssl.cipher.suites")
+    );
     let kerberos = [
         ("security.protocol", "sasl_plaintext"),
         ("sasl.mechanism", "GSSAPI"),
@@ -53,5 +58,10 @@ async fn librdkafka_is_taken_for_what_wire_lacks() {
         // librdkafka without the feature `gssapi`.
         Err(error) => assert!(error.to_string().contains("GSSAPI"), "{error}"),
     }
-    assert!(client("wire", &kerberos).unwrap_err().to_string().contains("GSSAPI"));
+    assert!(
+        client("wire", &kerberos)
+            .unwrap_err()
+            .to_string()
+            .contains("GSSAPI")
+    );
 }
