@@ -11,9 +11,7 @@ mod range;
 
 use bytes::{Bytes, BytesMut};
 
-use client::wire::decode::{
-    Event, FETCH_VERSION_MOST, FetchAnswer, Limits, RangeDecoder, Step,
-};
+use client::wire::decode::{Event, FETCH_VERSION_MOST, FetchAnswer, Limits, RangeDecoder, Step};
 use client::{RawColumns, TimestampBounds};
 use range::{IsolationLevel, TopicPartition};
 
@@ -42,8 +40,15 @@ pub fn answer(data: &[u8]) {
     for _ in 0..(bytes.len() + 1) * STEPS_PER_BYTE {
         match parser.next(&mut buffer) {
             Ok(Event::More(wanted)) => {
-                assert!(!rest.is_empty(), "asks for {wanted} more of an answer that is whole");
-                assert!(wanted > buffer.len(), "asks for {wanted} and has {}", buffer.len());
+                assert!(
+                    !rest.is_empty(),
+                    "asks for {wanted} more of an answer that is whole"
+                );
+                assert!(
+                    wanted > buffer.len(),
+                    "asks for {wanted} and has {}",
+                    buffer.len()
+                );
                 assert!(wanted <= parser.left(), "asks for more than there is");
                 let (now, later) = rest.split_at(rest.len().min(1 + usize::from(*piece)));
                 buffer.extend_from_slice(now);
@@ -76,7 +81,9 @@ pub fn records(data: &[u8]) {
         let mut reading = Reading::new(*options, columns);
         let start = i64::from(*start);
         reading.start = start;
-        reading.decoder.begin(start, END, TimestampBounds::default());
+        reading
+            .decoder
+            .begin(start, END, TimestampBounds::default());
         reading.decoder.begin_part(&[(7, 0), (9, 1 << 10)]);
         let whole = reading.feed(Bytes::copy_from_slice(batches));
         reading.end();
@@ -110,7 +117,11 @@ impl Reading {
         };
         let limits = Limits {
             batch_rows: if options & 2 == 0 { 1 << 13 } else { 3 },
-            batch_bytes: if options & 4 == 0 { LIMITS.batch_bytes } else { 10 },
+            batch_bytes: if options & 4 == 0 {
+                LIMITS.batch_bytes
+            } else {
+                10
+            },
             check_crcs: options & 8 != 0,
             ..LIMITS
         };
@@ -151,23 +162,37 @@ impl Reading {
 
     fn finish(&mut self) -> usize {
         let partition = TopicPartition::new("t", 0);
-        let batch = self.decoder.finish(partition).expect("columns are of one length");
+        let batch = self
+            .decoder
+            .finish(partition)
+            .expect("columns are of one length");
         assert!(batch.offsets.len() <= 1 << 13);
         self.offsets.extend(batch.offsets.values());
         self.passed += batch.passed;
         self.position = batch.next_offset;
         // Reads every value, so that a view beyond its buffer would show.
         let views = [&batch.keys, &batch.values].into_iter().flatten();
-        let bytes: usize = views.flat_map(|v| v.iter().flatten()).map(<[u8]>::len).sum();
+        let bytes: usize = views
+            .flat_map(|v| v.iter().flatten())
+            .map(<[u8]>::len)
+            .sum();
         assert!(bytes <= batch.bytes || batch.keys.is_none());
         batch.offsets.len()
     }
 
     fn end(&mut self) {
         self.finish();
-        assert!(self.offsets.is_sorted_by(|a, b| a < b), "offsets out of order");
+        assert!(
+            self.offsets.is_sorted_by(|a, b| a < b),
+            "offsets out of order"
+        );
         assert!((self.start..=END).contains(&self.position));
         let told = self.offsets.len() as u64 + self.passed.total();
-        assert_eq!(told, (self.position - self.start) as u64, "{:?}", self.passed);
+        assert_eq!(
+            told,
+            (self.position - self.start) as u64,
+            "{:?}",
+            self.passed
+        );
     }
 }

@@ -76,7 +76,10 @@ pub async fn compare(bootstrap: &str, kind: Kind, seed: u64) {
             types.push(rows.iter().map(|r| r.timestamp_type).collect::<Vec<_>>());
         }
         let equal = types.windows(2).all(|pair| pair[0] == pair[1]);
-        assert!(equal, "{case}, request {number}: types of timestamps differ");
+        assert!(
+            equal,
+            "{case}, request {number}: types of timestamps differ"
+        );
     }
     open.end(End::Commit).await;
 }
@@ -91,7 +94,10 @@ fn clients(bootstrap: &str) -> Vec<(&'static str, Arc<dyn KafkaClient>)> {
         }
         ClientPool::global().client(&config).unwrap()
     };
-    let small = [("kafka.client", "wire"), ("fetch.message.max.bytes", "3000")];
+    let small = [
+        ("kafka.client", "wire"),
+        ("fetch.message.max.bytes", "3000"),
+    ];
     vec![
         ("wire", client(&[("kafka.client", "wire")])),
         ("wire with small answers", client(&small)),
@@ -104,7 +110,13 @@ fn bytes(random: &mut Random, most: usize) -> Vec<u8> {
     // Half of it compresses well.
     let noise = random.below(256) as u8;
     (0..length)
-        .map(|i| if i % 64 < 32 { noise } else { random.below(256) as u8 })
+        .map(|i| {
+            if i % 64 < 32 {
+                noise
+            } else {
+                random.below(256) as u8
+            }
+        })
         .collect()
 }
 
@@ -164,7 +176,9 @@ async fn fill(fixture: &KafkaFixture, random: &mut Random, topic: &str, kind: Ki
             }
             _ => {
                 let codec = CODECS[random.below(CODECS.len())];
-                fixture.produce(&partition, &records(random, kind), codec).await;
+                fixture
+                    .produce(&partition, &records(random, kind), codec)
+                    .await;
             }
         }
     }
@@ -224,7 +238,10 @@ impl Log {
                     listed.push(client.list_offsets(&queries, isolation).await.unwrap());
                 }
                 let equal = listed.windows(2).all(|pair| pair[0] == pair[1]);
-                assert!(equal, "{case}: {topic}[{number}], {isolation:?}: {listed:?}");
+                assert!(
+                    equal,
+                    "{case}: {topic}[{number}], {isolation:?}: {listed:?}"
+                );
                 let records = tokio::task::block_in_place(|| read(bootstrap, topic, number, plain));
                 let record = |r: crate::support::read::ReadRecord| {
                     let record = Record {
@@ -329,7 +346,10 @@ fn same(rows: &[Row], expected: &[(i32, i64, Record)], case: &str) {
     for (row, (partition, offset, record)) in rows.iter().zip(expected) {
         let place = (row.partition.partition, row.offset);
         assert_eq!(place, (*partition, *offset), "{case}");
-        assert!(row.record == *record, "{case}: the record at {partition}@{offset} differs");
+        assert!(
+            row.record == *record,
+            "{case}: the record at {partition}@{offset} differs"
+        );
     }
     assert_eq!(rows.len(), expected.len(), "{case}");
 }

@@ -35,7 +35,11 @@ pub fn versions(release: Release, knows: bool) -> ApiVersionsResponse {
             .with_min_version(min)
             .with_max_version(max)
     };
-    let code = if knows { code::NONE } else { code::UNSUPPORTED_VERSION };
+    let code = if knows {
+        code::NONE
+    } else {
+        code::UNSUPPORTED_VERSION
+    };
     ApiVersionsResponse::default()
         .with_error_code(code)
         .with_api_keys(release.versions().map(range).to_vec())
@@ -59,7 +63,11 @@ pub fn metadata(state: &State, request: &MetadataRequest, version: i16) -> Metad
         let Some(topic) = topic else {
             return answer.with_error_code(code::UNKNOWN_TOPIC_OR_PARTITION);
         };
-        let id = if version >= METADATA_WITH_IDS { topic.id } else { Uuid::nil() };
+        let id = if version >= METADATA_WITH_IDS {
+            topic.id
+        } else {
+            Uuid::nil()
+        };
         let partitions = topic.partitions.iter().enumerate().map(|(number, p)| {
             let replicas: Vec<BrokerId> = std::iter::once(p.leader)
                 .chain(p.followers.iter().copied())
@@ -72,7 +80,9 @@ pub fn metadata(state: &State, request: &MetadataRequest, version: i16) -> Metad
                 .with_replica_nodes(replicas.clone())
                 .with_isr_nodes(replicas)
         });
-        answer.with_topic_id(id).with_partitions(partitions.collect())
+        answer
+            .with_topic_id(id)
+            .with_partitions(partitions.collect())
     };
     let names: Vec<TopicName> = match &request.topics {
         None => state.topics.keys().map(|t| name(t)).collect(),
@@ -190,7 +200,14 @@ pub fn fetch(state: &State, node: i32, request: &FetchRequest, version: i16) -> 
                 code::UNKNOWN_TOPIC_OR_PARTITION
             };
             let part = match partition(topic, p.partition) {
-                None => refused(p, if topic.is_none() { unknown } else { code::UNKNOWN_TOPIC_OR_PARTITION }),
+                None => refused(
+                    p,
+                    if topic.is_none() {
+                        unknown
+                    } else {
+                        code::UNKNOWN_TOPIC_OR_PARTITION
+                    },
+                ),
                 Some(found) => {
                     let most = usize::try_from(p.partition_max_bytes).unwrap().min(room);
                     let reader = Reader {
@@ -249,14 +266,22 @@ impl Reader<'_> {
             .with_high_watermark(log.end)
             .with_last_stable_offset(log.bound(true))
             .with_log_start_offset(log.start);
-        let near = |id: &&i32| state.nodes.iter().any(|n| n.id == **id && n.rack == self.rack);
+        let near = |id: &&i32| {
+            state
+                .nodes
+                .iter()
+                .any(|n| n.id == **id && n.rack == self.rack)
+        };
         let nearer = found.followers.iter().find(near);
         if let Some(nearer) = nearer.filter(|_| found.leader == self.node) {
             return answer.with_preferred_read_replica(BrokerId(*nearer));
         }
         let records = log.slice(asked.fetch_offset, self.committed, self.most, self.whole);
         let aborted = self.committed.then(|| {
-            let touched = log.aborted.iter().filter(|a| a.marker >= asked.fetch_offset);
+            let touched = log
+                .aborted
+                .iter()
+                .filter(|a| a.marker >= asked.fetch_offset);
             let entry = |a: &super::log::Aborted| {
                 AbortedTransaction::default()
                     .with_producer_id(a.producer.into())
@@ -264,6 +289,8 @@ impl Reader<'_> {
             };
             touched.map(entry).collect()
         });
-        answer.with_records(Some(records)).with_aborted_transactions(aborted)
+        answer
+            .with_records(Some(records))
+            .with_aborted_transactions(aborted)
     }
 }

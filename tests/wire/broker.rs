@@ -187,7 +187,8 @@ impl State {
         };
         let id = Uuid::new_v4();
         let partitions = logs.into_iter().enumerate().map(partition).collect();
-        self.topics.insert(name.to_owned(), Topic { id, partitions });
+        self.topics
+            .insert(name.to_owned(), Topic { id, partitions });
     }
 
     pub fn partition(&mut self, topic: &str, partition: i32) -> &mut Partition {
@@ -326,7 +327,11 @@ fn answer(
         return None;
     }
     let acts = state.acts(api, node);
-    let header = if knows { api.request_header_version(version) } else { 1 };
+    let header = if knows {
+        api.request_header_version(version)
+    } else {
+        1
+    };
     RequestHeader::decode(&mut request, header).unwrap();
     let mut answer = match api {
         ApiKey::ApiVersions => {
@@ -354,7 +359,10 @@ fn answer(
         }
         other => panic!("a {other:?} request, which the fake broker does not know"),
     };
-    assert!(!request.has_remaining(), "{api:?} v{version} has bytes left");
+    assert!(
+        !request.has_remaining(),
+        "{api:?} v{version} has bytes left"
+    );
     drop(state);
     for act in &acts {
         if let Act::Edit(edit) = act {

@@ -9,8 +9,8 @@ use kafka_protocol::messages::ApiKey;
 use super::broker::{Release, SeenPart};
 use super::log::Log;
 use super::{END, RECORDS, Setup, TOPIC, of_partition, plain_log};
-use crate::conformance::reading::{request, span};
 use crate::conformance::numbered;
+use crate::conformance::reading::{request, span};
 
 const NEWEST: [Release; 1] = [Release::V4_1];
 
@@ -76,7 +76,10 @@ async fn partitions_with_small_ranges_share_fetches() {
     let fetch = &setup.cluster.fetches()[first];
     let partitions: Vec<i32> = fetch.parts.iter().map(|p| p.partition).collect();
     let expected: Vec<i32> = (0..).take(partitions.len()).collect();
-    assert!(partitions.len() >= 32 && partitions == expected, "{partitions:?}");
+    assert!(
+        partitions.len() >= 32 && partitions == expected,
+        "{partitions:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -84,7 +87,9 @@ async fn thousand_small_ranges_take_few_fetches() {
     let mut log = Log::default();
     log.extend(&numbered(20_000), 100);
     let setup = Setup::with(&NEWEST, vec![log], &[]).await;
-    let ranges = (0..1000).map(|n| of_partition(0, n * 20, n * 20 + 3)).collect();
+    let ranges = (0..1000)
+        .map(|n| of_partition(0, n * 20, n * 20 + 3))
+        .collect();
     let outcome = setup.run(request(ranges)).await;
     assert_eq!(outcome.whole().len(), 3000);
     let fetches = setup.cluster.fetches().len();
@@ -96,13 +101,23 @@ async fn answers_stay_below_what_brokers_allow() {
     let settings = [("fetch.message.max.bytes", "500000000")];
     let setup = Setup::with(&NEWEST, vec![plain_log()], &settings).await;
     setup.reads_all().await;
-    assert!(setup.cluster.fetches().iter().all(|f| f.max_bytes <= 55 << 20));
+    assert!(
+        setup
+            .cluster
+            .fetches()
+            .iter()
+            .all(|f| f.max_bytes <= 55 << 20)
+    );
 }
 
 /// A merge needs a first batch of every stream before it takes a second of any.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_hundred_streams_share_two_connections() {
-    let settings = [("client.sessions.max", "2"), ("fetch.message.max.bytes", "4000"), ("read.timeout.ms", "20000")];
+    let settings = [
+        ("client.sessions.max", "2"),
+        ("fetch.message.max.bytes", "4000"),
+        ("read.timeout.ms", "20000"),
+    ];
     let setup = Setup::with(&NEWEST, vec![plain_log()], &settings).await;
     let wanted = ReadRequest {
         columns: RawColumns::default(),
@@ -127,7 +142,10 @@ async fn five_hundred_streams_share_two_connections() {
                 open -= 1;
             }
         }
-        assert!(started.elapsed() < Duration::from_secs(60), "{open} streams are left");
+        assert!(
+            started.elapsed() < Duration::from_secs(60),
+            "{open} streams are left"
+        );
     }
     let most = setup.cluster.state().open_most;
     // Two that are kept, two for turns, one for questions.
@@ -166,7 +184,10 @@ async fn streams_dropped_while_they_wait_leave_no_connection_open() {
     }
     let started = Instant::now();
     while setup.cluster.state().open > 2 {
-        assert!(started.elapsed() < Duration::from_secs(5), "connections stay open");
+        assert!(
+            started.elapsed() < Duration::from_secs(5),
+            "connections stay open"
+        );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

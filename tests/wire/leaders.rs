@@ -16,7 +16,11 @@ async fn leader_moves_in_the_midst_of_a_range() {
     for release in [Release::V1_0, Release::V2_8, Release::V4_1] {
         let settings = [("fetch.message.max.bytes", "4000")];
         let setup = Setup::with(&[release; 2], vec![plain_log()], &settings).await;
-        setup.cluster.on_fetch().after(2).change(|state| state.move_leader(TOPIC, 2));
+        setup
+            .cluster
+            .on_fetch()
+            .after(2)
+            .change(|state| state.move_leader(TOPIC, 2));
         setup.reads_all().await;
         // Node 1 refuses once; node 2 is asked then.
         assert_eq!(nodes_asked(&setup), [1, 2]);
@@ -49,40 +53,73 @@ async fn leader_dies_and_another_takes_over() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn partition_without_a_leader_is_waited_for() {
     let setup = Setup::new().await;
-    setup.cluster.on_fetch().after(1).change(|state| state.move_leader(TOPIC, -1));
-    setup.cluster.on(ApiKey::Metadata).after(4).change(|state| state.move_leader(TOPIC, 2));
+    setup
+        .cluster
+        .on_fetch()
+        .after(1)
+        .change(|state| state.move_leader(TOPIC, -1));
+    setup
+        .cluster
+        .on(ApiKey::Metadata)
+        .after(4)
+        .change(|state| state.move_leader(TOPIC, 2));
     setup.reads_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn partition_that_gets_no_leader_is_an_error() {
     let setup = Setup::new().await;
-    setup.cluster.on_fetch().after(1).change(|state| state.move_leader(TOPIC, -1));
+    setup
+        .cluster
+        .on_fetch()
+        .after(1)
+        .change(|state| state.move_leader(TOPIC, -1));
     let (rows, error) = setup.fails().await;
     let text = error.to_string();
-    assert!(text.starts_with(&format!("orders[0]@{rows}: no progress for ")), "{text}");
+    assert!(
+        text.starts_with(&format!("orders[0]@{rows}: no progress for ")),
+        "{text}"
+    );
     assert!(text.contains("the partition has no leader"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metadata_that_lags_behind_the_leader() {
     let setup = Setup::new().await;
-    setup.cluster.on_fetch().after(1).change(|state| state.move_leader(TOPIC, 2));
-    setup.cluster.on(ApiKey::Metadata).after(1).times(3).metadata(|answer| {
-        let partition = &mut answer.topics[0].partitions[0];
-        partition.leader_id = 1.into();
-        partition.leader_epoch = 5;
-    });
+    setup
+        .cluster
+        .on_fetch()
+        .after(1)
+        .change(|state| state.move_leader(TOPIC, 2));
+    setup
+        .cluster
+        .on(ApiKey::Metadata)
+        .after(1)
+        .times(3)
+        .metadata(|answer| {
+            let partition = &mut answer.topics[0].partitions[0];
+            partition.leader_id = 1.into();
+            partition.leader_epoch = 5;
+        });
     setup.reads_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leader_in_metadata_that_is_no_known_broker() {
     let setup = Setup::new().await;
-    setup.cluster.on_fetch().after(1).change(|state| state.move_leader(TOPIC, 2));
-    setup.cluster.on(ApiKey::Metadata).after(1).times(2).metadata(|answer| {
-        answer.topics[0].partitions[0].leader_id = 77.into();
-    });
+    setup
+        .cluster
+        .on_fetch()
+        .after(1)
+        .change(|state| state.move_leader(TOPIC, 2));
+    setup
+        .cluster
+        .on(ApiKey::Metadata)
+        .after(1)
+        .times(2)
+        .metadata(|answer| {
+            answer.topics[0].partitions[0].leader_id = 77.into();
+        });
     setup.reads_all().await;
 }
 
@@ -90,15 +127,28 @@ async fn leader_in_metadata_that_is_no_known_broker() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn broken_disk_of_an_old_leader() {
     let setup = Setup::new().await;
-    setup.cluster.on_fetch().after(1).change(|state| state.move_leader(TOPIC, 2));
-    setup.cluster.on_fetch().at(1).after(1).always().refuse(code::KAFKA_STORAGE_ERROR);
+    setup
+        .cluster
+        .on_fetch()
+        .after(1)
+        .change(|state| state.move_leader(TOPIC, 2));
+    setup
+        .cluster
+        .on_fetch()
+        .at(1)
+        .after(1)
+        .always()
+        .refuse(code::KAFKA_STORAGE_ERROR);
     setup.reads_all().await;
     assert_eq!(nodes_asked(&setup), [1, 2]);
 }
 
 /// Three nodes; node 3 is a follower in the client's rack.
 async fn racks(release: Release) -> Setup {
-    let settings = [("fetch.message.max.bytes", "4000"), ("client.rack", "rack-3")];
+    let settings = [
+        ("fetch.message.max.bytes", "4000"),
+        ("client.rack", "rack-3"),
+    ];
     let setup = Setup::with(&[release; 3], vec![plain_log()], &settings).await;
     setup.cluster.state().partition(TOPIC, 0).followers = vec![2, 3];
     setup
@@ -119,9 +169,19 @@ async fn replica_in_the_same_rack_is_read() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replica_that_fails_is_left_for_the_leader() {
-    for code in [code::OFFSET_OUT_OF_RANGE, code::NOT_LEADER_OR_FOLLOWER, code::OFFSET_NOT_AVAILABLE] {
+    for code in [
+        code::OFFSET_OUT_OF_RANGE,
+        code::NOT_LEADER_OR_FOLLOWER,
+        code::OFFSET_NOT_AVAILABLE,
+    ] {
         let setup = racks(Release::V4_1).await;
-        setup.cluster.on_fetch().at(3).after(1).times(2).refuse(code);
+        setup
+            .cluster
+            .on_fetch()
+            .at(3)
+            .after(1)
+            .times(2)
+            .refuse(code);
         println!("code {code}");
         setup.reads_all().await;
     }
@@ -130,11 +190,17 @@ async fn replica_that_fails_is_left_for_the_leader() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replica_that_lags_is_left_for_the_leader() {
     let setup = racks(Release::V4_1).await;
-    setup.cluster.on_fetch().at(3).after(1).times(3).parts(|part| {
-        part.high_watermark = 20;
-        part.last_stable_offset = 20;
-        part.records = None;
-    });
+    setup
+        .cluster
+        .on_fetch()
+        .at(3)
+        .after(1)
+        .times(3)
+        .parts(|part| {
+            part.high_watermark = 20;
+            part.last_stable_offset = 20;
+            part.records = None;
+        });
     setup.reads_all().await;
 }
 
@@ -152,6 +218,14 @@ async fn preferred_replica_that_is_no_known_broker() {
         part.records = None;
     });
     let (_, error) = setup.fails().await;
-    assert!(error.to_string().starts_with("orders[0]@0: no progress for "), "{error}");
-    assert!(setup.cluster.fetches().len() < 50, "it asked without a pause");
+    assert!(
+        error
+            .to_string()
+            .starts_with("orders[0]@0: no progress for "),
+        "{error}"
+    );
+    assert!(
+        setup.cluster.fetches().len() < 50,
+        "it asked without a pause"
+    );
 }

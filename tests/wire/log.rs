@@ -240,7 +240,10 @@ impl Log {
     pub fn slice(&self, offset: i64, committed: bool, most: usize, whole: bool) -> Bytes {
         let bound = self.bound(committed);
         let mut bytes = Vec::new();
-        let from = self.batches.iter().filter(|w| w.last >= offset && w.base < bound);
+        let from = self
+            .batches
+            .iter()
+            .filter(|w| w.last >= offset && w.base < bound);
         for (number, batch) in from.enumerate() {
             if number == 0 && batch.bytes.len() > most {
                 if whole {

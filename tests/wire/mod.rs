@@ -51,8 +51,12 @@ impl Setup {
     /// Two nodes of the newest release; the topic has one partition, which node 1 leads. A range of
     /// all records takes several Fetches.
     async fn new() -> Self {
-        Self::with(&[Release::V4_1; 2], vec![plain_log()], &[("fetch.message.max.bytes", "4000")])
-            .await
+        Self::with(
+            &[Release::V4_1; 2],
+            vec![plain_log()],
+            &[("fetch.message.max.bytes", "4000")],
+        )
+        .await
     }
 
     async fn with(releases: &[Release], logs: Vec<Log>, settings: &[(&str, &str)]) -> Self {
@@ -97,7 +101,9 @@ fn client(cluster: &FakeCluster, settings: &[(&str, &str)]) -> Arc<dyn KafkaClie
         ("read.timeout.ms", &timeout),
         ("request.timeout.ms", &timeout),
     ];
-    let others = always.iter().filter(|(key, _)| settings.iter().all(|(k, _)| k != key));
+    let others = always
+        .iter()
+        .filter(|(key, _)| settings.iter().all(|(k, _)| k != key));
     for (key, value) in others.chain(settings) {
         config.set(key, value).unwrap();
     }

@@ -45,7 +45,10 @@ async fn before_the_read_is_refused_without_a_row() {
         let outcome = setup.run(request).await;
         assert_eq!(outcome.rows.len(), 0, "{release:?}");
         let error = outcome.failure();
-        assert!(matches!(error, Error::TopicRecreated { .. }), "{release:?}: {error}");
+        assert!(
+            matches!(error, Error::TopicRecreated { .. }),
+            "{release:?}: {error}"
+        );
     }
 }
 
@@ -57,7 +60,10 @@ async fn in_the_midst_of_the_read_is_an_error() {
         on.change(|state| state.create(TOPIC, vec![other_log()]));
         let outcome = setup.run(request).await;
         let error = outcome.failure();
-        assert!(matches!(error, Error::TopicRecreated { .. }), "{release:?}: {error}");
+        assert!(
+            matches!(error, Error::TopicRecreated { .. }),
+            "{release:?}: {error}"
+        );
     }
 }
 
@@ -83,7 +89,10 @@ async fn deleted_topic_is_an_error() {
         });
         let error = setup.run(request).await.failure();
         let text = error.to_string();
-        assert_eq!(text, "topic 'orders' does not exist or may not be described", "{release:?}");
+        assert_eq!(
+            text, "topic 'orders' does not exist or may not be described",
+            "{release:?}"
+        );
     }
 }
 
@@ -91,10 +100,18 @@ async fn deleted_topic_is_an_error() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn topic_that_a_leader_does_not_know_yet() {
     let setup = Setup::new().await;
-    setup.cluster.on_fetch().times(3).refuse(super::code::UNKNOWN_TOPIC_ID);
-    setup.cluster.on(ApiKey::Metadata).times(1).metadata(|answer| {
-        answer.topics[0].error_code = 5;
-        answer.topics[0].partitions.clear();
-    });
+    setup
+        .cluster
+        .on_fetch()
+        .times(3)
+        .refuse(super::code::UNKNOWN_TOPIC_ID);
+    setup
+        .cluster
+        .on(ApiKey::Metadata)
+        .times(1)
+        .metadata(|answer| {
+            answer.topics[0].error_code = 5;
+            answer.topics[0].partitions.clear();
+        });
     setup.reads_all().await;
 }

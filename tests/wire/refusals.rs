@@ -47,10 +47,15 @@ async fn partition_refused_for_a_moment() {
 async fn whole_request_refused_for_a_moment() {
     for code in PASSING.into_iter().chain([70, 71, 106]) {
         let setup = Setup::new().await;
-        setup.cluster.on_fetch().after(1).times(2).fetch(move |answer| {
-            answer.error_code = code;
-            answer.responses.clear();
-        });
+        setup
+            .cluster
+            .on_fetch()
+            .after(1)
+            .times(2)
+            .fetch(move |answer| {
+                answer.error_code = code;
+                answer.responses.clear();
+            });
         println!("code {code}");
         setup.reads_all().await;
     }
@@ -62,7 +67,10 @@ async fn lasting_refusals_are_errors_with_coordinates() {
         (-1, "UnknownServerError"),
         (code::NOT_LEADER_OR_FOLLOWER, "no progress for "),
         (code::KAFKA_STORAGE_ERROR, "no progress for "),
-        (code::UNKNOWN_TOPIC_ID, "the broker does not know the partition"),
+        (
+            code::UNKNOWN_TOPIC_ID,
+            "the broker does not know the partition",
+        ),
         (code::OFFSET_OUT_OF_RANGE, "OffsetOutOfRange"),
         (2, "CorruptMessage"),
         (code::UNSUPPORTED_VERSION, "UnsupportedVersion"),
@@ -81,32 +89,64 @@ async fn lasting_refusals_are_errors_with_coordinates() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn denied_topic_is_an_error_at_once() {
     let setup = Setup::new().await;
-    setup.cluster.on_fetch().always().refuse(code::TOPIC_AUTHORIZATION_FAILED);
+    setup
+        .cluster
+        .on_fetch()
+        .always()
+        .refuse(code::TOPIC_AUTHORIZATION_FAILED);
     let (_, error) = setup.fails().await;
     let text = error.to_string();
-    assert!(text.starts_with("not authorized: READ on topic orders: "), "{text}");
+    assert!(
+        text.starts_with("not authorized: READ on topic orders: "),
+        "{text}"
+    );
     assert_eq!(setup.cluster.fetches().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answer_without_the_partition_is_asked_for_again() {
     let setup = Setup::new().await;
-    setup.cluster.on_fetch().after(1).times(2).fetch(|answer| answer.responses.clear());
+    setup
+        .cluster
+        .on_fetch()
+        .after(1)
+        .times(2)
+        .fetch(|answer| answer.responses.clear());
     setup.reads_all().await;
     let setup = Setup::new().await;
-    setup.cluster.on_fetch().after(1).always().fetch(|answer| answer.responses.clear());
+    setup
+        .cluster
+        .on_fetch()
+        .after(1)
+        .always()
+        .fetch(|answer| answer.responses.clear());
     let (rows, error) = setup.fails().await;
-    assert!(error.to_string().starts_with(&format!("orders[0]@{rows}: ")), "{error}");
-    assert!(setup.cluster.fetches().len() < 50, "it asked without a pause");
+    assert!(
+        error
+            .to_string()
+            .starts_with(&format!("orders[0]@{rows}: ")),
+        "{error}"
+    );
+    assert!(
+        setup.cluster.fetches().len() < 50,
+        "it asked without a pause"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answer_for_another_partition_is_an_error() {
     let setup = Setup::new().await;
-    setup.cluster.on_fetch().always().parts(|part| part.partition_index = 7);
+    setup
+        .cluster
+        .on_fetch()
+        .always()
+        .parts(|part| part.partition_index = 7);
     let (_, error) = setup.fails().await;
     let text = error.to_string();
-    assert!(text.starts_with("orders[0]@0: the broker answers with "), "{text}");
+    assert!(
+        text.starts_with("orders[0]@0: the broker answers with "),
+        "{text}"
+    );
     assert!(text.ends_with("[7] instead"), "{text}");
 }
 
@@ -132,7 +172,10 @@ async fn empty_answers_of_a_slow_tier_are_not_taken_for_a_gap() {
     let (rows, error) = setup.fails().await;
     assert!(rows > 0 && rows < END);
     let text = error.to_string();
-    assert!(text.starts_with(&format!("orders[0]@{rows}: no progress for ")), "{text}");
+    assert!(
+        text.starts_with(&format!("orders[0]@{rows}: no progress for ")),
+        "{text}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -150,10 +193,18 @@ async fn throttled_answers_are_waited_out() {
     let setup = Setup::new().await;
     setup.cluster.on_fetch().after(1).times(3).fetch(|answer| {
         answer.throttle_time_ms = 150;
-        answer.responses.iter_mut().flat_map(|t| &mut t.partitions).for_each(empty);
+        answer
+            .responses
+            .iter_mut()
+            .flat_map(|t| &mut t.partitions)
+            .for_each(empty);
     });
     let outcome = setup.reads_all().await;
-    assert!(outcome.took.as_millis() >= 450, "it took {:?}", outcome.took);
+    assert!(
+        outcome.took.as_millis() >= 450,
+        "it took {:?}",
+        outcome.took
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -161,12 +212,22 @@ async fn throttling_for_hours_is_an_error_in_time() {
     let setup = Setup::new().await;
     setup.cluster.on_fetch().after(1).always().fetch(|answer| {
         answer.throttle_time_ms = 10_000_000;
-        answer.responses.iter_mut().flat_map(|t| &mut t.partitions).for_each(empty);
+        answer
+            .responses
+            .iter_mut()
+            .flat_map(|t| &mut t.partitions)
+            .for_each(empty);
     });
     let (rows, error) = setup.fails().await;
     let text = error.to_string();
-    assert!(text.starts_with(&format!("orders[0]@{rows}: no progress for ")), "{text}");
-    assert!(text.contains("the broker holds this client back (quota)"), "{text}");
+    assert!(
+        text.starts_with(&format!("orders[0]@{rows}: no progress for ")),
+        "{text}"
+    );
+    assert!(
+        text.contains("the broker holds this client back (quota)"),
+        "{text}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -223,7 +284,8 @@ async fn log_start_that_passes_the_reader_is_an_error_or_is_counted() {
     cleaned(&setup);
     let (rows, error) = setup.fails().await;
     let lost = 200 - rows;
-    let expected = format!("orders[0]@{rows}: the log now starts at 200, {lost} offsets of the range");
+    let expected =
+        format!("orders[0]@{rows}: the log now starts at 200, {lost} offsets of the range");
     assert!(error.to_string().starts_with(&expected), "{error}");
     let setup = Setup::new().await;
     cleaned(&setup);
@@ -234,7 +296,10 @@ async fn log_start_that_passes_the_reader_is_an_error_or_is_counted() {
         })
         .await;
     assert_eq!(outcome.lost_offsets, lost);
-    assert_eq!(outcome.offsets().len(), RECORDS - usize::try_from(lost).unwrap());
+    assert_eq!(
+        outcome.offsets().len(),
+        RECORDS - usize::try_from(lost).unwrap()
+    );
 }
 
 /// Changes a byte of the last record.
@@ -255,7 +320,11 @@ async fn damaged_records_are_asked_for_again() {
     setup.reads_all().await;
     // Also when the attempt before failed for another reason.
     let setup = Setup::new().await;
-    setup.cluster.on_fetch().after(1).refuse(code::NOT_LEADER_OR_FOLLOWER);
+    setup
+        .cluster
+        .on_fetch()
+        .after(1)
+        .refuse(code::NOT_LEADER_OR_FOLLOWER);
     setup.cluster.on_fetch().after(2).parts(damage);
     setup.reads_all().await;
     // And more than once at different places.
@@ -321,11 +390,17 @@ async fn partitions_in_another_order_than_asked() {
     let logs = vec![plain_log(); 6];
     let setup = Setup::with(&[Release::V4_1], logs, &[]).await;
     setup.cluster.on_fetch().always().fetch(|answer| {
-        answer.responses.iter_mut().for_each(|t| t.partitions.reverse());
+        answer
+            .responses
+            .iter_mut()
+            .for_each(|t| t.partitions.reverse());
     });
     let ranges: Vec<_> = (0..6).map(|p| of_partition(p, 10, 20)).collect();
     let outcome = setup.run(request(ranges)).await;
-    assert_eq!(outcome.offsets(), [10, 11, 12, 13, 14, 15, 16, 17, 18, 19].repeat(6));
+    assert_eq!(
+        outcome.offsets(),
+        [10, 11, 12, 13, 14, 15, 16, 17, 18, 19].repeat(6)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -340,7 +415,10 @@ async fn refusal_of_one_partition_does_not_harm_the_others() {
     });
     let ranges: Vec<_> = (0..6).map(|p| of_partition(p, 10, 20)).collect();
     let outcome = setup.run(request(ranges)).await;
-    assert_eq!(outcome.offsets(), [10, 11, 12, 13, 14, 15, 16, 17, 18, 19].repeat(6));
+    assert_eq!(
+        outcome.offsets(),
+        [10, 11, 12, 13, 14, 15, 16, 17, 18, 19].repeat(6)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -350,10 +428,19 @@ async fn batch_larger_than_what_is_asked_for() {
     log.extend(&records[..20], 10);
     log.extend(&records[20..980], 960);
     log.extend(&records[980..], 10);
-    let setup = Setup::with(&[Release::V4_1], vec![log], &[("fetch.message.max.bytes", "2000")]).await;
+    let setup = Setup::with(
+        &[Release::V4_1],
+        vec![log],
+        &[("fetch.message.max.bytes", "2000")],
+    )
+    .await;
     let outcome = setup.read(0, 1000).await;
     assert_eq!(outcome.records(), records);
-    assert!(setup.cluster.fetches().len() < 8, "{:?}", setup.cluster.fetches());
+    assert!(
+        setup.cluster.fetches().len() < 8,
+        "{:?}",
+        setup.cluster.fetches()
+    );
 }
 
 /// Brokers send at least one whole batch; one that does not is asked for more at once.
@@ -368,13 +455,26 @@ async fn batch_cut_by_the_limit_is_asked_for_with_a_larger_one() {
     let small = [("fetch.message.max.bytes", "1000")];
     let setup = Setup::with(&[Release::V4_1], vec![log.clone()], &small).await;
     let cut_once = cut.clone();
-    setup.cluster.on_fetch().times(3).parts(move |part| cut_once(part, 1000));
+    setup
+        .cluster
+        .on_fetch()
+        .times(3)
+        .parts(move |part| cut_once(part, 1000));
     setup.reads_all().await;
-    let asked: Vec<i32> = setup.cluster.fetches().iter().map(|f| f.max_bytes).collect();
+    let asked: Vec<i32> = setup
+        .cluster
+        .fetches()
+        .iter()
+        .map(|f| f.max_bytes)
+        .collect();
     assert_eq!(asked, [1000, 2000, 4000, 8000]);
     let settings = [small[0], ("receive.message.max.bytes", "5000")];
     let setup = Setup::with(&[Release::V4_1], vec![log], &settings).await;
-    setup.cluster.on_fetch().always().parts(move |part| cut(part, 1000));
+    setup
+        .cluster
+        .on_fetch()
+        .always()
+        .parts(move |part| cut(part, 1000));
     let (_, error) = setup.fails().await;
     assert_eq!(
         error.to_string(),
@@ -420,20 +520,33 @@ async fn codecs_holes_and_transactions() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refused_look_ups_are_asked_again() {
-    for code in [5, code::NOT_LEADER_OR_FOLLOWER, code::UNKNOWN_LEADER_EPOCH, code::OFFSET_NOT_AVAILABLE] {
+    for code in [
+        5,
+        code::NOT_LEADER_OR_FOLLOWER,
+        code::UNKNOWN_LEADER_EPOCH,
+        code::OFFSET_NOT_AVAILABLE,
+    ] {
         let setup = Setup::new().await;
-        setup.cluster.on(ApiKey::ListOffsets).times(2).offsets(move |answer| {
-            for part in answer.topics.iter_mut().flat_map(|t| &mut t.partitions) {
-                part.error_code = code;
-                part.offset = -1;
-            }
-        });
+        setup
+            .cluster
+            .on(ApiKey::ListOffsets)
+            .times(2)
+            .offsets(move |answer| {
+                for part in answer.topics.iter_mut().flat_map(|t| &mut t.partitions) {
+                    part.error_code = code;
+                    part.offset = -1;
+                }
+            });
         let query = datafusion_kafka::client::OffsetQuery {
             partition: of_partition(0, 0, 0).topic_partition(),
             at: datafusion_kafka::client::OffsetAt::Latest,
         };
         let isolation = crate::conformance::reading::ReadCommitted;
-        let answers = setup.client.list_offsets(&[query], isolation).await.unwrap();
+        let answers = setup
+            .client
+            .list_offsets(&[query], isolation)
+            .await
+            .unwrap();
         assert_eq!(answers[0].offset, Some(END));
     }
 }

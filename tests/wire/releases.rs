@@ -42,8 +42,15 @@ async fn each_is_described_and_asked_for_offsets() {
             OffsetAt::Latest,
             OffsetAt::Timestamp(i64::MAX),
         ];
-        let queries = at.map(|at| OffsetQuery { partition: second.clone(), at });
-        let answers = setup.client.list_offsets(&queries, ReadCommitted).await.unwrap();
+        let queries = at.map(|at| OffsetQuery {
+            partition: second.clone(),
+            at,
+        });
+        let answers = setup
+            .client
+            .list_offsets(&queries, ReadCommitted)
+            .await
+            .unwrap();
         let offsets: Vec<_> = answers.iter().map(|a| a.offset).collect();
         assert_eq!(offsets, [Some(0), Some(END), None], "{release:?}");
     }
@@ -64,7 +71,10 @@ async fn many_partitions_of_each() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_in_turns_on_each() {
     for (release, _) in ALL {
-        let settings = [("client.sessions.max", "1"), ("fetch.message.max.bytes", "4000")];
+        let settings = [
+            ("client.sessions.max", "1"),
+            ("fetch.message.max.bytes", "4000"),
+        ];
         let setup = Setup::with(&[release], vec![plain_log()], &settings).await;
         let reads = (0..4).map(|_| setup.reads_all());
         futures::future::join_all(reads).await;

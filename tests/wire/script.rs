@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka_protocol::messages::{ApiKey, FetchResponse, ListOffsetsResponse, MetadataResponse};
 use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::{ApiKey, FetchResponse, ListOffsetsResponse, MetadataResponse};
 
 use super::broker::{FakeCluster, State};
 

@@ -36,7 +36,11 @@ async fn connection_cut_anywhere_within_an_answer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_last_for_half_an_answer_are_enough() {
     let setup = Setup::new().await;
-    setup.cluster.on_fetch().always().deliver(Delivery::CloseAfter(2000));
+    setup
+        .cluster
+        .on_fetch()
+        .always()
+        .deliver(Delivery::CloseAfter(2000));
     setup.reads_all().await;
 }
 
@@ -53,10 +57,18 @@ async fn cluster_where_every_first_attempt_fails() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_never_give_records_are_an_error_in_time() {
     let setup = Setup::new().await;
-    setup.cluster.on_fetch().after(2).always().deliver(Delivery::Close);
+    setup
+        .cluster
+        .on_fetch()
+        .after(2)
+        .always()
+        .deliver(Delivery::Close);
     let (rows, error) = setup.fails().await;
     let text = error.to_string();
-    assert!(text.starts_with(&format!("orders[0]@{rows}: no progress for ")), "{text}");
+    assert!(
+        text.starts_with(&format!("orders[0]@{rows}: no progress for ")),
+        "{text}"
+    );
     let node = setup.cluster.state().nodes[0].port;
     let reason = format!("broker 127.0.0.1:{node} closed the connection");
     assert!(text.contains(&reason), "{text}");
@@ -65,7 +77,11 @@ async fn connections_that_never_give_records_are_an_error_in_time() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_in_small_pieces() {
     let setup = Setup::new().await;
-    setup.cluster.on_fetch().always().deliver(Delivery::Pieces(13));
+    setup
+        .cluster
+        .on_fetch()
+        .always()
+        .deliver(Delivery::Pieces(13));
     setup.reads_all().await;
 }
 
@@ -74,7 +90,11 @@ async fn answers_that_come_late() {
     let settings = [("fetch.message.max.bytes", "2000")];
     let setup = Setup::with(&[Release::V4_1], vec![plain_log()], &settings).await;
     let late = READ_TIMEOUT / 6;
-    setup.cluster.on_fetch().times(8).deliver(Delivery::Late(late));
+    setup
+        .cluster
+        .on_fetch()
+        .times(8)
+        .deliver(Delivery::Late(late));
     // Together they take longer than a read may go without progress.
     let outcome = setup.reads_all().await;
     assert!(outcome.took > READ_TIMEOUT, "it took {:?}", outcome.took);
@@ -90,14 +110,22 @@ async fn silence_is_an_error_in_time() {
         let text = error.to_string();
         let start = format!("orders[0]@{rows}: no progress for ");
         assert!(text.starts_with(&start), "{text}");
-        assert!(text.contains(" the range ends at 300: the broker sends nothing"), "{text}");
+        assert!(
+            text.contains(" the range ends at 300: the broker sends nothing"),
+            "{text}"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silent_broker_is_passed_over_by_questions() {
     let setup = Setup::new().await;
-    setup.cluster.on(ApiKey::Metadata).at(1).always().deliver(Delivery::Silence);
+    setup
+        .cluster
+        .on(ApiKey::Metadata)
+        .at(1)
+        .always()
+        .deliver(Delivery::Silence);
     let described = setup.client.describe(TopicSelection::All).await.unwrap();
     assert_eq!(described.topics.len(), 1);
 }
@@ -108,8 +136,14 @@ async fn other_correlation_id_is_an_error() {
     setup.cluster.on_fetch().after(1).deliver(Delivery::OtherId);
     let (rows, error) = setup.fails().await;
     let text = error.to_string();
-    assert!(text.starts_with(&format!("orders[0]@{rows}: broker 127.0.0.1:")), "{text}");
-    assert!(text.contains("does not answer in Kafka's protocol"), "{text}");
+    assert!(
+        text.starts_with(&format!("orders[0]@{rows}: broker 127.0.0.1:")),
+        "{text}"
+    );
+    assert!(
+        text.contains("does not answer in Kafka's protocol"),
+        "{text}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -117,11 +151,18 @@ async fn web_server_is_an_error_that_says_so() {
     const HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
     let setup = Setup::new().await;
     let web = || Delivery::Bytes(HTTP.to_vec());
-    setup.cluster.on(ApiKey::ApiVersions).always().deliver(web());
+    setup
+        .cluster
+        .on(ApiKey::ApiVersions)
+        .always()
+        .deliver(web());
     let (_, error) = setup.fails().await;
     let text = error.to_string();
     assert!(text.contains("an answer of 1213486160 bytes"), "{text}");
-    assert!(text.contains("is this the port of another listener or service?"), "{text}");
+    assert!(
+        text.contains("is this the port of another listener or service?"),
+        "{text}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -135,7 +176,11 @@ async fn garbage_is_an_error() {
     for correlation in [2, 3] {
         let setup = Setup::new().await;
         let fetch = usize::from(correlation - 2);
-        setup.cluster.on_fetch().after(fetch).deliver(Delivery::Bytes(frame(correlation)));
+        setup
+            .cluster
+            .on_fetch()
+            .after(fetch)
+            .deliver(Delivery::Bytes(frame(correlation)));
         let (rows, error) = setup.fails().await;
         let text = error.to_string();
         assert!(text.starts_with(&format!("orders[0]@{rows}: ")), "{text}");
@@ -152,7 +197,10 @@ async fn no_broker_at_all_is_an_error_in_time() {
     assert!(outcome.took < SOON);
     let text = outcome.failure().to_string();
     let bootstrap = setup.cluster.bootstrap();
-    assert!(text.starts_with(&format!("cannot reach Kafka at {bootstrap}: ")), "{text}");
+    assert!(
+        text.starts_with(&format!("cannot reach Kafka at {bootstrap}: ")),
+        "{text}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
