@@ -2,6 +2,7 @@
 
 mod failures;
 mod ledger;
+mod logins;
 mod metadata;
 mod pruning;
 mod ranges;

@@ -1,7 +1,7 @@
-//! Authentication, authorization, and secrets that appear nowhere.
+//! Authorization, Java's files, and secrets that appear nowhere.
 
+use datafusion_kafka::ErrorKind;
 use datafusion_kafka::config::ConnectionConfig;
-use datafusion_kafka::{Error, ErrorKind};
 
 use super::{error, filled, rows, session, session_with};
 use crate::support::{Listener, Login, PASSWORD, admin, shared};
@@ -22,40 +22,6 @@ async fn count(config: ConnectionConfig, topic: &str) -> Vec<String> {
         &format!("SELECT count(*) FROM \"{topic}\""),
     )
     .await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_mechanism_reads() {
-    let topic = filled(1, 5);
-    for login in [
-        Login::Plain("admin", PASSWORD),
-        Login::ScramSha256("admin", PASSWORD),
-        Login::ScramSha512("admin", PASSWORD),
-        Login::OAuthBearer("admin"),
-    ] {
-        assert_eq!(
-            count(config(Listener::SaslSsl, login), &topic).await,
-            ["5"],
-            "{login:?}"
-        );
-    }
-    admin::allow_topic(shared(), "User:alice", "Read", &topic);
-    let certificate = config(Listener::Ssl, Login::Certificate);
-    assert_eq!(count(certificate, &topic).await, ["5"]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn wrong_password_is_refused_at_once() {
-    let begun = std::time::Instant::now();
-    let context = session_with(config(
-        Listener::SaslSsl,
-        Login::ScramSha256("alice", "wrong-password"),
-    ));
-    let found = error(&context, "SELECT * FROM anything").await;
-    assert!(matches!(&found, Error::Authentication { .. }), "{found}");
-    assert_eq!(found.kind(), ErrorKind::Connection);
-    assert!(!found.to_string().contains("wrong-password"), "{found}");
-    assert!(begun.elapsed().as_secs() < 15, "{:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

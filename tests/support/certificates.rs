@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use p12_keystore::{Certificate, KeyStore, KeyStoreEntry, PrivateKey, PrivateKeyChain};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
@@ -21,7 +22,12 @@ pub(super) struct Certificates {
     pub(super) client_certificate: PathBuf,
     /// The client's key.
     pub(super) client_key: PathBuf,
+    /// Both as PKCS12, under [`STORE_PASSWORD`].
+    pub(super) client_store: PathBuf,
 }
+
+/// The password of the client's PKCS12 store.
+pub(super) const STORE_PASSWORD: &str = "store password";
 
 impl Certificates {
     /// Writes them to a folder.
@@ -35,11 +41,12 @@ impl Certificates {
             &issuer,
         );
         let client = leaf("alice", &[], ExtendedKeyUsagePurpose::ClientAuth, &issuer);
-        let file = |name: &str, text: &str| {
+        let bytes = |name: &str, bytes: &[u8]| {
             let path = folder.join(name);
-            fs::write(&path, text).expect("cannot write a certificate");
+            fs::write(&path, bytes).expect("cannot write a certificate");
             path
         };
+        let file = |name: &str, text: &str| bytes(name, text.as_bytes());
         Self {
             // Kafka takes a PEM key store as the key followed by its chain, in one file.
             server: file(
@@ -50,6 +57,7 @@ impl Certificates {
             other_ca: file("other-ca.pem", &other_ca),
             client_certificate: file("client.pem", &client.certificate),
             client_key: file("client.key", &client.key),
+            client_store: bytes("client.p12", &client.store()),
         }
     }
 }
@@ -57,6 +65,23 @@ impl Certificates {
 struct Leaf {
     certificate: String,
     key: String,
+    certificate_der: Vec<u8>,
+    key_der: Vec<u8>,
+}
+
+impl Leaf {
+    /// A PKCS12 store.
+    fn store(&self) -> Vec<u8> {
+        let certificate = Certificate::from_der(&self.certificate_der).expect("a certificate");
+        let key = PrivateKey::from_der(&self.key_der).expect("a PKCS#8 key");
+        let chain = PrivateKeyChain::new(vec![1], key, [certificate]);
+        let mut store = KeyStore::new();
+        store.add_entry("client", KeyStoreEntry::PrivateKeyChain(chain));
+        store
+            .writer(STORE_PASSWORD)
+            .write()
+            .expect("a store can be written")
+    }
 }
 
 fn new_key() -> KeyPair {
@@ -92,5 +117,7 @@ fn leaf(
     Leaf {
         certificate: certificate.pem(),
         key: key.serialize_pem(),
+        certificate_der: certificate.der().to_vec(),
+        key_der: key.serialize_der(),
     }
 }

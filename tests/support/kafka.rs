@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::admin;
-use super::certificates::Certificates;
+use super::certificates::{Certificates, STORE_PASSWORD};
 use super::libs::{self, Jvm};
 use super::options::{
     KafkaOptions, LOG4J, Listener, Login, NODE_PROPERTIES, PASSWORD, USERS, path_text,
@@ -141,6 +141,13 @@ impl KafkaServer {
                     path_text(self.client_certificate_path()),
                 ),
                 ("ssl.key.location", path_text(self.client_key_path())),
+            ]),
+            Login::CertificateStore => settings.extend([
+                (
+                    "ssl.keystore.location",
+                    path_text(&self.certificates.client_store),
+                ),
+                ("ssl.keystore.password", STORE_PASSWORD.to_owned()),
             ]),
         }
         settings

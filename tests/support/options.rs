@@ -54,8 +54,10 @@ pub enum Login<'a> {
     ScramSha512(&'a str, &'a str),
     /// OAUTHBEARER with an unsecured token for this user.
     OAuthBearer(&'a str),
-    /// The certificate of `alice`, for [`Listener::Ssl`].
+    /// The certificate of `alice` as PEM, for [`Listener::Ssl`].
     Certificate,
+    /// The same as PKCS12.
+    CertificateStore,
 }
 
 /// How a broker is set up; the default has a plaintext listener only.

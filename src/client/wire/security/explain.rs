@@ -1,6 +1,7 @@
 //! What went wrong with TLS, and what to do about it.
 
 use std::io;
+use std::net::IpAddr;
 
 use jiff::Timestamp;
 use rustls::pki_types::{ServerName, UnixTime};
@@ -58,15 +59,24 @@ fn certificate(error: &CertificateError, host: &str, trust: &str) -> String {
             "its certificate is not signed by an authority among {trust}; name the authority's \
              certificate (PEM) in 'ssl.ca.location'"
         ),
-        CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty() => format!(
-            "its certificate names no host (subject alternative name), so not {host} either; have one \
+        CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty() => {
+            format!(
+                "its certificate names no host (subject alternative name), so not {host} either; have one \
              made that does, or set 'ssl.endpoint.identification.algorithm' = 'none'; \
              'kafka.client' = 'librdkafka' looks at the common name too"
-        ),
-        CertificateError::NotValidForNameContext { expected, presented } => format!(
+            )
+        }
+        CertificateError::NotValidForNameContext {
+            expected,
+            presented,
+        } => format!(
             "its certificate is for {}, not for {}; connect by a name that it is for, or set \
              'ssl.endpoint.identification.algorithm' = 'none'",
-            presented.iter().map(|n| plain(n)).collect::<Vec<_>>().join(", "),
+            presented
+                .iter()
+                .map(|n| plain(n))
+                .collect::<Vec<_>>()
+                .join(", "),
             match expected {
                 ServerName::IpAddress(_) => host.to_owned(),
                 name => name.to_str().into_owned(),
@@ -86,10 +96,16 @@ fn certificate(error: &CertificateError, host: &str, trust: &str) -> String {
     }
 }
 
-/// `DnsName("localhost")` is how rustls prints a name.
-fn plain(name: &str) -> &str {
-    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
-    inner.unwrap_or(name).trim_matches('"')
+/// `DnsName("localhost")` and `IpAddress(0::1)` is how rustls prints names.
+fn plain(name: &str) -> String {
+    let inner = name
+        .split_once('(')
+        .and_then(|(_, rest)| rest.strip_suffix(')'));
+    let inner = inner.unwrap_or(name).trim_matches('"');
+    match inner.parse::<IpAddr>() {
+        Ok(address) => address.to_string(),
+        Err(_) => inner.to_owned(),
+    }
 }
 
 fn day(time: UnixTime) -> String {

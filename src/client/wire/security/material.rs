@@ -28,7 +28,9 @@ impl Trusted {
     /// # Errors
     /// When there is none, or a file cannot be read.
     pub(super) fn new(properties: Properties<'_>) -> Result<Self> {
-        let location = properties.get("ssl.ca.location").filter(|path| *path != "probe");
+        let location = properties
+            .get("ssl.ca.location")
+            .filter(|path| *path != "probe");
         let mut certificates = Vec::new();
         let mut origin = Vec::new();
         if let Some(path) = location {
@@ -92,7 +94,10 @@ fn located(path: &str) -> Result<Vec<CertificateDer<'static>>> {
     found.sort_unstable_by(|a, b| a.as_ref().cmp(b.as_ref()));
     found.dedup();
     if found.is_empty() {
-        return Err(Error::config(KEY, format!("no file of the folder '{path}' has a PEM certificate")));
+        return Err(Error::config(
+            KEY,
+            format!("no file of the folder '{path}' has a PEM certificate"),
+        ));
     }
     Ok(found)
 }
@@ -109,7 +114,11 @@ impl Identity {
     /// # Errors
     /// When one of the two is missing, cannot be read, or a password does not fit.
     pub(super) fn new(properties: Properties<'_>) -> Result<Supported<Option<Self>>> {
-        let certificate = pem(properties, "ssl.certificate.location", "ssl.certificate.pem")?;
+        let certificate = pem(
+            properties,
+            "ssl.certificate.location",
+            "ssl.certificate.pem",
+        )?;
         let key = pem(properties, "ssl.key.location", "ssl.key.pem")?;
         let store = properties.get("ssl.keystore.location");
         let (certificate, key) = match (certificate, key, store) {
@@ -148,12 +157,13 @@ fn pem(
     if let Some(path) = properties.get(location) {
         return Ok(Some((location, read(location, path)?)));
     }
-    Ok(properties.get(inline).map(|pem| (inline, pem.as_bytes().to_vec())))
+    Ok(properties
+        .get(inline)
+        .map(|pem| (inline, pem.as_bytes().to_vec())))
 }
 
 fn read(setting: &str, path: &str) -> Result<Vec<u8>> {
-    std::fs::read(path)
-        .map_err(|e| Error::config(setting, format!("cannot read '{path}': {e}")))
+    std::fs::read(path).map_err(|e| Error::config(setting, format!("cannot read '{path}': {e}")))
 }
 
 /// The certificates of a PEM text, at least one.
@@ -165,7 +175,10 @@ fn chain(setting: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
             setting,
             "holds no certificate; expected PEM: '-----BEGIN CERTIFICATE-----'",
         )),
-        Err(_) => Err(Error::config(setting, "holds a PEM certificate that is damaged")),
+        Err(_) => Err(Error::config(
+            setting,
+            "holds a PEM certificate that is damaged",
+        )),
     }
 }
 
@@ -178,7 +191,10 @@ fn private_key(
     let text = String::from_utf8_lossy(pem);
     if let Some(der) = section(&text, "ENCRYPTED PRIVATE KEY") {
         let Some(password) = password else {
-            return Err(Error::config(setting, "the key is encrypted: set 'ssl.key.password'"));
+            return Err(Error::config(
+                setting,
+                "the key is encrypted: set 'ssl.key.password'",
+            ));
         };
         return decrypt(setting, &der, password);
     }
@@ -205,21 +221,24 @@ fn section(text: &str, label: &str) -> Option<Vec<u8>> {
     Some(STANDARD.decode(base64).unwrap_or_default())
 }
 
-fn decrypt(
-    setting: &str,
-    der: &[u8],
-    password: &str,
-) -> Result<Supported<PrivateKeyDer<'static>>> {
+fn decrypt(setting: &str, der: &[u8], password: &str) -> Result<Supported<PrivateKeyDer<'static>>> {
     // Settings of the key's encryption that are not known here do not parse, or fail in another way.
-    let unsupported = || Ok(Err(format!("'{setting}': a key encrypted in a way that is not PBES2 with AES")));
+    let unsupported = || {
+        Ok(Err(format!(
+            "'{setting}': a key encrypted in a way that is not PBES2 with AES"
+        )))
+    };
     let Ok(encrypted) = EncryptedPrivateKeyInfoRef::try_from(der) else {
         return unsupported();
     };
     match encrypted.decrypt(password) {
         Ok(key) => Ok(Ok(PrivatePkcs8KeyDer::from(key.as_bytes().to_vec()).into())),
-        Err(pkcs8::Error::EncryptedPrivateKey(pkcs8::pkcs5::Error::DecryptFailed)) => Err(
-            Error::config("ssl.key.password", "does not open the key; is it the right password?"),
-        ),
+        Err(pkcs8::Error::EncryptedPrivateKey(pkcs8::pkcs5::Error::DecryptFailed)) => {
+            Err(Error::config(
+                "ssl.key.password",
+                "does not open the key; is it the right password?",
+            ))
+        }
         Err(_) => unsupported(),
     }
 }
@@ -239,7 +258,9 @@ fn pkcs12(path: &str, password: &str) -> Result<Supported<Identity>> {
         Err(e) => return Ok(Err(format!("'{KEY}' = '{path}' ({e})"))),
     };
     let Some((_, found)) = store.private_key_chain() else {
-        return Ok(Err(format!("'{KEY}' = '{path}' (no key with its certificate is found there)")));
+        return Ok(Err(format!(
+            "'{KEY}' = '{path}' (no key with its certificate is found there)"
+        )));
     };
     let chain = found.certs().iter().map(|c| c.as_der().to_vec().into());
     Ok(Ok(Identity {

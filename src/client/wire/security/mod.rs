@@ -165,7 +165,8 @@ impl<'a> Properties<'a> {
 
     /// A setting that is true or false, as librdkafka spells these.
     fn flag(self, key: &str, default: bool) -> bool {
-        let is = |value: &str, words: [&str; 3]| words.iter().any(|w| w.eq_ignore_ascii_case(value));
+        let is =
+            |value: &str, words: [&str; 3]| words.iter().any(|w| w.eq_ignore_ascii_case(value));
         match self.get(key) {
             Some(value) if is(value, ["true", "t", "1"]) => true,
             Some(value) if is(value, ["false", "f", "0"]) => false,

@@ -102,7 +102,9 @@ impl Token {
     /// When the token or an extension has characters that the message cannot hold.
     pub(super) fn message(&self) -> Result<String, String> {
         if self.value.is_empty() || !self.value.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err("the token is empty, or holds blanks or characters that are not ASCII".into());
+            return Err(
+                "the token is empty, or holds blanks or characters that are not ASCII".into(),
+            );
         }
         let mut message = format!("n,,\x01auth=Bearer {}\x01", self.value);
         for (name, value) in &self.extensions {
@@ -112,7 +114,10 @@ impl Token {
                     "the extension '{name}' of the token: names consist of letters, and 'auth' is taken"
                 ));
             }
-            if !value.bytes().all(|b| matches!(b, b'\t' | b'\r' | b'\n' | b' '..=b'~')) {
+            if !value
+                .bytes()
+                .all(|b| matches!(b, b'\t' | b'\r' | b'\n' | b' '..=b'~'))
+            {
                 return Err(format!(
                     "the value of the token's extension '{name}' holds characters that are not ASCII"
                 ));
@@ -134,7 +139,11 @@ const FAR: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<&str> = self.extensions.iter().map(|(name, _)| name.as_str()).collect();
+        let names: Vec<&str> = self
+            .extensions
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
         f.debug_struct("Token")
             .field("principal", &self.principal)
             .field("expires", &self.expires)
@@ -306,7 +315,8 @@ mod tests {
     use super::*;
 
     fn unsecured(config: &str) -> Result<Unsecured> {
-        let properties = BTreeMap::from([("sasl.oauthbearer.config".to_owned(), config.to_owned())]);
+        let properties =
+            BTreeMap::from([("sasl.oauthbearer.config".to_owned(), config.to_owned())]);
         Unsecured::new(Properties(&properties))
     }
 
@@ -337,7 +347,10 @@ mod tests {
         assert_eq!(claims(&token), expected);
         let message = token.message().unwrap();
         assert!(message.starts_with("n,,\x01auth=Bearer eyJ"), "{message:?}");
-        assert!(message.ends_with(".\x01traceId=123=4\x01\x01"), "{message:?}");
+        assert!(
+            message.ends_with(".\x01traceId=123=4\x01\x01"),
+            "{message:?}"
+        );
     }
 
     #[test]
@@ -353,7 +366,10 @@ mod tests {
             ("principal=a extension_auth=x", "'auth' is taken"),
         ] {
             let error = unsecured(config).unwrap_err().to_string();
-            assert!(error.starts_with("setting 'sasl.oauthbearer.config': "), "{error}");
+            assert!(
+                error.starts_with("setting 'sasl.oauthbearer.config': "),
+                "{error}"
+            );
             assert!(error.contains(reason), "{config}: {error}");
             assert!(!error.contains("s3cret"), "{error}");
         }
@@ -378,7 +394,10 @@ mod tests {
     async fn a_token_is_used_until_a_broker_refuses_it() {
         let tokens = Tokens::new(Arc::new(Counting::default()));
         assert_eq!(tokens.token().await.unwrap_err(), "no network");
-        assert_eq!(tokens.token().await.unwrap_err(), "the token has expired already");
+        assert_eq!(
+            tokens.token().await.unwrap_err(),
+            "the token has expired already"
+        );
         let token = tokens.token().await.unwrap();
         assert_eq!(token.value, "t2");
         assert_eq!(tokens.token().await.unwrap(), token);

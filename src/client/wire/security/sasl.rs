@@ -9,15 +9,11 @@ use kafka_protocol::messages::{SaslAuthenticateRequest, SaslHandshakeRequest};
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
+use super::super::code;
 use super::oauth::{TokenProvider, Tokens, Unsecured};
 use super::scram::{Exchange, Hash, Salted};
 use super::{Connection, Properties, Supported, Trouble};
 use crate::error::{Error, Result};
-
-/// Kafka's error codes.
-const UNSUPPORTED_SASL_MECHANISM: i16 = 33;
-const ILLEGAL_SASL_STATE: i16 = 34;
-const SASL_AUTHENTICATION_FAILED: i16 = 58;
 
 /// How a client logs in. `Debug` shows the mechanism alone.
 pub(super) struct Login {
@@ -117,7 +113,10 @@ impl Login {
                 let (exchange, first) = Exchange::begin(*hash, user, password, nonce);
                 let answer = self.send(connection, first).await?;
                 let first = self.accepted(connection, answer, USER_HINT)?.text;
-                let known = salted.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let known = salted
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clone();
                 let (proven, last, used) = exchange
                     .prove(&first, known.as_ref())
                     .map_err(|reason| self.refused(connection, &reason, ""))?;
@@ -143,12 +142,14 @@ impl Login {
             .await
             .map_err(|e| Trouble::Io(format!("no token for OAUTHBEARER: {e}")))?;
         let message = token.message().map_err(|reason| {
-            Trouble::Refused(format!("OAUTHBEARER cannot send what the provider gave: {reason}"))
+            Trouble::Refused(format!(
+                "OAUTHBEARER cannot send what the provider gave: {reason}"
+            ))
         })?;
         let mut answer = self.send(connection, message).await?;
         // A token is refused by a text, which the client takes note of before it is told so.
         let mut said = String::new();
-        if answer.code == 0 && !answer.text.is_empty() {
+        if answer.code == code::OK && !answer.text.is_empty() {
             said = std::mem::take(&mut answer.text);
             answer = self.send(connection, "\x01".to_owned()).await?;
         }
@@ -165,7 +166,11 @@ impl Login {
             Ok(answer) => Ok(answer.lifetime),
             Err(trouble) => {
                 tokens.refused(&token).await;
-                log::debug!("{} did not take the token of {}", connection.broker(), token.who());
+                log::debug!(
+                    "{} did not take the token of {}",
+                    connection.broker(),
+                    token.who()
+                );
                 Err(trouble)
             }
         }
@@ -179,11 +184,11 @@ impl Login {
         let (answer, version) = connection.call(&request, 1).await?;
         let broker = connection.broker();
         match answer.error_code {
-            0 if version == 0 => Err(Trouble::Protocol(format!(
+            code::OK if version == 0 => Err(Trouble::Protocol(format!(
                 "broker {broker} is older than Kafka 1.0; 'kafka.client' = 'librdkafka' may log in"
             ))),
-            0 => Ok(()),
-            UNSUPPORTED_SASL_MECHANISM => {
+            code::OK => Ok(()),
+            code::UNSUPPORTED_SASL_MECHANISM => {
                 let offered: Vec<&str> = answer.mechanisms.iter().map(StrBytes::as_str).collect();
                 Err(Trouble::Refused(format!(
                     "broker {broker} does not take 'sasl.mechanism' = '{name}' here, it offers {}",
@@ -193,12 +198,13 @@ impl Login {
                     }
                 )))
             }
-            ILLEGAL_SASL_STATE => Err(Trouble::Refused(format!(
+            code::ILLEGAL_SASL_STATE => Err(Trouble::Refused(format!(
                 "broker {broker} takes no login at this listener; set 'security.protocol' to \
                  'plaintext' or 'ssl', or name another port"
             ))),
-            code => Err(Trouble::Protocol(format!(
-                "broker {broker} answers to SaslHandshake with error {code}"
+            other => Err(Trouble::Protocol(format!(
+                "broker {broker} answers to SaslHandshake: {}",
+                code::text(other)
             ))),
         }
     }
@@ -221,17 +227,12 @@ impl Login {
         answer: Answer,
         hint: &str,
     ) -> Result<Answer, Trouble> {
-        match (answer.code, &answer.message) {
-            (0, _) => Ok(answer),
-            (SASL_AUTHENTICATION_FAILED, Some(message)) => {
-                Err(self.refused(connection, message, hint))
-            }
-            (SASL_AUTHENTICATION_FAILED, None) => {
-                Err(self.refused(connection, "it does not say why", hint))
-            }
-            (code, message) => {
-                let message = message.as_deref().unwrap_or("it does not say why");
-                let reason = format!("{message} (error {code})");
+        let message = answer.message.as_deref().unwrap_or("it does not say why");
+        match answer.code {
+            code::OK => Ok(answer),
+            code::SASL_AUTHENTICATION_FAILED => Err(self.refused(connection, message, hint)),
+            other => {
+                let reason = format!("{message} ({})", code::text(other));
                 Err(self.refused(connection, &reason, ""))
             }
         }
@@ -279,14 +280,19 @@ impl Mechanism {
 
 impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Login").field(&self.mechanism.name()).finish()
+        f.debug_tuple("Login")
+            .field(&self.mechanism.name())
+            .finish()
     }
 }
 
 fn credentials(mechanism: &str, properties: Properties<'_>) -> Result<Credentials> {
     let get = |key: &str| {
         properties.get(key).map(str::to_owned).ok_or_else(|| {
-            Error::config(key, format!("is not set, and 'sasl.mechanism' = '{mechanism}' needs it"))
+            Error::config(
+                key,
+                format!("is not set, and 'sasl.mechanism' = '{mechanism}' needs it"),
+            )
         })
     };
     Ok(Credentials {

@@ -46,7 +46,12 @@ pub(super) struct Proven {
 
 impl<'a> Exchange<'a> {
     /// Begins an exchange; also the client's first message. A nonce must never come again.
-    pub(super) fn begin(hash: Hash, user: &str, password: &'a str, nonce: String) -> (Self, String) {
+    pub(super) fn begin(
+        hash: Hash,
+        user: &str,
+        password: &'a str,
+        nonce: String,
+    ) -> (Self, String) {
         let user = user.replace('=', "=3D").replace(',', "=2C");
         let first_bare = format!("n={user},r={nonce}");
         let message = format!("{GS2_HEADER}{first_bare}");
@@ -95,7 +100,9 @@ impl<'a> Exchange<'a> {
         let salted = match known {
             Some(known) if known.salt == salt && known.iterations == iterations => known.clone(),
             _ => Salted {
-                password: self.hash.stretch(self.password.as_bytes(), &salt, iterations),
+                password: self
+                    .hash
+                    .stretch(self.password.as_bytes(), &salt, iterations),
                 salt,
                 iterations,
             },
@@ -128,9 +135,11 @@ impl Proven {
         let signature = first.strip_prefix("v=").map(|v| STANDARD.decode(v));
         match signature {
             Some(Ok(signature)) if signature == self.signature => Ok(()),
-            _ => Err("it does not prove that it knows the password: it is not the broker that it \
+            _ => Err(
+                "it does not prove that it knows the password: it is not the broker that it \
                       seems to be"
-                .into()),
+                    .into(),
+            ),
         }
     }
 }
@@ -240,7 +249,10 @@ mod tests {
     fn a_server_that_does_not_know_the_password_is_found_out() {
         let (proven, _, _) = begin().prove(SERVER_FIRST, None).unwrap();
         for (message, reason) in [
-            ("v=7rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=", "does not prove"),
+            (
+                "v=7rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=",
+                "does not prove",
+            ),
             ("v=", "does not prove"),
             ("", "does not prove"),
             ("e=invalid-proof", "invalid-proof"),
@@ -256,7 +268,10 @@ mod tests {
             ("r=someone-else,s=W22Z,i=4096", "nonce"),
             ("r=rOprNGfwEbeRWgbNEkqO,s=W22Z,i=4096", "nonce"),
             ("r=rOprNGfwEbeRWgbNEkqOx,s=??,i=4096", "base64"),
-            ("r=rOprNGfwEbeRWgbNEkqOx,s=W22Z,i=1", "asks for 1 iterations"),
+            (
+                "r=rOprNGfwEbeRWgbNEkqOx,s=W22Z,i=1",
+                "asks for 1 iterations",
+            ),
             ("r=rOprNGfwEbeRWgbNEkqOx,s=W22Z,i=4294967295", "iterations"),
             ("r=rOprNGfwEbeRWgbNEkqOx,s=W22Z", "lacks 'i='"),
             ("", "lacks 'r='"),
@@ -277,7 +292,10 @@ mod tests {
     fn hmac_of_the_rfc() {
         let hex = |bytes: Vec<u8>| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
         let mac = hex(Hash::Sha256.mac(b"Jefe", b"what do ya want for nothing?"));
-        assert_eq!(mac, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+        assert_eq!(
+            mac,
+            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+        );
         let long = [0xaa; 131];
         let text = b"Test Using Larger Than Block-Size Key - Hash Key First";
         assert!(hex(Hash::Sha512.mac(&long, text)).starts_with("80b24263c7c1a3ebb71493c1dd7be8b4"));

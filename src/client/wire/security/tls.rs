@@ -79,7 +79,8 @@ impl Tls {
         };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let (verifier, trust) = verifier(&provider, checks, properties)?;
-        let failed = |e: TlsError| Error::config("security.protocol", format!("TLS cannot be set up: {e}"));
+        let failed =
+            |e: TlsError| Error::config("security.protocol", format!("TLS cannot be set up: {e}"));
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(failed)?
@@ -152,7 +153,9 @@ fn misfit(properties: Properties<'_>, error: &TlsError) -> Error {
     let keys = ["ssl.key.location", "ssl.key.pem", "ssl.keystore.location"];
     let key = keys.into_iter().find(|k| properties.get(k).is_some());
     let message = match error {
-        TlsError::InconsistentKeys(_) => "the key and the certificate do not belong together".to_owned(),
+        TlsError::InconsistentKeys(_) => {
+            "the key and the certificate do not belong together".to_owned()
+        }
         other => format!("the key cannot be used: {other}"),
     };
     Error::config(key.unwrap_or_default(), message)
@@ -166,7 +169,9 @@ fn verifier(
 ) -> Result<(Arc<dyn ServerCertVerifier>, String)> {
     let algorithms = provider.signature_verification_algorithms;
     if checks == Checks::Nothing {
-        log::warn!("brokers' certificates are not verified: 'enable.ssl.certificate.verification' = 'false'");
+        log::warn!(
+            "brokers' certificates are not verified: 'enable.ssl.certificate.verification' = 'false'"
+        );
         return Ok((Arc::new(Blind(algorithms)), "nothing".to_owned()));
     }
     let trusted = Trusted::new(properties)?;
@@ -201,7 +206,9 @@ impl ServerCertVerifier for Seeing {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
-        let checked = self.webpki.verify_server_cert(certificate, intermediates, name, ocsp, now);
+        let checked = self
+            .webpki
+            .verify_server_cert(certificate, intermediates, name, ocsp, now);
         match checked {
             // Names are compared last.
             Err(TlsError::InvalidCertificate(
@@ -247,7 +254,9 @@ impl ServerCertVerifier for Seeing {
 
 impl fmt::Debug for Seeing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Seeing").field("names", &self.names).finish_non_exhaustive()
+        f.debug_struct("Seeing")
+            .field("names", &self.names)
+            .finish_non_exhaustive()
     }
 }
 

@@ -76,7 +76,10 @@ async fn names_and_addresses_are_compared() {
     for host in ["broker.example", "127.0.0.1", "::1"] {
         passes(&checking, host, server(&leaf)).await;
     }
-    let lax = client(&[settings[0], ("ssl.endpoint.identification.algorithm", "none")]);
+    let lax = client(&[
+        settings[0],
+        ("ssl.endpoint.identification.algorithm", "none"),
+    ]);
     let blind = client(&[("enable.ssl.certificate.verification", "false")]);
     for host in ["other.example", "127.0.0.2"] {
         assert_eq!(
@@ -94,7 +97,10 @@ async fn names_and_addresses_are_compared() {
     let reason = refused(&checking, "broker.example", server(&nameless)).await;
     assert!(reason.contains("names no host"), "{reason}");
     let reason = refused(&checking, "not/a/name", server(&leaf)).await;
-    assert_eq!(reason, "'not/a/name' is no name that a certificate can be for");
+    assert_eq!(
+        reason,
+        "'not/a/name' is no name that a certificate can be for"
+    );
     passes(&lax, "not/a/name", server(&leaf)).await;
 }
 
@@ -137,7 +143,10 @@ async fn a_certificate_that_is_trusted_itself() {
         let trusting = client(&[("ssl.ca.pem", &leaf.pem)]);
         passes(&trusting, "localhost", server(&leaf)).await;
         let reason = refused(&trusting, "127.0.0.1", server(&leaf)).await;
-        assert!(reason.contains("is for localhost, not for 127.0.0.1"), "{reason}");
+        assert!(
+            reason.contains("is for localhost, not for 127.0.0.1"),
+            "{reason}"
+        );
         let other = own(&["localhost"], authority);
         refused(&trusting, "localhost", server(&other)).await;
     }
@@ -207,7 +216,10 @@ async fn a_server_that_does_not_speak_tls() {
         let (outcome, ()) = tokio::join!(checking.wrap(ours, "localhost"), serve);
         match outcome {
             Err(Trouble::Refused(reason)) => {
-                assert!(reason.contains("'plaintext' or 'sasl_plaintext'"), "{reason}");
+                assert!(
+                    reason.contains("'plaintext' or 'sasl_plaintext'"),
+                    "{reason}"
+                );
             }
             Err(other) => panic!("{other:?}"),
             Ok(_) => panic!("no handshake was expected"),
@@ -218,7 +230,10 @@ async fn a_server_that_does_not_speak_tls() {
     let (ours, theirs) = connected().await;
     drop(theirs);
     let outcome = checking.wrap(ours, "localhost").await;
-    assert!(matches!(outcome, Err(Trouble::Io(_))), "expected a trouble of the network");
+    assert!(
+        matches!(outcome, Err(Trouble::Io(_))),
+        "expected a trouble of the network"
+    );
 }
 
 #[tokio::test]

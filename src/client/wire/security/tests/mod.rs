@@ -10,7 +10,9 @@ use super::{Security, Supported};
 use crate::error::Result;
 
 fn security(settings: &[(&str, &str)]) -> Result<Supported<Security>> {
-    let pairs = settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+    let pairs = settings
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
     Security::new(&pairs.collect::<BTreeMap<_, _>>(), None)
 }
 
@@ -19,7 +21,9 @@ fn security(settings: &[(&str, &str)]) -> Result<Supported<Security>> {
 mod made {
     use std::path::PathBuf;
 
-    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+    use rcgen::{
+        BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd,
+    };
 
     pub(super) struct Authority {
         pub(super) pem: String,

@@ -59,17 +59,27 @@ fn logins_that_are_supported() {
 fn logins_that_librdkafka_is_needed_for() {
     for (settings, reason) in [
         (vec![SASL], "'sasl.mechanism' = 'GSSAPI'"),
-        (vec![SASL, mechanism("GSSAPI")], "'sasl.mechanism' = 'GSSAPI'"),
+        (
+            vec![SASL, mechanism("GSSAPI")],
+            "'sasl.mechanism' = 'GSSAPI'",
+        ),
         (vec![SASL, mechanism("OTHER")], "'sasl.mechanism' = 'OTHER'"),
         (
-            vec![SASL, mechanism("OAUTHBEARER"), ("sasl.oauthbearer.method", "oidc")],
+            vec![
+                SASL,
+                mechanism("OAUTHBEARER"),
+                ("sasl.oauthbearer.method", "oidc"),
+            ],
             "'sasl.oauthbearer.method' = 'oidc'",
         ),
         (
             vec![
                 SASL,
                 mechanism("OAUTHBEARER"),
-                ("sasl.oauthbearer.metadata.authentication.type", "azure_imds"),
+                (
+                    "sasl.oauthbearer.metadata.authentication.type",
+                    "azure_imds",
+                ),
             ],
             "'sasl.oauthbearer.metadata.authentication.type' = 'azure_imds'",
         ),
@@ -96,7 +106,11 @@ fn logins_without_what_they_need() {
              'enable.sasl.oauthbearer.unsecure.jwt' = 'true'",
         ),
         (
-            vec![SASL, mechanism("OAUTHBEARER"), ("enable.sasl.oauthbearer.unsecure.jwt", "true")],
+            vec![
+                SASL,
+                mechanism("OAUTHBEARER"),
+                ("enable.sasl.oauthbearer.unsecure.jwt", "true"),
+            ],
             "setting 'sasl.oauthbearer.config': needs 'principal=NAME' for unsecured tokens",
         ),
     ] {
@@ -117,20 +131,33 @@ impl TokenProvider for Fixed {
 #[test]
 fn tokens_from_a_provider_need_a_login_that_takes_them() {
     let with_tokens = |settings: &[(&str, &str)]| {
-        let pairs = settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let pairs = settings
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         Security::new(&pairs.collect::<BTreeMap<_, _>>(), Some(Arc::new(Fixed)))
     };
     for settings in [
         vec![SASL, mechanism("OAUTHBEARER")],
         // The provider goes before what the settings say about tokens.
-        vec![SASL, mechanism("OAUTHBEARER"), ("sasl.oauthbearer.method", "oidc")],
+        vec![
+            SASL,
+            mechanism("OAUTHBEARER"),
+            ("sasl.oauthbearer.method", "oidc"),
+        ],
     ] {
         let shown = format!("{:?}", with_tokens(&settings).unwrap().unwrap());
         assert!(!shown.contains("s3cret"), "{shown}");
     }
-    for settings in [vec![], vec![mechanism("OAUTHBEARER")], vec![SASL, mechanism("PLAIN")]] {
+    for settings in [
+        vec![],
+        vec![mechanism("OAUTHBEARER")],
+        vec![SASL, mechanism("PLAIN")],
+    ] {
         let error = with_tokens(&settings).unwrap_err().to_string();
-        assert!(error.contains("set 'sasl.mechanism' = 'OAUTHBEARER'"), "{error}");
+        assert!(
+            error.contains("set 'sasl.mechanism' = 'OAUTHBEARER'"),
+            "{error}"
+        );
     }
 }
 
@@ -207,8 +234,14 @@ mod tls {
         let key_file = folder.file("client.key", &key);
         let both = folder.file("both.pem", format!("{key}{}{}", leaf.pem, authority.pem));
         for identity in [
-            [("ssl.certificate.location", &certificate), ("ssl.key.location", &key_file)],
-            [("ssl.certificate.location", &both), ("ssl.key.location", &both)],
+            [
+                ("ssl.certificate.location", &certificate),
+                ("ssl.key.location", &key_file),
+            ],
+            [
+                ("ssl.certificate.location", &both),
+                ("ssl.key.location", &both),
+            ],
             [("ssl.certificate.pem", &leaf.pem), ("ssl.key.pem", &key)],
         ] {
             let identity = identity.map(|(k, v)| (k, v.as_str()));
@@ -227,11 +260,17 @@ mod tls {
                  'ssl.certificate.location' or 'ssl.certificate.pem'",
             ),
             (
-                vec![("ssl.certificate.pem", leaf.pem.as_str()), ("ssl.key.pem", other.as_str())],
+                vec![
+                    ("ssl.certificate.pem", leaf.pem.as_str()),
+                    ("ssl.key.pem", other.as_str()),
+                ],
                 "setting 'ssl.key.pem': the key and the certificate do not belong together",
             ),
             (
-                vec![("ssl.certificate.pem", leaf.pem.as_str()), ("ssl.key.pem", leaf.pem.as_str())],
+                vec![
+                    ("ssl.certificate.pem", leaf.pem.as_str()),
+                    ("ssl.key.pem", leaf.pem.as_str()),
+                ],
                 "setting 'ssl.key.pem': holds no key; expected PEM: '-----BEGIN PRIVATE KEY-----'",
             ),
         ] {
@@ -288,7 +327,10 @@ mod tls {
         let of_openssl = folder.file("openssl.p12", STORE);
         let no_store = folder.file("none.p12", [0x30, 0x82, 1, 2, 3]);
         let with = |path, password| {
-            let identity = [("ssl.keystore.location", path), ("ssl.keystore.password", password)];
+            let identity = [
+                ("ssl.keystore.location", path),
+                ("ssl.keystore.password", password),
+            ];
             with_identity(CERTIFICATE, &identity)
         };
         for path in [&made, &of_openssl] {
@@ -301,9 +343,15 @@ mod tls {
             );
         }
         let error = wrong(&with("/no/such.p12", "x"));
-        assert!(error.contains("'ssl.keystore.location': cannot read '/no/such.p12'"), "{error}");
+        assert!(
+            error.contains("'ssl.keystore.location': cannot read '/no/such.p12'"),
+            "{error}"
+        );
         // librdkafka may know more kinds of stores.
         let reason = unsupported(&with(&no_store, "x"));
-        assert!(reason.starts_with(&format!("'ssl.keystore.location' = '{no_store}' (")), "{reason}");
+        assert!(
+            reason.starts_with(&format!("'ssl.keystore.location' = '{no_store}' (")),
+            "{reason}"
+        );
     }
 }
