@@ -4,6 +4,7 @@
 mod conformance;
 mod sql;
 mod support;
+mod wire;
 
 #[path = "support/tests.rs"]
 mod support_tests;
@@ -32,5 +33,35 @@ mod client {
 
     mod wire {
         conformance_suite!(crate::client::fixture("wire"));
+    }
+
+    /// Both clients and a plain consumer see the same; see the module.
+    mod differential {
+        use crate::conformance::differential::{Kind, compare};
+
+        async fn on_the_shared_broker(kind: Kind, seed: u64) {
+            let server = tokio::task::block_in_place(crate::support::shared);
+            compare(server.bootstrap(), kind, seed).await;
+        }
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn plain_topics() {
+            on_the_shared_broker(Kind::Plain, 0x5eed).await;
+        }
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn topics_with_the_brokers_timestamps() {
+            on_the_shared_broker(Kind::LogAppendTime, 0xacce).await;
+        }
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn compacted_topics() {
+            on_the_shared_broker(Kind::Compacted, 0xc0de).await;
+        }
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn topics_whose_first_records_are_deleted() {
+            on_the_shared_broker(Kind::Shortened, 0xdead).await;
+        }
     }
 }

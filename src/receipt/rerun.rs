@@ -255,6 +255,7 @@ async fn read(
         topic_ids: scan.snapshot.topic_ids(),
         leaders: BTreeMap::new(),
         record_filters: record_filters(&scan.snapshot.ranges),
+        timestamps: BTreeMap::new(),
         batch_bytes: DEFAULT_BATCH_BYTES,
         pruned: vec![],
         snapshot: Arc::new(scan.snapshot.clone()),

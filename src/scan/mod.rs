@@ -79,6 +79,8 @@ pub(crate) struct ScanSource {
     pub(crate) leaders: BTreeMap<TopicPartition, i32>,
     /// Partitions whose range selects records by their timestamps.
     pub(crate) record_filters: BTreeMap<TopicPartition, TimestampBounds>,
+    /// Timestamps outside which no record matches the predicates, which are applied behind the scan.
+    pub(crate) timestamps: BTreeMap<TopicPartition, TimestampBounds>,
     /// The bytes of keys and values after which a batch is closed.
     pub(crate) batch_bytes: usize,
     /// What the predicates cut away: for EXPLAIN.

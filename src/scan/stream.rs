@@ -4,6 +4,7 @@
 //! client.read ─▶ RawBatch ─▶ decode projected columns ─▶ @T1:T2 filter ─▶ join small ones ─▶ limit
 //! ```
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
@@ -20,7 +21,7 @@ use super::account::{Books, Entry, Position, Received};
 use super::hash::{WithChecksums, hashes};
 use super::metrics::ScanMetrics;
 use crate::client::{RawBatch, RawColumns, ReadRequest, TimestampBounds};
-use crate::range::OffsetRange;
+use crate::range::{OffsetRange, TopicPartition};
 
 /// What both directions of reading need.
 pub(super) struct Reader {
@@ -81,11 +82,29 @@ impl Reader {
             batch_bytes: self.source.batch_bytes,
             limit,
             on_data_loss: self.source.on_data_loss,
-            timestamps: self.source.record_filters.clone(),
+            timestamps: self.timestamps(),
         };
         self.reservation
             .try_resize(self.source.client.read_buffer_bytes(&request))?;
         Ok(self.source.client.read(request).fuse().boxed())
+    }
+
+    /// The timestamps of records that are of any use, by partition.
+    fn timestamps(&self) -> BTreeMap<TopicPartition, TimestampBounds> {
+        let mut timestamps = self.source.record_filters.clone();
+        // How much of what the predicates rule out a client leaves out is its own affair; a checksum
+        // must not depend on it.
+        if self.hashed.is_none() {
+            for (partition, bounds) in &self.source.timestamps {
+                let both = timestamps.entry(partition.clone()).or_default();
+                both.from_ms = both.from_ms.max(bounds.from_ms);
+                both.to_ms = match (both.to_ms, bounds.to_ms) {
+                    (Some(a), Some(b)) => Some(a.min(b)),
+                    (a, b) => a.or(b),
+                };
+            }
+        }
+        timestamps
     }
 
     /// Accounts for rows that are held until they can be emitted.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::pruning::Kept;
 use super::resolve::{self, Selection};
-use crate::client::TopicSelection;
+use crate::client::{TimestampBounds, TopicSelection};
 use crate::error::Result;
 use crate::range::{Snapshot, TopicPartition};
 
@@ -63,6 +63,13 @@ pub(super) async fn timestamp_cuts(
             (start.min(range.end), end)
         })
         .collect())
+}
+
+/// The timestamps outside which no record of the partition can match, if the predicates bound them.
+/// The filter is applied again behind the scan, so that a client need not heed them.
+pub(super) fn timestamp_bounds(kept: &Kept) -> Option<TimestampBounds> {
+    let (from_ms, to_ms) = bounds(kept);
+    (from_ms.is_some() || to_ms.is_some()).then_some(TimestampBounds { from_ms, to_ms })
 }
 
 /// Partitions whose log is no longer the one that the ranges were taken from: offsets of a range

@@ -229,7 +229,11 @@ impl KafkaTable {
         }
         let snapshot = self.statement_snapshot(state).await?;
         let decoder = &self.reading.decoder;
-        let (kept, pruned) = self.prune(&snapshot, filters, state).await?;
+        let Pieces {
+            kept,
+            pruned,
+            timestamps,
+        } = self.prune(&snapshot, filters, state).await?;
 
         let options = SplitOptions {
             target_partitions: state.config().target_partitions(),
@@ -261,6 +265,7 @@ impl KafkaTable {
                 .filter_map(|r| Some((r.range.topic_partition(), r.leader?)))
                 .collect(),
             record_filters: record_filters(&snapshot.ranges),
+            timestamps,
             batch_bytes: self.reading.batch_bytes,
             pruned,
             snapshot: Arc::clone(&snapshot),
@@ -278,10 +283,13 @@ impl KafkaTable {
         snapshot: &Snapshot,
         filters: &[Expr],
         state: &dyn Session,
-    ) -> datafusion::error::Result<(Vec<OffsetRange>, Vec<Pruned>)> {
+    ) -> datafusion::error::Result<Pieces> {
         let ranges: Vec<&OffsetRange> = snapshot.ranges.iter().map(|r| &r.range).collect();
         if filters.is_empty() {
-            return Ok((ranges.into_iter().cloned().collect(), vec![]));
+            return Ok(Pieces {
+                kept: ranges.into_iter().cloned().collect(),
+                ..Pieces::default()
+            });
         }
         let partitions: Vec<TopicPartition> = ranges.iter().map(|r| r.topic_partition()).collect();
         let kept = pruning::keep(filters, &partitions, &self.reading.decoder, state)?;
@@ -289,6 +297,10 @@ impl KafkaTable {
 
         let mut left = vec![];
         let mut pruned = vec![];
+        let bounds = partitions.into_iter().zip(&kept);
+        let timestamps = bounds
+            .filter_map(|(partition, kept)| Some((partition, lookup::timestamp_bounds(kept)?)))
+            .collect();
         for ((range, kept), cut) in ranges.into_iter().zip(&kept).zip(cuts) {
             if !kept.partition {
                 prune_rest(range, &[], PrunedBy::Partition, &mut pruned);
@@ -305,8 +317,22 @@ impl KafkaTable {
                     .map(|(start, end)| piece(range, start, end)),
             );
         }
-        Ok((left, pruned))
+        Ok(Pieces {
+            kept: left,
+            pruned,
+            timestamps,
+        })
     }
+}
+
+/// What predicates leave of a snapshot's ranges.
+#[derive(Default)]
+struct Pieces {
+    /// What may hold matching records.
+    kept: Vec<OffsetRange>,
+    pruned: Vec<Pruned>,
+    /// The timestamps that matching records have, by partition.
+    timestamps: BTreeMap<TopicPartition, TimestampBounds>,
 }
 
 fn piece(of: &OffsetRange, start: i64, end: i64) -> OffsetRange {

@@ -7,6 +7,7 @@
 
 pub mod columns;
 pub mod describe;
+pub mod differential;
 pub mod holes;
 pub mod kafka;
 pub mod ledger;

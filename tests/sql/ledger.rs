@@ -8,7 +8,7 @@ use datafusion::physical_plan::collect;
 use datafusion_kafka::range::{Ledger, LedgerCounts, OnDataLoss};
 use datafusion_kafka::table::KafkaTableBuilder;
 
-use super::{filled, table, topic, with_table};
+use super::{filled, rows, table, topic, with_table};
 use crate::support::{Record, Transaction, admin, produce, shared};
 
 /// What became of the offsets of a table's range.
@@ -42,6 +42,30 @@ async fn told(topic: &str, counts: LedgerCounts) -> LedgerCounts {
 
 fn records(count: usize, value: &str) -> Vec<Record> {
     vec![Record::new(0).value(value); count]
+}
+
+/// The look-up cuts the start alone: what is too old behind it is passed by the heads of its batches.
+#[tokio::test(flavor = "multi_thread")]
+async fn record_batches_too_old_for_a_predicate_are_passed_whole() {
+    let topic = topic(1);
+    let at = |ms: i64| vec![Record::new(0).value("x").timestamp_ms(ms); 10];
+    for ms in [900_000, 100_000, 950_000] {
+        produce::produce(shared().bootstrap(), &topic, &at(ms));
+    }
+    let context = with_table(table(&topic)).await;
+    let sql = "SELECT count(value) FROM t WHERE timestamp >= '1970-01-01T00:15:00Z'";
+    assert_eq!(rows(&context, sql).await, ["20"]);
+    let frame = context.sql(sql).await.expect("planned");
+    let task = Arc::new(frame.task_ctx());
+    let plan = frame.create_physical_plan().await.expect("planned");
+    collect(Arc::clone(&plan), task).await.expect("read");
+    let total = Ledger::of(&plan).total();
+    let client = table(&topic).build().await.expect("the topic is there");
+    let filtered = match client.client().name() {
+        "wire" => 10,
+        _ => 0,
+    };
+    assert_eq!((total.filtered, total.delivered), (filtered, 30 - filtered));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,7 +28,7 @@ pub(super) const OFFSET_NOT_AVAILABLE: i16 = 78;
 pub(super) const UNKNOWN_TOPIC_ID: i16 = 100;
 pub(super) const INCONSISTENT_TOPIC_ID: i16 = 103;
 
-/// The broker is not, or not yet, the one to ask.
+/// The broker is not, or not yet, the one to ask; one with a broken disk will not be.
 pub(super) fn is_of_leadership(code: i16) -> bool {
     matches!(
         code,
@@ -37,6 +37,7 @@ pub(super) fn is_of_leadership(code: i16) -> bool {
             | REPLICA_NOT_AVAILABLE
             | FENCED_LEADER_EPOCH
             | UNKNOWN_LEADER_EPOCH
+            | KAFKA_STORAGE_ERROR
     )
 }
 
@@ -49,7 +50,6 @@ pub(super) fn is_retriable(code: i16) -> bool {
                 | COORDINATOR_LOAD_IN_PROGRESS
                 | COORDINATOR_NOT_AVAILABLE
                 | NOT_COORDINATOR
-                | KAFKA_STORAGE_ERROR
                 | OFFSET_NOT_AVAILABLE
         )
 }

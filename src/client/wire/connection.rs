@@ -12,7 +12,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse, RequestHeader};
 use kafka_protocol::protocol::{
     Decodable, Encodable, HeaderVersion, Request, StrBytes, VersionRange,
@@ -25,6 +25,9 @@ use super::settings::Settings;
 
 /// An answer's size and the correlation id.
 pub(super) const FRAME_HEAD: usize = 8;
+/// The most bytes taken off a socket at once: they are decoded while they lie in the processor's
+/// cache.
+const RECEIVE_MOST: usize = 256 << 10;
 /// A rest of an answer up to this size is read away, so that the connection can be kept.
 const SKIP_MOST: usize = 4 << 20;
 
@@ -280,7 +283,8 @@ impl Connection {
 
     /// Takes more bytes of an answer; never none.
     pub(super) async fn receive(&mut self, buffer: &mut BytesMut) -> Result<usize, Trouble> {
-        match self.transport.read_buf(buffer).await {
+        let mut buffer = buffer.limit(RECEIVE_MOST);
+        match self.transport.read_buf(&mut buffer).await {
             Ok(0) => Err(self.closed()),
             Ok(n) => Ok(self.received(n)),
             Err(e) => Err(self.failed(&e)),
@@ -289,7 +293,7 @@ impl Connection {
 
     /// Takes what is there at once; `None` when nothing is.
     pub(super) fn receive_now(&mut self, buffer: &mut BytesMut) -> Result<Option<usize>, Trouble> {
-        match self.transport.try_read_buf(buffer) {
+        match self.transport.try_read_buf(&mut buffer.limit(RECEIVE_MOST)) {
             Ok(Some(0)) => Err(self.closed()),
             Ok(n) => Ok(n.map(|n| self.received(n))),
             Err(e) => Err(self.failed(&e)),

@@ -125,7 +125,7 @@ impl Columns {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&mut self, region: &mut Region, row: &Row<'_>) {
         self.offsets.push(row.offset);
         if self.wanted.timestamp {
@@ -216,15 +216,10 @@ struct Views {
 }
 
 impl Views {
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, value: Option<&[u8]>, block: u32, at: usize) {
         let Some(value) = value else {
-            let rows = self.views.len();
-            self.valid
-                .get_or_insert_with(|| vec![true; rows])
-                .push(false);
-            self.views.push(0);
-            return;
+            return self.push_null();
         };
         if let Some(valid) = &mut self.valid {
             valid.push(true);
@@ -234,6 +229,13 @@ impl Views {
         }
         // A region is no larger than an answer, which is far below 4 GiB.
         self.views.push(view(value, block, at as u32));
+    }
+
+    fn push_null(&mut self) {
+        let rows = self.views.len();
+        let valid = self.valid.get_or_insert_with(|| vec![true; rows]);
+        valid.push(false);
+        self.views.push(0);
     }
 
     fn finish(&mut self, buffers: &[Buffer]) -> Result<BinaryViewArray, ArrowError> {

@@ -25,4 +25,5 @@ pub(crate) use answer::{
     Event, FETCH_VERSION_MOST, FetchAnswer, Malformed, PartitionEnd, PartitionHead,
     TopicRef,
 };
+pub(crate) use batch::mean_bytes;
 pub(crate) use range::{Limits, RangeDecoder, Step};

@@ -616,6 +616,15 @@ fn zigzag(value: u32) -> i32 {
 /// A zigzag varint of 64 bits.
 #[inline(always)]
 fn varlong(bytes: &[u8], mut at: usize) -> Option<(i64, usize)> {
+    let first = *bytes.get(at)?;
+    if first < 0x80 {
+        return Some((i64::from(zigzag(u32::from(first))), at + 1));
+    }
+    let second = *bytes.get(at + 1)?;
+    if second < 0x80 {
+        let value = u32::from(first & 0x7f) | u32::from(second) << 7;
+        return Some((i64::from(zigzag(value)), at + 2));
+    }
     let mut value = 0u64;
     for shift in 0..10 {
         let byte = *bytes.get(at)?;

@@ -20,6 +20,8 @@ use crate::client::wire::decode::{FETCH_VERSION_MOST, FetchAnswer, TopicRef};
 use crate::error::Result;
 use crate::range::TopicPartition;
 
+/// How long a broker may wait for records; it only does for those in remote storage (KIP-405).
+pub(super) const MAX_WAIT: Duration = Duration::from_millis(500);
 /// The first version of Fetch that names topics by id (KIP-516).
 pub(super) const FETCH_BY_ID: i16 = 13;
 /// A version of Fetch whose request older brokers understand too.
@@ -65,6 +67,8 @@ pub(super) struct Fetch {
     /// The part that is being read.
     pub(super) current: Option<Part>,
     pub(super) throttle: Duration,
+    /// From the request to the first bytes of the answer.
+    pub(super) took: Duration,
 }
 
 /// What was asked for of a partition.
@@ -84,6 +88,8 @@ pub(super) struct Part {
     pub(super) start: i64,
     /// Bytes of record batches that came.
     pub(super) bytes: usize,
+    /// The mean size of a record in them, where it is known.
+    pub(super) mean: usize,
     /// The end of the log by the isolation level, as the broker told it.
     pub(super) end_seen: i64,
     pub(super) preferred_replica: i32,
@@ -119,6 +125,7 @@ impl Reader {
         self.fetch_wait += started.elapsed();
         match outcome {
             Ok(fetch) => {
+                self.received = true;
                 self.fetch = Some(fetch);
                 Ok(())
             }
@@ -182,6 +189,7 @@ impl Reader {
             let (size, correlation) = frame_head(&buffer);
             connection.check_frame(size, correlation, expected)
         };
+        let started = Instant::now();
         let size = within(self.time_left(), sent).await?;
         bytes::Buf::advance(&mut buffer, FRAME_HEAD);
         Ok(Fetch {
@@ -191,6 +199,7 @@ impl Reader {
             parts,
             current: None,
             throttle: Duration::ZERO,
+            took: started.elapsed(),
         })
     }
 
@@ -226,7 +235,7 @@ impl Reader {
             anew: self.retries > 0,
         };
         let task = Task(tokio::spawn(turn.take()));
-        let (buffer, version) = within(self.time_left(), task.outcome()).await?;
+        let Taken { buffer, version, took } = within(self.time_left(), task.outcome()).await?;
         self.check_version(version).await?;
         Ok(Fetch {
             answer: FetchAnswer::new(version, buffer.len()),
@@ -235,6 +244,7 @@ impl Reader {
             parts,
             current: None,
             throttle: Duration::ZERO,
+            took,
         })
     }
 
@@ -294,6 +304,7 @@ impl Reader {
                 from_replica: replica.is_some_and(|r| r != leader.node),
                 start: offset,
                 bytes: 0,
+                mean: 0,
                 end_seen: -1,
                 preferred_replica: -1,
                 partition,
@@ -343,7 +354,7 @@ impl Reader {
             }
         }
         let mut request = FetchRequest::default()
-            .with_max_wait_ms(500)
+            .with_max_wait_ms(MAX_WAIT.as_millis() as i32)
             // An answer at once, also an empty one.
             .with_min_bytes(0)
             .with_max_bytes(i32::try_from(bytes).unwrap_or(i32::MAX))
@@ -412,8 +423,7 @@ struct Turn {
 }
 
 impl Turn {
-    /// The answer behind its correlation id, and its version.
-    async fn take(self) -> Attempt<(BytesMut, i16)> {
+    async fn take(self) -> Attempt<Taken> {
         let turns = Arc::clone(&self.broker.turns);
         // The semaphore is never closed; without a permit there would only be one more connection.
         let _turn = turns.acquire_owned().await.ok();
@@ -426,12 +436,15 @@ impl Turn {
         let version = connection.version_of::<FetchRequest>(FETCH_VERSION_MOST)?;
         let [by_name, by_id] = &self.requests;
         let request = if version >= FETCH_BY_ID { by_id } else { by_name };
+        let started = Instant::now();
         let expected = connection.send(request, version).await?;
         let mut buffer = BytesMut::with_capacity(TURN_BYTES);
+        let mut took = Duration::ZERO;
         let mut whole = FRAME_HEAD;
         while buffer.len() < whole {
             connection.receive(&mut buffer).await?;
             if whole == FRAME_HEAD && buffer.len() >= FRAME_HEAD {
+                took = started.elapsed();
                 let (size, correlation) = frame_head(&buffer);
                 whole = 4 + connection.check_frame(size, correlation, expected)?;
                 buffer.reserve(whole.saturating_sub(buffer.len()));
@@ -439,15 +452,23 @@ impl Turn {
         }
         lease.give_back(0);
         bytes::Buf::advance(&mut buffer, FRAME_HEAD);
-        Ok((buffer, version))
+        Ok(Taken { buffer, version, took })
     }
 }
 
+/// What a turn came to.
+struct Taken {
+    /// The answer behind its correlation id.
+    buffer: BytesMut,
+    version: i16,
+    took: Duration,
+}
+
 /// A task that ends with its owner.
-struct Task(JoinHandle<Attempt<(BytesMut, i16)>>);
+struct Task(JoinHandle<Attempt<Taken>>);
 
 impl Task {
-    async fn outcome(mut self) -> Attempt<(BytesMut, i16)> {
+    async fn outcome(mut self) -> Attempt<Taken> {
         match (&mut self.0).await {
             Ok(outcome) => outcome,
             Err(e) => Err(Trouble::Io(format!("the read was stopped: {e}"))),

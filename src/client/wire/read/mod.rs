@@ -28,7 +28,7 @@ use uuid::Uuid;
 use self::fetch::{Fetch, Line, Part};
 use super::cluster::Cluster;
 use super::connection::Trouble;
-use super::decode::{Event, Limits, PartitionHead, RangeDecoder, Step};
+use super::decode::{Event, Limits, PartitionHead, RangeDecoder, Step, mean_bytes};
 use crate::client::{RawBatch, ReadRequest};
 use crate::error::{Error, Result};
 use crate::range::{IsolationLevel, OffsetRange, TopicPartition};
@@ -78,6 +78,7 @@ pub(super) fn stream(
         retries: 0,
         empties: 0,
         last_reason: None,
+        corrupt_at: None,
         pending: None,
         lost: 0,
         fetch_wait: Duration::ZERO,
@@ -127,6 +128,8 @@ struct Reader {
     /// Empty answers since the last progress.
     empties: u32,
     last_reason: Option<String>,
+    /// Where records did not decode.
+    corrupt_at: Option<i64>,
     /// What is to be said after the rows before it.
     pending: Option<Error>,
     lost: i64,
@@ -211,6 +214,10 @@ impl Reader {
     /// Goes over to the next range, within the answer if it is there.
     async fn next_range(&mut self) -> Result<()> {
         let done = self.partition();
+        let part = self.fetch.as_ref().and_then(|fetch| fetch.current.as_ref());
+        if let Some(part) = part.filter(|part| part.mean > 0) {
+            self.cluster.learn_mean(&part.partition.topic, part.mean);
+        }
         self.at += 1;
         if self.at == self.request.ranges.len() {
             self.abandon();
@@ -275,6 +282,7 @@ impl Reader {
             Ok(Event::Records(batches)) => {
                 if let Some(current) = &mut fetch.current {
                     current.bytes += batches.len();
+                    current.mean = mean_bytes(&batches);
                     self.decoder.feed(batches);
                 }
             }
@@ -283,7 +291,13 @@ impl Reader {
                     self.part_end(part, end).await?;
                 }
             }
-            Ok(Event::End) => self.end_fetch(),
+            Ok(Event::End) => {
+                let lacking = fetch.parts.iter().any(|part| part.first);
+                self.end_fetch();
+                if lacking {
+                    self.attempts("the broker's answer lacks the partition", true).await?;
+                }
+            }
             Err(malformed) => {
                 // The bytes that follow mean nothing any more.
                 self.fetch = None;

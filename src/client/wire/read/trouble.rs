@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::fetch::{FETCH_BY_ID, Part};
+use super::fetch::{FETCH_BY_ID, MAX_WAIT, Part};
 use super::{Attempt, Reader};
 use crate::client::wire::ask::{Deadline, denied, parse_id, print_id};
 use crate::client::wire::code;
@@ -20,6 +20,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 const PAUSE_MOST: Duration = Duration::from_millis(500);
 /// How often an answer that explains nothing is asked for again.
 const ATTEMPTS_MOST: u32 = 5;
+/// So many empty answers in succession say that the log holds nothing before the range's end.
+const EMPTIES_BELIEVED: u32 = 3;
 /// How long a look-up of a log's bounds may take.
 const LOOK_UP: Duration = Duration::from_secs(5);
 
@@ -73,6 +75,7 @@ impl Reader {
             match self.cluster.refresh(&topic, &deadline).await {
                 Ok(()) => {
                     self.replicas.remove(&self.partition());
+                    self.compare_id()?;
                 }
                 Err(e @ (Error::Authentication { .. } | Error::Authorization { .. })) => {
                     return Err(e);
@@ -215,7 +218,7 @@ impl Reader {
     }
 
     /// As [`try_again`](Self::try_again), a few times.
-    async fn attempts(&mut self, reason: &str, leaders: bool) -> Result<()> {
+    pub(super) async fn attempts(&mut self, reason: &str, leaders: bool) -> Result<()> {
         if self.retries >= ATTEMPTS_MOST {
             return Err(self.read_error(reason.to_owned()));
         }
@@ -351,9 +354,13 @@ impl Reader {
             return Ok(());
         }
         if part.preferred_replica >= 0 && !part.from_replica {
-            let replica = (part.preferred_replica, Instant::now());
-            self.replicas.insert(self.partition(), replica);
+            let replica = part.preferred_replica;
             self.abandon();
+            if self.cluster.node(replica).is_none() {
+                let reason = format!("the leader names broker {replica} instead, which is not known");
+                return self.try_again(reason, true).await;
+            }
+            self.replicas.insert(self.partition(), (replica, Instant::now()));
             return Ok(());
         }
         if !part.first || passed > 0 {
@@ -371,14 +378,16 @@ impl Reader {
             self.partition_bytes = self.partition_bytes.saturating_mul(2).min(most);
             return Ok(());
         }
-        let throttle = self.fetch.as_ref().map_or(Duration::ZERO, |f| f.throttle);
+        let fetch = self.fetch.as_ref();
+        let throttle = fetch.map_or(Duration::ZERO, |f| f.throttle);
+        let prompt = fetch.is_some_and(|f| f.took < MAX_WAIT / 2);
         let range_end = self.range().end;
         self.abandon();
         self.empties += 1;
         if !throttle.is_zero() {
             log::debug!("the broker holds this client back for {throttle:?}");
             self.empties = 0;
-            tokio::time::sleep(throttle).await;
+            tokio::time::sleep(throttle.min(self.cluster.settings.read_timeout)).await;
             return self.try_again("the broker holds this client back (quota)".into(), false).await;
         }
         if part.from_replica {
@@ -387,11 +396,18 @@ impl Reader {
         }
         if part.end_seen >= range_end {
             // A leader sends at least one batch if there is any: the log holds nothing more before
-            // the range's end, because it was compacted away. Asked twice, to be sure.
-            if self.empties > 1 {
-                self.decoder.pass_gap();
+            // the range's end, because it was compacted away. But one that waits in vain for records
+            // in remote storage (KIP-405) sends none after the time that the request allows. So only
+            // answers that come at once are believed, and only several of them.
+            if !prompt {
+                self.empties = 0;
             }
-            return Ok(());
+            if self.empties >= EMPTIES_BELIEVED && self.progress.elapsed() >= DOUBT {
+                self.decoder.pass_gap();
+                return Ok(());
+            }
+            let reason = "the broker sends no records, although the log goes on";
+            return self.try_again(reason.into(), false).await;
         }
         if self.progress.elapsed() >= DOUBT {
             let (start, log_end) = self.bounds(LOOK_UP).await?;
@@ -404,7 +420,8 @@ impl Reader {
     /// Records do not decode. They may have been damaged on their way, so they are asked for again.
     pub(super) async fn corrupt(&mut self, malformed: Malformed) -> Result<()> {
         self.drop_connection();
-        if self.retries > 0 {
+        let position = self.decoder.position();
+        if self.corrupt_at.replace(position) == Some(position) {
             return Err(self.read_error(malformed.to_string()));
         }
         self.try_again(malformed.to_string(), false).await

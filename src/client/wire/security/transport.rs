@@ -5,7 +5,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
-use bytes::BytesMut;
+use bytes::BufMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 #[cfg(feature = "ssl")]
@@ -22,7 +22,7 @@ impl Transport {
     /// Reads what is there at once; `None` when nothing is.
     pub(in super::super) fn try_read_buf(
         &mut self,
-        buffer: &mut BytesMut,
+        buffer: &mut impl BufMut,
     ) -> io::Result<Option<usize>> {
         match self {
             Self::Plain(stream) => match stream.try_read_buf(buffer) {

@@ -1,0 +1,121 @@
+//! The client over the wire protocol against fake brokers, which do at will what real ones do rarely.
+//!
+//! A script makes the n-th request of an API go wrong ([`script`]); whatever it is, a read gives all
+//! records or says with coordinates why not, within its deadline. No Java is needed.
+
+mod answers;
+mod broker;
+mod choice;
+mod code;
+mod cost;
+mod leaders;
+mod log;
+mod recreated;
+mod refusals;
+mod releases;
+mod script;
+mod transport;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion_kafka::Error;
+use datafusion_kafka::client::memory::Record;
+use datafusion_kafka::client::{KafkaClient, ReadRequest, WireClient};
+use datafusion_kafka::config::ConnectionConfig;
+use datafusion_kafka::range::{OffsetRange, TopicPartition};
+
+use self::broker::{FakeCluster, Release};
+use self::log::Log;
+use crate::conformance::numbered;
+use crate::conformance::reading::{Outcome, range, request, run};
+
+const TOPIC: &str = "orders";
+/// Records of partition 0, in batches of [`BATCH`].
+const RECORDS: usize = 300;
+const BATCH: usize = 10;
+/// The end of the range that is read.
+const END: i64 = 300;
+/// `read.timeout.ms`.
+const READ_TIMEOUT: Duration = Duration::from_millis(2000);
+/// A read that goes on after a fault takes no longer than this, also on a busy machine.
+const SOON: Duration = Duration::from_secs(8);
+
+/// Fake brokers and the client under test.
+struct Setup {
+    cluster: FakeCluster,
+    client: Arc<dyn KafkaClient>,
+}
+
+impl Setup {
+    /// Two nodes of the newest release; the topic has one partition, which node 1 leads. A range of
+    /// all records takes several Fetches.
+    async fn new() -> Self {
+        Self::with(
+            &[Release::V4_1; 2],
+            vec![plain_log()],
+            &[("fetch.message.max.bytes", "4000")],
+        )
+        .await
+    }
+
+    async fn with(releases: &[Release], logs: Vec<Log>, settings: &[(&str, &str)]) -> Self {
+        let cluster = FakeCluster::start(releases).await;
+        cluster.create(TOPIC, logs);
+        let client = client(&cluster, settings);
+        Self { cluster, client }
+    }
+
+    async fn run(&self, request: ReadRequest) -> Outcome {
+        run(Arc::clone(&self.client), request).await
+    }
+
+    async fn read(&self, start: i64, end: i64) -> Outcome {
+        self.run(request(vec![of_partition(0, start, end)])).await
+    }
+
+    /// Reads the whole range, which must give all records.
+    async fn reads_all(&self) -> Outcome {
+        let outcome = self.read(0, END).await;
+        assert_eq!(outcome.records(), numbered(RECORDS));
+        assert!(outcome.took < SOON, "it took {:?}", outcome.took);
+        outcome
+    }
+
+    /// Reads the whole range, which must fail; gives the offset up to which records came, too.
+    async fn fails(&self) -> (i64, Error) {
+        let outcome = self.read(0, END).await;
+        assert!(outcome.took < SOON, "it took {:?}", outcome.took);
+        let rows = outcome.rows.len();
+        let records: Vec<Record> = outcome.rows.iter().map(|r| r.record.clone()).collect();
+        assert_eq!(records, numbered(rows), "the rows before the error");
+        (i64::try_from(rows).unwrap(), outcome.failure())
+    }
+}
+
+fn client(cluster: &FakeCluster, settings: &[(&str, &str)]) -> Arc<dyn KafkaClient> {
+    let mut config = ConnectionConfig::new(cluster.bootstrap());
+    let timeout = READ_TIMEOUT.as_millis().to_string();
+    let always = [
+        ("kafka.client", "wire"),
+        ("read.timeout.ms", &timeout),
+        ("request.timeout.ms", &timeout),
+    ];
+    let others = always
+        .iter()
+        .filter(|(key, _)| settings.iter().all(|(k, _)| k != key));
+    for (key, value) in others.chain(settings) {
+        config.set(key, value).unwrap();
+    }
+    Arc::new(WireClient::connect(&config).unwrap())
+}
+
+fn plain_log() -> Log {
+    let mut log = Log::default();
+    log.extend(&numbered(RECORDS), BATCH);
+    log
+}
+
+fn of_partition(partition: i32, start: i64, end: i64) -> OffsetRange {
+    range(&TopicPartition::new(TOPIC, partition), start, end)
+}

@@ -1,0 +1,180 @@
+//! What a test has the fake brokers do wrong, and when.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::{ApiKey, FetchResponse, ListOffsetsResponse, MetadataResponse};
+
+use super::broker::{FakeCluster, State};
+
+/// How an answer reaches the client, if it does.
+#[derive(Debug, Clone)]
+pub enum Delivery {
+    /// The connection is closed instead.
+    Close,
+    /// The connection is closed behind so many bytes of the answer.
+    CloseAfter(usize),
+    /// There is no answer.
+    Silence,
+    /// Nothing comes behind so many bytes of the answer.
+    SilenceAfter(usize),
+    /// The answer comes later.
+    Late(Duration),
+    /// These bytes come instead of the answer.
+    Bytes(Vec<u8>),
+    /// The answer has another correlation id.
+    OtherId,
+    /// The answer comes in pieces of so many bytes.
+    Pieces(usize),
+}
+
+/// An answer before it is encoded.
+pub enum Answer {
+    Metadata(MetadataResponse),
+    Offsets(ListOffsetsResponse),
+    Fetch(FetchResponse),
+}
+
+pub type Change = dyn Fn(&mut State) + Send + Sync;
+pub type Edit = dyn Fn(&mut Answer) + Send + Sync;
+
+/// What is done about a request.
+#[derive(Clone)]
+pub enum Act {
+    /// The cluster changes before it is answered.
+    Change(Arc<Change>),
+    /// The answer is another one.
+    Edit(Arc<Edit>),
+    Deliver(Delivery),
+}
+
+/// Which requests something is done about.
+pub struct Rule {
+    pub api: ApiKey,
+    pub node: Option<i32>,
+    /// So many requests are passed before.
+    pub skip: usize,
+    /// So many requests are meant.
+    pub times: usize,
+    /// Of the meant requests, only each of so many.
+    pub every: usize,
+    pub seen: usize,
+    pub act: Act,
+}
+
+impl Rule {
+    /// Counts a request; the act if it is meant.
+    pub fn meet(&mut self, api: ApiKey, node: i32) -> Option<Act> {
+        if self.api != api || self.node.is_some_and(|n| n != node) {
+            return None;
+        }
+        let number = self.seen;
+        self.seen += 1;
+        let meant = number >= self.skip
+            && number - self.skip < self.times
+            && (number - self.skip).is_multiple_of(self.every);
+        meant.then(|| self.act.clone())
+    }
+}
+
+/// A rule in the making: the first request of the API unless told otherwise.
+pub struct When<'a> {
+    pub cluster: &'a FakeCluster,
+    pub api: ApiKey,
+    pub node: Option<i32>,
+    pub skip: usize,
+    pub times: usize,
+    pub every: usize,
+}
+
+impl When<'_> {
+    /// Only requests to this node.
+    pub fn at(self, node: i32) -> Self {
+        let node = Some(node);
+        Self { node, ..self }
+    }
+
+    /// The one behind so many.
+    pub fn after(self, skip: usize) -> Self {
+        Self { skip, ..self }
+    }
+
+    /// So many in succession.
+    pub fn times(self, times: usize) -> Self {
+        Self { times, ..self }
+    }
+
+    pub fn always(self) -> Self {
+        self.times(usize::MAX)
+    }
+
+    /// The first and then each of so many.
+    pub fn every(self, every: usize) -> Self {
+        Self { every, ..self }.always()
+    }
+
+    pub fn deliver(self, delivery: Delivery) {
+        self.act(Act::Deliver(delivery));
+    }
+
+    pub fn change(self, change: impl Fn(&mut State) + Send + Sync + 'static) {
+        self.act(Act::Change(Arc::new(change)));
+    }
+
+    /// Changes answers to Fetch.
+    pub fn fetch(self, edit: impl Fn(&mut FetchResponse) + Send + Sync + 'static) {
+        self.act(Act::Edit(Arc::new(move |answer| {
+            if let Answer::Fetch(answer) = answer {
+                edit(answer);
+            }
+        })));
+    }
+
+    /// Changes each partition's part of answers to Fetch.
+    pub fn parts(self, edit: impl Fn(&mut PartitionData) + Send + Sync + 'static) {
+        self.fetch(move |answer| {
+            let topics = answer.responses.iter_mut();
+            topics.flat_map(|t| &mut t.partitions).for_each(&edit);
+        });
+    }
+
+    /// Refuses each partition's part of answers to Fetch.
+    pub fn refuse(self, code: i16) {
+        self.parts(move |part| {
+            part.error_code = code;
+            part.records = None;
+        });
+    }
+
+    /// Changes answers to ListOffsets.
+    pub fn offsets(self, edit: impl Fn(&mut ListOffsetsResponse) + Send + Sync + 'static) {
+        self.act(Act::Edit(Arc::new(move |answer| {
+            if let Answer::Offsets(answer) = answer {
+                edit(answer);
+            }
+        })));
+    }
+
+    /// Changes answers to Metadata.
+    pub fn metadata(self, edit: impl Fn(&mut MetadataResponse) + Send + Sync + 'static) {
+        self.act(Act::Edit(Arc::new(move |answer| {
+            if let Answer::Metadata(answer) = answer {
+                edit(answer);
+            }
+        })));
+    }
+
+    fn act(self, act: Act) {
+        let rule = Rule {
+            api: self.api,
+            node: self.node,
+            skip: self.skip,
+            times: self.times,
+            every: self.every,
+            seen: 0,
+            act,
+        };
+        self.cluster.state().rules.push(rule);
+    }
+}
