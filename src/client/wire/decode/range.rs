@@ -262,7 +262,7 @@ impl RangeDecoder {
             let marker = if head.records > 0 { head.end() } else { head.base_offset };
             self.pass(marker, |passed| &mut passed.control);
             self.pass(head.end(), |passed| &mut passed.gap);
-            self.at = next;
+            self.leave(&head, next);
             return Ok(());
         }
         let purpose = if committed && self.aborted.holds(&head) {
@@ -278,10 +278,18 @@ impl RangeDecoder {
                 return Ok(());
             }
         } else if self.pass_whole(&head, purpose) {
-            self.at = next;
+            self.leave(&head, next);
             return Ok(());
         }
         self.begin_walk(head, batch, next, purpose)
+    }
+
+    /// Goes over to the next batch, unless this one reaches beyond the range: the next range may
+    /// begin in it.
+    fn leave(&mut self, head: &BatchHead, next: usize) {
+        if head.end() <= self.end {
+            self.at = next;
+        }
     }
 
     /// Counts a batch that yields no rows by its head, if the head tells which offsets it holds.
@@ -320,8 +328,8 @@ impl RangeDecoder {
         self.columns.push_offsets(head, self.position, until);
         self.position = until;
         if until == to {
-            self.at = next;
             self.columns.bytes += bytes;
+            self.leave(head, next);
         }
     }
 

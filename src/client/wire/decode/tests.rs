@@ -697,6 +697,43 @@ proptest! {
         prop_assert_eq!(heads.passed, outcome.passed);
     }
 
+    /// Ranges that follow one another in what was fed are read as if each were alone.
+    #[test]
+    fn ranges_that_share_batches_are_read_as_if_alone(
+        log in logs(),
+        cuts in proptest::collection::btree_set(0..200i64, 2..8),
+        (committed, batch_rows) in (any::<bool>(), 1..50usize),
+        from_ms in proptest::option::of(0..12_000i64),
+    ) {
+        let end = log.last().map_or(0, |b| b.last + 1);
+        let cuts: Vec<i64> = cuts.into_iter().filter(|cut| *cut <= end).collect();
+        let ranges = || cuts.chunks_exact(2).map(|pair| (pair[0], pair[1]));
+        let isolation = if committed { ReadCommitted } else { ReadUncommitted };
+        let limits = Limits { batch_rows, ..LIMITS };
+        let bounds = TimestampBounds { from_ms, to_ms: None };
+        let bytes: Vec<u8> = log.iter().flat_map(Batch::write).collect();
+        let partition = TopicPartition::new("t", 0);
+        for wanted in [RawColumns::ALL, RawColumns::default()] {
+            let mut decoder = RangeDecoder::new(wanted, isolation, limits);
+            decoder.begin_part(&aborted(&log));
+            decoder.feed(bytes.clone().into());
+            for (start, end) in ranges() {
+                let mut together = Outcome::default();
+                decoder.begin(start, end, bounds);
+                loop {
+                    let step = decoder.step().unwrap();
+                    add(&mut together, &decoder.finish(partition.clone()).unwrap());
+                    if step != Step::Full {
+                        break;
+                    }
+                }
+                let aborted = aborted(&log);
+                let alone = Read { wanted, isolation, limits, bounds, aborted, ..read(start, end) };
+                prop_assert_eq!(together, alone.of_bytes(std::slice::from_ref(&bytes)).unwrap());
+            }
+        }
+    }
+
     /// Damaged answers are errors, or other records; never a panic, a hang or a huge allocation.
     #[test]
     fn no_answer_panics(
