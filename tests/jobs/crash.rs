@@ -96,7 +96,13 @@ impl Job {
             thread::sleep(Duration::from_millis(random.below(400)));
             signal(frozen.id(), "STOP");
             let mut second = self.start();
-            self.wait_for_batches(3, "the second driver makes no batches");
+            // One that is frozen within a transaction keeps SQLite's lock, and nobody can go on: it gets
+            // a moment to end what it has begun.
+            self.wait_for_batches_while(3, "the second driver makes no batches", || {
+                signal(frozen.id(), "CONT");
+                thread::sleep(Duration::from_millis(50));
+                signal(frozen.id(), "STOP");
+            });
             signal(frozen.id(), "CONT");
             let loser = frozen.wait_with_output().expect("it ended");
             assert_eq!(loser.status.code(), Some(8), "{}", text(&loser));

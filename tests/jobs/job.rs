@@ -177,11 +177,24 @@ impl Job {
 
     /// Waits until the job's log has seen so many batches more.
     pub(crate) fn wait_for_batches(&self, more: u64, complaint: &str) {
+        self.wait_for_batches_while(more, complaint, || {});
+    }
+
+    /// The same; calls `help` whenever there was no new batch for ten seconds.
+    pub(crate) fn wait_for_batches_while(&self, more: u64, complaint: &str, help: impl Fn()) {
+        const PATIENCE: Duration = Duration::from_secs(10);
         let enough = self.batches() + more;
         let deadline = Instant::now() + Duration::from_secs(60);
+        let (mut seen, mut helped) = (self.batches(), Instant::now());
         while self.batches() < enough {
             assert!(Instant::now() < deadline, "{complaint}");
             thread::sleep(Duration::from_millis(20));
+            if self.batches() > seen {
+                (seen, helped) = (self.batches(), Instant::now());
+            } else if helped.elapsed() > PATIENCE {
+                help();
+                helped = Instant::now();
+            }
         }
     }
 }
