@@ -129,7 +129,11 @@ mod tests {
         let bytes: Vec<u8> = (1..=40).collect();
         for length in 0..=bytes.len() {
             let value = &bytes[..length];
-            assert_eq!(view(value, 7, 99), make_view(value, 7, 99), "{length} bytes");
+            assert_eq!(
+                view(value, 7, 99),
+                make_view(value, 7, 99),
+                "{length} bytes"
+            );
         }
         let views = vec![view(&bytes[..5], 0, 0), view(&bytes, 0, 0)];
         let array = BinaryViewArray::try_new(views.into(), vec![bytes.clone().into()], None);

@@ -201,7 +201,10 @@ impl ConnectionConfig {
     /// `kafka.client`: which client reads.
     pub fn client(&self) -> ClientChoice {
         // Checked when it was set.
-        let choice = self.values.get("client").and_then(|v| ClientChoice::parse(v));
+        let choice = self
+            .values
+            .get("client")
+            .and_then(|v| ClientChoice::parse(v));
         choice.unwrap_or_default()
     }
 

@@ -149,7 +149,10 @@ impl Connection {
             let mut body = self.exchange(&request, version).await?;
             // A broker that does not know the version answers in version 0.
             const UNSUPPORTED_VERSION: i16 = 35;
-            let code = body.as_ref().get(..2).map(|b| i16::from_be_bytes([b[0], b[1]]));
+            let code = body
+                .as_ref()
+                .get(..2)
+                .map(|b| i16::from_be_bytes([b[0], b[1]]));
             if code == Some(UNSUPPORTED_VERSION) && version > 0 {
                 version = 0;
                 continue;
@@ -320,7 +323,10 @@ impl Connection {
 
     fn closed(&self) -> Trouble {
         let hint = self.if_closed;
-        Trouble::Io(format!("broker {} closed the connection{hint}", self.broker))
+        Trouble::Io(format!(
+            "broker {} closed the connection{hint}",
+            self.broker
+        ))
     }
 
     /// Gives up the rest of an answer. Whether the connection is of use afterwards.

@@ -116,7 +116,9 @@ fn bootstrap(servers: &str) -> Result<Vec<(String, u16)>> {
                 None => (address, None),
             },
         };
-        let port = port.map_or(Ok(9092), str::parse).map_err(|_| refused(server))?;
+        let port = port
+            .map_or(Ok(9092), str::parse)
+            .map_err(|_| refused(server))?;
         if host.is_empty() {
             return Err(refused(server));
         }
@@ -142,7 +144,10 @@ mod tests {
         let expected = [("a", 1), ("b", 2), ("::1", 3), ("c", 9092), ("::1", 9092)];
         assert_eq!(hosts, expected.map(|(host, port)| (host.to_owned(), port)));
         for (text, message) in [
-            ("", "setting 'bootstrap.servers': is not set; name at least one broker as host:port"),
+            (
+                "",
+                "setting 'bootstrap.servers': is not set; name at least one broker as host:port",
+            ),
             (
                 "a:x",
                 "setting 'bootstrap.servers': expected host:port[,host:port…], found 'a:x'",

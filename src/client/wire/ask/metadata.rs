@@ -97,7 +97,11 @@ impl Cluster {
                 code::OK => found.push(description(name, &topic)),
                 c if code::is_missing(c) => {}
                 code::TOPIC_AUTHORIZATION_FAILED if named => {
-                    return Err(denied(format!("topic {name}"), "DESCRIBE", topic.error_code));
+                    return Err(denied(
+                        format!("topic {name}"),
+                        "DESCRIBE",
+                        topic.error_code,
+                    ));
                 }
                 code::TOPIC_AUTHORIZATION_FAILED => {}
                 c if code::is_retriable(c) => {
@@ -177,7 +181,11 @@ impl Cluster {
             return Err(self.unknown_topic(topic, deadline).await);
         };
         if found.error_code == code::TOPIC_AUTHORIZATION_FAILED {
-            return Err(denied(format!("topic {topic}"), "DESCRIBE", found.error_code));
+            return Err(denied(
+                format!("topic {topic}"),
+                "DESCRIBE",
+                found.error_code,
+            ));
         }
         let there = |p: &&_| partition.partition == partition_index(p);
         if found.error_code != code::OK || found.partitions.iter().any(|p| there(&p)) {
@@ -200,7 +208,11 @@ impl Cluster {
         deadline: &Deadline,
     ) -> Error {
         let names: Vec<String> = match self.metadata(None, deadline).await {
-            Ok(answer) => answer.topics.iter().map(|t| name_of(t).to_owned()).collect(),
+            Ok(answer) => answer
+                .topics
+                .iter()
+                .map(|t| name_of(t).to_owned())
+                .collect(),
             Err(_) => Vec::new(),
         };
         Error::UnknownTopic {

@@ -79,14 +79,16 @@ impl Cluster {
             lease.give_back(0);
             Ok(answer)
         };
-        tokio::time::timeout(within, asking).await.unwrap_or_else(|_| {
-            Err(Trouble::Io(format!(
-                "broker {}:{} does not answer within {} ms",
-                broker.host,
-                broker.port,
-                within.as_millis()
-            )))
-        })
+        tokio::time::timeout(within, asking)
+            .await
+            .unwrap_or_else(|_| {
+                Err(Trouble::Io(format!(
+                    "broker {}:{} does not answer within {} ms",
+                    broker.host,
+                    broker.port,
+                    within.as_millis()
+                )))
+            })
     }
 
     /// Asks what any broker knows: one, and the others if that one does not answer.

@@ -41,7 +41,8 @@ impl Cluster {
         let mut open: Vec<usize> = (0..queries.len()).collect();
         let mut round = 0u32;
         while !open.is_empty() {
-            self.learn_leaders(queries, &open, round > 0, &deadline).await?;
+            self.learn_leaders(queries, &open, round > 0, &deadline)
+                .await?;
             let mut reason = String::from("there is no leader");
             let mut missing = None;
             let waves = self.waves(queries, &open, &mut missing);
@@ -277,13 +278,16 @@ impl Cluster {
                 request.with_key(key.clone())
             }
         };
-        let (answer, version) = self
-            .ask_any(FIND_COORDINATOR_MOST, build, deadline)
-            .await?;
+        let (answer, version) = self.ask_any(FIND_COORDINATOR_MOST, build, deadline).await?;
         let (code, node, host, port) = match answer.coordinators.first() {
             Some(c) if version >= 4 => (c.error_code, c.node_id.0, &c.host, c.port),
             None if version >= 4 => return Ok(Err(code::COORDINATOR_NOT_AVAILABLE)),
-            _ => (answer.error_code, answer.node_id.0, &answer.host, answer.port),
+            _ => (
+                answer.error_code,
+                answer.node_id.0,
+                &answer.host,
+                answer.port,
+            ),
         };
         if code != code::OK {
             return Ok(Err(code));
@@ -347,7 +351,10 @@ impl Cluster {
                     let one = |p: &kafka_protocol::messages::offset_fetch_response::OffsetFetchResponsePartitions| {
                         (p.partition_index, p.error_code, p.committed_offset)
                     };
-                    found.push((t.name.0.clone(), t.partitions.iter().map(one).collect::<Vec<_>>()));
+                    found.push((
+                        t.name.0.clone(),
+                        t.partitions.iter().map(one).collect::<Vec<_>>(),
+                    ));
                 }
             }
         } else {

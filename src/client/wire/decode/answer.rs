@@ -336,7 +336,11 @@ impl FetchAnswer {
                 cursor.skip_tagged_fields()?;
             }
         }
-        let preferred_replica = if self.version >= 11 { cursor.i32()? } else { -1 };
+        let preferred_replica = if self.version >= 11 {
+            cursor.i32()?
+        } else {
+            -1
+        };
         let record_bytes = if self.is_flexible() {
             usize::try_from(cursor.uvarint()?).ok()?.saturating_sub(1)
         } else {

@@ -148,7 +148,10 @@ impl BatchHead {
 /// The mean size of a record in the first of some whole batches.
 pub(crate) fn mean_bytes(batches: &[u8]) -> usize {
     let head = BatchHead::parse(batches).ok();
-    let size = batches.get(8..12).and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes);
+    let size = batches
+        .get(8..12)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u32::from_be_bytes);
     head.map_or(0, |head| size as usize / head.records.max(1) as usize)
 }
 

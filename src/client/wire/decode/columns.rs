@@ -30,7 +30,11 @@ pub(super) struct Region {
 impl Region {
     pub(super) fn new(bytes: Bytes) -> Self {
         let (batch, block) = (0, 0);
-        Self { bytes, batch, block }
+        Self {
+            bytes,
+            batch,
+            block,
+        }
     }
 }
 
@@ -92,7 +96,11 @@ impl Columns {
     pub(super) fn reserve(&mut self, rows: usize) {
         let room = self.rows_most.saturating_sub(self.rows());
         // A batch of rows that goes on over several record batches likely becomes a whole one.
-        let rows = if self.rows() > 0 { room } else { rows.min(room) };
+        let rows = if self.rows() > 0 {
+            room
+        } else {
+            rows.min(room)
+        };
         self.offsets.reserve(rows);
         if self.wanted.timestamp {
             self.timestamps.reserve(rows);
@@ -109,7 +117,8 @@ impl Columns {
     pub(super) fn push_offsets(&mut self, head: &BatchHead, from: i64, to: i64) {
         self.offsets.extend(from..to);
         if self.wanted.timestamp {
-            self.timestamps.resize(self.offsets.len(), head.max_timestamp);
+            self.timestamps
+                .resize(self.offsets.len(), head.max_timestamp);
         }
         self.push_head(head);
     }
@@ -118,7 +127,8 @@ impl Columns {
     pub(super) fn push_head(&mut self, head: &BatchHead) {
         let rows = self.offsets.len();
         if self.wanted.timestamp_type && head.is_log_append_time() {
-            self.timestamp_types.resize(rows, TimestampType::LogAppendTime);
+            self.timestamp_types
+                .resize(rows, TimestampType::LogAppendTime);
         }
         if self.wanted.leader_epoch {
             self.leader_epochs.resize(rows, head.leader_epoch);

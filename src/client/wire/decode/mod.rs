@@ -22,8 +22,7 @@ mod range;
 mod tests;
 
 pub(crate) use answer::{
-    Event, FETCH_VERSION_MOST, FetchAnswer, Malformed, PartitionEnd, PartitionHead,
-    TopicRef,
+    Event, FETCH_VERSION_MOST, FetchAnswer, Malformed, PartitionEnd, PartitionHead, TopicRef,
 };
 pub(crate) use batch::mean_bytes;
 pub(crate) use range::{Limits, RangeDecoder, Step};

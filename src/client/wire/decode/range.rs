@@ -259,7 +259,11 @@ impl RangeDecoder {
             self.check(&head, batch)?;
             self.note_control(&head, batch);
             // A marker has one offset; cleaning may have left the batch without it.
-            let marker = if head.records > 0 { head.end() } else { head.base_offset };
+            let marker = if head.records > 0 {
+                head.end()
+            } else {
+                head.base_offset
+            };
             self.pass(marker, |passed| &mut passed.control);
             self.pass(head.end(), |passed| &mut passed.gap);
             self.leave(&head, next);
@@ -324,7 +328,8 @@ impl RangeDecoder {
         let room = self.limits.batch_rows.saturating_sub(self.columns.rows());
         let room = i64::try_from(room).unwrap_or(i64::MAX);
         let until = to.min(self.position.saturating_add(room));
-        self.columns.reserve(usize::try_from(until - self.position).unwrap_or(0));
+        self.columns
+            .reserve(usize::try_from(until - self.position).unwrap_or(0));
         self.columns.push_offsets(head, self.position, until);
         self.position = until;
         if until == to {

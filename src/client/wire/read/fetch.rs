@@ -118,7 +118,9 @@ impl Reader {
             return Ok(());
         };
         let Some(broker) = self.cluster.node(node) else {
-            return self.trouble(Trouble::Io(format!("broker {node} is not known"))).await;
+            return self
+                .trouble(Trouble::Io(format!("broker {node} is not known")))
+                .await;
         };
         let started = Instant::now();
         let outcome = self.send(node, &broker).await;
@@ -173,10 +175,14 @@ impl Reader {
         let Some(mut line) = self.line.take() else {
             return Err(Trouble::Io("the connection is gone".into()));
         };
-        self.within(self.cluster.keep_alive(&mut line.lease)).await?;
+        self.within(self.cluster.keep_alive(&mut line.lease))
+            .await?;
         let limit = self.partition_bytes;
         let parts = self.plan(node, limit);
-        let version = line.lease.connection.version_of::<FetchRequest>(FETCH_VERSION_MOST)?;
+        let version = line
+            .lease
+            .connection
+            .version_of::<FetchRequest>(FETCH_VERSION_MOST)?;
         self.check_version(version).await?;
         let request = self.request(&parts, version);
         let connection = &mut line.lease.connection;
@@ -235,7 +241,11 @@ impl Reader {
             anew: self.retries > 0,
         };
         let task = Task(tokio::spawn(turn.take()));
-        let Taken { buffer, version, took } = within(self.time_left(), task.outcome()).await?;
+        let Taken {
+            buffer,
+            version,
+            took,
+        } = within(self.time_left(), task.outcome()).await?;
         self.check_version(version).await?;
         Ok(Fetch {
             answer: FetchAnswer::new(version, buffer.len()),
@@ -253,12 +263,18 @@ impl Reader {
     fn plan(&self, node: i32, limit: usize) -> VecDeque<Part> {
         let mut parts: VecDeque<Part> = VecDeque::new();
         let mut room = limit.min(self.cluster.settings.fetch_bytes);
-        let mut rows = self.rows_left.map(|rows| i64::try_from(rows).unwrap_or(i64::MAX));
+        let mut rows = self
+            .rows_left
+            .map(|rows| i64::try_from(rows).unwrap_or(i64::MAX));
         let mut at = self.at;
         while let Some(range) = self.request.ranges.get(at) {
             let partition = range.topic_partition();
             let first = parts.is_empty();
-            let offset = if first { self.decoder.position() } else { range.start };
+            let offset = if first {
+                self.decoder.position()
+            } else {
+                range.start
+            };
             let Some(leader) = self.cluster.leader(&partition) else {
                 break;
             };
@@ -275,7 +291,9 @@ impl Reader {
             let mean = self.mean(&partition.topic);
             let wanted = |to: i64| {
                 let rows = rows.unwrap_or(i64::MAX).min(to - offset);
-                let bytes = usize::try_from(rows).unwrap_or(usize::MAX).saturating_mul(mean);
+                let bytes = usize::try_from(rows)
+                    .unwrap_or(usize::MAX)
+                    .saturating_mul(mean);
                 bytes.saturating_add(bytes / 4).saturating_add(MARGIN_BYTES)
             };
             let mut end = range.end;
@@ -409,7 +427,9 @@ impl Reader {
 async fn within<T>(time: Duration, work: impl Future<Output = Attempt<T>>) -> Attempt<T> {
     tokio::time::timeout(time, work).await.unwrap_or_else(|_| {
         let waited = time.as_millis();
-        Err(Trouble::Io(format!("the broker sends nothing for {waited} ms")))
+        Err(Trouble::Io(format!(
+            "the broker sends nothing for {waited} ms"
+        )))
     })
 }
 
@@ -435,7 +455,11 @@ impl Turn {
         let connection = &mut lease.connection;
         let version = connection.version_of::<FetchRequest>(FETCH_VERSION_MOST)?;
         let [by_name, by_id] = &self.requests;
-        let request = if version >= FETCH_BY_ID { by_id } else { by_name };
+        let request = if version >= FETCH_BY_ID {
+            by_id
+        } else {
+            by_name
+        };
         let started = Instant::now();
         let expected = connection.send(request, version).await?;
         let mut buffer = BytesMut::with_capacity(TURN_BYTES);
@@ -452,7 +476,11 @@ impl Turn {
         }
         lease.give_back(0);
         bytes::Buf::advance(&mut buffer, FRAME_HEAD);
-        Ok(Taken { buffer, version, took })
+        Ok(Taken {
+            buffer,
+            version,
+            took,
+        })
     }
 }
 

@@ -273,7 +273,8 @@ impl Reader {
                 }
             }
             Ok(Event::Head(head)) => {
-                fetch.throttle = Duration::from_millis(u64::try_from(head.throttle_ms).unwrap_or(0));
+                fetch.throttle =
+                    Duration::from_millis(u64::try_from(head.throttle_ms).unwrap_or(0));
                 if head.error != super::code::OK {
                     self.refused(head.error).await?;
                 }
@@ -295,7 +296,8 @@ impl Reader {
                 let lacking = fetch.parts.iter().any(|part| part.first);
                 self.end_fetch();
                 if lacking {
-                    self.attempts("the broker's answer lacks the partition", true).await?;
+                    self.attempts("the broker's answer lacks the partition", true)
+                        .await?;
                 }
             }
             Err(malformed) => {
@@ -320,7 +322,12 @@ impl Reader {
         match part {
             Some(mut part) if part.holds(&here, position) => {
                 part.end_seen = match head.last_stable_offset {
-                    stable if stable >= 0 && self.request.isolation == IsolationLevel::ReadCommitted => stable,
+                    stable
+                        if stable >= 0
+                            && self.request.isolation == IsolationLevel::ReadCommitted =>
+                    {
+                        stable
+                    }
                     _ => head.high_watermark,
                 };
                 part.start = position;

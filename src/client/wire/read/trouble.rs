@@ -65,7 +65,9 @@ impl Reader {
         if silent >= timeout {
             return Err(self.stalled(silent));
         }
-        let pause = PAUSE.saturating_mul(1 << self.retries.min(10)).min(PAUSE_MOST);
+        let pause = PAUSE
+            .saturating_mul(1 << self.retries.min(10))
+            .min(PAUSE_MOST);
         self.retries += 1;
         tokio::time::sleep(pause.min(timeout - silent)).await;
         if leaders {
@@ -347,7 +349,9 @@ impl Reader {
         if part.bytes > 0 {
             let Ok(offsets @ 1..) = usize::try_from(passed) else {
                 self.abandon();
-                return self.attempts("the broker sends other records than asked for", true).await;
+                return self
+                    .attempts("the broker sends other records than asked for", true)
+                    .await;
             };
             let mean = (part.bytes / offsets).max(1);
             self.cluster.learn_mean(&part.partition.topic, mean);
@@ -357,10 +361,12 @@ impl Reader {
             let replica = part.preferred_replica;
             self.abandon();
             if self.cluster.node(replica).is_none() {
-                let reason = format!("the leader names broker {replica} instead, which is not known");
+                let reason =
+                    format!("the leader names broker {replica} instead, which is not known");
                 return self.try_again(reason, true).await;
             }
-            self.replicas.insert(self.partition(), (replica, Instant::now()));
+            self.replicas
+                .insert(self.partition(), (replica, Instant::now()));
             return Ok(());
         }
         if !part.first || passed > 0 {
@@ -388,11 +394,15 @@ impl Reader {
             log::debug!("the broker holds this client back for {throttle:?}");
             self.empties = 0;
             tokio::time::sleep(throttle.min(self.cluster.settings.read_timeout)).await;
-            return self.try_again("the broker holds this client back (quota)".into(), false).await;
+            return self
+                .try_again("the broker holds this client back (quota)".into(), false)
+                .await;
         }
         if part.from_replica {
             self.replicas.remove(&self.partition());
-            return self.try_again("the replica has no records yet".into(), false).await;
+            return self
+                .try_again("the replica has no records yet".into(), false)
+                .await;
         }
         if part.end_seen >= range_end {
             // A leader sends at least one batch if there is any: the log holds nothing more before
