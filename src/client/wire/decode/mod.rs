@@ -18,6 +18,7 @@ mod codec;
 mod columns;
 mod cursor;
 mod range;
+mod record;
 #[cfg(test)]
 mod tests;
 

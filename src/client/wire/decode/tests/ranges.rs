@@ -1,0 +1,331 @@
+//! Ranges cut out of logs: rows, and the reasons of what is passed.
+
+use super::*;
+
+#[test]
+fn records_come_back_in_every_codec() {
+    let mut records: Vec<Record> = (5..200)
+        .map(|n| record(n, &"x".repeat(n as usize)))
+        .collect();
+    records[3].key = None;
+    records[4].value = None;
+    records[5].value = Some(vec![]);
+    records[6].headers = vec![("a".into(), Some(vec![1])), ("a".into(), None)];
+    for codec in 0..5 {
+        let packed = Batch {
+            codec,
+            ..batch(records.clone())
+        };
+        let outcome = read(5, 200).of(&[packed]).unwrap();
+        assert_eq!(outcome.records, records, "codec {codec}");
+        assert_eq!(outcome.passed, PassedOffsets::default());
+    }
+}
+
+#[test]
+fn range_cuts_batches_at_both_ends() {
+    let batches = [numbered(0, 10), numbered(10, 20), numbered(20, 30)];
+    for wanted in [RawColumns::ALL, RawColumns::default()] {
+        for (start, end) in [(0, 30), (3, 7), (9, 11), (10, 20), (15, 30), (29, 30)] {
+            let outcome = Read {
+                wanted,
+                ..read(start, end)
+            }
+            .of(&batches)
+            .unwrap();
+            assert_eq!(offsets(&outcome), (start..end).collect::<Vec<_>>());
+            assert_eq!(outcome.position, end);
+        }
+    }
+}
+
+#[test]
+fn batches_of_rows_are_bounded_by_rows_and_bytes() {
+    let batches = [numbered(0, 10), numbered(10, 20)];
+    for batch_rows in [1, 3, 10, 11] {
+        let limits = Limits {
+            batch_rows,
+            ..LIMITS
+        };
+        let outcome = Read {
+            limits,
+            ..read(0, 20)
+        }
+        .of(&batches)
+        .unwrap();
+        assert_eq!(outcome.records.len(), 20);
+        let heads = Read {
+            limits,
+            wanted: RawColumns::default(),
+            ..read(0, 20)
+        };
+        assert_eq!(heads.of(&batches).unwrap().records.len(), 20);
+    }
+    let limits = Limits {
+        batch_bytes: 1,
+        ..LIMITS
+    };
+    assert_eq!(
+        Read {
+            limits,
+            ..read(0, 20)
+        }
+        .of(&batches)
+        .unwrap()
+        .records
+        .len(),
+        20
+    );
+}
+
+#[test]
+fn holes_are_counted_as_gaps() {
+    // 3..7 were compacted out of the first batch, and 9 at its end; a whole batch 10..20 is gone.
+    let mut first = numbered(0, 9);
+    first.records.retain(|r| !(3..7).contains(&r.offset));
+    first.last = 9;
+    let outcome = read(0, 25).of(&[first.clone(), numbered(20, 30)]).unwrap();
+    assert_eq!(offsets(&outcome), [0, 1, 2, 7, 8, 20, 21, 22, 23, 24]);
+    assert_eq!(
+        outcome.passed,
+        PassedOffsets {
+            gap: 4 + 1 + 10,
+            ..Default::default()
+        }
+    );
+    // A range that ends in a hole has reached its end.
+    let outcome = read(2, 5).of(&[first]).unwrap();
+    assert_eq!(
+        (offsets(&outcome), outcome.position, outcome.passed.gap),
+        (vec![2], 5, 2)
+    );
+}
+
+#[test]
+fn aborted_transactions_are_counted_and_not_decoded() {
+    let of = |mut b: Batch, producer| {
+        b.producer = producer;
+        b.transactional = true;
+        b
+    };
+    let log = [
+        of(numbered(0, 3), 1),
+        of(numbered(3, 6), 2),
+        marker(6, 1, true),
+        of(numbered(7, 9), 1),
+        marker(9, 2, false),
+        marker(10, 1, false),
+        numbered(11, 13),
+    ];
+    let aborted = vec![(1, 0)];
+    let outcome = Read {
+        aborted: aborted.clone(),
+        ..read(0, 13)
+    }
+    .of(&log)
+    .unwrap();
+    assert_eq!(offsets(&outcome), [3, 4, 5, 7, 8, 11, 12]);
+    let expected = PassedOffsets {
+        aborted: 3,
+        control: 3,
+        ..Default::default()
+    };
+    assert_eq!(outcome.passed, expected);
+    // From within the aborted transaction on; broken records of it are never looked at.
+    let mut broken = log.clone();
+    broken[0].codec = 4;
+    let outcome = Read {
+        aborted,
+        ..read(1, 8)
+    }
+    .of(&broken)
+    .unwrap();
+    assert_eq!(offsets(&outcome), [3, 4, 5, 7]);
+    assert_eq!((outcome.passed.aborted, outcome.passed.control), (2, 1));
+    let all = Read {
+        isolation: ReadUncommitted,
+        ..read(0, 13)
+    }
+    .of(&log)
+    .unwrap();
+    assert_eq!((all.records.len(), all.passed.control), (10, 3));
+}
+
+#[test]
+fn aborted_batch_with_holes_is_counted_exactly() {
+    let mut log = numbered(0, 10);
+    log.records.retain(|r| r.offset % 3 == 0);
+    log.last = 9;
+    (log.producer, log.transactional) = (1, true);
+    let aborted = vec![(1, 0)];
+    let whole = Read {
+        aborted: aborted.clone(),
+        ..read(0, 10)
+    }
+    .of(&[log.clone()])
+    .unwrap();
+    assert_eq!((whole.passed.aborted, whole.passed.gap), (4, 6));
+    let part = Read {
+        aborted,
+        ..read(2, 7)
+    }
+    .of(&[log])
+    .unwrap();
+    assert_eq!((part.passed.aborted, part.passed.gap), (2, 3));
+}
+
+#[test]
+fn batches_outside_the_timestamps_are_passed_by_their_heads() {
+    let log = [numbered(0, 10), numbered(10, 20)];
+    let bounds = TimestampBounds {
+        from_ms: Some(1_010),
+        to_ms: None,
+    };
+    let outcome = Read {
+        bounds,
+        ..read(0, 20)
+    }
+    .of(&log)
+    .unwrap();
+    assert_eq!(offsets(&outcome), (10..20).collect::<Vec<_>>());
+    assert_eq!(outcome.passed.filtered, 10);
+    // Under CreateTime a later record may be older: an upper bound rules no batch out.
+    let bounds = TimestampBounds {
+        from_ms: None,
+        to_ms: Some(5),
+    };
+    assert_eq!(
+        Read {
+            bounds,
+            ..read(0, 20)
+        }
+        .of(&log)
+        .unwrap()
+        .records
+        .len(),
+        20
+    );
+    let stamped = [Batch {
+        log_append_time: Some(7),
+        ..numbered(0, 10)
+    }];
+    assert_eq!(
+        Read {
+            bounds,
+            ..read(0, 10)
+        }
+        .of(&stamped)
+        .unwrap()
+        .passed
+        .filtered,
+        10
+    );
+}
+
+#[test]
+fn log_append_time_is_that_of_the_batch() {
+    let stamped = [Batch {
+        log_append_time: Some(77),
+        ..numbered(0, 3)
+    }];
+    for value in [true, false] {
+        let wanted = RawColumns {
+            value,
+            ..RawColumns::ALL
+        };
+        let outcome = Read {
+            wanted,
+            ..read(0, 3)
+        }
+        .of(&stamped)
+        .unwrap();
+        assert!(outcome.records.iter().all(|r| r.timestamp == 77));
+    }
+    let mut decoder = RangeDecoder::new(RawColumns::ALL, ReadCommitted, LIMITS);
+    decoder.begin(0, 3, TimestampBounds::default());
+    decoder.feed(stamped[0].write().into());
+    assert_eq!(decoder.step(), Ok(Step::RangeEnd));
+    let types = decoder
+        .finish(TopicPartition::new("t", 0))
+        .unwrap()
+        .timestamp_types;
+    assert_eq!(types, Some(vec![TimestampType::LogAppendTime; 3]));
+}
+
+#[test]
+fn next_range_goes_on_in_what_was_fed() {
+    let mut decoder = RangeDecoder::new(RawColumns::ALL, ReadCommitted, LIMITS);
+    let bytes = [numbered(0, 10), numbered(10, 20)]
+        .iter()
+        .flat_map(Batch::write)
+        .collect();
+    let mut seen = Vec::new();
+    decoder.begin(2, 4, TimestampBounds::default());
+    decoder.feed(Bytes::from_iter::<Vec<u8>>(bytes));
+    for next in [(6, 7), (7, 12), (19, 20)] {
+        assert_eq!(decoder.step(), Ok(Step::RangeEnd));
+        let batch = decoder.finish(TopicPartition::new("t", 0)).unwrap();
+        seen.extend_from_slice(batch.offsets.values());
+        decoder.begin(next.0, next.1, TimestampBounds::default());
+    }
+    assert_eq!(decoder.step(), Ok(Step::RangeEnd));
+    let batch = decoder.finish(TopicPartition::new("t", 0)).unwrap();
+    seen.extend_from_slice(batch.offsets.values());
+    assert_eq!(seen, [2, 3, 6, 7, 8, 9, 10, 11, 19]);
+}
+
+#[test]
+fn damage_is_named_and_rows_before_it_are_kept() {
+    let mut bytes = numbered(0, 10).write();
+    let good = bytes.len();
+    bytes.extend(numbered(10, 20).write());
+    bytes[good + 100] ^= 1;
+    let error = read(0, 20).of_bytes(&[bytes.clone()]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the record batch at 10 does not match its checksum"
+    );
+
+    let mut decoder = RangeDecoder::new(RawColumns::ALL, ReadCommitted, LIMITS);
+    decoder.begin(0, 20, TimestampBounds::default());
+    decoder.feed(bytes.into());
+    assert!(decoder.step().is_err());
+    let kept = decoder.finish(TopicPartition::new("t", 0)).unwrap();
+    assert_eq!((kept.offsets.len(), kept.next_offset), (10, 10));
+}
+
+#[test]
+fn batch_that_unpacks_to_too_much_is_refused() {
+    let big = batch(vec![record(0, &"x".repeat(2 << 20))]);
+    for codec in 1..5 {
+        let error = read(0, 1)
+            .of(&[Batch {
+                codec,
+                ..big.clone()
+            }])
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the record batch at 0: a record batch unpacks to more than 1048576 bytes; \
+             'receive.message.max.bytes' sets how much is allowed",
+            "codec {codec}"
+        );
+    }
+}
+
+#[test]
+fn few_rows_keep_little_memory() {
+    let records = (0..1000).map(|n| record(n, &"x".repeat(1000))).collect();
+    let limits = Limits {
+        batch_rows: 3,
+        ..LIMITS
+    };
+    let mut decoder = RangeDecoder::new(RawColumns::ALL, ReadCommitted, limits);
+    decoder.begin(0, 1000, TimestampBounds::default());
+    decoder.feed(batch(records).write().into());
+    assert_eq!(decoder.step(), Ok(Step::Full));
+    let rows = decoder.finish(TopicPartition::new("t", 0)).unwrap();
+    let values = rows.values.unwrap();
+    let kept: usize = values.data_buffers().iter().map(|b| b.len()).sum();
+    assert_eq!(kept, 3000);
+}
