@@ -173,10 +173,4 @@ impl<'a> Properties<'a> {
             _ => default,
         }
     }
-
-    /// The first of these settings that is set, as a reason not to be supported.
-    fn first_set(self, keys: &[&str]) -> Option<String> {
-        let key = keys.iter().find(|key| self.get(key).is_some())?;
-        Some(format!("'{key}'"))
-    }
 }

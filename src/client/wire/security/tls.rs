@@ -59,8 +59,8 @@ impl Tls {
     /// When files cannot be read or hold nothing of use, or key and certificate do not belong
     /// together.
     pub(super) fn new(properties: Properties<'_>) -> Result<Supported<Self>> {
-        if let Some(reason) = properties.first_set(&UNSUPPORTED) {
-            return Ok(Err(reason));
+        if let Some(key) = UNSUPPORTED.iter().find(|key| properties.get(key).is_some()) {
+            return Ok(Err(format!("'{key}'")));
         }
         if let Some(stores) = properties.get("ssl.ca.certificate.stores")
             && stores != "Root"
