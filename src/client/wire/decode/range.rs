@@ -460,14 +460,19 @@ impl RangeDecoder {
                         value: record.value,
                         value_at: record.value_at,
                     };
-                    columns.push(region, &row);
-                    columns.bytes += size;
+                    // Looked at first: a row that turns out broken must not be there in part.
                     if wants_headers {
+                        let (at, end) = (record.headers_at, record.end);
+                        headers(records, at, end, |_, _| {}).ok_or_else(|| broken(here))?;
                         let before = columns.headers.bytes();
-                        headers(records, record.headers_at, record.end, &mut columns.headers)
-                            .ok_or_else(|| broken(here))?;
+                        headers(records, at, end, |name, value| {
+                            columns.headers.push(name, value)
+                        });
+                        columns.headers.end_row();
                         columns.bytes += columns.headers.bytes() - before;
                     }
+                    columns.push(region, &row);
+                    columns.bytes += size;
                 } else {
                     *walk.purpose.counter(&mut self.passed) += 1;
                 }

@@ -1,7 +1,5 @@
 //! One record of a batch, taken apart in place. This is the loop that reading spends its time in.
 
-use crate::client::build::Headers;
-
 /// A record, as far as its fields are always needed.
 pub(super) struct Record<'a> {
     pub(super) timestamp_delta: i64,
@@ -49,8 +47,13 @@ fn bytes(records: &[u8], at: usize) -> Option<(Option<&[u8]>, usize, usize)> {
     Some((Some(records.get(at..end)?), at, end))
 }
 
-/// Appends a record's headers.
-pub(super) fn headers(records: &[u8], at: usize, end: usize, to: &mut Headers) -> Option<()> {
+/// Hands a record's headers to `each`, in order; `None` when they do not fit.
+pub(super) fn headers(
+    records: &[u8],
+    at: usize,
+    end: usize,
+    mut each: impl FnMut(&[u8], Option<&[u8]>),
+) -> Option<()> {
     let records = records.get(..end)?;
     let (count, mut at) = varint(records, at)?;
     if count < 0 {
@@ -59,10 +62,9 @@ pub(super) fn headers(records: &[u8], at: usize, end: usize, to: &mut Headers) -
     for _ in 0..count {
         let (name, _, next) = bytes(records, at)?;
         let (value, _, next) = bytes(records, next)?;
-        to.push(name?, value);
+        each(name?, value);
         at = next;
     }
-    to.end_row();
     Some(())
 }
 

@@ -329,3 +329,25 @@ fn few_rows_keep_little_memory() {
     let kept: usize = values.data_buffers().iter().map(|b| b.len()).sum();
     assert_eq!(kept, 3000);
 }
+
+#[test]
+fn record_with_broken_headers_is_no_row() {
+    let mut log = numbered(0, 3);
+    log.records[2].headers = vec![("name".into(), Some(vec![1, 2, 3]))];
+    let mut bytes = log.write();
+    // The length of the last header's value, beyond the record's end.
+    let at = bytes.len() - 4;
+    assert_eq!(bytes[at], 6);
+    bytes[at] = 100;
+    let limits = Limits {
+        check_crcs: false,
+        ..LIMITS
+    };
+    let mut decoder = RangeDecoder::new(RawColumns::ALL, ReadCommitted, limits);
+    decoder.begin(0, 3, TimestampBounds::default());
+    decoder.feed(bytes.into());
+    assert!(decoder.step().is_err());
+    let kept = decoder.finish(TopicPartition::new("t", 0)).unwrap();
+    assert_eq!((kept.offsets.len(), kept.next_offset), (2, 2));
+    assert_eq!(kept.headers.map(|h| h.len()), Some(2));
+}
