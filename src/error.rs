@@ -317,6 +317,22 @@ impl Error {
         }
     }
 
+    /// A partition that is not among the `there` ones of its topic.
+    pub(crate) fn unknown_partition(
+        partition: &crate::range::TopicPartition,
+        there: usize,
+    ) -> Self {
+        Self::UnknownPartition {
+            topic: partition.topic.to_string(),
+            partition: partition.partition,
+            available: match there {
+                0 => "none".into(),
+                1 => "partition 0".into(),
+                n => format!("partitions 0 to {}", n - 1),
+            },
+        }
+    }
+
     /// Shorthand for [`Error::Config`].
     pub fn config(key: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Config {

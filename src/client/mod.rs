@@ -5,6 +5,7 @@
 //! group is joined, no offset is committed, no topic is created.
 
 mod build;
+mod deadline;
 pub mod librdkafka;
 pub mod memory;
 mod pool;

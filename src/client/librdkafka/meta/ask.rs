@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::{Meta, denied};
+pub(super) use crate::client::deadline::Deadline;
 use crate::client::librdkafka::ffi::{self, AdminRequest, Event, Queue, code};
 use crate::error::{Error, Result};
 
@@ -150,7 +151,7 @@ impl Meta {
                 .unwrap_or_default();
             return Err(Error::Connection {
                 hosts: self.hosts.clone(),
-                reason: format!("no answer within {} ms{last}", deadline.whole.as_millis()),
+                reason: format!("no answer within {} ms{last}", deadline.whole().as_millis()),
             });
         }
         Ok(())
@@ -178,44 +179,6 @@ impl Meta {
                 reason: reason.to_owned(),
             },
         }
-    }
-}
-
-/// When a question must be answered.
-pub(super) struct Deadline {
-    end: Instant,
-    whole: Duration,
-}
-
-impl Deadline {
-    pub(super) fn after(whole: Duration) -> Self {
-        Self {
-            end: Instant::now() + whole,
-            whole,
-        }
-    }
-
-    /// An earlier one: a part of the time that is left, but a second at least.
-    pub(super) fn part(&self, of: u32) -> Self {
-        Self::after(
-            (self.left() / of)
-                .max(Duration::from_secs(1))
-                .min(self.left()),
-        )
-    }
-
-    pub(super) fn left(&self) -> Duration {
-        self.end.saturating_duration_since(Instant::now())
-    }
-
-    pub(super) fn left_ms(&self) -> i32 {
-        i32::try_from(self.left().as_millis())
-            .unwrap_or(i32::MAX)
-            .max(1)
-    }
-
-    pub(super) fn passed(&self) -> bool {
-        self.left().is_zero()
     }
 }
 

@@ -241,15 +241,7 @@ impl Meta {
         {
             return Ok(());
         }
-        Err(Error::UnknownPartition {
-            topic: topic.to_string(),
-            partition: partition.partition,
-            available: match found.partitions.len() {
-                0 => "none".into(),
-                1 => "partition 0".into(),
-                n => format!("partitions 0 to {}", n - 1),
-            },
-        })
+        Err(Error::unknown_partition(partition, found.partitions.len()))
     }
 
     async fn unknown_topic(&self, topic: &str, deadline: &Deadline) -> Error {

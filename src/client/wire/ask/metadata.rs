@@ -187,19 +187,11 @@ impl Cluster {
                 found.error_code,
             ));
         }
-        let there = |p: &&_| partition.partition == partition_index(p);
-        if found.error_code != code::OK || found.partitions.iter().any(|p| there(&p)) {
+        let mut numbers = found.partitions.iter().map(|p| p.partition_index);
+        if found.error_code != code::OK || numbers.any(|n| n == partition.partition) {
             return Ok(());
         }
-        Err(Error::UnknownPartition {
-            topic: topic.to_string(),
-            partition: partition.partition,
-            available: match found.partitions.len() {
-                0 => "none".into(),
-                1 => "partition 0".into(),
-                n => format!("partitions 0 to {}", n - 1),
-            },
-        })
+        Err(Error::unknown_partition(partition, found.partitions.len()))
     }
 
     pub(in crate::client::wire) async fn unknown_topic(
@@ -265,12 +257,6 @@ impl Cluster {
         }
         Ok(topics.iter().map(|t| found.get(&**t).cloned()).collect())
     }
-}
-
-fn partition_index(
-    partition: &kafka_protocol::messages::metadata_response::MetadataResponsePartition,
-) -> i32 {
-    partition.partition_index
 }
 
 fn name_of(topic: &MetadataResponseTopic) -> &str {

@@ -14,6 +14,7 @@ pub(super) use self::offsets::isolation_code;
 use super::cluster::{Broker, Cluster};
 use super::code;
 use super::connection::Trouble;
+pub(super) use crate::client::deadline::Deadline;
 use crate::error::{Error, Result};
 
 /// How long all brokers may be down before a question gives up: a client that was never connected
@@ -22,36 +23,6 @@ const DOWN_GRACE_NEW: Duration = Duration::from_millis(500);
 const DOWN_GRACE: Duration = Duration::from_secs(3);
 /// The pause before brokers that are down are tried again.
 const DOWN_PAUSE: Duration = Duration::from_millis(50);
-
-/// When a question must be answered.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Deadline {
-    end: Instant,
-    whole: Duration,
-}
-
-impl Deadline {
-    pub(super) fn after(whole: Duration) -> Self {
-        Self {
-            end: Instant::now() + whole,
-            whole,
-        }
-    }
-
-    /// Time for one attempt: a part of what is left, but a second at least.
-    fn attempt(&self) -> Duration {
-        let left = self.left();
-        (left / 3).max(Duration::from_secs(1)).min(left)
-    }
-
-    pub(super) fn left(&self) -> Duration {
-        self.end.saturating_duration_since(Instant::now())
-    }
-
-    pub(super) fn passed(&self) -> bool {
-        self.left().is_zero()
-    }
-}
 
 impl Cluster {
     /// Asks a broker; `build` makes the request of the version that both sides know.
@@ -105,7 +76,10 @@ impl Cluster {
                 if deadline.passed() {
                     break;
                 }
-                match self.ask(&broker, most, &build, deadline.attempt()).await {
+                match self
+                    .ask(&broker, most, &build, deadline.part(3).left())
+                    .await
+                {
                     Ok(answer) => return Ok(answer),
                     Err(Trouble::Io(reason)) => {
                         log::debug!("{reason}");
@@ -122,7 +96,7 @@ impl Cluster {
             };
             let reason = last.unwrap_or_else(|| "no broker answers".into());
             if deadline.passed() {
-                let whole = deadline.whole.as_millis();
+                let whole = deadline.whole().as_millis();
                 return Err(Error::Connection {
                     hosts: self.hosts().to_owned(),
                     reason: format!("no answer within {whole} ms; last: {reason}"),

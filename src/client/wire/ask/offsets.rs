@@ -204,7 +204,7 @@ impl Cluster {
                 .with_topics(topics.collect())
         };
         let (answer, _) = self
-            .ask(&broker, LIST_OFFSETS_MOST, build, deadline.attempt())
+            .ask(&broker, LIST_OFFSETS_MOST, build, deadline.part(3).left())
             .await?;
         let mut found: HashMap<(&str, i32), (i16, i64)> = HashMap::new();
         for topic in &answer.topics {
@@ -332,7 +332,7 @@ impl Cluster {
                 .with_topics(Some(topics.iter().map(topic).collect()))
         };
         let answer = self
-            .ask(&broker, OFFSET_FETCH_MOST, build, deadline.attempt())
+            .ask(&broker, OFFSET_FETCH_MOST, build, deadline.part(3).left())
             .await;
         let (answer, version) = match answer {
             Ok(answer) => answer,

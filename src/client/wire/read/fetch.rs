@@ -161,19 +161,17 @@ impl Reader {
     }
 
     async fn send(&mut self, node: i32, broker: &Arc<Broker>) -> Attempt<Fetch> {
-        if self.line.as_ref().is_some_and(|line| line.node != node)
-            && let Some(line) = self.line.take()
-        {
-            line.give_back(0);
-        }
-        if self.line.is_none() {
-            match Arc::clone(&broker.keepers).try_acquire_owned() {
-                Ok(permit) => self.line = Some(self.keep(node, broker, permit).await?),
-                Err(_) => return self.take_turn(node, broker).await,
+        let mut line = match self.line.take() {
+            Some(line) if line.node == node => line,
+            other => {
+                if let Some(other) = other {
+                    other.give_back(0);
+                }
+                match Arc::clone(&broker.keepers).try_acquire_owned() {
+                    Ok(permit) => self.keep(node, broker, permit).await?,
+                    Err(_) => return self.take_turn(node, broker).await,
+                }
             }
-        }
-        let Some(mut line) = self.line.take() else {
-            return Err(Trouble::Io("the connection is gone".into()));
         };
         self.within(self.cluster.keep_alive(&mut line.lease))
             .await?;

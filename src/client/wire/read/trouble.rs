@@ -127,11 +127,9 @@ impl Reader {
             return Ok(false);
         };
         match (expected, known(&id)) {
-            (Some(expected), Some(found)) if expected != found => Err(Error::TopicRecreated {
-                topic: topic.to_string(),
-                expected,
-                found,
-            }),
+            (Some(expected), Some(found)) if expected != found => {
+                Err(recreated(topic, expected, found))
+            }
             (Some(expected), None) if parse_id(&expected).is_some() => Ok(true),
             _ => {
                 self.ids.extend(id.map(|id| (Arc::clone(topic), id)));
@@ -173,11 +171,7 @@ impl Reader {
             self.cluster.refresh(topic, &deadline).await?;
             match self.cluster.topic(topic, |t| t.id).flatten() {
                 Some(found) if found != *id => {
-                    return Err(Error::TopicRecreated {
-                        topic: topic.to_string(),
-                        expected: print_id(*id),
-                        found: print_id(found),
-                    });
+                    return Err(recreated(topic, print_id(*id), print_id(found)));
                 }
                 Some(_) => {}
                 None => return Err(self.cluster.unknown_topic(topic, &deadline).await),
@@ -212,11 +206,7 @@ impl Reader {
             self.ids.insert(topic, now);
             return Ok(());
         }
-        Err(Error::TopicRecreated {
-            topic: topic.to_string(),
-            expected: print_id(read),
-            found: print_id(now),
-        })
+        Err(recreated(&topic, print_id(read), print_id(now)))
     }
 
     /// As [`try_again`](Self::try_again), a few times.
@@ -445,5 +435,13 @@ impl Reader {
             offset: self.decoder.position(),
             reason,
         }
+    }
+}
+
+fn recreated(topic: &str, expected: String, found: String) -> Error {
+    Error::TopicRecreated {
+        topic: topic.to_owned(),
+        expected,
+        found,
     }
 }
