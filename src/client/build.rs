@@ -92,6 +92,12 @@ impl Headers {
         self.ends.push(self.value_valid.len() as i32);
     }
 
+    /// Ends so many records that have none.
+    pub(super) fn end_rows(&mut self, rows: usize) {
+        let end = self.value_valid.len() as i32;
+        self.ends.resize(self.ends.len() + rows, end);
+    }
+
     pub(super) fn finish(&mut self) -> Result<ListArray, ArrowError> {
         let all = std::mem::replace(self, Self::new());
         let DataType::List(item) = headers_type() else {

@@ -139,21 +139,22 @@ enum Node<'a> {
 }
 
 fn node<'a>(expr: &'a Expr, decoder: &RecordDecoder) -> Node<'a> {
-    if constant(expr, decoder) {
-        return Node::Constant;
-    }
     match expr {
         Expr::Alias(alias) => node(&alias.expr, decoder),
         Expr::Not(inner) => Node::Not(inner),
-        Expr::BinaryExpr(BinaryExpr { left, op, right }) => match op {
-            Operator::And => Node::And(left, right),
-            Operator::Or => Node::Or(left, right),
-            _ => comparison(left, *op, right, decoder)
-                .or_else(|| comparison(right, op.swap()?, left, decoder))
-                .map_or(Node::Unknown, |(dimension, sets)| {
-                    Node::Compare(dimension, sets)
-                }),
-        },
+        // Before constants: to look through each level of a long chain takes the square of its length.
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if *op == Operator::And => {
+            Node::And(left, right)
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if *op == Operator::Or => {
+            Node::Or(left, right)
+        }
+        _ if constant(expr, decoder) => Node::Constant,
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => comparison(left, *op, right, decoder)
+            .or_else(|| comparison(right, op.swap()?, left, decoder))
+            .map_or(Node::Unknown, |(dimension, sets)| {
+                Node::Compare(dimension, sets)
+            }),
         Expr::Between(between) => compared(between_sets(between, decoder)),
         Expr::InList(list) => compared(in_list_sets(list, decoder)),
         Expr::IsNull(inner) if is_offset(inner, decoder) => {

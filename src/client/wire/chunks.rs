@@ -26,14 +26,13 @@ impl Chunks {
     pub(super) fn take(&self, least: usize) -> BytesMut {
         if least <= CHUNK_BYTES {
             let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            for _ in 0..kept.len().min(LOOKED_AT) {
-                let Some(mut chunk) = kept.pop_front() else {
-                    break;
-                };
-                if chunk.try_reclaim(CHUNK_BYTES) {
+            let last = kept.len().saturating_sub(LOOKED_AT)..kept.len();
+            // The one used last is the likeliest to be in the processor's caches.
+            for at in last.rev().chain([0]) {
+                let free = kept.get_mut(at).is_some_and(|c| c.try_reclaim(CHUNK_BYTES));
+                if let Some(chunk) = free.then(|| kept.remove(at)).flatten() {
                     return chunk;
                 }
-                kept.push_back(chunk);
             }
         }
         BytesMut::with_capacity(least.max(CHUNK_BYTES))
@@ -43,8 +42,9 @@ impl Chunks {
     pub(super) fn give_back(&self, mut rest: BytesMut) {
         rest.clear();
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < KEPT_MOST {
-            kept.push_back(rest);
+        if kept.len() == KEPT_MOST {
+            kept.pop_front();
         }
+        kept.push_back(rest);
     }
 }

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 
 /// The default of `fetch.message.max.bytes`: larger pieces gain nothing, smaller ones are asked for
 /// more often.
-const PARTITION_FETCH_BYTES: usize = 4 << 20;
+const PARTITION_FETCH_BYTES: usize = 16 << 20;
 /// The default of `receive.message.max.bytes`, as in librdkafka.
 const ANSWER_BYTES_MOST: usize = 100_000_000;
 /// Brokers cap an answer at 55 MiB unless told otherwise (`fetch.max.bytes` of the broker).

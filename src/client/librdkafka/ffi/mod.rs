@@ -1,4 +1,4 @@
-//! Every `unsafe` line of the crate: safe wrappers over librdkafka's C interface.
+//! The `unsafe` lines of this client: safe wrappers over librdkafka's C interface.
 //!
 //! ```text
 //! Conf ──> Handle <── Topic, Queue, Messages, Event

@@ -5,11 +5,13 @@
 //! values are copied after all ([`RETAINED_MOST`]).
 
 use arrow::array::{BinaryViewArray, Int32Array, Int64Array, TimestampMillisecondArray};
-use arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
+use arrow::buffer::{Buffer, ScalarBuffer};
 use arrow::error::ArrowError;
 use bytes::Bytes;
 
 use super::batch::BatchHead;
+use super::stretch::{Room, Stretch, Taken, ViewRoom};
+use super::unchecked::binary_views;
 use crate::client::build::{Headers, INLINE, nulls, view};
 use crate::client::{PassedOffsets, RawBatch, RawColumns, TimestampType};
 use crate::range::TopicPartition;
@@ -106,10 +108,10 @@ impl Columns {
             self.timestamps.reserve(rows);
         }
         if self.wanted.key {
-            self.keys.views.reserve(rows);
+            self.keys.reserve(rows);
         }
         if self.wanted.value {
-            self.values.views.reserve(rows);
+            self.values.reserve(rows);
         }
     }
 
@@ -142,25 +144,82 @@ impl Columns {
             self.timestamps.push(row.timestamp);
         }
         if self.wanted.timestamp_type && !row.log_append_time {
-            self.timestamp_types.push(match row.timestamp {
-                ..0 => TimestampType::NotAvailable,
-                _ => TimestampType::CreateTime,
-            });
+            self.timestamp_types.push(create_time(row.timestamp));
         }
+        let block = self.block(region);
         if self.wanted.key {
-            let block = self.block(region, row.key);
             self.keys.push(row.key, block, row.key_at);
         }
         if self.wanted.value {
-            let block = self.block(region, row.value);
             self.values.push(row.value, block, row.value_at);
         }
     }
 
-    /// The index of the region among the batch's buffers, if the view needs it.
+    /// Appends up to `most` consecutive records that begin at `at`, of which the first has the offset
+    /// `delta` in its batch. All of them are rows; those that are not as usual are left.
+    pub(super) fn push_stretch(
+        &mut self,
+        region: &mut Region,
+        head: &BatchHead,
+        (at, end): (usize, usize),
+        delta: i32,
+        most: usize,
+        bytes_most: usize,
+    ) -> Taken {
+        let w = self.wanted;
+        let stamped = w.timestamp && !head.is_log_append_time();
+        let before = self.rows();
+        let block = self.block(region);
+        if stamped {
+            self.timestamps.resize(before + most, 0);
+        }
+        let stretch = Stretch {
+            records: region.bytes.get(..end).unwrap_or_default(),
+            delta: delta as u32,
+            most,
+            bytes_most,
+            bare: w.headers,
+            base_timestamp: head.base_timestamp,
+            block,
+        };
+        let room = Room {
+            timestamps: stamped.then(|| &mut self.timestamps[before..]),
+            keys: w.key.then(|| self.keys.room(most)),
+            values: w.value.then(|| self.values.room(most)),
+        };
+        let taken = stretch.take(at, room);
+        let first = head.base_offset + i64::from(delta);
+        self.offsets.extend(first..first + taken.records as i64);
+        let rows = self.rows();
+        if stamped {
+            self.timestamps.truncate(rows);
+        } else if w.timestamp {
+            self.timestamps.resize(rows, head.max_timestamp);
+        }
+        if w.timestamp_type && stamped {
+            let types = self.timestamps[before..].iter().map(|ms| create_time(*ms));
+            self.timestamp_types.extend(types);
+        }
+        if w.headers {
+            self.headers.end_rows(taken.records);
+        }
+        self.keys.close(rows, taken.viewed.0);
+        self.values.close(rows, taken.viewed.1);
+        self.bytes += taken.bytes;
+        taken
+    }
+
+    /// Whether records of a batch can be taken by stretches.
+    pub(super) fn takes_stretches(&self, head: &BatchHead) -> bool {
+        let w = self.wanted;
+        head.is_dense() && (w.timestamp || !w.timestamp_type || head.is_log_append_time())
+    }
+
+    /// The index of the region among the batch's buffers.
     #[inline]
-    fn block(&mut self, region: &mut Region, value: Option<&[u8]>) -> u32 {
-        if region.batch != self.batch && value.is_some_and(|v| v.len() > INLINE) {
+    fn block(&mut self, region: &mut Region) -> u32 {
+        let points = self.wanted.key || self.wanted.value;
+        if points && region.batch != self.batch {
             region.batch = self.batch;
             region.block = self.buffers.len() as u32;
             self.buffers.push(Buffer::from(region.bytes.clone()));
@@ -178,7 +237,8 @@ impl Columns {
         let buffers = std::mem::take(&mut self.buffers);
         let retained: usize = buffers.iter().map(Buffer::len).sum();
         let shown = self.keys.bytes + self.values.bytes;
-        let copied = retained > RETAINED_FREE_BYTES && retained / RETAINED_MOST > shown;
+        let copied =
+            shown > 0 && retained > RETAINED_FREE_BYTES && retained / RETAINED_MOST > shown;
         let finish = |views: &mut Views| -> Result<BinaryViewArray, ArrowError> {
             let array = views.finish(&buffers)?;
             Ok(if copied { array.gc() } else { array })
@@ -215,47 +275,66 @@ impl Columns {
     }
 }
 
+fn create_time(timestamp: i64) -> TimestampType {
+    match timestamp {
+        ..0 => TimestampType::NotAvailable,
+        _ => TimestampType::CreateTime,
+    }
+}
+
 /// A column of views.
 #[derive(Default)]
-struct Views {
+pub(super) struct Views {
     views: Vec<u128>,
-    /// Which rows are NULL, from the first NULL on.
-    valid: Option<Vec<bool>>,
+    /// Which rows are not NULL.
+    valid: Vec<bool>,
     /// Bytes that do not lie in the views themselves.
     bytes: usize,
 }
 
 impl Views {
-    #[inline(always)]
-    fn push(&mut self, value: Option<&[u8]>, block: u32, at: usize) {
-        let Some(value) = value else {
-            return self.push_null();
-        };
-        if let Some(valid) = &mut self.valid {
-            valid.push(true);
-        }
-        if value.len() > INLINE {
-            self.bytes += value.len();
-        }
-        // A region is no larger than an answer, which is far below 4 GiB.
-        self.views.push(view(value, block, at as u32));
+    fn reserve(&mut self, rows: usize) {
+        self.views.reserve(rows);
+        self.valid.reserve(rows);
     }
 
-    fn push_null(&mut self) {
-        let rows = self.views.len();
-        let valid = self.valid.get_or_insert_with(|| vec![true; rows]);
-        valid.push(false);
-        self.views.push(0);
+    #[inline(always)]
+    fn push(&mut self, value: Option<&[u8]>, block: u32, at: usize) {
+        let bytes = value.unwrap_or_default();
+        if bytes.len() > INLINE {
+            self.bytes += bytes.len();
+        }
+        // A region is no larger than an answer, which is far below 4 GiB.
+        self.views.push(view(bytes, block, at as u32));
+        self.valid.push(value.is_some());
+    }
+
+    /// Room for so many rows more; what is not used is taken back by [`Self::close`].
+    fn room(&mut self, rows: usize) -> ViewRoom<'_> {
+        let before = self.views.len();
+        self.views.resize(before + rows, 0);
+        self.valid.resize(before + rows, false);
+        ViewRoom {
+            views: &mut self.views[before..],
+            valid: &mut self.valid[before..],
+            viewed: 0,
+        }
+    }
+
+    fn close(&mut self, rows: usize, viewed: usize) {
+        self.views.truncate(rows);
+        self.valid.truncate(rows);
+        self.bytes += viewed;
     }
 
     fn finish(&mut self, buffers: &[Buffer]) -> Result<BinaryViewArray, ArrowError> {
         let views = ScalarBuffer::from(std::mem::take(&mut self.views));
-        let nulls = self.valid.take().map(NullBuffer::from);
+        let nulls = nulls(&std::mem::take(&mut self.valid), |valid| *valid);
         let buffers = if std::mem::take(&mut self.bytes) == 0 {
             Vec::new()
         } else {
             buffers.to_vec()
         };
-        BinaryViewArray::try_new(views, buffers, nulls)
+        binary_views(views, buffers, nulls)
     }
 }

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Whoever has the bytes drives this code: the connection, the fake broker of the tests, the fuzzer.
-//! All of it is safe Rust. No input makes it panic, loop or allocate more than the input's own size
+//! All of it is safe Rust but for one line (`unchecked`). No input makes it panic, loop or allocate more than the input's own size
 //! and the limits in [`Limits`]: bytes that are no answer, or whose parts contradict each other, are
 //! an error that names the offset.
 //!
@@ -19,8 +19,10 @@ mod columns;
 mod cursor;
 mod range;
 mod record;
+mod stretch;
 #[cfg(test)]
 mod tests;
+mod unchecked;
 
 pub(crate) use answer::{
     Event, FETCH_VERSION_MOST, FetchAnswer, Malformed, PartitionEnd, PartitionHead, TopicRef,

@@ -26,6 +26,15 @@ pub(crate) struct Limits {
     pub(crate) check_crcs: bool,
 }
 
+impl Limits {
+    /// The rows and bytes that a batch has room for; `None` when it is full.
+    fn room(&self, columns: &Columns) -> Option<(usize, usize)> {
+        let rows = self.batch_rows.checked_sub(columns.rows())?;
+        let bytes = self.batch_bytes.checked_sub(columns.bytes)?;
+        (rows > 0).then_some((rows, bytes))
+    }
+}
+
 /// What a call of [`RangeDecoder::step`] came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -423,8 +432,28 @@ impl RangeDecoder {
         };
         let log_append = head.is_log_append_time();
         let wants_headers = columns.wanted.headers && walk.purpose == Purpose::Rows;
+        let mut stretches = walk.purpose == Purpose::Rows && columns.takes_stretches(&head);
         while walk.records_left > 0 {
             let here = self.position;
+            let next = walk.last_delta + 1;
+            if stretches && head.base_offset + i64::from(next) == here {
+                let taken = self.limits.room(columns).map(|(rows, bytes)| {
+                    let rows = rows.min(walk.records_left as usize);
+                    let rows = rows.min(usize::try_from(self.end - here).unwrap_or(rows));
+                    let place = (walk.at, walk.records_end);
+                    columns.push_stretch(region, &head, place, next, rows, bytes)
+                });
+                let Some(taken) = taken else {
+                    break;
+                };
+                let records = taken.records as i32;
+                walk.at = taken.at;
+                walk.last_delta += records;
+                walk.records_left -= records;
+                self.position += i64::from(records);
+                stretches = records > 0;
+                continue;
+            }
             let record = record(records, walk.at).ok_or_else(|| broken(here))?;
             let delta = record.offset_delta;
             if delta <= walk.last_delta || delta > head.last_offset_delta {
