@@ -4,6 +4,8 @@
 //! it. Only the columns of a projection are built, and [`RecordDecoder::raw_columns`] tells the
 //! client which raw ones they need, so that a projection reaches the reader.
 
+mod payload;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
