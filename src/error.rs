@@ -25,6 +25,8 @@ pub enum ErrorKind {
     DataUnavailable,
     /// A record does not decode.
     BadRow,
+    /// More records do not decode than the limit allows.
+    BadRowLimit,
     /// A sink, an offset log or an export belongs to another job or has gone on without this one.
     Conflict,
     /// A sink or a store failed.
@@ -208,6 +210,20 @@ pub enum Error {
         message: String,
     },
 
+    /// More records do not decode than the table's limit allows.
+    #[error(
+        "{bad} of {records} records so far do not decode, 'bad.row.limit' allows {limit}; \
+         rows may have been handed out before"
+    )]
+    BadRowLimit {
+        /// The limit, as it is written.
+        limit: String,
+        /// The records that were looked at.
+        records: u64,
+        /// Those that do not decode.
+        bad: u64,
+    },
+
     /// The broker or the client library failed while a partition was read.
     #[error("{topic}[{partition}]@{offset}: {reason}")]
     Read {
@@ -299,6 +315,7 @@ impl Error {
             | Self::DataLoss { .. }
             | Self::TopicRecreated { .. } => ErrorKind::DataUnavailable,
             Self::BadRow { .. } => ErrorKind::BadRow,
+            Self::BadRowLimit { .. } => ErrorKind::BadRowLimit,
             Self::Conflict { .. } => ErrorKind::Conflict,
             Self::Sink {
                 transient: true, ..

@@ -110,8 +110,8 @@ impl KafkaSessionBuilder {
     }
 }
 
-/// Adds the table functions, `STORED AS KAFKA` and the sinks of the features that are on, and the
-/// text functions on bytes to `context`.
+/// Adds the table functions, `STORED AS KAFKA` and the sinks of the features that are on, the text
+/// functions on bytes and the functions on JSON text to `context`.
 ///
 /// `connection` is used where a table's options name no brokers. The context's SQL dialect stays:
 /// unless it is one like `postgresql`, the column must be written `"offset"`. So does its planner
@@ -157,6 +157,7 @@ fn register_with(
         state
             .register_function_rewrite(Arc::new(bytes::CompareBytes))
             .map_err(registering)?;
+        datafusion_functions_json::register_all(&mut *state).map_err(registering)?;
     }
     let pool = || Some(pool.clone());
     let kafka = KafkaFunction::new(connection.clone(), pool());

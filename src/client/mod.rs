@@ -15,8 +15,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{BinaryViewArray, Int32Array, Int64Array, ListArray, TimestampMillisecondArray};
+use arrow::array::{
+    Array, AsArray, BinaryViewArray, BooleanArray, Int32Array, Int64Array, ListArray,
+    TimestampMillisecondArray,
+};
+use arrow::compute::filter;
 use arrow::datatypes::{DataType, Field, Fields};
+use arrow::error::ArrowError;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 
@@ -309,6 +314,40 @@ pub struct RawBatch {
     pub fetch_wait_ns: u64,
     /// Time that building the columns took, in ns.
     pub decode_ns: u64,
+}
+
+impl RawBatch {
+    /// The records of which `wanted` is true. What was passed, and where the position is, stays.
+    pub(crate) fn filter(&self, wanted: &BooleanArray) -> Result<Self, ArrowError> {
+        fn rows<A: Array + Clone + 'static>(
+            column: Option<&A>,
+            wanted: &BooleanArray,
+        ) -> Result<Option<A>, ArrowError> {
+            let Some(column) = column else {
+                return Ok(None);
+            };
+            let rows = filter(column, wanted)?;
+            Ok(rows.as_any().downcast_ref::<A>().cloned())
+        }
+        let types = self.timestamp_types.as_ref().map(|types| {
+            let types = types.iter().zip(wanted.values());
+            types
+                .filter(|(_, wanted)| *wanted)
+                .map(|(t, _)| *t)
+                .collect()
+        });
+        Ok(Self {
+            partition: self.partition.clone(),
+            offsets: filter(&self.offsets, wanted)?.as_primitive().clone(),
+            timestamps: rows(self.timestamps.as_ref(), wanted)?,
+            timestamp_types: types,
+            keys: rows(self.keys.as_ref(), wanted)?,
+            values: rows(self.values.as_ref(), wanted)?,
+            headers: rows(self.headers.as_ref(), wanted)?,
+            leader_epochs: rows(self.leader_epochs.as_ref(), wanted)?,
+            ..*self
+        })
+    }
 }
 
 /// Offsets that a reader passed without yielding a row, by the reason.

@@ -62,6 +62,14 @@ impl ClientPool {
         }
     }
 
+    /// A pool that makes its clients in the same way and has none yet.
+    pub(crate) fn empty(&self) -> Self {
+        Self {
+            clients: Arc::default(),
+            connect: self.connect.clone(),
+        }
+    }
+
     /// The pool of the process.
     pub fn global() -> Self {
         static GLOBAL: OnceLock<ClientPool> = OnceLock::new();

@@ -99,6 +99,9 @@ pub struct SourceProgress {
     /// How many offsets reading has passed over because they were gone, those of `lost` among them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub lost_offsets: u64,
+    /// Records that did not decode and were NULL or left out, each time the queries read them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub bad_rows: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]

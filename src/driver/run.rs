@@ -434,6 +434,7 @@ fn source_progress(
                 .unwrap_or_default(),
             behind: behind.get(number).copied().flatten(),
             lost_offsets: read.lost_offsets,
+            bad_rows: read.bad_rows,
             lost: source.lost.clone(),
         }
     };

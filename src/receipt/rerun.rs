@@ -14,7 +14,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{HashedColumn, Receipt, ReceiptScan};
 use crate::client::{ClusterDescription, KafkaClient, TopicSelection};
-use crate::decode::{Column, Format, RecordDecoder};
+use crate::decode::{Column, RecordDecoder};
 use crate::error::{Error, ErrorKind, Result};
 use crate::range::{LedgerCounts, OffsetRange, OnDataLoss, RowsChecksum, Snapshot, TopicPartition};
 use crate::scan::{KafkaScanExec, ScanSource, WithChecksums};
@@ -248,7 +248,7 @@ async fn read(
     let source = ScanSource {
         name: None,
         client: Arc::clone(client),
-        decoder: RecordDecoder::new(Format::Raw, Format::Raw, columns),
+        decoder: RecordDecoder::raw(columns),
         isolation: scan.snapshot.isolation_level,
         // What is gone is counted and compared, so that one partition does not hide the others.
         on_data_loss: OnDataLoss::Skip,

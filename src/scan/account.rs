@@ -206,6 +206,8 @@ pub(super) struct Received {
     offsets: Int64Array,
     /// Those of the rows in `batch`.
     kept: Int64Array,
+    /// Those of records that do not decode and are therefore no rows.
+    bad: Int64Array,
     passed: PassedOffsets,
     lost: u64,
     /// The hashes of the rows in `batch`, where a checksum is asked for.
@@ -218,6 +220,7 @@ impl Received {
         step: Step,
         batch: RecordBatch,
         kept: Int64Array,
+        bad: Int64Array,
         hashes: Option<Vec<u128>>,
     ) -> Self {
         Self {
@@ -225,6 +228,7 @@ impl Received {
             step,
             offsets: raw.offsets.clone(),
             kept,
+            bad,
             passed: raw.passed,
             lost: u64::try_from(raw.lost_offsets).unwrap_or(0),
             hashes,
@@ -237,10 +241,11 @@ impl Received {
 
     /// The entry when all rows are handed on.
     pub(super) fn whole(&self) -> Entry {
-        let delivered = self.kept.len() as u64;
+        let (delivered, bad) = (self.kept.len() as u64, self.bad.len() as u64);
         let counts = LedgerCounts {
             delivered,
-            filtered: self.offsets.len() as u64 - delivered + self.passed.filtered,
+            bad,
+            filtered: self.offsets.len() as u64 - delivered - bad + self.passed.filtered,
             control: self.passed.control,
             aborted: self.passed.aborted,
             gap: self.passed.gap,
@@ -260,8 +265,9 @@ impl Received {
             return self.entry(LedgerCounts::default(), 0, 0);
         };
         let cut = self.kept.value(last) + 1;
-        let received = self.offsets.values().partition_point(|o| *o < cut);
-        let counts = self.part(cut - self.step.from, received, rows);
+        let received = below(&self.offsets, cut);
+        let bad = below(&self.bad, cut);
+        let counts = self.part(cut - self.step.from, received, rows, bad);
         self.entry(counts, 0, rows)
     }
 
@@ -275,18 +281,19 @@ impl Received {
             return self.entry(LedgerCounts::default(), 0, 0);
         }
         let cut = self.kept.value(all - rows);
-        let received = self.offsets.len() - self.offsets.values().partition_point(|o| *o < cut);
-        let counts = self.part(self.step.to - cut, received, rows);
+        let received = self.offsets.len() - below(&self.offsets, cut);
+        let bad = self.bad.len() - below(&self.bad, cut);
+        let counts = self.part(self.step.to - cut, received, rows, bad);
         self.entry(counts, all - rows, all)
     }
 
-    /// The counts of a part of the batch with so many offsets, records and delivered rows.
+    /// The counts of a part of the batch with so many offsets, records, delivered rows and bad ones.
     ///
     /// The reasons are known for the batch as a whole. Where only some of the offsets without a row
     /// lie in the part, and there is more than one reason, they are untold.
-    fn part(&self, offsets: i64, received: usize, delivered: usize) -> LedgerCounts {
+    fn part(&self, offsets: i64, received: usize, delivered: usize, bad: usize) -> LedgerCounts {
         let offsets = u64::try_from(offsets).unwrap_or(0);
-        let (received, delivered) = (received as u64, delivered as u64);
+        let (received, delivered, bad) = (received as u64, delivered as u64, bad as u64);
         let without_row = offsets.saturating_sub(received);
         let PassedOffsets {
             control,
@@ -301,7 +308,8 @@ impl Received {
         };
         let mut counts = LedgerCounts {
             delivered,
-            filtered: received - delivered,
+            bad,
+            filtered: received - delivered - bad,
             ..LedgerCounts::default()
         };
         if without_row == self.passed.total() + self.lost {
@@ -336,6 +344,11 @@ impl Received {
             rows,
         }
     }
+}
+
+/// How many offsets lie below `cut`.
+fn below(offsets: &Int64Array, cut: i64) -> usize {
+    offsets.values().partition_point(|offset| *offset < cut)
 }
 
 #[cfg(test)]
@@ -457,8 +470,9 @@ mod tests {
         let raw = at(0, 10, &[1, 3, 4, 7], passed);
         let step = Position::new(&[range(0, 0, 10)]).advance(&raw).unwrap();
         let kept = Int64Array::from(vec![1, 4, 7]);
+        let bad = Int64Array::from_iter_values([]);
         let batch = RecordBatch::new_empty(Arc::new(Schema::empty()));
-        Received::new(&raw, step, batch, kept, Some(vec![1, 10, 100]))
+        Received::new(&raw, step, batch, kept, bad, Some(vec![1, 10, 100]))
     }
 
     #[test]

@@ -13,7 +13,7 @@
 //!
 //! `leader_epoch` is not part of it: not every client knows it.
 
-use arrow::array::{Array, AsArray, BinaryViewArray, BooleanArray, ListArray};
+use arrow::array::{Array, AsArray, BinaryViewArray, ListArray};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::client::{RawBatch, RawColumns, TimestampType};
@@ -22,15 +22,10 @@ use crate::client::{RawBatch, RawColumns, TimestampType};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WithChecksums;
 
-/// The hashes of the records of which `kept` is true; of all, without it.
-pub(super) fn hashes(
-    raw: &RawBatch,
-    columns: RawColumns,
-    kept: Option<&BooleanArray>,
-) -> Vec<u128> {
+/// The hashes of all records.
+pub(super) fn hashes(raw: &RawBatch, columns: RawColumns) -> Vec<u128> {
     let mut bytes = Vec::with_capacity(256);
     (0..raw.offsets.len())
-        .filter(|row| kept.is_none_or(|kept| kept.value(*row)))
         .map(|row| {
             bytes.clear();
             write(raw, columns, row, &mut bytes);
@@ -175,7 +170,7 @@ mod tests {
         let hex = |hashes: Vec<u128>| -> Vec<String> {
             hashes.iter().map(|h| format!("{h:032x}")).collect()
         };
-        let pinned = hex(hashes(&raw, all, None));
+        let pinned = hex(hashes(&raw, all));
         // The same as Python's xxhash.xxh3_128 of these bytes.
         assert_eq!(
             pinned,
@@ -184,7 +179,7 @@ mod tests {
                 "137ec3075546cf034a4fe11e9c4a1079"
             ]
         );
-        let second = BooleanArray::from(vec![false, true]);
-        assert_eq!(hex(hashes(&raw, all, Some(&second))), pinned[1..]);
+        let second = raw.filter(&vec![false, true].into()).unwrap();
+        assert_eq!(hex(hashes(&second, all)), pinned[1..]);
     }
 }

@@ -16,6 +16,9 @@ pub(super) const BYTES: &str = "bytes_read";
 /// The counter of offsets below the log start that were skipped by choice.
 pub(super) const LOST: &str = "lost_offsets";
 
+/// The counter of records that do not decode.
+pub(super) const BAD_ROWS: &str = "bad_rows";
+
 /// The metrics of one execution partition.
 #[derive(Debug)]
 pub(super) struct ScanMetrics {
@@ -39,6 +42,8 @@ pub(super) struct ScanMetrics {
     lost_offsets: Count,
     /// Records outside the `@T1:T2` of the table's range.
     filtered_records: Count,
+    /// Records that do not decode, where that is no error.
+    bad_rows: Count,
     /// Payload bytes that the client received for the records.
     bytes: Count,
     /// Waiting for the broker.
@@ -61,6 +66,7 @@ impl ScanMetrics {
             untold_offsets: counter("untold_offsets"),
             lost_offsets: counter(LOST),
             filtered_records: counter("filtered_records"),
+            bad_rows: counter(BAD_ROWS),
             bytes: counter(BYTES),
             fetch_wait: MetricBuilder::new(set).subset_time("fetch_wait", partition),
             decode: MetricBuilder::new(set).subset_time("decode_time", partition),
@@ -90,6 +96,10 @@ impl ScanMetrics {
 
     pub(super) fn filtered(&self, records: usize) {
         self.filtered_records.add(records);
+    }
+
+    pub(super) fn bad(&self, records: usize) {
+        self.bad_rows.add(records);
     }
 
     pub(super) fn decode_timer(&self) -> datafusion::physical_plan::metrics::ScopedTimerGuard<'_> {

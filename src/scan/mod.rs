@@ -51,7 +51,7 @@ use datafusion::physical_plan::{
 };
 
 use crate::client::{KafkaClient, RawColumns, TimestampBounds};
-use crate::decode::{Column, RecordDecoder};
+use crate::decode::{BadRowCount, Column, RecordDecoder};
 use crate::range::{
     IsolationLevel, Ledger, OffsetRange, OnDataLoss, RangeLedger, Snapshot, TopicPartition,
 };
@@ -125,6 +125,7 @@ pub struct KafkaScanExec {
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
     books: AllBooks,
+    bad_rows: Arc<BadRowCount>,
 }
 
 /// The books of the last execution of each execution partition; none before it is executed.
@@ -153,7 +154,9 @@ impl KafkaScanExec {
         };
         let direction = Direction::Forward;
         let properties = properties(&source, &partitions, &projection, &schema, direction)?;
+        let bad_rows = BadRowCount::new(source.decoder.bad_rows().limit, partitions.len());
         Ok(Self {
+            bad_rows: Arc::new(bad_rows),
             source,
             books: no_books(&partitions),
             partitions,
@@ -241,10 +244,11 @@ impl KafkaScanExec {
 
     /// This scan with the newest record first, if its Kafka partitions can be read side by side.
     fn reversed(&self) -> Result<Option<Self>> {
-        let widest = self.partitions.iter().map(|p| by_kafka_partition(p).len());
-        if widest.max() > Some(MAX_MERGED_PARTITIONS) {
+        let streams = || self.partitions.iter().map(|p| by_kafka_partition(p).len());
+        if streams().max() > Some(MAX_MERGED_PARTITIONS) {
             return Ok(None);
         }
+        let limit = self.source.decoder.bad_rows().limit;
         let direction = Direction::Reverse;
         let schema = self.schema();
         let properties = properties(
@@ -259,6 +263,7 @@ impl KafkaScanExec {
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
             books: no_books(&self.partitions),
+            bad_rows: Arc::new(BadRowCount::new(limit, streams().sum())),
             ..self.clone()
         }))
     }
@@ -270,6 +275,7 @@ impl KafkaScanExec {
             self.schema(),
             metrics::ScanMetrics::new(&self.metrics, partition),
             books,
+            Arc::clone(&self.bad_rows),
             partition,
             context,
         )

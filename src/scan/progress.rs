@@ -20,6 +20,8 @@ pub struct ScanProgress {
     pub bytes: u64,
     /// Offsets below the log start that were skipped because the user allowed it.
     pub lost_offsets: u64,
+    /// Records that did not decode, where that is no error.
+    pub bad_rows: u64,
 }
 
 impl ScanProgress {
@@ -45,6 +47,7 @@ impl ScanProgress {
                 self.records += counter(&set, metrics::RECORDS);
                 self.bytes += counter(&set, metrics::BYTES);
                 self.lost_offsets += counter(&set, metrics::LOST);
+                self.bad_rows += counter(&set, metrics::BAD_ROWS);
             }
         }
         for child in plan.children() {

@@ -79,6 +79,7 @@ impl Reverse {
             }
             let Some((piece, range)) = self.cut() else {
                 self.reader.release();
+                self.reader.end()?;
                 return Ok(None);
             };
             self.read(piece, range).await?;
@@ -111,7 +112,7 @@ impl Reverse {
         let mut bytes = 0;
         while let Some(item) = raw.next().await {
             let item = item?;
-            let received = self.reader.receive(&item, &mut position)?;
+            let received = self.reader.receive(&item, &mut position).await?;
             bytes += item.bytes;
             self.reader.hold(received.batch.get_array_memory_size())?;
             rows += received.rows();

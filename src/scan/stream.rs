@@ -1,14 +1,14 @@
 //! One execution partition's ranges as a stream of record batches, first offset first.
 //!
 //! ```text
-//! client.read ─▶ RawBatch ─▶ decode projected columns ─▶ @T1:T2 filter ─▶ join small ones ─▶ limit
+//! client.read ─▶ RawBatch ─▶ timestamps wanted ─▶ decode ─▶ join small ones ─▶ limit
 //! ```
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, BooleanArray, RecordBatch};
-use arrow::compute::{concat_batches, filter, filter_record_batch};
+use arrow::array::{AsArray, BooleanArray, Int64Array, RecordBatch};
+use arrow::compute::{concat_batches, filter, not};
 use arrow::datatypes::SchemaRef;
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
@@ -21,6 +21,8 @@ use super::account::{Books, Entry, Position, Received};
 use super::hash::{WithChecksums, hashes};
 use super::metrics::ScanMetrics;
 use crate::client::{RawBatch, RawColumns, ReadRequest, TimestampBounds};
+use crate::decode::{BadRowCount, OnBadRow, Rows};
+use crate::error::Error;
 use crate::range::{OffsetRange, TopicPartition};
 
 /// What both directions of reading need.
@@ -36,6 +38,9 @@ pub(super) struct Reader {
     pub(super) books: Arc<Books>,
     /// The columns that checksums cover, where they are asked for.
     hashed: Option<RawColumns>,
+    /// Partitions of which only records with such timestamps are rows, or are decoded.
+    timestamps: BTreeMap<TopicPartition, TimestampBounds>,
+    bad_rows: Arc<BadRowCount>,
     reservation: MemoryReservation,
 }
 
@@ -46,13 +51,21 @@ impl Reader {
         schema: SchemaRef,
         metrics: ScanMetrics,
         books: Arc<Books>,
+        bad_rows: Arc<BadRowCount>,
         partition: usize,
         context: &TaskContext,
     ) -> Self {
         let checksums = context.session_config().get_extension::<WithChecksums>();
         let consumer = MemoryConsumer::new(format!("KafkaScanExec[{partition}]"));
+        let mut timestamps = source.record_filters.clone();
+        // A record that the predicates rule out is not asked whether it decodes.
+        if source.decoder.has_formats() {
+            narrow(&mut timestamps, &source.timestamps);
+        }
         Self {
             hashed: checksums.map(|_| source.decoder.raw_columns(&projection)),
+            timestamps,
+            bad_rows,
             source,
             projection,
             schema,
@@ -70,9 +83,10 @@ impl Reader {
         limit: Option<usize>,
     ) -> Result<BoxStream<'static, crate::Result<RawBatch>>> {
         let mut columns = self.source.decoder.raw_columns(&self.projection);
-        columns.timestamp |= !self.source.record_filters.is_empty();
-        // A filter may drop any number of records: the limit says nothing about reading then.
-        let limit = limit.filter(|_| self.source.record_filters.is_empty());
+        columns.timestamp |= !self.timestamps.is_empty();
+        // Any number of records may be no rows: the limit says nothing about reading then.
+        let skips = self.source.decoder.bad_rows().on == OnBadRow::Skip;
+        let limit = limit.filter(|_| self.timestamps.is_empty() && !skips);
         let request = ReadRequest {
             ranges,
             topic_ids: self.source.topic_ids.clone(),
@@ -82,7 +96,7 @@ impl Reader {
             batch_bytes: self.source.batch_bytes,
             limit,
             on_data_loss: self.source.on_data_loss,
-            timestamps: self.timestamps(),
+            timestamps: self.wanted_timestamps(),
         };
         self.reservation
             .try_resize(self.source.client.read_buffer_bytes(&request))?;
@@ -90,19 +104,12 @@ impl Reader {
     }
 
     /// The timestamps of records that are of any use, by partition.
-    fn timestamps(&self) -> BTreeMap<TopicPartition, TimestampBounds> {
+    fn wanted_timestamps(&self) -> BTreeMap<TopicPartition, TimestampBounds> {
         let mut timestamps = self.source.record_filters.clone();
         // How much of what the predicates rule out a client leaves out is its own affair; a checksum
         // must not depend on it.
         if self.hashed.is_none() {
-            for (partition, bounds) in &self.source.timestamps {
-                let both = timestamps.entry(partition.clone()).or_default();
-                both.from_ms = both.from_ms.max(bounds.from_ms);
-                both.to_ms = match (both.to_ms, bounds.to_ms) {
-                    (Some(a), Some(b)) => Some(a.min(b)),
-                    (a, b) => a.or(b),
-                };
-            }
+            narrow(&mut timestamps, &self.source.timestamps);
         }
         timestamps
     }
@@ -116,34 +123,69 @@ impl Reader {
         self.reservation.free();
     }
 
-    /// Checks a raw batch, decodes it and applies the range's own timestamp bounds.
-    pub(super) fn receive(&self, raw: &RawBatch, position: &mut Position) -> Result<Received> {
+    /// Checks a raw batch, drops records with timestamps that are not wanted, and decodes the others.
+    pub(super) async fn receive(
+        &self,
+        raw: &RawBatch,
+        position: &mut Position,
+    ) -> Result<Received> {
         let step = position.advance(raw)?;
         self.metrics.received(raw, step);
-        let _timer = self.metrics.decode_timer();
-        let batch = self
-            .source
-            .decoder
-            .decode(raw, &self.projection, &self.schema)?;
-        match self.source.record_filters.get(&raw.partition) {
+        let within_bounds;
+        let records = match self.timestamps.get(&raw.partition) {
             Some(bounds) => {
-                let wanted = within(*bounds, raw);
-                let rows = filter_record_batch(&batch, &wanted)?;
-                self.metrics.filtered(batch.num_rows() - rows.num_rows());
-                let kept = filter(&raw.offsets, &wanted)?.as_primitive().clone();
-                let hashes = self.hashes(raw, Some(&wanted));
-                Ok(Received::new(raw, step, rows, kept, hashes))
+                within_bounds = raw.filter(&within(*bounds, raw))?;
+                let dropped = raw.offsets.len() - within_bounds.offsets.len();
+                self.metrics.filtered(dropped);
+                &within_bounds
             }
-            None => {
-                let hashes = self.hashes(raw, None);
-                let kept = raw.offsets.clone();
-                Ok(Received::new(raw, step, batch, kept, hashes))
-            }
+            None => raw,
+        };
+        let decoder = &self.source.decoder;
+        decoder.prepare(records, &self.projection).await?;
+        let _timer = self.metrics.decode_timer();
+        let Rows { batch, kept, bad } = decoder.decode(records, &self.projection, &self.schema)?;
+        self.metrics.bad(bad);
+        self.bad_rows.add(records.offsets.len(), bad)?;
+        let hashes = self.hashed.map(|columns| hashes(records, columns));
+        let Some(good) = kept else {
+            let kept = records.offsets.clone();
+            let none = Int64Array::from_iter_values([]);
+            return Ok(Received::new(raw, step, batch, kept, none, hashes));
+        };
+        if hashes.is_some() {
+            return Err(Error::invalid(
+                "a receipt covers every record that was read, and 'on.bad.row' = 'skip' leaves out \
+                 some: choose 'null' or 'fail'",
+            )
+            .into());
         }
+        let offsets = |mask: &BooleanArray| {
+            let offsets = filter(&records.offsets, mask)?;
+            Ok::<Int64Array, arrow::error::ArrowError>(offsets.as_primitive().clone())
+        };
+        let (kept, dropped) = (offsets(&good)?, offsets(&not(&good)?)?);
+        Ok(Received::new(raw, step, batch, kept, dropped, None))
     }
 
-    fn hashes(&self, raw: &RawBatch, kept: Option<&BooleanArray>) -> Option<Vec<u128>> {
-        self.hashed.map(|columns| hashes(raw, columns, kept))
+    /// A stream has come to its end.
+    pub(super) fn end(&self) -> Result<()> {
+        Ok(self.bad_rows.end()?)
+    }
+}
+
+/// Narrows bounds by others: what lies outside of either is not wanted.
+fn narrow(
+    bounds: &mut BTreeMap<TopicPartition, TimestampBounds>,
+    by: &BTreeMap<TopicPartition, TimestampBounds>,
+) {
+    for (partition, by) in by {
+        let both = bounds.entry(partition.clone()).or_default();
+        both.from_ms = both.from_ms.max(by.from_ms);
+        both.to_ms = match (both.to_ms, by.to_ms) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
     }
 }
 
@@ -218,9 +260,10 @@ impl Forward {
             };
             let Some(item) = item else {
                 self.position.finish()?;
+                self.reader.end()?;
                 break;
             };
-            let received = self.reader.receive(&item?, &mut self.position)?;
+            let received = self.reader.receive(&item?, &mut self.position).await?;
             let left = self
                 .remaining
                 .map_or(usize::MAX, |remaining| remaining - rows);

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::Fields;
+
+use super::formats::Formats;
 use super::resolve::Selection;
-use super::{KafkaTable, Reading, TopicSource};
+use super::{KafkaTable, Reading, TopicSource, sample};
 use crate::client::{ClientPool, KafkaClient};
 use crate::config::ConnectionConfig;
-use crate::decode::{Column, Format, RecordDecoder};
+use crate::decode::{BadRowLimit, Column, Format, OnBadRow};
 use crate::driver::Limits;
 use crate::error::{Error, Result};
 use crate::range::{IsolationLevel, OnDataLoss, RangeSpec};
@@ -31,9 +34,7 @@ pub struct KafkaTableBuilder {
     range: Result<RangeSpec>,
     isolation: Option<IsolationLevel>,
     on_data_loss: OnDataLoss,
-    key_format: Format,
-    value_format: Format,
-    columns: Vec<Column>,
+    formats: Formats,
     min_partitions: Option<usize>,
     max_records_per_partition: Option<u64>,
     batch_bytes: usize,
@@ -51,9 +52,7 @@ impl KafkaTableBuilder {
             range: Ok(RangeSpec::default()),
             isolation: None,
             on_data_loss: OnDataLoss::Fail,
-            key_format: Format::Raw,
-            value_format: Format::Raw,
-            columns: Column::ALL.to_vec(),
+            formats: Formats::default(),
             min_partitions: None,
             max_records_per_partition: None,
             batch_bytes: DEFAULT_BATCH_BYTES,
@@ -104,21 +103,57 @@ impl KafkaTableBuilder {
         self
     }
 
-    /// How keys become a column.
+    /// How keys become columns.
     pub fn key_format(mut self, format: Format) -> Self {
-        self.key_format = format;
+        self.formats.key.format = format;
         self
     }
 
-    /// How values become a column.
+    /// How values become columns.
     pub fn value_format(mut self, format: Format) -> Self {
-        self.value_format = format;
+        self.formats.value.format = format;
         self
     }
 
-    /// The table's columns; all of [`Column::ALL`] unless set.
+    /// The fields of keys and values as columns, those of keys with the `key.prefix` before their
+    /// names. Unless they are set, those of JSON are learned from a sample of 1,000 records.
+    pub fn fields(mut self, fields: impl Into<Fields>) -> Self {
+        self.formats.declared = Some(fields.into());
+        self
+    }
+
+    /// Which of Kafka's own columns the table has; all of [`Column::ALL`] unless set.
     pub fn columns(mut self, columns: Vec<Column>) -> Self {
-        self.columns = columns;
+        self.formats.columns = columns;
+        self
+    }
+
+    /// What the names of Kafka's own columns begin with; nothing unless set.
+    pub fn metadata_prefix(mut self, prefix: &str) -> Self {
+        self.formats.metadata_prefix = prefix.to_owned();
+        self
+    }
+
+    /// What the columns of the key's fields begin with; `key_` unless set.
+    pub fn key_prefix(mut self, prefix: &str) -> Self {
+        self.formats.key_prefix = prefix.to_owned();
+        self
+    }
+
+    /// What becomes of records that do not decode; an error unless set.
+    pub fn on_bad_row(mut self, on_bad_row: OnBadRow) -> Self {
+        self.formats.bad_rows.on = on_bad_row;
+        self
+    }
+
+    /// How many records that do not decode a statement puts up with; any number unless set.
+    pub fn bad_row_limit(mut self, limit: BadRowLimit) -> Self {
+        self.formats.bad_rows.limit = Some(limit);
+        self
+    }
+
+    pub(super) fn formats(mut self, formats: Formats) -> Self {
+        self.formats = formats;
         self
     }
 
@@ -167,44 +202,47 @@ impl KafkaTableBuilder {
     /// Builds the table and checks that its topics are there.
     ///
     /// # Errors
-    /// As [`build_lazy`](Self::build_lazy), and when a topic or partition is not there or the
-    /// cluster does not answer.
+    /// As [`build_lazy`](Self::build_lazy), and when a topic or partition is not there, the
+    /// cluster does not answer, or columns cannot be learned from a sample.
     pub async fn build(self) -> Result<KafkaTable> {
-        let table = self.build_lazy()?;
+        let table = self.learn_fields().await?.build_lazy()?;
         let selection = &table.selection;
         selection.topics.describe(selection.client.as_ref()).await?;
         Ok(table)
     }
 
+    /// Whether columns are to be learned from records, which only [`build`](Self::build) does.
+    pub(super) fn lacks_fields(&self) -> bool {
+        let (key, value) = self.formats.lacks_fields();
+        key || value
+    }
+
+    pub(super) async fn learn_fields(mut self) -> Result<Self> {
+        let (key, value) = self.formats.lacks_fields();
+        if key || value {
+            let sampled = sample::fields(&self.selection()?, key, value).await?;
+            self.formats.key.fields = sampled.key.or(self.formats.key.fields);
+            self.formats.value.fields = sampled.value.or(self.formats.value.fields);
+        }
+        Ok(self)
+    }
+
     /// Builds the table without asking the cluster; what is not there shows in the first query.
     ///
     /// # Errors
-    /// When no topic is named, the range is not well-formed or a setting is refused.
+    /// When no topic is named, the range is not well-formed, a setting is refused, or the columns
+    /// are neither declared nor known.
     pub fn build_lazy(self) -> Result<KafkaTable> {
-        let topics = self.topics?.ok_or_else(|| {
-            Error::invalid("a Kafka table needs topics: a name, a list, /pattern/ or partitions")
-        })?;
-        let (client, default_isolation) = match &self.connection {
-            Connection::Config(config) => {
-                let pool = self.pool.unwrap_or_else(ClientPool::global);
-                (pool.client(&config.for_reading())?, config.isolation())
-            }
-            Connection::Client(client) => (Arc::clone(client), IsolationLevel::default()),
-        };
+        let selection = self.selection()?;
+        let decoder = self.formats.decoder()?;
         let writing = match self.connection {
             Connection::Config(config) => Some((config, self.sink)),
             Connection::Client(_) => None,
         };
         Ok(KafkaTable {
-            selection: Selection {
-                client,
-                topics,
-                range: self.range?,
-                isolation: self.isolation.unwrap_or(default_isolation),
-                on_data_loss: self.on_data_loss,
-            },
+            selection,
             reading: Reading {
-                decoder: RecordDecoder::new(self.key_format, self.value_format, self.columns),
+                decoder,
                 min_partitions: self.min_partitions,
                 max_records_per_partition: self.max_records_per_partition,
                 batch_bytes: self.batch_bytes,
@@ -216,6 +254,31 @@ impl KafkaTableBuilder {
             jobs_only: self.jobs_only,
             definition: None,
             writing,
+        })
+    }
+
+    /// The pool that clients are taken from.
+    pub(super) fn own_pool(&self) -> ClientPool {
+        self.pool.clone().unwrap_or_else(ClientPool::global)
+    }
+
+    fn selection(&self) -> Result<Selection> {
+        let topics = self.topics.clone()?.ok_or_else(|| {
+            Error::invalid("a Kafka table needs topics: a name, a list, /pattern/ or partitions")
+        })?;
+        let (client, default_isolation) = match &self.connection {
+            Connection::Config(config) => (
+                self.own_pool().client(&config.for_reading())?,
+                config.isolation(),
+            ),
+            Connection::Client(client) => (Arc::clone(client), IsolationLevel::default()),
+        };
+        Ok(Selection {
+            client,
+            topics,
+            range: self.range.clone()?,
+            isolation: self.isolation.unwrap_or(default_isolation),
+            on_data_loss: self.on_data_loss,
         })
     }
 }

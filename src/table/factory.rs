@@ -7,6 +7,7 @@ use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
 use datafusion::error::Result;
 use datafusion::logical_expr::CreateExternalTable;
 
+use super::formats::column_list;
 use super::options::TableOptions;
 use crate::client::ClientPool;
 use crate::config::ConnectionConfig;
@@ -62,6 +63,9 @@ impl TableProviderFactory for KafkaTableFactory {
         for (name, value) in given {
             options.set(name, value)?;
         }
+        if let Some(columns) = column_list(cmd.schema.as_arrow()) {
+            options.declare(columns);
+        }
         let location = cmd.locations.join(",");
         let mut builder = options.table(&location, None, self.defaults.as_ref())?;
         if let Some(pool) = &self.pool {
@@ -77,12 +81,6 @@ fn refuse_what_does_not_fit(cmd: &CreateExternalTable) -> crate::Result<()> {
     let refused = |what: &str| Err(Error::invalid(format!("a Kafka table {what}")));
     if cmd.unbounded {
         return refused("reads fixed ranges and cannot be UNBOUNDED");
-    }
-    if !cmd.schema.fields().is_empty() {
-        return refused(
-            "has the columns of Kafka's records (topic, partition, offset, timestamp, key, value, …) \
-             in the formats 'raw' and 'text': leave the column list out",
-        );
     }
     if !cmd.table_partition_cols.is_empty() {
         return refused("is partitioned by Kafka: leave PARTITIONED BY out");

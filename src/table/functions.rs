@@ -172,11 +172,36 @@ function! {
     KafkaTopicsFunction
 }
 
+/// Learns the columns where they are not known. A table function is called within planning, which
+/// cannot wait: a thread of its own does.
+fn with_fields(builder: KafkaTableBuilder) -> Result<KafkaTableBuilder> {
+    if !builder.lacks_fields() {
+        return Ok(builder);
+    }
+    let failed = |reason: String| Error::Kafka {
+        operation: "reading a sample".to_owned(),
+        reason,
+    };
+    let pool = builder.own_pool();
+    // Connections belong to the runtime that opened them.
+    let alone = builder.pool(pool.empty());
+    let learning = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|e| failed(e.to_string()))?;
+        runtime.block_on(alone.learn_fields())
+    });
+    let learned = learning
+        .join()
+        .map_err(|_| failed("the thread that reads it ended early".to_owned()))??;
+    Ok(learned.pool(pool))
+}
+
 impl TableFunctionImpl for KafkaFunction {
     fn call_with_args(&self, args: TableFunctionArgs) -> DataFusionResult<Arc<dyn TableProvider>> {
-        Ok(Arc::new(
-            self.defaults.builder("kafka", &args)?.build_lazy()?,
-        ))
+        let builder = self.defaults.builder("kafka", &args)?;
+        Ok(Arc::new(with_fields(builder)?.build_lazy()?))
     }
 }
 

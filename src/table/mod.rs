@@ -9,12 +9,14 @@ mod builder;
 mod catalog;
 mod factory;
 mod follow;
+mod formats;
 mod functions;
 mod lookup;
 mod missing;
 mod options;
 mod pruning;
 mod resolve;
+mod sample;
 mod topics;
 
 #[cfg(test)]

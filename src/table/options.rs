@@ -8,17 +8,21 @@
 use std::time::Duration;
 
 use crate::config::{self, ConnectionConfig};
-use crate::decode::{Column, Format};
+use arrow::datatypes::Fields;
+
+use crate::decode::Column;
 use crate::driver::Limits;
 use crate::error::{Error, Result, nearest_names};
 use crate::range::{OnDataLoss, RangeSpec, SparkOffsets};
 use crate::sink::KafkaSinkOptions;
 
+use super::formats::Formats;
 use super::{KafkaTable, KafkaTableBuilder, TopicSource};
 
 /// Every option that is not the connection's, in our spelling.
 const NAMES: &[&str] = &[
     "assign",
+    "bad.row.limit",
     "batch.bytes",
     "delivery",
     "ending.offsets",
@@ -28,7 +32,9 @@ const NAMES: &[&str] = &[
     "include.headers",
     "isolation.level",
     "kafka.consumer.poll.timeout.ms",
+    "key.csv.delimiter",
     "key.format",
+    "key.prefix",
     "lag",
     "max.batch.bytes",
     "max.offsets.per.partition",
@@ -36,8 +42,10 @@ const NAMES: &[&str] = &[
     "max.records.per.partition",
     "max.trigger.delay",
     "metadata.columns",
+    "metadata.prefix",
     "min.offsets.per.trigger",
     "min.partitions",
+    "on.bad.row",
     "on.data.loss",
     "range",
     "read.timeout.ms",
@@ -51,6 +59,7 @@ const NAMES: &[&str] = &[
     "subscribe",
     "subscribe.pattern",
     "transactional.id.prefix",
+    "value.csv.delimiter",
     "value.format",
 ];
 
@@ -78,8 +87,7 @@ pub struct TableOptions {
     spark: SparkOffsets,
     spark_range: bool,
     on_data_loss: Option<OnDataLoss>,
-    key_format: Format,
-    value_format: Format,
+    formats: Formats,
     columns: Option<Vec<Column>>,
     headers: Option<bool>,
     min_partitions: Option<usize>,
@@ -130,8 +138,14 @@ impl TableOptions {
                 "skip" => OnDataLoss::Skip,
                 _ => return Err(refused(name, value, "'fail' or 'skip'")),
             })?,
-            "keyformat" => self.key_format = value.parse()?,
-            "valueformat" => self.value_format = value.parse()?,
+            "keyformat" => self.formats.key.format = value.parse()?,
+            "valueformat" => self.formats.value.format = value.parse()?,
+            "keycsvdelimiter" => self.formats.key.csv_delimiter = delimiter(name, value)?,
+            "valuecsvdelimiter" => self.formats.value.csv_delimiter = delimiter(name, value)?,
+            "keyprefix" => self.formats.key_prefix = value.to_owned(),
+            "metadataprefix" => self.formats.metadata_prefix = value.to_owned(),
+            "onbadrow" => self.formats.bad_rows.on = value.parse()?,
+            "badrowlimit" => self.formats.bad_rows.limit = Some(value.parse()?),
             "includeheaders" => self.headers = Some(boolean(name, value)?),
             "metadatacolumns" => self.columns = Some(columns(value)?),
             "minpartitions" => self.min_partitions = Some(positive(name, value)?),
@@ -163,6 +177,11 @@ impl TableOptions {
         }
         self.spark_range |= plain.starts_with("starting") || plain.starts_with("ending");
         Ok(())
+    }
+
+    /// Takes the columns that a statement declares.
+    pub(super) fn declare(&mut self, columns: Fields) {
+        self.formats.declared = Some(columns);
     }
 
     fn connect(&mut self, key: &str, value: &str) {
@@ -215,10 +234,11 @@ impl TableOptions {
             .range_spec(range)
             .jobs_only(jobs_only)
             .on_data_loss(self.on_data_loss.unwrap_or_default())
-            .key_format(self.key_format)
-            .value_format(self.value_format)
-            .sink_options(self.sink.clone())
-            .columns(self.table_columns());
+            .formats(Formats {
+                columns: self.table_columns(),
+                ..self.formats.clone()
+            })
+            .sink_options(self.sink.clone());
         if let Some(partitions) = self.min_partitions {
             builder = builder.min_partitions(partitions);
         }
@@ -387,6 +407,15 @@ fn duration(name: &str, value: &str) -> Result<Duration> {
         .ok()
         .and_then(|duration| Duration::try_from(duration).ok())
         .ok_or_else(|| refused(name, value, "a time span such as '500ms', '30s' or '15m'"))
+}
+
+fn delimiter(name: &str, value: &str) -> Result<u8> {
+    match value.as_bytes() {
+        // As it is written in SQL, where a tab has no escape.
+        b"\\t" => Ok(b'\t'),
+        [byte] if byte.is_ascii() && !matches!(byte, b'"' | b'\n' | b'\r') => Ok(*byte),
+        _ => Err(refused(name, value, "one ASCII character, or '\\t'")),
+    }
 }
 
 fn columns(list: &str) -> Result<Vec<Column>> {

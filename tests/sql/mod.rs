@@ -1,6 +1,7 @@
 //! What SQL over a real broker must give: rows, errors and their coordinates.
 
 mod failures;
+mod formats;
 mod ledger;
 mod logins;
 mod metadata;

@@ -142,7 +142,9 @@ async fn text_format_and_text_habits() {
     let bad = format!("SELECT value FROM kafka('{topic}', ':', 'value.format=text')");
     let error = super::error(&context, &bad).await.to_string();
     assert!(
-        error.starts_with(&format!("{topic}[0]@1: the value is not UTF-8 text")),
+        error.starts_with(&format!(
+            "{topic}[0]@1: the value does not decode: not UTF-8 text"
+        )),
         "{error}"
     );
 }

@@ -23,8 +23,8 @@ pub(crate) enum Exit {
     Authorization = 4,
     /// A topic, partition or offset is not there (any more).
     DataUnavailable = 5,
-    /// A record does not decode.
-    BadRow = 6,
+    /// More records do not decode than `bad.row.limit` allows.
+    BadRowLimit = 6,
     /// The memory that the session may use is exhausted.
     Budget = 7,
     /// A sink, an offset log or an export belongs to another job or has gone on without this one.
@@ -39,7 +39,7 @@ impl Exit {
             ErrorKind::Connection => Self::Connection,
             ErrorKind::Authorization => Self::Authorization,
             ErrorKind::DataUnavailable => Self::DataUnavailable,
-            ErrorKind::BadRow => Self::BadRow,
+            ErrorKind::BadRowLimit => Self::BadRowLimit,
             ErrorKind::Conflict => Self::Conflict,
             // `ErrorKind` may grow; what is not known here is a failed query.
             _ => Self::Query,
@@ -279,7 +279,13 @@ mod tests {
         assert_eq!(code_of(unreachable), 3);
         assert_eq!(code_of(denied), 4);
         assert_eq!(code_of(missing), 5);
-        assert_eq!(code_of(bad_row), 6);
+        assert_eq!(code_of(bad_row), 1);
+        let too_many = Error::BadRowLimit {
+            limit: "1".into(),
+            records: 10,
+            bad: 2,
+        };
+        assert_eq!(code_of(too_many), 6);
         let exhausted = DataFusionError::ResourcesExhausted("pool".into());
         assert_eq!(Failure::from(exhausted).exit_code(), 7);
         assert_eq!(Failure::Interrupted.exit_code(), 130);

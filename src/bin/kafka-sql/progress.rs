@@ -137,6 +137,7 @@ mod tests {
             records: 2_400_000,
             bytes: 240_000_000,
             lost_offsets: 0,
+            bad_rows: 0,
         };
         assert_eq!(
             line(progress, Duration::from_secs(2)),

@@ -170,11 +170,17 @@ async fn run_statement(
         ui::rows(rows)
     };
     summarize(&what, started.elapsed(), ui);
-    let lost = crate::session::scan_progress(&plan).lost_offsets;
-    if lost > 0 {
+    let read = crate::session::scan_progress(&plan);
+    if read.lost_offsets > 0 {
         ui::note(format_args!(
             "kafka-sql: {} offsets of the ranges were gone and are missing in this result",
-            ui::thousands(lost)
+            ui::thousands(read.lost_offsets)
+        ));
+    }
+    if read.bad_rows > 0 && !ui.quiet {
+        ui::note(format_args!(
+            "kafka-sql: {} records did not decode",
+            ui::thousands(read.bad_rows)
         ));
     }
     if let Some(receipt) = receipt {

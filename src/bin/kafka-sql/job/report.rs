@@ -80,6 +80,14 @@ impl ProgressListener for Live {
                 thousands(lost)
             ));
         }
+        let bad: u64 = progress.sources.iter().map(|s| s.bad_rows).sum();
+        if bad > 0 {
+            self.say(format_args!(
+                "kafka-sql: batch {}: {} records did not decode",
+                progress.batch,
+                thousands(bad)
+            ));
+        }
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         *rows += progress.rows();
         let line = line(progress);

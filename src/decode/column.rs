@@ -1,0 +1,97 @@
+//! The columns of a Kafka table.
+
+use std::sync::Arc;
+use std::sync::LazyLock;
+
+use arrow::datatypes::{DataType, TimeUnit};
+
+use crate::client::headers_type;
+
+/// A column of a Kafka table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Column {
+    /// Utf8View, not null.
+    Topic,
+    /// Int32, not null.
+    Partition,
+    /// Int64, not null.
+    Offset,
+    /// Timestamp(ms, UTC); NULL when the record has none.
+    Timestamp,
+    /// Utf8View: `CreateTime`, `LogAppendTime` or NULL.
+    TimestampType,
+    /// BinaryView, or another type by `key.format`; NULL is not empty.
+    Key,
+    /// BinaryView, or another type by `value.format`; NULL is a tombstone.
+    Value,
+    /// `List<Struct<key: Utf8, value: Binary>>` in wire order; a record without has an empty list.
+    Headers,
+    /// Int32; NULL where the client does not know it.
+    LeaderEpoch,
+    /// A field of the key, by its place among those of the format.
+    KeyField(usize),
+    /// A field of the value, by its place among those of the format.
+    ValueField(usize),
+    /// Int32: the registry's id of the key's schema; NULL where it has none.
+    KeySchemaId,
+    /// Int32: the registry's id of the value's schema; NULL where it has none.
+    ValueSchemaId,
+    /// Utf8View: why fields of the record are NULL; NULL where they decode.
+    BadReason,
+}
+
+impl Column {
+    /// The columns that every record has, in the order of the table.
+    pub const ALL: [Self; 9] = [
+        Self::Topic,
+        Self::Partition,
+        Self::Offset,
+        Self::Timestamp,
+        Self::TimestampType,
+        Self::Key,
+        Self::Value,
+        Self::Headers,
+        Self::LeaderEpoch,
+    ];
+
+    /// The column's name without a prefix; fields are called as their format says.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Topic => "topic",
+            Self::Partition => "partition",
+            Self::Offset => "offset",
+            Self::Timestamp => "timestamp",
+            Self::TimestampType => "timestamp_type",
+            Self::Key => "key",
+            Self::Value => "value",
+            Self::Headers => "headers",
+            Self::LeaderEpoch => "leader_epoch",
+            Self::KeyField(_) => "field of the key",
+            Self::ValueField(_) => "field of the value",
+            Self::KeySchemaId => "key_schema_id",
+            Self::ValueSchemaId => "value_schema_id",
+            Self::BadReason => "_error",
+        }
+    }
+
+    /// The type without regard to formats, and whether it can be NULL.
+    pub(super) fn data_type(self) -> (DataType, bool) {
+        match self {
+            Self::Topic => (DataType::Utf8View, false),
+            Self::Partition => (DataType::Int32, false),
+            Self::Offset => (DataType::Int64, false),
+            Self::Timestamp => (timestamp_type(), true),
+            Self::TimestampType | Self::BadReason => (DataType::Utf8View, true),
+            Self::Key | Self::Value => (DataType::BinaryView, true),
+            Self::Headers => (headers_type(), false),
+            Self::LeaderEpoch | Self::KeySchemaId | Self::ValueSchemaId => (DataType::Int32, true),
+            Self::KeyField(_) | Self::ValueField(_) => (DataType::Null, true),
+        }
+    }
+}
+
+pub(super) fn timestamp_type() -> DataType {
+    static UTC: LazyLock<Arc<str>> = LazyLock::new(|| "UTC".into());
+    DataType::Timestamp(TimeUnit::Millisecond, Some(Arc::clone(&UTC)))
+}

@@ -1,0 +1,93 @@
+//! The names of formats.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::scalar::Scalar;
+use crate::error::{Error, Result, nearest_names};
+
+/// How the bytes of keys or values become columns: `key.format`, `value.format`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Format {
+    /// As they are: BinaryView.
+    #[default]
+    Raw,
+    /// UTF-8 text: Utf8View.
+    Text,
+    /// Four bytes, big-endian: Int32.
+    Int32,
+    /// Eight bytes, big-endian: Int64.
+    Int64,
+    /// Four bytes, big-endian: Float32.
+    Float,
+    /// Eight bytes, big-endian: Float64.
+    Double,
+    /// A UUID as text or as sixteen bytes: Utf8View.
+    Uuid,
+    /// A JSON object; its fields are columns.
+    Json,
+    /// A line of comma-separated values, which are columns.
+    Csv,
+}
+
+impl Format {
+    /// Every format with its name.
+    const NAMES: [(&'static str, Self); 9] = [
+        ("raw", Self::Raw),
+        ("text", Self::Text),
+        ("json", Self::Json),
+        ("csv", Self::Csv),
+        ("int32", Self::Int32),
+        ("int64", Self::Int64),
+        ("float", Self::Float),
+        ("double", Self::Double),
+        ("uuid", Self::Uuid),
+    ];
+
+    /// Whether payloads have fields, which become columns of their own.
+    pub(crate) fn has_fields(self) -> bool {
+        matches!(self, Self::Json | Self::Csv)
+    }
+
+    pub(super) fn scalar(self) -> Option<Scalar> {
+        Some(match self {
+            Self::Text => Scalar::Text,
+            Self::Int32 => Scalar::Int32,
+            Self::Int64 => Scalar::Int64,
+            Self::Float => Scalar::Float,
+            Self::Double => Scalar::Double,
+            Self::Uuid => Scalar::Uuid,
+            Self::Raw | Self::Json | Self::Csv => return None,
+        })
+    }
+}
+
+impl FromStr for Format {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let wanted = text.to_ascii_lowercase();
+        let known = Self::NAMES.iter().find(|(name, _)| *name == wanted);
+        if let Some((_, format)) = known {
+            return Ok(*format);
+        }
+        let names = Self::NAMES.map(|(name, _)| name);
+        let nearest = nearest_names(&wanted, names);
+        let hint = nearest
+            .first()
+            .map(|n| format!("; did you mean '{n}'?"))
+            .unwrap_or_default();
+        Err(Error::invalid(format!(
+            "format '{text}' is not known: the formats are {}{hint}",
+            names.join(", ")
+        )))
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Self::NAMES.iter().find(|(_, format)| format == self);
+        f.write_str(name.map_or("raw", |(name, _)| name))
+    }
+}

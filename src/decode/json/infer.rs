@@ -1,0 +1,195 @@
+//! The fields of a sample of objects.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Fields};
+use jiter::{Jiter, Peek};
+
+use super::syntax;
+use super::text::{deeper, kind, skip};
+use crate::decode::value::Fault;
+
+/// More fields than these are no schema but a map.
+const FIELDS_MOST: usize = 1000;
+
+/// What is known of the fields of objects, after some of them.
+#[derive(Debug, Default)]
+pub(crate) struct Inference {
+    fields: Seen,
+    objects: usize,
+}
+
+/// Fields in the order in which they were seen first.
+#[derive(Debug, Default, Clone, PartialEq)]
+struct Seen(Vec<(String, Kind)>);
+
+/// What the values of a field have in common.
+#[derive(Debug, Clone, PartialEq)]
+enum Kind {
+    Null,
+    Bool,
+    Whole,
+    Float,
+    Object(Seen),
+    List(Box<Kind>),
+    /// Text, and whatever has nothing else in common.
+    Text,
+}
+
+impl Inference {
+    /// Looks at one more payload.
+    ///
+    /// # Errors
+    /// Why it is no JSON object: nothing is learned of it.
+    pub(crate) fn add(&mut self, payload: &[u8]) -> Result<(), String> {
+        self.look(payload).map_err(|fault| fault.message)
+    }
+
+    fn look(&mut self, payload: &[u8]) -> Result<(), Fault> {
+        let mut parser = Jiter::new(payload);
+        let first = parser.peek().map_err(|e| syntax(&e))?;
+        if first != Peek::Object {
+            let found = kind(first);
+            return Err(Fault::new(
+                "type",
+                format!("expected a JSON object, found {found}"),
+            ));
+        }
+        let found = Seen::of(&mut parser, 1)?;
+        parser.finish().map_err(|e| syntax(&e))?;
+        self.fields.join(found);
+        self.objects += 1;
+        Ok(())
+    }
+
+    /// How many objects were seen.
+    pub(crate) fn objects(&self) -> usize {
+        self.objects
+    }
+
+    /// The fields, all nullable: Boolean, Int64, Float64, Utf8View, List and Struct.
+    pub(crate) fn fields(self) -> Fields {
+        self.fields.fields()
+    }
+}
+
+impl Seen {
+    fn of(parser: &mut Jiter<'_>, depth: usize) -> Result<Self, Fault> {
+        deeper(depth)?;
+        let mut fields: Vec<(String, Kind)> = vec![];
+        let mut name = parser
+            .known_object()
+            .map_err(|e| syntax(&e))?
+            .map(str::to_owned);
+        while let Some(key) = name {
+            let peek = parser.peek().map_err(|e| syntax(&e))?;
+            let found = Kind::of(parser, peek, depth)?;
+            match fields.iter_mut().find(|(name, _)| *name == key) {
+                Some((_, kind)) => *kind = found,
+                None => fields.push((key, found)),
+            }
+            name = parser
+                .next_key()
+                .map_err(|e| syntax(&e))?
+                .map(str::to_owned);
+        }
+        Ok(Self(fields))
+    }
+
+    fn join(&mut self, other: Self) {
+        for (name, kind) in other.0 {
+            let room = self.0.len() < FIELDS_MOST;
+            match self.0.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, known)) => known.join(kind),
+                None if room => self.0.push((name, kind)),
+                None => {}
+            }
+        }
+    }
+
+    fn fields(self) -> Fields {
+        let fields = self.0.into_iter();
+        fields
+            .map(|(name, kind)| Field::new(name, kind.data_type(), true))
+            .collect()
+    }
+}
+
+impl Kind {
+    fn of(parser: &mut Jiter<'_>, peek: Peek, depth: usize) -> Result<Self, Fault> {
+        Ok(match peek {
+            Peek::Object => {
+                let fields = Seen::of(parser, depth + 1)?;
+                if fields.0.len() >= FIELDS_MOST {
+                    Self::Text
+                } else {
+                    Self::Object(fields)
+                }
+            }
+            Peek::Array => {
+                deeper(depth + 1)?;
+                let mut item = Self::Null;
+                let mut next = parser.known_array().map_err(|e| syntax(&e))?;
+                while let Some(peek) = next {
+                    item.join(Self::of(parser, peek, depth + 1)?);
+                    next = parser.array_step().map_err(|e| syntax(&e))?;
+                }
+                Self::List(Box::new(item))
+            }
+            peek if peek.is_num() => {
+                let digits = parser.known_number_bytes(peek).map_err(|e| syntax(&e))?;
+                let text = std::str::from_utf8(digits).unwrap_or_default();
+                let whole = !text.contains(['.', 'e', 'E']);
+                match (whole, text.parse::<i64>()) {
+                    (false, _) => Self::Float,
+                    (true, Ok(_)) => Self::Whole,
+                    // A float would lose digits.
+                    (true, Err(_)) => Self::Text,
+                }
+            }
+            other => {
+                skip(parser, other, depth)?;
+                match other {
+                    Peek::Null => Self::Null,
+                    Peek::True | Peek::False => Self::Bool,
+                    _ => Self::Text,
+                }
+            }
+        })
+    }
+
+    fn join(&mut self, other: Self) {
+        if *self == other {
+            return;
+        }
+        *self = match (std::mem::replace(self, Self::Null), other) {
+            (Self::Null, one) | (one, Self::Null) => one,
+            (Self::Whole | Self::Float, Self::Whole | Self::Float) => Self::Float,
+            (Self::Object(mut one), Self::Object(other)) => {
+                one.join(other);
+                Self::Object(one)
+            }
+            (Self::List(mut one), Self::List(other)) => {
+                one.join(*other);
+                Self::List(one)
+            }
+            _ => Self::Text,
+        };
+    }
+
+    fn data_type(self) -> DataType {
+        match self {
+            Self::Bool => DataType::Boolean,
+            Self::Whole => DataType::Int64,
+            Self::Float => DataType::Float64,
+            Self::Null | Self::Text => DataType::Utf8View,
+            // A struct without fields has nothing to show but its text.
+            Self::Object(fields) if fields.0.is_empty() => DataType::Utf8View,
+            Self::Object(fields) => DataType::Struct(fields.fields()),
+            Self::List(item) => {
+                let item = Field::new("item", item.data_type(), true);
+                DataType::List(Arc::new(item))
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! JSON objects, one a payload.
+//!
+//! The parser is jiter's, which is pulled: each value goes from the text to its column, and nothing
+//! is built in between. The rules:
+//!
+//! - A field that is missing is NULL, one that the schema does not have is passed over.
+//! - Names match exactly, else without case where only one does. Of a name that comes twice, the
+//!   last value counts.
+//! - Any value fits a column of text: what is no text itself stays as it was written, without spaces.
+//! - Nothing is converted in silence: see [`super::value`].
+
+mod infer;
+mod object;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use arrow::array::{ArrayRef, BinaryViewArray};
+use arrow::datatypes::Fields;
+use jiter::Jiter;
+
+use self::object::Object;
+use super::payload::{BadPayload, Decoded, PayloadDecoder, Wanted};
+use super::value::Fault;
+use crate::error::{Error, Result};
+
+pub(crate) use infer::Inference;
+
+/// How deep arrays and objects may lie within each other.
+const DEPTH_MOST: usize = 128;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct JsonDecoder {
+    fields: Fields,
+    /// Empty columns, of which each batch has a copy.
+    object: Object,
+}
+
+impl JsonDecoder {
+    /// # Errors
+    /// When a field has a type that JSON is not decoded to.
+    pub(crate) fn new(fields: &Fields) -> Result<Self> {
+        Ok(Self {
+            object: Object::new(fields)?,
+            fields: fields.clone(),
+        })
+    }
+}
+
+impl PayloadDecoder for JsonDecoder {
+    fn fields(&self) -> &Fields {
+        &self.fields
+    }
+
+    fn decode(&self, payloads: &BinaryViewArray, wanted: &Wanted<'_>) -> Result<Decoded> {
+        let mut object = self.object.clone();
+        if !wanted.check_all {
+            object.keep_only(wanted.fields);
+        }
+        let mut bad = vec![];
+        for (row, payload) in payloads.iter().enumerate() {
+            let outcome = match payload {
+                Some(payload) => one(payload, &mut object),
+                None => {
+                    object.null_row();
+                    continue;
+                }
+            };
+            if let Err(Fault { class, message }) = outcome {
+                object.truncate(row);
+                object.null_row();
+                bad.push(BadPayload::new(row, class, message));
+            }
+        }
+        let columns = wanted
+            .fields
+            .iter()
+            .map(|index| object.finish(*index))
+            .collect::<Result<Vec<ArrayRef>, _>>()
+            .map_err(|e| Error::invalid(format!("JSON does not fit into a batch: {e}")))?;
+        Ok(Decoded {
+            columns,
+            bad,
+            schema_ids: None,
+        })
+    }
+}
+
+fn one(payload: &[u8], object: &mut Object) -> std::result::Result<(), Fault> {
+    if payload.is_empty() {
+        return Err(Fault::new(
+            "empty",
+            "the payload has no bytes; JSON has at least two",
+        ));
+    }
+    let mut parser = Jiter::new(payload);
+    let first = parser.peek().map_err(|e| syntax(&e))?;
+    if first != jiter::Peek::Object {
+        let found = text::kind(first);
+        return Err(Fault::new(
+            "type",
+            format!("expected a JSON object, found {found}"),
+        ));
+    }
+    object.take(&mut parser)?;
+    parser.finish().map_err(|e| syntax(&e))
+}
+
+fn syntax(error: &jiter::JiterError) -> Fault {
+    Fault::new(
+        "syntax",
+        format!("no JSON: {} at byte {}", error.error_type, error.index),
+    )
+}

@@ -1,0 +1,262 @@
+//! The columns of an object's fields, and the values that go into them.
+
+use std::collections::HashMap;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::{DataType, Fields};
+use arrow::error::ArrowError;
+use jiter::{Jiter, Peek};
+
+use super::syntax;
+use super::text::{compact, deeper, kind, skip};
+use crate::decode::build::{Builder, Values, builders};
+use crate::decode::value::{self, Fault};
+use crate::error::Result;
+
+type Outcome = std::result::Result<(), Fault>;
+
+/// The columns of payloads.
+#[derive(Debug, Clone)]
+pub(super) struct Object {
+    names: Names,
+    columns: Vec<Builder>,
+    rows: usize,
+}
+
+/// How the values of a column are read.
+#[derive(Debug, Clone)]
+enum Shape {
+    Plain,
+    Object(Names),
+    Items(Box<Shape>),
+    Entries(Box<Shape>),
+    /// Not at all: the column is not wanted.
+    Ignored,
+}
+
+/// The fields of an object.
+#[derive(Debug, Clone)]
+struct Names {
+    names: Vec<String>,
+    exact: HashMap<String, usize>,
+    /// In lower case, where only one field has the name.
+    caseless: HashMap<String, usize>,
+    shapes: Vec<Shape>,
+    /// For each field, one more than the last row whose value came by the very name.
+    by_name: Vec<usize>,
+}
+
+impl Names {
+    fn new(fields: &Fields) -> Self {
+        let names: Vec<String> = fields.iter().map(|field| field.name().clone()).collect();
+        let indices = |name: fn(&str) -> String| {
+            let mut found: HashMap<String, Vec<usize>> = HashMap::new();
+            for (index, field) in names.iter().enumerate() {
+                found.entry(name(field)).or_default().push(index);
+            }
+            let unique = found.into_iter().filter(|(_, indices)| indices.len() == 1);
+            unique.map(|(name, indices)| (name, indices[0])).collect()
+        };
+        Self {
+            exact: indices(str::to_owned),
+            caseless: indices(str::to_lowercase),
+            shapes: fields.iter().map(|f| Shape::of(f.data_type())).collect(),
+            by_name: vec![0; names.len()],
+            names,
+        }
+    }
+
+    /// The field called `name`, and whether that is its very name. `likely` is looked at first.
+    fn find(&self, name: &str, likely: usize) -> Option<(usize, bool)> {
+        if self.names.get(likely).is_some_and(|n| n == name) {
+            return Some((likely, true));
+        }
+        match self.exact.get(name) {
+            Some(index) => Some((*index, true)),
+            None => Some((*self.caseless.get(&name.to_lowercase())?, false)),
+        }
+    }
+}
+
+impl Shape {
+    fn of(data_type: &DataType) -> Self {
+        match data_type {
+            DataType::Struct(fields) => Self::Object(Names::new(fields)),
+            DataType::List(item) => Self::Items(Box::new(Self::of(item.data_type()))),
+            DataType::Map(entries, _) => match entries.data_type() {
+                DataType::Struct(fields) if fields.len() == 2 => {
+                    Self::Entries(Box::new(Self::of(fields[1].data_type())))
+                }
+                _ => Self::Plain,
+            },
+            _ => Self::Plain,
+        }
+    }
+}
+
+impl Object {
+    pub(super) fn new(fields: &Fields) -> Result<Self> {
+        Ok(Self {
+            names: Names::new(fields),
+            columns: builders(fields)?,
+            rows: 0,
+        })
+    }
+
+    /// Reads no other fields but these; the others stay NULL and are never finished.
+    pub(super) fn keep_only(&mut self, wanted: &[usize]) {
+        for (index, shape) in self.names.shapes.iter_mut().enumerate() {
+            if !wanted.contains(&index) {
+                *shape = Shape::Ignored;
+            }
+        }
+    }
+
+    /// Appends the object that begins here as a row.
+    pub(super) fn take(&mut self, parser: &mut Jiter<'_>) -> Outcome {
+        object(parser, &mut self.names, &mut self.columns, self.rows, 1)?;
+        self.rows += 1;
+        Ok(())
+    }
+
+    /// Appends a row of NULL.
+    pub(super) fn null_row(&mut self) {
+        self.columns.iter_mut().for_each(Builder::null);
+        self.rows += 1;
+    }
+
+    pub(super) fn truncate(&mut self, rows: usize) {
+        self.columns.iter_mut().for_each(|c| c.truncate(rows));
+        self.rows = rows;
+    }
+
+    pub(super) fn finish(&mut self, column: usize) -> Result<ArrayRef, ArrowError> {
+        self.columns[column].finish()
+    }
+}
+
+/// Appends the fields of an object as row `row` of `columns`.
+fn object(
+    parser: &mut Jiter<'_>,
+    names: &mut Names,
+    columns: &mut [Builder],
+    row: usize,
+    depth: usize,
+) -> Outcome {
+    deeper(depth)?;
+    let mut likely = 0;
+    let mut name = parser.known_object().map_err(|e| syntax(&e))?;
+    while let Some(found) = name.map(|name| names.find(name, likely)) {
+        let peek = parser.peek().map_err(|e| syntax(&e))?;
+        match found {
+            Some((index, exact)) => {
+                likely = index + 1;
+                let column = &mut columns[index];
+                let again = column.len() > row;
+                if again && !exact && names.by_name[index] == row + 1 {
+                    // The field's very name came before.
+                    skip(parser, peek, depth)?;
+                } else {
+                    if again {
+                        column.truncate(row);
+                    }
+                    names.by_name[index] = if exact { row + 1 } else { 0 };
+                    append(parser, peek, &mut names.shapes[index], column, depth)
+                        .map_err(|fault| fault.of(&names.names[index]))?;
+                }
+            }
+            None => skip(parser, peek, depth)?,
+        }
+        name = parser.next_key().map_err(|e| syntax(&e))?;
+    }
+    for column in columns {
+        if column.len() == row {
+            column.null();
+        }
+    }
+    Ok(())
+}
+
+/// Appends a value to its column.
+fn append(
+    parser: &mut Jiter<'_>,
+    peek: Peek,
+    shape: &mut Shape,
+    column: &mut Builder,
+    depth: usize,
+) -> Outcome {
+    if matches!(shape, Shape::Ignored) {
+        return skip(parser, peek, depth);
+    }
+    if peek == Peek::Null {
+        parser.known_null().map_err(|e| syntax(&e))?;
+        column.null();
+        return Ok(());
+    }
+    if peek == Peek::String {
+        let text = parser.known_str().map_err(|e| syntax(&e))?;
+        return value::text(column, text);
+    }
+    if matches!(column.values, Values::Text(_)) {
+        let from = parser.current_index();
+        skip(parser, peek, depth)?;
+        let text = compact(parser.slice_to_current(from));
+        return value::text(column, &text);
+    }
+    match peek {
+        Peek::True | Peek::False => {
+            let value = parser.known_bool(peek).map_err(|e| syntax(&e))?;
+            value::boolean(column, value)
+        }
+        Peek::Array => items(parser, shape, column, depth + 1),
+        Peek::Object => within(parser, shape, column, depth + 1),
+        _ => {
+            let digits = parser.known_number_bytes(peek).map_err(|e| syntax(&e))?;
+            // Numbers are written in ASCII.
+            value::number(column, std::str::from_utf8(digits).unwrap_or_default())
+        }
+    }
+}
+
+fn items(parser: &mut Jiter<'_>, shape: &mut Shape, column: &mut Builder, depth: usize) -> Outcome {
+    let (Shape::Items(shape), Values::List(_, items)) = (shape, &mut column.values) else {
+        return Err(Fault::expected(column.data_type(), &kind(Peek::Array)));
+    };
+    deeper(depth)?;
+    let mut next = parser.known_array().map_err(|e| syntax(&e))?;
+    while let Some(peek) = next {
+        append(parser, peek, shape, items, depth)?;
+        next = parser.array_step().map_err(|e| syntax(&e))?;
+    }
+    column.end_row();
+    Ok(())
+}
+
+/// An object within an object: a struct or a map.
+fn within(
+    parser: &mut Jiter<'_>,
+    shape: &mut Shape,
+    column: &mut Builder,
+    depth: usize,
+) -> Outcome {
+    let row = column.len();
+    match (shape, &mut column.values) {
+        (Shape::Object(names), Values::Struct(columns)) => {
+            object(parser, names, columns, row, depth)?;
+        }
+        (Shape::Entries(shape), Values::Map(_, entries)) => {
+            deeper(depth)?;
+            let (keys, values) = entries.as_mut();
+            let mut name = parser.known_object().map_err(|e| syntax(&e))?;
+            while let Some(key) = name {
+                value::text(keys, key)?;
+                let peek = parser.peek().map_err(|e| syntax(&e))?;
+                append(parser, peek, shape, values, depth)?;
+                name = parser.next_key().map_err(|e| syntax(&e))?;
+            }
+        }
+        _ => return Err(Fault::expected(column.data_type(), &kind(Peek::Object))),
+    }
+    column.end_row();
+    Ok(())
+}

@@ -1,0 +1,331 @@
+//! What JSON becomes, value by value.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, BinaryViewArray, RecordBatch};
+use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
+use arrow::util::display::array_value_to_string;
+use proptest::prelude::*;
+
+use super::*;
+
+fn field(name: &str, data_type: DataType) -> Field {
+    Field::new(name, data_type, true)
+}
+
+/// All fields of payloads, NULL as `-`, and what is wrong by row.
+fn decode(fields: Vec<Field>, payloads: &[&str]) -> (Vec<String>, Vec<(usize, String)>) {
+    let fields = Fields::from(fields);
+    let payloads: BinaryViewArray = payloads.iter().map(|p| Some(p.as_bytes())).collect();
+    let decoder = JsonDecoder::new(&fields).unwrap();
+    let all: Vec<usize> = (0..fields.len()).collect();
+    let wanted = Wanted {
+        fields: &all,
+        check_all: true,
+        schema_ids: false,
+    };
+    let decoded = decoder.decode(&payloads, &wanted).unwrap();
+    let schema = Arc::new(Schema::new(fields));
+    let batch = RecordBatch::try_new(schema, decoded.columns).unwrap();
+    let rows = (0..batch.num_rows()).map(|row| {
+        let values = batch.columns().iter().map(|column| {
+            if column.is_null(row) {
+                return "-".to_owned();
+            }
+            array_value_to_string(column, row).unwrap()
+        });
+        values.collect::<Vec<_>>().join("|")
+    });
+    let rows = rows.collect();
+    let bad = decoded.bad.into_iter().map(|b| (b.row, b.message));
+    (rows, bad.collect())
+}
+
+fn one(data_type: DataType, value: &str) -> Result<String, String> {
+    let payload = format!("{{\"f\": {value}}}");
+    let (mut rows, mut bad) = decode(vec![field("f", data_type)], &[&payload]);
+    match bad.pop() {
+        Some((_, message)) => Err(message),
+        None => Ok(rows.remove(0)),
+    }
+}
+
+#[test]
+fn missing_fields_are_null_and_unknown_ones_are_passed_over() {
+    let fields = || vec![field("a", DataType::Int64), field("b", DataType::Utf8View)];
+    let (rows, bad) = decode(
+        fields(),
+        &[
+            r#"{"a":1,"b":"x"}"#,
+            r#"{"b":"y","c":[1,{"a":5}],"d":null}"#,
+            "{}",
+            r#" { "a" : null } "#,
+        ],
+    );
+    assert_eq!(rows, ["1|x", "-|y", "-|-", "-|-"]);
+    assert_eq!(bad, []);
+}
+
+#[test]
+fn a_bad_payload_has_null_and_its_neighbours_do_not() {
+    let list = DataType::List(Arc::new(field("item", DataType::Int64)));
+    let fields = vec![field("a", DataType::Int64), field("l", list)];
+    let (rows, bad) = decode(
+        fields,
+        &[
+            r#"{"a":1,"l":[1]}"#,
+            r#"{"a":2,"l":[1,2,"x"]}"#,
+            r#"{"a":3,"l":[3]}"#,
+            "",
+            "null",
+            r#"{"a":4,"l":[]} x"#,
+            r#"{"a":5"#,
+            r#"{"a":6,"l":[6]}"#,
+        ],
+    );
+    assert_eq!(
+        rows,
+        ["1|[1]", "-|-", "3|[3]", "-|-", "-|-", "-|-", "-|-", "6|[6]"]
+    );
+    let rows: Vec<usize> = bad.iter().map(|(row, _)| *row).collect();
+    assert_eq!(rows, [1, 3, 4, 5, 6]);
+    assert_eq!(bad[0].1, "field 'l': expected Int64, found the text 'x'");
+    assert_eq!(bad[2].1, "expected a JSON object, found null");
+    assert!(
+        bad[3].1.starts_with("no JSON: trailing characters"),
+        "{}",
+        bad[3].1
+    );
+}
+
+#[test]
+fn a_name_matches_exactly_or_else_without_case_and_the_last_value_counts() {
+    let fields = || {
+        vec![
+            field("id", DataType::Int64),
+            field("Name", DataType::Utf8View),
+        ]
+    };
+    let (rows, bad) = decode(
+        fields(),
+        &[
+            r#"{"ID":1,"name":"x"}"#,
+            r#"{"id":1,"ID":2}"#,
+            r#"{"ID":2,"id":1}"#,
+            r#"{"id":1,"id":2,"Name":"a","Name":null}"#,
+            r#"{"ID":1,"Id":3}"#,
+        ],
+    );
+    assert_eq!(rows, ["1|x", "1|-", "1|-", "2|-", "3|-"]);
+    assert_eq!(bad, []);
+    // Where two fields differ by case alone, only exact names match.
+    let fields = vec![field("id", DataType::Int64), field("ID", DataType::Int64)];
+    let (rows, _) = decode(fields, &[r#"{"ID":1,"Id":3}"#]);
+    assert_eq!(rows, ["-|1"]);
+}
+
+#[test]
+fn numbers_fit_exactly() {
+    assert_eq!(one(DataType::Int64, "1.0"), Ok("1".into()));
+    assert_eq!(one(DataType::Int64, "1e3"), Ok("1000".into()));
+    let fault = one(DataType::Int64, "1.5").unwrap_err();
+    assert_eq!(fault, "field 'f': 1.5 does not fit Int64");
+    assert!(one(DataType::Int64, "9223372036854775808").is_err());
+    assert!(one(DataType::Int32, "2147483648").is_err());
+    assert!(one(DataType::Int64, "\"1\"").is_err());
+    assert!(one(DataType::Float64, "NaN").is_err());
+    assert!(one(DataType::Float64, "-Infinity").is_err());
+    assert!(one(DataType::Float64, "01").is_err());
+    assert_eq!(one(DataType::Float64, "-0.5e-1"), Ok("-0.05".into()));
+    let money = DataType::Decimal128(12, 2);
+    assert_eq!(
+        one(money.clone(), "1234567890.12"),
+        Ok("1234567890.12".into())
+    );
+    assert!(one(money, "0.001").is_err());
+    assert_eq!(one(DataType::Boolean, "true"), Ok("true".into()));
+    assert!(one(DataType::Boolean, "1").is_err());
+}
+
+#[test]
+fn text_columns_keep_what_is_no_text_as_it_was_written() {
+    let text = |value: &str| one(DataType::Utf8View, value);
+    assert_eq!(text(r#""plain""#), Ok("plain".into()));
+    assert_eq!(text(r#""\u00e4\n\"\ud83d\ude00""#), Ok("ä\n\"😀".into()));
+    assert_eq!(text("1e3"), Ok("1e3".into()));
+    assert_eq!(
+        text("123456789012345678901234567890"),
+        Ok("123456789012345678901234567890".into())
+    );
+    assert_eq!(text("true"), Ok("true".into()));
+    assert_eq!(
+        text(r#"{ "a" : [ 1, "x y\" z" ] }"#),
+        Ok(r#"{"a":[1,"x y\" z"]}"#.into())
+    );
+    assert!(text(r#""\ud83d""#).is_err(), "half of a surrogate pair");
+    assert!(text(r#"{"a":"\ud83d"}"#).is_err(), "also within");
+}
+
+#[test]
+fn strings_become_moments_and_bytes() {
+    let ms = DataType::Timestamp(TimeUnit::Millisecond, Some("+00:00".into()));
+    let shown = Ok("2026-01-14T10:00:00Z".into());
+    assert_eq!(one(ms.clone(), "\"2026-01-14T11:00:00+01:00\""), shown);
+    assert_eq!(one(ms, "1768384800000"), shown);
+    assert_eq!(
+        one(DataType::Date32, "\"2026-01-14\""),
+        Ok("2026-01-14".into())
+    );
+    assert_eq!(one(DataType::Binary, "\"aGk=\""), Ok("6869".into()));
+}
+
+#[test]
+fn objects_lists_and_maps_nest() {
+    let point = Fields::from(vec![
+        field("x", DataType::Int64),
+        field("y", DataType::Int64),
+    ]);
+    let points = DataType::List(Arc::new(field("item", DataType::Struct(point))));
+    assert_eq!(
+        one(points.clone(), r#"[{"x":1,"y":2},null,{"Y":3}]"#),
+        Ok("[{x: 1, y: 2}, , {x: , y: 3}]".into())
+    );
+    let fault = one(points, r#"[{"x":"a"}]"#).unwrap_err();
+    assert_eq!(
+        fault,
+        "field 'f': field 'x': expected Int64, found the text 'a'"
+    );
+    let entries = Fields::from(vec![
+        Field::new("key", DataType::Utf8, false),
+        field("value", DataType::Int64),
+    ]);
+    let entries = Field::new("entries", DataType::Struct(entries), false);
+    let map = DataType::Map(Arc::new(entries), false);
+    assert_eq!(one(map, r#"{"a":1,"b":null}"#), Ok("{a: 1, b: }".into()));
+}
+
+#[test]
+fn depth_is_bounded_everywhere() {
+    let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+    // The object itself is the first level.
+    assert!(one(DataType::Utf8View, &nested(127)).is_ok());
+    let fault = one(DataType::Utf8View, &nested(128)).unwrap_err();
+    assert!(fault.contains("more than 128 deep"), "{fault}");
+    assert!(one(DataType::Utf8View, &nested(10_000)).is_err());
+    let unknown = format!("{{\"other\":{}}}", nested(10_000));
+    let (rows, bad) = decode(vec![field("f", DataType::Int64)], &[&unknown, "{\"f\":1}"]);
+    assert_eq!((rows, bad.len()), (vec!["-".to_owned(), "1".to_owned()], 1));
+    let objects = format!("{}1{}", "{\"a\":".repeat(10_000), "}".repeat(10_000));
+    assert!(Inference::default().add(objects.as_bytes()).is_err());
+}
+
+#[test]
+fn fields_that_are_not_read_may_hold_anything_that_is_json() {
+    let fields = Fields::from(vec![
+        field("a", DataType::Int64),
+        field("b", DataType::Int64),
+    ]);
+    let decoder = JsonDecoder::new(&fields).unwrap();
+    let payloads: BinaryViewArray = [r#"{"a":1,"b":"x"}"#, r#"{"a":2,"b":"\ud800"}"#]
+        .iter()
+        .map(|p| Some(p.as_bytes()))
+        .collect();
+    let wanted = Wanted {
+        fields: &[0],
+        check_all: false,
+        schema_ids: false,
+    };
+    let decoded = decoder.decode(&payloads, &wanted).unwrap();
+    assert_eq!(decoded.columns[0].null_count(), 1);
+    assert_eq!(decoded.bad.iter().map(|b| b.row).collect::<Vec<_>>(), [1]);
+}
+
+#[test]
+fn a_sample_tells_names_and_types() {
+    let mut inference = Inference::default();
+    for payload in [
+        r#"{"id":1,"price":1,"tags":["a"],"at":null,"who":{"name":"x"}}"#,
+        r#"{"id":2,"price":1.5,"tags":[],"mixed":1,"who":{"age":3},"big":18446744073709551615}"#,
+        r#"{"id":3,"mixed":"x","none":null,"empty":{},"flag":true}"#,
+    ] {
+        inference.add(payload.as_bytes()).unwrap();
+    }
+    assert!(inference.add(b"[1]").is_err());
+    let found: Vec<String> = inference
+        .fields()
+        .iter()
+        .map(|f| format!("{} {}", f.name(), f.data_type()))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            "id Int64",
+            "price Float64",
+            "tags List(Utf8View)",
+            "at Utf8View",
+            "who Struct(\"name\": Utf8View, \"age\": Int64)",
+            "mixed Utf8View",
+            "big Utf8View",
+            "none Utf8View",
+            "empty Utf8View",
+            "flag Boolean",
+        ]
+    );
+}
+
+fn any_type() -> impl Strategy<Value = DataType> {
+    let leaf = prop_oneof![
+        Just(DataType::Int64),
+        Just(DataType::Int8),
+        Just(DataType::UInt64),
+        Just(DataType::Float32),
+        Just(DataType::Boolean),
+        Just(DataType::Utf8View),
+        Just(DataType::Binary),
+        Just(DataType::Date32),
+        Just(DataType::Decimal128(9, 3)),
+        Just(DataType::Timestamp(TimeUnit::Microsecond, None)),
+    ];
+    leaf.prop_recursive(3, 8, 3, |inner| {
+        prop_oneof![
+            inner
+                .clone()
+                .prop_map(|t| DataType::List(Arc::new(field("item", t)))),
+            prop::collection::vec(inner, 1..3).prop_map(|types| {
+                let fields = types.into_iter().enumerate();
+                DataType::Struct(fields.map(|(i, t)| field(&format!("f{i}"), t)).collect())
+            }),
+        ]
+    })
+}
+
+proptest! {
+    /// Whatever bytes come, rows stay in place, and a good payload is read as if it were alone.
+    #[test]
+    fn any_bytes_keep_the_rows_in_place(
+        types in prop::collection::vec(any_type(), 1..4),
+        payloads in prop::collection::vec(
+            prop_oneof![
+                "\\{(\"f[0-3]\":(1|-2\\.5e1|\"x\"|null|true|\\[1,2\\]|\\{\"f0\":1\\}),?){0,4}\\}",
+                "[\\[\\]{}:,\"\\\\a-f0-9.eE+ -]{0,40}",
+                "\\PC{0,20}",
+            ],
+            1..12,
+        ),
+    ) {
+        let fields: Vec<Field> = types
+            .into_iter()
+            .enumerate()
+            .map(|(i, t)| field(&format!("f{i}"), t))
+            .collect();
+        let all: Vec<&str> = payloads.iter().map(String::as_str).collect();
+        let (rows, bad) = decode(fields.clone(), &all);
+        prop_assert_eq!(rows.len(), all.len());
+        for (row, payload) in all.iter().enumerate() {
+            let (alone, fault) = decode(fields.clone(), &[payload]);
+            prop_assert_eq!(&rows[row], &alone[0]);
+            let here = bad.iter().find(|(r, _)| *r == row).map(|(_, m)| m);
+            prop_assert_eq!(here, fault.first().map(|(_, m)| m));
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! Single values as text, appended to a column if they fit its type.
+//!
+//! What does not fit exactly is a fault of the payload: a fraction in a column of whole numbers, a
+//! number that overflows, digits that the column's unit would lose.
+
+use arrow::datatypes::{DataType, TimeUnit};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use jiff::civil::{Date, DateTime, Time};
+use jiff::tz::TimeZone;
+
+use super::build::{Builder, Values};
+
+/// Why a payload is bad.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) class: &'static str,
+    pub(super) message: String,
+}
+
+impl Fault {
+    pub(super) fn new(class: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            class,
+            message: message.into(),
+        }
+    }
+
+    /// A value of another kind than the column's.
+    pub(super) fn expected(data_type: &DataType, found: &str) -> Self {
+        Self::new("type", format!("expected {data_type}, found {found}"))
+    }
+
+    fn range(data_type: &DataType, found: &str) -> Self {
+        let shown: String = found.chars().take(40).collect();
+        Self::new("range", format!("{shown} does not fit {data_type}"))
+    }
+
+    /// The same fault, of the value called `name`.
+    pub(super) fn of(self, name: &str) -> Self {
+        Self {
+            message: format!("field '{name}': {}", self.message),
+            ..self
+        }
+    }
+}
+
+type Outcome = std::result::Result<(), Fault>;
+
+/// Appends a number as JSON writes it. Timestamps and times take one in their own unit, days in days.
+pub(super) fn number(to: &mut Builder, text: &str) -> Outcome {
+    let data_type = to.data_type().clone();
+    let misfit = || Fault::range(&data_type, text);
+    match &mut to.values {
+        Values::Whole(values) => {
+            let value = whole(text).ok_or_else(misfit)?;
+            let (least, most) = bounds(&data_type);
+            if !(least..=most).contains(&value) {
+                return Err(misfit());
+            }
+            values.push(value);
+        }
+        Values::Unsigned(values) => {
+            let value = match text.parse::<u64>() {
+                Ok(value) => Some(value),
+                Err(_) => scaled(text, 0).and_then(|v| u64::try_from(v).ok()),
+            };
+            values.push(value.ok_or_else(misfit)?);
+        }
+        Values::Float(values) => {
+            let value = text.parse::<f64>().map_err(|_| misfit())?;
+            let finite = match data_type {
+                DataType::Float32 => (value as f32).is_finite(),
+                _ => value.is_finite(),
+            };
+            if !finite {
+                return Err(misfit());
+            }
+            values.push(value);
+        }
+        Values::Decimal(values) => {
+            let DataType::Decimal128(precision, scale) = data_type else {
+                return Err(misfit());
+            };
+            let value = scaled(text, scale.into()).ok_or_else(misfit)?;
+            let fits = value.unsigned_abs() < 10u128.pow(precision.into());
+            values.push(fits.then_some(value).ok_or_else(misfit)?);
+        }
+        _ => return Err(Fault::expected(&data_type, "a number")),
+    }
+    to.end_row();
+    Ok(())
+}
+
+pub(super) fn boolean(to: &mut Builder, value: bool) -> Outcome {
+    let Values::Bool(values) = &mut to.values else {
+        return Err(Fault::expected(to.data_type(), "a boolean"));
+    };
+    values.push(value);
+    to.end_row();
+    Ok(())
+}
+
+/// Appends text: as it is, as an instant, a day or a time in ISO 8601, or as base64.
+pub(super) fn text(to: &mut Builder, text: &str) -> Outcome {
+    let data_type = to.data_type().clone();
+    match &mut to.values {
+        Values::Text(slices) => slices.push(text.as_bytes()),
+        Values::Binary(slices) => {
+            let bytes = STANDARD.decode(text);
+            slices
+                .push(&bytes.map_err(|_| Fault::expected(&data_type, "text that is not base64"))?);
+        }
+        Values::Whole(values) => values.push(moment(text, &data_type)?),
+        _ => return Err(Fault::expected(&data_type, &quoted(text))),
+    }
+    to.end_row();
+    Ok(())
+}
+
+/// Appends a value of which there is nothing but text, as in CSV.
+pub(super) fn any_text(to: &mut Builder, value: &str) -> Outcome {
+    let numeric = match &to.values {
+        Values::Bool(_) => {
+            let value = match value.to_ascii_lowercase().as_str() {
+                "true" | "t" | "1" => true,
+                "false" | "f" | "0" => false,
+                _ => return Err(Fault::expected(to.data_type(), &quoted(value))),
+            };
+            return boolean(to, value);
+        }
+        // `2026-01-14` has the letters of a number.
+        Values::Whole(_) if to.data_type().is_temporal() => value.parse::<i64>().is_ok(),
+        Values::Whole(_) => is_number(value),
+        Values::Unsigned(_) | Values::Float(_) | Values::Decimal(_) => true,
+        _ => false,
+    };
+    if !numeric {
+        return text(to, value);
+    }
+    if !is_number(value) {
+        return Err(Fault::expected(to.data_type(), &quoted(value)));
+    }
+    number(to, value)
+}
+
+/// Whether text has the form of a number in JSON or CSV: no words such as `inf`, no spaces.
+fn is_number(text: &str) -> bool {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    digits.starts_with(|c: char| c.is_ascii_digit() || c == '.')
+        && digits.bytes().any(|b| b.is_ascii_digit())
+        && digits
+            .bytes()
+            .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'-' | b'+'))
+}
+
+/// Some text, as errors show it.
+pub(super) fn quoted(text: &str) -> String {
+    let shown: String = text.chars().take(40).collect();
+    let more = if shown.len() < text.len() { "…" } else { "" };
+    format!("the text '{shown}{more}'")
+}
+
+fn whole(text: &str) -> Option<i64> {
+    match text.parse::<i64>() {
+        Ok(value) => Some(value),
+        // `1.0` and `1e3` are whole numbers too.
+        Err(_) => scaled(text, 0).and_then(|v| i64::try_from(v).ok()),
+    }
+}
+
+/// A decimal number times ten to the power of `scale`, if that is a whole number of 38 digits.
+fn scaled(text: &str, scale: i64) -> Option<i128> {
+    let (digits, negative) = match text.strip_prefix('-') {
+        Some(digits) => (digits, true),
+        None => (text.strip_prefix('+').unwrap_or(text), false),
+    };
+    let (mantissa, exponent) = match digits.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok()?),
+        None => (digits, 0),
+    };
+    let (before, behind) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let mut value = 0i128;
+    // How many digits of the value lie behind the point.
+    let mut places = 0i64;
+    let mut zeros = 0u32;
+    for (index, digit) in before.bytes().chain(behind.bytes()).enumerate() {
+        let digit = digit.is_ascii_digit().then(|| i128::from(digit - b'0'))?;
+        // Zeros count when a digit follows: they may be no more than the end of a fraction.
+        if digit == 0 {
+            zeros += 1;
+            continue;
+        }
+        value = value.checked_mul(10i128.checked_pow(zeros + 1)?)?;
+        value = value.checked_add(digit)?;
+        zeros = 0;
+        places = i64::try_from(index + 1).ok()? - i64::try_from(before.len()).ok()?;
+    }
+    if value == 0 {
+        return Some(0);
+    }
+    let shift = scale.checked_add(exponent)?.checked_sub(places)?;
+    // A number with more digits behind the point than the scale has room for.
+    let shift = u32::try_from(shift).ok()?;
+    let value = value.checked_mul(10i128.checked_pow(shift)?)?;
+    let fits = value < 10i128.pow(38);
+    fits.then_some(if negative { -value } else { value })
+}
+
+fn bounds(data_type: &DataType) -> (i64, i64) {
+    match data_type {
+        DataType::Int8 => (i8::MIN.into(), i8::MAX.into()),
+        DataType::Int16 => (i16::MIN.into(), i16::MAX.into()),
+        DataType::Int32 | DataType::Date32 => (i32::MIN.into(), i32::MAX.into()),
+        DataType::UInt8 => (0, u8::MAX.into()),
+        DataType::UInt16 => (0, u16::MAX.into()),
+        DataType::UInt32 => (0, u32::MAX.into()),
+        DataType::Time32(unit) | DataType::Time64(unit) => (0, 86_400 * per_second(*unit) - 1),
+        _ => (i64::MIN, i64::MAX),
+    }
+}
+
+fn per_second(unit: TimeUnit) -> i64 {
+    match unit {
+        TimeUnit::Second => 1,
+        TimeUnit::Millisecond => 1_000,
+        TimeUnit::Microsecond => 1_000_000,
+        TimeUnit::Nanosecond => 1_000_000_000,
+    }
+}
+
+/// An instant, a day or a time of the day, in the type's unit.
+fn moment(text: &str, data_type: &DataType) -> std::result::Result<i64, Fault> {
+    let unread = || Fault::expected(data_type, &quoted(text));
+    let misfit = || Fault::range(data_type, text);
+    match data_type {
+        DataType::Date32 => {
+            let date: Date = text.parse().map_err(|_| unread())?;
+            let epoch = Date::constant(1970, 1, 1);
+            let days = date.since(epoch).map_err(|_| misfit())?.get_days();
+            Ok(days.into())
+        }
+        DataType::Time32(unit) | DataType::Time64(unit) => {
+            let time: Time = text.parse().map_err(|_| unread())?;
+            let hours = i64::from(time.hour()) * 3600;
+            let seconds = hours + i64::from(time.minute()) * 60 + i64::from(time.second());
+            in_unit(seconds, time.subsec_nanosecond().into(), *unit).ok_or_else(misfit)
+        }
+        DataType::Timestamp(unit, _) => {
+            // Without a zone it is in UTC.
+            let instant = text.parse::<Timestamp>().or_else(|_| {
+                let local: DateTime = text.parse().map_err(|_| unread())?;
+                let zoned = local.to_zoned(TimeZone::UTC).map_err(|_| misfit())?;
+                Ok(zoned.timestamp())
+            })?;
+            let second = instant.as_second();
+            let nanosecond = i64::from(instant.subsec_nanosecond());
+            in_unit(second, nanosecond, *unit).ok_or_else(misfit)
+        }
+        _ => Err(unread()),
+    }
+}
+
+/// `None` when the unit loses digits, or overflows.
+fn in_unit(seconds: i64, nanoseconds: i64, unit: TimeUnit) -> Option<i64> {
+    let per_second = per_second(unit);
+    let nanoseconds_each = 1_000_000_000 / per_second;
+    if nanoseconds % nanoseconds_each != 0 {
+        return None;
+    }
+    seconds
+        .checked_mul(per_second)?
+        .checked_add(nanoseconds / nanoseconds_each)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{ArrayRef, AsArray};
+    use arrow::datatypes::Decimal128Type;
+
+    fn built(data_type: &DataType, push: impl Fn(&mut Builder) -> Outcome) -> Option<ArrayRef> {
+        let mut builder = Builder::new(data_type).unwrap();
+        push(&mut builder).ok()?;
+        Some(builder.finish().unwrap())
+    }
+
+    fn shown(data_type: &DataType, value: &str) -> Option<String> {
+        let array = built(data_type, |to| any_text(to, value))?;
+        assert_eq!(array.data_type(), data_type);
+        Some(arrow::util::display::array_value_to_string(&array, 0).unwrap())
+    }
+
+    #[test]
+    fn whole_numbers_fit_exactly_or_not_at_all() {
+        let cases = [
+            ("1", Some("1")),
+            ("-0", Some("0")),
+            ("1.0", Some("1")),
+            ("1e3", Some("1000")),
+            ("12.50e1", Some("125")),
+            ("100e-2", Some("1")),
+            ("9223372036854775807", Some("9223372036854775807")),
+            ("9223372036854775808", None),
+            ("1.5", None),
+            ("1e-1", None),
+            ("1e99999999999", None),
+            ("0e99999999999", Some("0")),
+            ("", None),
+            ("inf", None),
+            ("--1", None),
+        ];
+        for (text, expected) in cases {
+            let found = shown(&DataType::Int64, text);
+            assert_eq!(found.as_deref(), expected, "{text}");
+        }
+        assert_eq!(shown(&DataType::Int8, "128"), None);
+        assert_eq!(shown(&DataType::UInt32, "-1"), None);
+        assert_eq!(
+            shown(&DataType::UInt64, "18446744073709551615").as_deref(),
+            Some("18446744073709551615")
+        );
+        assert_eq!(shown(&DataType::Float32, "1e39"), None);
+        assert_eq!(shown(&DataType::Float64, "1e309"), None);
+        assert_eq!(shown(&DataType::Float64, "nan"), None);
+    }
+
+    #[test]
+    fn decimals_keep_every_digit() {
+        let data_type = DataType::Decimal128(10, 2);
+        let value = |text: &str| {
+            let array = built(&data_type, |to| any_text(to, text))?;
+            Some(array.as_primitive::<Decimal128Type>().value(0))
+        };
+        assert_eq!(value("12.34"), Some(1234));
+        assert_eq!(value("-0.010"), Some(-1));
+        assert_eq!(value("1.2340e2"), Some(12340));
+        assert_eq!(value("12.345"), None);
+        assert_eq!(value("99999999.99"), Some(9_999_999_999));
+        assert_eq!(value("100000000"), None);
+    }
+
+    #[test]
+    fn moments_lose_no_digits() {
+        let utc = |unit| DataType::Timestamp(unit, Some("+00:00".into()));
+        let ms = utc(TimeUnit::Millisecond);
+        let same = [
+            "2026-01-14T10:00:00.123Z",
+            "2026-01-14T11:00:00.123+01:00",
+            "2026-01-14 10:00:00.123",
+            "1768384800123",
+        ];
+        for text in same {
+            let found = shown(&ms, text);
+            assert_eq!(found.as_deref(), Some("2026-01-14T10:00:00.123Z"), "{text}");
+        }
+        assert_eq!(shown(&ms, "2026-01-14T10:00:00.1234Z"), None);
+        assert_eq!(shown(&ms, "yesterday"), None);
+        assert!(shown(&utc(TimeUnit::Microsecond), "9999-12-30T00:00:00Z").is_some());
+        assert_eq!(
+            shown(&utc(TimeUnit::Nanosecond), "9999-12-30T00:00:00Z"),
+            None
+        );
+        assert_eq!(
+            shown(&DataType::Date32, "1969-12-31").as_deref(),
+            Some("1969-12-31")
+        );
+        assert_eq!(
+            shown(&DataType::Time64(TimeUnit::Microsecond), "23:59:59.5").as_deref(),
+            Some("23:59:59.500")
+        );
+        assert_eq!(shown(&DataType::Time32(TimeUnit::Second), "86400"), None);
+    }
+
+    #[test]
+    fn other_kinds_are_told() {
+        let mut builder = Builder::new(&DataType::Boolean).unwrap();
+        let fault = text(&mut builder, "yes").unwrap_err();
+        assert_eq!(fault.message, "expected Boolean, found the text 'yes'");
+        assert_eq!(shown(&DataType::Binary, "aGk=").as_deref(), Some("6869"));
+        assert_eq!(shown(&DataType::Binary, "?"), None);
+    }
+}

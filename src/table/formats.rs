@@ -1,0 +1,173 @@
+//! The formats of a table's keys and values, and the columns that come of them.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, FieldRef, Fields, Schema};
+
+use crate::decode::{
+    BadRows, Column, CsvDecoder, Format, JsonDecoder, Payload, PayloadDecoder, RecordDecoder,
+    TableFormat,
+};
+use crate::error::{Error, Result};
+
+/// What options and declared columns say of keys and values.
+#[derive(Debug, Clone)]
+pub(super) struct Formats {
+    pub(super) key: PartFormat,
+    pub(super) value: PartFormat,
+    /// The columns in a CREATE EXTERNAL TABLE.
+    pub(super) declared: Option<Fields>,
+    pub(super) columns: Vec<Column>,
+    pub(super) metadata_prefix: String,
+    pub(super) key_prefix: String,
+    pub(super) bad_rows: BadRows,
+}
+
+/// What is said of one of them.
+#[derive(Debug, Clone)]
+pub(super) struct PartFormat {
+    pub(super) format: Format,
+    /// The fields of its schema, where they are known.
+    pub(super) fields: Option<Fields>,
+    pub(super) csv_delimiter: u8,
+}
+
+impl Default for PartFormat {
+    fn default() -> Self {
+        Self {
+            format: Format::Raw,
+            fields: None,
+            csv_delimiter: b',',
+        }
+    }
+}
+
+impl Default for Formats {
+    fn default() -> Self {
+        let TableFormat {
+            columns,
+            metadata_prefix,
+            key_prefix,
+            bad_rows,
+            ..
+        } = TableFormat::default();
+        Self {
+            key: PartFormat::default(),
+            value: PartFormat::default(),
+            declared: None,
+            columns,
+            metadata_prefix,
+            key_prefix,
+            bad_rows,
+        }
+    }
+}
+
+impl Formats {
+    /// Whether the fields of keys, and of values, are to be learned from records.
+    pub(super) fn lacks_fields(&self) -> (bool, bool) {
+        let lacks = |part: &PartFormat| {
+            part.format == Format::Json && part.fields.is_none() && self.declared.is_none()
+        };
+        (lacks(&self.key), lacks(&self.value))
+    }
+
+    /// The decoder of the table.
+    ///
+    /// # Errors
+    /// When columns are declared that no format fills or that are missing, have the same name, or a
+    /// type that the format does not have.
+    pub(super) fn decoder(&self) -> Result<RecordDecoder> {
+        let (key_fields, value_fields, order) = self.fields()?;
+        RecordDecoder::new(TableFormat {
+            key: self.key.payload("key", key_fields)?,
+            value: self.value.payload("value", value_fields)?,
+            fields: order,
+            columns: self.columns.clone(),
+            metadata_prefix: self.metadata_prefix.clone(),
+            key_prefix: self.key_prefix.clone(),
+            bad_rows: self.bad_rows,
+        })
+    }
+
+    /// The fields of the key and of the value, and their order in the table where it was declared.
+    #[allow(clippy::type_complexity)]
+    fn fields(&self) -> Result<(Option<Fields>, Option<Fields>, Option<Vec<Column>>)> {
+        let Some(declared) = &self.declared else {
+            return Ok((self.key.fields.clone(), self.value.fields.clone(), None));
+        };
+        let (of_key, of_value) = (self.key.format.has_fields(), self.value.format.has_fields());
+        let (mut key, mut value, mut order) = (vec![], vec![], vec![]);
+        for field in declared {
+            if !field.is_nullable() {
+                return Err(Error::invalid(format!(
+                    "column '{}' cannot be NOT NULL: a record without a value has NULL in each of \
+                     its columns",
+                    field.name()
+                )));
+            }
+            let in_key = field.name().strip_prefix(&self.key_prefix);
+            match in_key.filter(|name| of_key && !name.is_empty()) {
+                Some(name) => {
+                    order.push(Column::KeyField(key.len()));
+                    key.push(renamed(field, name));
+                }
+                None if of_value => {
+                    order.push(Column::ValueField(value.len()));
+                    value.push(Arc::clone(field));
+                }
+                None => return Err(self.no_format(field)),
+            }
+        }
+        let some = |fields: Vec<FieldRef>, there: bool| there.then(|| Fields::from(fields));
+        Ok((some(key, of_key), some(value, of_value), Some(order)))
+    }
+
+    fn no_format(&self, field: &Field) -> Error {
+        let name = field.name();
+        Error::invalid(if self.key.format.has_fields() {
+            format!(
+                "column '{name}' belongs neither to the key, whose columns begin with '{}' \
+                 ('key.prefix'), nor to the value, whose format '{}' has no fields",
+                self.key_prefix, self.value.format
+            )
+        } else {
+            format!(
+                "column '{name}' is declared, but no format has fields: set 'value.format' to 'json' \
+                 or 'csv', or leave the column list out"
+            )
+        })
+    }
+}
+
+impl PartFormat {
+    fn payload(&self, name: &str, fields: Option<Fields>) -> Result<Payload> {
+        let needs_columns = || {
+            Error::invalid(format!(
+                "'{name}.format' = '{}' needs the columns: declare them in CREATE EXTERNAL TABLE",
+                self.format
+            ))
+        };
+        let decoder: Arc<dyn PayloadDecoder> = match self.format {
+            Format::Json => {
+                let fields = fields.ok_or_else(needs_columns)?;
+                Arc::new(JsonDecoder::new(&fields)?)
+            }
+            Format::Csv => {
+                let fields = fields.filter(|f| !f.is_empty()).ok_or_else(needs_columns)?;
+                Arc::new(CsvDecoder::new(&fields, self.csv_delimiter)?)
+            }
+            scalar => return Ok(Payload::of_scalar(scalar, name)),
+        };
+        Ok(Payload::Fields(decoder))
+    }
+}
+
+fn renamed(field: &Field, name: &str) -> FieldRef {
+    Arc::new(field.clone().with_name(name))
+}
+
+/// A CREATE EXTERNAL TABLE statement's column list of these fields.
+pub(super) fn column_list(schema: &Schema) -> Option<Fields> {
+    (!schema.fields().is_empty()).then(|| schema.fields().clone())
+}

@@ -1,0 +1,139 @@
+//! The fields of records that nobody declared, learned from a sample.
+
+use std::collections::BTreeMap;
+
+use arrow::array::BinaryViewArray;
+use arrow::datatypes::Fields;
+use futures::TryStreamExt;
+
+use super::builder::DEFAULT_BATCH_BYTES;
+use super::resolve::{self, Selection};
+use crate::client::{RawColumns, ReadRequest};
+use crate::decode::Inference;
+use crate::error::{Error, Result};
+use crate::range::{OffsetRange, OnDataLoss, Snapshot};
+
+/// How many records are looked at.
+const RECORDS: usize = 1000;
+/// In how many places of a range.
+const PLACES: i64 = 4;
+
+/// The fields of keys and of values, of those that are asked for.
+#[derive(Debug)]
+pub(super) struct SampledFields {
+    pub(super) key: Option<Fields>,
+    pub(super) value: Option<Fields>,
+}
+
+/// Learns the fields from up to 1,000 records spread over the range.
+///
+/// # Errors
+/// When the range is empty, or no record in the sample is a JSON object.
+pub(super) async fn fields(selection: &Selection, key: bool, value: bool) -> Result<SampledFields> {
+    let alone = resolve::Statement::default();
+    let snapshot = selection.resolve(resolve::now_ms(), &alone).await?;
+    let ranges = places(&snapshot);
+    if ranges.is_empty() {
+        return Err(Error::invalid(format!(
+            "{} {} has no records to learn the columns from: declare them in CREATE EXTERNAL TABLE",
+            selection.topics, selection.range
+        )));
+    }
+    let each = RECORDS.div_ceil(ranges.len());
+    let mut learners = [key, value].map(|wanted| wanted.then(Learner::default));
+    for range in ranges {
+        // Single requests: a limit holds for a request as a whole.
+        let request = ReadRequest {
+            ranges: vec![range],
+            topic_ids: snapshot.topic_ids(),
+            columns: RawColumns {
+                key,
+                value,
+                ..RawColumns::default()
+            },
+            isolation: selection.isolation,
+            batch_rows: each,
+            batch_bytes: DEFAULT_BATCH_BYTES,
+            limit: Some(each),
+            on_data_loss: OnDataLoss::Skip,
+            timestamps: BTreeMap::new(),
+        };
+        let mut records = selection.client.read(request);
+        let mut left = each;
+        while let Some(batch) = records.try_next().await? {
+            for (learner, payloads) in learners.iter_mut().zip([&batch.keys, &batch.values]) {
+                if let (Some(learner), Some(payloads)) = (learner, payloads) {
+                    learner.look(payloads, left);
+                }
+            }
+            left = left.saturating_sub(batch.offsets.len());
+            if left == 0 {
+                break;
+            }
+        }
+    }
+    let [key, value] = learners;
+    Ok(SampledFields {
+        key: key.map(|l| l.fields("key", selection)).transpose()?,
+        value: value.map(|l| l.fields("value", selection)).transpose()?,
+    })
+}
+
+/// Pieces of the ranges, each of which is read from its start for some records.
+fn places(snapshot: &Snapshot) -> Vec<OffsetRange> {
+    let ranges = snapshot.ranges.iter().map(|r| &r.range);
+    let ranges: Vec<&OffsetRange> = ranges.filter(|r| r.start < r.end).collect();
+    // With more partitions than records, some are not looked at.
+    let ranges = ranges.into_iter().take(RECORDS);
+    ranges
+        .flat_map(|range| {
+            let length = range.end - range.start;
+            let places = PLACES.min(length);
+            (0..places).map(move |place| OffsetRange {
+                start: range.start + length / places * place,
+                end: if place + 1 == places {
+                    range.end
+                } else {
+                    range.start + length / places * (place + 1)
+                },
+                ..range.clone()
+            })
+        })
+        .collect()
+}
+
+#[derive(Default)]
+struct Learner {
+    inference: Inference,
+    looked_at: usize,
+    fault: Option<String>,
+}
+
+impl Learner {
+    fn look(&mut self, payloads: &BinaryViewArray, most: usize) {
+        for payload in payloads.iter().take(most).flatten() {
+            self.looked_at += 1;
+            if let Err(fault) = self.inference.add(payload) {
+                self.fault.get_or_insert(fault);
+            }
+        }
+    }
+
+    fn fields(self, name: &str, selection: &Selection) -> Result<Fields> {
+        if self.inference.objects() > 0 {
+            return Ok(self.inference.fields());
+        }
+        let Selection { topics, range, .. } = selection;
+        let why = match self.fault {
+            Some(fault) => format!(
+                "none of {} records of a sample has a {name} that is a JSON object ({fault})",
+                self.looked_at
+            ),
+            None => format!("no record of a sample has a {name}"),
+        };
+        Err(Error::invalid(format!(
+            "{topics} {range}: {why}; declare the columns in CREATE EXTERNAL TABLE, or choose another \
+             '{name}.format'"
+        )))
+    }
+}
