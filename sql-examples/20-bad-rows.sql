@@ -1,5 +1,5 @@
 -- Which records do not decode? With 'null' their fields are NULL and a column `_error` says why; 'skip' leaves
--- them out and counts them, 'fail' (unless set) ends the query at the first. Customers have plain numbers here.
+-- them out and counts them, 'fail' (unless set) ends the query at the first. Names are no numbers.
 
 CREATE EXTERNAL TABLE customer_numbers (name BIGINT)
 STORED AS KAFKA LOCATION 'customers'
