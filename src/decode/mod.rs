@@ -4,7 +4,9 @@
 //! it. Only the columns of a projection are built, and [`RecordDecoder::raw_columns`] tells the
 //! client which raw ones they need, so that a projection reaches the reader.
 
+mod avro;
 mod payload;
+mod registry;
 
 use std::fmt;
 use std::str::FromStr;
