@@ -84,6 +84,17 @@ pub enum Error {
         reason: String,
     },
 
+    /// A schema registry cannot be reached, refuses the credentials or gives answers of no use.
+    #[error("schema registry {url}: {operation} failed: {reason}")]
+    Registry {
+        /// The registry's URL, without user and password.
+        url: String,
+        /// What was being done, for example `getting schema 7`.
+        operation: String,
+        /// What was reported and what to do next.
+        reason: String,
+    },
+
     /// The principal may not do what the query needs.
     #[error("not authorized: {operation} on {resource}: {reason}")]
     Authorization {
@@ -304,9 +315,10 @@ impl Error {
             | Self::Invalid { .. }
             | Self::Query { .. }
             | Self::Config { .. } => ErrorKind::Query,
-            Self::Connection { .. } | Self::Authentication { .. } | Self::Stalled { .. } => {
-                ErrorKind::Connection
-            }
+            Self::Connection { .. }
+            | Self::Authentication { .. }
+            | Self::Registry { .. }
+            | Self::Stalled { .. } => ErrorKind::Connection,
             Self::Authorization { .. } => ErrorKind::Authorization,
             Self::UnknownTopic { .. }
             | Self::UnknownPartition { .. }

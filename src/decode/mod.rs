@@ -8,6 +8,7 @@
 //! it. Only the columns of a projection are built, and [`RecordDecoder::raw_columns`] tells the
 //! client which raw ones they need, so that a projection reaches the reader.
 
+mod avro;
 mod build;
 mod column;
 mod csv;
@@ -16,10 +17,12 @@ mod json;
 mod payload;
 mod policy;
 mod record;
+mod registry;
 mod scalar;
 mod value;
 
 pub use column::Column;
+pub(crate) use avro::{AvroDecoder, AvroOptions, Framing as AvroFraming};
 pub(crate) use csv::CsvDecoder;
 pub use format::Format;
 pub(crate) use json::{Inference, JsonDecoder};
@@ -27,3 +30,4 @@ pub(crate) use payload::PayloadDecoder;
 pub(crate) use policy::{BadRowCount, BadRows};
 pub use policy::{BadRowLimit, OnBadRow};
 pub(crate) use record::{Payload, RecordDecoder, Rows, TableFormat};
+pub(crate) use registry::{RegisteredSchema, Registry, RegistryConfig, SchemaKind};

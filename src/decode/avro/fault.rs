@@ -1,0 +1,63 @@
+//! Why a datum does not become a row.
+
+/// A failure while one datum is read. Small, as it travels in every result of the walk.
+#[derive(Debug)]
+pub(super) struct Fault(Box<Kind>);
+
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// The payload is to blame.
+    Bad {
+        class: &'static str,
+        message: String,
+    },
+    /// The payload is not: a limit of Arrow's, or a fault of this crate.
+    Ours(String),
+}
+
+impl Fault {
+    /// The bytes do not follow the writer's schema.
+    #[cold]
+    pub(super) fn syntax(message: impl Into<String>) -> Self {
+        Self::bad("syntax", message)
+    }
+
+    /// The value does not fit its type.
+    #[cold]
+    pub(super) fn value(message: impl Into<String>) -> Self {
+        Self::bad("type", message)
+    }
+
+    /// The value is none of the reader's schema.
+    #[cold]
+    pub(super) fn schema(message: impl Into<String>) -> Self {
+        Self::bad("schema", message)
+    }
+
+    #[cold]
+    fn bad(class: &'static str, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self(Box::new(Kind::Bad { class, message }))
+    }
+
+    #[cold]
+    pub(super) fn ours(message: impl Into<String>) -> Self {
+        Self(Box::new(Kind::Ours(message.into())))
+    }
+
+    /// The same, with the field that it was found in.
+    #[cold]
+    pub(super) fn in_field(mut self, name: &str) -> Self {
+        if let Kind::Bad { message, .. } = self.0.as_mut() {
+            *message = match message.strip_prefix("field '") {
+                Some(inner) => format!("field '{name}.{inner}"),
+                None => format!("field '{name}': {message}"),
+            };
+        }
+        self
+    }
+
+    pub(super) fn into_kind(self) -> Kind {
+        *self.0
+    }
+}

@@ -1,0 +1,100 @@
+//! Logical types: what a value means beyond its type.
+//!
+//! Those that are not known, or do not fit their type, are passed over, as the specification asks.
+
+use arrow::datatypes::{DECIMAL256_MAX_PRECISION, TimeUnit};
+use serde_json::Value;
+
+use super::schema::Primitive;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Logical {
+    Date,
+    Time(TimeUnit),
+    /// An instant.
+    Timestamp(TimeUnit),
+    /// A date with a time, wherever that is.
+    LocalTimestamp(TimeUnit),
+    Decimal {
+        precision: u8,
+        scale: i8,
+    },
+    Uuid,
+    Duration,
+}
+
+impl Logical {
+    pub(super) fn of_primitive(json: &Value, of: Primitive) -> Option<Self> {
+        match (of, json.get("logicalType")?.as_str()?) {
+            (Primitive::Int, "date") => Some(Self::Date),
+            (Primitive::Int, "time-millis") => Some(Self::Time(TimeUnit::Millisecond)),
+            (Primitive::Long, "time-micros") => Some(Self::Time(TimeUnit::Microsecond)),
+            (Primitive::Long, name) => {
+                let (local, name) = match name.strip_prefix("local-") {
+                    Some(name) => (true, name),
+                    None => (false, name),
+                };
+                let unit = match name {
+                    "timestamp-millis" => TimeUnit::Millisecond,
+                    "timestamp-micros" => TimeUnit::Microsecond,
+                    "timestamp-nanos" => TimeUnit::Nanosecond,
+                    _ => return None,
+                };
+                Some(match local {
+                    true => Self::LocalTimestamp(unit),
+                    false => Self::Timestamp(unit),
+                })
+            }
+            (Primitive::Bytes, "decimal") => decimal(json, u64::MAX),
+            (Primitive::String, "uuid") => Some(Self::Uuid),
+            _ => None,
+        }
+    }
+
+    pub(super) fn of_fixed(json: &Value, size: usize) -> Option<Self> {
+        match json.get("logicalType")?.as_str()? {
+            "decimal" => {
+                // What the largest number of so many bytes has in digits, the sign's bit left out.
+                let bits = (size * 8).saturating_sub(1);
+                decimal(json, (bits as f64 * 2f64.log10()) as u64)
+            }
+            "duration" if size == 12 => Some(Self::Duration),
+            "uuid" if size == 16 => Some(Self::Uuid),
+            _ => None,
+        }
+    }
+
+    pub(super) fn title(self) -> String {
+        let unit = |unit| match unit {
+            TimeUnit::Nanosecond => "nanos",
+            TimeUnit::Microsecond => "micros",
+            TimeUnit::Millisecond | TimeUnit::Second => "millis",
+        };
+        match self {
+            Self::Date => "date".to_owned(),
+            Self::Time(of) => format!("time-{}", unit(of)),
+            Self::Timestamp(of) => format!("timestamp-{}", unit(of)),
+            Self::LocalTimestamp(of) => format!("local-timestamp-{}", unit(of)),
+            Self::Decimal { precision, scale } => format!("decimal {precision},{scale}"),
+            Self::Uuid => "uuid".to_owned(),
+            Self::Duration => "duration".to_owned(),
+        }
+    }
+}
+
+/// A decimal of at most so many digits; none when Arrow has no decimal so long.
+fn decimal(json: &Value, digits: u64) -> Option<Logical> {
+    let precision = json.get("precision")?.as_u64()?;
+    let scale = json.get("scale").map_or(Some(0), Value::as_u64)?;
+    let fits = precision > 0
+        && precision <= digits
+        && precision <= u64::from(DECIMAL256_MAX_PRECISION)
+        && scale <= precision;
+    if !fits {
+        return None;
+    }
+    Some(Logical::Decimal {
+        precision: u8::try_from(precision).ok()?,
+        scale: i8::try_from(scale).ok()?,
+    })
+}

@@ -1,0 +1,258 @@
+//! Schemas by their ids and subjects, from a registry with Confluent's API.
+//!
+//! ```text
+//! Registry ── remembers schemas by id, asks once for each
+//!    └─ transport ── URLs, repetitions, logins ── tls
+//! ```
+//!
+//! An id means one schema forever, so that what was found is kept. That an id is not known is kept for
+//! half a minute only: a producer may register it any time.
+
+mod config;
+mod references;
+mod subject;
+#[cfg(test)]
+pub(super) mod tests;
+#[cfg(feature = "ssl")]
+mod tls;
+mod transport;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+pub(crate) use self::config::RegistryConfig;
+use self::references::listed;
+pub(crate) use self::subject::SubjectNames;
+use self::transport::Transport;
+use crate::error::{Error, Result};
+
+/// How long it is believed that the registry does not know an id.
+const UNKNOWN_FOR: Duration = Duration::from_secs(30);
+
+/// How many ids are remembered before those without a schema are dropped.
+const MAX_IDS: usize = 10_000;
+
+/// A registry's client; clones share what it has found.
+#[derive(Debug, Clone)]
+pub(crate) struct Registry {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    transport: Transport,
+    unknown_for: Duration,
+    by_id: Mutex<HashMap<i32, Slot>>,
+}
+
+/// What is known of an id. Whoever asks the registry for it holds the lock, and others wait.
+type Slot = Arc<tokio::sync::Mutex<State>>;
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    NotAsked,
+    Known(Arc<RegisteredSchema>),
+    Unknown(Instant),
+    Failed(Error, Instant),
+}
+
+/// A schema of a registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RegisteredSchema {
+    pub(crate) id: i32,
+    pub(crate) kind: SchemaKind,
+    pub(crate) text: String,
+    /// Names and texts of all schemas that it uses, each after those that it uses itself.
+    pub(crate) references: Vec<(String, String)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SchemaKind {
+    Avro,
+    Json,
+    Protobuf,
+    /// What the registry calls it.
+    Other(String),
+}
+
+impl fmt::Display for SchemaKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Avro => "Avro",
+            Self::Json => "JSON Schema",
+            Self::Protobuf => "Protobuf",
+            Self::Other(name) => name,
+        })
+    }
+}
+
+impl Registry {
+    /// A client; the registry is not asked yet.
+    ///
+    /// # Errors
+    /// When certificates cannot be read, or the login is none.
+    pub(crate) fn new(config: RegistryConfig) -> Result<Self> {
+        let inner = Inner {
+            transport: Transport::new(config)?,
+            unknown_for: UNKNOWN_FOR,
+            by_id: Mutex::default(),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// The schema with an id; `None` when the registry does not know it. Asked once however many ask
+    /// at the same time, and then remembered.
+    ///
+    /// # Errors
+    /// When the registry cannot be asked, see [`Error::Registry`].
+    pub(crate) async fn schema(&self, id: i32) -> Result<Option<Arc<RegisteredSchema>>> {
+        if id < 0 {
+            return Ok(None);
+        }
+        let asked = Instant::now();
+        let slot = self.slot(id);
+        let mut state = slot.lock().await;
+        match &*state {
+            State::Known(schema) => return Ok(Some(Arc::clone(schema))),
+            State::Unknown(since) if since.elapsed() < self.inner.unknown_for => return Ok(None),
+            // The question failed while this one waited for its answer.
+            State::Failed(error, at) if *at >= asked => return Err(error.clone()),
+            _ => {}
+        }
+        let answer = self.ask_schema(id).await;
+        *state = match &answer {
+            Ok(Some(schema)) => State::Known(Arc::clone(schema)),
+            Ok(None) => State::Unknown(Instant::now()),
+            Err(error) => State::Failed(error.clone(), Instant::now()),
+        };
+        answer
+    }
+
+    /// The newest schema of a subject; `None` when there is no such subject. Asked anew each time.
+    ///
+    /// # Errors
+    /// When the registry cannot be asked, see [`Error::Registry`].
+    pub(crate) async fn latest(&self, subject: &str) -> Result<Option<Arc<RegisteredSchema>>> {
+        self.of_subject(subject, "latest").await
+    }
+
+    /// A version of a subject's schema, counted from 1; `None` when there is no such version or
+    /// subject.
+    ///
+    /// # Errors
+    /// When the registry cannot be asked, see [`Error::Registry`].
+    pub(crate) async fn version(
+        &self,
+        subject: &str,
+        version: i32,
+    ) -> Result<Option<Arc<RegisteredSchema>>> {
+        self.of_subject(subject, &version.to_string()).await
+    }
+
+    /// Registers a schema under a subject; its id, also when it was registered before.
+    ///
+    /// # Errors
+    /// When the registry cannot be asked or refuses the schema, see [`Error::Registry`].
+    pub(crate) async fn register(
+        &self,
+        subject: &str,
+        kind: &SchemaKind,
+        text: &str,
+    ) -> Result<i32> {
+        let operation = format!("registering a schema of subject '{subject}'");
+        let kind = match kind {
+            SchemaKind::Avro => "AVRO",
+            SchemaKind::Json => "JSON",
+            SchemaKind::Protobuf => "PROTOBUF",
+            SchemaKind::Other(name) => name,
+        };
+        let body = json!({"schema": text, "schemaType": kind});
+        let path = ["subjects", subject, "versions"];
+        let asked = self.inner.transport.ask(&operation, &path, Some(&body));
+        let answer = asked.await?.unwrap_or_default();
+        integer(&answer["id"]).ok_or_else(|| self.useless(&operation, "has no 'id'"))
+    }
+
+    fn slot(&self, id: i32) -> Slot {
+        let by_id = self.inner.by_id.lock();
+        let mut by_id = by_id.unwrap_or_else(PoisonError::into_inner);
+        if by_id.len() >= MAX_IDS && !by_id.contains_key(&id) {
+            // Those whose lock is held are being asked for.
+            by_id.retain(|_, slot| match slot.try_lock() {
+                Ok(state) => matches!(*state, State::Known(_)),
+                Err(_) => true,
+            });
+        }
+        Arc::clone(by_id.entry(id).or_default())
+    }
+
+    async fn ask_schema(&self, id: i32) -> Result<Option<Arc<RegisteredSchema>>> {
+        let operation = format!("getting schema {id}");
+        let path = ["schemas", "ids", &id.to_string()];
+        match self.inner.transport.ask(&operation, &path, None).await? {
+            None => Ok(None),
+            Some(answer) => self.complete(id, &answer, &operation).await.map(Some),
+        }
+    }
+
+    async fn of_subject(
+        &self,
+        subject: &str,
+        version: &str,
+    ) -> Result<Option<Arc<RegisteredSchema>>> {
+        let operation = format!("getting version {version} of subject '{subject}'");
+        let path = ["subjects", subject, "versions", version];
+        let Some(answer) = self.inner.transport.ask(&operation, &path, None).await? else {
+            return Ok(None);
+        };
+        let id = integer(&answer["id"]).ok_or_else(|| self.useless(&operation, "has no 'id'"))?;
+        self.complete(id, &answer, &operation).await.map(Some)
+    }
+
+    /// A schema of an answer, with the ones that it refers to.
+    async fn complete(
+        &self,
+        id: i32,
+        answer: &Value,
+        operation: &str,
+    ) -> Result<Arc<RegisteredSchema>> {
+        let text = answer["schema"]
+            .as_str()
+            .ok_or_else(|| self.useless(operation, "has no 'schema'"))?;
+        // Registries leave the type out where it is Avro.
+        let kind = match answer["schemaType"].as_str() {
+            None | Some("AVRO") => SchemaKind::Avro,
+            Some("JSON") => SchemaKind::Json,
+            Some("PROTOBUF") => SchemaKind::Protobuf,
+            Some(other) => SchemaKind::Other(other.to_owned()),
+        };
+        let listed = listed(answer)
+            .ok_or_else(|| self.useless(operation, "has 'references' that cannot be read"))?;
+        Ok(Arc::new(RegisteredSchema {
+            id,
+            kind,
+            text: text.to_owned(),
+            references: self.references(listed, operation).await?,
+        }))
+    }
+
+    #[cold]
+    fn useless(&self, operation: &str, reason: &str) -> Error {
+        self.inner.transport.error(
+            operation,
+            format!("the answer {reason}; is it a schema registry?"),
+        )
+    }
+}
+
+fn integer(json: &Value) -> Option<i32> {
+    json.as_i64().and_then(|value| i32::try_from(value).ok())
+}

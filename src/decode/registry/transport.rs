@@ -1,0 +1,300 @@
+//! Questions to a registry and what is made of its answers: which URL is asked, how often, and what
+//! is an error.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, Response, StatusCode};
+use serde_json::Value;
+use tokio::time::{Instant, sleep, timeout};
+use url::Url;
+
+use super::config::{CA_LOCATION, Endpoint, Login, RegistryConfig};
+use crate::error::{Error, Result};
+
+/// The largest answer that is taken. Schemas have some kilobytes.
+const MAX_ANSWER_BYTES: usize = 16 << 20;
+
+/// How often all URLs are asked before a question fails.
+const ROUNDS: u32 = 6;
+
+/// The pause after the first round; each one after is twice as long: 3 seconds together.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
+
+/// A registry behind one or several URLs. The one that answered last is asked first.
+pub(super) struct Transport {
+    client: Client,
+    endpoints: Vec<Endpoint>,
+    authorization: Option<HeaderValue>,
+    timeout: Duration,
+    preferred: AtomicUsize,
+}
+
+/// Why there is no answer.
+enum Trouble {
+    /// Another URL, or the same one later, may give one; at the earliest after a time that it names.
+    Again(String, Option<Duration>),
+    Final(String),
+}
+
+impl Transport {
+    /// # Errors
+    /// When a certificate cannot be read, or the login is none.
+    pub(super) fn new(config: RegistryConfig) -> Result<Self> {
+        let builder = Client::builder()
+            .user_agent(concat!("datafusion-kafka/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(config.timeout);
+        #[cfg(feature = "ssl")]
+        let builder = builder.use_preconfigured_tls(super::tls::client_config(&config)?);
+        #[cfg(not(feature = "ssl"))]
+        if let Some(setting) = config.needs_tls() {
+            return Err(Error::config(
+                setting,
+                "this build has no TLS (feature 'ssl'), which this needs",
+            ));
+        }
+        let client = builder.build().map_err(|e| {
+            Error::config(
+                "schema.registry.url",
+                format!("HTTP cannot be set up: {}", reason(e)),
+            )
+        })?;
+        Ok(Self {
+            client,
+            authorization: config.login.as_ref().map(authorization).transpose()?,
+            endpoints: config.endpoints,
+            timeout: config.timeout,
+            preferred: AtomicUsize::new(0),
+        })
+    }
+
+    /// Asks for what is at a path, or sends something there; `None` when the registry does not have
+    /// it. `operation` says what for, in messages.
+    ///
+    /// # Errors
+    /// When no URL answers in time, the login is refused, or an answer is of no use.
+    pub(super) async fn ask(
+        &self,
+        operation: &str,
+        path: &[&str],
+        body: Option<&Value>,
+    ) -> Result<Option<Value>> {
+        let deadline = Instant::now() + self.timeout;
+        let mut pause = FIRST_PAUSE;
+        let mut round = 0;
+        loop {
+            round += 1;
+            let first = self.preferred.load(Ordering::Relaxed);
+            let mut failed = (&self.endpoints[first], String::new(), None);
+            for step in 0..self.endpoints.len() {
+                let place = (first + step) % self.endpoints.len();
+                // A URL that hangs leaves time for the others.
+                let left = (self.endpoints.len() - step) as u32;
+                let share = deadline.saturating_duration_since(Instant::now()) / left;
+                let endpoint = &self.endpoints[place];
+                let asked = timeout(share, self.once(endpoint, path, body)).await;
+                let trouble = match asked {
+                    Ok(Ok(answer)) => {
+                        self.preferred.store(place, Ordering::Relaxed);
+                        return Ok(answer);
+                    }
+                    Ok(Err(trouble)) => trouble,
+                    Err(_) => Trouble::Again(
+                        format!(
+                            "no answer within {} ms; 'schema.registry.request.timeout.ms' sets how \
+                             long to wait",
+                            self.timeout.as_millis()
+                        ),
+                        None,
+                    ),
+                };
+                match trouble {
+                    Trouble::Final(reason) => return Err(error(endpoint, operation, reason)),
+                    Trouble::Again(reason, after) => {
+                        log::debug!("schema registry {endpoint:?}: {operation}: {reason}");
+                        failed = (endpoint, reason, after);
+                    }
+                }
+            }
+            let (endpoint, reason, after) = failed;
+            let wait = after.unwrap_or_default().max(pause);
+            if round == ROUNDS || Instant::now() + wait >= deadline {
+                return Err(error(endpoint, operation, reason));
+            }
+            sleep(wait).await;
+            pause *= 2;
+        }
+    }
+
+    /// An error of the URL that answered last.
+    pub(super) fn error(&self, operation: &str, reason: String) -> Error {
+        let place = self.preferred.load(Ordering::Relaxed);
+        error(&self.endpoints[place], operation, reason)
+    }
+
+    async fn once(
+        &self,
+        endpoint: &Endpoint,
+        path: &[&str],
+        body: Option<&Value>,
+    ) -> Result<Option<Value>, Trouble> {
+        let url = located(&endpoint.url, path)
+            .ok_or_else(|| Trouble::Final("the URL takes no path".to_owned()))?;
+        let mut request = match body {
+            None => self.client.get(url),
+            Some(body) => self
+                .client
+                .post(url)
+                .header(CONTENT_TYPE, MEDIA_TYPE)
+                .body(body.to_string()),
+        };
+        request = request.header(ACCEPT, format!("{MEDIA_TYPE}, application/json"));
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization.clone());
+        }
+        let response = request.send().await.map_err(|e| {
+            let reason = reason(e);
+            match reason.contains("certificate") {
+                true => Trouble::Final(format!(
+                    "{reason}; '{CA_LOCATION}' names a file with the authorities to trust"
+                )),
+                false => Trouble::Again(reason, None),
+            }
+        })?;
+        let (status, after) = (response.status(), retry_after(&response));
+        let body = received(response).await?;
+        answer(status, &body, after)
+    }
+}
+
+/// What an answer means.
+fn answer(
+    status: StatusCode,
+    body: &[u8],
+    after: Option<Duration>,
+) -> Result<Option<Value>, Trouble> {
+    let json: Option<Value> = serde_json::from_slice(body).ok();
+    if status.is_success() {
+        return match json {
+            Some(json) => Ok(Some(json)),
+            None => Err(Trouble::Final(
+                "the answer is not JSON; is it a schema registry?".to_owned(),
+            )),
+        };
+    }
+    let json = json.unwrap_or_default();
+    let message = json["message"].as_str().unwrap_or_default();
+    if status == StatusCode::NOT_FOUND {
+        // A registry that does not have something says so with a code; others do not know the path.
+        // So does a registry, with a message of its web server's.
+        let code = json["error_code"].as_i64();
+        if body.is_empty() || code.is_some() && !message.starts_with("HTTP 404") {
+            return Ok(None);
+        }
+        return Err(Trouble::Final(
+            "it answers 404 without saying what it does not know; is the path of the URL right? Some \
+             registries need one, for example http://host/apis/ccompat/v7"
+                .to_owned(),
+        ));
+    }
+    let shown: String = message.chars().take(300).collect();
+    let told = match shown.is_empty() {
+        true => format!("it answers {status}"),
+        false => format!("it answers {status}: {shown}"),
+    };
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Trouble::Final(format!(
+            "{told}; check 'schema.registry.basic.auth.user.info' or \
+             'schema.registry.bearer.auth.token'"
+        ))),
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => {
+            Err(Trouble::Again(told, after))
+        }
+        status if status.is_server_error() => Err(Trouble::Again(told, after)),
+        _ => Err(Trouble::Final(told)),
+    }
+}
+
+async fn received(mut response: Response) -> Result<Vec<u8>, Trouble> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response
+        .chunk()
+        .await
+        .map_err(|e| Trouble::Again(reason(e), None))?
+    {
+        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+            return Err(Trouble::Final(format!(
+                "the answer is longer than {MAX_ANSWER_BYTES} bytes; is it a schema registry?"
+            )));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+fn retry_after(response: &Response) -> Option<Duration> {
+    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
+    seconds.parse().ok().map(Duration::from_secs)
+}
+
+/// The URL with a path below it, each part of which may hold any character.
+fn located(url: &Url, path: &[&str]) -> Option<Url> {
+    let mut url = url.clone();
+    url.path_segments_mut().ok()?.pop_if_empty().extend(path);
+    Some(url)
+}
+
+fn authorization(login: &Login) -> Result<HeaderValue> {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    let (setting, text) = match login {
+        Login::Basic(user_info) => (
+            "schema.registry.basic.auth.user.info",
+            format!("Basic {}", STANDARD.encode(user_info)),
+        ),
+        Login::Bearer(token) => (
+            "schema.registry.bearer.auth.token",
+            format!("Bearer {token}"),
+        ),
+    };
+    let mut value = HeaderValue::from_str(&text)
+        .map_err(|_| Error::config(setting, "holds characters that a header cannot have"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// What went wrong with a request, down to its cause and without the URL, which may hold a password.
+fn reason(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut reason = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !reason.ends_with(&text) {
+            reason = format!("{reason}: {text}");
+        }
+        source = cause.source();
+    }
+    reason
+}
+
+fn error(endpoint: &Endpoint, operation: &str, reason: String) -> Error {
+    Error::Registry {
+        url: endpoint.shown.clone(),
+        operation: operation.to_owned(),
+        reason,
+    }
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transport")
+            .field("endpoints", &self.endpoints)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
