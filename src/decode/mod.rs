@@ -5,6 +5,7 @@
 //! client which raw ones they need, so that a projection reaches the reader.
 
 mod payload;
+mod protobuf;
 
 use std::fmt;
 use std::str::FromStr;
