@@ -16,6 +16,7 @@ mod format;
 mod json;
 mod payload;
 mod policy;
+mod protobuf;
 mod record;
 mod registry;
 mod scalar;
@@ -29,5 +30,9 @@ pub(crate) use json::{Inference, JsonDecoder};
 pub(crate) use payload::PayloadDecoder;
 pub(crate) use policy::{BadRowCount, BadRows};
 pub use policy::{BadRowLimit, OnBadRow};
+pub(crate) use protobuf::{
+    Framing as ProtobufFraming, ProtoFiles, ProtobufDecoder, ProtobufOptions, ProtobufSchema,
+    WriterSchemas, imports,
+};
 pub(crate) use record::{Payload, RecordDecoder, Rows, TableFormat};
 pub(crate) use registry::{RegisteredSchema, Registry, RegistryConfig, SchemaKind};
