@@ -171,7 +171,7 @@ pub(super) fn canonical(key: &str) -> String {
 
 /// Whether the value must never be printed.
 pub(super) fn is_secret(key: &str) -> bool {
-    const PARTS: [&str; 8] = [
+    const PARTS: [&str; 10] = [
         "password",
         "passphrase",
         "secret",
@@ -180,6 +180,8 @@ pub(super) fn is_secret(key: &str) -> bool {
         "keystore.key",
         "oauthbearer.config",
         "token.value",
+        "auth.user.info",
+        "auth.token",
     ];
     PARTS.iter().any(|part| key.contains(part))
 }

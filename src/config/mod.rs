@@ -386,6 +386,12 @@ fn resolve_secret(key: &str, canonical: &str, value: &str) -> Result<String> {
     }
 }
 
+/// The value of a setting that is not a connection's: `env:NAME` and `file:PATH` of a secret become
+/// what they name.
+pub(crate) fn secret_value(key: &str, value: &str) -> Result<String> {
+    resolve_secret(key, key, value)
+}
+
 /// What a secret is: `env:NAME` and `file:PATH` become what they name.
 pub(crate) fn secret(key: &str, value: &str) -> Result<String> {
     if let Some(name) = value.strip_prefix("env:") {

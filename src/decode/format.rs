@@ -29,15 +29,24 @@ pub enum Format {
     Json,
     /// A line of comma-separated values, which are columns.
     Csv,
+    /// An Avro datum, in a registry's frame where there is a registry; its fields are columns.
+    Avro,
+    /// An Avro datum behind the fingerprint of its schema.
+    AvroSingleObject,
+    /// A Protobuf message, in a registry's frame where there is a registry; its fields are columns.
+    Protobuf,
 }
 
 impl Format {
     /// Every format with its name.
-    const NAMES: [(&'static str, Self); 9] = [
+    const NAMES: [(&'static str, Self); 12] = [
         ("raw", Self::Raw),
         ("text", Self::Text),
         ("json", Self::Json),
         ("csv", Self::Csv),
+        ("avro", Self::Avro),
+        ("avro-single-object", Self::AvroSingleObject),
+        ("protobuf", Self::Protobuf),
         ("int32", Self::Int32),
         ("int64", Self::Int64),
         ("float", Self::Float),
@@ -47,7 +56,12 @@ impl Format {
 
     /// Whether payloads have fields, which become columns of their own.
     pub(crate) fn has_fields(self) -> bool {
-        matches!(self, Self::Json | Self::Csv)
+        self.has_schema() || matches!(self, Self::Json | Self::Csv)
+    }
+
+    /// Whether payloads cannot be read without a schema.
+    pub(crate) fn has_schema(self) -> bool {
+        matches!(self, Self::Avro | Self::AvroSingleObject | Self::Protobuf)
     }
 
     pub(super) fn scalar(self) -> Option<Scalar> {
@@ -59,6 +73,7 @@ impl Format {
             Self::Double => Scalar::Double,
             Self::Uuid => Scalar::Uuid,
             Self::Raw | Self::Json | Self::Csv => return None,
+            Self::Avro | Self::AvroSingleObject | Self::Protobuf => return None,
         })
     }
 }

@@ -22,8 +22,8 @@ mod registry;
 mod scalar;
 mod value;
 
-pub use column::Column;
 pub(crate) use avro::{AvroDecoder, AvroOptions, Framing as AvroFraming};
+pub use column::Column;
 pub(crate) use csv::CsvDecoder;
 pub use format::Format;
 pub(crate) use json::{Inference, JsonDecoder};

@@ -214,10 +214,18 @@ impl KafkaTableBuilder {
     /// Whether columns are to be learned from records, which only [`build`](Self::build) does.
     pub(super) fn lacks_fields(&self) -> bool {
         let (key, value) = self.formats.lacks_fields();
-        key || value
+        key || value || self.formats.lacks_schemas()
     }
 
     pub(super) async fn learn_fields(mut self) -> Result<Self> {
+        let topic = match &self.topics {
+            Ok(Some(TopicSource::Named(names))) => match &names[..] {
+                [topic] => Some(Arc::clone(topic)),
+                _ => None,
+            },
+            _ => None,
+        };
+        self.formats.find_schemas(topic.as_deref()).await?;
         let (key, value) = self.formats.lacks_fields();
         if key || value {
             let sampled = sample::fields(&self.selection()?, key, value).await?;

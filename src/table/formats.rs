@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, FieldRef, Fields, Schema};
 
+use super::schemas::SchemaSource;
 use crate::decode::{
     BadRows, Column, CsvDecoder, Format, JsonDecoder, Payload, PayloadDecoder, RecordDecoder,
-    TableFormat,
+    Registry, RegistryConfig, TableFormat,
 };
 use crate::error::{Error, Result};
 
@@ -15,6 +16,7 @@ use crate::error::{Error, Result};
 pub(super) struct Formats {
     pub(super) key: PartFormat,
     pub(super) value: PartFormat,
+    pub(super) registry: Option<RegistryConfig>,
     /// The columns in a CREATE EXTERNAL TABLE.
     pub(super) declared: Option<Fields>,
     pub(super) columns: Vec<Column>,
@@ -30,6 +32,7 @@ pub(super) struct PartFormat {
     /// The fields of its schema, where they are known.
     pub(super) fields: Option<Fields>,
     pub(super) csv_delimiter: u8,
+    pub(super) schema: SchemaSource,
 }
 
 impl Default for PartFormat {
@@ -38,6 +41,7 @@ impl Default for PartFormat {
             format: Format::Raw,
             fields: None,
             csv_delimiter: b',',
+            schema: SchemaSource::default(),
         }
     }
 }
@@ -54,6 +58,7 @@ impl Default for Formats {
         Self {
             key: PartFormat::default(),
             value: PartFormat::default(),
+            registry: None,
             declared: None,
             columns,
             metadata_prefix,
@@ -72,6 +77,33 @@ impl Formats {
         (lacks(&self.key), lacks(&self.value))
     }
 
+    /// Whether a registry is to be asked for schemas.
+    pub(super) fn lacks_schemas(&self) -> bool {
+        let lacks = |part: &PartFormat| {
+            let registry = self.registry.as_ref();
+            part.schema.asks_registry(part.format, registry)
+        };
+        lacks(&self.key) || lacks(&self.value)
+    }
+
+    /// Asks the registry for the schemas that are read with; `topic` is the table's only one.
+    ///
+    /// # Errors
+    /// When the registry cannot be asked or has no such schema.
+    pub(super) async fn find_schemas(&mut self, topic: Option<&str>) -> Result<()> {
+        let Some(config) = &self.registry else {
+            return Ok(());
+        };
+        let registry = Registry::new(config.clone())?;
+        for (part, name) in [(&mut self.key, "key"), (&mut self.value, "value")] {
+            if part.schema.asks_registry(part.format, Some(config)) {
+                let schema = &mut part.schema;
+                schema.find(part.format, &registry, name, topic).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// The decoder of the table.
     ///
     /// # Errors
@@ -80,8 +112,12 @@ impl Formats {
     pub(super) fn decoder(&self) -> Result<RecordDecoder> {
         let (key_fields, value_fields, order) = self.fields()?;
         RecordDecoder::new(TableFormat {
-            key: self.key.payload("key", key_fields)?,
-            value: self.value.payload("value", value_fields)?,
+            key: self
+                .key
+                .payload("key", key_fields, self.registry.as_ref())?,
+            value: self
+                .value
+                .payload("value", value_fields, self.registry.as_ref())?,
             fields: order,
             columns: self.columns.clone(),
             metadata_prefix: self.metadata_prefix.clone(),
@@ -133,15 +169,20 @@ impl Formats {
             )
         } else {
             format!(
-                "column '{name}' is declared, but no format has fields: set 'value.format' to 'json' \
-                 or 'csv', or leave the column list out"
+                "column '{name}' is declared, but no format has fields: set 'value.format' to 'json', \
+                 'csv', 'avro' or 'protobuf', or leave the column list out"
             )
         })
     }
 }
 
 impl PartFormat {
-    fn payload(&self, name: &str, fields: Option<Fields>) -> Result<Payload> {
+    fn payload(
+        &self,
+        name: &str,
+        fields: Option<Fields>,
+        registry: Option<&RegistryConfig>,
+    ) -> Result<Payload> {
         let needs_columns = || {
             Error::invalid(format!(
                 "'{name}.format' = '{}' needs the columns: declare them in CREATE EXTERNAL TABLE",
@@ -156,6 +197,10 @@ impl PartFormat {
             Format::Csv => {
                 let fields = fields.filter(|f| !f.is_empty()).ok_or_else(needs_columns)?;
                 Arc::new(CsvDecoder::new(&fields, self.csv_delimiter)?)
+            }
+            format if format.has_schema() => {
+                let schema = &self.schema;
+                schema.decoder(format, name, fields.as_ref(), registry)?
             }
             scalar => return Ok(Payload::of_scalar(scalar, name)),
         };

@@ -17,6 +17,7 @@ mod options;
 mod pruning;
 mod resolve;
 mod sample;
+mod schemas;
 mod topics;
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::config::{self, ConnectionConfig};
 use arrow::datatypes::Fields;
 
-use crate::decode::Column;
+use crate::decode::{Column, RegistryConfig};
 use crate::driver::Limits;
 use crate::error::{Error, Result, nearest_names};
 use crate::range::{OnDataLoss, RangeSpec, SparkOffsets};
@@ -35,6 +35,10 @@ const NAMES: &[&str] = &[
     "key.csv.delimiter",
     "key.format",
     "key.prefix",
+    "key.schema.file",
+    "key.schema.message",
+    "key.schema.version",
+    "key.subject",
     "lag",
     "max.batch.bytes",
     "max.offsets.per.partition",
@@ -50,6 +54,11 @@ const NAMES: &[&str] = &[
     "range",
     "read.timeout.ms",
     "request.timeout.ms",
+    "schema.registry.basic.auth.user.info",
+    "schema.registry.bearer.auth.token",
+    "schema.registry.request.timeout.ms",
+    "schema.registry.ssl.ca.location",
+    "schema.registry.url",
     "shared",
     "starting.offsets",
     "starting.offsets.by.timestamp",
@@ -61,6 +70,10 @@ const NAMES: &[&str] = &[
     "transactional.id.prefix",
     "value.csv.delimiter",
     "value.format",
+    "value.schema.file",
+    "value.schema.message",
+    "value.schema.version",
+    "value.subject",
 ];
 
 /// Options of Spark that change nothing here, with the reason.
@@ -88,6 +101,8 @@ pub struct TableOptions {
     spark_range: bool,
     on_data_loss: Option<OnDataLoss>,
     formats: Formats,
+    /// Options of a schema registry, in lower case.
+    registry: Vec<(String, String)>,
     columns: Option<Vec<Column>>,
     headers: Option<bool>,
     min_partitions: Option<usize>,
@@ -142,6 +157,19 @@ impl TableOptions {
             "valueformat" => self.formats.value.format = value.parse()?,
             "keycsvdelimiter" => self.formats.key.csv_delimiter = delimiter(name, value)?,
             "valuecsvdelimiter" => self.formats.value.csv_delimiter = delimiter(name, value)?,
+            "keyschemafile" => self.formats.key.schema.file = text(),
+            "valueschemafile" => self.formats.value.schema.file = text(),
+            "keyschemamessage" => self.formats.key.schema.message = text(),
+            "valueschemamessage" => self.formats.value.schema.message = text(),
+            "keysubject" => self.formats.key.schema.subject = text(),
+            "valuesubject" => self.formats.value.schema.subject = text(),
+            "keyschemaversion" => self.formats.key.schema.version = version(name, value)?,
+            "valueschemaversion" => self.formats.value.schema.version = version(name, value)?,
+            registry if registry.starts_with("schemaregistry") => {
+                let name = name.to_ascii_lowercase();
+                let value = config::secret_value(&name, value)?;
+                self.registry.push((name, value));
+            }
             "keyprefix" => self.formats.key_prefix = value.to_owned(),
             "metadataprefix" => self.formats.metadata_prefix = value.to_owned(),
             "onbadrow" => self.formats.bad_rows.on = value.parse()?,
@@ -227,6 +255,8 @@ impl TableOptions {
             ));
         }
         self.check_limits()?;
+        let options = self.registry.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+        let registry = RegistryConfig::from_options(options)?;
         let (range, jobs_only) = self.range_spec(range)?;
         let mut builder = KafkaTable::builder(&config)
             .limits(self.limits.clone())
@@ -236,6 +266,7 @@ impl TableOptions {
             .on_data_loss(self.on_data_loss.unwrap_or_default())
             .formats(Formats {
                 columns: self.table_columns(),
+                registry,
                 ..self.formats.clone()
             })
             .sink_options(self.sink.clone());
@@ -349,7 +380,9 @@ impl TableOptions {
             .map(|(name, value)| {
                 let key = name.to_ascii_lowercase();
                 let key = key.strip_prefix("kafka.").unwrap_or(&key);
-                let shown = if config::is_secret(key) { "***" } else { value };
+                let login = key == "schema.registry.url" && value.contains('@');
+                let secret = login || config::is_secret(key);
+                let shown = if secret { "***" } else { value };
                 format!("'{}' '{}'", quoted(name), quoted(shown))
             })
             .collect();
@@ -407,6 +440,13 @@ fn duration(name: &str, value: &str) -> Result<Duration> {
         .ok()
         .and_then(|duration| Duration::try_from(duration).ok())
         .ok_or_else(|| refused(name, value, "a time span such as '500ms', '30s' or '15m'"))
+}
+
+fn version(name: &str, value: &str) -> Result<Option<i32>> {
+    if value.eq_ignore_ascii_case("latest") {
+        return Ok(None);
+    }
+    positive(name, value).map(Some)
 }
 
 fn delimiter(name: &str, value: &str) -> Result<u8> {

@@ -1,0 +1,212 @@
+//! Where the schema of keys or values comes from: a file, or a registry.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::datatypes::Fields;
+use async_trait::async_trait;
+
+use crate::decode::{
+    AvroDecoder, AvroFraming, AvroOptions, Format, PayloadDecoder, ProtoFiles, ProtobufDecoder,
+    ProtobufFraming, ProtobufOptions, ProtobufSchema, RegisteredSchema, Registry, RegistryConfig,
+    SchemaKind, WriterSchemas, imports,
+};
+use crate::error::{Error, Result};
+
+/// What options say of a schema.
+#[derive(Debug, Clone, Default)]
+pub(super) struct SchemaSource {
+    /// `value.schema.file`.
+    pub(super) file: Option<String>,
+    /// `value.schema.message`: a Protobuf message's full name.
+    pub(super) message: Option<String>,
+    /// `value.subject`.
+    pub(super) subject: Option<String>,
+    /// `value.schema.version`; the latest unless set.
+    pub(super) version: Option<i32>,
+    /// What the registry has for it, once it was asked.
+    pub(super) found: Option<Arc<RegisteredSchema>>,
+}
+
+impl SchemaSource {
+    /// Whether a registry is to be asked for the reader's schema.
+    pub(super) fn asks_registry(&self, format: Format, registry: Option<&RegistryConfig>) -> bool {
+        registry.is_some() && format.has_schema() && self.file.is_none() && self.found.is_none()
+    }
+
+    /// Asks the registry for the schema that everything is read with. `part` is `key` or `value`, and
+    /// `topic` the table's, where it has one.
+    ///
+    /// # Errors
+    /// When the registry cannot be asked, has no such schema, or one of another format.
+    pub(super) async fn find(
+        &mut self,
+        format: Format,
+        registry: &Registry,
+        part: &str,
+        topic: Option<&str>,
+    ) -> Result<()> {
+        let subject = match (&self.subject, topic) {
+            (Some(subject), _) => subject.clone(),
+            (None, Some(topic)) => format!("{topic}-{part}"),
+            (None, None) => {
+                return Err(Error::invalid(format!(
+                    "a table of several topics has no subject of its own: name the schema to read all \
+                     of them with, by '{part}.subject'"
+                )));
+            }
+        };
+        let found = match self.version {
+            Some(version) => registry.version(&subject, version).await?,
+            None => registry.latest(&subject).await?,
+        };
+        let Some(found) = found else {
+            let version = self.version.map(|v| format!("version {v} of "));
+            return Err(Error::invalid(format!(
+                "the schema registry has no {}subject '{subject}': name another by '{part}.subject', or a \
+                 file by '{part}.schema.file'",
+                version.unwrap_or_default()
+            )));
+        };
+        let fits = match format {
+            Format::Avro => found.kind == SchemaKind::Avro,
+            _ => found.kind == SchemaKind::Protobuf,
+        };
+        if !fits {
+            return Err(Error::invalid(format!(
+                "the schema registry has a schema of {} for subject '{subject}', but '{part}.format' is \
+                 '{format}'",
+                found.kind
+            )));
+        }
+        self.found = Some(found);
+        Ok(())
+    }
+
+    /// The decoder of a format with a schema; `part` is `key` or `value`.
+    ///
+    /// # Errors
+    /// When there is no schema, it cannot be read, or what is declared does not fit it.
+    pub(super) fn decoder(
+        &self,
+        format: Format,
+        part: &str,
+        declared: Option<&Fields>,
+        registry: Option<&RegistryConfig>,
+    ) -> Result<Arc<dyn PayloadDecoder>> {
+        let registry = registry.cloned().map(Registry::new).transpose()?;
+        match format {
+            Format::Avro | Format::AvroSingleObject => self.avro(format, part, declared, registry),
+            _ => self.protobuf(part, declared, registry),
+        }
+    }
+
+    fn avro(
+        &self,
+        format: Format,
+        part: &str,
+        declared: Option<&Fields>,
+        registry: Option<Registry>,
+    ) -> Result<Arc<dyn PayloadDecoder>> {
+        let (text, references, id) = match (&self.file, &self.found) {
+            (Some(file), _) => (read(file)?, vec![], None),
+            (None, Some(found)) => (found.text.clone(), found.references.clone(), Some(found.id)),
+            (None, None) => return Err(no_schema(format, part)),
+        };
+        let framing = match (format, registry) {
+            (Format::AvroSingleObject, _) => AvroFraming::SingleObject { schemas: vec![] },
+            (_, Some(registry)) => AvroFraming::Registry(registry),
+            (_, None) => AvroFraming::Plain { writer: None },
+        };
+        Ok(Arc::new(AvroDecoder::new(AvroOptions {
+            reader: &text,
+            references: &references,
+            reader_id: id,
+            declared,
+            framing,
+        })?))
+    }
+
+    fn protobuf(
+        &self,
+        part: &str,
+        declared: Option<&Fields>,
+        registry: Option<Registry>,
+    ) -> Result<Arc<dyn PayloadDecoder>> {
+        let message = self.message.as_deref();
+        let schema = match (&self.file, &self.found) {
+            (Some(file), _) if file.ends_with(".proto") => {
+                ProtobufSchema::from_files(&proto_files(file)?, message)?
+            }
+            (Some(file), _) => {
+                let bytes = std::fs::read(file).map_err(|e| unreadable(file, &e))?;
+                ProtobufSchema::from_descriptor_set(file, &bytes, message)?
+            }
+            (None, Some(found)) => ProtobufSchema::from_files(&files_of(found), message)?,
+            (None, None) => return Err(no_schema(Format::Protobuf, part)),
+        };
+        let framing = match registry {
+            Some(registry) => ProtobufFraming::Registry(Arc::new(registry)),
+            None => ProtobufFraming::Plain,
+        };
+        Ok(Arc::new(ProtobufDecoder::new(ProtobufOptions {
+            schema,
+            declared,
+            framing,
+        })?))
+    }
+}
+
+#[async_trait]
+impl WriterSchemas for Registry {
+    async fn files(&self, id: i32) -> Result<Option<Arc<ProtoFiles>>> {
+        let found = self.schema(id).await?;
+        Ok(found.map(|found| Arc::new(files_of(&found))))
+    }
+}
+
+fn files_of(found: &RegisteredSchema) -> ProtoFiles {
+    ProtoFiles {
+        name: format!("schema {}", found.id),
+        text: found.text.clone(),
+        references: found.references.clone(),
+    }
+}
+
+/// A `.proto` file with those that it imports, which lie beside it or in folders there.
+fn proto_files(file: &str) -> Result<ProtoFiles> {
+    let folder = Path::new(file).parent().unwrap_or(Path::new(""));
+    let text = read(file)?;
+    let mut references = BTreeMap::new();
+    let mut open = imports(file, &text)?;
+    while let Some(name) = open.pop() {
+        // What is not there may be one of those that are known without.
+        if references.contains_key(&name) || !folder.join(&name).is_file() {
+            continue;
+        }
+        let text = read(&folder.join(&name).to_string_lossy())?;
+        open.extend(imports(&name, &text)?);
+        references.insert(name, text);
+    }
+    Ok(ProtoFiles {
+        name: file.to_owned(),
+        text,
+        references: references.into_iter().collect(),
+    })
+}
+
+fn read(file: &str) -> Result<String> {
+    std::fs::read_to_string(file).map_err(|e| unreadable(file, &e))
+}
+
+fn unreadable(file: &str, error: &std::io::Error) -> Error {
+    Error::invalid(format!("the schema file {file} cannot be read: {error}"))
+}
+
+fn no_schema(format: Format, part: &str) -> Error {
+    Error::invalid(format!(
+        "'{part}.format' = '{format}' needs a schema: a file by '{part}.schema.file', or a registry by \
+         'schema.registry.url'"
+    ))
+}
