@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, FieldRef, Fields};
 use super::columns::{
     Bytes, Column, Double, EnumNames, Enums, Fixed32, Fixed64, Flags, Float, Int32, Int64, List,
     Map, Message, Numbers, Sfixed32, Sfixed64, Sint32, Sint64, Times, Uint32, Uint64, Unit,
-    Wrapped, broken,
+    Wrapped,
 };
 
 /// The fields of a message and the columns they become.
@@ -97,16 +97,7 @@ pub(super) enum ScalarKind {
 }
 
 impl MessagePlan {
-    /// The index of the field with this number.
-    #[inline]
-    pub(super) fn index_of(&self, number: u32) -> Option<usize> {
-        if let Some(index) = self.small.get(number as usize) {
-            return (*index != ABSENT).then_some(*index as usize);
-        }
-        let i = self.large.binary_search_by_key(&number, |(n, _)| *n).ok()?;
-        Some(self.large[i].1 as usize)
-    }
-
+    /// Makes the tables of numbers.
     pub(super) fn new(
         fields: Vec<FieldPlan>,
         oneofs: usize,
@@ -133,6 +124,16 @@ impl MessagePlan {
             small: small.into(),
             large: large.into(),
         }
+    }
+
+    /// The index of the field with this number.
+    #[inline]
+    pub(super) fn index_of(&self, number: u32) -> Option<usize> {
+        if let Some(index) = self.small.get(number as usize) {
+            return (*index != ABSENT).then_some(*index as usize);
+        }
+        let i = self.large.binary_search_by_key(&number, |(n, _)| *n).ok()?;
+        Some(self.large[i].1 as usize)
     }
 }
 

@@ -74,7 +74,7 @@ impl Choices<'_> {
             _ => {}
         }
         for field in descriptor.fields() {
-            if self.next() % 3 == 0 {
+            if self.next().is_multiple_of(3) {
                 continue;
             }
             let value = if field.is_map() {
