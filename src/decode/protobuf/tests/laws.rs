@@ -66,9 +66,9 @@ impl Choices<'_> {
                 return message;
             }
             "google.protobuf.Duration" => {
-                let sign = if nanos % 2 == 0 { 1 } else { -1 };
-                message.set_field_by_name("seconds", Value::I64(seconds * i64::from(sign)));
-                message.set_field_by_name("nanos", Value::I32(nanos * sign));
+                // Of one sign, for two that are merged may not have different ones.
+                message.set_field_by_name("seconds", Value::I64(seconds));
+                message.set_field_by_name("nanos", Value::I32(nanos));
                 return message;
             }
             _ => {}
