@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{Array, BinaryViewArray};
+use arrow::array::BinaryViewArray;
 use async_trait::async_trait;
 use prost_reflect::{FileDescriptor, MessageDescriptor};
 

@@ -12,6 +12,7 @@ mod columns;
 mod declared;
 mod frame;
 mod plan;
+mod planner;
 mod schema;
 mod wire;
 
@@ -58,7 +59,7 @@ impl ProtobufDecoder {
     /// # Errors
     /// When the message cannot be columns, or not those that are declared.
     pub(crate) fn new(options: ProtobufOptions<'_>) -> Result<Self> {
-        let plan = MessagePlan::new(options.schema.message(), options.declared)?;
+        let plan = planner::plan(options.schema.message(), options.declared)?;
         let writers = match options.framing {
             Framing::Plain => None,
             Framing::Registry(source) => Some(Writers::new(source, options.schema.full_name())),

@@ -79,7 +79,10 @@ impl Message {
         }
         pad(&mut self.valid, row);
         self.valid.append_non_null();
-        self.chosen.fill(NONE);
+        // To fill nothing costs more than all the rest, where memset stores under a mask.
+        if !self.chosen.is_empty() {
+            self.chosen.fill(NONE);
+        }
     }
 
     /// Reads fields to the end of the input or of the group.
@@ -345,10 +348,9 @@ impl Map {
         const FEW: usize = 16;
         let mut kept = vec![true; self.ends.elements];
         let mut all = true;
-        let mut later = HashSet::new();
         for row in offsets.windows(2) {
             let entries = row[0].cast_unsigned() as usize..row[1].cast_unsigned() as usize;
-            later.clear();
+            let mut later = HashSet::new();
             for entry in entries.clone().rev() {
                 let key = self.keys.key(entry);
                 let again = if entries.len() <= FEW {

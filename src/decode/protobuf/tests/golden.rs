@@ -176,10 +176,9 @@ fn values_of_maps_are_never_null() {
 #[test]
 fn groups_are_structs() {
     let group = "group F = 1 { optional int32 n = 1; }";
+    // A group's field has the name of the group in lower case.
     check(
-        &schema(&format!(
-            "syntax = \"proto2\"; message M {{ optional group F = 1 {{ optional int32 n = 1; }} }}"
-        )),
+        &proto2(&format!("optional {group}")),
         "Struct(\"n\": Int32)",
         &[
             ("", "NULL"),

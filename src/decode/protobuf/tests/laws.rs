@@ -66,15 +66,15 @@ impl Choices<'_> {
                 return message;
             }
             "google.protobuf.Duration" => {
-                let sign = if nanos % 2 == 0 { 1 } else { -1 };
-                message.set_field_by_name("seconds", Value::I64(seconds * i64::from(sign)));
-                message.set_field_by_name("nanos", Value::I32(nanos * sign));
+                // Of one sign, for two that are merged may not have different ones.
+                message.set_field_by_name("seconds", Value::I64(seconds));
+                message.set_field_by_name("nanos", Value::I32(nanos));
                 return message;
             }
             _ => {}
         }
         for field in descriptor.fields() {
-            if self.next() % 3 == 0 {
+            if self.next().is_multiple_of(3) {
                 continue;
             }
             let value = if field.is_map() {
