@@ -119,6 +119,11 @@ impl Builder {
         &self.data_type
     }
 
+    /// The type, and the values to append to.
+    pub(crate) fn parts(&mut self) -> (&DataType, &mut Values) {
+        (&self.data_type, &mut self.values)
+    }
+
     /// The rows that were ended.
     pub(crate) fn len(&self) -> usize {
         self.valid.len()

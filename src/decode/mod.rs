@@ -35,4 +35,4 @@ pub(crate) use protobuf::{
     WriterSchemas, imports,
 };
 pub(crate) use record::{Payload, RecordDecoder, Rows, TableFormat};
-pub(crate) use registry::{RegisteredSchema, Registry, RegistryConfig, SchemaKind};
+pub(crate) use registry::{RegisteredSchema, Registry, RegistryConfig, SchemaKind, SubjectNames};

@@ -50,12 +50,12 @@ type Outcome = std::result::Result<(), Fault>;
 
 /// Appends a number as JSON writes it. Timestamps and times take one in their own unit, days in days.
 pub(super) fn number(to: &mut Builder, text: &str) -> Outcome {
-    let data_type = to.data_type().clone();
-    let misfit = || Fault::range(&data_type, text);
-    match &mut to.values {
+    let (data_type, values) = to.parts();
+    let misfit = || Fault::range(data_type, text);
+    match values {
         Values::Whole(values) => {
             let value = whole(text).ok_or_else(misfit)?;
-            let (least, most) = bounds(&data_type);
+            let (least, most) = bounds(data_type);
             if !(least..=most).contains(&value) {
                 return Err(misfit());
             }
@@ -80,14 +80,14 @@ pub(super) fn number(to: &mut Builder, text: &str) -> Outcome {
             values.push(value);
         }
         Values::Decimal(values) => {
-            let DataType::Decimal128(precision, scale) = data_type else {
+            let DataType::Decimal128(precision, scale) = *data_type else {
                 return Err(misfit());
             };
             let value = scaled(text, scale.into()).ok_or_else(misfit)?;
             let fits = value.unsigned_abs() < 10u128.pow(precision.into());
             values.push(fits.then_some(value).ok_or_else(misfit)?);
         }
-        _ => return Err(Fault::expected(&data_type, "a number")),
+        _ => return Err(Fault::expected(data_type, "a number")),
     }
     to.end_row();
     Ok(())
@@ -104,16 +104,15 @@ pub(super) fn boolean(to: &mut Builder, value: bool) -> Outcome {
 
 /// Appends text: as it is, as an instant, a day or a time in ISO 8601, or as base64.
 pub(super) fn text(to: &mut Builder, text: &str) -> Outcome {
-    let data_type = to.data_type().clone();
-    match &mut to.values {
+    let (data_type, values) = to.parts();
+    match values {
         Values::Text(slices) => slices.push(text.as_bytes()),
         Values::Binary(slices) => {
             let bytes = STANDARD.decode(text);
-            slices
-                .push(&bytes.map_err(|_| Fault::expected(&data_type, "text that is not base64"))?);
+            slices.push(&bytes.map_err(|_| Fault::expected(data_type, "text that is not base64"))?);
         }
-        Values::Whole(values) => values.push(moment(text, &data_type)?),
-        _ => return Err(Fault::expected(&data_type, &quoted(text))),
+        Values::Whole(values) => values.push(moment(text, data_type)?),
+        _ => return Err(Fault::expected(data_type, &quoted(text))),
     }
     to.end_row();
     Ok(())

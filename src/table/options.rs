@@ -39,6 +39,7 @@ const NAMES: &[&str] = &[
     "key.schema.message",
     "key.schema.version",
     "key.subject",
+    "key.subject.name.strategy",
     "lag",
     "max.batch.bytes",
     "max.offsets.per.partition",
@@ -74,6 +75,7 @@ const NAMES: &[&str] = &[
     "value.schema.message",
     "value.schema.version",
     "value.subject",
+    "value.subject.name.strategy",
 ];
 
 /// Options of Spark that change nothing here, with the reason.
@@ -163,6 +165,8 @@ impl TableOptions {
             "valueschemamessage" => self.formats.value.schema.message = text(),
             "keysubject" => self.formats.key.schema.subject = text(),
             "valuesubject" => self.formats.value.schema.subject = text(),
+            "keysubjectnamestrategy" => self.formats.key.schema.subjects = value.parse()?,
+            "valuesubjectnamestrategy" => self.formats.value.schema.subjects = value.parse()?,
             "keyschemaversion" => self.formats.key.schema.version = version(name, value)?,
             "valueschemaversion" => self.formats.value.schema.version = version(name, value)?,
             registry if registry.starts_with("schemaregistry") => {

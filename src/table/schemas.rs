@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use crate::decode::{
     AvroDecoder, AvroFraming, AvroOptions, Format, PayloadDecoder, ProtoFiles, ProtobufDecoder,
     ProtobufFraming, ProtobufOptions, ProtobufSchema, RegisteredSchema, Registry, RegistryConfig,
-    SchemaKind, WriterSchemas, imports,
+    SchemaKind, SubjectNames, WriterSchemas, imports,
 };
 use crate::error::{Error, Result};
 
@@ -19,10 +19,13 @@ use crate::error::{Error, Result};
 pub(super) struct SchemaSource {
     /// `value.schema.file`.
     pub(super) file: Option<String>,
-    /// `value.schema.message`: a Protobuf message's full name.
+    /// `value.schema.message`: the full name of a Protobuf message, or of the record that a subject
+    /// is named after.
     pub(super) message: Option<String>,
     /// `value.subject`.
     pub(super) subject: Option<String>,
+    /// `value.subject.name.strategy`, where there is no subject.
+    pub(super) subjects: SubjectNames,
     /// `value.schema.version`; the latest unless set.
     pub(super) version: Option<i32>,
     /// What the registry has for it, once it was asked.
@@ -49,7 +52,10 @@ impl SchemaSource {
     ) -> Result<()> {
         let subject = match (&self.subject, topic) {
             (Some(subject), _) => subject.clone(),
-            (None, Some(topic)) => format!("{topic}-{part}"),
+            (None, Some(topic)) => {
+                let record = self.message.as_deref();
+                self.subjects.subject(topic, part == "key", record)?
+            }
             (None, None) => {
                 return Err(Error::invalid(format!(
                     "a table of several topics has no subject of its own: name the schema to read all \

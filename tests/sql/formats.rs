@@ -260,7 +260,7 @@ async fn declarations_that_no_format_fills_are_refused() {
     let topic = topic(1);
     let context = session();
     for (columns, options, expected) in [
-        ("id BIGINT", "", "set 'value.format' to 'json' or 'csv'"),
+        ("id BIGINT", "", "set 'value.format' to 'json', 'csv'"),
         (
             "id BIGINT",
             ", 'value.format' 'text'",
@@ -291,4 +291,102 @@ async fn declarations_that_no_format_fills_are_refused() {
         let found = error(&context, &sql).await.to_string();
         assert!(found.contains(expected), "{columns} {options}: {found}");
     }
+}
+
+/// A schema's file, and the folder that it goes with.
+fn schema_file(name: &str, text: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join(name);
+    std::fs::write(&path, text).expect("written");
+    let path = path.to_str().expect("UTF-8").to_owned();
+    (folder, path)
+}
+
+fn produced(values: &[&[u8]]) -> String {
+    let topic = topic(1);
+    let records: Vec<Record> = values.iter().map(|v| Record::new(0).value(*v)).collect();
+    produce::produce(shared().bootstrap(), &topic, &records);
+    topic
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn avro_is_read_with_the_schema_of_a_file() {
+    let schema = r#"{"type":"record","name":"Order","fields":[
+        {"name":"id","type":"long"},{"name":"name","type":["null","string"]}]}"#;
+    let (_folder, file) = schema_file("order.avsc", schema);
+    // Numbers in zigzag; the union's branch before the name.
+    let topic = produced(&[b"\x02\x02\x02a", b"\x04\x00", b"\x06\x02\x04b", b""]);
+    let context = session();
+    let from = |more: &str| {
+        format!("kafka('{topic}', ':', 'value.format=avro', 'value.schema.file={file}'{more})")
+    };
+    let sql = format!(
+        "SELECT id, name, _error FROM {} ORDER BY \"offset\"",
+        from(", 'on.bad.row=null'")
+    );
+    let found = rows(&context, &sql).await;
+    assert_eq!(found[..2], ["1 a ", "2  "]);
+    assert!(found[2].starts_with("  value: "), "{found:?}");
+    assert_eq!(found[3], "  value: the payload has no bytes");
+    let found = error(&context, &format!("SELECT count(*) FROM {}", from(""))).await;
+    assert!(
+        found
+            .to_string()
+            .starts_with(&format!("{topic}[0]@2: the value does not decode")),
+        "{found}"
+    );
+    let missing = format!("SELECT * FROM kafka('{topic}', ':', 'value.format=avro')");
+    let found = error(&context, &missing).await.to_string();
+    assert!(
+        found.contains("a file by 'value.schema.file', or a registry"),
+        "{found}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn protobuf_is_read_with_the_schema_of_a_file() {
+    let schema = "syntax = \"proto3\"; package shop; \
+                  message Order { int64 id = 1; string name = 2; } message Other {}";
+    let (_folder, file) = schema_file("order.proto", schema);
+    let topic = produced(&[b"\x08\x01\x12\x01a", b"\x08\x02", b"\x08", b""]);
+    let context = session();
+    let from = |message: &str| {
+        format!(
+            "kafka('{topic}', ':', 'value.format=protobuf', 'value.schema.file={file}', \
+             'value.schema.message={message}', 'on.bad.row=skip')"
+        )
+    };
+    let sql = format!(
+        "SELECT id, name FROM {} ORDER BY \"offset\"",
+        from("shop.Order")
+    );
+    assert_eq!(rows(&context, &sql).await, ["1 a", "2 ", "0 "]);
+    let found = error(&context, &format!("SELECT * FROM {}", from("shop.Oder")))
+        .await
+        .to_string();
+    assert!(found.contains("did you mean 'shop.Order'?"), "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_is_down_is_no_bad_row() {
+    let topic = produced(&[b"\x00\x00\x00\x00\x01\x02"]);
+    let context = session();
+    // Nobody listens on the port of a listener that is gone.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .expect("a port")
+        .local_addr()
+        .expect("bound")
+        .port();
+    let sql = format!(
+        "SELECT * FROM kafka('{topic}', ':', 'value.format=avro', 'on.bad.row=skip', \
+         'schema.registry.url=http://127.0.0.1:{port}', 'schema.registry.request.timeout.ms=500')"
+    );
+    let found = error(&context, &sql).await;
+    assert_eq!(found.kind(), ErrorKind::Connection, "{found}");
+    assert!(
+        found
+            .to_string()
+            .contains(&format!("http://127.0.0.1:{port}")),
+        "{found}"
+    );
 }

@@ -15,6 +15,9 @@ use crate::error::Result;
 
 type Outcome = std::result::Result<(), Fault>;
 
+/// Among so few names, looking at each is faster than a hash.
+const FEW: usize = 16;
+
 /// The columns of payloads.
 #[derive(Debug, Clone)]
 pub(super) struct Object {
@@ -38,9 +41,12 @@ enum Shape {
 #[derive(Debug, Clone)]
 struct Names {
     names: Vec<String>,
+    /// By name, where there are too many to look at each.
     exact: HashMap<String, usize>,
-    /// In lower case, where only one field has the name.
+    /// By name in lower case, where only one field has it.
     caseless: HashMap<String, usize>,
+    /// Of each field, whether it is among these.
+    alone: Vec<bool>,
     shapes: Vec<Shape>,
     /// For each field, one more than the last row whose value came by the very name.
     by_name: Vec<usize>,
@@ -57,9 +63,14 @@ impl Names {
             let unique = found.into_iter().filter(|(_, indices)| indices.len() == 1);
             unique.map(|(name, indices)| (name, indices[0])).collect()
         };
+        let caseless = indices(str::to_lowercase);
         Self {
             exact: indices(str::to_owned),
-            caseless: indices(str::to_lowercase),
+            alone: names
+                .iter()
+                .map(|name| caseless.contains_key(&name.to_lowercase()))
+                .collect(),
+            caseless,
             shapes: fields.iter().map(|f| Shape::of(f.data_type())).collect(),
             by_name: vec![0; names.len()],
             names,
@@ -70,6 +81,18 @@ impl Names {
     fn find(&self, name: &str, likely: usize) -> Option<(usize, bool)> {
         if self.names.get(likely).is_some_and(|n| n == name) {
             return Some((likely, true));
+        }
+        if self.names.len() <= FEW && name.is_ascii() {
+            let exact = self.names.iter().position(|n| n == name);
+            let alike =
+                |(known, alone): (&String, &bool)| *alone && known.eq_ignore_ascii_case(name);
+            return match exact {
+                Some(index) => Some((index, true)),
+                None => {
+                    let mut each = self.names.iter().zip(&self.alone);
+                    Some((each.position(alike)?, false))
+                }
+            };
         }
         match self.exact.get(name) {
             Some(index) => Some((*index, true)),
