@@ -6,6 +6,7 @@ mod evolution;
 mod framing;
 mod hostile;
 mod mapping;
+mod oracle;
 mod random;
 mod registry;
 mod schemas;

@@ -269,23 +269,20 @@ async fn url_that_hangs_leaves_time_for_the_next() {
 async fn logins_are_sent() {
     let stub = Stub::new(|_, _| Reply::schema(INT)).await;
     let with_login = stub.url.replace("http://", "http://an%40na:p%3Aw@");
-    let cases: [(&str, &[(&str, &str)], Option<&str>); 4] = [
-        (&stub.url, &[], None),
+    let basic = "schema.registry.basic.auth.user.info";
+    let bearer = "schema.registry.bearer.auth.token";
+    for (url, option, expected) in [
+        (&stub.url, None, None),
         (
             &stub.url,
-            &[("schema.registry.basic.auth.user.info", "anna:pw:x")],
+            Some((basic, "anna:pw:x")),
             Some("Basic YW5uYTpwdzp4"),
         ),
-        (
-            &stub.url,
-            &[("schema.registry.bearer.auth.token", "abc")],
-            Some("Bearer abc"),
-        ),
-        (&with_login, &[], Some("Basic YW5AbmE6cDp3")),
-    ];
-    for (url, options, expected) in cases {
-        let mut all = vec![("schema.registry.url", url)];
-        all.extend(options);
+        (&stub.url, Some((bearer, "abc")), Some("Bearer abc")),
+        (&with_login, None, Some("Basic YW5AbmE6cDp3")),
+    ] {
+        let mut all = vec![("schema.registry.url", url.as_str())];
+        all.extend(option);
         registry(&all).schema(1).await.unwrap().unwrap();
         let last = stub.asked().pop().unwrap();
         assert_eq!(last.authorization.as_deref(), expected);
@@ -293,7 +290,7 @@ async fn logins_are_sent() {
     // The option is meant where both are set.
     let both = registry(&[
         ("schema.registry.url", with_login.as_str()),
-        ("schema.registry.basic.auth.user.info", "anna:pw:x"),
+        (basic, "anna:pw:x"),
     ]);
     both.schema(1).await.unwrap().unwrap();
     let last = stub.asked().pop().unwrap();
