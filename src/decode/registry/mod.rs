@@ -22,7 +22,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::Instant;
 
 pub(crate) use self::config::RegistryConfig;
@@ -155,30 +155,6 @@ impl Registry {
         version: i32,
     ) -> Result<Option<Arc<RegisteredSchema>>> {
         self.of_subject(subject, &version.to_string()).await
-    }
-
-    /// Registers a schema under a subject; its id, also when it was registered before.
-    ///
-    /// # Errors
-    /// When the registry cannot be asked or refuses the schema, see [`Error::Registry`].
-    pub(crate) async fn register(
-        &self,
-        subject: &str,
-        kind: &SchemaKind,
-        text: &str,
-    ) -> Result<i32> {
-        let operation = format!("registering a schema of subject '{subject}'");
-        let kind = match kind {
-            SchemaKind::Avro => "AVRO",
-            SchemaKind::Json => "JSON",
-            SchemaKind::Protobuf => "PROTOBUF",
-            SchemaKind::Other(name) => name,
-        };
-        let body = json!({"schema": text, "schemaType": kind});
-        let path = ["subjects", subject, "versions"];
-        let asked = self.inner.transport.ask(&operation, &path, Some(&body));
-        let answer = asked.await?.unwrap_or_default();
-        integer(&answer["id"]).ok_or_else(|| self.useless(&operation, "has no 'id'"))
     }
 
     fn slot(&self, id: i32) -> Slot {

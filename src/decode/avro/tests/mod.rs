@@ -10,7 +10,6 @@ mod oracle;
 mod random;
 mod registry;
 mod schemas;
-mod speed;
 
 use arrow::array::{Array, ArrayRef, BinaryViewArray};
 use arrow::util::display::{ArrayFormatter, FormatOptions};

@@ -323,18 +323,6 @@ async fn path_of_the_url_is_kept_and_subjects_are_one_part() {
     assert_eq!(stub.lines()[2..], expected);
 }
 
-#[tokio::test]
-async fn schema_is_registered() {
-    let stub = Stub::new(|_, _| Reply::new(200, r#"{"id":12}"#)).await;
-    let id = at(&stub)
-        .register("orders-value", &SchemaKind::Avro, INT)
-        .await;
-    assert_eq!(id.unwrap(), 12);
-    let asked = stub.asked().pop().unwrap();
-    assert_eq!(asked.line, "POST /subjects/orders-value/versions");
-    let body: serde_json::Value = serde_json::from_str(&asked.body).unwrap();
-    assert_eq!(body, json!({"schema": INT, "schemaType": "AVRO"}));
-}
 
 /// `a` uses `b` and `c`, `b` uses `c` and, in a circle, `a`.
 fn related(path: &str) -> Reply {
