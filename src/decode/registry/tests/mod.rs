@@ -203,15 +203,17 @@ async fn slow_registry_ends_in_time() {
 #[tokio::test]
 async fn nobody_listens() {
     let stub = Stub::new(|_, _| Reply::close()).await;
-    let url = stub.url.clone();
+    let url = stub.url.replace("http://", "http://anna:hidden@");
     drop(stub);
     tokio::task::yield_now().await;
     let registry = registry(&[
         ("schema.registry.url", &url),
         ("schema.registry.request.timeout.ms", "500"),
     ]);
-    let reason = refused(&registry).await;
-    assert!(reason.contains("efused"), "{reason}");
+    let error = registry.schema(1).await.unwrap_err();
+    let message = format!("{error} {error:?}");
+    assert!(message.contains("efused"), "{message}");
+    assert!(!message.contains("hidden"), "{message}");
 }
 
 #[tokio::test]
