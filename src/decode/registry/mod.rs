@@ -173,7 +173,7 @@ impl Registry {
     async fn ask_schema(&self, id: i32) -> Result<Option<Arc<RegisteredSchema>>> {
         let operation = format!("getting schema {id}");
         let path = ["schemas", "ids", &id.to_string()];
-        match self.inner.transport.ask(&operation, &path, None).await? {
+        match self.inner.transport.ask(&operation, &path).await? {
             None => Ok(None),
             Some(answer) => self.complete(id, &answer, &operation).await.map(Some),
         }
@@ -186,7 +186,7 @@ impl Registry {
     ) -> Result<Option<Arc<RegisteredSchema>>> {
         let operation = format!("getting version {version} of subject '{subject}'");
         let path = ["subjects", subject, "versions", version];
-        let Some(answer) = self.inner.transport.ask(&operation, &path, None).await? else {
+        let Some(answer) = self.inner.transport.ask(&operation, &path).await? else {
             return Ok(None);
         };
         let id = integer(&answer["id"]).ok_or_else(|| self.useless(&operation, "has no 'id'"))?;

@@ -81,7 +81,7 @@ impl Registry {
                 ));
             }
             let path = ["subjects", &subject, "versions", &version.to_string()];
-            let answer = self.inner.transport.ask(operation, &path, None).await?;
+            let answer = self.inner.transport.ask(operation, &path).await?;
             let answer = answer.unwrap_or_default();
             let (Some(text), Some(listed)) = (answer["schema"].as_str(), listed(&answer)) else {
                 return Err(self.inner.transport.error(

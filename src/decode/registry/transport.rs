@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
@@ -72,17 +72,12 @@ impl Transport {
         })
     }
 
-    /// Asks for what is at a path, or sends something there; `None` when the registry does not have
-    /// it. `operation` says what for, in messages.
+    /// Asks for what is at a path; `None` when the registry does not have it. `operation` says what
+    /// for, in messages.
     ///
     /// # Errors
     /// When no URL answers in time, the login is refused, or an answer is of no use.
-    pub(super) async fn ask(
-        &self,
-        operation: &str,
-        path: &[&str],
-        body: Option<&Value>,
-    ) -> Result<Option<Value>> {
+    pub(super) async fn ask(&self, operation: &str, path: &[&str]) -> Result<Option<Value>> {
         let deadline = Instant::now() + self.timeout;
         let mut pause = FIRST_PAUSE;
         let mut round = 0;
@@ -96,7 +91,7 @@ impl Transport {
                 let left = (self.endpoints.len() - step) as u32;
                 let share = deadline.saturating_duration_since(Instant::now()) / left;
                 let endpoint = &self.endpoints[place];
-                let asked = timeout(share, self.once(endpoint, path, body)).await;
+                let asked = timeout(share, self.once(endpoint, path)).await;
                 let trouble = match asked {
                     Ok(Ok(answer)) => {
                         self.preferred.store(place, Ordering::Relaxed);
@@ -136,22 +131,10 @@ impl Transport {
         error(&self.endpoints[place], operation, reason)
     }
 
-    async fn once(
-        &self,
-        endpoint: &Endpoint,
-        path: &[&str],
-        body: Option<&Value>,
-    ) -> Result<Option<Value>, Trouble> {
+    async fn once(&self, endpoint: &Endpoint, path: &[&str]) -> Result<Option<Value>, Trouble> {
         let url = located(&endpoint.url, path)
             .ok_or_else(|| Trouble::Final("the URL takes no path".to_owned()))?;
-        let mut request = match body {
-            None => self.client.get(url),
-            Some(body) => self
-                .client
-                .post(url)
-                .header(CONTENT_TYPE, MEDIA_TYPE)
-                .body(body.to_string()),
-        };
+        let mut request = self.client.get(url);
         request = request.header(ACCEPT, format!("{MEDIA_TYPE}, application/json"));
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization.clone());

@@ -325,7 +325,6 @@ async fn path_of_the_url_is_kept_and_subjects_are_one_part() {
     assert_eq!(stub.lines()[2..], expected);
 }
 
-
 /// `a` uses `b` and `c`, `b` uses `c` and, in a circle, `a`.
 fn related(path: &str) -> Reply {
     let reference =
