@@ -26,7 +26,7 @@ pub(crate) use avro::{AvroDecoder, AvroOptions, Framing as AvroFraming};
 pub use column::Column;
 pub(crate) use csv::CsvDecoder;
 pub use format::Format;
-pub(crate) use json::{Inference, JsonDecoder};
+pub(crate) use json::{Inference, JsonDecoder, unframed};
 pub(crate) use payload::PayloadDecoder;
 pub(crate) use policy::{BadRowCount, BadRows};
 pub use policy::{BadRowLimit, OnBadRow};

@@ -675,7 +675,7 @@ mod tests {
     }
 
     fn json(fields: Vec<Field>, on: OnBadRow) -> Result<RecordDecoder> {
-        let decoder = JsonDecoder::new(&Fields::from(fields))?;
+        let decoder = JsonDecoder::new(&Fields::from(fields), false)?;
         RecordDecoder::new(TableFormat {
             value: Payload::Fields(Arc::new(decoder)),
             bad_rows: BadRows { on, limit: None },

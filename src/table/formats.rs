@@ -119,11 +119,24 @@ impl Formats {
                 .value
                 .payload("value", value_fields, self.registry.as_ref())?,
             fields: order,
-            columns: self.columns.clone(),
+            columns: self.kafka_columns(),
             metadata_prefix: self.metadata_prefix.clone(),
             key_prefix: self.key_prefix.clone(),
             bad_rows: self.bad_rows,
         })
+    }
+
+    /// Kafka's columns, and with a registry the ids of schemas.
+    fn kafka_columns(&self) -> Vec<Column> {
+        let mut columns = self.columns.clone();
+        if self.registry.is_some() {
+            let framed = |part: &PartFormat| {
+                matches!(part.format, Format::Json | Format::Avro | Format::Protobuf)
+            };
+            columns.extend(framed(&self.key).then_some(Column::KeySchemaId));
+            columns.extend(framed(&self.value).then_some(Column::ValueSchemaId));
+        }
+        columns
     }
 
     /// The fields of the key and of the value, and their order in the table where it was declared.
@@ -192,7 +205,7 @@ impl PartFormat {
         let decoder: Arc<dyn PayloadDecoder> = match self.format {
             Format::Json => {
                 let fields = fields.ok_or_else(needs_columns)?;
-                Arc::new(JsonDecoder::new(&fields)?)
+                Arc::new(JsonDecoder::new(&fields, registry.is_some())?)
             }
             Format::Csv => {
                 let fields = fields.filter(|f| !f.is_empty()).ok_or_else(needs_columns)?;

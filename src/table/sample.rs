@@ -9,7 +9,7 @@ use futures::TryStreamExt;
 use super::builder::DEFAULT_BATCH_BYTES;
 use super::resolve::{self, Selection};
 use crate::client::{RawColumns, ReadRequest};
-use crate::decode::Inference;
+use crate::decode::{Inference, unframed};
 use crate::error::{Error, Result};
 use crate::range::{OffsetRange, OnDataLoss, Snapshot};
 
@@ -113,7 +113,8 @@ impl Learner {
     fn look(&mut self, payloads: &BinaryViewArray, most: usize) {
         for payload in payloads.iter().take(most).flatten() {
             self.looked_at += 1;
-            if let Err(fault) = self.inference.add(payload) {
+            let json = unframed(payload).map_or(payload, |(_, json)| json);
+            if let Err(fault) = self.inference.add(json) {
                 self.fault.get_or_insert(fault);
             }
         }

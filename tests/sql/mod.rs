@@ -8,6 +8,7 @@ mod metadata;
 mod pruning;
 mod ranges;
 mod records;
+mod registry;
 mod scale;
 mod security;
 mod timestamps;

@@ -21,7 +21,7 @@ pub fn folder() -> PathBuf {
     folder
 }
 
-fn cache() -> PathBuf {
+pub(super) fn cache() -> PathBuf {
     set("XDG_CACHE_HOME").map(PathBuf::from).unwrap_or_else(|| {
         let home = set("HOME").expect("neither KAFKA_LIBS, XDG_CACHE_HOME nor HOME is set");
         Path::new(&home).join(".cache")

@@ -26,6 +26,7 @@ pub mod postgres;
 mod process;
 pub mod produce;
 pub mod read;
+pub mod registry;
 pub mod s3;
 
 use std::pin::pin;

@@ -15,7 +15,7 @@ mod object;
 mod tests;
 mod text;
 
-use arrow::array::{ArrayRef, BinaryViewArray};
+use arrow::array::{ArrayRef, BinaryViewArray, Int32Builder};
 use arrow::datatypes::Fields;
 use jiter::Jiter;
 
@@ -35,15 +35,18 @@ pub(crate) struct JsonDecoder {
     fields: Fields,
     /// Empty columns, of which each batch has a copy.
     object: Object,
+    /// Whether a payload may stand in the frame of a registry's serializer.
+    framed: bool,
 }
 
 impl JsonDecoder {
     /// # Errors
     /// When a field has a type that JSON is not decoded to.
-    pub(crate) fn new(fields: &Fields) -> Result<Self> {
+    pub(crate) fn new(fields: &Fields, framed: bool) -> Result<Self> {
         Ok(Self {
             object: Object::new(fields)?,
             fields: fields.clone(),
+            framed,
         })
     }
 }
@@ -59,7 +62,13 @@ impl PayloadDecoder for JsonDecoder {
             object.keep_only(wanted.fields);
         }
         let mut bad = vec![];
+        let mut ids = wanted.schema_ids.then(Int32Builder::new);
         for (row, payload) in payloads.iter().enumerate() {
+            let framed = payload.filter(|_| self.framed).and_then(unframed);
+            if let Some(ids) = &mut ids {
+                ids.append_option(framed.map(|(id, _)| id));
+            }
+            let payload = framed.map(|(_, json)| json).or(payload);
             let outcome = match payload {
                 Some(payload) => one(payload, &mut object),
                 None => {
@@ -70,7 +79,10 @@ impl PayloadDecoder for JsonDecoder {
             if let Err(Fault { class, message }) = outcome {
                 object.truncate(row);
                 object.null_row();
-                bad.push(BadPayload::new(row, class, message));
+                bad.push(BadPayload {
+                    schema_id: framed.map(|(id, _)| id),
+                    ..BadPayload::new(row, class, message)
+                });
             }
         }
         let columns = wanted
@@ -82,8 +94,17 @@ impl PayloadDecoder for JsonDecoder {
         Ok(Decoded {
             columns,
             bad,
-            schema_ids: None,
+            schema_ids: ids.map(|mut ids| ids.finish()),
         })
+    }
+}
+
+/// The id and the JSON of a payload in a registry's frame; one that does not begin with byte 0 has
+/// none, and no JSON does.
+pub(crate) fn unframed(payload: &[u8]) -> Option<(i32, &[u8])> {
+    match payload {
+        [0, a, b, c, d, json @ ..] => Some((i32::from_be_bytes([*a, *b, *c, *d]), json)),
+        _ => None,
     }
 }
 

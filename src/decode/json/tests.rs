@@ -17,7 +17,7 @@ fn field(name: &str, data_type: DataType) -> Field {
 fn decode(fields: Vec<Field>, payloads: &[&str]) -> (Vec<String>, Vec<(usize, String)>) {
     let fields = Fields::from(fields);
     let payloads: BinaryViewArray = payloads.iter().map(|p| Some(p.as_bytes())).collect();
-    let decoder = JsonDecoder::new(&fields).unwrap();
+    let decoder = JsonDecoder::new(&fields, false).unwrap();
     let all: Vec<usize> = (0..fields.len()).collect();
     let wanted = Wanted {
         fields: &all,
@@ -225,7 +225,7 @@ fn fields_that_are_not_read_may_hold_anything_that_is_json() {
         field("a", DataType::Int64),
         field("b", DataType::Int64),
     ]);
-    let decoder = JsonDecoder::new(&fields).unwrap();
+    let decoder = JsonDecoder::new(&fields, false).unwrap();
     let payloads: BinaryViewArray = [r#"{"a":1,"b":"x"}"#, r#"{"a":2,"b":"\ud800"}"#]
         .iter()
         .map(|p| Some(p.as_bytes()))

@@ -1,0 +1,128 @@
+"""Records as Confluent's serializers write them: typed.py BOOTSTRAP REGISTRY_URL TOPIC CASE."""
+
+import json
+import sys
+
+from confluent_kafka import Producer
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from confluent_kafka.schema_registry.avro import AvroSerializer
+from confluent_kafka.schema_registry.json_schema import JSONSerializer
+from confluent_kafka.schema_registry.protobuf import ProtobufSerializer
+from confluent_kafka.serialization import MessageField, SerializationContext
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, timestamp_pb2
+
+bootstrap, url, topic, case = sys.argv[1:]
+registry = SchemaRegistryClient({"url": url})
+producer = Producer({"bootstrap.servers": bootstrap})
+value_of_topic = SerializationContext(topic, MessageField.VALUE)
+
+
+def send(value):
+    producer.produce(topic, value=value, partition=0)
+
+
+def record(*fields):
+    return json.dumps({"type": "record", "name": "Order", "fields": list(fields)})
+
+
+def field(name, kind, **more):
+    return {"name": name, "type": kind, **more}
+
+
+def avro(schema, *values):
+    serialize = AvroSerializer(registry, schema)
+    for value in values:
+        send(serialize(value, value_of_topic))
+
+
+def evolution():
+    optional = dict(default=None)
+    avro(record(field("id", "int"), field("name", "string")), {"id": 1, "name": "a"})
+    avro(
+        record(field("id", "long"), field("name", "string"), field("amount", ["null", "double"], **optional)),
+        {"id": 2, "name": "b", "amount": 2.5},
+        {"id": 3, "name": "c", "amount": None},
+    )
+    total = field("total", ["null", "double"], aliases=["amount"], **optional)
+    avro(record(field("id", "long"), total), {"id": 2**40, "total": 4.5})
+    avro(record(field("id", "string")), {"id": "x"})
+    send(b"\0\x7f\xff\xff\xff\x02")
+    send(b"plain")
+    send(b"")
+    send(None)
+
+
+def references():
+    item = json.dumps({"type": "record", "name": "Item", "namespace": "shop", "fields": [field("sku", "string")]})
+    registry.register_schema(f"{topic}-item", Schema(item, "AVRO"))
+    order = json.dumps(
+        {
+            "type": "record",
+            "name": "Order",
+            "namespace": "shop",
+            "fields": [field("id", "long"), field("items", {"type": "array", "items": "shop.Item"})],
+        }
+    )
+    from confluent_kafka.schema_registry import SchemaReference
+
+    schema = Schema(order, "AVRO", [SchemaReference("shop.Item", f"{topic}-item", 1)])
+    avro(schema, {"id": 1, "items": [{"sku": "a"}, {"sku": "b"}]}, {"id": 2, "items": []})
+
+
+def messages():
+    """A file with two messages, of which the second has one within, and that imports another."""
+    common = descriptor_pb2.FileDescriptorProto(name=f"{topic}/common.proto", package="shop", syntax="proto3")
+    money = common.message_type.add(name="Money")
+    money.field.add(name="cents", number=1, type=3, label=1)
+    file = descriptor_pb2.FileDescriptorProto(name=f"{topic}/order.proto", package="shop", syntax="proto3")
+    file.dependency.extend([common.name, "google/protobuf/timestamp.proto"])
+    file.message_type.add(name="Other").field.add(name="x", number=1, type=5, label=1)
+    order = file.message_type.add(name="Order")
+    order.field.add(name="id", number=1, type=3, label=1)
+    order.field.add(name="price", number=2, type=11, type_name=".shop.Money", label=1)
+    order.field.add(name="at", number=3, type=11, type_name=".google.protobuf.Timestamp", label=1)
+    order.field.add(name="lines", number=4, type=11, type_name=".shop.Order.Line", label=3)
+    order.nested_type.add(name="Line").field.add(name="sku", number=1, type=9, label=1)
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(timestamp_pb2.DESCRIPTOR.serialized_pb)
+    pool.Add(common)
+    pool.Add(file)
+    return {
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(name))
+        for name in ("shop.Other", "shop.Order", "shop.Order.Line", "shop.Money")
+    }
+
+
+def protobuf():
+    of = messages()
+    settings = {"use.deprecated.format": False}
+    order, line = of["shop.Order"], of["shop.Order.Line"]
+    serialize = ProtobufSerializer(order, registry, settings)
+    first = order(id=1, price=of["shop.Money"](cents=250), lines=[line(sku="a"), line(sku="b")])
+    first.at.seconds = 1768384800
+    send(serialize(first, value_of_topic))
+    send(serialize(order(id=2), value_of_topic))
+    send(ProtobufSerializer(line, registry, settings)(line(sku="z"), value_of_topic))
+    send(ProtobufSerializer(of["shop.Other"], registry, settings)(of["shop.Other"](x=1), value_of_topic))
+
+
+def json_schema():
+    schema = {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "Order",
+        "type": "object",
+        "properties": {"id": {"type": "integer"}, "name": {"type": "string"}},
+    }
+    serialize = JSONSerializer(json.dumps(schema), registry)
+    send(serialize({"id": 1, "name": "a"}, value_of_topic))
+    send(b'{"id": 2}')
+
+
+{
+    "evolution": evolution,
+    "references": references,
+    "protobuf": protobuf,
+    "json": json_schema,
+}[case]()
+if producer.flush(60) > 0:
+    sys.exit("not all records were delivered")
