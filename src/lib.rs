@@ -15,6 +15,7 @@ pub mod receipt;
 pub mod scan;
 pub mod session;
 pub mod sink;
+pub mod statement;
 pub mod store;
 pub mod table;
 pub mod text;

@@ -60,6 +60,24 @@ fn describe_shows_partitions_and_columns() {
 }
 
 #[test]
+fn describe_learns_columns_and_writes_the_statement() {
+    let statement = ok(&demo(&["describe", "orders", "--infer"]));
+    for part in [
+        "CREATE EXTERNAL TABLE orders (\n",
+        "  quantity BIGINT",
+        "  amount DOUBLE",
+        "STORED AS KAFKA LOCATION 'orders'",
+        "'value.format' 'json'",
+    ] {
+        assert!(statement.contains(part), "{part}: {statement}");
+    }
+    // It is a statement, under a name that is free.
+    let named = statement.replace("TABLE orders", "TABLE typed");
+    let sql = format!("{named} SELECT count(amount) AS n FROM typed");
+    assert_eq!(ok(&demo(&["query", &sql])), "{\"n\":1000}\n");
+}
+
+#[test]
 fn offsets_resolve_a_range() {
     let rows = ok(&demo(&["offsets", "orders", "-10"]));
     assert_eq!(rows.lines().count(), 4);

@@ -390,3 +390,18 @@ async fn a_registry_that_is_down_is_no_bad_row() {
         "{found}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nested_columns_are_declared() {
+    let topic = with_values(&[Some(
+        r#"{"who":{"name":"a","age":3},"tags":["x"],"at":[[1],[]]}"#,
+    )]);
+    let context = session();
+    let columns = "who STRUCT<name VARCHAR, age SMALLINT>, tags VARCHAR[], at ARRAY<INT[]>";
+    let sql = create("t", columns, &topic, ", 'value.format' 'json'");
+    datafusion_kafka::statement::sql(&context, &sql)
+        .await
+        .expect("it parses");
+    let sql = "SELECT who['age'] + 1, tags[1], at FROM t";
+    assert_eq!(rows(&context, sql).await, ["4 x [[1], []]"]);
+}

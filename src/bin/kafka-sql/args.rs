@@ -133,6 +133,10 @@ pub(crate) enum ReadCommand {
     Describe {
         /// The topic
         topic: String,
+        /// Learn the columns of its JSON values from a sample of 1,000 records, and print the statement
+        /// that declares them
+        #[arg(long)]
+        infer: bool,
     },
     /// Show the offsets that a range means, for each partition
     Offsets {

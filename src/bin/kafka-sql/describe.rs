@@ -3,6 +3,9 @@
 use std::io::Write;
 use std::sync::Arc;
 
+use arrow::datatypes::Fields;
+use datafusion_kafka::statement;
+
 use crate::failure::{Exit, Failure};
 use crate::inspect::{columns_sql, literal};
 use crate::output::{Destination, Format, OutputOptions};
@@ -57,6 +60,35 @@ pub(crate) async fn run(
     }
     Ok(())
 }
+
+/// Prints the CREATE EXTERNAL TABLE statement whose columns a sample of the topic's values has.
+///
+/// # Errors
+/// When the topic is empty, or its values are no JSON objects.
+pub(crate) async fn infer(
+    session: Arc<Session>,
+    topic: String,
+    destination: Arc<Destination>,
+) -> Result<(), Failure> {
+    // A prefix that no field begins with keeps Kafka's columns apart from the fields.
+    let sampled = format!(
+        "SELECT * FROM kafka({}, 'start:end', 'value.format=json', 'metadata.columns=offset', \
+         'metadata.prefix={PREFIX}')",
+        literal(&topic)
+    );
+    let frame = session.sql(&sampled).await?;
+    let fields = frame.schema().fields().iter();
+    let of_value = fields.filter(|field| !field.name().starts_with(PREFIX));
+    let fields: Fields = of_value.cloned().collect();
+    let options = [("value.format", "json")];
+    let statement = statement::create_table(&topic, &topic, &fields, &options);
+    let mut sink = destination.writer()?;
+    writeln!(sink, "{statement};")
+        .and_then(|()| sink.flush())
+        .map_err(|e| Failure::io("writing the result failed", &e))
+}
+
+const PREFIX: &str = "kafka-sql:";
 
 fn heading(topic: &str, facts: &TopicFacts) -> String {
     const UNKNOWN: &str = "unknown (the cluster does not tell)";

@@ -195,7 +195,13 @@ impl Shell {
                 self.run_script(Script::parse(&sql, None)?, options)
                     .map(drop)
             }
-            ReadCommand::Describe { topic } => {
+            ReadCommand::Describe { topic, infer: true } => {
+                let session = Arc::new(self.session()?);
+                self.with_destination(options, |_, destination| {
+                    interrupt::run(self.runtime, describe::infer(session, topic, destination))
+                })
+            }
+            ReadCommand::Describe { topic, .. } => {
                 let session = Arc::new(self.session()?);
                 let ui = self.ui;
                 self.with_destination(options, |options, destination| {

@@ -128,7 +128,7 @@ impl Session {
     /// # Errors
     /// When the statement is wrong or the cluster does not answer.
     pub(crate) async fn sql(&self, sql: &str) -> Result<DataFrame, Failure> {
-        Ok(self.context.sql(sql).await?)
+        Ok(datafusion_kafka::statement::sql(&self.context, sql).await?)
     }
 
     /// The session of DataFusion, for jobs.

@@ -329,3 +329,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_registrys_frame_is_taken_off_where_there_is_a_registry() {
+    let fields = Fields::from(vec![field("a", DataType::Int64)]);
+    let payloads = BinaryViewArray::from_iter_values([
+        b"\0\0\0\0\x07{\"a\":1}".as_slice(),
+        b"{\"a\":2}",
+        b"\0\0\0\0\x08",
+        b"\0\0",
+    ]);
+    let wanted = Wanted {
+        fields: &[0],
+        check_all: true,
+        schema_ids: true,
+    };
+    for (framed, good, ids) in [(true, 2, 2), (false, 1, 0)] {
+        let decoder = JsonDecoder::new(&fields, framed).unwrap();
+        let decoded = decoder.decode(&payloads, &wanted).unwrap();
+        let values = &decoded.columns[0];
+        assert_eq!(values.len() - values.null_count(), good);
+        let found = decoded.schema_ids.unwrap();
+        assert_eq!(found.len() - found.null_count(), ids);
+        assert_eq!(decoded.bad.len(), 4 - good);
+    }
+}

@@ -1,0 +1,206 @@
+//! `CREATE EXTERNAL TABLE` with nested columns, and its text for a schema.
+
+use std::any::TypeId;
+
+use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
+use datafusion::common::utils::quote_identifier;
+use datafusion::error::Result;
+use datafusion::prelude::{DataFrame, SessionContext};
+use datafusion::sql::parser::DFParserBuilder;
+use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect};
+
+/// PostgreSQL's dialect with `STRUCT<a INT, …>`, as far as the definition of a table needs it.
+#[derive(Debug)]
+struct Definitions;
+
+impl Dialect for Definitions {
+    // What the parser does for PostgreSQL alone it does here as well.
+    fn dialect(&self) -> TypeId {
+        TypeId::of::<PostgreSqlDialect>()
+    }
+
+    fn is_identifier_start(&self, c: char) -> bool {
+        PostgreSqlDialect {}.is_identifier_start(c)
+    }
+
+    fn is_identifier_part(&self, c: char) -> bool {
+        PostgreSqlDialect {}.is_identifier_part(c)
+    }
+
+    fn is_delimited_identifier_start(&self, c: char) -> bool {
+        PostgreSqlDialect {}.is_delimited_identifier_start(c)
+    }
+
+    fn supports_nested_comments(&self) -> bool {
+        true
+    }
+
+    fn supports_string_escape_constant(&self) -> bool {
+        true
+    }
+
+    fn supports_array_typedef_with_brackets(&self) -> bool {
+        true
+    }
+
+    fn supports_struct_literal(&self) -> bool {
+        true
+    }
+}
+
+/// Plans a statement as [`SessionContext::sql`] does; `CREATE EXTERNAL TABLE` may have columns of the
+/// types `STRUCT<a INT, b VARCHAR>`, `INT[]` and `ARRAY<INT>`, whatever the context's dialect.
+///
+/// # Errors
+/// As [`SessionContext::sql`].
+pub async fn sql(context: &SessionContext, text: &str) -> Result<DataFrame> {
+    let mut words = text.split_whitespace().map(str::to_ascii_uppercase);
+    let defines =
+        words.next().as_deref() == Some("CREATE") && words.take(3).any(|word| word == "EXTERNAL");
+    if !defines {
+        return context.sql(text).await;
+    }
+    let parsed = DFParserBuilder::new(text)
+        .with_dialect(&Definitions)
+        .build()
+        .and_then(|mut parser| parser.parse_statements());
+    let mut statements = match parsed {
+        Ok(statements) if statements.len() == 1 => statements,
+        // The usual way has the usual message.
+        _ => return context.sql(text).await,
+    };
+    match statements.pop_front() {
+        Some(statement) => {
+            let plan = context.state().statement_to_plan(statement).await?;
+            context.execute_logical_plan(plan).await
+        }
+        None => context.sql(text).await,
+    }
+}
+
+/// A `CREATE EXTERNAL TABLE` statement for JSON values with these fields; options are name and value.
+pub fn create_table(name: &str, topic: &str, fields: &Fields, options: &[(&str, &str)]) -> String {
+    let columns: Vec<String> = fields.iter().map(|field| column(field)).collect();
+    let quoted = |text: &str| text.replace('\'', "''");
+    let options: Vec<String> = options
+        .iter()
+        .map(|(name, value)| format!("  '{}' '{}'", quoted(name), quoted(value)))
+        .collect();
+    format!(
+        "CREATE EXTERNAL TABLE {} (\n  {}\n)\nSTORED AS KAFKA LOCATION '{}'\nOPTIONS (\n{}\n)",
+        quote_identifier(name),
+        columns.join(",\n  "),
+        quoted(topic),
+        options.join(",\n")
+    )
+}
+
+fn column(field: &Field) -> String {
+    let name = quote_identifier(field.name());
+    format!("{name} {}", type_name(field.data_type()))
+}
+
+/// A type as SQL writes it.
+fn type_name(data_type: &DataType) -> String {
+    match data_type {
+        DataType::Boolean => "BOOLEAN".to_owned(),
+        DataType::Int8 => "TINYINT".to_owned(),
+        DataType::Int16 => "SMALLINT".to_owned(),
+        DataType::Int32 => "INT".to_owned(),
+        DataType::Int64 => "BIGINT".to_owned(),
+        DataType::UInt8 => "TINYINT UNSIGNED".to_owned(),
+        DataType::UInt16 => "SMALLINT UNSIGNED".to_owned(),
+        DataType::UInt32 => "INT UNSIGNED".to_owned(),
+        DataType::UInt64 => "BIGINT UNSIGNED".to_owned(),
+        DataType::Float32 => "REAL".to_owned(),
+        DataType::Float64 => "DOUBLE".to_owned(),
+        DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => {
+            format!("DECIMAL({precision}, {scale})")
+        }
+        DataType::Date32 => "DATE".to_owned(),
+        DataType::Timestamp(unit, zone) => {
+            let digits = match unit {
+                TimeUnit::Second => 0,
+                TimeUnit::Millisecond => 3,
+                TimeUnit::Microsecond => 6,
+                TimeUnit::Nanosecond => 9,
+            };
+            let zone = if zone.is_some() {
+                " WITH TIME ZONE"
+            } else {
+                ""
+            };
+            format!("TIMESTAMP({digits}){zone}")
+        }
+        DataType::Binary | DataType::BinaryView | DataType::LargeBinary => "BYTEA".to_owned(),
+        DataType::List(item) => format!("{}[]", type_name(item.data_type())),
+        DataType::Struct(fields) => {
+            let fields: Vec<String> = fields.iter().map(|field| column(field)).collect();
+            format!("STRUCT<{}>", fields.join(", "))
+        }
+        _ => "VARCHAR".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::session::KafkaSessionBuilder;
+
+    fn nested() -> Fields {
+        let field = |name: &str, data_type| Field::new(name, data_type, true);
+        let point = vec![
+            field("x", DataType::Int64),
+            field("Y z", DataType::Utf8View),
+        ];
+        let point = DataType::Struct(point.into());
+        let list = |item| DataType::List(Arc::new(field("item", item)));
+        Fields::from(vec![
+            field("id", DataType::Int64),
+            field("Order", DataType::Utf8View),
+            field("flag", DataType::Boolean),
+            field("price", DataType::Float64),
+            field("where", point.clone()),
+            field("tags", list(DataType::Utf8View)),
+            field("points", list(point)),
+        ])
+    }
+
+    #[tokio::test]
+    async fn a_definition_is_read_as_it_was_written() {
+        let text = create_table("t", "it's", &nested(), &[("value.format", "json")]);
+        let context = KafkaSessionBuilder::new().build().unwrap();
+        let parsed = DFParserBuilder::new(text.as_str())
+            .with_dialect(&Definitions)
+            .build()
+            .unwrap()
+            .parse_statements()
+            .unwrap();
+        let statement = parsed.into_iter().next().unwrap();
+        let plan = context.state().statement_to_plan(statement).await.unwrap();
+        let datafusion::logical_expr::LogicalPlan::Ddl(
+            datafusion::logical_expr::DdlStatement::CreateExternalTable(create),
+        ) = plan
+        else {
+            panic!("{plan:?}");
+        };
+        let types = |fields: &Fields| -> Vec<String> {
+            let each = fields.iter();
+            each.map(|f| format!("{} {}", f.name(), f.data_type()))
+                .collect()
+        };
+        assert_eq!(types(create.schema.as_arrow().fields()), types(&nested()));
+        assert_eq!(create.locations, ["it's"]);
+    }
+
+    #[tokio::test]
+    async fn other_statements_go_the_usual_way() {
+        let context = KafkaSessionBuilder::new().build().unwrap();
+        let rows = sql(&context, "SELECT 1").await.unwrap();
+        assert_eq!(rows.collect().await.unwrap()[0].num_rows(), 1);
+        let error = sql(&context, "CREATE EXTERNAL TABLE x (a INT").await;
+        assert!(error.unwrap_err().to_string().contains("SQL error"));
+    }
+}
