@@ -16,6 +16,7 @@ use crate::bytes;
 use crate::client::ClientPool;
 use crate::config::ConnectionConfig;
 use crate::error::{Error, Result};
+use crate::header;
 use crate::sink::parquet::ParquetTableFactory;
 use crate::table::{
     KafkaCatalog, KafkaFunction, KafkaOffsetsFunction, KafkaSchema, KafkaTableFactory,
@@ -154,6 +155,8 @@ fn register_with(
         for function in bytes::functions() {
             state.register_udf(function).map_err(registering)?;
         }
+        let header = Arc::new(header::function());
+        state.register_udf(header).map_err(registering)?;
         state
             .register_function_rewrite(Arc::new(bytes::CompareBytes))
             .map_err(registering)?;
