@@ -224,7 +224,7 @@ pub enum Error {
     /// More records do not decode than the table's limit allows.
     #[error(
         "{bad} of {records} records so far do not decode, 'bad.row.limit' allows {limit}; \
-         rows may have been handed out before"
+         for example {example}; rows may have been handed out before"
     )]
     BadRowLimit {
         /// The limit, as it is written.
@@ -233,6 +233,8 @@ pub enum Error {
         records: u64,
         /// Those that do not decode.
         bad: u64,
+        /// One of them, with its coordinates, and what is wrong with it.
+        example: String,
     },
 
     /// The broker or the client library failed while a partition was read.

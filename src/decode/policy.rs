@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::error::{Error, Result, nearest_names};
@@ -103,6 +104,8 @@ pub(crate) struct BadRowCount {
     limit: Option<BadRowLimit>,
     records: AtomicU64,
     bad: AtomicU64,
+    /// One of the bad records, and what is wrong with it.
+    example: OnceLock<String>,
     /// Streams that have not ended.
     open: AtomicUsize,
 }
@@ -117,14 +120,17 @@ impl BadRowCount {
         }
     }
 
-    /// Counts the records of a batch and the bad ones among them.
+    /// Counts the records of a batch and the bad ones among them; `first` tells of one.
     ///
     /// # Errors
     /// [`Error::BadRowLimit`] when there are more than the limit allows.
-    pub(crate) fn add(&self, records: usize, bad: usize) -> Result<()> {
+    pub(crate) fn add(&self, records: usize, bad: usize, first: Option<String>) -> Result<()> {
         let Some(limit) = self.limit else {
             return Ok(());
         };
+        if let Some(first) = first {
+            self.example.get_or_init(|| first);
+        }
         let (records, bad) = (records as u64, bad as u64);
         let records = records + self.records.fetch_add(records, Ordering::Relaxed);
         let bad = bad + self.bad.fetch_add(bad, Ordering::Relaxed);
@@ -133,7 +139,7 @@ impl BadRowCount {
             BadRowLimit::Percent(most) => records >= JUDGED_FROM && share(bad, records) > most,
         };
         if exceeded {
-            return Err(error(limit, records, bad));
+            return Err(self.error(limit, records, bad));
         }
         Ok(())
     }
@@ -151,9 +157,18 @@ impl BadRowCount {
         );
         match self.limit {
             Some(limit @ BadRowLimit::Percent(most)) if last && share(bad, records) > most => {
-                Err(error(limit, records, bad))
+                Err(self.error(limit, records, bad))
             }
             _ => Ok(()),
+        }
+    }
+
+    fn error(&self, limit: BadRowLimit, records: u64, bad: u64) -> Error {
+        Error::BadRowLimit {
+            limit: limit.to_string(),
+            records,
+            bad,
+            example: self.example.get().cloned().unwrap_or_default(),
         }
     }
 }
@@ -163,14 +178,6 @@ fn share(bad: u64, records: u64) -> f64 {
         return 0.0;
     }
     bad as f64 * 100.0 / records as f64
-}
-
-fn error(limit: BadRowLimit, records: u64, bad: u64) -> Error {
-    Error::BadRowLimit {
-        limit: limit.to_string(),
-        records,
-        bad,
-    }
 }
 
 #[cfg(test)]
@@ -197,9 +204,15 @@ mod tests {
     #[test]
     fn a_count_fails_when_it_is_exceeded() {
         let count = BadRowCount::new(Some(BadRowLimit::Count(2)), 1);
-        count.add(10, 2).unwrap();
-        count.add(10, 0).unwrap();
-        let error = count.add(10, 1).unwrap_err();
+        count.add(10, 2, None).unwrap();
+        count.add(10, 0, None).unwrap();
+        let error = count
+            .add(10, 1, Some("t[0]@7: bad".to_owned()))
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("for example t[0]@7: bad"),
+            "{error}"
+        );
         assert!(
             matches!(
                 error,
@@ -217,13 +230,13 @@ mod tests {
     fn a_share_is_judged_from_a_thousand_records_on_and_at_the_end() {
         let limit = Some(BadRowLimit::Percent(1.0));
         let count = BadRowCount::new(limit, 1);
-        count.add(100, 50).unwrap();
-        assert!(count.add(900, 0).is_err());
+        count.add(100, 50, None).unwrap();
+        assert!(count.add(900, 0, None).is_err());
 
         let count = BadRowCount::new(limit, 2);
-        count.add(10, 1).unwrap();
+        count.add(10, 1, None).unwrap();
         count.end().unwrap();
-        count.add(80, 0).unwrap();
+        count.add(80, 0, None).unwrap();
         assert!(count.end().is_err());
 
         let count = BadRowCount::new(limit, 1);

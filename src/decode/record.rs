@@ -105,6 +105,8 @@ pub(crate) struct Rows {
     pub(crate) kept: Option<BooleanArray>,
     /// How many records do not decode.
     pub(crate) bad: usize,
+    /// The first of these, and what is wrong with it.
+    pub(crate) first_bad: Option<String>,
 }
 
 impl Default for RecordDecoder {
@@ -297,16 +299,23 @@ impl RecordDecoder {
         let batch = RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
             .map_err(failed)?;
         let bad = reasons.rows.len();
+        let first_bad = reasons.first().map(|first| first.located(raw));
         if bad > 0 && self.bad_rows.on == OnBadRow::Skip {
             let kept = reasons.good(rows);
             let batch = filter_record_batch(&batch, &kept).map_err(failed)?;
             let kept = Some(kept);
-            return Ok(Rows { batch, kept, bad });
+            return Ok(Rows {
+                batch,
+                kept,
+                bad,
+                first_bad,
+            });
         }
         Ok(Rows {
             batch,
             kept: None,
             bad,
+            first_bad,
         })
     }
 
@@ -563,20 +572,33 @@ struct Reason<'a> {
 
 impl Reason<'_> {
     fn error(&self, raw: &RawBatch) -> Error {
-        let part = self.part.name();
-        let payload = self.part.of(raw).map(|all| all.value(self.bad.row));
-        let id = self.bad.schema_id.map(|id| format!(", schema id {id}"));
         Error::BadRow {
             topic: raw.partition.topic.to_string(),
             partition: raw.partition.partition,
             offset: raw.offsets.value(self.bad.row),
             message: format!(
-                "the {part} does not decode: {}{} ({}); 'on.bad.row' = 'null' or 'skip' goes on without",
-                self.bad.message,
-                id.unwrap_or_default(),
-                preview(payload.unwrap_or_default()),
+                "{}; 'on.bad.row' = 'null' or 'skip' goes on without",
+                self.message(raw)
             ),
         }
+    }
+
+    /// With the record's coordinates.
+    fn located(&self, raw: &RawBatch) -> String {
+        let offset = raw.offsets.value(self.bad.row);
+        format!("{}@{offset}: {}", raw.partition, self.message(raw))
+    }
+
+    fn message(&self, raw: &RawBatch) -> String {
+        let part = self.part.name();
+        let payload = self.part.of(raw).map(|all| all.value(self.bad.row));
+        let id = self.bad.schema_id.map(|id| format!(", schema id {id}"));
+        format!(
+            "the {part} does not decode: {}{} ({})",
+            self.bad.message,
+            id.unwrap_or_default(),
+            preview(payload.unwrap_or_default()),
+        )
     }
 }
 

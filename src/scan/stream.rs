@@ -144,9 +144,14 @@ impl Reader {
         let decoder = &self.source.decoder;
         decoder.prepare(records, &self.projection).await?;
         let _timer = self.metrics.decode_timer();
-        let Rows { batch, kept, bad } = decoder.decode(records, &self.projection, &self.schema)?;
+        let Rows {
+            batch,
+            kept,
+            bad,
+            first_bad,
+        } = decoder.decode(records, &self.projection, &self.schema)?;
         self.metrics.bad(bad);
-        self.bad_rows.add(records.offsets.len(), bad)?;
+        self.bad_rows.add(records.offsets.len(), bad, first_bad)?;
         let hashes = self.hashed.map(|columns| hashes(records, columns));
         let Some(good) = kept else {
             let kept = records.offsets.clone();

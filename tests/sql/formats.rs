@@ -201,6 +201,8 @@ async fn a_limit_of_bad_records_ends_the_query() {
                 Err(e) => {
                     let found = Error::find(&e).expect("an error of ours");
                     assert_eq!(found.kind(), ErrorKind::BadRowLimit, "{e}");
+                    let example = format!("for example {topic}[0]@1: the value does not decode");
+                    assert!(found.to_string().contains(&example), "{e}");
                     assert!(fails, "{limit} {policy}: {e}");
                 }
             }

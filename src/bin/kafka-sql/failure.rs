@@ -284,6 +284,7 @@ mod tests {
             limit: "1".into(),
             records: 10,
             bad: 2,
+            example: String::new(),
         };
         assert_eq!(code_of(too_many), 6);
         let exhausted = DataFusionError::ResourcesExhausted("pool".into());
