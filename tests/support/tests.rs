@@ -306,7 +306,10 @@ fn tls_needs_the_right_certificates() {
             *value = server.other_ca_pem_path().display().to_string();
         }
     }
-    assert_eq!(refusal(stranger), RDKafkaErrorCode::SSL);
+    // A connection that broke for another reason, on a busy machine, says nothing.
+    wait_until(LIMIT, "the broker's certificate is refused", || {
+        (refusal(stranger.clone()) == RDKafkaErrorCode::SSL).then_some(())
+    });
 
     // The broker hangs up on a client without a certificate.
     let without = server.client_settings(Listener::Ssl, Login::Nobody);
