@@ -1,5 +1,9 @@
 //! The table's columns of raw batches.
 
+mod reasons;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use arrow::array::{
@@ -9,9 +13,10 @@ use arrow::array::{
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
+use self::reasons::Reasons;
 use super::Format;
 use super::column::{Column, timestamp_type};
-use super::payload::{BadPayload, Decoded, PayloadDecoder, Wanted};
+use super::payload::{Decoded, PayloadDecoder, Wanted};
 use super::policy::{BadRows, OnBadRow};
 use super::scalar::ScalarDecoder;
 use crate::client::{RawBatch, RawColumns, TimestampType, headers_type};
@@ -515,116 +520,6 @@ impl DecodedPart {
     }
 }
 
-/// The bad payloads of a batch, by row.
-struct Reasons<'a> {
-    /// Of rows in ascending order, a key's before a value's.
-    all: Vec<(Part, &'a BadPayload)>,
-    /// The rows, each once.
-    rows: Vec<usize>,
-}
-
-impl<'a> Reasons<'a> {
-    fn of(key: &'a DecodedPart, value: &'a DecodedPart, rows: usize) -> Self {
-        let of = |decoded: &'a DecodedPart| {
-            let bad = decoded.decoded.bad.iter().filter(move |b| b.row < rows);
-            bad.filter_map(|bad| Some((decoded.part?, bad)))
-        };
-        let mut all: Vec<_> = of(key).chain(of(value)).collect();
-        all.sort_by_key(|(_, bad)| bad.row);
-        let mut rows: Vec<usize> = all.iter().map(|(_, bad)| bad.row).collect();
-        rows.dedup();
-        Self { all, rows }
-    }
-
-    fn first(&self) -> Option<Reason<'a>> {
-        let (part, bad) = *self.all.first()?;
-        Some(Reason { part, bad })
-    }
-
-    fn good(&self, rows: usize) -> BooleanArray {
-        let mut good = vec![true; rows];
-        for row in &self.rows {
-            good[*row] = false;
-        }
-        good.into()
-    }
-
-    fn texts(&self, rows: usize) -> StringViewArray {
-        let mut texts: Vec<Option<String>> = vec![None; rows];
-        for (part, bad) in &self.all {
-            let text = format!("{}: {}", part.name(), bad.message);
-            match &mut texts[bad.row] {
-                Some(before) => {
-                    before.push_str("; ");
-                    before.push_str(&text);
-                }
-                none => *none = Some(text),
-            }
-        }
-        texts.into_iter().collect()
-    }
-}
-
-struct Reason<'a> {
-    part: Part,
-    bad: &'a BadPayload,
-}
-
-impl Reason<'_> {
-    fn error(&self, raw: &RawBatch) -> Error {
-        Error::BadRow {
-            topic: raw.partition.topic.to_string(),
-            partition: raw.partition.partition,
-            offset: raw.offsets.value(self.bad.row),
-            message: format!(
-                "{}; 'on.bad.row' = 'null' or 'skip' goes on without",
-                self.message(raw)
-            ),
-        }
-    }
-
-    /// With the record's coordinates.
-    fn located(&self, raw: &RawBatch) -> String {
-        let offset = raw.offsets.value(self.bad.row);
-        format!("{}@{offset}: {}", raw.partition, self.message(raw))
-    }
-
-    fn message(&self, raw: &RawBatch) -> String {
-        let part = self.part.name();
-        let payload = self.part.of(raw).map(|all| all.value(self.bad.row));
-        let id = self.bad.schema_id.map(|id| format!(", schema id {id}"));
-        format!(
-            "the {part} does not decode: {}{} ({})",
-            self.bad.message,
-            id.unwrap_or_default(),
-            preview(payload.unwrap_or_default()),
-        )
-    }
-}
-
-/// The beginning of a payload: as text if that is UTF-8, else in hex.
-fn preview(bytes: &[u8]) -> String {
-    const PREVIEW_BYTES: usize = 64;
-    let shown = &bytes[..bytes.len().min(PREVIEW_BYTES)];
-    let more = if shown.len() < bytes.len() { "…" } else { "" };
-    let size = bytes.len();
-    // The end of what is shown may lie within a character.
-    let text = match std::str::from_utf8(shown) {
-        Ok(text) => Some(text),
-        Err(e) if e.error_len().is_none() && !more.is_empty() => {
-            std::str::from_utf8(&shown[..e.valid_up_to()]).ok()
-        }
-        Err(_) => None,
-    };
-    match text {
-        Some(text) => format!("{size} bytes: {text:?}{more}"),
-        None => {
-            let hex: String = shown.iter().map(|b| format!("{b:02x}")).collect();
-            format!("{size} bytes in hex: {hex}{more}")
-        }
-    }
-}
-
 /// One text in every row: the bytes are held once.
 fn repeated(text: &str, rows: usize) -> StringViewArray {
     let mut builder = StringViewBuilder::with_capacity(rows).with_deduplicate_strings();
@@ -643,182 +538,4 @@ fn timestamp_type_names(types: &[TimestampType]) -> StringViewArray {
             TimestampType::LogAppendTime => Some("LogAppendTime"),
         })
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use arrow::array::{Array, AsArray, Int64Array};
-    use arrow::datatypes::{Fields, Int32Type, Int64Type};
-
-    use super::*;
-    use crate::client::PassedOffsets;
-    use crate::decode::JsonDecoder;
-    use crate::range::TopicPartition;
-
-    fn raw(values: Vec<Option<&[u8]>>) -> RawBatch {
-        let rows = values.len() as i64;
-        RawBatch {
-            partition: TopicPartition::new("a-topic-with-a-long-name", 3),
-            next_offset: 10 + rows,
-            offsets: Int64Array::from_iter_values(10..10 + rows),
-            timestamps: None,
-            timestamp_types: None,
-            keys: None,
-            values: Some(values.into_iter().collect()),
-            headers: None,
-            leader_epochs: None,
-            bytes: 0,
-            lost_offsets: 0,
-            passed: PassedOffsets::default(),
-            fetch_wait_ns: 0,
-            decode_ns: 0,
-        }
-    }
-
-    fn decode(decoder: &RecordDecoder, raw: &RawBatch, columns: &[Column]) -> Result<Rows> {
-        let projection: Vec<usize> = columns
-            .iter()
-            .map(|c| decoder.index_of(*c).expect("the table has all columns"))
-            .collect();
-        let schema = decoder
-            .schema()
-            .project(&projection)
-            .expect("valid indices");
-        decoder.decode(raw, &projection, &Arc::new(schema))
-    }
-
-    fn text(on: OnBadRow) -> RecordDecoder {
-        RecordDecoder::new(TableFormat {
-            value: Payload::of_scalar(Format::Text, "value"),
-            bad_rows: BadRows { on, limit: None },
-            ..TableFormat::default()
-        })
-        .unwrap()
-    }
-
-    fn json(fields: Vec<Field>, on: OnBadRow) -> Result<RecordDecoder> {
-        let decoder = JsonDecoder::new(&Fields::from(fields), false)?;
-        RecordDecoder::new(TableFormat {
-            value: Payload::Fields(Arc::new(decoder)),
-            bad_rows: BadRows { on, limit: None },
-            ..TableFormat::default()
-        })
-    }
-
-    #[test]
-    fn projection_without_columns_keeps_the_row_count() {
-        let decoder = RecordDecoder::default();
-        let rows = decode(&decoder, &raw(vec![None, Some(b"x")]), &[]).unwrap();
-        assert_eq!((rows.batch.num_columns(), rows.batch.num_rows()), (0, 2));
-        assert_eq!(decoder.raw_columns(&[]), RawColumns::default());
-    }
-
-    #[test]
-    fn topic_is_repeated_and_partition_constant() {
-        let decoder = RecordDecoder::default();
-        let columns = [Column::Topic, Column::Partition, Column::Offset];
-        let batch = decode(&decoder, &raw(vec![None, Some(b"x")]), &columns)
-            .unwrap()
-            .batch;
-        let topics = batch.column(0).as_string_view();
-        assert_eq!(topics.value(0), "a-topic-with-a-long-name");
-        assert_eq!(topics.value(1), topics.value(0));
-        assert_eq!(topics.data_buffers().len(), 1);
-        assert_eq!(batch.column(1).as_primitive::<Int32Type>().value(1), 3);
-    }
-
-    #[test]
-    fn text_keeps_nulls_and_names_the_bad_record() {
-        let decoder = text(OnBadRow::Fail);
-        let values = vec![None, Some(b"x".as_slice())];
-        let good = decode(&decoder, &raw(values), &[Column::Value])
-            .unwrap()
-            .batch;
-        assert!(good.column(0).is_null(0));
-        assert_eq!(good.column(0).as_string_view().value(1), "x");
-
-        // Whether a record is bad does not depend on the columns that are asked for.
-        for columns in [vec![Column::Value], vec![Column::Offset], vec![]] {
-            let bad = decode(&decoder, &raw(vec![None, Some(b"x\xff")]), &columns);
-            assert_eq!(
-                bad.unwrap_err().to_string(),
-                "a-topic-with-a-long-name[3]@11: the value does not decode: not UTF-8 text: byte 1 \
-                 belongs to no character (2 bytes in hex: 78ff); 'on.bad.row' = 'null' or 'skip' goes \
-                 on without"
-            );
-        }
-    }
-
-    #[test]
-    fn bad_records_are_null_with_a_reason_or_no_rows() {
-        let values = || raw(vec![Some(b"a"), Some(b"\xff"), None]);
-        let decoder = text(OnBadRow::Null);
-        let rows = decode(&decoder, &values(), &[Column::Value, Column::BadReason]).unwrap();
-        assert_eq!((rows.bad, rows.kept), (1, None));
-        let shown = rows.batch.column(0).as_string_view();
-        assert_eq!(shown.iter().collect::<Vec<_>>(), [Some("a"), None, None]);
-        let reasons = rows.batch.column(1).as_string_view();
-        let expected = "value: not UTF-8 text: byte 0 belongs to no character";
-        assert_eq!(
-            reasons.iter().collect::<Vec<_>>(),
-            [None, Some(expected), None]
-        );
-
-        let decoder = text(OnBadRow::Skip);
-        let rows = decode(&decoder, &values(), &[Column::Offset]).unwrap();
-        assert_eq!(rows.bad, 1);
-        assert_eq!(rows.kept, Some(vec![true, false, true].into()));
-        let offsets = rows.batch.column(0).as_primitive::<Int64Type>();
-        assert_eq!(offsets.values(), &[10, 12]);
-    }
-
-    #[test]
-    fn fields_come_first_and_names_do_not_collide() {
-        let fields = |name: &str| vec![Field::new(name, DataType::Int64, true)];
-        let decoder = json(fields("id"), OnBadRow::Null).unwrap();
-        let names: Vec<&str> = decoder
-            .schema()
-            .fields()
-            .iter()
-            .map(|f| f.name().as_str())
-            .collect();
-        assert_eq!(
-            (names[0], names[1], names[names.len() - 1]),
-            ("id", "topic", "_error")
-        );
-
-        let error = json(fields("offset"), OnBadRow::Fail)
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("'metadata.prefix' = '_'"), "{error}");
-        let error = json(fields("_error"), OnBadRow::Null)
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("needs the column '_error'"), "{error}");
-    }
-
-    #[test]
-    fn fields_that_are_not_shown_are_checked_unless_bad_records_are_null() {
-        let fields = vec![
-            Field::new("a", DataType::Int64, true),
-            Field::new("b", DataType::Int64, true),
-        ];
-        let values = || raw(vec![Some(br#"{"a":1,"b":"x"}"#)]);
-        let only_a = [Column::ValueField(0)];
-        let decoder = json(fields.clone(), OnBadRow::Fail).unwrap();
-        let error = decode(&decoder, &values(), &only_a)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("field 'b': expected Int64, found the text 'x'"),
-            "{error}"
-        );
-
-        let decoder = json(fields, OnBadRow::Null).unwrap();
-        let rows = decode(&decoder, &values(), &only_a).unwrap();
-        assert_eq!(rows.batch.column(0).as_primitive::<Int64Type>().value(0), 1);
-        let columns = [Column::ValueField(0), Column::BadReason];
-        let rows = decode(&decoder, &values(), &columns).unwrap();
-        assert!(rows.batch.column(0).is_null(0));
-    }
 }

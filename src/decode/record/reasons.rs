@@ -1,0 +1,118 @@
+//! What is wrong with the records of a batch, and how it is said.
+
+use arrow::array::{BooleanArray, StringViewArray};
+
+use super::{DecodedPart, Part};
+use crate::client::RawBatch;
+use crate::decode::payload::BadPayload;
+use crate::error::Error;
+
+/// The bad payloads of a batch, by row.
+pub(super) struct Reasons<'a> {
+    /// Of rows in ascending order, a key's before a value's.
+    all: Vec<(Part, &'a BadPayload)>,
+    /// The rows, each once.
+    pub(super) rows: Vec<usize>,
+}
+
+impl<'a> Reasons<'a> {
+    pub(super) fn of(key: &'a DecodedPart, value: &'a DecodedPart, rows: usize) -> Self {
+        let of = |decoded: &'a DecodedPart| {
+            let bad = decoded.decoded.bad.iter().filter(move |b| b.row < rows);
+            bad.filter_map(|bad| Some((decoded.part?, bad)))
+        };
+        let mut all: Vec<_> = of(key).chain(of(value)).collect();
+        all.sort_by_key(|(_, bad)| bad.row);
+        let mut rows: Vec<usize> = all.iter().map(|(_, bad)| bad.row).collect();
+        rows.dedup();
+        Self { all, rows }
+    }
+
+    pub(super) fn first(&self) -> Option<Reason<'a>> {
+        let (part, bad) = *self.all.first()?;
+        Some(Reason { part, bad })
+    }
+
+    pub(super) fn good(&self, rows: usize) -> BooleanArray {
+        let mut good = vec![true; rows];
+        for row in &self.rows {
+            good[*row] = false;
+        }
+        good.into()
+    }
+
+    pub(super) fn texts(&self, rows: usize) -> StringViewArray {
+        let mut texts: Vec<Option<String>> = vec![None; rows];
+        for (part, bad) in &self.all {
+            let text = format!("{}: {}", part.name(), bad.message);
+            match &mut texts[bad.row] {
+                Some(before) => {
+                    before.push_str("; ");
+                    before.push_str(&text);
+                }
+                none => *none = Some(text),
+            }
+        }
+        texts.into_iter().collect()
+    }
+}
+
+pub(super) struct Reason<'a> {
+    part: Part,
+    bad: &'a BadPayload,
+}
+
+impl Reason<'_> {
+    pub(super) fn error(&self, raw: &RawBatch) -> Error {
+        Error::BadRow {
+            topic: raw.partition.topic.to_string(),
+            partition: raw.partition.partition,
+            offset: raw.offsets.value(self.bad.row),
+            message: format!(
+                "{}; 'on.bad.row' = 'null' or 'skip' goes on without",
+                self.message(raw)
+            ),
+        }
+    }
+
+    /// With the record's coordinates.
+    pub(super) fn located(&self, raw: &RawBatch) -> String {
+        let offset = raw.offsets.value(self.bad.row);
+        format!("{}@{offset}: {}", raw.partition, self.message(raw))
+    }
+
+    fn message(&self, raw: &RawBatch) -> String {
+        let part = self.part.name();
+        let payload = self.part.of(raw).map(|all| all.value(self.bad.row));
+        let id = self.bad.schema_id.map(|id| format!(", schema id {id}"));
+        format!(
+            "the {part} does not decode: {}{} ({})",
+            self.bad.message,
+            id.unwrap_or_default(),
+            preview(payload.unwrap_or_default()),
+        )
+    }
+}
+
+/// The beginning of a payload: as text if that is UTF-8, else in hex.
+fn preview(bytes: &[u8]) -> String {
+    const PREVIEW_BYTES: usize = 64;
+    let shown = &bytes[..bytes.len().min(PREVIEW_BYTES)];
+    let more = if shown.len() < bytes.len() { "…" } else { "" };
+    let size = bytes.len();
+    // The end of what is shown may lie within a character.
+    let text = match std::str::from_utf8(shown) {
+        Ok(text) => Some(text),
+        Err(e) if e.error_len().is_none() && !more.is_empty() => {
+            std::str::from_utf8(&shown[..e.valid_up_to()]).ok()
+        }
+        Err(_) => None,
+    };
+    match text {
+        Some(text) => format!("{size} bytes: {text:?}{more}"),
+        None => {
+            let hex: String = shown.iter().map(|b| format!("{b:02x}")).collect();
+            format!("{size} bytes in hex: {hex}{more}")
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Rows of raw batches, good and bad.
+
+use arrow::array::{Array, AsArray, Int64Array};
+use arrow::datatypes::{Fields, Int32Type, Int64Type};
+
+use super::*;
+use crate::client::PassedOffsets;
+use crate::decode::JsonDecoder;
+use crate::range::TopicPartition;
+
+fn raw(values: Vec<Option<&[u8]>>) -> RawBatch {
+    let rows = values.len() as i64;
+    RawBatch {
+        partition: TopicPartition::new("a-topic-with-a-long-name", 3),
+        next_offset: 10 + rows,
+        offsets: Int64Array::from_iter_values(10..10 + rows),
+        timestamps: None,
+        timestamp_types: None,
+        keys: None,
+        values: Some(values.into_iter().collect()),
+        headers: None,
+        leader_epochs: None,
+        bytes: 0,
+        lost_offsets: 0,
+        passed: PassedOffsets::default(),
+        fetch_wait_ns: 0,
+        decode_ns: 0,
+    }
+}
+
+fn decode(decoder: &RecordDecoder, raw: &RawBatch, columns: &[Column]) -> Result<Rows> {
+    let projection: Vec<usize> = columns
+        .iter()
+        .map(|c| decoder.index_of(*c).expect("the table has all columns"))
+        .collect();
+    let schema = decoder
+        .schema()
+        .project(&projection)
+        .expect("valid indices");
+    decoder.decode(raw, &projection, &Arc::new(schema))
+}
+
+fn text(on: OnBadRow) -> RecordDecoder {
+    RecordDecoder::new(TableFormat {
+        value: Payload::of_scalar(Format::Text, "value"),
+        bad_rows: BadRows { on, limit: None },
+        ..TableFormat::default()
+    })
+    .unwrap()
+}
+
+fn json(fields: Vec<Field>, on: OnBadRow) -> Result<RecordDecoder> {
+    let decoder = JsonDecoder::new(&Fields::from(fields), false)?;
+    RecordDecoder::new(TableFormat {
+        value: Payload::Fields(Arc::new(decoder)),
+        bad_rows: BadRows { on, limit: None },
+        ..TableFormat::default()
+    })
+}
+
+#[test]
+fn projection_without_columns_keeps_the_row_count() {
+    let decoder = RecordDecoder::default();
+    let rows = decode(&decoder, &raw(vec![None, Some(b"x")]), &[]).unwrap();
+    assert_eq!((rows.batch.num_columns(), rows.batch.num_rows()), (0, 2));
+    assert_eq!(decoder.raw_columns(&[]), RawColumns::default());
+}
+
+#[test]
+fn topic_is_repeated_and_partition_constant() {
+    let decoder = RecordDecoder::default();
+    let columns = [Column::Topic, Column::Partition, Column::Offset];
+    let batch = decode(&decoder, &raw(vec![None, Some(b"x")]), &columns)
+        .unwrap()
+        .batch;
+    let topics = batch.column(0).as_string_view();
+    assert_eq!(topics.value(0), "a-topic-with-a-long-name");
+    assert_eq!(topics.value(1), topics.value(0));
+    assert_eq!(topics.data_buffers().len(), 1);
+    assert_eq!(batch.column(1).as_primitive::<Int32Type>().value(1), 3);
+}
+
+#[test]
+fn text_keeps_nulls_and_names_the_bad_record() {
+    let decoder = text(OnBadRow::Fail);
+    let values = vec![None, Some(b"x".as_slice())];
+    let good = decode(&decoder, &raw(values), &[Column::Value])
+        .unwrap()
+        .batch;
+    assert!(good.column(0).is_null(0));
+    assert_eq!(good.column(0).as_string_view().value(1), "x");
+
+    // Whether a record is bad does not depend on the columns that are asked for.
+    for columns in [vec![Column::Value], vec![Column::Offset], vec![]] {
+        let bad = decode(&decoder, &raw(vec![None, Some(b"x\xff")]), &columns);
+        assert_eq!(
+            bad.unwrap_err().to_string(),
+            "a-topic-with-a-long-name[3]@11: the value does not decode: not UTF-8 text: byte 1 \
+             belongs to no character (2 bytes in hex: 78ff); 'on.bad.row' = 'null' or 'skip' goes \
+             on without"
+        );
+    }
+}
+
+#[test]
+fn bad_records_are_null_with_a_reason_or_no_rows() {
+    let values = || raw(vec![Some(b"a"), Some(b"\xff"), None]);
+    let decoder = text(OnBadRow::Null);
+    let rows = decode(&decoder, &values(), &[Column::Value, Column::BadReason]).unwrap();
+    assert_eq!((rows.bad, rows.kept), (1, None));
+    let shown = rows.batch.column(0).as_string_view();
+    assert_eq!(shown.iter().collect::<Vec<_>>(), [Some("a"), None, None]);
+    let reasons = rows.batch.column(1).as_string_view();
+    let expected = "value: not UTF-8 text: byte 0 belongs to no character";
+    assert_eq!(
+        reasons.iter().collect::<Vec<_>>(),
+        [None, Some(expected), None]
+    );
+
+    let decoder = text(OnBadRow::Skip);
+    let rows = decode(&decoder, &values(), &[Column::Offset]).unwrap();
+    assert_eq!(rows.bad, 1);
+    assert_eq!(rows.kept, Some(vec![true, false, true].into()));
+    let offsets = rows.batch.column(0).as_primitive::<Int64Type>();
+    assert_eq!(offsets.values(), &[10, 12]);
+}
+
+#[test]
+fn fields_come_first_and_names_do_not_collide() {
+    let fields = |name: &str| vec![Field::new(name, DataType::Int64, true)];
+    let decoder = json(fields("id"), OnBadRow::Null).unwrap();
+    let names: Vec<&str> = decoder
+        .schema()
+        .fields()
+        .iter()
+        .map(|f| f.name().as_str())
+        .collect();
+    assert_eq!(
+        (names[0], names[1], names[names.len() - 1]),
+        ("id", "topic", "_error")
+    );
+
+    let error = json(fields("offset"), OnBadRow::Fail)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("'metadata.prefix' = '_'"), "{error}");
+    let error = json(fields("_error"), OnBadRow::Null)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("needs the column '_error'"), "{error}");
+}
+
+#[test]
+fn fields_that_are_not_shown_are_checked_unless_bad_records_are_null() {
+    let fields = vec![
+        Field::new("a", DataType::Int64, true),
+        Field::new("b", DataType::Int64, true),
+    ];
+    let values = || raw(vec![Some(br#"{"a":1,"b":"x"}"#)]);
+    let only_a = [Column::ValueField(0)];
+    let decoder = json(fields.clone(), OnBadRow::Fail).unwrap();
+    let error = decode(&decoder, &values(), &only_a)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("field 'b': expected Int64, found the text 'x'"),
+        "{error}"
+    );
+
+    let decoder = json(fields, OnBadRow::Null).unwrap();
+    let rows = decode(&decoder, &values(), &only_a).unwrap();
+    assert_eq!(rows.batch.column(0).as_primitive::<Int64Type>().value(0), 1);
+    let columns = [Column::ValueField(0), Column::BadReason];
+    let rows = decode(&decoder, &values(), &columns).unwrap();
+    assert!(rows.batch.column(0).is_null(0));
+}
