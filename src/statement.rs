@@ -64,18 +64,15 @@ pub async fn sql(context: &SessionContext, text: &str) -> Result<DataFrame> {
         .with_dialect(&Definitions)
         .build()
         .and_then(|mut parser| parser.parse_statements());
-    let mut statements = match parsed {
-        Ok(statements) if statements.len() == 1 => statements,
-        // The usual way has the usual message.
-        _ => return context.sql(text).await,
-    };
-    match statements.pop_front() {
-        Some(statement) => {
-            let plan = context.state().statement_to_plan(statement).await?;
-            context.execute_logical_plan(plan).await
-        }
-        None => context.sql(text).await,
+    if let Ok(mut statements) = parsed
+        && let Some(statement) = statements.pop_front()
+        && statements.is_empty()
+    {
+        let plan = context.state().statement_to_plan(statement).await?;
+        return context.execute_logical_plan(plan).await;
     }
+    // The usual way has the usual message.
+    context.sql(text).await
 }
 
 /// A `CREATE EXTERNAL TABLE` statement for JSON values with these fields; options are name and value.

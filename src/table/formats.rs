@@ -111,13 +111,17 @@ impl Formats {
     /// type that the format does not have.
     pub(super) fn decoder(&self) -> Result<RecordDecoder> {
         let (key_fields, value_fields, order) = self.fields()?;
+        let framed = self.registry.is_some();
+        // One for both, so that a schema is asked for once; none where no schema is needed.
+        let asked = self.key.format.has_schema() || self.value.format.has_schema();
+        let config = self.registry.as_ref().filter(|_| asked).cloned();
+        let registry = config.map(Registry::new).transpose()?;
+        let registry = registry.as_ref();
         RecordDecoder::new(TableFormat {
-            key: self
-                .key
-                .payload("key", key_fields, self.registry.as_ref())?,
+            key: self.key.payload("key", key_fields, framed, registry)?,
             value: self
                 .value
-                .payload("value", value_fields, self.registry.as_ref())?,
+                .payload("value", value_fields, framed, registry)?,
             fields: order,
             columns: self.kafka_columns(),
             metadata_prefix: self.metadata_prefix.clone(),
@@ -194,7 +198,8 @@ impl PartFormat {
         &self,
         name: &str,
         fields: Option<Fields>,
-        registry: Option<&RegistryConfig>,
+        framed: bool,
+        registry: Option<&Registry>,
     ) -> Result<Payload> {
         let needs_columns = || {
             Error::invalid(format!(
@@ -205,7 +210,7 @@ impl PartFormat {
         let decoder: Arc<dyn PayloadDecoder> = match self.format {
             Format::Json => {
                 let fields = fields.ok_or_else(needs_columns)?;
-                Arc::new(JsonDecoder::new(&fields, registry.is_some())?)
+                Arc::new(JsonDecoder::new(&fields, framed)?)
             }
             Format::Csv => {
                 let fields = fields.filter(|f| !f.is_empty()).ok_or_else(needs_columns)?;

@@ -99,9 +99,9 @@ impl SchemaSource {
         format: Format,
         part: &str,
         declared: Option<&Fields>,
-        registry: Option<&RegistryConfig>,
+        registry: Option<&Registry>,
     ) -> Result<Arc<dyn PayloadDecoder>> {
-        let registry = registry.cloned().map(Registry::new).transpose()?;
+        let registry = registry.cloned();
         match format {
             Format::Avro | Format::AvroSingleObject => self.avro(format, part, declared, registry),
             _ => self.protobuf(part, declared, registry),

@@ -47,7 +47,7 @@ impl Inference {
 
     fn look(&mut self, payload: &[u8]) -> Result<(), Fault> {
         let mut parser = Jiter::new(payload);
-        let first = parser.peek().map_err(|e| syntax(&e))?;
+        let first = parser.peek().map_err(syntax)?;
         if first != Peek::Object {
             let found = kind(first);
             return Err(Fault::new(
@@ -56,7 +56,7 @@ impl Inference {
             ));
         }
         let found = Seen::of(&mut parser, 1)?;
-        parser.finish().map_err(|e| syntax(&e))?;
+        parser.finish().map_err(syntax)?;
         self.fields.join(found);
         self.objects += 1;
         Ok(())
@@ -77,21 +77,15 @@ impl Seen {
     fn of(parser: &mut Jiter<'_>, depth: usize) -> Result<Self, Fault> {
         deeper(depth)?;
         let mut fields: Vec<(String, Kind)> = vec![];
-        let mut name = parser
-            .known_object()
-            .map_err(|e| syntax(&e))?
-            .map(str::to_owned);
+        let mut name = parser.known_object().map_err(syntax)?.map(str::to_owned);
         while let Some(key) = name {
-            let peek = parser.peek().map_err(|e| syntax(&e))?;
+            let peek = parser.peek().map_err(syntax)?;
             let found = Kind::of(parser, peek, depth)?;
             match fields.iter_mut().find(|(name, _)| *name == key) {
                 Some((_, kind)) => *kind = found,
                 None => fields.push((key, found)),
             }
-            name = parser
-                .next_key()
-                .map_err(|e| syntax(&e))?
-                .map(str::to_owned);
+            name = parser.next_key().map_err(syntax)?.map(str::to_owned);
         }
         Ok(Self(fields))
     }
@@ -129,15 +123,15 @@ impl Kind {
             Peek::Array => {
                 deeper(depth + 1)?;
                 let mut item = Self::Null;
-                let mut next = parser.known_array().map_err(|e| syntax(&e))?;
+                let mut next = parser.known_array().map_err(syntax)?;
                 while let Some(peek) = next {
                     item.join(Self::of(parser, peek, depth + 1)?);
-                    next = parser.array_step().map_err(|e| syntax(&e))?;
+                    next = parser.array_step().map_err(syntax)?;
                 }
                 Self::List(Box::new(item))
             }
             peek if peek.is_num() => {
-                let digits = parser.known_number_bytes(peek).map_err(|e| syntax(&e))?;
+                let digits = parser.known_number_bytes(peek).map_err(syntax)?;
                 let text = std::str::from_utf8(digits).unwrap_or_default();
                 let whole = !text.contains(['.', 'e', 'E']);
                 match (whole, text.parse::<i64>()) {

@@ -116,7 +116,7 @@ fn one(payload: &[u8], object: &mut Object) -> std::result::Result<(), Fault> {
         ));
     }
     let mut parser = Jiter::new(payload);
-    let first = parser.peek().map_err(|e| syntax(&e))?;
+    let first = parser.peek().map_err(syntax)?;
     if first != jiter::Peek::Object {
         let found = text::kind(first);
         return Err(Fault::new(
@@ -125,10 +125,10 @@ fn one(payload: &[u8], object: &mut Object) -> std::result::Result<(), Fault> {
         ));
     }
     object.take(&mut parser)?;
-    parser.finish().map_err(|e| syntax(&e))
+    parser.finish().map_err(syntax)
 }
 
-fn syntax(error: &jiter::JiterError) -> Fault {
+fn syntax(error: jiter::JiterError) -> Fault {
     Fault::new(
         "syntax",
         format!("no JSON: {} at byte {}", error.error_type, error.index),

@@ -168,9 +168,9 @@ fn object(
 ) -> Outcome {
     deeper(depth)?;
     let mut likely = 0;
-    let mut name = parser.known_object().map_err(|e| syntax(&e))?;
+    let mut name = parser.known_object().map_err(syntax)?;
     while let Some(found) = name.map(|name| names.find(name, likely)) {
-        let peek = parser.peek().map_err(|e| syntax(&e))?;
+        let peek = parser.peek().map_err(syntax)?;
         match found {
             Some((index, exact)) => {
                 likely = index + 1;
@@ -190,7 +190,7 @@ fn object(
             }
             None => skip(parser, peek, depth)?,
         }
-        name = parser.next_key().map_err(|e| syntax(&e))?;
+        name = parser.next_key().map_err(syntax)?;
     }
     for column in columns {
         if column.len() == row {
@@ -212,12 +212,12 @@ fn append(
         return skip(parser, peek, depth);
     }
     if peek == Peek::Null {
-        parser.known_null().map_err(|e| syntax(&e))?;
+        parser.known_null().map_err(syntax)?;
         column.null();
         return Ok(());
     }
     if peek == Peek::String {
-        let text = parser.known_str().map_err(|e| syntax(&e))?;
+        let text = parser.known_str().map_err(syntax)?;
         return value::text(column, text);
     }
     if matches!(column.values, Values::Text(_)) {
@@ -228,13 +228,13 @@ fn append(
     }
     match peek {
         Peek::True | Peek::False => {
-            let value = parser.known_bool(peek).map_err(|e| syntax(&e))?;
+            let value = parser.known_bool(peek).map_err(syntax)?;
             value::boolean(column, value)
         }
         Peek::Array => items(parser, shape, column, depth + 1),
         Peek::Object => within(parser, shape, column, depth + 1),
         _ => {
-            let digits = parser.known_number_bytes(peek).map_err(|e| syntax(&e))?;
+            let digits = parser.known_number_bytes(peek).map_err(syntax)?;
             // Numbers are written in ASCII.
             value::number(column, std::str::from_utf8(digits).unwrap_or_default())
         }
@@ -246,10 +246,10 @@ fn items(parser: &mut Jiter<'_>, shape: &mut Shape, column: &mut Builder, depth:
         return Err(Fault::expected(column.data_type(), &kind(Peek::Array)));
     };
     deeper(depth)?;
-    let mut next = parser.known_array().map_err(|e| syntax(&e))?;
+    let mut next = parser.known_array().map_err(syntax)?;
     while let Some(peek) = next {
         append(parser, peek, shape, items, depth)?;
-        next = parser.array_step().map_err(|e| syntax(&e))?;
+        next = parser.array_step().map_err(syntax)?;
     }
     column.end_row();
     Ok(())
@@ -270,12 +270,12 @@ fn within(
         (Shape::Entries(shape), Values::Map(_, entries)) => {
             deeper(depth)?;
             let (keys, values) = entries.as_mut();
-            let mut name = parser.known_object().map_err(|e| syntax(&e))?;
+            let mut name = parser.known_object().map_err(syntax)?;
             while let Some(key) = name {
                 value::text(keys, key)?;
-                let peek = parser.peek().map_err(|e| syntax(&e))?;
+                let peek = parser.peek().map_err(syntax)?;
                 append(parser, peek, shape, values, depth)?;
-                name = parser.next_key().map_err(|e| syntax(&e))?;
+                name = parser.next_key().map_err(syntax)?;
             }
         }
         _ => return Err(Fault::expected(column.data_type(), &kind(Peek::Object))),

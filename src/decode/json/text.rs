@@ -38,31 +38,31 @@ pub(super) fn skip(parser: &mut Jiter<'_>, peek: Peek, depth: usize) -> Outcome 
     match peek {
         Peek::Array => {
             deeper(depth)?;
-            let mut next = parser.known_array().map_err(|e| syntax(&e))?;
+            let mut next = parser.known_array().map_err(syntax)?;
             while let Some(peek) = next {
                 skip(parser, peek, depth)?;
-                next = parser.array_step().map_err(|e| syntax(&e))?;
+                next = parser.array_step().map_err(syntax)?;
             }
         }
         Peek::Object => {
             deeper(depth)?;
-            let mut more = parser.known_object().map_err(|e| syntax(&e))?.is_some();
+            let mut more = parser.known_object().map_err(syntax)?.is_some();
             while more {
-                let peek = parser.peek().map_err(|e| syntax(&e))?;
+                let peek = parser.peek().map_err(syntax)?;
                 skip(parser, peek, depth)?;
-                more = parser.next_key().map_err(|e| syntax(&e))?.is_some();
+                more = parser.next_key().map_err(syntax)?.is_some();
             }
         }
         // Not merely passed over: half a surrogate or half a character is no JSON.
         Peek::String => {
-            parser.known_str().map_err(|e| syntax(&e))?;
+            parser.known_str().map_err(syntax)?;
         }
-        Peek::Null => parser.known_null().map_err(|e| syntax(&e))?,
+        Peek::Null => parser.known_null().map_err(syntax)?,
         Peek::True | Peek::False => {
-            parser.known_bool(peek).map_err(|e| syntax(&e))?;
+            parser.known_bool(peek).map_err(syntax)?;
         }
         _ => {
-            parser.known_number_bytes(peek).map_err(|e| syntax(&e))?;
+            parser.known_number_bytes(peek).map_err(syntax)?;
         }
     }
     Ok(())

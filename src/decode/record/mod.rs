@@ -110,7 +110,7 @@ pub(crate) struct Rows {
     pub(crate) kept: Option<BooleanArray>,
     /// How many records do not decode.
     pub(crate) bad: usize,
-    /// The first of these, and what is wrong with it.
+    /// The first of these, and what is wrong with it, where there is a limit.
     pub(crate) first_bad: Option<String>,
 }
 
@@ -304,7 +304,9 @@ impl RecordDecoder {
         let batch = RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
             .map_err(failed)?;
         let bad = reasons.rows.len();
-        let first_bad = reasons.first().map(|first| first.located(raw));
+        // Named only where a limit may have to name it.
+        let named = self.bad_rows.limit.and_then(|_| reasons.first());
+        let first_bad = named.map(|first| first.located(raw));
         if bad > 0 && self.bad_rows.on == OnBadRow::Skip {
             let kept = reasons.good(rows);
             let batch = filter_record_batch(&batch, &kept).map_err(failed)?;
