@@ -38,7 +38,9 @@ pub(super) struct Reader {
     pub(super) books: Arc<Books>,
     /// The columns that checksums cover, where they are asked for.
     hashed: Option<RawColumns>,
-    /// Partitions of which only records with such timestamps are rows, or are decoded.
+    /// The timestamps of records that are of any use, by partition: a client may leave others out.
+    useful: BTreeMap<TopicPartition, TimestampBounds>,
+    /// The timestamps of records that are decoded and are rows.
     timestamps: BTreeMap<TopicPartition, TimestampBounds>,
     bad_rows: Arc<BadRowCount>,
     reservation: MemoryReservation,
@@ -57,13 +59,21 @@ impl Reader {
     ) -> Self {
         let checksums = context.session_config().get_extension::<WithChecksums>();
         let consumer = MemoryConsumer::new(format!("KafkaScanExec[{partition}]"));
-        let mut timestamps = source.record_filters.clone();
-        // A record that the predicates rule out is not asked whether it decodes.
-        if source.decoder.has_formats() {
-            narrow(&mut timestamps, &source.timestamps);
+        let hashed = checksums.map(|_| source.decoder.raw_columns(&projection));
+        let mut useful = source.record_filters.clone();
+        // What the predicates rule out beyond that must make no difference to a checksum.
+        if hashed.is_none() {
+            narrow(&mut useful, &source.timestamps);
         }
+        let timestamps = if source.decoder.has_formats() {
+            // A record that is of no use is not asked whether it decodes.
+            useful.clone()
+        } else {
+            source.record_filters.clone()
+        };
         Self {
-            hashed: checksums.map(|_| source.decoder.raw_columns(&projection)),
+            hashed,
+            useful,
             timestamps,
             bad_rows,
             source,
@@ -96,22 +106,11 @@ impl Reader {
             batch_bytes: self.source.batch_bytes,
             limit,
             on_data_loss: self.source.on_data_loss,
-            timestamps: self.wanted_timestamps(),
+            timestamps: self.useful.clone(),
         };
         self.reservation
             .try_resize(self.source.client.read_buffer_bytes(&request))?;
         Ok(self.source.client.read(request).fuse().boxed())
-    }
-
-    /// The timestamps of records that are of any use, by partition.
-    fn wanted_timestamps(&self) -> BTreeMap<TopicPartition, TimestampBounds> {
-        let mut timestamps = self.source.record_filters.clone();
-        // How much of what the predicates rule out a client leaves out is its own affair; a checksum
-        // must not depend on it.
-        if self.hashed.is_none() {
-            narrow(&mut timestamps, &self.source.timestamps);
-        }
-        timestamps
     }
 
     /// Accounts for rows that are held until they can be emitted.
