@@ -22,6 +22,9 @@ mod export;
 mod job;
 #[path = "jobs/kafka.rs"]
 mod kafka;
+#[cfg(all(feature = "cli", feature = "sqlite"))]
+#[path = "jobs/letters.rs"]
+mod letters;
 #[path = "jobs/parquet.rs"]
 mod parquet;
 #[cfg(feature = "postgres")]

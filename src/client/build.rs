@@ -49,7 +49,7 @@ pub(super) fn nulls<T>(values: &[T], valid: impl Fn(&T) -> bool) -> Option<NullB
 /// A column of header lists.
 ///
 /// Clients close a batch long before its headers reach the 2 GiB that Arrow's offsets can count.
-pub(super) struct Headers {
+pub(crate) struct Headers {
     ends: Vec<i32>,
     name_ends: Vec<i32>,
     names: Vec<u8>,
@@ -59,7 +59,7 @@ pub(super) struct Headers {
 }
 
 impl Headers {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             ends: vec![0],
             name_ends: vec![0],
@@ -76,7 +76,7 @@ impl Headers {
     }
 
     /// Appends a header to the record that is begun. Kafka's names are UTF-8; others are mended.
-    pub(super) fn push(&mut self, name: &[u8], value: Option<&[u8]>) {
+    pub(crate) fn push(&mut self, name: &[u8], value: Option<&[u8]>) {
         match std::str::from_utf8(name) {
             Ok(_) => self.names.extend_from_slice(name),
             Err(_) => self.names.extend(String::from_utf8_lossy(name).bytes()),
@@ -88,7 +88,7 @@ impl Headers {
     }
 
     /// Ends the record; the next header belongs to the next one.
-    pub(super) fn end_row(&mut self) {
+    pub(crate) fn end_row(&mut self) {
         self.ends.push(self.value_valid.len() as i32);
     }
 
@@ -98,7 +98,7 @@ impl Headers {
         self.ends.resize(self.ends.len() + rows, end);
     }
 
-    pub(super) fn finish(&mut self) -> Result<ListArray, ArrowError> {
+    pub(crate) fn finish(&mut self) -> Result<ListArray, ArrowError> {
         let all = std::mem::replace(self, Self::new());
         let DataType::List(item) = headers_type() else {
             return Err(ArrowError::SchemaError("headers are not a list".into()));

@@ -25,6 +25,7 @@ use arrow::error::ArrowError;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 
+pub(crate) use build::Headers as HeaderLists;
 pub use librdkafka::{GroupCommits, commit_group_offsets};
 pub use memory::{MemoryClient, MemoryCluster};
 pub use pool::ClientPool;

@@ -39,6 +39,12 @@ pub enum Column {
     ValueSchemaId,
     /// Utf8View: why fields of the record are NULL; NULL where they decode.
     BadReason,
+    /// Utf8View: the kind of what is wrong with a dead letter.
+    BadClass,
+    /// Int32: the registry's id of the schema that a dead letter names; NULL where it names none.
+    BadSchemaId,
+    /// As [`Headers`](Self::Headers), with those that say where a dead letter comes from and why.
+    DeadLetterHeaders,
 }
 
 impl Column {
@@ -72,6 +78,9 @@ impl Column {
             Self::KeySchemaId => "key_schema_id",
             Self::ValueSchemaId => "value_schema_id",
             Self::BadReason => "_error",
+            Self::BadClass => "error_class",
+            Self::BadSchemaId => "schema_id",
+            Self::DeadLetterHeaders => "headers",
         }
     }
 
@@ -82,10 +91,12 @@ impl Column {
             Self::Partition => (DataType::Int32, false),
             Self::Offset => (DataType::Int64, false),
             Self::Timestamp => (timestamp_type(), true),
-            Self::TimestampType | Self::BadReason => (DataType::Utf8View, true),
+            Self::TimestampType | Self::BadReason | Self::BadClass => (DataType::Utf8View, true),
             Self::Key | Self::Value => (DataType::BinaryView, true),
-            Self::Headers => (headers_type(), false),
-            Self::LeaderEpoch | Self::KeySchemaId | Self::ValueSchemaId => (DataType::Int32, true),
+            Self::Headers | Self::DeadLetterHeaders => (headers_type(), false),
+            Self::LeaderEpoch | Self::KeySchemaId | Self::ValueSchemaId | Self::BadSchemaId => {
+                (DataType::Int32, true)
+            }
             Self::KeyField(_) | Self::ValueField(_) => (DataType::Null, true),
         }
     }

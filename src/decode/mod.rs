@@ -34,5 +34,5 @@ pub(crate) use protobuf::{
     Framing as ProtobufFraming, ProtoFiles, ProtobufDecoder, ProtobufOptions, ProtobufSchema,
     WriterSchemas, imports,
 };
-pub(crate) use record::{Payload, RecordDecoder, Rows, TableFormat};
+pub(crate) use record::{LETTER_COLUMNS, LETTER_RECORD, Payload, RecordDecoder, Rows, TableFormat};
 pub(crate) use registry::{RegisteredSchema, Registry, RegistryConfig, SchemaKind, SubjectNames};

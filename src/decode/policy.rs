@@ -18,25 +18,47 @@ pub enum OnBadRow {
     Null,
     /// It is no row; the ledger counts it as bad.
     Skip,
+    /// As `Skip`, and the record goes to a topic or a folder of its own, together with why. Jobs and
+    /// exports do so; a query is refused.
+    Dlq,
+}
+
+impl OnBadRow {
+    const NAMES: [(&'static str, Self); 4] = [
+        ("fail", Self::Fail),
+        ("null", Self::Null),
+        ("skip", Self::Skip),
+        ("dlq", Self::Dlq),
+    ];
+
+    /// Whether a record that does not decode is no row.
+    pub(crate) fn leaves_out(self) -> bool {
+        matches!(self, Self::Skip | Self::Dlq)
+    }
+}
+
+impl fmt::Display for OnBadRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Self::NAMES.iter().find(|(_, policy)| policy == self);
+        f.write_str(name.map_or("fail", |(name, _)| name))
+    }
 }
 
 impl FromStr for OnBadRow {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        match text.to_ascii_lowercase().as_str() {
-            "fail" => Ok(Self::Fail),
-            "null" => Ok(Self::Null),
-            "skip" => Ok(Self::Skip),
-            other => {
-                let nearest = nearest_names(other, ["fail", "null", "skip"]);
-                let hint = nearest.first().map(|n| format!(", did you mean '{n}'?"));
-                Err(Error::invalid(format!(
-                    "option 'on.bad.row' = '{text}': expected 'fail', 'null' or 'skip'{}",
-                    hint.unwrap_or_default()
-                )))
-            }
+        let wanted = text.to_ascii_lowercase();
+        let known = Self::NAMES.iter().find(|(name, _)| *name == wanted);
+        if let Some((_, policy)) = known {
+            return Ok(*policy);
         }
+        let nearest = nearest_names(&wanted, Self::NAMES.map(|(name, _)| name));
+        let hint = nearest.first().map(|n| format!(", did you mean '{n}'?"));
+        Err(Error::invalid(format!(
+            "option 'on.bad.row' = '{text}': expected 'fail', 'null', 'skip' or 'dlq'{}",
+            hint.unwrap_or_default()
+        )))
     }
 }
 

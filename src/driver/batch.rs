@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use super::intent::Intent;
 use super::job::{self, Output};
+use super::letters;
 use super::progress::{Phases, SinkProgress};
 use super::source::Source;
 use crate::error::{Error, Result};
@@ -152,38 +153,28 @@ async fn stage(
 
     let begun = Instant::now();
     let task = Arc::new(TaskContext::from(&state));
-    let mut running: JoinSet<Result<(usize, Staged)>> = JoinSet::new();
-    for (number, physical) in &plans {
-        let mut partition = 0;
-        for plan in physical {
-            for rows in streams(plan, &task)? {
-                let sink = Arc::clone(&outputs[*number].sink);
-                let (number, at, ranges) = (*number, partition, Arc::clone(&ranges[*number]));
-                running.spawn(async move {
-                    let staged = sink.stage(&ranges, at, rows).await?;
-                    Ok((number, staged))
-                });
-                partition += 1;
-            }
-        }
-    }
     let mut staged: BTreeMap<usize, Vec<Staged>> =
         open.iter().map(|number| (*number, vec![])).collect();
-    while let Some(joined) = running.join_next().await {
-        let part = joined.unwrap_or_else(|error| {
-            Err(Error::Query {
-                message: format!("a fault while rows were staged: {error}"),
-            })
+    let (letters, rows): (Vec<_>, Vec<_>) = plans
+        .iter()
+        .partition(|(number, _)| !outputs[*number].letters_of.is_empty());
+    let rows = rows
+        .into_iter()
+        .map(|(number, physical)| (*number, physical.iter().collect::<Vec<_>>()));
+    let rows: Vec<_> = rows.collect();
+    stage_plans(&rows, outputs, ranges, &task, &mut staged).await?;
+    // Only what the statements' scans found says whether there are dead letters to look for.
+    let ran: Vec<_> = rows.iter().flat_map(|(_, plans)| plans.clone()).collect();
+    let wanted = letters.into_iter().map(|(number, physical)| {
+        let sources = outputs[*number].letters_of.iter();
+        let plans = sources.zip(physical).filter(|(source, _)| {
+            let intent = intent.sources.iter().find(|s| s.source == **source);
+            letters::may_have(source, intent, &ran)
         });
-        match part {
-            Ok((number, part)) => staged.entry(number).or_default().push(part),
-            Err(error) => {
-                // Nothing may be written any more when the sinks remove what was.
-                running.shutdown().await;
-                return Err(error);
-            }
-        }
-    }
+        (*number, plans.map(|(_, plan)| plan).collect::<Vec<_>>())
+    });
+    let wanted: Vec<_> = wanted.collect();
+    stage_plans(&wanted, outputs, ranges, &task, &mut staged).await?;
     for (number, parts) in &mut staged {
         parts.sort_by_key(|part| part.partition);
         done.sinks[*number].rows = parts.iter().map(|part| part.rows).sum();
@@ -203,7 +194,49 @@ async fn stage(
     Ok(staged.into_iter().collect())
 }
 
-/// The tables of a batch by their names: each reads exactly the batch's ranges.
+/// Runs plans and stages their rows in the sinks of their numbers.
+async fn stage_plans(
+    plans: &[(usize, Vec<&Arc<dyn ExecutionPlan>>)],
+    outputs: &[Output],
+    ranges: &[Arc<BatchRanges>],
+    task: &Arc<TaskContext>,
+    staged: &mut BTreeMap<usize, Vec<Staged>>,
+) -> Result<()> {
+    let mut running: JoinSet<Result<(usize, Staged)>> = JoinSet::new();
+    for (number, plans) in plans {
+        let mut partition = 0;
+        for plan in plans {
+            for rows in streams(plan, task)? {
+                let sink = Arc::clone(&outputs[*number].sink);
+                let (number, at, ranges) = (*number, partition, Arc::clone(&ranges[*number]));
+                running.spawn(async move {
+                    let staged = sink.stage(&ranges, at, rows).await?;
+                    Ok((number, staged))
+                });
+                partition += 1;
+            }
+        }
+    }
+    while let Some(joined) = running.join_next().await {
+        let part = joined.unwrap_or_else(|error| {
+            Err(Error::Query {
+                message: format!("a fault while rows were staged: {error}"),
+            })
+        });
+        match part {
+            Ok((number, part)) => staged.entry(number).or_default().push(part),
+            Err(error) => {
+                // Nothing may be written any more when the sinks remove what was.
+                running.shutdown().await;
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The tables of a batch by their names, and those of their dead letters: each reads exactly the
+/// batch's ranges.
 pub(crate) fn pinned(
     sources: &[Source],
     intent: &Intent,
@@ -220,8 +253,13 @@ pub(crate) fn pinned(
             },
             super::intent::SourceIntent::reading,
         );
+        let of_batch = found.map_or_else(|| reading.clone(), letters::snapshot);
         let table = source.table.at(reading)?.in_order(in_order);
-        pinned.insert(source.name.clone(), Arc::new(table));
+        pinned.insert(source.name.clone(), Arc::new(table.minding_letters()));
+        if let Some(table) = source.table.dead_letters() {
+            let table = table.at(of_batch)?.in_order(in_order);
+            pinned.insert(letters::table_name(&source.name), Arc::new(table));
+        }
     }
     Ok(pinned)
 }

@@ -11,6 +11,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScan,
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{Insert, Statement as SqlStatement, TableObject};
 
+use super::letters;
 use super::source::{Source, SourcePolicy};
 use crate::error::{Error, Result};
 use crate::sink::{Sink, SinkTable};
@@ -33,6 +34,8 @@ pub(crate) struct Output {
     pub(crate) schema: SchemaRef,
     /// What is run for each batch, with the tables as they were registered.
     pub(crate) queries: Vec<LogicalPlan>,
+    /// Of a sink of dead letters: the source that each of the queries reads them of.
+    pub(crate) letters_of: Vec<String>,
 }
 
 impl Plan {
@@ -85,6 +88,7 @@ impl Plan {
             let table = table.named(&name);
             sources.push(Source::new(name, table, policy));
         }
+        letters::add(&sources, &mut outputs)?;
         Ok(Self {
             sources,
             outputs,
@@ -173,6 +177,7 @@ async fn plan_insert(
             sink,
             schema,
             queries: vec![query],
+            letters_of: vec![],
         });
         return Ok(());
     };

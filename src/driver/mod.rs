@@ -20,6 +20,7 @@ mod builder;
 mod digest;
 mod intent;
 mod job;
+mod letters;
 mod log;
 mod policy;
 mod progress;

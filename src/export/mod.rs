@@ -38,6 +38,7 @@ mod check;
 mod compare;
 mod encode;
 mod hive;
+mod letters;
 mod pieces;
 mod place;
 mod plan;
@@ -126,7 +127,7 @@ impl Export {
         ExportBuilder {
             export: Self {
                 name: name.into(),
-                table,
+                table: table.minding_letters(),
                 target: target.into(),
                 sql: None,
                 format: ExportFormat::default(),
@@ -264,6 +265,8 @@ pub struct ExportSummary {
     pub offsets_without_record: u64,
     /// Of these, offsets that were gone before they were read.
     pub lost_offsets: u64,
+    /// Records that do not decode and are in no file, by `on.bad.row` = `skip` or `dlq`.
+    pub bad_records: u64,
     /// The time of this run.
     #[serde(rename = "duration_ms", serialize_with = "as_ms")]
     pub duration: Duration,

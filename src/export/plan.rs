@@ -28,6 +28,9 @@ pub(super) struct Request {
     pub(super) source: String,
     /// The query; every column of every record without one.
     pub(super) sql: Option<String>,
+    /// What becomes of records that do not decode.
+    #[serde(default)]
+    pub(super) on_bad_row: Option<String>,
     pub(super) format: ExportFormat,
     /// How text formats write binary values.
     pub(super) bytes: BytesAs,
@@ -111,6 +114,11 @@ impl Plan {
         compare("the range", mine.source.clone(), other.source.clone());
         compare("the query", option(&mine.sql), option(&other.sql));
         compare(
+            "'on.bad.row'",
+            option(&mine.on_bad_row),
+            option(&other.on_bad_row),
+        );
+        compare(
             "the format",
             mine.format.to_string(),
             other.format.to_string(),
@@ -172,8 +180,22 @@ pub struct ExportedPiece {
     pub records: u64,
     /// Offsets that were gone before they were read, by `on.data.loss` = `skip`.
     pub lost_offsets: u64,
+    /// Records that do not decode and are in no file, by `on.bad.row` = `skip` or `dlq`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub bad_records: u64,
+    /// Offsets that predicates on partition, offset and timestamp left out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub filtered_offsets: u64,
     /// The files.
     pub files: Vec<ExportedFile>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 #[derive(Serialize, Deserialize)]
@@ -274,6 +296,7 @@ mod tests {
             table: "orders".to_owned(),
             source: "orders 0:10".to_owned(),
             sql: None,
+            on_bad_row: None,
             format: ExportFormat::Parquet,
             bytes: BytesAs::Auto,
             partition_by: None,

@@ -78,6 +78,8 @@ impl Export {
         let pieces: Vec<ExportedPiece> = all.iter().filter_map(|p| done.remove(&key(p))).collect();
         let manifest = ExportManifest::new(self.format, pieces);
         if !found.manifest {
+            self.commit_letters(&plan, &writing.query, &manifest.pieces)
+                .await?;
             fault::point("export-before-manifest");
             place.put(plan::MANIFEST, plan::json(&manifest)?).await?;
             fault::point("export-after-manifest");
@@ -93,6 +95,7 @@ impl Export {
             offsets: total,
             offsets_without_record: total.saturating_sub(sum(|piece| piece.records)),
             lost_offsets: sum(|piece| piece.lost_offsets),
+            bad_records: sum(|piece| piece.bad_records),
             duration: began.elapsed(),
         })
     }
@@ -103,6 +106,7 @@ impl Export {
             table: self.name.clone(),
             source: self.table.source(),
             sql: self.sql.clone(),
+            on_bad_row: self.table.on_bad_row_text(),
             format: self.format,
             bytes: self.bytes,
             partition_by: self.partition_by.clone(),

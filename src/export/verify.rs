@@ -289,7 +289,7 @@ impl Verify {
         found: &mut Verification,
     ) -> Result<Option<Query>> {
         let request = &plan.request;
-        let table = table.skipping_loss();
+        let table = table.skipping_loss().minding_letters();
         let planned = Query::plan(
             &request.table,
             &table,

@@ -16,7 +16,7 @@ use super::plan::{ExportedFile, ExportedPiece};
 use super::query::{Query, planning};
 use super::{ExportFormat, ExportProgress, pieces};
 use crate::error::{Error, Result};
-use crate::range::OffsetRange;
+use crate::range::{Ledger, OffsetRange};
 use crate::scan::ScanProgress;
 use crate::text::BytesAs;
 
@@ -77,11 +77,16 @@ impl Writing {
         let mut done = files.done;
         done.sort_by(|a, b| a.path.cmp(&b.path));
         let scanned = ScanProgress::of(&plan);
+        let ledger = Ledger::of(&plan).total();
+        let offsets = u64::try_from(piece.len()).unwrap_or(0);
+        let looked_at = ledger.passed() - ledger.filtered;
         Ok(ExportedPiece {
             range: piece.clone(),
             rows: done.iter().map(|file| file.rows).sum(),
             records: scanned.records,
             lost_offsets: scanned.lost_offsets,
+            bad_records: ledger.bad,
+            filtered_offsets: offsets.saturating_sub(looked_at),
             files: done,
         })
     }

@@ -21,7 +21,7 @@ use super::account::{Books, Entry, Position, Received};
 use super::hash::{WithChecksums, hashes};
 use super::metrics::ScanMetrics;
 use crate::client::{RawBatch, RawColumns, ReadRequest, TimestampBounds};
-use crate::decode::{BadRowCount, OnBadRow, Rows};
+use crate::decode::{BadRowCount, Rows};
 use crate::error::Error;
 use crate::range::{OffsetRange, TopicPartition};
 
@@ -95,8 +95,8 @@ impl Reader {
         let mut columns = self.source.decoder.raw_columns(&self.projection);
         columns.timestamp |= !self.timestamps.is_empty();
         // Any number of records may be no rows: the limit says nothing about reading then.
-        let skips = self.source.decoder.bad_rows().on == OnBadRow::Skip;
-        let limit = limit.filter(|_| self.timestamps.is_empty() && !skips);
+        let leaves_out = self.source.decoder.bad_rows().on.leaves_out();
+        let limit = limit.filter(|_| self.timestamps.is_empty() && !leaves_out);
         let request = ReadRequest {
             ranges,
             topic_ids: self.source.topic_ids.clone(),
@@ -168,7 +168,12 @@ impl Reader {
             let offsets = filter(&records.offsets, mask)?;
             Ok::<Int64Array, arrow::error::ArrowError>(offsets.as_primitive().clone())
         };
-        let (kept, dropped) = (offsets(&good)?, offsets(&not(&good)?)?);
+        let kept = offsets(&good)?;
+        // Where dead letters are the rows, what is left out is not bad.
+        let dropped = match bad {
+            0 => Int64Array::from_iter_values([]),
+            _ => offsets(&not(&good)?)?,
+        };
         Ok(Received::new(raw, step, batch, kept, dropped, None))
     }
 

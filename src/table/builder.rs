@@ -6,13 +6,13 @@ use arrow::datatypes::Fields;
 
 use super::formats::Formats;
 use super::resolve::Selection;
-use super::{KafkaTable, Reading, TopicSource, sample};
+use super::{DeadLetters, KafkaTable, Reading, TopicSource, letters, redecode, sample};
 use crate::client::{ClientPool, KafkaClient};
 use crate::config::ConnectionConfig;
 use crate::decode::{BadRowLimit, Column, Format, OnBadRow};
 use crate::driver::Limits;
 use crate::error::{Error, Result};
-use crate::range::{IsolationLevel, OnDataLoss, RangeSpec};
+use crate::range::{IsolationLevel, OnDataLoss, RangeSpec, Snapshot};
 use crate::sink::KafkaSinkOptions;
 
 /// Key and value bytes after which a batch is closed, unless the table says otherwise.
@@ -41,6 +41,10 @@ pub struct KafkaTableBuilder {
     limits: Limits,
     jobs_only: Option<Error>,
     sink: KafkaSinkOptions,
+    letters: Option<DeadLetters>,
+    redecode: Option<DeadLetters>,
+    /// The ranges that `redecode` stands for, once they were looked up.
+    again: Option<Snapshot>,
 }
 
 impl KafkaTableBuilder {
@@ -59,6 +63,9 @@ impl KafkaTableBuilder {
             limits: Limits::default(),
             jobs_only: None,
             sink: KafkaSinkOptions::default(),
+            letters: None,
+            redecode: None,
+            again: None,
         }
     }
 
@@ -152,6 +159,19 @@ impl KafkaTableBuilder {
         self
     }
 
+    /// Where records go that do not decode, with [`OnBadRow::Dlq`].
+    pub fn dead_letters(mut self, place: DeadLetters) -> Self {
+        self.letters = Some(place);
+        self
+    }
+
+    /// Reads no range but the records of the table's topics that lie in a place of dead letters, at
+    /// their offsets in the topics, as they are when the table is [built](Self::build).
+    pub fn redecode(mut self, place: DeadLetters) -> Self {
+        self.redecode = Some(place);
+        self
+    }
+
     pub(super) fn formats(mut self, formats: Formats) -> Self {
         self.formats = formats;
         self
@@ -214,7 +234,7 @@ impl KafkaTableBuilder {
     /// Whether columns are to be learned from records, which only [`build`](Self::build) does.
     pub(super) fn lacks_fields(&self) -> bool {
         let (key, value) = self.formats.lacks_fields();
-        key || value || self.formats.lacks_schemas()
+        key || value || self.formats.lacks_schemas() || self.redecode.is_some()
     }
 
     pub(super) async fn learn_fields(mut self) -> Result<Self> {
@@ -225,6 +245,19 @@ impl KafkaTableBuilder {
             },
             _ => None,
         };
+        if let Some(place) = &self.redecode {
+            if self
+                .range
+                .as_ref()
+                .is_ok_and(|r| *r != RangeSpec::default())
+            {
+                return Err(Error::invalid(
+                    "'redecode' reads the offsets of dead letters, and a range is given too: leave one \
+                     of them out",
+                ));
+            }
+            self.again = Some(redecode::snapshot(&self.selection()?, place).await?);
+        }
         self.formats.find_schemas(topic.as_deref()).await?;
         let (key, value) = self.formats.lacks_fields();
         if key || value {
@@ -242,12 +275,18 @@ impl KafkaTableBuilder {
     /// are neither declared nor known.
     pub fn build_lazy(self) -> Result<KafkaTable> {
         let selection = self.selection()?;
+        letters::check(self.formats.bad_rows.on, self.letters.as_ref())?;
         let decoder = self.formats.decoder()?;
         let writing = match self.connection {
             Connection::Config(config) => Some((config, self.sink)),
             Connection::Client(_) => None,
         };
-        Ok(KafkaTable {
+        if self.redecode.is_some() && self.again.is_none() {
+            return Err(Error::invalid(
+                "a table with 'redecode' must ask the cluster for its ranges: build it with build()",
+            ));
+        }
+        let table = KafkaTable {
             selection,
             reading: Reading {
                 decoder,
@@ -261,8 +300,14 @@ impl KafkaTableBuilder {
             in_order: false,
             jobs_only: self.jobs_only,
             definition: None,
+            letters: self.letters,
+            letters_minded: false,
             writing,
-        })
+        };
+        match self.again {
+            Some(snapshot) => table.at(snapshot),
+            None => Ok(table),
+        }
     }
 
     /// The pool that clients are taken from.

@@ -89,8 +89,14 @@ impl KafkaTable {
         let key = |table: &Self| {
             let selection = &table.selection;
             format!(
-                "{} {} {} {:?}",
-                selection.topics, selection.range, selection.isolation, selection.on_data_loss
+                "{} {} {} {:?} {:?} {:?} {}",
+                selection.topics,
+                selection.range,
+                selection.isolation,
+                selection.on_data_loss,
+                table.decoder().bad_rows(),
+                table.letters,
+                table.decoder().schema(),
             )
         };
         Arc::ptr_eq(&self.selection.client, &other.selection.client) && key(self) == key(other)

@@ -11,10 +11,12 @@ mod factory;
 mod follow;
 mod formats;
 mod functions;
+mod letters;
 mod lookup;
 mod missing;
 mod options;
 mod pruning;
+mod redecode;
 mod resolve;
 mod sample;
 mod schemas;
@@ -51,6 +53,7 @@ pub use catalog::{KafkaCatalog, KafkaSchema};
 pub use factory::KafkaTableFactory;
 pub(crate) use follow::LogView;
 pub use functions::{KafkaFunction, KafkaOffsetsFunction, KafkaTopicsFunction};
+pub use letters::DeadLetters;
 pub(crate) use missing::NameNearestTopics;
 pub use options::TableOptions;
 pub(crate) use resolve::now_ms;
@@ -70,6 +73,10 @@ pub struct KafkaTable {
     /// Why queries cannot read the table although jobs can.
     jobs_only: Option<Error>,
     definition: Option<String>,
+    /// Where the records go that do not decode.
+    letters: Option<DeadLetters>,
+    /// Whether whoever reads the table sees to them.
+    letters_minded: bool,
     /// How the table is written, where it was not made of a client alone.
     writing: Option<(ConnectionConfig, KafkaSinkOptions)>,
 }
@@ -230,6 +237,7 @@ impl KafkaTable {
         if let (None, Some(refusal)) = (&self.pinned, &self.jobs_only) {
             return Err(refusal.clone().into());
         }
+        self.check_letters_minded()?;
         let snapshot = self.statement_snapshot(state).await?;
         let decoder = &self.reading.decoder;
         let Pieces {

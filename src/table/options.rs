@@ -17,7 +17,7 @@ use crate::range::{OnDataLoss, RangeSpec, SparkOffsets};
 use crate::sink::KafkaSinkOptions;
 
 use super::formats::Formats;
-use super::{KafkaTable, KafkaTableBuilder, TopicSource};
+use super::{DeadLetters, KafkaTable, KafkaTableBuilder, TopicSource};
 
 /// Every option that is not the connection's, in our spelling.
 const NAMES: &[&str] = &[
@@ -25,6 +25,8 @@ const NAMES: &[&str] = &[
     "bad.row.limit",
     "batch.bytes",
     "delivery",
+    "dlq.location",
+    "dlq.topic",
     "ending.offsets",
     "ending.offsets.by.timestamp",
     "ending.timestamp",
@@ -53,6 +55,7 @@ const NAMES: &[&str] = &[
     "on.bad.row",
     "on.data.loss",
     "range",
+    "redecode",
     "read.timeout.ms",
     "request.timeout.ms",
     "schema.registry.basic.auth.user.info",
@@ -112,6 +115,8 @@ pub struct TableOptions {
     batch_bytes: Option<usize>,
     limits: Limits,
     sink: KafkaSinkOptions,
+    letters: Option<DeadLetters>,
+    redecode: Option<DeadLetters>,
 }
 
 impl TableOptions {
@@ -178,6 +183,9 @@ impl TableOptions {
             "metadataprefix" => self.formats.metadata_prefix = value.to_owned(),
             "onbadrow" => self.formats.bad_rows.on = value.parse()?,
             "badrowlimit" => self.formats.bad_rows.limit = Some(value.parse()?),
+            "dlqtopic" => self.letters(DeadLetters::Topic(value.into()))?,
+            "dlqlocation" => self.letters(DeadLetters::Location(value.to_owned()))?,
+            "redecode" => self.redecode = Some(DeadLetters::parse(value)),
             "includeheaders" => self.headers = Some(boolean(name, value)?),
             "metadatacolumns" => self.columns = Some(columns(value)?),
             "minpartitions" => self.min_partitions = Some(positive(name, value)?),
@@ -230,6 +238,16 @@ impl TableOptions {
         Ok(())
     }
 
+    fn letters(&mut self, place: DeadLetters) -> Result<()> {
+        if self.letters.is_some() {
+            return Err(Error::invalid(
+                "only one of 'dlq.topic' and 'dlq.location' may be given",
+            ));
+        }
+        self.letters = Some(place);
+        Ok(())
+    }
+
     fn data_loss(&mut self, on_data_loss: OnDataLoss) -> Result<()> {
         if self.on_data_loss.is_some_and(|given| given != on_data_loss) {
             return Err(Error::invalid(
@@ -274,6 +292,12 @@ impl TableOptions {
                 ..self.formats.clone()
             })
             .sink_options(self.sink.clone());
+        if let Some(place) = &self.letters {
+            builder = builder.dead_letters(place.clone());
+        }
+        if let Some(place) = &self.redecode {
+            builder = builder.redecode(place.clone());
+        }
         if let Some(partitions) = self.min_partitions {
             builder = builder.min_partitions(partitions);
         }

@@ -45,12 +45,22 @@ impl Job {
     /// A job whose sink is what `sink` says: `CREATE EXTERNAL TABLE out …`, made with the folder of
     /// the job. `insert` is the INSERT statement over the table `orders`.
     pub(crate) fn new(sink: impl FnOnce(&TempDir) -> String, insert: &str) -> Self {
+        Self::with_options(sink, insert, |_| String::new())
+    }
+
+    /// The same with an OPTIONS clause for the table `orders`.
+    pub(crate) fn with_options(
+        sink: impl FnOnce(&TempDir) -> String,
+        insert: &str,
+        options: impl FnOnce(&TempDir) -> String,
+    ) -> Self {
         let topic = admin::unique_topic("crash");
         admin::create_topic(support::shared().bootstrap(), &topic, PARTITIONS, &[]);
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("job.sql");
         let text = format!(
-            "CREATE EXTERNAL TABLE orders STORED AS KAFKA LOCATION '{topic}';\n{};\n{insert};\n",
+            "CREATE EXTERNAL TABLE orders STORED AS KAFKA LOCATION '{topic}' {};\n{};\n{insert};\n",
+            options(&folder),
             sink(&folder)
         );
         std::fs::write(&file, text).expect("a file");

@@ -1,8 +1,9 @@
 """The race's Spark peer: one session that answers a question a line, as JSON.
 
 `spark.py BROKER JARS` prints `{"ready": seconds, "pid": pid of the JVM}` and then, for each line
-`{"topic", "partitions", "start", "end", "headers"}` of its standard input, what the query found and took.
-`end` is an offset that holds for each partition; with `limit`, so many rows are taken instead.
+`{"topic", "partitions", "start", "end", "headers", "columns"}` of its standard input, what the query found and took.
+`end` is an offset that holds for each partition; with `limit`, so many rows are taken instead; with
+`columns`, values are decoded as JSON into these and grouped.
 """
 
 import json
@@ -16,6 +17,7 @@ ANSWERS = os.fdopen(os.dup(1), "w", buffering=1)
 os.dup2(2, 1)
 
 from pyspark.sql import SparkSession  # noqa: E402  (it is part of what is timed)
+from pyspark.sql.functions import from_json  # noqa: E402
 
 
 def offsets(topic: str, partitions: list, offset: int) -> str:
@@ -47,7 +49,9 @@ def main():
     spark.stop()
 
 
-def run(spark, broker, topic, partitions, start, end, headers=False, limit=None) -> dict:
+def run(
+    spark, broker, topic, partitions, start, end, headers=False, limit=None, columns=None
+) -> dict:
     begun = time.perf_counter()
     rows = (
         spark.read.format("kafka")
@@ -61,6 +65,12 @@ def run(spark, broker, topic, partitions, start, end, headers=False, limit=None)
     )
     if limit is not None:
         found = {"records": len(rows.limit(limit).collect())}
+    elif columns is not None:
+        decoded = from_json(rows.value.cast("string"), columns).alias("v")
+        groups = rows.select(decoded).select("v.*").groupBy("country", "event")
+        totals = groups.agg({"*": "count", "price": "sum"})
+        row = totals.selectExpr("sum(`count(1)`)", "max(`sum(price)`)").collect()[0]
+        found = {"records": row[0], "most": row[1]}
     else:
         more = ["sum(size(headers))"] if headers else []
         wanted = ["count(*)", "sum(octet_length(value))", "max(offset)", *more]

@@ -14,6 +14,8 @@ class Case:
     fill: tuple
     queries: tuple = ("sum", "columns", "offsets")
     compressed: bool = False
+    # Whether values become columns: only who can do that is measured.
+    decoded: bool = False
 
     def records(self, most: int) -> int:
         """A multiple of the partitions, so that each has the same number."""
@@ -55,6 +57,15 @@ CASES = (
         4,
         1.0,
         ("--value-bytes", "10", "--key-bytes", "8", "--headers", "2"),
+    ),
+    Case(
+        "json",
+        "100 B JSON into seven columns, 4 partitions",
+        4,
+        0.5,
+        ("--value-bytes", "100", "--payload", "json"),
+        ("group",),
+        decoded=True,
     ),
     Case("p1", "100 B, 1 partition", 1, 1.0, ("--value-bytes", "100"), ("sum",)),
     Case("p64", "100 B, 64 partitions", 64, 1.0, ("--value-bytes", "100"), ("sum",)),
@@ -105,9 +116,24 @@ QUERIES = {
             " WHERE {pieces}",
             share=0.5,
         ),
+        Query(
+            "group",
+            "records and sum of price by country and event",
+            "SELECT sum(records) AS records, max(total) AS most FROM (SELECT country, event,"
+            " count(*) AS records, sum(price) AS total FROM {table} GROUP BY country, event)",
+        ),
         Query("parquet", "all rows into a parquet file", "SELECT * FROM {table}", share=0.25),
     )
 }
+
+
+# The columns of the JSON that the topics hold.
+JSON_COLUMNS = 'id BIGINT, "user" VARCHAR, event VARCHAR, country VARCHAR, price DOUBLE, ok BOOLEAN, s VARCHAR'
+
+
+def main_query(case_queries) -> str:
+    """The query that contestants are compared by."""
+    return "group" if "group" in case_queries else "sum"
 
 
 def pieces(case: Case, records: int, count: int = 1000) -> tuple:

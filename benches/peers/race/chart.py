@@ -55,7 +55,7 @@ def _bars(case: dict) -> list:
     entries = case["entries"]
     bars = []
     for key, label, colour in BARS:
-        entry = entries.get(key, {})
+        entry = entries.get(key) or entries.get(key.replace("/sum", "/group"), {})
         samples = None if "failed" in entry else entry.get("samples")
         # Of a compressed topic the raw drain would dwarf all others, and limits none of them.
         if not samples or (key == "drain" and "inflate" in entries):

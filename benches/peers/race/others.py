@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 from broker import end_with_parent
+from cases import JSON_COLUMNS
 from measure import Failure, Finished, Sample, peak_mib, processor_seconds, run
 
 
@@ -22,6 +23,8 @@ class Peer:
     # How many times as long its runs are, and how many come before them: Java is fast when warm.
     patience = 1
     warm_ups = 1
+    # Whether it makes columns of JSON.
+    decodes = False
 
     def start(self, broker):
         """Called once the broker answers."""
@@ -190,11 +193,13 @@ class Spark(Peer):
     title = "Spark's batch source"
     patience = 2
     warm_ups = 3
+    decodes = True
     does = (
         "spark.read.format('kafka') in a warm local[*] session: count(*), the sum of octet_length(value)"
-        " and max(offset), all columns being built as Spark's source does; read_committed; checksums"
-        " verified by Java's consumer, groups made up for each query. Neither the start of the session"
-        " nor its first queries are included; memory is Java's, with a heap of up to 4 GB."
+        " and max(offset), all columns being built as Spark's source does; of JSON, from_json with the same"
+        " columns and the same groups; read_committed; checksums verified by Java's consumer, groups made up"
+        " for each query. Neither the start of the session nor its first queries are included; memory is"
+        " Java's, with a heap of up to 4 GB."
     )
     short_does = "In the warm session."
 
@@ -222,7 +227,12 @@ class Spark(Peer):
         headers = case.name == "headers"
         user, system = processor_seconds(self.jvm)
         found = self._ask(
-            topic=case.name, partitions=partitions, start=0, end=end, headers=headers
+            topic=case.name,
+            partitions=partitions,
+            start=0,
+            end=end,
+            headers=headers,
+            columns=JSON_COLUMNS.replace('"', "`") if case.decoded else None,
         )
         user_after, system_after = processor_seconds(self.jvm)
         check(records, found, case)

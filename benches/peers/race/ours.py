@@ -62,6 +62,10 @@ class Shell:
         times, _ = self._include(sql + ";\n", 1, timeout)
         return times[0], self._row()
 
+    def execute(self, sql: str, timeout: float = 60):
+        """Runs a statement that has no rows."""
+        self._include(sql + ";\n", 1, timeout)
+
     def repeat(self, sql: str, times: int, timeout: float = 120) -> list:
         """Runs a statement so many times; returns the times between one end and the next."""
         _, ends = self._include((sql + ";\n") * (times + 1), times + 1, timeout)
@@ -151,9 +155,22 @@ class Ours:
         table = f'"{case.name}"'
         if records < of:
             table = f"kafka('{case.name}', ':+{records // case.partitions}')"
+        if case.decoded:
+            table = self._typed(case, records)
         if query.name == "parquet":
             return self._parquet(query.sql.format(table=table), records)
         return self._statement(query.sql.format(table=table), records)
+
+    def _typed(self, case: cases.Case, records: int) -> str:
+        """A table with the columns of the topic's JSON."""
+        if self._shell is None:
+            self._shell = Shell(self.program, self.bootstrap, self.name, self.folder)
+        self._shell.execute("DROP TABLE IF EXISTS typed")
+        self._shell.execute(
+            f"CREATE EXTERNAL TABLE typed ({cases.JSON_COLUMNS}) STORED AS KAFKA LOCATION '{case.name}'"
+            f" OPTIONS ('value.format' 'json', 'range' ':+{records // case.partitions}')"
+        )
+        return "typed"
 
     def _statement(self, sql: str, records: int) -> Sample:
         if self._shell is None:

@@ -185,7 +185,7 @@ class Race:
                     if self.wants(set(cases.QUERIES), name):
                         self.measure(case, ours, cases.QUERIES[name])
         for peer in self.peers:
-            if self.wants(EVERYONE, peer.name):
+            if self.wants(EVERYONE, peer.name) and (peer.decodes or not case.decoded):
                 self.measure(case, peer, None)
 
     def measure(self, case, contestant, query):

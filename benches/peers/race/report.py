@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import chart
-from cases import QUERIES
+from cases import QUERIES, main_query
 from measure import median
 
 BEGIN, END = "<!-- generated: begin -->", "<!-- generated: end -->"
@@ -123,6 +123,10 @@ def _entries(case: dict) -> dict:
     return {key: Entry(case, entry) for key, entry in case["entries"].items()}
 
 
+def _queries(entries: dict) -> set:
+    return {key.partition("/")[2] for key in entries}
+
+
 def _ratios(results: dict) -> str:
     """What the query with the sum is, measured by the limit and by each peer."""
     titles = results["titles"]
@@ -130,7 +134,7 @@ def _ratios(results: dict) -> str:
     for case in results["cases"].values():
         entries = _entries(case)
         for client in ("wire", "librdkafka"):
-            ours = entries.get(f"{client}/sum")
+            ours = entries.get(f"{client}/{main_query(_queries(entries))}")
             if ours is None or ours.failed:
                 continue
             cells = [case["title"], client, f"{ours.rate / 1e6:.2f}", percent(ours.of_drain)]
@@ -144,9 +148,9 @@ def _ratios(results: dict) -> str:
         return ""
     head = ["topic", "client", "M records/s", "of the drain", "of decompress-only"]
     head += [titles.get(name, name) for name in PEERS]
-    sql = QUERIES["sum"].title
+    sql, group = QUERIES["sum"].title, QUERIES["group"].title
     return (
-        f"### How many times as fast\n\n`{sql}` of kafka-sql, and what it is of the limits and of each peer"
+        f"### How many times as fast\n\n`{sql}` of kafka-sql (of the decoded topic: {group}), and what it is of the limits and of each peer"
         f" (times its rate; who is compared was measured minutes apart):\n\n{table(head, rows)}"
     )
 

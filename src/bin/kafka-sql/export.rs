@@ -31,6 +31,9 @@ pub(crate) struct ExportArgs {
     /// A query over the topic that works row by row: SELECT …, filters, expressions
     #[arg(long)]
     pub(crate) sql: Option<String>,
+    /// An option of the table, such as value.format=json or on.bad.row=skip; any number of times
+    #[arg(long = "option", value_name = "NAME=VALUE")]
+    pub(crate) options: Vec<String>,
     /// Size of a file, about, such as 128MB or 1GiB [default: 128MiB]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) max_file_size: Option<u64>,
@@ -56,6 +59,9 @@ pub(crate) struct VerifyArgs {
     /// Read the ranges again and compare every row with what Kafka has now
     #[arg(long)]
     pub(crate) against_kafka: bool,
+    /// An option of the table that was exported, such as value.format=json; any number of times
+    #[arg(long = "option", value_name = "NAME=VALUE", requires = "against_kafka")]
+    pub(crate) options: Vec<String>,
     /// Files that are read at one time [default: the number of processors]
     #[arg(long, value_name = "N")]
     pub(crate) parallel: Option<usize>,
@@ -96,7 +102,7 @@ fn parse_size(text: &str) -> Result<u64, String> {
 ///
 /// # Errors
 /// When options are missing or contradict each other.
-pub(crate) fn prepare(
+pub(crate) async fn prepare(
     args: ExportArgs,
     output: &OutputArgs,
     connection: &Connection,
@@ -123,11 +129,12 @@ pub(crate) fn prepare(
             ));
         }
     };
-    let mut table = connection.table()?.topic(args.topic.as_str());
+    let table = connection.table_with(&args.options)?;
+    let mut table = table.topic(args.topic.as_str());
     if let Some(range) = &args.range {
         table = table.range(range);
     }
-    let table = table.build_lazy()?;
+    let table = Connection::build(table, &args.options).await?;
     let mut export = Export::builder(args.topic, table, target)
         .format(format)
         .bytes(output.bytes)
@@ -162,6 +169,12 @@ pub(crate) async fn run(
     let summary = done?;
     if !ui.quiet {
         ui::note(summarized(&summary));
+    }
+    if summary.bad_records > 0 {
+        ui::note(format_args!(
+            "kafka-sql: {} records did not decode and are in no file",
+            thousands(summary.bad_records)
+        ));
     }
     if summary.lost_offsets > 0 {
         ui::note(format_args!(
@@ -209,7 +222,7 @@ pub(crate) async fn verify(
     let verify = Verify::open(&args.url).await?;
     let topics = verify.topics();
     let table = match (args.against_kafka, topics.is_empty()) {
-        (true, false) => Some(table_of(&connection, topics, &verify)?),
+        (true, false) => Some(table_of(&connection, &args.options, topics, &verify).await?),
         _ => None,
     };
     let progress = Arc::new(ExportProgress::default());
@@ -228,14 +241,15 @@ pub(crate) async fn verify(
     Ok(found)
 }
 
-fn table_of(
+async fn table_of(
     connection: &Connection,
+    options: &[String],
     topics: Vec<Arc<str>>,
     verify: &Verify,
 ) -> Result<KafkaTable, Failure> {
     let source = datafusion_kafka::table::TopicSource::Named(topics);
-    let table = connection.table()?.source(source);
-    Ok(table.isolation(verify.isolation()).build_lazy()?)
+    let table = connection.table_with(options)?.source(source);
+    Connection::build(table.isolation(verify.isolation()), options).await
 }
 
 fn verified(found: &Verification) -> String {

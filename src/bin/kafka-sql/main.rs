@@ -272,12 +272,13 @@ impl Shell {
     }
 
     fn export(&self, args: export::ExportArgs) -> Result<(), Failure> {
-        let export = {
-            let _inside = self.runtime.enter();
-            export::prepare(args, &self.output, &self.connection)?
-        };
         let progress = Arc::new(ExportProgress::default());
-        let work = export::run(export, Arc::clone(&progress), self.ui);
+        let (output, connection, ui) = (self.output.clone(), self.connection.clone(), self.ui);
+        let watched = Arc::clone(&progress);
+        let work = async move {
+            let export = export::prepare(args, &output, &connection).await?;
+            export::run(export, watched, ui).await
+        };
         let done = interrupt::run(self.runtime, work);
         if matches!(done, Err(Failure::Interrupted)) {
             export::interrupted(&progress);

@@ -10,7 +10,7 @@ use datafusion_kafka::client::{ClientPool, KafkaClient, TopicSelection};
 use datafusion_kafka::config::ConnectionConfig;
 pub(crate) use datafusion_kafka::scan::ScanProgress as Progress;
 use datafusion_kafka::session::{CATALOG, KafkaSessionBuilder};
-use datafusion_kafka::table::{KafkaCatalog, KafkaTable, KafkaTableBuilder};
+use datafusion_kafka::table::{KafkaCatalog, KafkaTable, KafkaTableBuilder, TableOptions};
 
 use crate::args::ConnectionArgs;
 use crate::failure::Failure;
@@ -75,6 +75,44 @@ impl Connection {
             ));
         }
         Ok(KafkaTable::builder(&self.config).pool(self.pool.clone()))
+    }
+
+    /// The same with options of a table, each `NAME=VALUE`.
+    ///
+    /// # Errors
+    /// When an option is none, or has a wrong value.
+    pub(crate) fn table_with(&self, options: &[String]) -> Result<KafkaTableBuilder, Failure> {
+        let table = self.table()?;
+        if options.is_empty() {
+            return Ok(table);
+        }
+        let usage = |e: datafusion_kafka::Error| Failure::usage(e.to_string());
+        let mut known = TableOptions::default();
+        for option in options {
+            let Some((name, value)) = option.split_once('=') else {
+                return Err(Failure::usage(format!(
+                    "--option '{option}': expected NAME=VALUE, for example value.format=json"
+                )));
+            };
+            known.set(name.trim(), value.trim()).map_err(usage)?;
+        }
+        // The caller names the topics.
+        let table = known.table("_", None, Some(&self.config)).map_err(usage)?;
+        Ok(table.pool(self.pool.clone()))
+    }
+
+    /// Builds a table; with options it may have to ask for its columns.
+    ///
+    /// # Errors
+    /// As [`KafkaTableBuilder::build`].
+    pub(crate) async fn build(
+        table: KafkaTableBuilder,
+        options: &[String],
+    ) -> Result<KafkaTable, Failure> {
+        Ok(match options.is_empty() {
+            true => table.build_lazy()?,
+            false => table.build().await?,
+        })
     }
 
     /// The names of all settings, one a line.

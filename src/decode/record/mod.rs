@@ -1,5 +1,6 @@
 //! The table's columns of raw batches.
 
+mod dead;
 mod reasons;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,8 @@ use super::policy::{BadRows, OnBadRow};
 use super::scalar::ScalarDecoder;
 use crate::client::{RawBatch, RawColumns, TimestampType, headers_type};
 use crate::error::{Error, Result};
+
+pub(crate) use dead::{LETTER_COLUMNS, LETTER_RECORD};
 
 /// How keys or values are read.
 #[derive(Debug, Clone, Default)]
@@ -99,6 +102,8 @@ pub(crate) struct RecordDecoder {
     key: Payload,
     value: Payload,
     bad_rows: BadRows,
+    /// Whether the records that do not decode are the rows.
+    only_bad: bool,
     schema: SchemaRef,
 }
 
@@ -135,6 +140,7 @@ impl RecordDecoder {
             key: Payload::Raw,
             value: Payload::Raw,
             bad_rows: BadRows::default(),
+            only_bad: false,
             schema: Arc::new(Schema::new(fields)),
         }
     }
@@ -198,6 +204,7 @@ impl RecordDecoder {
             key,
             value,
             bad_rows,
+            only_bad: false,
             schema: Arc::new(Schema::new(fields)),
         })
     }
@@ -234,11 +241,11 @@ impl RecordDecoder {
                 .any(|i| self.columns.get(*i) == Some(&column))
         };
         RawColumns {
-            timestamp: wants(Column::Timestamp),
+            timestamp: wants(Column::Timestamp) || wants(Column::DeadLetterHeaders),
             timestamp_type: wants(Column::TimestampType),
             key: wants(Column::Key) || self.decodes(Part::Key, projection),
             value: wants(Column::Value) || self.decodes(Part::Value, projection),
-            headers: wants(Column::Headers),
+            headers: wants(Column::Headers) || wants(Column::DeadLetterHeaders),
             leader_epoch: wants(Column::LeaderEpoch),
         }
     }
@@ -285,6 +292,9 @@ impl RecordDecoder {
         projection: &[usize],
         schema: &SchemaRef,
     ) -> Result<Rows> {
+        if self.only_bad {
+            return self.letters(raw, projection, schema);
+        }
         let rows = raw.offsets.len();
         let key = self.decode_part(Part::Key, raw, projection)?;
         let value = self.decode_part(Part::Value, raw, projection)?;
@@ -307,7 +317,7 @@ impl RecordDecoder {
         // Named only where a limit may have to name it.
         let named = self.bad_rows.limit.and_then(|_| reasons.first());
         let first_bad = named.map(|first| first.located(raw));
-        if bad > 0 && self.bad_rows.on == OnBadRow::Skip {
+        if bad > 0 && self.bad_rows.on.leaves_out() {
             let kept = reasons.good(rows);
             let batch = filter_record_batch(&batch, &kept).map_err(failed)?;
             let kept = Some(kept);
@@ -385,14 +395,13 @@ impl RecordDecoder {
                 None => missing(&DataType::Utf8View),
             },
             Column::Key | Column::Value => {
-                let (part, decoded, bytes) = match column {
-                    Column::Key => (&self.key, key, &raw.keys),
-                    _ => (&self.value, value, &raw.values),
+                let (part, decoded) = match column {
+                    Column::Key => (&self.key, key),
+                    _ => (&self.value, value),
                 };
-                match (part, bytes) {
-                    (Payload::Column(_), _) => decoded.column(0)?,
-                    (_, Some(array)) => Arc::new(array.clone()),
-                    (_, None) => missing(&DataType::BinaryView),
+                match part {
+                    Payload::Column(_) => decoded.column(0)?,
+                    _ => bytes(raw, column),
                 }
             }
             Column::Headers => match &raw.headers {
@@ -408,7 +417,23 @@ impl RecordDecoder {
             Column::KeySchemaId => key.schema_ids(rows),
             Column::ValueSchemaId => value.schema_ids(rows),
             Column::BadReason => Arc::new(reasons.texts(rows)),
+            // Columns of dead letters alone.
+            Column::BadClass | Column::BadSchemaId | Column::DeadLetterHeaders => {
+                missing(&column.data_type().0)
+            }
         })
+    }
+}
+
+/// Keys or values as they are.
+fn bytes(raw: &RawBatch, column: Column) -> ArrayRef {
+    let bytes = match column {
+        Column::Key => &raw.keys,
+        _ => &raw.values,
+    };
+    match bytes {
+        Some(array) => Arc::new(array.clone()),
+        None => new_null_array(&DataType::BinaryView, raw.offsets.len()),
     }
 }
 

@@ -8,6 +8,7 @@ use crate::decode::payload::BadPayload;
 use crate::error::Error;
 
 /// The bad payloads of a batch, by row.
+#[derive(Default)]
 pub(super) struct Reasons<'a> {
     /// Of rows in ascending order, a key's before a value's.
     all: Vec<(Part, &'a BadPayload)>,
@@ -43,17 +44,39 @@ impl<'a> Reasons<'a> {
 
     pub(super) fn texts(&self, rows: usize) -> StringViewArray {
         let mut texts: Vec<Option<String>> = vec![None; rows];
-        for (part, bad) in &self.all {
-            let text = format!("{}: {}", part.name(), bad.message);
-            match &mut texts[bad.row] {
-                Some(before) => {
-                    before.push_str("; ");
-                    before.push_str(&text);
-                }
-                none => *none = Some(text),
-            }
+        for letter in self.letters() {
+            texts[letter.row()] = Some(letter.text());
         }
         texts.into_iter().collect()
+    }
+
+    /// Record by record.
+    pub(super) fn letters(&self) -> impl Iterator<Item = Letter<'_>> {
+        self.all.chunk_by(|a, b| a.1.row == b.1.row).map(Letter)
+    }
+}
+
+/// What is wrong with one record: with its key, its value, or both.
+pub(super) struct Letter<'a>(&'a [(Part, &'a BadPayload)]);
+
+impl Letter<'_> {
+    fn row(&self) -> usize {
+        self.0.first().map_or(0, |(_, bad)| bad.row)
+    }
+
+    /// The kind of fault; the key's where both are bad.
+    pub(super) fn class(&self) -> Option<&'static str> {
+        self.0.first().map(|(_, bad)| bad.class)
+    }
+
+    pub(super) fn schema_id(&self) -> Option<i32> {
+        self.0.iter().find_map(|(_, bad)| bad.schema_id)
+    }
+
+    pub(super) fn text(&self) -> String {
+        let texts = self.0.iter();
+        let texts = texts.map(|(part, bad)| format!("{}: {}", part.name(), bad.message));
+        texts.collect::<Vec<_>>().join("; ")
     }
 }
 

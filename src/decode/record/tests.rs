@@ -174,3 +174,45 @@ fn fields_that_are_not_shown_are_checked_unless_bad_records_are_null() {
     let rows = decode(&decoder, &values(), &columns).unwrap();
     assert!(rows.batch.column(0).is_null(0));
 }
+
+#[test]
+fn a_dead_letter_keeps_its_bytes_and_says_where_it_comes_from() {
+    let decoder = json(vec![Field::new("id", DataType::Int64, true)], OnBadRow::Dlq).unwrap();
+    let letters = decoder.dead_letters(&LETTER_RECORD);
+    let raw = raw(vec![Some(b"{\"id\":1}"), None, Some(b"{"), Some(b"[]")]);
+    let projection = [0, 1, 2];
+    let schema = letters.schema().project(&projection).unwrap();
+    assert!(letters.raw_columns(&projection).headers);
+    let rows = letters
+        .decode(&raw, &projection, &Arc::new(schema))
+        .unwrap();
+    assert_eq!(rows.kept.unwrap(), vec![false, false, true, true].into());
+    assert_eq!(rows.batch.num_rows(), 2);
+    let values = rows.batch.column(1).as_binary_view();
+    assert_eq!((values.value(0), values.value(1)), (&b"{"[..], &b"[]"[..]));
+    let headers = rows.batch.column(2).as_list::<i32>().value(1);
+    let said = headers.as_struct();
+    let (names, values) = (
+        said.column(0).as_string::<i32>(),
+        said.column(1).as_binary::<i32>(),
+    );
+    let said: Vec<(&str, &str)> = (0..said.len())
+        .map(|at| {
+            (
+                names.value(at),
+                std::str::from_utf8(values.value(at)).unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        said[..3],
+        [
+            ("dlq.topic", "a-topic-with-a-long-name"),
+            ("dlq.partition", "3"),
+            ("dlq.offset", "13")
+        ]
+    );
+    assert_eq!(said[3].0, "dlq.error.class");
+    assert!(said[4].0 == "dlq.error.message" && said[4].1.starts_with("value: "));
+    assert_eq!(said.len(), 5);
+}

@@ -1,0 +1,145 @@
+//! The dead letters of an export: one batch of their sink, committed after the last piece and before
+//! the manifest, so that a complete export has all of them and a resumed one none twice.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use tokio::task::JoinSet;
+
+use super::Export;
+use super::pieces;
+use super::plan::{self, ExportedPiece, Plan};
+use super::query::{Query, planning};
+use super::write::hex;
+use crate::error::{Error, Result};
+use crate::fault;
+use crate::range::Snapshot;
+use crate::sink::{BatchRanges, Sink, SinkJob, SourcePartition, SourceRange, Staged, Standing};
+
+impl Export {
+    /// Commits the dead letters of an export whose pieces are written, unless that was done.
+    pub(super) async fn commit_letters(
+        &self,
+        plan: &Plan,
+        query: &Query,
+        done: &[ExportedPiece],
+    ) -> Result<()> {
+        let (Some(table), Some(sink)) = (self.table.dead_letters(), self.table.letter_sink()?)
+        else {
+            return Ok(());
+        };
+        let batch = Arc::new(self.letter_batch(plan)?);
+        if batch.ranges.is_empty() {
+            return Ok(());
+        }
+        let schema = Arc::clone(table.decoder().schema());
+        let job = SinkJob {
+            name: batch.job.clone(),
+            schema,
+        };
+        let recorded = sink.open(&job).await?.map(|committed| committed.ends);
+        if batch.against(&sink.target(), recorded.as_ref())? == Standing::Committed {
+            return Ok(());
+        }
+        let table = table.at(with_bad_records(&plan.snapshot, done)?)?;
+        let table = table.in_order(sink.needs_order());
+        match stage(&sink, &batch, query, Arc::new(table)).await {
+            Ok(staged) => {
+                fault::point("export-after-letters");
+                sink.commit(&batch, staged).await
+            }
+            Err(error) => {
+                if let Err(left) = sink.abort(&batch).await {
+                    log::warn!("{}: removing what was staged: {left}", sink.target());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The whole export as a batch of a job that has no other one.
+    fn letter_batch(&self, plan: &Plan) -> Result<BatchRanges> {
+        let id = hex(&Sha256::digest(plan::json(plan)?));
+        let mut ranges: Vec<SourceRange> = vec![];
+        for range in plan.snapshot.ranges() {
+            let partition = SourcePartition {
+                source: self.name.as_str().into(),
+                topic: Arc::clone(&range.topic),
+                partition: range.partition,
+            };
+            match ranges.iter_mut().find(|known| known.partition == partition) {
+                Some(known) => {
+                    known.start = known.start.min(range.start);
+                    known.end = known.end.max(range.end);
+                }
+                None => ranges.push(SourceRange {
+                    partition,
+                    previous: None,
+                    start: range.start,
+                    end: range.end,
+                    topic_id: plan.snapshot.topic_id(&range.topic).map(str::to_owned),
+                }),
+            }
+        }
+        Ok(BatchRanges {
+            job: format!("export-{}", &id[..16]),
+            batch: 0,
+            attempt: uuid::Uuid::new_v4().simple().to_string(),
+            ranges,
+        })
+    }
+}
+
+/// The pieces that may have dead letters: those with bad records, and those of which a predicate left
+/// out records that nobody has looked at.
+fn with_bad_records(snapshot: &Snapshot, done: &[ExportedPiece]) -> Result<Snapshot> {
+    let mut ranges = vec![];
+    for piece in done {
+        if piece.bad_records > 0 || piece.filtered_offsets > 0 {
+            ranges.extend(pieces::snapshot_of(snapshot, &piece.range)?.ranges);
+        }
+    }
+    let topics = snapshot.topics.iter();
+    let topics = topics.filter(|t| ranges.iter().any(|r| r.range.topic == t.topic));
+    Ok(Snapshot {
+        topics: topics.cloned().collect(),
+        ranges,
+        ..snapshot.clone()
+    })
+}
+
+async fn stage(
+    sink: &Arc<dyn Sink>,
+    batch: &Arc<BatchRanges>,
+    query: &Query,
+    table: Arc<crate::table::KafkaTable>,
+) -> Result<Vec<Staged>> {
+    use datafusion::catalog::TableProvider;
+    let scan = table.scan(&query.state, None, &[], None).await;
+    let scan = scan.map_err(|e| planning(&e))?;
+    let task = query.state.task_ctx();
+    let mut running: JoinSet<Result<Staged>> = JoinSet::new();
+    for partition in 0..scan.properties().output_partitioning().partition_count() {
+        let rows = scan.execute(partition, Arc::clone(&task));
+        let rows = rows.map_err(|e| planning(&e))?;
+        let (sink, batch) = (Arc::clone(sink), Arc::clone(batch));
+        running.spawn(async move { sink.stage(&batch, partition, rows).await });
+    }
+    let mut staged = vec![];
+    while let Some(joined) = running.join_next().await {
+        let part = joined.unwrap_or_else(|error| {
+            Err(Error::Query {
+                message: format!("a fault while dead letters were staged: {error}"),
+            })
+        });
+        match part {
+            Ok(part) => staged.push(part),
+            Err(error) => {
+                running.shutdown().await;
+                return Err(error);
+            }
+        }
+    }
+    staged.sort_by_key(|part| part.partition);
+    Ok(staged)
+}

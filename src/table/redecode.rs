@@ -1,0 +1,149 @@
+//! Records that were set aside because they did not decode, read again: `redecode`.
+//!
+//! Dead letters say where they come from. These coordinates, and nothing else, become the table's
+//! ranges, so that whatever was mended (a schema, a registry, an option) shows on exactly the records
+//! that it was mended for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Int32Type, Int64Type};
+use futures::StreamExt;
+
+use super::resolve::{Selection, Statement, now_ms};
+use super::{DeadLetters, KafkaTable};
+use crate::decode::Column;
+use crate::driver::query_error;
+use crate::error::{Error, Result};
+use crate::range::{OffsetRange, Snapshot, SnapshotRange, TopicPartition};
+use crate::session::KafkaSessionBuilder;
+
+/// The most ranges of a table: a plan names each of them.
+const MAX_RANGES: usize = 100_000;
+
+/// The ranges of the selection's topics that a place of dead letters names.
+///
+/// # Errors
+/// When the place cannot be read, holds something else, or nothing of these topics.
+pub(super) async fn snapshot(selection: &Selection, place: &DeadLetters) -> Result<Snapshot> {
+    let letters = coordinates(selection, place).await?;
+    let mut snapshot = selection.resolve(now_ms(), &Statement::default()).await?;
+    let mut ranges = vec![];
+    for known in &snapshot.ranges {
+        for (start, end) in letters
+            .get(&known.range.topic_partition())
+            .map_or(vec![], |offsets| runs(offsets))
+        {
+            ranges.push(SnapshotRange {
+                range: OffsetRange {
+                    start,
+                    end,
+                    ..known.range.clone()
+                },
+                ..known.clone()
+            });
+        }
+    }
+    if ranges.is_empty() {
+        let mut others: Vec<&str> = letters.keys().map(|p| &*p.topic).collect();
+        others.dedup();
+        let has = match &others[..] {
+            [] => "nothing".to_owned(),
+            others => format!("those of {}", others.join(", ")),
+        };
+        return Err(Error::invalid(format!(
+            "'redecode': {place} has no dead letters of {}; it has {has}",
+            selection.topics
+        )));
+    }
+    if ranges.len() > MAX_RANGES {
+        return Err(Error::invalid(format!(
+            "'redecode': the dead letters in {place} are {} ranges, the most is {MAX_RANGES}: read the \
+             topic over a range instead, with 'on.bad.row' = 'skip'",
+            ranges.len()
+        )));
+    }
+    snapshot.ranges = ranges;
+    Ok(snapshot)
+}
+
+/// Neighbours as ranges.
+fn runs(offsets: &[i64]) -> Vec<(i64, i64)> {
+    let mut sorted = offsets.to_vec();
+    sorted.sort_unstable();
+    sorted.dedup();
+    sorted
+        .chunk_by(|a, b| a + 1 == *b)
+        .filter_map(|run| Some((*run.first()?, *run.last()? + 1)))
+        .collect()
+}
+
+type Coordinates = BTreeMap<TopicPartition, Vec<i64>>;
+
+async fn coordinates(selection: &Selection, place: &DeadLetters) -> Result<Coordinates> {
+    let context = KafkaSessionBuilder::new().build()?;
+    let query = match place {
+        DeadLetters::Topic(topic) => {
+            let table = KafkaTable::builder_with_client(Arc::clone(&selection.client))
+                .topic(Arc::clone(topic))
+                .isolation(selection.isolation)
+                .columns(vec![Column::Headers]);
+            let table = Arc::new(table.build_lazy()?);
+            context
+                .register_table("letters", table)
+                .map_err(query_error)?;
+            r#"SELECT CAST(header(headers, 'dlq.topic') AS VARCHAR) AS "topic",
+                      TRY_CAST(CAST(header(headers, 'dlq.partition') AS VARCHAR) AS INT) AS "partition",
+                      TRY_CAST(CAST(header(headers, 'dlq.offset') AS VARCHAR) AS BIGINT) AS "offset"
+               FROM letters"#
+        }
+        DeadLetters::Location(location) => {
+            let location = location.replace('\'', "''");
+            let make =
+                format!("CREATE EXTERNAL TABLE letters STORED AS PARQUET LOCATION '{location}'");
+            context.sql(&make).await.map_err(query_error)?;
+            r#"SELECT CAST("topic" AS VARCHAR) AS "topic", CAST("partition" AS INT) AS "partition",
+                      CAST("offset" AS BIGINT) AS "offset"
+               FROM letters"#
+        }
+    };
+    let frame = context.sql(query).await.map_err(query_error)?;
+    let mut rows = frame.execute_stream().await.map_err(query_error)?;
+    let mut found = Coordinates::new();
+    while let Some(batch) = rows.next().await {
+        add(&batch.map_err(query_error)?, place, &mut found)?;
+    }
+    Ok(found)
+}
+
+fn add(batch: &RecordBatch, place: &DeadLetters, found: &mut Coordinates) -> Result<()> {
+    let other = || {
+        Error::invalid(format!(
+            "'redecode': {place} holds something else than dead letters: a record does not say which \
+             topic, partition and offset it comes from"
+        ))
+    };
+    let [topics, partitions, offsets] = batch.columns() else {
+        return Err(other());
+    };
+    let topics = arrow::compute::cast(topics, &arrow::datatypes::DataType::Utf8View);
+    let topics = topics.map_err(|_| other())?;
+    let topics = topics.as_string_view();
+    let (Some(partitions), Some(offsets)) = (
+        partitions.as_primitive_opt::<Int32Type>(),
+        offsets.as_primitive_opt::<Int64Type>(),
+    ) else {
+        return Err(other());
+    };
+    for row in 0..batch.num_rows() {
+        let (partition, offset) = (partitions.value(row), offsets.value(row));
+        let told = topics.is_valid(row) && partitions.is_valid(row) && offsets.is_valid(row);
+        if !told || partition < 0 || !(0..i64::MAX).contains(&offset) {
+            return Err(other());
+        }
+        let from = TopicPartition::new(topics.value(row), partition);
+        found.entry(from).or_default().push(offset);
+    }
+    Ok(())
+}
