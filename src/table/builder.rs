@@ -213,6 +213,12 @@ impl KafkaTableBuilder {
         self
     }
 
+    /// A client of your own to read with, whatever cluster the settings name.
+    pub fn client(mut self, client: Arc<dyn KafkaClient>) -> Self {
+        self.connection = Connection::Client(client);
+        self
+    }
+
     /// The pool to take the client from; the process-wide one unless set.
     pub fn pool(mut self, pool: ClientPool) -> Self {
         self.pool = Some(pool);

@@ -37,25 +37,20 @@ impl Defaults {
         let args = texts(function, args.exprs())?;
         let Some((location, rest)) = args.split_first() else {
             return Err(Error::invalid(format!(
-                "{function}: expected {function}('topic' [, 'range' [, 'option=value' …]])"
+                "{function}: expected {function}('topic' [, 'range'] [, 'option=value' …])"
             )));
         };
         let (range, rest) = match rest.split_first() {
-            // Not shown: it may hold a secret.
-            Some((range, _)) if is_option(range) => {
-                return Err(Error::invalid(format!(
-                    "{function}: argument 2 is the range, options follow it; write 'start:end' for all records"
-                )));
-            }
-            Some((range, rest)) => (Some(range.parse::<RangeSpec>()?), rest),
-            None => (None, rest),
+            Some((range, rest)) if !is_option(range) => (Some(range.parse::<RangeSpec>()?), rest),
+            _ => (None, rest),
         };
+        let first = args.len() - rest.len() + 1;
         let mut options = TableOptions::default();
         for (i, option) in rest.iter().enumerate() {
             let Some((name, value)) = option.split_once('=') else {
                 return Err(Error::invalid(format!(
                     "{function}: argument {} must be an option as 'name=value'",
-                    i + 3
+                    first + i
                 )));
             };
             let (name, value) = (name.trim(), value.trim());
@@ -151,12 +146,12 @@ macro_rules! function {
 }
 
 function! {
-    /// `kafka('topic' [, 'range' [, 'option=value' …]])`: the records of a range.
+    /// `kafka('topic' [, 'range'] [, 'option=value' …])`: the records of a range.
     KafkaFunction
 }
 
 function! {
-    /// `kafka_offsets('topic' [, 'range' [, 'option=value' …]])`: a row for each partition.
+    /// `kafka_offsets('topic' [, 'range'] [, 'option=value' …])`: a row for each partition.
     ///
     /// Columns: topic, partition, start_offset and end_offset (of the range), log_start_offset,
     /// high_watermark, last_stable_offset (Int64), leader (Int32), replicas and isr
