@@ -3,4 +3,4 @@
 SELECT topic, partitions, replication_factor, internal
 FROM kafka_topics()
 ORDER BY topic;
--- expect: 3 rows
+-- expect: 4 rows

@@ -10,6 +10,7 @@ pub mod driver;
 mod error;
 pub mod export;
 mod fault;
+mod from_payload;
 mod header;
 pub mod range;
 pub mod receipt;

@@ -16,6 +16,7 @@ use crate::bytes;
 use crate::client::ClientPool;
 use crate::config::ConnectionConfig;
 use crate::error::{Error, Result};
+use crate::from_payload;
 use crate::header;
 use crate::sink::parquet::ParquetTableFactory;
 use crate::table::{
@@ -157,6 +158,11 @@ fn register_with(
         }
         let header = Arc::new(header::function());
         state.register_udf(header).map_err(registering)?;
+        for function in from_payload::functions() {
+            state
+                .register_udf(Arc::new(function))
+                .map_err(registering)?;
+        }
         state
             .register_function_rewrite(Arc::new(bytes::CompareBytes))
             .map_err(registering)?;

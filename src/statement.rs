@@ -1,5 +1,7 @@
 //! `CREATE EXTERNAL TABLE` with nested columns, and its text for a schema.
 
+mod maps;
+
 use std::any::TypeId;
 
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
@@ -9,7 +11,7 @@ use datafusion::prelude::{DataFrame, SessionContext};
 use datafusion::sql::parser::DFParserBuilder;
 use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect};
 
-/// PostgreSQL's dialect with `STRUCT<a INT, …>`, as far as the definition of a table needs it.
+/// PostgreSQL's dialect with `STRUCT<a INT, …>` and `MAP<K, V>`, as far as the definition of a table needs it.
 #[derive(Debug)]
 struct Definitions;
 
@@ -46,10 +48,16 @@ impl Dialect for Definitions {
     fn supports_struct_literal(&self) -> bool {
         true
     }
+
+    // The type is parsed by the same rule.
+    fn supports_map_literal_with_angle_brackets(&self) -> bool {
+        true
+    }
 }
 
 /// Plans a statement as [`SessionContext::sql`] does; `CREATE EXTERNAL TABLE` may have columns of the
-/// types `STRUCT<a INT, b VARCHAR>`, `INT[]` and `ARRAY<INT>`, whatever the context's dialect.
+/// types `STRUCT<a INT, b VARCHAR>`, `INT[]`, `ARRAY<INT>` and `MAP<VARCHAR, INT>`, whatever the context's
+/// dialect.
 ///
 /// # Errors
 /// As [`SessionContext::sql`].
@@ -65,11 +73,12 @@ pub async fn sql(context: &SessionContext, text: &str) -> Result<DataFrame> {
         .build()
         .and_then(|mut parser| parser.parse_statements());
     if let Ok(mut statements) = parsed
-        && let Some(statement) = statements.pop_front()
+        && let Some(mut statement) = statements.pop_front()
         && statements.is_empty()
     {
+        maps::hide(&mut statement);
         let plan = context.state().statement_to_plan(statement).await?;
-        return context.execute_logical_plan(plan).await;
+        return context.execute_logical_plan(maps::restore(plan)?).await;
     }
     // The usual way has the usual message.
     context.sql(text).await
@@ -135,6 +144,13 @@ fn type_name(data_type: &DataType) -> String {
             let fields: Vec<String> = fields.iter().map(|field| column(field)).collect();
             format!("STRUCT<{}>", fields.join(", "))
         }
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(entry) if entry.len() == 2 => {
+                let [key, value] = [&entry[0], &entry[1]].map(|field| type_name(field.data_type()));
+                format!("MAP<{key}, {value}>")
+            }
+            _ => "VARCHAR".to_owned(),
+        },
         _ => "VARCHAR".to_owned(),
     }
 }
@@ -161,8 +177,22 @@ mod tests {
             field("price", DataType::Float64),
             field("where", point.clone()),
             field("tags", list(DataType::Utf8View)),
-            field("points", list(point)),
+            field("points", list(point.clone())),
+            field("counts", map(DataType::Utf8, DataType::Int64)),
+            field(
+                "nested",
+                list(map(DataType::Int32, map(DataType::Utf8, point))),
+            ),
         ])
+    }
+
+    fn map(key: DataType, value: DataType) -> DataType {
+        let entry = vec![
+            Field::new("key", key, false),
+            Field::new("value", value, true),
+        ];
+        let entries = Field::new("entries", DataType::Struct(entry.into()), false);
+        DataType::Map(Arc::new(entries), false)
     }
 
     #[tokio::test]
@@ -175,8 +205,10 @@ mod tests {
             .unwrap()
             .parse_statements()
             .unwrap();
-        let statement = parsed.into_iter().next().unwrap();
+        let mut statement = parsed.into_iter().next().unwrap();
+        maps::hide(&mut statement);
         let plan = context.state().statement_to_plan(statement).await.unwrap();
+        let plan = maps::restore(plan).unwrap();
         let datafusion::logical_expr::LogicalPlan::Ddl(
             datafusion::logical_expr::DdlStatement::CreateExternalTable(create),
         ) = plan

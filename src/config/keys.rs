@@ -186,6 +186,11 @@ pub(super) fn is_secret(key: &str) -> bool {
     PARTS.iter().any(|part| key.contains(part))
 }
 
+/// Whether a value must never be printed: that of a secret, or a registry's URL with a login in it.
+pub(super) fn hides(key: &str, value: &str) -> bool {
+    is_secret(key) || (key == "schema.registry.url" && value.contains('@'))
+}
+
 /// Java's key and trust store settings, which are understood only together.
 pub(super) fn is_store(key: &str) -> bool {
     key.starts_with("ssl.truststore.") || key.starts_with("ssl.keystore.")

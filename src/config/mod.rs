@@ -12,6 +12,7 @@
 //! | `read.timeout.ms` | 60000 | ms | how long a read may go without progress before it fails |
 //! | `client.sessions.max` | 8 | readers | how many streams of a client read at once; more take turns |
 //! | `read.buffer.bytes` | 16777216 | bytes | payload that a stream may fetch ahead |
+//! | `schema.registry.*` | | | the schema registry of tables that name none; the options of a table |
 //!
 //! # Secrets
 //!
@@ -28,6 +29,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::client::librdkafka::{Conf, SettingError};
+use crate::decode::RegistryConfig;
 use crate::error::{Error, Result, nearest_names};
 use crate::range::IsolationLevel;
 
@@ -172,6 +174,7 @@ impl ConnectionConfig {
     /// The names of all settings that can be set, sorted.
     pub fn known_keys() -> Vec<String> {
         let own = keys::OWN.into_iter().chain(keys::UNSET_BY_DEFAULT);
+        let own = own.chain(RegistryConfig::KEYS);
         let mut names = Conf::names();
         names.extend(own.map(str::to_owned));
         names.retain(|name| keys::refused(name).is_none());
@@ -232,7 +235,7 @@ impl ConnectionConfig {
             .map(|(k, v)| {
                 (
                     k.as_str(),
-                    if keys::is_secret(k) {
+                    if keys::hides(k, v) {
                         REDACTED
                     } else {
                         v.as_str()
@@ -261,18 +264,30 @@ impl ConnectionConfig {
     fn properties_in_clear(&self) -> Result<BTreeMap<String, String>> {
         let mut all = java::stores(&self.stores)?;
         for (key, value) in &self.values {
-            if !keys::OWN.contains(&key.as_str()) {
+            if !keys::OWN.contains(&key.as_str()) && !RegistryConfig::owns(key) {
                 all.insert(key.clone(), value.clone());
             }
         }
         Ok(all)
     }
 
-    /// These settings without those of producers: tables that differ in these alone share clients.
+    /// These settings without those of producers and of a schema registry: tables that differ in these
+    /// alone share clients.
     pub(crate) fn for_reading(&self) -> Self {
         let mut config = self.clone();
         config.values.retain(|key, _| !keys::is_of_producers(key));
-        config
+        config.without_registry()
+    }
+
+    /// The settings of a schema registry, secrets in clear.
+    pub(crate) fn registry(&self) -> impl Iterator<Item = (&str, &str)> {
+        let all = self.values.iter().map(|(k, v)| (k.as_str(), v.as_str()));
+        all.filter(|(key, _)| RegistryConfig::owns(key))
+    }
+
+    pub(crate) fn without_registry(mut self) -> Self {
+        self.values.retain(|key, _| !RegistryConfig::owns(key));
+        self
     }
 
     fn own<T: std::str::FromStr>(&self, key: &str, default: T) -> T {
@@ -310,6 +325,10 @@ impl ConnectionConfig {
         let value = keys::normal_value(&canonical, &value);
         if keys::OWN.contains(&canonical.as_str()) {
             check_own(key, &canonical, &value)?;
+            return self.insert(key, &canonical, value);
+        }
+        if RegistryConfig::owns(&canonical) {
+            RegistryConfig::check(&canonical, &value)?;
             return self.insert(key, &canonical, value);
         }
         if keys::JAVA_ONLY.contains(&canonical.as_str()) {
@@ -364,6 +383,11 @@ pub(crate) fn is_secret(key: &str) -> bool {
     keys::is_secret(&keys::canonical(key))
 }
 
+/// Whether this value of a setting must never be printed.
+pub(crate) fn hides(key: &str, value: &str) -> bool {
+    keys::hides(&keys::canonical(key), value)
+}
+
 /// Where a setting comes from.
 #[derive(Clone, Copy)]
 enum Origin {
@@ -384,12 +408,6 @@ fn resolve_secret(key: &str, canonical: &str, value: &str) -> Result<String> {
     } else {
         Ok(value.to_owned())
     }
-}
-
-/// The value of a setting that is not a connection's: `env:NAME` and `file:PATH` of a secret become
-/// what they name.
-pub(crate) fn secret_value(key: &str, value: &str) -> Result<String> {
-    resolve_secret(key, key, value)
 }
 
 /// What a secret is: `env:NAME` and `file:PATH` become what they name.

@@ -271,3 +271,45 @@ fn producers_and_readers_are_given_their_own_settings() {
     other.set("acks", "1").unwrap();
     assert_eq!(other.for_reading(), ConnectionConfig::new("h:1"));
 }
+
+#[test]
+fn a_registrys_settings_are_kept_for_tables() {
+    let mut config = file("bootstrap.servers=h:1\nschema.registry.url=http://a:8081\n").unwrap();
+    config
+        .set("kafka.Schema.Registry.Basic.Auth.User.Info", "anna:hidden")
+        .unwrap();
+    let found: Vec<_> = config.registry().collect();
+    assert_eq!(
+        found,
+        [
+            ("schema.registry.basic.auth.user.info", "anna:hidden"),
+            ("schema.registry.url", "http://a:8081"),
+        ]
+    );
+    // Clients are made without them, and shared.
+    assert_eq!(config.for_reading(), ConnectionConfig::new("h:1"));
+    let clear = config.producer_properties().unwrap();
+    assert!(clear.keys().all(|key| !key.contains("registry")));
+    assert!(ConnectionConfig::known_keys().contains(&"schema.registry.url".to_owned()));
+
+    let mut login = ConnectionConfig::new("h:1");
+    login
+        .set("schema.registry.url", "http://anna:hidden@a")
+        .unwrap();
+    for shown in [
+        format!("{config}"),
+        format!("{config:?}"),
+        format!("{login}"),
+        format!("{login:?}"),
+    ] {
+        assert!(
+            !shown.contains("hidden") && shown.contains("h:1"),
+            "{shown}"
+        );
+    }
+    assert!(
+        refused("schema.registry.ulr", "http://a").contains("did you mean 'schema.registry.url'")
+    );
+    assert!(refused("schema.registry.request.timeout.ms", "soon").contains("milliseconds"));
+    assert!(!refused("schema.registry.url", "ftp://anna:hidden@a").contains("hidden"));
+}

@@ -3,6 +3,7 @@
 //! Arrow's own builders only grow. A payload turns out bad in its middle, or names a field twice of
 //! which the last counts: both take back what was appended.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -10,7 +11,7 @@ use arrow::array::{
     ListArray, MapArray, StringArray, StructArray, UInt64Array, new_null_array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::compute::cast;
+use arrow::compute::{cast, filter};
 use arrow::datatypes::{DataType, FieldRef, Fields};
 use arrow::error::ArrowError;
 
@@ -40,8 +41,72 @@ pub(crate) enum Values {
     Binary(Slices),
     Struct(Vec<Builder>),
     List(Vec<usize>, Box<Builder>),
-    /// Where the entries of each row end, their keys, which are text, and their values.
-    Map(Vec<usize>, Box<(Builder, Builder)>),
+    /// Where the entries of each row end, and the entries.
+    Map(Vec<usize>, Box<Entries>),
+}
+
+/// The entries of maps.
+#[derive(Debug, Clone)]
+pub(crate) struct Entries {
+    /// Text.
+    pub(crate) keys: Builder,
+    pub(crate) values: Builder,
+    /// Those whose key came again later in the same map, so that they do not count.
+    pub(crate) replaced: Vec<usize>,
+}
+
+/// Among so few keys, looking at each is faster than a hash.
+const KEYS_FEW: usize = 16;
+
+impl Entries {
+    /// Notes that an entry of this key comes next, in a map whose entries begin at `start`. `places` is
+    /// empty when the map begins.
+    pub(crate) fn announce(
+        &mut self,
+        key: &str,
+        start: usize,
+        places: &mut HashMap<Vec<u8>, usize>,
+    ) {
+        let Values::Text(keys) = &self.keys.values else {
+            return;
+        };
+        let (key, next) = (key.as_bytes(), keys.len());
+        let before = if next - start < KEYS_FEW {
+            (start..next).rev().find(|entry| keys.get(*entry) == key)
+        } else {
+            if places.is_empty() {
+                places.extend((start..next).map(|entry| (keys.get(entry).to_vec(), entry)));
+            }
+            places.insert(key.to_vec(), next)
+        };
+        self.replaced.extend(before);
+    }
+
+    /// The columns of entries, and where those of each row end, without those that do not count.
+    fn without_replaced(
+        &mut self,
+        columns: Vec<ArrayRef>,
+        ends: &mut [usize],
+    ) -> Result<Vec<ArrayRef>, ArrowError> {
+        if self.replaced.is_empty() {
+            return Ok(columns);
+        }
+        let entries = columns.first().map_or(0, |column| column.len());
+        let mut kept = vec![true; entries];
+        for entry in std::mem::take(&mut self.replaced) {
+            if let Some(kept) = kept.get_mut(entry) {
+                *kept = false;
+            }
+        }
+        // How many are left of those that end there.
+        let (mut left, mut at) = (0, 0);
+        for end in ends {
+            left += kept[at..*end].iter().filter(|kept| **kept).count();
+            at = std::mem::replace(end, left);
+        }
+        let kept = BooleanArray::from(kept);
+        columns.iter().map(|column| filter(column, &kept)).collect()
+    }
 }
 
 /// Bytes of many rows, and where each row's end.
@@ -55,6 +120,15 @@ impl Slices {
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
         self.ends.push(self.bytes.len());
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub(crate) fn get(&self, row: usize) -> &[u8] {
+        let start = row.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.bytes[start..self.ends[row]]
     }
 
     fn truncate(&mut self, rows: usize) {
@@ -102,9 +176,20 @@ impl Builder {
                     .try_into()
                     .map_err(|_| unsupported(data_type))?;
                 if !matches!(keys.values, Values::Text(_)) {
-                    return Err(unsupported(data_type));
+                    return Err(Error::invalid(format!(
+                        "the keys of a map are text here, and {} is declared: declare MAP<VARCHAR, …>",
+                        keys.data_type
+                    )));
                 }
-                Values::Map(vec![], Box::new((keys, values)))
+                let replaced = vec![];
+                Values::Map(
+                    vec![],
+                    Box::new(Entries {
+                        keys,
+                        values,
+                        replaced,
+                    }),
+                )
             }
             other => return Err(unsupported(other)),
         };
@@ -129,11 +214,16 @@ impl Builder {
         self.valid.len()
     }
 
+    /// Whether a row that was ended is NULL.
+    pub(crate) fn is_null(&self, row: usize) -> bool {
+        !self.valid.get(row).copied().unwrap_or_default()
+    }
+
     /// Ends a row whose value was appended to [`Self::values`].
     pub(crate) fn end_row(&mut self) {
         match &mut self.values {
             Values::List(ends, items) => ends.push(items.len()),
-            Values::Map(ends, entries) => ends.push(entries.0.len()),
+            Values::Map(ends, entries) => ends.push(entries.keys.len()),
             _ => {}
         }
         self.valid.push(true);
@@ -151,7 +241,7 @@ impl Builder {
             Values::Text(slices) | Values::Binary(slices) => slices.push(&[]),
             Values::Struct(children) => children.iter_mut().for_each(Self::null),
             Values::List(ends, items) => ends.push(items.len()),
-            Values::Map(ends, entries) => ends.push(entries.0.len()),
+            Values::Map(ends, entries) => ends.push(entries.keys.len()),
         }
         self.valid.push(false);
     }
@@ -174,8 +264,9 @@ impl Builder {
             Values::Map(ends, entries) => {
                 ends.truncate(rows);
                 let entries_left = ends.last().copied().unwrap_or(0);
-                entries.0.truncate(entries_left);
-                entries.1.truncate(entries_left);
+                entries.keys.truncate(entries_left);
+                entries.values.truncate(entries_left);
+                entries.replaced.retain(|entry| *entry < entries_left);
             }
         }
         self.valid.truncate(rows);
@@ -293,7 +384,7 @@ fn offsets(ends: &[usize]) -> Result<OffsetBuffer<i32>, ArrowError> {
 
 fn map(
     ends: &mut Vec<usize>,
-    entries: &mut (Builder, Builder),
+    entries: &mut Entries,
     data_type: &DataType,
     nulls: Option<NullBuffer>,
 ) -> Result<ArrayRef, ArrowError> {
@@ -303,8 +394,10 @@ fn map(
     let DataType::Struct(fields) = entry.data_type() else {
         return Err(mismatch(data_type));
     };
-    let offsets = offsets(&std::mem::take(ends))?;
-    let columns = vec![entries.0.finish()?, entries.1.finish()?];
+    let mut ends = std::mem::take(ends);
+    let columns = vec![entries.keys.finish()?, entries.values.finish()?];
+    let columns = entries.without_replaced(columns, &mut ends)?;
+    let offsets = offsets(&ends)?;
     let structs = StructArray::try_new(fields.clone(), columns, None)?;
     let map = MapArray::try_new(Arc::clone(entry), offsets, structs, nulls, *sorted)?;
     Ok(Arc::new(map))

@@ -33,19 +33,27 @@ pub enum Format {
     Avro,
     /// An Avro datum behind the fingerprint of its schema.
     AvroSingleObject,
+    /// Debezium's envelope of a changed row, as JSON with or without Kafka Connect's wrapper; what it has
+    /// of the row and of the change are columns. Keys are as in [`Json`](Self::Json).
+    DebeziumJson,
+    /// The same in Avro, in a registry's frame where there is a registry. Keys are as in
+    /// [`Avro`](Self::Avro).
+    DebeziumAvro,
     /// A Protobuf message, in a registry's frame where there is a registry; its fields are columns.
     Protobuf,
 }
 
 impl Format {
     /// Every format with its name.
-    const NAMES: [(&'static str, Self); 12] = [
+    const NAMES: [(&'static str, Self); 14] = [
         ("raw", Self::Raw),
         ("text", Self::Text),
         ("json", Self::Json),
         ("csv", Self::Csv),
         ("avro", Self::Avro),
         ("avro-single-object", Self::AvroSingleObject),
+        ("debezium-json", Self::DebeziumJson),
+        ("debezium-avro", Self::DebeziumAvro),
         ("protobuf", Self::Protobuf),
         ("int32", Self::Int32),
         ("int64", Self::Int64),
@@ -56,12 +64,23 @@ impl Format {
 
     /// Whether payloads have fields, which become columns of their own.
     pub(crate) fn has_fields(self) -> bool {
-        self.has_schema() || matches!(self, Self::Json | Self::Csv)
+        self.has_schema() || self.is_json() || self == Self::Csv
     }
 
     /// Whether payloads cannot be read without a schema.
     pub(crate) fn has_schema(self) -> bool {
-        matches!(self, Self::Avro | Self::AvroSingleObject | Self::Protobuf)
+        self.is_avro() || self == Self::Protobuf
+    }
+
+    pub(crate) fn is_json(self) -> bool {
+        matches!(self, Self::Json | Self::DebeziumJson)
+    }
+
+    pub(crate) fn is_avro(self) -> bool {
+        matches!(
+            self,
+            Self::Avro | Self::AvroSingleObject | Self::DebeziumAvro
+        )
     }
 
     pub(super) fn scalar(self) -> Option<Scalar> {
@@ -72,9 +91,33 @@ impl Format {
             Self::Float => Scalar::Float,
             Self::Double => Scalar::Double,
             Self::Uuid => Scalar::Uuid,
-            Self::Raw | Self::Json | Self::Csv => return None,
-            Self::Avro | Self::AvroSingleObject | Self::Protobuf => return None,
+            Self::Raw | Self::Json | Self::DebeziumJson | Self::Csv => return None,
+            Self::Avro | Self::AvroSingleObject | Self::DebeziumAvro | Self::Protobuf => {
+                return None;
+            }
         })
+    }
+}
+
+/// Names that are those of other formats and say that there is a registry.
+const OF_REGISTRIES: [(&str, Format); 3] = [
+    ("avro-registry", Format::Avro),
+    ("json-registry", Format::Json),
+    ("protobuf-registry", Format::Protobuf),
+];
+
+impl Format {
+    /// The format with a name, and whether the name asks for a schema registry.
+    ///
+    /// # Errors
+    /// When there is no such format; the nearest names are told.
+    pub(crate) fn named(text: &str) -> Result<(Self, bool)> {
+        let wanted = text.to_ascii_lowercase();
+        let asks = OF_REGISTRIES.iter().find(|(name, _)| *name == wanted);
+        match asks {
+            Some((_, format)) => Ok((*format, true)),
+            None => Ok((text.parse()?, false)),
+        }
     }
 }
 
@@ -87,8 +130,13 @@ impl FromStr for Format {
         if let Some((_, format)) = known {
             return Ok(*format);
         }
-        let names = Self::NAMES.map(|(name, _)| name);
-        let nearest = nearest_names(&wanted, names);
+        let others = OF_REGISTRIES.iter().map(|(name, _)| *name);
+        let names: Vec<&str> = Self::NAMES
+            .iter()
+            .map(|(name, _)| *name)
+            .chain(others)
+            .collect();
+        let nearest = nearest_names(&wanted, names.iter().copied());
         let hint = nearest
             .first()
             .map(|n| format!("; did you mean '{n}'?"))

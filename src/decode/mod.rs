@@ -12,6 +12,7 @@ mod avro;
 mod build;
 mod column;
 mod csv;
+pub(crate) mod debezium;
 mod format;
 mod json;
 mod payload;
@@ -26,13 +27,15 @@ pub(crate) use avro::{AvroDecoder, AvroOptions, Framing as AvroFraming};
 pub use column::Column;
 pub(crate) use csv::CsvDecoder;
 pub use format::Format;
-pub(crate) use json::{Inference, JsonDecoder, unframed};
-pub(crate) use payload::PayloadDecoder;
+pub(crate) use json::{Inference, JsonDecoder, schema_fields, unframed, unwrapped};
+pub(crate) use payload::{PayloadDecoder, Wanted};
 pub(crate) use policy::{BadRowCount, BadRows};
 pub use policy::{BadRowLimit, OnBadRow};
 pub(crate) use protobuf::{
     Framing as ProtobufFraming, ProtoFiles, ProtobufDecoder, ProtobufOptions, ProtobufSchema,
     WriterSchemas, imports,
 };
-pub(crate) use record::{LETTER_COLUMNS, LETTER_RECORD, Payload, RecordDecoder, Rows, TableFormat};
+pub(crate) use record::{
+    LETTER_COLUMNS, LETTER_RECORD, Payload, RecordDecoder, Rows, TableFormat, preview,
+};
 pub(crate) use registry::{RegisteredSchema, Registry, RegistryConfig, SchemaKind, SubjectNames};

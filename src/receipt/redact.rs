@@ -19,28 +19,42 @@ pub(super) fn without_secrets(sql: &str) -> String {
         return REDACTED.to_owned();
     };
     let mut changed = false;
-    let mut secret_next = false;
+    let mut secret_next: Option<String> = None;
+    // The words before, with the dots between them.
+    let mut name = String::new();
     for token in &mut tokens {
         match token {
             Token::Whitespace(_) => continue,
-            Token::Eq if secret_next => continue,
+            Token::Eq if secret_next.is_some() => continue,
             Token::SingleQuotedString(text) | Token::EscapedStringLiteral(text) => {
-                let key = text.split_once('=').map_or(text.as_str(), |(key, _)| key);
-                let secret = is_secret(key);
-                let inline = secret && key.len() < text.len();
-                if secret_next {
-                    *text = REDACTED.to_owned();
-                    changed = true;
-                } else if inline {
-                    *text = format!("{key}={REDACTED}");
+                let redacted = match (secret_next.take(), text.split_once('=')) {
+                    (Some(key), _) => hides(&key, text).then(|| REDACTED.to_owned()),
+                    (None, Some((key, value))) => {
+                        hides(key, value).then(|| format!("{key}={REDACTED}"))
+                    }
+                    (None, None) => {
+                        secret_next = may_hide(text);
+                        None
+                    }
+                };
+                if let Some(redacted) = redacted {
+                    *text = redacted;
                     changed = true;
                 }
-                secret_next = !secret_next && secret && !inline;
             }
             // An option may be written without quotes: `aws.secret_access_key 'x'`.
-            Token::Word(word) => secret_next = is_secret(&word.value),
-            Token::Period => {}
-            _ => secret_next = false,
+            Token::Word(word) => {
+                if !name.ends_with('.') {
+                    name.clear();
+                }
+                name.push_str(&word.value);
+                secret_next = may_hide(&name);
+            }
+            Token::Period => name.push('.'),
+            _ => {
+                name.clear();
+                secret_next = None;
+            }
         }
     }
     if !changed {
@@ -49,10 +63,17 @@ pub(super) fn without_secrets(sql: &str) -> String {
     tokens.iter().map(ToString::to_string).collect()
 }
 
+/// The name of a setting whose value may be a secret.
+fn may_hide(key: &str) -> Option<String> {
+    // A login in a URL is told by its '@'.
+    hides(key, "@").then(|| key.to_owned())
+}
+
 /// Names of settings hold no blanks; a sentence about passwords is no setting.
-fn is_secret(key: &str) -> bool {
+fn hides(key: &str, value: &str) -> bool {
     let key = key.trim().to_ascii_lowercase();
-    !key.contains(char::is_whitespace) && (config::is_secret(&key) || key.contains("access_key"))
+    let hides = config::hides(&key, value) || key.contains("access_key");
+    hides && !key.contains(char::is_whitespace)
 }
 
 #[cfg(test)]
@@ -64,6 +85,7 @@ mod tests {
         for sql in [
             "SELECT  *\nFROM orders -- all\nWHERE value LIKE '%password%' AND key = 'a=b'",
             "SELECT 'the password is missing' FROM orders",
+            "SELECT * FROM kafka('o', ':', 'schema.registry.url=http://r:8081')",
             "SELECT $$x$$, E'\\n', \"Quoted\" FROM kafka('orders', '0=1:2', 'value.format=text')",
         ] {
             assert_eq!(without_secrets(sql), sql);
@@ -84,6 +106,16 @@ mod tests {
             (
                 "COPY orders TO 'f' OPTIONS (aws.secret_access_key 'hunter2')",
                 "COPY orders TO 'f' OPTIONS (aws.secret_access_key '[redacted]')",
+            ),
+            (
+                "SELECT * FROM kafka('o', ':', 'schema.registry.url=http://anna:hunter2@r')",
+                "SELECT * FROM kafka('o', ':', 'schema.registry.url=[redacted]')",
+            ),
+            (
+                "CREATE EXTERNAL TABLE t STORED AS KAFKA LOCATION 'o' OPTIONS (schema.registry.url \
+                 'http://anna:hunter2@r', schema.registry.basic.auth.user.info 'anna:hunter2')",
+                "CREATE EXTERNAL TABLE t STORED AS KAFKA LOCATION 'o' OPTIONS (schema.registry.url \
+                 '[redacted]', schema.registry.basic.auth.user.info '[redacted]')",
             ),
             ("SELECT 'open", "[redacted]"),
         ] {

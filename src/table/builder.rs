@@ -9,7 +9,7 @@ use super::resolve::Selection;
 use super::{DeadLetters, KafkaTable, Reading, TopicSource, letters, redecode, sample};
 use crate::client::{ClientPool, KafkaClient};
 use crate::config::ConnectionConfig;
-use crate::decode::{BadRowLimit, Column, Format, OnBadRow};
+use crate::decode::{BadRowLimit, Column, Format, OnBadRow, RegistryConfig};
 use crate::driver::Limits;
 use crate::error::{Error, Result};
 use crate::range::{IsolationLevel, OnDataLoss, RangeSpec, Snapshot};
@@ -239,11 +239,25 @@ impl KafkaTableBuilder {
 
     /// Whether columns are to be learned from records, which only [`build`](Self::build) does.
     pub(super) fn lacks_fields(&self) -> bool {
-        let (key, value) = self.formats.lacks_fields();
-        key || value || self.formats.lacks_schemas() || self.redecode.is_some()
+        let learned = self.formats.lacks_fields().iter().any(Option::is_some);
+        learned || self.formats.lacks_schemas() || self.redecode.is_some()
     }
 
-    pub(super) async fn learn_fields(mut self) -> Result<Self> {
+    /// Takes the connection's registry, unless options name one.
+    fn with_registry(mut self) -> Result<Self> {
+        if let (None, Connection::Config(config)) = (&self.formats.registry, &self.connection) {
+            self.formats.registry = RegistryConfig::from_options(config.registry())?;
+        }
+        Ok(self)
+    }
+
+    pub(super) async fn learn_fields(self) -> Result<Self> {
+        let mut this = self.with_registry()?;
+        this.learn().await?;
+        Ok(this)
+    }
+
+    async fn learn(&mut self) -> Result<()> {
         let topic = match &self.topics {
             Ok(Some(TopicSource::Named(names))) => match &names[..] {
                 [topic] => Some(Arc::clone(topic)),
@@ -265,13 +279,13 @@ impl KafkaTableBuilder {
             self.again = Some(redecode::snapshot(&self.selection()?, place).await?);
         }
         self.formats.find_schemas(topic.as_deref()).await?;
-        let (key, value) = self.formats.lacks_fields();
-        if key || value {
-            let sampled = sample::fields(&self.selection()?, key, value).await?;
-            self.formats.key.fields = sampled.key.or(self.formats.key.fields);
-            self.formats.value.fields = sampled.value.or(self.formats.value.fields);
+        let lacks = self.formats.lacks_fields();
+        if lacks.iter().any(Option::is_some) {
+            let sampled = sample::fields(&self.selection()?, lacks).await?;
+            self.formats.key.fields = sampled.key.or(self.formats.key.fields.take());
+            self.formats.value.fields = sampled.value.or(self.formats.value.fields.take());
         }
-        Ok(self)
+        Ok(())
     }
 
     /// Builds the table without asking the cluster; what is not there shows in the first query.
@@ -280,6 +294,10 @@ impl KafkaTableBuilder {
     /// When no topic is named, the range is not well-formed, a setting is refused, or the columns
     /// are neither declared nor known.
     pub fn build_lazy(self) -> Result<KafkaTable> {
+        self.with_registry()?.table()
+    }
+
+    fn table(self) -> Result<KafkaTable> {
         let selection = self.selection()?;
         letters::check(self.formats.bad_rows.on, self.letters.as_ref())?;
         let decoder = self.formats.decoder()?;

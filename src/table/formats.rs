@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, FieldRef, Fields, Schema};
 
+use super::sample::Sampling;
 use super::schemas::SchemaSource;
 use crate::decode::{
     BadRows, Column, CsvDecoder, Format, JsonDecoder, Payload, PayloadDecoder, RecordDecoder,
@@ -29,6 +30,8 @@ pub(super) struct Formats {
 #[derive(Debug, Clone)]
 pub(super) struct PartFormat {
     pub(super) format: Format,
+    /// The name of the format, where that asks for a registry.
+    registered: Option<String>,
     /// The fields of its schema, where they are known.
     pub(super) fields: Option<Fields>,
     pub(super) csv_delimiter: u8,
@@ -39,6 +42,7 @@ impl Default for PartFormat {
     fn default() -> Self {
         Self {
             format: Format::Raw,
+            registered: None,
             fields: None,
             csv_delimiter: b',',
             schema: SchemaSource::default(),
@@ -69,21 +73,43 @@ impl Default for Formats {
 }
 
 impl Formats {
-    /// Whether the fields of keys, and of values, are to be learned from records.
-    pub(super) fn lacks_fields(&self) -> (bool, bool) {
-        let lacks = |part: &PartFormat| {
-            part.format == Format::Json && part.fields.is_none() && self.declared.is_none()
+    /// What of keys, and of values, is to be learned from records.
+    pub(super) fn lacks_fields(&self) -> [Option<Sampling>; 2] {
+        let lacks = |part: &PartFormat, envelopes: bool| {
+            let known = part.fields.is_some() || self.declared.is_some() || part.schema.is_known();
+            let lacks = part.format.is_json() && !known;
+            lacks.then(|| Sampling {
+                wrapped: part.format == Format::DebeziumJson,
+                envelopes: part.format == Format::DebeziumJson && envelopes,
+                unregistered: part.schema.unregistered.clone(),
+            })
         };
-        (lacks(&self.key), lacks(&self.value))
+        [lacks(&self.key, false), lacks(&self.value, true)]
     }
 
     /// Whether a registry is to be asked for schemas.
     pub(super) fn lacks_schemas(&self) -> bool {
-        let lacks = |part: &PartFormat| {
-            let registry = self.registry.as_ref();
-            part.schema.asks_registry(part.format, registry)
-        };
-        lacks(&self.key) || lacks(&self.value)
+        self.asks_registry(&self.key) || self.asks_registry(&self.value)
+    }
+
+    /// Columns of JSON are those of a schema only where nobody declares them.
+    fn asks_registry(&self, part: &PartFormat) -> bool {
+        let columns = part.fields.is_none() && self.declared.is_none();
+        let needs = part.format.has_schema() || (part.format == Format::Json && columns);
+        needs && self.registry.is_some() && !part.schema.is_known()
+    }
+
+    fn check_names(&self) -> Result<()> {
+        for (part, name) in [(&self.key, "key"), (&self.value, "value")] {
+            if let (Some(format), None) = (&part.registered, &self.registry) {
+                return Err(Error::invalid(format!(
+                    "'{name}.format' = '{format}' needs a registry: set 'schema.registry.url', or write \
+                     '{}' for records without one",
+                    part.format
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Asks the registry for the schemas that are read with; `topic` is the table's only one.
@@ -91,15 +117,16 @@ impl Formats {
     /// # Errors
     /// When the registry cannot be asked or has no such schema.
     pub(super) async fn find_schemas(&mut self, topic: Option<&str>) -> Result<()> {
-        let Some(config) = &self.registry else {
+        self.check_names()?;
+        let Some(config) = self.registry.as_ref().filter(|_| self.lacks_schemas()) else {
             return Ok(());
         };
         let registry = Registry::new(config.clone())?;
-        for (part, name) in [(&mut self.key, "key"), (&mut self.value, "value")] {
-            if part.schema.asks_registry(part.format, Some(config)) {
-                let schema = &mut part.schema;
-                schema.find(part.format, &registry, name, topic).await?;
-            }
+        let asks = [&self.key, &self.value].map(|part| self.asks_registry(part));
+        let parts = [(&mut self.key, "key"), (&mut self.value, "value")];
+        for ((part, name), _) in parts.into_iter().zip(asks).filter(|(_, asks)| *asks) {
+            let schema = &mut part.schema;
+            schema.find(part.format, &registry, name, topic).await?;
         }
         Ok(())
     }
@@ -110,6 +137,7 @@ impl Formats {
     /// When columns are declared that no format fills or that are missing, have the same name, or a
     /// type that the format does not have.
     pub(super) fn decoder(&self) -> Result<RecordDecoder> {
+        self.check_names()?;
         let (key_fields, value_fields, order) = self.fields()?;
         let framed = self.registry.is_some();
         // One for both, so that a schema is asked for once; none where no schema is needed.
@@ -135,7 +163,8 @@ impl Formats {
         let mut columns = self.columns.clone();
         if self.registry.is_some() {
             let framed = |part: &PartFormat| {
-                matches!(part.format, Format::Json | Format::Avro | Format::Protobuf)
+                let schemas = part.format.has_schema() && part.format != Format::AvroSingleObject;
+                schemas || part.format.is_json()
             };
             columns.extend(framed(&self.key).then_some(Column::KeySchemaId));
             columns.extend(framed(&self.value).then_some(Column::ValueSchemaId));
@@ -194,6 +223,45 @@ impl Formats {
 }
 
 impl PartFormat {
+    /// Takes a format by its name in the options.
+    ///
+    /// # Errors
+    /// When there is no such format.
+    pub(super) fn name(&mut self, name: &str) -> Result<()> {
+        let (format, registered) = Format::named(name)?;
+        self.format = format;
+        self.registered = registered.then(|| name.to_owned());
+        Ok(())
+    }
+
+    fn json(
+        &self,
+        name: &str,
+        declared: Option<Fields>,
+        framed: bool,
+    ) -> Result<Option<JsonDecoder>> {
+        if self.schema.file.is_some() && (declared.is_some() || self.format != Format::Json) {
+            return Err(Error::invalid(format!(
+                "'{name}.schema.file' gives the columns of the format 'json' where none are declared: leave it \
+                 out"
+            )));
+        }
+        let fields = match declared {
+            Some(fields) => Some(fields),
+            None => self.schema.json_fields(name)?,
+        };
+        let Some(fields) = fields else {
+            return Ok(None);
+        };
+        let decoder = match (self.format, name) {
+            (Format::DebeziumJson, "value") => JsonDecoder::debezium(&fields, framed)?,
+            // Keys have no envelopes.
+            (Format::DebeziumJson, _) => JsonDecoder::new(&fields, framed)?.wrapped(),
+            _ => JsonDecoder::new(&fields, framed)?,
+        };
+        Ok(Some(decoder))
+    }
+
     fn payload(
         &self,
         name: &str,
@@ -208,9 +276,9 @@ impl PartFormat {
             ))
         };
         let decoder: Arc<dyn PayloadDecoder> = match self.format {
-            Format::Json => {
-                let fields = fields.ok_or_else(needs_columns)?;
-                Arc::new(JsonDecoder::new(&fields, framed)?)
+            format if format.is_json() => {
+                let decoder = self.json(name, fields, framed)?;
+                Arc::new(decoder.ok_or_else(needs_columns)?)
             }
             Format::Csv => {
                 let fields = fields.filter(|f| !f.is_empty()).ok_or_else(needs_columns)?;

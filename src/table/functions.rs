@@ -81,7 +81,7 @@ fn refuse_secret(function: &str, name: &str, value: &str) -> Result<()> {
     let key = name.to_ascii_lowercase();
     let key = key.strip_prefix("kafka.").unwrap_or(&key);
     let hidden = value.starts_with("env:") || value.starts_with("file:");
-    if config::is_secret(key) && !hidden {
+    if config::hides(key, value) && !hidden {
         return Err(Error::config(
             name,
             format!(

@@ -57,6 +57,7 @@ pub use letters::DeadLetters;
 pub(crate) use missing::NameNearestTopics;
 pub use options::TableOptions;
 pub(crate) use resolve::now_ms;
+pub(crate) use schemas::payload_decoder;
 pub use topics::TopicSource;
 
 /// Topics and a range as a table; see the module's documentation.

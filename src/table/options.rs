@@ -106,8 +106,6 @@ pub struct TableOptions {
     spark_range: bool,
     on_data_loss: Option<OnDataLoss>,
     formats: Formats,
-    /// Options of a schema registry, in lower case.
-    registry: Vec<(String, String)>,
     columns: Option<Vec<Column>>,
     headers: Option<bool>,
     min_partitions: Option<usize>,
@@ -160,8 +158,8 @@ impl TableOptions {
                 "skip" => OnDataLoss::Skip,
                 _ => return Err(refused(name, value, "'fail' or 'skip'")),
             })?,
-            "keyformat" => self.formats.key.format = value.parse()?,
-            "valueformat" => self.formats.value.format = value.parse()?,
+            "keyformat" => self.formats.key.name(value)?,
+            "valueformat" => self.formats.value.name(value)?,
             "keycsvdelimiter" => self.formats.key.csv_delimiter = delimiter(name, value)?,
             "valuecsvdelimiter" => self.formats.value.csv_delimiter = delimiter(name, value)?,
             "keyschemafile" => self.formats.key.schema.file = text(),
@@ -175,9 +173,7 @@ impl TableOptions {
             "keyschemaversion" => self.formats.key.schema.version = version(name, value)?,
             "valueschemaversion" => self.formats.value.schema.version = version(name, value)?,
             registry if registry.starts_with("schemaregistry") => {
-                let name = name.to_ascii_lowercase();
-                let value = config::secret_value(&name, value)?;
-                self.registry.push((name, value));
+                self.connect(name, value);
             }
             "keyprefix" => self.formats.key_prefix = value.to_owned(),
             "metadataprefix" => self.formats.metadata_prefix = value.to_owned(),
@@ -277,8 +273,7 @@ impl TableOptions {
             ));
         }
         self.check_limits()?;
-        let options = self.registry.iter().map(|(n, v)| (n.as_str(), v.as_str()));
-        let registry = RegistryConfig::from_options(options)?;
+        let registry = RegistryConfig::from_options(config.registry())?;
         let (range, jobs_only) = self.range_spec(range)?;
         let mut builder = KafkaTable::builder(&config)
             .limits(self.limits.clone())
@@ -323,7 +318,8 @@ impl TableOptions {
     }
 
     /// The session's settings with this table's on top. A table that names other brokers starts
-    /// from nothing: credentials must not travel to a cluster that they were not given for.
+    /// from nothing: credentials must not travel to a cluster that they were not given for. The same
+    /// goes for a schema registry.
     fn config(&self, defaults: Option<&ConnectionConfig>) -> Result<ConnectionConfig> {
         let mut own = ConnectionConfig::empty();
         for (key, value) in &self.connection {
@@ -336,6 +332,11 @@ impl TableOptions {
             }
             _ => ConnectionConfig::empty(),
         };
+        let registry =
+            |config: &ConnectionConfig| config.get("schema.registry.url").map(str::to_owned);
+        if registry(&own).is_some() && registry(&own) != registry(&config) {
+            config = config.without_registry();
+        }
         config.merge(&own);
         Ok(config)
     }
@@ -408,9 +409,11 @@ impl TableOptions {
             .map(|(name, value)| {
                 let key = name.to_ascii_lowercase();
                 let key = key.strip_prefix("kafka.").unwrap_or(&key);
-                let login = key == "schema.registry.url" && value.contains('@');
-                let secret = login || config::is_secret(key);
-                let shown = if secret { "***" } else { value };
+                let shown = if config::hides(key, value) {
+                    "***"
+                } else {
+                    value
+                };
                 format!("'{}' '{}'", quoted(name), quoted(shown))
             })
             .collect();
@@ -605,6 +608,55 @@ mod tests {
         assert_eq!(same.get("sasl.password"), Some("hunter2"));
         let other = config(&[("kafka.bootstrap.servers", "b:1")]);
         assert_eq!(other.get("sasl.password"), None);
+    }
+
+    #[test]
+    fn a_registrys_login_stays_with_its_url() {
+        let mut session = ConnectionConfig::new("a:1");
+        session.set("schema.registry.url", "http://a").unwrap();
+        let login = "schema.registry.basic.auth.user.info";
+        session.set(login, "anna:hidden").unwrap();
+        let config = |pairs: &[(&str, &str)]| set(pairs).unwrap().config(Some(&session)).unwrap();
+        for same in [
+            config(&[("value.format", "avro")]),
+            config(&[("schema.registry.url", "http://a")]),
+            config(&[("schema.registry.request.timeout.ms", "5")]),
+        ] {
+            assert_eq!(same.get(login), Some("anna:hidden"));
+        }
+        for other in [
+            config(&[("schema.registry.url", "http://b")]),
+            config(&[("kafka.bootstrap.servers", "b:1")]),
+        ] {
+            assert_eq!(other.get(login), None);
+        }
+    }
+
+    #[test]
+    fn names_of_formats_may_ask_for_a_registry() {
+        let brokers = ("kafka.bootstrap.servers", "h:1");
+        let refused = |format: &str| {
+            let options = set(&[brokers, ("value.format", format)]).unwrap();
+            let table = options.table("t", None, None).unwrap().build_lazy();
+            table.unwrap_err().to_string()
+        };
+        for (name, plain) in [
+            ("avro-registry", "avro"),
+            ("JSON-registry", "json"),
+            ("protobuf-registry", "protobuf"),
+        ] {
+            let found = refused(name);
+            assert!(
+                found.starts_with(&format!("'value.format' = '{name}' needs a registry"))
+                    && found.contains(&format!("write '{plain}'")),
+                "{found}"
+            );
+        }
+        let misspelt = error(&[("value.format", "avro-registri")]);
+        assert!(
+            misspelt.contains("did you mean 'avro-registry'?"),
+            "{misspelt}"
+        );
     }
 
     #[test]

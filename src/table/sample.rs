@@ -9,7 +9,7 @@ use futures::TryStreamExt;
 use super::builder::DEFAULT_BATCH_BYTES;
 use super::resolve::{self, Selection};
 use crate::client::{RawColumns, ReadRequest};
-use crate::decode::{Inference, unframed};
+use crate::decode::{Inference, unframed, unwrapped};
 use crate::error::{Error, Result};
 use crate::range::{OffsetRange, OnDataLoss, Snapshot};
 
@@ -17,6 +17,17 @@ use crate::range::{OffsetRange, OnDataLoss, Snapshot};
 const RECORDS: usize = 1000;
 /// In how many places of a range.
 const PLACES: i64 = 4;
+
+/// What is to be learned of keys, or of values.
+#[derive(Debug)]
+pub(super) struct Sampling {
+    /// Whether Kafka Connect's wrapper may be around the objects.
+    pub(super) wrapped: bool,
+    /// Whether they are Debezium's envelopes.
+    pub(super) envelopes: bool,
+    /// Why a registry that was asked has no schema, as records with its frame should have one.
+    pub(super) unregistered: Option<String>,
+}
 
 /// The fields of keys and of values, of those that are asked for.
 #[derive(Debug)]
@@ -28,8 +39,13 @@ pub(super) struct SampledFields {
 /// Learns the fields from up to 1,000 records spread over the range.
 ///
 /// # Errors
-/// When the range is empty, or no record in the sample is a JSON object.
-pub(super) async fn fields(selection: &Selection, key: bool, value: bool) -> Result<SampledFields> {
+/// When the range is empty, no record in the sample is a JSON object, or one has the frame of a registry
+/// that has no schema for it.
+pub(super) async fn fields(
+    selection: &Selection,
+    wanted: [Option<Sampling>; 2],
+) -> Result<SampledFields> {
+    let [key, value] = [wanted[0].is_some(), wanted[1].is_some()];
     let alone = resolve::Statement::default();
     let snapshot = selection.resolve(resolve::now_ms(), &alone).await?;
     let ranges = places(&snapshot);
@@ -40,7 +56,7 @@ pub(super) async fn fields(selection: &Selection, key: bool, value: bool) -> Res
         )));
     }
     let each = RECORDS.div_ceil(ranges.len());
-    let mut learners = [key, value].map(|wanted| wanted.then(Learner::default));
+    let mut learners = wanted.map(|wanted| wanted.map(Learner::new));
     for range in ranges {
         // Single requests: a limit holds for a request as a whole.
         let request = ReadRequest {
@@ -102,18 +118,33 @@ fn places(snapshot: &Snapshot) -> Vec<OffsetRange> {
         .collect()
 }
 
-#[derive(Default)]
 struct Learner {
+    wanted: Sampling,
     inference: Inference,
     looked_at: usize,
+    framed: usize,
     fault: Option<String>,
 }
 
 impl Learner {
+    fn new(wanted: Sampling) -> Self {
+        Self {
+            wanted,
+            inference: Inference::default(),
+            looked_at: 0,
+            framed: 0,
+            fault: None,
+        }
+    }
+
     fn look(&mut self, payloads: &BinaryViewArray, most: usize) {
         for payload in payloads.iter().take(most).flatten() {
             self.looked_at += 1;
-            let json = unframed(payload).map_or(payload, |(_, json)| json);
+            let framed = unframed(payload);
+            self.framed += usize::from(framed.is_some());
+            let json = framed.map_or(payload, |(_, json)| json);
+            let wrapped = Some(json).filter(|_| self.wanted.wrapped);
+            let json = wrapped.and_then(unwrapped).unwrap_or(json);
             if let Err(fault) = self.inference.add(json) {
                 self.fault.get_or_insert(fault);
             }
@@ -121,11 +152,25 @@ impl Learner {
     }
 
     fn fields(self, name: &str, selection: &Selection) -> Result<Fields> {
-        if self.inference.objects() > 0 {
-            return Ok(self.inference.fields());
-        }
         let Selection { topics, range, .. } = selection;
+        if let (Some(reason), 1..) = (self.wanted.unregistered, self.framed) {
+            return Err(Error::invalid(format!(
+                "{topics} {range}: the {name} of {} of {} records in a sample has the frame of a registry, and \
+                 {reason}; or declare the columns in CREATE EXTERNAL TABLE",
+                self.framed, self.looked_at
+            )));
+        }
+        let found = self.inference.objects() > 0;
         let why = match self.fault {
+            _ if found && !self.wanted.envelopes => return Ok(self.inference.fields()),
+            _ if found => match self.inference.debezium_columns() {
+                Some(columns) => return Ok(columns),
+                None => format!(
+                    "none of {} records of a sample has a {name} that is an envelope of Debezium, which has a \
+                     field 'op'",
+                    self.looked_at
+                ),
+            },
             Some(fault) => format!(
                 "none of {} records of a sample has a {name} that is a JSON object ({fault})",
                 self.looked_at

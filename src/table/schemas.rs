@@ -9,8 +9,8 @@ use async_trait::async_trait;
 
 use crate::decode::{
     AvroDecoder, AvroFraming, AvroOptions, Format, PayloadDecoder, ProtoFiles, ProtobufDecoder,
-    ProtobufFraming, ProtobufOptions, ProtobufSchema, RegisteredSchema, Registry, RegistryConfig,
-    SchemaKind, SubjectNames, WriterSchemas, imports,
+    ProtobufFraming, ProtobufOptions, ProtobufSchema, RegisteredSchema, Registry, SchemaKind,
+    SubjectNames, WriterSchemas, debezium, imports, schema_fields,
 };
 use crate::error::{Error, Result};
 
@@ -30,19 +30,22 @@ pub(super) struct SchemaSource {
     pub(super) version: Option<i32>,
     /// What the registry has for it, once it was asked.
     pub(super) found: Option<Arc<RegisteredSchema>>,
+    /// Why it has none for JSON, which may be plain.
+    pub(super) unregistered: Option<String>,
 }
 
 impl SchemaSource {
-    /// Whether a registry is to be asked for the reader's schema.
-    pub(super) fn asks_registry(&self, format: Format, registry: Option<&RegistryConfig>) -> bool {
-        registry.is_some() && format.has_schema() && self.file.is_none() && self.found.is_none()
+    /// Whether there is a schema, so that no registry is to be asked for one.
+    pub(super) fn is_known(&self) -> bool {
+        self.file.is_some() || self.found.is_some()
     }
 
     /// Asks the registry for the schema that everything is read with. `part` is `key` or `value`, and
     /// `topic` the table's, where it has one.
     ///
     /// # Errors
-    /// When the registry cannot be asked, has no such schema, or one of another format.
+    /// When the registry cannot be asked, has no such schema, or one of another format. JSON may do
+    /// without one unless options name it.
     pub(super) async fn find(
         &mut self,
         format: Format,
@@ -50,44 +53,68 @@ impl SchemaSource {
         part: &str,
         topic: Option<&str>,
     ) -> Result<()> {
-        let subject = match (&self.subject, topic) {
-            (Some(subject), _) => subject.clone(),
+        let missing = match self.subject(part, topic) {
+            Ok(subject) => {
+                let found = match self.version {
+                    Some(version) => registry.version(&subject, version).await?,
+                    None => registry.latest(&subject).await?,
+                };
+                if let Some(found) = found {
+                    self.found = Some(of_format(format, part, &subject, found)?);
+                    return Ok(());
+                }
+                let version = self.version.map(|v| format!("version {v} of "));
+                Error::invalid(format!(
+                    "the schema registry has no {}subject '{subject}': name another by '{part}.subject', \
+                     or a file by '{part}.schema.file'",
+                    version.unwrap_or_default()
+                ))
+            }
+            Err(missing) => missing,
+        };
+        if format.is_json() && self.subject.is_none() && self.version.is_none() {
+            self.unregistered = Some(missing.to_string());
+            return Ok(());
+        }
+        Err(missing)
+    }
+
+    fn subject(&self, part: &str, topic: Option<&str>) -> Result<String> {
+        match (&self.subject, topic) {
+            (Some(subject), _) => Ok(subject.clone()),
             (None, Some(topic)) => {
                 let record = self.message.as_deref();
-                self.subjects.subject(topic, part == "key", record)?
+                self.subjects.subject(topic, part == "key", record)
             }
-            (None, None) => {
-                return Err(Error::invalid(format!(
-                    "a table of several topics has no subject of its own: name the schema to read all \
-                     of them with, by '{part}.subject'"
-                )));
-            }
-        };
-        let found = match self.version {
-            Some(version) => registry.version(&subject, version).await?,
-            None => registry.latest(&subject).await?,
-        };
-        let Some(found) = found else {
-            let version = self.version.map(|v| format!("version {v} of "));
-            return Err(Error::invalid(format!(
-                "the schema registry has no {}subject '{subject}': name another by '{part}.subject', or a \
-                 file by '{part}.schema.file'",
-                version.unwrap_or_default()
-            )));
-        };
-        let fits = match format {
-            Format::Avro => found.kind == SchemaKind::Avro,
-            _ => found.kind == SchemaKind::Protobuf,
-        };
-        if !fits {
-            return Err(Error::invalid(format!(
-                "the schema registry has a schema of {} for subject '{subject}', but '{part}.format' is \
-                 '{format}'",
-                found.kind
-            )));
+            (None, None) => Err(Error::invalid(format!(
+                "a table of several topics has no subject of its own: name the schema to read all of \
+                 them with, by '{part}.subject'"
+            ))),
         }
-        self.found = Some(found);
-        Ok(())
+    }
+
+    /// The columns of a JSON Schema; `None` where there is no schema.
+    ///
+    /// # Errors
+    /// When its file cannot be read, or it has no columns.
+    pub(super) fn json_fields(&self, part: &str) -> Result<Option<Fields>> {
+        let (title, fields) = match (&self.file, &self.found) {
+            (Some(file), _) => (
+                format!("the JSON Schema in {file}"),
+                schema_fields(&read(file)?, &[]),
+            ),
+            (None, Some(found)) => (
+                format!("the JSON Schema {}", found.id),
+                schema_fields(&found.text, &found.references),
+            ),
+            (None, None) => return Ok(None),
+        };
+        fields.map(Some).map_err(|e| {
+            Error::invalid(format!(
+                "the columns of the {part} are those of a schema, and {title} {e}: declare them in CREATE \
+                 EXTERNAL TABLE instead"
+            ))
+        })
     }
 
     /// The decoder of a format with a schema; `part` is `key` or `value`.
@@ -103,7 +130,7 @@ impl SchemaSource {
     ) -> Result<Arc<dyn PayloadDecoder>> {
         let registry = registry.cloned();
         match format {
-            Format::Avro | Format::AvroSingleObject => self.avro(format, part, declared, registry),
+            format if format.is_avro() => self.avro(format, part, declared, registry),
             _ => self.protobuf(part, declared, registry),
         }
     }
@@ -125,13 +152,21 @@ impl SchemaSource {
             (_, Some(registry)) => AvroFraming::Registry(registry),
             (_, None) => AvroFraming::Plain { writer: None },
         };
-        Ok(Arc::new(AvroDecoder::new(AvroOptions {
+        let options = AvroOptions {
             reader: &text,
             references: &references,
             reader_id: id,
             declared,
             framing,
-        })?))
+        };
+        Ok(Arc::new(match (format, part) {
+            (Format::DebeziumAvro, "value") => {
+                declared.map_or(Ok(()), debezium::check)?;
+                AvroDecoder::debezium(options)?
+            }
+            // Keys have no envelopes.
+            _ => AvroDecoder::new(options)?,
+        }))
     }
 
     fn protobuf(
@@ -162,6 +197,54 @@ impl SchemaSource {
             framing,
         })?))
     }
+}
+
+/// The decoder of bare Avro or Protobuf payloads by a schema: a file, or the text of an Avro schema.
+///
+/// # Errors
+/// When the schema cannot be read.
+pub(crate) fn payload_decoder(
+    format: Format,
+    schema: &str,
+    message: Option<&str>,
+) -> Result<Arc<dyn PayloadDecoder>> {
+    if format == Format::Avro && schema.trim_start().starts_with(['{', '[', '"']) {
+        return Ok(Arc::new(AvroDecoder::new(AvroOptions {
+            reader: schema,
+            references: &[],
+            reader_id: None,
+            declared: None,
+            framing: AvroFraming::Plain { writer: None },
+        })?));
+    }
+    let source = SchemaSource {
+        file: Some(schema.to_owned()),
+        message: message.map(str::to_owned),
+        ..SchemaSource::default()
+    };
+    source.decoder(format, "value", None, None)
+}
+
+/// A subject's schema, if it is one of the format.
+fn of_format(
+    format: Format,
+    part: &str,
+    subject: &str,
+    found: Arc<RegisteredSchema>,
+) -> Result<Arc<RegisteredSchema>> {
+    let fits = match found.kind {
+        SchemaKind::Avro => format.is_avro(),
+        SchemaKind::Json => format.is_json(),
+        SchemaKind::Protobuf => format == Format::Protobuf,
+        SchemaKind::Other(_) => false,
+    };
+    if fits {
+        return Ok(found);
+    }
+    Err(Error::invalid(format!(
+        "the schema registry has a schema of {} for subject '{subject}', but '{part}.format' is '{format}'",
+        found.kind
+    )))
 }
 
 #[async_trait]

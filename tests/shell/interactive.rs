@@ -127,7 +127,7 @@ fn tab_completes_a_topic() {
     let data = tempfile::tempdir().unwrap();
     let mut session = shell(data.path());
     // The names come in the background; the first statement waits for the cluster as well.
-    ask(&mut session, "\\topics", &["3 rows, "]);
+    ask(&mut session, "\\topics", &["4 rows, "]);
     session.send("SELECT count(*) AS n FROM paym\t").unwrap();
     session.flush().unwrap();
     session.exp_string("payments").expect("the completed name");

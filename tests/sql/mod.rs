@@ -1,7 +1,9 @@
 //! What SQL over a real broker must give: rows, errors and their coordinates.
 
+mod debezium;
 mod failures;
 mod formats;
+mod from_payload;
 mod ledger;
 mod logins;
 mod metadata;

@@ -2,9 +2,11 @@
 
 use datafusion::prelude::SessionContext;
 
-use super::{error, rows, session, topic};
+use datafusion_kafka::config::ConnectionConfig;
+
+use super::{error, rows, session, session_with, topic};
 use crate::support::registry::shared as registry;
-use crate::support::shared;
+use crate::support::{Record, produce, shared};
 
 /// A topic with the records of a case of tests/support/typed.py.
 fn written(case: &str) -> String {
@@ -161,4 +163,141 @@ async fn a_subject_that_is_not_there_is_named() {
     );
     let found = error(&context, &sql).await.to_string();
     assert!(found.contains("no version 7 of subject 'x'"), "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn json_has_the_columns_of_its_schema() {
+    let topic = written("json_columns");
+    let context = session();
+    let first = from(
+        &topic,
+        &[
+            "value.format=json",
+            "value.schema.version=1",
+            "metadata.columns=offset",
+        ],
+    );
+    let sql = format!("SELECT * FROM {first} ORDER BY \"offset\"");
+    let found = rows(&context, &sql).await;
+    // Columns in the order of the schema, which the registry may have changed: compared by name.
+    assert_eq!(found.len(), 3, "{found:?}");
+    let sql = format!(
+        "SELECT id, note, placed, lines[1]['n'] + 1, lines[2]['sku'], stock['x'], extra FROM {first} \
+         ORDER BY \"offset\""
+    );
+    assert_eq!(
+        rows(&context, &sql).await,
+        ["1  2026-01-14T10:00:00Z 2.0 b 3 [1]", "2 n     ", "      "]
+    );
+    // The newest version has other columns, whatever the records were written with.
+    let newest = from(&topic, &["value.format=json-registry"]);
+    let sql = format!("SELECT id, total FROM {newest} ORDER BY \"offset\"");
+    assert_eq!(rows(&context, &sql).await, ["1 ", "2 ", " "]);
+    let sql = format!("SELECT note FROM {newest}");
+    let found = super::batches(&context, &sql)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(found.contains("note"), "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn json_without_a_schema_is_sampled_only_where_it_is_plain() {
+    let context = session();
+    let of = |values: &[&[u8]]| {
+        let topic = topic(1);
+        let records: Vec<Record> = values.iter().map(|v| Record::new(0).value(*v)).collect();
+        produce::produce(shared().bootstrap(), &topic, &records);
+        topic
+    };
+    let plain = of(&[b"{\"id\":1}", b"{\"id\":2}"]);
+    let sql = format!(
+        "SELECT sum(id) FROM {}",
+        from(&plain, &["value.format=json"])
+    );
+    assert_eq!(rows(&context, &sql).await, ["3"]);
+    let framed = of(&[b"{\"id\":1}", b"\0\0\0\0\x01{\"id\":2}"]);
+    let sql = format!("SELECT * FROM {}", from(&framed, &["value.format=json"]));
+    let found = error(&context, &sql).await.to_string();
+    assert!(
+        found.contains("of 1 of 2 records")
+            && found.contains(&format!("no subject '{framed}-value'")),
+        "{found}"
+    );
+    // One that options name must be there.
+    let named = ["value.format=json", "value.subject=nowhere"];
+    let sql = format!("SELECT * FROM {}", from(&plain, &named));
+    let found = error(&context, &sql).await.to_string();
+    assert!(found.contains("no subject 'nowhere'"), "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn envelopes_are_those_of_the_registrys_schema() {
+    let topic = written("debezium");
+    let context = session();
+    let read = from(
+        &topic,
+        &["value.format=debezium-avro", "metadata.columns=offset"],
+    );
+    let sql = format!(
+        "SELECT op, before['id'], after['id'], after['at'], source['lsn'], ts FROM {read} ORDER BY \"offset\""
+    );
+    assert_eq!(
+        rows(&context, &sql).await,
+        [
+            "c  1 2026-01-14T10:00:00.123456 7 2026-01-14T10:00:00.123Z",
+            "u 1 1  7 2026-01-14T10:00:00.123Z",
+            "d 1   7 2026-01-14T10:00:00.123Z",
+            "     ",
+        ]
+    );
+    let plain = written("json");
+    let sql = format!(
+        "SELECT * FROM {}",
+        from(&plain, &["value.format=debezium-avro"])
+    );
+    let found = error(&context, &sql).await.to_string();
+    assert!(found.contains("JSON Schema"), "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_has_a_registry_for_all_of_its_tables() {
+    let topic = written("references");
+    let mut connection = ConnectionConfig::new(shared().bootstrap());
+    let url = registry().url();
+    connection.set("schema.registry.url", &url).unwrap();
+    let context = session_with(connection.clone());
+    let read = format!("kafka('{topic}', ':', 'value.format=avro-registry')");
+    let sql = format!("SELECT id FROM {read} ORDER BY id");
+    assert_eq!(rows(&context, &sql).await, ["1", "2"]);
+    let builder = datafusion_kafka::table::KafkaTable::builder(&connection)
+        .topic(topic.as_str())
+        .value_format(datafusion_kafka::decode::Format::Avro);
+    let context = super::with_table(builder).await;
+    assert_eq!(rows(&context, "SELECT sum(id) FROM t").await, ["3"]);
+    // A session without one says what the format needs.
+    let found = error(&session(), &sql).await.to_string();
+    assert!(
+        found.contains("'avro-registry' needs a registry: set 'schema.registry.url'"),
+        "{found}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn maps_of_avro_are_declared() {
+    let topic = written("maps");
+    let context = session();
+    let brokers = shared().bootstrap();
+    let url = registry().url();
+    let sql = format!(
+        "CREATE EXTERNAL TABLE t (counts MAP<VARCHAR, BIGINT>) STORED AS KAFKA LOCATION '{topic}' \
+         OPTIONS ('kafka.bootstrap.servers' '{brokers}', 'schema.registry.url' '{url}', 'value.format' 'avro')"
+    );
+    datafusion_kafka::statement::sql(&context, &sql)
+        .await
+        .expect("it is made");
+    assert_eq!(
+        rows(&context, "SELECT counts, counts['a'] FROM t").await,
+        ["{a: 1} 1"]
+    );
 }

@@ -69,6 +69,10 @@ def references():
     avro(schema, {"id": 1, "items": [{"sku": "a"}, {"sku": "b"}]}, {"id": 2, "items": []})
 
 
+def maps():
+    avro(record(field("counts", {"type": "map", "values": "int"})), {"counts": {"a": 1}})
+
+
 def messages():
     """A file with two messages, of which the second has one within, and that imports another."""
     common = descriptor_pb2.FileDescriptorProto(name=f"{topic}/common.proto", package="shop", syntax="proto3")
@@ -118,11 +122,68 @@ def json_schema():
     send(b'{"id": 2}')
 
 
+def json_columns():
+    schema = {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "Order",
+        "type": "object",
+        "required": ["id"],
+        "properties": {
+            "id": {"type": "integer"},
+            "note": {"oneOf": [{"type": "null"}, {"type": "string"}]},
+            "placed": {"type": "string", "format": "date-time"},
+            "lines": {"type": "array", "items": {"$ref": "#/definitions/Line"}},
+            "stock": {"type": "object", "additionalProperties": {"type": "integer"}},
+            "extra": {},
+        },
+        "definitions": {"Line": {"type": "object", "properties": {"sku": {"type": "string"}, "n": {"type": "number"}}}},
+    }
+    serialize = JSONSerializer(json.dumps(schema), registry)
+    lines = [{"sku": "a", "n": 1}, {"sku": "b"}]
+    first = {"id": 1, "note": None, "placed": "2026-01-14T10:00:00Z", "lines": lines, "stock": {"x": 3}, "extra": [1]}
+    send(serialize(first, value_of_topic))
+    send(serialize({"id": 2, "note": "n", "unknown": True}, value_of_topic))
+    send(None)
+    # A version whose columns are others.
+    changed = {**schema, "properties": {"id": {"type": "integer"}, "total": {"type": "number"}}}
+    registry.register_schema(f"{topic}-value", Schema(json.dumps(changed), "JSON"))
+
+
+def debezium():
+    micros = {"type": "long", "connect.version": 1, "connect.name": "io.debezium.time.MicroTimestamp"}
+    row = {"type": "record", "name": "Value", "fields": [field("id", "long"), field("at", ["null", micros], default=None)]}
+    source = {"type": "record", "name": "Source", "fields": [field("db", "string"), field("lsn", "long")]}
+    envelope = {
+        "type": "record",
+        "name": "Envelope",
+        "namespace": "shop.orders",
+        "fields": [
+            field("before", ["null", row], default=None),
+            field("after", ["null", "Value"], default=None),
+            field("source", source),
+            field("op", "string"),
+            field("ts_ms", ["null", "long"], default=None),
+        ],
+    }
+    of = {"source": {"db": "shop", "lsn": 7}, "ts_ms": 1768384800123}
+    first, second = {"id": 1, "at": 1768384800123456}, {"id": 1, "at": None}
+    avro(
+        json.dumps(envelope),
+        {"before": None, "after": first, "op": "c", **of},
+        {"before": first, "after": second, "op": "u", **of},
+        {"before": second, "after": None, "op": "d", **of},
+    )
+    send(None)
+
+
 {
     "evolution": evolution,
     "references": references,
+    "maps": maps,
     "protobuf": protobuf,
     "json": json_schema,
+    "json_columns": json_columns,
+    "debezium": debezium,
 }[case]()
 if producer.flush(60) > 0:
     sys.exit("not all records were delivered")

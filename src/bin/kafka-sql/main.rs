@@ -143,7 +143,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     }
 }
 
-const DEMO_BANNER: &str = "An embedded broker runs in this process with the topics orders, customers and payments.\n\
+const DEMO_BANNER: &str = "An embedded broker runs in this process with the topics orders, customers, payments and changes.\n\
                            Try: SELECT partition, count(*), min(offset), max(offset) FROM orders GROUP BY partition;";
 
 /// What every command needs.

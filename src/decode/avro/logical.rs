@@ -25,7 +25,10 @@ pub(super) enum Logical {
 
 impl Logical {
     pub(super) fn of_primitive(json: &Value, of: Primitive) -> Option<Self> {
-        match (of, json.get("logicalType")?.as_str()?) {
+        let Some(name) = json.get("logicalType").and_then(Value::as_str) else {
+            return of_connect(json, of);
+        };
+        match (of, name) {
             (Primitive::Int, "date") => Some(Self::Date),
             (Primitive::Int, "time-millis") => Some(Self::Time(TimeUnit::Millisecond)),
             (Primitive::Long, "time-micros") => Some(Self::Time(TimeUnit::Microsecond)),
@@ -79,6 +82,20 @@ impl Logical {
             Self::Uuid => "uuid".to_owned(),
             Self::Duration => "duration".to_owned(),
         }
+    }
+}
+
+/// What Debezium says by names of Kafka Connect's: its own times have no logical type in Avro.
+///
+/// Times of day stay numbers. Those of MySQL go beyond a day, and are no times of Arrow's.
+fn of_connect(json: &Value, of: Primitive) -> Option<Logical> {
+    let name = json.get("connect.name")?.as_str()?;
+    match (of, name.strip_prefix("io.debezium.time.")?) {
+        (Primitive::Int, "Date") => Some(Logical::Date),
+        (Primitive::Long, "Timestamp") => Some(Logical::LocalTimestamp(TimeUnit::Millisecond)),
+        (Primitive::Long, "MicroTimestamp") => Some(Logical::LocalTimestamp(TimeUnit::Microsecond)),
+        (Primitive::Long, "NanoTimestamp") => Some(Logical::LocalTimestamp(TimeUnit::Nanosecond)),
+        _ => None,
     }
 }
 

@@ -22,6 +22,7 @@ mod canonical;
 mod column;
 mod cursor;
 mod default;
+mod envelope;
 mod fault;
 mod framing;
 mod logical;
@@ -94,12 +95,29 @@ impl AvroDecoder {
     /// # Errors
     /// When a given schema cannot be read or has no columns, or what is declared does not fit it.
     pub(crate) fn new(options: AvroOptions<'_>) -> Result<Self> {
+        Self::with_reader(options, Ok)
+    }
+
+    /// Decodes Debezium's envelopes; the reader's schema is one.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and when it is none.
+    pub(crate) fn debezium(options: AvroOptions<'_>) -> Result<Self> {
+        Self::with_reader(options, envelope::reader)
+    }
+
+    fn with_reader(
+        options: AvroOptions<'_>,
+        adapt: fn(Schema) -> Result<Schema, String>,
+    ) -> Result<Self> {
         let title = match options.reader_id {
             Some(id) => format!("the Avro schema {id}"),
             None => "the Avro schema".to_owned(),
         };
         let wrong = |e: String| Error::invalid(format!("{title}: {e}"));
-        let schema = Schema::parse(options.reader, options.references).map_err(wrong)?;
+        let schema = Schema::parse(options.reader, options.references)
+            .and_then(adapt)
+            .map_err(wrong)?;
         let columns = Columns::new(&schema, options.declared).map_err(wrong)?;
         let reader = Reader {
             schema: Arc::new(schema),

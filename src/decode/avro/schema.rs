@@ -169,6 +169,10 @@ impl Schema {
         &self.named[place]
     }
 
+    pub(super) fn named_mut(&mut self, place: usize) -> &mut Named {
+        &mut self.named[place]
+    }
+
     /// The fields of a record, unless the type is something else.
     pub(super) fn record(&self, of: &Type) -> Option<(&Name, &[RecordField])> {
         let Type::Named(place) = of else {

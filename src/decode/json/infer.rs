@@ -7,6 +7,8 @@ use jiter::{Jiter, Peek};
 
 use super::syntax;
 use super::text::{deeper, kind, skip};
+use crate::decode::column::timestamp_type;
+use crate::decode::debezium;
 use crate::decode::value::Fault;
 
 /// More fields than these are no schema but a map.
@@ -65,6 +67,31 @@ impl Inference {
     /// How many objects were seen.
     pub(crate) fn objects(&self) -> usize {
         self.objects
+    }
+
+    /// The columns of Debezium's envelopes; `None` where none was seen. A row has the same fields before
+    /// and after, so that what is learned of one holds for the other.
+    pub(crate) fn debezium_columns(self) -> Option<Fields> {
+        let Seen(mut fields) = self.fields;
+        let mut kind = |name: &str| {
+            let at = fields.iter().position(|(known, _)| known == name)?;
+            Some(fields.swap_remove(at).1)
+        };
+        kind(debezium::OP)?;
+        let mut row = kind("before").unwrap_or(Kind::Null);
+        row.join(kind("after").unwrap_or(Kind::Null));
+        let row = row.data_type();
+        let source = kind("source").unwrap_or(Kind::Null).data_type();
+        let each = debezium::COLUMNS.into_iter().map(|column| {
+            let data_type = match column {
+                "before" | "after" => row.clone(),
+                "source" => source.clone(),
+                "ts" => timestamp_type(),
+                _ => DataType::Utf8View,
+            };
+            Field::new(column, data_type, true)
+        });
+        Some(each.collect())
     }
 
     /// The fields, all nullable: Boolean, Int64, Float64, Utf8View, List and Struct.

@@ -9,22 +9,29 @@
 //! - Any value fits a column of text: what is no text itself stays as it was written, without spaces.
 //! - Nothing is converted in silence: see [`super::value`].
 
+mod connect;
 mod infer;
 mod object;
+mod schema;
 #[cfg(test)]
 mod tests;
 mod text;
 
+use std::sync::Arc;
+
 use arrow::array::{ArrayRef, BinaryViewArray, Int32Builder};
-use arrow::datatypes::Fields;
+use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use jiter::Jiter;
 
 use self::object::Object;
+use super::debezium;
 use super::payload::{BadPayload, Decoded, PayloadDecoder, Wanted};
 use super::value::Fault;
 use crate::error::{Error, Result};
 
+pub(crate) use connect::unwrapped;
 pub(crate) use infer::Inference;
+pub(crate) use schema::schema_fields;
 
 /// How deep arrays and objects may lie within each other.
 const DEPTH_MOST: usize = 128;
@@ -37,6 +44,10 @@ pub(crate) struct JsonDecoder {
     object: Object,
     /// Whether a payload may stand in the frame of a registry's serializer.
     framed: bool,
+    /// Whether it may stand in Kafka Connect's wrapper.
+    wrapped: bool,
+    /// The column that no payload lacks, where there is one.
+    required: Option<usize>,
 }
 
 impl JsonDecoder {
@@ -47,7 +58,65 @@ impl JsonDecoder {
             object: Object::new(fields)?,
             fields: fields.clone(),
             framed,
+            wrapped: false,
+            required: None,
         })
+    }
+
+    /// The same, for payloads that may stand in Kafka Connect's wrapper.
+    pub(crate) fn wrapped(self) -> Self {
+        Self {
+            wrapped: true,
+            ..self
+        }
+    }
+
+    /// Decodes Debezium's envelopes into some of their columns.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and when a column is none of an envelope.
+    pub(crate) fn debezium(columns: &Fields, framed: bool) -> Result<Self> {
+        debezium::check(columns)?;
+        let renamed = |column: &FieldRef| {
+            let name = debezium::field(column.name());
+            Arc::new(column.as_ref().clone().with_name(name))
+        };
+        let mut fields: Vec<FieldRef> = columns.iter().map(renamed).collect();
+        // Told from other objects also where nobody asks for it.
+        let op = fields.iter().position(|field| field.name() == debezium::OP);
+        if op.is_none() {
+            fields.push(Arc::new(Field::new(debezium::OP, DataType::Utf8, true)));
+        }
+        Ok(Self {
+            required: op.or(Some(fields.len() - 1)),
+            object: Object::new(&fields.into())?,
+            fields: columns.clone(),
+            framed,
+            wrapped: true,
+        })
+    }
+
+    /// Appends a payload as a row; NULL in a wrapper is a tombstone too.
+    fn row(
+        &self,
+        payload: &[u8],
+        row: usize,
+        object: &mut Object,
+    ) -> std::result::Result<(), Fault> {
+        let inner = Some(payload).filter(|_| self.wrapped).and_then(unwrapped);
+        if inner.is_some_and(|inner| inner == b"null") {
+            object.null_row();
+            return Ok(());
+        }
+        one(inner.unwrap_or(payload), object)?;
+        match self.required {
+            Some(column) if object.is_null(column, row) => Err(Fault::new(
+                "type",
+                "no envelope of Debezium: it has no field 'op'; rows without an envelope have the format \
+                 'json'",
+            )),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -59,7 +128,7 @@ impl PayloadDecoder for JsonDecoder {
     fn decode(&self, payloads: &BinaryViewArray, wanted: &Wanted<'_>) -> Result<Decoded> {
         let mut object = self.object.clone();
         if !wanted.check_all {
-            object.keep_only(wanted.fields);
+            object.keep_only(wanted.fields, self.required);
         }
         let mut bad = vec![];
         let mut ids = wanted.schema_ids.then(Int32Builder::new);
@@ -70,7 +139,7 @@ impl PayloadDecoder for JsonDecoder {
             }
             let payload = framed.map(|(_, json)| json).or(payload);
             let outcome = match payload {
-                Some(payload) => one(payload, &mut object),
+                Some(payload) => self.row(payload, row, &mut object),
                 None => {
                     object.null_row();
                     continue;

@@ -127,9 +127,9 @@ impl Object {
     }
 
     /// Reads no other fields but these; the others stay NULL and are never finished.
-    pub(super) fn keep_only(&mut self, wanted: &[usize]) {
+    pub(super) fn keep_only(&mut self, wanted: &[usize], required: Option<usize>) {
         for (index, shape) in self.names.shapes.iter_mut().enumerate() {
-            if !wanted.contains(&index) {
+            if !wanted.contains(&index) && required != Some(index) {
                 *shape = Shape::Ignored;
             }
         }
@@ -146,6 +146,10 @@ impl Object {
     pub(super) fn null_row(&mut self) {
         self.columns.iter_mut().for_each(Builder::null);
         self.rows += 1;
+    }
+
+    pub(super) fn is_null(&self, column: usize, row: usize) -> bool {
+        self.columns[column].is_null(row)
     }
 
     pub(super) fn truncate(&mut self, rows: usize) {
@@ -267,14 +271,16 @@ fn within(
         (Shape::Object(names), Values::Struct(columns)) => {
             object(parser, names, columns, row, depth)?;
         }
-        (Shape::Entries(shape), Values::Map(_, entries)) => {
+        (Shape::Entries(shape), Values::Map(ends, entries)) => {
             deeper(depth)?;
-            let (keys, values) = entries.as_mut();
+            let start = ends.last().copied().unwrap_or(0);
+            let mut places = HashMap::new();
             let mut name = parser.known_object().map_err(syntax)?;
             while let Some(key) = name {
-                value::text(keys, key)?;
+                entries.announce(key, start, &mut places);
+                value::text(&mut entries.keys, key)?;
                 let peek = parser.peek().map_err(syntax)?;
-                append(parser, peek, shape, values, depth)?;
+                append(parser, peek, shape, &mut entries.values, depth)?;
                 name = parser.next_key().map_err(syntax)?;
             }
         }

@@ -1,5 +1,9 @@
 //! What JSON becomes, value by value.
 
+mod debezium;
+mod maps;
+mod schemas;
+
 use std::sync::Arc;
 
 use arrow::array::{Array, BinaryViewArray, RecordBatch};
@@ -15,9 +19,17 @@ fn field(name: &str, data_type: DataType) -> Field {
 
 /// All fields of payloads, NULL as `-`, and what is wrong by row.
 fn decode(fields: Vec<Field>, payloads: &[&str]) -> (Vec<String>, Vec<(usize, String)>) {
-    let fields = Fields::from(fields);
-    let payloads: BinaryViewArray = payloads.iter().map(|p| Some(p.as_bytes())).collect();
-    let decoder = JsonDecoder::new(&fields, false).unwrap();
+    let decoder = JsonDecoder::new(&Fields::from(fields), false).unwrap();
+    let payloads: Vec<_> = payloads.iter().map(|p| Some(*p)).collect();
+    decode_with(&decoder, &payloads)
+}
+
+fn decode_with(
+    decoder: &JsonDecoder,
+    payloads: &[Option<&str>],
+) -> (Vec<String>, Vec<(usize, String)>) {
+    let fields = decoder.fields().clone();
+    let payloads: BinaryViewArray = payloads.iter().map(|p| p.map(str::as_bytes)).collect();
     let all: Vec<usize> = (0..fields.len()).collect();
     let wanted = Wanted {
         fields: &all,

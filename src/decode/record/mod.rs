@@ -15,6 +15,7 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use self::reasons::Reasons;
+pub(crate) use self::reasons::preview;
 use super::Format;
 use super::column::{Column, timestamp_type};
 use super::payload::{Decoded, PayloadDecoder, Wanted};

@@ -118,7 +118,7 @@ impl Reason<'_> {
 }
 
 /// The beginning of a payload: as text if that is UTF-8, else in hex.
-fn preview(bytes: &[u8]) -> String {
+pub(crate) fn preview(bytes: &[u8]) -> String {
     const PREVIEW_BYTES: usize = 64;
     let shown = &bytes[..bytes.len().min(PREVIEW_BYTES)];
     let more = if shown.len() < bytes.len() { "…" } else { "" };

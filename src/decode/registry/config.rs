@@ -16,9 +16,6 @@ const TOKEN: &str = "schema.registry.bearer.auth.token";
 pub(super) const CA_LOCATION: &str = "schema.registry.ssl.ca.location";
 const TIMEOUT: &str = "schema.registry.request.timeout.ms";
 
-/// The options that there are.
-const KNOWN: [&str; 5] = [URL, USER_INFO, TOKEN, CA_LOCATION, TIMEOUT];
-
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(10_000);
 
 /// Where a registry is and who asks it. Secrets are not printed.
@@ -51,6 +48,28 @@ pub(super) enum Login {
 }
 
 impl RegistryConfig {
+    /// The options that there are.
+    pub(crate) const KEYS: [&str; 5] = [URL, USER_INFO, TOKEN, CA_LOCATION, TIMEOUT];
+
+    /// Whether an option is a registry's by its name.
+    pub(crate) fn owns(name: &str) -> bool {
+        name.starts_with(PREFIX)
+    }
+
+    /// Checks an option by itself.
+    ///
+    /// # Errors
+    /// When it is not known or cannot be used.
+    pub(crate) fn check(name: &str, value: &str) -> Result<()> {
+        match name {
+            URL => urls(value, false).map(drop),
+            USER_INFO => login(Some(value), None).map(drop),
+            TOKEN | CA_LOCATION => Ok(()),
+            TIMEOUT => milliseconds(value).map(drop),
+            unknown => Err(not_known(unknown)),
+        }
+    }
+
     /// Takes the options that are a registry's; `None` when there is none among them.
     ///
     /// # Errors
@@ -61,9 +80,7 @@ impl RegistryConfig {
         let (mut url, mut user_info, mut token) = (None, None, None);
         let (mut ca_location, mut timeout) = (None, DEFAULT_TIMEOUT);
         let mut any = false;
-        let ours = options
-            .into_iter()
-            .filter(|(name, _)| name.starts_with(PREFIX));
+        let ours = options.into_iter().filter(|(name, _)| Self::owns(name));
         for (name, value) in ours {
             any = true;
             match name {
@@ -79,22 +96,8 @@ impl RegistryConfig {
             return Ok(None);
         }
         let login = login(user_info, token)?;
-        let url = url.unwrap_or_default();
-        let texts = url
-            .split(',')
-            .map(str::trim)
-            .filter(|text| !text.is_empty());
-        let endpoints: Vec<_> = texts
-            .map(|text| Endpoint::new(text, login.is_some()))
-            .collect::<Result<_>>()?;
-        if endpoints.is_empty() {
-            return Err(Error::config(
-                URL,
-                "is missing; write the registry's URL, for example http://registry:8081",
-            ));
-        }
         Ok(Some(Self {
-            endpoints,
+            endpoints: urls(url.unwrap_or_default(), login.is_some())?,
             login,
             ca_location,
             timeout,
@@ -140,6 +143,21 @@ impl Endpoint {
     }
 }
 
+fn urls(list: &str, has_login: bool) -> Result<Vec<Endpoint>> {
+    let texts = list.split(',').map(str::trim);
+    let endpoints: Vec<_> = texts
+        .filter(|text| !text.is_empty())
+        .map(|text| Endpoint::new(text, has_login))
+        .collect::<Result<_>>()?;
+    if endpoints.is_empty() {
+        return Err(Error::config(
+            URL,
+            "is missing; write the registry's URL, for example http://registry:8081",
+        ));
+    }
+    Ok(endpoints)
+}
+
 fn without_login(url: &Url) -> Option<Url> {
     let mut bare = url.clone();
     bare.set_username("").ok()?;
@@ -175,10 +193,11 @@ fn milliseconds(value: &str) -> Result<Duration> {
 }
 
 fn not_known(name: &str) -> Error {
-    let nearest = nearest_names(name, KNOWN);
+    let known = RegistryConfig::KEYS;
+    let nearest = nearest_names(name, known);
     let hint = match nearest.first() {
         Some(nearest) => format!("did you mean '{nearest}'?"),
-        None => format!("the options are {}", KNOWN.join(", ")),
+        None => format!("the options are {}", known.join(", ")),
     };
     Error::config(name, format!("is no option of a schema registry; {hint}"))
 }

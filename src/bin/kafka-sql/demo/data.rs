@@ -1,5 +1,6 @@
 //! The demo's records: a day of a small shop, the same on every run.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 /// 2026-01-14T00:00:00Z, in ms since the epoch.
@@ -12,7 +13,7 @@ pub(super) const ORDERS: u32 = 1_000;
 pub(super) const CUSTOMERS: u32 = 40;
 
 /// The topics.
-pub(super) const TOPICS: [&str; 3] = ["orders", "customers", "payments"];
+pub(super) const TOPICS: [&str; 4] = ["orders", "customers", "payments", "changes"];
 /// Partitions of each topic: what the embedded broker gives a new one.
 pub(super) const PARTITIONS: usize = 4;
 
@@ -41,6 +42,45 @@ pub(super) fn records() -> Vec<Record> {
     // Payments arrive in the order of their own timestamps, whatever the order they pay.
     payments.sort_by_key(|p: &Record| p.timestamp_ms);
     records.extend(payments);
+    let changes = changes(records.iter().filter(|r| r.topic == "customers"));
+    records.extend(changes);
+    records
+}
+
+/// The customers' changes as Debezium writes them: envelopes, and a tombstone behind each delete.
+fn changes<'a>(customers: impl Iterator<Item = &'a Record>) -> Vec<Record> {
+    let mut rows: HashMap<&str, &str> = HashMap::new();
+    let mut records = Vec::new();
+    for (lsn, customer) in customers.enumerate() {
+        let before = rows.remove(customer.key.as_str());
+        let after = customer.value.as_deref();
+        let op = match (before, after) {
+            (None, _) => "c",
+            (Some(_), Some(_)) => "u",
+            (Some(_), None) => "d",
+        };
+        let mut push = |value| {
+            records.push(Record {
+                topic: "changes",
+                key: format!(r#"{{"customer":"{}"}}"#, customer.key),
+                value,
+                ..customer.clone()
+            });
+        };
+        push(Some(format!(
+            r#"{{"before":{},"after":{},"source":{{"connector":"postgresql","db":"shop","table":"customers","lsn":{}}},"op":"{op}","ts_ms":{}}}"#,
+            before.unwrap_or("null"),
+            after.unwrap_or("null"),
+            4_096 + lsn * 64,
+            customer.timestamp_ms
+        )));
+        match after {
+            Some(row) => {
+                rows.insert(&customer.key, row);
+            }
+            None => push(None),
+        }
+    }
     records
 }
 
@@ -259,6 +299,25 @@ mod tests {
             payments.len()
         );
         assert!(payments.iter().all(|p| orders.contains(&p.key)));
+    }
+
+    #[test]
+    fn changes_end_in_what_customers_are() {
+        let mut rows = HashMap::new();
+        for change in of("changes") {
+            let Some(value) = &change.value else {
+                assert!(rows.remove(&change.key).is_none(), "deleted before");
+                continue;
+            };
+            let envelope: serde_json::Value = serde_json::from_str(value).unwrap();
+            let before = rows.remove(&change.key).unwrap_or(serde_json::Value::Null);
+            assert_eq!(envelope["before"], before);
+            if !envelope["after"].is_null() {
+                rows.insert(change.key, envelope["after"].clone());
+            }
+        }
+        assert_eq!(rows.len(), CUSTOMERS as usize - 5);
+        assert_eq!(of("changes").len(), 60);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Payloads in, columns and bad rows out.
 
+mod debezium;
 mod declare;
 mod encode;
 mod evolution;
