@@ -8,7 +8,7 @@
 //! it. Only the columns of a projection are built, and [`RecordDecoder::raw_columns`] tells the
 //! client which raw ones they need, so that a projection reaches the reader.
 
-mod avro;
+pub(crate) mod avro;
 mod build;
 mod column;
 mod csv;
@@ -28,6 +28,8 @@ pub(crate) use csv::CsvDecoder;
 pub use format::Format;
 pub(crate) use json::{Inference, JsonDecoder, unframed};
 pub(crate) use payload::PayloadDecoder;
+#[cfg(test)]
+pub(crate) use payload::Wanted;
 pub(crate) use policy::{BadRowCount, BadRows};
 pub use policy::{BadRowLimit, OnBadRow};
 pub(crate) use protobuf::{
@@ -35,4 +37,8 @@ pub(crate) use protobuf::{
     WriterSchemas, imports,
 };
 pub(crate) use record::{Payload, RecordDecoder, Rows, TableFormat};
-pub(crate) use registry::{RegisteredSchema, Registry, RegistryConfig, SchemaKind, SubjectNames};
+#[cfg(test)]
+pub(crate) use registry::tests::stub;
+pub(crate) use registry::{
+    RegisteredSchema, Registry, RegistryConfig, SchemaKind, SubjectNames, Submitted,
+};

@@ -6,12 +6,13 @@ use arrow::datatypes::Fields;
 
 use super::formats::Formats;
 use super::resolve::Selection;
+use super::writing::WriteFormats;
 use super::{KafkaTable, Reading, TopicSource, sample};
 use crate::client::{ClientPool, KafkaClient};
 use crate::config::ConnectionConfig;
 use crate::decode::{BadRowLimit, Column, Format, OnBadRow};
 use crate::driver::Limits;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::range::{IsolationLevel, OnDataLoss, RangeSpec};
 use crate::sink::KafkaSinkOptions;
 
@@ -211,6 +212,29 @@ impl KafkaTableBuilder {
         Ok(table)
     }
 
+    /// Builds a table that a job writes: where there is nothing yet to learn its columns from, it can
+    /// only be written.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build), apart from those of its columns.
+    pub(super) async fn build_target(self) -> Result<KafkaTable> {
+        let reason = match self.clone().build().await {
+            Err(error @ (Error::UnknownTopic { .. } | Error::UnknownPartition { .. })) => {
+                return Err(error);
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::Query | ErrorKind::BadRow) => error,
+            done => return done,
+        };
+        log::debug!("a table that a job writes cannot be read: {reason}");
+        let formats = self.formats.clone();
+        let table = self.formats(Formats::default()).build().await?;
+        Ok(KafkaTable {
+            write_formats: WriteFormats::new(formats),
+            unreadable: Some(reason),
+            ..table
+        })
+    }
+
     /// Whether columns are to be learned from records, which only [`build`](Self::build) does.
     pub(super) fn lacks_fields(&self) -> bool {
         let (key, value) = self.formats.lacks_fields();
@@ -243,6 +267,7 @@ impl KafkaTableBuilder {
     pub fn build_lazy(self) -> Result<KafkaTable> {
         let selection = self.selection()?;
         let decoder = self.formats.decoder()?;
+        let write_formats = WriteFormats::new(self.formats);
         let writing = match self.connection {
             Connection::Config(config) => Some((config, self.sink)),
             Connection::Client(_) => None,
@@ -262,6 +287,8 @@ impl KafkaTableBuilder {
             jobs_only: self.jobs_only,
             definition: None,
             writing,
+            write_formats,
+            unreadable: None,
         })
     }
 

@@ -15,9 +15,11 @@ const USER_INFO: &str = "schema.registry.basic.auth.user.info";
 const TOKEN: &str = "schema.registry.bearer.auth.token";
 pub(super) const CA_LOCATION: &str = "schema.registry.ssl.ca.location";
 const TIMEOUT: &str = "schema.registry.request.timeout.ms";
+/// Of who writes: it does not reach this.
+pub(crate) const AUTO_REGISTER: &str = "schema.registry.auto.register";
 
 /// The options that there are.
-const KNOWN: [&str; 5] = [URL, USER_INFO, TOKEN, CA_LOCATION, TIMEOUT];
+const KNOWN: [&str; 6] = [URL, USER_INFO, TOKEN, CA_LOCATION, TIMEOUT, AUTO_REGISTER];
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(10_000);
 
