@@ -42,7 +42,8 @@ impl Registry {
     /// Registers a schema under a subject; returns its id, the old one when it is there already.
     ///
     /// # Errors
-    /// When the registry cannot be asked, or refuses the schema because it is not compatible or none.
+    /// When the registry cannot be asked, and [`Error::Invalid`](crate::Error::Invalid) when it refuses
+    /// the schema because it is not compatible or none.
     pub(crate) async fn register(&self, schema: Submitted<'_>) -> Result<i32> {
         let operation = format!(
             "registering a schema of {} under subject '{}'",

@@ -39,6 +39,8 @@ enum Trouble {
     /// Another URL, or the same one later, may give one; at the earliest after a time that it names.
     Again(String, Option<Duration>),
     Final(String),
+    /// What was sent is at fault, and would be the next time.
+    Refused(String),
 }
 
 impl Transport {
@@ -84,7 +86,7 @@ impl Transport {
     /// Sends a body to a path, otherwise as [`ask`](Self::ask). It may arrive more than once.
     ///
     /// # Errors
-    /// As [`ask`](Self::ask), and when the registry refuses what it is sent.
+    /// As [`ask`](Self::ask), and [`Error::Invalid`] when the registry refuses what it is sent.
     pub(super) async fn tell(
         &self,
         operation: &str,
@@ -131,6 +133,11 @@ impl Transport {
                 };
                 match trouble {
                     Trouble::Final(reason) => return Err(error(endpoint, operation, reason)),
+                    Trouble::Refused(reason) => {
+                        return Err(Error::invalid(format!(
+                            "schema registry {endpoint:?}: {operation} failed: {reason}"
+                        )));
+                    }
                     Trouble::Again(reason, after) => {
                         log::debug!("schema registry {endpoint:?}: {operation}: {reason}");
                         failed = (endpoint, reason, after);
@@ -182,8 +189,19 @@ impl Transport {
             }
         })?;
         let (status, after) = (response.status(), retry_after(&response));
-        let body = received(response).await?;
-        answer(status, &body, after)
+        let received = received(response).await?;
+        match answer(status, &received, after) {
+            Err(Trouble::Final(reason))
+                if body.is_some()
+                    && matches!(
+                        status,
+                        StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY
+                    ) =>
+            {
+                Err(Trouble::Refused(reason))
+            }
+            answer => answer,
+        }
     }
 }
 

@@ -218,7 +218,7 @@ fn shape(field: &FieldDescriptor, cells: &Cells) -> Result<Shape, String> {
         };
         return Ok(Shape::List {
             items: value(field, items)?,
-            packed: field.is_packed(),
+            packed: is_packed(field),
         });
     }
     Ok(Shape::One {
@@ -229,6 +229,16 @@ fn shape(field: &FieldDescriptor, cells: &Cells) -> Result<Shape, String> {
             false => Absent::Default,
         },
     })
+}
+
+fn is_packed(field: &FieldDescriptor) -> bool {
+    // Of options in a text prost-reflect's own answer knows nothing.
+    let options = field.options();
+    let option = options.get_field_by_name("packed");
+    let option = option.filter(|_| options.has_field_by_name("packed"));
+    option
+        .and_then(|value| value.as_bool())
+        .unwrap_or_else(|| field.is_packed())
 }
 
 fn value(field: &FieldDescriptor, cells: &Cells) -> Result<Value, String> {

@@ -63,7 +63,12 @@ async fn a_schema_that_is_refused_says_why() {
             .register(submitted(&SchemaKind::Avro, &[]))
             .await
             .unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Connection);
+        // Only what may pass is to be tried again.
+        let expected = match status {
+            403 => ErrorKind::Connection,
+            _ => ErrorKind::Query,
+        };
+        assert_eq!(error.kind(), expected);
         assert_eq!(stub.lines().len(), 1, "it is not repeated");
         error.to_string().replace(&stub.url, "URL")
     };
