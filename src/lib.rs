@@ -7,6 +7,7 @@ pub mod client;
 pub mod config;
 pub mod decode;
 pub mod driver;
+mod encode;
 mod error;
 pub mod export;
 mod fault;

@@ -8,7 +8,7 @@
 //! it. Only the columns of a projection are built, and [`RecordDecoder::raw_columns`] tells the
 //! client which raw ones they need, so that a projection reaches the reader.
 
-mod avro;
+pub(crate) mod avro;
 mod build;
 mod column;
 mod csv;
@@ -38,4 +38,8 @@ pub(crate) use protobuf::{
 pub(crate) use record::{
     LETTER_COLUMNS, LETTER_RECORD, Payload, RecordDecoder, Rows, TableFormat, preview,
 };
-pub(crate) use registry::{RegisteredSchema, Registry, RegistryConfig, SchemaKind, SubjectNames};
+#[cfg(test)]
+pub(crate) use registry::tests::stub;
+pub(crate) use registry::{
+    RegisteredSchema, Registry, RegistryConfig, SchemaKind, SubjectNames, Submitted,
+};

@@ -6,12 +6,13 @@ use arrow::datatypes::Fields;
 
 use super::formats::Formats;
 use super::resolve::Selection;
+use super::writing::WriteFormats;
 use super::{DeadLetters, KafkaTable, Reading, TopicSource, letters, redecode, sample};
 use crate::client::{ClientPool, KafkaClient};
 use crate::config::ConnectionConfig;
 use crate::decode::{BadRowLimit, Column, Format, OnBadRow, RegistryConfig};
 use crate::driver::Limits;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::range::{IsolationLevel, OnDataLoss, RangeSpec, Snapshot};
 use crate::sink::KafkaSinkOptions;
 
@@ -237,6 +238,29 @@ impl KafkaTableBuilder {
         Ok(table)
     }
 
+    /// Builds a table that a job writes: where there is nothing yet to learn its columns from, it can
+    /// only be written.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build), apart from those of its columns.
+    pub(super) async fn build_target(self) -> Result<KafkaTable> {
+        let reason = match self.clone().build().await {
+            Err(error @ (Error::UnknownTopic { .. } | Error::UnknownPartition { .. })) => {
+                return Err(error);
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::Query | ErrorKind::BadRow) => error,
+            done => return done,
+        };
+        log::debug!("a table that a job writes cannot be read: {reason}");
+        let formats = self.clone().with_registry()?.formats;
+        let table = self.formats(Formats::default()).build().await?;
+        Ok(KafkaTable {
+            write_formats: WriteFormats::new(formats),
+            unreadable: Some(reason),
+            ..table
+        })
+    }
+
     /// Whether columns are to be learned from records, which only [`build`](Self::build) does.
     pub(super) fn lacks_fields(&self) -> bool {
         let learned = self.formats.lacks_fields().iter().any(Option::is_some);
@@ -301,6 +325,7 @@ impl KafkaTableBuilder {
         let selection = self.selection()?;
         letters::check(self.formats.bad_rows.on, self.letters.as_ref())?;
         let decoder = self.formats.decoder()?;
+        let write_formats = WriteFormats::new(self.formats);
         let writing = match self.connection {
             Connection::Config(config) => Some((config, self.sink)),
             Connection::Client(_) => None,
@@ -327,6 +352,8 @@ impl KafkaTableBuilder {
             letters: self.letters,
             letters_minded: false,
             writing,
+            write_formats,
+            unreadable: None,
         };
         match self.again {
             Some(snapshot) => table.at(snapshot),

@@ -9,6 +9,7 @@ use datafusion::logical_expr::CreateExternalTable;
 
 use super::formats::column_list;
 use super::options::TableOptions;
+use super::targets::is_target;
 use crate::client::ClientPool;
 use crate::config::ConnectionConfig;
 use crate::error::Error;
@@ -48,7 +49,7 @@ impl KafkaTableFactory {
 impl TableProviderFactory for KafkaTableFactory {
     async fn create(
         &self,
-        _state: &dyn Session,
+        state: &dyn Session,
         cmd: &CreateExternalTable,
     ) -> Result<Arc<dyn TableProvider>> {
         refuse_what_does_not_fit(cmd)?;
@@ -72,8 +73,11 @@ impl TableProviderFactory for KafkaTableFactory {
             builder = builder.pool(pool.clone());
         }
         let definition = options.definition(&cmd.name.to_quoted_string(), &location);
-        let table = builder.build().await?.with_definition(definition);
-        Ok(Arc::new(table))
+        let table = match is_target(state, &cmd.name) {
+            true => builder.build_target().await?,
+            false => builder.build().await?,
+        };
+        Ok(Arc::new(table.with_definition(definition)))
     }
 }
 

@@ -35,6 +35,9 @@ impl LogView {
 impl KafkaTable {
     /// Refuses what a job cannot have: an end.
     pub(crate) fn check_followable(&self, name: &str) -> Result<()> {
+        if let Some(reason) = &self.unreadable {
+            return Err(reason.clone());
+        }
         if self.pinned.is_some() || !self.selection.range.ends_at_log_end() {
             return Err(Error::invalid(format!(
                 "source '{name}': a job reads on and on, so its range must not end (range '{}'): \

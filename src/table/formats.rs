@@ -24,6 +24,8 @@ pub(super) struct Formats {
     pub(super) metadata_prefix: String,
     pub(super) key_prefix: String,
     pub(super) bad_rows: BadRows,
+    /// Whether a schema that is written with may be registered.
+    pub(super) auto_register: bool,
 }
 
 /// What is said of one of them.
@@ -68,6 +70,7 @@ impl Default for Formats {
             metadata_prefix,
             key_prefix,
             bad_rows,
+            auto_register: false,
         }
     }
 }
@@ -174,7 +177,7 @@ impl Formats {
 
     /// The fields of the key and of the value, and their order in the table where it was declared.
     #[allow(clippy::type_complexity)]
-    fn fields(&self) -> Result<(Option<Fields>, Option<Fields>, Option<Vec<Column>>)> {
+    pub(super) fn fields(&self) -> Result<(Option<Fields>, Option<Fields>, Option<Vec<Column>>)> {
         let Some(declared) = &self.declared else {
             return Ok((self.key.fields.clone(), self.value.fields.clone(), None));
         };

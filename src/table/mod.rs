@@ -20,7 +20,9 @@ mod redecode;
 mod resolve;
 mod sample;
 mod schemas;
+mod targets;
 mod topics;
+mod writing;
 
 #[cfg(test)]
 mod tests;
@@ -58,7 +60,9 @@ pub(crate) use missing::NameNearestTopics;
 pub use options::TableOptions;
 pub(crate) use resolve::now_ms;
 pub(crate) use schemas::payload_decoder;
+pub use targets::announce_inserts;
 pub use topics::TopicSource;
+pub(crate) use writing::{Encoders, Naming, WriteFormats};
 
 /// Topics and a range as a table; see the module's documentation.
 #[derive(Debug, Clone)]
@@ -80,6 +84,9 @@ pub struct KafkaTable {
     letters_minded: bool,
     /// How the table is written, where it was not made of a client alone.
     writing: Option<(ConnectionConfig, KafkaSinkOptions)>,
+    write_formats: WriteFormats,
+    /// Why the table can only be written.
+    unreadable: Option<Error>,
 }
 
 /// How the ranges are read, once they are known.
@@ -122,7 +129,8 @@ impl KafkaTable {
             return Err(self.not_one_topic());
         };
         let client = Arc::clone(&self.selection.client);
-        KafkaSink::with_client(config, client, Arc::clone(topic), options.clone())
+        let sink = KafkaSink::with_client(config, client, Arc::clone(topic), options.clone())?;
+        Ok(sink.with_write_formats(self.write_formats.clone()))
     }
 
     fn not_one_topic(&self) -> Error {
@@ -235,6 +243,9 @@ impl KafkaTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> datafusion::error::Result<KafkaScanExec> {
+        if let Some(reason) = &self.unreadable {
+            return Err(reason.clone().into());
+        }
         if let (None, Some(refusal)) = (&self.pinned, &self.jobs_only) {
             return Err(refusal.clone().into());
         }

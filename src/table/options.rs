@@ -17,11 +17,13 @@ use crate::range::{OnDataLoss, RangeSpec, SparkOffsets};
 use crate::sink::KafkaSinkOptions;
 
 use super::formats::Formats;
+use super::writing::WriteFormats;
 use super::{DeadLetters, KafkaTable, KafkaTableBuilder, TopicSource};
 
 /// Every option that is not the connection's, in our spelling.
 const NAMES: &[&str] = &[
     "assign",
+    "auto.register.schemas",
     "bad.row.limit",
     "batch.bytes",
     "delivery",
@@ -58,6 +60,7 @@ const NAMES: &[&str] = &[
     "redecode",
     "read.timeout.ms",
     "request.timeout.ms",
+    "schema.registry.auto.register",
     "schema.registry.basic.auth.user.info",
     "schema.registry.bearer.auth.token",
     "schema.registry.request.timeout.ms",
@@ -172,6 +175,9 @@ impl TableOptions {
             "valuesubjectnamestrategy" => self.formats.value.schema.subjects = value.parse()?,
             "keyschemaversion" => self.formats.key.schema.version = version(name, value)?,
             "valueschemaversion" => self.formats.value.schema.version = version(name, value)?,
+            "schemaregistryautoregister" | "autoregisterschemas" => {
+                self.formats.auto_register = boolean(name, value)?;
+            }
             registry if registry.starts_with("schemaregistry") => {
                 self.connect(name, value);
             }
@@ -254,6 +260,40 @@ impl TableOptions {
         Ok(())
     }
 
+    /// What the options say of the formats that are written; `defaults` may have a registry.
+    ///
+    /// # Errors
+    /// When an option is not about formats, or the registry's cannot be used.
+    pub(crate) fn write_formats(&self, defaults: &ConnectionConfig) -> Result<WriteFormats> {
+        let about = |name: &str| {
+            let name = plain(name);
+            let begins = [
+                "key",
+                "value",
+                "schemaregistry",
+                "autoregister",
+                "metadataprefix",
+            ];
+            begins.iter().any(|begin| name.starts_with(begin))
+        };
+        if let Some((name, _)) = self.given.iter().find(|(name, _)| !about(name)) {
+            return Err(Error::invalid(format!(
+                "option '{name}' is not about formats, which are told by 'key.…', 'value.…', \
+                 'schema.registry.…' and 'metadata.prefix'"
+            )));
+        }
+        let config = self.config(Some(defaults))?;
+        Ok(WriteFormats::new(self.all_formats(&config)?))
+    }
+
+    fn all_formats(&self, config: &ConnectionConfig) -> Result<Formats> {
+        Ok(Formats {
+            columns: self.table_columns(),
+            registry: RegistryConfig::from_options(config.registry())?,
+            ..self.formats.clone()
+        })
+    }
+
     /// A table of these options; `location` as in LOCATION, `defaults` the session's connection.
     ///
     /// # Errors
@@ -273,7 +313,7 @@ impl TableOptions {
             ));
         }
         self.check_limits()?;
-        let registry = RegistryConfig::from_options(config.registry())?;
+        let formats = self.all_formats(&config)?;
         let (range, jobs_only) = self.range_spec(range)?;
         let mut builder = KafkaTable::builder(&config)
             .limits(self.limits.clone())
@@ -281,11 +321,7 @@ impl TableOptions {
             .range_spec(range)
             .jobs_only(jobs_only)
             .on_data_loss(self.on_data_loss.unwrap_or_default())
-            .formats(Formats {
-                columns: self.table_columns(),
-                registry,
-                ..self.formats.clone()
-            })
+            .formats(formats)
             .sink_options(self.sink.clone());
         if let Some(place) = &self.letters {
             builder = builder.dead_letters(place.clone());

@@ -255,7 +255,7 @@ impl WriterSchemas for Registry {
     }
 }
 
-fn files_of(found: &RegisteredSchema) -> ProtoFiles {
+pub(super) fn files_of(found: &RegisteredSchema) -> ProtoFiles {
     ProtoFiles {
         name: format!("schema {}", found.id),
         text: found.text.clone(),
@@ -264,7 +264,7 @@ fn files_of(found: &RegisteredSchema) -> ProtoFiles {
 }
 
 /// A `.proto` file with those that it imports, which lie beside it or in folders there.
-fn proto_files(file: &str) -> Result<ProtoFiles> {
+pub(super) fn proto_files(file: &str) -> Result<ProtoFiles> {
     let folder = Path::new(file).parent().unwrap_or(Path::new(""));
     let text = read(file)?;
     let mut references = BTreeMap::new();
@@ -285,7 +285,7 @@ fn proto_files(file: &str) -> Result<ProtoFiles> {
     })
 }
 
-fn read(file: &str) -> Result<String> {
+pub(super) fn read(file: &str) -> Result<String> {
     std::fs::read_to_string(file).map_err(|e| unreadable(file, &e))
 }
 
@@ -293,7 +293,7 @@ fn unreadable(file: &str, error: &std::io::Error) -> Error {
     Error::invalid(format!("the schema file {file} cannot be read: {error}"))
 }
 
-fn no_schema(format: Format, part: &str) -> Error {
+pub(super) fn no_schema(format: Format, part: &str) -> Error {
     Error::invalid(format!(
         "'{part}.format' = '{format}' needs a schema: a file by '{part}.schema.file', or a registry by \
          'schema.registry.url'"

@@ -4,6 +4,9 @@
 mod conforms;
 #[path = "kafka/failures.rs"]
 mod failures;
+#[cfg(feature = "cli")]
+#[path = "kafka/formats.rs"]
+mod formats;
 #[path = "kafka/groups.rs"]
 mod groups;
 #[path = "kafka/records.rs"]

@@ -70,6 +70,17 @@ impl Registry {
 
     /// Lets Confluent's serializers write a case of tests/support/typed.py to a topic.
     pub fn produce(&self, bootstrap: &str, topic: &str, case: &str) {
+        self.typed(bootstrap, topic, case);
+    }
+
+    /// What Confluent's deserializers read from partition 0 of a topic, by a case of
+    /// tests/support/typed.py: a line of JSON for each record.
+    pub fn consume(&self, bootstrap: &str, topic: &str, case: &str) -> Vec<String> {
+        let printed = self.typed(bootstrap, topic, case);
+        printed.lines().map(str::to_owned).collect()
+    }
+
+    fn typed(&self, bootstrap: &str, topic: &str, case: &str) -> String {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/typed.py");
         let done = Command::new(s3::python())
             .arg(script)
@@ -77,6 +88,7 @@ impl Registry {
             .output()
             .expect("cannot start Python");
         assert!(done.status.success(), "{case}: {done:?}");
+        String::from_utf8(done.stdout).expect("it prints text")
     }
 }
 

@@ -1,15 +1,15 @@
-"""Records as Confluent's serializers write them: typed.py BOOTSTRAP REGISTRY_URL TOPIC CASE."""
+"""Records as Confluent's serializers write and read them: typed.py BOOTSTRAP REGISTRY_URL TOPIC CASE."""
 
 import json
 import sys
 
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
-from confluent_kafka.schema_registry.avro import AvroSerializer
-from confluent_kafka.schema_registry.json_schema import JSONSerializer
-from confluent_kafka.schema_registry.protobuf import ProtobufSerializer
+from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
+from confluent_kafka.schema_registry.json_schema import JSONDeserializer, JSONSerializer
+from confluent_kafka.schema_registry.protobuf import ProtobufDeserializer, ProtobufSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, timestamp_pb2
+from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory, timestamp_pb2
 
 bootstrap, url, topic, case = sys.argv[1:]
 registry = SchemaRegistryClient({"url": url})
@@ -176,7 +176,60 @@ def debezium():
     send(None)
 
 
+def receive():
+    """Keys and values of partition 0, as a reader of committed records sees them."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "typed",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+        }
+    )
+    partition = TopicPartition(topic, 0, 0)
+    consumer.assign([partition])
+    end = consumer.get_watermark_offsets(partition, timeout=60)[1]
+    while consumer.position([partition])[0].offset < end:
+        message = consumer.poll(10)
+        # Where a transaction ends is no record, but an offset.
+        if message is None:
+            break
+        if message.error():
+            sys.exit(str(message.error()))
+        yield message.key(), message.value()
+    consumer.close()
+
+
+def show(value):
+    print(json.dumps(value, default=str, sort_keys=True, ensure_ascii=False))
+
+
+def read_avro():
+    read_key = AvroDeserializer(registry)
+    read_value = AvroDeserializer(registry)
+    key_of_topic = SerializationContext(topic, MessageField.KEY)
+    for key, value in receive():
+        show([read_key(key, key_of_topic), read_value(value, value_of_topic)])
+
+
+def read_protobuf():
+    read = ProtobufDeserializer(messages()["shop.Order"], {"use.deprecated.format": False})
+    for key, value in receive():
+        message = read(value, value_of_topic)
+        show([key.decode(), message and json_format.MessageToDict(message)])
+
+
+def read_json():
+    schema = {"title": "Order", "type": "object", "required": ["id", "name"]}
+    read = JSONDeserializer(json.dumps(schema))
+    for key, value in receive():
+        show([int.from_bytes(key, "big"), read(value, value_of_topic)])
+
+
 {
+    "read-avro": read_avro,
+    "read-protobuf": read_protobuf,
+    "read-json": read_json,
     "evolution": evolution,
     "references": references,
     "maps": maps,

@@ -24,7 +24,7 @@ const fn table() -> [u64; 256] {
     table
 }
 
-pub(super) fn fingerprint(schema: &Schema) -> u64 {
+pub(crate) fn fingerprint(schema: &Schema) -> u64 {
     let mut form = String::new();
     write(schema, &schema.root, &mut Vec::new(), &mut form);
     form.bytes().fold(EMPTY, |crc, byte| {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::schema::Primitive;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Logical {
+pub(crate) enum Logical {
     Date,
     Time(TimeUnit),
     /// An instant.
@@ -24,7 +24,7 @@ pub(super) enum Logical {
 }
 
 impl Logical {
-    pub(super) fn of_primitive(json: &Value, of: Primitive) -> Option<Self> {
+    pub(crate) fn of_primitive(json: &Value, of: Primitive) -> Option<Self> {
         let Some(name) = json.get("logicalType").and_then(Value::as_str) else {
             return of_connect(json, of);
         };
@@ -54,7 +54,7 @@ impl Logical {
         }
     }
 
-    pub(super) fn of_fixed(json: &Value, size: usize) -> Option<Self> {
+    pub(crate) fn of_fixed(json: &Value, size: usize) -> Option<Self> {
         match json.get("logicalType")?.as_str()? {
             "decimal" => {
                 // What the largest number of so many bytes has in digits, the sign's bit left out.
@@ -67,7 +67,7 @@ impl Logical {
         }
     }
 
-    pub(super) fn title(self) -> String {
+    pub(crate) fn title(self) -> String {
         let unit = |unit| match unit {
             TimeUnit::Nanosecond => "nanos",
             TimeUnit::Microsecond => "micros",

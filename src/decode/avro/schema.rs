@@ -10,25 +10,25 @@ use serde_json::Value;
 use super::logical::Logical;
 
 /// How deep types, and values of types that contain themselves, may be nested.
-pub(super) const MAX_DEPTH: usize = 64;
+pub(crate) const MAX_DEPTH: usize = 64;
 
 /// What the types of a schema may be in number, when every use of a named type counts.
 ///
 /// Named types multiply: each of thirty types may use the next one twice. Real schemas have some
 /// hundred uses.
-pub(super) const MAX_TYPES: usize = 20_000;
+pub(crate) const MAX_TYPES: usize = 20_000;
 
 /// A schema, with all types that it names.
 #[derive(Debug)]
-pub(super) struct Schema {
-    pub(super) root: Type,
+pub(crate) struct Schema {
+    pub(crate) root: Type,
     named: Vec<Named>,
     /// For each of `named` whether a value takes at least one byte.
     takes_bytes: Vec<bool>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Type {
+pub(crate) enum Type {
     Primitive(Primitive, Option<Logical>),
     Array(Box<Type>),
     Map(Box<Type>),
@@ -38,7 +38,7 @@ pub(super) enum Type {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Primitive {
+pub(crate) enum Primitive {
     Null,
     Boolean,
     Int,
@@ -50,15 +50,15 @@ pub(super) enum Primitive {
 }
 
 #[derive(Debug)]
-pub(super) struct Named {
-    pub(super) name: Name,
+pub(crate) struct Named {
+    pub(crate) name: Name,
     /// Full names that it is known by as well.
-    pub(super) aliases: Vec<Name>,
-    pub(super) definition: Definition,
+    pub(crate) aliases: Vec<Name>,
+    pub(crate) definition: Definition,
 }
 
 #[derive(Debug)]
-pub(super) enum Definition {
+pub(crate) enum Definition {
     Record(Vec<RecordField>),
     Enum {
         symbols: Vec<String>,
@@ -71,16 +71,16 @@ pub(super) enum Definition {
 }
 
 #[derive(Debug)]
-pub(super) struct RecordField {
-    pub(super) name: String,
-    pub(super) aliases: Vec<String>,
-    pub(super) of: Type,
-    pub(super) default: Option<Value>,
+pub(crate) struct RecordField {
+    pub(crate) name: String,
+    pub(crate) aliases: Vec<String>,
+    pub(crate) of: Type,
+    pub(crate) default: Option<Value>,
 }
 
 /// A full name: a namespace, which may be empty, and a name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Name {
+pub(crate) struct Name {
     full: String,
 }
 
@@ -94,11 +94,11 @@ impl Name {
         Self { full }
     }
 
-    pub(super) fn full(&self) -> &str {
+    pub(crate) fn full(&self) -> &str {
         &self.full
     }
 
-    pub(super) fn short(&self) -> &str {
+    pub(crate) fn short(&self) -> &str {
         self.full.rsplit('.').next().unwrap_or_default()
     }
 
@@ -108,7 +108,7 @@ impl Name {
 }
 
 impl Primitive {
-    pub(super) const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Null => "null",
             Self::Boolean => "boolean",
@@ -138,7 +138,7 @@ impl Primitive {
 }
 
 impl Type {
-    pub(super) fn is_null(&self) -> bool {
+    pub(crate) fn is_null(&self) -> bool {
         matches!(self, Self::Primitive(Primitive::Null, _))
     }
 }
@@ -149,7 +149,7 @@ impl Schema {
     ///
     /// # Errors
     /// With what is wrong, without saying which schema it is.
-    pub(super) fn parse(text: &str, references: &[(String, String)]) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str, references: &[(String, String)]) -> Result<Self, String> {
         let mut parser = Parser::default();
         for (name, text) in references {
             let parsed = json(text).and_then(|json| parser.parse(&json, "", 0));
@@ -165,7 +165,7 @@ impl Schema {
         Ok(schema)
     }
 
-    pub(super) fn named(&self, place: usize) -> &Named {
+    pub(crate) fn named(&self, place: usize) -> &Named {
         &self.named[place]
     }
 
@@ -174,7 +174,7 @@ impl Schema {
     }
 
     /// The fields of a record, unless the type is something else.
-    pub(super) fn record(&self, of: &Type) -> Option<(&Name, &[RecordField])> {
+    pub(crate) fn record(&self, of: &Type) -> Option<(&Name, &[RecordField])> {
         let Type::Named(place) = of else {
             return None;
         };
@@ -187,7 +187,7 @@ impl Schema {
 
     /// Whether every value of the type takes at least one byte. The others, such as null and records
     /// without fields, may be as many as an array's count says, whatever the length of the payload.
-    pub(super) fn takes_bytes(&self, of: &Type) -> bool {
+    pub(crate) fn takes_bytes(&self, of: &Type) -> bool {
         match of {
             Type::Primitive(primitive, _) => *primitive != Primitive::Null,
             Type::Array(_) | Type::Map(_) | Type::Union(_) => true,
@@ -216,7 +216,7 @@ impl Schema {
     }
 
     /// The type as messages call it: the name of named ones, else what it is.
-    pub(super) fn title(&self, of: &Type) -> String {
+    pub(crate) fn title(&self, of: &Type) -> String {
         match of {
             Type::Primitive(primitive, None) => primitive.name().to_owned(),
             Type::Primitive(primitive, Some(logical)) => {
@@ -237,7 +237,7 @@ impl Schema {
 }
 
 impl Definition {
-    pub(super) const fn title(&self) -> &'static str {
+    pub(crate) const fn title(&self) -> &'static str {
         match self {
             Self::Record(_) => "record",
             Self::Enum { .. } => "enum",

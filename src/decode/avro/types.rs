@@ -62,7 +62,7 @@ impl Columns {
 }
 
 /// The place of the field with this name, exactly or, when there is only one, without case.
-pub(super) fn place_of(fields: &[RecordField], name: &str) -> Result<usize, String> {
+pub(crate) fn place_of(fields: &[RecordField], name: &str) -> Result<usize, String> {
     if let Some(place) = fields.iter().position(|f| f.name == name) {
         return Ok(place);
     }
@@ -92,7 +92,7 @@ pub(super) fn place_of(fields: &[RecordField], name: &str) -> Result<usize, Stri
 
 /// The branches of a union that are not null, and the names of the members that they become: what
 /// a branch is, or its short name, or its full one where short ones are not told apart.
-pub(super) fn members<'a>(schema: &Schema, branches: &'a [Type]) -> Vec<(String, &'a Type)> {
+pub(crate) fn members<'a>(schema: &Schema, branches: &'a [Type]) -> Vec<(String, &'a Type)> {
     let short = |branch: &Type| match branch {
         Type::Primitive(primitive, _) => primitive.name().to_owned(),
         Type::Array(_) => "array".to_owned(),
@@ -113,7 +113,7 @@ pub(super) fn members<'a>(schema: &Schema, branches: &'a [Type]) -> Vec<(String,
 }
 
 /// The one branch of a union besides null.
-pub(super) fn only_branch(branches: &[Type]) -> Option<&Type> {
+pub(crate) fn only_branch(branches: &[Type]) -> Option<&Type> {
     let mut branches = branches.iter().filter(|branch| !branch.is_null());
     branches.next().filter(|_| branches.next().is_none())
 }

@@ -72,7 +72,7 @@ impl ProtobufSchema {
         self.message.full_name()
     }
 
-    pub(super) fn message(&self) -> &MessageDescriptor {
+    pub(crate) fn message(&self) -> &MessageDescriptor {
         &self.message
     }
 

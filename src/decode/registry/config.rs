@@ -193,8 +193,13 @@ fn milliseconds(value: &str) -> Result<Duration> {
 }
 
 fn not_known(name: &str) -> Error {
+    /// Of tables that are written.
+    const AUTO_REGISTER: &str = "schema.registry.auto.register";
     let known = RegistryConfig::KEYS;
-    let nearest = nearest_names(name, known);
+    if name == AUTO_REGISTER {
+        return Error::config(name, "belongs to the options of a table that is written");
+    }
+    let nearest = nearest_names(name, known.into_iter().chain([AUTO_REGISTER]));
     let hint = match nearest.first() {
         Some(nearest) => format!("did you mean '{nearest}'?"),
         None => format!("the options are {}", known.join(", ")),

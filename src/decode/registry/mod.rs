@@ -10,6 +10,7 @@
 
 mod config;
 mod references;
+mod register;
 mod subject;
 #[cfg(test)]
 pub(super) mod tests;
@@ -27,6 +28,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::config::RegistryConfig;
 use self::references::listed;
+pub(crate) use self::register::Submitted;
 pub(crate) use self::subject::SubjectNames;
 use self::transport::Transport;
 use crate::error::{Error, Result};

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue, RETRY_AFTER};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
@@ -39,6 +39,8 @@ enum Trouble {
     /// Another URL, or the same one later, may give one; at the earliest after a time that it names.
     Again(String, Option<Duration>),
     Final(String),
+    /// What was sent is at fault, and would be the next time.
+    Refused(String),
 }
 
 impl Transport {
@@ -78,6 +80,28 @@ impl Transport {
     /// # Errors
     /// When no URL answers in time, the login is refused, or an answer is of no use.
     pub(super) async fn ask(&self, operation: &str, path: &[&str]) -> Result<Option<Value>> {
+        self.answer(operation, path, None).await
+    }
+
+    /// Sends a body to a path, otherwise as [`ask`](Self::ask). It may arrive more than once.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask), and [`Error::Invalid`] when the registry refuses what it is sent.
+    pub(super) async fn tell(
+        &self,
+        operation: &str,
+        path: &[&str],
+        body: &Value,
+    ) -> Result<Option<Value>> {
+        self.answer(operation, path, Some(body)).await
+    }
+
+    async fn answer(
+        &self,
+        operation: &str,
+        path: &[&str],
+        body: Option<&Value>,
+    ) -> Result<Option<Value>> {
         let deadline = Instant::now() + self.timeout;
         let mut pause = FIRST_PAUSE;
         let mut round = 0;
@@ -91,7 +115,7 @@ impl Transport {
                 let left = (self.endpoints.len() - step) as u32;
                 let share = deadline.saturating_duration_since(Instant::now()) / left;
                 let endpoint = &self.endpoints[place];
-                let asked = timeout(share, self.once(endpoint, path)).await;
+                let asked = timeout(share, self.once(endpoint, path, body)).await;
                 let trouble = match asked {
                     Ok(Ok(answer)) => {
                         self.preferred.store(place, Ordering::Relaxed);
@@ -109,6 +133,11 @@ impl Transport {
                 };
                 match trouble {
                     Trouble::Final(reason) => return Err(error(endpoint, operation, reason)),
+                    Trouble::Refused(reason) => {
+                        return Err(Error::invalid(format!(
+                            "schema registry {endpoint:?}: {operation} failed: {reason}"
+                        )));
+                    }
                     Trouble::Again(reason, after) => {
                         log::debug!("schema registry {endpoint:?}: {operation}: {reason}");
                         failed = (endpoint, reason, after);
@@ -131,10 +160,21 @@ impl Transport {
         error(&self.endpoints[place], operation, reason)
     }
 
-    async fn once(&self, endpoint: &Endpoint, path: &[&str]) -> Result<Option<Value>, Trouble> {
+    async fn once(
+        &self,
+        endpoint: &Endpoint,
+        path: &[&str],
+        body: Option<&Value>,
+    ) -> Result<Option<Value>, Trouble> {
         let url = located(&endpoint.url, path)
             .ok_or_else(|| Trouble::Final("the URL takes no path".to_owned()))?;
-        let mut request = self.client.get(url);
+        let mut request = match body {
+            None => self.client.get(url),
+            Some(body) => {
+                let request = self.client.post(url).header(CONTENT_TYPE, MEDIA_TYPE);
+                request.body(body.to_string())
+            }
+        };
         request = request.header(ACCEPT, format!("{MEDIA_TYPE}, application/json"));
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
@@ -149,8 +189,19 @@ impl Transport {
             }
         })?;
         let (status, after) = (response.status(), retry_after(&response));
-        let body = received(response).await?;
-        answer(status, &body, after)
+        let received = received(response).await?;
+        match answer(status, &received, after) {
+            Err(Trouble::Final(reason))
+                if body.is_some()
+                    && matches!(
+                        status,
+                        StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY
+                    ) =>
+            {
+                Err(Trouble::Refused(reason))
+            }
+            answer => answer,
+        }
     }
 }
 
@@ -193,6 +244,10 @@ fn answer(
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Trouble::Final(format!(
             "{told}; check 'schema.registry.basic.auth.user.info' or \
              'schema.registry.bearer.auth.token'"
+        ))),
+        StatusCode::CONFLICT => Err(Trouble::Final(format!(
+            "{told}; the schema does not go together with those that the subject has: change it, write \
+             under another subject, or relax the subject's compatibility"
         ))),
         StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => {
             Err(Trouble::Again(told, after))

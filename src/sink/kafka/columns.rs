@@ -3,73 +3,153 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryViewArray, Int64Array, ListArray, RecordBatch, StringViewArray,
+    Array, ArrayRef, AsArray, BinaryViewArray, BooleanArray, Int64Array, ListArray, RecordBatch,
+    StringViewArray,
 };
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Int64Type, Schema, TimeUnit};
+use arrow::datatypes::{DataType, FieldRef, Int64Type, Schema, TimeUnit};
 
 use super::trouble::{place, tag};
 use crate::client::librdkafka::writing::Headers;
+use crate::decode::Format;
+use crate::encode::{Misfit, PayloadEncoder};
 use crate::error::{Error, Result, nearest_names};
+use crate::table::{Encoders, Naming};
 
-/// What a sink accepts, for messages.
+/// What a sink without formats accepts, for messages.
 const ACCEPTED: &str = "value (text or bytes, required), key (text or bytes), topic (text), \
                         partition (INT or BIGINT), headers (list of structs of key and value) and \
                         timestamp (TIMESTAMP, or BIGINT in ms since the epoch)";
 
-const NAMES: [&str; 6] = ["value", "key", "topic", "partition", "headers", "timestamp"];
+const NAMES: [&str; 7] = [
+    "value",
+    "key",
+    "topic",
+    "partition",
+    "headers",
+    "timestamp",
+    "tombstone",
+];
 
 /// Where the parts of a record are among the columns.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct Layout {
-    value: usize,
-    key: Option<usize>,
+    value: Payload,
+    /// Of no columns where records have no key.
+    key: Payload,
     topic: Option<usize>,
     partition: Option<usize>,
     headers: Option<usize>,
     timestamp: Option<usize>,
+    tombstone: Option<usize>,
+}
+
+/// The columns that keys or values are made of.
+#[derive(Debug, Clone, Default)]
+struct Payload {
+    columns: Vec<usize>,
+    fields: Vec<FieldRef>,
+    /// Whether the columns are fields; else there is one, which is all of it.
+    has_fields: bool,
+    /// `None` where the bytes are there as they are.
+    encoder: Option<Arc<dyn PayloadEncoder>>,
+}
+
+impl Payload {
+    fn push(&mut self, column: usize, field: FieldRef) {
+        self.columns.push(column);
+        self.fields.push(field);
+    }
 }
 
 impl Layout {
     /// # Errors
     /// [`Error::Invalid`] for columns that a record has no place for, wrong types, no value.
-    pub(super) fn of(schema: &Schema, target: &str) -> Result<Self> {
+    pub(super) fn of(schema: &Schema, target: &str, naming: &Naming) -> Result<Self> {
         let refused = |what: String| {
             Err(Error::invalid(format!(
-                "{target}: {what}; the columns of a Kafka sink are {ACCEPTED}"
+                "{target}: {what}; the columns of a Kafka sink are {}",
+                accepted(naming)
             )))
         };
+        let payload = |format: Format| Payload {
+            has_fields: format.has_fields(),
+            ..Payload::default()
+        };
+        let (mut key, mut value) = (payload(naming.key), payload(naming.value));
         let mut found = [None; NAMES.len()];
         for (index, field) in schema.fields().iter().enumerate() {
             let name = field.name();
-            let Some(part) = NAMES.iter().position(|known| known == name) else {
-                let hint = match nearest_names(name, NAMES).first() {
-                    Some(nearest) => format!(", did you mean '{nearest}'?"),
-                    None => String::new(),
-                };
-                return refused(format!("there is no place for the column '{name}'{hint}"));
+            let known = name.strip_prefix(naming.metadata_prefix.as_str());
+            let known = known.and_then(|name| NAMES.iter().position(|known| *known == name));
+            let known = known.filter(|part| match NAMES[*part] {
+                "value" => !value.has_fields,
+                "tombstone" => value.has_fields,
+                _ => true,
+            });
+            let Some(part) = known else {
+                let of_key = name.strip_prefix(naming.key_prefix.as_str());
+                match of_key.filter(|name| key.has_fields && !name.is_empty()) {
+                    Some(name) => {
+                        key.push(index, Arc::new(field.as_ref().clone().with_name(name)));
+                    }
+                    None if value.has_fields => value.push(index, Arc::clone(field)),
+                    None => {
+                        let hint = match nearest_names(name, NAMES).first() {
+                            Some(nearest) => format!(", did you mean '{nearest}'?"),
+                            None => String::new(),
+                        };
+                        return refused(format!("there is no place for the column '{name}'{hint}"));
+                    }
+                }
+                continue;
             };
             if found[part].replace(index).is_some() {
                 return refused(format!("the column '{name}' is there twice"));
             }
+            let of = field.data_type();
             let fits = match NAMES[part] {
-                "value" | "key" => is_bytes(field.data_type()),
-                "topic" => is_text(field.data_type()),
-                "partition" => is_number(field.data_type()),
-                "headers" => is_headers(field.data_type()),
-                _ => is_time(field.data_type()),
+                "key" if key.has_fields => {
+                    return refused(format!(
+                        "there is a column '{name}', and the key has fields ('key.format' = '{}')",
+                        naming.key
+                    ));
+                }
+                "value" if naming.value == Format::Raw => is_bytes(of),
+                "key" if naming.key == Format::Raw => is_bytes(of),
+                // Formats look at their columns themselves.
+                "value" | "key" => true,
+                "topic" => is_text(of),
+                "partition" => is_number(of),
+                "headers" => is_headers(of),
+                "tombstone" => *plain(of) == DataType::Boolean,
+                _ => is_time(of),
             };
             // `NULL AS key` has a type of its own.
-            if !fits && *field.data_type() != DataType::Null {
+            if !fits && *of != DataType::Null {
                 return refused(format!(
-                    "the column '{name}' has the type {}, which does not fit",
-                    field.data_type()
+                    "the column '{name}' has the type {of}, which does not fit"
                 ));
             }
+            match NAMES[part] {
+                "value" => value.push(index, Arc::clone(field)),
+                "key" => key.push(index, Arc::clone(field)),
+                _ => {}
+            }
         }
-        let [Some(value), key, topic, partition, headers, timestamp] = found else {
-            return refused("there is no column 'value'".to_owned());
-        };
+        if value.columns.is_empty() {
+            return refused(match value.has_fields {
+                true => "no column is a field of the value".to_owned(),
+                false => format!("there is no column '{}value'", naming.metadata_prefix),
+            });
+        }
+        if key.has_fields && key.columns.is_empty() {
+            return refused(format!(
+                "no column is a field of the key ('key.format' = '{}')",
+                naming.key
+            ));
+        }
+        let [_, _, topic, partition, headers, timestamp, tombstone] = found;
         Ok(Self {
             value,
             key,
@@ -77,8 +157,51 @@ impl Layout {
             partition,
             headers,
             timestamp,
+            tombstone,
         })
     }
+
+    /// The columns that keys are made of; fields come without their prefix.
+    pub(super) fn key_fields(&self) -> &[FieldRef] {
+        &self.key.fields
+    }
+
+    /// The columns that values are made of.
+    pub(super) fn value_fields(&self) -> &[FieldRef] {
+        &self.value.fields
+    }
+
+    pub(super) fn encoded(mut self, encoders: Encoders) -> Self {
+        self.key.encoder = encoders.key;
+        self.value.encoder = encoders.value;
+        self
+    }
+}
+
+/// What a sink accepts, for messages.
+fn accepted(naming: &Naming) -> String {
+    let prefix = &naming.metadata_prefix;
+    let plain = prefix.is_empty() && naming.key == Format::Raw && naming.value == Format::Raw;
+    if plain {
+        return ACCEPTED.to_owned();
+    }
+    let value = match naming.value.has_fields() {
+        true => "the fields of the value".to_owned(),
+        false => format!("{prefix}value (required, '{}')", naming.value),
+    };
+    let key = match naming.key.has_fields() {
+        true => format!("those of the key with '{}' in front", naming.key_prefix),
+        false => format!("{prefix}key ('{}')", naming.key),
+    };
+    let tombstone = match naming.value.has_fields() {
+        true => format!(", {prefix}tombstone (BOOLEAN)"),
+        false => String::new(),
+    };
+    format!(
+        "{value}, {key}, {prefix}topic (text), {prefix}partition (INT or BIGINT), {prefix}headers (list \
+         of structs of key and value), {prefix}timestamp (TIMESTAMP, or BIGINT in ms since the \
+         epoch){tombstone}"
+    )
 }
 
 fn plain(of: &DataType) -> &DataType {
@@ -153,7 +276,7 @@ pub(super) struct Record<'a> {
 
 impl Rows {
     /// # Errors
-    /// A reason: a number or time that does not fit.
+    /// A reason: a number, a time or a field that does not fit.
     pub(super) fn of(
         layout: &Layout,
         batch: &RecordBatch,
@@ -161,10 +284,37 @@ impl Rows {
         first: u64,
     ) -> std::result::Result<Self, String> {
         let column = |index: Option<usize>| index.and_then(|i| batch.columns().get(i));
-        let bytes = |index| column(index).map(bytes).transpose();
+        let payloads = |payload: &Payload, absent: &dyn Fn(usize, &[ArrayRef]) -> bool| {
+            let columns = payload.columns.iter();
+            let columns: Vec<ArrayRef> = columns
+                .filter_map(|index| column(Some(*index)).cloned())
+                .collect();
+            match (&payload.encoder, &columns[..]) {
+                (_, []) => Ok(None),
+                (Some(encoder), columns) => {
+                    let absent = |row: usize| absent(row, columns);
+                    let encoded = encoder.encode(columns, batch.num_rows(), &absent);
+                    encoded.map(Some).map_err(|Misfit { row, message }| {
+                        let tag = tag(execution_partition, first + row as u64);
+                        format!("{}: {message}", place(tag))
+                    })
+                }
+                (None, [only, ..]) => bytes(only).map(Some),
+            }
+        };
+        let tombstones = column(layout.tombstone).map(boolean).transpose()?;
+        let is_tombstone = |row: usize, _: &[ArrayRef]| {
+            let tombstones = tombstones.as_ref();
+            tombstones.is_some_and(|array| !array.is_null(row) && array.value(row))
+        };
+        // A key of NULLs is none.
+        let is_no_key = |row: usize, columns: &[ArrayRef]| {
+            layout.key.has_fields && columns.iter().all(|column| column.is_null(row))
+        };
         Ok(Self {
-            values: bytes(Some(layout.value))?.ok_or("the column 'value' is missing")?,
-            keys: bytes(layout.key)?,
+            values: payloads(&layout.value, &is_tombstone)?
+                .ok_or("the value's columns are missing")?,
+            keys: payloads(&layout.key, &is_no_key)?,
             topics: column(layout.topic).map(text).transpose()?,
             partitions: column(layout.partition).map(number).transpose()?,
             headers: column(layout.headers)
@@ -306,6 +456,10 @@ fn bytes(array: &ArrayRef) -> std::result::Result<BinaryViewArray, String> {
         .clone())
 }
 
+fn boolean(array: &ArrayRef) -> std::result::Result<BooleanArray, String> {
+    Ok(cast(array, &DataType::Boolean)?.as_boolean().clone())
+}
+
 fn number(array: &ArrayRef) -> std::result::Result<Int64Array, String> {
     let array = cast(array, &DataType::Int64)?;
     Ok(array.as_primitive::<Int64Type>().clone())
@@ -355,13 +509,15 @@ mod tests {
 
     fn rows(columns: Vec<(&str, ArrayRef)>) -> std::result::Result<Rows, String> {
         let batch = batch(columns);
-        let layout = Layout::of(&batch.schema(), "t").unwrap();
+        let layout = Layout::of(&batch.schema(), "t", &Naming::default()).unwrap();
         Rows::of(&layout, &batch, 2, 10)
     }
 
     fn refused(columns: Vec<(&str, ArrayRef)>) -> String {
         let batch = batch(columns);
-        Layout::of(&batch.schema(), "t").unwrap_err().to_string()
+        Layout::of(&batch.schema(), "t", &Naming::default())
+            .unwrap_err()
+            .to_string()
     }
 
     fn one(text: &str) -> ArrayRef {
@@ -456,7 +612,7 @@ mod tests {
             Field::new("value", DataType::BinaryView, true),
             Field::new("headers", headers_type(), false),
         ]);
-        assert!(Layout::of(&schema, "t").is_ok());
+        assert!(Layout::of(&schema, "t", &Naming::default()).is_ok());
     }
 
     #[test]

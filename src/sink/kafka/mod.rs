@@ -33,10 +33,10 @@ use self::trouble::Trouble;
 use super::*;
 use crate::client::{ClientPool, KafkaClient, TopicSelection};
 use crate::config::ConnectionConfig;
-use crate::decode::Column;
+use crate::decode::{Column, Format};
 use crate::error::nearest_names;
 use crate::range::IsolationLevel;
-use crate::table::KafkaTable;
+use crate::table::{KafkaTable, TableOptions, WriteFormats};
 
 /// The topic that holds what the jobs of a cluster have committed, unless a sink names another.
 pub const DEFAULT_STATE_TOPIC: &str = "_kafka_sql_jobs";
@@ -98,13 +98,15 @@ impl Default for KafkaSinkOptions {
 /// Writes the batches of a job into a topic; see the module's documentation.
 ///
 /// Columns are matched by name: `value` (text or bytes; NULL is a tombstone), and where the query
-/// has them `key`, `topic`, `partition`, `headers` and `timestamp`.
+/// has them `key`, `topic`, `partition`, `headers` and `timestamp`. With
+/// [formats](Self::with_formats) other columns are the fields of values and keys.
 #[derive(Debug)]
 pub struct KafkaSink {
     config: ConnectionConfig,
     client: Arc<dyn KafkaClient>,
     topic: Arc<str>,
     options: KafkaSinkOptions,
+    formats: WriteFormats,
     session: RwLock<Option<Arc<Session>>>,
 }
 
@@ -144,8 +146,30 @@ impl KafkaSink {
             client,
             topic,
             options,
+            formats: WriteFormats::default(),
             session: RwLock::default(),
         })
+    }
+
+    /// The formats of keys and values, by the options that `CREATE EXTERNAL TABLE` has for them, for
+    /// example `value.format`, `value.schema.file` and `schema.registry.url`; bytes unless set.
+    ///
+    /// # Errors
+    /// When an option is not known, its value does not fit, or it is not about formats.
+    pub fn with_formats<'a>(
+        self,
+        options: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self> {
+        let mut formats = TableOptions::default();
+        for (name, value) in options {
+            formats.set(name, value)?;
+        }
+        let formats = formats.write_formats(&self.config)?;
+        Ok(self.with_write_formats(formats))
+    }
+
+    pub(crate) fn with_write_formats(self, formats: WriteFormats) -> Self {
+        Self { formats, ..self }
     }
 
     fn state(&self) -> StateTopic<'_> {
@@ -228,7 +252,7 @@ impl Sink for KafkaSink {
     }
 
     async fn open(&self, job: &SinkJob) -> Result<Option<Committed>> {
-        let layout = Layout::of(&job.schema, &self.target())?;
+        let layout = Layout::of(&job.schema, &self.target(), &self.formats.naming())?;
         self.set_session(None);
         if known_topic(self.client.as_ref(), &self.topic)
             .await?
@@ -243,6 +267,14 @@ impl Sink for KafkaSink {
                 nearest: nearest_names(&self.topic, names.iter().map(|n| &**n)),
             });
         }
+        let encoders =
+            self.formats
+                .encoders(&self.topic, layout.key_fields(), layout.value_fields());
+        let encoders = encoders.await.map_err(|error| match error {
+            Error::Invalid { message } => Error::invalid(format!("{}: {message}", self.target())),
+            other => other,
+        })?;
+        let layout = layout.encoded(encoders);
         self.state().ensure().await?;
         let session = Session::start(
             &self.config,
@@ -360,6 +392,11 @@ impl Sink for KafkaSink {
     /// other columns a record does not hold what a row had. NULL becomes the partitioner's choice,
     /// or the current time.
     async fn held(&self, _batch: &BatchRanges, schema: &SchemaRef) -> Result<Held> {
+        let naming = self.formats.naming();
+        let as_written = |format| matches!(format, Format::Raw | Format::Text);
+        if !as_written(naming.key) || !as_written(naming.value) {
+            return Ok(Held::Unknown);
+        }
         let columns: Option<Vec<Column>> = schema
             .fields()
             .iter()

@@ -16,6 +16,7 @@ use crate::session::KafkaSessionBuilder;
 
 mod ledger;
 mod predicates;
+mod writing;
 
 /// `orders`: 4 partitions of 100 records; the record at offset o of partition p has the key `p-o`,
 /// the value `value o` and the timestamp 1000 * o + p ms.

@@ -203,7 +203,7 @@ impl Shop {
 fn shop(job: &str) -> &'static Shop {
     static SHOP: OnceLock<Shop> = OnceLock::new();
     let shop = SHOP.get_or_init(|| {
-        let targets = ["cancelled-orders", "large-orders"];
+        let targets = ["cancelled-orders", "large-orders", "order-states"];
         for topic in ["orders", "payments"].iter().chain(&targets) {
             admin::create_topic(broker().bootstrap(), topic, PARTITIONS, &[]);
         }
@@ -265,7 +265,8 @@ fn every_file_is_tested_here() {
             "03-copy",
             "04-windowed-counts",
             "05-join",
-            "06-several-sinks"
+            "06-several-sinks",
+            "07-states"
         ]
     );
 }
@@ -417,4 +418,24 @@ fn several_sinks_have_the_same_orders() {
     let counts = "SELECT status, sum(orders) FROM status_shares GROUP BY status";
     let expected = [["cancelled", "2"], ["new", "3"], ["shipped", "5"]];
     assert_eq!(shop.counts("06-several-sinks", counts), sorted(expected));
+}
+
+#[test]
+fn states_are_json_and_tombstones() {
+    shop("07-states");
+    let text =
+        |bytes: Option<Vec<u8>>| bytes.map_or("NULL".to_owned(), |b| String::from_utf8(b).unwrap());
+    let found = records("order-states").into_iter();
+    let found = found.map(|record| [text(record.key), text(record.value)]);
+    let expected = orders().into_iter().flatten().map(|order| {
+        let state = match order.status {
+            "cancelled" => "NULL".to_owned(),
+            status => format!(
+                r#"{{"item":"{}","amount":{},"status":"{status}"}}"#,
+                order.item, order.amount
+            ),
+        };
+        [format!("o-{:05}", order.number), state]
+    });
+    assert_eq!(sorted(found), sorted(expected));
 }

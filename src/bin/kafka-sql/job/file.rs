@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use datafusion_kafka::table::announce_inserts;
 
 use super::args::stem;
 use crate::failure::{Exit, Failure};
@@ -61,6 +62,10 @@ impl JobFile {
     /// # Errors
     /// When a statement is wrong, with its line.
     pub(super) async fn prepare(&self, session: &Session) -> Result<Vec<String>, Failure> {
+        let announced = self.statements.iter();
+        let announced = announced.filter(|s| role(&s.text) == Role::Insert);
+        let announced: Vec<String> = announced.map(Statement::in_place).collect();
+        announce_inserts(session.context(), &announced);
         let mut inserts = vec![];
         for statement in &self.statements {
             let place = || format!("{}:{}", self.path.display(), statement.line);

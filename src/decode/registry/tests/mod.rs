@@ -1,5 +1,6 @@
 //! The client against a registry of the test's own.
 
+mod register;
 mod settings;
 pub(crate) mod stub;
 #[cfg(feature = "ssl")]
