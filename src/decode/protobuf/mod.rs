@@ -13,6 +13,7 @@ mod declared;
 mod frame;
 mod plan;
 mod planner;
+mod readable;
 mod schema;
 mod wire;
 
