@@ -113,7 +113,7 @@ impl PayloadDecoder for ProtobufDecoder {
                 let mut message = payloads.value(row);
                 let mut fault = None;
                 if let Some(opener) = &mut opener {
-                    match opener.open(message)? {
+                    match opener.open(message) {
                         Ok(framed) => {
                             id = Some(framed.id);
                             message = framed.message;
