@@ -9,6 +9,7 @@
 //! client which raw ones they need, so that a projection reaches the reader.
 
 mod avro;
+mod budget;
 mod build;
 mod column;
 mod csv;

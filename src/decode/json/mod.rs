@@ -20,6 +20,7 @@ use arrow::datatypes::Fields;
 use jiter::Jiter;
 
 use self::object::Object;
+use super::budget::Budget;
 use super::payload::{BadPayload, Decoded, PayloadDecoder, Wanted};
 use super::value::Fault;
 use crate::error::{Error, Result};
@@ -124,7 +125,7 @@ fn one(payload: &[u8], object: &mut Object) -> std::result::Result<(), Fault> {
             format!("expected a JSON object, found {found}"),
         ));
     }
-    object.take(&mut parser)?;
+    object.take(&mut parser, &Budget::of(payload.len()))?;
     parser.finish().map_err(syntax)
 }
 
