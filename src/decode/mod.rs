@@ -15,6 +15,8 @@ mod column;
 mod csv;
 mod format;
 mod json;
+#[cfg(test)]
+mod laws;
 mod payload;
 mod policy;
 mod protobuf;
