@@ -9,12 +9,15 @@
 //! client which raw ones they need, so that a projection reaches the reader.
 
 pub(crate) mod avro;
+mod budget;
 mod build;
 mod column;
 mod csv;
 pub(crate) mod debezium;
 mod format;
 mod json;
+#[cfg(test)]
+mod laws;
 mod payload;
 mod policy;
 mod protobuf;

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
 
+use super::budget::{self, Exceeded};
 use super::build::{Builder, Values};
 
 /// Why a payload is bad.
@@ -43,6 +44,12 @@ impl Fault {
             message: format!("field '{name}': {}", self.message),
             ..self
         }
+    }
+}
+
+impl From<Exceeded> for Fault {
+    fn from(exceeded: Exceeded) -> Self {
+        Self::new(budget::CLASS, exceeded.to_string())
     }
 }
 
@@ -251,7 +258,7 @@ fn moment(text: &str, data_type: &DataType) -> std::result::Result<i64, Fault> {
             let instant = text.parse::<Timestamp>().or_else(|_| {
                 let local: DateTime = text.parse().map_err(|_| unread())?;
                 let zoned = local.to_zoned(TimeZone::UTC).map_err(|_| misfit())?;
-                Ok(zoned.timestamp())
+                Ok::<_, Fault>(zoned.timestamp())
             })?;
             let second = instant.as_second();
             let nanosecond = i64::from(instant.subsec_nanosecond());

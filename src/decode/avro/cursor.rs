@@ -2,6 +2,7 @@
 
 use super::fault::Fault;
 use super::schema::MAX_DEPTH;
+use crate::decode::budget::Budget;
 
 /// How many values without bytes, items of arrays or records, a datum may have.
 ///
@@ -15,15 +16,32 @@ pub(super) struct Cursor<'a> {
     empty: u64,
     /// How many more levels values may be nested.
     levels: usize,
+    budget: Budget,
 }
 
 impl<'a> Cursor<'a> {
     pub(super) const fn new(datum: &'a [u8]) -> Self {
+        Self::with(datum, Budget::of(datum.len()))
+    }
+
+    /// For a default, which the reader's schema and not a payload has.
+    pub(super) const fn of_default(datum: &'a [u8]) -> Self {
+        Self::with(datum, Budget::unlimited())
+    }
+
+    const fn with(datum: &'a [u8], budget: Budget) -> Self {
         Self {
             rest: datum,
             empty: MAX_EMPTY,
             levels: MAX_DEPTH,
+            budget,
         }
+    }
+
+    /// Charges the payload with bytes of columns.
+    #[inline]
+    pub(super) fn charge(&self, bytes: usize) -> Result<(), Fault> {
+        Ok(self.budget.spend(bytes)?)
     }
 
     pub(super) const fn left(&self) -> usize {

@@ -1,5 +1,7 @@
 //! Why a datum does not become a row.
 
+use crate::decode::budget::{self, Exceeded};
+
 /// A failure while one datum is read. Small, as it travels in every result of the walk.
 #[derive(Debug)]
 pub(super) struct Fault(Box<Kind>);
@@ -13,6 +15,13 @@ pub(super) enum Kind {
     },
     /// The payload is not: a limit of Arrow's, or a fault of this crate.
     Ours(String),
+}
+
+impl From<Exceeded> for Fault {
+    #[cold]
+    fn from(exceeded: Exceeded) -> Self {
+        Self::bad(budget::CLASS, exceeded.to_string())
+    }
 }
 
 impl Fault {

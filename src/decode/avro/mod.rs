@@ -205,14 +205,12 @@ impl PayloadDecoder for AvroDecoder {
 impl AvroDecoder {
     /// The reader's record, of which the wanted fields are built.
     fn record(&self, wanted: &Wanted<'_>, rows: usize) -> Result<Column, ArrowError> {
-        let fields = self.fields().iter().enumerate();
-        let columns: Result<_, _> = fields
-            .map(|(place, field)| match wanted.fields.contains(&place) {
-                true => Column::new(field.data_type(), rows),
-                false => Ok(Column::Skip),
-            })
-            .collect();
-        Ok(Column::new_struct(columns?, rows))
+        let fields = self.fields();
+        let mut columns: Vec<Column> = fields.iter().map(|_| Column::Skip).collect();
+        for place in wanted.fields {
+            columns[*place] = Column::new(fields[*place].data_type(), rows)?;
+        }
+        Ok(Column::new_struct(columns, rows))
     }
 
     fn finish(&self, record: Column, wanted: &Wanted<'_>) -> Result<Vec<ArrayRef>, ArrowError> {

@@ -35,8 +35,14 @@ pub(super) enum Read {
         items: Box<Self>,
         /// Whether an item takes bytes.
         sized: bool,
+        /// What an item is charged.
+        charge: usize,
     },
-    Map(Box<Self>),
+    Map {
+        values: Box<Self>,
+        /// What an entry is charged.
+        charge: usize,
+    },
     Record(Vec<Step>),
     /// For each branch of the writer, why it is none of the reader, or how it is read.
     Union(Vec<Result<Self, String>>),
@@ -186,7 +192,11 @@ impl Read {
             Self::Enum(symbols) => {
                 let place = cursor.place(symbols.len(), "there is no symbol")?;
                 match &symbols[place] {
-                    Ok(symbol) => push_bytes(column, symbol.as_bytes()),
+                    Ok(symbol) => {
+                        // A symbol may be longer than its number.
+                        cursor.charge(symbol.len())?;
+                        push_bytes(column, symbol.as_bytes())
+                    }
                     Err(reason) => Err(Fault::schema(reason.as_str())),
                 }
             }
@@ -201,7 +211,11 @@ impl Read {
                     .encode_lower(&mut text);
                 push_bytes(column, text.as_bytes())
             }
-            Self::Array { items, sized } => loop {
+            Self::Array {
+                items,
+                sized,
+                charge,
+            } => loop {
                 let (count, _) = cursor.block()?;
                 if count == 0 {
                     return column.end();
@@ -210,15 +224,17 @@ impl Read {
                     cursor.spend(count)?;
                 }
                 for _ in 0..count {
+                    cursor.charge(*charge)?;
                     items.read(cursor, column.child(0)?, writer)?;
                 }
             },
-            Self::Map(values) => loop {
+            Self::Map { values, charge } => loop {
                 let (count, _) = cursor.block()?;
                 if count == 0 {
                     return column.end();
                 }
                 for _ in 0..count {
+                    cursor.charge(*charge)?;
                     push_bytes(column.child(0)?, cursor.text()?)?;
                     values.read(cursor, column.child(1)?, writer)?;
                 }
@@ -233,9 +249,51 @@ impl Read {
             }
             Self::Skip(of) => skip(cursor, writer, of),
             Self::Default(default) => {
-                let mut cursor = Cursor::new(&default.bytes);
+                let mut cursor = Cursor::of_default(&default.bytes);
                 default.read.read(&mut cursor, column, &default.reader)
             }
+        }
+    }
+}
+
+impl Read {
+    /// What an element that is read so is charged besides the width of its column: for defaults, which
+    /// no byte of a payload stands for, and for fields that take nothing but time.
+    pub(super) fn extra(&self) -> usize {
+        match self {
+            Self::Record(steps) => steps.iter().map(|step| 1 + step.read.extra()).sum(),
+            Self::Union(branches) => {
+                let branches = branches.iter().flatten();
+                branches.map(Self::extra).max().unwrap_or_default()
+            }
+            Self::Member(_, read) => read.extra(),
+            Self::Default(default) => {
+                let each = 1 + default.read.widest();
+                default.bytes.len().saturating_mul(each)
+            }
+            _ => 0,
+        }
+    }
+
+    /// The most that an element or a symbol within is charged.
+    fn widest(&self) -> usize {
+        match self {
+            Self::Record(steps) => {
+                let steps = steps.iter().map(|step| step.read.widest());
+                steps.max().unwrap_or_default()
+            }
+            Self::Union(branches) => {
+                let branches = branches.iter().flatten();
+                branches.map(Self::widest).max().unwrap_or_default()
+            }
+            Self::Member(_, read) => read.widest(),
+            Self::Enum(symbols) => {
+                let symbols = symbols.iter().flatten();
+                symbols.map(|symbol| symbol.len()).max().unwrap_or_default()
+            }
+            Self::Array { items, charge, .. } => items.widest().max(*charge),
+            Self::Map { values, charge } => values.widest().max(*charge),
+            _ => 0,
         }
     }
 }
@@ -341,7 +399,7 @@ fn extended<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
 }
 
 fn duration(cursor: &mut Cursor<'_>, column: &mut Column) -> Result<(), Fault> {
-    let mut part = || Ok(u32::from_le_bytes(cursor.array("a duration")?));
+    let mut part = || cursor.array("a duration").map(u32::from_le_bytes);
     let (months, days, millis): (u32, u32, u32) = (part()?, part()?, part()?);
     let (Ok(months), Ok(days)) = (i32::try_from(months), i32::try_from(days)) else {
         return Err(Fault::value(format!(
@@ -401,9 +459,13 @@ fn skip_within(cursor: &mut Cursor<'_>, writer: &Schema, of: &Type) -> Result<()
                 cursor.place(symbols.len(), "there is no symbol").map(drop)
             }
             Definition::Fixed { size, .. } => cursor.take(*size, "a fixed value").map(drop),
-            Definition::Record(fields) => fields.iter().try_for_each(|field| {
-                skip(cursor, writer, &field.of).map_err(|fault| fault.in_field(&field.name))
-            }),
+            Definition::Record(fields) => {
+                // Fields without bytes take time.
+                cursor.charge(fields.len())?;
+                fields.iter().try_for_each(|field| {
+                    skip(cursor, writer, &field.of).map_err(|fault| fault.in_field(&field.name))
+                })
+            }
         },
     }
 }

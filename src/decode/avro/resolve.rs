@@ -2,6 +2,7 @@
 //! given types. The rules are those of the specification's "Schema Resolution", with one addition:
 //! moments and times of day keep their meaning when their unit gets finer.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Fields, TimeUnit};
@@ -13,6 +14,7 @@ use super::schema::{
     Definition, MAX_DEPTH, MAX_TYPES, Named, Primitive, RecordField, Schema, Type,
 };
 use super::types::{Columns, is_binary, is_text, members, only_branch, per_second, place_of};
+use crate::decode::budget::{charge, width};
 
 /// The plan for a record's columns.
 ///
@@ -75,10 +77,14 @@ impl Resolver<'_> {
             }
             (_, Type::Union(branches)) => self.branch(written, branches, target),
             (Type::Array(written_items), Type::Array(items)) => match target {
-                DataType::List(item) => Ok(Read::Array {
-                    items: Box::new(self.any(written_items, items, item.data_type())?),
-                    sized: self.writer.takes_bytes(written_items),
-                }),
+                DataType::List(item) => {
+                    let items = self.any(written_items, items, item.data_type())?;
+                    Ok(Read::Array {
+                        charge: charge(width(item.data_type()) + items.extra()),
+                        items: Box::new(items),
+                        sized: self.writer.takes_bytes(written_items),
+                    })
+                }
                 _ => Err(no_place(target)),
             },
             (Type::Map(written_values), Type::Map(values)) => {
@@ -91,7 +97,10 @@ impl Resolver<'_> {
                 };
                 let value = value.ok_or_else(|| no_place(target))?;
                 let values = self.any(written_values, values, value.data_type())?;
-                Ok(Read::Map(Box::new(values)))
+                Ok(Read::Map {
+                    charge: charge(width(value.data_type()) + values.extra()),
+                    values: Box::new(values),
+                })
             }
             (Type::Named(a), Type::Named(b)) => {
                 let reader = self.reader;
@@ -191,13 +200,16 @@ impl Resolver<'_> {
         };
         same_name(self.writer.named(*a), reader.named(*b))?;
         let sources = sources(known, fields);
+        // For each field of the writer's the one of the reader's, if that is a column.
+        let mut columns = vec![None; known.len()];
+        for (column, read) in places.iter().enumerate() {
+            if let Some(place) = sources[*read] {
+                columns[place] = Some((*read, column));
+            }
+        }
         let mut steps = Vec::with_capacity(known.len());
-        for (place, field) in known.iter().enumerate() {
-            let step = sources
-                .iter()
-                .position(|source| *source == Some(place))
-                .and_then(|read| Some((read, places.iter().position(|p| *p == read)?)));
-            let (column, read) = match step {
+        for (field, column) in known.iter().zip(columns) {
+            let (column, read) = match column {
                 None => (None, Read::Skip(field.of.clone())),
                 Some((read, column)) => {
                     let resolved =
@@ -261,12 +273,15 @@ impl Resolver<'_> {
 /// For each field of the reader's the place of the writer's that it is read from: the one of the same
 /// name, or of an alias that no other field is read from.
 fn sources(written: &[RecordField], read: &[RecordField]) -> Vec<Option<usize>> {
-    let place = |name: &str| written.iter().position(|field| field.name == name);
+    let named = written.iter().map(|field| field.name.as_str()).zip(0..);
+    let places: HashMap<&str, usize> = named.collect();
+    let place = |name: &String| places.get(name.as_str()).copied();
     let mut sources: Vec<_> = read.iter().map(|field| place(&field.name)).collect();
-    for (at, field) in read.iter().enumerate() {
-        if sources[at].is_none() {
-            let mut aliases = field.aliases.iter().filter_map(|alias| place(alias));
-            sources[at] = aliases.find(|found| !sources.contains(&Some(*found)));
+    let mut taken: HashSet<usize> = sources.iter().flatten().copied().collect();
+    for (source, field) in sources.iter_mut().zip(read) {
+        if source.is_none() {
+            let mut aliases = field.aliases.iter().filter_map(place);
+            *source = aliases.find(|found| taken.insert(*found));
         }
     }
     sources

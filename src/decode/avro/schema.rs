@@ -3,7 +3,7 @@
 //! Named types are kept in one list and meant by their place in it, so that types may contain
 //! themselves. Attributes that this crate has no use for are passed over.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -393,12 +393,13 @@ impl Parser {
             return Err(format!("record '{record}': 'fields' is no array"));
         };
         let mut fields: Vec<RecordField> = Vec::with_capacity(described.len());
+        let mut names = HashSet::with_capacity(described.len());
         for field in described {
             let name = text(field, "name", "field")?;
             let of = attribute(field, "type", "field")
                 .and_then(|of| self.parse(of, namespace, depth + 1))
                 .map_err(|e| format!("field '{name}' of '{record}': {e}"))?;
-            if fields.iter().any(|known| known.name == name) {
+            if !names.insert(name) {
                 return Err(format!("record '{record}' has two fields '{name}'"));
             }
             fields.push(RecordField {

@@ -49,6 +49,9 @@ impl Columns {
         let mut places = Vec::with_capacity(declared.len());
         for field in &declared {
             let place = place_of(fields, field.name())?;
+            if places.contains(&place) {
+                return Err(twice(field.name(), &fields[place]));
+            }
             mapping
                 .fits(&fields[place].of, field.data_type())
                 .map_err(|e| format!("column '{}': {e}", field.name()))?;
@@ -235,9 +238,14 @@ impl<'a> Mapping<'a> {
             }
             (Type::Named(_), DataType::Struct(fields)) => {
                 if let Some((_, known)) = self.schema.record(of) {
+                    let mut places = Vec::with_capacity(fields.len());
                     for field in fields {
                         let place = place_of(known, field.name())
                             .map_err(|e| format!("{} {e}", self.schema.title(of)))?;
+                        if places.contains(&place) {
+                            return Err(twice(field.name(), &known[place]));
+                        }
+                        places.push(place);
                         self.fits(&known[place].of, field.data_type())
                             .map_err(|e| in_field(field.name(), e))?;
                     }
@@ -272,6 +280,13 @@ impl<'a> Mapping<'a> {
         }
         Ok(())
     }
+}
+
+fn twice(column: &str, field: &RecordField) -> String {
+    format!(
+        "column '{column}': field '{}' is declared twice; leave one out",
+        field.name
+    )
 }
 
 fn in_field(name: &str, error: String) -> String {

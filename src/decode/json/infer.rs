@@ -108,9 +108,11 @@ impl Seen {
         while let Some(key) = name {
             let peek = parser.peek().map_err(syntax)?;
             let found = Kind::of(parser, peek, depth)?;
+            let room = fields.len() < FIELDS_MOST;
             match fields.iter_mut().find(|(name, _)| *name == key) {
                 Some((_, kind)) => *kind = found,
-                None => fields.push((key, found)),
+                None if room => fields.push((key, found)),
+                None => {}
             }
             name = parser.next_key().map_err(syntax)?.map(str::to_owned);
         }

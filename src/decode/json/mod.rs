@@ -24,6 +24,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use jiter::Jiter;
 
 use self::object::Object;
+use super::budget::Budget;
 use super::debezium;
 use super::payload::{BadPayload, Decoded, PayloadDecoder, Wanted};
 use super::value::Fault;
@@ -193,7 +194,7 @@ fn one(payload: &[u8], object: &mut Object) -> std::result::Result<(), Fault> {
             format!("expected a JSON object, found {found}"),
         ));
     }
-    object.take(&mut parser)?;
+    object.take(&mut parser, &Budget::of(payload.len()))?;
     parser.finish().map_err(syntax)
 }
 

@@ -9,6 +9,7 @@ use jiter::{Jiter, Peek};
 
 use super::syntax;
 use super::text::{compact, deeper, kind, skip};
+use crate::decode::budget::{self, Budget};
 use crate::decode::build::{Builder, Values, builders};
 use crate::decode::value::{self, Fault};
 use crate::error::Result;
@@ -31,8 +32,10 @@ pub(super) struct Object {
 enum Shape {
     Plain,
     Object(Names),
-    Items(Box<Shape>),
-    Entries(Box<Shape>),
+    /// With what an item is charged.
+    Items(Box<Shape>, usize),
+    /// With what an entry is charged.
+    Entries(Box<Shape>, usize),
     /// Not at all: the column is not wanted.
     Ignored,
 }
@@ -48,6 +51,8 @@ struct Names {
     /// Of each field, whether it is among these.
     alone: Vec<bool>,
     shapes: Vec<Shape>,
+    /// For each field what a value takes at least.
+    widths: Vec<usize>,
     /// For each field, one more than the last row whose value came by the very name.
     by_name: Vec<usize>,
 }
@@ -72,6 +77,10 @@ impl Names {
                 .collect(),
             caseless,
             shapes: fields.iter().map(|f| Shape::of(f.data_type())).collect(),
+            widths: fields
+                .iter()
+                .map(|f| budget::width(f.data_type()))
+                .collect(),
             by_name: vec![0; names.len()],
             names,
         }
@@ -105,10 +114,14 @@ impl Shape {
     fn of(data_type: &DataType) -> Self {
         match data_type {
             DataType::Struct(fields) => Self::Object(Names::new(fields)),
-            DataType::List(item) => Self::Items(Box::new(Self::of(item.data_type()))),
+            DataType::List(item) => {
+                let charge = budget::charge(budget::width(item.data_type()));
+                Self::Items(Box::new(Self::of(item.data_type())), charge)
+            }
             DataType::Map(entries, _) => match entries.data_type() {
                 DataType::Struct(fields) if fields.len() == 2 => {
-                    Self::Entries(Box::new(Self::of(fields[1].data_type())))
+                    let charge = budget::charge(budget::width(entries.data_type()));
+                    Self::Entries(Box::new(Self::of(fields[1].data_type())), charge)
                 }
                 _ => Self::Plain,
             },
@@ -136,8 +149,9 @@ impl Object {
     }
 
     /// Appends the object that begins here as a row.
-    pub(super) fn take(&mut self, parser: &mut Jiter<'_>) -> Outcome {
-        object(parser, &mut self.names, &mut self.columns, self.rows, 1)?;
+    pub(super) fn take(&mut self, parser: &mut Jiter<'_>, budget: &Budget) -> Outcome {
+        let (names, columns) = (&mut self.names, &mut self.columns);
+        object(parser, budget, names, columns, self.rows, 1)?;
         self.rows += 1;
         Ok(())
     }
@@ -165,6 +179,7 @@ impl Object {
 /// Appends the fields of an object as row `row` of `columns`.
 fn object(
     parser: &mut Jiter<'_>,
+    budget: &Budget,
     names: &mut Names,
     columns: &mut [Builder],
     row: usize,
@@ -185,10 +200,13 @@ fn object(
                     skip(parser, peek, depth)?;
                 } else {
                     if again {
+                        // However many fields it has, they are written anew.
+                        budget.spend(names.widths[index])?;
                         column.truncate(row);
                     }
                     names.by_name[index] = if exact { row + 1 } else { 0 };
-                    append(parser, peek, &mut names.shapes[index], column, depth)
+                    let shape = &mut names.shapes[index];
+                    append(parser, budget, peek, shape, column, depth)
                         .map_err(|fault| fault.of(&names.names[index]))?;
                 }
             }
@@ -207,6 +225,7 @@ fn object(
 /// Appends a value to its column.
 fn append(
     parser: &mut Jiter<'_>,
+    budget: &Budget,
     peek: Peek,
     shape: &mut Shape,
     column: &mut Builder,
@@ -235,8 +254,8 @@ fn append(
             let value = parser.known_bool(peek).map_err(syntax)?;
             value::boolean(column, value)
         }
-        Peek::Array => items(parser, shape, column, depth + 1),
-        Peek::Object => within(parser, shape, column, depth + 1),
+        Peek::Array => items(parser, budget, shape, column, depth + 1),
+        Peek::Object => within(parser, budget, shape, column, depth + 1),
         _ => {
             let digits = parser.known_number_bytes(peek).map_err(syntax)?;
             // Numbers are written in ASCII.
@@ -245,14 +264,21 @@ fn append(
     }
 }
 
-fn items(parser: &mut Jiter<'_>, shape: &mut Shape, column: &mut Builder, depth: usize) -> Outcome {
-    let (Shape::Items(shape), Values::List(_, items)) = (shape, &mut column.values) else {
+fn items(
+    parser: &mut Jiter<'_>,
+    budget: &Budget,
+    shape: &mut Shape,
+    column: &mut Builder,
+    depth: usize,
+) -> Outcome {
+    let (Shape::Items(shape, charge), Values::List(_, items)) = (shape, &mut column.values) else {
         return Err(Fault::expected(column.data_type(), &kind(Peek::Array)));
     };
     deeper(depth)?;
     let mut next = parser.known_array().map_err(syntax)?;
     while let Some(peek) = next {
-        append(parser, peek, shape, items, depth)?;
+        budget.spend(*charge)?;
+        append(parser, budget, peek, shape, items, depth)?;
         next = parser.array_step().map_err(syntax)?;
     }
     column.end_row();
@@ -262,6 +288,7 @@ fn items(parser: &mut Jiter<'_>, shape: &mut Shape, column: &mut Builder, depth:
 /// An object within an object: a struct or a map.
 fn within(
     parser: &mut Jiter<'_>,
+    budget: &Budget,
     shape: &mut Shape,
     column: &mut Builder,
     depth: usize,
@@ -269,18 +296,19 @@ fn within(
     let row = column.len();
     match (shape, &mut column.values) {
         (Shape::Object(names), Values::Struct(columns)) => {
-            object(parser, names, columns, row, depth)?;
+            object(parser, budget, names, columns, row, depth)?;
         }
-        (Shape::Entries(shape), Values::Map(ends, entries)) => {
+        (Shape::Entries(shape, charge), Values::Map(ends, entries)) => {
             deeper(depth)?;
             let start = ends.last().copied().unwrap_or(0);
             let mut places = HashMap::new();
             let mut name = parser.known_object().map_err(syntax)?;
             while let Some(key) = name {
+                budget.spend(*charge)?;
                 entries.announce(key, start, &mut places);
                 value::text(&mut entries.keys, key)?;
                 let peek = parser.peek().map_err(syntax)?;
-                append(parser, peek, shape, &mut entries.values, depth)?;
+                append(parser, budget, peek, shape, &mut entries.values, depth)?;
                 name = parser.next_key().map_err(syntax)?;
             }
         }

@@ -366,3 +366,59 @@ fn a_registrys_frame_is_taken_off_where_there_is_a_registry() {
         assert_eq!(decoded.bad.len(), 4 - good);
     }
 }
+
+/// Struct items of two bytes take 1,800.
+#[test]
+fn items_without_fields_have_a_bound() {
+    let wide: Fields = (0..200)
+        .map(|n| field(&format!("w{n}"), DataType::Int64))
+        .collect();
+    let wide = DataType::Struct(wide);
+    let list = DataType::List(Arc::new(field("item", wide.clone())));
+    let items = |count: usize| format!("[{}]", vec!["{}"; count].join(","));
+    assert!(one(list.clone(), &items(30)).is_ok());
+    let fault = one(list, &items(10_000)).unwrap_err();
+    assert_eq!(
+        fault,
+        "field 'f': elements of lists and maps would take more than 96 times the payload's bytes and \
+         64 KiB for fields that they do not have; declare the columns that you want, with fewer \
+         fields in them"
+    );
+    // Nor is a struct written over and over.
+    let again = vec!["\"f\":{}"; 10_000].join(",");
+    let payload = format!("{{{again}}}");
+    let (rows, bad) = decode(vec![field("f", wide)], &[&payload, "{}"]);
+    assert_eq!((rows[1].as_str(), bad.len(), bad[0].0), ("-", 1, 0));
+}
+
+#[test]
+fn fifty_megabytes_are_copied_a_few_times_at_most() {
+    const LEN: usize = 50 << 20;
+    let text = "x".repeat(LEN);
+    for payload in [
+        format!("{{\"f\":\"{text}\"}}"),
+        format!("{{\"f\":[ \"{text}\" ]}}"),
+        format!("{{\"g\":\"{text}\"}}"),
+        format!("{{\"f\":\"{text}"),
+    ] {
+        let decoder = JsonDecoder::new(&vec![field("f", DataType::Utf8View)].into(), false);
+        let payloads = BinaryViewArray::from_iter_values([payload.as_bytes()]);
+        let wanted = Wanted {
+            fields: &[0],
+            check_all: true,
+            schema_ids: false,
+        };
+        let decoded = decoder.unwrap().decode(&payloads, &wanted).unwrap();
+        assert!(decoded.columns[0].get_buffer_memory_size() < 2 * LEN + 1024);
+        assert_eq!(decoded.bad.len(), usize::from(!payload.ends_with('}')));
+    }
+}
+
+#[test]
+fn a_sample_has_a_thousand_names_at_most() {
+    let fields: Vec<String> = (0..100_000).map(|n| format!("\"f{n}\":1")).collect();
+    let mut inference = Inference::default();
+    let payload = format!("{{{}}}", fields.join(","));
+    inference.add(payload.as_bytes()).unwrap();
+    assert_eq!(inference.fields().len(), 1000);
+}

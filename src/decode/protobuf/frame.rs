@@ -18,7 +18,7 @@ use prost_reflect::{FileDescriptor, MessageDescriptor};
 
 use super::schema::{ProtoFiles, compile};
 use super::wire::Input;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The schemas that payloads were written with, by their ids.
 #[async_trait]
@@ -138,7 +138,6 @@ fn resolve(file: &FileDescriptor, indexes: &[u8]) -> Option<MessageDescriptor> {
 /// What is known of a writer's schema.
 #[derive(Debug)]
 enum Writer {
-    Unknown,
     Unreadable(String),
     File(FileDescriptor),
 }
@@ -169,12 +168,13 @@ impl Writers {
     /// Those of the registry.
     pub(super) async fn prepare(&self, payloads: &BinaryViewArray) -> Result<()> {
         for id in self.missing(payloads) {
-            let writer = match self.source.files(id).await? {
-                None => Writer::Unknown,
-                Some(files) => match compile(&files) {
-                    Ok(file) => Writer::File(file),
-                    Err(error) => Writer::Unreadable(error.to_string()),
-                },
+            // Ids that the registry does not know are as many as bad payloads say: none is kept.
+            let Some(files) = self.source.files(id).await? else {
+                continue;
+            };
+            let writer = match compile(&files) {
+                Ok(file) => Writer::File(file),
+                Err(error) => Writer::Unreadable(error.to_string()),
             };
             self.known().insert(id, Arc::new(writer));
         }
@@ -191,10 +191,15 @@ impl Writers {
             }
         }
         let known = self.known();
-        ids.retain(|id| matches!(known.get(id).map(Arc::as_ref), None | Some(Writer::Unknown)));
+        ids.retain(|id| !known.contains_key(id));
         let mut ids: Vec<i32> = ids.into_iter().collect();
         ids.sort_unstable();
         ids
+    }
+
+    #[cfg(test)]
+    pub(super) fn known_ids(&self) -> usize {
+        self.known().len()
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, HashMap<i32, Arc<Writer>>> {
@@ -203,17 +208,11 @@ impl Writers {
     }
 
     /// Whether a frame is of the reader's message; outside it, what is wrong with that.
-    fn judge(&self, framed: &Framed<'_>) -> Result<Option<Arc<str>>> {
+    fn judge(&self, framed: &Framed<'_>) -> Option<Arc<str>> {
         let id = framed.id;
         let writer = self.known().get(&id).map(Arc::clone);
         let reason = match writer.as_deref() {
-            None => {
-                return Err(Error::Kafka {
-                    operation: "decoding Protobuf".into(),
-                    reason: format!("schema {id} was not asked for before"),
-                });
-            }
-            Some(Writer::Unknown) => format!("the registry does not know schema {id}"),
+            None => format!("the registry does not know schema {id}"),
             Some(Writer::Unreadable(reason)) => format!("schema {id} cannot be read: {reason}"),
             Some(Writer::File(file)) => match resolve(file, framed.indexes) {
                 None => format!("schema {id} has no message at the frame's indexes"),
@@ -222,10 +221,10 @@ impl Writers {
                     message.full_name(),
                     self.message
                 ),
-                Some(_) => return Ok(None),
+                Some(_) => return None,
             },
         };
-        Ok(Some(reason.into()))
+        Some(reason.into())
     }
 }
 
@@ -247,30 +246,24 @@ impl<'a> Opener<'a> {
         }
     }
 
-    /// The message of a payload, if it is one of the reader's.
-    ///
-    /// # Errors
-    /// When [`Writers::prepare`] has not seen the payload.
-    pub(super) fn open(&mut self, bytes: &'a [u8]) -> Result<Result<Framed<'a>, BadFrame>> {
+    /// The message of a payload, if it is one of the reader's; [`Writers::prepare`] has seen it.
+    pub(super) fn open(&mut self, bytes: &'a [u8]) -> Result<Framed<'a>, BadFrame> {
         if let Some(last) = self.last
             && let Some(message) = bytes.strip_prefix(last.frame)
         {
-            return Ok(Ok(Framed { message, ..last }));
+            return Ok(Framed { message, ..last });
         }
-        let framed = match Framed::parse(bytes) {
-            Ok(framed) => framed,
-            Err(bad) => return Ok(Err(bad)),
-        };
+        let framed = Framed::parse(bytes)?;
         let key = (framed.id, framed.indexes);
         let verdict = match self.judged.get(&key) {
             Some(verdict) => verdict.clone(),
             None => {
-                let verdict = self.writers.judge(&framed)?;
+                let verdict = self.writers.judge(&framed);
                 self.judged.insert(key, verdict.clone());
                 verdict
             }
         };
-        Ok(match verdict {
+        match verdict {
             None => {
                 self.last = Some(framed);
                 Ok(framed)
@@ -280,6 +273,6 @@ impl<'a> Opener<'a> {
                 message,
                 id: Some(framed.id),
             }),
-        })
+        }
     }
 }

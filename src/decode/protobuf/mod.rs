@@ -13,6 +13,7 @@ mod declared;
 mod frame;
 mod plan;
 mod planner;
+mod readable;
 mod schema;
 mod wire;
 
@@ -112,7 +113,7 @@ impl PayloadDecoder for ProtobufDecoder {
                 let mut message = payloads.value(row);
                 let mut fault = None;
                 if let Some(opener) = &mut opener {
-                    match opener.open(message)? {
+                    match opener.open(message) {
                         Ok(framed) => {
                             id = Some(framed.id);
                             message = framed.message;

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef, Fields};
 
+use crate::decode::budget;
+
 use super::columns::{
     Bytes, Column, Double, EnumNames, Enums, Fixed32, Fixed64, Flags, Float, Int32, Int64, List,
     Map, Message, Numbers, Sfixed32, Sfixed64, Sint32, Sint64, Times, Uint32, Uint64, Unit,
@@ -24,6 +26,8 @@ pub(super) struct MessagePlan {
     pub(super) columns: Vec<usize>,
     /// The columns.
     pub(super) arrow: Fields,
+    /// What a message without a field takes.
+    pub(super) width: usize,
     /// Field numbers below the length of this table: the index of the field, or [`ABSENT`].
     small: Box<[u32]>,
     /// The other numbers, sorted.
@@ -42,6 +46,8 @@ pub(super) struct FieldPlan {
     pub(super) oneof: Option<usize>,
     /// `None` where the field is no column.
     pub(super) shape: Option<Shape>,
+    /// What the field takes where it is absent; what is no column takes some time.
+    pub(super) width: usize,
 }
 
 /// How a value becomes a value of a column.
@@ -58,12 +64,14 @@ pub(super) enum Shape {
     List {
         items: Box<Shape>,
         item: FieldRef,
+        charge: usize,
     },
     Map {
         keys: Scalar,
         values: Box<Shape>,
         entries: FieldRef,
         fields: Fields,
+        charge: usize,
     },
 }
 
@@ -117,6 +125,7 @@ impl MessagePlan {
             small[number as usize] = index;
         }
         Self {
+            width: fields.iter().map(|field| field.width).sum(),
             fields,
             oneofs,
             columns,
@@ -159,21 +168,39 @@ impl Shape {
                 }))
             }
             // Nobody knows how many elements come: these columns grow as they do.
-            Self::List { items, item } => {
-                Box::new(List::new(items.column(number, 0), Arc::clone(item), rows))
-            }
+            Self::List {
+                items,
+                item,
+                charge,
+            } => Box::new(List::new(
+                items.column(number, 0),
+                Arc::clone(item),
+                *charge,
+                rows,
+            )),
             Self::Map {
                 keys,
                 values,
                 entries,
                 fields,
+                charge,
             } => Box::new(Map::new(
                 keys.column(0),
                 values.column(number, 0),
                 Arc::clone(entries),
                 fields.clone(),
+                *charge,
                 rows,
             )),
+        }
+    }
+
+    /// What a value takes where it is absent, see [`budget::width`].
+    pub(super) fn width(&self) -> usize {
+        match self {
+            Self::Scalar(scalar) => scalar.width(),
+            Self::Message { plan, .. } => 1 + plan.width,
+            other => budget::width(&other.data_type()),
         }
     }
 
@@ -189,6 +216,14 @@ impl Shape {
 }
 
 impl Scalar {
+    pub(super) fn width(&self) -> usize {
+        let name = match &self.kind {
+            ScalarKind::Enum(names) if self.implicit => names.default_len(),
+            _ => 0,
+        };
+        name + budget::width(&self.data_type)
+    }
+
     fn column(&self, rows: usize) -> Box<dyn Column> {
         let Self {
             kind,

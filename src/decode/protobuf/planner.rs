@@ -9,6 +9,7 @@ use super::columns::{EnumNames, Unit, broken};
 use super::declared::{self, Place};
 use super::plan::{FieldPlan, MessagePlan, Scalar, ScalarKind, Shape};
 use super::wire::MAX_DEPTH;
+use crate::decode::budget::charge;
 use crate::error::{Error, Result};
 
 /// More columns than this, those inside columns included, are refused: types that hold each other
@@ -125,6 +126,7 @@ impl Planner {
                 oneof: descriptor
                     .containing_oneof()
                     .and_then(|oneof| oneofs.iter().position(|o| *o == oneof)),
+                width: shape.as_ref().map_or(1, Shape::width),
                 shape,
             })
             .collect();
@@ -156,6 +158,7 @@ impl Planner {
         let name = item.map_or(Field::LIST_FIELD_DEFAULT_NAME, |i| i.name());
         Ok(Shape::List {
             item: Arc::new(Field::new(name, items.data_type(), true)),
+            charge: charge(items.width()),
             items: Box::new(items),
         })
     }
@@ -192,6 +195,7 @@ impl Planner {
         let name = entries.map_or("entries", |(entries, _)| entries.name());
         Ok(Shape::Map {
             entries: Arc::new(Field::new(name, DataType::Struct(fields.clone()), false)),
+            charge: charge(keys.width() + values.width()),
             keys,
             values: Box::new(values),
             fields,

@@ -13,6 +13,7 @@ use protox::Compiler;
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 
 use super::builtin::BuiltinFiles;
+use super::readable::{NO_EDITIONS, unreadable};
 use crate::error::{Error, Result, nearest_names};
 
 /// A schema as files: one that matters and what it imports.
@@ -178,6 +179,7 @@ fn compile_set(
     set: FileDescriptorSet,
     mut known: HashMap<String, File>,
 ) -> Result<Vec<FileDescriptor>> {
+    readable(name, &set.file)?;
     let roots: Vec<String> = set
         .file
         .iter()
@@ -227,12 +229,17 @@ enum Source {
 
 impl Source {
     fn of(name: &str, text: &str) -> Result<Self> {
-        match descriptor(text) {
-            Some(source) => Ok(source),
+        let source = match descriptor(text) {
+            Some(source) => source,
             None => File::from_source(name, text)
                 .map(|file| Self::File(Box::new(file)))
-                .map_err(|e| not_compiled(name, &e)),
+                .map_err(|e| not_compiled(name, &e))?,
+        };
+        match &source {
+            Self::File(file) => readable(name, [file.file_descriptor_proto()])?,
+            Self::Set(set) => readable(name, &set.file)?,
         }
+        Ok(source)
     }
 }
 
@@ -250,6 +257,17 @@ fn descriptor(text: &str) -> Option<Source> {
     let file = FileDescriptorProto::decode(bytes.as_slice()).ok()?;
     file.name.as_ref()?;
     Some(Source::File(Box::new(File::from(file))))
+}
+
+/// Refuses files that must not be compiled.
+fn readable<'a>(
+    name: &str,
+    files: impl IntoIterator<Item = &'a FileDescriptorProto>,
+) -> Result<()> {
+    match files.into_iter().find_map(unreadable) {
+        Some(reason) => Err(invalid(name, reason)),
+        None => Ok(()),
+    }
 }
 
 struct KnownFiles(HashMap<String, File>);
@@ -274,7 +292,8 @@ fn not_compiled(name: &str, error: &protox::Error) -> Error {
         reason.push_str("; give it as a reference of the schema");
     }
     if reason.contains("edition") {
-        reason.push_str("; editions are not read, only the syntaxes proto2 and proto3");
+        reason.push_str("; ");
+        reason.push_str(NO_EDITIONS);
     }
     invalid(name, reason)
 }

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::decode::budget::{self, Budget, Exceeded};
+
 /// How deep groups that nobody asked for may lie in each other.
 pub(super) const MAX_DEPTH: usize = 100;
 
@@ -104,15 +106,44 @@ impl Wire {
     }
 }
 
+impl From<Exceeded> for Box<Fault> {
+    #[cold]
+    fn from(exceeded: Exceeded) -> Self {
+        Fault::new(budget::CLASS, exceeded.to_string())
+    }
+}
+
 /// The bytes of a message that are not read yet.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Input<'a> {
     rest: &'a [u8],
+    /// What the whole payload may take in columns; `None` where it goes into none.
+    budget: Option<&'a Budget>,
 }
 
 impl<'a> Input<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes }
+        Self {
+            rest: bytes,
+            budget: None,
+        }
+    }
+
+    /// The bytes of a payload that goes into columns.
+    pub(super) fn charged(bytes: &'a [u8], budget: &'a Budget) -> Self {
+        Self {
+            rest: bytes,
+            budget: Some(budget),
+        }
+    }
+
+    /// Charges the payload with bytes of columns.
+    #[inline]
+    pub(super) fn spend(&self, bytes: usize) -> Outcome<()> {
+        match self.budget {
+            Some(budget) if bytes > 0 => Ok(budget.spend(bytes)?),
+            _ => Ok(()),
+        }
     }
 
     #[inline]
@@ -194,6 +225,15 @@ impl<'a> Input<'a> {
             .ok_or_else(Fault::truncated)?;
         self.rest = rest;
         Ok(bytes)
+    }
+
+    /// Bytes behind their length, which are read by themselves.
+    #[inline]
+    pub(super) fn within(&mut self) -> Outcome<Self> {
+        Ok(Self {
+            rest: self.delimited()?,
+            ..*self
+        })
     }
 
     /// A field's number and how its value lies on the wire.

@@ -244,3 +244,20 @@ fn columns_beside_a_record_that_contains_itself() {
     let datum = Datum::Record(vec![Datum::Long(1), some(leaf)]);
     assert_eq!(row(&decoder, datum.encode()).unwrap(), "1");
 }
+
+/// One of two such columns would never get a value.
+#[test]
+fn a_field_is_declared_once() {
+    let error = declared(THREE, &[("id", DataType::Int32), ("ID", DataType::Int64)]);
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "the Avro schema: column 'ID': field 'id' is declared twice; leave one out"
+    );
+    let inner = one(&THREE.replace(r#""name":"R""#, r#""name":"S""#));
+    let members = ["Name", "name"].map(|name| Field::new(name, DataType::Utf8, true));
+    let inner = declared(&inner, &[("x", DataType::Struct(members.to_vec().into()))]);
+    assert_eq!(
+        inner.unwrap_err().to_string(),
+        "the Avro schema: column 'x': column 'name': field 'Name' is declared twice; leave one out"
+    );
+}

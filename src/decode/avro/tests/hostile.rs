@@ -261,3 +261,100 @@ fn numbers_that_are_too_long() {
     assert_eq!(row(&decoder, padded).unwrap_err().class, "syntax");
     assert_eq!(decoder.fields().len(), 1);
 }
+
+/// What has no byte, or one, and takes hundreds.
+#[test]
+fn what_items_do_not_have_is_bounded() {
+    let fields: Vec<String> = (0..300)
+        .map(|n| format!(r#"{{"name":"w{n}","type":"long","default":0}}"#))
+        .collect();
+    let wide = |fields: &str| {
+        one(&format!(
+            r#"{{"type":"array","items":["null",{{"type":"record","name":"W","fields":[{fields}]}}]}}"#
+        ))
+    };
+    let (full, empty) = (wide(&fields.join(",")), wide(""));
+    let symbols = one(&format!(
+        r#"{{"type":"array","items":{{"type":"enum","name":"E","symbols":["{}"]}}}}"#,
+        "y".repeat(400)
+    ));
+    let fixed = one(r#"{"type":"map","values":["null",{"type":"fixed","name":"F","size":1000}]}"#);
+    let text = |field: &str| {
+        one(&format!(
+            r#"{{"type":"array","items":{{"type":"record","name":"T","fields":[{field}]}}}}"#
+        ))
+    };
+    let default = text(&format!(
+        r#"{{"name":"t","type":"string","default":"{}"}}"#,
+        "y".repeat(400)
+    ));
+    let nothing = text("");
+    // Nulls of a record, records of nothing but defaults, symbols, nulls of a map, items of no bytes.
+    let items = |count: i64, byte: &[u8]| {
+        let mut payload = longs(&[count]);
+        payload.extend(byte.repeat(count as usize));
+        payload.push(0);
+        payload
+    };
+    for (reader, writer, item) in [
+        (&full, &full, &[0][..]),
+        (&full, &empty, &[2]),
+        (&symbols, &symbols, &[0]),
+        (&fixed, &fixed, &[0, 0]),
+        (&default, &nothing, &[]),
+    ] {
+        let decoder = plain(reader, Some(writer)).unwrap();
+        assert!(row(&decoder, items(20, item)).is_ok(), "{writer}");
+        let bad = row(&decoder, items(4_000, item)).unwrap_err();
+        assert_eq!(bad.class, "size", "{}", bad.message);
+        assert!(bad.message.starts_with("field 'x': elements of lists"));
+    }
+}
+
+/// Skipped records of fields without bytes take time alone.
+#[test]
+fn what_is_skipped_takes_little_time() {
+    let nulls: Vec<String> = (0..5_000)
+        .map(|n| format!(r#"{{"name":"n{n}","type":"null"}}"#))
+        .collect();
+    let writer = one(&format!(
+        r#"{{"type":"array","items":{{"type":"record","name":"W","fields":[{{"name":"b","type":"boolean"}},{}]}}}}"#,
+        nulls.join(",")
+    ));
+    let other = r#"{"type":"record","name":"R","fields":[]}"#;
+    let mut payload = longs(&[1 << 17]);
+    payload.resize(1 << 17, 0);
+    for reader in [other, &writer] {
+        let decoder = plain(reader, Some(&writer)).unwrap();
+        let bad = decode(&decoder, &[Some(payload.clone())]).bad;
+        assert_eq!(bad.len(), 1);
+        assert_eq!(bad[0].class, "size");
+    }
+}
+
+#[test]
+fn ten_thousand_levels_are_no_recursion() {
+    let recursive = r#"{"type":"record","name":"R","fields":[
+        {"name":"next","type":["null","R",{"type":"array","items":"R"}]},{"name":"c","type":"long"}]}"#;
+    let reader = r#"{"type":"record","name":"R","fields":[{"name":"c","type":"long"}]}"#;
+    let decoder = plain(reader, Some(recursive)).unwrap();
+    // A record within a record, and an array of one within an array of one.
+    for level in [&[2][..], &[4, 2]] {
+        let bad = row(&decoder, level.repeat(10_000)).unwrap_err();
+        assert_eq!(
+            (bad.class, bad.message.contains("nested deeper than 64")),
+            ("syntax", true),
+            "{}",
+            bad.message
+        );
+    }
+    let nested = |levels: usize| {
+        let (open, close) = (
+            r#"{"type":"array","items":"#.repeat(levels),
+            "}".repeat(levels),
+        );
+        plain(&one(&format!("{open}\"int\"{close}")), None).map(drop)
+    };
+    assert!(nested(20).is_ok());
+    assert!(nested(70).is_err() && nested(10_000).is_err());
+}

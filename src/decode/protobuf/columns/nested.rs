@@ -11,6 +11,7 @@ use arrow::compute::filter;
 use arrow::datatypes::{FieldRef, Fields};
 
 use super::{Column, broken, holds, pad};
+use crate::decode::budget::Budget;
 use crate::decode::protobuf::plan::MessagePlan;
 use crate::decode::protobuf::wire::{Fault, Input, Outcome, Wire};
 use crate::error::Result;
@@ -54,7 +55,8 @@ impl Message {
         bytes: &[u8],
     ) -> Outcome<()> {
         self.open(row);
-        self.walk(row, &mut Input::new(bytes), None)
+        let budget = Budget::of(bytes.len());
+        self.walk(row, &mut Input::charged(bytes, &budget), None)
     }
 
     /// The column of a field of the plan.
@@ -85,6 +87,14 @@ impl Message {
         }
     }
 
+    /// Charges a message that goes on: all of its fields are looked at again.
+    fn merge(&self, row: usize, input: &Input<'_>) -> Outcome<()> {
+        match row < self.valid.len() {
+            true => input.spend(self.plan.width),
+            false => Ok(()),
+        }
+    }
+
     /// Reads fields to the end of the input or of the group.
     fn walk(&mut self, row: usize, input: &mut Input<'_>, group: Option<u32>) -> Outcome<()> {
         loop {
@@ -112,6 +122,8 @@ impl Message {
                     && before != NONE
                     && let Some(child) = &mut self.children[before]
                 {
+                    // All that lies in it is looked at.
+                    input.spend(self.plan.fields[before].width)?;
                     child.truncate(row);
                 }
             }
@@ -139,12 +151,14 @@ impl Column for Message {
         match self.group {
             None => {
                 wire.expect(Wire::Delimited)?;
-                let mut bytes = Input::new(input.delimited()?);
+                let mut bytes = input.within()?;
+                self.merge(row, input)?;
                 self.open(row);
                 self.walk(row, &mut bytes, None)
             }
             Some(_) => {
                 wire.expect(Wire::Group)?;
+                self.merge(row, input)?;
                 self.open(row);
                 self.walk(row, input, self.group)
             }
@@ -257,18 +271,22 @@ pub(in crate::decode::protobuf) struct List {
     ends: Ends,
     items: Box<dyn Column>,
     item: FieldRef,
+    /// What an element is charged.
+    charge: usize,
 }
 
 impl List {
     pub(in crate::decode::protobuf) fn new(
         items: Box<dyn Column>,
         item: FieldRef,
+        charge: usize,
         rows: usize,
     ) -> Self {
         Self {
             ends: Ends::new(rows),
             items,
             item,
+            charge,
         }
     }
 }
@@ -277,13 +295,14 @@ impl Column for List {
     fn read(&mut self, _: usize, input: &mut Input<'_>, wire: Wire) -> Outcome<()> {
         match self.items.packed() {
             Some(packed) if wire == Wire::Delimited => {
-                let mut elements = Input::new(input.delimited()?);
+                let mut elements = input.within()?;
                 while !elements.is_empty() {
                     self.items.read(self.ends.elements, &mut elements, packed)?;
                     self.ends.elements += 1;
                 }
             }
             _ => {
+                input.spend(self.charge)?;
                 self.items.read(self.ends.elements, input, wire)?;
                 self.ends.elements += 1;
             }
@@ -321,6 +340,8 @@ pub(in crate::decode::protobuf) struct Map {
     values: Box<dyn Column>,
     entries: FieldRef,
     fields: Fields,
+    /// What an entry is charged.
+    charge: usize,
 }
 
 impl Map {
@@ -329,6 +350,7 @@ impl Map {
         values: Box<dyn Column>,
         entries: FieldRef,
         fields: Fields,
+        charge: usize,
         rows: usize,
     ) -> Self {
         Self {
@@ -337,6 +359,7 @@ impl Map {
             values,
             entries,
             fields,
+            charge,
         }
     }
 
@@ -383,7 +406,8 @@ fn recount(offsets: &mut [i32], kept: &[bool]) {
 impl Column for Map {
     fn read(&mut self, _: usize, input: &mut Input<'_>, wire: Wire) -> Outcome<()> {
         wire.expect(Wire::Delimited)?;
-        let mut bytes = Input::new(input.delimited()?);
+        let mut bytes = input.within()?;
+        input.spend(self.charge)?;
         let entry = self.ends.elements;
         while !bytes.is_empty() {
             let (number, wire) = bytes.tag()?;
@@ -451,7 +475,7 @@ pub(in crate::decode::protobuf) struct Wrapped {
 impl Column for Wrapped {
     fn read(&mut self, row: usize, input: &mut Input<'_>, wire: Wire) -> Outcome<()> {
         wire.expect(Wire::Delimited)?;
-        let mut bytes = Input::new(input.delimited()?);
+        let mut bytes = input.within()?;
         self.values.present(row)?;
         while !bytes.is_empty() {
             match bytes.tag()? {

@@ -390,6 +390,11 @@ impl EnumNames {
         Self { names, default }
     }
 
+    /// How long the name of a value that is absent is.
+    pub(in crate::decode::protobuf) fn default_len(&self) -> usize {
+        self.get(self.default).map_or(0, str::len)
+    }
+
     fn get(&self, number: i32) -> Option<&str> {
         // Most enums count from 0 without gaps.
         if let Some((found, name)) = self.names.get(number as usize)
@@ -434,6 +439,8 @@ impl Column for Enums {
     fn read(&mut self, row: usize, input: &mut Input<'_>, wire: Wire) -> Outcome<()> {
         wire.expect(Wire::Varint)?;
         let number = input.varint()? as i32;
+        // A name may be longer than any number.
+        input.spend(self.names.get(number).map_or(0, str::len))?;
         self.set(row, number)
     }
 

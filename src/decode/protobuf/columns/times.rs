@@ -84,7 +84,7 @@ impl Times {
 impl Column for Times {
     fn read(&mut self, row: usize, input: &mut Input<'_>, wire: Wire) -> Outcome<()> {
         wire.expect(Wire::Delimited)?;
-        let mut input = Input::new(input.delimited()?);
+        let mut input = input.within()?;
         if !self.values.holds(row) {
             self.last = (0, 0);
         }

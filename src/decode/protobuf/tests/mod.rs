@@ -4,6 +4,7 @@ mod declared;
 mod faults;
 mod framed;
 mod golden;
+mod hostile;
 mod laws;
 mod merging;
 mod schemas;

@@ -186,3 +186,63 @@ fn bytes_that_are_no_set_are_refused() {
         "Protobuf schema 's.pb': it has no message"
     );
 }
+
+/// As `protoc` writes it for editions, and prost-reflect panics on it.
+#[test]
+fn descriptors_of_another_syntax_are_refused() {
+    let file = |syntax: &str| prost_reflect::prost_types::FileDescriptorProto {
+        name: Some("a.proto".into()),
+        syntax: Some(syntax.into()),
+        ..Default::default()
+    };
+    let refused = |syntax: &str| {
+        let set = prost_reflect::prost_types::FileDescriptorSet {
+            file: vec![file(syntax)],
+        };
+        let bytes = set.encode_to_vec();
+        let error = ProtobufSchema::from_descriptor_set("a.pb", &bytes, None);
+        let as_set = error.unwrap_err().to_string();
+        for bytes in [bytes, file(syntax).encode_to_vec()] {
+            let files = ProtoFiles {
+                name: "a.pb".into(),
+                text: base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes),
+                references: Vec::new(),
+            };
+            let error = ProtobufSchema::from_files(&files, None).unwrap_err();
+            assert_eq!(error.to_string(), as_set);
+        }
+        as_set
+    };
+    assert_eq!(
+        refused("editions"),
+        "Protobuf schema 'a.pb': editions are not read, only the syntaxes proto2 and proto3"
+    );
+    assert_eq!(
+        refused("proto4"),
+        "Protobuf schema 'a.pb': the syntax 'proto4' is not known; proto2 and proto3 are"
+    );
+}
+
+/// prost-reflect reads options by recursion.
+#[test]
+fn options_are_nested_to_a_depth() {
+    let option = |levels: usize| {
+        let text = format!(
+            "syntax = \"proto3\"; import \"google/protobuf/descriptor.proto\";
+             message O {{ O a = 1; }} extend google.protobuf.MessageOptions {{ O o = 50000; }}
+             message M {{ option (o) = {{ {}{} }}; }}",
+            "a: { ".repeat(levels),
+            "}".repeat(levels)
+        );
+        let files = ProtoFiles {
+            name: "m.proto".into(),
+            text,
+            references: Vec::new(),
+        };
+        let schema = ProtobufSchema::from_files(&files, Some("M"));
+        schema.map(drop).map_err(|e| e.to_string())
+    };
+    assert_eq!(option(50), Ok(()));
+    let expected = "Protobuf schema 'm.proto': an option is nested more than 100 deep";
+    assert_eq!(option(10_000), Err(expected.to_owned()));
+}
