@@ -237,7 +237,8 @@ async fn json_is_framed_where_there_is_a_schema() {
     let file = folder.path().join("order.json");
     std::fs::write(
         &file,
-        r#"{"$schema":"http://json-schema.org/draft-07/schema#","title":"Order","type":"object"}"#,
+        r#"{"$schema":"http://json-schema.org/draft-07/schema#","title":"Order","type":"object",
+            "properties":{"id":{"type":"integer"},"name":{"type":["string","null"]}}}"#,
     )
     .unwrap();
     let options = with_registry(&format!(
