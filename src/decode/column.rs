@@ -43,6 +43,8 @@ pub enum Column {
     BadClass,
     /// Int32: the registry's id of the schema that a dead letter names; NULL where it names none.
     BadSchemaId,
+    /// Utf8View: the id of the topic that a dead letter comes from; NULL where the broker gives none.
+    TopicId,
     /// As [`Headers`](Self::Headers), with those that say where a dead letter comes from and why.
     DeadLetterHeaders,
 }
@@ -79,6 +81,7 @@ impl Column {
             Self::ValueSchemaId => "value_schema_id",
             Self::BadReason => "_error",
             Self::BadClass => "error_class",
+            Self::TopicId => "topic_id",
             Self::BadSchemaId => "schema_id",
             Self::DeadLetterHeaders => "headers",
         }
@@ -91,7 +94,9 @@ impl Column {
             Self::Partition => (DataType::Int32, false),
             Self::Offset => (DataType::Int64, false),
             Self::Timestamp => (timestamp_type(), true),
-            Self::TimestampType | Self::BadReason | Self::BadClass => (DataType::Utf8View, true),
+            Self::TimestampType | Self::BadReason | Self::BadClass | Self::TopicId => {
+                (DataType::Utf8View, true)
+            }
             Self::Key | Self::Value => (DataType::BinaryView, true),
             Self::Headers | Self::DeadLetterHeaders => (headers_type(), false),
             Self::LeaderEpoch | Self::KeySchemaId | Self::ValueSchemaId | Self::BadSchemaId => {

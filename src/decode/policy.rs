@@ -146,14 +146,13 @@ impl BadRowCount {
     ///
     /// # Errors
     /// [`Error::BadRowLimit`] when there are more than the limit allows.
-    pub(crate) fn add(&self, records: usize, bad: usize, first: Option<String>) -> Result<()> {
+    pub(crate) fn add(&self, records: u64, bad: u64, first: Option<String>) -> Result<()> {
         let Some(limit) = self.limit else {
             return Ok(());
         };
         if let Some(first) = first {
             self.example.get_or_init(|| first);
         }
-        let (records, bad) = (records as u64, bad as u64);
         let records = records + self.records.fetch_add(records, Ordering::Relaxed);
         let bad = bad + self.bad.fetch_add(bad, Ordering::Relaxed);
         let exceeded = match limit {

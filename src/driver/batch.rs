@@ -165,16 +165,24 @@ async fn stage(
     stage_plans(&rows, outputs, ranges, &task, &mut staged).await?;
     // Only what the statements' scans found says whether there are dead letters to look for.
     let ran: Vec<_> = rows.iter().flat_map(|(_, plans)| plans.clone()).collect();
-    let wanted = letters.into_iter().map(|(number, physical)| {
-        let sources = outputs[*number].letters_of.iter();
-        let plans = sources.zip(physical).filter(|(source, _)| {
-            let intent = intent.sources.iter().find(|s| s.source == **source);
-            letters::may_have(source, intent, &ran)
-        });
-        (*number, plans.map(|(_, plan)| plan).collect::<Vec<_>>())
-    });
-    let wanted: Vec<_> = wanted.collect();
+    let mut wanted = vec![];
+    let mut looks = vec![];
+    for (number, physical) in letters {
+        let mut plans = vec![];
+        for (source, plan) in outputs[*number].letters_of.iter().zip(physical) {
+            let of = intent.sources.iter().find(|s| s.source == *source);
+            let expected = letters::expected(source, of, &ran);
+            if expected != letters::Expected::Exactly(0) {
+                plans.push(plan);
+                looks.push((*number, source, expected, plan));
+            }
+        }
+        wanted.push((*number, plans));
+    }
     stage_plans(&wanted, outputs, ranges, &task, &mut staged).await?;
+    for (number, source, expected, plan) in looks {
+        letters::check(source, outputs[number].sink.target(), expected, plan)?;
+    }
     for (number, parts) in &mut staged {
         parts.sort_by_key(|part| part.partition);
         done.sinks[*number].rows = parts.iter().map(|part| part.rows).sum();
@@ -256,7 +264,7 @@ pub(crate) fn pinned(
         let of_batch = found.map_or_else(|| reading.clone(), letters::snapshot);
         let table = source.table.at(reading)?.in_order(in_order);
         pinned.insert(source.name.clone(), Arc::new(table.minding_letters()));
-        if let Some(table) = source.table.dead_letters() {
+        if let Some(table) = letters::of(&source.table) {
             let table = table.at(of_batch)?.in_order(in_order);
             pinned.insert(letters::table_name(&source.name), Arc::new(table));
         }

@@ -45,6 +45,9 @@ pub struct SourceIntent {
     /// Offsets before the ranges that the queries read too: the window.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub window: Vec<OffsetRange>,
+    /// How records became rows when the batch was fixed, in words; absent where they are bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoding: Option<String>,
 }
 
 /// Offsets that a batch passes over, because the source allows data loss.

@@ -88,7 +88,7 @@ impl Plan {
             let table = table.named(&name);
             sources.push(Source::new(name, table, policy));
         }
-        letters::add(&sources, &mut outputs)?;
+        letters::add(&sources, &mut outputs).await?;
         Ok(Self {
             sources,
             outputs,

@@ -13,19 +13,25 @@ use super::source::Source;
 use crate::error::{Error, Result};
 use crate::range::Snapshot;
 use crate::scan;
+use crate::table::KafkaTable;
 
 /// What the table of a source's dead letters is called in plans.
 pub(crate) fn table_name(source: &str) -> String {
     format!("dead letters of {source}")
 }
 
+/// The dead letters of a source's table, of which there may be as many as of bad records.
+pub(crate) fn of(table: &KafkaTable) -> Option<KafkaTable> {
+    table.dead_letters(table.decoder().bad_rows().limit)
+}
+
 /// Adds the sinks of the sources' dead letters to those of a job's statements.
-pub(crate) fn add(sources: &[Source], outputs: &mut Vec<Output>) -> Result<()> {
+pub(crate) async fn add(sources: &[Source], outputs: &mut Vec<Output>) -> Result<()> {
     for source in sources {
-        let (Some(table), Some(sink)) = (source.table.dead_letters(), source.table.letter_sink()?)
-        else {
+        let (Some(table), Some(sink)) = (of(&source.table), source.table.letter_sink()?) else {
             continue;
         };
+        source.table.check_letter_place().await?;
         let name = TableReference::bare(table_name(&source.name));
         let query = LogicalPlanBuilder::scan(name, provider_as_source(Arc::new(table)), None)
             .and_then(LogicalPlanBuilder::build)
@@ -54,28 +60,65 @@ pub(crate) fn add(sources: &[Source], outputs: &mut Vec<Output>) -> Result<()> {
     Ok(())
 }
 
-/// Whether a batch may have dead letters of a source, after the plans of its statements ran.
-///
-/// There are none where one scan has gone through every offset of the source and found nothing bad. A
-/// scan that left offsets out, by a predicate or a LIMIT, says nothing of those.
-pub(crate) fn may_have(
+/// How many dead letters of a source a batch has, by what the plans of its statements found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expected {
+    /// A scan has gone through every offset of the batch.
+    Exactly(u64),
+    /// Some were left out by a predicate or a LIMIT, or belong to a window that earlier batches have taken
+    /// over: nobody knows.
+    Any,
+}
+
+/// What to expect after the plans `ran`.
+pub(crate) fn expected(
     source: &str,
     intent: Option<&SourceIntent>,
     ran: &[&Arc<dyn ExecutionPlan>],
-) -> bool {
+) -> Expected {
     let Some(intent) = intent else {
-        return false;
+        return Expected::Exactly(0);
     };
     let offsets: i64 = intent.reading().ranges().map(|range| range.len()).sum();
-    if offsets == 0 {
-        return false;
+    let whole = ran
+        .iter()
+        .flat_map(|plan| scan::scans(plan))
+        .filter(|scan| scan.reads_source(source))
+        .map(|scan| scan.ledger().total())
+        .find(|counts| i64::try_from(counts.passed() - counts.filtered) == Ok(offsets));
+    match whole {
+        _ if offsets == 0 => Expected::Exactly(0),
+        Some(counts) if counts.bad == 0 || intent.window.is_empty() => {
+            Expected::Exactly(counts.bad)
+        }
+        _ => Expected::Any,
     }
-    let mut scans = ran.iter().flat_map(|plan| scan::scans(plan));
-    !scans.any(|scan| {
-        let counts = scan.ledger().total();
-        let looked_at = counts.passed() - counts.filtered - counts.bad;
-        scan.reads_source(source) && i64::try_from(looked_at) == Ok(offsets)
-    })
+}
+
+/// Refuses dead letters that are not the records that the statements left out: what decodes by now was a
+/// bad record a moment ago, and would be neither a row nor a dead letter.
+pub(crate) fn check(
+    source: &str,
+    target: String,
+    expected: Expected,
+    plan: &Arc<dyn ExecutionPlan>,
+) -> Result<()> {
+    let letters: u64 = scan::scans(plan)
+        .map(|scan| scan.ledger().total().delivered)
+        .sum();
+    match expected {
+        Expected::Exactly(bad) if bad != letters => Err(Error::Sink {
+            target,
+            operation: "setting records aside".to_owned(),
+            reason: format!(
+                "{letters} records of source '{source}' do not decode, and {bad} did not a moment ago: a \
+                 schema has come or gone meanwhile"
+            ),
+            // Decoded anew, all of the batch sees the same schemas.
+            transient: true,
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// The ranges whose dead letters a batch takes over: those of the batch without its window, which

@@ -63,9 +63,13 @@ pub(super) async fn recover(job: &mut MicroBatch) -> Result<Next> {
         set_positions(job, &intent_positions(&intent)).await?;
         return Ok(Next::New(intent.batch + 1));
     }
+    let mut standings = vec![];
     for open in &mut job.sinks {
         join(job.allow_changed_query, open);
-        open.standing(&open.ranges(&intent, ""))?;
+        standings.push(open.standing(&open.ranges(&intent, ""))?);
+    }
+    if standings.contains(&Standing::Committed) && standings.contains(&Standing::Next) {
+        check_decoding(job, &intent)?;
     }
     // The positions after it are taken over when it is through; those before it only tell a
     // source that had batches from one that had none.
@@ -173,6 +177,33 @@ fn check_start(start: &Start, known: &[(String, Committed)]) -> Result<()> {
                      files of the log are missing, or the two do not belong together; \
                      remove the whole log to go on from the sink's ends",
                     committed.batch, start.job, start.batch
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The rows that some sinks have and others lack must be made as they were: a record that has become one
+/// of the rows or of the dead letters would else be neither.
+fn check_decoding(job: &MicroBatch, intent: &Intent) -> Result<()> {
+    let named = |text: Option<&str>| text.unwrap_or("bytes as they are").to_owned();
+    for source in &job.plan.sources {
+        let Some(begun) = intent.sources.iter().find(|s| s.source == source.name) else {
+            continue;
+        };
+        if begun.decoding.as_deref() != source.table.decoding() {
+            return Err(Error::Conflict {
+                target: format!("source '{}'", source.name),
+                message: format!(
+                    "batch {} of job '{}' is in some of its sinks and not in others, and its records would be \
+                     decoded otherwise now: then as {}; now as {}. Finish the batch with the formats and \
+                     columns that it was begun with (columns that were learned from a sample can be \
+                     declared), and change them afterwards",
+                    intent.batch,
+                    job.name,
+                    named(begun.decoding.as_deref()),
+                    named(source.table.decoding())
                 ),
             });
         }

@@ -150,6 +150,7 @@ impl Source {
                 joined,
                 lost: reconciled.lost,
                 window: vec![],
+                decoding: self.table.decoding().map(str::to_owned),
             },
         })
     }

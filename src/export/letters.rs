@@ -11,12 +11,25 @@ use super::pieces;
 use super::plan::{self, ExportedPiece, Plan};
 use super::query::{Query, planning};
 use super::write::hex;
+use crate::decode::{BadRowCount, BadRowLimit};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::range::Snapshot;
 use crate::sink::{BatchRanges, Sink, SinkJob, SourcePartition, SourceRange, Staged, Standing};
 
 impl Export {
+    /// Judges the records that do not decode of all pieces together, as those of one statement.
+    pub(super) fn judge_bad_records(&self, done: &[ExportedPiece]) -> Result<()> {
+        let sum = |of: fn(&ExportedPiece) -> u64| done.iter().map(of).sum::<u64>();
+        let count = BadRowCount::new(self.table.decoder().bad_rows().limit, 1);
+        count.add(
+            sum(|piece| piece.records),
+            sum(|piece| piece.bad_records),
+            None,
+        )?;
+        count.end()
+    }
+
     /// Commits the dead letters of an export whose pieces are written, unless that was done.
     pub(super) async fn commit_letters(
         &self,
@@ -24,7 +37,10 @@ impl Export {
         query: &Query,
         done: &[ExportedPiece],
     ) -> Result<()> {
-        let (Some(table), Some(sink)) = (self.table.dead_letters(), self.table.letter_sink()?)
+        // Of pieces without bad records nothing is read, so that a share cannot be judged here.
+        let limit = self.table.decoder().bad_rows().limit;
+        let limit = limit.filter(|limit| matches!(limit, BadRowLimit::Count(_)));
+        let (Some(table), Some(sink)) = (self.table.dead_letters(limit), self.table.letter_sink()?)
         else {
             return Ok(());
         };
@@ -43,7 +59,8 @@ impl Export {
         }
         let table = table.at(with_bad_records(&plan.snapshot, done)?)?;
         let table = table.in_order(sink.needs_order());
-        match stage(&sink, &batch, query, Arc::new(table)).await {
+        let staged = stage(&sink, &batch, query, Arc::new(table)).await;
+        match staged.and_then(|staged| check(&sink, done, staged)) {
             Ok(staged) => {
                 fault::point("export-after-letters");
                 sink.commit(&batch, staged).await
@@ -106,6 +123,23 @@ fn with_bad_records(snapshot: &Snapshot, done: &[ExportedPiece]) -> Result<Snaps
         ranges,
         ..snapshot.clone()
     })
+}
+
+/// Refuses dead letters that are not the records that the files lack.
+fn check(sink: &Arc<dyn Sink>, done: &[ExportedPiece], staged: Vec<Staged>) -> Result<Vec<Staged>> {
+    let letters: u64 = staged.iter().map(|part| part.rows).sum();
+    let bad: u64 = done.iter().map(|piece| piece.bad_records).sum();
+    let all_seen = done.iter().all(|piece| piece.filtered_offsets == 0);
+    if letters < bad || (all_seen && letters > bad) {
+        return Err(Error::Conflict {
+            target: sink.target(),
+            message: format!(
+                "{letters} records of the export do not decode, and {bad} did not when its files were \
+                 written: a schema has come or gone meanwhile; export anew, into an empty folder"
+            ),
+        });
+    }
+    Ok(staged)
 }
 
 async fn stage(

@@ -28,9 +28,9 @@ pub(super) struct Request {
     pub(super) source: String,
     /// The query; every column of every record without one.
     pub(super) sql: Option<String>,
-    /// What becomes of records that do not decode.
+    /// How records become rows and where those go that do not decode; not set where they are bytes.
     #[serde(default)]
-    pub(super) on_bad_row: Option<String>,
+    pub(super) decoding: Option<String>,
     pub(super) format: ExportFormat,
     /// How text formats write binary values.
     pub(super) bytes: BytesAs,
@@ -114,9 +114,9 @@ impl Plan {
         compare("the range", mine.source.clone(), other.source.clone());
         compare("the query", option(&mine.sql), option(&other.sql));
         compare(
-            "'on.bad.row'",
-            option(&mine.on_bad_row),
-            option(&other.on_bad_row),
+            "the decoding",
+            option(&mine.decoding),
+            option(&other.decoding),
         );
         compare(
             "the format",
@@ -296,7 +296,7 @@ mod tests {
             table: "orders".to_owned(),
             source: "orders 0:10".to_owned(),
             sql: None,
-            on_bad_row: None,
+            decoding: None,
             format: ExportFormat::Parquet,
             bytes: BytesAs::Auto,
             partition_by: None,

@@ -34,6 +34,7 @@ impl Export {
     pub async fn run(&self, progress: &Arc<ExportProgress>) -> Result<ExportSummary> {
         let began = Instant::now();
         let place = Place::open(&self.target)?;
+        self.table.check_letter_place().await?;
         let (plan, query) = self.planned(&place).await?;
         fault::point("export-after-plan");
         progress.planned.store(true, Ordering::Relaxed);
@@ -77,6 +78,7 @@ impl Export {
         }
         let pieces: Vec<ExportedPiece> = all.iter().filter_map(|p| done.remove(&key(p))).collect();
         let manifest = ExportManifest::new(self.format, pieces);
+        self.judge_bad_records(&manifest.pieces)?;
         if !found.manifest {
             self.commit_letters(&plan, &writing.query, &manifest.pieces)
                 .await?;
@@ -106,7 +108,7 @@ impl Export {
             table: self.name.clone(),
             source: self.table.source(),
             sql: self.sql.clone(),
-            on_bad_row: self.table.on_bad_row_text(),
+            decoding: self.table.decoding_and_place(),
             format: self.format,
             bytes: self.bytes,
             partition_by: self.partition_by.clone(),

@@ -150,7 +150,8 @@ impl Reader {
             first_bad,
         } = decoder.decode(records, &self.projection, &self.schema)?;
         self.metrics.bad(bad);
-        self.bad_rows.add(records.offsets.len(), bad, first_bad)?;
+        let count = records.offsets.len() as u64;
+        self.bad_rows.add(count, bad as u64, first_bad)?;
         let hashes = self.hashed.map(|columns| hashes(records, columns));
         let Some(good) = kept else {
             let kept = records.offsets.clone();
@@ -170,9 +171,9 @@ impl Reader {
         };
         let kept = offsets(&good)?;
         // Where dead letters are the rows, what is left out is not bad.
-        let dropped = match bad {
-            0 => Int64Array::from_iter_values([]),
-            _ => offsets(&not(&good)?)?,
+        let dropped = match decoder.keeps_bad() {
+            true => Int64Array::from_iter_values([]),
+            false => offsets(&not(&good)?)?,
         };
         Ok(Received::new(raw, step, batch, kept, dropped, None))
     }

@@ -387,9 +387,20 @@ fn local_path(url: &str) -> Result<Option<PathBuf>> {
         _ if url.is_empty() => return Err(Error::invalid("a folder or a URL is needed, found ''")),
         _ => PathBuf::from(url),
     };
-    std::path::absolute(&path)
-        .map(Some)
-        .map_err(|e| Error::invalid(format!("'{url}': {e}")))
+    let path = std::path::absolute(&path);
+    let path = path.map_err(|e| Error::invalid(format!("'{url}': {e}")))?;
+    Ok(Some(one_name(&path)))
+}
+
+/// The path under which a folder is known however it is written: two sinks with one folder are one.
+/// What is not there yet has no links to follow.
+fn one_name(path: &std::path::Path) -> PathBuf {
+    for there in path.ancestors() {
+        if let (Ok(known), Ok(rest)) = (there.canonicalize(), path.strip_prefix(there)) {
+            return rest.components().fold(known, |path, part| path.join(part));
+        }
+    }
+    path.to_owned()
 }
 
 /// A URL without user, password and query.
@@ -402,6 +413,23 @@ fn redacted(url: &Url) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_has_one_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let real = folder.path().canonicalize().unwrap().join("real");
+        std::fs::create_dir(&real).unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let url = |path: &std::path::Path| {
+            let store = Store::open(path.to_str().unwrap(), &HashMap::new());
+            store.unwrap().url().to_owned()
+        };
+        let expected = real.join("new").to_str().unwrap().to_owned();
+        assert_eq!(url(&link.join("new")), expected);
+        assert_eq!(url(&real.join("new/")), expected);
+    }
 
     fn bytes(text: &str) -> Bytes {
         Bytes::copy_from_slice(text.as_bytes())

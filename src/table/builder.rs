@@ -325,6 +325,7 @@ impl KafkaTableBuilder {
         let selection = self.selection()?;
         letters::check(self.formats.bad_rows.on, self.letters.as_ref())?;
         let decoder = self.formats.decoder()?;
+        let decoding = self.formats.told(&decoder);
         let write_formats = WriteFormats::new(self.formats);
         let writing = match self.connection {
             Connection::Config(config) => Some((config, self.sink)),
@@ -349,6 +350,7 @@ impl KafkaTableBuilder {
             in_order: false,
             jobs_only: self.jobs_only,
             definition: None,
+            decoding,
             letters: self.letters,
             letters_minded: false,
             writing,

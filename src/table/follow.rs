@@ -97,7 +97,7 @@ impl KafkaTable {
                 selection.range,
                 selection.isolation,
                 selection.on_data_loss,
-                table.decoder().bad_rows(),
+                table.decoding,
                 table.letters,
                 table.decoder().schema(),
             )

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use arrow::datatypes::{Field, FieldRef, Fields, Schema};
 
 use super::sample::Sampling;
+use sha2::{Digest, Sha256};
+
 use super::schemas::SchemaSource;
 use crate::decode::{
     BadRows, Column, CsvDecoder, Format, JsonDecoder, Payload, PayloadDecoder, RecordDecoder,
@@ -100,6 +102,30 @@ impl Formats {
         let columns = part.fields.is_none() && self.declared.is_none();
         let needs = part.format.has_schema() || (part.format == Format::Json && columns);
         needs && self.registry.is_some() && !part.schema.is_known()
+    }
+
+    /// How records become rows, in words that are the same where that is the same; `None` where they
+    /// are bytes. Nothing of it is secret.
+    pub(super) fn told(&self, decoder: &RecordDecoder) -> Option<String> {
+        if !decoder.has_formats() {
+            return None;
+        }
+        let columns = decoder.schema().fields().iter();
+        let columns = columns.map(|field| format!("{} {}", field.name(), field.data_type()));
+        let text = format!(
+            "{}, {}, on.bad.row {}, columns: {}",
+            self.key.told("key"),
+            self.value.told("value"),
+            self.bad_rows.on,
+            columns.collect::<Vec<_>>().join(", ")
+        );
+        // It stands in each batch of a job's log.
+        const MOST: usize = 1000;
+        if text.len() <= MOST {
+            return Some(text);
+        }
+        let begins: String = text.chars().take(MOST).collect();
+        Some(format!("{begins}… ({})", digest(text.as_bytes())))
     }
 
     fn check_names(&self) -> Result<()> {
@@ -226,6 +252,25 @@ impl Formats {
 }
 
 impl PartFormat {
+    fn told(&self, name: &str) -> String {
+        let mut text = format!("{name} {}", self.format);
+        if self.format == Format::Csv {
+            text.push_str(&format!(" by {:?}", char::from(self.csv_delimiter)));
+        }
+        let schema = match (&self.schema.file, &self.schema.found) {
+            // One that cannot be read fails elsewhere.
+            (Some(file), _) => std::fs::read(file).ok().map(|bytes| digest(&bytes)),
+            (None, found) => found.as_ref().map(|found| digest(found.text.as_bytes())),
+        };
+        if let Some(schema) = schema {
+            text.push_str(&format!(" of the schema {schema}"));
+        }
+        if let Some(message) = &self.schema.message {
+            text.push_str(&format!(" {message}"));
+        }
+        text
+    }
+
     /// Takes a format by its name in the options.
     ///
     /// # Errors
@@ -295,6 +340,12 @@ impl PartFormat {
         };
         Ok(Payload::Fields(decoder))
     }
+}
+
+/// Tells texts apart, in 12 hexadecimal digits.
+fn digest(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().take(6).map(|b| format!("{b:02x}")).collect()
 }
 
 fn renamed(field: &Field, name: &str) -> FieldRef {

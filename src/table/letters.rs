@@ -8,9 +8,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use url::Url;
+
 use super::{KafkaTable, TopicSource};
-use crate::decode::{Column, LETTER_COLUMNS, LETTER_RECORD, OnBadRow};
+use crate::decode::{BadRowLimit, Column, LETTER_COLUMNS, LETTER_RECORD, OnBadRow, RecordDecoder};
 use crate::error::{Error, Result};
+use crate::sink::parquet;
 use crate::sink::{KafkaSink, KafkaSinkOptions, ParquetOptions, ParquetSink, Sink};
 use crate::store::Store;
 
@@ -33,8 +36,21 @@ impl fmt::Display for DeadLetters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Topic(topic) => write!(f, "topic {topic}"),
-            Self::Location(place) => f.write_str(place),
+            Self::Location(place) => f.write_str(&without_login(place)),
         }
+    }
+}
+
+/// A place without what may be a login.
+pub(super) fn without_login(place: &str) -> String {
+    match Url::parse(place) {
+        Ok(url)
+            if !url.username().is_empty() || url.password().is_some() || url.query().is_some() =>
+        {
+            let host = url.host_str().unwrap_or_default();
+            format!("{}://***@{host}{}", url.scheme(), url.path())
+        }
+        _ => place.to_owned(),
     }
 }
 
@@ -72,23 +88,23 @@ pub(super) fn check(on_bad_row: OnBadRow, place: Option<&DeadLetters>) -> Result
 }
 
 impl KafkaTable {
-    /// The table of its dead letters, which have the columns of their sink.
-    pub(crate) fn dead_letters(&self) -> Option<Self> {
+    /// The table of its dead letters, which have the columns of their sink and are bounded by `limit`.
+    pub(crate) fn dead_letters(&self, limit: Option<BadRowLimit>) -> Option<Self> {
         let place = self.letters.as_ref()?;
         let mut table = self.clone();
-        table.reading.decoder = self.reading.decoder.dead_letters(place.columns());
+        table.reading.decoder = self.decoder().dead_letters(place.columns(), limit);
         // Not the source's name: whoever asks what was read of the source means its rows.
         table.source_name = None;
         table.letters = None;
         Some(table)
     }
 
-    /// What becomes of records that do not decode, where that is not the default.
-    pub(crate) fn on_bad_row_text(&self) -> Option<String> {
-        Some(match (self.decoder().bad_rows().on, &self.letters) {
-            (OnBadRow::Fail, _) => return None,
-            (OnBadRow::Dlq, Some(place)) => format!("dlq to {place}"),
-            (other, _) => other.to_string(),
+    /// How records become rows and where those go that do not decode, in words.
+    pub(crate) fn decoding_and_place(&self) -> Option<String> {
+        let decoding = self.decoding()?;
+        Some(match &self.letters {
+            Some(place) => format!("{decoding}; dead letters to {place}"),
+            None => decoding.to_owned(),
         })
     }
 
@@ -111,6 +127,38 @@ impl KafkaTable {
              'fail', 'null' or 'skip'",
             self.topics()
         )))
+    }
+
+    /// Checks that the place of dead letters is there, and that a folder holds nothing else.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`], or [`Error::Conflict`] where other rows lie there.
+    pub(crate) async fn check_letter_place(&self) -> Result<()> {
+        match &self.letters {
+            None => Ok(()),
+            Some(DeadLetters::Topic(topic)) => self.letter_topic(topic)?.check_topic().await,
+            Some(DeadLetters::Location(location)) => {
+                let store = Store::open(location, &HashMap::new())?;
+                let found = parquet::recorded_columns(&store).await?;
+                let letter = |name: &str| {
+                    let letters = RecordDecoder::raw(vec![]).dead_letters(&LETTER_COLUMNS, None);
+                    letters.schema().fields().find(name).is_some()
+                };
+                match found.as_ref().and_then(|(columns, _)| {
+                    let mut names = columns.fields().iter().map(|field| field.name());
+                    names.find(|name| !letter(name))
+                }) {
+                    None => Ok(()),
+                    Some(other) => Err(Error::Conflict {
+                        target: store.url().to_owned(),
+                        message: format!(
+                            "dead letters cannot lie among other rows, and the files there have a column \
+                             '{other}': name a folder of its own by 'dlq.location'"
+                        ),
+                    }),
+                }
+            }
+        }
     }
 
     /// What takes the table's dead letters.

@@ -78,6 +78,8 @@ pub struct KafkaTable {
     /// Why queries cannot read the table although jobs can.
     jobs_only: Option<Error>,
     definition: Option<String>,
+    /// How records become rows, in words; `None` where they are bytes.
+    decoding: Option<String>,
     /// Where the records go that do not decode.
     letters: Option<DeadLetters>,
     /// Whether whoever reads the table sees to them.
@@ -207,6 +209,12 @@ impl KafkaTable {
         &self.reading.decoder
     }
 
+    /// How records become rows, in words that are the same where that is the same; `None` where they are
+    /// bytes.
+    pub(crate) fn decoding(&self) -> Option<&str> {
+        self.decoding.as_deref()
+    }
+
     /// Topics and range, as they can be written.
     pub(crate) fn source(&self) -> String {
         format!("{} {}", self.selection.topics, self.selection.range)
@@ -251,7 +259,10 @@ impl KafkaTable {
         }
         self.check_letters_minded()?;
         let snapshot = self.statement_snapshot(state).await?;
-        let decoder = &self.reading.decoder;
+        let mut decoder = self.reading.decoder.clone();
+        if decoder.keeps_bad() {
+            decoder = decoder.with_topic_ids(snapshot.topic_ids());
+        }
         let Pieces {
             kept,
             pruned,

@@ -17,6 +17,7 @@ use crate::range::{OnDataLoss, RangeSpec, SparkOffsets};
 use crate::sink::KafkaSinkOptions;
 
 use super::formats::Formats;
+use super::letters::without_login;
 use super::writing::WriteFormats;
 use super::{DeadLetters, KafkaTable, KafkaTableBuilder, TopicSource};
 
@@ -446,11 +447,13 @@ impl TableOptions {
                 let key = name.to_ascii_lowercase();
                 let key = key.strip_prefix("kafka.").unwrap_or(&key);
                 let shown = if config::hides(key, value) {
-                    "***"
+                    "***".to_owned()
+                } else if matches!(plain(key).as_str(), "dlqlocation" | "redecode") {
+                    without_login(value)
                 } else {
-                    value
+                    value.clone()
                 };
-                format!("'{}' '{}'", quoted(name), quoted(shown))
+                format!("'{}' '{}'", quoted(name), quoted(&shown))
             })
             .collect();
         let options = if options.is_empty() {

@@ -4,7 +4,7 @@
 //! ranges, so that whatever was mended (a schema, a registry, an option) shows on exactly the records
 //! that it was mended for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -18,6 +18,8 @@ use crate::driver::query_error;
 use crate::error::{Error, Result};
 use crate::range::{OffsetRange, Snapshot, SnapshotRange, TopicPartition};
 use crate::session::KafkaSessionBuilder;
+use crate::sink::parquet;
+use crate::store::Store;
 
 /// The most ranges of a table: a plan names each of them.
 const MAX_RANGES: usize = 100_000;
@@ -29,11 +31,12 @@ const MAX_RANGES: usize = 100_000;
 pub(super) async fn snapshot(selection: &Selection, place: &DeadLetters) -> Result<Snapshot> {
     let letters = coordinates(selection, place).await?;
     let mut snapshot = selection.resolve(now_ms(), &Statement::default()).await?;
+    check(&letters, selection, place, &snapshot)?;
     let mut ranges = vec![];
     for known in &snapshot.ranges {
         for (start, end) in letters
             .get(&known.range.topic_partition())
-            .map_or(vec![], |offsets| runs(offsets))
+            .map_or(vec![], |letters| runs(&letters.offsets))
         {
             ranges.push(SnapshotRange {
                 range: OffsetRange {
@@ -79,7 +82,46 @@ fn runs(offsets: &[i64]) -> Vec<(i64, i64)> {
         .collect()
 }
 
-type Coordinates = BTreeMap<TopicPartition, Vec<i64>>;
+type Coordinates = BTreeMap<TopicPartition, Letters>;
+
+/// The dead letters of a partition.
+#[derive(Debug, Default)]
+struct Letters {
+    offsets: Vec<i64>,
+    /// The ids that the topic had, where the letters tell.
+    topic_ids: BTreeSet<String>,
+}
+
+/// Refuses letters of a topic that was created anew, or of a partition that is not there any more: other
+/// records lie at these offsets now, or none.
+fn check(
+    letters: &Coordinates,
+    selection: &Selection,
+    place: &DeadLetters,
+    snapshot: &Snapshot,
+) -> Result<()> {
+    let ours = letters.iter().filter(|(p, _)| selection.topics.covers(p));
+    for (partition, letters) in ours {
+        let mut there = snapshot.ranges.iter();
+        if !there.any(|range| range.range.topic_partition() == *partition) {
+            return Err(Error::invalid(format!(
+                "'redecode': {place} has dead letters of {partition}, which is not there any more: their \
+                 keys and values are in {place}"
+            )));
+        }
+        let now = snapshot.topic_id(&partition.topic);
+        if let Some(now) = now
+            && let Some(then) = letters.topic_ids.iter().find(|then| *then != now)
+        {
+            return Err(Error::TopicRecreated {
+                topic: partition.topic.to_string(),
+                expected: then.clone(),
+                found: now.to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
 
 async fn coordinates(selection: &Selection, place: &DeadLetters) -> Result<Coordinates> {
     let context = KafkaSessionBuilder::new().build()?;
@@ -95,16 +137,24 @@ async fn coordinates(selection: &Selection, place: &DeadLetters) -> Result<Coord
                 .map_err(query_error)?;
             r#"SELECT CAST(header(headers, 'dlq.topic') AS VARCHAR) AS "topic",
                       TRY_CAST(CAST(header(headers, 'dlq.partition') AS VARCHAR) AS INT) AS "partition",
-                      TRY_CAST(CAST(header(headers, 'dlq.offset') AS VARCHAR) AS BIGINT) AS "offset"
+                      TRY_CAST(CAST(header(headers, 'dlq.offset') AS VARCHAR) AS BIGINT) AS "offset",
+                      CAST(header(headers, 'dlq.topic.id') AS VARCHAR) AS topic_id
                FROM letters"#
         }
         DeadLetters::Location(location) => {
+            let store = Store::open(location, &HashMap::new())?;
+            let columns = parquet::recorded_columns(&store).await?;
+            if !columns.is_some_and(|(columns, _)| columns.fields().find("topic_id").is_some()) {
+                return Err(Error::invalid(format!(
+                    "'redecode': {place} holds no dead letters"
+                )));
+            }
             let location = location.replace('\'', "''");
             let make =
                 format!("CREATE EXTERNAL TABLE letters STORED AS PARQUET LOCATION '{location}'");
             context.sql(&make).await.map_err(query_error)?;
             r#"SELECT CAST("topic" AS VARCHAR) AS "topic", CAST("partition" AS INT) AS "partition",
-                      CAST("offset" AS BIGINT) AS "offset"
+                      CAST("offset" AS BIGINT) AS "offset", CAST(topic_id AS VARCHAR) AS topic_id
                FROM letters"#
         }
     };
@@ -124,12 +174,15 @@ fn add(batch: &RecordBatch, place: &DeadLetters, found: &mut Coordinates) -> Res
              topic, partition and offset it comes from"
         ))
     };
-    let [topics, partitions, offsets] = batch.columns() else {
+    let [topics, partitions, offsets, ids] = batch.columns() else {
         return Err(other());
     };
-    let topics = arrow::compute::cast(topics, &arrow::datatypes::DataType::Utf8View);
-    let topics = topics.map_err(|_| other())?;
-    let topics = topics.as_string_view();
+    let text = |column| arrow::compute::cast(column, &arrow::datatypes::DataType::Utf8View);
+    let (topics, ids) = (
+        text(topics).map_err(|_| other())?,
+        text(ids).map_err(|_| other())?,
+    );
+    let (topics, ids) = (topics.as_string_view(), ids.as_string_view());
     let (Some(partitions), Some(offsets)) = (
         partitions.as_primitive_opt::<Int32Type>(),
         offsets.as_primitive_opt::<Int64Type>(),
@@ -143,7 +196,11 @@ fn add(batch: &RecordBatch, place: &DeadLetters, found: &mut Coordinates) -> Res
             return Err(other());
         }
         let from = TopicPartition::new(topics.value(row), partition);
-        found.entry(from).or_default().push(offset);
+        let letters = found.entry(from).or_default();
+        letters.offsets.push(offset);
+        if ids.is_valid(row) && !letters.topic_ids.contains(ids.value(row)) {
+            letters.topic_ids.insert(ids.value(row).to_owned());
+        }
     }
     Ok(())
 }

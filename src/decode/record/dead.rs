@@ -1,5 +1,6 @@
 //! Dead letters: the records that do not decode, as they are, together with why.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, ListArray, RecordBatch, StringViewArray};
@@ -9,12 +10,13 @@ use arrow::datatypes::SchemaRef;
 use super::reasons::{Letter, Reasons};
 use super::{Column, DecodedPart, OnBadRow, Part, RecordDecoder, Rows};
 use crate::client::{HeaderLists, RawBatch};
-use crate::decode::BadRows;
+use crate::decode::{BadRowLimit, BadRows};
 use crate::error::{Error, Result};
 
 /// The columns of dead letters in a table of their own.
-pub(crate) const LETTER_COLUMNS: [Column; 10] = [
+pub(crate) const LETTER_COLUMNS: [Column; 11] = [
     Column::Topic,
+    Column::TopicId,
     Column::Partition,
     Column::Offset,
     Column::Timestamp,
@@ -35,7 +37,9 @@ const MESSAGE: &str = "error_message";
 
 impl RecordDecoder {
     /// The decoder of the same records that keeps those that do not decode, with these columns.
-    pub(crate) fn dead_letters(&self, columns: &[Column]) -> Self {
+    ///
+    /// `limit` is that of the records that do not decode.
+    pub(crate) fn dead_letters(&self, columns: &[Column], limit: Option<BadRowLimit>) -> Self {
         let plain = Self::raw(columns.to_vec());
         let fields = plain.schema.fields().iter();
         let fields = fields.map(|field| match field.name().as_str() {
@@ -48,15 +52,25 @@ impl RecordDecoder {
         Self {
             key: self.key.clone(),
             value: self.value.clone(),
-            // Every record is looked at, and whoever reads the good ones has judged how many there are.
+            // Every record is looked at.
             bad_rows: BadRows {
                 on: OnBadRow::Skip,
-                limit: None,
+                limit,
             },
             only_bad: true,
             schema: Arc::new(schema),
             ..plain
         }
+    }
+
+    /// The ids of the topics that dead letters come from.
+    pub(crate) fn with_topic_ids(self, topic_ids: BTreeMap<Arc<str>, String>) -> Self {
+        Self { topic_ids, ..self }
+    }
+
+    /// Whether the records that do not decode are the rows.
+    pub(crate) fn keeps_bad(&self) -> bool {
+        self.only_bad
     }
 
     /// The dead letters of a batch.
@@ -77,6 +91,7 @@ impl RecordDecoder {
         let kept = not(&reasons.good(rows)).map_err(failed)?;
         let bad = raw.filter(&kept).map_err(failed)?;
         let letters: Vec<Letter<'_>> = reasons.letters().collect();
+        let first_bad = self.bad_rows.limit.and_then(|_| reasons.first());
         let columns = projection
             .iter()
             .map(|i| self.letter_column(self.columns[*i], &bad, &letters))
@@ -86,8 +101,8 @@ impl RecordDecoder {
         Ok(Rows {
             batch: batch.map_err(failed)?,
             kept: Some(kept),
-            bad: 0,
-            first_bad: None,
+            bad: letters.len(),
+            first_bad: first_bad.map(|first| first.located(raw)),
         })
     }
 
@@ -106,9 +121,14 @@ impl RecordDecoder {
                 Arc::new(messages.collect::<StringViewArray>())
             }
             Column::BadSchemaId => Arc::new(letters.map(Letter::schema_id).collect::<Int32Array>()),
+            Column::TopicId => {
+                let id = self.topic_ids.get(&bad.partition.topic);
+                Arc::new(letters.map(|_| id).collect::<StringViewArray>())
+            }
             Column::DeadLetterHeaders => {
                 let letters: Vec<_> = letters.collect();
-                Arc::new(headers(bad, &letters)?)
+                let id = self.topic_ids.get(&bad.partition.topic);
+                Arc::new(headers(bad, id, &letters)?)
             }
             other => {
                 let none = (&DecodedPart::default(), &DecodedPart::default());
@@ -119,7 +139,11 @@ impl RecordDecoder {
 }
 
 /// The headers of dead letters: the record's own, and after them where it comes from and why.
-fn headers(bad: &RawBatch, letters: &[&Letter<'_>]) -> Result<ListArray> {
+fn headers(
+    bad: &RawBatch,
+    topic_id: Option<&String>,
+    letters: &[&Letter<'_>],
+) -> Result<ListArray> {
     let mut lists = HeaderLists::new();
     for (row, letter) in letters.iter().enumerate() {
         if let Some(own) = &bad.headers {
@@ -135,6 +159,7 @@ fn headers(bad: &RawBatch, letters: &[&Letter<'_>]) -> Result<ListArray> {
         let timestamps = bad.timestamps.as_ref().filter(|t| t.is_valid(row));
         let said = [
             ("dlq.topic", Some(bad.partition.topic.to_string())),
+            ("dlq.topic.id", topic_id.cloned()),
             ("dlq.partition", Some(bad.partition.partition.to_string())),
             ("dlq.offset", Some(bad.offsets.value(row).to_string())),
             (

@@ -5,6 +5,7 @@ mod reasons;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -105,6 +106,8 @@ pub(crate) struct RecordDecoder {
     bad_rows: BadRows,
     /// Whether the records that do not decode are the rows.
     only_bad: bool,
+    /// Of the topics that dead letters come from.
+    topic_ids: BTreeMap<Arc<str>, String>,
     schema: SchemaRef,
 }
 
@@ -142,6 +145,7 @@ impl RecordDecoder {
             value: Payload::Raw,
             bad_rows: BadRows::default(),
             only_bad: false,
+            topic_ids: BTreeMap::new(),
             schema: Arc::new(Schema::new(fields)),
         }
     }
@@ -206,6 +210,7 @@ impl RecordDecoder {
             value,
             bad_rows,
             only_bad: false,
+            topic_ids: BTreeMap::new(),
             schema: Arc::new(Schema::new(fields)),
         })
     }
@@ -419,9 +424,10 @@ impl RecordDecoder {
             Column::ValueSchemaId => value.schema_ids(rows),
             Column::BadReason => Arc::new(reasons.texts(rows)),
             // Columns of dead letters alone.
-            Column::BadClass | Column::BadSchemaId | Column::DeadLetterHeaders => {
-                missing(&column.data_type().0)
-            }
+            Column::BadClass
+            | Column::BadSchemaId
+            | Column::TopicId
+            | Column::DeadLetterHeaders => missing(&column.data_type().0),
         })
     }
 }

@@ -178,7 +178,7 @@ fn fields_that_are_not_shown_are_checked_unless_bad_records_are_null() {
 #[test]
 fn a_dead_letter_keeps_its_bytes_and_says_where_it_comes_from() {
     let decoder = json(vec![Field::new("id", DataType::Int64, true)], OnBadRow::Dlq).unwrap();
-    let letters = decoder.dead_letters(&LETTER_RECORD);
+    let letters = decoder.dead_letters(&LETTER_RECORD, None);
     let raw = raw(vec![Some(b"{\"id\":1}"), None, Some(b"{"), Some(b"[]")]);
     let projection = [0, 1, 2];
     let schema = letters.schema().project(&projection).unwrap();

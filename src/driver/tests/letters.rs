@@ -1,5 +1,7 @@
 //! Records that do not decode, set aside with the batch.
 
+use arrow::datatypes::DataType;
+
 use super::*;
 use crate::decode::{Format, OnBadRow};
 use crate::table::DeadLetters;
@@ -287,5 +289,174 @@ async fn redecode_reads_the_records_of_dead_letters_and_no_other() {
     assert!(
         refused.contains("holds something else than dead letters"),
         "{refused}"
+    );
+}
+
+/// A job with two sinks whose table has these columns.
+async fn two_sinks(letters: &Letters, second: &MemorySink, id: DataType) -> MicroBatch {
+    let fields = vec![arrow::datatypes::Field::new("id", id, true)];
+    let table = letters.world.table("orders").value_format(Format::Json);
+    let table = table
+        .fields(fields)
+        .on_bad_row(OnBadRow::Dlq)
+        .dead_letters(DeadLetters::Location(letters.location()));
+    let context = KafkaSessionBuilder::new().build().unwrap();
+    let table = Arc::new(table.build_lazy().unwrap());
+    context.register_table("orders", table).unwrap();
+    MicroBatch::builder(context, "job")
+        .checkpoint(letters.world.checkpoint().to_str().unwrap())
+        .sink("out", Arc::new(letters.world.sink.clone()))
+        .unwrap()
+        .sink("second", Arc::new(second.clone()))
+        .unwrap()
+        .trigger(Trigger::AvailableNow)
+        .insert("INSERT INTO out SELECT partition, \"offset\" FROM orders")
+        .insert("INSERT INTO second SELECT partition, \"offset\" FROM orders")
+        .build()
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn half_of_a_batch_is_not_completed_by_another_decoding() {
+    let letters = Letters::new();
+    letters.append(0, &[b"{\"id\":1}", b"{\"id\":\"x\"}"]);
+    let second = MemorySink::new("second");
+    second.fail("commit", 1, false);
+    let mut job = two_sinks(&letters, &second, DataType::Int64).await;
+    job.run(&Stop::new()).await.unwrap_err();
+    assert_eq!(letters.world.held(), [(0, 0)]);
+    // As text both records decode: the second one would be no row of the first sink and no dead letter.
+    let mut job = two_sinks(&letters, &second, DataType::Utf8).await;
+    let refused = job.run(&Stop::new()).await.unwrap_err();
+    assert_eq!(
+        refused.kind(),
+        crate::error::ErrorKind::Conflict,
+        "{refused}"
+    );
+    assert!(
+        refused.to_string().contains("then as key raw, value json"),
+        "{refused}"
+    );
+    let mut job = two_sinks(&letters, &second, DataType::Int64).await;
+    job.run(&Stop::new()).await.unwrap();
+    assert_eq!(letters.world.held(), [(0, 0)]);
+    assert_eq!(letters.dead().await, [(0, 1)]);
+    // Between batches it may change.
+    letters.append(0, &[b"{\"id\":\"y\"}"]);
+    let mut job = two_sinks(&letters, &second, DataType::Utf8).await;
+    job.run(&Stop::new()).await.unwrap();
+    assert_eq!(letters.world.held(), [(0, 0), (0, 2)]);
+}
+
+#[tokio::test]
+async fn the_limit_holds_for_what_a_query_leaves_out() {
+    let letters = Letters::new();
+    letters.append(0, &[TEXT, NO_TEXT, NO_TEXT]);
+    let table = letters.world.table("orders").value_format(Format::Text);
+    let table = table
+        .on_bad_row(OnBadRow::Dlq)
+        .bad_row_limit(crate::decode::BadRowLimit::Count(1))
+        .dead_letters(DeadLetters::Location(letters.location()));
+    let context = KafkaSessionBuilder::new().build().unwrap();
+    let table = Arc::new(table.build_lazy().unwrap());
+    context.register_table("orders", table).unwrap();
+    let job = MicroBatch::builder(context, "job")
+        .checkpoint(letters.world.checkpoint().to_str().unwrap())
+        .sink("out", Arc::new(letters.world.sink.clone()))
+        .unwrap()
+        .trigger(Trigger::AvailableNow)
+        .insert(format!("{INSERT_ID} WHERE \"offset\" < 1"));
+    let error = job
+        .build()
+        .await
+        .unwrap()
+        .run(&Stop::new())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, crate::Error::BadRowLimit { bad: 2, .. }),
+        "{error}"
+    );
+    assert!(letters.world.held().is_empty());
+}
+
+#[tokio::test]
+async fn dead_letters_do_not_lie_among_other_rows() {
+    let letters = Letters::new();
+    letters.append(0, &[TEXT]);
+    let context = KafkaSessionBuilder::new().build().unwrap();
+    let plain = letters.world.table("orders").build_lazy().unwrap();
+    context.register_table("orders", Arc::new(plain)).unwrap();
+    let make = format!(
+        "CREATE EXTERNAL TABLE out STORED AS PARQUET LOCATION '{}'",
+        letters.location()
+    );
+    context.sql(&make).await.unwrap();
+    let other = MicroBatch::builder(context, "other")
+        .checkpoint(letters.place.path().join("log").to_str().unwrap())
+        .trigger(Trigger::AvailableNow)
+        .insert("INSERT INTO out SELECT \"offset\" AS number FROM orders");
+    other
+        .build()
+        .await
+        .unwrap()
+        .run(&Stop::new())
+        .await
+        .unwrap();
+    let context = KafkaSessionBuilder::new().build().unwrap();
+    context
+        .register_table("orders", Arc::new(letters.table()))
+        .unwrap();
+    let refused = MicroBatch::builder(context, "job")
+        .checkpoint(letters.world.checkpoint().to_str().unwrap())
+        .sink("out", Arc::new(letters.world.sink.clone()))
+        .unwrap()
+        .insert(INSERT_ID)
+        .build()
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(refused.contains("have a column 'number'"), "{refused}");
+}
+
+#[tokio::test]
+async fn tables_that_decode_otherwise_are_other_sources() {
+    let letters = Letters::new();
+    let client: Arc<dyn crate::client::KafkaClient> = Arc::new(letters.world.cluster.client());
+    let table = |format| {
+        let table = KafkaTable::builder_with_client(Arc::clone(&client)).topic("orders");
+        table.value_format(format).build_lazy().unwrap()
+    };
+    assert!(table(Format::Text).is_same_source(&table(Format::Text)));
+    assert!(!table(Format::Text).is_same_source(&table(Format::Uuid)));
+}
+
+#[tokio::test]
+async fn redecode_refuses_a_topic_that_was_created_anew() {
+    let letters = Letters::new();
+    letters.append(0, &[NO_TEXT]);
+    letters.run().await.unwrap();
+    letters.world.cluster.recreate_topic("orders").unwrap();
+    letters.append(0, &[TEXT]);
+    let place = DeadLetters::Location(letters.location());
+    let refused = letters.world.table("orders").redecode(place).build().await;
+    let refused = refused.unwrap_err();
+    assert!(
+        matches!(refused, crate::Error::TopicRecreated { .. }),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn redecode_needs_a_place_of_dead_letters() {
+    let letters = Letters::new();
+    let place = DeadLetters::Location(letters.location());
+    let refused = letters.world.table("orders").redecode(place).build().await;
+    assert!(
+        refused
+            .unwrap_err()
+            .to_string()
+            .ends_with("holds no dead letters")
     );
 }

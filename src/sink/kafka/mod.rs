@@ -172,6 +172,23 @@ impl KafkaSink {
         Self { formats, ..self }
     }
 
+    /// # Errors
+    /// [`Error::UnknownTopic`] when the topic is not there.
+    pub(crate) async fn check_topic(&self) -> Result<()> {
+        let known = known_topic(self.client.as_ref(), &self.topic).await?;
+        if known.is_some() {
+            return Ok(());
+        }
+        let all = self.client.describe(TopicSelection::All).await;
+        let names: Vec<Arc<str>> = all
+            .map(|cluster| cluster.topics.into_iter().map(|t| t.name).collect())
+            .unwrap_or_default();
+        Err(Error::UnknownTopic {
+            topic: self.topic.to_string(),
+            nearest: nearest_names(&self.topic, names.iter().map(|n| &**n)),
+        })
+    }
+
     fn state(&self) -> StateTopic<'_> {
         StateTopic {
             name: &self.options.state_topic,
@@ -254,19 +271,7 @@ impl Sink for KafkaSink {
     async fn open(&self, job: &SinkJob) -> Result<Option<Committed>> {
         let layout = Layout::of(&job.schema, &self.target(), &self.formats.naming())?;
         self.set_session(None);
-        if known_topic(self.client.as_ref(), &self.topic)
-            .await?
-            .is_none()
-        {
-            let all = self.client.describe(TopicSelection::All).await;
-            let names: Vec<Arc<str>> = all
-                .map(|cluster| cluster.topics.into_iter().map(|t| t.name).collect())
-                .unwrap_or_default();
-            return Err(Error::UnknownTopic {
-                topic: self.topic.to_string(),
-                nearest: nearest_names(&self.topic, names.iter().map(|n| &**n)),
-            });
-        }
+        self.check_topic().await?;
         let encoders =
             self.formats
                 .encoders(&self.topic, layout.key_fields(), layout.value_fields());

@@ -60,6 +60,7 @@ mod tests;
 pub use clean::{Orphan, clean};
 pub use factory::ParquetTableFactory;
 pub use options::ParquetOptions;
+pub(crate) use read::recorded_columns;
 
 use log::{CONCURRENT, Row, STEP};
 use manifest::{DataFile, Manifest, Record};

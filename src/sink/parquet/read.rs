@@ -49,7 +49,7 @@ pub(super) struct ParquetTable {
 }
 
 /// The columns that the jobs of a location have written: of the files, and of the folders.
-pub(super) async fn recorded_columns(
+pub(crate) async fn recorded_columns(
     store: &Store,
 ) -> crate::Result<Option<(SchemaRef, Vec<String>)>> {
     let mut found: Option<(SchemaRef, Vec<String>)> = None;
