@@ -43,11 +43,12 @@ def main():
     finally:
         race.close()
     race.results["minutes"] = round((time.monotonic() - begun) / 60, 1)
-    text = report.markdown(race.results)
-    if options.only:
+    results = report.added(options.out, race.results) if options.add else race.results
+    text = report.markdown(results)
+    if options.only and not options.add:
         print(text)
     else:
-        report.write(options.out, race.results, text)
+        report.write(options.out, results, text)
         print(f"race: wrote {options.out}/benchmarks.md, .svg and .json")
 
 
@@ -62,6 +63,9 @@ def arguments():
         default="",
         help="contestants, cases and queries by name, as a comma list (wire,franz,b100,sum);\n"
         "'short' are the short reads. Prints the report and writes no file",
+    )
+    parser.add_argument(
+        "--add", action="store_true", help="adds the topics that --only names to the report that is there"
     )
     parser.add_argument("--out", type=Path, default=ROOT / "docs", help="where the report goes")
     parser.add_argument("--data", type=Path, help="where the broker's folder is made")

@@ -35,6 +35,16 @@ def write(folder: Path, results: dict, text: str):
     (folder / "benchmarks.json").write_text(compact(results))
 
 
+def added(folder: Path, new: dict) -> dict:
+    """The results that are there, with topics that were measured by themselves."""
+    results = json.loads((folder / "benchmarks.json").read_text())
+    for name, case in new["cases"].items():
+        results["cases"][name] = case | {"measured": new["machine"]["date"]}
+    for part in ("titles", "does"):
+        results[part] |= new[part]
+    return results
+
+
 def compact(results: dict) -> str:
     """JSON with a line for each entry."""
     text = json.dumps(results, indent=1, ensure_ascii=False)
@@ -185,6 +195,8 @@ def _case(results: dict, case: dict) -> str:
     how = ""
     if drain:
         how = f"; the drain has {drain['connections']} connections and fetches {drain['fetch_bytes'] >> 20} MiB a partition"
+    if measured := case.get("measured"):
+        how += f"; measured by itself on {measured}"
     return f"### {case['title']}\n\n{size}{how}.\n\n{table(head, rows)}"
 
 
