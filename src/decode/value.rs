@@ -109,7 +109,8 @@ pub(super) fn boolean(to: &mut Builder, value: bool) -> Outcome {
     Ok(())
 }
 
-/// Appends text: as it is, as an instant, a day or a time in ISO 8601, or as base64.
+/// Appends text: as it is, as an instant, a day or a time in ISO 8601, as base64, or as a decimal
+/// number, which many programs write as text so that no reader takes it for a binary one.
 pub(super) fn text(to: &mut Builder, text: &str) -> Outcome {
     let (data_type, values) = to.parts();
     match values {
@@ -119,6 +120,7 @@ pub(super) fn text(to: &mut Builder, text: &str) -> Outcome {
             slices.push(&bytes.map_err(|_| Fault::expected(data_type, "text that is not base64"))?);
         }
         Values::Whole(values) => values.push(moment(text, data_type)?),
+        Values::Decimal(_) if is_plain_number(text) => return number(to, text),
         _ => return Err(Fault::expected(data_type, &quoted(text))),
     }
     to.end_row();
@@ -159,6 +161,11 @@ fn is_number(text: &str) -> bool {
         && digits
             .bytes()
             .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'-' | b'+'))
+}
+
+/// Whether text is a number without an exponent.
+fn is_plain_number(text: &str) -> bool {
+    is_number(text) && !text.contains(['e', 'E'])
 }
 
 /// Some text, as errors show it.
@@ -374,6 +381,30 @@ mod tests {
         assert_eq!(value("12.345"), None);
         assert_eq!(value("99999999.99"), Some(9_999_999_999));
         assert_eq!(value("100000000"), None);
+    }
+
+    #[test]
+    fn decimals_may_be_text() {
+        let data_type = DataType::Decimal128(10, 2);
+        let value = |value: &str| {
+            let array = built(&data_type, |to| text(to, value))?;
+            Some(array.as_primitive::<Decimal128Type>().value(0))
+        };
+        assert_eq!(value("12.3"), Some(1230));
+        assert_eq!(value("-0.01"), Some(-1));
+        assert_eq!(value("+7"), Some(700));
+        for bad in [
+            "", "12.345", "1e2", "NaN", " 1", "1-2", "1.2.3", "0x1", "1,5",
+        ] {
+            assert_eq!(value(bad), None, "{bad}");
+        }
+        let mut builder = Builder::new(&data_type).unwrap();
+        let fault = text(&mut builder, "NaN").unwrap_err();
+        assert_eq!(
+            fault.message,
+            "expected Decimal128(10, 2), found the text 'NaN'"
+        );
+        assert!(built(&DataType::Int64, |to| text(to, "1")).is_none());
     }
 
     #[test]
