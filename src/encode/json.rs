@@ -62,6 +62,10 @@ impl PayloadEncoder for JsonEncoder {
             Ok(())
         })
     }
+
+    fn set_id(&mut self, id: i32) {
+        self.frame = frame(id);
+    }
 }
 
 /// Whether maps have keys that can be names.
