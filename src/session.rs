@@ -27,10 +27,14 @@ use crate::table::{
 /// The name of the catalog that a session starts with.
 pub const CATALOG: &str = "kafka";
 
+/// The time zone of a session whose settings have none: that of the `timestamp` column.
+const TIME_ZONE: &str = "UTC";
+
 /// Makes a session over a cluster.
 ///
 /// The SQL dialect is PostgreSQL's: DataFusion's default one cannot parse a bare
 /// `SELECT partition, offset …`, because it takes `offset` after a comma for the OFFSET clause.
+/// The time zone is UTC, where the settings have none.
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct KafkaSessionBuilder {
@@ -59,7 +63,7 @@ impl KafkaSessionBuilder {
     }
 
     /// Settings of DataFusion to start from. Dialect, default catalog and information schema are
-    /// set on top.
+    /// set on top, and the time zone where there is none.
     pub fn config(mut self, config: SessionConfig) -> Self {
         self.config = Some(config);
         self
@@ -82,7 +86,11 @@ impl KafkaSessionBuilder {
             .with_information_schema(true)
             .with_default_catalog_and_schema(CATALOG, KafkaCatalog::SCHEMA)
             .with_create_default_catalog_and_schema(false);
-        config.options_mut().sql_parser.dialect = Dialect::PostgreSQL;
+        let options = config.options_mut();
+        options.sql_parser.dialect = Dialect::PostgreSQL;
+        // Without one, `TIMESTAMP WITH TIME ZONE` and `now()` have no zone either.
+        let zone = &mut options.execution.time_zone;
+        *zone = zone.take().or_else(|| Some(TIME_ZONE.to_owned()));
 
         let mut builder = SessionStateBuilder::new_with_default_features().with_config(config);
         if let Some(runtime) = self.runtime {
@@ -117,7 +125,8 @@ impl KafkaSessionBuilder {
 ///
 /// `connection` is used where a table's options name no brokers. The context's SQL dialect stays:
 /// unless it is one like `postgresql`, the column must be written `"offset"`. So does its planner
-/// of `substr`, which takes text only.
+/// of `substr`, which takes text only, and its time zone: without one, `TIMESTAMP WITH TIME ZONE`
+/// and `now()` have none either, and formats write such columns as times without a zone.
 ///
 /// # Errors
 /// When a function cannot be registered.
@@ -182,5 +191,48 @@ fn registering(error: datafusion::error::DataFusionError) -> Error {
     Error::Kafka {
         operation: "registering a function".to_owned(),
         reason: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::statement;
+
+    async fn shown(context: &SessionContext, sql: &str) -> Vec<String> {
+        let frame = statement::sql(context, sql).await.unwrap();
+        let batches = frame.collect().await.unwrap();
+        let cells = batches.iter().flat_map(|batch| {
+            batch
+                .columns()
+                .iter()
+                .map(|column| arrow::util::display::array_value_to_string(column, 0).unwrap())
+        });
+        cells.collect()
+    }
+
+    #[tokio::test]
+    async fn times_with_a_zone_are_in_utc_unless_the_settings_say_otherwise() {
+        let sql = "SELECT arrow_typeof(now()) AS a, \
+                   arrow_typeof(CAST(NULL AS TIMESTAMP(6) WITH TIME ZONE)) AS b, \
+                   arrow_typeof(CAST(NULL AS TIMESTAMPTZ)) AS c, \
+                   arrow_typeof(CAST(NULL AS TIMESTAMP)) AS d";
+        let context = KafkaSessionBuilder::new().build().unwrap();
+        assert_eq!(
+            shown(&context, sql).await,
+            [
+                r#"Timestamp(ns, "UTC")"#,
+                r#"Timestamp(µs, "UTC")"#,
+                r#"Timestamp(ns, "UTC")"#,
+                "Timestamp(ns)"
+            ]
+        );
+
+        let config = SessionConfig::new().set_str("datafusion.execution.time_zone", "+02:00");
+        let context = KafkaSessionBuilder::new().config(config).build().unwrap();
+        assert_eq!(
+            shown(&context, "SELECT arrow_typeof(now())").await,
+            [r#"Timestamp(ns, "+02:00")"#]
+        );
     }
 }

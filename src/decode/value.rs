@@ -6,9 +6,9 @@
 use arrow::datatypes::{DataType, TimeUnit};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use jiff::Timestamp;
+use jiff::SignedDuration;
 use jiff::civil::{Date, DateTime, Time};
-use jiff::tz::TimeZone;
+use jiff::fmt::temporal::Pieces;
 
 use super::budget::{self, Exceeded};
 use super::build::{Builder, Values};
@@ -109,7 +109,8 @@ pub(super) fn boolean(to: &mut Builder, value: bool) -> Outcome {
     Ok(())
 }
 
-/// Appends text: as it is, as an instant, a day or a time in ISO 8601, or as base64.
+/// Appends text: as it is, as an instant, a day or a time in ISO 8601, as base64, or as a decimal
+/// number, which many programs write as text so that no reader takes it for a binary one.
 pub(super) fn text(to: &mut Builder, text: &str) -> Outcome {
     let (data_type, values) = to.parts();
     match values {
@@ -119,6 +120,7 @@ pub(super) fn text(to: &mut Builder, text: &str) -> Outcome {
             slices.push(&bytes.map_err(|_| Fault::expected(data_type, "text that is not base64"))?);
         }
         Values::Whole(values) => values.push(moment(text, data_type)?),
+        Values::Decimal(_) if is_plain_number(text) => return number(to, text),
         _ => return Err(Fault::expected(data_type, &quoted(text))),
     }
     to.end_row();
@@ -159,6 +161,11 @@ fn is_number(text: &str) -> bool {
         && digits
             .bytes()
             .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'-' | b'+'))
+}
+
+/// Whether text is a number without an exponent.
+fn is_plain_number(text: &str) -> bool {
+    is_number(text) && !text.contains(['e', 'E'])
 }
 
 /// Some text, as errors show it.
@@ -236,7 +243,8 @@ fn per_second(unit: TimeUnit) -> i64 {
     }
 }
 
-/// An instant, a day or a time of the day, in the type's unit.
+/// An instant, a day or a time of the day, in the type's unit. A leap second is none of them: no
+/// unit has a place for it.
 fn moment(text: &str, data_type: &DataType) -> std::result::Result<i64, Fault> {
     let unread = || Fault::expected(data_type, &quoted(text));
     let misfit = || Fault::range(data_type, text);
@@ -249,26 +257,54 @@ fn moment(text: &str, data_type: &DataType) -> std::result::Result<i64, Fault> {
         }
         DataType::Time32(unit) | DataType::Time64(unit) => {
             let time: Time = text.parse().map_err(|_| unread())?;
+            if is_leap_second(text, time) {
+                return Err(misfit());
+            }
             let hours = i64::from(time.hour()) * 3600;
             let seconds = hours + i64::from(time.minute()) * 60 + i64::from(time.second());
             in_unit(seconds, time.subsec_nanosecond().into(), *unit).ok_or_else(misfit)
         }
         DataType::Timestamp(unit, _) => {
-            // Without a zone it is in UTC.
-            let instant = text.parse::<Timestamp>().or_else(|_| {
-                let local: DateTime = text.parse().map_err(|_| unread())?;
-                let zoned = local.to_zoned(TimeZone::UTC).map_err(|_| misfit())?;
-                Ok::<_, Fault>(zoned.timestamp())
-            })?;
-            let second = instant.as_second();
-            let nanosecond = i64::from(instant.subsec_nanosecond());
-            in_unit(second, nanosecond, *unit).ok_or_else(misfit)
+            let pieces = Pieces::parse(text).map_err(|_| unread())?;
+            // Without a zone it is in UTC; a zone's name alone does not say how far off it is.
+            let offset = match (pieces.to_numeric_offset(), pieces.time_zone_annotation()) {
+                (Some(_), _) if pieces.time().is_none() => return Err(unread()),
+                (Some(offset), _) => offset.seconds(),
+                (None, None) => 0,
+                (None, Some(_)) => return Err(unread()),
+            };
+            let time = pieces.time().unwrap_or_else(Time::midnight);
+            if is_leap_second(text, time) {
+                return Err(misfit());
+            }
+            let local = pieces.date().to_datetime(time);
+            // Not by jiff's instants, which end a day before the year 9999 does.
+            let epoch = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+            let since = local.duration_since(epoch);
+            let since = since.checked_sub(SignedDuration::from_secs(offset.into()));
+            let since = since.ok_or_else(misfit)?;
+            in_unit(since.as_secs(), since.subsec_nanos().into(), *unit).ok_or_else(misfit)
         }
         _ => Err(unread()),
     }
 }
 
-/// `None` when the unit loses digits, or overflows.
+/// Whether the seconds are 60, which jiff reads as 59.
+fn is_leap_second(text: &str, read: Time) -> bool {
+    if read.second() != 59 {
+        return false;
+    }
+    let text = text.split('[').next().unwrap_or_default();
+    let clock = text.rsplit(['T', 't', ' ']).next().unwrap_or_default();
+    let end = clock.find(|c: char| !c.is_ascii_digit() && c != ':');
+    let clock = clock[..end.unwrap_or(clock.len())].as_bytes();
+    matches!(
+        clock,
+        [_, _, b':', _, _, b':', b'6', b'0'] | [_, _, _, _, b'6', b'0']
+    )
+}
+
+/// `None` when the unit loses digits, or overflows. Both parts have one sign, or are 0.
 fn in_unit(seconds: i64, nanoseconds: i64, unit: TimeUnit) -> Option<i64> {
     let per_second = per_second(unit);
     let nanoseconds_each = 1_000_000_000 / per_second;
@@ -284,7 +320,7 @@ fn in_unit(seconds: i64, nanoseconds: i64, unit: TimeUnit) -> Option<i64> {
 mod tests {
     use super::*;
     use arrow::array::{ArrayRef, AsArray};
-    use arrow::datatypes::Decimal128Type;
+    use arrow::datatypes::{Decimal128Type, Int64Type};
 
     fn built(data_type: &DataType, push: impl Fn(&mut Builder) -> Outcome) -> Option<ArrayRef> {
         let mut builder = Builder::new(data_type).unwrap();
@@ -348,6 +384,30 @@ mod tests {
     }
 
     #[test]
+    fn decimals_may_be_text() {
+        let data_type = DataType::Decimal128(10, 2);
+        let value = |value: &str| {
+            let array = built(&data_type, |to| text(to, value))?;
+            Some(array.as_primitive::<Decimal128Type>().value(0))
+        };
+        assert_eq!(value("12.3"), Some(1230));
+        assert_eq!(value("-0.01"), Some(-1));
+        assert_eq!(value("+7"), Some(700));
+        for bad in [
+            "", "12.345", "1e2", "NaN", " 1", "1-2", "1.2.3", "0x1", "1,5",
+        ] {
+            assert_eq!(value(bad), None, "{bad}");
+        }
+        let mut builder = Builder::new(&data_type).unwrap();
+        let fault = text(&mut builder, "NaN").unwrap_err();
+        assert_eq!(
+            fault.message,
+            "expected Decimal128(10, 2), found the text 'NaN'"
+        );
+        assert!(built(&DataType::Int64, |to| text(to, "1")).is_none());
+    }
+
+    #[test]
     fn moments_lose_no_digits() {
         let utc = |unit| DataType::Timestamp(unit, Some("+00:00".into()));
         let ms = utc(TimeUnit::Millisecond);
@@ -377,6 +437,73 @@ mod tests {
             Some("23:59:59.500")
         );
         assert_eq!(shown(&DataType::Time32(TimeUnit::Second), "86400"), None);
+    }
+
+    #[test]
+    fn instants_reach_the_ends_of_their_years_and_units() {
+        let value = |unit, text: &str| {
+            let data_type = DataType::Timestamp(unit, Some("UTC".into()));
+            let array = built(&data_type, |to| any_text(to, text))?;
+            let array = arrow::compute::cast(&array, &DataType::Int64).unwrap();
+            Some(array.as_primitive::<Int64Type>().value(0))
+        };
+        use TimeUnit::{Microsecond, Millisecond, Nanosecond, Second};
+        let cases = [
+            (Second, "9999-12-31T23:59:59Z", Some(253_402_300_799)),
+            (
+                Millisecond,
+                "9999-12-31T23:59:59.999Z",
+                Some(253_402_300_799_999),
+            ),
+            (
+                Microsecond,
+                "9999-12-31 23:59:59",
+                Some(253_402_300_799_000_000),
+            ),
+            (Second, "9999-12-31T23:59:59-01:30", Some(253_402_306_199)),
+            (Second, "9999-12-31T23:59:59+01:30", Some(253_402_295_399)),
+            (Nanosecond, "9999-12-31T23:59:59Z", None),
+            (Second, "0001-01-01T00:00:00Z", Some(-62_135_596_800)),
+            (Second, "-009999-01-01T00:00:00Z", Some(-377_705_116_800)),
+            (Second, "+010000-01-01T00:00:00Z", None),
+            (Nanosecond, "2262-04-11T23:47:16.854775807Z", Some(i64::MAX)),
+            (Nanosecond, "2262-04-11T23:47:16.854775808Z", None),
+            (Nanosecond, "1677-09-21T00:12:43.145224192Z", Some(i64::MIN)),
+            (Nanosecond, "1677-09-21T00:12:43.145224191Z", None),
+            (Millisecond, "1969-12-31T23:59:59.5Z", Some(-500)),
+            (Millisecond, "1970-01-01T00:59:59.5+01:00", Some(-500)),
+            (Second, "1970-01-02", Some(86_400)),
+            (Second, "1970-01-02Z", None),
+            (
+                Second,
+                "2026-01-14T11:00:00+01:00[Europe/Berlin]",
+                Some(1_768_384_800),
+            ),
+            (Second, "2026-01-14T11:00:00[Europe/Berlin]", None),
+        ];
+        for (unit, text, expected) in cases {
+            assert_eq!(value(unit, text), expected, "{text} in {unit:?}");
+        }
+    }
+
+    #[test]
+    fn leap_seconds_are_bad() {
+        let second = DataType::Timestamp(TimeUnit::Second, None);
+        for text in [
+            "2016-12-31T23:59:60Z",
+            "2016-12-31 23:59:60.5",
+            "2016-12-31t23:59:60+00:00[Europe/Berlin]",
+            "20161231T235960Z",
+        ] {
+            assert_eq!(shown(&second, text), None, "{text}");
+        }
+        assert!(shown(&second, "2016-12-31T23:59:59+00:00:59").is_some());
+        let time = DataType::Time32(TimeUnit::Millisecond);
+        assert_eq!(shown(&time, "10:00:60"), None);
+        assert_eq!(
+            shown(&time, "10:00:59.600").as_deref(),
+            Some("10:00:59.600")
+        );
     }
 
     #[test]

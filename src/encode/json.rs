@@ -5,6 +5,8 @@
 //!   learns columns from records learns the same kinds. NaN and infinities are no JSON: an error.
 //! - Dates and times are ISO 8601, instants in UTC with `Z`; bytes are base64.
 
+use std::collections::HashSet;
+
 use arrow::array::{Array, ArrayRef, BinaryViewArray};
 use arrow::datatypes::FieldRef;
 
@@ -28,10 +30,8 @@ impl JsonEncoder {
     /// # Errors
     /// When a column has a type that JSON is not written of.
     pub(crate) fn new(fields: &[FieldRef], id: Option<i32>) -> Result<Self> {
-        for member in like_fields(fields.iter().map(AsRef::as_ref)).map_err(Error::invalid)? {
-            check(&member.cells)
-                .map_err(|Fault(e)| Error::invalid(format!("column '{}': {e}", member.name)))?;
-        }
+        let members = like_fields(fields.iter().map(AsRef::as_ref)).map_err(Error::invalid)?;
+        check_members(&members).map_err(|Fault(e)| Error::invalid(e))?;
         Ok(Self {
             names: fields
                 .iter()
@@ -62,14 +62,30 @@ impl PayloadEncoder for JsonEncoder {
             Ok(())
         })
     }
+
+    fn set_id(&mut self, id: i32) {
+        self.frame = frame(id);
+    }
 }
 
-/// Whether maps have keys that can be names.
+/// Whether each has a name of its own: of a name that comes twice, readers keep one value.
+fn check_members(members: &[Member]) -> Outcome {
+    let mut names = HashSet::with_capacity(members.len());
+    members.iter().try_for_each(|m| {
+        let checked = match names.insert(&m.name) {
+            true => check(&m.cells),
+            false => Err(Fault::new(
+                "is there twice, and a JSON object has each name once: rename one",
+            )),
+        };
+        checked.map_err(|fault| fault.of(&m.name))
+    })
+}
+
+/// Whether names differ, and maps have keys that can be names.
 fn check(cells: &Cells) -> Outcome {
     match cells {
-        Cells::Struct(_, members) => members
-            .iter()
-            .try_for_each(|m| check(&m.cells).map_err(|fault| fault.of(&m.name))),
+        Cells::Struct(_, members) => check_members(members),
         Cells::List(_, items) => check(items),
         Cells::Map(_, entries) => match entries.0 {
             Cells::Text(_) => check(&entries.1),

@@ -46,6 +46,10 @@ pub(crate) trait PayloadEncoder: fmt::Debug + Send + Sync {
         rows: usize,
         absent: &dyn Fn(usize) -> bool,
     ) -> Result<BinaryViewArray, Misfit>;
+
+    /// The schema's id in a registry, for formats whose payloads have its frame: a schema is
+    /// registered when it is known that the columns fit it.
+    fn set_id(&mut self, _id: i32) {}
 }
 
 /// A row that cannot be encoded.

@@ -6,7 +6,7 @@ use arrow::datatypes::{IntervalMonthDayNano, TimeUnit};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::civil::{Date, DateTime, Time};
-use jiff::{SignedDuration, Span, Timestamp};
+use jiff::{SignedDuration, Span};
 
 use super::Fault;
 use super::cells::{Cells, Zoned, per_second};
@@ -93,13 +93,13 @@ fn time(value: i64, unit: TimeUnit) -> Option<String> {
 
 fn timestamp(value: i64, unit: TimeUnit, zoned: Zoned) -> Option<String> {
     let (seconds, nanosecond) = split(value, unit);
-    let instant = Timestamp::new(seconds, nanosecond).ok()?;
+    // Not by jiff's instants, which end a day before the year 9999 does.
+    let since = SignedDuration::new(seconds, nanosecond);
+    let epoch = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+    let shown = epoch.checked_add(since).ok()?;
     Some(match zoned {
-        Zoned::Instant => instant.to_string(),
-        Zoned::Local => {
-            let shown: DateTime = jiff::tz::Offset::UTC.to_datetime(instant);
-            shown.to_string()
-        }
+        Zoned::Instant => format!("{shown}Z"),
+        Zoned::Local => shown.to_string(),
     })
 }
 

@@ -1,9 +1,12 @@
 //! How rows become records: the formats of a table that is written, with their schemas.
 //!
 //! ```text
-//! a schema's file ──▶ its id: looked up, or registered where that is allowed ─┐
-//! none ─▶ the subject's schema, or one made of the columns and registered ────┴▶ encoder
+//! a schema's file ───────────────────────────────┐
+//! none ─▶ the subject's, or one made of the columns ┴▶ columns fit ─▶ its id ─▶ encoder
 //! ```
+//!
+//! An id is looked up, or the schema registered where that is allowed, when the columns of key and
+//! value fit: what fails before leaves nothing in the registry.
 
 use std::sync::Arc;
 
@@ -55,6 +58,7 @@ pub(crate) struct Encoders {
 }
 
 /// A part of records that is to be encoded.
+#[derive(Clone, Copy)]
 struct Part<'a> {
     /// `key` or `value`.
     name: &'static str,
@@ -63,6 +67,55 @@ struct Part<'a> {
     fields: &'a [FieldRef],
     registry: Option<&'a Registry>,
     auto_register: bool,
+}
+
+/// How a part is encoded, but for the id of its schema.
+#[derive(Debug, Default)]
+struct Planned {
+    /// `None` where the bytes are there as they are.
+    encoder: Option<Box<dyn PayloadEncoder>>,
+    /// The schema whose id is to be asked for.
+    unnumbered: Option<Unnumbered>,
+    declared: Option<Declared>,
+}
+
+impl Planned {
+    fn of(encoder: impl PayloadEncoder + 'static) -> Self {
+        Self {
+            encoder: Some(Box::new(encoder)),
+            ..Self::default()
+        }
+    }
+
+    fn with(self, unnumbered: Option<Unnumbered>) -> Self {
+        Self { unnumbered, ..self }
+    }
+}
+
+/// A schema that is looked up by its text, or registered.
+#[derive(Debug)]
+struct Unnumbered {
+    kind: SchemaKind,
+    files: ProtoFiles,
+    /// The record or message, which subjects may be named after.
+    record: Option<String>,
+    /// Whether payloads begin with the id.
+    framed: bool,
+}
+
+impl Unnumbered {
+    /// A schema of one file.
+    fn new(kind: SchemaKind, text: &str, record: Option<String>) -> Self {
+        Self {
+            kind,
+            files: ProtoFiles {
+                text: text.to_owned(),
+                ..ProtoFiles::default()
+            },
+            record,
+            framed: true,
+        }
+    }
 }
 
 impl WriteFormats {
@@ -105,58 +158,86 @@ impl WriteFormats {
             registry: registry.as_ref(),
             auto_register: formats.auto_register,
         };
+        let of_key = part("key", &formats.key, key);
+        let of_value = part("value", &formats.value, value);
+        let key = match key.is_empty() {
+            true => Planned::default(),
+            false => of_key.planned(declared_key).await?,
+        };
+        let value = of_value.planned(declared_value).await?;
         Ok(Encoders {
-            key: match key.is_empty() {
-                true => None,
-                false => {
-                    part("key", &formats.key, key)
-                        .declared(declared_key)
-                        .await?
-                }
-            },
-            value: part("value", &formats.value, value)
-                .declared(declared_value)
-                .await?,
+            key: of_key.encoder(key).await?,
+            value: of_value.encoder(value).await?,
         })
     }
 }
 
 impl Part<'_> {
-    async fn declared(self, declared: Option<Fields>) -> Result<Option<Arc<dyn PayloadEncoder>>> {
-        let wrong = |e: Error| match e {
-            Error::Invalid { message } => Error::invalid(format!("the {}: {message}", self.name)),
-            other => other,
+    /// Asks for the id of the schema, if it is still unknown.
+    async fn encoder(&self, planned: Planned) -> Result<Option<Arc<dyn PayloadEncoder>>> {
+        let Planned {
+            encoder,
+            unnumbered,
+            declared,
+        } = planned;
+        let Some(mut encoder) = encoder else {
+            return Ok(None);
         };
+        if let (Some(schema), Some(registry)) = (unnumbered, self.registry) {
+            let id = self.id_of(registry, &schema).await;
+            let id = id.map_err(|e| self.wrong(e))?;
+            if schema.framed {
+                encoder.set_id(id);
+            }
+        }
+        let encoder: Arc<dyn PayloadEncoder> = Arc::from(encoder);
+        Ok(Some(match declared {
+            Some(declared) => declared.over(encoder),
+            None => encoder,
+        }))
+    }
+
+    /// Makes the encoder of the columns as the table declares them.
+    async fn planned(&self, declared: Option<Fields>) -> Result<Planned> {
+        let wrong = |e| self.wrong(e);
         let Some(declared) = declared else {
-            return self.encoder().await.map_err(wrong);
+            return self.plan().await.map_err(wrong);
         };
         let aligned = Declared::of(&declared, self.fields).map_err(wrong)?;
         let part = Part {
             fields: aligned.fields(),
-            ..self
+            ..*self
         };
-        let encoder = part.encoder().await.map_err(wrong)?;
-        Ok(encoder.map(|encoder| aligned.over(encoder)))
+        let planned = part.plan().await.map_err(wrong)?;
+        Ok(Planned {
+            declared: Some(aligned),
+            ..planned
+        })
     }
 
-    async fn encoder(&self) -> Result<Option<Arc<dyn PayloadEncoder>>> {
+    /// The same error, of this part.
+    fn wrong(&self, error: Error) -> Error {
+        match error {
+            Error::Invalid { message } => Error::invalid(format!("the {}: {message}", self.name)),
+            other => other,
+        }
+    }
+
+    async fn plan(&self) -> Result<Planned> {
         let fields = self.fields;
-        let encoder: Arc<dyn PayloadEncoder> = match self.of.format {
-            Format::Raw => return Ok(None),
-            Format::Json => {
-                let id = self.json_schema_id().await?;
-                Arc::new(JsonEncoder::new(fields, id)?)
-            }
-            Format::Csv => Arc::new(CsvEncoder::new(fields, self.of.csv_delimiter)?),
-            Format::Avro | Format::AvroSingleObject => Arc::new(self.avro().await?),
-            Format::Protobuf => Arc::new(self.protobuf().await?),
+        Ok(match self.of.format {
+            Format::Raw => Planned::default(),
+            Format::Json => self.json().await?,
+            Format::Csv => Planned::of(CsvEncoder::new(fields, self.of.csv_delimiter)?),
+            Format::Avro | Format::AvroSingleObject => self.avro().await?,
+            Format::Protobuf => self.protobuf().await?,
             format @ (Format::DebeziumJson | Format::DebeziumAvro) => {
                 return Err(Error::invalid(format!(
                     "the format '{format}' is read only: write 'json' or 'avro'"
                 )));
             }
             single => match fields {
-                [field] => Arc::new(ScalarEncoder::new(single, field)?),
+                [field] => Planned::of(ScalarEncoder::new(single, field)?),
                 _ => {
                     return Err(Error::invalid(format!(
                         "the format '{single}' takes one column, not {}",
@@ -164,20 +245,24 @@ impl Part<'_> {
                     )));
                 }
             },
-        };
-        Ok(Some(encoder))
+        })
     }
 
-    async fn avro(&self) -> Result<AvroEncoder> {
+    async fn avro(&self) -> Result<Planned> {
         let single_object = self.of.format == Format::AvroSingleObject;
-        let (text, references, id) = match (&self.of.schema.file, self.registry) {
-            (Some(file), Some(registry)) if !single_object => {
+        let unnumbered = |text: &str, name| Unnumbered {
+            framed: !single_object,
+            ..Unnumbered::new(SchemaKind::Avro, text, name)
+        };
+        let mut frame = match single_object {
+            true => AvroFrame::SingleObject,
+            false => AvroFrame::Plain,
+        };
+        let (text, references, unnumbered) = match (&self.of.schema.file, self.registry) {
+            (Some(file), Some(_)) if !single_object => {
                 let text = read(file)?;
-                let name = record_name(&text);
-                let id = self
-                    .id_of(registry, &SchemaKind::Avro, &text, &[], name.as_deref())
-                    .await?;
-                (text, vec![], Some(id))
+                let unnumbered = unnumbered(&text, record_name(&text));
+                (text, vec![], Some(unnumbered))
             }
             (Some(file), _) => (read(file)?, vec![], None),
             (None, None) => return Err(no_schema(self.of.format, self.name)),
@@ -186,45 +271,37 @@ impl Part<'_> {
                 match self.of_subject(registry, &name).await? {
                     Some(found) => {
                         self.check_kind(&found, &SchemaKind::Avro)?;
-                        let id = Some(found.id);
-                        (found.text.clone(), found.references.clone(), id)
+                        if !single_object {
+                            frame = AvroFrame::Registry(found.id);
+                        }
+                        (found.text.clone(), found.references.clone(), None)
                     }
                     None => {
                         self.may_derive(&name)?;
                         let text = derived_avro(&name, self.fields)?;
-                        let id = self
-                            .id_of(registry, &SchemaKind::Avro, &text, &[], Some(&name))
-                            .await?;
-                        (text, vec![], Some(id))
+                        let unnumbered = unnumbered(&text, Some(name));
+                        (text, vec![], Some(unnumbered))
                     }
                 }
             }
         };
-        let frame = match id {
-            _ if single_object => AvroFrame::SingleObject,
-            Some(id) => AvroFrame::Registry(id),
-            None => AvroFrame::Plain,
-        };
-        AvroEncoder::new(&text, &references, self.fields, frame)
+        let encoder = AvroEncoder::new(&text, &references, self.fields, frame)?;
+        Ok(Planned::of(encoder).with(unnumbered))
     }
 
-    async fn protobuf(&self) -> Result<ProtobufEncoder> {
+    async fn protobuf(&self) -> Result<Planned> {
         let message = self.of.schema.message.as_deref();
-        let (schema, id) = match (&self.of.schema.file, self.registry) {
+        let mut known = None;
+        let unnumbered = |files, record| Unnumbered {
+            files,
+            ..Unnumbered::new(SchemaKind::Protobuf, "", Some(record))
+        };
+        let (schema, unnumbered) = match (&self.of.schema.file, self.registry) {
             (Some(file), registry) if file.ends_with(".proto") => {
                 let files = proto_files(file)?;
                 let schema = ProtobufSchema::from_files(&files, message)?;
-                let id = match registry {
-                    None => None,
-                    Some(registry) => {
-                        let references = self.import_references(registry, &files).await?;
-                        let kind = SchemaKind::Protobuf;
-                        let name = Some(schema.full_name());
-                        let id = self.id_of(registry, &kind, &files.text, &references, name);
-                        Some(id.await?)
-                    }
-                };
-                (schema, id)
+                let name = schema.full_name().to_owned();
+                (schema, registry.map(|_| unnumbered(files, name)))
             }
             (Some(file), Some(_)) => {
                 return Err(Error::invalid(format!(
@@ -248,50 +325,51 @@ impl Part<'_> {
                 match self.of_subject(registry, &name).await? {
                     Some(found) => {
                         self.check_kind(&found, &SchemaKind::Protobuf)?;
-                        let schema = ProtobufSchema::from_files(&files_of(&found), message)?;
-                        (schema, Some(found.id))
+                        known = Some(found.id);
+                        (
+                            ProtobufSchema::from_files(&files_of(&found), message)?,
+                            None,
+                        )
                     }
                     None => {
                         self.may_derive(&name)?;
-                        let text = derived_protobuf(&name, self.fields)?;
                         let files = ProtoFiles {
                             name: format!("{name}.proto"),
-                            text,
+                            text: derived_protobuf(&name, self.fields)?,
                             references: vec![],
                         };
                         let schema = ProtobufSchema::from_files(&files, None)?;
-                        let kind = SchemaKind::Protobuf;
-                        let id = self.id_of(registry, &kind, &files.text, &[], Some(&name));
-                        (schema, Some(id.await?))
+                        (schema, Some(unnumbered(files, name)))
                     }
                 }
             }
         };
-        ProtobufEncoder::new(&schema, self.fields, id)
+        let encoder = ProtobufEncoder::new(&schema, self.fields, known)?;
+        Ok(Planned::of(encoder).with(unnumbered))
     }
 
-    /// The id that JSON is framed with: of the file's JSON Schema, or of the subject's where it has
-    /// one. Without both, objects are written bare.
-    async fn json_schema_id(&self) -> Result<Option<i32>> {
+    /// JSON is framed with the id of the file's JSON Schema, or of the subject's where it has one.
+    /// Without both, objects are written bare.
+    async fn json(&self) -> Result<Planned> {
+        let planned = |id| Ok::<_, Error>(Planned::of(JsonEncoder::new(self.fields, id)?));
         let Some(registry) = self.registry else {
-            return Ok(None);
+            return planned(None);
         };
         let schema = &self.of.schema;
         if let Some(file) = &schema.file {
-            let text = read(file)?;
-            let id = self.id_of(registry, &SchemaKind::Json, &text, &[], None);
-            return id.await.map(Some);
+            let unnumbered = Unnumbered::new(SchemaKind::Json, &read(file)?, None);
+            return Ok(planned(None)?.with(Some(unnumbered)));
         }
         let name = self.type_name();
         match self.of_subject(registry, &name).await? {
             Some(found) => {
                 self.check_kind(&found, &SchemaKind::Json)?;
-                Ok(Some(found.id))
+                planned(Some(found.id))
             }
             None if schema.subject.is_some() || schema.version.is_some() => {
                 Err(self.no_subject(&self.subject(Some(&name))?, "name another"))
             }
-            None => Ok(None),
+            None => planned(None),
         }
     }
 
@@ -309,20 +387,17 @@ impl Part<'_> {
     }
 
     /// The id of a schema under the subject. It is registered where that is allowed.
-    async fn id_of(
-        &self,
-        registry: &Registry,
-        kind: &SchemaKind,
-        text: &str,
-        references: &[(String, String, i32)],
-        record: Option<&str>,
-    ) -> Result<i32> {
-        let subject = self.subject(record)?;
+    async fn id_of(&self, registry: &Registry, schema: &Unnumbered) -> Result<i32> {
+        let subject = self.subject(schema.record.as_deref())?;
+        let references = match schema.files.references.is_empty() {
+            true => vec![],
+            false => self.import_references(registry, &schema.files).await?,
+        };
         let submitted = Submitted {
             subject: &subject,
-            kind,
-            text,
-            references,
+            kind: &schema.kind,
+            text: &schema.files.text,
+            references: &references,
         };
         if self.auto_register {
             return registry.register(submitted).await;

@@ -86,7 +86,10 @@ async fn columns_of_changes_are_declared() {
     let sql = "SELECT key_id, after['name'], after['n']['x'], ts FROM t WHERE after IS NOT NULL ORDER BY \"offset\"";
     assert_eq!(
         rows(&context, sql).await,
-        ["1 a 2 1970-01-01T00:00:00", "1 b  2026-01-14T10:00:00.123"]
+        [
+            "1 a 2 1970-01-01T00:00:00Z",
+            "1 b  2026-01-14T10:00:00.123Z"
+        ]
     );
 }
 

@@ -181,11 +181,13 @@ impl<'a> Reader<'a> {
             "" => Some(document),
             name => self.documents.iter().position(|(known, _)| *known == name),
         };
+        let pointer = unescaped(place);
         // What is elsewhere, or is named by an anchor, may be anything.
-        let Some(document) = document.filter(|_| place.is_empty() || place.starts_with('/')) else {
+        let document = document.filter(|_| pointer.is_empty() || pointer.starts_with('/'));
+        let Some(document) = document else {
             return Ok(Kind::Any);
         };
-        let target = at(&self.documents[document].1, place)
+        let target = at(&self.documents[document].1, &pointer)
             .ok_or_else(|| format!("refers to '{reference}', which it does not define"))?;
         if self.inside.contains(&(document, place)) {
             return Err(format!(
@@ -308,6 +310,29 @@ fn list<'a>(json: &'a Json, name: &str) -> impl Iterator<Item = &'a Json> {
         _ => &[],
     };
     items.iter()
+}
+
+/// A URI's fragment, whose `%20` is a space. What is escaped in no known way stays as it is.
+fn unescaped(fragment: &str) -> Cow<'_, str> {
+    if !fragment.contains('%') {
+        return fragment.into();
+    }
+    let mut bytes = Vec::with_capacity(fragment.len());
+    let mut rest = fragment.as_bytes();
+    while let Some((first, behind)) = rest.split_first() {
+        let digit = |place: usize| char::from(*behind.get(place)?).to_digit(16);
+        let escaped = match (first, digit(0), digit(1)) {
+            // Below 256.
+            (b'%', Some(high), Some(low)) => u8::try_from(high * 16 + low).ok(),
+            _ => None,
+        };
+        bytes.push(escaped.unwrap_or(*first));
+        rest = match escaped {
+            Some(_) => &behind[2..],
+            None => behind,
+        };
+    }
+    String::from_utf8(bytes).map_or(Cow::Borrowed(fragment), Cow::Owned)
 }
 
 /// The value at a JSON Pointer.

@@ -102,4 +102,8 @@ impl PayloadEncoder for AvroEncoder {
             self.write.value(&record, row, out)
         })
     }
+
+    fn set_id(&mut self, id: i32) {
+        self.frame = frame(id);
+    }
 }

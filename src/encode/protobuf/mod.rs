@@ -27,6 +27,8 @@ pub(crate) use self::derive::derived;
 pub(crate) struct ProtobufEncoder {
     plan: MessagePlan,
     names: Vec<String>,
+    /// Which message of the file it is, as a registry's frame says it.
+    indexes: Vec<u8>,
     frame: Vec<u8>,
 }
 
@@ -48,17 +50,19 @@ impl ProtobufEncoder {
             ))
         };
         let members = like_fields(fields.iter().map(AsRef::as_ref)).map_err(Error::invalid)?;
-        let mut head = Vec::new();
-        if let Some(id) = id {
-            head = frame(id);
-            let indexes = indexes(message).ok_or_else(|| wrong("is not in its file".to_owned()))?;
-            put_indexes(&indexes, &mut head);
-        }
-        Ok(Self {
+        let way = indexes(message).ok_or_else(|| wrong("is not in its file".to_owned()))?;
+        let mut indexes = Vec::new();
+        put_indexes(&way, &mut indexes);
+        let mut encoder = Self {
             plan: MessagePlan::new(message, &members).map_err(wrong)?,
             names: fields.iter().map(|field| field.name().clone()).collect(),
-            frame: head,
-        })
+            indexes,
+            frame: Vec::new(),
+        };
+        if let Some(id) = id {
+            encoder.set_id(id);
+        }
+        Ok(encoder)
     }
 }
 
@@ -80,6 +84,11 @@ impl PayloadEncoder for ProtobufEncoder {
             out.extend_from_slice(&self.frame);
             self.plan.write(&members, row, out)
         })
+    }
+
+    fn set_id(&mut self, id: i32) {
+        self.frame = frame(id);
+        self.frame.extend_from_slice(&self.indexes);
     }
 }
 

@@ -59,6 +59,39 @@ fn json_is_read_back_as_it_was() {
 }
 
 #[test]
+fn the_last_second_of_9999_is_written_and_read_back() {
+    let last = TimestampMillisecondArray::from(vec![253_402_300_799_999, -377_705_116_800_000]);
+    let batch = one(Arc::new(last.with_timezone("UTC")));
+    let payloads = encoded(&json(&batch), &batch).unwrap();
+    assert_eq!(payloads.value(0), br#"{"x":"9999-12-31T23:59:59.999Z"}"#);
+    let decoder = JsonDecoder::new(batch.schema().fields(), false).unwrap();
+    assert_eq!(decoded(&decoder, &payloads), batch.columns());
+    let beyond = TimestampMillisecondArray::from(vec![253_402_300_800_000]);
+    let batch = one(Arc::new(beyond));
+    let found = misfit(&json(&batch), &batch);
+    assert!(
+        found.starts_with("0 column 'x': the timestamp lies outside"),
+        "{found}"
+    );
+}
+
+#[test]
+fn names_within_an_object_come_once() {
+    use arrow::datatypes::DataType;
+    let x = |of| Arc::new(Field::new("x", of, true));
+    let twice = DataType::Struct(vec![x(DataType::Int32), x(DataType::Utf8)].into());
+    let list = DataType::List(Arc::new(Field::new_list_field(twice.clone(), true)));
+    let refused = |fields: &[FieldRef]| JsonEncoder::new(fields, None).unwrap_err().to_string();
+    let why = "is there twice, and a JSON object has each name once: rename one";
+    assert_eq!(refused(&[x(twice)]), format!("column 'x.x': {why}"));
+    assert_eq!(refused(&[x(list)]), format!("column 'x.x': {why}"));
+    let both = [x(DataType::Int32), x(DataType::Utf8)];
+    assert_eq!(refused(&both), format!("column 'x': {why}"));
+    let inner = DataType::Struct(vec![x(DataType::Int32)].into());
+    assert!(JsonEncoder::new(&[x(inner)], None).is_ok());
+}
+
+#[test]
 fn a_registrys_json_has_a_frame() {
     let batch = one(Arc::new(Int32Array::from(vec![1])));
     let encoder = JsonEncoder::new(&fields(&batch), Some(258)).unwrap();

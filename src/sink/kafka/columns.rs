@@ -8,6 +8,7 @@ use arrow::array::{
 };
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, FieldRef, Int64Type, Schema, TimeUnit};
+use arrow::util::display::array_value_to_string;
 
 use super::trouble::{place, tag};
 use crate::client::librdkafka::writing::Headers;
@@ -284,6 +285,10 @@ impl Rows {
         first: u64,
     ) -> std::result::Result<Self, String> {
         let column = |index: Option<usize>| index.and_then(|i| batch.columns().get(i));
+        let placed = |Misfit { row, message }: Misfit| {
+            let tag = tag(execution_partition, first + row as u64);
+            format!("{}: {message}", place(tag))
+        };
         let payloads = |payload: &Payload, absent: &dyn Fn(usize, &[ArrayRef]) -> bool| {
             let columns = payload.columns.iter();
             let columns: Vec<ArrayRef> = columns
@@ -294,10 +299,7 @@ impl Rows {
                 (Some(encoder), columns) => {
                     let absent = |row: usize| absent(row, columns);
                     let encoded = encoder.encode(columns, batch.num_rows(), &absent);
-                    encoded.map(Some).map_err(|Misfit { row, message }| {
-                        let tag = tag(execution_partition, first + row as u64);
-                        format!("{}: {message}", place(tag))
-                    })
+                    encoded.map(Some).map_err(placed)
                 }
                 (None, [only, ..]) => bytes(only).map(Some),
             }
@@ -321,7 +323,10 @@ impl Rows {
                 .filter(|array| *array.data_type() != DataType::Null)
                 .map(header_lists)
                 .transpose()?,
-            timestamps: column(layout.timestamp).map(time).transpose()?,
+            timestamps: column(layout.timestamp)
+                .map(time)
+                .transpose()
+                .map_err(placed)?,
             execution_partition,
             first,
         })
@@ -465,14 +470,40 @@ fn number(array: &ArrayRef) -> std::result::Result<Int64Array, String> {
     Ok(array.as_primitive::<Int64Type>().clone())
 }
 
-fn time(array: &ArrayRef) -> std::result::Result<Int64Array, String> {
-    match plain(array.data_type()) {
-        DataType::Timestamp(_, zone) => {
-            let ms = DataType::Timestamp(TimeUnit::Millisecond, zone.clone());
-            number(&cast(array, &ms)?)
+/// # Errors
+/// A time with digits that records have no place for; with its row.
+fn time(array: &ArrayRef) -> std::result::Result<Int64Array, Misfit> {
+    let whole = |message| Misfit { row: 0, message };
+    let DataType::Timestamp(unit, zone) = plain(array.data_type()) else {
+        return number(array).map_err(whole);
+    };
+    let cut = match unit {
+        TimeUnit::Second | TimeUnit::Millisecond => 1,
+        TimeUnit::Microsecond => 1_000,
+        TimeUnit::Nanosecond => 1_000_000,
+    };
+    if cut > 1 {
+        let own = DataType::Timestamp(*unit, zone.clone());
+        let own = cast(array, &own).and_then(|array| number(&array));
+        let own = own.map_err(whole)?;
+        let lost = |row: &usize| !own.is_null(*row) && own.value(*row) % cut != 0;
+        if let Some(row) = (0..own.len()).find(lost) {
+            let message = format!(
+                "column 'timestamp': {} has digits below a millisecond, which records have no place for: \
+                 write date_trunc('millisecond', …) to cut them",
+                shown(array, row)
+            );
+            return Err(Misfit { row, message });
         }
-        _ => number(array),
     }
+    let ms = DataType::Timestamp(TimeUnit::Millisecond, zone.clone());
+    let array = cast(array, &ms).and_then(|array| number(&array));
+    array.map_err(whole)
+}
+
+/// A value as messages show it.
+fn shown(array: &ArrayRef, row: usize) -> String {
+    array_value_to_string(array, row).unwrap_or_else(|_| "the value".to_owned())
 }
 
 fn header_lists(array: &ArrayRef) -> std::result::Result<HeaderLists, String> {
@@ -495,7 +526,7 @@ fn header_lists(array: &ArrayRef) -> std::result::Result<HeaderLists, String> {
 mod tests {
     use arrow::array::{
         DictionaryArray, FixedSizeBinaryArray, Int32Array, LargeStringArray, NullArray,
-        StringArray, TimestampNanosecondArray,
+        StringArray, TimestampMicrosecondArray, TimestampNanosecondArray,
     };
     use arrow::datatypes::{Field, Int32Type};
 
@@ -569,9 +600,23 @@ mod tests {
     #[test]
     fn times_are_milliseconds_whatever_their_unit() {
         let nanoseconds: ArrayRef =
-            Arc::new(TimestampNanosecondArray::from(vec![1_500_000_001]).with_timezone("UTC"));
+            Arc::new(TimestampNanosecondArray::from(vec![1_500_000_000]).with_timezone("UTC"));
         let rows = rows(vec![("value", one("v")), ("timestamp", nanoseconds)]).unwrap();
         assert_eq!(rows.record(0).unwrap().timestamp_ms, Some(1500));
+    }
+
+    #[test]
+    fn digits_of_times_are_not_cut() {
+        let micros = vec![None, Some(1_123_000), Some(1_123_900)];
+        let micros: ArrayRef = Arc::new(TimestampMicrosecondArray::from(micros));
+        let values: ArrayRef = Arc::new(StringArray::from(vec!["v"; 3]));
+        let found = rows(vec![("value", values), ("timestamp", micros)]);
+        assert_eq!(
+            found.err().unwrap(),
+            "row 13 of execution partition 2: column 'timestamp': 1970-01-01T00:00:01.123900 has digits \
+             below a millisecond, which records have no place for: write date_trunc('millisecond', …) to \
+             cut them"
+        );
     }
 
     #[test]

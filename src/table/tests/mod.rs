@@ -196,6 +196,38 @@ async fn timestamp_lower_bound_starts_at_the_look_up() {
     assert_eq!(cluster.stats().records, 40);
 }
 
+/// Times with a zone are of nanoseconds and in UTC, the column is of milliseconds and in UTC.
+#[tokio::test]
+async fn instants_written_in_any_way_bound_timestamps() {
+    let instants = [
+        "'1970-01-01T00:01:30Z'",
+        "TIMESTAMPTZ '1970-01-01 01:01:30+01:00'",
+        "CAST('1970-01-01T00:01:30Z' AS TIMESTAMP(6) WITH TIME ZONE)",
+        "to_timestamp('1970-01-01T00:01:30Z')",
+        "TIMESTAMP '1970-01-01 00:01:30'",
+    ];
+    for instant in instants {
+        let cluster = orders();
+        let context = over(&cluster, "orders");
+        let sql = format!("SELECT count(*) FROM orders WHERE timestamp >= {instant}");
+        assert_eq!(count(&context, &sql).await, 40, "{instant}");
+        assert_eq!(cluster.stats().records, 40, "{instant}");
+        let sql = format!("SELECT count(*) FROM orders WHERE timestamp < {instant}");
+        assert_eq!(count(&context, &sql).await, 360, "{instant}");
+    }
+}
+
+#[tokio::test]
+async fn now_bounds_timestamps() {
+    let cluster = orders();
+    let context = over(&cluster, "orders");
+    let sql = "SELECT count(*) FROM orders WHERE timestamp > now() - INTERVAL '1 day'";
+    assert_eq!(count(&context, sql).await, 0);
+    assert_eq!(cluster.stats().records, 0);
+    let sql = "SELECT count(*) FROM orders WHERE timestamp < now()";
+    assert_eq!(count(&context, sql).await, 400);
+}
+
 #[tokio::test]
 async fn late_record_is_not_lost_under_create_time() {
     let cluster = orders();

@@ -222,6 +222,53 @@ async fn json_is_framed_by_a_json_schema_alone() {
     assert_eq!(found, [&[0u8, 0, 0, 0, 3][..], bare].concat());
 }
 
+/// Neither that of the value nor that of the key, which is planned before it.
+#[tokio::test]
+async fn a_schema_that_the_columns_do_not_fit_is_not_registered() {
+    let folder = tempfile::tempdir().unwrap();
+    let avsc = file(&folder, "order.avsc", ORDER);
+    let proto = file(
+        &folder,
+        "order.proto",
+        "syntax = \"proto3\"; message M { int64 id = 1; }",
+    );
+    let mut more = id();
+    more.push(Arc::new(Field::new("other", DataType::Int64, true)));
+    for (format, schema) in [("avro", &avsc), ("protobuf", &proto)] {
+        let stub = empty().await;
+        let mut given = TableOptions::default();
+        for (name, value) in [
+            ("key.format", "avro"),
+            ("value.format", format),
+            ("value.schema.file", schema.as_str()),
+            ("schema.registry.url", stub.url.as_str()),
+            ("schema.registry.auto.register", "true"),
+        ] {
+            given.set(name, value).unwrap();
+        }
+        let formats = given.write_formats(&crate::config::ConnectionConfig::empty());
+        let formats = formats.unwrap();
+        let refused = formats.encoders("orders", &id(), &more).await.unwrap_err();
+        assert!(message(&refused).contains("'other'"), "{refused}");
+        assert_eq!(
+            stub.lines(),
+            ["GET /subjects/orders-key/versions/latest"],
+            "{format}"
+        );
+        let made = formats.encoders("orders", &id(), &id()).await.unwrap();
+        assert!(made.key.is_some() && made.value.is_some());
+        assert_eq!(
+            stub.lines()[1..],
+            [
+                "GET /subjects/orders-key/versions/latest",
+                "POST /subjects/orders-key/versions",
+                "POST /subjects/orders-value/versions",
+            ],
+            "{format}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn imports_are_references() {
     let folder = tempfile::tempdir().unwrap();

@@ -52,7 +52,7 @@ fn headers() -> ArrayRef {
 async fn every_part_of_a_record_arrives() {
     let topic = topic(3);
     let sink = sink(&topic, &own_state());
-    let times = vec![Some(1_500_000_000_123_456), None, Some(1_000)];
+    let times = vec![Some(1_500_000_000_123_000), None, Some(1_000)];
     let rows = rows(vec![
         (
             "key",

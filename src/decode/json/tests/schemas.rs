@@ -158,6 +158,43 @@ fn references() {
     );
 }
 
+/// A reference is a URI, whose fragment is a JSON Pointer when its escapes are gone (RFC 6901, 6).
+#[test]
+fn references_are_unescaped() {
+    let schema = r##"{"properties":{
+            "a":{"$ref":"#/definitions/My%20Type"},
+            "b":{"$ref":"#/definitions/p%25q"},
+            "c":{"$ref":"#/definitions/%C5%BElu%C5%a5"},
+            "d":{"$ref":"#/definitions/a~1b"},
+            "e":{"$ref":"#%2Fdefinitions/m~0n"},
+            "f":{"$ref":"#/definitions/~01"},
+            "g":{"$ref":"#/definitions/50%"}},
+        "definitions":{
+            "My Type":{"type":"integer"}, "p%q":{"type":"number"}, "žluť":{"type":"boolean"},
+            "a/b":{"type":"integer"}, "m~n":{"type":"number"}, "~1":{"type":"boolean"},
+            "50%":{"type":"integer"}}}"##;
+    assert_eq!(
+        columns(schema).unwrap(),
+        [
+            "a Int64",
+            "b Float64",
+            "c Boolean",
+            "d Int64",
+            "e Float64",
+            "f Boolean",
+            "g Int64"
+        ]
+    );
+    let missing = r##"{"properties":{"a":{"$ref":"#/definitions/%FF"}}}"##;
+    assert_eq!(
+        columns(missing).unwrap_err(),
+        "property 'a': refers to '#/definitions/%FF', which it does not define"
+    );
+    let circle = r##"{"properties":{"a":{"$ref":"#/definitions/A"}},
+        "definitions":{"A":{"$ref":"#/definitions/%41"}}}"##;
+    assert!(columns(circle).unwrap_err().contains("contains itself"));
+}
+
 #[test]
 fn what_contains_itself_is_refused() {
     for schema in [
