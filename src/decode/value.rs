@@ -100,6 +100,36 @@ pub(super) fn number(to: &mut Builder, text: &str) -> Outcome {
     Ok(())
 }
 
+/// Appends a number of at most 18 digits, of which `places` are behind the point, if that takes no more
+/// than a glance.
+#[inline]
+pub(super) fn short(to: &mut Builder, digits: i64, places: usize) -> bool {
+    /// The powers of ten that are floats exactly.
+    const TENS: [f64; 19] = [
+        1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
+        1e17, 1e18,
+    ];
+    let (data_type, values) = to.parts();
+    match (values, places, TENS.get(places)) {
+        (Values::Whole(values), 0, _) => {
+            let (least, most) = bounds(data_type);
+            if !(least..=most).contains(&digits) {
+                return false;
+            }
+            values.push(digits);
+        }
+        // Of two floats that are exact, the quotient is the one that is nearest.
+        (Values::Float(values), _, Some(tens))
+            if digits.unsigned_abs() < 1 << f64::MANTISSA_DIGITS =>
+        {
+            values.push(digits as f64 / tens);
+        }
+        _ => return false,
+    }
+    to.end_row();
+    true
+}
+
 pub(super) fn boolean(to: &mut Builder, value: bool) -> Outcome {
     let Values::Bool(values) = &mut to.values else {
         return Err(Fault::expected(to.data_type(), "a boolean"));

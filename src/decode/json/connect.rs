@@ -1,8 +1,7 @@
 //! Kafka Connect's wrapper: `{"schema": …, "payload": …}`, as its JsonConverter writes it where
 //! `schemas.enable` is on.
 
-use jiter::Jiter;
-
+use super::scan::Scan;
 use super::text::skip;
 
 /// What is in the wrapper; `None` where there is none.
@@ -10,26 +9,26 @@ use super::text::skip;
 /// An object is one when it has these two fields and no other. What is no JSON is no wrapper either:
 /// whoever reads it next says what is wrong.
 pub(crate) fn unwrapped(json: &[u8]) -> Option<&[u8]> {
-    let mut parser = Jiter::new(json);
+    let mut parser = Scan::new(json);
     if parser.peek().ok()? != jiter::Peek::Object {
         return None;
     }
     let (mut schema, mut payload) = (false, None);
-    let mut name = parser.known_object().ok()?;
-    while let Some(key) = name {
-        let of_payload = match key {
+    let mut more = parser.object().ok()?;
+    while more {
+        let of_payload = match parser.key().ok()?.as_ref() {
             "schema" => false,
             "payload" => true,
             _ => return None,
         };
         let peek = parser.peek().ok()?;
-        let from = parser.current_index();
+        let from = parser.at();
         skip(&mut parser, peek, 1).ok()?;
         match of_payload {
-            true => payload = Some(parser.slice_to_current(from)),
+            true => payload = Some(parser.since(from)),
             false => schema = true,
         }
-        name = parser.next_key().ok()?;
+        more = parser.next_key().ok()?;
     }
     parser.finish().ok()?;
     payload.filter(|_| schema)

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields};
-use jiter::{Jiter, Peek};
+use jiter::Peek;
 
-use super::syntax;
+use super::scan::Scan;
 use super::text::{deeper, kind, skip};
 use crate::decode::column::timestamp_type;
 use crate::decode::debezium;
@@ -48,8 +48,8 @@ impl Inference {
     }
 
     fn look(&mut self, payload: &[u8]) -> Result<(), Fault> {
-        let mut parser = Jiter::new(payload);
-        let first = parser.peek().map_err(syntax)?;
+        let mut parser = Scan::new(payload);
+        let first = parser.peek()?;
         if first != Peek::Object {
             let found = kind(first);
             return Err(Fault::new(
@@ -58,7 +58,7 @@ impl Inference {
             ));
         }
         let found = Seen::of(&mut parser, 1)?;
-        parser.finish().map_err(syntax)?;
+        parser.finish()?;
         self.fields.join(found);
         self.objects += 1;
         Ok(())
@@ -101,20 +101,21 @@ impl Inference {
 }
 
 impl Seen {
-    fn of(parser: &mut Jiter<'_>, depth: usize) -> Result<Self, Fault> {
+    fn of(parser: &mut Scan<'_>, depth: usize) -> Result<Self, Fault> {
         deeper(depth)?;
         let mut fields: Vec<(String, Kind)> = vec![];
-        let mut name = parser.known_object().map_err(syntax)?.map(str::to_owned);
-        while let Some(key) = name {
-            let peek = parser.peek().map_err(syntax)?;
+        let mut more = parser.object()?;
+        while more {
+            let key = parser.key()?;
+            let peek = parser.peek()?;
             let found = Kind::of(parser, peek, depth)?;
             let room = fields.len() < FIELDS_MOST;
             match fields.iter_mut().find(|(name, _)| *name == key) {
                 Some((_, kind)) => *kind = found,
-                None if room => fields.push((key, found)),
+                None if room => fields.push((key.into_owned(), found)),
                 None => {}
             }
-            name = parser.next_key().map_err(syntax)?.map(str::to_owned);
+            more = parser.next_key()?;
         }
         Ok(Self(fields))
     }
@@ -139,7 +140,7 @@ impl Seen {
 }
 
 impl Kind {
-    fn of(parser: &mut Jiter<'_>, peek: Peek, depth: usize) -> Result<Self, Fault> {
+    fn of(parser: &mut Scan<'_>, peek: Peek, depth: usize) -> Result<Self, Fault> {
         Ok(match peek {
             Peek::Object => {
                 let fields = Seen::of(parser, depth + 1)?;
@@ -152,15 +153,15 @@ impl Kind {
             Peek::Array => {
                 deeper(depth + 1)?;
                 let mut item = Self::Null;
-                let mut next = parser.known_array().map_err(syntax)?;
+                let mut next = parser.array()?;
                 while let Some(peek) = next {
                     item.join(Self::of(parser, peek, depth + 1)?);
-                    next = parser.array_step().map_err(syntax)?;
+                    next = parser.next_item()?;
                 }
                 Self::List(Box::new(item))
             }
             peek if peek.is_num() => {
-                let digits = parser.known_number_bytes(peek).map_err(syntax)?;
+                let (digits, _) = parser.number(peek)?;
                 let text = std::str::from_utf8(digits).unwrap_or_default();
                 let whole = !text.contains(['.', 'e', 'E']);
                 match (whole, text.parse::<i64>()) {

@@ -1,7 +1,7 @@
 //! JSON objects, one a payload.
 //!
-//! The parser is jiter's, which is pulled: each value goes from the text to its column, and nothing
-//! is built in between. The rules:
+//! The parser is pulled: each value goes from the text to its column, and nothing is built in between.
+//! The rules:
 //!
 //! - A field that is missing is NULL, one that the schema does not have is passed over.
 //! - Names match exactly, else without case where only one does. Of a name that comes twice, the
@@ -12,6 +12,7 @@
 mod connect;
 mod infer;
 mod object;
+mod scan;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -21,9 +22,9 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BinaryViewArray, Int32Builder};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
-use jiter::Jiter;
 
 use self::object::Object;
+use self::scan::Scan;
 use super::budget::Budget;
 use super::debezium;
 use super::payload::{BadPayload, Decoded, PayloadDecoder, Wanted};
@@ -185,8 +186,8 @@ fn one(payload: &[u8], object: &mut Object) -> std::result::Result<(), Fault> {
             "the payload has no bytes; JSON has at least two",
         ));
     }
-    let mut parser = Jiter::new(payload);
-    let first = parser.peek().map_err(syntax)?;
+    let mut parser = Scan::new(payload);
+    let first = parser.peek()?;
     if first != jiter::Peek::Object {
         let found = text::kind(first);
         return Err(Fault::new(
@@ -195,12 +196,5 @@ fn one(payload: &[u8], object: &mut Object) -> std::result::Result<(), Fault> {
         ));
     }
     object.take(&mut parser, &Budget::of(payload.len()))?;
-    parser.finish().map_err(syntax)
-}
-
-fn syntax(error: jiter::JiterError) -> Fault {
-    Fault::new(
-        "syntax",
-        format!("no JSON: {} at byte {}", error.error_type, error.index),
-    )
+    parser.finish()
 }

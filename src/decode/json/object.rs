@@ -5,16 +5,14 @@ use std::collections::HashMap;
 use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Fields};
 use arrow::error::ArrowError;
-use jiter::{Jiter, Peek};
+use jiter::Peek;
 
-use super::syntax;
+use super::scan::Scan;
 use super::text::{compact, deeper, kind, skip};
 use crate::decode::budget::{self, Budget};
 use crate::decode::build::{Builder, Values, builders};
 use crate::decode::value::{self, Fault};
-use crate::error::Result;
-
-type Outcome = std::result::Result<(), Fault>;
+type Outcome = Result<(), Fault>;
 
 /// Among so few names, looking at each is faster than a hash.
 const FEW: usize = 16;
@@ -44,6 +42,8 @@ enum Shape {
 #[derive(Debug, Clone)]
 struct Names {
     names: Vec<String>,
+    /// As keys are written; empty where a name needs an escape.
+    quoted: Vec<Vec<u8>>,
     /// By name, where there are too many to look at each.
     exact: HashMap<String, usize>,
     /// By name in lower case, where only one field has it.
@@ -82,15 +82,21 @@ impl Names {
                 .map(|f| budget::width(f.data_type()))
                 .collect(),
             by_name: vec![0; names.len()],
+            quoted: names.iter().map(|name| quoted(name)).collect(),
             names,
         }
     }
 
-    /// The field called `name`, and whether that is its very name. `likely` is looked at first.
-    fn find(&self, name: &str, likely: usize) -> Option<(usize, bool)> {
-        if self.names.get(likely).is_some_and(|n| n == name) {
-            return Some((likely, true));
+    /// The field whose key begins here, and whether that is its very name. `likely` is looked at first.
+    fn read(&self, parser: &mut Scan<'_>, likely: usize) -> Result<Option<(usize, bool)>, Fault> {
+        match self.quoted.get(likely) {
+            Some(quoted) if parser.key_is(quoted) => Ok(Some((likely, true))),
+            _ => Ok(self.find(&parser.key()?)),
         }
+    }
+
+    /// The field called `name`, and whether that is its very name.
+    fn find(&self, name: &str) -> Option<(usize, bool)> {
         if self.names.len() <= FEW && name.is_ascii() {
             let exact = self.names.iter().position(|n| n == name);
             let alike =
@@ -107,6 +113,14 @@ impl Names {
             Some(index) => Some((*index, true)),
             None => Some((*self.caseless.get(&name.to_lowercase())?, false)),
         }
+    }
+}
+
+/// A name as a key, if it is written without escapes.
+fn quoted(name: &str) -> Vec<u8> {
+    match name.contains(|c: char| matches!(c, '"' | '\\' | ..'\x20')) {
+        true => vec![],
+        false => format!("\"{name}\"").into_bytes(),
     }
 }
 
@@ -131,7 +145,7 @@ impl Shape {
 }
 
 impl Object {
-    pub(super) fn new(fields: &Fields) -> Result<Self> {
+    pub(super) fn new(fields: &Fields) -> crate::error::Result<Self> {
         Ok(Self {
             names: Names::new(fields),
             columns: builders(fields)?,
@@ -149,7 +163,7 @@ impl Object {
     }
 
     /// Appends the object that begins here as a row.
-    pub(super) fn take(&mut self, parser: &mut Jiter<'_>, budget: &Budget) -> Outcome {
+    pub(super) fn take(&mut self, parser: &mut Scan<'_>, budget: &Budget) -> Outcome {
         let (names, columns) = (&mut self.names, &mut self.columns);
         object(parser, budget, names, columns, self.rows, 1)?;
         self.rows += 1;
@@ -178,7 +192,7 @@ impl Object {
 
 /// Appends the fields of an object as row `row` of `columns`.
 fn object(
-    parser: &mut Jiter<'_>,
+    parser: &mut Scan<'_>,
     budget: &Budget,
     names: &mut Names,
     columns: &mut [Builder],
@@ -187,9 +201,10 @@ fn object(
 ) -> Outcome {
     deeper(depth)?;
     let mut likely = 0;
-    let mut name = parser.known_object().map_err(syntax)?;
-    while let Some(found) = name.map(|name| names.find(name, likely)) {
-        let peek = parser.peek().map_err(syntax)?;
+    let mut more = parser.object()?;
+    while more {
+        let found = names.read(parser, likely)?;
+        let peek = parser.peek()?;
         match found {
             Some((index, exact)) => {
                 likely = index + 1;
@@ -212,7 +227,7 @@ fn object(
             }
             None => skip(parser, peek, depth)?,
         }
-        name = parser.next_key().map_err(syntax)?;
+        more = parser.next_key()?;
     }
     for column in columns {
         if column.len() == row {
@@ -224,7 +239,7 @@ fn object(
 
 /// Appends a value to its column.
 fn append(
-    parser: &mut Jiter<'_>,
+    parser: &mut Scan<'_>,
     budget: &Budget,
     peek: Peek,
     shape: &mut Shape,
@@ -235,29 +250,37 @@ fn append(
         return skip(parser, peek, depth);
     }
     if peek == Peek::Null {
-        parser.known_null().map_err(syntax)?;
+        parser.null()?;
         column.null();
         return Ok(());
     }
     if peek == Peek::String {
-        let text = parser.known_str().map_err(syntax)?;
-        return value::text(column, text);
+        let text = parser.text()?;
+        if let Values::Text(slices) = &mut column.values {
+            slices.push(&text);
+            column.end_row();
+            return Ok(());
+        }
+        return value::text(column, std::str::from_utf8(&text).unwrap_or_default());
     }
     if matches!(column.values, Values::Text(_)) {
-        let from = parser.current_index();
+        let from = parser.at();
         skip(parser, peek, depth)?;
-        let text = compact(parser.slice_to_current(from));
+        let text = compact(parser.since(from));
         return value::text(column, &text);
     }
     match peek {
         Peek::True | Peek::False => {
-            let value = parser.known_bool(peek).map_err(syntax)?;
+            let value = parser.bool(peek)?;
             value::boolean(column, value)
         }
         Peek::Array => items(parser, budget, shape, column, depth + 1),
         Peek::Object => within(parser, budget, shape, column, depth + 1),
         _ => {
-            let digits = parser.known_number_bytes(peek).map_err(syntax)?;
+            let (digits, short) = parser.number(peek)?;
+            if short.is_some_and(|short| value::short(column, short.digits, short.places)) {
+                return Ok(());
+            }
             // Numbers are written in ASCII.
             value::number(column, std::str::from_utf8(digits).unwrap_or_default())
         }
@@ -265,7 +288,7 @@ fn append(
 }
 
 fn items(
-    parser: &mut Jiter<'_>,
+    parser: &mut Scan<'_>,
     budget: &Budget,
     shape: &mut Shape,
     column: &mut Builder,
@@ -275,11 +298,11 @@ fn items(
         return Err(Fault::expected(column.data_type(), &kind(Peek::Array)));
     };
     deeper(depth)?;
-    let mut next = parser.known_array().map_err(syntax)?;
+    let mut next = parser.array()?;
     while let Some(peek) = next {
         budget.spend(*charge)?;
         append(parser, budget, peek, shape, items, depth)?;
-        next = parser.array_step().map_err(syntax)?;
+        next = parser.next_item()?;
     }
     column.end_row();
     Ok(())
@@ -287,7 +310,7 @@ fn items(
 
 /// An object within an object: a struct or a map.
 fn within(
-    parser: &mut Jiter<'_>,
+    parser: &mut Scan<'_>,
     budget: &Budget,
     shape: &mut Shape,
     column: &mut Builder,
@@ -302,14 +325,15 @@ fn within(
             deeper(depth)?;
             let start = ends.last().copied().unwrap_or(0);
             let mut places = HashMap::new();
-            let mut name = parser.known_object().map_err(syntax)?;
-            while let Some(key) = name {
+            let mut more = parser.object()?;
+            while more {
+                let key = parser.key()?;
                 budget.spend(*charge)?;
-                entries.announce(key, start, &mut places);
-                value::text(&mut entries.keys, key)?;
-                let peek = parser.peek().map_err(syntax)?;
+                entries.announce(&key, start, &mut places);
+                value::text(&mut entries.keys, &key)?;
+                let peek = parser.peek()?;
                 append(parser, budget, peek, shape, &mut entries.values, depth)?;
-                name = parser.next_key().map_err(syntax)?;
+                more = parser.next_key()?;
             }
         }
         _ => return Err(Fault::expected(column.data_type(), &kind(Peek::Object))),

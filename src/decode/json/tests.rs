@@ -2,6 +2,7 @@
 
 mod debezium;
 mod maps;
+mod scan;
 mod schemas;
 
 use std::sync::Arc;

@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
-use jiter::{Jiter, Peek};
+use jiter::Peek;
 
-use super::{DEPTH_MOST, syntax};
+use super::DEPTH_MOST;
+use super::scan::Scan;
 use crate::decode::value::Fault;
 
 type Outcome = std::result::Result<(), Fault>;
@@ -33,36 +34,37 @@ pub(super) fn deeper(depth: usize) -> Outcome {
 }
 
 /// Passes over a value; it must be JSON all the same.
-pub(super) fn skip(parser: &mut Jiter<'_>, peek: Peek, depth: usize) -> Outcome {
+pub(super) fn skip(parser: &mut Scan<'_>, peek: Peek, depth: usize) -> Outcome {
     let depth = depth + 1;
     match peek {
         Peek::Array => {
             deeper(depth)?;
-            let mut next = parser.known_array().map_err(syntax)?;
+            let mut next = parser.array()?;
             while let Some(peek) = next {
                 skip(parser, peek, depth)?;
-                next = parser.array_step().map_err(syntax)?;
+                next = parser.next_item()?;
             }
         }
         Peek::Object => {
             deeper(depth)?;
-            let mut more = parser.known_object().map_err(syntax)?.is_some();
+            let mut more = parser.object()?;
             while more {
-                let peek = parser.peek().map_err(syntax)?;
+                parser.key()?;
+                let peek = parser.peek()?;
                 skip(parser, peek, depth)?;
-                more = parser.next_key().map_err(syntax)?.is_some();
+                more = parser.next_key()?;
             }
         }
         // Not merely passed over: half a surrogate or half a character is no JSON.
         Peek::String => {
-            parser.known_str().map_err(syntax)?;
+            parser.text()?;
         }
-        Peek::Null => parser.known_null().map_err(syntax)?,
+        Peek::Null => parser.null()?,
         Peek::True | Peek::False => {
-            parser.known_bool(peek).map_err(syntax)?;
+            parser.bool(peek)?;
         }
         _ => {
-            parser.known_number_bytes(peek).map_err(syntax)?;
+            parser.number(peek)?;
         }
     }
     Ok(())
