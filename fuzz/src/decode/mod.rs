@@ -6,8 +6,12 @@ mod avro;
 mod budget;
 #[path = "../../../src/decode/build.rs"]
 mod build;
+#[path = "../../../src/decode/column.rs"]
+mod column;
 #[path = "../../../src/decode/csv.rs"]
 mod csv;
+#[path = "../../../src/decode/debezium.rs"]
+mod debezium;
 #[path = "../../../src/decode/json/mod.rs"]
 mod json;
 #[path = "../../../src/decode/laws/mod.rs"]
