@@ -188,6 +188,10 @@ class Franz(Program):
     short_does = "The same client, which is given the partition again each time."
 
 
+# Spark has other quotes, and no VARCHAR without a length.
+_SPARK_COLUMNS = JSON_COLUMNS.replace('"', "`").replace("VARCHAR", "STRING")
+
+
 class Spark(Peer):
     name = "spark"
     title = "Spark's batch source"
@@ -232,7 +236,7 @@ class Spark(Peer):
             start=0,
             end=end,
             headers=headers,
-            columns=JSON_COLUMNS.replace('"', "`") if case.decoded else None,
+            columns=_SPARK_COLUMNS if case.decoded else None,
         )
         user_after, system_after = processor_seconds(self.jvm)
         check(records, found, case)
