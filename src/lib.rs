@@ -13,6 +13,7 @@ pub mod export;
 mod fault;
 mod from_payload;
 mod header;
+mod hex;
 pub mod range;
 pub mod receipt;
 pub mod scan;

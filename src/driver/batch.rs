@@ -9,18 +9,17 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::execution_plan::execute_stream_partitioned;
-use tokio::task::JoinSet;
 
 use super::intent::Intent;
 use super::job::{self, Output};
 use super::letters;
 use super::progress::{Phases, SinkProgress};
 use super::source::Source;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::fault;
 use crate::range::{LedgerCounts, Snapshot};
 use crate::scan::{self, ScanProgress};
-use crate::sink::{BatchRanges, Ends, Sink, Staged, Standing};
+use crate::sink::{BatchRanges, Ends, Part, Sink, Staged, Standing, stage_all};
 use crate::table::KafkaTable;
 
 /// A sink of a running job, with what it has recorded.
@@ -139,15 +138,14 @@ async fn stage(
 ) -> Result<Vec<(usize, Vec<Staged>)>> {
     let begun = Instant::now();
     let state = state_at(context, intent.created_ms);
+    let (rows, letters): (Vec<usize>, Vec<usize>) =
+        (open.iter()).partition(|number| outputs[**number].letters_of.is_empty());
     let mut plans = vec![];
-    for number in open {
-        let in_order = outputs[*number].sink.needs_order();
-        let pinned = pinned(sources, intent, in_order)?;
-        let mut physical = vec![];
-        for query in &outputs[*number].queries {
-            physical.push(physical_plan(&state, query, &pinned).await?);
+    for number in rows {
+        let pinned = pinned(sources, intent, outputs[number].sink.needs_order())?;
+        for query in &outputs[number].queries {
+            plans.push((number, physical_plan(&state, query, &pinned).await?));
         }
-        plans.push((*number, physical));
     }
     done.phases.plan = ms(begun);
 
@@ -155,33 +153,25 @@ async fn stage(
     let task = Arc::new(TaskContext::from(&state));
     let mut staged: BTreeMap<usize, Vec<Staged>> =
         open.iter().map(|number| (*number, vec![])).collect();
-    let (letters, rows): (Vec<_>, Vec<_>) = plans
-        .iter()
-        .partition(|(number, _)| !outputs[*number].letters_of.is_empty());
-    let rows = rows
-        .into_iter()
-        .map(|(number, physical)| (*number, physical.iter().collect::<Vec<_>>()));
-    let rows: Vec<_> = rows.collect();
-    stage_plans(&rows, outputs, ranges, &task, &mut staged).await?;
+    stage_plans(&plans, outputs, ranges, &task, &mut staged).await?;
     // Only what the statements' scans found says whether there are dead letters to look for.
-    let ran: Vec<_> = rows.iter().flat_map(|(_, plans)| plans.clone()).collect();
-    let mut wanted = vec![];
     let mut looks = vec![];
-    for (number, physical) in letters {
-        let mut plans = vec![];
-        for (source, plan) in outputs[*number].letters_of.iter().zip(physical) {
+    let mut expectations = vec![];
+    for number in letters {
+        let output = &outputs[number];
+        let pinned = pinned(sources, intent, output.sink.needs_order())?;
+        for (source, query) in output.letters_of.iter().zip(&output.queries) {
             let of = intent.sources.iter().find(|s| s.source == *source);
-            let expected = letters::expected(source, of, &ran);
+            let expected = letters::expected(source, of, plans.iter().map(|(_, plan)| plan));
             if expected != letters::Expected::Exactly(0) {
-                plans.push(plan);
-                looks.push((*number, source, expected, plan));
+                looks.push((number, physical_plan(&state, query, &pinned).await?));
+                expectations.push((source, expected));
             }
         }
-        wanted.push((*number, plans));
     }
-    stage_plans(&wanted, outputs, ranges, &task, &mut staged).await?;
-    for (number, source, expected, plan) in looks {
-        letters::check(source, outputs[number].sink.target(), expected, plan)?;
+    stage_plans(&looks, outputs, ranges, &task, &mut staged).await?;
+    for ((number, plan), (source, expected)) in looks.iter().zip(expectations) {
+        letters::check(source, outputs[*number].sink.target(), expected, plan)?;
     }
     for (number, parts) in &mut staged {
         parts.sort_by_key(|part| part.partition);
@@ -191,7 +181,7 @@ async fn stage(
     for source in sources {
         let mut read = ScanProgress::default();
         let mut ledger = LedgerCounts::default();
-        for plan in plans.iter().flat_map(|(_, physical)| physical) {
+        for (_, plan) in &plans {
             read.add_source(plan, &source.name);
             ledger += scan::of_source(plan, &source.name);
         }
@@ -204,41 +194,26 @@ async fn stage(
 
 /// Runs plans and stages their rows in the sinks of their numbers.
 async fn stage_plans(
-    plans: &[(usize, Vec<&Arc<dyn ExecutionPlan>>)],
+    plans: &[(usize, Arc<dyn ExecutionPlan>)],
     outputs: &[Output],
     ranges: &[Arc<BatchRanges>],
     task: &Arc<TaskContext>,
     staged: &mut BTreeMap<usize, Vec<Staged>>,
 ) -> Result<()> {
-    let mut running: JoinSet<Result<(usize, Staged)>> = JoinSet::new();
-    for (number, plans) in plans {
-        let mut partition = 0;
-        for plan in plans {
-            for rows in streams(plan, task)? {
-                let sink = Arc::clone(&outputs[*number].sink);
-                let (number, at, ranges) = (*number, partition, Arc::clone(&ranges[*number]));
-                running.spawn(async move {
-                    let staged = sink.stage(&ranges, at, rows).await?;
-                    Ok((number, staged))
-                });
-                partition += 1;
-            }
+    let mut parts: Vec<(usize, Part)> = vec![];
+    for (number, plan) in plans {
+        for rows in streams(plan, task)? {
+            let part = Part {
+                sink: Arc::clone(&outputs[*number].sink),
+                batch: Arc::clone(&ranges[*number]),
+                partition: parts.iter().filter(|(of, _)| of == number).count(),
+                rows,
+            };
+            parts.push((*number, part));
         }
     }
-    while let Some(joined) = running.join_next().await {
-        let part = joined.unwrap_or_else(|error| {
-            Err(Error::Query {
-                message: format!("a fault while rows were staged: {error}"),
-            })
-        });
-        match part {
-            Ok((number, part)) => staged.entry(number).or_default().push(part),
-            Err(error) => {
-                // Nothing may be written any more when the sinks remove what was.
-                running.shutdown().await;
-                return Err(error);
-            }
-        }
+    for (number, part) in stage_all(parts).await? {
+        staged.entry(number).or_default().push(part);
     }
     Ok(())
 }

@@ -71,18 +71,17 @@ pub(crate) enum Expected {
 }
 
 /// What to expect after the plans `ran`.
-pub(crate) fn expected(
+pub(crate) fn expected<'a>(
     source: &str,
     intent: Option<&SourceIntent>,
-    ran: &[&Arc<dyn ExecutionPlan>],
+    ran: impl Iterator<Item = &'a Arc<dyn ExecutionPlan>>,
 ) -> Expected {
     let Some(intent) = intent else {
         return Expected::Exactly(0);
     };
     let offsets: i64 = intent.reading().ranges().map(|range| range.len()).sum();
     let whole = ran
-        .iter()
-        .flat_map(|plan| scan::scans(plan))
+        .flat_map(scan::scans)
         .filter(|scan| scan.reads_source(source))
         .map(|scan| scan.ledger().total())
         .find(|counts| i64::try_from(counts.passed() - counts.filtered) == Ok(offsets));

@@ -31,7 +31,7 @@ pub(crate) use json::JsonEncoder;
 pub(crate) use protobuf::{ProtobufEncoder, derived as derived_protobuf};
 pub(crate) use scalar::ScalarEncoder;
 
-use self::cells::Cells;
+use self::cells::{Cells, Member};
 
 /// A format with its schema, fixed when a sink is opened.
 pub(crate) trait PayloadEncoder: fmt::Debug + Send + Sync {
@@ -88,6 +88,16 @@ fn cells_of(columns: &[ArrayRef]) -> Result<Vec<Cells>, Misfit> {
     // That the types are known was checked when the encoder was made.
     let cells: Result<Vec<_>, String> = columns.iter().map(Cells::of).collect();
     cells.map_err(|message| Misfit { row: 0, message })
+}
+
+/// The columns as members of a record.
+fn members_of(names: &[String], columns: &[ArrayRef]) -> Result<Vec<Member>, Misfit> {
+    let members = names.iter().zip(cells_of(columns)?);
+    let members = members.map(|(name, cells)| Member {
+        name: name.clone(),
+        cells,
+    });
+    Ok(members.collect())
 }
 
 /// Writes rows one after the other.

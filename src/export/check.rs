@@ -13,9 +13,9 @@ use super::plan::{self, ExportedFile, ExportedPiece, Plan};
 use super::query::Query;
 use super::reading::{FileRows, RowForm};
 use super::verify::{Problem, ProblemKind};
-use super::write::hex;
 use super::{ExportFormat, ExportProgress, compare, pieces};
 use crate::error::{Error, Result};
+use crate::hex::hex;
 use crate::text::Delimited;
 
 /// Checks records and files.

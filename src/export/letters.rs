@@ -3,19 +3,23 @@
 
 use std::sync::Arc;
 
+use datafusion::catalog::TableProvider;
+use datafusion::physical_plan::execution_plan::execute_stream_partitioned;
 use sha2::{Digest, Sha256};
-use tokio::task::JoinSet;
 
 use super::Export;
 use super::pieces;
 use super::plan::{self, ExportedPiece, Plan};
 use super::query::{Query, planning};
-use super::write::hex;
 use crate::decode::{BadRowCount, BadRowLimit};
 use crate::error::{Error, Result};
 use crate::fault;
+use crate::hex::hex;
 use crate::range::Snapshot;
-use crate::sink::{BatchRanges, Sink, SinkJob, SourcePartition, SourceRange, Staged, Standing};
+use crate::sink::{
+    BatchRanges, Part, Sink, SinkJob, SourcePartition, SourceRange, Staged, Standing, stage_all,
+};
+use crate::table::KafkaTable;
 
 impl Export {
     /// Judges the records that do not decode of all pieces together, as those of one statement.
@@ -59,7 +63,7 @@ impl Export {
         }
         let table = table.at(with_bad_records(&plan.snapshot, done)?)?;
         let table = table.in_order(sink.needs_order());
-        let staged = stage(&sink, &batch, query, Arc::new(table)).await;
+        let staged = stage(&sink, &batch, query, &table).await;
         match staged.and_then(|staged| check(&sink, done, staged)) {
             Ok(staged) => {
                 fault::point("export-after-letters");
@@ -146,34 +150,22 @@ async fn stage(
     sink: &Arc<dyn Sink>,
     batch: &Arc<BatchRanges>,
     query: &Query,
-    table: Arc<crate::table::KafkaTable>,
+    table: &KafkaTable,
 ) -> Result<Vec<Staged>> {
-    use datafusion::catalog::TableProvider;
     let scan = table.scan(&query.state, None, &[], None).await;
     let scan = scan.map_err(|e| planning(&e))?;
-    let task = query.state.task_ctx();
-    let mut running: JoinSet<Result<Staged>> = JoinSet::new();
-    for partition in 0..scan.properties().output_partitioning().partition_count() {
-        let rows = scan.execute(partition, Arc::clone(&task));
-        let rows = rows.map_err(|e| planning(&e))?;
-        let (sink, batch) = (Arc::clone(sink), Arc::clone(batch));
-        running.spawn(async move { sink.stage(&batch, partition, rows).await });
-    }
-    let mut staged = vec![];
-    while let Some(joined) = running.join_next().await {
-        let part = joined.unwrap_or_else(|error| {
-            Err(Error::Query {
-                message: format!("a fault while dead letters were staged: {error}"),
-            })
-        });
-        match part {
-            Ok(part) => staged.push(part),
-            Err(error) => {
-                running.shutdown().await;
-                return Err(error);
-            }
-        }
-    }
-    staged.sort_by_key(|part| part.partition);
-    Ok(staged)
+    let streams = execute_stream_partitioned(scan, query.state.task_ctx());
+    let streams = streams.map_err(|e| planning(&e))?.into_iter().enumerate();
+    let parts = streams.map(|(partition, rows)| {
+        let part = Part {
+            sink: Arc::clone(sink),
+            batch: Arc::clone(batch),
+            partition,
+            rows,
+        };
+        (partition, part)
+    });
+    let mut staged = stage_all(parts.collect::<Vec<_>>()).await?;
+    staged.sort_by_key(|(partition, _)| *partition);
+    Ok(staged.into_iter().map(|(_, staged)| staged).collect())
 }

@@ -16,6 +16,7 @@ use super::plan::{ExportedFile, ExportedPiece};
 use super::query::{Query, planning};
 use super::{ExportFormat, ExportProgress, pieces};
 use crate::error::{Error, Result};
+use crate::hex::hex;
 use crate::range::{Ledger, OffsetRange};
 use crate::scan::ScanProgress;
 use crate::text::BytesAs;
@@ -248,11 +249,6 @@ impl OpenFile {
         self.file.sha256 = hex(&self.hash.finalize());
         Ok(self.file)
     }
-}
-
-/// Bytes in hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The least and the greatest of offsets or timestamps in ms.

@@ -32,6 +32,7 @@ pub mod postgres;
 mod ranges;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+mod stage;
 mod table;
 
 pub use closure::{BoxError, ForEachBatch};
@@ -41,6 +42,7 @@ pub use kafka::{
 pub use memory::MemorySink;
 pub use parquet::{ParquetOptions, ParquetSink};
 pub use ranges::{BatchRanges, Ends, Position, SourcePartition, SourceRange, Standing};
+pub(crate) use stage::{Part, stage_all};
 pub use table::SinkTable;
 
 /// A place that takes batches.

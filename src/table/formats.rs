@@ -13,6 +13,7 @@ use crate::decode::{
     Registry, RegistryConfig, TableFormat,
 };
 use crate::error::{Error, Result};
+use crate::hex::hex;
 
 /// What options and declared columns say of keys and values.
 #[derive(Debug, Clone)]
@@ -344,8 +345,7 @@ impl PartFormat {
 
 /// Tells texts apart, in 12 hexadecimal digits.
 fn digest(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    digest.iter().take(6).map(|b| format!("{b:02x}")).collect()
+    hex(&Sha256::digest(bytes)[..6])
 }
 
 fn renamed(field: &Field, name: &str) -> FieldRef {

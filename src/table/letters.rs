@@ -11,7 +11,7 @@ use std::sync::Arc;
 use url::Url;
 
 use super::{KafkaTable, TopicSource};
-use crate::decode::{BadRowLimit, Column, LETTER_COLUMNS, LETTER_RECORD, OnBadRow, RecordDecoder};
+use crate::decode::{BadRowLimit, Column, LETTER_COLUMNS, LETTER_RECORD, OnBadRow};
 use crate::error::{Error, Result};
 use crate::sink::parquet;
 use crate::sink::{KafkaSink, KafkaSinkOptions, ParquetOptions, ParquetSink, Sink};
@@ -140,13 +140,11 @@ impl KafkaTable {
             Some(DeadLetters::Location(location)) => {
                 let store = Store::open(location, &HashMap::new())?;
                 let found = parquet::recorded_columns(&store).await?;
-                let letter = |name: &str| {
-                    let letters = RecordDecoder::raw(vec![]).dead_letters(&LETTER_COLUMNS, None);
-                    letters.schema().fields().find(name).is_some()
-                };
+                let letters = self.decoder().dead_letters(&LETTER_COLUMNS, None);
+                let known = letters.schema().fields();
                 match found.as_ref().and_then(|(columns, _)| {
                     let mut names = columns.fields().iter().map(|field| field.name());
-                    names.find(|name| !letter(name))
+                    names.find(|name| known.find(name).is_none())
                 }) {
                     None => Ok(()),
                     Some(other) => Err(Error::Conflict {

@@ -8,10 +8,10 @@ use arrow::compute::not;
 use arrow::datatypes::SchemaRef;
 
 use super::reasons::{Letter, Reasons};
-use super::{Column, DecodedPart, OnBadRow, Part, RecordDecoder, Rows};
+use super::{Column, DecodedPart, OnBadRow, Part, RecordDecoder, Rows, failed};
 use crate::client::{HeaderLists, RawBatch};
 use crate::decode::{BadRowLimit, BadRows};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The columns of dead letters in a table of their own.
 pub(crate) const LETTER_COLUMNS: [Column; 11] = [
@@ -84,10 +84,6 @@ impl RecordDecoder {
         let value = self.decode_part(Part::Value, raw, &[])?;
         let rows = raw.offsets.len();
         let reasons = Reasons::of(&key, &value, rows);
-        let failed = |e: arrow::error::ArrowError| Error::Kafka {
-            operation: "building a record batch".to_owned(),
-            reason: e.to_string(),
-        };
         let kept = not(&reasons.good(rows)).map_err(failed)?;
         let bad = raw.filter(&kept).map_err(failed)?;
         let letters: Vec<Letter<'_>> = reasons.letters().collect();
@@ -177,8 +173,5 @@ fn headers(
         }
         lists.end_row();
     }
-    lists.finish().map_err(|e| Error::Kafka {
-        operation: "building the headers of dead letters".to_owned(),
-        reason: e.to_string(),
-    })
+    lists.finish().map_err(failed)
 }

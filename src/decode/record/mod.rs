@@ -6,6 +6,7 @@ mod reasons;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -313,10 +314,6 @@ impl RecordDecoder {
             .map(|i| self.build(self.columns[*i], raw, rows, (&key, &value), &reasons))
             .collect::<Result<Vec<_>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let failed = |e: arrow::error::ArrowError| Error::Kafka {
-            operation: "building a record batch".to_owned(),
-            reason: e.to_string(),
-        };
         let batch = RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
             .map_err(failed)?;
         let bad = reasons.rows.len();
@@ -432,6 +429,13 @@ impl RecordDecoder {
     }
 }
 
+fn failed(error: impl fmt::Display) -> Error {
+    Error::Kafka {
+        operation: "building a record batch".to_owned(),
+        reason: error.to_string(),
+    }
+}
+
 /// Keys or values as they are.
 fn bytes(raw: &RawBatch, column: Column) -> ArrayRef {
     let bytes = match column {
@@ -540,10 +544,9 @@ impl DecodedPart {
     fn column(&self, field: usize) -> Result<ArrayRef> {
         let place = self.fields.iter().position(|f| *f == field);
         let column = place.and_then(|place| self.decoded.columns.get(place));
-        column.cloned().ok_or_else(|| Error::Kafka {
-            operation: "building a record batch".to_owned(),
-            reason: format!("field {field} was not decoded"),
-        })
+        column
+            .cloned()
+            .ok_or_else(|| failed(format_args!("field {field} was not decoded")))
     }
 
     fn schema_ids(&self, rows: usize) -> ArrayRef {

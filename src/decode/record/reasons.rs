@@ -6,6 +6,7 @@ use super::{DecodedPart, Part};
 use crate::client::RawBatch;
 use crate::decode::payload::BadPayload;
 use crate::error::Error;
+use crate::hex::hex;
 
 /// The bad payloads of a batch, by row.
 #[derive(Default)]
@@ -134,8 +135,7 @@ pub(crate) fn preview(bytes: &[u8]) -> String {
     match text {
         Some(text) => format!("{size} bytes: {text:?}{more}"),
         None => {
-            let hex: String = shown.iter().map(|b| format!("{b:02x}")).collect();
-            format!("{size} bytes in hex: {hex}{more}")
+            format!("{size} bytes in hex: {}{more}", hex(shown))
         }
     }
 }

@@ -37,18 +37,29 @@ impl Letters {
         self.place.path().join("dead").to_str().unwrap().to_owned()
     }
 
-    fn table(&self) -> KafkaTable {
+    fn builder(&self) -> KafkaTableBuilder {
         let table = self.world.table("orders").value_format(Format::Text);
-        let table = table.on_bad_row(OnBadRow::Dlq);
         let place = DeadLetters::Location(self.location());
-        table.dead_letters(place).build_lazy().unwrap()
+        table.on_bad_row(OnBadRow::Dlq).dead_letters(place)
+    }
+
+    fn table(&self) -> KafkaTable {
+        self.builder().build_lazy().unwrap()
+    }
+
+    /// A table that puts up with so many records that do not decode.
+    fn limited(&self, most: u64) -> KafkaTable {
+        let limit = crate::decode::BadRowLimit::Count(most);
+        self.builder().bad_row_limit(limit).build_lazy().unwrap()
     }
 
     async fn job(&self, insert: &str) -> MicroBatch {
+        self.job_of(self.table(), insert).await
+    }
+
+    async fn job_of(&self, table: KafkaTable, insert: &str) -> MicroBatch {
         let context = KafkaSessionBuilder::new().build().unwrap();
-        context
-            .register_table("orders", Arc::new(self.table()))
-            .unwrap();
+        context.register_table("orders", Arc::new(table)).unwrap();
         MicroBatch::builder(context, "job")
             .checkpoint(self.world.checkpoint().to_str().unwrap())
             .sink("out", Arc::new(self.world.sink.clone()))
@@ -162,23 +173,7 @@ async fn a_letter_says_what_and_why() {
 async fn more_than_the_limit_leaves_nothing_anywhere() {
     let letters = Letters::new();
     letters.append(0, &[TEXT, NO_TEXT, NO_TEXT]);
-    let table = letters.world.table("orders").value_format(Format::Text);
-    let table = table
-        .on_bad_row(OnBadRow::Dlq)
-        .bad_row_limit(crate::decode::BadRowLimit::Count(1))
-        .dead_letters(DeadLetters::Location(letters.location()));
-    let context = KafkaSessionBuilder::new().build().unwrap();
-    let table = Arc::new(table.build_lazy().unwrap());
-    context.register_table("orders", table).unwrap();
-    let mut job = MicroBatch::builder(context, "job")
-        .checkpoint(letters.world.checkpoint().to_str().unwrap())
-        .sink("out", Arc::new(letters.world.sink.clone()))
-        .unwrap()
-        .trigger(Trigger::AvailableNow)
-        .insert(INSERT_ID)
-        .build()
-        .await
-        .unwrap();
+    let mut job = letters.job_of(letters.limited(1), INSERT_ID).await;
     let error = job.run(&Stop::new()).await.unwrap_err();
     assert!(
         matches!(error, crate::Error::BadRowLimit { bad: 2, .. }),
@@ -353,27 +348,9 @@ async fn half_of_a_batch_is_not_completed_by_another_decoding() {
 async fn the_limit_holds_for_what_a_query_leaves_out() {
     let letters = Letters::new();
     letters.append(0, &[TEXT, NO_TEXT, NO_TEXT]);
-    let table = letters.world.table("orders").value_format(Format::Text);
-    let table = table
-        .on_bad_row(OnBadRow::Dlq)
-        .bad_row_limit(crate::decode::BadRowLimit::Count(1))
-        .dead_letters(DeadLetters::Location(letters.location()));
-    let context = KafkaSessionBuilder::new().build().unwrap();
-    let table = Arc::new(table.build_lazy().unwrap());
-    context.register_table("orders", table).unwrap();
-    let job = MicroBatch::builder(context, "job")
-        .checkpoint(letters.world.checkpoint().to_str().unwrap())
-        .sink("out", Arc::new(letters.world.sink.clone()))
-        .unwrap()
-        .trigger(Trigger::AvailableNow)
-        .insert(format!("{INSERT_ID} WHERE \"offset\" < 1"));
-    let error = job
-        .build()
-        .await
-        .unwrap()
-        .run(&Stop::new())
-        .await
-        .unwrap_err();
+    let insert = format!("{INSERT_ID} WHERE \"offset\" < 1");
+    let mut job = letters.job_of(letters.limited(1), &insert).await;
+    let error = job.run(&Stop::new()).await.unwrap_err();
     assert!(
         matches!(error, crate::Error::BadRowLimit { bad: 2, .. }),
         "{error}"

@@ -16,8 +16,8 @@ use arrow::array::{ArrayRef, BinaryViewArray};
 use arrow::datatypes::FieldRef;
 
 use self::plan::{Planner, Write};
-use super::cells::{Cells, Member, like_fields};
-use super::{Misfit, PayloadEncoder, cells_of, each_row, frame};
+use super::cells::{Cells, like_fields};
+use super::{Misfit, PayloadEncoder, each_row, frame, members_of};
 use crate::decode::avro::canonical::fingerprint;
 use crate::decode::avro::schema::Schema;
 use crate::error::{Error, Result};
@@ -91,12 +91,7 @@ impl PayloadEncoder for AvroEncoder {
         rows: usize,
         absent: &dyn Fn(usize) -> bool,
     ) -> Result<BinaryViewArray, Misfit> {
-        let members = self.names.iter().zip(cells_of(columns)?);
-        let members = members.map(|(name, cells)| Member {
-            name: name.clone(),
-            cells,
-        });
-        let record = Cells::Struct(None, members.collect());
+        let record = Cells::Struct(None, members_of(&self.names, columns)?);
         each_row(rows, absent, |row, out| {
             out.extend_from_slice(&self.frame);
             self.write.value(&record, row, out)

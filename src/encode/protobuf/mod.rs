@@ -15,8 +15,8 @@ use prost_reflect::MessageDescriptor;
 
 use self::plan::MessagePlan;
 use self::wire::varint;
-use super::cells::{Member, like_fields};
-use super::{Misfit, PayloadEncoder, cells_of, each_row, frame};
+use super::cells::like_fields;
+use super::{Misfit, PayloadEncoder, each_row, frame, members_of};
 use crate::decode::ProtobufSchema;
 use crate::error::{Error, Result};
 
@@ -73,13 +73,7 @@ impl PayloadEncoder for ProtobufEncoder {
         rows: usize,
         absent: &dyn Fn(usize) -> bool,
     ) -> Result<BinaryViewArray, Misfit> {
-        let members = self.names.iter().zip(cells_of(columns)?);
-        let members: Vec<Member> = members
-            .map(|(name, cells)| Member {
-                name: name.clone(),
-                cells,
-            })
-            .collect();
+        let members = members_of(&self.names, columns)?;
         each_row(rows, absent, |row, out| {
             out.extend_from_slice(&self.frame);
             self.plan.write(&members, row, out)

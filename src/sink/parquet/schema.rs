@@ -108,8 +108,7 @@ pub(super) fn encode(schema: &Schema) -> Result<(String, Bytes)> {
         writer.into_inner()
     };
     let bytes = write().map_err(|error| Error::invalid(format!("the query's columns: {error}")))?;
-    let sum = Sha256::digest(&bytes);
-    let name = sum.iter().take(8).map(|b| format!("{b:02x}")).collect();
+    let name = crate::hex::hex(&Sha256::digest(&bytes)[..8]);
     Ok((name, bytes.into()))
 }
 

@@ -245,7 +245,7 @@ impl Files {
             staged: file.staged,
             rows: file.rows,
             bytes: upload.bytes,
-            sha256: sum.iter().map(|b| format!("{b:02x}")).collect(),
+            sha256: crate::hex::hex(&sum),
             values: file.values,
         });
         Ok(())

@@ -157,11 +157,7 @@ impl Target {
         let mut name = format!("kafka-sql {}", self.name()).into_bytes();
         name.push(0);
         name.extend(job.as_bytes());
-        let digest: String = Sha256::digest(&name)
-            .iter()
-            .take(16)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let digest = crate::hex::hex(&Sha256::digest(&name)[..16]);
         let application = quoted_text(&format!("kafka-sql {digest}"));
         client
             .batch_execute(&format!(

@@ -1,0 +1,46 @@
+//! Streams of rows that are staged side by side.
+
+use tokio::task::JoinSet;
+
+use super::*;
+
+/// The rows of one execution partition for a sink.
+pub(crate) struct Part {
+    pub(crate) sink: Arc<dyn Sink>,
+    pub(crate) batch: Arc<BatchRanges>,
+    pub(crate) partition: usize,
+    pub(crate) rows: SendableRecordBatchStream,
+}
+
+/// Stages parts and returns what each of them staged, with its key, in no order.
+///
+/// # Errors
+/// Those of the first part that fails; then no other one writes any more.
+pub(crate) async fn stage_all<K: Send + 'static>(
+    parts: impl IntoIterator<Item = (K, Part)>,
+) -> Result<Vec<(K, Staged)>> {
+    let mut running: JoinSet<Result<(K, Staged)>> = JoinSet::new();
+    for (key, part) in parts {
+        running.spawn(async move {
+            let staged = part.sink.stage(&part.batch, part.partition, part.rows);
+            Ok((key, staged.await?))
+        });
+    }
+    let mut staged = vec![];
+    while let Some(joined) = running.join_next().await {
+        let part = joined.unwrap_or_else(|error| {
+            Err(Error::Query {
+                message: format!("a fault while rows were staged: {error}"),
+            })
+        });
+        match part {
+            Ok(part) => staged.push(part),
+            Err(error) => {
+                // Nothing may be written any more when the sinks remove what was.
+                running.shutdown().await;
+                return Err(error);
+            }
+        }
+    }
+    Ok(staged)
+}
