@@ -51,11 +51,11 @@ async fn answers_without_partitions_are_waited_out() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_with_records_are_read_before_waiting() {
     let setup = Setup::new().await;
-    let when = || setup.cluster.on_fetch().after(1).times(3);
+    let when = || setup.cluster.on_fetch().times(2);
     when().fetch(|answer| answer.throttle_time_ms = 100);
     when().deliver(Delivery::Hold(Duration::from_millis(100)));
     let outcome = setup.reads_all().await;
-    assert!(outcome.throttled >= Duration::from_millis(300));
+    assert!(outcome.throttled >= Duration::from_millis(200));
 }
 
 /// Before KIP-219 the answer itself comes late, and nothing is left to wait for.
@@ -116,7 +116,7 @@ async fn holding_back_without_end_is_an_error_in_time() {
     };
     assert!(reason.contains("holds this client back (quota)"), "{error}");
     let fetches = setup.cluster.fetches().len();
-    assert!((5..50).contains(&fetches), "{fetches} Fetches");
+    assert!((2..50).contains(&fetches), "{fetches} Fetches");
 }
 
 /// A question is asked when the broker reads it again; that it was not read before is no silence.

@@ -105,7 +105,9 @@ impl Reader {
         if self.held + left > timeout.saturating_mul(HELD_MOST) || silent >= timeout {
             let (host, port, left_ms) = (&broker.host, broker.port, left.as_millis());
             self.last_reason = Some(format!(
-                "broker {host}:{port} holds this client back (quota), now for {left_ms} ms;                  {HELD_MOST} times 'read.timeout.ms' is waited at most, and the quotas of the                  brokers (consumer_byte_rate, request_percentage) set how much it may read"
+                "broker {host}:{port} holds this client back (quota), now for {left_ms} ms; \
+                 {HELD_MOST} times 'read.timeout.ms' is waited at most, and the quotas of the \
+                 brokers (consumer_byte_rate, request_percentage) set how much it may read"
             ));
             return Err(self.stalled(self.held + silent));
         }
@@ -472,7 +474,8 @@ impl Reader {
         let end = self.range().end;
         if let Some(found) = offset(2).filter(|o| (position..end).contains(o)) {
             return Err(self.read_error(format!(
-                "the broker sends no records up to {end}, and names {found} as a record's offset:                  it is at fault, or what stands between"
+                "the broker sends no records up to {end}, and names {found} as a record's offset: \
+                 it is at fault, or what stands between"
             )));
         }
         let topics = [Arc::clone(&partition.topic)];
@@ -481,7 +484,8 @@ impl Reader {
             && !settings.cleanup_policy.contains("compact")
         {
             return Err(self.read_error(format!(
-                "the broker sends no records up to {end}, although its log goes on and the topic is                  not compacted ('cleanup.policy' is '{}'): it is at fault, or what stands between",
+                "the broker sends no records up to {end}, although its log goes on and the topic is \
+                 not compacted ('cleanup.policy' is '{}'): it is at fault, or what stands between",
                 settings.cleanup_policy
             )));
         }
