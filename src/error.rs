@@ -75,6 +75,24 @@ pub enum Error {
         reason: String,
     },
 
+    /// The cluster answers, and none of its brokers leads the partition.
+    #[error(
+        "{topic}[{partition}]: there is no leader, waited {waited_ms} ms for one; {}",
+        replicas_in_words(.replicas, .in_sync)
+    )]
+    NoLeader {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The brokers that have the partition, by id; empty where that is not known.
+        replicas: Vec<i32>,
+        /// Those of them that are in sync, of which one may lead.
+        in_sync: Vec<i32>,
+        /// How long a leader was waited for, in ms.
+        waited_ms: u64,
+    },
+
     /// The brokers refused the credentials or the TLS handshake failed.
     #[error("Kafka at {hosts} refused the connection: {reason}")]
     Authentication {
@@ -318,6 +336,7 @@ impl Error {
             | Self::Query { .. }
             | Self::Config { .. } => ErrorKind::Query,
             Self::Connection { .. }
+            | Self::NoLeader { .. }
             | Self::Authentication { .. }
             | Self::Registry { .. }
             | Self::Stalled { .. } => ErrorKind::Connection,
@@ -400,6 +419,23 @@ fn did_you_mean(names: &[String]) -> String {
         return String::new();
     }
     format!("; did you mean {}?", names.join(", "))
+}
+
+/// Which brokers have a partition, and which of them must come back for it to have a leader.
+fn replicas_in_words(replicas: &[i32], in_sync: &[i32]) -> String {
+    let list = |ids: &[i32]| match ids {
+        [] => "none".to_owned(),
+        ids => ids
+            .iter()
+            .map(i32::to_string)
+            .collect::<Vec<_>>()
+            .join(", "),
+    };
+    format!(
+        "replicas: {}, in sync: {}; one that is in sync must be up",
+        list(replicas),
+        list(in_sync)
+    )
 }
 
 /// The candidates that look most like `name`, the nearest first, at most three.

@@ -1,12 +1,17 @@
 //! How long a question to a cluster may take in all, and one attempt of it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::HELD_MOST;
+
 /// When a question must be answered.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Deadline {
     end: Instant,
     whole: Duration,
+    /// Time that does not count: a broker held the client back, in ms.
+    held_ms: AtomicU64,
 }
 
 impl Deadline {
@@ -14,7 +19,15 @@ impl Deadline {
         Self {
             end: Instant::now() + whole,
             whole,
+            held_ms: AtomicU64::new(0),
         }
+    }
+
+    /// Lets a time not count in which a broker holds the client back, within bounds.
+    pub(crate) fn extend(&self, held: Duration) {
+        let held_ms = u64::try_from(held.as_millis()).unwrap_or(u64::MAX);
+        // Far from an overflow: a broker names 32 bits, and waiting takes its time.
+        self.held_ms.fetch_add(held_ms, Ordering::Relaxed);
     }
 
     /// The time from asking to the end.
@@ -32,7 +45,9 @@ impl Deadline {
     }
 
     pub(crate) fn left(&self) -> Duration {
-        self.end.saturating_duration_since(Instant::now())
+        let held = Duration::from_millis(self.held_ms.load(Ordering::Relaxed));
+        let end = self.end + held.min(self.whole.saturating_mul(HELD_MOST));
+        end.saturating_duration_since(Instant::now())
     }
 
     pub(crate) fn left_ms(&self) -> i32 {

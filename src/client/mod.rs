@@ -36,6 +36,10 @@ use crate::range::{IsolationLevel, OffsetRange, TopicPartition};
 
 pub use crate::range::OnDataLoss;
 
+/// For how long brokers may hold a client back by quotas before that counts as a failure: a multiple
+/// of the time that there may be no progress, or no answer, otherwise.
+const HELD_MOST: u32 = 10;
+
 /// What is asked of a cluster; see the module's documentation.
 ///
 /// # Guarantees of every implementation
@@ -111,8 +115,10 @@ pub trait KafkaClient: fmt::Debug + Send + Sync {
     /// - [`Error::TopicRecreated`](crate::Error::TopicRecreated) where the request's ids and the
     ///   cluster's differ: the cluster is asked after the request was made and before the first
     ///   batch, and again after the last record has come.
-    /// - [`Error::Stalled`](crate::Error::Stalled) after `read.timeout.ms` without progress, and what
-    ///   the cluster answered otherwise.
+    /// - [`Error::NoLeader`](crate::Error::NoLeader) after `read.timeout.ms` without a leader, and
+    ///   [`Error::Stalled`](crate::Error::Stalled) after as long without progress for other reasons.
+    ///   Time that brokers hold the client back by quotas does not count, up to ten times of it.
+    /// - What the cluster answered otherwise.
     fn read(&self, request: ReadRequest) -> BoxStream<'static, Result<RawBatch>>;
 
     /// The most bytes that one stream of [`read`](Self::read) may hold beyond the batch it yields.
@@ -315,6 +321,8 @@ pub struct RawBatch {
     pub fetch_wait_ns: u64,
     /// Time that building the columns took, in ns.
     pub decode_ns: u64,
+    /// Time that brokers held this client back since the batch before (quotas, KIP-124), in ns.
+    pub throttle_ns: u64,
 }
 
 impl RawBatch {

@@ -102,6 +102,9 @@ pub struct SourceProgress {
     /// Records that did not decode and were NULL or left out, each time the queries read them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub bad_rows: u64,
+    /// Time that brokers held the job back by quotas, in ms, summed over the streams that waited.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub throttled_ms: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]

@@ -435,6 +435,7 @@ fn source_progress(
             behind: behind.get(number).copied().flatten(),
             lost_offsets: read.lost_offsets,
             bad_rows: read.bad_rows,
+            throttled_ms: read.throttled_ms,
             lost: source.lost.clone(),
         }
     };

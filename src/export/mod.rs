@@ -242,6 +242,8 @@ pub struct ExportProgress {
     pub rows: AtomicU64,
     /// Bytes of finished files of this run.
     pub bytes: AtomicU64,
+    /// Time that brokers held this run back by quotas, in ms, summed over the streams that waited.
+    pub throttled_ms: AtomicU64,
     /// Whether a plan is there, so that an interrupted run can be resumed.
     pub planned: AtomicBool,
 }

@@ -111,7 +111,7 @@ impl PieceFiles<'_> {
     ) -> Result<()> {
         let query = &self.writing.query;
         let context = query.state.task_ctx();
-        let mut passed = 0;
+        let mut before = ScanProgress::default();
         // One execution partition, or several in the order of their offsets where the table asks
         // for a number of them.
         for partition in 0..plan.properties().output_partitioning().partition_count() {
@@ -119,9 +119,14 @@ impl PieceFiles<'_> {
             let mut stream = stream.map_err(|e| planning(&e))?;
             while let Some(batch) = stream.next().await {
                 let batch = batch.map_err(|e| planning(&e))?;
-                let now = ScanProgress::of(plan).offsets_done;
-                progress.offsets.fetch_add(now - passed, Ordering::Relaxed);
-                passed = now;
+                let now = ScanProgress::of(plan);
+                progress
+                    .offsets
+                    .fetch_add(now.offsets_done - before.offsets_done, Ordering::Relaxed);
+                progress
+                    .throttled_ms
+                    .fetch_add(now.throttled_ms - before.throttled_ms, Ordering::Relaxed);
+                before = now;
                 if batch.num_rows() == 0 {
                     continue;
                 }
@@ -132,7 +137,7 @@ impl PieceFiles<'_> {
             }
         }
         let rest = u64::try_from(self.piece.len()).unwrap_or(0);
-        let rest = rest.saturating_sub(passed);
+        let rest = rest.saturating_sub(before.offsets_done);
         progress.offsets.fetch_add(rest, Ordering::Relaxed);
         Ok(())
     }

@@ -377,6 +377,7 @@ mod tests {
             passed,
             fetch_wait_ns: 0,
             decode_ns: 0,
+            throttle_ns: 0,
         }
     }
 

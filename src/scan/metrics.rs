@@ -16,6 +16,8 @@ pub(super) const BYTES: &str = "bytes_read";
 /// The counter of offsets below the log start that were skipped by choice.
 pub(super) const LOST: &str = "lost_offsets";
 
+/// The time that brokers held the client back.
+pub(super) const THROTTLE: &str = "throttle_time";
 /// The counter of records that do not decode.
 pub(super) const BAD_ROWS: &str = "bad_rows";
 
@@ -50,6 +52,8 @@ pub(super) struct ScanMetrics {
     fetch_wait: Time,
     /// Building columns, in the client and here.
     decode: Time,
+    /// Being held back by the brokers' quotas.
+    throttle: Time,
 }
 
 impl ScanMetrics {
@@ -70,6 +74,7 @@ impl ScanMetrics {
             bytes: counter(BYTES),
             fetch_wait: MetricBuilder::new(set).subset_time("fetch_wait", partition),
             decode: MetricBuilder::new(set).subset_time("decode_time", partition),
+            throttle: MetricBuilder::new(set).subset_time(THROTTLE, partition),
         }
     }
 
@@ -92,6 +97,10 @@ impl ScanMetrics {
             .add_duration(std::time::Duration::from_nanos(raw.fetch_wait_ns));
         self.decode
             .add_duration(std::time::Duration::from_nanos(raw.decode_ns));
+        if raw.throttle_ns > 0 {
+            self.throttle
+                .add_duration(std::time::Duration::from_nanos(raw.throttle_ns));
+        }
     }
 
     pub(super) fn filtered(&self, records: usize) {

@@ -22,6 +22,8 @@ pub struct ScanProgress {
     pub lost_offsets: u64,
     /// Records that did not decode, where that is no error.
     pub bad_rows: u64,
+    /// Time that brokers held the client back by quotas, in ms, summed over the streams that waited.
+    pub throttled_ms: u64,
 }
 
 impl ScanProgress {
@@ -48,6 +50,7 @@ impl ScanProgress {
                 self.bytes += counter(&set, metrics::BYTES);
                 self.lost_offsets += counter(&set, metrics::LOST);
                 self.bad_rows += counter(&set, metrics::BAD_ROWS);
+                self.throttled_ms += counter(&set, metrics::THROTTLE) / 1_000_000;
             }
         }
         for child in plan.children() {

@@ -41,6 +41,8 @@ pub struct Outcome {
     pub passed: PassedOffsets,
     pub error: Option<Error>,
     pub took: Duration,
+    /// Being held back by quotas.
+    pub throttled: Duration,
 }
 
 impl Outcome {
@@ -130,6 +132,7 @@ pub async fn run(client: Arc<dyn KafkaClient>, request: ReadRequest) -> Outcome 
                 checked.check(&batch);
                 outcome.lost_offsets += batch.lost_offsets;
                 outcome.passed += batch.passed;
+                outcome.throttled += Duration::from_nanos(batch.throttle_ns);
                 if !batch.offsets.is_empty() {
                     outcome.batches.push(batch.offsets.len());
                 }

@@ -19,7 +19,7 @@ use crate::support::{self, KafkaOptions, KafkaServer, Record, Transaction, admin
 struct World {
     bootstrap: String,
     topic: String,
-    options: &'static str,
+    options: String,
     sink: MemorySink,
     folder: TempDir,
 }
@@ -35,7 +35,7 @@ impl World {
         Self {
             bootstrap: bootstrap.to_owned(),
             topic,
-            options: "",
+            options: String::new(),
             sink: MemorySink::new("out"),
             folder: tempfile::tempdir().unwrap(),
         }
@@ -94,7 +94,7 @@ impl World {
 #[tokio::test(flavor = "multi_thread")]
 async fn fifteen_records_by_five_are_three_batches() {
     let mut world = World::new(1);
-    world.options = "OPTIONS ('maxOffsetsPerTrigger' '5')";
+    world.options = "OPTIONS ('maxOffsetsPerTrigger' '5')".to_owned();
     world.produce(0, 15);
     let summary = world.run().await.unwrap();
     assert_eq!((summary.batches, summary.rows), (3, 15));
@@ -124,7 +124,7 @@ async fn aborted_transactions_make_empty_batches_that_move_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn partitions_that_come_later_are_read_from_their_start() {
     let mut world = World::new(1);
-    world.options = "OPTIONS ('startingOffsets' 'latest')";
+    world.options = "OPTIONS ('startingOffsets' 'latest')".to_owned();
     world.produce(0, 5);
     assert_eq!(world.run().await.unwrap().batches, 0);
     admin::grow_topic(&world.bootstrap, &world.topic, 3);
@@ -146,7 +146,7 @@ async fn deleted_records_are_a_loss_that_may_be_permitted() {
     let at = format!("{}[0]@5: the log now starts at 9", world.topic);
     assert!(error.to_string().starts_with(&at), "{error}");
 
-    world.options = "OPTIONS ('failOnDataLoss' 'false')";
+    world.options = "OPTIONS ('failOnDataLoss' 'false')".to_owned();
     let progress = world.step().await;
     let lost = &progress.sources[0].lost[0];
     assert_eq!((lost.from, lost.to), (5, 9));
@@ -165,7 +165,7 @@ async fn a_recreated_topic_is_detected_although_it_is_longer() {
     let error = world.run().await.unwrap_err().to_string();
     assert!(error.contains("recreated"), "{error}");
 
-    world.options = "OPTIONS ('on.data.loss' 'skip')";
+    world.options = "OPTIONS ('on.data.loss' 'skip')".to_owned();
     let progress = world.step().await;
     assert_eq!(progress.sources[0].lost[0].reason, LostBecause::Recreated);
     assert_eq!(progress.rows(), 8);
@@ -187,6 +187,19 @@ async fn an_uncommitted_batch_is_repeated_with_its_ranges() {
     assert_eq!(again.sources[0].ranges[0].end, 5);
     job.run(&Stop::new()).await.unwrap();
     assert_eq!(world.held().len(), 15);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_holds_a_job_back_and_is_told() {
+    let mut world = World::new(1);
+    let id = admin::unique_topic("job");
+    let (topic, records) = produce::held_back(&world.bootstrap, &id);
+    world.topic = topic;
+    world.options = format!("OPTIONS ('kafka.client.id' '{id}', 'read.timeout.ms' '1500')");
+    let progress = world.step().await;
+    assert_eq!((progress.rows(), progress.retries), (records as u64, 0));
+    assert!(progress.sources[0].throttled_ms >= 1000);
+    assert!(progress.to_json().contains("\"throttled_ms\":"));
 }
 
 /// Two seconds without a broker, in the middle of a job.

@@ -8,6 +8,7 @@ mod ledger;
 mod logins;
 mod metadata;
 mod pruning;
+mod quotas;
 mod ranges;
 mod records;
 mod registry;

@@ -28,6 +28,7 @@ async fn disjoint_predicates_read_exactly_their_offsets() {
         "records=15",
         "bytes_read=",
         "fetch_wait=",
+        "throttle_time=",
         "decode_time=",
         "skipped_offsets=0",
     ] {

@@ -1,6 +1,8 @@
 //! What an administrator does: topics, log starts, compaction, access control.
 
 use std::collections::{BTreeSet, HashMap};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -43,6 +45,38 @@ fn options() -> AdminOptions {
     AdminOptions::new()
         .request_timeout(Some(REQUEST_LIMIT))
         .operation_timeout(Some(REQUEST_LIMIT))
+}
+
+/// Lets a broker send clients of that id no more than so many bytes a second. librdkafka has no call
+/// for it, so that the request is made by hand.
+///
+/// # Panics
+/// When the broker does not answer.
+pub fn limit_client(bootstrap: &str, client_id: &str, bytes_a_second: usize) {
+    let text = |text: &str| [&[0, text.len() as u8], text.as_bytes()].concat();
+    let one = 1i32.to_be_bytes();
+    let request = [
+        // AlterClientQuotas in version 0, correlation id 1, no client id.
+        &[0, 49, 0, 0, 0, 0, 0, 1, 0xff, 0xff][..],
+        &one,
+        &one,
+        &text("client-id"),
+        &text(client_id),
+        &one,
+        &text("consumer_byte_rate"),
+        &(bytes_a_second as f64).to_be_bytes(),
+        // Neither removed nor only tried.
+        &[0, 0],
+    ]
+    .concat();
+    let mut stream = TcpStream::connect(bootstrap).expect("the broker is there");
+    let size = u32::try_from(request.len()).expect("a short request");
+    let frame = [&size.to_be_bytes()[..], &request].concat();
+    stream.write_all(&frame).expect("the broker reads");
+    // Length, correlation id, throttle time, one entry, its code.
+    let mut answer = [0; 18];
+    stream.read_exact(&mut answer).expect("the broker answers");
+    assert_eq!(answer[16..], [0, 0], "the code of the answer");
 }
 
 /// A topic name that no other test of any process uses: `prefix-PID-N`.

@@ -86,6 +86,27 @@ pub fn produce_with(
     send_all(&producer(config, settings), topic, records)
 }
 
+/// Makes a topic that takes a client of that id some ten seconds to read: by a quota the broker holds
+/// it back after the first five sixths. Returns the topic and its number of records.
+///
+/// # Panics
+/// When the broker refuses.
+pub fn held_back(bootstrap: &str, client_id: &str) -> (String, usize) {
+    const BYTES_A_SECOND: usize = 20_000;
+    // Brokers measure a rate over ten seconds at least.
+    const RECORDS: usize = 10 * BYTES_A_SECOND * 6 / 5 / 1000;
+    // Before the topic, so that the broker holds to it when it has the topic.
+    super::admin::limit_client(bootstrap, client_id, BYTES_A_SECOND);
+    let topic = super::admin::unique_topic("quota");
+    super::admin::create_topic(bootstrap, &topic, 1, &[]);
+    let records: Vec<Record> = (0..RECORDS)
+        .map(|n| Record::new(0).value(fill_value(n, 900)))
+        .collect();
+    // A batch that is larger than the quota would never be sent.
+    produce_with(bootstrap, &topic, &records, &[("batch.size", "8000")]);
+    (topic, RECORDS)
+}
+
 /// How [`fill`] fills a topic.
 #[derive(Debug, Clone, Copy)]
 pub struct Fill<'a> {

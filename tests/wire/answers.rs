@@ -1,6 +1,9 @@
 //! What a broker answers that nobody has told to do otherwise.
 
 use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::describe_configs_response::{
+    DescribeConfigsResourceResult, DescribeConfigsResult,
+};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::{
     AbortedTransaction, FetchableTopicResponse, PartitionData,
@@ -13,8 +16,9 @@ use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use kafka_protocol::messages::{
-    ApiVersionsResponse, BrokerId, FetchRequest, FetchResponse, ListOffsetsRequest,
-    ListOffsetsResponse, MetadataRequest, MetadataResponse, TopicName,
+    ApiVersionsResponse, BrokerId, DescribeConfigsRequest, DescribeConfigsResponse, FetchRequest,
+    FetchResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse,
+    TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
@@ -69,7 +73,9 @@ pub fn metadata(state: &State, request: &MetadataRequest, version: i16) -> Metad
             Uuid::nil()
         };
         let partitions = topic.partitions.iter().enumerate().map(|(number, p)| {
-            let replicas: Vec<BrokerId> = std::iter::once(p.leader)
+            let leader = Some(p.leader).filter(|leader| *leader >= 0);
+            let replicas: Vec<BrokerId> = leader
+                .into_iter()
                 .chain(p.followers.iter().copied())
                 .map(BrokerId)
                 .collect();
@@ -94,6 +100,24 @@ pub fn metadata(state: &State, request: &MetadataRequest, version: i16) -> Metad
         .with_brokers(up.map(broker).collect())
         .with_cluster_id(Some(StrBytes::from_static_str("fake")))
         .with_topics(names.iter().map(described).collect())
+}
+
+pub fn configs(state: &State, request: &DescribeConfigsRequest) -> DescribeConfigsResponse {
+    let described = request.resources.iter().map(|resource| {
+        let answer = DescribeConfigsResult::default()
+            .with_resource_type(resource.resource_type)
+            .with_resource_name(resource.resource_name.clone());
+        match state.topics.get(&*resource.resource_name) {
+            Some(topic) => {
+                let policy = DescribeConfigsResourceResult::default()
+                    .with_name(StrBytes::from_static_str("cleanup.policy"))
+                    .with_value(Some(StrBytes::from_static_str(topic.cleanup_policy)));
+                answer.with_configs(vec![policy])
+            }
+            None => answer.with_error_code(code::UNKNOWN_TOPIC_OR_PARTITION),
+        }
+    });
+    DescribeConfigsResponse::default().with_results(described.collect())
 }
 
 /// Why a node does not answer for a partition.

@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, FetchRequest, ListOffsetsRequest, MetadataRequest, RequestHeader,
-    ResponseHeader,
+    ApiKey, ApiVersionsRequest, DescribeConfigsRequest, FetchRequest, ListOffsetsRequest,
+    MetadataRequest, RequestHeader, ResponseHeader,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -36,7 +36,7 @@ pub enum Release {
 }
 
 impl Release {
-    pub fn versions(self) -> [(ApiKey, i16, i16); 4] {
+    pub fn versions(self) -> [(ApiKey, i16, i16); 5] {
         let (fetch, offsets, metadata, versions) = match self {
             Self::V1_0 => (6, 2, 5, 1),
             Self::V2_1 => (10, 4, 7, 2),
@@ -49,6 +49,7 @@ impl Release {
             (ApiKey::ListOffsets, 1, offsets),
             (ApiKey::Metadata, 0, metadata),
             (ApiKey::ApiVersions, 0, versions),
+            (ApiKey::DescribeConfigs, 0, 1),
         ]
     }
 }
@@ -79,6 +80,7 @@ pub struct Node {
 pub struct Topic {
     pub id: Uuid,
     pub partitions: Vec<Partition>,
+    pub cleanup_policy: &'static str,
 }
 
 #[derive(Default)]
@@ -187,8 +189,12 @@ impl State {
         };
         let id = Uuid::new_v4();
         let partitions = logs.into_iter().enumerate().map(partition).collect();
-        self.topics
-            .insert(name.to_owned(), Topic { id, partitions });
+        let topic = Topic {
+            id,
+            partitions,
+            cleanup_policy: "compact",
+        };
+        self.topics.insert(name.to_owned(), topic);
     }
 
     pub fn partition(&mut self, topic: &str, partition: i32) -> &mut Partition {
@@ -284,6 +290,11 @@ async fn deliver(
             return silence(stream).await;
         }
         Some(Delivery::Late(time)) => tokio::time::sleep(time).await,
+        Some(Delivery::Hold(time)) => {
+            stream.write_all(&answer).await.ok()?;
+            tokio::time::sleep(time).await;
+            return Some(());
+        }
         Some(Delivery::Bytes(bytes)) => answer = bytes,
         Some(Delivery::OtherId) => answer[7] ^= 0x55,
         Some(Delivery::Pieces(bytes)) => {
@@ -357,6 +368,10 @@ fn answer(
             state.fetches.push(seen);
             Answer::Fetch(answers::fetch(&state, node, &request, version))
         }
+        ApiKey::DescribeConfigs => {
+            let request = DescribeConfigsRequest::decode(&mut request, version).unwrap();
+            Answer::Configs(answers::configs(&state, &request))
+        }
         other => panic!("a {other:?} request, which the fake broker does not know"),
     };
     assert!(
@@ -373,6 +388,7 @@ fn answer(
         Answer::Metadata(answer) => frame(correlation, version, answer),
         Answer::Offsets(answer) => frame(correlation, version, answer),
         Answer::Fetch(answer) => frame(correlation, version, answer),
+        Answer::Configs(answer) => frame(correlation, version, answer),
     };
     Some((bytes, delivery(acts)))
 }

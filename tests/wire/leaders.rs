@@ -1,5 +1,6 @@
 //! Leaders that move, die and come back, and replicas that are nearer.
 
+use datafusion_kafka::{Error, ErrorKind};
 use kafka_protocol::messages::ApiKey;
 
 use super::broker::Release;
@@ -69,18 +70,50 @@ async fn partition_without_a_leader_is_waited_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn partition_that_gets_no_leader_is_an_error() {
     let setup = Setup::new().await;
+    setup.cluster.on_fetch().after(1).change(|state| {
+        state.move_leader(TOPIC, -1);
+        state.partition(TOPIC, 0).followers = vec![2];
+    });
+    let (rows, error) = setup.fails().await;
+    assert!(rows > 0, "the answer before it had records");
+    expect_no_leader(&error);
+}
+
+/// The error of a partition whose only replica is on broker 2 and does not lead.
+pub fn expect_no_leader(error: &Error) {
+    let text = error.to_string();
+    let Error::NoLeader { waited_ms, .. } = error else {
+        panic!("{text}");
+    };
+    assert!(*waited_ms >= 1500, "{text}");
+    assert_eq!(
+        text,
+        format!(
+            "orders[0]: there is no leader, waited {waited_ms} ms for one; replicas: 2, in sync: 2; one \
+             that is in sync must be up"
+        )
+    );
+    assert_eq!(error.kind(), ErrorKind::Connection);
+}
+
+/// What a broker answered last stands in the error, not that no time was left to ask again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leader_that_says_it_is_none_is_named_with_its_answer() {
+    let setup = Setup::new().await;
     setup
         .cluster
         .on_fetch()
-        .after(1)
-        .change(|state| state.move_leader(TOPIC, -1));
-    let (rows, error) = setup.fails().await;
+        .always()
+        .refuse(code::NOT_LEADER_OR_FOLLOWER);
+    let (_, error) = setup.fails().await;
     let text = error.to_string();
     assert!(
-        text.starts_with(&format!("orders[0]@{rows}: no progress for ")),
+        text.ends_with(
+            " the range ends at 300: NotLeaderOrFollower from broker 1; 'read.timeout.ms' sets how \
+             long to wait"
+        ),
         "{text}"
     );
-    assert!(text.contains("the partition has no leader"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

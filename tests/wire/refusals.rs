@@ -1,4 +1,6 @@
-//! Answers that refuse, are empty, damaged, throttled, or not what was asked for.
+//! Answers that refuse, are empty, damaged, or not what was asked for.
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use datafusion_kafka::client::memory::Record;
@@ -188,45 +190,36 @@ async fn end_of_a_range_that_was_cleaned_away_is_a_gap() {
     assert_eq!(outcome.passed.gap, 50);
 }
 
+/// A broker, or what stands between, that sends no record at all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn throttled_answers_are_waited_out() {
+async fn empty_answers_are_no_gap_where_a_look_up_names_a_record() {
     let setup = Setup::new().await;
-    setup.cluster.on_fetch().after(1).times(3).fetch(|answer| {
-        answer.throttle_time_ms = 150;
-        answer
-            .responses
-            .iter_mut()
-            .flat_map(|t| &mut t.partitions)
-            .for_each(empty);
-    });
-    let outcome = setup.reads_all().await;
-    assert!(
-        outcome.took.as_millis() >= 450,
-        "it took {:?}",
-        outcome.took
+    setup.cluster.on_fetch().always().parts(empty);
+    let (rows, error) = setup.fails().await;
+    assert_eq!(rows, 0);
+    assert_eq!(
+        error.to_string(),
+        "orders[0]@0: the broker sends no records up to 300, and names 0 as a record's offset: it is \
+         at fault, or what stands between"
     );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn throttling_for_hours_is_an_error_in_time() {
+async fn empty_answers_are_no_gap_in_a_topic_that_is_not_compacted() {
     let setup = Setup::new().await;
-    setup.cluster.on_fetch().after(1).always().fetch(|answer| {
-        answer.throttle_time_ms = 10_000_000;
-        answer
-            .responses
-            .iter_mut()
-            .flat_map(|t| &mut t.partitions)
-            .for_each(empty);
-    });
+    let mut state = setup.cluster.state();
+    state.topics.get_mut(TOPIC).unwrap().cleanup_policy = "delete";
+    drop(state);
+    setup.cluster.on_fetch().after(1).always().parts(empty);
     let (rows, error) = setup.fails().await;
-    let text = error.to_string();
-    assert!(
-        text.starts_with(&format!("orders[0]@{rows}: no progress for ")),
-        "{text}"
-    );
-    assert!(
-        text.contains("the broker holds this client back (quota)"),
-        "{text}"
+    assert!(rows > 0);
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "orders[0]@{rows}: the broker sends no records up to 300, although its log goes on and \
+             the topic is not compacted ('cleanup.policy' is 'delete'): it is at fault, or what \
+             stands between"
+        )
     );
 }
 
@@ -331,6 +324,25 @@ async fn damaged_records_are_asked_for_again() {
     let setup = Setup::new().await;
     setup.cluster.on_fetch().every(2).parts(damage);
     setup.reads_all().await;
+}
+
+/// What was damaged once in a partition says nothing about the same offset of another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_damaged_once_at_one_offset_of_two_partitions() {
+    let settings = [("fetch.message.max.bytes", "4000")];
+    let setup = Setup::with(&[Release::V4_1], vec![plain_log(); 2], &settings).await;
+    let damaged = [const { AtomicBool::new(false) }; 2];
+    setup.cluster.on_fetch().always().parts(move |part| {
+        let base = part.records.as_ref().and_then(|r| r.get(..8));
+        let at_start = base.is_some_and(|base| base == [0; 8]);
+        let partition = usize::try_from(part.partition_index).unwrap();
+        if at_start && !damaged[partition].swap(true, Ordering::Relaxed) {
+            damage(part);
+        }
+    });
+    let ranges = vec![of_partition(0, 0, END), of_partition(1, 0, END)];
+    let outcome = setup.run(request(ranges)).await;
+    assert_eq!(outcome.whole().len(), 2 * RECORDS);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::messages::fetch_response::PartitionData;
-use kafka_protocol::messages::{ApiKey, FetchResponse, ListOffsetsResponse, MetadataResponse};
+use kafka_protocol::messages::{
+    ApiKey, DescribeConfigsResponse, FetchResponse, ListOffsetsResponse, MetadataResponse,
+};
 
 use super::broker::{FakeCluster, State};
 
@@ -27,6 +29,9 @@ pub enum Delivery {
     OtherId,
     /// The answer comes in pieces of so many bytes.
     Pieces(usize),
+    /// The answer comes, and the connection's next request is not read for so long, as brokers do
+    /// that hold a client back (KIP-219).
+    Hold(Duration),
 }
 
 /// An answer before it is encoded.
@@ -34,6 +39,7 @@ pub enum Answer {
     Metadata(MetadataResponse),
     Offsets(ListOffsetsResponse),
     Fetch(FetchResponse),
+    Configs(DescribeConfigsResponse),
 }
 
 pub type Change = dyn Fn(&mut State) + Send + Sync;

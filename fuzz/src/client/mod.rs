@@ -55,6 +55,7 @@ pub struct RawBatch {
     pub passed: PassedOffsets,
     pub fetch_wait_ns: u64,
     pub decode_ns: u64,
+    pub throttle_ns: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -394,6 +394,10 @@ fn line(progress: &ExportProgress, elapsed: Duration) -> String {
         let left = Duration::from_secs_f64(left.clamp(0.0, 1e7));
         text.push_str(&format!("  ETA {}", HumanDuration(left)));
     }
+    if let Some(held) = ui::held_back(load(&progress.throttled_ms)) {
+        text.push_str("  ");
+        text.push_str(&held);
+    }
     text
 }
 

@@ -9,6 +9,7 @@ use datafusion_kafka::range::{Ledger, LedgerCounts, RangeLedger};
 
 use crate::failure::Failure;
 use crate::output::{self, Format, OutputOptions};
+use crate::session;
 use crate::ui::{self, Ui, thousands};
 
 /// Says on standard error what became of the offsets that the plan's scans read; nothing where
@@ -33,7 +34,12 @@ pub(crate) fn report(
         }
     }
     if summary || !matches!(options.format, Format::Json | Format::Ndjson) {
-        ui::note(summary_line(&ledger));
+        let mut line = summary_line(&ledger);
+        if let Some(held) = ui::held_back(session::scan_progress(plan).throttled_ms) {
+            line.push_str("; ");
+            line.push_str(&held);
+        }
+        ui::note(line);
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, Prog
 use tokio::task::JoinHandle;
 
 use crate::session::{self, Progress};
-use crate::ui::{Ui, thousands};
+use crate::ui::{self, Ui, thousands};
 
 /// Queries that take less show nothing.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -103,6 +103,10 @@ fn line(progress: Progress, elapsed: Duration) -> String {
             thousands(progress.lost_offsets)
         ));
     }
+    if let Some(held) = ui::held_back(progress.throttled_ms) {
+        text.push_str("  ");
+        text.push_str(&held);
+    }
     text
 }
 
@@ -138,6 +142,7 @@ mod tests {
             bytes: 240_000_000,
             lost_offsets: 0,
             bad_rows: 0,
+            throttled_ms: 0,
         };
         assert_eq!(
             line(progress, Duration::from_secs(2)),
@@ -151,6 +156,15 @@ mod tests {
         let text = line(lost, Duration::from_secs(2));
         assert!(
             text.ends_with("100% of the offset span  1,500 offsets lost"),
+            "{text}"
+        );
+        let held = Progress {
+            throttled_ms: 12_400,
+            ..progress
+        };
+        let text = line(held, Duration::from_secs(2));
+        assert!(
+            text.ends_with("  held back by the broker's quota for 12 s"),
             "{text}"
         );
     }

@@ -62,9 +62,26 @@ pub(crate) fn rows(n: u64) -> String {
     format!("{} {noun}", thousands(n))
 }
 
+/// `held back by the broker's quota for 12 s`, from a tenth of a second on.
+pub(crate) fn held_back(throttled_ms: u64) -> Option<String> {
+    #[expect(clippy::cast_precision_loss, reason = "shown with two digits")]
+    let seconds = throttled_ms as f64 / 1e3;
+    let digits = usize::from(seconds < 9.95);
+    (throttled_ms >= 100)
+        .then(|| format!("held back by the broker's quota for {seconds:.digits$} s"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn time_held_back_is_said_where_it_matters() {
+        assert_eq!(held_back(99), None);
+        let said = |ms| held_back(ms).unwrap();
+        assert_eq!(said(250), "held back by the broker's quota for 0.2 s");
+        assert_eq!(said(12_400), "held back by the broker's quota for 12 s");
+    }
 
     #[test]
     fn numbers_are_grouped_by_three() {

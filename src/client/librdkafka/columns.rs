@@ -141,6 +141,7 @@ impl Columns {
             passed: PassedOffsets::default(),
             fetch_wait_ns: 0,
             decode_ns: 0,
+            throttle_ns: 0,
         })
     }
 }

@@ -291,6 +291,7 @@ fn build(
         passed: PassedOffsets::default(),
         fetch_wait_ns: 0,
         decode_ns: 0,
+        throttle_ns: 0,
     }
 }
 

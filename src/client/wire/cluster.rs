@@ -62,6 +62,8 @@ pub(super) struct Topic {
     pub(super) asked: Instant,
     /// By partition.
     pub(super) leaders: HashMap<i32, Leader>,
+    /// The partitions that had no leader.
+    pub(super) leaderless: HashMap<i32, Replicas>,
     /// The mean size of a record in record batches, in bytes; 0 while nothing was read.
     pub(super) mean_bytes: usize,
 }
@@ -73,15 +75,51 @@ pub(super) struct Leader {
     pub(super) epoch: i32,
 }
 
+/// The brokers that have a partition, by id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Replicas {
+    pub(super) all: Vec<i32>,
+    pub(super) in_sync: Vec<i32>,
+}
+
 /// The connections to one broker.
 pub(super) struct Broker {
     pub(super) host: String,
     pub(super) port: u16,
+    /// For how long it takes no questions of this client.
+    pub(super) questions: Hold,
+    /// For how long it sends this client no records. Questions are answered meanwhile, on other
+    /// connections than those that fetch.
+    pub(super) fetches: Hold,
     idle: Mutex<Vec<(Connection, Instant)>>,
     /// One for each stream that may keep a connection.
     pub(super) keepers: Arc<Semaphore>,
     /// For the other streams, which give it back after each answer.
     pub(super) turns: Arc<Semaphore>,
+}
+
+/// Until when a broker holds this client back, because it has used up its quota (KIP-219): it would
+/// leave a request unread until then.
+#[derive(Debug, Default)]
+pub(super) struct Hold(Mutex<Option<Instant>>);
+
+impl Hold {
+    pub(super) fn extend(&self, throttle: Duration) {
+        let mut until = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *until = (*until).max(Some(Instant::now() + throttle));
+    }
+
+    /// The time that is left; zero where the client is not held back.
+    pub(super) fn left(&self) -> Duration {
+        let mut until = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = until.map_or(Duration::ZERO, |at| {
+            at.saturating_duration_since(Instant::now())
+        });
+        if left.is_zero() {
+            *until = None;
+        }
+        left
+    }
 }
 
 impl Cluster {
@@ -159,6 +197,14 @@ impl Cluster {
         Some(known.broker(node.host, node.port, self.settings.fetchers_most))
     }
 
+    /// `host:port` of a node, with its id, for messages.
+    pub(super) fn node_named(&self, id: i32) -> String {
+        match self.known().nodes.get(&id) {
+            Some(Node { host, port }) => format!("{host}:{port} (broker {id})"),
+            None => format!("broker {id}"),
+        }
+    }
+
     /// All brokers that might answer, known ones first, beginning with another one each time.
     pub(super) fn candidates(&self) -> Vec<Arc<Broker>> {
         let most = self.settings.fetchers_most;
@@ -222,6 +268,7 @@ impl Cluster {
         Lease {
             broker: Arc::clone(broker),
             connection,
+            held: false,
         }
     }
 
@@ -249,6 +296,8 @@ impl Known {
             Arc::new(Broker {
                 host,
                 port,
+                questions: Hold::default(),
+                fetches: Hold::default(),
                 idle: Mutex::default(),
                 keepers: Arc::new(Semaphore::new(keepers)),
                 turns: Arc::new(Semaphore::new(TURNS)),
@@ -284,13 +333,23 @@ impl Broker {
 pub(super) struct Lease {
     broker: Arc<Broker>,
     pub(super) connection: Connection,
+    /// The broker held back what was last fetched over it.
+    held: bool,
 }
 
 impl Lease {
     /// For the next who needs one; `rest` bytes of an answer are still to come.
     pub(super) fn give_back(mut self, rest: usize) {
-        if self.connection.give_up(rest) {
+        // Over one that is held back a question would wait for what it has nothing to do with.
+        let held = self.held && !self.broker.fetches.left().is_zero();
+        if !held && self.connection.give_up(rest) {
             self.broker.give_back(self.connection);
         }
+    }
+
+    /// The broker will leave Fetches unread for so long.
+    pub(super) fn hold(&mut self, throttle: Duration) {
+        self.held = true;
+        self.broker.fetches.extend(throttle);
     }
 }

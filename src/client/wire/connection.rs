@@ -13,7 +13,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse, RequestHeader};
+use kafka_protocol::messages::{
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, DescribeConfigsResponse,
+    FindCoordinatorResponse, ListOffsetsResponse, MetadataResponse, OffsetFetchResponse,
+    OffsetForLeaderEpochResponse, RequestHeader,
+};
 use kafka_protocol::protocol::{
     Decodable, Encodable, HeaderVersion, Request, StrBytes, VersionRange,
 };
@@ -54,6 +58,36 @@ impl From<io::Error> for Trouble {
     fn from(error: io::Error) -> Self {
         Self::Io(error.to_string())
     }
+}
+
+/// An answer that says for how long the broker holds the client back (KIP-124).
+pub(super) trait Throttles {
+    /// The first version whose brokers answer at once and take the next request later (KIP-219);
+    /// before, the answer itself came so much later.
+    const AHEAD_FROM: i16;
+
+    fn throttle_ms(&self) -> i32;
+}
+
+macro_rules! throttles {
+    ($($answer:ty: $from:literal,)*) => {
+        $(impl Throttles for $answer {
+            const AHEAD_FROM: i16 = $from;
+
+            fn throttle_ms(&self) -> i32 {
+                self.throttle_time_ms
+            }
+        })*
+    };
+}
+
+throttles! {
+    DescribeConfigsResponse: 2,
+    FindCoordinatorResponse: 2,
+    ListOffsetsResponse: 3,
+    MetadataResponse: 6,
+    OffsetFetchResponse: 4,
+    OffsetForLeaderEpochResponse: 2,
 }
 
 /// The versions of a broker's requests, as it told them.

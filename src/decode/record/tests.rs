@@ -25,6 +25,7 @@ fn raw(values: Vec<Option<&[u8]>>) -> RawBatch {
         passed: PassedOffsets::default(),
         fetch_wait_ns: 0,
         decode_ns: 0,
+        throttle_ns: 0,
     }
 }
 

@@ -453,7 +453,7 @@ impl Session {
     fn undelivered(&self, message: &crate::client::librdkafka::writing::Undelivered) -> Refused {
         Refused {
             operation: "writing rows".to_owned(),
-            error: self.trouble.undelivered(message),
+            error: self.trouble.undelivered(message, self.producer.held()),
             fenced: is_fenced(message.code)
                 || self.producer.fatal().is_some_and(|f| is_fenced(f.0)),
         }

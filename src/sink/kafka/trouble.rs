@@ -1,5 +1,7 @@
 //! What the codes of producers mean to a job.
 
+use std::time::Duration;
+
 use crate::client::librdkafka::writing::{TransactionError, Undelivered, code, error_text};
 use crate::error::Error;
 
@@ -89,8 +91,22 @@ impl Trouble {
         )
     }
 
-    pub(super) fn undelivered(&self, message: &Undelivered) -> Error {
-        self.message(message.tag, &message.topic, message.partition, message.code)
+    /// `held`: for how long brokers have held the producer back.
+    pub(super) fn undelivered(&self, message: &Undelivered, held: Duration) -> Error {
+        let Undelivered { tag, code, .. } = *message;
+        let mut error = self.message(tag, &message.topic, message.partition, code);
+        if code == code::MSG_TIMED_OUT
+            && !held.is_zero()
+            && let Error::Sink { reason, .. } = &mut error
+        {
+            reason.push_str(&format!(
+                "; brokers held the producer back by a quota for {} ms: raise it \
+                 (producer_byte_rate, request_percentage), take less in a batch, or wait longer \
+                 ('kafka.message.timeout.ms')",
+                held.as_millis()
+            ));
+        }
+        error
     }
 
     /// A call about a transaction that failed.
@@ -131,6 +147,27 @@ mod tests {
     fn tags_name_row_and_partition() {
         assert_eq!(place(tag(0, 0)), "row 1 of execution partition 0");
         assert_eq!(place(tag(7, 41)), "row 42 of execution partition 7");
+    }
+
+    #[test]
+    fn a_row_that_a_quota_held_back_may_pass_later() {
+        let trouble = Trouble::new("kafka://h:1/t".to_owned());
+        let message = Undelivered {
+            tag: tag(0, 0),
+            topic: "t".to_owned(),
+            partition: 0,
+            code: code::MSG_TIMED_OUT,
+            size: 1,
+        };
+        let error = trouble.undelivered(&message, Duration::from_secs(100));
+        assert_eq!(error.kind(), crate::ErrorKind::Connection);
+        assert_eq!(
+            error.to_string(),
+            "kafka://h:1/t: writing to t[0] failed: row 1 of execution partition 0: Local: Message \
+             timed out; brokers held the producer back by a quota for 100000 ms: raise it \
+             (producer_byte_rate, request_percentage), take less in a batch, or wait longer \
+             ('kafka.message.timeout.ms')"
+        );
     }
 
     #[test]

@@ -121,14 +121,20 @@ fn line(progress: &BatchProgress) -> String {
         .map(|behind| behind.max)
         .max()
         .unwrap_or(0);
-    format!(
+    let mut text = format!(
         "batch {}: {} records, {}, {:.0} ms, {} behind",
         progress.batch,
         thousands(progress.records()),
         ui::rows(progress.rows()),
         progress.duration_ms,
         thousands(u64::try_from(behind).unwrap_or(0))
-    )
+    );
+    let throttled_ms = progress.sources.iter().map(|s| s.throttled_ms).sum();
+    if let Some(held) = ui::held_back(throttled_ms) {
+        text.push_str(", ");
+        text.push_str(&held);
+    }
+    text
 }
 
 /// One line of JSON for each batch.

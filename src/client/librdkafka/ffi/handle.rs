@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_int, c_void};
 use std::fmt;
 use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rd;
 
@@ -21,6 +21,10 @@ pub(crate) struct Health {
     pub(crate) last: Option<String>,
     /// The first message of a producer that was not delivered.
     pub(crate) undelivered: Option<Undelivered>,
+    /// Until when a broker holds the client back by a quota.
+    pub(crate) held_until: Option<Instant>,
+    /// For how long brokers have said that they do, in all.
+    pub(crate) held: Duration,
 }
 
 /// A message that no broker took.
@@ -70,6 +74,7 @@ impl Handle {
             rd::rd_kafka_conf_set_opaque(conf.0, Arc::as_ptr(&health).cast_mut().cast());
             rd::rd_kafka_conf_set_error_cb(conf.0, Some(on_error));
             rd::rd_kafka_conf_set_log_cb(conf.0, Some(on_log));
+            rd::rd_kafka_conf_set_throttle_cb(conf.0, Some(on_throttle));
             if oauth {
                 rd::rd_kafka_conf_enable_sasl_queue(conf.0, 1);
             }
@@ -210,6 +215,22 @@ unsafe extern "C" fn on_error(
         }
         _ => health.last = Some(reason),
     }
+}
+
+/// Keeps for how long a broker holds the client back; called from `rd_kafka_poll`.
+unsafe extern "C" fn on_throttle(
+    _rk: *mut rd::rd_kafka_t,
+    _broker: *const c_char,
+    _id: i32,
+    throttle_ms: c_int,
+    opaque: *mut c_void,
+) {
+    // SAFETY: as in `on_error`.
+    let health = unsafe { &*opaque.cast::<Mutex<Health>>() };
+    let throttle = Duration::from_millis(u64::try_from(throttle_ms).unwrap_or(0));
+    let mut health = health.lock().unwrap_or_else(PoisonError::into_inner);
+    health.held_until = health.held_until.max(Some(Instant::now() + throttle));
+    health.held += throttle;
 }
 
 /// Keeps the first failure of a delivery, and of messages that were too large together the largest; called from `rd_kafka_poll` and `rd_kafka_flush`.

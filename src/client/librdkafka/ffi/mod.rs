@@ -74,6 +74,7 @@ pub(crate) mod code {
     pub(crate) const TOPIC_ALREADY_EXISTS: i32 =
         Resp::RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS as i32;
     pub(crate) const QUEUE_FULL: i32 = Resp::RD_KAFKA_RESP_ERR__QUEUE_FULL as i32;
+    pub(crate) const MSG_TIMED_OUT: i32 = Resp::RD_KAFKA_RESP_ERR__MSG_TIMED_OUT as i32;
     pub(crate) const PURGE_QUEUE: i32 = Resp::RD_KAFKA_RESP_ERR__PURGE_QUEUE as i32;
     pub(crate) const PURGE_INFLIGHT: i32 = Resp::RD_KAFKA_RESP_ERR__PURGE_INFLIGHT as i32;
     pub(crate) const FENCED: i32 = Resp::RD_KAFKA_RESP_ERR__FENCED as i32;

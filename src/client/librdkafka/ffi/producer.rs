@@ -3,6 +3,7 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rdkafka::bindings as rd;
 use rdkafka::bindings::rd_kafka_vtype_t as V;
@@ -100,6 +101,11 @@ impl Producer {
     /// Runs the callbacks that wait; returns the first message that was not delivered, if any.
     pub(crate) fn serve(&self) -> Option<Undelivered> {
         self.0.health().undelivered.clone()
+    }
+
+    /// For how long brokers have said that they hold the producer back.
+    pub(crate) fn held(&self) -> Duration {
+        self.0.health().held
     }
 
     /// Forgets the message that was not delivered.

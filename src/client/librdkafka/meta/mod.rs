@@ -26,6 +26,9 @@ use crate::config::ConnectionConfig;
 use crate::error::{Error, Result, nearest_names};
 use crate::range::TopicPartition;
 
+/// How long it may take to find out why nothing was heard of a partition.
+const LAST_LOOK: Duration = Duration::from_secs(2);
+
 /// See the module's documentation.
 pub(crate) struct Meta {
     handle: Arc<Handle>,
@@ -242,6 +245,31 @@ impl Meta {
             return Ok(());
         }
         Err(Error::unknown_partition(partition, found.partitions.len()))
+    }
+
+    /// The error of a partition that nothing was heard of for so long: that it has no leader, where
+    /// the cluster says so; librdkafka does not.
+    pub(crate) async fn gave_up(
+        &self,
+        partition: &TopicPartition,
+        waited: Duration,
+        otherwise: Error,
+    ) -> Error {
+        let deadline = Deadline::after(self.timeout.min(LAST_LOOK));
+        let topics = std::slice::from_ref(&partition.topic);
+        let described = self.describe_topics(topics, true, &deadline).await;
+        let topic = described.ok().and_then(|mut topics| topics.pop());
+        let mut partitions = topic.into_iter().flat_map(|t| t.partitions);
+        match partitions.find(|p| p.partition == partition.partition) {
+            Some(found) if found.leader.is_none() => Error::NoLeader {
+                topic: partition.topic.to_string(),
+                partition: partition.partition,
+                replicas: found.replicas,
+                in_sync: found.isr,
+                waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
+            },
+            _ => otherwise,
+        }
     }
 
     async fn unknown_topic(&self, topic: &str, deadline: &Deadline) -> Error {

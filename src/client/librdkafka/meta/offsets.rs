@@ -40,7 +40,10 @@ impl Meta {
                     Err(e @ (Error::Authentication { .. } | Error::Authorization { .. })) => {
                         return Err(e);
                     }
-                    Err(e) if deadline.passed() => return Err(e),
+                    Err(e) if deadline.passed() => {
+                        let partition = &queries[wave[0]].partition;
+                        return Err(self.gave_up(partition, within, e).await);
+                    }
                     Err(e) if matches!(e, Error::Connection { .. }) && !attempt.passed() => {
                         return Err(e);
                     }
@@ -81,10 +84,14 @@ impl Meta {
             if deadline.passed() {
                 let partition = &queries[open[0]].partition;
                 let reason = reason.unwrap_or_default();
-                return Err(Error::Kafka {
-                    operation: format!("listing offsets of {partition}"),
-                    reason: format!("{reason}; gave up after {} ms", within.as_millis()),
-                });
+                let error = Error::Connection {
+                    hosts: self.hosts.clone(),
+                    reason: format!(
+                        "listing offsets of {partition}: {reason}; gave up after {} ms",
+                        within.as_millis()
+                    ),
+                };
+                return Err(self.gave_up(partition, within, error).await);
             }
             let pause = Duration::from_millis(u64::from(20 * round.min(10)));
             tokio::time::sleep(pause.min(deadline.left())).await;

@@ -91,6 +91,8 @@ pub(crate) fn stream(
         lost: 0,
         fetch_wait: Duration::ZERO,
         decode: Duration::ZERO,
+        held: Duration::ZERO,
+        throttle: Duration::ZERO,
     };
     stream::try_unfold(Some(reader), |reader| async {
         let Some(mut reader) = reader else {
@@ -149,6 +151,10 @@ struct Reader {
     lost: i64,
     fetch_wait: Duration,
     decode: Duration,
+    /// How long brokers have held this stream back since the last progress.
+    held: Duration,
+    /// For how long they have said so since the last batch.
+    throttle: Duration,
 }
 
 /// What a step came to.
@@ -431,6 +437,7 @@ impl Reader {
         self.doubt = DOUBT;
         self.renewed = 0;
         self.restarts = 0;
+        self.held = Duration::ZERO;
     }
 
     /// Waits for the queue; hands out a batch that has waited long enough.
@@ -450,6 +457,9 @@ impl Reader {
             return self.finish().map(Some);
         }
         self.check_health()?;
+        if self.is_held(started)? {
+            return self.finish().map(Some);
+        }
         let silent = self.progress.elapsed();
         if silent >= self.doubt {
             self.doubt = silent * 2;
@@ -463,7 +473,9 @@ impl Reader {
             }
         }
         if silent >= self.timeout {
-            return Err(self.stalled(silent));
+            let stalled = self.stalled(silent);
+            let partition = self.partition();
+            return Err(self.meta.gave_up(&partition, silent, stalled).await);
         }
         Ok(None)
     }
@@ -482,6 +494,7 @@ impl Reader {
         batch.passed.untold = u64::try_from(untold).unwrap_or(0);
         batch.fetch_wait_ns = nanos(std::mem::take(&mut self.fetch_wait));
         batch.decode_ns = nanos(std::mem::take(&mut self.decode));
+        batch.throttle_ns = nanos(std::mem::take(&mut self.throttle));
         Ok(batch)
     }
 }

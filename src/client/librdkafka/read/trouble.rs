@@ -7,7 +7,7 @@ use super::Reader;
 use crate::client::librdkafka::ffi::{self, code};
 use crate::client::librdkafka::meta::denied;
 use crate::client::librdkafka::session::Fetching;
-use crate::client::{OffsetAt, OffsetQuery, OnDataLoss};
+use crate::client::{HELD_MOST, OffsetAt, OffsetQuery, OnDataLoss};
 use crate::error::{Error, Result};
 
 /// How long without progress before the log's bounds are looked up; doubled each time.
@@ -49,6 +49,33 @@ impl Reader {
             self.last_reason = health.last;
         }
         Ok(())
+    }
+
+    /// Whether a broker holds the stream back by a quota: a time since `started` that is no silence
+    /// then. librdkafka waits it out by itself.
+    ///
+    /// # Errors
+    /// When it goes on for [`HELD_MOST`] times `read.timeout.ms`, or will.
+    pub(super) fn is_held(&mut self, started: Instant) -> Result<bool> {
+        let held = self.lease.lock().as_ref().map(Fetching::take_held);
+        let (told, left) = held.unwrap_or_default();
+        self.throttle += told;
+        if left.is_zero() {
+            return Ok(false);
+        }
+        let passed = started.elapsed();
+        self.held += passed;
+        self.progress += passed;
+        if self.held + left > self.timeout.saturating_mul(HELD_MOST) {
+            self.last_reason = Some(format!(
+                "the broker holds this client back (quota), now for {} ms; {HELD_MOST} times \
+                 'read.timeout.ms' is waited at most, and the quotas of the brokers \
+                 (consumer_byte_rate, request_percentage) set how much it may read",
+                left.as_millis()
+            ));
+            return Err(self.stalled(self.held));
+        }
+        Ok(!told.is_zero())
     }
 
     /// Is the silence the log's end, or the broker's?

@@ -17,7 +17,7 @@ mod sizes;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -171,6 +171,19 @@ impl Fetching {
             .as_ref()
             .map(|s| s.handle.health().clone())
             .unwrap_or_default()
+    }
+
+    /// For how long brokers have said since the last call that they hold the session back, and for
+    /// how long they still do.
+    pub(crate) fn take_held(&self) -> (Duration, Duration) {
+        let Some(session) = &self.session else {
+            return Default::default();
+        };
+        let mut health = session.handle.health();
+        let left = health.held_until.map_or(Duration::ZERO, |at| {
+            at.saturating_duration_since(Instant::now())
+        });
+        (std::mem::take(&mut health.held), left)
     }
 
     /// The connections worked.

@@ -218,3 +218,26 @@ async fn a_denied_topic_is_denied_again() {
         assert!(started.elapsed() < Duration::from_secs(5));
     }
 }
+
+#[tokio::test]
+async fn a_partition_without_a_leader_is_named_with_its_replicas() {
+    let settings = [("read.timeout.ms", "1500"), ("request.timeout.ms", "1500")];
+    let cluster = Cluster::new(&settings);
+    cluster.fill("t", 1, 10, b"v");
+    cluster.mock.partition_leader("t", 0, None).unwrap();
+    let level = IsolationLevel::ReadCommitted;
+    let listed = cluster.client.list_offsets(&[latest("t", 0)], level).await;
+    let read = cluster.read(request(vec![range("t", 0, 0, 10)])).await;
+    for error in [listed.unwrap_err(), read.unwrap_err()] {
+        let Error::NoLeader {
+            replicas,
+            waited_ms,
+            ..
+        } = &error
+        else {
+            panic!("{error}");
+        };
+        assert_eq!((replicas.len(), *waited_ms >= 1000), (1, true), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Connection);
+    }
+}

@@ -8,15 +8,17 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponsePartition, MetadataResponseTopic,
+};
 use kafka_protocol::messages::{
-    DescribeConfigsRequest, MetadataRequest, MetadataResponse, TopicName,
+    BrokerId, DescribeConfigsRequest, MetadataRequest, MetadataResponse, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use super::{Deadline, denied};
-use crate::client::wire::cluster::{Cluster, Leader, Node, Topic};
+use crate::client::wire::cluster::{Cluster, Leader, Node, Replicas, Topic};
 use crate::client::wire::code;
 use crate::client::{
     Broker, ClusterDescription, PartitionDescription, TopicDescription, TopicSelection,
@@ -65,9 +67,13 @@ impl Cluster {
         self.sort_out(answer, named, &mut found, &mut again)?;
         while !again.is_empty() {
             if deadline.passed() {
-                return Err(Error::Kafka {
-                    operation: format!("describing topic '{}'", again.first().map_or("", |t| t)),
-                    reason: "the brokers do not know it yet".into(),
+                let topic = again.first().map_or("", |t| t);
+                return Err(Error::Connection {
+                    hosts: self.hosts().to_owned(),
+                    reason: format!(
+                        "the brokers say that topic '{topic}' is not ready; gave up after {} ms",
+                        deadline.whole().as_millis()
+                    ),
                 });
             }
             tokio::time::sleep(AGAIN).await;
@@ -264,23 +270,34 @@ fn name_of(topic: &MetadataResponseTopic) -> &str {
 }
 
 fn learned(topic: &MetadataResponseTopic, asked: Instant) -> Topic {
-    let leader = |p: &kafka_protocol::messages::metadata_response::MetadataResponsePartition| {
+    let leader = |p: &MetadataResponsePartition| {
         let leader = Leader {
             node: p.leader_id.0,
             epoch: p.leader_epoch,
         };
         (p.partition_index, leader)
     };
+    let leaderless = |p: &MetadataResponsePartition| {
+        let replicas = Replicas {
+            all: ids(&p.replica_nodes),
+            in_sync: ids(&p.isr_nodes),
+        };
+        (p.leader_id.0 < 0).then_some((p.partition_index, replicas))
+    };
     Topic {
         id: (!topic.topic_id.is_nil()).then_some(topic.topic_id),
         asked,
         leaders: topic.partitions.iter().map(leader).collect(),
+        leaderless: topic.partitions.iter().filter_map(leaderless).collect(),
         mean_bytes: 0,
     }
 }
 
+fn ids(nodes: &[BrokerId]) -> Vec<i32> {
+    nodes.iter().map(|n| n.0).collect()
+}
+
 fn description(name: Arc<str>, topic: &MetadataResponseTopic) -> TopicDescription {
-    let ids = |nodes: &[kafka_protocol::messages::BrokerId]| nodes.iter().map(|n| n.0).collect();
     let mut partitions: Vec<PartitionDescription> = topic
         .partitions
         .iter()

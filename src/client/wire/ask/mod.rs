@@ -13,7 +13,8 @@ pub(super) use self::metadata::{parse_id, print_id};
 pub(super) use self::offsets::isolation_code;
 use super::cluster::{Broker, Cluster};
 use super::code;
-use super::connection::Trouble;
+use super::connection::{Throttles, Trouble};
+use crate::client::HELD_MOST;
 pub(super) use crate::client::deadline::Deadline;
 use crate::error::{Error, Result};
 
@@ -25,14 +26,29 @@ const DOWN_GRACE: Duration = Duration::from_secs(3);
 const DOWN_PAUSE: Duration = Duration::from_millis(50);
 
 impl Cluster {
-    /// Asks a broker; `build` makes the request of the version that both sides know.
-    pub(super) async fn ask<R: Request>(
+    /// Asks a broker; `build` makes the request of the version that both sides know. Time that the
+    /// broker holds this client back is waited out first, and is not part of `within`.
+    pub(super) async fn ask<R>(
         self: &Arc<Self>,
         broker: &Arc<Broker>,
         most: i16,
         build: impl Fn(i16) -> R,
         within: Duration,
-    ) -> Result<(R::Response, i16), Trouble> {
+    ) -> Result<(R::Response, i16), Trouble>
+    where
+        R: Request<Response: Throttles>,
+    {
+        let held = broker.questions.left();
+        if !held.is_zero() {
+            let (host, port, held_ms) = (&broker.host, broker.port, held.as_millis());
+            let reason =
+                format!("broker {host}:{port} holds this client back (quota) for {held_ms} ms");
+            log::debug!("{reason}");
+            if held > within.saturating_mul(HELD_MOST) {
+                return Err(Trouble::Io(reason));
+            }
+            tokio::time::sleep(held).await;
+        }
         let asking = async {
             let (mut lease, reused) = self.lease(broker).await?;
             let version = lease.connection.version_of::<R>(most)?;
@@ -50,60 +66,90 @@ impl Cluster {
             lease.give_back(0);
             Ok(answer)
         };
-        tokio::time::timeout(within, asking)
-            .await
-            .unwrap_or_else(|_| {
-                Err(Trouble::Io(format!(
-                    "broker {}:{} does not answer within {} ms",
-                    broker.host,
-                    broker.port,
-                    within.as_millis()
-                )))
-            })
+        let answer = tokio::time::timeout(within, asking).await;
+        let answer: Result<(R::Response, i16), _> = answer.unwrap_or_else(|_| {
+            Err(Trouble::Io(format!(
+                "broker {}:{} does not answer within {} ms",
+                broker.host,
+                broker.port,
+                within.as_millis()
+            )))
+        });
+        if let Ok((answer, version)) = &answer
+            && let throttle_ms @ 1.. = answer.throttle_ms()
+            && *version >= R::Response::AHEAD_FROM
+        {
+            let throttle_ms = u64::from(throttle_ms.unsigned_abs());
+            broker.questions.extend(Duration::from_millis(throttle_ms));
+        }
+        answer
     }
 
-    /// Asks what any broker knows: one, and the others if that one does not answer.
-    pub(super) async fn ask_any<R: Request>(
+    /// Asks what any broker knows: one, and the others if that one does not answer, or not in Kafka's
+    /// protocol.
+    pub(super) async fn ask_any<R>(
         self: &Arc<Self>,
         most: i16,
         build: impl Fn(i16) -> R,
         deadline: &Deadline,
-    ) -> Result<(R::Response, i16)> {
+    ) -> Result<(R::Response, i16)>
+    where
+        R: Request<Response: Throttles>,
+    {
         let started = Instant::now();
+        let mut last = None;
         loop {
-            let mut last = None;
-            for broker in self.candidates() {
+            let candidates = self.candidates();
+            let mut strange = None;
+            let mut silent = false;
+            for (asked, broker) in candidates.iter().enumerate() {
                 if deadline.passed() {
                     break;
                 }
-                match self
-                    .ask(&broker, most, &build, deadline.part(3).left())
-                    .await
-                {
+                deadline.extend(broker.questions.left());
+                // Time is left for those that were not asked yet.
+                let within = match candidates.len() {
+                    ..=3 => deadline.part(3).left(),
+                    all => deadline.left() / u32::try_from(all - asked).unwrap_or(u32::MAX),
+                };
+                match self.ask(broker, most, &build, within).await {
                     Ok(answer) => return Ok(answer),
-                    Err(Trouble::Io(reason)) => {
-                        log::debug!("{reason}");
+                    Err(refused @ Trouble::Refused(_)) => return Err(self.failed(&refused)),
+                    Err(trouble) => {
+                        log::debug!("{}", trouble.reason());
                         self.turn();
-                        last = Some(reason);
+                        match trouble {
+                            Trouble::Io(reason) => {
+                                silent = true;
+                                last = Some(reason);
+                            }
+                            trouble => strange = Some(trouble),
+                        }
                     }
-                    Err(trouble) => return Err(self.failed(&trouble)),
                 }
+            }
+            if let Some(strange) = strange {
+                // Those that are silent may be up again soon; one that speaks otherwise stays so.
+                if !silent {
+                    return Err(self.failed(&strange));
+                }
+                last = last.map(|reason| format!("{reason}; {}", strange.reason()));
             }
             let grace = if self.connected() {
                 DOWN_GRACE
             } else {
                 DOWN_GRACE_NEW
             };
-            let reason = last.unwrap_or_else(|| "no broker answers".into());
+            let reason = || last.as_deref().unwrap_or("no time was left to ask");
             if deadline.passed() {
                 let whole = deadline.whole().as_millis();
                 return Err(Error::Connection {
                     hosts: self.hosts().to_owned(),
-                    reason: format!("no answer within {whole} ms; last: {reason}"),
+                    reason: format!("no answer within {whole} ms; last: {}", reason()),
                 });
             }
             if started.elapsed() > grace {
-                return Err(self.failed(&Trouble::Io(reason)));
+                return Err(self.failed(&Trouble::Io(reason().to_owned())));
             }
             tokio::time::sleep(DOWN_PAUSE.min(deadline.left())).await;
         }

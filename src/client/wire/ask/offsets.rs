@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -15,7 +15,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::{Deadline, denied};
-use crate::client::wire::cluster::{Cluster, Leader};
+use crate::client::wire::cluster::{Cluster, Leader, Topic};
 use crate::client::wire::code;
 use crate::client::wire::connection::Trouble;
 use crate::client::{OffsetAnswer, OffsetAt, OffsetQuery};
@@ -37,24 +37,45 @@ impl Cluster {
         within: Duration,
     ) -> Result<Vec<OffsetAnswer>> {
         let deadline = Deadline::after(within);
+        let started = Instant::now();
         let mut answers: Vec<Option<OffsetAnswer>> = vec![None; queries.len()];
         let mut open: Vec<usize> = (0..queries.len()).collect();
         let mut round = 0u32;
+        // Why a query has no answer yet: what its leader last came to.
+        let mut reasons: HashMap<usize, (i32, String)> = HashMap::new();
+        let gave_up = |open: &[usize], reasons: &HashMap<usize, (i32, String)>| {
+            let waited = started.elapsed();
+            let leaderless = |q: &usize| self.no_leader(&queries[*q].partition, waited);
+            if let Some(error) = open.iter().find_map(leaderless) {
+                return error;
+            }
+            let query = open.iter().find(|q| reasons.contains_key(q));
+            let query = query.copied().unwrap_or(open[0]);
+            self.unlisted(&queries[query].partition, reasons.get(&query), waited)
+        };
         while !open.is_empty() {
-            self.learn_leaders(queries, &open, round > 0, &deadline)
-                .await?;
-            let mut reason = String::from("there is no leader");
+            let leaders = self
+                .learn_leaders(queries, &open, round > 0, &deadline)
+                .await;
+            match leaders {
+                Ok(()) => {}
+                // That no time was left to ask for leaders is not why.
+                Err(Error::Connection { .. }) if round > 0 && deadline.passed() => {
+                    return Err(gave_up(&open, &reasons));
+                }
+                Err(e) => return Err(e),
+            }
             let mut missing = None;
             let waves = self.waves(queries, &open, &mut missing);
             let asked = waves
                 .iter()
                 .map(|(node, wave)| self.list_wave(*node, queries, wave, isolation, &deadline));
-            for listed in join_all(asked).await {
+            for ((node, wave), listed) in waves.iter().zip(join_all(asked).await) {
                 let listed = match listed {
                     Ok(listed) => listed,
                     // Another leader may soon take over.
                     Err(Trouble::Io(why)) => {
-                        reason = why;
+                        reasons.extend(wave.iter().map(|q| (*q, (*node, why.clone()))));
                         continue;
                     }
                     Err(trouble) => return Err(self.failed(&trouble)),
@@ -71,11 +92,12 @@ impl Cluster {
                             let topic = format!("topic {}", partition.topic);
                             return Err(denied(topic, "DESCRIBE", c));
                         }
-                        c if code::is_missing(c) => {
-                            missing = Some(query);
-                            reason = code::text(c);
+                        c if code::is_missing(c) || code::is_retriable(c) => {
+                            if code::is_missing(c) {
+                                missing = Some(query);
+                            }
+                            reasons.insert(query, (*node, code::text(c)));
                         }
-                        c if code::is_retriable(c) => reason = code::text(c),
                         c => {
                             return Err(Error::Kafka {
                                 operation: format!("listing offsets of {partition}"),
@@ -95,16 +117,49 @@ impl Cluster {
                     .await?;
             }
             if deadline.passed() {
-                let partition = &queries[open[0]].partition;
-                return Err(Error::Kafka {
-                    operation: format!("listing offsets of {partition}"),
-                    reason: format!("{reason}; gave up after {} ms", within.as_millis()),
-                });
+                return Err(gave_up(&open, &reasons));
             }
             let pause = Duration::from_millis(u64::from(20 * round.min(10)));
             tokio::time::sleep(pause.min(deadline.left())).await;
         }
         Ok(answers.into_iter().flatten().collect())
+    }
+
+    /// Why a partition's offsets were not to be had: what came of asking its leader.
+    fn unlisted(
+        &self,
+        partition: &TopicPartition,
+        last: Option<&(i32, String)>,
+        waited: Duration,
+    ) -> Error {
+        let (hosts, reason) = match last {
+            Some((node, reason)) => (self.node_named(*node), reason.as_str()),
+            None => (self.hosts().to_owned(), "nobody is known to lead it"),
+        };
+        let waited_ms = waited.as_millis();
+        Error::Connection {
+            hosts,
+            reason: format!(
+                "listing offsets of {partition}: {reason}; gave up after {waited_ms} ms"
+            ),
+        }
+    }
+
+    /// The error of a partition that has no leader, if that is so by what was last heard.
+    pub(in crate::client::wire) fn no_leader(
+        &self,
+        partition: &TopicPartition,
+        waited: Duration,
+    ) -> Option<Error> {
+        let look = |topic: &Topic| topic.leaderless.get(&partition.partition).cloned();
+        let replicas = self.topic(&partition.topic, look).flatten()?;
+        Some(Error::NoLeader {
+            topic: partition.topic.to_string(),
+            partition: partition.partition,
+            replicas: replicas.all,
+            in_sync: replicas.in_sync,
+            waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
+        })
     }
 
     /// Makes sure that the leaders are known, or asks for them anew.
@@ -130,9 +185,7 @@ impl Cluster {
     }
 
     pub(in crate::client::wire) fn leader(&self, partition: &TopicPartition) -> Option<Leader> {
-        let look = |topic: &crate::client::wire::cluster::Topic| {
-            topic.leaders.get(&partition.partition).copied()
-        };
+        let look = |topic: &Topic| topic.leaders.get(&partition.partition).copied();
         self.topic(&partition.topic, look).flatten()
     }
 
@@ -203,6 +256,7 @@ impl Cluster {
                 .with_isolation_level(isolation_code(isolation))
                 .with_topics(topics.collect())
         };
+        deadline.extend(broker.questions.left());
         let (answer, _) = self
             .ask(&broker, LIST_OFFSETS_MOST, build, deadline.part(3).left())
             .await?;
@@ -239,14 +293,21 @@ impl Cluster {
         loop {
             let outcome = match self.coordinator(group, &deadline).await? {
                 Ok(node) => self.committed(node, group, &topics, &deadline).await?,
-                Err(code) => Err(code),
+                Err(code) => Err((code, code::text(code))),
             };
-            let code = match outcome {
+            let (code, reason) = match outcome {
                 Ok(found) => return Ok(found),
-                Err(code) => code,
+                Err(refused) => refused,
             };
             if !code::is_retriable(code) || deadline.passed() {
                 return Err(match code {
+                    c if code::is_retriable(c) => Error::Connection {
+                        hosts: self.hosts().to_owned(),
+                        reason: format!(
+                            "listing the offsets of group '{group}': {reason}; gave up after {} ms",
+                            deadline.whole().as_millis()
+                        ),
+                    },
                     code::GROUP_AUTHORIZATION_FAILED => {
                         denied(format!("group {group}"), "DESCRIBE", code)
                     }
@@ -255,7 +316,7 @@ impl Cluster {
                     }
                     _ => Error::Kafka {
                         operation: format!("listing the offsets of group '{group}'"),
-                        reason: code::text(code),
+                        reason,
                     },
                 });
             }
@@ -296,16 +357,17 @@ impl Cluster {
         Ok(Ok(node))
     }
 
-    /// A group's offsets as its coordinator has them, or the code that it refused with.
+    /// A group's offsets as its coordinator has them, or the code that it refused with and why.
     async fn committed(
         self: &Arc<Self>,
         node: i32,
         group: &str,
         topics: &BTreeMap<&Arc<str>, BTreeSet<i32>>,
         deadline: &Deadline,
-    ) -> Result<Result<BTreeMap<TopicPartition, i64>, i16>> {
+    ) -> Result<Result<BTreeMap<TopicPartition, i64>, (i16, String)>> {
+        let refused = |c: i16| Ok(Err((c, code::text(c))));
         let Some(broker) = self.node(node) else {
-            return Ok(Err(code::COORDINATOR_NOT_AVAILABLE));
+            return refused(code::COORDINATOR_NOT_AVAILABLE);
         };
         let id = GroupId(StrBytes::from_string(group.to_owned()));
         let name = |topic: &str| TopicName(StrBytes::from_string(topic.to_owned()));
@@ -331,6 +393,7 @@ impl Cluster {
                 .with_group_id(id.clone())
                 .with_topics(Some(topics.iter().map(topic).collect()))
         };
+        deadline.extend(broker.questions.left());
         let answer = self
             .ask(&broker, OFFSET_FETCH_MOST, build, deadline.part(3).left())
             .await;
@@ -338,7 +401,7 @@ impl Cluster {
             Ok(answer) => answer,
             Err(Trouble::Io(reason)) => {
                 log::debug!("{reason}");
-                return Ok(Err(code::COORDINATOR_NOT_AVAILABLE));
+                return Ok(Err((code::COORDINATOR_NOT_AVAILABLE, reason)));
             }
             Err(trouble) => return Err(self.failed(&trouble)),
         };
@@ -366,7 +429,7 @@ impl Cluster {
             }
         }
         if code != code::OK {
-            return Ok(Err(code));
+            return refused(code);
         }
         let mut offsets = BTreeMap::new();
         for (topic, partitions) in found {
@@ -379,7 +442,7 @@ impl Cluster {
                     }
                     code::OK => {}
                     c if code::is_missing(c) => {}
-                    c => return Ok(Err(c)),
+                    c => return refused(c),
                 }
             }
         }

@@ -10,6 +10,7 @@
 //! ```
 
 use std::fmt;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use uuid::Uuid;
@@ -21,6 +22,9 @@ use super::cursor::Cursor;
 const BATCH_LENGTH: usize = 12;
 /// The highest version of Fetch that is understood.
 pub(crate) const FETCH_VERSION_MOST: i16 = 17;
+/// The first version whose brokers answer a client that they hold back at once, mostly without
+/// records, and leave its next request unread for a while (KIP-219). Before, the answer came late.
+const HELD_AHEAD: i16 = 8;
 
 /// Why bytes are no Fetch answer, or none that this client understands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,10 +56,17 @@ pub(crate) enum Event {
 /// What an answer says before its partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AnswerHead {
-    /// For how long the broker holds this client back, in ms (KIP-124).
+    /// For how long the broker will leave this client's next request unread, in ms.
     pub(crate) throttle_ms: i32,
     /// A Kafka error code of the whole request.
     pub(crate) error: i16,
+}
+
+impl AnswerHead {
+    /// [`throttle_ms`](Self::throttle_ms) as a duration.
+    pub(crate) fn throttle(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.throttle_ms).unwrap_or(0))
+    }
 }
 
 /// What an answer says of a partition before its records.
@@ -272,6 +283,11 @@ impl FetchAnswer {
             cursor.skip_tagged_fields()?;
         }
         let throttle_ms = cursor.i32()?;
+        let throttle_ms = if self.version >= HELD_AHEAD {
+            throttle_ms
+        } else {
+            0
+        };
         let error = if self.version >= 7 { cursor.i16()? } else { 0 };
         if self.version >= 7 {
             cursor.i32()?; // the session, of which there is none
@@ -440,6 +456,15 @@ impl FetchAnswer {
             ))));
         }
         Some(Ok(count))
+    }
+}
+
+/// For how long the broker will leave this client's next request unread, by an answer in `version`
+/// that is there from its correlation id on.
+pub(crate) fn throttle_of(answer: &[u8], version: i16) -> Duration {
+    match FetchAnswer::new(version, answer.len()).head(&mut Cursor::new(answer)) {
+        Some(Ok(Some(Event::Head(head)))) => head.throttle(),
+        _ => Duration::ZERO,
     }
 }
 

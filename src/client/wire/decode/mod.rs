@@ -26,6 +26,7 @@ mod unchecked;
 
 pub(crate) use answer::{
     Event, FETCH_VERSION_MOST, FetchAnswer, Malformed, PartitionEnd, PartitionHead, TopicRef,
+    throttle_of,
 };
 pub(crate) use batch::mean_bytes;
 pub(crate) use range::{Limits, RangeDecoder, Step};

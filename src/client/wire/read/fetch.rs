@@ -16,7 +16,7 @@ use super::{Attempt, Reader};
 use crate::client::wire::ask::isolation_code;
 use crate::client::wire::cluster::{Broker, Cluster, Lease};
 use crate::client::wire::connection::{FRAME_HEAD, Trouble, frame_head};
-use crate::client::wire::decode::{FETCH_VERSION_MOST, FetchAnswer, TopicRef};
+use crate::client::wire::decode::{FETCH_VERSION_MOST, FetchAnswer, TopicRef, throttle_of};
 use crate::error::Result;
 use crate::range::TopicPartition;
 
@@ -38,6 +38,9 @@ const PARTS_MOST: usize = 500;
 const ROOM_LEAST: usize = 64 << 10;
 /// How long a broker may send nothing before another connection is tried.
 const SILENCE_MOST: Duration = Duration::from_secs(10);
+/// How long the last attempt may take at least: an error is to say what brokers answer, not that no
+/// time was left to ask.
+pub(super) const ATTEMPT_LEAST: Duration = Duration::from_millis(100);
 /// How long a replica is read from before the leader is asked again whether to.
 const REPLICA_KEEPS: Duration = Duration::from_secs(300);
 
@@ -66,9 +69,24 @@ pub(super) struct Fetch {
     pub(super) parts: VecDeque<Part>,
     /// The part that is being read.
     pub(super) current: Option<Part>,
-    pub(super) throttle: Duration,
+    /// The broker holds this client back: that records are missing says nothing of the log.
+    pub(super) throttled: bool,
     /// From the request to the first bytes of the answer.
     pub(super) took: Duration,
+    /// The broker's id.
+    pub(super) node: i32,
+}
+
+impl Fetch {
+    /// The broker will leave the next Fetch unread for so long.
+    pub(super) fn hold(&mut self, throttle: Duration) {
+        self.throttled = !throttle.is_zero();
+        if self.throttled
+            && let Some(line) = &mut self.line
+        {
+            line.lease.hold(throttle);
+        }
+    }
 }
 
 /// What was asked for of a partition.
@@ -122,6 +140,10 @@ impl Reader {
                 .trouble(Trouble::Io(format!("broker {node} is not known")))
                 .await;
         };
+        let held = broker.fetches.left().max(broker.questions.left());
+        if !held.is_zero() {
+            return self.wait_out(held, &broker).await;
+        }
         let started = Instant::now();
         let outcome = self.send(node, &broker).await;
         self.fetch_wait += started.elapsed();
@@ -202,8 +224,9 @@ impl Reader {
             line: Some(line),
             parts,
             current: None,
-            throttle: Duration::ZERO,
+            throttled: false,
             took: started.elapsed(),
+            node,
         })
     }
 
@@ -251,8 +274,9 @@ impl Reader {
             line: None,
             parts,
             current: None,
-            throttle: Duration::ZERO,
+            throttled: false,
             took,
+            node,
         })
     }
 
@@ -418,7 +442,7 @@ impl Reader {
     fn time_left(&self) -> Duration {
         let timeout = self.cluster.settings.read_timeout;
         let left = timeout.saturating_sub(self.progress.elapsed());
-        SILENCE_MOST.min(left.max(Duration::from_millis(1)))
+        SILENCE_MOST.min(left.max(ATTEMPT_LEAST))
     }
 }
 
@@ -472,8 +496,12 @@ impl Turn {
                 buffer.reserve(whole.saturating_sub(buffer.len()));
             }
         }
-        lease.give_back(0);
         bytes::Buf::advance(&mut buffer, FRAME_HEAD);
+        let throttle = throttle_of(&buffer, version);
+        if !throttle.is_zero() {
+            lease.hold(throttle);
+        }
+        lease.give_back(0);
         Ok(Taken {
             buffer,
             version,

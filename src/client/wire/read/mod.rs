@@ -75,6 +75,7 @@ pub(super) fn stream(
         received: false,
         progress: Instant::now(),
         position: -1,
+        yielded: None,
         retries: 0,
         empties: 0,
         last_reason: None,
@@ -82,6 +83,8 @@ pub(super) fn stream(
         pending: None,
         lost: 0,
         fetch_wait: Duration::ZERO,
+        held: Duration::ZERO,
+        throttle: Duration::ZERO,
     };
     stream::try_unfold(Some(reader), |reader| async {
         let Some(mut reader) = reader else {
@@ -119,8 +122,11 @@ struct Reader {
     delivered: bool,
     /// Something was received for this stream.
     received: bool,
-    /// When the position last moved.
+    /// When the position last moved; later by the time since then in which nobody polled, or a
+    /// broker held this client back.
     progress: Instant,
+    /// When the last batch was handed out, if nobody has polled since.
+    yielded: Option<Instant>,
     /// Where it was then.
     position: i64,
     /// Attempts since the last progress that came to nothing.
@@ -128,12 +134,16 @@ struct Reader {
     /// Empty answers since the last progress.
     empties: u32,
     last_reason: Option<String>,
-    /// Where records did not decode.
-    corrupt_at: Option<i64>,
+    /// Where records did not decode since the last progress.
+    corrupt_at: Option<(TopicPartition, i64)>,
     /// What is to be said after the rows before it.
     pending: Option<Error>,
     lost: i64,
     fetch_wait: Duration,
+    /// How long brokers have held this client back since the last progress.
+    held: Duration,
+    /// The same since the last batch.
+    throttle: Duration,
 }
 
 impl Reader {
@@ -145,8 +155,12 @@ impl Reader {
             self.begin_range();
         }
         // Time that nobody polled is no time without progress.
-        self.progress = Instant::now();
-        match self.next_batch().await {
+        if let Some(yielded) = self.yielded.take() {
+            self.progress += yielded.elapsed();
+        }
+        let batch = self.next_batch().await;
+        self.yielded = Some(Instant::now());
+        match batch {
             Ok(batch) => {
                 self.delivered |= batch.is_some();
                 if let (Some(left), Some(batch)) = (&mut self.rows_left, &batch) {
@@ -174,7 +188,13 @@ impl Reader {
                         return Ok(batch);
                     }
                 }
-                Ok(Step::Empty) => self.more().await?,
+                Ok(Step::Empty) => {
+                    self.more().await?;
+                    // What has come is not held back with what is to come, and the time is told.
+                    if !self.throttle.is_zero() {
+                        return self.finish().map(Some);
+                    }
+                }
                 Err(malformed) => self.corrupt(malformed).await?,
             }
         }
@@ -200,6 +220,8 @@ impl Reader {
         batch.lost_offsets = std::mem::take(&mut self.lost);
         let wait = std::mem::take(&mut self.fetch_wait);
         batch.fetch_wait_ns = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+        let throttle = std::mem::take(&mut self.throttle);
+        batch.throttle_ns = u64::try_from(throttle.as_nanos()).unwrap_or(u64::MAX);
         Ok(batch)
     }
 
@@ -253,6 +275,8 @@ impl Reader {
             self.progress = Instant::now();
             self.retries = 0;
             self.empties = 0;
+            self.held = Duration::ZERO;
+            self.corrupt_at = None;
         }
     }
 
@@ -273,8 +297,7 @@ impl Reader {
                 }
             }
             Ok(Event::Head(head)) => {
-                fetch.throttle =
-                    Duration::from_millis(u64::try_from(head.throttle_ms).unwrap_or(0));
+                fetch.hold(head.throttle());
                 if head.error != super::code::OK {
                     self.refused(head.error).await?;
                 }
@@ -293,7 +316,8 @@ impl Reader {
                 }
             }
             Ok(Event::End) => {
-                let lacking = fetch.parts.iter().any(|part| part.first);
+                // A broker that holds a client back leaves the partitions out.
+                let lacking = !fetch.throttled && fetch.parts.iter().any(|part| part.first);
                 self.end_fetch();
                 if lacking {
                     self.attempts("the broker's answer lacks the partition", true)

@@ -4,13 +4,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::fetch::{FETCH_BY_ID, MAX_WAIT, Part};
+use super::fetch::{ATTEMPT_LEAST, FETCH_BY_ID, MAX_WAIT, Part};
 use super::{Attempt, Reader};
 use crate::client::wire::ask::{Deadline, denied, parse_id, print_id};
+use crate::client::wire::cluster::Broker;
 use crate::client::wire::code;
 use crate::client::wire::connection::Trouble;
 use crate::client::wire::decode::{Malformed, PartitionEnd};
-use crate::client::{OffsetAt, OffsetQuery, OnDataLoss};
+use crate::client::{HELD_MOST, OffsetAt, OffsetQuery, OnDataLoss};
 use crate::error::{Error, Result};
 
 /// How long a log may seem to end before the range before that is believed.
@@ -24,6 +25,8 @@ const ATTEMPTS_MOST: u32 = 5;
 const EMPTIES_BELIEVED: u32 = 3;
 /// How long a look-up of a log's bounds may take.
 const LOOK_UP: Duration = Duration::from_secs(5);
+/// How often it is told that a broker holds this client back.
+const HELD_TOLD: Duration = Duration::from_secs(1);
 
 impl Reader {
     /// The connection failed: the answer under way is lost, and another attempt is made.
@@ -73,7 +76,7 @@ impl Reader {
         if leaders {
             let topic = Arc::clone(&self.range().topic);
             let left = timeout.saturating_sub(self.progress.elapsed());
-            let deadline = Deadline::after(left.min(LOOK_UP).max(Duration::from_millis(1)));
+            let deadline = Deadline::after(left.clamp(ATTEMPT_LEAST, LOOK_UP));
             match self.cluster.refresh(&topic, &deadline).await {
                 Ok(()) => {
                     self.replicas.remove(&self.partition());
@@ -82,14 +85,46 @@ impl Reader {
                 Err(e @ (Error::Authentication { .. } | Error::Authorization { .. })) => {
                     return Err(e);
                 }
-                Err(e) => self.last_reason = Some(e.to_string()),
+                Err(e) => {
+                    // It comes on top: what was wrong before is why leaders were asked for.
+                    let before = self.last_reason.take().unwrap_or_default();
+                    self.last_reason = Some(format!("{before}; asking for the leader: {e}"));
+                }
             }
         }
         Ok(())
     }
 
+    /// Waits while a broker holds this client back, for a moment at a time.
+    ///
+    /// # Errors
+    /// When it goes on for [`HELD_MOST`] times `read.timeout.ms`, or will.
+    pub(super) async fn wait_out(&mut self, left: Duration, broker: &Broker) -> Result<()> {
+        let timeout = self.cluster.settings.read_timeout;
+        let silent = self.progress.elapsed();
+        if self.held + left > timeout.saturating_mul(HELD_MOST) || silent >= timeout {
+            let (host, port, left_ms) = (&broker.host, broker.port, left.as_millis());
+            self.last_reason = Some(format!(
+                "broker {host}:{port} holds this client back (quota), now for {left_ms} ms; \
+                 {HELD_MOST} times 'read.timeout.ms' is waited at most, and the quotas of the \
+                 brokers (consumer_byte_rate, request_percentage) set how much it may read"
+            ));
+            return Err(self.stalled(self.held + silent));
+        }
+        let started = Instant::now();
+        tokio::time::sleep(left.min(HELD_TOLD)).await;
+        let held = started.elapsed();
+        self.held += held;
+        self.throttle += held;
+        self.progress += held;
+        Ok(())
+    }
+
     fn stalled(&self, silent: Duration) -> Error {
         let range = self.range();
+        if let Some(error) = self.cluster.no_leader(&range.topic_partition(), silent) {
+            return error;
+        }
         Error::Stalled {
             topic: range.topic.to_string(),
             partition: range.partition,
@@ -221,8 +256,12 @@ impl Reader {
     pub(super) async fn refused(&mut self, c: i16) -> Result<()> {
         let from_replica = self.replicas.remove(&self.partition()).is_some();
         let had_epoch = self.decoder.epoch() >= 0;
+        let from = self.fetch.as_ref().map(|f| f.node);
         self.abandon();
-        let reason = code::text(c);
+        let reason = match from {
+            Some(node) => format!("{} from broker {node}", code::text(c)),
+            None => code::text(c),
+        };
         match c {
             code::TOPIC_AUTHORIZATION_FAILED => {
                 Err(denied(format!("topic {}", self.range().topic), "READ", c))
@@ -375,19 +414,13 @@ impl Reader {
             return Ok(());
         }
         let fetch = self.fetch.as_ref();
-        let throttle = fetch.map_or(Duration::ZERO, |f| f.throttle);
+        if fetch.is_some_and(|f| f.throttled) {
+            return Ok(());
+        }
         let prompt = fetch.is_some_and(|f| f.took < MAX_WAIT / 2);
         let range_end = self.range().end;
         self.abandon();
         self.empties += 1;
-        if !throttle.is_zero() {
-            log::debug!("the broker holds this client back for {throttle:?}");
-            self.empties = 0;
-            tokio::time::sleep(throttle.min(self.cluster.settings.read_timeout)).await;
-            return self
-                .try_again("the broker holds this client back (quota)".into(), false)
-                .await;
-        }
         if part.from_replica {
             self.replicas.remove(&self.partition());
             return self
@@ -403,8 +436,7 @@ impl Reader {
                 self.empties = 0;
             }
             if self.empties >= EMPTIES_BELIEVED && self.progress.elapsed() >= DOUBT {
-                self.decoder.pass_gap();
-                return Ok(());
+                return self.believe_gap().await;
             }
             let reason = "the broker sends no records, although the log goes on";
             return self.try_again(reason.into(), false).await;
@@ -417,13 +449,58 @@ impl Reader {
         self.try_again(reason, self.retries > 3).await
     }
 
+    /// The broker sends nothing of what is left of the range, although its log goes on: it was
+    /// compacted away, unless what else the broker says speaks against it.
+    async fn believe_gap(&mut self) -> Result<()> {
+        let partition = self.partition();
+        let position = self.decoder.position();
+        let query = |at| OffsetQuery {
+            partition: partition.clone(),
+            at,
+        };
+        let queries = [OffsetAt::Earliest, OffsetAt::Latest, OffsetAt::Timestamp(0)].map(query);
+        let isolation = self.request.isolation;
+        let answers = self
+            .cluster
+            .list_offsets(&queries, isolation, LOOK_UP)
+            .await?;
+        let offset = |n: usize| answers.get(n).and_then(|a| a.offset);
+        if let (Some(start), Some(end)) = (offset(0), offset(1)) {
+            self.check_bounds(start, end)?;
+        }
+        if self.decoder.position() != position {
+            return Ok(());
+        }
+        let end = self.range().end;
+        if let Some(found) = offset(2).filter(|o| (position..end).contains(o)) {
+            return Err(self.read_error(format!(
+                "the broker sends no records up to {end}, and names {found} as a record's offset: \
+                 it is at fault, or what stands between"
+            )));
+        }
+        let topics = [Arc::clone(&partition.topic)];
+        let settings = self.cluster.topic_settings(&topics).await?;
+        if let Some(Some(settings)) = settings.first()
+            && !settings.cleanup_policy.contains("compact")
+        {
+            return Err(self.read_error(format!(
+                "the broker sends no records up to {end}, although its log goes on and the topic is \
+                 not compacted ('cleanup.policy' is '{}'): it is at fault, or what stands between",
+                settings.cleanup_policy
+            )));
+        }
+        self.decoder.pass_gap();
+        Ok(())
+    }
+
     /// Records do not decode. They may have been damaged on their way, so they are asked for again.
     pub(super) async fn corrupt(&mut self, malformed: Malformed) -> Result<()> {
         self.drop_connection();
-        let position = self.decoder.position();
-        if self.corrupt_at.replace(position) == Some(position) {
+        let here = (self.partition(), self.decoder.position());
+        if self.corrupt_at.as_ref() == Some(&here) {
             return Err(self.read_error(malformed.to_string()));
         }
+        self.corrupt_at = Some(here);
         self.try_again(malformed.to_string(), false).await
     }
 
