@@ -243,6 +243,9 @@ fn cut(
     position: &Position,
     stands: Stands,
 ) -> Option<Error> {
+    if stands == Stands::Same {
+        return None;
+    }
     let next = format!(
         "source '{source}' had come to this offset; go on from the cut with 'on.data.loss' = 'skip' \
          (failOnDataLoss = false), which takes over anew what stands there now, or start a new job"

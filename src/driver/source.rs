@@ -255,7 +255,8 @@ impl Source {
                 Some(_) => stands.get(*partition) != Some(&Stands::Untold),
                 None => self.compared.contains_key(*partition),
             };
-            has_records_before && !told && !self.said.contains(*partition)
+            // Before the first batch nothing was taken over.
+            !self.first && has_records_before && !told && !self.said.contains(*partition)
         };
         let positions = self.positions.iter().filter(uncompared);
         positions.map(|(partition, _)| partition.clone()).collect()

@@ -214,7 +214,7 @@ impl Receipt {
         if !self.add(sql, plan)? {
             return Ok(false);
         }
-        let added = self.statements.iter_mut().next_back();
+        let added = self.statements.last_mut();
         let scans = added.into_iter().flat_map(|statement| &mut statement.scans);
         for (recorded, scan) in scans.zip(scan::scans(plan)) {
             let noted = epochs::note_ends(scan.client().as_ref(), &mut recorded.snapshot).await;

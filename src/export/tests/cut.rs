@@ -82,7 +82,7 @@ async fn it_is_not_compared_with_other_records() {
     let problems = problems().await;
     assert_eq!(problems.len(), 1);
     assert_eq!(problems[0].kind, ProblemKind::Unavailable);
-    let text = problems[0].to_string();
+    let text = &problems[0].message;
     assert!(
         text.contains("orders[0]@60: the log was cut at 30 "),
         "{text}"
