@@ -180,6 +180,25 @@ pub enum Error {
         isolation: &'static str,
     },
 
+    /// The log was cut, as an unclean election does: what was read behind the cut is in no log any
+    /// more, and other records may stand at its offsets.
+    #[error(
+        "{topic}[{partition}]@{offset}: the log was cut at {cut} by the loss of a leader: its records \
+         {cut}..{offset} are in no log any more, and others may stand at these offsets; {message}"
+    )]
+    Truncated {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The position: all before it was read, or is named by a range.
+        offset: i64,
+        /// Where the log stops being the one that was read.
+        cut: i64,
+        /// Who read it and what to do next.
+        message: String,
+    },
+
     /// What a job was reading is not there any more.
     #[error("{topic}[{partition}]@{offset}: {message}")]
     DataLoss {
@@ -328,6 +347,10 @@ pub enum Error {
 }
 
 impl Error {
+    /// What to do about a log that was cut while it was read.
+    pub(crate) const READ_AGAIN: &'static str =
+        "what was read before may be of either log: run the query again";
+
     /// The class of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -345,6 +368,7 @@ impl Error {
             | Self::UnknownPartition { .. }
             | Self::BelowLogStart { .. }
             | Self::PastLogEnd { .. }
+            | Self::Truncated { .. }
             | Self::DataLoss { .. }
             | Self::TopicRecreated { .. } => ErrorKind::DataUnavailable,
             Self::BadRow { .. } => ErrorKind::BadRow,

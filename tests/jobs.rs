@@ -11,6 +11,8 @@ mod conformance;
 mod crash;
 #[path = "jobs/driver.rs"]
 mod driver;
+#[path = "jobs/elections.rs"]
+mod elections;
 #[cfg(all(feature = "cli", feature = "postgres", feature = "sqlite"))]
 #[path = "jobs/examples.rs"]
 mod examples;

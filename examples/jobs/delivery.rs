@@ -44,7 +44,8 @@ pub async fn run(
          create table if not exists delivered_once
              (part integer, off integer, value text, primary key (part, off));
          create table if not exists ends
-             (source text, topic text, part integer, next integer, topic_id text, batch integer,
+             (source text, topic text, part integer, next integer, topic_id text, leader_epoch integer,
+              batch integer,
               primary key (source, topic, part));",
     )?;
     let (writes, reads) = (file.to_owned(), file.to_owned());
@@ -168,15 +169,17 @@ fn write(
 fn record_ends(store: &Connection, batch: &BatchRanges) -> Result<(), BoxError> {
     let number = i64::try_from(batch.batch)?;
     for range in batch.moved() {
-        // The id tells a topic from one that is created later under its name.
-        let (of, id) = (&range.partition, &range.topic_id);
+        // The id tells a topic from one that is created later under its name, the epoch its log from one
+        // that was cut and has grown again.
+        let (of, id, epoch) = (&range.partition, &range.topic_id, range.leader_epoch);
         let moved = match range.previous {
             Some(previous) => store.execute(
-                "update ends set next = ?1, topic_id = ?2, batch = ?3
-                 where source = ?4 and topic = ?5 and part = ?6 and next = ?7",
+                "update ends set next = ?1, topic_id = ?2, leader_epoch = ?3, batch = ?4
+                 where source = ?5 and topic = ?6 and part = ?7 and next = ?8",
                 params![
                     range.end,
                     id,
+                    epoch,
                     number,
                     &*of.source,
                     &*of.topic,
@@ -185,8 +188,16 @@ fn record_ends(store: &Connection, batch: &BatchRanges) -> Result<(), BoxError> 
                 ],
             )?,
             None => store.execute(
-                "insert or ignore into ends values (?1, ?2, ?3, ?4, ?5, ?6)",
-                params![&*of.source, &*of.topic, of.partition, range.end, id, number],
+                "insert or ignore into ends values (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                params![
+                    &*of.source,
+                    &*of.topic,
+                    of.partition,
+                    range.end,
+                    id,
+                    epoch,
+                    number
+                ],
             )?,
         };
         if moved != 1 {
@@ -198,7 +209,8 @@ fn record_ends(store: &Connection, batch: &BatchRanges) -> Result<(), BoxError> 
 
 fn recorded_ends(file: &str) -> Result<Option<Committed>, BoxError> {
     let store = Connection::open(file)?;
-    let mut query = store.prepare("select source, topic, part, next, topic_id, batch from ends")?;
+    let mut query = store
+        .prepare("select source, topic, part, next, topic_id, leader_epoch, batch from ends")?;
     let mut rows = query.query([])?;
     let mut committed: Option<Committed> = None;
     while let Some(row) = rows.next()? {
@@ -210,8 +222,9 @@ fn recorded_ends(file: &str) -> Result<Option<Committed>, BoxError> {
         let position = Position {
             next: row.get(3)?,
             topic_id: row.get(4)?,
+            leader_epoch: row.get(5)?,
         };
-        let batch = u64::try_from(row.get::<_, i64>(5)?)?;
+        let batch = u64::try_from(row.get::<_, i64>(6)?)?;
         let known = committed.get_or_insert(Committed {
             batch,
             ends: Default::default(),

@@ -6,6 +6,7 @@
 
 mod build;
 mod deadline;
+pub(crate) mod epochs;
 pub mod librdkafka;
 pub mod memory;
 mod pool;
@@ -69,6 +70,16 @@ pub trait KafkaClient: fmt::Debug + Send + Sync {
         queries: &[OffsetQuery],
         isolation: IsolationLevel,
     ) -> Result<Vec<OffsetAnswer>>;
+
+    /// Where leader epochs end in the logs of their partitions, in the order of the queries (KIP-101,
+    /// KIP-320); `None` where that cannot be told: an old broker, or a client that cannot ask.
+    ///
+    /// # Errors
+    /// [`Error::Connection`](crate::Error::Connection) when a leader does not answer, or is not that of
+    /// the query's [`leader_epoch`](EpochQuery::leader_epoch) any more.
+    async fn epoch_ends(&self, queries: &[EpochQuery]) -> Result<Vec<Option<EpochEnd>>> {
+        Ok(vec![None; queries.len()])
+    }
 
     /// The committed offsets of a consumer group; partitions without one are absent.
     ///
@@ -210,10 +221,34 @@ pub enum OffsetAt {
 }
 
 /// The answer to an [`OffsetQuery`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OffsetAnswer {
     /// The offset; `None` when no record has such a timestamp.
     pub offset: Option<i64>,
+    /// For [`OffsetAt::Latest`], the epoch of the leader that answered, where it says so. The record
+    /// before the end may be of an earlier one.
+    pub leader_epoch: Option<i32>,
+}
+
+/// A leader epoch whose end is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EpochQuery {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The epoch of the leader that is to answer; any leader where it is `None`. Within one epoch a
+    /// log only grows, so that answers of one leader belong together.
+    pub leader_epoch: Option<i32>,
+    /// The epoch that is asked for.
+    pub epoch: i32,
+}
+
+/// The answer to an [`EpochQuery`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EpochEnd {
+    /// The last epoch up to the one asked for that the log has.
+    pub epoch: i32,
+    /// Where the next epoch starts; for the leader's own, the end of its log.
+    pub end: i64,
 }
 
 /// Settings of a topic, as its configuration has them.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::progress::BatchProgress;
-use crate::range::{OffsetRange, Snapshot, TopicPartition};
+use crate::range::{OffsetRange, Snapshot, SnapshotRange, TopicPartition};
 use crate::sink::{BatchRanges, Ends, Position, SourcePartition, SourceRange};
 
 /// The version of the JSON that this crate writes and reads.
@@ -58,7 +58,8 @@ pub struct Lost {
     pub partition: TopicPartition,
     /// The first offset that was not read.
     pub from: i64,
-    /// The first offset that the log still has; in a recreated topic those from 0 on.
+    /// Where reading goes on: the first offset that the log still has, in a recreated topic its start, in
+    /// a log that was cut the offset of the cut.
     pub to: i64,
     /// Why.
     pub reason: LostBecause,
@@ -74,6 +75,16 @@ pub enum LostBecause {
     Recreated,
     /// The partition is not there any more.
     Vanished,
+    /// The log was cut by the loss of a leader: what was taken over of `to..from` is in no log, and other
+    /// records may stand there.
+    Truncated,
+}
+
+impl LostBecause {
+    /// Whether offsets begin to be counted anew, before the end that was recorded.
+    pub(crate) fn restarts(self) -> bool {
+        matches!(self, Self::Recreated | Self::Truncated)
+    }
 }
 
 impl Intent {
@@ -96,21 +107,23 @@ impl Intent {
 impl SourceIntent {
     fn ranges(&self) -> impl Iterator<Item = SourceRange> {
         let source: Arc<str> = self.source.as_str().into();
-        self.snapshot.ranges().map(move |range| {
+        self.snapshot.ranges.iter().map(move |with_epoch| {
+            let range = &with_epoch.range;
             let partition = range.topic_partition();
-            let recreated = self
+            let restarts = self
                 .lost
                 .iter()
-                .find(|l| l.partition == partition && l.reason == LostBecause::Recreated);
+                .find(|l| l.partition == partition && l.reason.restarts());
             SourceRange {
                 previous: if self.joined.contains(&partition) {
                     None
                 } else {
-                    Some(recreated.map_or(range.start, |lost| lost.from))
+                    Some(restarts.map_or(range.start, |lost| lost.from))
                 },
                 start: range.start,
                 end: range.end,
                 topic_id: self.snapshot.topic_id(&range.topic).map(str::to_owned),
+                leader_epoch: with_epoch.leader_epoch,
                 partition: SourcePartition {
                     source: Arc::clone(&source),
                     topic: partition.topic,
@@ -129,6 +142,8 @@ impl SourceIntent {
             .collect();
         let mut snapshot = self.snapshot.clone();
         for range in &mut snapshot.ranges {
+            // They were compared when the batch was fixed, or before it is run again.
+            range.leader_epoch = None;
             if let Some(start) = windows.get(&range.range.topic_partition()) {
                 range.range.start = range.range.start.min(*start);
             }
@@ -144,14 +159,22 @@ impl SourceIntent {
     /// The positions after the batch.
     pub(crate) fn ends(&self) -> BTreeMap<TopicPartition, Position> {
         self.snapshot
-            .ranges()
-            .map(|range| {
-                let position = Position {
-                    next: range.end,
-                    topic_id: self.snapshot.topic_id(&range.topic).map(str::to_owned),
-                };
-                (range.topic_partition(), position)
-            })
+            .ranges
+            .iter()
+            .map(
+                |SnapshotRange {
+                     range,
+                     leader_epoch,
+                     ..
+                 }| {
+                    let position = Position {
+                        next: range.end,
+                        topic_id: self.snapshot.topic_id(&range.topic).map(str::to_owned),
+                        leader_epoch: *leader_epoch,
+                    };
+                    (range.topic_partition(), position)
+                },
+            )
             .collect()
     }
 }

@@ -24,6 +24,7 @@ mod letters;
 mod log;
 mod policy;
 mod progress;
+mod reconcile;
 mod recover;
 mod replay;
 mod run;

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::intent::Lost;
-use crate::range::{LedgerCounts, OffsetRange};
+use crate::range::{LedgerCounts, OffsetRange, TopicPartition};
 
 /// Gets what happens in a run, as it happens.
 ///
@@ -84,6 +84,13 @@ pub struct SourceProgress {
     pub source: String,
     /// The ranges that are not empty.
     pub ranges: Vec<OffsetRange>,
+    /// The leader epochs of the records before their ends, where the brokers tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leader_epochs: Vec<Option<i32>>,
+    /// Partitions whose positions before the batch could not be compared with the log by leader epochs:
+    /// an earlier version has recorded them, or the brokers tell none. Each is named once in a run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uncompared: Vec<TopicPartition>,
     /// Records that were read, each time the queries read them.
     pub records: u64,
     /// Key, value and header bytes that were read.

@@ -17,7 +17,7 @@ use super::run::{MicroBatch, Next};
 use super::source::Positions;
 use crate::error::{Error, Result};
 use crate::range::TopicPartition;
-use crate::sink::{Committed, Ends, SinkJob, Standing};
+use crate::sink::{Committed, Ends, SinkJob, Standing, same_ends};
 use crate::table::now_ms;
 
 /// Asks log and sinks, sets the sources' positions and says what comes next.
@@ -31,6 +31,9 @@ pub(super) async fn recover(job: &mut MicroBatch) -> Result<Next> {
     } else {
         job.log.take_over(&owner(job)).await?;
         job.owns = true;
+    }
+    for source in &mut job.plan.sources {
+        source.compared.clear();
     }
     let state = match job.log.state().await {
         Ok(state) => state,
@@ -70,6 +73,9 @@ pub(super) async fn recover(job: &mut MicroBatch) -> Result<Next> {
     }
     if standings.contains(&Standing::Committed) && standings.contains(&Standing::Next) {
         check_decoding(job, &intent)?;
+    }
+    if standings.contains(&Standing::Next) {
+        check_logs(job, &intent).await?;
     }
     // The positions after it are taken over when it is through; those before it only tell a
     // source that had batches from one that had none.
@@ -140,7 +146,7 @@ async fn first_start(job: &mut MicroBatch, known: &[(String, Committed)]) -> Res
             ),
         });
     }
-    if let Some((other, second)) = known.iter().find(|(_, c)| c.ends != first.ends) {
+    if let Some((other, second)) = known.iter().find(|(_, c)| !same_ends(&c.ends, &first.ends)) {
         return Err(Error::Conflict {
             target: other.clone(),
             message: format!(
@@ -211,6 +217,19 @@ fn check_decoding(job: &MicroBatch, intent: &Intent) -> Result<()> {
     Ok(())
 }
 
+/// The records of a batch that was fixed must still be those that it was fixed over. The record before
+/// a range's end tells that for all before it.
+async fn check_logs(job: &MicroBatch, intent: &Intent) -> Result<()> {
+    let next = format!(
+        "batch {} of job '{}' was fixed before that and can never be run as it was: remove the offset log {}, \
+         and the job goes on from the ends of its sinks",
+        intent.batch,
+        job.name,
+        job.log.url()
+    );
+    job.compare_logs(intent, &next).await
+}
+
 /// A sink of a job whose last batch is committed must be at its ends.
 fn check_committed(allow_changed_query: bool, open: &mut OpenSink, intent: &Intent) -> Result<()> {
     join(allow_changed_query, open);
@@ -221,7 +240,7 @@ fn check_committed(allow_changed_query: bool, open: &mut OpenSink, intent: &Inte
         Standing::Committed => Ok(()),
         Standing::Next => {
             // A batch that moves nothing is at its starts and at its ends.
-            if open.recorded.as_ref() == Some(&intent.ends()) {
+            if (open.recorded.as_ref()).is_some_and(|ends| same_ends(ends, &intent.ends())) {
                 return Ok(());
             }
             Err(Error::Conflict {

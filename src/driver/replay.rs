@@ -12,6 +12,7 @@ use super::digest::{Rows, count_rows};
 use super::intent::Intent;
 use super::job;
 use super::run::MicroBatch;
+use crate::client::epochs;
 use crate::error::Result;
 use crate::sink::Held;
 
@@ -49,6 +50,8 @@ impl MicroBatch {
     /// When the log does not have the batch, or its offsets cannot be read any more.
     pub async fn replay(&self, number: u64) -> Result<Vec<Replay>> {
         let intent = self.log.intent(number).await?;
+        let next = format!("batch {number} cannot be computed again as it was");
+        self.compare_logs(&intent, &next).await?;
         let mut replays = vec![];
         for output in &self.plan.outputs {
             let streams = self.streams(&intent, &output.queries).await?;
@@ -93,6 +96,16 @@ impl MicroBatch {
             differences.push(compare(replay.target, &computed, held.as_ref(), exact));
         }
         Ok(differences)
+    }
+
+    /// Refuses a batch of which a log was cut before the end of a range.
+    pub(super) async fn compare_logs(&self, intent: &Intent, next: &str) -> Result<()> {
+        for source in &self.plan.sources {
+            if let Some(of) = intent.sources.iter().find(|s| s.source == source.name) {
+                epochs::refuse_cut(source.table.client().as_ref(), &of.snapshot, next).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn streams(

@@ -21,7 +21,6 @@ use super::source::{Positions, SourcePolicy};
 use super::window::Window;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
-use crate::range::OffsetRange;
 use crate::table::now_ms;
 
 /// When batches are made.
@@ -248,7 +247,7 @@ impl MicroBatch {
             recovered: intent.run != self.run,
             retries: self.failed,
             phases_ms: done.phases,
-            sources: source_progress(&intent, &behind, &done),
+            sources: self.source_progress(&intent, &behind, &done),
             sinks: done.sinks,
         };
         let logging = Instant::now();
@@ -297,6 +296,9 @@ impl MicroBatch {
         }
         let looks = self.plan.sources.iter().map(|source| source.next(now_ms));
         let mut looked = futures::future::try_join_all(looks).await?;
+        for (source, next) in self.plan.sources.iter_mut().zip(&looked) {
+            source.looked(next);
+        }
         // Spark's rule S5: a batch without any offset is never logged.
         if !looked.iter().any(|next| next.is_news) {
             return Ok(None);
@@ -408,38 +410,41 @@ impl MicroBatch {
                 .collect(),
         }
     }
-}
 
-fn source_progress(
-    intent: &Intent,
-    behind: &[Option<Behind>],
-    done: &batch::Done,
-) -> Vec<SourceProgress> {
-    let progress = |(number, source): (usize, &SourceIntent)| {
-        let read = done.read.get(&source.source).copied().unwrap_or_default();
-        SourceProgress {
-            source: source.source.clone(),
-            ranges: source
-                .snapshot
-                .ranges()
-                .filter(|range| !range.is_empty())
-                .cloned()
-                .collect::<Vec<OffsetRange>>(),
-            records: read.records,
-            bytes: read.bytes,
-            ledger: done
-                .ledgers
-                .get(&source.source)
-                .copied()
-                .unwrap_or_default(),
-            behind: behind.get(number).copied().flatten(),
-            lost_offsets: read.lost_offsets,
-            bad_rows: read.bad_rows,
-            throttled_ms: read.throttled_ms,
-            lost: source.lost.clone(),
-        }
-    };
-    intent.sources.iter().enumerate().map(progress).collect()
+    fn source_progress(
+        &self,
+        intent: &Intent,
+        behind: &[Option<Behind>],
+        done: &batch::Done,
+    ) -> Vec<SourceProgress> {
+        let progress = |(number, source): (usize, &SourceIntent)| {
+            let read = done.read.get(&source.source).copied().unwrap_or_default();
+            let known = self.plan.sources.iter().find(|s| s.name == source.source);
+            let taken = || (source.snapshot.ranges.iter()).filter(|taken| !taken.range.is_empty());
+            SourceProgress {
+                source: source.source.clone(),
+                ranges: taken().map(|taken| taken.range.clone()).collect(),
+                leader_epochs: match taken().any(|taken| taken.leader_epoch.is_some()) {
+                    true => taken().map(|taken| taken.leader_epoch).collect(),
+                    false => vec![],
+                },
+                uncompared: known.map_or(vec![], |known| known.uncompared.clone()),
+                records: read.records,
+                bytes: read.bytes,
+                ledger: done
+                    .ledgers
+                    .get(&source.source)
+                    .copied()
+                    .unwrap_or_default(),
+                behind: behind.get(number).copied().flatten(),
+                lost_offsets: read.lost_offsets,
+                bad_rows: read.bad_rows,
+                throttled_ms: read.throttled_ms,
+                lost: source.lost.clone(),
+            }
+        };
+        intent.sources.iter().enumerate().map(progress).collect()
+    }
 }
 
 /// Whether the same batch may succeed later.

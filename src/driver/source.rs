@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::intent::{Lost, LostBecause, SourceIntent};
+use super::intent::SourceIntent;
 use super::policy::{Backlog, BatchPolicy, Limits, PartitionBacklog};
 use super::progress::Behind;
+use super::reconcile::{Part, Reconciled, is_recreated, reconcile};
 use crate::client::GroupCommits;
+use crate::client::epochs::{self, Mark, Sought, Stands};
 use crate::error::{Error, Result};
-use crate::range::{
-    LogBounds, OffsetRange, OnDataLoss, Snapshot, SnapshotRange, SnapshotTopic, TopicPartition,
-};
+use crate::range::{OnDataLoss, Snapshot, SnapshotRange, TopicPartition};
 use crate::sink::Position;
 use crate::table::{KafkaTable, LogView};
 
@@ -35,6 +35,13 @@ pub(crate) struct Source {
     pub(crate) bytes_per_offset: Option<f64>,
     /// What shows the positions to lag tools.
     pub(crate) group: Option<GroupCommits>,
+    /// The leader epochs under which the positions were compared with the log, which since then only
+    /// grew. Empty when the positions come from elsewhere.
+    pub(crate) compared: BTreeMap<TopicPartition, i32>,
+    /// Partitions of which it was said that their positions cannot be compared.
+    pub(crate) said: BTreeSet<TopicPartition>,
+    /// Those of them that no batch has named yet.
+    pub(crate) uncompared: Vec<TopicPartition>,
 }
 
 /// What decides where a source's batches end.
@@ -62,6 +69,10 @@ pub(crate) struct NextRanges {
     pub(crate) behind: Option<Behind>,
     /// Whether anything is to be done: offsets, or a topic that starts anew.
     pub(crate) is_news: bool,
+    /// As [`Source::compared`], after this look.
+    pub(crate) compared: BTreeMap<TopicPartition, i32>,
+    /// Partitions whose positions could not be compared with the log.
+    pub(crate) uncompared: Vec<TopicPartition>,
 }
 
 impl Source {
@@ -76,30 +87,42 @@ impl Source {
             first: true,
             bytes_per_offset: None,
             group: None,
+            compared: BTreeMap::new(),
+            said: BTreeSet::new(),
+            uncompared: vec![],
         }
     }
 
     /// Where the table's range starts, as it is now: the job's first positions.
     pub(crate) async fn first_positions(&self) -> Result<Positions> {
-        let snapshot = self.table.snapshot().await?;
-        let position = |range: &SnapshotRange| Position {
-            next: range.range.start,
-            topic_id: snapshot.topic_id(&range.range.topic).map(str::to_owned),
-        };
-        Ok(snapshot
+        let snapshot = self.table.resolved().await?;
+        let starts: Vec<_> = snapshot
             .ranges
             .iter()
-            .map(|range| (range.range.topic_partition(), position(range)))
-            .collect())
+            .map(|r| (r.range.topic_partition(), r.range.start, r.log_start))
+            .collect();
+        let leader_epochs = epochs::look_up(self.table.client().as_ref(), &starts).await?;
+        let position = |(range, leader_epoch): (&SnapshotRange, Option<i32>)| {
+            let position = Position {
+                next: range.range.start,
+                topic_id: snapshot.topic_id(&range.range.topic).map(str::to_owned),
+                leader_epoch,
+            };
+            (range.range.topic_partition(), position)
+        };
+        let ranges = snapshot.ranges.iter();
+        Ok(ranges.zip(leader_epochs).map(position).collect())
     }
 
     /// Looks at the log and chooses the next ranges.
     pub(crate) async fn next(&self, now_ms: i64) -> Result<NextRanges> {
         let view = self.table.view().await?;
+        let stands = self.compare(&view).await?;
         let reconciled = reconcile(
             &self.name,
             &self.positions,
             &view,
+            &stands,
             self.table.takes_new_partitions(),
             self.table.on_data_loss(),
         )?;
@@ -116,7 +139,7 @@ impl Source {
                 reconciled.parts.len()
             )));
         }
-        let ranges: Vec<SnapshotRange> = reconciled
+        let mut ranges: Vec<SnapshotRange> = reconciled
             .parts
             .iter()
             .zip(ends)
@@ -131,13 +154,19 @@ impl Source {
             .map(|part| part.partition.clone())
             .collect();
         let has_offsets = ranges.iter().any(|r| !r.range.is_empty());
-        let restarts = reconciled
-            .lost
-            .iter()
-            .any(|lost| lost.reason == LostBecause::Recreated);
+        let restarts = reconciled.lost.iter().any(|lost| lost.reason.restarts());
+        let is_news = has_offsets || restarts;
+        if is_news {
+            self.note_epochs(&reconciled.parts, &mut ranges).await?;
+        }
+        let leaders = view.partitions.iter();
         Ok(NextRanges {
+            compared: leaders
+                .filter_map(|(partition, found)| Some((partition.clone(), found.leader_epoch?)))
+                .collect(),
+            uncompared: self.uncompared(&view, &stands),
             behind,
-            is_news: has_offsets || restarts,
+            is_news,
             intent: SourceIntent {
                 source: self.name.clone(),
                 snapshot: Snapshot {
@@ -153,6 +182,100 @@ impl Source {
                 decoding: self.table.decoding().map(str::to_owned),
             },
         })
+    }
+
+    /// Compares the positions with the logs, as far as these may not be the ones that they were taken
+    /// from: under the leader that they were compared with before, or that wrote the record before
+    /// them, a log has only grown.
+    async fn compare(&self, view: &LogView) -> Result<BTreeMap<TopicPartition, Stands>> {
+        let marks: Vec<Mark> = self
+            .positions
+            .iter()
+            .filter_map(|(partition, position)| {
+                let found = view.partitions.get(partition)?;
+                let epoch = position.leader_epoch?;
+                let known = found.leader_epoch.is_some_and(|leader| {
+                    leader <= epoch || self.compared.get(partition) == Some(&leader)
+                });
+                let recreated = is_recreated(position, view.topic_id(&partition.topic));
+                (!known && !recreated).then(|| Mark {
+                    partition: partition.clone(),
+                    offset: position.next,
+                    epoch,
+                    leader_epoch: found.leader_epoch,
+                })
+            })
+            .collect();
+        let stands = epochs::compare(self.table.client().as_ref(), &marks).await?;
+        let partitions = marks.into_iter().map(|mark| mark.partition);
+        Ok(partitions.zip(stands).collect())
+    }
+
+    /// Notes the leader epochs at the ends of ranges. One leader tells an end and its epoch, so that
+    /// both are of one log.
+    async fn note_epochs(&self, parts: &[Part], ranges: &mut [SnapshotRange]) -> Result<()> {
+        let mut sought = vec![];
+        let mut places = vec![];
+        for (place, (part, range)) in parts.iter().zip(ranges.iter_mut()).enumerate() {
+            let end = range.range.end;
+            // All behind a record of the leader's own epoch is of that epoch.
+            let is_own = part.leader_epoch == part.epoch;
+            range.leader_epoch = range.leader_epoch.or(part.epoch.filter(|_| is_own));
+            if let Some(leader_epoch) = part.leader_epoch
+                && range.leader_epoch.is_none()
+                && end > part.log.start
+            {
+                places.push(place);
+                sought.push(Sought {
+                    partition: part.partition.clone(),
+                    offset: end,
+                    leader_epoch,
+                    above: part.epoch.map_or(-1, |epoch| epoch - 1),
+                });
+            }
+        }
+        let found = epochs::before(self.table.client().as_ref(), &sought).await?;
+        for (place, epoch) in places.into_iter().zip(found) {
+            ranges[place].leader_epoch = epoch;
+        }
+        Ok(())
+    }
+
+    /// The positions that nothing tells from those of another log: an earlier version has recorded them
+    /// without a leader epoch, or the brokers tell none.
+    fn uncompared(
+        &self,
+        view: &LogView,
+        stands: &BTreeMap<TopicPartition, Stands>,
+    ) -> Vec<TopicPartition> {
+        let uncompared = |(partition, position): &(&TopicPartition, &Position)| {
+            let log = view.partitions.get(*partition).map(|found| found.log);
+            let has_records_before = log.is_some_and(|log| log.start < position.next);
+            let told = match position.leader_epoch {
+                Some(_) => stands.get(*partition) != Some(&Stands::Untold),
+                None => self.compared.contains_key(*partition),
+            };
+            // Before the first batch nothing was taken over.
+            !self.first && has_records_before && !told && !self.said.contains(*partition)
+        };
+        let positions = self.positions.iter().filter(uncompared);
+        positions.map(|(partition, _)| partition.clone()).collect()
+    }
+
+    /// Takes over what a look has found out about leader epochs.
+    pub(crate) fn looked(&mut self, next: &NextRanges) {
+        self.compared.clone_from(&next.compared);
+        if let Some(first) = next.uncompared.first() {
+            log::warn!(
+                "source '{}': the positions of {} and {} other partitions cannot be compared with the log by \
+                 leader epochs: if it was cut and has grown again since they were recorded, nobody noticed",
+                self.name,
+                first,
+                next.uncompared.len() - 1
+            );
+        }
+        self.said.extend(next.uncompared.iter().cloned());
+        self.uncompared.extend(next.uncompared.iter().cloned());
     }
 
     async fn backlog(&self, reconciled: &Reconciled, now_ms: i64) -> Result<Backlog> {
@@ -257,6 +380,7 @@ impl Source {
     /// Takes over the positions that a batch ends at.
     pub(crate) fn advance(&mut self, intent: &SourceIntent, bytes: u64) {
         self.positions = intent.ends();
+        self.uncompared.clear();
         self.first = false;
         let offsets = intent.snapshot.len();
         if offsets > 0 {
@@ -266,200 +390,5 @@ impl Source {
             let bytes_per_offset = bytes as f64 / offsets as f64;
             self.bytes_per_offset = Some(bytes_per_offset);
         }
-    }
-}
-
-/// A partition of a source, compared with the log.
-#[derive(Debug)]
-struct Part {
-    partition: TopicPartition,
-    start: i64,
-    joins: bool,
-    log: LogBounds,
-    leader: Option<i32>,
-}
-
-impl Part {
-    fn until(&self, end: i64) -> SnapshotRange {
-        SnapshotRange {
-            range: OffsetRange {
-                topic: Arc::clone(&self.partition.topic),
-                partition: self.partition.partition,
-                start: self.start,
-                end: end.min(self.log.end).max(self.start),
-            },
-            from_ms: None,
-            to_ms: None,
-            log_start: self.log.start,
-            log_end: self.log.end.max(self.start),
-            leader: self.leader,
-        }
-    }
-}
-
-/// Positions compared with the log.
-#[derive(Debug)]
-struct Reconciled {
-    parts: Vec<Part>,
-    lost: Vec<Lost>,
-    topics: Vec<SnapshotTopic>,
-}
-
-/// Compares the positions of a job with the log: what joined, and what is gone.
-///
-/// The cases are Spark's D1 to D3 and D9, the last of which Spark cannot see.
-fn reconcile(
-    source: &str,
-    positions: &Positions,
-    view: &LogView,
-    takes_new: bool,
-    on_data_loss: OnDataLoss,
-) -> Result<Reconciled> {
-    let allowed = on_data_loss == OnDataLoss::Skip;
-    let mut parts = vec![];
-    let mut lost = vec![];
-    let mut topics = view.topics.clone();
-    for (partition, position) in positions {
-        let loses = |to: i64, reason: LostBecause| Lost {
-            partition: partition.clone(),
-            from: position.next,
-            to,
-            reason,
-        };
-        let Some(found) = view.partitions.get(partition) else {
-            if !allowed {
-                return Err(vanished(source, partition, position.next));
-            }
-            lost.push(loses(position.next, LostBecause::Vanished));
-            // It stays where it is: should it come back, the sinks still know the position.
-            parts.push(Part {
-                partition: partition.clone(),
-                start: position.next,
-                joins: false,
-                log: LogBounds {
-                    start: position.next,
-                    end: position.next,
-                },
-                leader: None,
-            });
-            if !topics.iter().any(|t| t.topic == partition.topic) {
-                topics.push(SnapshotTopic {
-                    topic: Arc::clone(&partition.topic),
-                    topic_id: position.topic_id.clone(),
-                    log_append_time: false,
-                });
-            }
-            continue;
-        };
-        let id = view.topic_id(&partition.topic);
-        let recreated = match (&position.topic_id, id) {
-            (Some(known), Some(found)) => known != found,
-            _ => false,
-        };
-        let mut start = position.next;
-        if recreated || found.log.end < position.next {
-            if !allowed {
-                return Err(shrunk(source, partition, position, id, found.log));
-            }
-            lost.push(loses(found.log.start, LostBecause::Recreated));
-            start = found.log.start;
-        } else if found.log.start > position.next {
-            if !allowed {
-                return Err(Error::BelowLogStart {
-                    topic: partition.topic.to_string(),
-                    partition: partition.partition,
-                    asked: position.next,
-                    available: found.log.start,
-                    lost: found.log.start - position.next,
-                });
-            }
-            lost.push(loses(found.log.start, LostBecause::Expired));
-        }
-        parts.push(Part {
-            partition: partition.clone(),
-            start,
-            joins: false,
-            log: found.log,
-            leader: found.leader,
-        });
-    }
-    for (partition, found) in &view.partitions {
-        if positions.contains_key(partition) || !takes_new {
-            continue;
-        }
-        let mut start = found.log.start;
-        // A partition that joins is read from its beginning (Spark's rule S2). What is gone of
-        // that before the job saw it is a loss (D2).
-        if found.log.start > 0 {
-            if !allowed {
-                return Err(Error::BelowLogStart {
-                    topic: partition.topic.to_string(),
-                    partition: partition.partition,
-                    asked: 0,
-                    available: found.log.start,
-                    lost: found.log.start,
-                });
-            }
-            lost.push(Lost {
-                partition: partition.clone(),
-                from: 0,
-                to: found.log.start,
-                reason: LostBecause::Expired,
-            });
-            start = 0;
-        }
-        parts.push(Part {
-            partition: partition.clone(),
-            start,
-            joins: true,
-            log: found.log,
-            leader: found.leader,
-        });
-    }
-    parts.sort_by(|a, b| a.partition.cmp(&b.partition));
-    Ok(Reconciled {
-        parts,
-        lost,
-        topics,
-    })
-}
-
-fn vanished(source: &str, partition: &TopicPartition, next: i64) -> Error {
-    Error::DataLoss {
-        topic: partition.topic.to_string(),
-        partition: partition.partition,
-        offset: next,
-        message: format!(
-            "the partition is gone, the job '{source}' reads had come to this offset; \
-             go on without it with 'on.data.loss' = 'skip' (failOnDataLoss = false)"
-        ),
-    }
-}
-
-fn shrunk(
-    source: &str,
-    partition: &TopicPartition,
-    position: &Position,
-    id: Option<&str>,
-    log: LogBounds,
-) -> Error {
-    let what = match (&position.topic_id, id) {
-        (Some(known), Some(found)) if known != found => {
-            format!("the topic was recreated: its id was {known} and is {found}")
-        }
-        _ => format!(
-            "the log ends at {}, before the job's position: the topic was recreated or lost records",
-            log.end
-        ),
-    };
-    Error::DataLoss {
-        topic: partition.topic.to_string(),
-        partition: partition.partition,
-        offset: position.next,
-        message: format!(
-            "{what} (source '{source}'); the log now has {} to {}: \
-             read those and go on with 'on.data.loss' = 'skip' (failOnDataLoss = false), or start a new job",
-            log.start, log.end
-        ),
     }
 }

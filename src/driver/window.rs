@@ -83,6 +83,7 @@ async fn earlier_starts(
         return Ok(BTreeMap::new());
     }
     let mut starts = BTreeMap::new();
+    let mut begun_anew = BTreeSet::new();
     let kept = log.intents().await?;
     // The newest first: what an older one says replaces it.
     for number in kept.into_iter().rev().filter(|n| *n >= first && *n < batch) {
@@ -92,8 +93,11 @@ async fn earlier_starts(
         };
         for range in found.snapshot.ranges() {
             let key = range.topic_partition();
-            let recreated = starts.get(&key).is_some_and(|start| range.end < *start);
-            if !recreated {
+            // Before a topic that was recreated, or a log that was cut, are offsets of another log.
+            if starts.get(&key).is_some_and(|start| range.end != *start) {
+                begun_anew.insert(key.clone());
+            }
+            if !begun_anew.contains(&key) {
                 starts.insert(key, range.start);
             }
         }

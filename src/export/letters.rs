@@ -99,6 +99,7 @@ impl Export {
                     start: range.start,
                     end: range.end,
                     topic_id: plan.snapshot.topic_id(&range.topic).map(str::to_owned),
+                    leader_epoch: None,
                 }),
             }
         }

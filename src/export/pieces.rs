@@ -124,6 +124,8 @@ pub(super) fn snapshot_of(snapshot: &Snapshot, piece: &OffsetRange) -> Result<Sn
         topics: topics.filter(|t| t.topic == piece.topic).cloned().collect(),
         ranges: vec![SnapshotRange {
             range: piece.clone(),
+            // That of the whole range's end was compared before, and says nothing of a piece's.
+            leader_epoch: None,
             ..range.clone()
         }],
         ..snapshot.clone()
@@ -212,6 +214,7 @@ mod tests {
                     log_start: 0,
                     log_end: i64::MAX,
                     leader: None,
+                    leader_epoch: None,
                 })
                 .collect(),
             ..Snapshot::default()

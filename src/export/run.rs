@@ -14,7 +14,7 @@ use super::plan::{self, ExportManifest, ExportedPiece, Plan, PlannedColumn, Requ
 use super::query::Query;
 use super::write::Writing;
 use super::{DEFAULT_MAX_FILE_BYTES, Export, ExportProgress, ExportSummary, sample};
-use crate::client::TopicSelection;
+use crate::client::{TopicSelection, epochs};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::range::{OffsetRange, Snapshot};
@@ -157,6 +157,9 @@ impl Export {
                     )));
                 }
                 self.same_topics(place, &plan.snapshot).await?;
+                let next = "the export was begun before that: begin another one in an empty folder";
+                let client = self.table.client().as_ref();
+                epochs::refuse_cut(client, &plan.snapshot, next).await?;
                 let query = self.query(&plan.snapshot).await?;
                 if columns(&query) == plan.columns {
                     return Ok((plan, query));
@@ -383,3 +386,7 @@ async fn standing(place: &Place, plan: &Plan, all: &[OffsetRange]) -> Result<Sta
         done,
     })
 }
+
+#[cfg(test)]
+#[path = "tests/cut.rs"]
+mod tests;

@@ -14,6 +14,7 @@ use super::place::Place;
 use super::plan::{self, ExportManifest, ExportedFile, ExportedPiece, Plan};
 use super::query::Query;
 use super::{ExportProgress, compare};
+use crate::client::epochs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::range::{IsolationLevel, OffsetRange};
 use crate::table::KafkaTable;
@@ -54,7 +55,7 @@ pub enum ProblemKind {
     ExtraRow,
     /// A row is not the same in Kafka and in the export.
     Differs,
-    /// Kafka cannot be read as it was: a topic is gone or was created again.
+    /// Kafka cannot be read as it was: a topic is gone or was created again, or a log was cut.
     Unavailable,
 }
 
@@ -290,6 +291,14 @@ impl Verify {
     ) -> Result<Option<Query>> {
         let request = &plan.request;
         let table = table.skipping_loss().minding_letters();
+        let next = "the export holds records that Kafka has not any more";
+        let cut = epochs::cut_ranges(table.client().as_ref(), &plan.snapshot, next).await?;
+        if !cut.is_empty() {
+            let problem =
+                |error: Error| Problem::general(ProblemKind::Unavailable, error.to_string());
+            found.problems.extend(cut.into_iter().map(problem));
+            return Ok(None);
+        }
         let planned = Query::plan(
             &request.table,
             &table,

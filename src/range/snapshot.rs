@@ -69,6 +69,10 @@ pub struct SnapshotRange {
     /// The broker that led the partition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<i32>,
+    /// The leader epoch of the record before the range's end, where it was asked for and told: a log
+    /// that was cut before the end and has grown again has another one there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader_epoch: Option<i32>,
 }
 
 impl Snapshot {
@@ -243,7 +247,7 @@ mod tests {
         r#"{"version":1,"cluster_id":"abc","isolation_level":"read_committed","created_ms":5,"#,
         r#""topics":[{"topic":"orders","topic_id":"Vx","log_append_time":false}],"#,
         r#""ranges":[{"topic":"orders","partition":0,"start":10,"end":20,"from_ms":7,"#,
-        r#""log_start":0,"log_end":30,"leader":2}]}"#
+        r#""log_start":0,"log_end":30,"leader":2,"leader_epoch":4}]}"#
     );
 
     #[test]
@@ -267,6 +271,7 @@ mod tests {
             .parse()
             .unwrap();
         assert_eq!(snapshot.ranges[0].leader, None);
+        assert_eq!(snapshot.ranges[0].leader_epoch, None);
         assert!(snapshot.is_empty());
     }
 
@@ -335,7 +340,7 @@ mod tests {
         let range = (
             any::<prop::sample::Index>(),
             (0..i64::MAX, 0..i64::MAX),
-            any::<(Option<i64>, Option<i64>, i64, i64, Option<i32>)>(),
+            any::<(Option<i64>, Option<i64>, i64, i64, Option<i32>, Option<i32>)>(),
         );
         (
             any::<Option<String>>(),
@@ -367,6 +372,7 @@ mod tests {
                         log_start: rest.2,
                         log_end: rest.3,
                         leader: rest.4,
+                        leader_epoch: rest.5,
                     })
                     .collect();
                 Snapshot {

@@ -62,7 +62,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::client::RawColumns;
+use crate::client::{RawColumns, epochs};
 use crate::error::{Error, Result};
 use crate::range::{Ledger, LedgerCounts, Snapshot};
 use crate::scan::{self, WithChecksums};
@@ -198,6 +198,30 @@ impl Receipt {
             sql,
             scans,
         });
+        Ok(true)
+    }
+
+    /// As [`add`](Self::add), and notes the leader epochs at the ends of the ranges: where a log was cut
+    /// and has grown again, [`rerun`](Self::rerun) then says so.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add). That a cluster does not answer is no error: then there are no epochs.
+    pub async fn add_with_epochs(
+        &mut self,
+        sql: &str,
+        plan: &Arc<dyn ExecutionPlan>,
+    ) -> Result<bool> {
+        if !self.add(sql, plan)? {
+            return Ok(false);
+        }
+        let added = self.statements.last_mut();
+        let scans = added.into_iter().flat_map(|statement| &mut statement.scans);
+        for (recorded, scan) in scans.zip(scan::scans(plan)) {
+            let noted = epochs::note_ends(scan.client().as_ref(), &mut recorded.snapshot).await;
+            if let Err(error) = noted {
+                log::warn!("the receipt has no leader epochs: {error}");
+            }
+        }
         Ok(true)
     }
 

@@ -13,10 +13,12 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{HashedColumn, Receipt, ReceiptScan};
-use crate::client::{ClusterDescription, KafkaClient, TopicSelection};
+use crate::client::{ClusterDescription, KafkaClient, TopicSelection, epochs};
 use crate::decode::{Column, RecordDecoder};
 use crate::error::{Error, ErrorKind, Result};
-use crate::range::{LedgerCounts, OffsetRange, OnDataLoss, RowsChecksum, Snapshot, TopicPartition};
+use crate::range::{
+    LedgerCounts, OffsetRange, OnDataLoss, RowsChecksum, Snapshot, SnapshotRange, TopicPartition,
+};
 use crate::scan::{KafkaScanExec, ScanSource, WithChecksums};
 use crate::table::{DEFAULT_BATCH_BYTES, record_filters};
 
@@ -153,15 +155,44 @@ async fn check(
     mut rerun: PartitionRerun,
 ) -> Result<PartitionRerun> {
     if rerun.verdict == PartitionVerdict::Identical {
-        rerun.verdict = match read(client, scan, &rerun.parts).await {
+        let verdict = match read(client, scan, &rerun.parts).await {
             Ok(now) => compare(&recorded, &now),
             Err(error) if error.kind() == ErrorKind::DataUnavailable => {
                 PartitionVerdict::Unavailable(error.to_string())
             }
             Err(error) => return Err(error),
         };
+        rerun.verdict = match verdict {
+            PartitionVerdict::Changed(what) => match cut(client, scan, &rerun).await? {
+                Some(error) => PartitionVerdict::Changed(format!("{error}; {what}")),
+                None => PartitionVerdict::Changed(what),
+            },
+            PartitionVerdict::Unavailable(why) => match cut(client, scan, &rerun).await? {
+                Some(error) => PartitionVerdict::Unavailable(format!("{error}; {why}")),
+                None => PartitionVerdict::Unavailable(why),
+            },
+            identical => identical,
+        };
     }
     Ok(rerun)
+}
+
+/// That the log was cut, where leader epochs tell.
+async fn cut(
+    client: &Arc<dyn KafkaClient>,
+    scan: &ReceiptScan,
+    rerun: &PartitionRerun,
+) -> Result<Option<Error>> {
+    let mut snapshot = scan.snapshot.clone();
+    let of = |range: &SnapshotRange| range.range.topic_partition() == rerun.partition;
+    snapshot.ranges.retain(of);
+    let end = rerun.parts.iter().map(|part| part.end).max();
+    let next = "these are not the records of the receipt";
+    let cut = epochs::cut_ranges(client.as_ref(), &snapshot, next).await?;
+    // A scan that ended early may not have come to the cut.
+    let concerns =
+        |error: &Error| !matches!(error, Error::Truncated { cut, .. } if Some(*cut) >= end);
+    Ok(cut.into_iter().find(concerns))
 }
 
 /// What a scan has passed and counted in each partition.

@@ -342,3 +342,30 @@ async fn a_receipt_that_was_tampered_with_is_refused() {
     }
     assert!("{}".parse::<Receipt>().is_err() && "[".parse::<Receipt>().is_err());
 }
+
+#[tokio::test]
+async fn a_log_that_was_cut_and_has_grown_again_is_named() {
+    for grows_by in [25, 5] {
+        let cluster = cluster();
+        let context = session(builder(&cluster), SessionConfig::new()).await;
+        let sql = "SELECT value FROM orders WHERE partition = 0";
+        let frame = context.sql(sql).await.unwrap();
+        let task = Arc::new(with_checksums(frame.task_ctx()));
+        let plan = frame.create_physical_plan().await.unwrap();
+        collect(Arc::clone(&plan), task).await.unwrap();
+        let mut receipt = Receipt::new();
+        assert!(receipt.add_with_epochs(sql, &plan).await.unwrap());
+        let receipt: Receipt = receipt.to_json().parse().unwrap();
+        cluster.elect_at("orders", 0, 50).unwrap();
+        assert_eq!(verdicts(&receipt, &cluster).await, [IDENTICAL]);
+        cluster.elect_at("orders", 0, 30).unwrap();
+        let others = (0..grows_by).map(|_| Record::new("another"));
+        cluster.append_all("orders", 0, others).unwrap();
+        let verdicts = verdicts(&receipt, &cluster).await;
+        let reason = verdicts[0].reason().unwrap();
+        assert!(
+            reason.starts_with("orders[0]@50: the log was cut at 30 "),
+            "{reason}"
+        );
+    }
+}

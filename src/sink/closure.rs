@@ -203,7 +203,9 @@ impl<T: Send + 'static> ForEachBatch<T> {
     ///             let batch = u64::try_from(row.get::<_, i64>(4)?)?;
     ///             let so_far = committed.get_or_insert(Committed { batch, ends: Default::default() });
     ///             so_far.batch = so_far.batch.max(batch);
-    ///             so_far.ends.insert(partition, Position { next: row.get(3)?, topic_id: None });
+    ///             so_far.ends.insert(partition, Position {
+    ///                 next: row.get(3)?, topic_id: None, leader_epoch: None,
+    ///             });
     ///         }
     ///         Ok(committed)
     ///     }
@@ -217,7 +219,7 @@ impl<T: Send + 'static> ForEachBatch<T> {
     /// # let rows = RecordBatch::try_from_iter([("offset", column)])?;
     /// # let partition = SourcePartition { source: "s".into(), topic: "t".into(), partition: 0 };
     /// # let range = |previous, start, end| SourceRange {
-    /// #     partition: partition.clone(), previous, start, end, topic_id: None,
+    /// #     partition: partition.clone(), previous, start, end, topic_id: None, leader_epoch: None,
     /// # };
     /// # let batch = |batch, range| BatchRanges {
     /// #     job: "j".into(), batch, attempt: format!("{batch}"), ranges: vec![range],
@@ -455,6 +457,7 @@ mod tests {
                 start: previous.unwrap_or(0),
                 end: 10 * (number.cast_signed() + 1),
                 topic_id: None,
+                leader_epoch: None,
             }],
         }
     }

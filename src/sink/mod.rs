@@ -41,6 +41,7 @@ pub use kafka::{
 };
 pub use memory::MemorySink;
 pub use parquet::{ParquetOptions, ParquetSink};
+pub(crate) use ranges::same_ends;
 pub use ranges::{BatchRanges, Ends, Position, SourcePartition, SourceRange, Standing};
 pub(crate) use stage::{Part, stage_all};
 pub use table::SinkTable;

@@ -32,10 +32,22 @@ pub struct Position {
     /// The topic id under which that offset was counted, where the broker gives it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic_id: Option<String>,
+    /// The leader epoch of the record before it, where that is known: a log that was cut and has grown
+    /// again has another one there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader_epoch: Option<i32>,
 }
 
 /// The next offset of each source partition.
 pub type Ends = BTreeMap<SourcePartition, Position>;
+
+/// Whether both say the same offsets of the same topics. Leader epochs may be known to one alone.
+pub(crate) fn same_ends(a: &Ends, b: &Ends) -> bool {
+    let key = |(partition, position): (&SourcePartition, &Position)| {
+        (partition.clone(), position.next, position.topic_id.clone())
+    };
+    a.iter().map(key).eq(b.iter().map(key))
+}
 
 /// What a batch takes over of one source partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,8 +57,8 @@ pub struct SourceRange {
     pub partition: SourcePartition,
     /// The end that must be recorded before the batch; `None` where the partition joins the job.
     ///
-    /// It is the range's start, except after a topic was recreated and its loss permitted: then it
-    /// is the end in the old topic.
+    /// It is the range's start, except after a topic was recreated or its log was cut, and the loss
+    /// permitted: then it is the end in the old log.
     pub previous: Option<i64>,
     /// The first offset.
     pub start: i64,
@@ -55,6 +67,9 @@ pub struct SourceRange {
     /// The topic id, where the broker gives it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic_id: Option<String>,
+    /// The leader epoch of the record before the end, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader_epoch: Option<i32>,
 }
 
 /// A batch: what it takes over, fixed before it runs.
@@ -92,6 +107,7 @@ impl BatchRanges {
         let position = |range: &SourceRange| Position {
             next: range.end,
             topic_id: range.topic_id.clone(),
+            leader_epoch: range.leader_epoch,
         };
         self.ranges
             .iter()
@@ -161,6 +177,7 @@ mod tests {
                     start: previous.unwrap_or(0),
                     end: *end,
                     topic_id: None,
+                    leader_epoch: None,
                 })
                 .collect(),
         }

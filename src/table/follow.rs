@@ -23,6 +23,8 @@ pub(crate) struct LogView {
 pub(crate) struct PartitionView {
     pub(crate) log: LogBounds,
     pub(crate) leader: Option<i32>,
+    /// The epoch of the leader that told the bounds.
+    pub(crate) leader_epoch: Option<i32>,
 }
 
 impl LogView {
@@ -147,11 +149,17 @@ impl KafkaTable {
         let bounds = if names.is_empty() {
             BTreeMap::new()
         } else {
-            resolve::log_bounds(selection.client.as_ref(), &names, selection.isolation).await?
+            let client = selection.client.as_ref();
+            resolve::log_bounds_of_leaders(client, &names, selection.isolation).await?
         };
         let view = |(partition, leader): (TopicPartition, Option<i32>)| {
-            let log = *bounds.get(&partition)?;
-            Some((partition, PartitionView { log, leader }))
+            let (log, leader_epoch) = *bounds.get(&partition)?;
+            let view = PartitionView {
+                log,
+                leader,
+                leader_epoch,
+            };
+            Some((partition, view))
         };
         Ok(LogView {
             cluster_id: cluster.cluster_id,

@@ -36,7 +36,7 @@ use datafusion::catalog::{ScanArgs, ScanResult, Session, TableProvider};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
-use crate::client::{KafkaClient, TimestampBounds};
+use crate::client::{KafkaClient, TimestampBounds, epochs};
 use crate::config::ConnectionConfig;
 use crate::decode::RecordDecoder;
 use crate::driver::Limits;
@@ -53,7 +53,7 @@ use builder::Connection;
 pub use builder::{DEFAULT_BATCH_BYTES, KafkaTableBuilder};
 pub use catalog::{KafkaCatalog, KafkaSchema};
 pub use factory::KafkaTableFactory;
-pub(crate) use follow::LogView;
+pub(crate) use follow::{LogView, PartitionView};
 pub use functions::{KafkaFunction, KafkaOffsetsFunction, KafkaTopicsFunction};
 pub use letters::DeadLetters;
 pub(crate) use missing::NameNearestTopics;
@@ -145,6 +145,9 @@ impl KafkaTable {
 
     /// This table with its ranges fixed: every scan reads exactly those of `snapshot`.
     ///
+    /// Where the snapshot has leader epochs, each scan asks first whether the logs still have them: one
+    /// that was cut and has grown again is [`Error::Truncated`].
+    ///
     /// # Errors
     /// [`Error::Invalid`] when the snapshot contradicts itself, has partitions that are not the
     /// table's, or was taken under another isolation level, under which the same offsets hold
@@ -180,7 +183,8 @@ impl KafkaTable {
         })
     }
 
-    /// The ranges as they are now: what a statement that begins now would read.
+    /// The ranges as they are now: what a statement that begins now would read, with the leader epochs
+    /// at their ends where the brokers tell.
     ///
     /// A statement resolves its snapshot once, however often it names the table, and a
     /// `DataFrame` counts as one statement however often it is executed. To read the same ranges
@@ -193,10 +197,17 @@ impl KafkaTable {
         match &self.pinned {
             Some(snapshot) => Ok(snapshot.as_ref().clone()),
             None => {
-                let alone = resolve::Statement::default();
-                self.selection.resolve(resolve::now_ms(), &alone).await
+                let mut snapshot = self.resolved().await?;
+                epochs::note_ends(self.client().as_ref(), &mut snapshot).await?;
+                Ok(snapshot)
             }
         }
+    }
+
+    /// The ranges as they are now, without what only a later reader needs.
+    pub(crate) async fn resolved(&self) -> Result<Snapshot> {
+        let alone = resolve::Statement::default();
+        self.selection.resolve(resolve::now_ms(), &alone).await
     }
 
     /// The client that the table reads with.
@@ -259,6 +270,10 @@ impl KafkaTable {
         }
         self.check_letters_minded()?;
         let snapshot = self.statement_snapshot(state).await?;
+        if self.pinned.is_some() {
+            let next = "the ranges are pinned to a log that is gone: take them anew";
+            epochs::refuse_cut(self.client().as_ref(), &snapshot, next).await?;
+        }
         let mut decoder = self.reading.decoder.clone();
         if decoder.keeps_bad() {
             decoder = decoder.with_topic_ids(snapshot.topic_ids());

@@ -60,6 +60,7 @@ impl Selection {
                     log_start: log.map_or(bound.range.start, |b| b.start),
                     log_end: log.map_or(bound.range.end, |b| b.end),
                     leader: leaders.get(&partition).copied(),
+                    leader_epoch: None,
                     range: bound.range,
                 }
             })
@@ -147,6 +148,17 @@ pub(super) async fn log_bounds(
     partitions: &[TopicPartition],
     isolation: IsolationLevel,
 ) -> Result<BTreeMap<TopicPartition, LogBounds>> {
+    let bounds = log_bounds_of_leaders(client, partitions, isolation).await?;
+    let bounds = bounds.into_iter();
+    Ok(bounds.map(|(p, (bounds, _))| (p, bounds)).collect())
+}
+
+/// Log start and end of each partition, with the epoch of the leader that told the end.
+pub(super) async fn log_bounds_of_leaders(
+    client: &dyn KafkaClient,
+    partitions: &[TopicPartition],
+    isolation: IsolationLevel,
+) -> Result<BTreeMap<TopicPartition, (LogBounds, Option<i32>)>> {
     let query = |at: OffsetAt| {
         partitions.iter().map(move |p| OffsetQuery {
             partition: p.clone(),
@@ -164,6 +176,7 @@ pub(super) async fn log_bounds(
     let bounds = partitions.iter().zip(starts.iter().zip(ends));
     bounds
         .map(|(partition, (start, end))| {
+            let leader_epoch = end.leader_epoch;
             let (Some(start), Some(end)) = (start.offset, end.offset) else {
                 return Err(short_answer("log bounds"));
             };
@@ -172,7 +185,7 @@ pub(super) async fn log_bounds(
                 start: start.min(end),
                 end,
             };
-            Ok((partition.clone(), bounds))
+            Ok((partition.clone(), (bounds, leader_epoch)))
         })
         .collect()
 }

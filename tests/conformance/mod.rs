@@ -270,6 +270,7 @@ macro_rules! conformance_suite {
                 earliest_and_latest,
                 earliest_is_the_log_start,
                 latest_is_the_last_stable_offset_or_the_high_watermark,
+                leader_epochs_and_their_ends,
                 timestamp_of_a_record,
                 timestamp_between_records,
                 timestamp_after_all_records,

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use datafusion_kafka::client::OffsetAt::{Earliest, Latest, Timestamp};
 use datafusion_kafka::client::memory::Record;
-use datafusion_kafka::client::{OffsetAt, OffsetQuery};
+use datafusion_kafka::client::{EpochEnd, EpochQuery, OffsetAt, OffsetQuery};
 use datafusion_kafka::range::TopicPartition;
-use datafusion_kafka::{Error, Result};
+use datafusion_kafka::{Error, ErrorKind, Result};
 
 use super::reading::{ReadCommitted, ReadUncommitted, offset};
 use super::{Codec, End, FIRST_TIMESTAMP_MS, Fixture, Need, can, filled, numbered, partition};
@@ -40,6 +40,41 @@ pub async fn earliest_and_latest(fixture: &dyn Fixture) {
     let partition = filled(fixture, "bounds", 25).await;
     finds(fixture, &partition, Earliest, Some(0)).await;
     finds(fixture, &partition, Latest, Some(25)).await;
+}
+
+/// The end of the leader's own epoch is the end of its log, and no other leader answers.
+pub async fn leader_epochs_and_their_ends(fixture: &dyn Fixture) {
+    let partitions = [
+        filled(fixture, "epochs", 25).await,
+        filled(fixture, "epochs", 5).await,
+    ];
+    let client = fixture.client();
+    let latest = partitions.clone().map(|partition| OffsetQuery {
+        partition,
+        at: Latest,
+    });
+    let found = client.list_offsets(&latest, ReadUncommitted).await.unwrap();
+    let epochs = [0, 1].map(|place: usize| found[place].leader_epoch.unwrap());
+    let query = |place: usize, leader_epoch: Option<i32>| EpochQuery {
+        partition: partitions[place].clone(),
+        leader_epoch,
+        epoch: epochs[place],
+    };
+    let asked = [
+        query(1, None),
+        query(0, Some(epochs[0])),
+        query(1, Some(epochs[1])),
+    ];
+    let ends = client.epoch_ends(&asked).await.unwrap();
+    let end = |place: usize, end: i64| {
+        Some(EpochEnd {
+            epoch: epochs[place],
+            end,
+        })
+    };
+    assert_eq!(ends, [end(1, 5), end(0, 25), end(1, 5)]);
+    let refused = client.epoch_ends(&[query(0, Some(epochs[0] + 1))]).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Connection);
 }
 
 pub async fn earliest_is_the_log_start(fixture: &dyn Fixture) {

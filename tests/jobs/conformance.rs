@@ -154,6 +154,7 @@ pub fn batch(number: u64, ranges: &[(i32, Option<i64>, i64)]) -> BatchRanges {
                 start: previous.unwrap_or(0),
                 end,
                 topic_id: Some("dGhlIHRvcGljJ3MgaWQ".to_owned()),
+                leader_epoch: Some(7),
             })
             .collect(),
     }
@@ -424,6 +425,7 @@ pub async fn sources_of_one_topic_are_told_apart(fixture: &Fixture) {
     let mut both = batch(0, &[(0, None, 5), (0, None, 3)]);
     both.ranges[1].partition.source = "it's \"another\"\\".into();
     both.ranges[1].topic_id = None;
+    both.ranges[1].leader_epoch = None;
     deliver(&sink, &both, &[&[1]]).await.unwrap();
     let found = sink.open(&job("job")).await.unwrap();
     let ends: Ends = both
@@ -433,6 +435,7 @@ pub async fn sources_of_one_topic_are_told_apart(fixture: &Fixture) {
             let position = Position {
                 next: range.end,
                 topic_id: range.topic_id.clone(),
+                leader_epoch: range.leader_epoch,
             };
             (range.partition.clone(), position)
         })

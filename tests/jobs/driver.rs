@@ -16,10 +16,11 @@ use tempfile::TempDir;
 use crate::support::{self, KafkaOptions, KafkaServer, Record, Transaction, admin, produce};
 
 /// A job from one topic into memory, as often as it is started.
-struct World {
+pub struct World {
     bootstrap: String,
     topic: String,
-    options: String,
+    pub options: String,
+    pub client: &'static str,
     sink: MemorySink,
     folder: TempDir,
 }
@@ -32,16 +33,22 @@ impl World {
     fn on(bootstrap: &str, partitions: i32) -> Self {
         let topic = admin::unique_topic("jobs");
         admin::create_topic(bootstrap, &topic, partitions, &[]);
+        Self::reading(bootstrap, &topic, "auto")
+    }
+
+    /// A job over a topic that is there, by the client of that name.
+    pub fn reading(bootstrap: &str, topic: &str, client: &'static str) -> Self {
         Self {
             bootstrap: bootstrap.to_owned(),
-            topic,
+            topic: topic.to_owned(),
             options: String::new(),
+            client,
             sink: MemorySink::new("out"),
             folder: tempfile::tempdir().unwrap(),
         }
     }
 
-    fn produce(&self, partition: i32, records: usize) {
+    pub fn produce(&self, partition: i32, records: usize) {
         let records: Vec<Record> = (0..records)
             .map(|n| Record::new(partition).value(format!("{n}")))
             .collect();
@@ -49,7 +56,8 @@ impl World {
     }
 
     async fn job(&self) -> MicroBatch {
-        let config = ConnectionConfig::new(&self.bootstrap);
+        let mut config = ConnectionConfig::new(&self.bootstrap);
+        config.set("kafka.client", self.client).unwrap();
         let context = KafkaSessionBuilder::new()
             .connection(config)
             .build()
@@ -70,15 +78,15 @@ impl World {
             .unwrap()
     }
 
-    async fn run(&self) -> Result<RunSummary> {
+    pub async fn run(&self) -> Result<RunSummary> {
         self.job().await.run(&Stop::new()).await
     }
 
-    async fn step(&self) -> BatchProgress {
+    pub async fn step(&self) -> BatchProgress {
         self.job().await.step().await.unwrap().unwrap()
     }
 
-    fn held(&self) -> Vec<(i32, i64)> {
+    pub fn held(&self) -> Vec<(i32, i64)> {
         let rows = self.sink.rows();
         let rows = rows.iter().flat_map(|rows| {
             let partitions = rows["partition"].as_primitive::<Int32Type>().values();

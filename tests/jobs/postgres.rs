@@ -100,6 +100,34 @@ fn is_transient(error: &Error) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_offsets_of_an_earlier_version_gets_the_column_it_lacks() {
+    let schema = schema();
+    let table = format!("{schema}.t");
+    let open = async || {
+        let sink = as_dyn(sink(&table));
+        let found = sink.open(&job("job")).await.unwrap();
+        let found = found.and_then(|found| found.ends.into_values().next());
+        (
+            sink,
+            found.map(|position| (position.next, position.leader_epoch)),
+        )
+    };
+    let (first, _) = open().await;
+    deliver(&first, &batch(0, &[(0, None, 5)]), &[&[1]])
+        .await
+        .unwrap();
+    drop(first);
+    let drop_column = format!("ALTER TABLE {schema}.kafka_offsets DROP COLUMN leader_epoch");
+    server().sql(&drop_column);
+    let (second, found) = open().await;
+    assert_eq!(found, Some((5, None)));
+    deliver(&second, &batch(1, &[(0, Some(5), 9)]), &[&[2]])
+        .await
+        .unwrap();
+    assert_eq!(open().await.1, Some((9, Some(7))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn all_types_are_kept_and_read_back() {
     let table = format!("{}.types", schema());
     deliver_one(&as_dyn(sink(&table)), samples::all_types())

@@ -91,7 +91,34 @@ pub fn unique_topic(prefix: &str) -> String {
 /// # Panics
 /// When the broker refuses, for example because there is such a topic.
 pub fn create_topic(bootstrap: &str, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
-    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    create(
+        bootstrap,
+        NewTopic::new(topic, partitions, TopicReplication::Fixed(1)),
+        settings,
+    );
+}
+
+/// Creates a topic whose partitions have these replicas, as node ids, the leader first.
+///
+/// # Panics
+/// As [`create_topic`].
+pub fn create_replicated_topic(
+    bootstrap: &str,
+    topic: &str,
+    replicas: &[&[i32]],
+    settings: &[(&str, &str)],
+) {
+    let partitions = i32::try_from(replicas.len()).expect("a partition number is an i32");
+    let replicas = TopicReplication::Variable(replicas);
+    create(
+        bootstrap,
+        NewTopic::new(topic, partitions, replicas),
+        settings,
+    );
+}
+
+fn create<'a>(bootstrap: &str, mut new: NewTopic<'a>, settings: &[(&'a str, &'a str)]) {
+    let (topic, partitions) = (new.name, new.num_partitions);
     for (key, value) in settings {
         new = new.set(key, value);
     }
@@ -227,6 +254,16 @@ pub(super) fn is_ready(bootstrap: &str) -> bool {
             };
             !metadata.brokers().is_empty() && led(&metadata)
         })
+}
+
+/// The node that leads a partition; `None` while there is none.
+pub fn leader(bootstrap: &str, topic: &str, partition: i32) -> Option<i32> {
+    let metadata = consumer(bootstrap)
+        .fetch_metadata(None, REQUEST_LIMIT)
+        .ok()?;
+    let found = metadata.topics().iter().find(|t| t.name() == topic)?;
+    let found = found.partitions().iter().find(|p| p.id() == partition)?;
+    Some(found.leader()).filter(|leader| *leader >= 0)
 }
 
 fn wait_for_partitions(bootstrap: &str, topic: &str, partitions: i32) {

@@ -40,6 +40,16 @@ pub struct KafkaServer {
     process: Option<Watched>,
 }
 
+/// What a node is among others.
+#[derive(Debug, Clone)]
+pub(super) struct Member {
+    pub(super) id: usize,
+    pub(super) controller_port: u16,
+    /// `controller.quorum.voters`; `None` for a node alone.
+    pub(super) voters: Option<String>,
+    pub(super) cluster_id: String,
+}
+
 impl KafkaServer {
     /// Starts a node and waits until it answers.
     ///
@@ -62,33 +72,45 @@ impl KafkaServer {
         /// Java starts on all cores: brokers that start at once on a small machine time out together.
         static STARTING: Mutex<()> = Mutex::new(());
         let _one_at_a_time = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = Member {
+            id: 1,
+            controller_port: free_port(),
+            voters: None,
+            cluster_id: cluster_id(),
+        };
+        let jvm = if options.full_speed {
+            Jvm::FullSpeed
+        } else {
+            Jvm::FastStart
+        };
+        let mut server = Self::prepared(options, &alone, jvm);
+        server.launch()?;
+        Ok(server)
+    }
+
+    /// A node that was configured and formatted, and is not started.
+    pub(super) fn prepared(options: &KafkaOptions, member: &Member, jvm: Jvm) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("kafka-test-")
             .tempdir()
             .expect("cannot make a temporary folder");
         let certificates = Certificates::write(folder.path());
-        let controller_port = free_port();
         let ports: Vec<(Listener, u16)> = std::iter::once(Listener::Plaintext)
             .chain(options.listeners.iter().copied())
             .map(|listener| (listener, free_port()))
             .collect();
         let bootstrap = format!("127.0.0.1:{}", ports[0].1);
-        let mut server = Self {
+        let server = Self {
             folder,
             certificates,
             ports,
             bootstrap,
-            jvm: if options.full_speed {
-                Jvm::FullSpeed
-            } else {
-                Jvm::FastStart
-            },
+            jvm,
             process: None,
         };
-        server.write_configuration(controller_port, &options.properties);
-        server.format();
-        server.launch()?;
-        Ok(server)
+        server.write_configuration(member, &options.properties);
+        server.format(member);
+        server
     }
 
     /// `host:port` of the plaintext listener.
@@ -280,7 +302,8 @@ impl KafkaServer {
         self.folder.path().join("server.properties")
     }
 
-    fn write_configuration(&self, controller_port: u16, extra: &[(String, String)]) {
+    fn write_configuration(&self, member: &Member, extra: &[(String, String)]) {
+        let controller_port = member.controller_port;
         let listeners: Vec<Listener> = self.ports.iter().map(|(listener, _)| *listener).collect();
         let mut addresses = format!("CONTROLLER://127.0.0.1:{controller_port}");
         for listener in &listeners {
@@ -289,11 +312,15 @@ impl KafkaServer {
         }
         let mut properties: Vec<(String, String)> = vec![
             ("listeners".into(), addresses),
-            (
-                "controller.quorum.bootstrap.servers".into(),
-                format!("127.0.0.1:{controller_port}"),
-            ),
+            match &member.voters {
+                Some(voters) => ("controller.quorum.voters".into(), voters.clone()),
+                None => (
+                    "controller.quorum.bootstrap.servers".into(),
+                    format!("127.0.0.1:{controller_port}"),
+                ),
+            },
             ("log.dirs".into(), path_text(&self.data())),
+            ("node.id".into(), member.id.to_string()),
         ];
         properties.extend(
             NODE_PROPERTIES
@@ -311,16 +338,18 @@ impl KafkaServer {
         fs::write(self.log4j_path(), LOG4J).expect("cannot write the configuration");
     }
 
-    fn format(&self) {
+    fn format(&self, member: &Member) {
         let configuration = path_text(&self.configuration_path());
         let mut arguments = vec![
             "format".to_owned(),
-            "--standalone".to_owned(),
             "--cluster-id".to_owned(),
-            cluster_id(),
+            member.cluster_id.clone(),
             "--config".to_owned(),
             configuration,
         ];
+        if member.voters.is_none() {
+            arguments.push("--standalone".to_owned());
+        }
         if self.ports.len() > 1 {
             for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
                 for user in USERS {
@@ -333,8 +362,13 @@ impl KafkaServer {
         self.run_tool("kafka.tools.StorageTool", &arguments);
     }
 
-    /// Starts the process; the error is the end of its log.
+    /// Starts the process and waits until it answers; the error is the end of its log.
     fn launch(&mut self) -> Result<(), String> {
+        self.spawn();
+        self.wait_until_ready()
+    }
+
+    pub(super) fn spawn(&mut self) {
         let mut java = vec!["java".into()];
         java.extend(libs::java_arguments(
             self.jvm,
@@ -343,10 +377,13 @@ impl KafkaServer {
         ));
         java.push(self.configuration_path().into_os_string());
         let process = Watched::start(self.folder.path(), &self.log_path(), "KILL", &java);
+        self.process = Some(process);
+    }
+
+    pub(super) fn wait_until_ready(&mut self) -> Result<(), String> {
         let deadline = Instant::now() + START_LIMIT;
-        let process = self.process.insert(process);
         let reason = loop {
-            if process.has_ended() {
+            if self.running().has_ended() {
                 break "the process ended".to_owned();
             }
             // An open port says little: the broker must be registered and lead its partitions.
@@ -376,7 +413,7 @@ fn accepts_connections(port: u16) -> bool {
 }
 
 /// A new cluster id: a UUID in Kafka's print, 22 characters of URL-safe base64.
-fn cluster_id() -> String {
+pub(super) fn cluster_id() -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut bits = u128::from(random()) << 64 | u128::from(random());
     // The first character must not look like an option to a tool; the last carries two bits only.
@@ -401,7 +438,7 @@ fn random() -> u64 {
 ///
 /// Below the range that outgoing connections take theirs from: while a broker is down, no client's
 /// connection can then take its port, not even the client that keeps trying to reach it.
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 12_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);

@@ -37,6 +37,8 @@ fn set(variable: &str) -> Option<OsString> {
 pub(super) enum Jvm {
     /// A small heap, one compiler tier, the simplest collector: a broker for a test.
     FastStart,
+    /// The same with less heap: one of several brokers at a time.
+    Small,
     /// Java's defaults and a gigabyte of heap: a broker that is measured.
     FullSpeed,
 }
@@ -49,6 +51,7 @@ pub(super) fn java_arguments(jvm: Jvm, log4j: &Path, class: &str) -> Vec<OsStrin
     configuration.push(log4j);
     let sizes: &[&str] = match jvm {
         Jvm::FastStart => &["-Xmx384m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"],
+        Jvm::Small => &["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"],
         Jvm::FullSpeed => &["-Xms1g", "-Xmx1g"],
     };
     let mut arguments: Vec<OsString> = sizes.iter().map(Into::into).collect();

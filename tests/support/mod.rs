@@ -19,6 +19,7 @@
 
 pub mod admin;
 mod certificates;
+pub mod cluster;
 pub mod kafka;
 pub mod libs;
 mod options;
@@ -35,6 +36,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
+pub use cluster::KafkaCluster;
 pub use kafka::KafkaServer;
 pub use options::{KafkaOptions, Listener, Login, PASSWORD, USERS};
 pub use produce::{Record, Transaction};

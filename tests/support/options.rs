@@ -101,7 +101,6 @@ impl KafkaOptions {
 /// What every node of the harness is told.
 pub(super) const NODE_PROPERTIES: &[(&str, &str)] = &[
     ("process.roles", "broker,controller"),
-    ("node.id", "1"),
     ("controller.listener.names", "CONTROLLER"),
     ("inter.broker.listener.name", "PLAINTEXT"),
     ("num.network.threads", "2"),

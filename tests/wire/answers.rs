@@ -194,6 +194,7 @@ pub fn seen(state: &State, node: i32, request: &FetchRequest, version: i16) -> S
             topic: name.to_owned(),
             partition: p.partition,
             offset: p.fetch_offset,
+            last_epoch: p.last_fetched_epoch,
             max_bytes: p.partition_max_bytes,
         })
     });

@@ -107,6 +107,8 @@ pub struct SeenPart {
     pub topic: String,
     pub partition: i32,
     pub offset: i64,
+    /// The leader epoch of the record before, as the client knows it.
+    pub last_epoch: i32,
     pub max_bytes: i32,
 }
 

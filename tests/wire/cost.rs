@@ -55,6 +55,7 @@ async fn limit_asks_for_little() {
         topic: TOPIC.to_owned(),
         partition: 0,
         offset: 100,
+        last_epoch: -1,
         max_bytes: fetches[0].max_bytes,
     };
     assert_eq!(fetches[0].parts, [asked]);

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use datafusion_kafka::ErrorKind;
 use datafusion_kafka::client::memory::Record;
 use datafusion_kafka::client::{OnDataLoss, ReadRequest};
 use kafka_protocol::messages::ApiKey;
@@ -258,10 +259,32 @@ async fn diverging_epoch_is_an_error() {
     assert_eq!(
         error.to_string(),
         format!(
-            "orders[0]@{rows}: the log was truncated: its records from 20 on (leader epoch 4) are \
-             others than those that were read; a leader was lost with them. Run the query again"
+            "orders[0]@{rows}: the log was cut at 20 by the loss of a leader: its records 20..{rows} are in \
+             no log any more, and others may stand at these offsets; what was read before may be of \
+             either log: run the query again"
         )
     );
+    assert_eq!(error.kind(), ErrorKind::DataUnavailable);
+}
+
+/// A leader takes the epoch of a record for that of the one before the position.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_left_out_between_two_ranges_may_be_of_other_epochs() {
+    let setup = Setup::new().await;
+    let ranges = vec![of_partition(0, 0, 10), of_partition(0, 250, 260)];
+    let outcome = setup.run(request(ranges)).await;
+    assert_eq!(outcome.rows.len(), 20);
+    let fetches = setup.cluster.fetches();
+    let asked: Vec<(i64, i32)> = fetches
+        .iter()
+        .flat_map(|fetch| {
+            fetch
+                .parts
+                .iter()
+                .map(|part| (part.offset, part.last_epoch))
+        })
+        .collect();
+    assert!(asked.contains(&(250, -1)), "{asked:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,6 @@
 //! Brokers of other releases, which know other versions of the requests.
 
-use datafusion_kafka::client::{OffsetAt, OffsetQuery, TopicSelection};
+use datafusion_kafka::client::{EpochQuery, OffsetAt, OffsetQuery, TopicSelection};
 use datafusion_kafka::range::TopicPartition;
 use kafka_protocol::messages::ApiKey;
 
@@ -79,6 +79,25 @@ async fn streams_in_turns_on_each() {
         let reads = (0..4).map(|_| setup.reads_all());
         futures::future::join_all(reads).await;
     }
+}
+
+/// Brokers that do not know the question leave it open where leader epochs end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leader_epochs_of_brokers_that_do_not_tell_them() {
+    let setup = Setup::with(&[Release::V1_0], vec![plain_log()], &[]).await;
+    let partition = TopicPartition::new(TOPIC, 0);
+    let query = EpochQuery {
+        partition: partition.clone(),
+        leader_epoch: None,
+        epoch: 5,
+    };
+    assert_eq!(setup.client.epoch_ends(&[query]).await.unwrap(), [None]);
+    let latest = OffsetQuery {
+        partition,
+        at: OffsetAt::Latest,
+    };
+    let end = setup.client.list_offsets(&[latest], ReadCommitted).await;
+    assert_eq!(end.unwrap()[0].leader_epoch, None);
 }
 
 /// During an upgrade a cluster has brokers of two releases.

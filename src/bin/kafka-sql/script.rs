@@ -184,8 +184,10 @@ async fn run_statement(
         ));
     }
     if let Some(receipt) = receipt {
+        let mut added = Receipt::new();
+        added.add_with_epochs(&statement.text, &plan).await?;
         let mut receipt = receipt.lock().unwrap_or_else(PoisonError::into_inner);
-        receipt.add(&statement.text, &plan)?;
+        receipt.statements.append(&mut added.statements);
     }
     ledger::report(&plan, options, ui)
 }

@@ -14,15 +14,15 @@ mod session;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 
 use super::{
-    ClusterDescription, KafkaClient, OffsetAnswer, OffsetQuery, RawBatch, ReadRequest,
-    TopicSelection, TopicSettings,
+    ClusterDescription, EpochEnd, EpochQuery, KafkaClient, OffsetAnswer, OffsetQuery, RawBatch,
+    ReadRequest, TopicSelection, TopicSettings, WireClient,
 };
 use crate::config::ConnectionConfig;
 use crate::error::{Error, Result};
@@ -49,12 +49,17 @@ pub(crate) mod writing {
 ///   a whole. Set `read.buffer.bytes` lower for such topics.
 /// - librdkafka tells nothing of what lies between records: offsets without one are
 ///   [`untold`](super::PassedOffsets::untold).
+/// - librdkafka has no call for the ends of leader epochs: a [`WireClient`] of the same settings asks.
+///   Where it does not support these, they cannot be told.
 /// - Streams must be polled inside a tokio runtime with timers. They block no thread.
 #[derive(Debug, Clone)]
 pub struct LibrdkafkaClient {
     meta: Arc<meta::Meta>,
     sessions: Arc<session::SessionPool>,
     read_timeout: Duration,
+    config: Arc<ConnectionConfig>,
+    /// What asks for leader epochs, once that was needed; `None` inside where the settings forbid it.
+    epochs: Arc<OnceLock<Option<WireClient>>>,
 }
 
 impl LibrdkafkaClient {
@@ -82,6 +87,8 @@ impl LibrdkafkaClient {
             meta,
             sessions,
             read_timeout: config.read_timeout(),
+            config: Arc::new(config.clone()),
+            epochs: Arc::default(),
         })
     }
 }
@@ -100,6 +107,19 @@ impl KafkaClient for LibrdkafkaClient {
         self.meta
             .list_offsets(queries, isolation, self.meta.timeout())
             .await
+    }
+
+    async fn epoch_ends(&self, queries: &[EpochQuery]) -> Result<Vec<Option<EpochEnd>>> {
+        let wire = self.epochs.get_or_init(|| {
+            let wire = WireClient::supported(&self.config).map_err(|error| error.to_string());
+            wire.flatten()
+                .inspect_err(|reason| log::info!("leader epochs cannot be asked for: {reason}"))
+                .ok()
+        });
+        match wire {
+            Some(wire) => wire.epoch_ends(queries).await,
+            None => Ok(vec![None; queries.len()]),
+        }
     }
 
     async fn group_offsets(

@@ -10,8 +10,9 @@ use super::faults::Call;
 use super::read::Reader;
 use super::state::{Shared, State, Topic};
 use crate::client::{
-    Broker, ClusterDescription, KafkaClient, OffsetAnswer, OffsetAt, OffsetQuery,
-    PartitionDescription, RawBatch, ReadRequest, TopicDescription, TopicSelection, TopicSettings,
+    Broker, ClusterDescription, EpochEnd, EpochQuery, KafkaClient, OffsetAnswer, OffsetAt,
+    OffsetQuery, PartitionDescription, RawBatch, ReadRequest, TopicDescription, TopicSelection,
+    TopicSettings,
 };
 use crate::error::{Error, Result};
 use crate::range::{IsolationLevel, TopicPartition};
@@ -113,7 +114,33 @@ impl KafkaClient for MemoryClient {
                     OffsetAt::Latest => Some(log.end(isolation)),
                     OffsetAt::Timestamp(ms) => log.at_timestamp(ms, isolation),
                 };
-                Ok(OffsetAnswer { offset })
+                let latest = query.at == OffsetAt::Latest && !state.faults.without_epochs;
+                Ok(OffsetAnswer {
+                    offset,
+                    leader_epoch: latest.then(|| log.leader_epoch()),
+                })
+            })
+            .collect()
+    }
+
+    async fn epoch_ends(&self, queries: &[EpochQuery]) -> Result<Vec<Option<EpochEnd>>> {
+        let mut state = self.shared.lock();
+        state.stats.epoch_ends += 1;
+        state.faults.check(Call::EpochEnds)?;
+        queries
+            .iter()
+            .map(|query| {
+                let partition = &query.partition;
+                let log = state.log(&partition.topic, partition.partition)?;
+                let fenced = query.leader_epoch.is_some_and(|e| e != log.leader_epoch());
+                if fenced || state.faults.is_leaderless(partition) {
+                    return Err(Error::Connection {
+                        hosts: "memory".to_owned(),
+                        reason: format!("{partition} has another leader than a moment ago"),
+                    });
+                }
+                let end = log.epoch_end(query.epoch);
+                Ok(end.filter(|_| !state.faults.without_epochs))
             })
             .collect()
     }

@@ -14,6 +14,8 @@ pub enum Call {
     Describe,
     /// [`KafkaClient::list_offsets`](crate::client::KafkaClient::list_offsets).
     ListOffsets,
+    /// [`KafkaClient::epoch_ends`](crate::client::KafkaClient::epoch_ends).
+    EpochEnds,
     /// [`KafkaClient::group_offsets`](crate::client::KafkaClient::group_offsets).
     GroupOffsets,
     /// [`KafkaClient::topic_settings`](crate::client::KafkaClient::topic_settings).
@@ -28,6 +30,8 @@ pub(super) struct Faults {
     pending: BTreeMap<Call, Vec<(usize, Error)>>,
     stalled: BTreeSet<TopicPartition>,
     leaderless: BTreeSet<TopicPartition>,
+    /// Whether the brokers are too old to know leader epochs.
+    pub(super) without_epochs: bool,
 }
 
 impl Faults {
@@ -106,6 +110,21 @@ impl MemoryCluster {
         }
         drop(state);
         self.shared.changed.notify_waiters();
+        Ok(())
+    }
+
+    /// Makes the brokers so old that they tell no leader epochs, or new again.
+    pub fn set_without_epochs(&self, without: bool) {
+        self.shared.lock().faults.without_epochs = without;
+    }
+
+    /// Gives the partition a new leader in a new leader epoch, whose log ends at `end`: behind it all is
+    /// gone, as after an unclean election. Readers that are further have read what is in no log.
+    ///
+    /// # Errors
+    /// When there is no such topic or partition.
+    pub fn elect_at(&self, topic: &str, partition: i32, end: i64) -> Result<()> {
+        self.shared.lock().log_mut(topic, partition)?.cut(end);
         Ok(())
     }
 }

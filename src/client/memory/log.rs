@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::record::{Content, Entry, Record, TransactionId};
-use crate::client::{PassedOffsets, TimestampType};
+use crate::client::{EpochEnd, PassedOffsets, TimestampType};
 use crate::range::IsolationLevel;
 
 /// A partition's log.
 ///
 /// - Entries lie in offset order, all within `start..end`.
-/// - `end` is the high watermark and never falls; an offset is given once.
+/// - `end` is the high watermark; it falls only where an election cuts the log.
 /// - Removing entries leaves holes, it moves neither bound.
 #[derive(Debug, Default)]
 pub(super) struct PartitionLog {
@@ -18,6 +18,8 @@ pub(super) struct PartitionLog {
     start: i64,
     end: i64,
     leader_epoch: i32,
+    /// Where each epoch that has records starts. Compaction leaves them.
+    epochs: BTreeMap<i32, i64>,
     /// Open transactions and the first offset that each has here.
     open: BTreeMap<TransactionId, i64>,
     aborted: BTreeSet<TransactionId>,
@@ -89,8 +91,44 @@ impl PartitionLog {
         }
     }
 
+    pub(super) fn leader_epoch(&self) -> i32 {
+        self.leader_epoch
+    }
+
     pub(super) fn bump_leader_epoch(&mut self) {
         self.leader_epoch = self.leader_epoch.saturating_add(1);
+    }
+
+    /// A replica that ends at `end` becomes the leader: what lies behind is gone.
+    pub(super) fn cut(&mut self, end: i64) {
+        let kept = self.index_of(end);
+        self.entries.truncate(kept);
+        self.epochs.retain(|_, start| *start < end);
+        self.open.retain(|_, first| *first < end);
+        self.end = self.end.min(end).max(self.start);
+        self.bump_leader_epoch();
+    }
+
+    /// The last epoch up to `epoch` and where the one after it starts, as Kafka's leaders answer.
+    pub(super) fn epoch_end(&self, epoch: i32) -> Option<EpochEnd> {
+        if epoch == self.leader_epoch {
+            return Some(EpochEnd {
+                epoch,
+                end: self.end,
+            });
+        }
+        let later = self.epochs.range(epoch.saturating_add(1)..).next();
+        let end = match later {
+            Some((_, start)) => (*start).max(self.start),
+            // The leader's own epoch starts at the end while it has no records.
+            None if epoch < self.leader_epoch => self.end,
+            None => return None,
+        };
+        let known = self.epochs.range(..=epoch).next_back();
+        Some(EpochEnd {
+            epoch: known.map_or(epoch, |(known, _)| *known),
+            end,
+        })
     }
 
     /// Appends a record; `append_time_ms` is given where the broker sets the time.
@@ -141,6 +179,7 @@ impl PartitionLog {
         content: Content,
     ) -> i64 {
         let offset = self.end;
+        self.epochs.entry(self.leader_epoch).or_insert(offset);
         self.entries.push(Arc::new(Entry {
             offset,
             timestamp_ms,
@@ -198,6 +237,11 @@ impl PartitionLog {
             self.start = offset.min(self.end);
             let gone = self.index_of(self.start);
             self.entries.drain(..gone);
+            // Of the epochs that start before, Kafka keeps the last.
+            let before = self.epochs.values().filter(|start| **start <= self.start);
+            for _ in 1..before.count() {
+                self.epochs.pop_first();
+            }
         }
     }
 

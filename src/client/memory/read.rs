@@ -39,6 +39,8 @@ pub(super) struct Reader {
     pending: VecDeque<Visible>,
     /// What lies between the last of them and the position.
     tail: PassedOffsets,
+    /// Where the last fetched record lies, and its leader epoch.
+    last: Option<(TopicPartition, i64, i32)>,
     /// Rows yielded so far, to be compared with the request's limit.
     rows: usize,
     /// Offsets lost since the batch before.
@@ -61,6 +63,7 @@ impl Reader {
             request,
             pending: VecDeque::new(),
             tail: PassedOffsets::default(),
+            last: None,
             rows: 0,
             lost_offsets: 0,
             fetch_wait_ns: 0,
@@ -143,6 +146,19 @@ impl Reader {
         };
         check_topic_id(&state, &self.request, range)?;
         let log = state.log(&range.topic, range.partition)?;
+        if let Some((of, offset, epoch)) = &self.last
+            && of == partition
+            && let Some(end) = log.epoch_end(*epoch)
+            && (end.epoch < *epoch || end.end <= *offset)
+        {
+            return Err(Error::Truncated {
+                topic: range.topic.to_string(),
+                partition: range.partition,
+                offset: range.start,
+                cut: end.end.min(range.start - 1).max(0),
+                message: Error::READ_AGAIN.to_owned(),
+            });
+        }
         let lost_offsets = pass_lost_offsets(range, log.start(), self.request.on_data_loss)?;
         let end = log.end(self.request.isolation);
         if range.end > end {
@@ -174,6 +190,9 @@ impl Reader {
             bytes: self.shared.fetch.bytes,
         };
         let fetched = log.fetch(range.start, range.end, self.request.isolation, limits);
+        if let Some(Visible { entry, .. }) = fetched.entries.last() {
+            self.last = Some((partition.clone(), entry.offset, entry.leader_epoch));
+        }
         let stats = &mut state.stats;
         stats.count_fetch(partition, fetched.records, fetched.bytes);
         Ok(Attempt::Fetched(fetched))

@@ -17,6 +17,8 @@ pub struct MemoryStats {
     pub list_offsets: u64,
     /// Queries in these calls.
     pub offset_queries: u64,
+    /// Calls of `epoch_ends`.
+    pub epoch_ends: u64,
     /// Calls of `group_offsets`.
     pub group_offsets: u64,
     /// Calls of `topic_settings`.

@@ -34,8 +34,8 @@ use self::security::Security;
 pub use self::security::{Token, TokenError, TokenProvider};
 use self::settings::Settings;
 use super::{
-    ClusterDescription, KafkaClient, OffsetAnswer, OffsetQuery, RawBatch, ReadRequest,
-    TopicSelection, TopicSettings,
+    ClusterDescription, EpochEnd, EpochQuery, KafkaClient, OffsetAnswer, OffsetQuery, RawBatch,
+    ReadRequest, TopicSelection, TopicSettings,
 };
 use crate::config::ConnectionConfig;
 use crate::error::{Error, Result};
@@ -135,6 +135,10 @@ impl KafkaClient for WireClient {
     ) -> Result<Vec<OffsetAnswer>> {
         let timeout = self.cluster.settings.request_timeout;
         self.cluster.list_offsets(queries, isolation, timeout).await
+    }
+
+    async fn epoch_ends(&self, queries: &[EpochQuery]) -> Result<Vec<Option<EpochEnd>>> {
+        self.cluster.epoch_ends(queries).await
     }
 
     async fn group_offsets(

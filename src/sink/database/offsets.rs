@@ -9,6 +9,9 @@ pub(crate) const OFFSETS_TABLE: &str = "kafka_offsets";
 /// The partition of the row that stands for the job itself; its source and topic are empty.
 pub(crate) const JOB_ROW: i32 = -1;
 
+/// The column that tables of offsets of earlier versions lack.
+pub(crate) const LEADER_EPOCH: &str = "leader_epoch";
+
 /// A row of the table of offsets, of one job and target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OffsetRow {
@@ -17,6 +20,7 @@ pub(crate) struct OffsetRow {
     pub(crate) partition: i32,
     pub(crate) next: i64,
     pub(crate) topic_id: Option<String>,
+    pub(crate) leader_epoch: Option<i32>,
     pub(crate) batch: i64,
 }
 
@@ -46,6 +50,7 @@ pub(crate) fn committed(target: &str, rows: Vec<OffsetRow>) -> Result<Option<Com
         let position = Position {
             next: row.next,
             topic_id: row.topic_id,
+            leader_epoch: row.leader_epoch,
         };
         ends.insert(partition, position);
     }
@@ -89,9 +94,11 @@ pub(crate) fn step<'a>(
     if standing == Standing::Committed || repeated {
         return Ok(Step::Committed);
     }
-    let id_changes = |range: &SourceRange| {
+    let what_tells_it_changes = |range: &SourceRange| {
         let position = recorded.and_then(|recorded| recorded.ends.get(&range.partition));
-        position.is_some_and(|position| position.topic_id != range.topic_id)
+        position.is_some_and(|position| {
+            position.topic_id != range.topic_id || position.leader_epoch != range.leader_epoch
+        })
     };
     let (insert, others): (Vec<_>, Vec<_>) = batch
         .ranges
@@ -99,7 +106,7 @@ pub(crate) fn step<'a>(
         .partition(|range| range.previous.is_none());
     let update = others
         .into_iter()
-        .filter(|range| range.previous != Some(range.end) || id_changes(range))
+        .filter(|range| range.previous != Some(range.end) || what_tells_it_changes(range))
         .collect();
     Ok(Step::Write { update, insert })
 }
@@ -128,6 +135,7 @@ mod tests {
             partition,
             next,
             topic_id: None,
+            leader_epoch: None,
             batch,
         }
     }
@@ -143,6 +151,7 @@ mod tests {
             start: previous.unwrap_or(0),
             end,
             topic_id: None,
+            leader_epoch: None,
         };
         BatchRanges {
             job: "job".to_owned(),
@@ -174,6 +183,17 @@ mod tests {
             panic!("the batch is the next one");
         };
         assert_eq!(update.len(), 1);
+    }
+
+    #[test]
+    fn a_leader_epoch_is_recorded_where_an_older_version_has_none() {
+        let recorded = committed("t", vec![row(JOB_ROW, 0, 4), row(0, 5, 3)]).unwrap();
+        let mut next = batch(5, &[(0, Some(5), 5)]);
+        next.ranges[0].leader_epoch = Some(2);
+        let Step::Write { update, .. } = step("t", &next, recorded.as_ref()).unwrap() else {
+            panic!("the batch is the next one");
+        };
+        assert_eq!(update, [&next.ranges[0]]);
     }
 
     #[test]

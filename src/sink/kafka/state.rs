@@ -91,6 +91,7 @@ pub(super) fn records(target: &str, owner: &str, batch: &BatchRanges) -> Vec<Rec
             position: Position {
                 next: range.end,
                 topic_id: range.topic_id.clone(),
+                leader_epoch: range.leader_epoch,
             },
             batch: batch.batch,
         };
@@ -362,6 +363,7 @@ mod tests {
                     start: previous.unwrap_or(0),
                     end,
                     topic_id: Some("id".to_owned()),
+                    leader_epoch: Some(6),
                 })
                 .into(),
         }

@@ -268,6 +268,7 @@ mod tests {
                 start: previous.unwrap_or(0),
                 end: *end,
                 topic_id: Some("id".to_owned()),
+                leader_epoch: Some(6),
             });
         BatchRanges {
             job: "job".to_owned(),

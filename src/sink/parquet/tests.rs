@@ -42,6 +42,7 @@ fn batch(number: u64, from: Option<i64>, end: i64) -> BatchRanges {
             start: from.unwrap_or(0),
             end,
             topic_id: None,
+            leader_epoch: None,
         }],
     }
 }

@@ -98,9 +98,10 @@ impl Session {
             let ranges = Ranges::of(update);
             let previous: Vec<Option<i64>> = update.iter().map(|range| range.previous).collect();
             let sql = format!(
-                "UPDATE {offsets} AS o SET next_offset = m.next_offset, topic_id = m.topic_id, batch = $8, \
-                 committed_at = now() FROM unnest($3, $4, $5, $6, $7, $9) \
-                 AS m(source, topic, partition, next_offset, topic_id, previous) \
+                "UPDATE {offsets} AS o SET next_offset = m.next_offset, topic_id = m.topic_id, \
+                 leader_epoch = m.leader_epoch, batch = $9, committed_at = now() \
+                 FROM unnest($3, $4, $5, $6, $7, $8, $10) \
+                 AS m(source, topic, partition, next_offset, topic_id, leader_epoch, previous) \
                  WHERE o.job = $1 AND o.target = $2 AND o.source = m.source AND o.topic = m.topic \
                  AND o.partition = m.partition AND o.next_offset = m.previous"
             );
@@ -115,6 +116,7 @@ impl Session {
                         (&ranges.partitions, Type::INT4_ARRAY),
                         (&ranges.ends, Type::INT8_ARRAY),
                         (&ranges.topic_ids, Type::TEXT_ARRAY),
+                        (&ranges.leader_epochs, Type::INT4_ARRAY),
                         (&number, Type::INT8),
                         (&previous, Type::INT8_ARRAY),
                     ],
@@ -127,8 +129,9 @@ impl Session {
         if !insert.is_empty() {
             let ranges = Ranges::of(insert);
             let sql = format!(
-                "INSERT INTO {offsets} (job, target, source, topic, partition, next_offset, topic_id, batch) \
-                 SELECT $1, $2, m.*, $8 FROM unnest($3, $4, $5, $6, $7) AS m ON CONFLICT DO NOTHING"
+                "INSERT INTO {offsets} \
+                 (job, target, source, topic, partition, next_offset, topic_id, leader_epoch, batch) \
+                 SELECT $1, $2, m.*, $9 FROM unnest($3, $4, $5, $6, $7, $8) AS m ON CONFLICT DO NOTHING"
             );
             let changed = client
                 .execute_typed(
@@ -141,6 +144,7 @@ impl Session {
                         (&ranges.partitions, Type::INT4_ARRAY),
                         (&ranges.ends, Type::INT8_ARRAY),
                         (&ranges.topic_ids, Type::TEXT_ARRAY),
+                        (&ranges.leader_epochs, Type::INT4_ARRAY),
                         (&number, Type::INT8),
                     ],
                 )
@@ -173,6 +177,7 @@ struct Ranges<'a> {
     partitions: Vec<i32>,
     ends: Vec<i64>,
     topic_ids: Vec<Option<&'a str>>,
+    leader_epochs: Vec<Option<i32>>,
 }
 
 impl<'a> Ranges<'a> {
@@ -188,6 +193,7 @@ impl<'a> Ranges<'a> {
                 .iter()
                 .map(|range| range.topic_id.as_deref())
                 .collect(),
+            leader_epochs: ranges.iter().map(|range| range.leader_epoch).collect(),
         }
     }
 }
@@ -200,7 +206,7 @@ pub(super) async fn recorded(
     job: &str,
 ) -> Result<Vec<OffsetRow>, tokio_postgres::Error> {
     let sql = format!(
-        "SELECT source, topic, partition, next_offset, topic_id, batch FROM {offsets} \
+        "SELECT source, topic, partition, next_offset, topic_id, batch, leader_epoch FROM {offsets} \
          WHERE job = $1 AND target = $2"
     );
     let rows = client
@@ -215,6 +221,7 @@ pub(super) async fn recorded(
                 next: row.try_get(3)?,
                 topic_id: row.try_get(4)?,
                 batch: row.try_get(5)?,
+                leader_epoch: row.try_get(6)?,
             })
         })
         .collect()

@@ -1,6 +1,7 @@
 //! Opens the sink: the tables are there, the columns fit, and what is recorded is known.
 
 use sha2::{Digest, Sha256};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{Kind, Oid, Type};
 
 use super::connect::Trouble;
@@ -11,7 +12,7 @@ use super::{
     Session, SinkJob, Target, path, quoted,
 };
 use crate::sink::belongs_to_another;
-use crate::sink::database::{TableColumn, committed, compare, quoted_text};
+use crate::sink::database::{LEADER_EPOCH, TableColumn, committed, compare, quoted_text};
 
 /// The temporary table of rows that will be merged into the table.
 const STAGE: &str = "pg_temp._kafka_sql_staged";
@@ -63,8 +64,9 @@ impl Target {
             ))
             .await?;
         let offsets = self.offsets_sql();
-        if find(&client, &offsets).await?.is_none() {
-            client.batch_execute(&offsets_ddl(&offsets)).await?;
+        match find(&client, &offsets).await? {
+            None => client.batch_execute(&offsets_ddl(&offsets)).await?,
+            Some(found) => self.add_leader_epoch(&client, &found).await?,
         }
         let found = match find(&client, &self.sql()).await? {
             Some(found) => found,
@@ -172,6 +174,30 @@ impl Target {
             .await
     }
 
+    /// Gives a table of offsets that an earlier version has made the column that it lacks. Programs of
+    /// that version go on writing to it.
+    async fn add_leader_epoch(&self, client: &Client, offsets: &Found) -> Result<(), Trouble> {
+        let known = columns(client, offsets.oid).await?;
+        if known.iter().any(|c| c.column.name == LEADER_EPOCH) {
+            return Ok(());
+        }
+        let add = format!(
+            "ALTER TABLE {} ADD COLUMN {LEADER_EPOCH} integer",
+            offsets.sql
+        );
+        let added = client.batch_execute(&add).await;
+        added.map_err(|error| match error.code() {
+            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Error::invalid(format!(
+                "{}: the table of offsets {} lacks the column {LEADER_EPOCH}, which this version records, \
+                 and may not be altered by this user: run once, as its owner: {add}",
+                self.name(),
+                offsets.name
+            ))
+            .into(),
+            _ => error.into(),
+        })
+    }
+
     fn create_table(&self, job: &SinkJob) -> String {
         let mut parts: Vec<String> = job
             .schema
@@ -207,7 +233,6 @@ impl Target {
     }
 
     fn merge_error(&self, error: tokio_postgres::Error) -> Trouble {
-        use tokio_postgres::error::SqlState;
         if error.code() != Some(&SqlState::INVALID_COLUMN_REFERENCE) {
             return error.into();
         }
@@ -230,7 +255,7 @@ fn offsets_ddl(table: &str) -> String {
     format!(
         "CREATE TABLE IF NOT EXISTS {table} (job text NOT NULL, target text NOT NULL, source text NOT NULL, \
          topic text NOT NULL, partition integer NOT NULL, next_offset bigint NOT NULL, topic_id text, \
-         batch bigint NOT NULL, committed_at timestamptz NOT NULL DEFAULT now(), \
+         batch bigint NOT NULL, committed_at timestamptz NOT NULL DEFAULT now(), leader_epoch integer, \
          PRIMARY KEY (job, target, source, topic, partition))"
     )
 }

@@ -56,7 +56,7 @@ impl Target {
         let now = format!("{now:.3}");
         {
             let sql = format!(
-                "UPDATE {offsets} SET next_offset = ?1, topic_id = ?2, batch = ?3, committed_at = ?4 \
+                "UPDATE {offsets} SET next_offset = ?1, topic_id = ?2, batch = ?3, committed_at = ?4, leader_epoch = ?11 \
                  WHERE job = ?5 AND target = ?6 AND source = ?7 AND topic = ?8 AND \"partition\" = ?9 \
                  AND next_offset = ?10"
             );
@@ -74,7 +74,8 @@ impl Target {
                         p.source,
                         p.topic,
                         p.partition,
-                        range.previous
+                        range.previous,
+                        range.leader_epoch
                     ])
                     .map_err(failed)?;
                 if changed != 1 {
@@ -83,8 +84,8 @@ impl Target {
             }
         }
         let sql = format!(
-            "INSERT INTO {offsets} (job, target, source, topic, \"partition\", next_offset, topic_id, batch, committed_at) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+            "INSERT INTO {offsets} (job, target, source, topic, \"partition\", next_offset, topic_id, batch, committed_at, \
+             leader_epoch) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
         );
         {
             let mut sql = transaction.prepare(&sql).map_err(failed)?;
@@ -99,7 +100,8 @@ impl Target {
                     range.end,
                     range.topic_id,
                     number,
-                    now
+                    now,
+                    range.leader_epoch
                 ])
                 .map_err(failed)?;
             }
@@ -117,7 +119,8 @@ impl Target {
             number.saturating_add(1),
             None::<&str>,
             number,
-            now
+            now,
+            None::<i32>
         ];
         transaction.execute(&sql, job_row).map_err(failed)?;
         fault::point("sqlite-before-commit");
@@ -134,7 +137,7 @@ impl Target {
         job: &str,
     ) -> rusqlite::Result<Vec<OffsetRow>> {
         let sql = format!(
-            "SELECT source, topic, \"partition\", next_offset, topic_id, batch FROM {} WHERE job = ?1 AND target = ?2",
+            "SELECT source, topic, \"partition\", next_offset, topic_id, batch, leader_epoch FROM {} WHERE job = ?1 AND target = ?2",
             quoted(&self.offsets)
         );
         let mut sql = connection.prepare(&sql)?;
@@ -146,6 +149,7 @@ impl Target {
                 next: row.get(3)?,
                 topic_id: row.get(4)?,
                 batch: row.get(5)?,
+                leader_epoch: row.get(6)?,
             })
         })?;
         rows.collect()

@@ -416,6 +416,34 @@ async fn ranges_of_one_topic_share_the_log_end_in_a_statement() {
 }
 
 #[tokio::test]
+async fn a_pinned_table_refuses_a_log_that_was_cut_and_has_grown_again() {
+    let cluster = orders();
+    let table = builder(&cluster).topic("orders").build().await.unwrap();
+    let text = table.snapshot().await.unwrap().to_json();
+    assert!(text.contains("\"leader_epoch\":0"), "{text}");
+    let pinned = table.at(text.parse().unwrap()).unwrap();
+    let context = session();
+    context.register_table("orders", Arc::new(pinned)).unwrap();
+    let sql = "SELECT count(*) FROM orders WHERE partition = 0";
+    cluster.elect_at("orders", 0, 100).unwrap();
+    assert_eq!(rows(&context, sql).await, ["100"]);
+    cluster.elect_at("orders", 0, 40).unwrap();
+    for number in 0..70 {
+        let record = Record::new(format!("another {number}"));
+        cluster.append("orders", 0, record).unwrap();
+    }
+    let error = context.sql(sql).await.unwrap().collect().await.unwrap_err();
+    let Some(Error::Truncated {
+        offset: 100,
+        cut: 40,
+        ..
+    }) = Error::find(&error)
+    else {
+        panic!("{error}");
+    };
+}
+
+#[tokio::test]
 async fn pinned_table_does_not_move() {
     let cluster = orders();
     let table = builder(&cluster)

@@ -63,6 +63,15 @@ impl ProgressListener for Live {
                 let why = match lost.reason {
                     LostBecause::Recreated => "are of a topic that was recreated",
                     LostBecause::Vanished => "cannot be read: the partition is gone",
+                    LostBecause::Truncated => {
+                        self.say(format_args!(
+                            "kafka-sql: batch {}: the log of {} was cut at {} by the loss of a leader: rows of \
+                             {}..{} in the sinks are of records that are in no log any more; what stands \
+                             there now is read",
+                            progress.batch, lost.partition, lost.to, lost.to, lost.from
+                        ));
+                        continue;
+                    }
                     // `LostBecause` may grow; what is gone is gone.
                     _ => "are gone",
                 };
@@ -71,6 +80,20 @@ impl ProgressListener for Live {
                     progress.batch, lost.partition, lost.from, lost.to
                 ));
             }
+        }
+        for source in &progress.sources {
+            let Some(first) = source.uncompared.first() else {
+                continue;
+            };
+            let others = match source.uncompared.len() - 1 {
+                0 => String::new(),
+                others => format!(" and {others} other partitions"),
+            };
+            self.say(format_args!(
+                "kafka-sql: batch {}: {first}{others}: no leader epoch was recorded, or the brokers tell none; \
+                 whether the log was cut before and has grown again cannot be told",
+                progress.batch
+            ));
         }
         let lost: u64 = progress.sources.iter().map(|s| s.lost_offsets).sum();
         if lost > 0 {

@@ -219,6 +219,8 @@ pub(crate) struct PartitionOffset {
     pub(crate) topic: String,
     pub(crate) partition: i32,
     pub(crate) offset: i64,
+    /// -1 where it is not known.
+    pub(crate) leader_epoch: i32,
     pub(crate) code: i32,
 }
 
@@ -231,6 +233,7 @@ unsafe fn partition_offset(p: *const rd::rd_kafka_topic_partition_t) -> Partitio
             topic: text((*p).topic).unwrap_or_default(),
             partition: (*p).partition,
             offset: (*p).offset,
+            leader_epoch: rd::rd_kafka_topic_partition_get_leader_epoch(p),
             code: (&raw const (*p).err).cast::<i32>().read(),
         }
     }

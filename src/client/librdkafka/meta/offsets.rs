@@ -22,7 +22,7 @@ impl Meta {
         within: Duration,
     ) -> Result<Vec<OffsetAnswer>> {
         let deadline = Deadline::after(within);
-        let mut answers = vec![None; queries.len()];
+        let mut answers: Vec<Option<OffsetAnswer>> = vec![None; queries.len()];
         let mut open: Vec<usize> = (0..queries.len()).collect();
         let mut round = 0u32;
         while !open.is_empty() {
@@ -52,12 +52,16 @@ impl Meta {
                         continue;
                     }
                 };
-                for (&query, (offset, err)) in wave.iter().zip(offsets) {
+                for (&query, (offset, err, epoch)) in wave.iter().zip(offsets) {
                     let partition = &queries[query].partition;
                     match err {
-                        code::OK if offset >= 0 => answers[query] = Some(Some(offset)),
-                        // No record has such a timestamp.
-                        code::OK if offset == -1 => answers[query] = Some(None),
+                        // -1: no record has such a timestamp.
+                        code::OK if offset >= -1 => {
+                            answers[query] = Some(OffsetAnswer {
+                                offset: (offset >= 0).then_some(offset),
+                                leader_epoch: (epoch >= 0).then_some(epoch),
+                            });
+                        }
                         // librdkafka leaves the offset unset when a leader's request failed.
                         code::OK => reason = Some("a leader did not answer".into()),
                         code::TOPIC_AUTHORIZATION_FAILED => {
@@ -100,22 +104,17 @@ impl Meta {
                 let _ = self.all_topics(&deadline.part(2)).await;
             }
         }
-        Ok(answers
-            .into_iter()
-            .map(|a| OffsetAnswer {
-                offset: a.flatten(),
-            })
-            .collect())
+        Ok(answers.into_iter().flatten().collect())
     }
 
-    /// One admin request: no partition twice. Offset and code for each query.
+    /// One admin request: no partition twice. Offset, code and leader epoch for each query.
     async fn list_wave(
         &self,
         queries: &[OffsetQuery],
         wave: &[usize],
         isolation: IsolationLevel,
         deadline: &Deadline,
-    ) -> Result<Vec<(i64, i32)>> {
+    ) -> Result<Vec<(i64, i32, i32)>> {
         let operation = "listing offsets";
         let partitions: Vec<(&str, i32, i64)> = wave
             .iter()
@@ -135,17 +134,20 @@ impl Meta {
             Ok(event) => event,
             // "No leaders found": every partition of the wave is unknown or leaderless.
             Err((c, _)) if c == code::NO_LEADERS || is_missing(c) => {
-                return Ok(vec![(-1, code::UNKNOWN_TOPIC_OR_PART); wave.len()]);
+                return Ok(vec![(-1, code::UNKNOWN_TOPIC_OR_PART, -1); wave.len()]);
             }
             Err((c, reason)) => return Err(self.failed(operation, c, &reason)),
         };
         let offsets = event.offsets().ok_or_else(|| odd_answer(operation))?;
-        let by_partition: HashMap<(&str, i32), (i64, i32)> = offsets
+        let by_partition: HashMap<(&str, i32), (i64, i32, i32)> = offsets
             .iter()
-            .map(|o| ((o.topic.as_str(), o.partition), (o.offset, o.code)))
+            .map(|o| {
+                let answer = (o.offset, o.code, o.leader_epoch);
+                ((o.topic.as_str(), o.partition), answer)
+            })
             .collect();
         // One that the answer lacks reads like one whose leader did not answer.
-        let lacking = (i64::MIN, code::OK);
+        let lacking = (i64::MIN, code::OK, -1);
         Ok(partitions
             .iter()
             .map(|(t, p, _)| by_partition.get(&(*t, *p)).copied().unwrap_or(lacking))

@@ -193,9 +193,17 @@ impl Reader {
             code::AUTO_OFFSET_RESET | code::OFFSET_OUT_OF_RANGE => {
                 self.verify_ids(Instant::now()).await?;
                 if reason.contains(&ffi::error_text(code::LOG_TRUNCATION)) {
-                    // The log's end was lost with a leader, and other records may stand there now.
-                    // What was read before may be of either, so that nothing but a new start helps.
-                    return Err(self.read_error(reason));
+                    let (range, offset) = (self.range(), self.position);
+                    return Err(Error::Truncated {
+                        topic: range.topic.to_string(),
+                        partition: range.partition,
+                        offset,
+                        cut: truncated_at(&reason)
+                            .unwrap_or(offset)
+                            .min(offset - 1)
+                            .max(0),
+                        message: Error::READ_AGAIN.to_owned(),
+                    });
                 }
                 let position = self.position;
                 let (start, end) = self.bounds(self.meta.timeout()).await?;
@@ -232,5 +240,26 @@ impl Reader {
             offset: self.position,
             reason,
         }
+    }
+}
+
+/// Where the leader's log ends, by librdkafka's words about a log that was cut.
+fn truncated_at(reason: &str) -> Option<i64> {
+    let (_, rest) = reason.split_once("broker end offset is ")?;
+    let end = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+    end.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::truncated_at;
+
+    #[test]
+    fn the_end_of_a_cut_log_is_read_off_librdkafkas_words() {
+        let text = "Partition log truncation detected at offset 60 (leader epoch 2): broker end offset \
+                    is 30 (offset leader epoch 2). Reset to INVALID.";
+        assert_eq!(truncated_at(text), Some(30));
+        assert_eq!(truncated_at("broker end offset is -1 (offset"), None);
+        assert_eq!(truncated_at("Local: No offset stored"), None);
     }
 }

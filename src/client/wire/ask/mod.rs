@@ -1,6 +1,7 @@
 //! Questions about topics, offsets and groups: of which broker, for how long, and when asking is
 //! given up.
 
+mod epochs;
 mod metadata;
 mod offsets;
 

@@ -26,8 +26,8 @@ const LIST_OFFSETS_MOST: i16 = 9;
 const OFFSET_FETCH_MOST: i16 = 8;
 const FIND_COORDINATOR_MOST: i16 = 4;
 
-/// An offset and the leader's code for one query of a wave.
-type Listed = (usize, i16, i64);
+/// The leader's code, an offset and a leader epoch for one query of a wave.
+type Listed = (usize, i16, i64, i32);
 
 impl Cluster {
     pub(in crate::client::wire) async fn list_offsets(
@@ -38,6 +38,7 @@ impl Cluster {
     ) -> Result<Vec<OffsetAnswer>> {
         let deadline = Deadline::after(within);
         let started = Instant::now();
+        let partitions: Vec<&TopicPartition> = queries.iter().map(|q| &q.partition).collect();
         let mut answers: Vec<Option<OffsetAnswer>> = vec![None; queries.len()];
         let mut open: Vec<usize> = (0..queries.len()).collect();
         let mut round = 0u32;
@@ -55,7 +56,7 @@ impl Cluster {
         };
         while !open.is_empty() {
             let leaders = self
-                .learn_leaders(queries, &open, round > 0, &deadline)
+                .learn_leaders(&partitions, &open, round > 0, &deadline)
                 .await;
             match leaders {
                 Ok(()) => {}
@@ -66,7 +67,7 @@ impl Cluster {
                 Err(e) => return Err(e),
             }
             let mut missing = None;
-            let waves = self.waves(queries, &open, &mut missing);
+            let waves = self.waves(&partitions, &open, &mut missing);
             let asked = waves
                 .iter()
                 .map(|(node, wave)| self.list_wave(*node, queries, wave, isolation, &deadline));
@@ -80,13 +81,15 @@ impl Cluster {
                     }
                     Err(trouble) => return Err(self.failed(&trouble)),
                 };
-                for (query, c, offset) in listed {
+                for (query, c, offset, epoch) in listed {
                     let partition = &queries[query].partition;
                     match c {
                         // -1: no record has such a timestamp.
                         code::OK => {
-                            let offset = (offset >= 0).then_some(offset);
-                            answers[query] = Some(OffsetAnswer { offset });
+                            answers[query] = Some(OffsetAnswer {
+                                offset: (offset >= 0).then_some(offset),
+                                leader_epoch: (epoch >= 0).then_some(epoch),
+                            });
                         }
                         code::TOPIC_AUTHORIZATION_FAILED => {
                             let topic = format!("topic {}", partition.topic);
@@ -163,9 +166,9 @@ impl Cluster {
     }
 
     /// Makes sure that the leaders are known, or asks for them anew.
-    async fn learn_leaders(
+    pub(super) async fn learn_leaders(
         self: &Arc<Self>,
-        queries: &[OffsetQuery],
+        partitions: &[&TopicPartition],
         open: &[usize],
         anew: bool,
         deadline: &Deadline,
@@ -173,7 +176,7 @@ impl Cluster {
         let unknown = |p: &TopicPartition| self.leader(p).is_none_or(|l| l.node < 0);
         let topics: BTreeSet<Arc<str>> = open
             .iter()
-            .map(|q| &queries[*q].partition)
+            .map(|q| partitions[*q])
             .filter(|p| anew || unknown(p))
             .map(|p| Arc::clone(&p.topic))
             .filter(|topic| !topic.is_empty())
@@ -190,16 +193,16 @@ impl Cluster {
     }
 
     /// The open queries by leader, in requests that hold no partition twice: brokers refuse that.
-    fn waves(
+    pub(super) fn waves(
         &self,
-        queries: &[OffsetQuery],
+        partitions: &[&TopicPartition],
         open: &[usize],
         missing: &mut Option<usize>,
     ) -> Vec<(i32, Vec<usize>)> {
         let mut times: HashMap<&TopicPartition, usize> = HashMap::new();
         let mut waves: BTreeMap<(i32, usize), Vec<usize>> = BTreeMap::new();
         for &query in open {
-            let partition = &queries[query].partition;
+            let partition = partitions[query];
             match self.leader(partition) {
                 Some(leader) if leader.node >= 0 => {
                     let time = times.entry(partition).or_default();
@@ -260,19 +263,20 @@ impl Cluster {
         let (answer, _) = self
             .ask(&broker, LIST_OFFSETS_MOST, build, deadline.part(3).left())
             .await?;
-        let mut found: HashMap<(&str, i32), (i16, i64)> = HashMap::new();
+        let mut found: HashMap<(&str, i32), (i16, i64, i32)> = HashMap::new();
         for topic in &answer.topics {
             for p in &topic.partitions {
-                found.insert((&topic.name.0, p.partition_index), (p.error_code, p.offset));
+                let answer = (p.error_code, p.offset, p.leader_epoch);
+                found.insert((&topic.name.0, p.partition_index), answer);
             }
         }
         // One that the answer lacks is asked for again.
-        let lacking = (code::REQUEST_TIMED_OUT, -1);
+        let lacking = (code::REQUEST_TIMED_OUT, -1, -1);
         let listed = wave.iter().map(|&query| {
             let partition = &queries[query].partition;
             let key = (&*partition.topic, partition.partition);
-            let (code, offset) = found.get(&key).copied().unwrap_or(lacking);
-            (query, code, offset)
+            let (code, offset, epoch) = found.get(&key).copied().unwrap_or(lacking);
+            (query, code, offset, epoch)
         });
         Ok(listed.collect())
     }

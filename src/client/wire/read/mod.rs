@@ -249,9 +249,15 @@ impl Reader {
             return self.verify_ids_at_the_end().await;
         }
         let next = self.partition();
-        let goes_on = next == done && self.range().start >= self.decoder.position();
+        let position = self.decoder.position();
+        let goes_on = next == done && self.range().start >= position;
+        let leaves_out = self.range().start > position;
         self.begin_range();
         if goes_on {
+            if leaves_out {
+                // What is left out may be of later epochs: the broker would take that for a cut log.
+                self.decoder.forget_epoch();
+            }
             return Ok(());
         }
         self.decoder.clear();

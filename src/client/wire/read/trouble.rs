@@ -368,11 +368,15 @@ impl Reader {
     /// A partition's part of the answer has ended.
     pub(super) async fn part_end(&mut self, part: Part, end: PartitionEnd) -> Result<()> {
         if let Some((epoch, agreed)) = end.diverging {
-            // What was read before may be of either log, so that nothing but a new start helps.
-            return Err(self.read_error(format!(
-                "the log was truncated: its records from {agreed} on (leader epoch {epoch}) are \
-                 others than those that were read; a leader was lost with them. Run the query again"
-            )));
+            let (range, offset) = (self.range(), self.decoder.position());
+            log::debug!("{}: leader epoch {epoch} ends at {agreed}", part.partition);
+            return Err(Error::Truncated {
+                topic: range.topic.to_string(),
+                partition: range.partition,
+                offset,
+                cut: agreed.min(offset - 1).max(0),
+                message: Error::READ_AGAIN.to_owned(),
+            });
         }
         let passed = self.decoder.position() - part.start;
         if part.bytes > 0 {
