@@ -15,6 +15,7 @@ use super::plan::{self, ExportManifest, ExportedFile, ExportedPiece, Plan};
 use super::query::Query;
 use super::{ExportProgress, compare};
 use crate::error::{Error, ErrorKind, Result};
+use crate::policy::Policy;
 use crate::range::{IsolationLevel, OffsetRange};
 use crate::table::KafkaTable;
 
@@ -154,6 +155,7 @@ pub struct Verification {
 pub struct Verify {
     place: Place,
     plan: Option<Plan>,
+    policy: Policy,
 }
 
 impl Verify {
@@ -164,7 +166,19 @@ impl Verify {
     pub async fn open(target: &str) -> Result<Self> {
         let place = Place::open(target)?;
         let plan = Plan::read(&place).await?;
-        Ok(Self { place, plan })
+        Ok(Self {
+            place,
+            plan,
+            policy: Policy::default(),
+        })
+    }
+
+    /// What the text of the export's query may do, which comes from the export; all that the process may
+    /// unless set.
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
     }
 
     /// The topics of the export.
@@ -297,6 +311,7 @@ impl Verify {
             request.partition_by.as_deref(),
             &plan.snapshot,
             None,
+            &self.policy,
         );
         match planned.await {
             Ok(query) => Ok(Some(query)),
