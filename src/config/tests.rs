@@ -395,8 +395,7 @@ fn other_security_leaves_the_credentials_behind() {
         ("ssl.ca.location", "/mine.pem", 1),
         ("ssl.truststore.location", "/mine.pem", 1),
         ("ssl.keystore.location", "/mine.p12", 1),
-        ("sasl.oauthbearer.token.endpoint.url", "https://evil", 1),
-        ("https.ca.location", "/mine.pem", 1),
+        ("sasl.oauthbearer.config", "principal=bob", 1),
         (
             "client.dns.lookup",
             "resolve_canonical_bootstrap_servers_only",

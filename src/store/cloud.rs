@@ -249,6 +249,18 @@ fn is_of_environment(
     })
 }
 
+/// The options by the keys of a store.
+///
+/// # Errors
+/// When the store has no such key.
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+fn parsed<'a, K: std::str::FromStr<Err = object_store::Error>>(
+    options: &[(String, &'a String)],
+) -> object_store::Result<Vec<(K, &'a str)>> {
+    let parse = |(key, value): &(String, &'a String)| Ok((key.parse()?, value.as_str()));
+    options.iter().map(parse).collect()
+}
+
 fn open(
     url: &Url,
     options: &HashMap<String, String>,
@@ -263,38 +275,41 @@ fn open(
     match url.scheme() {
         #[cfg(feature = "s3")]
         "s3" | "s3a" => {
+            let keys = parsed(&options)?;
             let base = match is_of_environment(&options, variable)? {
                 true => object_store::aws::AmazonS3Builder::from_env(),
                 false => object_store::aws::AmazonS3Builder::new(),
             };
-            let mut builder = base.with_url(url.as_str()).with_retry(retries());
-            for (key, value) in &options {
-                builder = builder.with_config(key.parse()?, value.as_str());
-            }
+            let base = base.with_url(url.as_str()).with_retry(retries());
+            let builder = keys.into_iter().fold(base, |builder, (key, value)| {
+                builder.with_config(key, value)
+            });
             Ok((Arc::new(builder.build()?), path))
         }
         #[cfg(feature = "gcs")]
         "gs" => {
+            let keys = parsed(&options)?;
             let base = match is_of_environment(&options, variable)? {
                 true => object_store::gcp::GoogleCloudStorageBuilder::from_env(),
                 false => object_store::gcp::GoogleCloudStorageBuilder::new(),
             };
-            let mut builder = base.with_url(url.as_str()).with_retry(retries());
-            for (key, value) in &options {
-                builder = builder.with_config(key.parse()?, value.as_str());
-            }
+            let base = base.with_url(url.as_str()).with_retry(retries());
+            let builder = keys.into_iter().fold(base, |builder, (key, value)| {
+                builder.with_config(key, value)
+            });
             Ok((Arc::new(builder.build()?), path))
         }
         #[cfg(feature = "azure")]
         "az" | "abfs" | "abfss" | "azure" => {
+            let keys = parsed(&options)?;
             let base = match is_of_environment(&options, variable)? {
                 true => object_store::azure::MicrosoftAzureBuilder::from_env(),
                 false => object_store::azure::MicrosoftAzureBuilder::new(),
             };
-            let mut builder = base.with_url(url.as_str()).with_retry(retries());
-            for (key, value) in &options {
-                builder = builder.with_config(key.parse()?, value.as_str());
-            }
+            let base = base.with_url(url.as_str()).with_retry(retries());
+            let builder = keys.into_iter().fold(base, |builder, (key, value)| {
+                builder.with_config(key, value)
+            });
             Ok((Arc::new(builder.build()?), path))
         }
         "memory" if options.is_empty() => {

@@ -15,6 +15,7 @@ use crate::driver::Limits;
 use crate::error::{Error, Result, nearest_names};
 use crate::policy::Policy;
 use crate::range::{OnDataLoss, RangeSpec, SparkOffsets};
+use crate::redact::without_login;
 use crate::sink::KafkaSinkOptions;
 
 use super::formats::Formats;

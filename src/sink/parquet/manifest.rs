@@ -137,7 +137,7 @@ fn check_names(file: &str, record: &Record) -> Result<()> {
     let names = names.filter(|name| !name.is_empty());
     let parts = [&record.schema, &record.attempt].into_iter();
     // These become parts of names.
-    let wrong = parts.filter(|part| part.contains('/') || leads_out(part));
+    let wrong = parts.filter(|part| part.contains('/') || (!part.is_empty() && leads_out(part)));
     match names.filter(|name| leads_out(name)).chain(wrong).next() {
         None => Ok(()),
         Some(name) => Err(Error::Corrupt {
