@@ -245,7 +245,7 @@ async fn restricted_text_uses_what_was_allowed() {
             "CREATE EXTERNAL TABLE db STORED AS SQLITE LOCATION '{open}/x.db' OPTIONS ('table' 'a')"
         ),
         "SET datafusion.execution.batch_size = 100".to_owned(),
-        "SET TIME ZONE = '+02:00'".to_owned(),
+        "SET datafusion.execution.time_zone = '+02:00'".to_owned(),
         "DROP TABLE made".to_owned(),
     ] {
         tried(&context, &sql)
