@@ -21,7 +21,7 @@ pub(super) enum Power {
 
 /// Settings with power, each with what it does. A name that ends with a dot stands for all that begin so;
 /// the first that fits counts.
-const POWERFUL: [(&str, Power, &str); 33] = [
+const POWERFUL: [(&str, Power, &str); 34] = [
     (
         "ssl.engine.",
         Power::Code,
@@ -56,6 +56,11 @@ const POWERFUL: [(&str, Power, &str); 33] = [
         "test.mock.",
         Power::Code,
         "starts brokers inside the process",
+    ),
+    (
+        "internal.termination.signal",
+        Power::Code,
+        "is a signal that threads of the process are sent",
     ),
     (
         "security.protocol",
@@ -182,7 +187,7 @@ const POWERFUL: [(&str, Power, &str); 33] = [
 ];
 
 /// Settings that tune queues, sizes, times and what is read, and have power over nothing else.
-const TUNING: [&str; 84] = [
+const TUNING: [&str; 83] = [
     "acks",
     "api.version.fallback.ms",
     "api.version.request",
@@ -216,7 +221,6 @@ const TUNING: [&str; 84] = [
     "fetch.wait.max.ms",
     "group.protocol.type",
     "group.remote.assignor",
-    "internal.termination.signal",
     "isolation.level",
     "linger.ms",
     "max.in.flight",

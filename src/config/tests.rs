@@ -334,6 +334,7 @@ fn the_text_of_a_statement_runs_no_code() {
         ("sasl.kerberos.keytab", "x\"; touch /tmp/x"),
         ("sasl.jaas.config", krb5),
         ("test.mock.num.brokers", "3"),
+        ("internal.termination.signal", "9"),
         ("plugin.library.paths", "/tmp/evil.so"),
     ] {
         let error = by_statement(key, value).unwrap_err().to_string();
