@@ -13,13 +13,14 @@ use datafusion::logical_expr::{
 };
 
 use crate::decode::{Format, PayloadDecoder, Wanted, preview};
+use crate::policy::Policy;
 use crate::table::payload_decoder;
 
 /// How many decoders a function keeps: a statement has few schemas, and each batch asks for its own.
 const KEPT: usize = 16;
 
 /// The functions.
-pub(crate) fn functions() -> [ScalarUDF; 2] {
+pub(crate) fn functions(policy: &Policy) -> [ScalarUDF; 2] {
     let function = |format, name, usage, counts: &[usize]| {
         let counts = counts.iter().map(|count| TypeSignature::Any(*count));
         ScalarUDF::new_from_impl(FromPayload {
@@ -28,6 +29,7 @@ pub(crate) fn functions() -> [ScalarUDF; 2] {
             usage,
             signature: Signature::one_of(counts.collect(), Volatility::Stable),
             kept: Mutex::default(),
+            policy: policy.clone(),
         })
     };
     [
@@ -55,6 +57,8 @@ struct FromPayload {
     signature: Signature,
     /// By the arguments, the newest last.
     kept: Mutex<Vec<(Vec<String>, Arc<dyn PayloadDecoder>)>>,
+    /// What the session's text may read.
+    policy: Policy,
 }
 
 impl PartialEq for FromPayload {
@@ -156,7 +160,7 @@ impl FromPayload {
     fn make(&self, schema: &[String]) -> Result<Arc<dyn PayloadDecoder>> {
         let (file, message) = (schema.first(), schema.get(1));
         let file = file.map(String::as_str).unwrap_or_default();
-        let made = payload_decoder(self.format, file, message.map(String::as_str));
+        let made = payload_decoder(self.format, file, message.map(String::as_str), &self.policy);
         made.or_else(|e| plan_err!("{}: {e}", self.name))
     }
 

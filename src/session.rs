@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use datafusion::common::config::Dialect;
 use datafusion::execution::FunctionRegistry;
-use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
@@ -18,6 +18,7 @@ use crate::config::ConnectionConfig;
 use crate::error::{Error, Result};
 use crate::from_payload;
 use crate::header;
+use crate::policy::{GuardedStores, Policy};
 use crate::sink::parquet::ParquetTableFactory;
 use crate::table::{
     KafkaCatalog, KafkaFunction, KafkaOffsetsFunction, KafkaSchema, KafkaTableFactory,
@@ -42,6 +43,7 @@ pub struct KafkaSessionBuilder {
     pool: Option<ClientPool>,
     config: Option<SessionConfig>,
     runtime: Option<Arc<RuntimeEnv>>,
+    policy: Policy,
 }
 
 impl KafkaSessionBuilder {
@@ -75,6 +77,13 @@ impl KafkaSessionBuilder {
         self
     }
 
+    /// What text that the session runs may do; all that the process may unless set. A restricted
+    /// session also reaches the hosts of its [connection](Self::connection).
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
     /// Builds the session. The cluster is not asked yet.
     ///
     /// # Errors
@@ -92,8 +101,21 @@ impl KafkaSessionBuilder {
         let zone = &mut options.execution.time_zone;
         *zone = zone.take().or_else(|| Some(TIME_ZONE.to_owned()));
 
+        let mut policy = self.policy;
+        if let Some(connection) = &self.connection {
+            policy = policy.allow_hosts_of(connection);
+        }
+        let mut runtime = self.runtime;
+        if policy.is_restricted() {
+            // Everything of the runtime but the stores that others registered with it.
+            let base = runtime.unwrap_or_default();
+            let guarded = RuntimeEnvBuilder::from_runtime_env(&base)
+                .with_object_store_registry(Arc::new(GuardedStores::new(policy.clone())));
+            runtime = Some(guarded.build_arc().map_err(registering)?);
+        }
+        config.set_extension(Arc::new(policy.clone()));
         let mut builder = SessionStateBuilder::new_with_default_features().with_config(config);
-        if let Some(runtime) = self.runtime {
+        if let Some(runtime) = runtime {
             builder = builder.with_runtime_env(runtime);
         }
         // Before DataFusion's, which would take text only.
@@ -115,7 +137,7 @@ impl KafkaSessionBuilder {
             .register_relation_planner(Arc::new(planner))
             .map_err(registering)?;
         context.register_catalog(CATALOG, Arc::new(KafkaCatalog::with_schema(schema)));
-        register_with(&context, self.connection, pool)?;
+        register_with(&context, self.connection, pool, &policy)?;
         Ok(context)
     }
 }
@@ -131,13 +153,19 @@ impl KafkaSessionBuilder {
 /// # Errors
 /// When a function cannot be registered.
 pub fn register(context: &SessionContext, connection: Option<ConnectionConfig>) -> Result<()> {
-    register_with(context, connection, ClientPool::global())
+    register_with(
+        context,
+        connection,
+        ClientPool::global(),
+        &Policy::default(),
+    )
 }
 
 fn register_with(
     context: &SessionContext,
     connection: Option<ConnectionConfig>,
     pool: ClientPool,
+    policy: &Policy,
 ) -> Result<()> {
     let mut factory = KafkaTableFactory::new().with_pool(pool.clone());
     if let Some(connection) = &connection {
@@ -167,7 +195,7 @@ fn register_with(
         }
         let header = Arc::new(header::function());
         state.register_udf(header).map_err(registering)?;
-        for function in from_payload::functions() {
+        for function in from_payload::functions(policy) {
             state
                 .register_udf(Arc::new(function))
                 .map_err(registering)?;

@@ -7,9 +7,12 @@ use std::any::TypeId;
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use datafusion::common::utils::quote_identifier;
 use datafusion::error::Result;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{DataFrame, SessionContext};
 use datafusion::sql::parser::DFParserBuilder;
 use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect};
+
+use crate::policy::Policy;
 
 /// PostgreSQL's dialect with `STRUCT<a INT, …>` and `MAP<K, V>`, as far as the definition of a table needs it.
 #[derive(Debug)]
@@ -57,16 +60,16 @@ impl Dialect for Definitions {
 
 /// Plans a statement as [`SessionContext::sql`] does; `CREATE EXTERNAL TABLE` may have columns of the
 /// types `STRUCT<a INT, b VARCHAR>`, `INT[]`, `ARRAY<INT>` and `MAP<VARCHAR, INT>`, whatever the context's
-/// dialect.
+/// dialect. The session's [`Policy`] judges the statement before it takes effect.
 ///
 /// # Errors
-/// As [`SessionContext::sql`].
+/// As [`SessionContext::sql`], and when the policy is against it.
 pub async fn sql(context: &SessionContext, text: &str) -> Result<DataFrame> {
     let mut words = text.split_whitespace().map(str::to_ascii_uppercase);
     let defines =
         words.next().as_deref() == Some("CREATE") && words.take(3).any(|word| word == "EXTERNAL");
     if !defines {
-        return context.sql(text).await;
+        return run(context, context.state().create_logical_plan(text).await?).await;
     }
     let parsed = DFParserBuilder::new(text)
         .with_dialect(&Definitions)
@@ -78,10 +81,23 @@ pub async fn sql(context: &SessionContext, text: &str) -> Result<DataFrame> {
     {
         maps::hide(&mut statement);
         let plan = context.state().statement_to_plan(statement).await?;
-        return context.execute_logical_plan(maps::restore(plan)?).await;
+        return run(context, maps::restore(plan)?).await;
     }
     // The usual way has the usual message.
-    context.sql(text).await
+    run(context, context.state().create_logical_plan(text).await?).await
+}
+
+/// Lets a statement take effect, if the session's policy has nothing against it.
+async fn run(context: &SessionContext, plan: LogicalPlan) -> Result<DataFrame> {
+    let state = context.state();
+    let plan = Policy::of(state.config()).judge(plan, &state).await?;
+    context.execute_logical_plan(plan).await
+}
+
+/// The text of a statement without what looks like a secret: values of secret options, passwords of URLs. A
+/// text without any comes back as it is, one that is no SQL as `[redacted]`.
+pub fn without_secrets(text: &str) -> String {
+    crate::redact::without_secrets(text)
 }
 
 /// A `CREATE EXTERNAL TABLE` statement for JSON values with these fields; options are name and value.

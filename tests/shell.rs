@@ -3,6 +3,8 @@
 //! Everything runs on the embedded broker of `kafka-sql demo`.
 #![cfg(feature = "cli")]
 
+#[path = "shell/authority.rs"]
+mod authority;
 #[path = "shell/commands.rs"]
 mod commands;
 #[path = "shell/interactive.rs"]

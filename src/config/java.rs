@@ -47,13 +47,20 @@ pub(super) fn jaas(key: &str, value: &str) -> Result<Vec<(&'static str, String)>
             }
             Ok(out)
         }
-        _ => Err(Error::config(
-            key,
-            format!(
-                "the login module '{class}' is not known; use PlainLoginModule, ScramLoginModule, \
-                 OAuthBearerLoginModule or Krb5LoginModule"
-            ),
-        )),
+        _ => {
+            // What is no module may be a secret that stands alone.
+            let named = match class.ends_with("LoginModule") {
+                true => format!("the login module '{class}' is not known"),
+                false => "it does not begin with a login module".to_owned(),
+            };
+            Err(Error::config(
+                key,
+                format!(
+                    "{named}; use PlainLoginModule, ScramLoginModule, OAuthBearerLoginModule or \
+                     Krb5LoginModule, as in '…PlainLoginModule required username=\"…\" password=\"…\";'"
+                ),
+            ))
+        }
     }
 }
 

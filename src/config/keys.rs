@@ -162,6 +162,11 @@ const ALIASES: [(&str, &str); 11] = [
 pub(super) fn canonical(key: &str) -> String {
     let key = key.trim().to_ascii_lowercase();
     let key = key.strip_prefix("kafka.").unwrap_or(&key);
+    // librdkafka takes the settings of topics with and without this, which four of its own begin with.
+    let key = match key.strip_prefix("topic.") {
+        Some(of_topic) if of_topic != "blacklist" && !of_topic.starts_with("metadata.") => of_topic,
+        _ => key,
+    };
     ALIASES
         .iter()
         .find(|(alias, _)| *alias == key)
@@ -184,6 +189,21 @@ pub(super) fn is_secret(key: &str) -> bool {
         "auth.token",
     ];
     PARTS.iter().any(|part| key.contains(part))
+}
+
+/// Whether a setting says who the client is: what it was given for one cluster it is not given for another.
+pub(super) fn is_credential(key: &str) -> bool {
+    const PARTS: [&str; 8] = [
+        "sasl.username",
+        "sasl.kerberos.",
+        "oauthbearer.",
+        "ssl.key.",
+        "ssl.certificate.",
+        "ssl.keystore.",
+        "ssl.engine.",
+        "unsecure.jwt",
+    ];
+    is_secret(key) || PARTS.iter().any(|part| key.contains(part))
 }
 
 /// Whether a value must never be printed: that of a secret, or a registry's URL with a login in it.
@@ -209,14 +229,16 @@ pub(super) fn refused(key: &str) -> Option<&'static str> {
         | "auto.commit.enable"
         | "auto.commit.interval.ms"
         | "enable.auto.offset.store"
-        | "offset.store.method" => "nothing is ever committed to a consumer group",
+        | "offset.store.method"
+        | "offset.store.path"
+        | "offset.store.sync.interval.ms" => "nothing is ever committed to a consumer group",
         "enable.partition.eof" => "the reader needs end-of-partition reports and sets this itself",
         "transactional.id" => {
             "a sink makes it from the job's name and its topic, so that it is the same in every run; set 'transactional.id.prefix' of the table"
         }
         "delivery.report.only.error" => "sinks need it and set it themselves",
         "allow.auto.create.topics" => "reading never creates a topic",
-        "interceptor.classes" | "plugin.library.paths" => {
+        "interceptor.classes" | "interceptors" | "plugin.library.paths" => {
             "code cannot be loaded into the client by a setting"
         }
         "key.deserializer" | "value.deserializer" => {

@@ -18,7 +18,14 @@
 //!
 //! The value of a secret (passwords, keys, JAAS lines) may be `env:NAME` or `file:PATH`; it is read
 //! once, when it is set. No secret is ever printed: not by `Debug`, not by `Display`, not in errors.
+//!
+//! # Settings in the text of statements
+//!
+//! What loads or runs code (`ssl.engine.location`, `ssl.providers`, `sasl.kerberos.kinit.cmd` and what becomes
+//! part of it) is refused there. What decides who a client is and whom it trusts leaves the session's
+//! credentials behind. A [restricted](crate::policy::Policy) session takes neither.
 
+mod authority;
 mod file;
 mod java;
 mod keys;
@@ -31,6 +38,7 @@ use std::time::Duration;
 use crate::client::librdkafka::{Conf, SettingError};
 use crate::decode::RegistryConfig;
 use crate::error::{Error, Result, nearest_names};
+use crate::policy::{MAX_FILE_BYTES, MAX_SECRET_BYTES, Policy, read_text};
 use crate::range::IsolationLevel;
 
 /// The default of `request.timeout.ms`.
@@ -125,6 +133,19 @@ impl ConnectionConfig {
         self.apply(key, value, Origin::Explicit)
     }
 
+    /// Sets a value that stands in the text of a statement.
+    ///
+    /// # Errors
+    /// As [`set`](Self::set), and when text may not set it under this policy.
+    pub(crate) fn set_by_statement(
+        &mut self,
+        key: &str,
+        value: &str,
+        policy: &Policy,
+    ) -> Result<()> {
+        self.apply(key, value, Origin::Statement(policy))
+    }
+
     /// Reads a file: `key=value` lines for librdkafka, or a Java `client.properties`.
     ///
     /// Settings of consumers that have no meaning here (`group.id`, `auto.offset.reset`,
@@ -135,7 +156,7 @@ impl ConnectionConfig {
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let name = path.display().to_string();
-        let content = std::fs::read_to_string(path)
+        let content = read_text(path, MAX_FILE_BYTES)
             .map_err(|e| Error::config(&name, format!("cannot read the file: {e}")))?;
         let mut config = Self::empty();
         for entry in file::parse(&content) {
@@ -290,6 +311,28 @@ impl ConnectionConfig {
         self
     }
 
+    /// These settings as a base for those of a table: what they were given for other brokers, another
+    /// registry or another kind of security stays behind.
+    pub(crate) fn base_for(&self, table: &Self) -> Self {
+        let brokers = table.bootstrap_servers();
+        if !brokers.is_empty() && brokers != self.bootstrap_servers() {
+            return Self::empty();
+        }
+        let mut base = self.clone();
+        let differs = |key: &str| table.get(key).is_some_and(|own| self.get(key) != Some(own));
+        let mut all = table.values.keys().chain(table.stores.keys());
+        if all.any(|key| !RegistryConfig::owns(key) && authority::is_security(key) && differs(key))
+        {
+            let stays = |key: &str| RegistryConfig::owns(key) || !keys::is_credential(key);
+            base.values.retain(|key, _| stays(key));
+            base.stores.retain(|key, _| stays(key));
+        }
+        if RegistryConfig::WHOM.into_iter().any(differs) {
+            base = base.without_registry();
+        }
+        base
+    }
+
     fn own<T: std::str::FromStr>(&self, key: &str, default: T) -> T {
         // Checked when it was set.
         self.values
@@ -298,18 +341,29 @@ impl ConnectionConfig {
             .unwrap_or(default)
     }
 
-    fn apply(&mut self, key: &str, value: &str, origin: Origin) -> Result<()> {
+    fn apply(&mut self, key: &str, value: &str, origin: Origin<'_>) -> Result<()> {
         let canonical = keys::canonical(key);
-        let value = resolve_secret(key, &canonical, value)?;
         if let Some(reason) = keys::refused(&canonical) {
             return match origin {
-                Origin::Explicit => Err(Error::config(key, reason)),
+                Origin::Explicit | Origin::Statement(_) => Err(Error::config(key, reason)),
                 Origin::File => {
                     log::warn!("setting '{key}' is ignored: {reason}");
                     Ok(())
                 }
             };
         }
+        let unrestricted = Policy::default();
+        let policy = match origin {
+            Origin::Statement(policy) => {
+                authority::check(key, &canonical, policy)?;
+                policy
+            }
+            Origin::Explicit | Origin::File => &unrestricted,
+        };
+        let value = match keys::is_secret(&canonical) {
+            true => secret(key, value, policy)?,
+            false => value.to_owned(),
+        };
         if keys::is_store(&canonical) {
             let same = self.stores.insert(canonical, value.clone());
             return same
@@ -318,6 +372,9 @@ impl ConnectionConfig {
         }
         if canonical == "sasl.jaas.config" {
             for (translated, value) in java::jaas(key, &value)? {
+                if let Origin::Statement(policy) = origin {
+                    authority::check(key, translated, policy)?;
+                }
                 self.put(key, translated, &value)?;
             }
             return Ok(());
@@ -390,28 +447,22 @@ pub(crate) fn hides(key: &str, value: &str) -> bool {
 
 /// Where a setting comes from.
 #[derive(Clone, Copy)]
-enum Origin {
-    /// Options, flags, code: meant for us.
+enum Origin<'a> {
+    /// Flags, code: meant for us.
     Explicit,
     /// A file, perhaps written for another client.
     File,
+    /// The text of a statement, in a session with this policy.
+    Statement(&'a Policy),
 }
 
 fn twice(key: &str) -> Error {
     Error::config(key, "is set twice with different values; keep one of them")
 }
 
-/// `env:NAME` and `file:PATH` of a secret become what they name.
-fn resolve_secret(key: &str, canonical: &str, value: &str) -> Result<String> {
-    if keys::is_secret(canonical) {
-        secret(key, value)
-    } else {
-        Ok(value.to_owned())
-    }
-}
-
 /// What a secret is: `env:NAME` and `file:PATH` become what they name.
-pub(crate) fn secret(key: &str, value: &str) -> Result<String> {
+pub(crate) fn secret(key: &str, value: &str, policy: &Policy) -> Result<String> {
+    policy.check_reference(key, value)?;
     if let Some(name) = value.strip_prefix("env:") {
         return std::env::var(name).map_err(|_| {
             Error::config(
@@ -421,7 +472,7 @@ pub(crate) fn secret(key: &str, value: &str) -> Result<String> {
         });
     }
     if let Some(path) = value.strip_prefix("file:") {
-        let content = std::fs::read_to_string(path)
+        let content = read_text(Path::new(path), MAX_SECRET_BYTES)
             .map_err(|e| Error::config(key, format!("cannot read '{path}': {e}")))?;
         return Ok(content.trim_end_matches(['\r', '\n']).to_owned());
     }

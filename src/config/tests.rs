@@ -313,3 +313,128 @@ fn a_registrys_settings_are_kept_for_tables() {
     assert!(refused("schema.registry.request.timeout.ms", "soon").contains("milliseconds"));
     assert!(!refused("schema.registry.url", "ftp://anna:hidden@a").contains("hidden"));
 }
+
+fn by_statement(key: &str, value: &str) -> Result<ConnectionConfig> {
+    let mut config = ConnectionConfig::new("h:1");
+    config.set_by_statement(key, value, &Policy::default())?;
+    Ok(config)
+}
+
+#[test]
+fn the_text_of_a_statement_runs_no_code() {
+    let krb5 =
+        "com.sun.security.auth.module.Krb5LoginModule required principal=\"x; touch /tmp/y\";";
+    for (key, value) in [
+        ("ssl.engine.location", "/tmp/evil.so"),
+        ("kafka.SSL.engine.location", "/tmp/evil.so"),
+        ("ssl.engine.id", "evil"),
+        ("ssl.providers", "evil"),
+        ("sasl.kerberos.kinit.cmd", "touch /tmp/x"),
+        ("sasl.kerberos.principal", "x; touch /tmp/x"),
+        ("sasl.kerberos.keytab", "x\"; touch /tmp/x"),
+        ("sasl.jaas.config", krb5),
+        ("test.mock.num.brokers", "3"),
+        ("internal.termination.signal", "9"),
+        ("plugin.library.paths", "/tmp/evil.so"),
+    ] {
+        let error = by_statement(key, value).unwrap_err().to_string();
+        let said = ["text of a statement", "code cannot be loaded"];
+        assert!(
+            said.iter().any(|said| error.contains(said)),
+            "{key}: {error}"
+        );
+    }
+    // The operator's own word holds.
+    assert!(set("ssl.providers", "default").is_ok());
+}
+
+#[test]
+fn settings_of_topics_have_one_name() {
+    for key in [
+        "topic.auto.offset.reset",
+        "topic.offset.store.path",
+        "offset.store.path",
+    ] {
+        assert!(set(key, "x").is_err(), "{key}");
+    }
+    assert!(set("topic.metadata.refresh.interval.ms", "1000").is_ok());
+    assert_eq!(set("topic.acks", "1").unwrap().get("acks"), Some("1"));
+}
+
+#[test]
+fn other_security_leaves_the_credentials_behind() {
+    let mut session = ConnectionConfig::new("a:1");
+    for (key, value) in [
+        ("security.protocol", "sasl_ssl"),
+        ("sasl.mechanism", "SCRAM-SHA-512"),
+        ("sasl.username", "anna"),
+        ("sasl.password", "hunter2"),
+        ("ssl.key.pem", "hunter2"),
+        ("ssl.keystore.password", "hunter2"),
+        ("ssl.ca.location", "/ca.pem"),
+        ("client.id", "x"),
+        ("schema.registry.url", "https://r"),
+        ("schema.registry.bearer.auth.token", "hunter2"),
+    ] {
+        session.set(key, value).unwrap();
+    }
+    let secrets = |base: &ConnectionConfig| {
+        let all = base.values.iter().chain(&base.stores);
+        all.filter(|(_, value)| *value == "hunter2").count()
+    };
+    assert_eq!(secrets(&session), 4);
+    // What the table sets, and how many of the session's secrets it gets.
+    for (key, value, left) in [
+        ("client.id", "y", 4),
+        ("fetch.max.bytes", "1000000", 4),
+        ("security.protocol", "SASL_SSL", 4),
+        ("security.protocol", "sasl_plaintext", 1),
+        ("sasl.mechanism", "PLAIN", 1),
+        ("sasl.username", "bob", 1),
+        ("enable.ssl.certificate.verification", "false", 1),
+        ("ssl.endpoint.identification.algorithm", "none", 1),
+        ("ssl.ca.location", "/mine.pem", 1),
+        ("ssl.truststore.location", "/mine.pem", 1),
+        ("ssl.keystore.location", "/mine.p12", 1),
+        ("sasl.oauthbearer.config", "principal=bob", 1),
+        (
+            "client.dns.lookup",
+            "resolve_canonical_bootstrap_servers_only",
+            1,
+        ),
+        ("schema.registry.url", "https://r", 4),
+        ("schema.registry.url", "http://r", 3),
+        ("schema.registry.ssl.ca.location", "/mine.pem", 3),
+        ("schema.registry.request.timeout.ms", "5", 4),
+        ("bootstrap.servers", "a:1", 4),
+        ("bootstrap.servers", "b:1", 0),
+    ] {
+        let mut table = ConnectionConfig::empty();
+        table.set(key, value).unwrap();
+        let base = session.base_for(&table);
+        assert_eq!(secrets(&base), left, "{key}={value}: {base:?}");
+        // The rest stays as it is.
+        let kept = if left == 0 { None } else { Some("x") };
+        assert_eq!(base.get("client.id"), kept, "{key}={value}");
+    }
+}
+
+#[test]
+fn a_secret_that_stands_for_a_jaas_line_is_not_printed() {
+    let mut secret = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut secret, b"org.x.hunter2 a=b").unwrap();
+    let path = format!("file:{}", secret.path().display());
+    let error = refused("sasl.jaas.config", &path);
+    assert!(
+        error.contains("does not begin with a login module"),
+        "{error}"
+    );
+    assert!(!error.contains("hunter2"), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_secret_is_not_read_for_ever() {
+    let error = refused("sasl.password", "file:/dev/zero");
+    assert!(error.contains("more than 1048576 bytes"), "{error}");
+}

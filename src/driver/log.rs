@@ -81,8 +81,10 @@ impl OffsetLog {
     /// [`Error::Conflict`] when the log belongs to a job of another name, [`Error::Invalid`] when
     /// its queries differ and `allow_changed_query` is not set.
     pub(crate) async fn claim(&self, job: JobRecord, allow_changed_query: bool) -> Result<()> {
+        // The statements hold what stood for `${NAME}`, perhaps a password.
+        let private = self.store.private();
         let bytes = to_json(&job);
-        if self.create(JOB, bytes.clone()).await? == Created::New {
+        if private.create(JOB, bytes, self.durability).await? == Created::New {
             return Ok(());
         }
         let Some(found) = self.read::<JobRecord>(JOB).await? else {
@@ -114,9 +116,7 @@ impl OffsetLog {
             created_ms: found.created_ms,
             ..job
         };
-        self.store
-            .put(JOB, to_json(&changed), self.durability)
-            .await
+        private.put(JOB, to_json(&changed), self.durability).await
     }
 
     /// The name of the job that the log belongs to; `None` for an empty log.

@@ -59,6 +59,7 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::policy::Policy;
 use crate::table::KafkaTable;
 use crate::text::BytesAs;
 
@@ -113,6 +114,7 @@ pub struct Export {
     resume: bool,
     parallel: usize,
     runtime: Option<Arc<RuntimeEnv>>,
+    policy: Policy,
 }
 
 impl Export {
@@ -138,6 +140,7 @@ impl Export {
                 resume: false,
                 parallel: std::thread::available_parallelism().map_or(1, NonZero::get),
                 runtime: None,
+                policy: Policy::default(),
             },
         }
     }
@@ -206,6 +209,12 @@ impl ExportBuilder {
     /// The runtime of the query, for example one with a bounded memory pool.
     pub fn runtime(mut self, runtime: Arc<RuntimeEnv>) -> Self {
         self.export.runtime = Some(runtime);
+        self
+    }
+
+    /// What the text of the query may do; all that the process may unless set.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.export.policy = policy;
         self
     }
 

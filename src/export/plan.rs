@@ -11,6 +11,7 @@ use super::pieces::{self, CutRange};
 use super::place::Place;
 use crate::error::{Error, Result};
 use crate::range::{OffsetRange, Snapshot};
+use crate::store::leads_out;
 use crate::text::BytesAs;
 
 /// The plan, written before any data.
@@ -90,6 +91,8 @@ impl Plan {
         let Some(plan) = read::<Self>(place, PLAN).await? else {
             return Ok(None);
         };
+        let topics = plan.snapshot.ranges().map(|range| range.topic.as_ref());
+        check(place, PLAN, topics)?;
         pieces::check(&plan.snapshot, &plan.pieces).map_err(|e| corrupt(place, PLAN, e))?;
         Ok(Some(plan))
     }
@@ -232,14 +235,46 @@ impl ExportManifest {
     }
 
     pub(super) async fn read(place: &Place) -> Result<Option<Self>> {
-        read(place, MANIFEST).await
+        let manifest: Option<Self> = read(place, MANIFEST).await?;
+        let pieces = manifest.iter().flat_map(|manifest| &manifest.pieces);
+        check_names(place, MANIFEST, pieces)?;
+        Ok(manifest)
     }
 }
 
 /// Reads the record of a finished piece.
 pub(super) async fn read_done(place: &Place, name: &str) -> Result<Option<ExportedPiece>> {
     let done: Option<Done> = read(place, name).await?;
-    Ok(done.map(|done| done.piece))
+    let piece = done.map(|done| done.piece);
+    check_names(place, name, piece.iter())?;
+    Ok(piece)
+}
+
+/// Refuses names that lead out of the export: files are read and removed by them.
+fn check_names<'a>(
+    place: &Place,
+    name: &str,
+    pieces: impl Iterator<Item = &'a ExportedPiece>,
+) -> Result<()> {
+    for piece in pieces {
+        let topic = [piece.range.topic.as_ref()].into_iter();
+        let files = piece.files.iter().map(|file| file.path.as_str());
+        check(place, name, topic.chain(files))?;
+    }
+    Ok(())
+}
+
+fn check<'a>(place: &Place, name: &str, mut names: impl Iterator<Item = &'a str>) -> Result<()> {
+    match names.find(|name| leads_out(name)) {
+        None => Ok(()),
+        Some(wrong) => Err(corrupt(
+            place,
+            name,
+            format!(
+                "the name '{wrong}' in it leads out of the export: it was not written by this program"
+            ),
+        )),
+    }
 }
 
 /// The record of a finished piece as JSON.
@@ -321,6 +356,43 @@ mod tests {
                 "the size of files in offsets is 5 there and 6 here"
             ]
         );
+    }
+
+    #[tokio::test]
+    async fn names_that_lead_out_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::open(folder.path().to_str().unwrap()).unwrap();
+        let manifest = |path: &str, topic: &str| {
+            let piece = serde_json::json!({
+                "topic": topic, "partition": 0, "start": 0, "end": 1,
+                "rows": 1, "records": 1, "lost_offsets": 0,
+                "files": [{"path": path, "rows": 1, "bytes": 1, "sha256": ""}],
+            });
+            let whole = serde_json::json!({
+                "version": 1, "format": "parquet", "rows": 1, "bytes": 1, "pieces": [piece],
+            });
+            let mut done = piece;
+            done["version"] = 1.into();
+            (json(&whole).unwrap(), json(&done).unwrap())
+        };
+        for (path, topic, good) in [
+            ("t/partition=0/x.parquet", "t", true),
+            ("../x", "t", false),
+            ("/etc/x", "t", false),
+            ("t/x", "../t", false),
+        ] {
+            let (whole, done) = manifest(path, topic);
+            place.put(MANIFEST, whole).await.unwrap();
+            place.put("_export/done/x.json", done).await.unwrap();
+            let read = ExportManifest::read(&place).await.map(drop);
+            let done = read_done(&place, "_export/done/x.json").await.map(drop);
+            for found in [read, done] {
+                assert_eq!(found.is_ok(), good, "{path} {topic}: {found:?}");
+                if let Err(error) = found {
+                    assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ use datafusion::prelude::SessionConfig;
 use super::hive::HiveColumn;
 use crate::decode::Column;
 use crate::error::{Error, Result};
+use crate::policy::Policy;
 use crate::range::{OffsetRange, Snapshot};
 use crate::session::KafkaSessionBuilder;
 use crate::table::KafkaTable;
@@ -54,10 +55,13 @@ impl Query {
         partition_by: Option<&str>,
         snapshot: &Snapshot,
         runtime: Option<Arc<RuntimeEnv>>,
+        policy: &Policy,
     ) -> Result<Self> {
         // A piece is read from its first offset to its last, by one stream.
         let config = SessionConfig::new().with_target_partitions(1);
-        let mut session = KafkaSessionBuilder::new().config(config);
+        let mut session = KafkaSessionBuilder::new()
+            .config(config)
+            .policy(policy.clone());
         if let Some(runtime) = runtime {
             session = session.runtime(runtime);
         }

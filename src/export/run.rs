@@ -125,6 +125,7 @@ impl Export {
             self.partition_by.as_deref(),
             snapshot,
             self.runtime.clone(),
+            &self.policy,
         )
         .await
     }

@@ -16,6 +16,7 @@ use super::query::Query;
 use super::{ExportProgress, compare};
 use crate::client::epochs;
 use crate::error::{Error, ErrorKind, Result};
+use crate::policy::Policy;
 use crate::range::{IsolationLevel, OffsetRange};
 use crate::table::KafkaTable;
 
@@ -155,6 +156,7 @@ pub struct Verification {
 pub struct Verify {
     place: Place,
     plan: Option<Plan>,
+    policy: Policy,
 }
 
 impl Verify {
@@ -165,7 +167,19 @@ impl Verify {
     pub async fn open(target: &str) -> Result<Self> {
         let place = Place::open(target)?;
         let plan = Plan::read(&place).await?;
-        Ok(Self { place, plan })
+        Ok(Self {
+            place,
+            plan,
+            policy: Policy::default(),
+        })
+    }
+
+    /// What the text of the export's query may do, which comes from the export; all that the process may
+    /// unless set.
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
     }
 
     /// The topics of the export.
@@ -306,6 +320,7 @@ impl Verify {
             request.partition_by.as_deref(),
             &plan.snapshot,
             None,
+            &self.policy,
         );
         match planned.await {
             Ok(query) => Ok(Some(query)),

@@ -50,7 +50,6 @@
 //! ```
 
 mod json;
-mod redact;
 mod rerun;
 #[cfg(test)]
 mod tests;
@@ -65,6 +64,7 @@ use sha2::{Digest, Sha256};
 use crate::client::{RawColumns, epochs};
 use crate::error::{Error, Result};
 use crate::range::{Ledger, LedgerCounts, Snapshot};
+use crate::redact;
 use crate::scan::{self, WithChecksums};
 use crate::table::now_ms;
 

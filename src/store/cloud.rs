@@ -177,6 +177,90 @@ fn retries() -> object_store::RetryConfig {
     }
 }
 
+/// Options that neither name a place nor weaken how it is reached: with these alone, the environment's
+/// credentials are used where they were given for.
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+const OF_NO_PLACE: [&str; 9] = [
+    "aws_allow_http",
+    "aws_checksum_algorithm",
+    "aws_conditional_put",
+    "aws_copy_if_not_exists",
+    "aws_default_region",
+    "aws_region",
+    "aws_request_payer",
+    "aws_unsigned_payload",
+    "aws_virtual_hosted_style_request",
+];
+
+/// What names of options contain that are credentials, or do without.
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+const CREDENTIALS: [&str; 8] = [
+    "access_key",
+    "account_key",
+    "bearer_token",
+    "client_secret",
+    "master_key",
+    "sas_",
+    "service_account",
+    "skip_signature",
+];
+
+/// Whether a store with these options is that of the environment's settings. One that has a place or
+/// credentials of its own takes nothing from the environment.
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+fn is_of_environment(
+    options: &[(String, &String)],
+    variable: impl Fn(&str) -> Option<String>,
+) -> object_store::Result<bool> {
+    let plain = |value: &str| {
+        value
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+    };
+    let same = |key: &str, value: &str| {
+        // AWS has three names for it.
+        let more = key
+            .starts_with("aws_endpoint")
+            .then_some(["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"]);
+        let names = [key.to_ascii_uppercase()].into_iter();
+        let mut names = names.chain(more.into_iter().flatten().map(str::to_owned));
+        names.any(|name| variable(&name).as_deref() == Some(value))
+    };
+    let own = |(key, value): &&(String, &String)| {
+        // A region becomes part of a host's name.
+        !(OF_NO_PLACE.contains(&key.as_str()) && plain(value) || same(key, value))
+    };
+    let Some((name, _)) = options.iter().find(own) else {
+        return Ok(true);
+    };
+    let is_credential = |name: &str| CREDENTIALS.iter().any(|part| name.contains(part));
+    if options.iter().any(|(name, _)| is_credential(name)) {
+        return Ok(false);
+    }
+    let name = name.replacen('_', ".", 1);
+    Err(object_store::Error::Generic {
+        store: "option",
+        source: format!(
+            "'{name}' names a place of its own, which the environment's credentials were not given for: name \
+             its own beside it (for S3 aws.access_key_id and aws.secret_access_key, or \
+             aws.skip_signature = 'true')"
+        )
+        .into(),
+    })
+}
+
+/// The options by the keys of a store.
+///
+/// # Errors
+/// When the store has no such key.
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+fn parsed<'a, K: std::str::FromStr<Err = object_store::Error>>(
+    options: &[(String, &'a String)],
+) -> object_store::Result<Vec<(K, &'a str)>> {
+    let parse = |(key, value): &(String, &'a String)| Ok((key.parse()?, value.as_str()));
+    options.iter().map(parse).collect()
+}
+
 fn open(
     url: &Url,
     options: &HashMap<String, String>,
@@ -186,35 +270,46 @@ fn open(
         .map(|(key, value)| (key.replace('.', "_").to_ascii_lowercase(), value))
         .collect();
     let path = Path::from_url_path(url.path())?;
+    #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+    let variable = |name: &str| std::env::var(name).ok();
     match url.scheme() {
         #[cfg(feature = "s3")]
         "s3" | "s3a" => {
-            let mut builder = object_store::aws::AmazonS3Builder::from_env()
-                .with_url(url.as_str())
-                .with_retry(retries());
-            for (key, value) in &options {
-                builder = builder.with_config(key.parse()?, value.as_str());
-            }
+            let keys = parsed(&options)?;
+            let base = match is_of_environment(&options, variable)? {
+                true => object_store::aws::AmazonS3Builder::from_env(),
+                false => object_store::aws::AmazonS3Builder::new(),
+            };
+            let base = base.with_url(url.as_str()).with_retry(retries());
+            let builder = keys.into_iter().fold(base, |builder, (key, value)| {
+                builder.with_config(key, value)
+            });
             Ok((Arc::new(builder.build()?), path))
         }
         #[cfg(feature = "gcs")]
         "gs" => {
-            let mut builder = object_store::gcp::GoogleCloudStorageBuilder::from_env()
-                .with_url(url.as_str())
-                .with_retry(retries());
-            for (key, value) in &options {
-                builder = builder.with_config(key.parse()?, value.as_str());
-            }
+            let keys = parsed(&options)?;
+            let base = match is_of_environment(&options, variable)? {
+                true => object_store::gcp::GoogleCloudStorageBuilder::from_env(),
+                false => object_store::gcp::GoogleCloudStorageBuilder::new(),
+            };
+            let base = base.with_url(url.as_str()).with_retry(retries());
+            let builder = keys.into_iter().fold(base, |builder, (key, value)| {
+                builder.with_config(key, value)
+            });
             Ok((Arc::new(builder.build()?), path))
         }
         #[cfg(feature = "azure")]
         "az" | "abfs" | "abfss" | "azure" => {
-            let mut builder = object_store::azure::MicrosoftAzureBuilder::from_env()
-                .with_url(url.as_str())
-                .with_retry(retries());
-            for (key, value) in &options {
-                builder = builder.with_config(key.parse()?, value.as_str());
-            }
+            let keys = parsed(&options)?;
+            let base = match is_of_environment(&options, variable)? {
+                true => object_store::azure::MicrosoftAzureBuilder::from_env(),
+                false => object_store::azure::MicrosoftAzureBuilder::new(),
+            };
+            let base = base.with_url(url.as_str()).with_retry(retries());
+            let builder = keys.into_iter().fold(base, |builder, (key, value)| {
+                builder.with_config(key, value)
+            });
             Ok((Arc::new(builder.build()?), path))
         }
         "memory" if options.is_empty() => {
@@ -227,5 +322,49 @@ fn open(
             )
             .into(),
         }),
+    }
+}
+
+#[cfg(all(test, feature = "s3"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environments_credentials_stay_with_its_endpoint() {
+        let variable =
+            |name: &str| (name == "AWS_ENDPOINT_URL").then(|| "http://minio:9000".to_owned());
+        let of_environment = |options: &[(&str, &str)]| {
+            let values: Vec<String> = options
+                .iter()
+                .map(|(_, value)| (*value).to_owned())
+                .collect();
+            let names = options.iter().map(|(name, _)| (*name).to_owned());
+            let options: Vec<(String, &String)> = names.zip(&values).collect();
+            is_of_environment(&options, variable).ok()
+        };
+        let elsewhere = ("aws_endpoint", "http://evil:9000");
+        for (options, expected) in [
+            (&[][..], Some(true)),
+            (
+                &[("aws_region", "eu-central-1"), ("aws_allow_http", "true")],
+                Some(true),
+            ),
+            (&[("aws_endpoint", "http://minio:9000")], Some(true)),
+            (&[elsewhere], None),
+            (&[("aws_region", "evil.com/")], None),
+            (&[("azure_account_name", "evil.com/")], None),
+            (&[("aws_metadata_endpoint", "http://evil")], None),
+            (
+                &[
+                    elsewhere,
+                    ("aws_access_key_id", "a"),
+                    ("aws_secret_access_key", "b"),
+                ],
+                Some(false),
+            ),
+            (&[elsewhere, ("aws_skip_signature", "true")], Some(false)),
+        ] {
+            assert_eq!(of_environment(options), expected, "{options:?}");
+        }
     }
 }

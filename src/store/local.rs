@@ -11,11 +11,16 @@ use super::{Created, Durability, Entry};
 /// What a file is called while it is written: a dot in front, so that listings pass it over.
 const TEMPORARY: &str = ".tmp-";
 
-pub(super) fn create(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<Created> {
+pub(super) fn create(
+    path: &Path,
+    bytes: &[u8],
+    durability: Durability,
+    private: bool,
+) -> io::Result<Created> {
     if path.exists() {
         return Ok(Created::Exists);
     }
-    let written = write_beside(path, bytes, durability)?;
+    let written = write_beside(path, bytes, durability, private)?;
     // A link, and not a rename: it fails where the name is taken.
     let linked = fs::hard_link(&written, path);
     let removed = fs::remove_file(&written);
@@ -28,7 +33,7 @@ pub(super) fn create(path: &Path, bytes: &[u8], durability: Durability) -> io::R
                 ErrorKind::Unsupported | ErrorKind::PermissionDenied
             ) =>
         {
-            return create_without_links(path, bytes, durability);
+            return create_without_links(path, bytes, durability, private);
         }
         Err(error) => return Err(error),
     }
@@ -39,8 +44,13 @@ pub(super) fn create(path: &Path, bytes: &[u8], durability: Durability) -> io::R
 
 /// For file systems that have no links. A crash in the middle leaves a torn file, which its reader
 /// must find out.
-fn create_without_links(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<Created> {
-    let mut file = match File::create_new(path) {
+fn create_without_links(
+    path: &Path,
+    bytes: &[u8],
+    durability: Durability,
+    private: bool,
+) -> io::Result<Created> {
+    let mut file = match create_new(path, private) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(Created::Exists),
         Err(error) => return Err(error),
@@ -53,8 +63,13 @@ fn create_without_links(path: &Path, bytes: &[u8], durability: Durability) -> io
     Ok(Created::New)
 }
 
-pub(super) fn put(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
-    let written = write_beside(path, bytes, durability)?;
+pub(super) fn put(
+    path: &Path,
+    bytes: &[u8],
+    durability: Durability,
+    private: bool,
+) -> io::Result<()> {
+    let written = write_beside(path, bytes, durability, private)?;
     if let Err(error) = fs::rename(&written, path) {
         let _ = fs::remove_file(&written);
         return Err(error);
@@ -62,15 +77,20 @@ pub(super) fn put(path: &Path, bytes: &[u8], durability: Durability) -> io::Resu
     sync_folder(path, durability)
 }
 
-fn write_beside(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<PathBuf> {
+fn write_beside(
+    path: &Path,
+    bytes: &[u8],
+    durability: Durability,
+    private: bool,
+) -> io::Result<PathBuf> {
     let folder = folder_of(path);
     let name = format!("{TEMPORARY}{}", uuid::Uuid::new_v4().simple());
     let beside = folder.join(name);
-    let created = File::create_new(&beside);
+    let created = create_new(&beside, private);
     let mut file = match created {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             create_folder(folder, durability)?;
-            File::create_new(&beside)?
+            create_new(&beside, private)?
         }
         created => created?,
     };
@@ -89,6 +109,19 @@ fn write_beside(path: &Path, bytes: &[u8], durability: Durability) -> io::Result
             Err(error)
         }
     }
+}
+
+/// Makes a file that is not there; a private one for its owner alone.
+fn create_new(path: &Path, private: bool) -> io::Result<File> {
+    let mut options = File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    if private {
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    }
+    #[cfg(not(unix))]
+    let _ = private;
+    options.open(path)
 }
 
 /// Makes a folder and those above it, and syncs the one that was there.

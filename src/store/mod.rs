@@ -69,6 +69,8 @@ pub struct Entry {
 pub struct Store {
     url: String,
     backend: Backend,
+    /// Whether local files are for their owner alone.
+    private: bool,
 }
 
 #[derive(Clone)]
@@ -94,6 +96,7 @@ impl Store {
             return Ok(Self {
                 url: path.display().to_string(),
                 backend: Backend::Local(path),
+                private: false,
             });
         }
         let parsed = Url::parse(url).map_err(|e| Error::invalid(format!("'{url}': {e}")))?;
@@ -102,7 +105,16 @@ impl Store {
         Ok(Self {
             url,
             backend: Backend::Cloud(cloud),
+            private: false,
         })
+    }
+
+    /// The same folder, whose new files on a local disk only their owner can read.
+    pub(crate) fn private(&self) -> Self {
+        Self {
+            private: true,
+            ..self.clone()
+        }
     }
 
     /// Where the store lies, without secrets; a path for a local folder.
@@ -163,9 +175,9 @@ impl Store {
     ) -> Result<Created> {
         let created = match &self.backend {
             Backend::Local(_) => {
-                let bytes = bytes.clone();
+                let (bytes, private) = (bytes.clone(), self.private);
                 self.on_disk("creating", name, move |path| {
-                    local::create(path, &bytes, durability)
+                    local::create(path, &bytes, durability, private)
                 })
                 .await?
             }
@@ -184,8 +196,9 @@ impl Store {
     pub async fn put(&self, name: &str, bytes: Bytes, durability: Durability) -> Result<()> {
         match &self.backend {
             Backend::Local(_) => {
+                let private = self.private;
                 self.on_disk("writing", name, move |path| {
-                    local::put(path, &bytes, durability)
+                    local::put(path, &bytes, durability, private)
                 })
                 .await
             }
@@ -277,6 +290,7 @@ impl Store {
     /// # Errors
     /// [`Error::Sink`] when the store fails.
     pub async fn link(&self, from: &str, to: &str) -> Result<bool> {
+        self.check_name(to)?;
         match &self.backend {
             Backend::Local(root) => {
                 let to = root.join(to);
@@ -295,6 +309,7 @@ impl Store {
     pub async fn sync(&self, names: Vec<String>) -> Result<()> {
         match &self.backend {
             Backend::Local(_) if !names.is_empty() => {
+                names.iter().try_for_each(|name| self.check_name(name))?;
                 self.on_disk("syncing", "", move |root| local::sync(root, &names))
                     .await
             }
@@ -335,6 +350,7 @@ impl Store {
     /// # Errors
     /// [`Error::Sink`] when the store fails.
     pub async fn rename(&self, from: &str, to: &str, durability: Durability) -> Result<bool> {
+        self.check_name(to)?;
         match &self.backend {
             Backend::Local(root) => {
                 let to = root.join(to);
@@ -344,6 +360,17 @@ impl Store {
                 .await
             }
             Backend::Cloud(cloud) => cloud.rename(from, to).await,
+        }
+    }
+
+    /// Refuses a name that leads out of the store.
+    fn check_name(&self, name: &str) -> Result<()> {
+        match leads_out(name) {
+            false => Ok(()),
+            true => Err(Error::invalid(format!(
+                "{}: the name '{name}' leads out of it",
+                self.url
+            ))),
         }
     }
 
@@ -357,6 +384,9 @@ impl Store {
         let Backend::Local(root) = &self.backend else {
             return Err(Error::invalid(format!("{}: not a local folder", self.url)));
         };
+        if !name.is_empty() {
+            self.check_name(name)?;
+        }
         let path = root.join(name);
         let done = tokio::task::spawn_blocking(move || work(&path)).await;
         let failed = |reason: String, transient: bool| Error::Sink {
@@ -376,8 +406,16 @@ impl Store {
     }
 }
 
+/// Whether a name could lead out of its store: one that begins at the root, or has parts that are empty,
+/// `.` or `..`.
+pub(crate) fn leads_out(name: &str) -> bool {
+    let foreign = cfg!(windows) && name.contains(['\\', ':']);
+    let mut parts = name.split('/');
+    foreign || name.contains('\0') || parts.any(|part| matches!(part, "" | "." | ".."))
+}
+
 /// The path that a URL or a plain path names, if it is a local one.
-fn local_path(url: &str) -> Result<Option<PathBuf>> {
+pub(crate) fn local_path(url: &str) -> Result<Option<PathBuf>> {
     let path = match Url::parse(url) {
         Ok(parsed) if parsed.scheme() == "file" => parsed
             .to_file_path()
@@ -394,7 +432,7 @@ fn local_path(url: &str) -> Result<Option<PathBuf>> {
 
 /// The path under which a folder is known however it is written: two sinks with one folder are one.
 /// What is not there yet has no links to follow.
-fn one_name(path: &std::path::Path) -> PathBuf {
+pub(crate) fn one_name(path: &std::path::Path) -> PathBuf {
     for there in path.ancestors() {
         if let (Ok(known), Ok(rest)) = (there.canonicalize(), path.strip_prefix(there)) {
             return rest.components().fold(known, |path, part| path.join(part));

@@ -13,6 +13,7 @@ use super::targets::is_target;
 use crate::client::ClientPool;
 use crate::config::ConnectionConfig;
 use crate::error::Error;
+use crate::policy::Policy;
 
 /// Makes tables of `CREATE EXTERNAL TABLE name STORED AS KAFKA LOCATION 'topic' OPTIONS (…)`.
 ///
@@ -53,7 +54,7 @@ impl TableProviderFactory for KafkaTableFactory {
         cmd: &CreateExternalTable,
     ) -> Result<Arc<dyn TableProvider>> {
         refuse_what_does_not_fit(cmd)?;
-        let mut options = TableOptions::default();
+        let mut options = TableOptions::of_statement(Policy::of(state.config()));
         let mut given: Vec<(&str, &str)> = cmd
             .options
             .iter()

@@ -260,7 +260,7 @@ impl PartFormat {
         }
         let schema = match (&self.schema.file, &self.schema.found) {
             // One that cannot be read fails elsewhere.
-            (Some(file), _) => std::fs::read(file).ok().map(|bytes| digest(&bytes)),
+            (Some(file), _) => self.schema.bytes(file).ok().map(|bytes| digest(&bytes)),
             (None, found) => found.as_ref().map(|found| digest(found.text.as_bytes())),
         };
         if let Some(schema) = schema {

@@ -21,6 +21,7 @@ use super::{KafkaTable, KafkaTableBuilder};
 use crate::client::{ClientPool, KafkaClient, PartitionDescription, TopicSelection};
 use crate::config::{self, ConnectionConfig};
 use crate::error::{Error, Result};
+use crate::policy::Policy;
 use crate::range::{IsolationLevel, LogBounds, RangeSpec, TopicPartition};
 
 type DataFusionResult<T> = datafusion::error::Result<T>;
@@ -34,6 +35,7 @@ struct Defaults {
 
 impl Defaults {
     fn builder(&self, function: &str, args: &TableFunctionArgs) -> Result<KafkaTableBuilder> {
+        let policy = Policy::of(args.session().config());
         let args = texts(function, args.exprs())?;
         let Some((location, rest)) = args.split_first() else {
             return Err(Error::invalid(format!(
@@ -45,7 +47,7 @@ impl Defaults {
             _ => (None, rest),
         };
         let first = args.len() - rest.len() + 1;
-        let mut options = TableOptions::default();
+        let mut options = TableOptions::of_statement(policy);
         for (i, option) in rest.iter().enumerate() {
             let Some((name, value)) = option.split_once('=') else {
                 return Err(Error::invalid(format!(

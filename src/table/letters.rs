@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use url::Url;
-
 use super::{KafkaTable, TopicSource};
 use crate::decode::{BadRowLimit, Column, LETTER_COLUMNS, LETTER_RECORD, OnBadRow};
 use crate::error::{Error, Result};
+use crate::policy::Policy;
+use crate::redact::without_login;
 use crate::sink::parquet;
 use crate::sink::{KafkaSink, KafkaSinkOptions, ParquetOptions, ParquetSink, Sink};
 use crate::store::Store;
@@ -41,25 +41,20 @@ impl fmt::Display for DeadLetters {
     }
 }
 
-/// A place without what may be a login.
-pub(super) fn without_login(place: &str) -> String {
-    match Url::parse(place) {
-        Ok(url)
-            if !url.username().is_empty() || url.password().is_some() || url.query().is_some() =>
-        {
-            let host = url.host_str().unwrap_or_default();
-            format!("{}://***@{host}{}", url.scheme(), url.path())
-        }
-        _ => place.to_owned(),
-    }
-}
-
 impl DeadLetters {
     /// A topic, or a folder or URL: names of topics have no slash.
     pub(super) fn parse(text: &str) -> Self {
         match text.contains(['/', '\\']) {
             true => Self::Location(text.to_owned()),
             false => Self::Topic(text.into()),
+        }
+    }
+
+    /// Refuses a folder or URL that the policy does not allow.
+    pub(super) fn check_allowed(&self, policy: &Policy) -> Result<()> {
+        match self {
+            Self::Topic(_) => Ok(()),
+            Self::Location(place) => policy.check_location("the place of dead letters", place),
         }
     }
 

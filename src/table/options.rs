@@ -13,11 +13,12 @@ use arrow::datatypes::Fields;
 use crate::decode::{Column, RegistryConfig};
 use crate::driver::Limits;
 use crate::error::{Error, Result, nearest_names};
+use crate::policy::Policy;
 use crate::range::{OnDataLoss, RangeSpec, SparkOffsets};
+use crate::redact::without_login;
 use crate::sink::KafkaSinkOptions;
 
 use super::formats::Formats;
-use super::letters::without_login;
 use super::writing::WriteFormats;
 use super::{DeadLetters, KafkaTable, KafkaTableBuilder, TopicSource};
 
@@ -119,9 +120,19 @@ pub struct TableOptions {
     sink: KafkaSinkOptions,
     letters: Option<DeadLetters>,
     redecode: Option<DeadLetters>,
+    /// What the text may do that the options stand in; `None` when they are its user's own.
+    policy: Option<Policy>,
 }
 
 impl TableOptions {
+    /// Options that stand in the text of a statement, in a session with this policy.
+    pub(crate) fn of_statement(policy: Policy) -> Self {
+        Self {
+            policy: Some(policy),
+            ..Self::default()
+        }
+    }
+
     /// Checks one option and takes it.
     ///
     /// # Errors
@@ -288,10 +299,14 @@ impl TableOptions {
     }
 
     fn all_formats(&self, config: &ConnectionConfig) -> Result<Formats> {
+        let policy = self.policy.clone().unwrap_or_default();
+        let mut formats = self.formats.clone();
+        formats.key.schema.policy = policy.clone();
+        formats.value.schema.policy = policy;
         Ok(Formats {
             columns: self.table_columns(),
             registry: RegistryConfig::from_options(config.registry())?,
-            ..self.formats.clone()
+            ..formats
         })
     }
 
@@ -314,6 +329,12 @@ impl TableOptions {
             ));
         }
         self.check_limits()?;
+        if let Some(policy) = &self.policy {
+            let places = self.letters.iter().chain(&self.redecode);
+            places
+                .into_iter()
+                .try_for_each(|place| place.check_allowed(policy))?;
+        }
         let formats = self.all_formats(&config)?;
         let (range, jobs_only) = self.range_spec(range)?;
         let mut builder = KafkaTable::builder(&config)
@@ -355,26 +376,27 @@ impl TableOptions {
     }
 
     /// The session's settings with this table's on top. A table that names other brokers starts
-    /// from nothing: credentials must not travel to a cluster that they were not given for. The same
-    /// goes for a schema registry.
+    /// from nothing, and one that changes whom a client trusts or how it proves itself leaves the
+    /// session's credentials behind: they must not travel where they were not given for. The same goes
+    /// for a schema registry.
     fn config(&self, defaults: Option<&ConnectionConfig>) -> Result<ConnectionConfig> {
         let mut own = ConnectionConfig::empty();
         for (key, value) in &self.connection {
-            own.set(key, value)?;
-        }
-        let brokers = own.bootstrap_servers();
-        let mut config = match defaults {
-            Some(defaults) if brokers.is_empty() || brokers == defaults.bootstrap_servers() => {
-                defaults.clone()
+            match &self.policy {
+                Some(policy) => own.set_by_statement(key, value, policy)?,
+                None => own.set(key, value)?,
             }
-            _ => ConnectionConfig::empty(),
-        };
-        let registry =
-            |config: &ConnectionConfig| config.get("schema.registry.url").map(str::to_owned);
-        if registry(&own).is_some() && registry(&own) != registry(&config) {
-            config = config.without_registry();
         }
+        let mut config = match defaults {
+            Some(defaults) => defaults.base_for(&own),
+            None => ConnectionConfig::empty(),
+        };
         config.merge(&own);
+        if let Some(policy) = &self.policy {
+            policy.check_brokers(&config)?;
+            let registry = config.get("schema.registry.url").unwrap_or_default();
+            policy.check_urls("the schema registry", registry)?;
+        }
         Ok(config)
     }
 

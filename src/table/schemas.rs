@@ -13,6 +13,7 @@ use crate::decode::{
     SubjectNames, WriterSchemas, debezium, imports, schema_fields,
 };
 use crate::error::{Error, Result};
+use crate::policy::{MAX_FILE_BYTES, Policy};
 
 /// What options say of a schema.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +33,8 @@ pub(super) struct SchemaSource {
     pub(super) found: Option<Arc<RegisteredSchema>>,
     /// Why it has none for JSON, which may be plain.
     pub(super) unregistered: Option<String>,
+    /// Which files may be read for it.
+    pub(super) policy: Policy,
 }
 
 impl SchemaSource {
@@ -101,7 +104,7 @@ impl SchemaSource {
         let (title, fields) = match (&self.file, &self.found) {
             (Some(file), _) => (
                 format!("the JSON Schema in {file}"),
-                schema_fields(&read(file)?, &[]),
+                schema_fields(&self.read(file)?, &[]),
             ),
             (None, Some(found)) => (
                 format!("the JSON Schema {}", found.id),
@@ -143,7 +146,7 @@ impl SchemaSource {
         registry: Option<Registry>,
     ) -> Result<Arc<dyn PayloadDecoder>> {
         let (text, references, id) = match (&self.file, &self.found) {
-            (Some(file), _) => (read(file)?, vec![], None),
+            (Some(file), _) => (self.read(file)?, vec![], None),
             (None, Some(found)) => (found.text.clone(), found.references.clone(), Some(found.id)),
             (None, None) => return Err(no_schema(format, part)),
         };
@@ -178,10 +181,10 @@ impl SchemaSource {
         let message = self.message.as_deref();
         let schema = match (&self.file, &self.found) {
             (Some(file), _) if file.ends_with(".proto") => {
-                ProtobufSchema::from_files(&proto_files(file)?, message)?
+                ProtobufSchema::from_files(&self.proto_files(file)?, message)?
             }
             (Some(file), _) => {
-                let bytes = std::fs::read(file).map_err(|e| unreadable(file, &e))?;
+                let bytes = self.bytes(file)?;
                 ProtobufSchema::from_descriptor_set(file, &bytes, message)?
             }
             (None, Some(found)) => ProtobufSchema::from_files(&files_of(found), message)?,
@@ -197,6 +200,38 @@ impl SchemaSource {
             framing,
         })?))
     }
+
+    /// A `.proto` file with those that it imports, which lie beside it or in folders there.
+    pub(super) fn proto_files(&self, file: &str) -> Result<ProtoFiles> {
+        let folder = Path::new(file).parent().unwrap_or(Path::new(""));
+        let text = self.read(file)?;
+        let mut references = BTreeMap::new();
+        let mut open = imports(file, &text)?;
+        while let Some(name) = open.pop() {
+            // What is not there may be one of those that are known without.
+            if references.contains_key(&name) || !folder.join(&name).is_file() {
+                continue;
+            }
+            let text = self.read(&folder.join(&name).to_string_lossy())?;
+            open.extend(imports(&name, &text)?);
+            references.insert(name, text);
+        }
+        Ok(ProtoFiles {
+            name: file.to_owned(),
+            text,
+            references: references.into_iter().collect(),
+        })
+    }
+
+    pub(super) fn read(&self, file: &str) -> Result<String> {
+        String::from_utf8(self.bytes(file)?)
+            .map_err(|_| Error::invalid(format!("the schema file {file} is not UTF-8")))
+    }
+
+    pub(super) fn bytes(&self, file: &str) -> Result<Vec<u8>> {
+        let read = self.policy.read(Path::new(file), MAX_FILE_BYTES);
+        read.map_err(|e| Error::invalid(format!("the schema file {file} cannot be read: {e}")))
+    }
 }
 
 /// The decoder of bare Avro or Protobuf payloads by a schema: a file, or the text of an Avro schema.
@@ -207,6 +242,7 @@ pub(crate) fn payload_decoder(
     format: Format,
     schema: &str,
     message: Option<&str>,
+    policy: &Policy,
 ) -> Result<Arc<dyn PayloadDecoder>> {
     if format == Format::Avro && schema.trim_start().starts_with(['{', '[', '"']) {
         return Ok(Arc::new(AvroDecoder::new(AvroOptions {
@@ -220,6 +256,7 @@ pub(crate) fn payload_decoder(
     let source = SchemaSource {
         file: Some(schema.to_owned()),
         message: message.map(str::to_owned),
+        policy: policy.clone(),
         ..SchemaSource::default()
     };
     source.decoder(format, "value", None, None)
@@ -261,36 +298,6 @@ pub(super) fn files_of(found: &RegisteredSchema) -> ProtoFiles {
         text: found.text.clone(),
         references: found.references.clone(),
     }
-}
-
-/// A `.proto` file with those that it imports, which lie beside it or in folders there.
-pub(super) fn proto_files(file: &str) -> Result<ProtoFiles> {
-    let folder = Path::new(file).parent().unwrap_or(Path::new(""));
-    let text = read(file)?;
-    let mut references = BTreeMap::new();
-    let mut open = imports(file, &text)?;
-    while let Some(name) = open.pop() {
-        // What is not there may be one of those that are known without.
-        if references.contains_key(&name) || !folder.join(&name).is_file() {
-            continue;
-        }
-        let text = read(&folder.join(&name).to_string_lossy())?;
-        open.extend(imports(&name, &text)?);
-        references.insert(name, text);
-    }
-    Ok(ProtoFiles {
-        name: file.to_owned(),
-        text,
-        references: references.into_iter().collect(),
-    })
-}
-
-pub(super) fn read(file: &str) -> Result<String> {
-    std::fs::read_to_string(file).map_err(|e| unreadable(file, &e))
-}
-
-fn unreadable(file: &str, error: &std::io::Error) -> Error {
-    Error::invalid(format!("the schema file {file} cannot be read: {error}"))
 }
 
 pub(super) fn no_schema(format: Format, part: &str) -> Error {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use arrow::datatypes::{FieldRef, Fields};
 
 use super::formats::{Formats, PartFormat};
-use super::schemas::{SchemaSource, files_of, no_schema, proto_files, read};
+use super::schemas::{SchemaSource, files_of, no_schema};
 use crate::decode::avro::schema::Schema as AvroSchema;
 use crate::decode::{
     Format, ProtoFiles, ProtobufSchema, RegisteredSchema, Registry, SchemaKind, Submitted, imports,
@@ -260,11 +260,11 @@ impl Part<'_> {
         };
         let (text, references, unnumbered) = match (&self.of.schema.file, self.registry) {
             (Some(file), Some(_)) if !single_object => {
-                let text = read(file)?;
+                let text = self.of.schema.read(file)?;
                 let unnumbered = unnumbered(&text, record_name(&text));
                 (text, vec![], Some(unnumbered))
             }
-            (Some(file), _) => (read(file)?, vec![], None),
+            (Some(file), _) => (self.of.schema.read(file)?, vec![], None),
             (None, None) => return Err(no_schema(self.of.format, self.name)),
             (None, Some(registry)) => {
                 let name = self.type_name();
@@ -298,7 +298,7 @@ impl Part<'_> {
         };
         let (schema, unnumbered) = match (&self.of.schema.file, self.registry) {
             (Some(file), registry) if file.ends_with(".proto") => {
-                let files = proto_files(file)?;
+                let files = self.of.schema.proto_files(file)?;
                 let schema = ProtobufSchema::from_files(&files, message)?;
                 let name = schema.full_name().to_owned();
                 (schema, registry.map(|_| unnumbered(files, name)))
@@ -311,9 +311,7 @@ impl Part<'_> {
                 )));
             }
             (Some(file), None) => {
-                let bytes = std::fs::read(file).map_err(|e| {
-                    Error::invalid(format!("the schema file {file} cannot be read: {e}"))
-                })?;
+                let bytes = self.of.schema.bytes(file)?;
                 (
                     ProtobufSchema::from_descriptor_set(file, &bytes, message)?,
                     None,
@@ -357,7 +355,7 @@ impl Part<'_> {
         };
         let schema = &self.of.schema;
         if let Some(file) = &schema.file {
-            let unnumbered = Unnumbered::new(SchemaKind::Json, &read(file)?, None);
+            let unnumbered = Unnumbered::new(SchemaKind::Json, &self.of.schema.read(file)?, None);
             return Ok(planned(None)?.with(Some(unnumbered)));
         }
         let name = self.type_name();

@@ -123,6 +123,25 @@ fn a_session_from_prompt_to_quit() {
 }
 
 #[test]
+fn the_history_keeps_no_password() {
+    let data = tempfile::tempdir().unwrap();
+    let mut session = shell(data.path());
+    let secret = "CREATE EXTERNAL TABLE t STORED AS KAFKA LOCATION 'orders' \
+                  OPTIONS ('kafka.sasl.password' 'hunter2');";
+    // A password without a login that takes one changes nothing.
+    ask(&mut session, secret, &["OK"]);
+    ask(&mut session, "SELECT 40 + 2 AS answer;", &["| 42 "]);
+    leave(session);
+    let history = std::fs::read_to_string(data.path().join("kafka-sql/history")).unwrap();
+    assert!(history.contains("SELECT 40 + 2"), "{history}");
+    assert!(
+        history.contains("'kafka.sasl.password' '[redacted]'"),
+        "{history}"
+    );
+    assert!(!history.contains("hunter2"), "{history}");
+}
+
+#[test]
 fn tab_completes_a_topic() {
     let data = tempfile::tempdir().unwrap();
     let mut session = shell(data.path());

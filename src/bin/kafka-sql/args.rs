@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
+use datafusion_kafka::policy::Policy;
 
 use crate::clean::CleanArgs;
 use crate::export::{ExportArgs, VerifyArgs};
@@ -27,6 +28,8 @@ use crate::rerun::RerunArgs;
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
+    #[command(flatten)]
+    pub(crate) authority: AuthorityArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
     /// Print errors only: no progress, no summaries
@@ -69,6 +72,44 @@ pub(crate) struct ConnectionArgs {
     pub(crate) set: Vec<String>,
 }
 
+/// What the text of statements may do.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Authority")]
+pub(crate) struct AuthorityArgs {
+    /// Run statements that somebody else wrote: without files, hosts, secrets and settings but those allowed
+    #[arg(long, global = true)]
+    restricted: bool,
+    /// Allow a restricted session a file, a folder or an object store's URL; any number of times
+    #[arg(long, global = true, value_name = "PATH", requires = "restricted")]
+    allow_path: Vec<String>,
+    /// Allow a restricted session a host besides those of -b and -X; any number of times
+    #[arg(
+        long,
+        global = true,
+        value_name = "HOST[:PORT]",
+        requires = "restricted"
+    )]
+    allow_host: Vec<String>,
+}
+
+impl AuthorityArgs {
+    /// What the flags say; `overwrite` is the word that lets `COPY` replace files.
+    pub(crate) fn policy(&self, overwrite: bool) -> Result<Policy, Failure> {
+        if !self.restricted {
+            return Ok(Policy::default().keep_files(!overwrite));
+        }
+        let usage = |e: datafusion_kafka::Error| Failure::usage(e.to_string());
+        let mut policy = Policy::restricted();
+        for path in &self.allow_path {
+            policy = policy.allow_path(path).map_err(usage)?;
+        }
+        for host in &self.allow_host {
+            policy = policy.allow_host(host).map_err(usage)?;
+        }
+        Ok(policy)
+    }
+}
+
 /// How results look and where they go.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Output")]
@@ -79,7 +120,7 @@ pub(crate) struct OutputArgs {
     /// Write the result to a file, which appears when it is complete
     #[arg(short, long, global = true, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// Replace the file of -o if it exists
+    /// Replace the file of -o, or of COPY, if it exists
     #[arg(long, global = true)]
     pub(crate) overwrite: bool,
     /// How text formats write binary values

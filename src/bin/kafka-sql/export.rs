@@ -138,6 +138,7 @@ pub(crate) async fn prepare(
     let mut export = Export::builder(args.topic, table, target)
         .format(format)
         .bytes(output.bytes)
+        .policy(connection.policy().clone())
         .resume(args.resume);
     if let Some(sql) = args.sql {
         export = export.sql(sql);
@@ -220,6 +221,7 @@ pub(crate) async fn verify(
     ui: Ui,
 ) -> Result<Verification, Failure> {
     let verify = Verify::open(&args.url).await?;
+    let verify = verify.policy(connection.policy().clone());
     let topics = verify.topics();
     let table = match (args.against_kafka, topics.is_empty()) {
         (true, false) => Some(table_of(&connection, &args.options, topics, &verify).await?),

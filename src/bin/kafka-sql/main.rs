@@ -119,7 +119,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         connection_args.bootstrap_servers = Some(broker.hosts().to_owned());
         connection_args.config = None;
     }
-    let mut connection = Connection::resolve(&connection_args)?;
+    let policy = cli.authority.policy(cli.output.overwrite)?;
+    let mut connection = Connection::resolve(&connection_args)?.with_policy(policy);
     if broker.is_some() {
         connection = connection.with_pool(demo::pool());
     }
@@ -391,7 +392,8 @@ impl Shell {
         path: &Path,
     ) -> Result<(), Failure> {
         // Before anything is read: a receipt that is there already is kept.
-        let file = Destination::open(Some(path), options.overwrite)?;
+        // The statements in it may hold what others should not see.
+        let file = Destination::private(path, options.overwrite)?;
         let receipt = Arc::new(Mutex::new(Receipt::new()));
         self.run_script(script.with_receipt(Arc::clone(&receipt)), options)?;
         let receipt = receipt.lock().unwrap_or_else(PoisonError::into_inner);

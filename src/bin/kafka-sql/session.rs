@@ -8,6 +8,7 @@ use datafusion::execution::context::SessionContext;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_kafka::client::{ClientPool, KafkaClient, TopicSelection};
 use datafusion_kafka::config::ConnectionConfig;
+use datafusion_kafka::policy::Policy;
 pub(crate) use datafusion_kafka::scan::ScanProgress as Progress;
 use datafusion_kafka::session::{CATALOG, KafkaSessionBuilder};
 use datafusion_kafka::table::{KafkaCatalog, KafkaTable, KafkaTableBuilder, TableOptions};
@@ -20,6 +21,7 @@ use crate::failure::Failure;
 pub(crate) struct Connection {
     config: ConnectionConfig,
     pool: ClientPool,
+    policy: Policy,
 }
 
 impl Connection {
@@ -42,8 +44,11 @@ impl Connection {
         let mut flags = ConnectionConfig::empty();
         for setting in args.settings() {
             let Some((key, value)) = setting.split_once('=') else {
+                // What follows the name may be a password.
+                let name = setting.split_whitespace().next().unwrap_or_default();
+                let name = name.split(':').next().unwrap_or_default();
                 return Err(Failure::usage(format!(
-                    "-X {setting}: expected key=value, 'list' or 'dump'"
+                    "-X {name}…: expected key=value, 'list' or 'dump'"
                 )));
             };
             flags.set(key.trim(), value.trim()).map_err(usage)?;
@@ -52,6 +57,7 @@ impl Connection {
         Ok(Self {
             config,
             pool: ClientPool::global(),
+            policy: Policy::default(),
         })
     }
 
@@ -120,6 +126,17 @@ impl Connection {
         ConnectionConfig::known_keys().join("\n")
     }
 
+    /// The same for sessions whose text may do this.
+    pub(crate) fn with_policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// What text may do.
+    pub(crate) fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
     /// The same with clients from another pool.
     pub(crate) fn with_pool(mut self, pool: ClientPool) -> Self {
         self.pool = pool;
@@ -131,6 +148,7 @@ impl Connection {
 pub(crate) struct Session {
     context: SessionContext,
     client: Option<Arc<dyn KafkaClient>>,
+    policy: Policy,
 }
 
 /// What describes a topic besides its partitions.
@@ -148,8 +166,14 @@ impl Session {
     /// # Errors
     /// When the settings do not fit together.
     pub(crate) fn open(connection: &Connection) -> Result<Self, Failure> {
-        let Connection { config, pool } = connection;
-        let mut builder = KafkaSessionBuilder::new().pool(pool.clone());
+        let Connection {
+            config,
+            pool,
+            policy,
+        } = connection;
+        let mut builder = KafkaSessionBuilder::new()
+            .pool(pool.clone())
+            .policy(policy.clone());
         let mut client = None;
         if !config.bootstrap_servers().is_empty() {
             client = Some(pool.client(config)?);
@@ -158,6 +182,7 @@ impl Session {
         Ok(Self {
             context: builder.build()?,
             client,
+            policy: policy.clone(),
         })
     }
 
@@ -167,6 +192,11 @@ impl Session {
     /// When the statement is wrong or the cluster does not answer.
     pub(crate) async fn sql(&self, sql: &str) -> Result<DataFrame, Failure> {
         Ok(datafusion_kafka::statement::sql(&self.context, sql).await?)
+    }
+
+    /// What text may do.
+    pub(crate) fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// The session of DataFusion, for jobs.

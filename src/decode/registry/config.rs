@@ -51,6 +51,9 @@ impl RegistryConfig {
     /// The options that there are.
     pub(crate) const KEYS: [&str; 5] = [URL, USER_INFO, TOKEN, CA_LOCATION, TIMEOUT];
 
+    /// Those that say who is asked and how it is known: a login was given for their values.
+    pub(crate) const WHOM: [&str; 2] = [URL, CA_LOCATION];
+
     /// Whether an option is a registry's by its name.
     pub(crate) fn owns(name: &str) -> bool {
         name.starts_with(PREFIX)

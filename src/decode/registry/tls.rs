@@ -9,6 +9,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::config::{CA_LOCATION, RegistryConfig};
 use crate::error::{Error, Result};
+use crate::policy::{MAX_FILE_BYTES, read_bounded};
 
 /// # Errors
 /// When no authority is found that can be trusted.
@@ -54,13 +55,14 @@ fn roots(location: Option<&str>) -> Result<RootCertStore> {
 fn located(path: &str) -> Result<Vec<CertificateDer<'static>>> {
     let unreadable = |e| Error::config(CA_LOCATION, format!("cannot read '{path}': {e}"));
     if !Path::new(path).is_dir() {
-        let content = std::fs::read(path).map_err(unreadable)?;
+        let content = read_bounded(Path::new(path), MAX_FILE_BYTES).map_err(unreadable)?;
         return Ok(certificates(&content));
     }
     let mut found = Vec::new();
     for entry in std::fs::read_dir(path).map_err(unreadable)? {
         // A folder may hold other things as well.
-        if let Ok(content) = std::fs::read(entry.map_err(unreadable)?.path()) {
+        let file = entry.map_err(unreadable)?.path();
+        if let Ok(content) = read_bounded(&file, MAX_FILE_BYTES) {
             found.extend(certificates(&content));
         }
     }

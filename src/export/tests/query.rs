@@ -9,7 +9,16 @@ async fn plan(sql: &str, partition_by: Option<&str>) -> Result<Query> {
     let table = table.build_lazy()?;
     let snapshot = Snapshot::default();
     let sql = Some(sql).filter(|sql| !sql.is_empty());
-    Query::plan("orders", &table, sql, partition_by, &snapshot, None).await
+    Query::plan(
+        "orders",
+        &table,
+        sql,
+        partition_by,
+        &snapshot,
+        None,
+        &Policy::default(),
+    )
+    .await
 }
 
 async fn names(sql: &str) -> Vec<String> {

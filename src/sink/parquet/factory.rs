@@ -14,6 +14,7 @@ use datafusion::logical_expr::CreateExternalTable;
 use super::read::{self, ParquetTable};
 use super::{ParquetOptions, ParquetSink, is_visible, options};
 use crate::error::Error;
+use crate::policy::Policy;
 use crate::sink::SinkTable;
 use crate::store::Store;
 
@@ -34,8 +35,11 @@ impl TableProviderFactory for ParquetTableFactory {
         cmd: &CreateExternalTable,
     ) -> Result<Arc<dyn TableProvider>> {
         let store_options = store_options(&cmd.options);
+        let policy = Policy::of(state.config());
+        policy.check_store_options(&store_options)?;
         let mut stores = vec![];
         for location in &cmd.locations {
+            policy.check_location("LOCATION", location)?;
             match Store::open(location, &store_options) {
                 Ok(store) => {
                     let url = ObjectStoreUrl::parse(store.root_url()?)?;

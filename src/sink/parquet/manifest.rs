@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::hive::{self, Values};
 use crate::error::{Error, Result};
 use crate::sink::{BatchRanges, Committed, Ends, Position, SourcePartition, SourceRange};
+use crate::store::leads_out;
 
 /// The version that this build reads and writes.
 const VERSION: u32 = 1;
@@ -122,7 +123,30 @@ impl Manifest {
 /// Reads a manifest; `file` names it in messages.
 pub(super) fn read(file: &str, bytes: &[u8]) -> Result<Manifest> {
     check_version(file, bytes)?;
-    json(file, bytes)
+    let manifest: Manifest = json(file, bytes)?;
+    check_names(file, &manifest.record)?;
+    Ok(manifest)
+}
+
+/// Refuses names that lead out of the location: files are published, read and removed by them.
+fn check_names(file: &str, record: &Record) -> Result<()> {
+    let names = record
+        .files
+        .iter()
+        .flat_map(|file| [&file.name, &file.staged]);
+    let names = names.filter(|name| !name.is_empty());
+    let parts = [&record.schema, &record.attempt].into_iter();
+    // These become parts of names.
+    let wrong = parts.filter(|part| part.contains('/') || (!part.is_empty() && leads_out(part)));
+    match names.filter(|name| leads_out(name)).chain(wrong).next() {
+        None => Ok(()),
+        Some(name) => Err(Error::Corrupt {
+            file: file.to_owned(),
+            message: format!(
+                "the name '{name}' in it leads out of the location: it was not written by this program"
+            ),
+        }),
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -161,6 +185,9 @@ pub(super) fn read_checkpoint(file: &str, bytes: &[u8]) -> Result<Vec<Record>> {
     check_version(file, first)?;
     let header: Header = json(file, first)?;
     let records: Vec<Record> = lines.map(|line| json(file, line)).collect::<Result<_>>()?;
+    records
+        .iter()
+        .try_for_each(|record| check_names(file, record))?;
     let numbers = records.iter().map(|record| record.number);
     if !numbers.eq(header.first..=header.last) {
         return Err(Error::Corrupt {
@@ -302,6 +329,37 @@ mod tests {
         let newer = String::from_utf8_lossy(&json).replace("\"version\":1", "\"version\":2");
         let error = read("x", newer.as_bytes()).unwrap_err();
         assert!(error.to_string().contains("version is 2"), "{error}");
+    }
+
+    #[test]
+    fn names_that_lead_out_are_refused() {
+        let of = |change: &dyn Fn(&mut Record)| {
+            let mut record = record(0);
+            change(&mut record);
+            let manifest = Manifest::next(None, &batch(&[(0, None, 5)]), record.clone());
+            let lines = checkpoint("job", &[record]).unwrap();
+            let json = manifest.to_json().unwrap();
+            (
+                read("x", &json).map(drop),
+                read_checkpoint("x", &lines).map(drop),
+            )
+        };
+        for name in ["../x", "a/../../x", "/etc/x", "a//x", "./x", "s3://other/x"] {
+            for field in 0..4 {
+                let (single, many) = of(&|record| match field {
+                    0 => name.clone_into(&mut record.files[0].name),
+                    1 => name.clone_into(&mut record.files[0].staged),
+                    2 => name.clone_into(&mut record.schema),
+                    _ => name.clone_into(&mut record.attempt),
+                });
+                for found in [single, many] {
+                    let error = found.unwrap_err();
+                    assert!(matches!(error, Error::Corrupt { .. }), "{name}: {error}");
+                    assert!(error.to_string().contains("leads out"), "{name}: {error}");
+                }
+            }
+        }
+        assert!(of(&|_| {}).0.is_ok());
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! How PostgreSQL is reached, and what its errors mean.
 
 use std::fmt;
+use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,13 +10,17 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
-use tokio_postgres::config::{Host, SslMode};
+use tokio::net::TcpStream;
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::error::SqlState;
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use url::Url;
 
+use super::watch::{AskedInClear, Watched};
 use crate::error::{Error, Result};
+use crate::policy::{MAX_FILE_BYTES, Policy, read_bounded};
 use crate::sink::database::Unfit;
 
 /// How long connecting may take unless the URL says otherwise.
@@ -30,14 +36,21 @@ const LOCK_TIMEOUT_MS: u32 = 10_000;
 /// alive send a sign of life three times as often.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The variable that libpq takes a password from.
+/// The variable that libpq takes a password from: that of the hosts in [`HOST_VARIABLE`].
 const PASSWORD_VARIABLE: &str = "PGPASSWORD";
+/// The variable that libpq takes hosts from.
+const HOST_VARIABLE: &str = "PGHOST";
+
+/// The port of a server, unless the URL says otherwise.
+const PORT: u16 = 5432;
 
 /// A server and a database, with credentials. Neither `Debug` nor errors show them.
 #[derive(Clone)]
 pub(super) struct Address {
     config: Config,
     tls: Option<MakeRustlsConnect>,
+    /// Whether a password might go to another machine without TLS.
+    watched: bool,
     shown: String,
 }
 
@@ -60,12 +73,16 @@ impl Address {
     /// system; `sslmode` only decides whether there must be TLS (`require`, `verify-ca`,
     /// `verify-full`), may be (`prefer`, the default) or must not be (`disable`).
     ///
+    /// A password in clear goes to this machine or through TLS, and nowhere else.
+    ///
     /// # Errors
-    /// [`Error::Invalid`] when the URL or the file of certificates is not one.
+    /// [`Error::Invalid`] when the URL or the file of certificates is not one, or the policy does not allow
+    /// its hosts or files.
     pub(super) fn parse(
         url: &str,
         password: Option<&str>,
         root_certificates: Option<&Path>,
+        policy: &Policy,
     ) -> Result<Self> {
         let wrong = |reason: &str| {
             Error::invalid(format!(
@@ -109,8 +126,13 @@ impl Address {
             config.password(password);
         } else if config.get_password().is_none()
             && let Ok(password) = std::env::var(PASSWORD_VARIABLE)
+            && is_of_environment(&config, &std::env::var(HOST_VARIABLE).unwrap_or_default())
         {
             config.password(password);
+        }
+        check_allowed(&config, policy)?;
+        if let Some(file) = &certificates {
+            policy.check_path("the file of certificates", file)?;
         }
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_TIMEOUT);
@@ -120,13 +142,24 @@ impl Address {
             SslMode::Disable => None,
             _ => Some(MakeRustlsConnect::new(tls(certificates.as_deref())?)),
         };
+        let watched =
+            mode != SslMode::Require && config.get_password().is_some() && !is_local(&config);
+        if watched && config.get_target_session_attrs() != TargetSessionAttrs::Any {
+            return Err(wrong("'target_session_attrs' needs 'sslmode=require'"));
+        }
         let shown = shown(&config);
-        Ok(Self { config, tls, shown })
+        Ok(Self {
+            config,
+            tls,
+            watched,
+            shown,
+        })
     }
 
     /// Opens a connection whose statements do not wait for ever.
     pub(super) async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
         let client = match &self.tls {
+            _ if self.watched => self.connect_watched().await?,
             Some(tls) => {
                 let (client, connection) = self.config.connect(tls.clone()).await?;
                 tokio::spawn(drive(connection));
@@ -152,6 +185,124 @@ impl Address {
     }
 }
 
+impl Address {
+    /// The same over a connection whose handshake is watched.
+    async fn connect_watched(&self) -> Result<Client, tokio_postgres::Error> {
+        let (host, stream) = self.dial().await;
+        if let Ok(stream) = &stream {
+            let socket = socket2::SockRef::from(stream);
+            // As the library sets its own connections up; a socket that refuses works all the same.
+            let _ = stream.set_nodelay(true);
+            let _ = socket.set_keepalive(true);
+            #[cfg(target_os = "linux")]
+            let _ = socket.set_tcp_user_timeout(Some(TCP_TIMEOUT));
+        }
+        let Some(mut tls) = self.tls.clone() else {
+            let stream = Watched::new(stream, false);
+            let (client, connection) = self.config.connect_raw(stream, NoTls).await?;
+            tokio::spawn(drive(connection));
+            return Ok(client);
+        };
+        let Ok(tls) = MakeTlsConnect::<Watched>::make_tls_connect(&mut tls, &host);
+        let stream = Watched::new(stream, true);
+        let (client, connection) = self.config.connect_raw(stream, tls).await?;
+        tokio::spawn(drive(connection));
+        Ok(client)
+    }
+
+    /// Connects to the first of the hosts that takes a connection.
+    async fn dial(&self) -> (String, io::Result<TcpStream>) {
+        let mut failed = (
+            String::new(),
+            Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "no host is named",
+            )),
+        );
+        let limit = self.config.get_connect_timeout().copied();
+        for (name, address, port) in places(&self.config) {
+            let target = address.map_or_else(|| name.clone(), |address| address.to_string());
+            let dialing = TcpStream::connect((target, port));
+            let dialed = tokio::time::timeout(limit.unwrap_or(CONNECT_TIMEOUT), dialing).await;
+            let dialed = dialed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            let done = dialed.is_ok();
+            failed = (name, dialed);
+            if done {
+                break;
+            }
+        }
+        failed
+    }
+}
+
+/// The servers that settings name: name, address if it was given, and port. One on this machine that is
+/// reached by a file has none.
+fn places(config: &Config) -> Vec<(String, Option<IpAddr>, u16)> {
+    let (hosts, addresses) = (config.get_hosts(), config.get_hostaddrs());
+    let ports = config.get_ports();
+    (0..hosts.len().max(addresses.len()))
+        .filter_map(|i| {
+            let address = addresses.get(i).copied();
+            let name = match hosts.get(i) {
+                Some(Host::Tcp(name)) => name.clone(),
+                #[cfg(unix)]
+                Some(Host::Unix(_)) if address.is_none() => return None,
+                _ => address?.to_string(),
+            };
+            let port = ports.get(i).or(ports.first()).copied();
+            Some((name, address, port.unwrap_or(PORT)))
+        })
+        .collect()
+}
+
+/// Whether all servers are on this machine.
+fn is_local(config: &Config) -> bool {
+    places(config)
+        .iter()
+        .all(|(name, address, _)| match address {
+            Some(address) => address.is_loopback(),
+            None => is_loopback(name),
+        })
+}
+
+fn is_loopback(name: &str) -> bool {
+    let name = name.trim_matches(['[', ']']);
+    name.eq_ignore_ascii_case("localhost")
+        || name
+            .parse()
+            .is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
+/// Whether the environment's password is that of all servers: they are those of the variable, which names
+/// them with commas between, or on this machine.
+fn is_of_environment(config: &Config, hosts: &str) -> bool {
+    let named = |name: &str| {
+        hosts
+            .split(',')
+            .any(|host| host.trim().eq_ignore_ascii_case(name))
+    };
+    is_local(config)
+        || places(config)
+            .iter()
+            .all(|(name, address, _)| address.is_none() && named(name))
+}
+
+fn check_allowed(config: &Config, policy: &Policy) -> Result<()> {
+    for (name, address, port) in places(config) {
+        policy.check_host("the database", &name, Some(port))?;
+        if let Some(address) = address {
+            policy.check_host("the database", &address.to_string(), Some(port))?;
+        }
+    }
+    #[cfg(unix)]
+    for host in config.get_hosts() {
+        if let Host::Unix(path) = host {
+            policy.check_path("the database's socket", path)?;
+        }
+    }
+    Ok(())
+}
+
 /// Runs until the client is dropped or the connection is lost; the client's calls tell of that.
 async fn drive<T: Future<Output = Result<(), tokio_postgres::Error>>>(connection: T) {
     if let Err(error) = connection.await {
@@ -166,7 +317,7 @@ fn shown(config: &Config) -> String {
         Some(Host::Unix(path)) => path.display().to_string(),
         None => "localhost".to_owned(),
     };
-    let port = config.get_ports().first().copied().unwrap_or(5432);
+    let port = config.get_ports().first().copied().unwrap_or(PORT);
     let database = config.get_dbname().or(config.get_user()).unwrap_or("");
     format!("postgres://{host}:{port}/{database}")
 }
@@ -180,8 +331,8 @@ fn tls(root_certificates: Option<&Path>) -> Result<ClientConfig> {
                 path.display()
             ))
         };
-        let certificates = CertificateDer::pem_file_iter(path).map_err(|e| wrong(e.to_string()))?;
-        for certificate in certificates {
+        let pem = read_bounded(path, MAX_FILE_BYTES).map_err(|e| wrong(e.to_string()))?;
+        for certificate in CertificateDer::pem_slice_iter(&pem) {
             let certificate = certificate.map_err(|e| wrong(e.to_string()))?;
             roots.add(certificate).map_err(|e| wrong(e.to_string()))?;
         }
@@ -276,7 +427,16 @@ fn reason(error: &tokio_postgres::Error) -> String {
         if let Some(unfit) = cause::<Unfit>(error) {
             return unfit.to_string();
         }
+        if let Some(asked) = cause::<AskedInClear>(error) {
+            return asked.to_string();
+        }
         let text = chain(error);
+        if text.contains("password missing") {
+            return format!(
+                "{text}: give the table its own by the option 'password', for example 'env:NAME'; \
+                 {PASSWORD_VARIABLE} is that of the hosts in {HOST_VARIABLE} and of this machine"
+            );
+        }
         return if cause::<rustls::Error>(error).is_some() {
             format!(
                 "{text}; name the authority that signed the server's certificate with the option \
@@ -295,7 +455,10 @@ fn reason(error: &tokio_postgres::Error) -> String {
 
 /// Whether the same may succeed later: the server was not there or busy, nothing was wrong.
 fn passes(error: &tokio_postgres::Error) -> bool {
-    if cause::<Unfit>(error).is_some() || cause::<rustls::Error>(error).is_some() {
+    if cause::<Unfit>(error).is_some()
+        || cause::<rustls::Error>(error).is_some()
+        || cause::<AskedInClear>(error).is_some()
+    {
         return false;
     }
     let Some(db) = error.as_db_error() else {
@@ -342,7 +505,7 @@ mod tests {
     use super::*;
 
     fn address(url: &str) -> Result<Address> {
-        Address::parse(url, None, None)
+        Address::parse(url, None, None, &Policy::default())
     }
 
     #[test]
@@ -378,7 +541,78 @@ mod tests {
     fn a_file_of_certificates_must_hold_some() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let url = "postgres://db/shop?sslmode=verify-full";
-        let error = Address::parse(url, None, Some(file.path())).unwrap_err();
+        let error = Address::parse(url, None, Some(file.path()), &Policy::default()).unwrap_err();
         assert!(error.to_string().contains("no certificate"), "{error}");
+    }
+
+    #[test]
+    fn passwords_of_the_environment_stay_with_its_hosts() {
+        let of_environment = |url: &str, hosts: &str| {
+            let config: Config = url.parse().unwrap();
+            is_of_environment(&config, hosts)
+        };
+        for (url, hosts, expected) in [
+            ("postgres://db/shop", "", false),
+            ("postgres://db/shop", "db", true),
+            ("postgres://DB:7777/shop", "a, db", true),
+            ("postgres://db,evil/shop", "db", false),
+            ("postgres://db/shop?hostaddr=6.6.6.6", "db", false),
+            ("postgres://localhost/shop", "", true),
+            ("postgres://127.0.0.1/shop", "db", true),
+            ("postgres://[::1]/shop", "", true),
+            ("postgres://localhost/shop?hostaddr=6.6.6.6", "", false),
+            ("postgres:///shop?host=/run/postgresql", "", true),
+        ] {
+            assert_eq!(of_environment(url, hosts), expected, "{url} {hosts}");
+        }
+    }
+
+    #[test]
+    fn other_machines_without_tls_are_watched() {
+        for (url, watched) in [
+            ("postgres://a:b@db/shop", true),
+            ("postgres://a:b@db/shop?sslmode=disable", true),
+            ("postgres://a:b@db/shop?sslmode=require", false),
+            ("postgres://a@db/shop", false),
+            ("postgres://a:b@localhost/shop?sslmode=disable", false),
+            ("postgres://a:b@localhost/shop?hostaddr=6.6.6.6", true),
+        ] {
+            assert_eq!(address(url).unwrap().watched, watched, "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_password_is_sent_in_clear() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = server.local_addr().unwrap().port();
+        let serving = tokio::spawn(async move {
+            let mut heard = vec![];
+            for asked_for_tls in [true, false] {
+                let (mut client, _) = server.accept().await.unwrap();
+                let mut bytes = [0; 1024];
+                if asked_for_tls {
+                    assert_eq!(client.read(&mut bytes).await.unwrap(), 8);
+                    client.write_all(b"N").await.unwrap();
+                }
+                let read = client.read(&mut bytes).await.unwrap();
+                heard.extend_from_slice(&bytes[..read]);
+                client.write_all(b"R\0\0\0\x08\0\0\0\x03").await.unwrap();
+                client.read_to_end(&mut heard).await.unwrap();
+            }
+            heard
+        });
+        for mode in ["prefer", "disable"] {
+            let url = format!("postgres://anna:hunter2@127.0.0.1:{port}/shop?sslmode={mode}");
+            let mut address = address(&url).unwrap();
+            // As if it were another machine.
+            address.watched = true;
+            let error = address.connect().await.err().unwrap();
+            assert!(!passes(&error));
+            let reason = reason(&error);
+            assert!(reason.contains("nothing was sent"), "{reason}");
+        }
+        let heard = serving.await.unwrap();
+        assert!(!heard.windows(7).any(|seen| seen == b"hunter2"));
     }
 }

@@ -8,10 +8,11 @@ use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
 use datafusion::logical_expr::CreateExternalTable;
 
-use super::connect::hidden;
+use super::connect::{Address, hidden};
 use super::{PostgresRows, PostgresSink};
 use crate::config::secret;
 use crate::error::{Error, Result};
+use crate::policy::Policy;
 use crate::sink::SinkTable;
 use crate::sink::database::{DatabaseReader, Given};
 
@@ -27,14 +28,14 @@ pub struct PostgresTableFactory {}
 impl TableProviderFactory for PostgresTableFactory {
     async fn create(
         &self,
-        _state: &dyn Session,
+        state: &dyn Session,
         cmd: &CreateExternalTable,
     ) -> datafusion::error::Result<Arc<dyn TableProvider>> {
-        Ok(Arc::new(table(cmd).await?))
+        Ok(Arc::new(table(cmd, &Policy::of(state.config())).await?))
     }
 }
 
-async fn table(cmd: &CreateExternalTable) -> Result<SinkTable> {
+async fn table(cmd: &CreateExternalTable, policy: &Policy) -> Result<SinkTable> {
     let given = Given::of(cmd, "PostgreSQL", &["password", "ssl.root.cert"])?;
     let [location] = cmd.locations.as_slice() else {
         return Err(Error::invalid(
@@ -43,14 +44,11 @@ async fn table(cmd: &CreateExternalTable) -> Result<SinkTable> {
     };
     let password = given.get("password");
     let password = password
-        .map(|value| secret("password", value))
+        .map(|value| secret("password", value, policy))
         .transpose()?;
-    let sink = PostgresSink::with_credentials(
-        location,
-        given.table()?,
-        password.as_deref(),
-        given.get("ssl.root.cert").map(Path::new),
-    )?;
+    let certificates = given.get("ssl.root.cert").map(Path::new);
+    let address = Address::parse(location, password.as_deref(), certificates, policy)?;
+    let sink = PostgresSink::at(address, given.table()?)?;
     let mut sink = sink
         .with_upsert_key(given.upsert_key()?)
         .with_shared(given.shared()?);

@@ -20,6 +20,7 @@ mod offsets;
 mod prepare;
 mod read;
 mod types;
+mod watch;
 
 use std::fmt;
 use std::path::Path;
@@ -42,6 +43,7 @@ use super::database::{
 };
 use super::{BatchRanges, Committed, Guarantee, Held, Sink, SinkJob, Staged};
 use crate::error::{Error, Result};
+use crate::policy::Policy;
 
 pub use factory::PostgresTableFactory;
 
@@ -111,8 +113,13 @@ impl PostgresSink {
         password: Option<&str>,
         root_certificates: Option<&Path>,
     ) -> Result<Self> {
+        let address = Address::parse(url, password, root_certificates, &Policy::default())?;
+        Self::at(address, table)
+    }
+
+    fn at(address: Address, table: &str) -> Result<Self> {
         Ok(Self::of(Target {
-            address: Address::parse(url, password, root_certificates)?,
+            address,
             table: identifier("table", table, 2)?,
             offsets: None,
             key: Vec::new(),

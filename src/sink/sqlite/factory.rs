@@ -1,5 +1,6 @@
 //! `CREATE EXTERNAL TABLE … STORED AS SQLITE`.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::Schema;
@@ -9,6 +10,7 @@ use datafusion::logical_expr::CreateExternalTable;
 
 use super::{SqliteRows, SqliteSink};
 use crate::error::{Error, Result};
+use crate::policy::Policy;
 use crate::sink::SinkTable;
 use crate::sink::database::{DatabaseReader, Given};
 
@@ -23,14 +25,14 @@ pub struct SqliteTableFactory {}
 impl TableProviderFactory for SqliteTableFactory {
     async fn create(
         &self,
-        _state: &dyn Session,
+        state: &dyn Session,
         cmd: &CreateExternalTable,
     ) -> datafusion::error::Result<Arc<dyn TableProvider>> {
-        Ok(Arc::new(table(cmd).await?))
+        Ok(Arc::new(table(cmd, &Policy::of(state.config())).await?))
     }
 }
 
-async fn table(cmd: &CreateExternalTable) -> Result<SinkTable> {
+async fn table(cmd: &CreateExternalTable, policy: &Policy) -> Result<SinkTable> {
     let given = Given::of(cmd, "SQLite", &[])?;
     let [location] = cmd.locations.as_slice() else {
         return Err(Error::invalid(
@@ -38,6 +40,7 @@ async fn table(cmd: &CreateExternalTable) -> Result<SinkTable> {
         ));
     };
     let path = location.strip_prefix("file://").unwrap_or(location);
+    policy.check_path("LOCATION", Path::new(path))?;
     let mut sink = SqliteSink::new(path, given.table()?)?
         .with_upsert_key(given.upsert_key()?)
         .with_shared(given.shared()?);

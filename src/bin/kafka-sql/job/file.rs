@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use datafusion_kafka::policy::Policy;
 use datafusion_kafka::table::announce_inserts;
 
 use super::args::stem;
@@ -33,14 +34,16 @@ impl JobFile {
     /// Reads a file.
     ///
     /// # Errors
-    /// When it cannot be read, or a string or comment in it is not closed.
-    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
+    /// When it cannot be read, a string or comment in it is not closed, or it names a variable and `policy`
+    /// is restricted.
+    pub(super) fn read(path: &Path, policy: &Policy) -> Result<Self, Failure> {
         let shown = path.display();
         let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => Failure::usage(format!("{shown}: no such file")),
             _ => Failure::io(format_args!("cannot read {shown}"), &e),
         })?;
-        let text = with_environment(&text, |name| std::env::var(name).ok())
+        let restricted = policy.is_restricted();
+        let text = with_environment(&text, restricted, |name| std::env::var(name).ok())
             .map_err(|failure| failure.at(shown.to_string()))?;
         let script = statements::split(&text).map_err(|failure| failure.at(shown.to_string()))?;
         Ok(Self {
@@ -104,6 +107,7 @@ impl JobFile {
 /// strings.
 fn with_environment(
     text: &str,
+    restricted: bool,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<String, Failure> {
     let mut whole = String::with_capacity(text.len());
@@ -113,8 +117,14 @@ fn with_environment(
         let Some((name, after)) = after.split_once('}') else {
             return Err(Failure::new(Exit::Query, "'${' without '}'"));
         };
+        let line = whole.lines().count().max(1);
+        if restricted {
+            return Err(Failure::new(
+                Exit::Query,
+                format!("line {line}: restricted session: no ${{{name}}} is looked up"),
+            ));
+        }
         let Some(value) = variable(name) else {
-            let line = whole.lines().count().max(1);
             return Err(Failure::new(
                 Exit::Query,
                 format!("line {line}: the environment variable {name} is not set"),
@@ -153,13 +163,18 @@ mod tests {
     #[test]
     fn variables_are_put_in() {
         let variable = |name: &str| (name == "URL").then(|| "it's".to_owned());
-        let put = |text: &str| with_environment(text, variable).map_err(|f| f.text(false));
+        let put = |text: &str| with_environment(text, false, variable).map_err(|f| f.text(false));
         assert_eq!(put("a '${URL}' $x").unwrap(), "a 'it''s' $x");
         assert_eq!(
             put("a\n'${NO}'").unwrap_err(),
             "line 2: the environment variable NO is not set"
         );
         assert!(put("${URL").is_err());
+        let restricted = with_environment("a '${URL}'", true, variable).unwrap_err();
+        assert_eq!(
+            restricted.text(false),
+            "line 1: restricted session: no ${URL} is looked up"
+        );
     }
 
     #[test]

@@ -27,7 +27,7 @@ async fn plan(
     session: &Session,
     args: &JobArgs,
 ) -> Result<datafusion_kafka::driver::MicroBatchBuilder, Failure> {
-    let file = JobFile::read(&args.file)?;
+    let file = JobFile::read(&args.file, session.policy())?;
     let name = match &args.name {
         Some(name) => name.clone(),
         None => file.name()?,

@@ -39,6 +39,18 @@ impl Destination {
     /// # Errors
     /// When the file exists and `overwrite` is not set, or the folder cannot be written.
     pub(crate) fn open(path: Option<&Path>, overwrite: bool) -> Result<Self, Failure> {
+        Self::prepare(path, overwrite, false)
+    }
+
+    /// The same, with a file that only its owner can read.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(crate) fn private(path: &Path, overwrite: bool) -> Result<Self, Failure> {
+        Self::prepare(Some(path), overwrite, true)
+    }
+
+    fn prepare(path: Option<&Path>, overwrite: bool, private: bool) -> Result<Self, Failure> {
         let Some(path) = path.filter(|p| *p != Path::new("-")) else {
             return Ok(Self::Stdout);
         };
@@ -61,7 +73,7 @@ impl Destination {
             Ok(_) if !overwrite => return Err(exists(&path)),
             Ok(_) | Err(_) => {}
         }
-        let temporary = temporary_beside(&path)
+        let temporary = temporary_beside(&path, private)
             .map_err(|e| Failure::io(format_args!("cannot write {}", path.display()), &e))?;
         Ok(Self::File {
             temporary,
@@ -156,18 +168,23 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
+fn temporary_beside(path: &Path, private: bool) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".kafka-sql-").suffix(".part");
     // Temporary files are private by default; the result gets what the umask allows, as any new file.
     #[cfg(unix)]
-    let permissions = {
+    if !private {
         use std::os::unix::fs::PermissionsExt;
-        fs::Permissions::from_mode(0o666)
-    };
-    #[cfg(unix)]
-    builder.permissions(permissions);
-    builder.tempfile_in(folder_of(path))
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    let temporary = builder.tempfile_in(folder_of(path))?;
+    // One that takes a file's place is for those whom that one was for.
+    if let (false, Ok(replaced)) = (private, fs::metadata(path)) {
+        temporary
+            .as_file()
+            .set_permissions(replaced.permissions())?;
+    }
+    Ok(temporary)
 }
 
 #[cfg(test)]
@@ -223,6 +240,26 @@ mod tests {
         fs::write(&path, "other").unwrap();
         assert_eq!(destination.commit().unwrap_err().exit_code(), 2);
         assert_eq!(fs::read(&path).unwrap(), b"other");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn modes_are_no_wider_than_they_were() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.csv");
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        Destination::private(&path, false)
+            .unwrap()
+            .commit()
+            .unwrap();
+        assert_eq!(mode(), 0o600);
+        for kept in [0o640, 0o600] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(kept)).unwrap();
+            let destination = Destination::open(Some(&path), true).unwrap();
+            destination.commit().unwrap();
+            assert_eq!(mode(), kept);
+        }
     }
 
     #[cfg(unix)]

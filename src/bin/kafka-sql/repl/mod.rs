@@ -116,6 +116,9 @@ impl<'a> Repl<'a> {
                 interrupt::run(self.runtime, work)?;
             }
             Command::Jobs(url) => {
+                self.session
+                    .policy()
+                    .check_location("the offset log", &url)?;
                 let (options, ui) = (self.options.clone(), self.ui);
                 interrupt::run(self.runtime, async move {
                     let (schema, rows) = crate::one_batch(crate::job::history(&url).await?);
@@ -159,6 +162,7 @@ impl<'a> Repl<'a> {
                 ))?;
             }
             Command::Include(file) => {
+                self.session.policy().check_location("the file", &file)?;
                 self.run_script(Script::read(Path::new(&file))?)?;
                 self.refresh_names();
             }

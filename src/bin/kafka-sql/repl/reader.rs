@@ -4,6 +4,7 @@ use std::mem;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use datafusion_kafka::statement::without_secrets;
 use rustyline::error::ReadlineError;
 use rustyline::history::{FileHistory, History};
 use rustyline::{CompletionType, Config, Editor};
@@ -56,7 +57,8 @@ impl Reader {
         if let Ok(line) = &line
             && !line.trim().is_empty()
         {
-            let _ = self.history.add(line.trim_end());
+            // What is kept here lies on the disk for years.
+            let _ = self.history.add(&without_secrets(line.trim_end()));
             if let Some(path) = &self.path {
                 let _ = self.history.append(path);
             }

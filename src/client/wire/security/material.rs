@@ -13,6 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::{Properties, Supported};
 use crate::error::{Error, Result};
+use crate::policy::{MAX_FILE_BYTES, read_bounded};
 
 /// Whom to trust.
 #[derive(Debug)]
@@ -87,7 +88,7 @@ fn located(path: &str) -> Result<Vec<CertificateDer<'static>>> {
     for entry in std::fs::read_dir(path).map_err(unreadable)? {
         let file = entry.map_err(unreadable)?.path();
         // A folder may hold other things, and links by hash to the same files.
-        if let Ok(content) = std::fs::read(&file) {
+        if let Ok(content) = read_bounded(&file, MAX_FILE_BYTES) {
             found.extend(CertificateDer::pem_slice_iter(&content).filter_map(|c| c.ok()));
         }
     }
@@ -163,7 +164,8 @@ fn pem(
 }
 
 fn read(setting: &str, path: &str) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|e| Error::config(setting, format!("cannot read '{path}': {e}")))
+    read_bounded(Path::new(path), MAX_FILE_BYTES)
+        .map_err(|e| Error::config(setting, format!("cannot read '{path}': {e}")))
 }
 
 /// The certificates of a PEM text, at least one.

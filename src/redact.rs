@@ -3,16 +3,18 @@
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
+use url::Url;
+
 use crate::config;
 
 /// What stands in the place of a secret, and of a text that does not parse.
-const REDACTED: &str = "[redacted]";
+pub(crate) const REDACTED: &str = "[redacted]";
 
 /// The statement with the values of secret settings replaced: `'sasl.password' 'x'`, as in OPTIONS,
-/// and `'sasl.password=x'`, as in the arguments of table functions.
+/// and `'sasl.password=x'`, as in the arguments of table functions; and without the passwords of URLs.
 ///
 /// A statement without secrets comes back to the byte.
-pub(super) fn without_secrets(sql: &str) -> String {
+pub(crate) fn without_secrets(sql: &str) -> String {
     // Not unescaped, so that what stays is printed as it was written.
     let mut tokenizer = Tokenizer::new(&PostgreSqlDialect {}, sql).with_unescape(false);
     let Ok(mut tokens) = tokenizer.tokenize() else {
@@ -28,7 +30,9 @@ pub(super) fn without_secrets(sql: &str) -> String {
             Token::Eq if secret_next.is_some() => continue,
             Token::SingleQuotedString(text) | Token::EscapedStringLiteral(text) => {
                 let redacted = match (secret_next.take(), text.split_once('=')) {
-                    (Some(key), _) => hides(&key, text).then(|| REDACTED.to_owned()),
+                    (Some(key), _) if hides(&key, text) => Some(REDACTED.to_owned()),
+                    _ if has_password(text) => Some(without_login(text)),
+                    (Some(_), _) => None,
                     (None, Some((key, value))) => {
                         hides(key, value).then(|| format!("{key}={REDACTED}"))
                     }
@@ -69,11 +73,44 @@ fn may_hide(key: &str) -> Option<String> {
     hides(key, "@").then(|| key.to_owned())
 }
 
-/// Names of settings hold no blanks; a sentence about passwords is no setting.
-fn hides(key: &str, value: &str) -> bool {
+/// Whether an option's value is a secret. Names of settings hold no blanks; a sentence about passwords is
+/// no setting.
+pub(crate) fn hides(key: &str, value: &str) -> bool {
+    // Of object stores, besides those that are called secrets.
+    const KEYS: [&str; 5] = [
+        "access_key",
+        "account_key",
+        "master_key",
+        "sas_",
+        "service_account_key",
+    ];
     let key = key.trim().to_ascii_lowercase();
-    let hides = config::hides(&key, value) || key.contains("access_key");
+    let hides = config::hides(&key, value)
+        || KEYS.iter().any(|part| key.contains(part))
+        || key.ends_with("token");
     hides && !key.contains(char::is_whitespace)
+}
+
+fn has_password(text: &str) -> bool {
+    const PARTS: [&str; 3] = ["password", "token", "sig="];
+    let Ok(url) = Url::parse(text) else {
+        return false;
+    };
+    let query = url.query().unwrap_or_default();
+    url.has_host() && (url.password().is_some() || PARTS.iter().any(|part| query.contains(part)))
+}
+
+/// A place without what may be a login.
+pub(crate) fn without_login(place: &str) -> String {
+    match Url::parse(place) {
+        Ok(url)
+            if !url.username().is_empty() || url.password().is_some() || url.query().is_some() =>
+        {
+            let host = url.host_str().unwrap_or_default();
+            format!("{}://***@{host}{}", url.scheme(), url.path())
+        }
+        _ => place.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -86,6 +123,7 @@ mod tests {
             "SELECT  *\nFROM orders -- all\nWHERE value LIKE '%password%' AND key = 'a=b'",
             "SELECT 'the password is missing' FROM orders",
             "SELECT * FROM kafka('o', ':', 'schema.registry.url=http://r:8081')",
+            "CREATE EXTERNAL TABLE t STORED AS POSTGRES LOCATION 'postgres://etl@db/shop?sslmode=require'",
             "SELECT $$x$$, E'\\n', \"Quoted\" FROM kafka('orders', '0=1:2', 'value.format=text')",
         ] {
             assert_eq!(without_secrets(sql), sql);
@@ -116,6 +154,14 @@ mod tests {
                  'http://anna:hunter2@r', schema.registry.basic.auth.user.info 'anna:hunter2')",
                 "CREATE EXTERNAL TABLE t STORED AS KAFKA LOCATION 'o' OPTIONS (schema.registry.url \
                  '[redacted]', schema.registry.basic.auth.user.info '[redacted]')",
+            ),
+            (
+                "CREATE EXTERNAL TABLE t STORED AS POSTGRES LOCATION 'postgres://anna:hunter2@db/shop'",
+                "CREATE EXTERNAL TABLE t STORED AS POSTGRES LOCATION 'postgres://***@db/shop'",
+            ),
+            (
+                "COPY orders TO 'f' OPTIONS ('aws.session_token' 'hunter2', 'azure_storage_sas_key' 'hunter2')",
+                "COPY orders TO 'f' OPTIONS ('aws.session_token' '[redacted]', 'azure_storage_sas_key' '[redacted]')",
             ),
             ("SELECT 'open", "[redacted]"),
         ] {

@@ -1,0 +1,162 @@
+//! Which statements a session takes.
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::datasource::listing::ListingTableUrl;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::dml::CopyTo;
+use datafusion::logical_expr::{
+    DdlStatement, Explain, LogicalPlan, PlanType, Statement, ToStringifiedPlan,
+};
+use object_store::ObjectStoreExt;
+
+use super::{Policy, refused};
+use crate::error::{Error, Result};
+use crate::redact;
+
+/// Settings of DataFusion that restricted text may change, by what their names begin with: how a query is
+/// planned, shown and cut into batches. None of them is about files, memory or what is parsed how.
+const OPEN_SETTINGS: [&str; 5] = [
+    "datafusion.explain.",
+    "datafusion.optimizer.",
+    "datafusion.execution.batch_size",
+    "datafusion.execution.target_partitions",
+    "datafusion.execution.time_zone",
+];
+
+/// The sources of tables that check LOCATION themselves.
+const OWN_TABLES: [&str; 4] = ["KAFKA", "PARQUET", "POSTGRES", "SQLITE"];
+
+impl Policy {
+    /// Judges a statement before it takes effect, and takes secrets out of what it will show.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what the session may not do.
+    pub(crate) async fn judge(
+        &self,
+        plan: LogicalPlan,
+        state: &SessionState,
+    ) -> Result<LogicalPlan> {
+        let mut copies = vec![];
+        let mut verdict = Ok(());
+        let walked = plan.apply_with_subqueries(|node| {
+            if let LogicalPlan::Copy(copy) = node {
+                copies.push(copy.output_url.clone());
+            }
+            if self.is_restricted() {
+                verdict = self.judge_node(node);
+            }
+            Ok(match verdict {
+                Ok(()) => TreeNodeRecursion::Continue,
+                Err(_) => TreeNodeRecursion::Stop,
+            })
+        });
+        walked.map_err(crate::driver::query_error)?;
+        verdict?;
+        // EXPLAIN writes nothing.
+        if self.keeps_files && !matches!(plan, LogicalPlan::Explain(_)) {
+            for url in &copies {
+                refuse_existing(url, state).await?;
+            }
+        }
+        without_secrets(plan)
+    }
+
+    fn judge_node(&self, node: &LogicalPlan) -> Result<()> {
+        match node {
+            LogicalPlan::Copy(_) => Err(refused("it writes no files with COPY")),
+            LogicalPlan::Ddl(ddl) => self.judge_ddl(ddl),
+            LogicalPlan::Statement(Statement::SetVariable(set)) => judge_setting(&set.variable),
+            LogicalPlan::Statement(Statement::ResetVariable(reset)) => {
+                judge_setting(&reset.variable)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn judge_ddl(&self, ddl: &DdlStatement) -> Result<()> {
+        match ddl {
+            DdlStatement::CreateExternalTable(create) => {
+                let kind = create.file_type.to_ascii_uppercase();
+                if OWN_TABLES.contains(&kind.as_str()) {
+                    return Ok(());
+                }
+                let mut locations = create.locations.iter();
+                locations.try_for_each(|location| self.check_location("LOCATION", location))
+            }
+            DdlStatement::CreateMemoryTable(_)
+            | DdlStatement::CreateView(_)
+            | DdlStatement::DropTable(_)
+            | DdlStatement::DropView(_) => Ok(()),
+            other => Err(refused(&format!("it takes no statement {}", other.name()))),
+        }
+    }
+}
+
+fn judge_setting(name: &str) -> Result<()> {
+    let name = name.to_ascii_lowercase();
+    if OPEN_SETTINGS.iter().any(|open| name.starts_with(open)) {
+        return Ok(());
+    }
+    Err(refused(&format!(
+        "the setting '{name}' is fixed; those that may be changed begin with {}",
+        OPEN_SETTINGS.join(", ")
+    )))
+}
+
+/// Refuses to write over a file.
+async fn refuse_existing(url: &str, state: &SessionState) -> Result<()> {
+    // What cannot be parsed or reached fails when it is written.
+    let Ok(parsed) = ListingTableUrl::parse(url) else {
+        return Ok(());
+    };
+    let Ok(store) = state.runtime_env().object_store(parsed.object_store()) else {
+        return Ok(());
+    };
+    match store.head(parsed.prefix()).await {
+        Ok(_) => Err(Error::invalid(format!(
+            "COPY: {url} exists; add --overwrite to replace it"
+        ))),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Takes secret options out of the text of EXPLAIN and of the definition that a table keeps.
+fn without_secrets(plan: LogicalPlan) -> Result<LogicalPlan> {
+    match plan {
+        LogicalPlan::Explain(explain) => {
+            let masked = explain.plan.as_ref().clone().transform(|node| {
+                Ok(match node {
+                    LogicalPlan::Copy(copy) => Transformed::yes(LogicalPlan::Copy(masked(copy))),
+                    other => Transformed::no(other),
+                })
+            });
+            let masked = masked.map_err(crate::driver::query_error)?;
+            if !masked.transformed {
+                return Ok(LogicalPlan::Explain(explain));
+            }
+            let first = masked.data.to_stringified(PlanType::InitialLogicalPlan);
+            Ok(LogicalPlan::Explain(Explain {
+                plan: Arc::new(masked.data),
+                stringified_plans: vec![first],
+                ..explain
+            }))
+        }
+        LogicalPlan::Ddl(DdlStatement::CreateExternalTable(mut create)) => {
+            let definition = create.definition.take();
+            create.definition = definition.map(|text| redact::without_secrets(&text));
+            Ok(LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create)))
+        }
+        other => Ok(other),
+    }
+}
+
+fn masked(mut copy: CopyTo) -> CopyTo {
+    for (name, value) in &mut copy.options {
+        if redact::hides(name, value) {
+            redact::REDACTED.clone_into(value);
+        }
+    }
+    copy
+}
