@@ -5,16 +5,24 @@ use std::time::{Duration, Instant};
 /// When a question must be answered.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
+    asked: Instant,
     end: Instant,
     whole: Duration,
 }
 
 impl Deadline {
     pub(crate) fn after(whole: Duration) -> Self {
+        let asked = Instant::now();
         Self {
-            end: Instant::now() + whole,
+            asked,
+            end: asked + whole,
             whole,
         }
+    }
+
+    /// When the question was asked, whose earlier attempts count.
+    pub(crate) fn asked(&self) -> Instant {
+        self.asked
     }
 
     /// The time from asking to the end.
@@ -24,11 +32,13 @@ impl Deadline {
 
     /// An earlier one: a part of the time that is left, but a second at least.
     pub(crate) fn part(&self, of: u32) -> Self {
-        Self::after(
-            (self.left() / of)
-                .max(Duration::from_secs(1))
-                .min(self.left()),
-        )
+        let part = (self.left() / of)
+            .max(Duration::from_secs(1))
+            .min(self.left());
+        Self {
+            asked: self.asked,
+            ..Self::after(part)
+        }
     }
 
     pub(crate) fn left(&self) -> Duration {

@@ -9,6 +9,7 @@ mod choice;
 mod code;
 mod cost;
 mod leaders;
+mod librdkafka;
 mod log;
 mod recreated;
 mod refusals;

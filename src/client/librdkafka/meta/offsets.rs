@@ -37,17 +37,14 @@ impl Meta {
             for (wave, outcome) in waves.iter().zip(join_all(asked).await) {
                 let offsets = match outcome {
                     Ok(offsets) => offsets,
-                    Err(e @ (Error::Authentication { .. } | Error::Authorization { .. })) => {
-                        return Err(e);
-                    }
-                    Err(e) if deadline.passed() => return Err(e),
-                    Err(e) if matches!(e, Error::Connection { .. }) && !attempt.passed() => {
-                        return Err(e);
-                    }
-                    Err(e) => {
-                        reason = Some(e.to_string());
+                    // Brokers may answer, but no leader has.
+                    Err(Error::Connection { reason: why, .. })
+                        if attempt.passed() && (self.connected() || !deadline.passed()) =>
+                    {
+                        reason = Some(why);
                         continue;
                     }
+                    Err(e) => return Err(e),
                 };
                 for (&query, (offset, err)) in wave.iter().zip(offsets) {
                     let partition = &queries[query].partition;
@@ -61,11 +58,14 @@ impl Meta {
                             let topic = format!("topic {}", partition.topic);
                             return Err(denied(topic, "DESCRIBE", err));
                         }
-                        c => {
-                            if is_missing(c) {
-                                missing = Some(query);
-                            }
+                        c if is_missing(c) => {
+                            missing = Some(query);
                             reason = Some(ffi::error_text(c));
+                        }
+                        c if code::is_retriable(c) => reason = Some(ffi::error_text(c)),
+                        c => {
+                            let operation = format!("listing offsets of {partition}");
+                            return Err(self.failed(&operation, c, &ffi::error_text(c)));
                         }
                     }
                 }
@@ -81,7 +81,7 @@ impl Meta {
             if deadline.passed() {
                 let partition = &queries[open[0]].partition;
                 let reason = reason.unwrap_or_default();
-                return Err(Error::Kafka {
+                return Err(Error::Unavailable {
                     operation: format!("listing offsets of {partition}"),
                     reason: format!("{reason}; gave up after {} ms", within.as_millis()),
                 });
@@ -130,6 +130,7 @@ impl Meta {
             Err((c, _)) if c == code::NO_LEADERS || is_missing(c) => {
                 return Ok(vec![(-1, code::UNKNOWN_TOPIC_OR_PART); wave.len()]);
             }
+            Err((c, _)) if code::is_retriable(c) => return Ok(vec![(-1, c); wave.len()]),
             Err((c, reason)) => return Err(self.failed(operation, c, &reason)),
         };
         let offsets = event.offsets().ok_or_else(|| odd_answer(operation))?;
@@ -171,10 +172,11 @@ impl Meta {
             code::TOPIC_AUTHORIZATION_FAILED => {
                 denied(format!("topics of group {group}"), "DESCRIBE", c)
             }
-            _ => Error::Kafka {
-                operation: format!("listing the offsets of group '{group}'"),
-                reason: reason.to_owned(),
-            },
+            _ => self.failed(
+                &format!("listing the offsets of group '{group}'"),
+                c,
+                reason,
+            ),
         };
         let mut found = BTreeMap::new();
         for o in offsets.map_err(|(c, reason)| failed(c, &reason))? {
