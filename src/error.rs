@@ -111,6 +111,19 @@ pub enum Error {
         operation: String,
         /// What was reported and what to do next.
         reason: String,
+        /// Whether the same question may be answered later: the registry was down, not the question
+        /// or the credentials wrong.
+        transient: bool,
+    },
+
+    /// Brokers can be reached, but none answers the question: a leader or coordinator is gone, moves
+    /// or is too busy.
+    #[error("{operation} failed: {reason}")]
+    Unavailable {
+        /// What was being done, for example `listing offsets of orders[3]`.
+        operation: String,
+        /// What was reported last, and how long was waited.
+        reason: String,
     },
 
     /// The principal may not do what the query needs.
@@ -285,6 +298,25 @@ pub enum Error {
         offset: i64,
         /// What was reported.
         reason: String,
+        /// Whether the same offsets may be read later: brokers disagreed for a moment.
+        transient: bool,
+    },
+
+    /// Records arrived damaged, and again when they were asked for once more.
+    #[error(
+        "{topic}[{partition}]@{offset}: {reason}, twice in succession; if it stays so, the log of the \
+         partition's leader is damaged: move the leader to another replica, or read around it with a \
+         range behind it"
+    )]
+    Corrupted {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The next offset to read: that of the damaged records or before.
+        offset: i64,
+        /// What is wrong with them.
+        reason: String,
     },
 
     /// The client's report of a range does not account for every offset of it.
@@ -362,6 +394,10 @@ impl Error {
             | Self::NoLeader { .. }
             | Self::Authentication { .. }
             | Self::Registry { .. }
+            | Self::Unavailable { .. }
+            | Self::Read {
+                transient: true, ..
+            }
             | Self::Stalled { .. } => ErrorKind::Connection,
             Self::Authorization { .. } => ErrorKind::Authorization,
             Self::UnknownTopic { .. }
@@ -378,9 +414,46 @@ impl Error {
                 transient: true, ..
             } => ErrorKind::Connection,
             Self::Sink { .. } | Self::Corrupt { .. } => ErrorKind::Sink,
-            Self::Read { .. } | Self::Unaccounted { .. } | Self::Kafka { .. } => {
-                ErrorKind::Internal
-            }
+            Self::Read { .. }
+            | Self::Corrupted { .. }
+            | Self::Unaccounted { .. }
+            | Self::Kafka { .. } => ErrorKind::Internal,
+        }
+    }
+
+    /// Whether the same attempt may succeed later although nobody changes anything: a job tries such
+    /// errors again, see [`Retries`](crate::driver::Retries). `docs/jobs.md` has the table.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Connection { .. }
+            | Self::NoLeader { .. }
+            | Self::Unavailable { .. }
+            | Self::Stalled { .. }
+            // On its way, or by a replica that is not asked next time.
+            | Self::Corrupted { .. } => true,
+            Self::Registry { transient, .. }
+            | Self::Read { transient, .. }
+            | Self::Sink { transient, .. } => *transient,
+            Self::RangeSyntax(_)
+            | Self::Invalid { .. }
+            | Self::Query { .. }
+            | Self::Config { .. }
+            // Wrong credentials do not become right.
+            | Self::Authentication { .. }
+            | Self::Authorization { .. }
+            | Self::UnknownTopic { .. }
+            | Self::UnknownPartition { .. }
+            | Self::BelowLogStart { .. }
+            | Self::PastLogEnd { .. }
+            | Self::Truncated { .. }
+            | Self::DataLoss { .. }
+            | Self::TopicRecreated { .. }
+            | Self::BadRow { .. }
+            | Self::BadRowLimit { .. }
+            | Self::Unaccounted { .. }
+            | Self::Conflict { .. }
+            | Self::Corrupt { .. }
+            | Self::Kafka { .. } => false,
         }
     }
 
@@ -487,6 +560,140 @@ pub(crate) fn nearest_names<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// One line a variant: an example, its kind, and whether a job tries it again. Where a field
+    /// decides, the example has it unset, and `transient` below sets it.
+    macro_rules! table {
+        ($($variant:ident $fields:tt => $kind:ident, $passes:literal;)*) => {
+            fn table() -> Vec<(&'static str, Error, ErrorKind, bool)> {
+                // Does not compile before a new variant has its line.
+                fn name(error: &Error) -> &'static str {
+                    match error {
+                        $(Error::$variant { .. } => stringify!($variant),)*
+                    }
+                }
+                let lines = [$((table!(@make $variant $fields), ErrorKind::$kind, $passes)),*];
+                lines.map(|(error, kind, passes)| (name(&error), error, kind, passes)).to_vec()
+            }
+        };
+        (@make $variant:ident ($value:expr)) => { Error::$variant($value) };
+        (@make $variant:ident { $($field:ident),* $(; $flag:ident)? }) => {
+            Error::$variant { $($field: sample(stringify!($field)).into(),)* $($flag: false,)? }
+        };
+    }
+
+    /// A value for a field of any type.
+    fn sample(field: &str) -> Sample {
+        Sample(field.to_owned())
+    }
+
+    struct Sample(String);
+
+    impl From<Sample> for String {
+        fn from(sample: Sample) -> Self {
+            sample.0
+        }
+    }
+
+    impl From<Sample> for &'static str {
+        fn from(_: Sample) -> Self {
+            "read_committed"
+        }
+    }
+
+    impl<T> From<Sample> for Vec<T> {
+        fn from(_: Sample) -> Self {
+            vec![]
+        }
+    }
+
+    macro_rules! numbers {
+        ($($number:ty),*) => { $(impl From<Sample> for $number {
+            fn from(_: Sample) -> Self {
+                7
+            }
+        })* };
+    }
+    numbers!(i32, i64, u64);
+
+    table! {
+        RangeSyntax("?".parse::<crate::range::RangeSpec>().unwrap_err()) => Query, false;
+        Invalid { message } => Query, false;
+        Query { message } => Query, false;
+        Config { key, message } => Query, false;
+        Connection { hosts, reason } => Connection, true;
+        NoLeader { topic, partition, replicas, in_sync, waited_ms } => Connection, true;
+        Authentication { hosts, reason } => Connection, false;
+        Registry { url, operation, reason; transient } => Connection, false;
+        Unavailable { operation, reason } => Connection, true;
+        Authorization { resource, operation, reason } => Authorization, false;
+        UnknownTopic { topic, nearest } => DataUnavailable, false;
+        UnknownPartition { topic, partition, available } => DataUnavailable, false;
+        BelowLogStart { topic, partition, asked, available, lost } => DataUnavailable, false;
+        PastLogEnd { topic, partition, asked, available, isolation } => DataUnavailable, false;
+        Truncated { topic, partition, offset, cut, message } => DataUnavailable, false;
+        DataLoss { topic, partition, offset, message } => DataUnavailable, false;
+        TopicRecreated { topic, expected, found } => DataUnavailable, false;
+        Stalled { topic, partition, offset, end, waited_ms, reason } => Connection, true;
+        BadRow { topic, partition, offset, message } => BadRow, false;
+        BadRowLimit { limit, records, bad, example } => BadRowLimit, false;
+        Read { topic, partition, offset, reason; transient } => Internal, false;
+        Corrupted { topic, partition, offset, reason } => Internal, true;
+        Unaccounted { topic, partition, start, end, message } => Internal, false;
+        Conflict { target, message } => Conflict, false;
+        Sink { target, operation, reason; transient } => Sink, false;
+        Corrupt { file, message } => Sink, false;
+        Kafka { operation, reason } => Internal, false;
+    }
+
+    #[test]
+    fn every_error_has_its_kind_and_is_retried_or_not() {
+        for (name, error, kind, passes) in table() {
+            assert_eq!((error.kind(), error.may_pass()), (kind, passes), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_passes_by_itself_is_of_the_connection() {
+        for (name, mut error, ..) in table() {
+            let (Error::Registry { transient, .. }
+            | Error::Read { transient, .. }
+            | Error::Sink { transient, .. }) = &mut error
+            else {
+                continue;
+            };
+            *transient = true;
+            assert_eq!(
+                (error.kind(), error.may_pass()),
+                (ErrorKind::Connection, true),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_table_of_the_docs_is_that_of_the_code() {
+        let docs = include_str!("../docs/jobs.md");
+        for (name, _, kind, passes) in table() {
+            let exit = match kind {
+                ErrorKind::Connection => 3,
+                ErrorKind::Authorization => 4,
+                ErrorKind::DataUnavailable => 5,
+                ErrorKind::BadRowLimit => 6,
+                ErrorKind::Conflict => 8,
+                _ => 1,
+            };
+            let retried = if passes { "yes" } else { "no" };
+            let line = docs
+                .lines()
+                .find(|line| line.starts_with(&format!("| `{name}` |")));
+            let ends = format!("| {exit} | {retried} |");
+            assert!(
+                line.is_some_and(|line| line.ends_with(&ends)),
+                "{name} {ends}: {line:?}"
+            );
+        }
+    }
 
     #[test]
     fn found_through_context_and_sharing() {

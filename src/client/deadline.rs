@@ -8,6 +8,7 @@ use super::HELD_MOST;
 /// When a question must be answered.
 #[derive(Debug)]
 pub(crate) struct Deadline {
+    asked: Instant,
     end: Instant,
     whole: Duration,
     /// Time that does not count: a broker held the client back, in ms.
@@ -16,8 +17,10 @@ pub(crate) struct Deadline {
 
 impl Deadline {
     pub(crate) fn after(whole: Duration) -> Self {
+        let asked = Instant::now();
         Self {
-            end: Instant::now() + whole,
+            asked,
+            end: asked + whole,
             whole,
             held_ms: AtomicU64::new(0),
         }
@@ -30,6 +33,11 @@ impl Deadline {
         self.held_ms.fetch_add(held_ms, Ordering::Relaxed);
     }
 
+    /// When the question was asked, whose earlier attempts count.
+    pub(crate) fn asked(&self) -> Instant {
+        self.asked
+    }
+
     /// The time from asking to the end.
     pub(crate) fn whole(&self) -> Duration {
         self.whole
@@ -37,11 +45,13 @@ impl Deadline {
 
     /// An earlier one: a part of the time that is left, but a second at least.
     pub(crate) fn part(&self, of: u32) -> Self {
-        Self::after(
-            (self.left() / of)
-                .max(Duration::from_secs(1))
-                .min(self.left()),
-        )
+        let part = (self.left() / of)
+            .max(Duration::from_secs(1))
+            .min(self.left());
+        Self {
+            asked: self.asked,
+            ..Self::after(part)
+        }
     }
 
     pub(crate) fn left(&self) -> Duration {

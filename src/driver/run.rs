@@ -19,7 +19,7 @@ use super::progress::{BatchProgress, Behind, ProgressListener, Retry, SourceProg
 use super::recover;
 use super::source::{Positions, SourcePolicy};
 use super::window::Window;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::fault;
 use crate::table::now_ms;
 
@@ -152,7 +152,7 @@ impl MicroBatch {
     /// Dropping the future abandons the batch that runs: the next run repeats it.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when another driver has gone on with the job or a sink belongs to
+    /// [`Error::Conflict`](crate::Error::Conflict) when another driver has gone on with the job or a sink belongs to
     /// another one; what the sources, queries and sinks report. Failures that may pass are retried
     /// first, see [`Retries`].
     pub async fn run(&mut self, stop: &Stop) -> Result<RunSummary> {
@@ -343,7 +343,7 @@ impl MicroBatch {
                 stop.sleep(AFTER_LOST_RACE).await;
                 continue;
             }
-            if !may_pass(&error) || begun.elapsed() + wait > self.retries.give_up_after {
+            if !error.may_pass() || begun.elapsed() + wait > self.retries.give_up_after {
                 return Err(error);
             }
             self.failed += 1;
@@ -444,16 +444,6 @@ impl MicroBatch {
             }
         };
         intent.sources.iter().enumerate().map(progress).collect()
-    }
-}
-
-/// Whether the same batch may succeed later.
-fn may_pass(error: &Error) -> bool {
-    match error {
-        Error::Sink { transient, .. } => *transient,
-        // Wrong credentials do not become right.
-        Error::Authentication { .. } => false,
-        _ => error.kind() == ErrorKind::Connection,
     }
 }
 

@@ -1,4 +1,4 @@
-//! A partition's log as bytes: record batches in message format v2, written field by field.
+//! A partition's log as bytes: record batches, or messages of older formats, written field by field.
 //!
 //! Nothing is checked, so that a test can write what no broker would.
 
@@ -23,6 +23,8 @@ pub struct Batch {
     pub transactional: bool,
     /// A control batch: whether it aborts.
     pub control: Option<bool>,
+    /// The message format: 2, or 0 and 1 from before Kafka 0.11.
+    pub magic: u8,
 }
 
 impl Batch {
@@ -38,6 +40,7 @@ impl Batch {
             producer: -1,
             transactional: false,
             control: None,
+            magic: 2,
         }
     }
 
@@ -63,6 +66,10 @@ impl Batch {
         Self { codec, ..self }
     }
 
+    pub fn in_format(self, magic: u8) -> Self {
+        Self { magic, ..self }
+    }
+
     fn timestamps(&self) -> impl Iterator<Item = i64> {
         self.records
             .iter()
@@ -71,6 +78,9 @@ impl Batch {
 
     /// The batch as it lies in the log.
     pub fn write(&self) -> Vec<u8> {
+        if self.magic < 2 {
+            return self.write_messages();
+        }
         let base_timestamp = self.timestamps().next().unwrap_or(-1);
         let attributes = self.codec as i16
             | i16::from(self.transactional) << 4
@@ -92,6 +102,49 @@ impl Batch {
         all.extend(self.epoch.to_be_bytes());
         // Message format v2.
         all.push(2);
+        all.extend(crc.to_be_bytes());
+        all.extend(checked);
+        all
+    }
+
+    /// One message after another; if they are compressed, in one under the last offset.
+    fn write_messages(&self) -> Vec<u8> {
+        let relative = match (self.magic, self.codec) {
+            (0, _) | (_, Codec::None) => 0,
+            _ => self.base,
+        };
+        let plain: Vec<u8> = self
+            .records
+            .iter()
+            .flat_map(|(offset, r)| self.message(Codec::None, offset - relative, r))
+            .collect();
+        if matches!(self.codec, Codec::None) {
+            return plain;
+        }
+        let outer = Record {
+            key: None,
+            value: Some(pack(self.codec, &plain).into()),
+            timestamp_ms: self.timestamps().max(),
+            ..Record::default()
+        };
+        self.message(self.codec, self.last, &outer)
+    }
+
+    fn message(&self, codec: Codec, offset: i64, record: &Record) -> Vec<u8> {
+        let mut checked = vec![self.magic, codec as u8];
+        if self.magic > 0 {
+            checked.extend(record.timestamp_ms.unwrap_or(-1).to_be_bytes());
+        }
+        for field in [&record.key, &record.value] {
+            let length = field
+                .as_ref()
+                .map_or(-1, |f| i32::try_from(f.len()).unwrap());
+            checked.extend(length.to_be_bytes());
+            checked.extend(field.iter().flatten());
+        }
+        let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32IsoHdlc, &checked) as u32;
+        let mut all = offset.to_be_bytes().to_vec();
+        all.extend(i32::try_from(checked.len() + 4).unwrap().to_be_bytes());
         all.extend(crc.to_be_bytes());
         all.extend(checked);
         all

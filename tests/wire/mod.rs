@@ -10,6 +10,7 @@ mod code;
 mod cost;
 mod leaders;
 mod leaders_of_look_ups;
+mod librdkafka;
 mod log;
 mod quotas;
 mod recreated;

@@ -318,8 +318,8 @@ async fn log_start_that_passes_the_reader_is_an_error_or_is_counted() {
     );
 }
 
-/// Changes a byte of the last record.
-fn damage(part: &mut PartitionData) {
+/// Changes a byte of the second batch.
+pub(super) fn damage(part: &mut PartitionData) {
     if let Some(records) = part.records.as_mut().filter(|r| !r.is_empty()) {
         let mut damaged = records.to_vec();
         // Within the second batch, so that rows come before the error.
@@ -368,41 +368,30 @@ async fn records_damaged_once_at_one_offset_of_two_partitions() {
     assert_eq!(outcome.whole().len(), 2 * RECORDS);
 }
 
+/// Changes a byte in the third batch of the log.
+pub(super) fn damage_value(part: &mut PartitionData) {
+    if let Some(records) = &mut part.records {
+        let mut damaged = records.to_vec();
+        if let Some(at) = damaged.windows(9).position(|w| w == b"value 25\x02") {
+            damaged[at] ^= 1;
+        }
+        *records = damaged.into();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_that_stay_damaged_are_an_error() {
     let setup = Setup::new().await;
-    setup.cluster.on_fetch().always().parts(|part| {
-        if let Some(records) = &mut part.records {
-            let mut damaged = records.to_vec();
-            // In the third batch of the log.
-            if let Some(at) = damaged.windows(9).position(|w| w == b"value 25\x02") {
-                damaged[at] ^= 1;
-            }
-            *records = damaged.into();
-        }
-    });
+    setup.cluster.on_fetch().always().parts(damage_value);
     let (rows, error) = setup.fails().await;
     assert_eq!(rows, 20);
     assert_eq!(
         error.to_string(),
-        "orders[0]@20: the record batch at 20 does not match its checksum"
+        "orders[0]@20: the record batch at 20 does not match its checksum, twice in succession; if \
+         it stays so, the log of the partition's leader is damaged: move the leader to another \
+         replica, or read around it with a range behind it"
     );
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn old_message_format_names_the_way_out() {
-    let setup = Setup::new().await;
-    setup.cluster.on_fetch().always().parts(|part| {
-        let mut old = part.records.take().unwrap().to_vec();
-        old[16] = 1;
-        part.records = Some(old.into());
-    });
-    let (_, error) = setup.fails().await;
-    assert_eq!(
-        error.to_string(),
-        "orders[0]@0: records in message format v1, from before Kafka 0.11; \
-         'kafka.client' = 'librdkafka' reads them"
-    );
+    assert!(error.may_pass());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

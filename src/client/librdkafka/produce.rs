@@ -94,15 +94,14 @@ pub(crate) fn producer(config: &ConnectionConfig, writing: Writing<'_>) -> Resul
 /// Creates a topic of one partition with the brokers' replication; fine if there is one already.
 ///
 /// # Errors
-/// The reason of a refusal, inside; outside, when no broker answers.
+/// The code and the reason of a refusal, inside; outside, when no broker answers.
 pub(crate) async fn create_topic(
     config: &ConnectionConfig,
     topic: &str,
     settings: &[(&str, &str)],
-) -> Result<Result<(), String>> {
+) -> Result<Result<(), (i32, String)>> {
     let meta = meta::Meta::new(config, &config.client_properties()?)?;
-    let outcome = meta.create_topic(topic, settings).await?;
-    Ok(outcome.map_err(|(_, reason)| reason))
+    meta.create_topic(topic, settings).await
 }
 
 /// Commits offsets to a consumer group, for the tools that show lag. Nothing here reads them back.

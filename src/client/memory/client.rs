@@ -104,7 +104,7 @@ impl KafkaClient for MemoryClient {
                 let partition = &query.partition;
                 let log = state.log(&partition.topic, partition.partition)?;
                 if state.faults.is_leaderless(partition) {
-                    return Err(Error::Kafka {
+                    return Err(Error::Unavailable {
                         operation: format!("listing offsets of {partition}"),
                         reason: "the partition has no leader".to_owned(),
                     });

@@ -10,9 +10,7 @@ pub(super) const LEADER_NOT_AVAILABLE: i16 = 5;
 pub(super) const NOT_LEADER_OR_FOLLOWER: i16 = 6;
 pub(super) const REQUEST_TIMED_OUT: i16 = 7;
 pub(super) const REPLICA_NOT_AVAILABLE: i16 = 9;
-pub(super) const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
 pub(super) const COORDINATOR_NOT_AVAILABLE: i16 = 15;
-pub(super) const NOT_COORDINATOR: i16 = 16;
 pub(super) const INVALID_TOPIC: i16 = 17;
 pub(super) const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
 pub(super) const GROUP_AUTHORIZATION_FAILED: i16 = 30;
@@ -24,7 +22,6 @@ pub(super) const KAFKA_STORAGE_ERROR: i16 = 56;
 pub(super) const SASL_AUTHENTICATION_FAILED: i16 = 58;
 pub(super) const FENCED_LEADER_EPOCH: i16 = 74;
 pub(super) const UNKNOWN_LEADER_EPOCH: i16 = 75;
-pub(super) const OFFSET_NOT_AVAILABLE: i16 = 78;
 pub(super) const UNKNOWN_TOPIC_ID: i16 = 100;
 pub(super) const INCONSISTENT_TOPIC_ID: i16 = 103;
 
@@ -41,17 +38,9 @@ pub(super) fn is_of_leadership(code: i16) -> bool {
     )
 }
 
-/// Asking again later may help.
+/// Asking again later may help; so says Kafka, also of what is missing or damaged.
 pub(super) fn is_retriable(code: i16) -> bool {
-    is_of_leadership(code)
-        || matches!(
-            code,
-            REQUEST_TIMED_OUT
-                | COORDINATOR_LOAD_IN_PROGRESS
-                | COORDINATOR_NOT_AVAILABLE
-                | NOT_COORDINATOR
-                | OFFSET_NOT_AVAILABLE
-        )
+    ResponseError::try_from_code(code).is_some_and(|error| error.is_retriable())
 }
 
 /// The topic or the partition is not there.

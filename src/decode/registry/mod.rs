@@ -175,9 +175,14 @@ impl Registry {
     async fn ask_schema(&self, id: i32) -> Result<Option<Arc<RegisteredSchema>>> {
         let operation = format!("getting schema {id}");
         let path = ["schemas", "ids", &id.to_string()];
-        match self.inner.transport.ask(&operation, &path).await? {
+        let deadline = self.inner.transport.deadline();
+        let answer = self.inner.transport.ask(&operation, &path, deadline);
+        match answer.await? {
             None => Ok(None),
-            Some(answer) => self.complete(id, &answer, &operation).await.map(Some),
+            Some(answer) => {
+                let schema = self.complete(id, &answer, &operation, deadline);
+                schema.await.map(Some)
+            }
         }
     }
 
@@ -188,19 +193,23 @@ impl Registry {
     ) -> Result<Option<Arc<RegisteredSchema>>> {
         let operation = format!("getting version {version} of subject '{subject}'");
         let path = ["subjects", subject, "versions", version];
-        let Some(answer) = self.inner.transport.ask(&operation, &path).await? else {
+        let deadline = self.inner.transport.deadline();
+        let answer = self.inner.transport.ask(&operation, &path, deadline);
+        let Some(answer) = answer.await? else {
             return Ok(None);
         };
         let id = integer(&answer["id"]).ok_or_else(|| self.useless(&operation, "has no 'id'"))?;
-        self.complete(id, &answer, &operation).await.map(Some)
+        let schema = self.complete(id, &answer, &operation, deadline);
+        schema.await.map(Some)
     }
 
-    /// A schema of an answer, with the ones that it refers to.
+    /// A schema of an answer, with the ones that it refers to, all until one deadline.
     async fn complete(
         &self,
         id: i32,
         answer: &Value,
         operation: &str,
+        deadline: Instant,
     ) -> Result<Arc<RegisteredSchema>> {
         let text = answer["schema"]
             .as_str()
@@ -218,7 +227,7 @@ impl Registry {
             id,
             kind,
             text: text.to_owned(),
-            references: self.references(listed, operation).await?,
+            references: self.references(listed, operation, deadline).await?,
         }))
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::{Registry, integer};
 use crate::error::Result;
@@ -49,11 +50,12 @@ impl Registry {
     /// itself.
     ///
     /// # Errors
-    /// When the registry cannot be asked, does not have one, or there are too many.
+    /// When the registry cannot be asked until the deadline, does not have one, or there are too many.
     pub(super) async fn references(
         &self,
         listed_first: Vec<Reference>,
         operation: &str,
+        deadline: Instant,
     ) -> Result<Vec<(String, String)>> {
         let mut found = Vec::new();
         let mut seen = BTreeSet::new();
@@ -81,8 +83,8 @@ impl Registry {
                 ));
             }
             let path = ["subjects", &subject, "versions", &version.to_string()];
-            let answer = self.inner.transport.ask(operation, &path).await?;
-            let answer = answer.unwrap_or_default();
+            let answer = self.inner.transport.ask(operation, &path, deadline);
+            let answer = answer.await?.unwrap_or_default();
             let (Some(text), Some(listed)) = (answer["schema"].as_str(), listed(&answer)) else {
                 return Err(self.inner.transport.error(
                     operation,

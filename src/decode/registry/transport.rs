@@ -74,13 +74,18 @@ impl Transport {
         })
     }
 
-    /// Asks for what is at a path; `None` when the registry does not have it. `operation` says what
-    /// for, in messages.
+    /// Asks for what is at a path, until a [`deadline`](Self::deadline); `None` when the registry does
+    /// not have it. `operation` says what for, in messages.
     ///
     /// # Errors
     /// When no URL answers in time, the login is refused, or an answer is of no use.
-    pub(super) async fn ask(&self, operation: &str, path: &[&str]) -> Result<Option<Value>> {
-        self.answer(operation, path, None).await
+    pub(super) async fn ask(
+        &self,
+        operation: &str,
+        path: &[&str],
+        deadline: Instant,
+    ) -> Result<Option<Value>> {
+        self.answer(operation, path, None, deadline).await
     }
 
     /// Sends a body to a path, otherwise as [`ask`](Self::ask). It may arrive more than once.
@@ -93,7 +98,13 @@ impl Transport {
         path: &[&str],
         body: &Value,
     ) -> Result<Option<Value>> {
-        self.answer(operation, path, Some(body)).await
+        self.answer(operation, path, Some(body), self.deadline())
+            .await
+    }
+
+    /// When what is asked for now must be there, with all that belongs to it.
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + self.timeout
     }
 
     async fn answer(
@@ -101,8 +112,8 @@ impl Transport {
         operation: &str,
         path: &[&str],
         body: Option<&Value>,
+        deadline: Instant,
     ) -> Result<Option<Value>> {
-        let deadline = Instant::now() + self.timeout;
         let mut pause = FIRST_PAUSE;
         let mut round = 0;
         loop {
@@ -132,7 +143,9 @@ impl Transport {
                     ),
                 };
                 match trouble {
-                    Trouble::Final(reason) => return Err(error(endpoint, operation, reason)),
+                    Trouble::Final(reason) => {
+                        return Err(error(endpoint, operation, reason, false));
+                    }
                     Trouble::Refused(reason) => {
                         return Err(Error::invalid(format!(
                             "schema registry {endpoint:?}: {operation} failed: {reason}"
@@ -146,8 +159,8 @@ impl Transport {
             }
             let (endpoint, reason, after) = failed;
             let wait = after.unwrap_or_default().max(pause);
-            if round == ROUNDS || Instant::now() + wait >= deadline {
-                return Err(error(endpoint, operation, reason));
+            if round == ROUNDS || wait >= deadline.saturating_duration_since(Instant::now()) {
+                return Err(error(endpoint, operation, reason, true));
             }
             sleep(wait).await;
             pause *= 2;
@@ -157,7 +170,7 @@ impl Transport {
     /// An error of the URL that answered last.
     pub(super) fn error(&self, operation: &str, reason: String) -> Error {
         let place = self.preferred.load(Ordering::Relaxed);
-        error(&self.endpoints[place], operation, reason)
+        error(&self.endpoints[place], operation, reason, false)
     }
 
     async fn once(
@@ -181,11 +194,9 @@ impl Transport {
         }
         let response = request.send().await.map_err(|e| {
             let reason = reason(e);
-            match reason.contains("certificate") {
-                true => Trouble::Final(format!(
-                    "{reason}; '{CA_LOCATION}' names a file with the authorities to trust"
-                )),
-                false => Trouble::Again(reason, None),
+            match certificate_hint(&reason) {
+                Some(hint) => Trouble::Final(format!("{reason}; {hint}")),
+                None => Trouble::Again(reason, None),
             }
         })?;
         let (status, after) = (response.status(), retry_after(&response));
@@ -320,11 +331,30 @@ fn reason(error: reqwest::Error) -> String {
     reason
 }
 
-fn error(endpoint: &Endpoint, operation: &str, reason: String) -> Error {
+/// What to do about a certificate that was not accepted, if that is what rustls says.
+fn certificate_hint(reason: &str) -> Option<String> {
+    let says = |what: &str| reason.contains(what);
+    if says("certificate expired") {
+        Some("have it renewed, or set this machine's clock".to_owned())
+    } else if says("certificate not valid yet") {
+        Some("set this machine's clock".to_owned())
+    } else if says("certificate not valid for name") {
+        Some("name the registry in the URL as its certificate does".to_owned())
+    } else if says("certificate") {
+        Some(format!(
+            "'{CA_LOCATION}' names a file with the authorities to trust"
+        ))
+    } else {
+        None
+    }
+}
+
+fn error(endpoint: &Endpoint, operation: &str, reason: String, transient: bool) -> Error {
     Error::Registry {
         url: endpoint.shown.clone(),
         operation: operation.to_owned(),
         reason,
+        transient,
     }
 }
 

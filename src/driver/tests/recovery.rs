@@ -2,7 +2,8 @@
 
 use super::super::Retries;
 use super::*;
-use crate::error::ErrorKind;
+use crate::client::memory::Call;
+use crate::error::{Error, ErrorKind};
 
 fn is_conflict(error: &crate::Error) -> bool {
     error.kind() == ErrorKind::Conflict
@@ -52,6 +53,66 @@ async fn what_may_pass_is_retried() {
         assert_eq!(commit.progress.retries, retries, "{operation}");
     }
     world.assert_exactly(&[25]);
+}
+
+/// Errors of looking at the sources and of reading them.
+#[tokio::test]
+async fn what_may_pass_at_the_source_is_retried_and_nothing_else_is() {
+    let world = World::new(1);
+    let (topic, reason) = (|| "orders".to_owned(), || "told to fail".to_owned());
+    let read = |transient| Error::Read {
+        topic: topic(),
+        partition: 0,
+        offset: 0,
+        reason: reason(),
+        transient,
+    };
+    let passing = [
+        Error::Unavailable {
+            operation: "listing offsets of orders[0]".to_owned(),
+            reason: reason(),
+        },
+        Error::Corrupted {
+            topic: topic(),
+            partition: 0,
+            offset: 0,
+            reason: reason(),
+        },
+        read(true),
+    ];
+    let staying = [
+        read(false),
+        Error::UnknownTopic {
+            topic: topic(),
+            nearest: vec![],
+        },
+    ];
+    let mut batches = 0;
+    for error in passing.iter().chain(&staying) {
+        for call in [Call::Describe, Call::ListOffsets, Call::Fetch] {
+            world.produce(0, 1);
+            let job = world.builder("job").insert(INSERT).retries(Retries {
+                first_wait: std::time::Duration::from_millis(1),
+                ..Retries::default()
+            });
+            let mut job = job.build().await.unwrap();
+            world.cluster.fail_next(call, error.clone());
+            let outcome = job.run(&Stop::new()).await;
+            assert_eq!(
+                outcome.is_ok(),
+                error.may_pass(),
+                "{call:?} {error}: {outcome:?}"
+            );
+            if outcome.is_err() {
+                job.run(&Stop::new()).await.unwrap();
+                continue;
+            }
+            let commit = job.log().commit(batches).await.unwrap().unwrap();
+            assert_eq!(commit.progress.retries, 1, "{call:?} {error}");
+            batches += 1;
+        }
+    }
+    world.assert_exactly(&[15]);
 }
 
 #[tokio::test]

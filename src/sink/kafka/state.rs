@@ -17,7 +17,7 @@ use futures::StreamExt;
 use tokio::time::Instant;
 
 use super::*;
-use crate::client::librdkafka::writing::create_topic;
+use crate::client::librdkafka::writing::{code, create_topic};
 use crate::client::{OffsetAt, OffsetQuery, RawColumns, ReadRequest};
 use crate::range::{IsolationLevel, OffsetRange, OnDataLoss, TopicPartition};
 
@@ -167,17 +167,19 @@ impl StateTopic<'_> {
 
     async fn create(&self) -> Result<()> {
         let created = create_topic(self.config, self.name, &SETTINGS).await?;
-        created.map_err(|reason| {
-            let settings: Vec<String> =
-                SETTINGS.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        created.map_err(|(c, reason)| {
+            let settings: String = SETTINGS
+                .iter()
+                .map(|(name, value)| format!(" --config {name}={value}"))
+                .collect();
             self.failed(
                 "creating it",
                 format!(
-                    "{reason}; it holds what jobs have committed: create it with 1 partition and {}, \
-                     or name another 'state.topic'",
-                    settings.join(", ")
+                    "{reason}; it holds what jobs have committed: have it made by 'kafka-topics.sh \
+                     --create --topic {} --partitions 1{settings}', or name another 'state.topic'",
+                    self.name
                 ),
-                false,
+                code::is_retriable(c),
             )
         })
     }

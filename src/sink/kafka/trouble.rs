@@ -75,10 +75,8 @@ impl Trouble {
                     reason: format!("{what}: {reason}"),
                 };
             }
-            code::UNKNOWN_PARTITION_LOCAL
-            | code::UNKNOWN_TOPIC_LOCAL
-            | code::UNKNOWN_TOPIC_OR_PART
-            | code::INVALID_TOPIC
+            // That it is unknown passes, or the next attempt does not find it when it looks it up.
+            code::INVALID_TOPIC
             | code::INVALID_TIMESTAMP
             | code::INVALID_RECORD
             | code::POLICY_VIOLATION => ("", false),

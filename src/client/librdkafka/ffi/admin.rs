@@ -19,8 +19,9 @@ pub(crate) enum AdminRequest<'a> {
     GroupOffsets(&'a str, &'a [(&'a str, i32, i64)]),
     /// A group and the offsets to commit to it.
     CommitGroupOffsets(&'a str, &'a [(&'a str, i32, i64)]),
-    /// A topic of one partition, replicated as the brokers have it by default, and its settings.
-    CreateTopic(&'a str, &'a [(&'a str, &'a str)]),
+    /// A topic of one partition, its replicas (-1: as many as the brokers have by default), and its
+    /// settings.
+    CreateTopic(&'a str, i32, &'a [(&'a str, &'a str)]),
 }
 
 /// Sends a request, to a broker of one's choice where any will do; its answer, an [`Event`], comes
@@ -131,13 +132,13 @@ pub(crate) fn send(
                 );
                 rd::rd_kafka_AlterConsumerGroupOffsets_destroy(one[0]);
             }
-            AdminRequest::CreateTopic(topic, settings) => {
+            AdminRequest::CreateTopic(topic, replication, settings) => {
                 let topic = c_text(topic);
                 let (buffer, size) = (message.as_mut_ptr(), message.len());
                 let mut one = [rd::rd_kafka_NewTopic_new(
                     topic.as_ptr(),
                     1,
-                    -1,
+                    *replication,
                     buffer,
                     size,
                 )];

@@ -210,6 +210,7 @@ unsafe extern "C" fn on_error(
     match err {
         code::ALL_BROKERS_DOWN => health.down = true,
         code::AUTHENTICATION | code::SSL | code::SASL_AUTHENTICATION_FAILED => {
+            let reason = explained(reason);
             health.refused = Some((Instant::now(), reason.clone()));
             health.last = Some(reason);
         }
@@ -231,6 +232,17 @@ unsafe extern "C" fn on_throttle(
     let mut health = health.lock().unwrap_or_else(PoisonError::into_inner);
     health.held_until = health.held_until.max(Some(Instant::now() + throttle));
     health.held += throttle;
+}
+
+/// librdkafka puts every certificate that OpenSSL refuses down to the authorities.
+fn explained(reason: String) -> String {
+    if !reason.contains("certificate could not be verified") {
+        return reason;
+    }
+    format!(
+        "{reason}; if they are, the certificate has expired or is for another host, or this machine's \
+         clock is wrong"
+    )
 }
 
 /// Keeps the first failure of a delivery, and of messages that were too large together the largest; called from `rd_kafka_poll` and `rd_kafka_flush`.

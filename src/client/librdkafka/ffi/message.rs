@@ -122,7 +122,8 @@ impl<'a> Message<'a> {
             2 => TimestampType::LogAppendTime,
             _ => TimestampType::NotAvailable,
         };
-        if ms < 0 {
+        // Message format v0 has none, and then librdkafka says zero.
+        if ms < 0 || kind == TimestampType::NotAvailable {
             return (-1, TimestampType::NotAvailable);
         }
         (ms, kind)
@@ -132,6 +133,14 @@ impl<'a> Message<'a> {
     pub(crate) fn leader_epoch(self) -> i32 {
         // SAFETY: a live message.
         unsafe { rd::rd_kafka_message_leader_epoch(self.0) }
+    }
+
+    /// Whether it is what becomes of a record in a message format from before Kafka 0.11 where
+    /// librdkafka takes its lengths for variable ones: no key, no value, and no epoch, which all
+    /// later ones have.
+    #[inline]
+    pub(crate) fn is_misread(self) -> bool {
+        self.0.payload.is_null() && self.0.key.is_null() && self.leader_epoch() < 0
     }
 
     /// Calls `each` with name and value of every header, in wire order.

@@ -39,6 +39,8 @@ pub(crate) use queue::{Queue, Topic};
 
 /// librdkafka's and Kafka's error codes, as far as the client tells them apart.
 pub(crate) mod code {
+    use kafka_protocol::error::ResponseError;
+
     use super::Resp;
 
     pub(crate) const OK: i32 = 0;
@@ -90,21 +92,32 @@ pub(crate) mod code {
     pub(crate) const INVALID_RECORD: i32 = Resp::RD_KAFKA_RESP_ERR_INVALID_RECORD as i32;
     pub(crate) const POLICY_VIOLATION: i32 = Resp::RD_KAFKA_RESP_ERR_POLICY_VIOLATION as i32;
     pub(crate) const UNSUPPORTED_FEATURE: i32 = Resp::RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE as i32;
-    /// Codes that go away once the metadata is fresh or the broker has caught up.
-    pub(crate) const RETRIABLE: [i32; 12] = [
-        Resp::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE as i32,
-        Resp::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION as i32,
-        Resp::RD_KAFKA_RESP_ERR_REPLICA_NOT_AVAILABLE as i32,
-        Resp::RD_KAFKA_RESP_ERR_BROKER_NOT_AVAILABLE as i32,
-        Resp::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT as i32,
-        Resp::RD_KAFKA_RESP_ERR_NETWORK_EXCEPTION as i32,
-        Resp::RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE as i32,
-        Resp::RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH as i32,
-        Resp::RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH as i32,
-        Resp::RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR as i32,
-        TRANSPORT,
-        TIMED_OUT,
-    ];
+    pub(crate) const BAD_MSG: i32 = Resp::RD_KAFKA_RESP_ERR__BAD_MSG as i32;
+    pub(crate) const BAD_COMPRESSION: i32 = Resp::RD_KAFKA_RESP_ERR__BAD_COMPRESSION as i32;
+    pub(crate) const NOT_IMPLEMENTED: i32 = Resp::RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED as i32;
+    pub(crate) const INVALID_MSG: i32 = Resp::RD_KAFKA_RESP_ERR_INVALID_MSG as i32;
+    const BROKER_NOT_AVAILABLE: i32 = Resp::RD_KAFKA_RESP_ERR_BROKER_NOT_AVAILABLE as i32;
+    const TIMED_OUT_QUEUE: i32 = Resp::RD_KAFKA_RESP_ERR__TIMED_OUT_QUEUE as i32;
+    const WAIT_COORDINATOR: i32 = Resp::RD_KAFKA_RESP_ERR__WAIT_COORD as i32;
+
+    /// Whether it goes away by itself: the metadata is fresh, the broker has caught up, a connection
+    /// stands again.
+    pub(crate) fn is_retriable(c: i32) -> bool {
+        let of_broker = || {
+            let error = ResponseError::try_from_code(i16::try_from(c).ok()?)?;
+            Some(error.is_retriable())
+        };
+        matches!(
+            c,
+            TRANSPORT
+                | RESOLVE
+                | TIMED_OUT
+                | TIMED_OUT_QUEUE
+                | ALL_BROKERS_DOWN
+                | WAIT_COORDINATOR
+                | BROKER_NOT_AVAILABLE
+        ) || of_broker() == Some(true)
+    }
 }
 
 // The same functions as in the bindings, but with the error code as the integer that it is in C.

@@ -1,7 +1,7 @@
 //! How a question is asked: of which broker, for how long, and when asking is given up.
 
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -16,6 +16,10 @@ const HEALTH_TICK: Duration = Duration::from_millis(20);
 /// likely has a wrong address; one that was may see a restart.
 const DOWN_GRACE_NEW: Duration = Duration::from_millis(700);
 const DOWN_GRACE: Duration = Duration::from_secs(3);
+/// How long any broker may take to prove that not all are down.
+const PROOF: Duration = Duration::from_secs(1);
+/// The pause before another broker is asked.
+const PAUSE: Duration = Duration::from_millis(20);
 
 impl Meta {
     pub(super) async fn ask_any(
@@ -40,11 +44,12 @@ impl Meta {
             let target = self.target(failed, deadline).await?;
             let attempt = deadline.part(3);
             match self.ask_raw(request, Some(target), &attempt).await {
-                Ok(Err((code::TIMED_OUT | code::TRANSPORT, _))) if !deadline.passed() => {}
+                Ok(Err((c, _))) if code::is_retriable(c) && !deadline.passed() => {}
                 Err(Error::Connection { .. }) if attempt.passed() && !deadline.passed() => {}
                 answer => return answer,
             }
             failed = Some(target);
+            tokio::time::sleep(PAUSE.min(deadline.left())).await;
         }
     }
 
@@ -58,26 +63,34 @@ impl Meta {
         if let Some(known) = known.filter(|k| failed != Some(*k)) {
             return Ok(known);
         }
-        let started = Instant::now();
         loop {
-            let handle = Arc::clone(&self.handle);
             // Short, because librdkafka's call does not notice that all brokers are down.
-            let slice_ms = deadline.left_ms().min(250);
-            let brokers = tokio::task::spawn_blocking(move || handle.brokers(slice_ms)).await;
-            let mut brokers = brokers.ok().and_then(|b| b.ok()).unwrap_or_default();
+            let mut brokers = self.brokers(Duration::from_millis(250), deadline).await;
             brokers.sort_unstable();
             // The one after the failed one, around.
             let next = brokers.iter().find(|b| failed.is_some_and(|f| **b > f));
             if let Some(&target) = next.or(brokers.first()) {
-                self.succeeded();
                 self.state
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .target = Some(target);
                 return Ok(target);
             }
-            self.check_health(started, deadline)?;
+            self.check_health(deadline).await?;
         }
+    }
+
+    /// The ids of the brokers as any of them tells; none when none answers in time.
+    pub(super) async fn brokers(&self, within: Duration, deadline: &Deadline) -> Vec<i32> {
+        let handle = Arc::clone(&self.handle);
+        let within = Deadline::after(within.min(deadline.left()));
+        let asked = move || handle.brokers(within.left_ms());
+        let brokers = tokio::task::spawn_blocking(asked).await;
+        let brokers = brokers.ok().and_then(|b| b.ok()).unwrap_or_default();
+        if !brokers.is_empty() {
+            self.succeeded();
+        }
+        brokers
     }
 
     /// Sends a request and waits for its answer: an event, or the error of the request as a whole.
@@ -87,7 +100,6 @@ impl Meta {
         broker: Option<i32>,
         deadline: &Deadline,
     ) -> Result<Result<Event, (i32, String)>> {
-        let started = Instant::now();
         let wake = Arc::new(Notify::new());
         let queue = Queue::new(&self.handle, Some(Arc::clone(&wake)));
         ffi::send(&self.handle, &queue, &request, broker, deadline.left_ms());
@@ -98,13 +110,26 @@ impl Meta {
                     return Ok(Ok(event));
                 };
                 if matches!(c, code::TIMED_OUT | code::TRANSPORT) {
-                    self.check_health(started, deadline)?;
+                    self.check_health(deadline).await?;
                 }
                 return Ok(Err((c, reason)));
             }
-            self.check_health(started, deadline)?;
+            self.check_health(deadline).await?;
             let _ = tokio::time::timeout(HEALTH_TICK, wake.notified()).await;
         }
+    }
+
+    /// As if librdkafka had reported that all brokers are down.
+    #[cfg(test)]
+    pub(crate) fn seem_down(&self) {
+        self.handle.health().down = true;
+    }
+
+    /// The broker that is asked what any broker knows.
+    #[cfg(test)]
+    pub(crate) fn asked_broker(&self) -> Option<i32> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.target
     }
 
     fn succeeded(&self) {
@@ -121,12 +146,12 @@ impl Meta {
 
     /// # Errors
     /// When it is known that waiting is no use.
-    pub(super) fn check_health(&self, started: Instant, deadline: &Deadline) -> Result<()> {
+    async fn check_health(&self, deadline: &Deadline) -> Result<()> {
         let health = self.handle.health().clone();
-        let waited = started.elapsed();
+        let waited = deadline.asked().elapsed();
         if let Some((at, reason)) = health.refused
             // One from before may be over; librdkafka is trying again meanwhile.
-            && (at >= started || waited > DOWN_GRACE_NEW)
+            && (at >= deadline.asked() || waited > DOWN_GRACE_NEW)
         {
             return Err(Error::Authentication {
                 hosts: self.hosts.clone(),
@@ -138,7 +163,9 @@ impl Meta {
         } else {
             DOWN_GRACE_NEW
         };
-        if health.down && waited > grace {
+        // librdkafka reports that all connections have failed, those that it had so far, and not that
+        // one stands again.
+        if health.down && waited > grace && self.brokers(PROOF, deadline).await.is_empty() {
             return Err(Error::Connection {
                 hosts: self.hosts.clone(),
                 reason: health.last.unwrap_or_else(|| "all brokers are down".into()),
@@ -174,6 +201,10 @@ impl Meta {
                 }
             }
             code::CLUSTER_AUTHORIZATION_FAILED => denied("the cluster".into(), "DESCRIBE", c),
+            c if code::is_retriable(c) => Error::Unavailable {
+                operation: operation.to_owned(),
+                reason: reason.to_owned(),
+            },
             _ => Error::Kafka {
                 operation: operation.to_owned(),
                 reason: reason.to_owned(),

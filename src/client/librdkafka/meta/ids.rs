@@ -81,7 +81,7 @@ impl Meta {
             };
             // What is wrong with topics of others is no concern of this caller's.
             match self.describe_topics(&wanted, false, deadline).await {
-                Ok(_) | Err(Error::Kafka { .. }) => {}
+                Ok(_) | Err(Error::Kafka { .. } | Error::Unavailable { .. }) => {}
                 Err(e) => return Err(e),
             }
         }

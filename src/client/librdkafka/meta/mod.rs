@@ -194,12 +194,10 @@ impl Meta {
                         return Err(denied(format!("topic {name}"), "DESCRIBE", info.code));
                     }
                     code::TOPIC_AUTHORIZATION_FAILED => {}
-                    c if code::RETRIABLE.contains(&c) && !deadline.passed() => again.push(name),
+                    c if code::is_retriable(c) && !deadline.passed() => again.push(name),
                     c => {
-                        return Err(Error::Kafka {
-                            operation: format!("describing topic '{name}'"),
-                            reason: ffi::error_text(c),
-                        });
+                        let operation = format!("describing topic '{name}'");
+                        return Err(self.failed(&operation, c, &ffi::error_text(c)));
                     }
                 }
             }
@@ -321,8 +319,12 @@ impl Meta {
     }
 }
 
+/// The replication of a topic that brokers have no default for, if there are so many brokers.
+const REPLICATION: usize = 3;
+
 impl Meta {
-    /// Creates a topic of one partition; that there is one already is a success.
+    /// Creates a topic of one partition with the brokers' default replication; that there is one
+    /// already is a success.
     ///
     /// # Errors
     /// The code and reason of the refusal, inside; outside, when no broker answers.
@@ -331,12 +333,33 @@ impl Meta {
         topic: &str,
         settings: &[(&str, &str)],
     ) -> Result<Result<(), (i32, String)>> {
-        let operation = "creating a topic";
         let deadline = Deadline::after(self.timeout);
-        let request = AdminRequest::CreateTopic(topic, settings);
-        let event = match self.ask_raw(request, None, &deadline).await? {
+        match self.create(topic, -1, settings, &deadline).await? {
+            // Brokers before 2.4 take no default.
+            Err((code::UNSUPPORTED_FEATURE, _)) => {
+                let brokers = self.brokers(deadline.left(), &deadline).await.len();
+                let replication = i32::try_from(brokers.clamp(1, REPLICATION)).unwrap_or(1);
+                self.create(topic, replication, settings, &deadline).await
+            }
+            outcome => Ok(outcome),
+        }
+    }
+
+    async fn create(
+        &self,
+        topic: &str,
+        replication: i32,
+        settings: &[(&str, &str)],
+        deadline: &Deadline,
+    ) -> Result<Result<(), (i32, String)>> {
+        let operation = "creating a topic";
+        let request = AdminRequest::CreateTopic(topic, replication, settings);
+        let event = match self.ask_raw(request, None, deadline).await? {
             Ok(event) => event,
-            Err((c, reason)) => return Err(self.failed(operation, c, &reason)),
+            Err((c, reason)) => match self.failed(operation, c, &reason) {
+                Error::Kafka { .. } | Error::Unavailable { .. } => return Ok(Err((c, reason))),
+                error => return Err(error),
+            },
         };
         match event.created_topic().ok_or_else(|| odd_answer(operation))? {
             Err((code::TOPIC_ALREADY_EXISTS, _)) => Ok(Ok(())),

@@ -37,20 +37,14 @@ impl Meta {
             for (wave, outcome) in waves.iter().zip(join_all(asked).await) {
                 let offsets = match outcome {
                     Ok(offsets) => offsets,
-                    Err(e @ (Error::Authentication { .. } | Error::Authorization { .. })) => {
-                        return Err(e);
-                    }
-                    Err(e) if deadline.passed() => {
-                        let partition = &queries[wave[0]].partition;
-                        return Err(self.gave_up(partition, within, e).await);
-                    }
-                    Err(e) if matches!(e, Error::Connection { .. }) && !attempt.passed() => {
-                        return Err(e);
-                    }
-                    Err(e) => {
-                        reason = Some(e.to_string());
+                    // Brokers may answer, but no leader has.
+                    Err(Error::Connection { reason: why, .. })
+                        if attempt.passed() && (self.connected() || !deadline.passed()) =>
+                    {
+                        reason = Some(why);
                         continue;
                     }
+                    Err(e) => return Err(e),
                 };
                 for (&query, (offset, err, epoch)) in wave.iter().zip(offsets) {
                     let partition = &queries[query].partition;
@@ -68,11 +62,14 @@ impl Meta {
                             let topic = format!("topic {}", partition.topic);
                             return Err(denied(topic, "DESCRIBE", err));
                         }
-                        c => {
-                            if is_missing(c) {
-                                missing = Some(query);
-                            }
+                        c if is_missing(c) => {
+                            missing = Some(query);
                             reason = Some(ffi::error_text(c));
+                        }
+                        c if code::is_retriable(c) => reason = Some(ffi::error_text(c)),
+                        c => {
+                            let operation = format!("listing offsets of {partition}");
+                            return Err(self.failed(&operation, c, &ffi::error_text(c)));
                         }
                     }
                 }
@@ -88,12 +85,9 @@ impl Meta {
             if deadline.passed() {
                 let partition = &queries[open[0]].partition;
                 let reason = reason.unwrap_or_default();
-                let error = Error::Connection {
-                    hosts: self.hosts.clone(),
-                    reason: format!(
-                        "listing offsets of {partition}: {reason}; gave up after {} ms",
-                        within.as_millis()
-                    ),
+                let error = Error::Unavailable {
+                    operation: format!("listing offsets of {partition}"),
+                    reason: format!("{reason}; gave up after {} ms", within.as_millis()),
                 };
                 return Err(self.gave_up(partition, within, error).await);
             }
@@ -136,6 +130,7 @@ impl Meta {
             Err((c, _)) if c == code::NO_LEADERS || is_missing(c) => {
                 return Ok(vec![(-1, code::UNKNOWN_TOPIC_OR_PART, -1); wave.len()]);
             }
+            Err((c, _)) if code::is_retriable(c) => return Ok(vec![(-1, c, -1); wave.len()]),
             Err((c, reason)) => return Err(self.failed(operation, c, &reason)),
         };
         let offsets = event.offsets().ok_or_else(|| odd_answer(operation))?;
@@ -180,10 +175,11 @@ impl Meta {
             code::TOPIC_AUTHORIZATION_FAILED => {
                 denied(format!("topics of group {group}"), "DESCRIBE", c)
             }
-            _ => Error::Kafka {
-                operation: format!("listing the offsets of group '{group}'"),
-                reason: reason.to_owned(),
-            },
+            _ => self.failed(
+                &format!("listing the offsets of group '{group}'"),
+                c,
+                reason,
+            ),
         };
         let mut found = BTreeMap::new();
         for o in offsets.map_err(|(c, reason)| failed(c, &reason))? {

@@ -86,6 +86,7 @@ pub(crate) fn stream(
         renewed: 0,
         received: false,
         restarts: 0,
+        damaged: false,
         last_reason: None,
         mean_bytes: 64,
         lost: 0,
@@ -145,6 +146,8 @@ struct Reader {
     received: bool,
     /// How often the partition was started anew since the last progress.
     restarts: u32,
+    /// Damaged records were met since the last progress.
+    damaged: bool,
     last_reason: Option<String>,
     /// The mean size of a record, to take no more off the queue than a batch holds.
     mean_bytes: usize,
@@ -265,7 +268,10 @@ impl Reader {
     fn abandon(&self, error: &Error) {
         let suspect = matches!(
             error,
-            Error::Authentication { .. } | Error::Stalled { .. } | Error::Read { .. }
+            Error::Authentication { .. }
+                | Error::Stalled { .. }
+                | Error::Read { .. }
+                | Error::Corrupted { .. }
         );
         let fetching = self.lease.lock().take();
         match fetching {
@@ -402,6 +408,10 @@ impl Reader {
                 if self.columns.rows() >= rows_most || self.columns.bytes() >= bytes_most {
                     break;
                 }
+                if message.is_misread() {
+                    fault = Some(Step::Fault(code::NOT_IMPLEMENTED, String::new()));
+                    break;
+                }
                 // Below: of a gap between two ranges, or delivered again after a leader change.
                 if offset >= self.position {
                     self.columns.append(message);
@@ -438,6 +448,7 @@ impl Reader {
         self.renewed = 0;
         self.restarts = 0;
         self.held = Duration::ZERO;
+        self.damaged = false;
     }
 
     /// Waits for the queue; hands out a batch that has waited long enough.
@@ -483,7 +494,7 @@ impl Reader {
     fn finish(&mut self) -> Result<RawBatch> {
         let started = Instant::now();
         let finished = self.columns.finish(self.partition(), self.position);
-        let mut batch = finished.map_err(|e| self.read_error(e.to_string()))?;
+        let mut batch = finished.map_err(|e| self.read_error(e.to_string(), false))?;
         self.decode += started.elapsed();
         let nanos = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
         batch.lost_offsets = std::mem::take(&mut self.lost);

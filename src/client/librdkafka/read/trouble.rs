@@ -18,6 +18,10 @@ const DOUBT_LOOKUP: Duration = Duration::from_secs(5);
 pub(super) const RENEW: Duration = Duration::from_secs(10);
 /// How often a partition is started anew after a fault that the log's bounds do not explain.
 const RESTARTS_MOST: u32 = 5;
+/// The bundled librdkafka (2.12) misreads such records in answers of brokers from 2.7 on. Most of them
+/// it passes over, and some become a record without key and value.
+const OLD_FORMAT: &str = "from before Kafka 0.11, which this librdkafka misreads; \
+                          'kafka.client' = 'wire' reads them";
 
 impl Reader {
     pub(super) fn stalled(&self, silent: Duration) -> Error {
@@ -28,10 +32,9 @@ impl Reader {
             offset: self.position,
             end: range.end,
             waited_ms: u64::try_from(silent.as_millis()).unwrap_or(u64::MAX),
-            reason: self
-                .last_reason
-                .clone()
-                .unwrap_or_else(|| "the broker sends nothing".into()),
+            reason: self.last_reason.clone().unwrap_or_else(|| {
+                format!("the broker sends nothing, or records in a message format {OLD_FORMAT}")
+            }),
         }
     }
 
@@ -83,7 +86,8 @@ impl Reader {
         let within = DOUBT_LOOKUP.min(self.timeout);
         // First, because the bounds of another topic mean nothing.
         match self.verify_ids(Instant::now()).await {
-            Ok(()) | Err(Error::Connection { .. } | Error::Kafka { .. }) => {}
+            Ok(()) | Err(Error::Kafka { .. }) => {}
+            Err(e) if e.may_pass() => {}
             Err(e) => return Err(e),
         }
         match self.bounds(within).await {
@@ -98,7 +102,7 @@ impl Reader {
                 self.last_reason = Some(e.to_string());
                 Ok(())
             }
-            Err(e @ (Error::Kafka { .. } | Error::Read { .. })) => {
+            Err(e @ (Error::Kafka { .. } | Error::Unavailable { .. })) => {
                 self.last_reason = Some(e.to_string());
                 Ok(())
             }
@@ -176,11 +180,6 @@ impl Reader {
     pub(super) async fn fault(&mut self, c: i32, reason: String) -> Result<()> {
         let partition = self.partition();
         match c {
-            // librdkafka goes on by itself.
-            c if code::RETRIABLE.contains(&c) || c == code::ALL_BROKERS_DOWN => {
-                self.last_reason = Some(reason);
-                return Ok(());
-            }
             code::AUTHENTICATION | code::SSL | code::SASL_AUTHENTICATION_FAILED => {
                 return Err(Error::Authentication {
                     hosts: self.meta.hosts().to_owned(),
@@ -219,12 +218,32 @@ impl Reader {
                 self.verify_ids(Instant::now()).await?;
                 self.meta.expect_partition(&partition).await?;
             }
-            _ => return Err(self.read_error(reason)),
+            // Damaged, perhaps on their way: they are asked for once more.
+            code::BAD_MSG | code::BAD_COMPRESSION | code::INVALID_MSG => {
+                if std::mem::replace(&mut self.damaged, true) {
+                    return Err(Error::Corrupted {
+                        topic: partition.topic.to_string(),
+                        partition: partition.partition,
+                        offset: self.position,
+                        reason,
+                    });
+                }
+            }
+            code::NOT_IMPLEMENTED => {
+                let reason = format!("records in a message format {OLD_FORMAT}");
+                return Err(self.read_error(reason, false));
+            }
+            // librdkafka goes on by itself.
+            c if code::is_retriable(c) => {
+                self.last_reason = Some(reason);
+                return Ok(());
+            }
+            _ => return Err(self.read_error(reason, false)),
         }
         // The log has the offset, and yet it was refused: a moment's disagreement of brokers.
         self.restarts += 1;
         if self.restarts > RESTARTS_MOST {
-            return Err(self.read_error(reason));
+            return Err(self.read_error(reason, true));
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
         self.restart();
@@ -232,13 +251,14 @@ impl Reader {
         Ok(())
     }
 
-    pub(super) fn read_error(&self, reason: String) -> Error {
+    pub(super) fn read_error(&self, reason: String, transient: bool) -> Error {
         let range = self.range();
         Error::Read {
             topic: range.topic.to_string(),
             partition: range.partition,
             offset: self.position,
             reason,
+            transient,
         }
     }
 }

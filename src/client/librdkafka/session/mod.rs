@@ -106,6 +106,7 @@ impl Fetching {
             partition: range.partition,
             offset,
             reason,
+            transient: false,
         };
         if !session.topics.contains_key(&range.topic) {
             let topic = Topic::new(&session.handle, &range.topic).map_err(failed)?;

@@ -241,3 +241,65 @@ async fn a_partition_without_a_leader_is_named_with_its_replicas() {
         assert_eq!(error.kind(), ErrorKind::Connection);
     }
 }
+
+#[cfg(feature = "ssl")]
+#[tokio::test]
+async fn an_expired_certificate_is_not_put_down_to_the_authorities_alone() {
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+    use rustls::pki_types::PrivatePkcs8KeyDer;
+
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.not_after = date_time_ymd(2001, 1, 2);
+    let certificate = params.self_signed(&key).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let server = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+        )
+        .unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
+        while let Ok((stream, _)) = listener.accept().await {
+            let _ = acceptor.accept(stream).await;
+        }
+    });
+    let mut config = ConnectionConfig::new(format!("localhost:{port}"));
+    config.set("security.protocol", "ssl").unwrap();
+    config.set("ssl.ca.pem", &certificate.pem()).unwrap();
+    let client = LibrdkafkaClient::connect(&config).unwrap();
+    let error = client.describe(TopicSelection::All).await.unwrap_err();
+    assert!(matches!(error, Error::Authentication { .. }), "{error}");
+    assert!(
+        error.to_string().contains("the certificate has expired"),
+        "{error}"
+    );
+}
+
+/// One broker of three is down, the one that is asked, and librdkafka has reported that all are: of
+/// those that it had tried.
+#[tokio::test]
+async fn a_report_that_all_brokers_are_down_is_not_final_while_one_answers() {
+    let cluster = Cluster::new(&[("request.timeout.ms", "9000")]);
+    cluster.fill("t", 1, 5, b"v");
+    cluster.client.describe(TopicSelection::All).await.unwrap();
+    let asked = cluster.client.meta.asked_broker().unwrap();
+    cluster.mock.broker_down(asked).unwrap();
+    cluster.client.meta.seem_down();
+    let described = cluster.client.describe(TopicSelection::All).await;
+    assert_eq!(described.unwrap().topics.len(), 1);
+    // When really all are, it is told soon.
+    for id in 1..=3 {
+        cluster.mock.broker_down(id).unwrap();
+    }
+    let started = Instant::now();
+    let error = cluster.client.describe(TopicSelection::All).await;
+    assert!(matches!(error, Err(Error::Connection { .. })), "{error:?}");
+    assert!(started.elapsed() < Duration::from_secs(8));
+}

@@ -12,6 +12,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Produc
 use rdkafka::types::RDKafkaApiKey;
 
 mod faults;
+mod old;
 mod turns;
 
 use super::LibrdkafkaClient;

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::batch::{HEAD_BYTES, MAGIC_AT};
 use super::cursor::Cursor;
+use super::old;
 
 /// Bytes in which a record batch says how long it is: its base offset and its length.
 const BATCH_LENGTH: usize = 12;
@@ -473,20 +474,19 @@ fn batch_size(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
     let Some(magic) = bytes.get(MAGIC_AT) else {
         return Ok(None);
     };
-    if *magic < 2 {
-        return Err(Malformed(format!(
-            "records in message format v{magic}, from before Kafka 0.11; \
-             'kafka.client' = 'librdkafka' reads them"
-        )));
-    }
+    let least = if *magic < 2 {
+        old::BYTES_LEAST
+    } else {
+        HEAD_BYTES
+    };
     let length = bytes[8..BATCH_LENGTH]
         .iter()
         .fold(0u32, |length, byte| length << 8 | u32::from(*byte));
     let size = usize::try_from(length).unwrap_or(usize::MAX);
     let size = size.saturating_add(BATCH_LENGTH);
-    if *magic > 2 || size < HEAD_BYTES || length > i32::MAX as u32 {
+    if *magic > 2 || size < least || length > i32::MAX as u32 {
         return Err(Malformed(format!(
-            "a record batch of {size} bytes in format v{magic}; expected format v2"
+            "a record batch of {size} bytes in format v{magic}; expected format v0, v1 or v2"
         )));
     }
     Ok(Some(size))

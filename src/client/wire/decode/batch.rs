@@ -145,9 +145,12 @@ impl BatchHead {
     }
 }
 
-/// The mean size of a record in the first of some whole batches.
+/// The mean size of a record in the first of some whole batches; 0 where it is not told.
 pub(crate) fn mean_bytes(batches: &[u8]) -> usize {
-    let head = BatchHead::parse(batches).ok();
+    let head = match batches.get(MAGIC_AT) {
+        Some(2) => BatchHead::parse(batches).ok(),
+        _ => None,
+    };
     let size = batches
         .get(8..12)
         .and_then(|b| b.try_into().ok())

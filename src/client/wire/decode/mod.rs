@@ -17,6 +17,7 @@ mod batch;
 mod codec;
 mod columns;
 mod cursor;
+mod old;
 mod range;
 mod record;
 mod stretch;

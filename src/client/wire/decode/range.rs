@@ -9,6 +9,7 @@ use super::answer::Malformed;
 use super::batch::{BatchHead, Codec, HEAD_BYTES, aborts};
 use super::codec::Unpacker;
 use super::columns::{Columns, Region, Row};
+use super::old;
 use super::record::{headers, record};
 use crate::client::{PassedOffsets, RawBatch, RawColumns, TimestampBounds};
 use crate::range::{IsolationLevel, TopicPartition};
@@ -65,6 +66,8 @@ pub(crate) struct RangeDecoder {
     /// What was fed and is not walked.
     fed: Option<Region>,
     at: usize,
+    /// What follows messages of an old format, of which `fed` holds a copy in the new one.
+    behind_old: Option<Bytes>,
     walk: Option<Walk>,
     decode: Duration,
 }
@@ -120,6 +123,7 @@ impl RangeDecoder {
             aborted: Aborted::default(),
             fed: None,
             at: 0,
+            behind_old: None,
             walk: None,
             decode: Duration::ZERO,
         }
@@ -136,6 +140,7 @@ impl RangeDecoder {
     /// Forgets what was fed, before a part of another partition or of another answer.
     pub(crate) fn clear(&mut self) {
         self.fed = None;
+        self.behind_old = None;
         self.walk = None;
         self.aborted = Aborted::default();
     }
@@ -234,8 +239,20 @@ impl RangeDecoder {
             };
             let Some(batch) = fed.bytes.get(self.at..).filter(|b| !b.is_empty()) else {
                 self.fed = None;
+                if let Some(rest) = self.behind_old.take() {
+                    self.feed(rest);
+                    continue;
+                }
                 return Ok(Step::Empty);
             };
+            if old::is_old(batch) {
+                let check_crcs = self.limits.check_crcs;
+                let (batches, taken) = old::rewrite(batch, &mut self.unpacker, check_crcs)?;
+                let rest = fed.bytes.slice(self.at + taken..);
+                self.feed(batches);
+                self.behind_old = Some(rest);
+                continue;
+            }
             let size = batch
                 .get(8..12)
                 .and_then(|b| b.try_into().ok())

@@ -247,7 +247,7 @@ impl Reader {
     /// As [`try_again`](Self::try_again), a few times.
     pub(super) async fn attempts(&mut self, reason: &str, leaders: bool) -> Result<()> {
         if self.retries >= ATTEMPTS_MOST {
-            return Err(self.read_error(reason.to_owned()));
+            return Err(self.failed(reason.to_owned(), true));
         }
         self.try_again(reason.to_owned(), leaders).await
     }
@@ -281,9 +281,10 @@ impl Reader {
                 self.compare_id()?;
                 self.missing().await
             }
+            code::CORRUPT_MESSAGE => self.corrupt(Malformed(reason)).await,
             c if code::is_of_leadership(c) => self.try_again(reason, true).await,
             c if code::is_retriable(c) => self.try_again(reason, false).await,
-            code::CORRUPT_MESSAGE | code::UNSUPPORTED_VERSION => Err(self.read_error(reason)),
+            code::UNSUPPORTED_VERSION => Err(self.read_error(reason)),
             _ => self.attempts(&reason, true).await,
         }
     }
@@ -501,20 +502,34 @@ impl Reader {
     pub(super) async fn corrupt(&mut self, malformed: Malformed) -> Result<()> {
         self.drop_connection();
         let here = (self.partition(), self.decoder.position());
-        if self.corrupt_at.as_ref() == Some(&here) {
-            return Err(self.read_error(malformed.to_string()));
+        if self.corrupt_at.replace(here.clone()) == Some(here) {
+            return Err(self.corrupted(malformed.to_string()));
         }
-        self.corrupt_at = Some(here);
         self.try_again(malformed.to_string(), false).await
     }
 
+    fn corrupted(&self, reason: String) -> Error {
+        let range = self.range();
+        Error::Corrupted {
+            topic: range.topic.to_string(),
+            partition: range.partition,
+            offset: self.decoder.position(),
+            reason,
+        }
+    }
+
     pub(super) fn read_error(&self, reason: String) -> Error {
+        self.failed(reason, false)
+    }
+
+    fn failed(&self, reason: String, transient: bool) -> Error {
         let range = self.range();
         Error::Read {
             topic: range.topic.to_string(),
             partition: range.partition,
             offset: self.decoder.position(),
             reason,
+            transient,
         }
     }
 }

@@ -90,6 +90,12 @@ fn certificate(error: &CertificateError, host: &str, trust: &str) -> String {
             "its certificate is not valid before {}; set this machine's clock",
             day(*not_before)
         ),
+        CertificateError::Expired => {
+            "its certificate has expired; have it renewed, or set this machine's clock".to_owned()
+        }
+        CertificateError::NotValidYet => {
+            "its certificate is not valid yet; set this machine's clock".to_owned()
+        }
         other => format!(
             "its certificate is not accepted: {other}; 'kafka.client' = 'librdkafka' may accept it"
         ),
@@ -140,10 +146,15 @@ fn said(alert: AlertDescription) -> String {
             "does it expect a client certificate ('ssl.certificate.location' and 'ssl.key.location', \
              or 'ssl.keystore.location'), or another one?"
         }
-        AlertDescription::UnknownCA | AlertDescription::CertificateUnknown => {
-            "it does not trust who signed this client's certificate"
+        AlertDescription::UnknownCA => "it does not trust who signed this client's certificate",
+        // Java's word for any reason.
+        AlertDescription::CertificateUnknown => {
+            "it does not accept this client's certificate: it has expired, or the broker does not trust \
+             who signed it"
         }
-        AlertDescription::CertificateExpired => "this client's certificate has expired",
+        AlertDescription::CertificateExpired => {
+            "this client's certificate has expired: have it renewed, or look at the broker's clock"
+        }
         AlertDescription::ProtocolVersion => {
             "it has no version of TLS that this client has; 'kafka.client' = 'librdkafka' may"
         }

@@ -97,6 +97,35 @@ async fn question_that_is_dropped_lets_the_next_ask() {
 }
 
 #[tokio::test]
+async fn one_deadline_holds_for_a_schema_with_its_references() {
+    // Each answer comes well within the time-out, all of them together do not.
+    let stub = Stub::new(|_, asked| {
+        let next = format!("r{asked}");
+        let references = json!([{ "name": next, "subject": next, "version": 1 }]);
+        let answer = json!({ "schema": INT, "references": references });
+        Reply::new(200, answer.to_string()).after(Duration::from_millis(100))
+    })
+    .await;
+    let registry = registry(&[
+        ("schema.registry.url", &stub.url),
+        ("schema.registry.request.timeout.ms", "1000"),
+    ]);
+    let reason = refused(&registry).await;
+    assert!(reason.starts_with("no answer within 1000 ms"), "{reason}");
+    assert!(stub.lines().len() <= 10, "{:?}", stub.lines());
+}
+
+#[tokio::test]
+async fn a_wait_beyond_all_time_is_an_error() {
+    let stub =
+        Stub::new(|_, _| Reply::new(503, "").header(&format!("Retry-After: {}", u64::MAX))).await;
+    let registry = at(&stub);
+    let error = registry.schema(1).await.unwrap_err();
+    assert!(error.may_pass(), "{error}");
+    assert_eq!(stub.lines().len(), 1);
+}
+
+#[tokio::test]
 async fn unknown_id_is_no_error_and_remembered_for_a_while() {
     let stub = Stub::new(|_, asked| match asked {
         0 => Reply::unknown(),

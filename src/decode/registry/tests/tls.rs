@@ -12,15 +12,22 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{refused, registry};
 
-/// Answers one schema to everybody; its URL, and the authority that signed for it, as PEM.
 async fn server() -> (String, String) {
+    server_for("localhost", (1975, 4096)).await
+}
+
+/// Answers one schema to everybody, with a certificate for a host between two years; its URL, and the
+/// authority that signed for it, as PEM.
+async fn server_for(host: &str, years: (i32, i32)) -> (String, String) {
     let authority_key = KeyPair::generate().unwrap();
     let mut authority = CertificateParams::new(Vec::new()).unwrap();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let pem = authority.self_signed(&authority_key).unwrap().pem();
     let issuer = Issuer::new(authority, authority_key);
     let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let mut leaf = CertificateParams::new(vec![host.to_owned()]).unwrap();
+    leaf.not_before = rcgen::date_time_ymd(years.0, 1, 1);
+    leaf.not_after = rcgen::date_time_ymd(years.1, 1, 1);
     let leaf = leaf.signed_by(&key, &issuer).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
@@ -93,6 +100,36 @@ async fn other_authorities_are_not_trusted() {
         reason.contains("'schema.registry.ssl.ca.location'"),
         "{reason}"
     );
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_certificate_is_told() {
+    for (host, years, hint) in [
+        (
+            "localhost",
+            (1975, 2001),
+            "; have it renewed, or set this machine's clock",
+        ),
+        ("localhost", (4000, 4096), "; set this machine's clock"),
+        (
+            "other",
+            (1975, 4096),
+            "; name the registry in the URL as its certificate does",
+        ),
+    ] {
+        let (url, pem) = server_for(host, years).await;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), pem).unwrap();
+        let registry = registry(&[
+            ("schema.registry.url", &url),
+            (
+                "schema.registry.ssl.ca.location",
+                file.path().to_str().unwrap(),
+            ),
+        ]);
+        let reason = refused(&registry).await;
+        assert!(reason.ends_with(hint), "{reason}");
+    }
 }
 
 #[test]

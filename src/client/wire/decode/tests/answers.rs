@@ -126,14 +126,3 @@ fn answers_are_taken_apart_however_they_arrive() {
         }
     }
 }
-
-#[test]
-fn old_message_formats_name_the_way_out() {
-    let mut old = numbered(0, 3).write();
-    old[16] = 1;
-    let error = take_apart(4, &answer(4, &[(0, old, vec![])]), 1000).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "records in message format v1, from before Kafka 0.11; 'kafka.client' = 'librdkafka' reads them"
-    );
-}

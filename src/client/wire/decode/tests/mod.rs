@@ -2,6 +2,7 @@
 
 mod answers;
 mod laws;
+mod old;
 mod ranges;
 
 use std::io::Write;
@@ -128,35 +129,7 @@ impl Batch {
     }
 
     fn packed(&self) -> Vec<u8> {
-        let plain = self.records();
-        match self.codec {
-            0 => plain,
-            1 => {
-                let mut gzip = flate2::write::GzEncoder::new(Vec::new(), Default::default());
-                gzip.write_all(&plain).unwrap();
-                gzip.finish().unwrap()
-            }
-            2 => {
-                // As snappy-java frames it, in two blocks.
-                let mut framed = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01".to_vec();
-                for block in plain.chunks(plain.len().div_ceil(2).max(1)) {
-                    let packed = snap::raw::Encoder::new().compress_vec(block).unwrap();
-                    framed.extend((packed.len() as u32).to_be_bytes());
-                    framed.extend(packed);
-                }
-                framed
-            }
-            3 => {
-                let mut lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
-                lz4.write_all(&plain).unwrap();
-                lz4.finish().unwrap()
-            }
-            _ => {
-                let mut packed = Vec::with_capacity(zstd_safe::compress_bound(plain.len()));
-                zstd_safe::compress(&mut packed, &plain, 1).unwrap();
-                packed
-            }
-        }
+        pack(self.codec, &self.records())
     }
 
     fn write(&self) -> Vec<u8> {
@@ -183,6 +156,37 @@ impl Batch {
         all.extend(crc.to_be_bytes());
         all.extend(checked);
         all
+    }
+}
+
+fn pack(codec: u8, plain: &[u8]) -> Vec<u8> {
+    match codec {
+        0 => plain.to_vec(),
+        1 => {
+            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), Default::default());
+            gzip.write_all(plain).unwrap();
+            gzip.finish().unwrap()
+        }
+        2 => {
+            // As snappy-java frames it, in two blocks.
+            let mut framed = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01".to_vec();
+            for block in plain.chunks(plain.len().div_ceil(2).max(1)) {
+                let packed = snap::raw::Encoder::new().compress_vec(block).unwrap();
+                framed.extend((packed.len() as u32).to_be_bytes());
+                framed.extend(packed);
+            }
+            framed
+        }
+        3 => {
+            let mut lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
+            lz4.write_all(plain).unwrap();
+            lz4.finish().unwrap()
+        }
+        _ => {
+            let mut packed = Vec::with_capacity(zstd_safe::compress_bound(plain.len()));
+            zstd_safe::compress(&mut packed, plain, 1).unwrap();
+            packed
+        }
     }
 }
 

@@ -190,6 +190,19 @@ async fn a_server_that_wants_a_certificate_says_so() {
     assert!(reason.contains("CertificateRequired"), "{reason}");
     assert!(reason.contains("'ssl.keystore.location'"), "{reason}");
 
+    // One that has expired is told from one that is missing.
+    let old = authority.sign_until(&[], 2001);
+    let key = old.key.serialize_pem();
+    let expired = client(&[ca, ("ssl.certificate.pem", &old.pem), ("ssl.key.pem", &key)]);
+    let (ours, theirs) = shaken(&expired, "localhost", demanding(&leaf, &authority)).await;
+    theirs.unwrap_err();
+    let error = ours.unwrap().read(&mut [0; 8]).await.unwrap_err();
+    assert_eq!(
+        super::super::refusal(&error).unwrap(),
+        "it refuses with the TLS alert 'CertificateExpired': this client's certificate has expired: \
+         have it renewed, or look at the broker's clock"
+    );
+
     // Also when writing fails first.
     let (ours, theirs) = shaken(&client(&[ca]), "localhost", demanding(&leaf, &authority)).await;
     theirs.unwrap_err();
