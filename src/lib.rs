@@ -19,6 +19,8 @@ pub mod receipt;
 pub mod scan;
 pub mod session;
 pub mod sink;
+#[cfg(test)]
+mod spoil;
 pub mod statement;
 pub mod store;
 pub mod table;

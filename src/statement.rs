@@ -1,15 +1,21 @@
-//! `CREATE EXTERNAL TABLE` with nested columns, and its text for a schema.
+//! Statements: within bounds, `CREATE EXTERNAL TABLE` with nested columns, and its text for a schema.
 
+mod bounds;
+#[cfg(test)]
+mod hostile;
 mod maps;
+mod weight;
 
 use std::any::TypeId;
 
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use datafusion::common::utils::quote_identifier;
 use datafusion::error::Result;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{DataFrame, SessionContext};
 use datafusion::sql::parser::DFParserBuilder;
-use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect};
+use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect, dialect_from_str};
 
 /// PostgreSQL's dialect with `STRUCT<a INT, …>` and `MAP<K, V>`, as far as the definition of a table needs it.
 #[derive(Debug)]
@@ -55,19 +61,67 @@ impl Dialect for Definitions {
     }
 }
 
+/// Checks that a statement, or an expression, is not nested so deeply that parsing and planning it
+/// would exhaust the stack, which ends the process, or take minutes. [`sql`], jobs and exports check
+/// what they are given; whoever hands text of others to a context by other ways calls this before, and
+/// [`check_plan`] behind it.
+///
+/// # Errors
+/// When it is nested too deeply, with the bound.
+pub fn check_text(state: &SessionState, text: &str) -> crate::Result<()> {
+    let dialect = state.config_options().sql_parser.dialect;
+    match dialect_from_str(dialect) {
+        Some(dialect) => bounds::check(text, dialect.as_ref()),
+        None => Ok(()),
+    }
+}
+
+/// Checks that a plan is not too large with every view and every query of WITH written out where it is
+/// mentioned.
+///
+/// # Errors
+/// When it is too large, with the bound.
+pub fn check_plan(plan: &LogicalPlan) -> crate::Result<()> {
+    weight::check(plan)
+}
+
+/// Plans a query that keeps both bounds.
+pub(crate) async fn plan(state: &SessionState, text: &str) -> Result<LogicalPlan> {
+    check_text(state, text)?;
+    let plan = state.create_logical_plan(text).await?;
+    check_plan(&plan)?;
+    Ok(plan)
+}
+
 /// Plans a statement as [`SessionContext::sql`] does; `CREATE EXTERNAL TABLE` may have columns of the
 /// types `STRUCT<a INT, b VARCHAR>`, `INT[]`, `ARRAY<INT>` and `MAP<VARCHAR, INT>`, whatever the context's
 /// dialect.
 ///
+/// Text that is nested too deeply ([`check_text`]) and plans that are too large ([`check_plan`]) are
+/// refused. The bounds fit threads with a stack of 2 MiB, as tokio's have; `now()` and other functions
+/// of a fixed value are computed while a statement is planned, with all the memory that they ask for.
+///
 /// # Errors
-/// As [`SessionContext::sql`].
+/// As [`SessionContext::sql`], and when a bound is not kept.
 pub async fn sql(context: &SessionContext, text: &str) -> Result<DataFrame> {
+    let state = context.state();
+    let plan = match defined(&state, text).await? {
+        Some(plan) => plan,
+        None => plan(&state, text).await?,
+    };
+    context.execute_logical_plan(plan).await
+}
+
+/// The plan of a `CREATE EXTERNAL TABLE`, in the dialect that has these types; `None` where the text is
+/// something else, or wrong: the usual way has the usual message.
+async fn defined(state: &SessionState, text: &str) -> Result<Option<LogicalPlan>> {
     let mut words = text.split_whitespace().map(str::to_ascii_uppercase);
     let defines =
         words.next().as_deref() == Some("CREATE") && words.take(3).any(|word| word == "EXTERNAL");
     if !defines {
-        return context.sql(text).await;
+        return Ok(None);
     }
+    bounds::check(text, &Definitions)?;
     let parsed = DFParserBuilder::new(text)
         .with_dialect(&Definitions)
         .build()
@@ -77,11 +131,10 @@ pub async fn sql(context: &SessionContext, text: &str) -> Result<DataFrame> {
         && statements.is_empty()
     {
         maps::hide(&mut statement);
-        let plan = context.state().statement_to_plan(statement).await?;
-        return context.execute_logical_plan(maps::restore(plan)?).await;
+        let plan = state.statement_to_plan(statement).await?;
+        return maps::restore(plan).map(Some);
     }
-    // The usual way has the usual message.
-    context.sql(text).await
+    Ok(None)
 }
 
 /// A `CREATE EXTERNAL TABLE` statement for JSON values with these fields; options are name and value.

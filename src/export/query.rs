@@ -20,6 +20,7 @@ use crate::decode::Column;
 use crate::error::{Error, Result};
 use crate::range::{OffsetRange, Snapshot};
 use crate::session::KafkaSessionBuilder;
+use crate::statement;
 use crate::table::KafkaTable;
 
 /// The column that carries the value of `--partition-by` through the plan.
@@ -73,7 +74,7 @@ impl Query {
             timestamp_ms_to_datetime(snapshot.created_ms).map(|time| time.and_utc());
 
         let plan = match sql {
-            Some(sql) => state.create_logical_plan(sql).await,
+            Some(sql) => statement::plan(&state, sql).await,
             None => {
                 let source = provider_as_source(Arc::clone(&provider));
                 LogicalPlanBuilder::scan(reference, source, None).and_then(|b| b.build())

@@ -1,6 +1,7 @@
 //! Jobs over a cluster and a sink in memory.
 
 mod batches;
+mod hostile;
 mod letters;
 mod log;
 mod loss;

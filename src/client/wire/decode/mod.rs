@@ -17,6 +17,7 @@ mod batch;
 mod codec;
 mod columns;
 mod cursor;
+mod layout;
 mod range;
 mod record;
 mod stretch;
@@ -28,4 +29,5 @@ pub(crate) use answer::{
     Event, FETCH_VERSION_MOST, FetchAnswer, Malformed, PartitionEnd, PartitionHead, TopicRef,
 };
 pub(crate) use batch::mean_bytes;
+pub(crate) use layout::{after_header, api_versions, check};
 pub(crate) use range::{Limits, RangeDecoder, Step};
