@@ -16,7 +16,7 @@ pub(super) const BRACKETS: usize = 50;
 /// The highest tree of brackets, operators and joins.
 pub(super) const HEIGHT: u32 = 1000;
 /// The most queries, with those in brackets, in WITH and under UNION.
-pub(super) const MOST_QUERIES: usize = 500;
+pub(super) const MOST_QUERIES: u64 = 500;
 /// How many words the parser may read, those counted again that it reads again.
 pub(super) const WORK: u64 = 1 << 22;
 
@@ -105,6 +105,8 @@ impl Scope {
 enum Before {
     /// An operator, so that an operand follows, whatever word it is.
     Operator,
+    /// The same, by a word that the parser may also take for a function's name.
+    OperatorWord,
     /// An opening bracket, a comma or a word that begins a clause.
     Start,
     /// A word that a bracket cannot belong to.
@@ -122,7 +124,7 @@ struct Walk {
     /// INTERVALs without an operand between them.
     intervals: u32,
     work: u64,
-    queries: usize,
+    queries: u64,
 }
 
 impl Walk {
@@ -189,18 +191,14 @@ impl Walk {
                 scope.begin();
                 Before::Start
             }
-            Token::Word(word) if before != Before::Operator || is_operator(word.keyword) => {
+            Token::Word(word) => {
                 keyword = word.keyword;
                 self.word(keyword)?
             }
-            Token::Word(_) => Before::Word,
             // All columns, not a product.
-            Token::Mul if before == Before::Start || self.keyword == Keyword::DISTINCT => {
-                Before::Other
-            }
+            Token::Mul if !matches!(before, Before::Word | Before::Other) => Before::Other,
             Token::Number(..) | Token::Placeholder(_) | Token::Char(_) => Before::Other,
             token if is_text(token) => Before::Other,
-            // A field, which may have any name.
             _ => {
                 scope.links += 1;
                 Before::Operator
@@ -209,7 +207,7 @@ impl Walk {
         self.keyword = keyword;
         self.intervals = match (keyword, self.before) {
             (Keyword::INTERVAL, _) => self.intervals + 1,
-            (_, Before::Operator) => self.intervals,
+            (_, Before::Operator | Before::OperatorWord) => self.intervals,
             _ => 0,
         };
         Ok(())
@@ -217,6 +215,8 @@ impl Walk {
 
     fn word(&mut self, keyword: Keyword) -> Result<Before> {
         use Keyword::*;
+        // Nothing that ends an expression: any word may be a column's name.
+        let is_operand = matches!(self.before, Before::Operator | Before::OperatorWord);
         let Some(scope) = self.open.last_mut() else {
             return Ok(Before::Word);
         };
@@ -229,38 +229,46 @@ impl Walk {
             SELECT | FROM | WHERE | GROUP | HAVING | ORDER | LIMIT | OFFSET | ON | USING | WHEN
             | THEN | ELSE | VALUES | UNION | EXCEPT | INTERSECT | JOIN | WINDOW | QUALIFY | SET
             | RETURNING => {
-                scope.begin();
                 // Neither a join nor its condition ends FROM.
-                scope.in_from = keyword == FROM
-                    || scope.in_from && matches!(keyword, JOIN | ON | USING | WHEN | THEN | ELSE);
+                let goes_on = is_operand || matches!(keyword, JOIN | ON | USING);
+                scope.in_from = keyword == FROM || scope.in_from && goes_on;
                 scope.relations += u32::from(matches!(keyword, UNION | EXCEPT | INTERSECT | JOIN));
-                self.queries += usize::from(keyword == SELECT);
-                let queries = u64::try_from(self.queries).unwrap_or(u64::MAX);
-                refuse_above(MOST_QUERIES as u64, queries, |_, most| {
-                    format!(
-                        "the statement has more than {most} queries within it; make views or several \
-                         statements of it"
-                    )
-                })?;
+                if !is_operand {
+                    scope.begin();
+                }
+                self.count_queries(keyword == SELECT)?;
                 match keyword {
+                    _ if is_operand => Before::Word,
                     FROM | JOIN | USING => Before::Word,
                     _ => Before::Apart,
                 }
             }
-            BY | AS | ALL | DISTINCT => Before::Apart,
+            BY | AS | ALL | DISTINCT if !is_operand => Before::Apart,
+            AND | OR | XOR => {
+                scope.links += 1;
+                Before::Operator
+            }
             keyword if is_operator(keyword) => {
                 scope.links += 1;
-                match keyword {
-                    AND | OR | XOR => Before::Operator,
-                    // Also names of functions, for the parser.
-                    _ => Before::Word,
-                }
+                Before::OperatorWord
             }
             _ => Before::Word,
         })
     }
 
+    fn count_queries(&mut self, is_one: bool) -> Result<()> {
+        self.queries += u64::from(is_one);
+        refuse_above(MOST_QUERIES, self.queries, |_, most| {
+            format!(
+                "the statement has more than {most} queries within it; make views or several statements \
+                 of it"
+            )
+        })
+    }
+
     fn open_one(&mut self, close: char) -> Result<()> {
+        // A query of WITH.
+        self.count_queries(close == ')' && self.keyword == Keyword::AS)?;
         let Some(scope) = self.open.last() else {
             return Ok(());
         };
@@ -271,7 +279,8 @@ impl Walk {
         let begins = self.before == Before::Start;
         let is_table = close == ')'
             && (joined || begins && (scope.in_from || scope.is_table && scope.highest == 0));
-        let again = matches!(close, ')' | ']') && self.before == Before::Word || is_table;
+        let behind_name = matches!(self.before, Before::Word | Before::OperatorWord);
+        let again = matches!(close, ')' | ']') && behind_name || is_table;
         let readings = scope.readings + u32::from(again);
         self.open.push(Scope::new(close, readings, is_table));
         let open = self.open.len() - 1;
@@ -306,15 +315,12 @@ impl Walk {
     }
 }
 
-/// The words that join operands, or stand before one.
+/// The words besides AND, OR and XOR that join operands, or stand before one.
 fn is_operator(keyword: Keyword) -> bool {
     use Keyword::*;
     matches!(
         keyword,
-        AND | OR
-            | XOR
-            | NOT
-            | IS
+        NOT | IS
             | IN
             | LIKE
             | ILIKE

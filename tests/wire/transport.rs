@@ -231,7 +231,7 @@ async fn counts_beyond_the_answer_are_an_error() {
         (ApiKey::ListOffsets, 5),
     ] {
         let setup = Setup::new().await;
-        let body = [&vec![0; before], &COUNT[..], &[0; 20]].concat();
+        let body = [&vec![0; before][..], &COUNT[..], &[0; 20][..]].concat();
         setup.cluster.on(api).always().deliver(Delivery::Body(body));
         let partition = TopicPartition::new(TOPIC, 0);
         let at = OffsetAt::Latest;

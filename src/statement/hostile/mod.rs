@@ -215,7 +215,7 @@ fn refusal(text: &str) -> String {
 fn refusals_name_the_bound() {
     assert_eq!(
         refusal(&repeated(0, 600)),
-        "the statement is nested too deeply: 1201 levels of operators, joins and brackets, 1000 are \
+        "the statement is nested too deeply: 1200 levels of operators, joins and brackets, 1000 are \
          allowed; write IN (…) for a chain of OR, and join queries in several steps"
     );
     assert_eq!(
