@@ -3,6 +3,9 @@
 //! Every variant that concerns data carries its coordinates, printed as
 //! `topic[partition]@offset`. [`Error::kind`] sorts the variants into the
 //! classes that programs act on; the shell's exit codes are made from it.
+//!
+//! What brokers, registries, databases and records say stands in a message as it came, line breaks and
+//! escape sequences included. Before a terminal gets it, [`visible`](crate::text::visible) escapes that.
 
 use std::sync::Arc;
 

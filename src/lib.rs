@@ -21,6 +21,8 @@ mod redact;
 pub mod scan;
 pub mod session;
 pub mod sink;
+#[cfg(test)]
+mod spoil;
 pub mod statement;
 pub mod store;
 pub mod table;

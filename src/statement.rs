@@ -1,16 +1,21 @@
-//! `CREATE EXTERNAL TABLE` with nested columns, and its text for a schema.
+//! Statements: within bounds, `CREATE EXTERNAL TABLE` with nested columns, and its text for a schema.
 
+mod bounds;
+#[cfg(test)]
+mod hostile;
 mod maps;
+mod weight;
 
 use std::any::TypeId;
 
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use datafusion::common::utils::quote_identifier;
 use datafusion::error::Result;
+use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{DataFrame, SessionContext};
 use datafusion::sql::parser::DFParserBuilder;
-use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect};
+use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect, dialect_from_str};
 
 use crate::policy::Policy;
 
@@ -58,19 +63,68 @@ impl Dialect for Definitions {
     }
 }
 
+/// Checks that a statement, or an expression, is not nested so deeply that parsing and planning it
+/// would exhaust the stack, which ends the process, or take minutes. [`sql`], jobs and exports check
+/// what they are given; whoever hands text of others to a context by other ways calls this before, and
+/// [`check_plan`] behind it.
+///
+/// # Errors
+/// When it is nested too deeply, with the bound.
+pub fn check_text(state: &SessionState, text: &str) -> crate::Result<()> {
+    let dialect = state.config_options().sql_parser.dialect;
+    match dialect_from_str(dialect) {
+        Some(dialect) => bounds::check(text, dialect.as_ref()),
+        None => Ok(()),
+    }
+}
+
+/// Checks that a plan is not too large with every view and every query of WITH written out where it is
+/// mentioned.
+///
+/// # Errors
+/// When it is too large, with the bound.
+pub fn check_plan(plan: &LogicalPlan) -> crate::Result<()> {
+    weight::check(plan)
+}
+
+/// Plans a query that keeps both bounds.
+pub(crate) async fn plan(state: &SessionState, text: &str) -> Result<LogicalPlan> {
+    check_text(state, text)?;
+    let plan = state.create_logical_plan(text).await?;
+    check_plan(&plan)?;
+    Ok(plan)
+}
+
 /// Plans a statement as [`SessionContext::sql`] does; `CREATE EXTERNAL TABLE` may have columns of the
 /// types `STRUCT<a INT, b VARCHAR>`, `INT[]`, `ARRAY<INT>` and `MAP<VARCHAR, INT>`, whatever the context's
 /// dialect. The session's [`Policy`] judges the statement before it takes effect.
 ///
+/// Text that is nested too deeply ([`check_text`]) and plans that are too large ([`check_plan`]) are
+/// refused. The bounds fit threads with a stack of 2 MiB, as tokio's have; `now()` and other functions
+/// of a fixed value are computed while a statement is planned, with all the memory that they ask for.
+///
 /// # Errors
-/// As [`SessionContext::sql`], and when the policy is against it.
+/// As [`SessionContext::sql`], when a bound is not kept, and when the policy is against it.
 pub async fn sql(context: &SessionContext, text: &str) -> Result<DataFrame> {
+    let state = context.state();
+    let plan = match defined(&state, text).await? {
+        Some(plan) => plan,
+        None => plan(&state, text).await?,
+    };
+    let plan = Policy::of(state.config()).judge(plan, &state).await?;
+    context.execute_logical_plan(plan).await
+}
+
+/// The plan of a `CREATE EXTERNAL TABLE`, in the dialect that has these types; `None` where the text is
+/// something else, or wrong: the usual way has the usual message.
+async fn defined(state: &SessionState, text: &str) -> Result<Option<LogicalPlan>> {
     let mut words = text.split_whitespace().map(str::to_ascii_uppercase);
     let defines =
         words.next().as_deref() == Some("CREATE") && words.take(3).any(|word| word == "EXTERNAL");
     if !defines {
-        return run(context, context.state().create_logical_plan(text).await?).await;
+        return Ok(None);
     }
+    bounds::check(text, &Definitions)?;
     let parsed = DFParserBuilder::new(text)
         .with_dialect(&Definitions)
         .build()
@@ -80,18 +134,10 @@ pub async fn sql(context: &SessionContext, text: &str) -> Result<DataFrame> {
         && statements.is_empty()
     {
         maps::hide(&mut statement);
-        let plan = context.state().statement_to_plan(statement).await?;
-        return run(context, maps::restore(plan)?).await;
+        let plan = state.statement_to_plan(statement).await?;
+        return maps::restore(plan).map(Some);
     }
-    // The usual way has the usual message.
-    run(context, context.state().create_logical_plan(text).await?).await
-}
-
-/// Lets a statement take effect, if the session's policy has nothing against it.
-async fn run(context: &SessionContext, plan: LogicalPlan) -> Result<DataFrame> {
-    let state = context.state();
-    let plan = Policy::of(state.config()).judge(plan, &state).await?;
-    context.execute_logical_plan(plan).await
+    Ok(None)
 }
 
 /// The text of a statement without what looks like a secret: values of secret options, passwords of URLs. A

@@ -15,6 +15,7 @@ use super::letters;
 use super::source::{Source, SourcePolicy};
 use crate::error::{Error, Result};
 use crate::sink::{Sink, SinkTable};
+use crate::statement;
 use crate::table::KafkaTable;
 
 /// The sources, statements and sinks of a job.
@@ -99,6 +100,7 @@ impl Plan {
 
 fn parse(context: &SessionContext, sql: &str) -> Result<Insert> {
     let state = context.state();
+    statement::check_text(&state, sql)?;
     let dialect = state.config_options().sql_parser.dialect;
     let statement = state
         .sql_to_statement(sql, &dialect)
@@ -145,6 +147,7 @@ async fn plan_insert(
         .statement_to_plan(statement)
         .await
         .map_err(query_error)?;
+    statement::check_plan(&query)?;
     if !insert.columns.is_empty() {
         let names: Vec<String> = insert
             .columns

@@ -79,7 +79,7 @@ pub(crate) fn expected<'a>(
     let Some(intent) = intent else {
         return Expected::Exactly(0);
     };
-    let offsets: i64 = intent.reading().ranges().map(|range| range.len()).sum();
+    let offsets = intent.reading().len();
     let whole = ran
         .flat_map(scan::scans)
         .filter(|scan| scan.reads_source(source))

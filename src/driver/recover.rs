@@ -64,7 +64,7 @@ pub(super) async fn recover(job: &mut MicroBatch) -> Result<Next> {
             check_committed(job.allow_changed_query, open, &intent)?;
         }
         set_positions(job, &intent_positions(&intent)).await?;
-        return Ok(Next::New(intent.batch + 1));
+        return Ok(Next::New(after(intent.batch)?));
     }
     let mut standings = vec![];
     for open in &mut job.sinks {
@@ -169,13 +169,23 @@ async fn first_start(job: &mut MicroBatch, known: &[(String, Committed)]) -> Res
         job.name,
         first.batch
     );
-    job.log.start(job.start_record(first.batch + 1, true)).await
+    let next = after(first.batch)?;
+    job.log.start(job.start_record(next, true)).await
+}
+
+/// The number of the next batch, which a log or a sink that somebody changed may not leave.
+pub(super) fn after(batch: u64) -> Result<u64> {
+    batch.checked_add(1).ok_or_else(|| {
+        Error::invalid(format!(
+            "there is no batch after batch {batch}: the log or the sink that names it was changed"
+        ))
+    })
 }
 
 /// Compares a logged start, after which no batch was fixed, with what the sinks know.
 fn check_start(start: &Start, known: &[(String, Committed)]) -> Result<()> {
     for (target, committed) in known {
-        if committed.batch + 1 != start.batch {
+        if committed.batch.checked_add(1) != Some(start.batch) {
             return Err(Error::Conflict {
                 target: target.clone(),
                 message: format!(

@@ -261,7 +261,7 @@ impl MicroBatch {
                 source.advance(taken, read.map_or(0, |read| read.bytes));
             }
         }
-        self.next = Next::New(intent.batch + 1);
+        self.next = Next::New(recover::after(intent.batch)?);
         for source in &self.plan.sources {
             source.show_lag().await;
         }

@@ -9,6 +9,7 @@ use datafusion::logical_expr::{Cast, Expr, ExprSchemable};
 
 use super::query::{planning, refuse_expression};
 use crate::error::{Error, Result};
+use crate::statement;
 use crate::text::{BytesAs, to_text};
 
 /// What Hive calls the folder of rows without a value.
@@ -28,6 +29,7 @@ impl HiveColumn {
     /// When the expression is wrong or no name can be made from it.
     pub(super) fn plan(text: &str, state: &SessionState, schema: &DFSchema) -> Result<Self> {
         let (name, sql) = named(text);
+        statement::check_text(state, sql)?;
         let expr = state.create_logical_expr(sql, schema).map_err(|e| {
             let error = planning(&e);
             Error::invalid(format!("--partition-by '{text}': {error}"))

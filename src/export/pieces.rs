@@ -1,5 +1,7 @@
 //! Cuts ranges into pieces of offsets, one file each, before anything is read.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -83,12 +85,18 @@ pub(super) fn pieces(snapshot: &Snapshot, cuts: &[CutRange]) -> Vec<OffsetRange>
 /// # Errors
 /// What is wrong, in words.
 pub(super) fn check(snapshot: &Snapshot, cuts: &[CutRange]) -> std::result::Result<(), String> {
-    for (index, range) in snapshot.ranges().enumerate() {
-        let mut mine = cuts.iter().filter(|cut| cut.range == index);
-        let cut = mine.next().ok_or(format!("{range} is not cut"))?;
-        if mine.next().is_some() {
-            return Err(format!("{range} is cut twice"));
+    let mut of_range: BTreeMap<usize, &CutRange> = BTreeMap::new();
+    for cut in cuts {
+        let Some(range) = snapshot.ranges.get(cut.range) else {
+            return Err("a piece belongs to no range".to_owned());
+        };
+        if of_range.insert(cut.range, cut).is_some() {
+            return Err(format!("{} is cut twice", range.range));
         }
+    }
+    for (index, range) in snapshot.ranges().enumerate() {
+        let cut = of_range.get(&index);
+        let cut = cut.ok_or_else(|| format!("{range} is not cut"))?;
         if range.is_empty() && cut.cuts.is_empty() {
             continue;
         }
@@ -100,9 +108,6 @@ pub(super) fn check(snapshot: &Snapshot, cuts: &[CutRange]) -> std::result::Resu
         {
             return Err(format!("the pieces of {range} are not its offsets"));
         }
-    }
-    if cuts.iter().any(|cut| cut.range >= snapshot.ranges.len()) {
-        return Err("a piece belongs to no range".to_owned());
     }
     Ok(())
 }

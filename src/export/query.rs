@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::policy::Policy;
 use crate::range::{OffsetRange, Snapshot};
 use crate::session::KafkaSessionBuilder;
+use crate::statement;
 use crate::table::KafkaTable;
 
 /// The column that carries the value of `--partition-by` through the plan.
@@ -77,7 +78,7 @@ impl Query {
             timestamp_ms_to_datetime(snapshot.created_ms).map(|time| time.and_utc());
 
         let plan = match sql {
-            Some(sql) => state.create_logical_plan(sql).await,
+            Some(sql) => statement::plan(&state, sql).await,
             None => {
                 let source = provider_as_source(Arc::clone(&provider));
                 LogicalPlanBuilder::scan(reference, source, None).and_then(|b| b.build())

@@ -400,3 +400,61 @@ fn extra_files(files: &BTreeMap<String, u64>, manifest: &ExportManifest) -> Vec<
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::memory::{MemoryCluster, Record};
+    use crate::export::Export;
+    use crate::spoil::spoiled;
+
+    fn files(folder: &std::path::Path, found: &mut Vec<std::path::PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => files(&path, found),
+                false if path.extension().is_some_and(|e| e == "json") => found.push(path),
+                false => {}
+            }
+        }
+    }
+
+    /// Plans, records of pieces and manifests that somebody changed.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn changed_exports_are_refused_or_have_problems() {
+        let cluster = MemoryCluster::new();
+        cluster.create_topic("orders", 2).unwrap();
+        for n in 0..12 {
+            let record = Record::new(format!("value {n}"));
+            cluster.append("orders", n % 2, record).unwrap();
+        }
+        let client = Arc::new(cluster.client());
+        let table = KafkaTable::builder_with_client(client).topic("orders");
+        let table = table.build_lazy().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().to_str().unwrap();
+        let export = |resume| {
+            let export = Export::builder("orders", table.clone(), target);
+            let export = export.format(crate::export::ExportFormat::Ndjson);
+            export.max_file_offsets(3).resume(resume).build().unwrap()
+        };
+        let progress = || Arc::new(ExportProgress::default());
+        export(false).run(&progress()).await.unwrap();
+        let mut found = vec![];
+        files(folder.path(), &mut found);
+        assert_eq!(found.len(), 6, "plan, manifest, four pieces: {found:?}");
+        found.sort_by_key(|path| path.components().count());
+        // One record of a piece stands for all.
+        for path in &found[..3] {
+            let text = std::fs::read_to_string(path).unwrap();
+            for changed in spoiled(&text) {
+                std::fs::write(path, &changed).unwrap();
+                if let Ok(verify) = Verify::open(target).await {
+                    let _ = verify.run(Some(&table), 2, &progress()).await;
+                }
+                let _ = export(true).run(&progress()).await;
+            }
+            std::fs::write(path, text).unwrap();
+        }
+    }
+}

@@ -251,6 +251,20 @@ mod tests {
     );
 
     #[test]
+    fn changed_snapshots_are_refused_or_what_they_promise() {
+        for changed in crate::spoil::spoiled(JSON) {
+            if let Ok(snapshot) = changed.parse::<Snapshot>() {
+                snapshot.validate().unwrap();
+                assert!(snapshot.len() >= 0);
+                let ranges: Vec<OffsetRange> = snapshot.ranges().cloned().collect();
+                let parts = crate::range::split(&ranges, &crate::range::SplitOptions::default());
+                let lengths = parts.iter().flatten().map(OffsetRange::len);
+                assert_eq!(lengths.fold(0, i64::saturating_add), snapshot.len());
+            }
+        }
+    }
+
+    #[test]
     fn json_is_pinned() {
         let snapshot: Snapshot = JSON.parse().unwrap();
         assert_eq!(snapshot.to_json(), JSON);

@@ -369,3 +369,21 @@ async fn a_log_that_was_cut_and_has_grown_again_is_named() {
         );
     }
 }
+
+/// Receipts that somebody changed: refused when they are read, or read again.
+#[tokio::test]
+async fn changed_receipts_are_refused_or_read_again() {
+    let cluster = cluster();
+    let sql = "SELECT count(*) FROM orders WHERE offset < 40";
+    let text = receipt(&cluster, sql).await.to_json();
+    let client = client(&cluster);
+    let mut read = 0;
+    for changed in crate::spoil::spoiled(&text) {
+        if let Ok(receipt) = changed.parse::<Receipt>() {
+            read += 1;
+            let _ = (receipt.counts().total(), receipt.to_json());
+            let _ = receipt.rerun(&client).await;
+        }
+    }
+    assert!(read > 0);
+}

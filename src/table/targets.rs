@@ -11,6 +11,8 @@ use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{Statement as SqlStatement, TableObject};
 
+use crate::statement;
+
 /// The targets of a job's INSERT statements.
 #[derive(Debug, Default)]
 struct Targets(Vec<ResolvedTableReference>);
@@ -23,7 +25,11 @@ struct Targets(Vec<ResolvedTableReference>);
 pub fn announce_inserts(context: &SessionContext, inserts: &[String]) {
     let state = context.state();
     let dialect = state.config_options().sql_parser.dialect;
-    let target = |sql: &String| match state.sql_to_statement(sql, &dialect).ok()? {
+    let parsed = |sql: &str| {
+        statement::check_text(&state, sql).ok()?;
+        state.sql_to_statement(sql, &dialect).ok()
+    };
+    let target = |sql: &String| match parsed(sql)? {
         Statement::Statement(statement) => match *statement {
             SqlStatement::Insert(insert) => match insert.table {
                 TableObject::TableName(name) => Some(resolved(&state, &name.to_string().into())),

@@ -1,6 +1,7 @@
 //! Rows as text, as the shell prints them and exports write them.
 //!
 //! Binary values become text by [`BytesAs`]. NULL and empty text stay apart in every format.
+//! [`visible`] is for text that people see, not for data.
 
 use std::sync::Arc;
 
@@ -12,9 +13,11 @@ use arrow::json::writer::{EncoderOptions, LineDelimited, make_encoder};
 
 mod bytes;
 mod delimited;
+mod visible;
 
 pub use bytes::{BytesAs, to_text};
 pub use delimited::{Delimited, flat_columns};
+pub use visible::visible;
 
 /// Appends the rows of a batch as JSON objects, one a line; NULL fields are written as `null`.
 ///

@@ -189,3 +189,36 @@ fn ctrl_c_at_the_prompt_clears_the_line_and_ctrl_d_leaves() {
     session.send_control('d').unwrap();
     session.exp_eof().expect("it ends");
 }
+
+/// Names, values and errors in which somebody hid what a terminal obeys.
+#[test]
+fn a_terminal_is_shown_what_it_would_obey() {
+    const SQL: &str =
+        "SELECT chr(27) || '[2Jx' || chr(155) || chr(8238) AS v, 1 AS \"\u{1b}]0;n\u{7}\"";
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kafka-sql"));
+        command.args(arguments).env_remove("RUST_LOG");
+        let mut session = spawn_command(command, Some(PATIENCE_MS)).expect("the shell starts");
+        let text = session.exp_eof().expect("it ends");
+        let obeyed = |c: char| c == '\u{1b}' || c == '\u{9b}' || c == '\u{202e}' || c == '\u{7}';
+        assert!(!text.contains(obeyed), "{text:?}");
+        text
+    };
+    for format in ["csv", "tsv", "ndjson", "json", "table"] {
+        let text = run(&["query", SQL, "--format", format]);
+        assert!(text.contains(r"\u001b[2Jx\u009b\u202e"), "{text:?}");
+        assert!(text.contains(r"\u001b]0;n\u0007"), "{text:?}");
+    }
+    // A message of one line, whatever is in it.
+    let forged = "SELECT CAST('1\u{1b}[1A\rkafka-sql: all is well' AS INT)";
+    let text = run(&["query", forged]);
+    assert!(
+        text.contains(r"1\u001b[1A\rkafka-sql: all is well"),
+        "{text:?}"
+    );
+    let text = run(&["-v", "query", "SELECT * FROM \"x\nkafka-sql: all is well\""]);
+    assert!(
+        text.starts_with("kafka-sql: ") && !text.contains("\nkafka-sql: "),
+        "{text:?}"
+    );
+}

@@ -235,3 +235,14 @@ fn a_file_holds_one_result() {
     );
     assert_eq!(names(folder.path()), [] as [&str; 0]);
 }
+
+/// What a terminal would not be sent goes into pipes and files as it is.
+#[test]
+fn pipes_get_every_byte() {
+    let sql = "SELECT chr(27) || '[2J' || chr(155) || chr(13) AS v";
+    let output = kafka_sql()
+        .args(["query", sql, "--format", "csv"])
+        .output()
+        .unwrap();
+    assert_eq!(ok(&output), "v\n\"\u{1b}[2J\u{9b}\r\"\n");
+}

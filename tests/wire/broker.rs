@@ -298,6 +298,11 @@ async fn deliver(
             return Some(());
         }
         Some(Delivery::Bytes(bytes)) => answer = bytes,
+        Some(Delivery::Body(bytes)) => {
+            answer.splice(8.., bytes);
+            let size = i32::try_from(answer.len() - 4).unwrap();
+            answer[..4].copy_from_slice(&size.to_be_bytes());
+        }
         Some(Delivery::OtherId) => answer[7] ^= 0x55,
         Some(Delivery::Pieces(bytes)) => {
             for piece in answer.chunks(bytes) {

@@ -25,6 +25,8 @@ pub enum Delivery {
     Late(Duration),
     /// These bytes come instead of the answer.
     Bytes(Vec<u8>),
+    /// These bytes come behind the answer's correlation id.
+    Body(Vec<u8>),
     /// The answer has another correlation id.
     OtherId,
     /// The answer comes in pieces of so many bytes.

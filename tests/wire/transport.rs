@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use datafusion_kafka::client::TopicSelection;
+use datafusion_kafka::client::{OffsetAt, OffsetQuery, TopicSelection};
+use datafusion_kafka::range::TopicPartition;
 use kafka_protocol::messages::ApiKey;
 
 use super::broker::Release;
 use super::script::Delivery;
-use super::{READ_TIMEOUT, SOON, Setup, plain_log};
+use super::{READ_TIMEOUT, SOON, Setup, TOPIC, plain_log};
+use crate::conformance::reading::ReadCommitted;
 
 const APIS: [ApiKey; 3] = [ApiKey::ApiVersions, ApiKey::Metadata, ApiKey::Fetch];
 
@@ -215,4 +217,28 @@ async fn connections_closed_between_two_reads_are_replaced() {
     let started = std::time::Instant::now();
     setup.client.describe(TopicSelection::All).await.unwrap();
     assert!(started.elapsed() < Duration::from_secs(1));
+}
+
+/// `kafka-protocol` makes room for as many elements as an array announces: two billion of them end
+/// the process.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counts_beyond_the_answer_are_an_error() {
+    const COUNT: [u8; 5] = [0xff, 0xff, 0xff, 0xff, 0x0f];
+    for (api, before) in [
+        // Behind the error; behind the header's tagged fields and the throttle time.
+        (ApiKey::ApiVersions, 2),
+        (ApiKey::Metadata, 5),
+        (ApiKey::ListOffsets, 5),
+    ] {
+        let setup = Setup::new().await;
+        let body = [&vec![0; before][..], &COUNT[..], &[0; 20][..]].concat();
+        setup.cluster.on(api).always().deliver(Delivery::Body(body));
+        let partition = TopicPartition::new(TOPIC, 0);
+        let at = OffsetAt::Latest;
+        let queries = [OffsetQuery { partition, at }];
+        let asked = setup.client.list_offsets(&queries, ReadCommitted);
+        let text = asked.await.unwrap_err().to_string();
+        let garbled = format!("the answer to {api:?} cannot be read: ");
+        assert!(text.contains(&garbled), "{text}");
+    }
 }

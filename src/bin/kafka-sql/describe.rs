@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::Fields;
 use datafusion_kafka::statement;
+use datafusion_kafka::text::visible;
 
 use crate::failure::{Exit, Failure};
 use crate::inspect::{columns_sql, literal};
@@ -92,7 +93,12 @@ const PREFIX: &str = "kafka-sql:";
 
 fn heading(topic: &str, facts: &TopicFacts) -> String {
     const UNKNOWN: &str = "unknown (the cluster does not tell)";
-    let show = |value: &Option<String>| value.clone().unwrap_or_else(|| UNKNOWN.to_owned());
+    // Lines of our own, with what the cluster says in them.
+    let show = |value: &Option<String>| {
+        let value = value.as_deref().unwrap_or(UNKNOWN);
+        visible(value, &[]).into_owned()
+    };
+    let topic = visible(topic, &[]);
     format!(
         "topic           {topic}\n\
          topic id        {}\n\

@@ -10,6 +10,8 @@ use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion_kafka::{Error, ErrorKind};
 
+use crate::ui;
+
 /// The exit codes of `kafka-sql`; success, also with no rows, is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -99,10 +101,14 @@ impl Failure {
         self
     }
 
-    /// Prints the failure on standard error: one line, and the detail if `verbose`.
+    /// Prints the failure on standard error: one line, and the detail if `verbose`, whose lines are
+    /// set in so that none looks like another message.
     pub(crate) fn report(&self, verbose: bool) {
-        if let Self::Failed { .. } = self {
-            crate::ui::note(format_args!("kafka-sql: {}", self.text(verbose)));
+        if let Self::Failed { detail, .. } = self {
+            ui::note(format_args!("kafka-sql: {}", self.text(false)));
+            for line in detail.iter().filter(|_| verbose).flat_map(|d| d.lines()) {
+                ui::note(format_args!("  {line}"));
+            }
         }
     }
 

@@ -39,6 +39,7 @@ use datafusion_kafka::client::ClientPool;
 use datafusion_kafka::driver::Stop;
 use datafusion_kafka::export::ExportProgress;
 use datafusion_kafka::receipt::Receipt;
+use datafusion_kafka::text::visible;
 use tokio::runtime::Runtime;
 
 use crate::args::{Cli, Command, OutputArgs, ReadCommand};
@@ -52,6 +53,10 @@ use crate::ui::Ui;
 // The feature `override` gives librdkafka's C code the same allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Eight times tokio's, for statements that are nested as deeply as they may be. Of what a thread does
+/// not use only addresses are taken.
+const STACK_BYTES: usize = 16 << 20;
 
 fn main() -> ExitCode {
     let cli = match Cli::read(std::env::args_os()) {
@@ -87,17 +92,23 @@ fn start_log(verbose: u8) {
         .filter_level(level)
         .filter_module(ClientPool::NOTICES, level.max(log::LevelFilter::Warn))
         .format(|to, record| match record.target() {
-            ClientPool::NOTICES => writeln!(to, "kafka-sql: {}", record.args()),
-            target => writeln!(to, "[{} {target}] {}", record.level(), record.args()),
+            ClientPool::NOTICES => writeln!(to, "kafka-sql: {}", shown(record)),
+            target => writeln!(to, "[{} {target}] {}", record.level(), shown(record)),
         })
         .parse_default_env()
         .init();
+}
+
+/// A message of a log, in which brokers and libraries have their say.
+fn shown(record: &log::Record<'_>) -> String {
+    visible(&record.args().to_string(), &[]).into_owned()
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {
     // Never dropped: that would wait for an interrupted query that does not pause.
     let runtime: &'static Runtime = Box::leak(Box::new(
         tokio::runtime::Builder::new_multi_thread()
+            .thread_stack_size(STACK_BYTES)
             .enable_all()
             .build()
             .map_err(|e| Failure::io("cannot start threads", &e))?,
@@ -328,9 +339,7 @@ impl Shell {
             interrupt::run(self.runtime, async move { check.topics().await.map(drop) })?;
         }
         if !self.ui.quiet {
-            if let Some(banner) = banner {
-                ui::note(banner);
-            }
+            banner.iter().flat_map(|b| b.lines()).for_each(ui::note);
             ui::note("kafka-sql: \\? for help, \\q or Ctrl-D to leave.");
         }
         Repl::new(self.runtime, session, options, self.ui).run()

@@ -1,7 +1,10 @@
-//! What the shell says besides data: everything here goes to standard error and never fails.
+//! What people see: what the shell says besides data, which goes to standard error and never fails,
+//! and data on a terminal.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+
+use datafusion_kafka::text::visible;
 
 /// How much the user wants to hear.
 #[derive(Debug, Clone, Copy)]
@@ -38,9 +41,53 @@ impl Ui {
     }
 }
 
-/// Prints a line on standard error. A closed standard error is no reason to stop.
+/// Prints a line on standard error, and no more than one: what the text of others in it would have a
+/// terminal do is escaped. A closed standard error is no reason to stop.
 pub(crate) fn note(line: impl fmt::Display) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let line = line.to_string();
+    let _ = writeln!(io::stderr().lock(), "{}", visible(&line, &[]));
+}
+
+/// Where data is written: a terminal shows what pipes and files get byte by byte.
+pub(crate) fn output(to: impl Write + IsTerminal + Send + 'static) -> Box<dyn Write + Send> {
+    match to.is_terminal() {
+        true => Box::new(Screen::new(to)),
+        false => Box::new(to),
+    }
+}
+
+/// Text on a terminal, with everything escaped but lines and tabs.
+struct Screen<W> {
+    inner: W,
+    /// The beginning of a character whose end is still to come.
+    begun: Vec<u8>,
+}
+
+impl<W> Screen<W> {
+    fn new(inner: W) -> Self {
+        let begun = Vec::new();
+        Self { inner, begun }
+    }
+}
+
+impl<W: Write> Write for Screen<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.begun.extend_from_slice(bytes);
+        let whole = match std::str::from_utf8(&self.begun) {
+            Err(error) if error.error_len().is_none() => error.valid_up_to(),
+            _ => self.begun.len(),
+        };
+        let rest = self.begun.split_off(whole);
+        let text = std::mem::replace(&mut self.begun, rest);
+        let text = String::from_utf8_lossy(&text);
+        self.inner
+            .write_all(visible(&text, &['\n', '\t']).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
 }
 
 /// `1234567` as `1,234,567`.
@@ -81,6 +128,22 @@ mod tests {
         let said = |ms| held_back(ms).unwrap();
         assert_eq!(said(250), "held back by the broker's quota for 0.2 s");
         assert_eq!(said(12_400), "held back by the broker's quota for 12 s");
+    }
+
+    #[test]
+    fn a_terminal_is_shown_what_it_would_obey() {
+        let text = "a\tb\u{1b}[2J\n\u{9b}ü\u{202e}🙂\r\n".as_bytes();
+        for piece in 1..text.len() {
+            let mut screen = Screen::new(Vec::new());
+            for part in text.chunks(piece) {
+                screen.write_all(part).unwrap();
+            }
+            let shown = String::from_utf8(screen.inner).unwrap();
+            assert_eq!(shown, "a\tb\\u001b[2J\n\\u009bü\\u202e🙂\\r\n");
+        }
+        let mut screen = Screen::new(Vec::new());
+        screen.write_all(b"\xff\xfe\x1b\n").unwrap();
+        assert_eq!(screen.inner, "\u{fffd}\u{fffd}\\u001b\n".as_bytes());
     }
 
     #[test]

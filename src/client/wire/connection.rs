@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, ApiVersionsResponse, DescribeConfigsResponse,
+    ApiKey, ApiVersionsRequest, DescribeConfigsResponse,
     FindCoordinatorResponse, ListOffsetsResponse, MetadataResponse, OffsetFetchResponse,
     OffsetForLeaderEpochResponse, RequestHeader,
 };
@@ -24,6 +24,7 @@ use kafka_protocol::protocol::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::decode;
 use super::security::{self, Security, Transport};
 use super::settings::Settings;
 
@@ -180,26 +181,21 @@ impl Connection {
             .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
         let mut version = 3;
         loop {
-            let mut body = self.exchange(&request, version).await?;
+            let body = self.exchange(&request, version).await?;
             // A broker that does not know the version answers in version 0.
             const UNSUPPORTED_VERSION: i16 = 35;
-            let code = body
-                .as_ref()
-                .get(..2)
-                .map(|b| i16::from_be_bytes([b[0], b[1]]));
-            if code == Some(UNSUPPORTED_VERSION) && version > 0 {
+            if body.starts_with(&UNSUPPORTED_VERSION.to_be_bytes()) && version > 0 {
                 version = 0;
                 continue;
             }
-            let answer = ApiVersionsResponse::decode(&mut body, version)
-                .map_err(|e| self.garbled("ApiVersions", &e.to_string()))?;
-            if answer.error_code != 0 {
-                return Err(self.garbled("ApiVersions", &format!("error {}", answer.error_code)));
+            let garbled = |reason: &str| self.garbled("ApiVersions", reason);
+            let (error, known) =
+                decode::api_versions(&body, version).ok_or_else(|| garbled("it is cut off"))?;
+            if error != 0 {
+                return Err(garbled(&format!("error {error}")));
             }
-            let ranges = answer.api_keys.iter().map(|k| {
-                let (min, max) = (k.min_version, k.max_version);
-                (k.api_key, VersionRange { min, max })
-            });
+            let known = known.into_iter();
+            let ranges = known.map(|[api, min, max]| (api, VersionRange { min, max }));
             self.versions.ranges = ranges.collect();
             return Ok(());
         }
@@ -213,8 +209,9 @@ impl Connection {
     ) -> Result<(R::Response, i16), Trouble> {
         let version = self.version_of::<R>(most)?;
         let mut body = self.exchange(request, version).await?;
-        let answer = R::Response::decode(&mut body, version)
-            .map_err(|e| self.garbled(api_name(R::KEY), &e.to_string()))?;
+        let garbled = |reason: String| self.garbled(api_name(R::KEY), &reason);
+        decode::check(R::KEY, version, &body).map_err(|e| garbled(e.to_string()))?;
+        let answer = R::Response::decode(&mut body, version).map_err(|e| garbled(e.to_string()))?;
         Ok((answer, version))
     }
 
@@ -253,8 +250,9 @@ impl Connection {
         body.advance(FRAME_HEAD);
         let header = R::Response::header_version(version);
         if header >= 1 {
-            skip_tagged_fields(&mut body)
+            let begin = decode::after_header(&body)
                 .ok_or_else(|| self.garbled(api_name(R::KEY), "its header is cut off"))?;
+            body.advance(begin);
         }
         Ok(body)
     }
@@ -410,34 +408,6 @@ pub(super) fn frame_head(buffer: &[u8]) -> (i32, i32) {
     (word(0), word(4))
 }
 
-/// Skips the tagged fields at the front of a flexible message; `None` when they are cut off.
-fn skip_tagged_fields(body: &mut Bytes) -> Option<()> {
-    let mut fields = uvarint(body)?;
-    while fields > 0 {
-        uvarint(body)?;
-        let size = usize::try_from(uvarint(body)?).ok()?;
-        if body.len() < size {
-            return None;
-        }
-        body.advance(size);
-        fields -= 1;
-    }
-    Some(())
-}
-
-fn uvarint(body: &mut Bytes) -> Option<u32> {
-    let mut value = 0u32;
-    for shift in [0, 7, 14, 21, 28] {
-        let byte = *body.first()?;
-        body.advance(1);
-        value |= u32::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            return Some(value);
-        }
-    }
-    None
-}
-
 fn api_name(key: i16) -> &'static str {
     match ApiKey::try_from(key) {
         Ok(ApiKey::Fetch) => "Fetch",
@@ -448,6 +418,7 @@ fn api_name(key: i16) -> &'static str {
         Ok(ApiKey::SaslHandshake) => "SaslHandshake",
         Ok(ApiKey::SaslAuthenticate) => "SaslAuthenticate",
         Ok(ApiKey::ApiVersions) => "ApiVersions",
+        Ok(ApiKey::OffsetForLeaderEpoch) => "OffsetForLeaderEpoch",
         Ok(ApiKey::DescribeConfigs) => "DescribeConfigs",
         _ => "a request",
     }

@@ -19,6 +19,8 @@ use arrow::datatypes::{
 use arrow::error::ArrowError;
 use arrow::json::writer::{EncoderOptions, make_encoder};
 
+use crate::text::visible;
+
 const NANOS_PER_SECOND: i128 = 1_000_000_000;
 const MILLIS_PER_DAY: i64 = 86_400_000;
 
@@ -36,16 +38,7 @@ impl Unfit {
             text.truncate(cut);
             text.push('…');
         }
-        // Control characters would disturb a terminal or a log.
-        let mut shown = String::new();
-        for character in text.chars() {
-            if character.is_control() {
-                shown.extend(character.escape_default());
-            } else {
-                shown.push(character);
-            }
-        }
-        Self(format!("value {shown} {expected}"))
+        Self(format!("value {} {expected}", visible(&text, &[])))
     }
 
     /// Names the column.

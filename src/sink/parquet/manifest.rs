@@ -317,6 +317,22 @@ mod tests {
     }
 
     #[test]
+    fn changed_manifests_are_read_or_refused() {
+        let first = Manifest::next(None, &batch(&[(0, None, 5), (1, None, 6)]), record(0));
+        let second = Manifest::next(Some(&first), &batch(&[(1, Some(6), 9)]), record(1));
+        let json = String::from_utf8(second.to_json().unwrap().into()).unwrap();
+        for changed in crate::spoil::spoiled(&json) {
+            if let Ok(manifest) = read("x", changed.as_bytes()) {
+                let _ = (manifest.committed(), manifest.to_json().unwrap());
+            }
+            let lines = format!(
+                "{{\"version\":1,\"job\":\"j\",\"first\":0,\"last\":18446744073709551615}}\n{changed}"
+            );
+            assert!(read_checkpoint("x", lines.as_bytes()).is_err());
+        }
+    }
+
+    #[test]
     fn torn_and_foreign_files_are_named() {
         let manifest = Manifest::next(None, &batch(&[(0, None, 5)]), record(0));
         let json = manifest.to_json().unwrap();

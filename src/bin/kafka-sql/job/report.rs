@@ -176,7 +176,7 @@ impl Lines {
     /// When the file cannot be opened.
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
         if path == Path::new("-") {
-            return Ok(Self(Mutex::new(Box::new(io::stdout()))));
+            return Ok(Self(Mutex::new(ui::output(io::stdout()))));
         }
         let file = File::options().create(true).append(true).open(path);
         let file = file.map_err(|e| Failure::io(path.display(), &e))?;

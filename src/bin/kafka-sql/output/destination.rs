@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use crate::failure::Failure;
+use crate::ui;
 
 /// Bytes gathered before a write reaches the system.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -98,19 +99,14 @@ impl Destination {
             file.try_clone()
                 .map_err(|e| Failure::io(path.display(), &e))
         };
-        Ok(match self {
-            Self::Stdout => Box::new(BufWriter::with_capacity(BUFFER_BYTES, io::stdout())),
-            Self::Device(file, path) => Box::new(BufWriter::with_capacity(
-                BUFFER_BYTES,
-                duplicate(file, path)?,
-            )),
+        let output = match self {
+            Self::Stdout => ui::output(io::stdout()),
+            Self::Device(file, path) => ui::output(duplicate(file, path)?),
             Self::File {
                 temporary, path, ..
-            } => Box::new(BufWriter::with_capacity(
-                BUFFER_BYTES,
-                duplicate(temporary.as_file(), path)?,
-            )),
-        })
+            } => ui::output(duplicate(temporary.as_file(), path)?),
+        };
+        Ok(Box::new(BufWriter::with_capacity(BUFFER_BYTES, output)))
     }
 
     /// Removes the temporary file now, whoever else still holds this destination.

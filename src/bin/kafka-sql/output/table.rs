@@ -1,5 +1,6 @@
 //! A drawn table: rows are kept until the widths are known, up to a number of rows.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch, StringViewBuilder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use arrow::util::pretty::pretty_format_batches_with_options;
-use datafusion_kafka::text::{flat_columns, to_text};
+use datafusion_kafka::text::{flat_columns, to_text, visible};
 
 use super::{BytesAs, Flow, RowWriter};
 use crate::failure::Failure;
@@ -113,19 +114,8 @@ fn cells(column: &ArrayRef) -> Result<ArrayRef, Failure> {
     Ok(Arc::new(out.finish()))
 }
 
-/// `text` with control characters escaped, except the newline, which makes a cell of several lines
-/// (plans have them).
-fn printable(text: &str) -> String {
-    if !text.chars().any(|c| c.is_control() && c != '\n') {
-        return text.to_owned();
-    }
-    text.chars()
-        .fold(String::with_capacity(text.len() + 8), |mut out, c| {
-            if c.is_control() && c != '\n' {
-                out.extend(c.escape_default());
-            } else {
-                out.push(c);
-            }
-            out
-        })
+/// `text` as [`visible`] shows it, except the newline, which makes a cell of several lines (plans have
+/// them).
+fn printable(text: &str) -> Cow<'_, str> {
+    visible(text, &['\n'])
 }

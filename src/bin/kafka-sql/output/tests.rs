@@ -228,7 +228,7 @@ fn table_escapes_what_a_terminal_would_obey() {
     let batch = RecordBatch::try_from_iter([(
         "v",
         Arc::new(StringArray::from(vec![
-            Some("\u{1b}[31mred\r"),
+            Some("\u{1b}[31mred\r\u{9b}"),
             None,
             Some("a\nb"),
         ])) as ArrayRef,
@@ -236,14 +236,14 @@ fn table_escapes_what_a_terminal_would_obey() {
     .unwrap();
     assert_eq!(
         text(Format::Table, &batch),
-        "+-----------------+\n\
-         | v               |\n\
-         +-----------------+\n\
-         | \\u{1b}[31mred\\r |\n\
-         | NULL            |\n\
-         | a               |\n\
-         | b               |\n\
-         +-----------------+\n"
+        "+-----------------------+\n\
+         | v                     |\n\
+         +-----------------------+\n\
+         | \\u001b[31mred\\r\\u009b |\n\
+         | NULL                  |\n\
+         | a                     |\n\
+         | b                     |\n\
+         +-----------------------+\n"
     );
 }
 

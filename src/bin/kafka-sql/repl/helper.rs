@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use datafusion::common::utils::quote_identifier;
 use datafusion::sql::sqlparser::keywords::ALL_KEYWORDS;
+use datafusion_kafka::text::visible;
 use rustyline::completion::{Completer, FilenameCompleter, Pair};
 use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
@@ -52,7 +53,8 @@ pub(super) struct Names {
 }
 
 impl Names {
-    pub(super) fn set_topics(&self, topics: Vec<String>) {
+    pub(super) fn set_topics(&self, mut topics: Vec<String>) {
+        topics.retain(can_be_offered);
         // A lock is poisoned only by a panic elsewhere; the names are whole in any case.
         *self.topics.write().unwrap_or_else(PoisonError::into_inner) = topics;
     }
@@ -63,7 +65,7 @@ impl Names {
         let mut names = Vec::new();
         for (table, its_columns) in tables {
             names.push(table);
-            columns.extend(its_columns);
+            columns.extend(its_columns.into_iter().filter(can_be_offered));
         }
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = names;
         *self.columns.write().unwrap_or_else(PoisonError::into_inner) = columns;
@@ -83,6 +85,11 @@ impl Names {
             .chain(columns.iter().cloned())
             .collect()
     }
+}
+
+/// Whether a name can stand in the line that is edited: the terminal obeys what is in it.
+fn can_be_offered(name: &String) -> bool {
+    visible(name, &[]) == name.as_str()
 }
 
 /// The line editor's helper.

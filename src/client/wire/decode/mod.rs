@@ -17,6 +17,7 @@ mod batch;
 mod codec;
 mod columns;
 mod cursor;
+mod layout;
 mod old;
 mod range;
 mod record;
@@ -30,4 +31,5 @@ pub(crate) use answer::{
     throttle_of,
 };
 pub(crate) use batch::mean_bytes;
+pub(crate) use layout::{after_header, api_versions, check};
 pub(crate) use range::{Limits, RangeDecoder, Step};

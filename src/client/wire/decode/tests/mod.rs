@@ -2,6 +2,7 @@
 
 mod answers;
 mod laws;
+mod layouts;
 mod old;
 mod ranges;
 

@@ -1,0 +1,358 @@
+//! How deep a statement may be nested, told from its words before it is parsed.
+//!
+//! Parser and planner call themselves for what is nested, so that text can exhaust the stack, which
+//! ends the process. Brackets are not the only nesting: `a OR b OR c` is a tree as high as it has
+//! terms. And where brackets stand behind a word, the parser may read what is in them twice, once as a
+//! function's arguments and once as something else: twenty of them are read a million times.
+
+use datafusion::sql::sqlparser::dialect::Dialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+
+use crate::error::{Error, Result};
+
+/// The most brackets that may be open at once; the parser has the same limit for most of them.
+pub(super) const BRACKETS: usize = 50;
+/// The highest tree of brackets, operators and joins.
+pub(super) const HEIGHT: u32 = 1000;
+/// The most queries, with those in brackets, in WITH and under UNION.
+pub(super) const MOST_QUERIES: u64 = 500;
+/// How many words the parser may read, those counted again that it reads again.
+pub(super) const WORK: u64 = 1 << 22;
+
+/// Checks a statement, or an expression.
+///
+/// # Errors
+/// When it is nested too deeply. Text that has no tokens is left to the parser.
+pub(super) fn check(text: &str, dialect: &dyn Dialect) -> Result<()> {
+    let Ok(tokens) = Tokenizer::new(dialect, text).tokenize() else {
+        return Ok(());
+    };
+    let mut tokens = tokens.iter().filter(|t| !matches!(t, Token::Whitespace(_)));
+    let mut next = tokens.next();
+    let mut walk = Walk::new();
+    while let Some(token) = next {
+        next = tokens.next();
+        walk.pass(token, next)?;
+    }
+    while walk.open.len() > 1 {
+        walk.close_one();
+    }
+    let height = walk.open.pop().map_or(0, Scope::height);
+    refuse_above(HEIGHT.into(), height.into(), |height, most| {
+        format!(
+            "the statement is nested too deeply: {height} levels of operators, joins and brackets, {most} \
+             are allowed; write IN (…) for a chain of OR, and join queries in several steps"
+        )
+    })
+}
+
+fn refuse_above(most: u64, found: u64, message: impl FnOnce(u64, u64) -> String) -> Result<()> {
+    match found > most {
+        true => Err(Error::invalid(message(found, most))),
+        false => Ok(()),
+    }
+}
+
+/// What lies between two brackets, or the whole text.
+struct Scope {
+    /// The character that ends it; `E` for the END of a CASE.
+    close: char,
+    /// How often its words may be read, as a power of two.
+    readings: u32,
+    /// Whether it is a table in FROM.
+    is_table: bool,
+    /// Whether its clause is FROM.
+    in_from: bool,
+    /// Operators since the last comma or clause: each makes the tree higher by one.
+    links: u32,
+    /// The highest of the brackets since then.
+    below: u32,
+    /// The highest tree before.
+    highest: u32,
+    /// Tables that are joined, and queries that are put together.
+    relations: u32,
+}
+
+impl Scope {
+    fn new(close: char, readings: u32, is_table: bool) -> Self {
+        Self {
+            close,
+            readings,
+            is_table,
+            in_from: false,
+            links: 0,
+            below: 0,
+            highest: 0,
+            relations: 0,
+        }
+    }
+
+    /// Another expression begins.
+    fn begin(&mut self) {
+        self.highest = self.highest.max(self.links + self.below);
+        (self.links, self.below) = (0, 0);
+    }
+
+    fn height(mut self) -> u32 {
+        self.begin();
+        self.highest + self.relations + 1
+    }
+}
+
+/// What the token before was.
+#[derive(Clone, Copy, PartialEq)]
+enum Before {
+    /// An operator, so that an operand follows, whatever word it is.
+    Operator,
+    /// The same, by a word that the parser may also take for a function's name.
+    OperatorWord,
+    /// An opening bracket, a comma or a word that begins a clause.
+    Start,
+    /// A word that a bracket cannot belong to.
+    Apart,
+    /// Any other word.
+    Word,
+    Other,
+}
+
+struct Walk {
+    /// The open brackets, the innermost last; the first is the text itself.
+    open: Vec<Scope>,
+    before: Before,
+    keyword: Keyword,
+    /// INTERVALs without an operand between them.
+    intervals: u32,
+    work: u64,
+    queries: u64,
+}
+
+impl Walk {
+    fn new() -> Self {
+        Self {
+            open: vec![Scope::new('\0', 0, false)],
+            before: Before::Start,
+            keyword: Keyword::NoKeyword,
+            intervals: 0,
+            work: 0,
+            queries: 0,
+        }
+    }
+
+    fn pass(&mut self, token: &Token, next: Option<&Token>) -> Result<()> {
+        // `<` begins the inner part of a type.
+        let is_type = matches!(
+            self.keyword,
+            Keyword::STRUCT | Keyword::MAP | Keyword::ARRAY
+        ) && matches!(next, Some(Token::Word(_)));
+        let Some(scope) = self.open.last_mut() else {
+            return Ok(());
+        };
+        let readings = (scope.readings + self.intervals).min(32);
+        self.work += 1 << readings;
+        refuse_above(WORK, self.work, |_, _| {
+            "the statement is nested too deeply: brackets behind names lie so deep within each other that \
+             the parser would read what is in them millions of times; compute the inner ones in WITH"
+                .to_owned()
+        })?;
+        let before = self.before;
+        let mut keyword = Keyword::NoKeyword;
+        self.before = match token {
+            Token::LParen | Token::LBracket | Token::LBrace => {
+                let close = match token {
+                    Token::LParen => ')',
+                    Token::LBracket => ']',
+                    _ => '}',
+                };
+                if close == ']' {
+                    scope.links += 1;
+                }
+                self.open_one(close)?;
+                Before::Start
+            }
+            Token::RParen => self.close(')'),
+            Token::RBracket => self.close(']'),
+            Token::RBrace => self.close('}'),
+            Token::Lt if is_type => {
+                self.open_one('>')?;
+                Before::Start
+            }
+            Token::Gt if scope.close == '>' => self.close('>'),
+            Token::ShiftRight if scope.close == '>' => {
+                self.close('>');
+                self.close('>')
+            }
+            Token::Comma => {
+                scope.begin();
+                scope.relations += u32::from(scope.in_from);
+                Before::Start
+            }
+            Token::SemiColon | Token::EOF => {
+                scope.begin();
+                Before::Start
+            }
+            Token::Word(word) => {
+                keyword = word.keyword;
+                self.word(keyword)?
+            }
+            // All columns, not a product.
+            Token::Mul if !matches!(before, Before::Word | Before::Other) => Before::Other,
+            Token::Number(..) | Token::Placeholder(_) | Token::Char(_) => Before::Other,
+            token if is_text(token) => Before::Other,
+            _ => {
+                scope.links += 1;
+                Before::Operator
+            }
+        };
+        self.keyword = keyword;
+        self.intervals = match (keyword, self.before) {
+            (Keyword::INTERVAL, _) => self.intervals + 1,
+            (_, Before::Operator | Before::OperatorWord) => self.intervals,
+            _ => 0,
+        };
+        Ok(())
+    }
+
+    fn word(&mut self, keyword: Keyword) -> Result<Before> {
+        use Keyword::*;
+        // Nothing that ends an expression: any word may be a column's name.
+        let is_operand = matches!(self.before, Before::Operator | Before::OperatorWord);
+        let Some(scope) = self.open.last_mut() else {
+            return Ok(Before::Word);
+        };
+        Ok(match keyword {
+            CASE => {
+                self.open_one('E')?;
+                Before::Apart
+            }
+            END => self.close('E'),
+            SELECT | FROM | WHERE | GROUP | HAVING | ORDER | LIMIT | OFFSET | ON | USING | WHEN
+            | THEN | ELSE | VALUES | UNION | EXCEPT | INTERSECT | JOIN | WINDOW | QUALIFY | SET
+            | RETURNING => {
+                // Neither a join nor its condition ends FROM.
+                let goes_on = is_operand || matches!(keyword, JOIN | ON | USING);
+                scope.in_from = keyword == FROM || scope.in_from && goes_on;
+                scope.relations += u32::from(matches!(keyword, UNION | EXCEPT | INTERSECT | JOIN));
+                if !is_operand {
+                    scope.begin();
+                }
+                self.count_queries(keyword == SELECT)?;
+                match keyword {
+                    _ if is_operand => Before::Word,
+                    FROM | JOIN | USING => Before::Word,
+                    _ => Before::Apart,
+                }
+            }
+            BY | AS | ALL | DISTINCT if !is_operand => Before::Apart,
+            AND | OR | XOR => {
+                scope.links += 1;
+                Before::Operator
+            }
+            keyword if is_operator(keyword) => {
+                scope.links += 1;
+                Before::OperatorWord
+            }
+            _ => Before::Word,
+        })
+    }
+
+    fn count_queries(&mut self, is_one: bool) -> Result<()> {
+        self.queries += u64::from(is_one);
+        refuse_above(MOST_QUERIES, self.queries, |_, most| {
+            format!(
+                "the statement has more than {most} queries within it; make views or several statements \
+                 of it"
+            )
+        })
+    }
+
+    fn open_one(&mut self, close: char) -> Result<()> {
+        // A query of WITH.
+        self.count_queries(close == ')' && self.keyword == Keyword::AS)?;
+        let Some(scope) = self.open.last() else {
+            return Ok(());
+        };
+        let joined = matches!(
+            self.keyword,
+            Keyword::FROM | Keyword::JOIN | Keyword::LATERAL
+        );
+        let begins = self.before == Before::Start;
+        let is_table = close == ')'
+            && (joined || begins && (scope.in_from || scope.is_table && scope.highest == 0));
+        let behind_name = matches!(self.before, Before::Word | Before::OperatorWord);
+        let again = matches!(close, ')' | ']') && behind_name || is_table;
+        let readings = scope.readings + u32::from(again);
+        self.open.push(Scope::new(close, readings, is_table));
+        let open = self.open.len() - 1;
+        refuse_above(BRACKETS as u64, open as u64, |_, most| {
+            format!(
+                "the statement is nested too deeply: more than {most} brackets, types or CASEs lie in \
+                 one another"
+            )
+        })
+    }
+
+    /// Closes the innermost bracket of a kind, and what is still open in it; nothing where there is
+    /// none, which is for the parser to tell.
+    fn close(&mut self, close: char) -> Before {
+        let soft = |c: char| matches!(c, '>' | 'E');
+        let inner = self.open.iter().rev();
+        let inner = inner.take_while(|s| s.close != close && (soft(s.close) || !soft(close)));
+        let at = self.open.len() - inner.count();
+        if at > 1 && self.open[at - 1].close == close {
+            while self.open.len() >= at {
+                self.close_one();
+            }
+        }
+        Before::Other
+    }
+
+    fn close_one(&mut self) {
+        let height = self.open.pop().map_or(0, Scope::height);
+        if let Some(outer) = self.open.last_mut() {
+            outer.below = outer.below.max(height);
+        }
+    }
+}
+
+/// The words besides AND, OR and XOR that join operands, or stand before one.
+fn is_operator(keyword: Keyword) -> bool {
+    use Keyword::*;
+    matches!(
+        keyword,
+        NOT | IS
+            | IN
+            | LIKE
+            | ILIKE
+            | RLIKE
+            | REGEXP
+            | SIMILAR
+            | MATCH
+            | MEMBER
+            | BETWEEN
+            | OVERLAPS
+            | OPERATOR
+            | DIV
+            | COLLATE
+            | AT
+            | NOTNULL
+            | INTERVAL
+            | PRIOR
+            | BINARY
+    )
+}
+
+fn is_text(token: &Token) -> bool {
+    matches!(
+        token,
+        Token::SingleQuotedString(_)
+            | Token::DoubleQuotedString(_)
+            | Token::DollarQuotedString(_)
+            | Token::NationalStringLiteral(_)
+            | Token::EscapedStringLiteral(_)
+            | Token::UnicodeStringLiteral(_)
+            | Token::HexStringLiteral(_)
+            | Token::SingleQuotedByteStringLiteral(_)
+            | Token::DoubleQuotedByteStringLiteral(_)
+    )
+}

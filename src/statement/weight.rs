@@ -1,0 +1,71 @@
+//! How large a plan is once its shared parts are written out.
+//!
+//! Each mention of a view or of a query in WITH is planned as if it were written there: thirty of
+//! them that mention the one before twice are a billion, in a few lines of text. In the plan such
+//! parts are shared, so that they can be counted without being written out.
+
+use std::collections::HashMap;
+use std::ptr;
+
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::logical_expr::LogicalPlan;
+
+use crate::error::{Error, Result};
+
+/// The most nodes of a plan.
+pub(super) const NODES: u64 = 20_000;
+/// The longest way from the root to a leaf.
+pub(super) const DEPTH: u64 = 2_000;
+
+/// Checks a plan before it is optimised.
+///
+/// # Errors
+/// When it has too many nodes, or is too deep.
+pub(super) fn check(plan: &LogicalPlan) -> Result<()> {
+    let size = size(plan, 0, &mut HashMap::new());
+    if size.nodes <= NODES && size.depth <= DEPTH {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "the statement's plan is too large with every view and every query of WITH written out where it is \
+         mentioned: {NODES} nodes, {DEPTH} deep, are allowed; store results in between as tables"
+    )))
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    nodes: u64,
+    depth: u64,
+}
+
+/// What is too deep counts as too large and is not looked into further.
+fn size(plan: &LogicalPlan, above: u64, known: &mut HashMap<*const LogicalPlan, Size>) -> Size {
+    if let Some(size) = known.get(&ptr::from_ref(plan)) {
+        return *size;
+    }
+    let mut whole = Size { nodes: 1, depth: 0 };
+    if above > DEPTH {
+        whole.depth = DEPTH;
+        return whole;
+    }
+    let mut add = |part: &LogicalPlan| {
+        let part = size(part, above + 1, known);
+        whole.nodes = whole.nodes.saturating_add(part.nodes);
+        whole.depth = whole.depth.max(part.depth);
+    };
+    plan.inputs().into_iter().for_each(&mut add);
+    if let LogicalPlan::TableScan(scan) = plan
+        && let Some(view) = scan.source.get_logical_plan()
+    {
+        add(&view);
+    }
+    let looked = plan.apply_subqueries(|subquery| {
+        // It is made for this call, the plan in it is not.
+        subquery.inputs().into_iter().for_each(&mut add);
+        Ok(TreeNodeRecursion::Continue)
+    });
+    debug_assert!(looked.is_ok(), "nothing in it fails");
+    whole.depth += 1;
+    known.insert(ptr::from_ref(plan), whole);
+    whole
+}
