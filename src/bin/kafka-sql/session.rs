@@ -5,6 +5,7 @@ use std::sync::Arc;
 use datafusion::catalog::SchemaProvider;
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::context::SessionContext;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_kafka::client::{ClientPool, KafkaClient, TopicSelection};
 use datafusion_kafka::config::ConnectionConfig;
@@ -20,6 +21,8 @@ use crate::failure::Failure;
 pub(crate) struct Connection {
     config: ConnectionConfig,
     pool: ClientPool,
+    /// What bounds the memory of sessions and exports.
+    runtime: Arc<RuntimeEnv>,
 }
 
 impl Connection {
@@ -49,9 +52,15 @@ impl Connection {
             flags.set(key.trim(), value.trim()).map_err(usage)?;
         }
         config.merge(&flags);
+        let runtime = RuntimeEnvBuilder::new();
+        let runtime = match args.memory_limit {
+            Some(bytes) => runtime.with_memory_limit(bytes, 1.0),
+            None => runtime,
+        };
         Ok(Self {
             config,
             pool: ClientPool::global(),
+            runtime: runtime.build_arc()?,
         })
     }
 
@@ -115,6 +124,11 @@ impl Connection {
         })
     }
 
+    /// What bounds the memory of an export.
+    pub(crate) fn runtime(&self) -> Arc<RuntimeEnv> {
+        Arc::clone(&self.runtime)
+    }
+
     /// The names of all settings, one a line.
     pub(crate) fn list() -> String {
         ConnectionConfig::known_keys().join("\n")
@@ -148,8 +162,9 @@ impl Session {
     /// # Errors
     /// When the settings do not fit together.
     pub(crate) fn open(connection: &Connection) -> Result<Self, Failure> {
-        let Connection { config, pool } = connection;
-        let mut builder = KafkaSessionBuilder::new().pool(pool.clone());
+        let Connection { config, pool, .. } = connection;
+        let builder = KafkaSessionBuilder::new().runtime(connection.runtime());
+        let mut builder = builder.pool(pool.clone());
         let mut client = None;
         if !config.bootstrap_servers().is_empty() {
             client = Some(pool.client(config)?);

@@ -28,4 +28,4 @@ pub(crate) use answer::{
     Event, FETCH_VERSION_MOST, FetchAnswer, Malformed, PartitionEnd, PartitionHead, TopicRef,
 };
 pub(crate) use batch::mean_bytes;
-pub(crate) use range::{Limits, RangeDecoder, Step};
+pub(crate) use range::{Limits, RangeDecoder, ShortOf, Step};
