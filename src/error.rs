@@ -34,6 +34,8 @@ pub enum ErrorKind {
     Conflict,
     /// A sink or a store failed.
     Sink,
+    /// The memory that the session may use does not suffice.
+    Memory,
     /// A fault of the broker, the client library or this crate.
     Internal,
 }
@@ -322,6 +324,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// What must be held in memory at once is more than the session may use.
+    #[error("{place}: {message}")]
+    Memory {
+        /// The record as `topic[partition]@offset`, or the file that is written.
+        place: String,
+        /// What takes how many bytes, what the limit is and what to do next.
+        message: String,
+    },
+
     /// The client's report of a range does not account for every offset of it.
     #[error(
         "{topic}[{partition}] {start}..{end}: {message}; the client that reads is at fault, please report this"
@@ -412,6 +423,7 @@ impl Error {
             | Self::TopicRecreated { .. } => ErrorKind::DataUnavailable,
             Self::BadRow { .. } => ErrorKind::BadRow,
             Self::BadRowLimit { .. } => ErrorKind::BadRowLimit,
+            Self::Memory { .. } => ErrorKind::Memory,
             Self::Conflict { .. } => ErrorKind::Conflict,
             Self::Sink {
                 transient: true, ..
@@ -506,6 +518,17 @@ impl Error {
         }
         None
     }
+}
+
+/// The error of a query that the session's memory does not suffice for, if it is one.
+pub(crate) fn out_of_memory(error: &DataFusionError) -> Option<Error> {
+    let DataFusionError::ResourcesExhausted(message) = error.find_root() else {
+        return None;
+    };
+    Some(Error::Memory {
+        place: "the query".to_owned(),
+        message: message.lines().next().unwrap_or_default().to_owned(),
+    })
 }
 
 impl From<Error> for DataFusionError {

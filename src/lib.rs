@@ -14,6 +14,7 @@ mod fault;
 mod from_payload;
 mod header;
 mod hex;
+mod memory;
 pub mod policy;
 pub mod range;
 pub mod receipt;

@@ -27,6 +27,9 @@ mod kafka;
 #[cfg(all(feature = "cli", feature = "sqlite"))]
 #[path = "jobs/letters.rs"]
 mod letters;
+#[cfg(feature = "cli")]
+#[path = "jobs/memory.rs"]
+mod memory;
 #[path = "jobs/parquet.rs"]
 mod parquet;
 #[cfg(feature = "postgres")]

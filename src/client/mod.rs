@@ -4,6 +4,7 @@
 //! are *listed*, ranges are *read*. None of the three changes anything in the cluster: no consumer
 //! group is joined, no offset is committed, no topic is created.
 
+mod budget;
 mod build;
 mod deadline;
 pub(crate) mod epochs;
@@ -26,6 +27,8 @@ use arrow::error::ArrowError;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 
+pub(crate) use budget::Held;
+pub use budget::{MemoryBudget, Unlimited};
 pub(crate) use build::Headers as HeaderLists;
 pub use librdkafka::{GroupCommits, commit_group_offsets};
 pub use memory::{MemoryClient, MemoryCluster};
@@ -132,7 +135,24 @@ pub trait KafkaClient: fmt::Debug + Send + Sync {
     /// - What the cluster answered otherwise.
     fn read(&self, request: ReadRequest) -> BoxStream<'static, Result<RawBatch>>;
 
-    /// The most bytes that one stream of [`read`](Self::read) may hold beyond the batch it yields.
+    /// As [`read`](Self::read), and asks `memory` for what the stream holds beyond
+    /// [`read_buffer_bytes`](Self::read_buffer_bytes) and the batch it yields: large records on their
+    /// way, record batches that are unpacked. A client that never holds more need not ask.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), and [`Error::Memory`](crate::Error::Memory) with the record where the
+    /// memory is not granted.
+    fn read_within(
+        &self,
+        request: ReadRequest,
+        memory: Arc<dyn MemoryBudget>,
+    ) -> BoxStream<'static, Result<RawBatch>> {
+        let _ = memory;
+        self.read(request)
+    }
+
+    /// The most bytes that one stream of [`read`](Self::read) may hold beyond the batch it yields,
+    /// while no record is larger.
     fn read_buffer_bytes(&self, request: &ReadRequest) -> usize;
 
     /// What the client is called in receipts; a client that wraps another gives that one's name.

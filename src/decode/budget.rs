@@ -81,6 +81,52 @@ pub(super) fn width(data_type: &DataType) -> usize {
     }
 }
 
+/// How many bytes of columns a byte of `batch.bytes` may become.
+const COLUMN_BYTES: usize = 8;
+
+/// What clients close a batch at, so that the rows made of it take memory within bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BatchLimits {
+    pub(crate) rows: usize,
+    pub(crate) bytes: usize,
+}
+
+impl BatchLimits {
+    /// For payloads of up to `batch_bytes` that become columns of such types.
+    pub(super) fn of<'a>(
+        types: impl Iterator<Item = &'a DataType> + Clone,
+        batch_bytes: usize,
+    ) -> Self {
+        let most = batch_bytes.saturating_mul(COLUMN_BYTES);
+        let row_bytes: usize = types.clone().map(width).sum();
+        let rows = most / row_bytes.max(1);
+        let mut types = types;
+        // Few bytes may become many there.
+        let (rows, bytes) = match types.any(is_charged) {
+            true => (
+                rows.min(most / FREE_BYTES),
+                most / (PER_BYTE + ELEMENT_FREE_BYTES),
+            ),
+            false => (rows, batch_bytes),
+        };
+        Self {
+            rows: rows.max(1),
+            bytes: bytes.max(1),
+        }
+    }
+}
+
+/// Whether it has elements that are charged.
+fn is_charged(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::List(element) | DataType::Map(element, _) => {
+            charge(width(element.data_type())) > 0 || is_charged(element.data_type())
+        }
+        DataType::Struct(fields) => fields.iter().any(|f| is_charged(f.data_type())),
+        _ => false,
+    }
+}
+
 /// What an element that takes so many bytes at least is charged.
 pub(super) const fn charge(bytes: usize) -> usize {
     if bytes > ELEMENT_FREE_BYTES { bytes } else { 0 }
@@ -100,6 +146,21 @@ mod tests {
         assert_eq!(budget.spend(1), Err(Exceeded));
         assert!(Budget::of(usize::MAX).spend(usize::MAX).is_ok());
         assert!(Budget::unlimited().spend(usize::MAX).is_ok());
+    }
+
+    #[test]
+    fn batches_are_shorter_where_rows_are_wide_or_payloads_may_grow() {
+        let of = |types: &[DataType]| BatchLimits::of(types.iter(), 8 << 20);
+        let plain = of(&[DataType::Utf8View, DataType::Int64]);
+        assert_eq!(plain.bytes, 8 << 20);
+        assert!(plain.rows > 1 << 20);
+        let wide = of(&vec![DataType::Int64; 100_000]);
+        assert_eq!((wide.rows, wide.bytes), (74, 8 << 20));
+        let names = ["a", "b", "c"];
+        let fields = names.map(|name| arrow::datatypes::Field::new(name, DataType::Utf8View, true));
+        let list = DataType::new_list(DataType::Struct(fields.to_vec().into()), true);
+        let lists = of(&[list]);
+        assert_eq!((lists.rows, lists.bytes), (1024, 512 << 10));
     }
 
     #[test]

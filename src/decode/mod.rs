@@ -27,6 +27,7 @@ mod scalar;
 mod value;
 
 pub(crate) use avro::{AvroDecoder, AvroOptions, Framing as AvroFraming};
+pub(crate) use budget::BatchLimits;
 pub use column::Column;
 pub(crate) use csv::CsvDecoder;
 pub use format::Format;

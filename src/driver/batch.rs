@@ -212,7 +212,7 @@ async fn stage_plans(
             parts.push((*number, part));
         }
     }
-    for (number, part) in stage_all(parts).await? {
+    for (number, part) in stage_all(parts, task.memory_pool()).await? {
         staged.entry(number).or_default().push(part);
     }
     Ok(())

@@ -1,9 +1,8 @@
 //! Rows as the bytes of a file, in one of the formats.
 
-use std::mem;
-
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
+use bytes::Bytes;
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::basic::{Compression, Encoding, ZstdLevel};
 use datafusion::parquet::file::metadata::KeyValue;
@@ -12,15 +11,12 @@ use datafusion::parquet::schema::types::ColumnPath;
 
 use super::ExportFormat;
 use crate::range::OffsetRange;
+use crate::sink::parquet::Blocks;
 use crate::text::{BytesAs, Delimited, json_lines};
-
-/// A row group is closed at this size, or when its share of it is used up where several files are
-/// open: this much is held in memory for a piece.
-pub(super) const ROW_GROUP_BYTES: usize = 64 << 20;
 
 /// Turns batches into the bytes of one file.
 pub(super) enum Encoder {
-    Parquet(Box<ArrowWriter<Vec<u8>>>),
+    Parquet(Box<ArrowWriter<Blocks>>),
     Csv(Delimited, String),
     Ndjson(BytesAs, Vec<u8>),
 }
@@ -36,7 +32,7 @@ impl Encoder {
         Ok(match format {
             ExportFormat::Parquet => {
                 let writer = ArrowWriter::try_new(
-                    Vec::new(),
+                    Blocks::default(),
                     SchemaRef::clone(schema),
                     Some(properties(schema, piece)),
                 );
@@ -51,16 +47,10 @@ impl Encoder {
         })
     }
 
-    /// Takes rows; a row group of more than `group_bytes` is closed.
-    pub(super) fn write(&mut self, batch: &RecordBatch, group_bytes: usize) -> Result<(), String> {
+    /// Takes rows.
+    pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<(), String> {
         match self {
-            Self::Parquet(writer) => {
-                writer.write(batch).map_err(|e| e.to_string())?;
-                if writer.in_progress_size() >= group_bytes {
-                    writer.flush().map_err(|e| e.to_string())?;
-                }
-                Ok(())
-            }
+            Self::Parquet(writer) => writer.write(batch).map_err(|e| e.to_string()),
             Self::Csv(csv, text) => csv.rows(batch, text).map_err(|e| text_error(&e)),
             Self::Ndjson(bytes, text) => {
                 json_lines(batch, *bytes, text).map_err(|e| text_error(&e))
@@ -68,24 +58,58 @@ impl Encoder {
         }
     }
 
+    /// What the open row group holds in memory.
+    pub(super) fn open_bytes(&self) -> usize {
+        match self {
+            Self::Parquet(writer) => writer.memory_size(),
+            Self::Csv(..) | Self::Ndjson(..) => 0,
+        }
+    }
+
+    /// Ends the row group that is open.
+    pub(super) fn end_group(&mut self) -> Result<(), String> {
+        match self {
+            Self::Parquet(writer) => writer.flush().map_err(|e| e.to_string()),
+            Self::Csv(..) | Self::Ndjson(..) => Ok(()),
+        }
+    }
+
+    /// How many bytes of text a byte of a value may become.
+    pub(super) fn growth(&self) -> usize {
+        match self {
+            Self::Parquet(_) => 1,
+            // Quotes are doubled.
+            Self::Csv(..) => 2,
+            // Control characters are six.
+            Self::Ndjson(..) => 6,
+        }
+    }
+
     /// The bytes that are ready.
-    pub(super) fn take(&mut self) -> Vec<u8> {
+    pub(super) fn take(&mut self) -> Vec<Bytes> {
         match self {
             // What the writer handed on is never looked at again: it counts its own position.
-            Self::Parquet(writer) => mem::take(writer.inner_mut()),
-            Self::Csv(_, text) => mem::take(text).into_bytes(),
-            Self::Ndjson(_, text) => mem::take(text),
+            Self::Parquet(writer) => writer.inner_mut().take(),
+            Self::Csv(_, text) => one(std::mem::take(text).into_bytes()),
+            Self::Ndjson(_, text) => one(std::mem::take(text)),
         }
     }
 
     /// The last bytes.
-    pub(super) fn finish(self) -> Result<Vec<u8>, String> {
+    pub(super) fn finish(self) -> Result<Vec<Bytes>, String> {
         match self {
-            Self::Parquet(writer) => writer.into_inner().map_err(|e| e.to_string()),
-            Self::Csv(_, text) => Ok(text.into_bytes()),
-            Self::Ndjson(_, text) => Ok(text),
+            Self::Parquet(writer) => {
+                let rest = writer.into_inner();
+                rest.map(|mut rest| rest.take()).map_err(|e| e.to_string())
+            }
+            Self::Csv(_, text) => Ok(one(text.into_bytes())),
+            Self::Ndjson(_, text) => Ok(one(text)),
         }
     }
+}
+
+fn one(bytes: Vec<u8>) -> Vec<Bytes> {
+    vec![bytes.into()]
 }
 
 /// Arrow's own prefix says nothing to the user of a text format.

@@ -155,7 +155,8 @@ async fn stage(
 ) -> Result<Vec<Staged>> {
     let scan = table.scan(&query.state, None, &[], None).await;
     let scan = scan.map_err(|e| planning(&e))?;
-    let streams = execute_stream_partitioned(scan, query.state.task_ctx());
+    let task = query.state.task_ctx();
+    let streams = execute_stream_partitioned(scan, Arc::clone(&task));
     let streams = streams.map_err(|e| planning(&e))?.into_iter().enumerate();
     let parts = streams.map(|(partition, rows)| {
         let part = Part {
@@ -166,7 +167,7 @@ async fn stage(
         };
         (partition, part)
     });
-    let mut staged = stage_all(parts.collect::<Vec<_>>()).await?;
+    let mut staged = stage_all(parts.collect::<Vec<_>>(), task.memory_pool()).await?;
     staged.sort_by_key(|(partition, _)| *partition);
     Ok(staged.into_iter().map(|(_, staged)| staged).collect())
 }

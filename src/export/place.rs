@@ -237,8 +237,8 @@ pub(super) struct Upload {
 
 impl Upload {
     /// Appends bytes; waits while too many are under way.
-    pub(super) async fn write(&mut self, bytes: Vec<u8>) -> Result<()> {
-        self.writer.put(Bytes::from(bytes));
+    pub(super) async fn write(&mut self, bytes: impl Into<Bytes>) -> Result<()> {
+        self.writer.put(bytes.into());
         let capacity = self.writer.wait_for_capacity(PARTS_UNDER_WAY);
         capacity.await.map_err(|e| {
             let place = &self.place;

@@ -17,7 +17,7 @@ use datafusion::prelude::SessionConfig;
 
 use super::hive::HiveColumn;
 use crate::decode::Column;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, out_of_memory};
 use crate::policy::Policy;
 use crate::range::{OffsetRange, Snapshot};
 use crate::session::KafkaSessionBuilder;
@@ -165,6 +165,9 @@ fn plain(field: &Arc<Field>) -> Field {
 pub(super) fn planning(error: &DataFusionError) -> Error {
     if let Some(ours) = Error::find(error) {
         return ours.clone();
+    }
+    if let Some(short) = out_of_memory(error) {
+        return short;
     }
     let text = error.strip_backtrace();
     Error::Query {

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::StreamExt;
 
-use super::encode::{Encoder, ROW_GROUP_BYTES};
+use super::encode::Encoder;
 use super::pieces;
 use super::query::planning;
 use super::write::{Writing, by_folder};
@@ -47,20 +48,23 @@ async fn one(writing: &Writing, sample: &OffsetRange) -> Result<(i64, usize)> {
     let mut stream = stream.map_err(|e| planning(&e))?;
     let mut encoder = Encoder::new(writing.format, writing.bytes, &query.schema, sample)
         .map_err(Error::invalid)?;
-    let mut bytes = encoder.take().len();
+    let size = |blocks: Vec<Bytes>| blocks.iter().map(Bytes::len).sum::<usize>();
+    let mut bytes = size(encoder.take());
     while let Some(batch) = stream.next().await {
         let batch = batch.map_err(|e| planning(&e))?;
         for (_, rows) in by_folder(query, &batch)? {
-            let written = encoder.write(&rows, ROW_GROUP_BYTES.min(ENOUGH_BYTES));
-            written.map_err(Error::invalid)?;
+            encoder.write(&rows).map_err(Error::invalid)?;
         }
-        bytes += encoder.take().len();
+        if encoder.open_bytes() >= ENOUGH_BYTES {
+            encoder.end_group().map_err(Error::invalid)?;
+        }
+        bytes += size(encoder.take());
         if bytes >= ENOUGH_BYTES {
             break;
         }
     }
     drop(stream);
-    bytes += encoder.finish().map_err(Error::invalid)?.len();
+    bytes += size(encoder.finish().map_err(Error::invalid)?);
     let read = crate::scan::ScanProgress::of(&Arc::clone(&plan)).offsets_done;
     Ok((i64::try_from(read).unwrap_or(sample.len()).max(1), bytes))
 }

@@ -6,17 +6,20 @@ use std::sync::atomic::Ordering;
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::compute::{cast, max, min, take_record_batch};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef};
+use bytes::Bytes;
 use datafusion::physical_plan::ExecutionPlan;
 use futures::StreamExt;
 use sha2::{Digest, Sha256};
 
-use super::encode::{Encoder, ROW_GROUP_BYTES};
+use super::encode::Encoder;
 use super::place::{Place, Upload};
 use super::plan::{ExportedFile, ExportedPiece};
 use super::query::{Query, planning};
 use super::{ExportFormat, ExportProgress, pieces};
+use crate::client::Held;
 use crate::error::{Error, Result};
 use crate::hex::hex;
+use crate::memory::{self, Share, payload_bytes};
 use crate::range::{Ledger, OffsetRange};
 use crate::scan::ScanProgress;
 use crate::text::BytesAs;
@@ -24,8 +27,8 @@ use crate::text::BytesAs;
 /// Hive folders of one piece that are written at one time; each takes the memory of a part of an
 /// upload. The one that was not written to for longest gives way: its folder gets another file.
 const MAX_OPEN_FILES: usize = 16;
-/// No row group is closed below this size, however many files are open.
-const MIN_GROUP_BYTES: usize = 1 << 20;
+/// Rows of about so many bytes are written at a time.
+const SLICE_BYTES: usize = 1 << 20;
 
 /// What the files of an export have in common.
 #[derive(Debug, Clone)]
@@ -57,7 +60,10 @@ impl Writing {
         progress: &ExportProgress,
     ) -> Result<ExportedPiece> {
         let plan = self.query.of_piece(piece).await?;
+        let task = self.query.state.task_ctx();
         let mut files = PieceFiles {
+            share: Share::join(),
+            held: memory::held(task.memory_pool(), format!("export of {piece}")),
             writing: self,
             piece,
             open: vec![],
@@ -101,6 +107,9 @@ struct PieceFiles<'a> {
     /// How many files each Hive folder has.
     counts: Vec<(Option<String>, usize)>,
     clock: u64,
+    share: Share,
+    /// The memory of the open row groups and of the rows that are being written.
+    held: Held,
 }
 
 impl PieceFiles<'_> {
@@ -150,10 +159,57 @@ impl PieceFiles<'_> {
                 Some(index) => index,
                 None => self.begin(folder).await?,
             };
-            let share = (ROW_GROUP_BYTES / self.open.len()).max(MIN_GROUP_BYTES);
-            let file = &mut self.open[index];
-            file.used = self.clock;
-            file.write(&rows, &self.writing.query, share).await?;
+            self.open[index].used = self.clock;
+            let bytes = payload_bytes(&rows);
+            let slice = match bytes > SLICE_BYTES {
+                true => (rows.num_rows() * SLICE_BYTES / bytes).max(1),
+                false => rows.num_rows(),
+            };
+            for from in (0..rows.num_rows()).step_by(slice) {
+                let rows = rows.slice(from, slice.min(rows.num_rows() - from));
+                self.make_room(index, &rows).await?;
+                let writing = self.writing;
+                self.open[index].write(&rows, &writing.query).await?;
+                self.end_groups(self.share.bytes()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for memory to write rows to a file; open row groups are ended for it.
+    async fn make_room(&mut self, index: usize, rows: &RecordBatch) -> Result<()> {
+        let bytes = payload_bytes(rows) * self.open[index].encoder.growth();
+        if self.held.try_hold(self.open_bytes() + bytes).is_err() {
+            self.end_groups(0).await?;
+            let held = self.held.hold(self.open_bytes() + bytes).await;
+            held.map_err(|reason| {
+                let offset = self.writing.query.offset;
+                let least = offset.and_then(|column| bounds(rows.column(column)).0);
+                let piece = self.piece.topic_partition();
+                Error::Memory {
+                    place: format!("{piece}@{}", least.unwrap_or(self.piece.start)),
+                    message: format!(
+                        "writing its row to {} takes {bytes} bytes: {reason}",
+                        self.open[index].name
+                    ),
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    fn open_bytes(&self) -> usize {
+        self.open.iter().map(|file| file.encoder.open_bytes()).sum()
+    }
+
+    /// Ends the largest row groups until no more than `most` bytes are open.
+    async fn end_groups(&mut self, most: usize) -> Result<()> {
+        while self.open_bytes() > most {
+            let files = self.open.iter_mut();
+            let Some(file) = files.max_by_key(|file| file.encoder.open_bytes()) else {
+                break;
+            };
+            file.end_group().await?;
         }
         Ok(())
     }
@@ -204,7 +260,7 @@ impl PieceFiles<'_> {
 }
 
 impl OpenFile {
-    async fn write(&mut self, rows: &RecordBatch, query: &Query, group_bytes: usize) -> Result<()> {
+    async fn write(&mut self, rows: &RecordBatch, query: &Query) -> Result<()> {
         let failed = |e: String| Error::invalid(format!("{}: {e}", self.name));
         self.file.rows += rows.num_rows() as u64;
         if let Some(column) = query.offset {
@@ -226,18 +282,28 @@ impl OpenFile {
                 greatest,
             );
         }
-        self.encoder.write(rows, group_bytes).map_err(failed)?;
-        let bytes = self.encoder.take();
-        self.send(bytes).await
+        self.encoder.write(rows).map_err(failed)?;
+        self.send().await
     }
 
-    async fn send(&mut self, bytes: Vec<u8>) -> Result<()> {
-        if bytes.is_empty() {
-            return Ok(());
+    async fn end_group(&mut self) -> Result<()> {
+        let ended = self.encoder.end_group();
+        ended.map_err(|e| Error::invalid(format!("{}: {e}", self.name)))?;
+        self.send().await
+    }
+
+    async fn send(&mut self) -> Result<()> {
+        let blocks = self.encoder.take();
+        self.send_all(blocks).await
+    }
+
+    async fn send_all(&mut self, blocks: Vec<Bytes>) -> Result<()> {
+        for bytes in blocks.into_iter().filter(|bytes| !bytes.is_empty()) {
+            self.hash.update(&bytes);
+            self.file.bytes += bytes.len() as u64;
+            self.upload.write(bytes).await?;
         }
-        self.hash.update(&bytes);
-        self.file.bytes += bytes.len() as u64;
-        self.upload.write(bytes).await
+        Ok(())
     }
 
     async fn finish(mut self) -> Result<ExportedFile> {
@@ -246,7 +312,7 @@ impl OpenFile {
         let rest = encoder
             .finish()
             .map_err(|e| Error::invalid(format!("{}: {e}", self.name)))?;
-        if let Err(error) = self.send(rest).await {
+        if let Err(error) = self.send_all(rest).await {
             self.upload.abort().await;
             return Err(error);
         }

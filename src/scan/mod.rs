@@ -290,12 +290,14 @@ impl KafkaScanExec {
     ) -> Result<SendableRecordBatchStream> {
         let groups = by_kafka_partition(ranges);
         let books = self.open_books(partition, groups.values().map(Vec::as_slice));
+        let piece_bytes =
+            (reverse::PIECE_BYTES / groups.len().max(1)).max(reverse::PIECE_BYTES_LEAST);
         let mut streams: Vec<SendableRecordBatchStream> = groups
             .into_values()
             .zip(books)
             .map(|(ranges, books)| {
                 let reader = self.reader(partition, books, context);
-                let stream = reverse::reverse(reader, ranges, self.fetch);
+                let stream = reverse::reverse(reader, ranges, self.fetch, piece_bytes);
                 Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream)) as _
             })
             .collect();

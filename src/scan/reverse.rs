@@ -11,42 +11,55 @@ use arrow::compute::take_record_batch;
 use datafusion::error::Result;
 use futures::{Stream, StreamExt, stream};
 
-use super::account::{Position, Received};
-use super::stream::Reader;
+use super::account::{Position, Step};
+use super::stream::{Reader, Rows, raw_bytes};
+use crate::client::{Held, RawBatch};
+use crate::error::Error;
 use crate::range::OffsetRange;
 
-/// The shortest and the longest piece, in offsets.
-const PIECE_OFFSETS: std::ops::RangeInclusive<i64> = 64..=1 << 20;
-/// Without a limit a piece is held whole: it is sized to about so many bytes.
-const PIECE_BYTES: i64 = 16 << 20;
+/// The longest piece, in offsets; and the shortest that a LIMIT begins with.
+const PIECE_OFFSETS_MOST: i64 = 1 << 20;
+const PIECE_OFFSETS_LEAST: i64 = 64;
+/// A piece is held whole before its last row goes out: so many bytes, or one record.
+pub(super) const PIECE_BYTES: usize = 16 << 20;
+/// The same where many partitions are read side by side.
+pub(super) const PIECE_BYTES_LEAST: usize = 1 << 20;
 /// The first piece without a limit, in offsets: its bytes tell how long the next may be.
 const FIRST_PIECE: i64 = 4096;
 
 struct Reverse {
-    reader: Reader,
+    rows: Rows,
     /// What is left, first offset first; pieces are cut from the end of the last range.
     left: Vec<OffsetRange>,
     piece_offsets: i64,
-    /// Read and not yet emitted, in offset order.
-    ready: VecDeque<Received>,
+    piece_bytes: usize,
+    /// Read and not yet decoded, in offset order.
+    ready: VecDeque<(RawBatch, Step)>,
+    /// The memory of these.
+    held: Held,
     remaining: Option<usize>,
 }
 
-/// Reads the ranges of one Kafka partition in descending offset order; no more than `fetch` rows.
+/// Reads the ranges of one Kafka partition in descending offset order, in pieces of about so many
+/// bytes; no more than `fetch` rows.
 pub(super) fn reverse(
-    reader: Reader,
+    mut reader: Reader,
     ranges: Vec<OffsetRange>,
     fetch: Option<usize>,
+    piece_bytes: usize,
 ) -> impl Stream<Item = Result<RecordBatch>> + Send {
     let piece_offsets = fetch.map_or(FIRST_PIECE, |n| {
         i64::try_from(n)
             .unwrap_or(i64::MAX)
-            .clamp(*PIECE_OFFSETS.start(), *PIECE_OFFSETS.end())
+            .clamp(PIECE_OFFSETS_LEAST, PIECE_OFFSETS_MOST)
     });
+    reader.limits.bytes = reader.limits.bytes.min(piece_bytes);
     let state = Reverse {
-        reader,
+        held: reader.nothing_held(),
+        rows: Rows::new(reader),
         left: ranges,
         piece_offsets,
+        piece_bytes,
         ready: VecDeque::new(),
         remaining: fetch,
     };
@@ -58,15 +71,19 @@ pub(super) fn reverse(
 
 impl Reverse {
     async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        self.rows.handed_on();
         loop {
             if self.remaining == Some(0) {
                 self.ready.clear();
                 self.left.clear();
             }
-            if let Some(received) = self.ready.pop_back() {
+            if let Some((raw, step)) = self.ready.pop_back() {
+                // The memory of its payload goes over to the rows.
+                self.let_go(raw_bytes(&raw));
+                let (received, _) = self.rows.decode(&raw, step, 0).await?;
                 let rows = received.rows();
                 let taken = self.remaining.map_or(rows, |remaining| remaining.min(rows));
-                self.reader.books.post(&received.last(taken))?;
+                self.rows.reader.books.post(&received.last(taken))?;
                 if taken == 0 {
                     continue;
                 }
@@ -74,16 +91,33 @@ impl Reverse {
                 if let Some(remaining) = &mut self.remaining {
                     *remaining -= taken;
                 }
-                self.reader.metrics.baseline.record_output(batch.num_rows());
+                let metrics = &self.rows.reader.metrics;
+                metrics.baseline.record_output(batch.num_rows());
                 return Ok(Some(batch));
             }
-            let Some((piece, range)) = self.cut() else {
-                self.reader.release();
-                self.reader.end()?;
+            self.let_go(usize::MAX);
+            let Some((piece, place)) = self.cut() else {
+                self.rows.handed_on();
+                self.rows.reader.end()?;
                 return Ok(None);
             };
-            self.read(piece, range).await?;
+            self.read(piece, place).await?;
         }
+    }
+
+    async fn hold(&mut self, raw: &RawBatch) -> Result<()> {
+        let bytes = self.held.bytes() + raw_bytes(raw);
+        let held = self.held.hold(bytes).await;
+        held.map_err(|reason| {
+            let place = format!("{}@{}", raw.partition, raw.next_offset);
+            let message = format!("reading backwards holds {bytes} bytes: {reason}");
+            Error::Memory { place, message }.into()
+        })
+    }
+
+    fn let_go(&mut self, bytes: usize) {
+        // Less is always granted.
+        let _ = self.held.try_hold(self.held.bytes().saturating_sub(bytes));
     }
 
     /// The last piece of what is left, and the place of its range.
@@ -105,36 +139,67 @@ impl Reverse {
         Some((piece, place))
     }
 
+    /// Puts a piece back that turned out to be too long.
+    fn uncut(&mut self, piece: OffsetRange, place: usize) {
+        match self.left.get_mut(place) {
+            Some(range) => range.end = piece.end,
+            None => self.left.push(piece),
+        }
+    }
+
     async fn read(&mut self, piece: OffsetRange, place: usize) -> Result<()> {
         let mut position = Position::of_piece(&piece, place);
-        let mut raw = self.reader.open(vec![piece.clone()], None)?;
-        let mut rows = 0;
-        let mut bytes = 0;
+        let mut buffers = self.rows.reader.nothing_held();
+        let reader = &self.rows.reader;
+        let mut raw = reader.open(vec![piece.clone()], None, &mut buffers).await?;
+        let droppable = reader.every_record_is_a_row();
+        let (mut rows, mut bytes) = (0, 0);
         while let Some(item) = raw.next().await {
             let item = item?;
-            let received = self.reader.receive(&item, &mut position).await?;
-            bytes += item.bytes;
-            self.reader.hold(received.batch.get_array_memory_size())?;
-            rows += received.rows();
-            self.ready.push_back(received);
+            let step = position.advance(&item)?;
+            let size = raw_bytes(&item);
+            bytes += size;
+            if self.held.bytes() + size > self.piece_bytes && item.next_offset < piece.end {
+                self.ready.clear();
+                self.let_go(usize::MAX);
+                // Shorter than before, so that this ends.
+                self.resize(bytes, item.next_offset - piece.start, piece.len() / 2);
+                self.uncut(piece, place);
+                return Ok(());
+            }
+            self.hold(&item).await?;
+            rows += item.offsets.len();
+            self.ready.push_back((item, step));
             // Rows that the limit cannot reach are dropped again.
-            while let (Some(limit), Some(first)) = (self.remaining, self.ready.front()) {
-                if rows - first.rows() < limit {
+            while let (Some(limit), Some((first, _)), true) =
+                (self.remaining, self.ready.front(), droppable)
+            {
+                if rows - first.offsets.len() < limit {
                     break;
                 }
-                rows -= first.rows();
+                rows -= first.offsets.len();
+                let size = raw_bytes(first);
                 self.ready.pop_front();
+                self.let_go(size);
             }
         }
         position.finish()?;
-        self.piece_offsets = if self.remaining.is_some() {
-            self.piece_offsets.saturating_mul(2)
-        } else {
-            let per_offset = i64::try_from(bytes).unwrap_or(i64::MAX) / piece.len().max(1);
-            PIECE_BYTES / per_offset.max(1)
-        }
-        .clamp(*PIECE_OFFSETS.start(), *PIECE_OFFSETS.end());
+        let most = match self.remaining {
+            Some(_) => self.piece_offsets.saturating_mul(2),
+            None => PIECE_OFFSETS_MOST,
+        };
+        self.resize(bytes, piece.len(), most);
         Ok(())
+    }
+
+    /// Sizes the next piece, of no more than `most` offsets, by what so many offsets took.
+    fn resize(&mut self, bytes: usize, offsets: i64, most: i64) {
+        let per_offset = bytes / usize::try_from(offsets).unwrap_or(1).max(1);
+        let fitting = self.piece_bytes / per_offset.max(1);
+        self.piece_offsets = i64::try_from(fitting)
+            .unwrap_or(i64::MAX)
+            .min(most)
+            .clamp(1, PIECE_OFFSETS_MOST);
     }
 }
 

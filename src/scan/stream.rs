@@ -7,23 +7,28 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, BooleanArray, Int64Array, RecordBatch};
+use arrow::array::{Array, AsArray, BooleanArray, Int64Array, RecordBatch};
 use arrow::compute::{concat_batches, filter, not};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt, stream};
 
 use super::ScanSource;
-use super::account::{Books, Entry, Position, Received};
+use super::account::{Books, Entry, Position, Received, Step};
 use super::hash::{WithChecksums, hashes};
 use super::metrics::ScanMetrics;
-use crate::client::{RawBatch, RawColumns, ReadRequest, TimestampBounds};
-use crate::decode::{BadRowCount, Rows};
+use crate::client::{Held, MemoryBudget, RawBatch, RawColumns, ReadRequest, TimestampBounds};
+use crate::decode::{BadRowCount, BatchLimits, Rows as Decoded};
 use crate::error::Error;
+use crate::memory;
 use crate::range::{OffsetRange, TopicPartition};
+
+/// What a row takes beside its key, value and headers.
+const ROW_BYTES: usize = 64;
+/// Batches are joined up to this part of `batch.bytes`: more is worth no copy.
+const JOINED_PART: usize = 8;
 
 /// What both directions of reading need.
 pub(super) struct Reader {
@@ -33,6 +38,8 @@ pub(super) struct Reader {
     /// The projected schema.
     pub(super) schema: SchemaRef,
     pub(super) batch_rows: usize,
+    /// What the client closes a batch at.
+    pub(super) limits: BatchLimits,
     pub(super) metrics: ScanMetrics,
     /// Where it is noted what became of the offsets.
     pub(super) books: Arc<Books>,
@@ -43,7 +50,7 @@ pub(super) struct Reader {
     /// The timestamps of records that are decoded and are rows.
     timestamps: BTreeMap<TopicPartition, TimestampBounds>,
     bad_rows: Arc<BadRowCount>,
-    reservation: MemoryReservation,
+    memory: Arc<dyn MemoryBudget>,
 }
 
 impl Reader {
@@ -58,7 +65,9 @@ impl Reader {
         context: &TaskContext,
     ) -> Self {
         let checksums = context.session_config().get_extension::<WithChecksums>();
-        let consumer = MemoryConsumer::new(format!("KafkaScanExec[{partition}]"));
+        let memory = format!("KafkaScanExec[{partition}]");
+        let memory = memory::budget(context.memory_pool(), memory);
+        let limits = source.decoder.batch_limits(&projection, source.batch_bytes);
         let hashed = checksums.map(|_| source.decoder.raw_columns(&projection));
         let mut useful = source.record_filters.clone();
         // What the predicates rule out beyond that must make no difference to a checksum.
@@ -80,55 +89,63 @@ impl Reader {
             projection,
             schema,
             batch_rows: context.session_config().batch_size(),
+            limits,
             metrics,
             books,
-            reservation: consumer.register(context.memory_pool()),
+            memory,
         }
     }
 
-    /// Opens the client's stream over `ranges` and reserves what it may buffer.
-    pub(super) fn open(
+    /// Opens the client's stream over `ranges`; `buffers` holds what it may buffer.
+    pub(super) async fn open(
         &self,
         ranges: Vec<OffsetRange>,
         limit: Option<usize>,
+        buffers: &mut Held,
     ) -> Result<BoxStream<'static, crate::Result<RawBatch>>> {
         let mut columns = self.source.decoder.raw_columns(&self.projection);
         columns.timestamp |= !self.timestamps.is_empty();
-        // Any number of records may be no rows: the limit says nothing about reading then.
-        let leaves_out = self.source.decoder.bad_rows().on.leaves_out();
-        let limit = limit.filter(|_| self.timestamps.is_empty() && !leaves_out);
+        let limit = limit.filter(|_| self.every_record_is_a_row());
         let request = ReadRequest {
             ranges,
             topic_ids: self.source.topic_ids.clone(),
             columns,
             isolation: self.source.isolation,
-            batch_rows: self.batch_rows,
-            batch_bytes: self.source.batch_bytes,
+            batch_rows: self.batch_rows.min(self.limits.rows),
+            batch_bytes: self.limits.bytes,
             limit,
             on_data_loss: self.source.on_data_loss,
             timestamps: self.useful.clone(),
         };
-        self.reservation
-            .try_resize(self.source.client.read_buffer_bytes(&request))?;
-        Ok(self.source.client.read(request).fuse().boxed())
+        let bytes = self.source.client.read_buffer_bytes(&request);
+        buffers.hold(bytes).await.map_err(|reason| {
+            let first = request.ranges.first();
+            let place = first.map(|range| format!("{}@{}", range.topic_partition(), range.start));
+            let message = format!("reading buffers {bytes} bytes: {reason}");
+            let place = place.unwrap_or_default();
+            Error::Memory { place, message }
+        })?;
+        let memory = Arc::clone(&self.memory);
+        Ok(self
+            .source
+            .client
+            .read_within(request, memory)
+            .fuse()
+            .boxed())
     }
 
-    /// Accounts for rows that are held until they can be emitted.
-    pub(super) fn hold(&self, bytes: usize) -> Result<()> {
-        self.reservation.try_grow(bytes)
+    /// Whether as many rows come as records are read.
+    pub(super) fn every_record_is_a_row(&self) -> bool {
+        self.timestamps.is_empty() && !self.source.decoder.bad_rows().on.leaves_out()
     }
 
-    pub(super) fn release(&self) {
-        self.reservation.free();
+    /// Nothing yet of the stream's memory.
+    pub(super) fn nothing_held(&self) -> Held {
+        Held::nothing_of(&self.memory)
     }
 
-    /// Checks a raw batch, drops records with timestamps that are not wanted, and decodes the others.
-    pub(super) async fn receive(
-        &self,
-        raw: &RawBatch,
-        position: &mut Position,
-    ) -> Result<Received> {
-        let step = position.advance(raw)?;
+    /// Drops records with timestamps that are not wanted, and decodes the others.
+    pub(super) async fn receive(&self, raw: &RawBatch, step: Step) -> Result<Received> {
         self.metrics.received(raw, step);
         let within_bounds;
         let records = match self.timestamps.get(&raw.partition) {
@@ -143,7 +160,7 @@ impl Reader {
         let decoder = &self.source.decoder;
         decoder.prepare(records, &self.projection).await?;
         let _timer = self.metrics.decode_timer();
-        let Rows {
+        let Decoded {
             batch,
             kept,
             bad,
@@ -213,10 +230,115 @@ fn within(bounds: TimestampBounds, raw: &RawBatch) -> BooleanArray {
     }
 }
 
+/// What the client's columns of a batch take.
+pub(super) fn raw_bytes(raw: &RawBatch) -> usize {
+    let has_payload = raw.keys.is_some() || raw.values.is_some() || raw.headers.is_some();
+    let payload = if has_payload { raw.bytes } else { 0 };
+    payload + raw.offsets.len() * ROW_BYTES
+}
+
+/// What the rows made of `raw` take: columns of bytes point into the client's, others are their own.
+fn row_bytes(raw: &RawBatch, batch: &RecordBatch) -> usize {
+    let (views, own): (Vec<_>, Vec<_>) =
+        (batch.columns().iter()).partition(|column| *column.data_type() == DataType::BinaryView);
+    let own: usize = own.iter().map(|c| c.get_array_memory_size()).sum();
+    if views.is_empty() {
+        own
+    } else {
+        own + raw_bytes(raw)
+    }
+}
+
+/// Decodes batches within the memory that their rows may take.
+pub(super) struct Rows {
+    pub(super) reader: Reader,
+    /// The memory of rows that are not handed on, and of the last that were.
+    held: Held,
+    /// What rows take for each byte of the client's columns, as far as is known.
+    growth: f64,
+}
+
+impl Rows {
+    pub(super) fn new(reader: Reader) -> Self {
+        let growth = if reader.source.decoder.has_formats() {
+            1.0
+        } else {
+            0.0
+        };
+        let held = reader.nothing_held();
+        Self {
+            reader,
+            held,
+            growth,
+        }
+    }
+
+    /// The rows that were handed out before are the caller's.
+    pub(super) fn handed_on(&mut self) {
+        // Less is always granted.
+        let _ = self.held.try_hold(0);
+    }
+
+    /// What decoding `raw` takes, as far as one knows before.
+    fn expected(&self, raw: &RawBatch) -> usize {
+        let raw = raw_bytes(raw);
+        raw + (raw as f64 * self.growth) as usize
+    }
+
+    /// Whether `raw` can be decoded at once, next to `others` bytes of rows.
+    fn has_room(&mut self, raw: &RawBatch, others: usize) -> bool {
+        let all = others.saturating_add(self.expected(raw));
+        self.held.try_hold(all).is_ok()
+    }
+
+    /// The rows of `raw`, next to `others` bytes of them, and how many bytes these take.
+    pub(super) async fn decode(
+        &mut self,
+        raw: &RawBatch,
+        step: Step,
+        others: usize,
+    ) -> Result<(Received, usize)> {
+        let expected = self.expected(raw);
+        self.hold(raw, others, expected).await?;
+        let received = self.reader.receive(raw, step).await?;
+        let bytes = row_bytes(raw, &received.batch);
+        self.hold(raw, others, bytes).await?;
+        if self.reader.source.decoder.has_formats() && !raw.offsets.is_empty() {
+            self.growth = bytes as f64 / raw_bytes(raw) as f64;
+        }
+        Ok((received, bytes))
+    }
+
+    async fn hold(&mut self, raw: &RawBatch, others: usize, bytes: usize) -> Result<()> {
+        let all = others.saturating_add(bytes);
+        if all == self.held.bytes() {
+            return Ok(());
+        }
+        let granted = self.held.hold(all).await;
+        granted.map_err(|reason| {
+            let first = raw.offsets.values().first().copied();
+            let place = format!("{}@{}", raw.partition, first.unwrap_or(raw.next_offset));
+            let records = match raw.offsets.len() {
+                1 => "the record of".to_owned(),
+                n => format!("{n} records from here on, of"),
+            };
+            let message = format!(
+                "{records} {} bytes takes {bytes} bytes in columns: {reason}",
+                raw.bytes
+            );
+            Error::Memory { place, message }.into()
+        })
+    }
+}
+
 struct Forward {
-    reader: Reader,
+    rows: Rows,
     ranges: Vec<OffsetRange>,
     raw: Option<BoxStream<'static, crate::Result<RawBatch>>>,
+    /// The memory of what the client buffers.
+    buffers: Held,
+    /// Received, but not decoded yet.
+    waiting: Option<RawBatch>,
     position: Position,
     remaining: Option<usize>,
 }
@@ -228,10 +350,12 @@ pub(super) fn forward(
     fetch: Option<usize>,
 ) -> impl Stream<Item = Result<RecordBatch>> + Send {
     let state = Forward {
-        reader,
+        buffers: reader.nothing_held(),
+        rows: Rows::new(reader),
         position: Position::new(&ranges),
         ranges,
         raw: None,
+        waiting: None,
         remaining: fetch,
     };
     stream::try_unfold(state, |mut state| async move {
@@ -242,25 +366,33 @@ pub(super) fn forward(
 
 impl Forward {
     async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        self.rows.handed_on();
         if self.remaining == Some(0) {
             return Ok(None);
         }
         let mut raw = match self.raw.take() {
             Some(raw) => raw,
             None if self.ranges.is_empty() => return Ok(None),
-            None => self
-                .reader
-                .open(std::mem::take(&mut self.ranges), self.remaining)?,
+            None => {
+                let ranges = std::mem::take(&mut self.ranges);
+                let reader = &self.rows.reader;
+                reader
+                    .open(ranges, self.remaining, &mut self.buffers)
+                    .await?
+            }
         };
         let mut joined: Vec<RecordBatch> = vec![];
         let mut entries: Vec<Entry> = vec![];
-        let mut rows = 0;
-        let wanted = self
-            .remaining
-            .map_or(self.reader.batch_rows, |r| r.min(self.reader.batch_rows));
+        let (mut rows, mut bytes) = (0, 0);
+        let batch_rows = self.rows.reader.batch_rows;
+        let wanted = self.remaining.map_or(batch_rows, |r| r.min(batch_rows));
+        let joined_bytes = self.rows.reader.source.batch_bytes / JOINED_PART;
+        let mut ended = false;
         loop {
             // Small batches are joined while more is there at once; nothing waits for company.
-            let item = if joined.is_empty() {
+            let item = if let Some(waiting) = self.waiting.take() {
+                Some(Ok(waiting))
+            } else if joined.is_empty() {
                 raw.next().await
             } else {
                 match raw.next().now_or_never() {
@@ -270,10 +402,18 @@ impl Forward {
             };
             let Some(item) = item else {
                 self.position.finish()?;
-                self.reader.end()?;
+                self.rows.reader.end()?;
+                ended = true;
                 break;
             };
-            let received = self.reader.receive(&item?, &mut self.position).await?;
+            let item = item?;
+            let large = raw_bytes(&item) > joined_bytes;
+            if !joined.is_empty() && (large || !self.rows.has_room(&item, bytes)) {
+                self.waiting = Some(item);
+                break;
+            }
+            let step = self.position.advance(&item)?;
+            let (received, added) = self.rows.decode(&item, step, bytes).await?;
             let left = self
                 .remaining
                 .map_or(usize::MAX, |remaining| remaining - rows);
@@ -283,34 +423,39 @@ impl Forward {
                 continue;
             }
             rows += taken;
+            bytes += added;
             joined.push(received.batch.slice(0, taken));
             // Joining copies: a batch that is half full already is better passed on.
-            if rows * 2 >= wanted {
+            if rows * 2 >= wanted || bytes >= joined_bytes {
                 break;
             }
         }
-        self.raw = Some(raw);
+        if !ended {
+            self.raw = Some(raw);
+        }
         for entry in &entries {
-            self.reader.books.post(entry)?;
+            self.rows.reader.books.post(entry)?;
         }
         let Some(first) = joined.first() else {
-            self.reader.release();
+            self.rows.handed_on();
+            self.buffers = self.rows.reader.nothing_held();
             return Ok(None);
         };
         let batch = if joined.len() == 1 {
             first.clone()
         } else {
-            concat_batches(&self.reader.schema, &joined)?
+            concat_batches(&self.rows.reader.schema, &joined)?
         };
         if let Some(remaining) = &mut self.remaining {
             *remaining -= batch.num_rows();
             if *remaining == 0 {
                 // Dropping the client's stream stops the fetch.
                 self.raw = None;
-                self.reader.release();
+                self.buffers = self.rows.reader.nothing_held();
             }
         }
-        self.reader.metrics.baseline.record_output(batch.num_rows());
+        let metrics = &self.rows.reader.metrics;
+        metrics.baseline.record_output(batch.num_rows());
         Ok(Some(batch))
     }
 }

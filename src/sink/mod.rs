@@ -16,6 +16,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::memory_pool::MemoryPool;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -110,6 +111,22 @@ pub trait Sink: fmt::Debug + Send + Sync {
         partition: usize,
         rows: SendableRecordBatchStream,
     ) -> Result<Staged>;
+
+    /// As [`stage`](Self::stage), and reserves what it holds in a session's memory pool. A sink that
+    /// holds no more than the batch it was given need not.
+    ///
+    /// # Errors
+    /// As [`stage`](Self::stage), and [`Error::Memory`] where the pool has no room.
+    async fn stage_within(
+        &self,
+        batch: &BatchRanges,
+        partition: usize,
+        rows: SendableRecordBatchStream,
+        memory: &Arc<dyn MemoryPool>,
+    ) -> Result<Staged> {
+        let _ = memory;
+        self.stage(batch, partition, rows).await
+    }
 
     /// Makes the staged rows visible and records the batch's ends, in one atomic step.
     ///

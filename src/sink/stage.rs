@@ -12,17 +12,25 @@ pub(crate) struct Part {
     pub(crate) rows: SendableRecordBatchStream,
 }
 
-/// Stages parts and returns what each of them staged, with its key, in no order.
+/// Stages parts, within a memory pool, and returns what each of them staged, with its key, in no order.
 ///
 /// # Errors
 /// Those of the first part that fails; then no other one writes any more.
 pub(crate) async fn stage_all<K: Send + 'static>(
     parts: impl IntoIterator<Item = (K, Part)>,
+    memory: &Arc<dyn MemoryPool>,
 ) -> Result<Vec<(K, Staged)>> {
     let mut running: JoinSet<Result<(K, Staged)>> = JoinSet::new();
     for (key, part) in parts {
+        let memory = Arc::clone(memory);
         running.spawn(async move {
-            let staged = part.sink.stage(&part.batch, part.partition, part.rows);
+            let Part {
+                sink,
+                batch,
+                partition,
+                rows,
+            } = part;
+            let staged = sink.stage_within(&batch, partition, rows, &memory);
             Ok((key, staged.await?))
         });
     }

@@ -97,7 +97,10 @@ async fn memory_is_reserved_in_the_pool() {
         .await
         .expect_err("a scan does not fit into a kilobyte")
         .to_string();
-    assert!(error.contains("KafkaScanExec[0]"), "{error}");
+    assert!(
+        error.contains(&format!("{topic}[0]@0: reading buffers ")),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,10 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use datafusion_kafka::ErrorKind;
 use datafusion_kafka::client::memory::Record;
-use datafusion_kafka::client::{OnDataLoss, ReadRequest};
+use datafusion_kafka::client::{MemoryBudget, OnDataLoss, ReadRequest};
 use kafka_protocol::messages::ApiKey;
 use kafka_protocol::messages::fetch_response::{EpochEndOffset, PartitionData};
 
@@ -573,4 +575,80 @@ async fn refused_look_ups_are_asked_again() {
             .unwrap();
         assert_eq!(answers[0].offset, Some(END));
     }
+}
+
+/// Grants no more than so many bytes at once.
+#[derive(Debug)]
+struct Most(usize);
+
+#[async_trait::async_trait]
+impl MemoryBudget for Most {
+    fn try_take(&self, bytes: usize) -> Result<(), String> {
+        let granted = bytes <= self.0;
+        granted.then_some(()).ok_or_else(|| "it is too much".into())
+    }
+
+    async fn take(&self, bytes: usize) -> Result<(), String> {
+        self.try_take(bytes)
+    }
+
+    fn give_back(&self, _bytes: usize) {}
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_batch_that_takes_more_memory_than_is_granted_is_named() {
+    let large = [Record::new(vec![0; 4 << 20])];
+    for (codec, taking) in [
+        (Codec::Zstd, "unpacking the record batch takes 41943"),
+        (Codec::None, "the record batch takes 41943"),
+    ] {
+        let log = Log::of(&[
+            Batch::new(0, &numbered(5)),
+            Batch::new(5, &large).packed(codec),
+            Batch::new(6, &numbered(5)),
+        ]);
+        let setup = Setup::with(&[Release::V4_1], vec![log], &[]).await;
+        let read = async |most| {
+            let wanted = request(vec![of_partition(0, 0, 11)]);
+            let mut batches = setup.client.read_within(wanted, Arc::new(Most(most)));
+            let mut rows = 0;
+            while let Some(batch) = futures::StreamExt::next(&mut batches).await {
+                match batch {
+                    Ok(batch) => rows += batch.offsets.len(),
+                    Err(error) => return (rows, Some(error)),
+                }
+            }
+            (rows, None)
+        };
+        let (rows, error) = read(2 << 20).await;
+        let error = error.expect("it does not fit");
+        assert_eq!(error.kind(), datafusion_kafka::ErrorKind::Memory);
+        let text = error.to_string();
+        assert!(
+            text.starts_with(&format!("orders[0]@5: {taking}")),
+            "{text}"
+        );
+        assert!(text.ends_with(": it is too much"), "{text}");
+        assert_eq!(rows, 5, "the rows before it");
+        let (rows, error) = read(8 << 20).await;
+        assert!(rows == 11 && error.is_none(), "{rows} {error:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_batch_that_unpacks_to_more_than_the_setting_is_named() {
+    let large = [Record::new(vec![0; 4 << 20])];
+    let log = Log::of(&[
+        Batch::new(0, &numbered(5)),
+        Batch::new(5, &large).packed(Codec::Gzip),
+    ]);
+    let settings = [("receive.message.max.bytes", "2000000")];
+    let setup = Setup::with(&[Release::V4_1], vec![log], &settings).await;
+    let outcome = setup.read(0, 6).await;
+    assert_eq!(outcome.rows.len(), 5);
+    assert_eq!(
+        outcome.failure().to_string(),
+        "orders[0]@5: the record batch unpacks to more than 2000000 bytes; \
+         'receive.message.max.bytes' sets how much is allowed"
+    );
 }

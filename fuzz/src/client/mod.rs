@@ -33,6 +33,25 @@ impl RawColumns {
     };
 }
 
+/// Memory without a limit.
+#[derive(Debug)]
+pub(crate) struct Held(usize);
+
+impl Held {
+    pub(crate) fn unlimited() -> Self {
+        Self(0)
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.0
+    }
+
+    pub(crate) fn try_hold(&mut self, bytes: usize) -> Result<(), String> {
+        self.0 = bytes;
+        Ok(())
+    }
+}
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TimestampBounds {
     pub from_ms: Option<i64>,

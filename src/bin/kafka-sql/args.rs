@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
+use datafusion::execution::context::SessionContext;
 use datafusion_kafka::policy::Policy;
 
 use crate::clean::CleanArgs;
@@ -70,6 +71,9 @@ pub(crate) struct ConnectionArgs {
     /// Set one setting; `-X dump` prints those in effect, `-X list` those that exist
     #[arg(short = 'X', global = true, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
+    /// Memory that queries, exports and jobs may hold, such as 256M or 2G [default: no limit]
+    #[arg(long, global = true, value_name = "SIZE", help_heading = "Memory", value_parser = parse_size)]
+    pub(crate) memory_limit: Option<usize>,
 }
 
 /// What the text of statements may do.
@@ -149,6 +153,12 @@ pub(crate) fn parse_max_rows(text: &str) -> Result<MaxRows, String> {
     text.parse()
         .map(|n| MaxRows(Some(n)))
         .map_err(|_| format!("expected a number of rows or 'all', found '{text}'"))
+}
+
+/// Reads `256M`, as DataFusion does where the limit is SET.
+fn parse_size(text: &str) -> Result<usize, String> {
+    SessionContext::parse_capacity_limit("--memory-limit", text)
+        .map_err(|e| e.message().into_owned())
 }
 
 /// What to do.

@@ -136,6 +136,7 @@ pub(crate) async fn prepare(
     }
     let table = Connection::build(table, &args.options).await?;
     let mut export = Export::builder(args.topic, table, target)
+        .runtime(connection.runtime())
         .format(format)
         .bytes(output.bytes)
         .policy(connection.policy().clone())

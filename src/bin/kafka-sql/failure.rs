@@ -42,6 +42,7 @@ impl Exit {
             ErrorKind::Authorization => Self::Authorization,
             ErrorKind::DataUnavailable => Self::DataUnavailable,
             ErrorKind::BadRowLimit => Self::BadRowLimit,
+            ErrorKind::Memory => Self::Budget,
             ErrorKind::Conflict => Self::Conflict,
             // `ErrorKind` may grow; what is not known here is a failed query.
             _ => Self::Query,

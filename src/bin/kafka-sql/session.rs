@@ -5,6 +5,7 @@ use std::sync::Arc;
 use datafusion::catalog::SchemaProvider;
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::context::SessionContext;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_kafka::client::{ClientPool, KafkaClient, TopicSelection};
 use datafusion_kafka::config::ConnectionConfig;
@@ -22,6 +23,8 @@ pub(crate) struct Connection {
     config: ConnectionConfig,
     pool: ClientPool,
     policy: Policy,
+    /// What bounds the memory of sessions and exports.
+    runtime: Arc<RuntimeEnv>,
 }
 
 impl Connection {
@@ -54,10 +57,16 @@ impl Connection {
             flags.set(key.trim(), value.trim()).map_err(usage)?;
         }
         config.merge(&flags);
+        let runtime = RuntimeEnvBuilder::new();
+        let runtime = match args.memory_limit {
+            Some(bytes) => runtime.with_memory_limit(bytes, 1.0),
+            None => runtime,
+        };
         Ok(Self {
             config,
             pool: ClientPool::global(),
             policy: Policy::default(),
+            runtime: runtime.build_arc()?,
         })
     }
 
@@ -121,6 +130,11 @@ impl Connection {
         })
     }
 
+    /// What bounds the memory of an export.
+    pub(crate) fn runtime(&self) -> Arc<RuntimeEnv> {
+        Arc::clone(&self.runtime)
+    }
+
     /// The names of all settings, one a line.
     pub(crate) fn list() -> String {
         ConnectionConfig::known_keys().join("\n")
@@ -170,8 +184,10 @@ impl Session {
             config,
             pool,
             policy,
+            ..
         } = connection;
         let mut builder = KafkaSessionBuilder::new()
+            .runtime(connection.runtime())
             .pool(pool.clone())
             .policy(policy.clone());
         let mut client = None;

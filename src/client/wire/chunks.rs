@@ -38,8 +38,12 @@ impl Chunks {
         BytesMut::with_capacity(least.max(CHUNK_BYTES))
     }
 
-    /// Takes back the rest of a chunk, whose other parts may still be in use.
-    pub(super) fn give_back(&self, mut rest: BytesMut) {
+    /// Takes back the rest of a chunk, whose other parts may still be in use. One that was made for
+    /// a `large` record batch is not kept.
+    pub(super) fn give_back(&self, mut rest: BytesMut, large: bool) {
+        if large {
+            return;
+        }
         rest.clear();
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() == KEPT_MOST {

@@ -34,8 +34,8 @@ use self::security::Security;
 pub use self::security::{Token, TokenError, TokenProvider};
 use self::settings::Settings;
 use super::{
-    ClusterDescription, EpochEnd, EpochQuery, KafkaClient, OffsetAnswer, OffsetQuery, RawBatch,
-    ReadRequest, TopicSelection, TopicSettings,
+    ClusterDescription, EpochEnd, EpochQuery, KafkaClient, MemoryBudget, OffsetAnswer, OffsetQuery,
+    RawBatch, ReadRequest, TopicSelection, TopicSettings, Unlimited,
 };
 use crate::config::ConnectionConfig;
 use crate::error::{Error, Result};
@@ -154,7 +154,15 @@ impl KafkaClient for WireClient {
     }
 
     fn read(&self, request: ReadRequest) -> BoxStream<'static, Result<RawBatch>> {
-        read::stream(Arc::clone(&self.cluster), request)
+        self.read_within(request, Arc::new(Unlimited))
+    }
+
+    fn read_within(
+        &self,
+        request: ReadRequest,
+        memory: Arc<dyn MemoryBudget>,
+    ) -> BoxStream<'static, Result<RawBatch>> {
+        read::stream(Arc::clone(&self.cluster), request, memory)
     }
 
     fn name(&self) -> &'static str {

@@ -19,6 +19,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use self::reasons::Reasons;
 pub(crate) use self::reasons::preview;
 use super::Format;
+use super::budget::BatchLimits;
 use super::column::{Column, timestamp_type};
 use super::payload::{Decoded, PayloadDecoder, Wanted};
 use super::policy::{BadRows, OnBadRow};
@@ -255,6 +256,16 @@ impl RecordDecoder {
             headers: wants(Column::Headers) || wants(Column::DeadLetterHeaders),
             leader_epoch: wants(Column::LeaderEpoch),
         }
+    }
+
+    /// What the client closes a batch at for a projection; `bytes` unless columns may take far more.
+    pub(crate) fn batch_limits(&self, projection: &[usize], bytes: usize) -> BatchLimits {
+        let decoded = projection.iter().filter(|i| {
+            let column = self.columns.get(**i).copied();
+            column.is_some_and(|column| Part::BOTH.iter().any(|part| part.shows(column)))
+        });
+        let fields = decoded.filter_map(|i| self.schema.fields().get(*i));
+        BatchLimits::of(fields.map(|field| field.data_type()), bytes)
     }
 
     /// Whether a projection needs payloads to be decoded.

@@ -28,11 +28,12 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::memory_pool::{MemoryPool, UnboundedMemoryPool};
 use datafusion::parquet::file::metadata::KeyValue;
 use futures::{StreamExt, TryStreamExt};
 
@@ -42,8 +43,10 @@ use super::{
 use crate::driver::query_error;
 use crate::error::{Error, Result};
 use crate::fault;
+use crate::memory::{self, Share};
 use crate::store::{Created, Store};
 
+mod blocks;
 mod clean;
 mod factory;
 mod hive;
@@ -57,6 +60,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use blocks::Blocks;
 pub use clean::{Orphan, clean};
 pub use factory::ParquetTableFactory;
 pub use options::ParquetOptions;
@@ -504,7 +508,18 @@ impl Sink for ParquetSink {
         &self,
         batch: &BatchRanges,
         partition: usize,
+        rows: SendableRecordBatchStream,
+    ) -> Result<Staged> {
+        let memory: Arc<dyn MemoryPool> = Arc::new(UnboundedMemoryPool::default());
+        self.stage_within(batch, partition, rows, &memory).await
+    }
+
+    async fn stage_within(
+        &self,
+        batch: &BatchRanges,
+        partition: usize,
         mut rows: SendableRecordBatchStream,
+        memory: &Arc<dyn MemoryPool>,
     ) -> Result<Staged> {
         let opened = self.opened()?;
         let number = opened.next_number();
@@ -516,10 +531,12 @@ impl Sink for ParquetSink {
             format!("{folder}/{partition:05}"),
             format!("part-{:020}-{partition:05}-{}", batch.batch, batch.attempt),
             footer(batch)?,
+            Share::join(),
+            memory::held(memory, format!("ParquetSink[{partition}]")),
         )?;
         let written = async {
             while let Some(rows) = rows.next().await {
-                files.write(&rows.map_err(query_error)?).await?;
+                files.write(rows.map_err(query_error)?).await?;
             }
             files.finish().await
         };

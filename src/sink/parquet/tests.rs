@@ -575,3 +575,60 @@ async fn a_declared_table_reads_what_a_job_wrote_meanwhile() {
     let error = context.sql(&wrong).await.unwrap_err().to_string();
     assert!(error.contains("did you mean 'max.file.rows'"), "{error}");
 }
+
+/// Rows of payloads that do not compress, so many megabytes in batches of one.
+fn payloads(megabytes: u64) -> Vec<RecordBatch> {
+    let mut seed = 1u64;
+    let batch = |_| {
+        let mut next = || {
+            // Xorshift.
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            seed.to_le_bytes()
+        };
+        let values = (0..1024).map(|_| (0..128).flat_map(|_| next()).collect::<Vec<u8>>());
+        let values = arrow::array::BinaryArray::from_iter_values(values);
+        RecordBatch::try_from_iter_with_nullable([("value", Arc::new(values) as _, true)]).unwrap()
+    };
+    (0..megabytes).map(batch).collect()
+}
+
+#[tokio::test]
+async fn row_groups_end_early_where_the_pool_is_short() {
+    use datafusion::execution::memory_pool::GreedyMemoryPool;
+    let (_folder, store) = local();
+    let batches = payloads(12);
+    let schema = batches[0].schema();
+    let sink = ParquetSink::new(store.clone(), options());
+    let job = SinkJob {
+        name: "job".to_owned(),
+        schema: SchemaRef::clone(&schema),
+    };
+    sink.open(&job).await.unwrap();
+    let stage = async |batch: &BatchRanges, limit: usize| {
+        let rows = futures::stream::iter(batches.clone().into_iter().map(Ok));
+        let rows = Box::pin(RecordBatchStreamAdapter::new(
+            SchemaRef::clone(&schema),
+            rows,
+        ));
+        let pool: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(limit));
+        let staged = sink.stage_within(batch, 0, rows, &pool).await;
+        assert_eq!(pool.reserved(), 0);
+        staged
+    };
+    let first = batch(0, None, 10);
+    let staged = stage(&first, 4 << 20).await.unwrap();
+    sink.commit(&first, vec![staged]).await.unwrap();
+    let context = session(&store, "").await;
+    let found = query(&context, "SELECT count(*) FROM t").await;
+    assert_eq!(found, [12 * 1024]);
+    let name = plain(&store).await.remove(0);
+    let file = std::fs::File::open(format!("{}/{name}", store.url())).unwrap();
+    let reader = datafusion::parquet::file::reader::SerializedFileReader::new(file).unwrap();
+    let groups = datafusion::parquet::file::reader::FileReader::num_row_groups(&reader);
+    assert!((4..=12).contains(&groups), "{groups} row groups");
+
+    let refused = stage(&batch(1, Some(10), 20), 1 << 19).await.unwrap_err();
+    assert_eq!(refused.kind(), crate::ErrorKind::Memory, "{refused}");
+}

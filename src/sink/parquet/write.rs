@@ -2,30 +2,29 @@
 
 use arrow::array::RecordBatch;
 use arrow::compute::cast;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use bytes::Bytes;
-use datafusion::parquet::arrow::AsyncArrowWriter;
-use datafusion::parquet::arrow::async_writer::AsyncFileWriter;
+use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::errors::ParquetError;
 use datafusion::parquet::file::metadata::KeyValue;
-use datafusion::parquet::file::properties::WriterProperties;
-use futures::future::BoxFuture;
+use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
+use datafusion::parquet::schema::types::ColumnPath;
 use object_store::buffered::BufWriter;
 use sha2::{Digest, Sha256};
+use tokio::io::AsyncWriteExt;
 
 use super::ParquetOptions;
+use super::blocks::Blocks;
 use super::hive::{self, Partitioner, Values};
 use super::manifest::DataFile;
+use crate::client::Held;
 use crate::error::{Error, Result};
+use crate::memory::{Share, payload_bytes};
 use crate::store::Store;
 
-/// Bytes at which a row group ends.
-const ROW_GROUP_BYTES: usize = 64 << 20;
-/// Bytes that one execution partition keeps of row groups that are not written yet.
-const OPEN_BYTES: usize = 128 << 20;
 /// Bytes and parts of an upload in memory.
 const PART_BYTES: usize = 8 << 20;
-const PARTS: usize = 4;
+const PARTS: usize = 2;
 
 /// Writes the files of one execution partition of a batch.
 pub(super) struct Files {
@@ -45,6 +44,9 @@ pub(super) struct Files {
     open: Vec<OpenFile>,
     opened: usize,
     done: Vec<DataFile>,
+    share: Share,
+    /// The memory of the open row groups and of the rows that are being written.
+    held: Held,
 }
 
 struct OpenFile {
@@ -52,7 +54,8 @@ struct OpenFile {
     name: String,
     staged: String,
     rows: u64,
-    writer: AsyncArrowWriter<Upload>,
+    writer: ArrowWriter<Blocks>,
+    upload: Upload,
 }
 
 impl Files {
@@ -64,6 +67,8 @@ impl Files {
         staged: String,
         stem: String,
         footer: Vec<KeyValue>,
+        share: Share,
+        held: Held,
     ) -> Result<Self> {
         let positions = options.partition_by.iter().map(|name| rows.index_of(name));
         let refused = |error| Error::invalid(format!("{}: {error}", store.url()));
@@ -84,14 +89,23 @@ impl Files {
         let properties = WriterProperties::builder()
             .set_compression(options.compression)
             .set_max_row_group_row_count(Some(options.row_group_rows))
-            .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
             .set_key_value_metadata(Some(footer))
-            .set_created_by(format!("datafusion-kafka {}", env!("CARGO_PKG_VERSION")))
-            .build();
+            .set_created_by(format!("datafusion-kafka {}", env!("CARGO_PKG_VERSION")));
+        // Payloads hardly repeat and are not compared: neither is worth copies of large ones.
+        let bytes = columns
+            .fields()
+            .iter()
+            .filter(|f| *f.data_type() == DataType::Binary);
+        let properties = bytes.fold(properties, |properties, field| {
+            let column = ColumnPath::from(vec![field.name().clone()]);
+            properties
+                .set_column_dictionary_enabled(column.clone(), false)
+                .set_column_statistics_enabled(column, EnabledStatistics::None)
+        });
         Ok(Self {
             store: store.clone(),
             options: options.clone(),
-            properties,
+            properties: properties.build(),
             rows,
             columns: columns.into(),
             partitioner,
@@ -100,15 +114,18 @@ impl Files {
             open: vec![],
             opened: 0,
             done: vec![],
+            share,
+            held,
         })
     }
 
     /// Writes rows whose columns are those of the job, by name.
-    pub(super) async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+    pub(super) async fn write(&mut self, rows: RecordBatch) -> Result<()> {
         if rows.num_rows() == 0 {
             return Ok(());
         }
-        let rows = self.plain(rows)?;
+        self.make_room(payload_bytes(&rows)).await?;
+        let rows = self.plain(&rows)?;
         let Some(partitioner) = &self.partitioner else {
             return self.append(vec![], rows).await;
         };
@@ -133,8 +150,43 @@ impl Files {
     pub(super) async fn abort(&mut self) {
         for file in self.open.drain(..) {
             // What cannot be given up is removed with the folder, or by the store's own rules.
-            let _ = file.writer.into_inner().upload.abort().await;
+            let mut upload = file.upload.upload;
+            let _ = upload.abort().await;
         }
+    }
+
+    /// Asks for memory to write so many bytes of rows; open row groups are ended for it.
+    async fn make_room(&mut self, bytes: usize) -> Result<()> {
+        if self.held.try_hold(self.open_bytes() + bytes).is_err() {
+            self.end_groups(0).await?;
+            let held = self.held.hold(self.open_bytes() + bytes).await;
+            held.map_err(|reason| Error::Memory {
+                place: self.store.url().to_owned(),
+                message: format!("rows of {bytes} bytes are to be written: {reason}"),
+            })?;
+        }
+        Ok(())
+    }
+
+    fn open_bytes(&self) -> usize {
+        self.open.iter().map(|file| file.writer.memory_size()).sum()
+    }
+
+    /// Ends the largest row groups until no more than `most` bytes are open.
+    async fn end_groups(&mut self, most: usize) -> Result<()> {
+        while self.open_bytes() > most {
+            let files = self.open.iter_mut();
+            let Some(file) = files.max_by_key(|f| f.writer.memory_size()) else {
+                break;
+            };
+            let ended = file.writer.flush();
+            let ended = ended.map_err(|error| failed(&self.store, error));
+            match ended {
+                Ok(()) => file.send().await.map_err(|e| failed(&self.store, e))?,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     fn plain(&self, rows: &RecordBatch) -> Result<RecordBatch> {
@@ -162,33 +214,17 @@ impl Files {
             let room = self.options.max_file_rows.saturating_sub(file.rows);
             let left = rows.num_rows() - from;
             let take = usize::try_from(room).unwrap_or(usize::MAX).min(left);
-            let written = file.writer.write(&rows.slice(from, take)).await;
+            let written = file.write(&rows.slice(from, take)).await;
             from += take;
             file.rows += take as u64;
             let bytes = file.writer.bytes_written() + file.writer.in_progress_size();
             self.open.push(file);
-            written.map_err(|error| self.failed(error))?;
+            written.map_err(|error| failed(&self.store, error))?;
             if take as u64 == room || bytes as u64 >= self.options.max_file_bytes {
                 self.end(self.open.len() - 1).await?;
             }
         }
-        self.write_out().await
-    }
-
-    /// Writes row groups early when too many are in memory.
-    async fn write_out(&mut self) -> Result<()> {
-        let sizes = self.open.iter().map(|file| file.writer.memory_size());
-        if self.open.len() < 2 || sizes.sum::<usize>() <= OPEN_BYTES {
-            return Ok(());
-        }
-        let largest = self.open.iter_mut().max_by_key(|f| f.writer.memory_size());
-        match largest {
-            Some(file) => {
-                let flushed = file.writer.flush().await;
-                flushed.map_err(|error| self.failed(error))
-            }
-            None => Ok(()),
-        }
+        self.end_groups(self.share.bytes()).await
     }
 
     /// The open file for some values.
@@ -219,25 +255,30 @@ impl Files {
             bytes: 0,
         };
         let properties = Some(self.properties.clone());
-        let writer = AsyncArrowWriter::try_new(upload, SchemaRef::clone(&self.columns), properties)
-            .map_err(|error| self.failed(error))?;
+        let columns = SchemaRef::clone(&self.columns);
+        let writer = ArrowWriter::try_new(Blocks::default(), columns, properties)
+            .map_err(|error| failed(&self.store, error))?;
         self.open.push(OpenFile {
             values: values.clone(),
             name,
             staged,
             rows: 0,
             writer,
+            upload,
         });
         Ok(self.open.len() - 1)
     }
 
     async fn end(&mut self, at: usize) -> Result<()> {
-        let mut file = self.open.remove(at);
-        file.writer
-            .finish()
-            .await
-            .map_err(|error| self.failed(error))?;
-        let upload = file.writer.into_inner();
+        let file = self.open.remove(at);
+        let mut upload = file.upload;
+        let ended = async {
+            let mut rest = file.writer.into_inner()?;
+            upload.send(rest.take()).await?;
+            let ended = upload.upload.shutdown().await;
+            ended.map_err(|error| ParquetError::External(Box::new(error)))
+        };
+        ended.await.map_err(|error| failed(&self.store, error))?;
         crate::fault::point("parquet-file-staged");
         let sum = upload.sum.finalize();
         self.done.push(DataFile {
@@ -254,18 +295,31 @@ impl Files {
     fn wrong(&self, error: &dyn std::fmt::Display) -> Error {
         Error::invalid(format!("{}: {error}", self.store.url()))
     }
+}
 
-    fn failed(&self, error: ParquetError) -> Error {
-        let transient = match &error {
-            ParquetError::External(source) => may_pass(source.as_ref()),
-            _ => false,
-        };
-        Error::Sink {
-            target: self.store.url().to_owned(),
-            operation: "staging rows".to_owned(),
-            reason: error.to_string(),
-            transient,
-        }
+fn failed(store: &Store, error: ParquetError) -> Error {
+    let transient = match &error {
+        ParquetError::External(source) => may_pass(source.as_ref()),
+        _ => false,
+    };
+    Error::Sink {
+        target: store.url().to_owned(),
+        operation: "staging rows".to_owned(),
+        reason: error.to_string(),
+        transient,
+    }
+}
+
+impl OpenFile {
+    async fn write(&mut self, rows: &RecordBatch) -> Result<(), ParquetError> {
+        self.writer.write(rows)?;
+        self.send().await
+    }
+
+    /// Hands on the row groups that have ended.
+    async fn send(&mut self) -> Result<(), ParquetError> {
+        let blocks = self.writer.inner_mut().take();
+        self.upload.send(blocks).await
     }
 }
 
@@ -288,17 +342,14 @@ struct Upload {
     bytes: u64,
 }
 
-impl AsyncFileWriter for Upload {
-    fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<(), ParquetError>> {
-        Box::pin(async move {
+impl Upload {
+    async fn send(&mut self, blocks: Vec<Bytes>) -> Result<(), ParquetError> {
+        for bytes in blocks {
             self.sum.update(&bytes);
             self.bytes += bytes.len() as u64;
             let put = self.upload.put(bytes).await;
-            put.map_err(|error| ParquetError::External(Box::new(error)))
-        })
-    }
-
-    fn complete(&mut self) -> BoxFuture<'_, Result<(), ParquetError>> {
-        AsyncFileWriter::complete(&mut self.upload)
+            put.map_err(|error| ParquetError::External(Box::new(error)))?;
+        }
+        Ok(())
     }
 }

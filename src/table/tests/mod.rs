@@ -15,6 +15,7 @@ use crate::range::{IsolationLevel, OnDataLoss};
 use crate::session::KafkaSessionBuilder;
 
 mod ledger;
+mod memory;
 mod predicates;
 mod writing;
 

@@ -3,20 +3,21 @@
 use std::io::Write;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::ipc::writer::{FileWriter, StreamWriter};
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::basic::{Compression, ZstdLevel};
-use datafusion::parquet::file::properties::WriterProperties;
+use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
+use datafusion::parquet::schema::types::ColumnPath;
 
 use super::{Flow, RowWriter};
 use crate::failure::Failure;
 
 type Sink = Box<dyn Write + Send>;
 
-/// A row group is closed at this size, so that large values do not pile up in memory: with the
-/// default of 1,048,576 rows, records of 10 KiB would hold 10 GiB.
-const ROW_GROUP_BYTES: usize = 64 * 1024 * 1024;
+/// A row group is closed when it holds so much memory: with the default of 1,048,576 rows, records
+/// of 10 KiB would hold 10 GiB.
+const ROW_GROUP_BYTES: usize = 48 * 1024 * 1024;
 
 /// Writes a Parquet file, compressed with zstd.
 pub(super) struct ParquetWriter {
@@ -27,10 +28,18 @@ impl ParquetWriter {
     pub(super) fn new(sink: Sink, schema: &SchemaRef) -> Result<Self, Failure> {
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
-            .set_created_by(concat!("kafka-sql ", env!("CARGO_PKG_VERSION")).to_owned())
-            .build();
+            .set_created_by(concat!("kafka-sql ", env!("CARGO_PKG_VERSION")).to_owned());
+        // Payloads hardly repeat and are not compared: neither is worth copies of large ones.
+        let bytes = (schema.fields().iter()).filter(|f| *f.data_type() == DataType::BinaryView);
+        let properties = bytes.fold(properties, |properties, field| {
+            let column = ColumnPath::from(vec![field.name().clone()]);
+            properties
+                .set_column_dictionary_enabled(column.clone(), false)
+                .set_column_statistics_enabled(column, EnabledStatistics::None)
+        });
+        let properties = Some(properties.build());
         Ok(Self {
-            inner: ArrowWriter::try_new(sink, SchemaRef::clone(schema), Some(properties))?,
+            inner: ArrowWriter::try_new(sink, SchemaRef::clone(schema), properties)?,
         })
     }
 }
@@ -38,7 +47,7 @@ impl ParquetWriter {
 impl RowWriter for ParquetWriter {
     fn write(&mut self, batch: &RecordBatch) -> Result<Flow, Failure> {
         self.inner.write(batch)?;
-        if self.inner.in_progress_size() >= ROW_GROUP_BYTES {
+        if self.inner.memory_size() >= ROW_GROUP_BYTES {
             self.inner.flush()?;
         }
         Ok(Flow::More)

@@ -7,14 +7,34 @@ use bytes::Bytes;
 
 use super::answer::Malformed;
 use super::batch::Codec;
+use crate::client::Held;
 
 /// What a batch is guessed to grow by when it is unpacked.
 const GROWTH: usize = 4;
 /// Room is made in steps of at least so many bytes.
 const STEP_BYTES: usize = 64 << 10;
-/// The most unused memory that is kept: so many pieces, none larger than this.
+/// The most unused memory that is kept: so many pieces, so many bytes in all.
 const KEPT_MOST: usize = 64;
-const KEPT_BYTES: usize = 4 << 20;
+const KEPT_BYTES: usize = 8 << 20;
+/// The largest batch whose memory is not asked for: the stream's buffers are counted with it.
+const FREE_BYTES: usize = 1 << 20;
+
+/// Why records are not unpacked.
+#[derive(Debug)]
+pub(crate) enum Packed {
+    /// They are corrupt.
+    Broken(Malformed),
+    /// They come to more than the settings allow, in bytes.
+    TooLarge(usize),
+    /// So many bytes were asked for and are not granted.
+    NoMemory(usize),
+}
+
+impl From<Malformed> for Packed {
+    fn from(malformed: Malformed) -> Self {
+        Self::Broken(malformed)
+    }
+}
 
 /// Unpackers by codec; see the module's documentation.
 pub(crate) struct Unpacker {
@@ -43,61 +63,61 @@ impl AsRef<[u8]> for Slab {
 impl Drop for Slab {
     fn drop(&mut self) {
         let mut kept = self.home.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < KEPT_MOST && self.bytes.len() <= KEPT_BYTES {
+        let bytes: usize = kept.iter().map(Vec::len).sum();
+        if kept.len() < KEPT_MOST && bytes + self.bytes.len() <= KEPT_BYTES {
             kept.push(std::mem::take(&mut self.bytes));
         }
     }
 }
 
 /// Where records are unpacked to: memory that is initialized once, and then only overwritten.
-struct Target {
+struct Target<'a> {
     bytes: Vec<u8>,
     used: usize,
     most: usize,
+    held: &'a mut Held,
 }
 
-impl Target {
+impl Target<'_> {
     /// Room for at least `least` more bytes, or an error if that is more than is allowed.
-    fn room(&mut self, least: usize) -> Result<&mut [u8], Malformed> {
+    fn room(&mut self, least: usize) -> Result<&mut [u8], Packed> {
         let end = self.used.saturating_add(least);
         if end > self.most {
-            return Err(self.too_much());
+            return Err(Packed::TooLarge(self.most));
         }
         if self.bytes.len() < end {
             let doubled = self.bytes.len().saturating_mul(2).min(self.most);
-            self.bytes.resize(doubled.max(end), 0);
+            self.grow(doubled.max(end))?;
         }
         Ok(&mut self.bytes[self.used..])
+    }
+
+    fn grow(&mut self, bytes: usize) -> Result<(), Packed> {
+        if bytes > FREE_BYTES {
+            let held = self.held.try_hold(bytes);
+            held.map_err(|_| Packed::NoMemory(bytes))?;
+        }
+        self.bytes.resize(bytes, 0);
+        Ok(())
     }
 
     /// Room for what nobody knows the size of. Where all that is allowed is used up there is one
     /// byte more, which tells "just" from "too much".
-    fn any_room(&mut self) -> Result<&mut [u8], Malformed> {
-        if self.used > self.most {
-            return Err(self.too_much());
-        }
+    fn any_room(&mut self) -> Result<&mut [u8], Packed> {
+        self.finished()?;
         if self.bytes.len() <= self.used {
             let step = self.bytes.len().max(STEP_BYTES);
             let allowed = self.most.saturating_add(1);
-            self.bytes
-                .resize(self.used.saturating_add(step).min(allowed), 0);
+            self.grow(self.used.saturating_add(step).min(allowed))?;
         }
         Ok(&mut self.bytes[self.used..])
     }
 
-    fn finished(&self) -> Result<(), Malformed> {
+    fn finished(&self) -> Result<(), Packed> {
         if self.used > self.most {
-            return Err(self.too_much());
+            return Err(Packed::TooLarge(self.most));
         }
         Ok(())
-    }
-
-    fn too_much(&self) -> Malformed {
-        Malformed(format!(
-            "a record batch unpacks to more than {} bytes; \
-             'receive.message.max.bytes' sets how much is allowed",
-            self.most
-        ))
     }
 }
 
@@ -111,18 +131,26 @@ impl Unpacker {
         }
     }
 
-    /// The records in `packed`.
+    /// The records in `packed`; `held` is for the memory that they take.
     ///
     /// # Errors
-    /// When they do not unpack, or to more than is allowed.
-    pub(crate) fn unpack(&mut self, codec: Codec, packed: &[u8]) -> Result<Bytes, Malformed> {
+    /// When they do not unpack, or to more than is allowed or granted.
+    pub(crate) fn unpack(
+        &mut self,
+        codec: Codec,
+        packed: &[u8],
+        held: &mut Held,
+    ) -> Result<Bytes, Packed> {
         let kept = self.slabs.lock().map(|mut kept| kept.pop());
-        let guess = packed.len().saturating_mul(GROWTH).min(self.most);
         let mut target = Target {
-            bytes: kept.ok().flatten().unwrap_or_else(|| vec![0; guess]),
+            bytes: kept.ok().flatten().unwrap_or_default(),
             used: 0,
             most: self.most,
+            held,
         };
+        if target.bytes.is_empty() {
+            target.grow(packed.len().saturating_mul(GROWTH).min(self.most))?;
+        }
         match codec {
             Codec::None => {
                 target.room(packed.len())?[..packed.len()].copy_from_slice(packed);
@@ -145,7 +173,7 @@ impl Unpacker {
     }
 
     /// Plain, or in the frames of snappy-java, as Kafka's Java producers write it.
-    fn snappy(&mut self, packed: &[u8], target: &mut Target) -> Result<(), Malformed> {
+    fn snappy(&mut self, packed: &[u8], target: &mut Target<'_>) -> Result<(), Packed> {
         const FRAMED: &[u8] = b"\x82SNAPPY\0";
         // After the magic come two versions.
         const FRAME_HEAD: usize = 16;
@@ -163,11 +191,11 @@ impl Unpacker {
         }
         match rest {
             [] => Ok(()),
-            _ => Err(broken("snappy", &"a block is cut off")),
+            _ => Err(broken("snappy", &"a block is cut off").into()),
         }
     }
 
-    fn snappy_block(&mut self, block: &[u8], target: &mut Target) -> Result<(), Malformed> {
+    fn snappy_block(&mut self, block: &[u8], target: &mut Target<'_>) -> Result<(), Packed> {
         let size = snap::raw::decompress_len(block).map_err(|e| broken("snappy", &e))?;
         let room = target.room(size)?;
         target.used += self
@@ -177,13 +205,17 @@ impl Unpacker {
         Ok(())
     }
 
-    fn zstd(&mut self, packed: &[u8], target: &mut Target) -> Result<(), Malformed> {
+    fn zstd(&mut self, packed: &[u8], target: &mut Target<'_>) -> Result<(), Packed> {
         let context = self.zstd.get_or_insert_with(zstd_safe::DCtx::create);
         let failed = |code| broken("zstd", &zstd_safe::get_error_name(code));
         context
             .reset(zstd_safe::ResetDirective::SessionOnly)
             .map_err(failed)?;
         let mut input = zstd_safe::InBuffer::around(packed);
+        // Some producers write how much it is, so that it need not be found by doubling.
+        if let Ok(Some(size)) = zstd_safe::get_frame_content_size(packed) {
+            target.room(usize::try_from(size).unwrap_or(usize::MAX))?;
+        }
         loop {
             let room = target.any_room()?;
             let mut output = zstd_safe::OutBuffer::around(room);
@@ -196,26 +228,26 @@ impl Unpacker {
                 (0, true) => return Ok(()),
                 // Frames may follow one another.
                 (0, false) => {}
-                (_, true) if !full => return Err(broken("zstd", &"the frame is cut off")),
+                (_, true) if !full => return Err(broken("zstd", &"the frame is cut off").into()),
                 _ => {}
             }
         }
     }
 }
 
-fn read_all(mut from: impl Read, target: &mut Target, codec: &str) -> Result<(), Malformed> {
+fn read_all(mut from: impl Read, target: &mut Target<'_>, codec: &str) -> Result<(), Packed> {
     loop {
         match from.read(target.any_room()?) {
             Ok(0) => return Ok(()),
             Ok(n) => target.used += n,
-            Err(e) => return Err(broken(codec, &e)),
+            Err(e) => return Err(broken(codec, &e).into()),
         }
     }
 }
 
 /// The frames that Kafka's producers write, block by block; others by the library's reader, which
 /// copies once more. Checksums of LZ4 itself are passed over: the batch has one.
-fn lz4(packed: &[u8], target: &mut Target) -> Result<(), Malformed> {
+fn lz4(packed: &[u8], target: &mut Target<'_>) -> Result<(), Packed> {
     let mut rest = packed;
     // Frames may follow one another.
     while !rest.is_empty() {
@@ -247,8 +279,8 @@ fn lz4_frame<'a>(
     frame: &'a [u8],
     flags: u8,
     sizes: u8,
-    target: &mut Target,
-) -> Result<&'a [u8], Malformed> {
+    target: &mut Target<'_>,
+) -> Result<&'a [u8], Packed> {
     const BLOCK_CHECKSUM: u8 = 0b0001_0000;
     const CONTENT_SIZE: u8 = 0b0000_1000;
     const CONTENT_CHECKSUM: u8 = 0b0000_0100;
@@ -257,7 +289,7 @@ fn lz4_frame<'a>(
     let checksum = |flag: u8| if flags & flag != 0 { 4 } else { 0 };
     let block_most = match sizes >> 4 & 7 {
         size @ 4..=7 => 1usize << (8 + 2 * size),
-        _ => return Err(broken("lz4", &"the block size is none of LZ4's")),
+        _ => return Err(broken("lz4", &"the block size is none of LZ4's").into()),
     };
     // Magic, flags, sizes and a checksum, and perhaps the size of the content.
     let head = if flags & CONTENT_SIZE != 0 { 15 } else { 7 };
@@ -266,7 +298,7 @@ fn lz4_frame<'a>(
         let (size, blocks) = rest.split_first_chunk::<4>().ok_or_else(cut)?;
         let size = u32::from_le_bytes(*size);
         if size == 0 {
-            return blocks.get(checksum(CONTENT_CHECKSUM)..).ok_or_else(cut);
+            return Ok(blocks.get(checksum(CONTENT_CHECKSUM)..).ok_or_else(cut)?);
         }
         let length = usize::try_from(size & !STORED).unwrap_or(usize::MAX);
         let (block, others) = blocks.split_at_checked(length).ok_or_else(cut)?;
@@ -280,15 +312,15 @@ fn lz4_frame<'a>(
     }
 }
 
-fn lz4_block(block: &[u8], most: usize, target: &mut Target) -> Result<usize, Malformed> {
+fn lz4_block(block: &[u8], most: usize, target: &mut Target<'_>) -> Result<usize, Packed> {
     let allowed = target.most.saturating_sub(target.used);
     let room = target.room(most.min(allowed))?;
     match lz4_flex::block::decompress_into(block, room) {
         Ok(size) => Ok(size),
         Err(lz4_flex::block::DecompressError::OutputTooSmall { .. }) if allowed < most => {
-            Err(target.too_much())
+            Err(Packed::TooLarge(target.most))
         }
-        Err(e) => Err(broken("lz4", &e)),
+        Err(e) => Err(broken("lz4", &e).into()),
     }
 }
 

@@ -32,4 +32,4 @@ pub(crate) use answer::{
 };
 pub(crate) use batch::mean_bytes;
 pub(crate) use layout::{after_header, api_versions, check};
-pub(crate) use range::{Limits, RangeDecoder, Step};
+pub(crate) use range::{Limits, RangeDecoder, ShortOf, Step};

@@ -7,11 +7,11 @@ use bytes::Bytes;
 
 use super::answer::Malformed;
 use super::batch::{BatchHead, Codec, HEAD_BYTES, aborts};
-use super::codec::Unpacker;
+use super::codec::{Packed, Unpacker};
 use super::columns::{Columns, Region, Row};
 use super::old;
 use super::record::{headers, record};
-use crate::client::{PassedOffsets, RawBatch, RawColumns, TimestampBounds};
+use crate::client::{Held, PassedOffsets, RawBatch, RawColumns, TimestampBounds};
 use crate::range::{IsolationLevel, TopicPartition};
 
 /// What decoding may use.
@@ -45,6 +45,24 @@ pub(crate) enum Step {
     RangeEnd,
     /// All records that were fed are used up.
     Empty,
+    /// The next record batch is not unpacked: see [`RangeDecoder::shortage`].
+    Short,
+}
+
+/// Why a record batch is not unpacked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shortage {
+    /// Where the batch begins.
+    pub(crate) offset: i64,
+    pub(crate) kind: ShortOf,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ShortOf {
+    /// It comes to more bytes than [`Limits::unpacked_bytes`], which are these.
+    Limit(usize),
+    /// So many bytes of memory were not granted.
+    Memory(usize),
 }
 
 /// The rows of a range, decoded from the record batches that a partition's part of an answer holds.
@@ -69,6 +87,9 @@ pub(crate) struct RangeDecoder {
     /// What follows messages of an old format, of which `fed` holds a copy in the new one.
     behind_old: Option<Bytes>,
     walk: Option<Walk>,
+    /// The memory of what is unpacked and walked.
+    unpacked: Held,
+    shortage: Option<Shortage>,
     decode: Duration,
 }
 
@@ -125,8 +146,20 @@ impl RangeDecoder {
             at: 0,
             behind_old: None,
             walk: None,
+            unpacked: Held::unlimited(),
+            shortage: None,
             decode: Duration::ZERO,
         }
+    }
+
+    /// The same, which asks for the memory that large record batches are unpacked to.
+    pub(crate) fn within(self, unpacked: Held) -> Self {
+        Self { unpacked, ..self }
+    }
+
+    /// What the last [`Step::Short`] lacked; another step tries again.
+    pub(crate) fn shortage(&mut self) -> Option<Shortage> {
+        self.shortage.take()
     }
 
     /// Goes over to `start..end`, of which records within `bounds` are wanted. What was fed is kept:
@@ -142,6 +175,7 @@ impl RangeDecoder {
         self.fed = None;
         self.behind_old = None;
         self.walk = None;
+        self.release();
         self.aborted = Aborted::default();
     }
 
@@ -219,7 +253,8 @@ impl RangeDecoder {
             if self.position >= self.end {
                 return Ok(Step::RangeEnd);
             }
-            if self.columns.rows() >= self.limits.batch_rows {
+            // Before the next batch is unpacked, which may be large.
+            if self.columns.rows() > 0 && self.limits.room(&self.columns).is_none() {
                 return Ok(Step::Full);
             }
             if let Some(mut walk) = self.walk.take() {
@@ -232,6 +267,7 @@ impl RangeDecoder {
                     });
                 }
                 self.at = walk.batch_end;
+                self.release();
                 continue;
             }
             let Some(fed) = &self.fed else {
@@ -261,6 +297,17 @@ impl RangeDecoder {
             let batch = batch.get(..size).ok_or_else(|| cut(self.position))?;
             let batch = fed.bytes.slice_ref(batch);
             self.begin_batch(&batch)?;
+            if self.shortage.is_some() {
+                return Ok(Step::Short);
+            }
+        }
+    }
+
+    /// What was unpacked is held by the rows alone, if at all.
+    fn release(&mut self) {
+        if self.unpacked.bytes() > 0 {
+            // Less is always granted.
+            let _ = self.unpacked.try_hold(0);
         }
     }
 
@@ -407,10 +454,19 @@ impl RangeDecoder {
         let (unpacked, at, records_end) = if codec == Codec::None {
             (None, self.at + HEAD_BYTES, next)
         } else {
-            let records = self
-                .unpacker
-                .unpack(codec, packed)
-                .map_err(|e| Malformed(format!("the record batch at {}: {e}", head.base_offset)))?;
+            let offset = head.base_offset;
+            let records = match self.unpacker.unpack(codec, packed, &mut self.unpacked) {
+                Ok(records) => records,
+                Err(Packed::Broken(e)) => {
+                    return Err(Malformed(format!("the record batch at {offset}: {e}")));
+                }
+                Err(Packed::TooLarge(most)) => {
+                    return self.fall_short(offset, ShortOf::Limit(most));
+                }
+                Err(Packed::NoMemory(bytes)) => {
+                    return self.fall_short(offset, ShortOf::Memory(bytes));
+                }
+            };
             let size = records.len();
             (Some(Region::new(records)), 0, size)
         };
@@ -428,6 +484,12 @@ impl RangeDecoder {
             last_delta: -1,
             purpose,
         });
+        Ok(())
+    }
+
+    fn fall_short(&mut self, offset: i64, kind: ShortOf) -> Result<(), Malformed> {
+        self.release();
+        self.shortage = Some(Shortage { offset, kind });
         Ok(())
     }
 

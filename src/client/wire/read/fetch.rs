@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::{Attempt, Reader};
 use crate::client::wire::ask::isolation_code;
+use crate::client::wire::chunks::CHUNK_BYTES;
 use crate::client::wire::cluster::{Broker, Cluster, Lease};
 use crate::client::wire::connection::{FRAME_HEAD, Trouble, frame_head};
 use crate::client::wire::decode::{FETCH_VERSION_MOST, FetchAnswer, TopicRef, throttle_of};
@@ -63,6 +64,8 @@ pub(super) struct Fetch {
     pub(super) answer: FetchAnswer,
     /// What has arrived and was not taken.
     pub(super) buffer: BytesMut,
+    /// The buffer is larger than a chunk.
+    pub(super) large: bool,
     /// Where the rest comes from; `None` when all of it is in the buffer.
     pub(super) line: Option<Line>,
     /// What was asked for and has not come.
@@ -150,8 +153,10 @@ impl Reader {
         match outcome {
             Ok(fetch) => {
                 self.received = true;
+                // An answer that was received whole may hold one large record batch.
+                let arrived = fetch.buffer.len();
                 self.fetch = Some(fetch);
-                Ok(())
+                self.arrives(arrived).await
             }
             Err(trouble) => self.trouble(trouble).await,
         }
@@ -221,6 +226,7 @@ impl Reader {
         Ok(Fetch {
             answer: FetchAnswer::new(version, size - 4),
             buffer,
+            large: false,
             line: Some(line),
             parts,
             current: None,
@@ -270,6 +276,8 @@ impl Reader {
         self.check_version(version).await?;
         Ok(Fetch {
             answer: FetchAnswer::new(version, buffer.len()),
+            // Not one of the chunks.
+            large: true,
             buffer,
             line: None,
             parts,
@@ -425,7 +433,8 @@ impl Reader {
             let mut fresh = self.cluster.chunks.take(bytes);
             fresh.extend_from_slice(buffer);
             let used = std::mem::replace(buffer, fresh);
-            self.cluster.chunks.give_back(used);
+            let large = std::mem::replace(&mut fetch.large, bytes > CHUNK_BYTES);
+            self.cluster.chunks.give_back(used, large);
         }
         let connection = &mut line.lease.connection;
         if connection.receive_now(buffer)?.is_none() {

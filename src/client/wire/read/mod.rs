@@ -26,20 +26,22 @@ use futures::stream::{self, BoxStream, StreamExt};
 use uuid::Uuid;
 
 use self::fetch::{Fetch, Line, Part};
+use super::chunks::CHUNK_BYTES;
 use super::cluster::Cluster;
 use super::connection::Trouble;
-use super::decode::{Event, Limits, PartitionHead, RangeDecoder, Step, mean_bytes};
-use crate::client::{RawBatch, ReadRequest};
+use super::decode::{Event, Limits, PartitionHead, RangeDecoder, ShortOf, Step, mean_bytes};
+use crate::client::{Held, MemoryBudget, RawBatch, ReadRequest};
 use crate::error::{Error, Result};
 use crate::range::{IsolationLevel, OffsetRange, TopicPartition};
 
 /// A batch is closed here whatever was asked for: headers are counted in 32 bits.
 const BATCH_BYTES_MOST: usize = 1 << 30;
 
-/// The stream of a request.
+/// The stream of a request, which asks `memory` for what large records take.
 pub(super) fn stream(
     cluster: Arc<Cluster>,
     mut request: ReadRequest,
+    memory: Arc<dyn MemoryBudget>,
 ) -> BoxStream<'static, Result<RawBatch>> {
     if let Some(e) = request.ranges.iter().find_map(|r| r.check().err()) {
         return stream::once(std::future::ready(Err(e))).boxed();
@@ -59,7 +61,10 @@ pub(super) fn stream(
         check_crcs: cluster.settings.check_crcs,
     };
     let reader = Reader {
-        decoder: RangeDecoder::new(request.columns, request.isolation, limits),
+        decoder: RangeDecoder::new(request.columns, request.isolation, limits)
+            .within(Held::nothing_of(&memory)),
+        arriving: Held::nothing_of(&memory),
+        memory,
         partition_bytes: cluster.settings.partition_bytes,
         rows_left: request.limit,
         cluster,
@@ -102,6 +107,9 @@ struct Reader {
     /// The range that is read.
     at: usize,
     decoder: RangeDecoder,
+    memory: Arc<dyn MemoryBudget>,
+    /// The memory of a record batch that is larger than a chunk, while it arrives.
+    arriving: Held,
     /// When the stream was asked for.
     requested: Instant,
     /// The ids of the topics that are read.
@@ -195,10 +203,65 @@ impl Reader {
                         return self.finish().map(Some);
                     }
                 }
+                // Rows before it are handed out first: they take memory, too.
+                Ok(Step::Short) if self.has_news() => return self.finish().map(Some),
+                Ok(Step::Short) => self.unpack_later().await?,
                 Err(malformed) => self.corrupt(malformed).await?,
             }
         }
         Ok(None)
+    }
+
+    /// Waits until there is memory for the record batch that was not unpacked.
+    async fn unpack_later(&mut self) -> Result<()> {
+        let Some(shortage) = self.decoder.shortage() else {
+            return Ok(());
+        };
+        let bytes = match shortage.kind {
+            ShortOf::Memory(bytes) => bytes,
+            ShortOf::Limit(most) => {
+                return Err(self.too_large(
+                    shortage.offset,
+                    format!(
+                        "the record batch unpacks to more than {most} bytes; \
+                         'receive.message.max.bytes' sets how much is allowed"
+                    ),
+                ));
+            }
+        };
+        let granted = self.memory.take(bytes).await;
+        granted.map_err(|reason| {
+            let message = format!("unpacking the record batch takes {bytes} bytes: {reason}");
+            self.too_large(shortage.offset, message)
+        })?;
+        // The decoder takes it, unless another stream is faster: then this one waits again.
+        self.memory.give_back(bytes);
+        self.progress = Instant::now();
+        Ok(())
+    }
+
+    /// Asks for the memory of a record batch of so many bytes, of which the rest is to arrive.
+    async fn arrives(&mut self, bytes: usize) -> Result<()> {
+        let large = if bytes > CHUNK_BYTES { bytes } else { 0 };
+        if large == self.arriving.bytes() {
+            return Ok(());
+        }
+        let granted = self.arriving.hold(large).await;
+        self.progress = Instant::now();
+        granted.map_err(|reason| {
+            let message = format!("the record batch takes {bytes} bytes: {reason}");
+            self.too_large(self.decoder.position(), message)
+        })
+    }
+
+    fn nothing_arrives(&mut self) {
+        // Less is always granted.
+        let _ = self.arriving.try_hold(0);
+    }
+
+    fn too_large(&self, offset: i64, message: String) -> Error {
+        let place = format!("{}@{offset}", self.partition());
+        Error::Memory { place, message }
     }
 
     fn range(&self) -> &OffsetRange {
@@ -294,6 +357,7 @@ impl Reader {
         };
         match fetch.answer.next(&mut fetch.buffer) {
             Ok(Event::More(bytes)) => {
+                self.arrives(bytes).await?;
                 let started = Instant::now();
                 let received = self.receive(bytes).await;
                 self.fetch_wait += started.elapsed();
@@ -381,7 +445,7 @@ impl Reader {
 
     fn end_fetch(&mut self) {
         if let Some(fetch) = self.fetch.take() {
-            self.cluster.chunks.give_back(fetch.buffer);
+            self.cluster.chunks.give_back(fetch.buffer, fetch.large);
             self.line = fetch.line;
         }
     }
@@ -389,11 +453,12 @@ impl Reader {
     /// Gives up the answer under way. The connection is kept if its rest is short.
     fn abandon(&mut self) {
         self.decoder.clear();
+        self.nothing_arrives();
         let Some(fetch) = self.fetch.take() else {
             return;
         };
         let rest = fetch.answer.left().saturating_sub(fetch.buffer.len());
-        self.cluster.chunks.give_back(fetch.buffer);
+        self.cluster.chunks.give_back(fetch.buffer, fetch.large);
         if let Some(line) = fetch.line {
             line.give_back(rest);
         }

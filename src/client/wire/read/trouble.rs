@@ -50,6 +50,7 @@ impl Reader {
 
     fn drop_connection(&mut self) {
         self.decoder.clear();
+        self.nothing_arrives();
         self.fetch = None;
         self.line = None;
     }

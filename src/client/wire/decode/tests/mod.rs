@@ -285,6 +285,7 @@ impl Read {
                     Some(piece) => decoder.feed(Bytes::copy_from_slice(piece)),
                     None => break,
                 },
+                Step::Short => panic!("{:?}", decoder.shortage()),
             }
         }
         let batch = decoder.finish(partition).unwrap();

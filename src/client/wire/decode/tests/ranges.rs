@@ -1,6 +1,11 @@
 //! Ranges cut out of logs: rows, and the reasons of what is passed.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::super::range::Shortage;
 use super::*;
+use crate::client::{Held, MemoryBudget};
 
 #[test]
 fn records_come_back_in_every_codec() {
@@ -294,23 +299,112 @@ fn damage_is_named_and_rows_before_it_are_kept() {
     assert_eq!((kept.offsets.len(), kept.next_offset), (10, 10));
 }
 
+/// A decoder that is fed a batch of 2 MiB by each codec, and the codec.
+fn of_big_batch(limits: Limits) -> impl Iterator<Item = (RangeDecoder, u8)> {
+    let big = batch(vec![record(0, &"x".repeat(2 << 20))]);
+    (1..5).map(move |codec| {
+        let bytes = Batch {
+            codec,
+            ..big.clone()
+        };
+        let mut decoder = RangeDecoder::new(RawColumns::ALL, ReadCommitted, limits);
+        decoder.begin(0, 1, TimestampBounds::default());
+        decoder.feed(bytes.write().into());
+        (decoder, codec)
+    })
+}
+
 #[test]
 fn batch_that_unpacks_to_too_much_is_refused() {
-    let big = batch(vec![record(0, &"x".repeat(2 << 20))]);
-    for codec in 1..5 {
-        let error = read(0, 1)
-            .of(&[Batch {
-                codec,
-                ..big.clone()
-            }])
-            .unwrap_err();
+    for (mut decoder, codec) in of_big_batch(LIMITS) {
+        assert_eq!(decoder.step(), Ok(Step::Short), "codec {codec}");
+        let kind = ShortOf::Limit(LIMITS.unpacked_bytes);
+        let expected = Some(Shortage { offset: 0, kind });
+        assert_eq!(decoder.shortage(), expected, "codec {codec}");
+    }
+}
+
+/// Grants so much and no more.
+#[derive(Debug)]
+struct Purse(std::sync::atomic::AtomicUsize);
+
+#[async_trait::async_trait]
+impl MemoryBudget for Purse {
+    fn try_take(&self, bytes: usize) -> Result<(), String> {
+        let taken = self
+            .0
+            .fetch_update(Relaxed, Relaxed, |left| left.checked_sub(bytes));
+        taken
+            .map(drop)
+            .map_err(|left| format!("{left} bytes are left"))
+    }
+
+    async fn take(&self, bytes: usize) -> Result<(), String> {
+        self.try_take(bytes)
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.0.fetch_add(bytes, Relaxed);
+    }
+}
+
+#[test]
+fn a_large_batch_is_unpacked_when_memory_is_granted_and_given_back_when_it_is_walked() {
+    let limits = Limits {
+        unpacked_bytes: 100 << 20,
+        ..LIMITS
+    };
+    for (decoder, codec) in of_big_batch(limits) {
+        let purse = Arc::new(Purse(0.into()));
+        let memory: Arc<dyn MemoryBudget> = Arc::clone(&purse) as _;
+        let mut decoder = decoder.within(Held::nothing_of(&memory));
+        assert_eq!(decoder.step(), Ok(Step::Short), "codec {codec}");
+        let shortage = decoder.shortage().unwrap();
+        let ShortOf::Memory(bytes) = shortage.kind else {
+            panic!("codec {codec}: {shortage:?}");
+        };
+        assert!(
+            bytes > 1 << 20 && shortage.offset == 0,
+            "codec {codec}: {shortage:?}"
+        );
+        assert!(!decoder.has_news(), "codec {codec}");
+        purse.give_back(8 << 20);
+        assert_eq!(decoder.step(), Ok(Step::RangeEnd), "codec {codec}");
+        let rows = decoder.finish(TopicPartition::new("t", 0)).unwrap();
         assert_eq!(
-            error.to_string(),
-            "the record batch at 0: a record batch unpacks to more than 1048576 bytes; \
-             'receive.message.max.bytes' sets how much is allowed",
+            rows.values.unwrap().value(0).len(),
+            2 << 20,
             "codec {codec}"
         );
+        decoder.clear();
+        assert_eq!(purse.0.load(Relaxed), 8 << 20, "codec {codec}");
     }
+}
+
+#[test]
+fn the_next_batch_is_not_unpacked_before_a_full_one_is_handed_out() {
+    let value = "x".repeat(2 << 20);
+    let batches = (0..2).map(|n| Batch {
+        codec: 4,
+        ..batch(vec![record(n, &value)])
+    });
+    let log: Vec<u8> = batches.flat_map(|batch| batch.write()).collect();
+    let limits = Limits {
+        batch_bytes: 1 << 10,
+        unpacked_bytes: 100 << 20,
+        ..LIMITS
+    };
+    let purse = Arc::new(Purse((8 << 20).into()));
+    let memory: Arc<dyn MemoryBudget> = Arc::clone(&purse) as _;
+    let decoder = RangeDecoder::new(RawColumns::ALL, ReadCommitted, limits);
+    let mut decoder = decoder.within(Held::nothing_of(&memory));
+    decoder.begin(0, 2, TimestampBounds::default());
+    decoder.feed(log.into());
+    assert_eq!(decoder.step(), Ok(Step::Full));
+    assert_eq!(purse.0.load(Relaxed), 8 << 20);
+    let rows = decoder.finish(TopicPartition::new("t", 0)).unwrap();
+    assert_eq!(rows.offsets.len(), 1);
+    assert_eq!(decoder.step(), Ok(Step::RangeEnd));
 }
 
 #[test]
