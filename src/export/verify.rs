@@ -13,6 +13,7 @@ use super::check::Checker;
 use super::place::Place;
 use super::plan::{self, ExportManifest, ExportedFile, ExportedPiece, Plan};
 use super::query::Query;
+use super::run::columns;
 use super::{ExportProgress, compare};
 use crate::error::{Error, ErrorKind, Result};
 use crate::range::{IsolationLevel, OffsetRange};
@@ -183,7 +184,9 @@ impl Verify {
     }
 
     /// Checks the export, up to `parallel` pieces at one time. With `table`, a table of the same
-    /// topics, the rows are also compared with those that Kafka has now.
+    /// topics, the rows are also compared with those that Kafka has now. They are made as the export
+    /// made them: of the table only its client, its schema registry and, in place of files that the
+    /// export read, its schemas' files count.
     ///
     /// # Errors
     /// When the store or the cluster fails; what is wrong with the export is no error but a
@@ -289,7 +292,10 @@ impl Verify {
         found: &mut Verification,
     ) -> Result<Option<Query>> {
         let request = &plan.request;
-        let table = table.skipping_loss().minding_letters();
+        let mut table = table.skipping_loss().minding_letters();
+        if let Some(formats) = &plan.formats {
+            table = table.with_recorded(formats).await?;
+        }
         let planned = Query::plan(
             &request.table,
             &table,
@@ -299,7 +305,13 @@ impl Verify {
             None,
         );
         match planned.await {
-            Ok(query) => Ok(Some(query)),
+            Ok(query) if columns(&query) == plan.columns => Ok(Some(query)),
+            Ok(_) => Err(Error::invalid(format!(
+                "{}: the export's rows were made in another way ({}) than those that its query gives \
+                 now: give the options of the export, each by --option, or use the version that wrote it",
+                self.place.url(),
+                request.decoding.as_deref().unwrap_or("of bytes")
+            ))),
             Err(error) if error.kind() == ErrorKind::DataUnavailable => {
                 let problem = Problem::general(ProblemKind::Unavailable, error.to_string());
                 found.problems.push(problem);
