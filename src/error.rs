@@ -151,6 +151,22 @@ pub enum Error {
         nearest: Vec<String>,
     },
 
+    /// The topic for records that do not decode is not there.
+    #[error(
+        "'dlq.topic' = '{topic}': the topic does not exist or may not be described; it takes the records \
+         that do not decode and is not made by itself: kafka-topics.sh --bootstrap-server {hosts} --create \
+         --topic {topic}, or name a folder by 'dlq.location'{}",
+        did_you_mean(.nearest)
+    )]
+    NoLetterTopic {
+        /// The topic that the option names.
+        topic: String,
+        /// Names of existing topics that look like it, the nearest first.
+        nearest: Vec<String>,
+        /// The bootstrap servers.
+        hosts: String,
+    },
+
     /// The topic has no such partition.
     #[error("{topic}[{partition}] does not exist: the topic has {available}")]
     UnknownPartition {
@@ -415,6 +431,7 @@ impl Error {
             | Self::Stalled { .. } => ErrorKind::Connection,
             Self::Authorization { .. } => ErrorKind::Authorization,
             Self::UnknownTopic { .. }
+            | Self::NoLetterTopic { .. }
             | Self::UnknownPartition { .. }
             | Self::BelowLogStart { .. }
             | Self::PastLogEnd { .. }

@@ -5,6 +5,8 @@
 mod bytes;
 pub mod client;
 pub mod config;
+#[cfg(all(test, feature = "sqlite"))]
+mod crossings;
 pub mod decode;
 pub mod driver;
 mod encode;

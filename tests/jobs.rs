@@ -9,6 +9,9 @@ mod conformance;
 #[cfg(feature = "cli")]
 #[path = "jobs/crash.rs"]
 mod crash;
+#[cfg(all(feature = "cli", feature = "postgres", feature = "sqlite"))]
+#[path = "jobs/crossings.rs"]
+mod crossings;
 #[path = "jobs/driver.rs"]
 mod driver;
 #[path = "jobs/elections.rs"]

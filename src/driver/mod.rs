@@ -22,6 +22,7 @@ mod intent;
 mod job;
 mod letters;
 mod log;
+mod normal;
 mod policy;
 mod progress;
 mod reconcile;

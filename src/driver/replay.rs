@@ -8,7 +8,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, TryStreamExt};
 
 use super::batch;
-use super::digest::{Rows, count_rows};
+use super::digest::{Columns, Rows, count_rows};
 use super::intent::Intent;
 use super::job;
 use super::run::MicroBatch;
@@ -83,14 +83,16 @@ impl MicroBatch {
             else {
                 continue;
             };
-            let computed = count_rows(replay.rows).await?;
             let (held, exact) = match output.sink.held(&ranges, &output.schema).await? {
                 Held::Exactly(rows) => (Some(rows), true),
                 Held::Among(rows) => (Some(rows), false),
                 Held::Unknown => (None, false),
             };
+            let types = held.as_ref().map(|rows| rows.schema());
+            let columns = Columns::new(&replay.schema, types.as_deref());
+            let computed = count_rows(replay.rows, &columns).await?;
             let held = match held {
-                Some(rows) => Some(count_rows(rows).await?),
+                Some(rows) => Some(count_rows(rows, &columns).await?),
                 None => None,
             };
             differences.push(compare(replay.target, &computed, held.as_ref(), exact));
@@ -125,7 +127,12 @@ impl MicroBatch {
     }
 }
 
-fn compare(target: String, computed: &Rows, held: Option<&Rows>, exact: bool) -> Difference {
+fn compare(
+    target: String,
+    computed: &Rows<'_>,
+    held: Option<&Rows<'_>>,
+    exact: bool,
+) -> Difference {
     let missing = held.map(|held| computed.without(held));
     let extra = held.filter(|_| exact).map(|held| held.without(computed));
     let mut examples = vec![];

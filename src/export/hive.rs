@@ -166,6 +166,34 @@ fn escaped(text: &str) -> String {
     out
 }
 
+/// The name and the value that a folder stands for.
+pub(super) fn read_folder(folder: &str) -> Option<(String, Option<String>)> {
+    let (name, value) = folder.split_once('=')?;
+    let value = (value != NULL_FOLDER).then(|| unescaped(value));
+    Some((unescaped(name), value))
+}
+
+fn unescaped(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [byte, after @ ..] = rest {
+        let code = after
+            .get(..2)
+            .and_then(|code| std::str::from_utf8(code).ok());
+        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
+            Some(code) if *byte == b'%' => {
+                bytes.push(code);
+                rest = &after[2..];
+            }
+            _ => {
+                bytes.push(*byte);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,5 +220,16 @@ mod tests {
         assert_eq!(folder_value("a/b=c:d%"), "a%2Fb%3Dc%3Ad%25");
         assert_eq!(folder_value(""), NULL_FOLDER);
         assert_eq!(folder_value("é"), "%C3%A9");
+        for value in ["a/b=c:d%", "é", "%41", "..", "\u{1}\n"] {
+            let folder = format!("x={}", folder_value(value));
+            assert!(
+                !folder.contains(['/', '\n']) && folder.is_ascii(),
+                "{folder}"
+            );
+            let read = read_folder(&folder).unwrap();
+            assert_eq!(read, ("x".to_owned(), Some(value.to_owned())));
+        }
+        let null = read_folder(&format!("x={NULL_FOLDER}"));
+        assert_eq!(null, Some(("x".to_owned(), None)));
     }
 }

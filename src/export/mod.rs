@@ -37,6 +37,7 @@
 mod check;
 mod compare;
 mod encode;
+mod exported;
 mod hive;
 mod letters;
 mod pieces;
@@ -63,6 +64,7 @@ use crate::policy::Policy;
 use crate::table::KafkaTable;
 use crate::text::BytesAs;
 
+pub(crate) use exported::{Exported, exported};
 pub use plan::{ExportManifest, ExportedFile, ExportedPiece};
 pub use verify::{Problem, ProblemKind, Verification, Verify};
 

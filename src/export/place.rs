@@ -48,7 +48,11 @@ impl Place {
         Self::over(Store::open(target, &HashMap::new())?)
     }
 
-    fn over(store: Store) -> Result<Self> {
+    /// A folder that is open already.
+    ///
+    /// # Errors
+    /// When the folder's name is no path of an object store.
+    pub(super) fn over(store: Store) -> Result<Self> {
         Ok(Self {
             objects: store.object_store(),
             root: store.path("")?,
@@ -70,6 +74,11 @@ impl Place {
     /// The store and the file's path in it, for readers that want these.
     pub(super) fn object(&self, name: &str) -> Result<(Arc<dyn ObjectStore>, Path)> {
         Ok((Arc::clone(&self.objects), self.path(name)?))
+    }
+
+    /// Why a file cannot have a name; see [`Store::check_name`].
+    pub(super) fn check_name(&self, name: &str) -> std::result::Result<(), String> {
+        self.store.check_name(name)
     }
 
     fn path(&self, name: &str) -> Result<Path> {

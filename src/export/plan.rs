@@ -12,6 +12,7 @@ use super::place::Place;
 use crate::error::{Error, Result};
 use crate::range::{OffsetRange, Snapshot};
 use crate::store::leads_out;
+use crate::table::RecordedFormats;
 use crate::text::BytesAs;
 
 /// The plan, written before any data.
@@ -54,6 +55,13 @@ pub(super) struct PlannedColumn {
 pub(super) struct Plan {
     version: u64,
     pub(super) request: Request,
+    /// How records become rows; exports of versions before did not note it.
+    #[serde(default)]
+    pub(super) formats: Option<RecordedFormats>,
+    /// The columns of the files with all that Arrow knows of them; versions before had
+    /// [`columns`](Self::columns) alone.
+    #[serde(default)]
+    pub(super) schema: Option<String>,
     pub(super) columns: Vec<PlannedColumn>,
     /// The column that holds the record's offset, if the query has it.
     pub(super) offset_column: Option<String>,
@@ -70,6 +78,8 @@ impl Plan {
         Self {
             version: VERSION,
             request,
+            formats: None,
+            schema: None,
             columns: vec![],
             offset_column: None,
             timestamp_column: None,

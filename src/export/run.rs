@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::fault;
 use crate::range::{OffsetRange, Snapshot};
 use crate::store::Created;
+use crate::table::columns_text;
 
 /// Small files that are read at one time.
 const READ_AT_ONCE: usize = 16;
@@ -34,14 +35,37 @@ impl Export {
     pub async fn run(&self, progress: &Arc<ExportProgress>) -> Result<ExportSummary> {
         let began = Instant::now();
         let place = Place::open(&self.target)?;
+        let this = self.as_begun(&place).await?;
+        this.write_all(&place, began, progress).await
+    }
+
+    /// The export with the columns that it was begun with: those that were learned from records may be
+    /// others now.
+    async fn as_begun(&self, place: &Place) -> Result<Self> {
+        let mut this = self.clone();
+        let plan = Plan::read(place).await?;
+        if let Some(formats) = plan.as_ref().and_then(|plan| plan.formats.as_ref())
+            && formats.asks_as(&self.table.recorded_formats()?)
+        {
+            this.table = self.table.with_recorded(formats).await?;
+        }
+        Ok(this)
+    }
+
+    async fn write_all(
+        &self,
+        place: &Place,
+        began: Instant,
+        progress: &Arc<ExportProgress>,
+    ) -> Result<ExportSummary> {
         self.table.check_letter_place().await?;
-        let (plan, query) = self.planned(&place).await?;
+        let (plan, query) = self.planned(place).await?;
         fault::point("export-after-plan");
         progress.planned.store(true, Ordering::Relaxed);
         let _lock = place.lock()?;
 
         let all = plan.pieces();
-        let found = standing(&place, &plan, &all).await?;
+        let found = standing(place, &plan, &all).await?;
         let offsets = |pieces: &mut dyn Iterator<Item = &OffsetRange>| {
             let sum: i64 = pieces.fold(0, |sum: i64, p| sum.saturating_add(p.len()));
             u64::try_from(sum).unwrap_or(0)
@@ -189,6 +213,8 @@ impl Export {
         let cuts = self.cuts(place, &query, &snapshot).await?;
         let mut plan = Plan::new(request, snapshot, cuts);
         let name = |index: usize| query.schema.field(index).name().clone();
+        plan.formats = Some(self.table.recorded_formats()?);
+        plan.schema = Some(columns_text(&query.schema)?);
         plan.columns = columns(&query);
         plan.offset_column = query.offset.map(name);
         plan.timestamp_column = query.timestamp.map(name);
@@ -311,7 +337,7 @@ async fn finish(
     Ok(done)
 }
 
-fn columns(query: &Query) -> Vec<PlannedColumn> {
+pub(super) fn columns(query: &Query) -> Vec<PlannedColumn> {
     let fields = query.schema.fields().iter();
     fields
         .map(|field| PlannedColumn {

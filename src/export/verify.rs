@@ -13,6 +13,7 @@ use super::check::Checker;
 use super::place::Place;
 use super::plan::{self, ExportManifest, ExportedFile, ExportedPiece, Plan};
 use super::query::Query;
+use super::run::columns;
 use super::{ExportProgress, compare};
 use crate::client::epochs;
 use crate::error::{Error, ErrorKind, Result};
@@ -198,7 +199,9 @@ impl Verify {
     }
 
     /// Checks the export, up to `parallel` pieces at one time. With `table`, a table of the same
-    /// topics, the rows are also compared with those that Kafka has now.
+    /// topics, the rows are also compared with those that Kafka has now. They are made as the export
+    /// made them: of the table only its client, its schema registry and, in place of files that the
+    /// export read, its schemas' files count.
     ///
     /// # Errors
     /// When the store or the cluster fails; what is wrong with the export is no error but a
@@ -304,7 +307,7 @@ impl Verify {
         found: &mut Verification,
     ) -> Result<Option<Query>> {
         let request = &plan.request;
-        let table = table.skipping_loss().minding_letters();
+        let mut table = table.skipping_loss().minding_letters();
         let next = "the export holds records that Kafka has not any more";
         let cut = epochs::cut_ranges(table.client().as_ref(), &plan.snapshot, next).await?;
         if !cut.is_empty() {
@@ -312,6 +315,9 @@ impl Verify {
                 |error: Error| Problem::general(ProblemKind::Unavailable, error.to_string());
             found.problems.extend(cut.into_iter().map(problem));
             return Ok(None);
+        }
+        if let Some(formats) = &plan.formats {
+            table = table.with_recorded(formats).await?;
         }
         let planned = Query::plan(
             &request.table,
@@ -323,7 +329,13 @@ impl Verify {
             &self.policy,
         );
         match planned.await {
-            Ok(query) => Ok(Some(query)),
+            Ok(query) if columns(&query) == plan.columns => Ok(Some(query)),
+            Ok(_) => Err(Error::invalid(format!(
+                "{}: the export's rows were made in another way ({}) than those that its query gives \
+                 now: give the options of the export, each by --option, or use the version that wrote it",
+                self.place.url(),
+                request.decoding.as_deref().unwrap_or("of bytes")
+            ))),
             Err(error) if error.kind() == ErrorKind::DataUnavailable => {
                 let problem = Problem::general(ProblemKind::Unavailable, error.to_string());
                 found.problems.push(problem);

@@ -234,6 +234,14 @@ impl PieceFiles<'_> {
         };
         let extension = writing.format.extension();
         let name = pieces::file_name(self.piece, folder.as_deref(), number, extension);
+        writing.place.check_name(&name).map_err(|why| {
+            let begins: String = folder.iter().flat_map(|f| f.chars()).take(40).collect();
+            Error::invalid(format!(
+                "{}: --partition-by gives a folder '{begins}…' and so {why}: partition by something \
+                 shorter, for example left(…, 100) or encode(sha256(…), 'hex'), or leave such rows out",
+                self.piece
+            ))
+        })?;
         let schema = &writing.query.schema;
         let encoder = Encoder::new(writing.format, writing.bytes, schema, self.piece)
             .map_err(Error::invalid)?;

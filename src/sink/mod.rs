@@ -31,6 +31,8 @@ pub mod parquet;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod ranges;
+#[cfg_attr(not(any(feature = "postgres", feature = "sqlite")), allow(dead_code))]
+mod rows;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod stage;
@@ -44,6 +46,10 @@ pub use memory::MemorySink;
 pub use parquet::{ParquetOptions, ParquetSink};
 pub(crate) use ranges::same_ends;
 pub use ranges::{BatchRanges, Ends, Position, SourcePartition, SourceRange, Standing};
+pub(crate) use rows::{
+    JSON_TEXT, Lists, Rows as RowValues, UUID_TEXT, Value, decimal_text, interval_text, is_nested,
+    item_of, json_texts,
+};
 pub(crate) use stage::{Part, stage_all};
 pub use table::SinkTable;
 
@@ -145,7 +151,8 @@ pub trait Sink: fmt::Debug + Send + Sync {
     async fn abort(&self, batch: &BatchRanges) -> Result<()>;
 
     /// The rows that the target holds of a committed batch, to be compared with a replay. `schema`
-    /// has the job's columns.
+    /// has the job's columns; the rows have all of these, by name, in types that keep what the target
+    /// keeps: a number as its text, a list or a struct as JSON.
     ///
     /// The sink need not be open, and whoever has it open is not disturbed.
     ///

@@ -28,9 +28,17 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use object_store::ObjectStore;
 use object_store::path::Path;
+use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::error::{Error, Result};
+
+/// Bytes of a folder's or a file's name: no common file system takes more.
+const MAX_PART_BYTES: usize = 255;
+/// Bytes of a part where many are too long together: more than a file of ours has.
+const SHORT_PART_BYTES: usize = 96;
+/// Bytes of a file's whole path: S3 takes no longer key.
+const MAX_PATH_BYTES: usize = 1024;
 
 /// Whether a file was created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,6 +169,49 @@ impl Store {
                 .map_err(|e| Error::invalid(format!("{}: {e}", self.url))),
             Backend::Cloud(cloud) => Ok(cloud.path(name)),
         }
+    }
+
+    /// Why a file cannot have a name, on local disks and in object stores alike: a part of it has more
+    /// than 255 bytes, or its whole path, or its key, more than 1,024.
+    ///
+    /// # Errors
+    /// What is too long, in words.
+    pub fn check_name(&self, name: &str) -> std::result::Result<(), String> {
+        if let Some(part) = name.split('/').find(|part| part.len() > MAX_PART_BYTES) {
+            return Err(format!(
+                "a name of {} bytes, and a folder or file has {MAX_PART_BYTES} at most",
+                part.len()
+            ));
+        }
+        let whole = self.whole(name);
+        match whole > MAX_PATH_BYTES {
+            true => Err(format!(
+                "a path of {whole} bytes, and a file's path or key has {MAX_PATH_BYTES} at most"
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// The name by which a file goes that was to have one that is [too long](Self::check_name): what is
+    /// too long of folders `column=value` ends with a hash of the whole. A name that is not stays.
+    pub(crate) fn possible_name(&self, name: &str) -> String {
+        for most in [MAX_PART_BYTES, SHORT_PART_BYTES] {
+            let parts = name.split('/').map(|part| shortened(part, most));
+            let shorter = parts.collect::<Vec<_>>().join("/");
+            if self.check_name(&shorter).is_ok() {
+                return shorter;
+            }
+        }
+        name.to_owned()
+    }
+
+    /// The bytes of a file's path or key.
+    fn whole(&self, name: &str) -> usize {
+        let folder = match &self.backend {
+            Backend::Local(folder) => folder.as_os_str().len(),
+            Backend::Cloud(cloud) => cloud.path("").as_ref().len(),
+        };
+        folder + 1 + name.len()
     }
 
     /// Writes a file if there is none of its name. It appears whole or not at all.
@@ -414,6 +465,19 @@ pub(crate) fn leads_out(name: &str) -> bool {
     foreign || name.contains('\0') || parts.any(|part| matches!(part, "" | "." | ".."))
 }
 
+/// A part of a name in at most `most` bytes.
+fn shortened(part: &str, most: usize) -> String {
+    if part.len() <= most {
+        return part.to_owned();
+    }
+    let hash = crate::hex::hex(&Sha256::digest(part)[..16]);
+    let mut cut = most - hash.len() - 1;
+    while !part.is_char_boundary(cut) {
+        cut -= 1;
+    }
+    format!("{}~{hash}", &part[..cut])
+}
+
 /// The path that a URL or a plain path names, if it is a local one.
 pub(crate) fn local_path(url: &str) -> Result<Option<PathBuf>> {
     let path = match Url::parse(url) {
@@ -560,6 +624,34 @@ mod tests {
             ["one"],
             "no file is left over"
         );
+    }
+
+    #[test]
+    fn names_that_are_too_long_are_refused_and_have_a_possible_one() {
+        for url in ["/data", "memory:///data"] {
+            let store = Store::open(url, &HashMap::new()).unwrap();
+            let part = |bytes: usize| format!("k={}", "x".repeat(bytes - 2));
+            let file = "part-0.parquet";
+            let fits = format!("{}/{file}", part(255));
+            assert_eq!(store.check_name(&fits), Ok(()));
+            assert_eq!(store.possible_name(&fits), fits);
+            let long = format!("{}/{file}", part(256));
+            let error = store.check_name(&long).unwrap_err();
+            assert!(error.starts_with("a name of 256 bytes"), "{error}");
+            let deep = format!("{0}/{0}/{0}/{0}/{file}", part(255));
+            let error = store.check_name(&deep).unwrap_err();
+            assert!(error.starts_with("a path of 10"), "{error}");
+            for long in [long, deep, format!("k={}/{file}", "é".repeat(200))] {
+                let possible = store.possible_name(&long);
+                assert_eq!(store.check_name(&possible), Ok(()), "{possible}");
+                assert!(
+                    possible.starts_with("k=") && possible.ends_with(file),
+                    "{possible}"
+                );
+                let other = store.possible_name(&long.replacen('=', "=y", 1));
+                assert_ne!(possible, other);
+            }
+        }
     }
 
     #[test]

@@ -283,6 +283,12 @@ impl PartFormat {
         Ok(())
     }
 
+    /// The name of the format, as [`name`](Self::name) takes it.
+    pub(super) fn name_in_options(&self) -> String {
+        let registered = self.registered.clone();
+        registered.unwrap_or_else(|| self.format.to_string())
+    }
+
     fn json(
         &self,
         name: &str,

@@ -127,11 +127,26 @@ impl KafkaTable {
     /// Checks that the place of dead letters is there, and that a folder holds nothing else.
     ///
     /// # Errors
-    /// [`Error::UnknownTopic`], or [`Error::Conflict`] where other rows lie there.
+    /// [`Error::NoLetterTopic`], or [`Error::Conflict`] where other rows lie there.
     pub(crate) async fn check_letter_place(&self) -> Result<()> {
         match &self.letters {
             None => Ok(()),
-            Some(DeadLetters::Topic(topic)) => self.letter_topic(topic)?.check_topic().await,
+            Some(DeadLetters::Topic(topic)) => {
+                let checked = self.letter_topic(topic)?.check_topic().await;
+                checked.map_err(|error| match error {
+                    Error::UnknownTopic { topic, nearest } => Error::NoLetterTopic {
+                        topic,
+                        nearest,
+                        hosts: self
+                            .writing
+                            .as_ref()
+                            .map_or_else(String::new, |(config, _)| {
+                                config.bootstrap_servers().to_owned()
+                            }),
+                    },
+                    other => other,
+                })
+            }
             Some(DeadLetters::Location(location)) => {
                 let store = Store::open(location, &HashMap::new())?;
                 let found = parquet::recorded_columns(&store).await?;

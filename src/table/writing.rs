@@ -123,6 +123,10 @@ impl WriteFormats {
         Self { formats }
     }
 
+    pub(super) const fn formats(&self) -> &Formats {
+        &self.formats
+    }
+
     pub(crate) fn naming(&self) -> Naming {
         let formats = &self.formats;
         Naming {

@@ -313,3 +313,31 @@ fn a_place_that_cannot_be_one_is_refused() {
     refused(&format!("'dlq.topic' '{missing}'"), 5, &missing);
     refused("'bad.row.limit' '5'", 1, "'dlq.topic'");
 }
+
+#[test]
+fn a_topic_that_is_not_there_is_named_with_its_option_and_what_makes_it() {
+    let bootstrap = support::shared().bootstrap();
+    let missing = admin::unique_topic("dead");
+    let expected = format!(
+        "'dlq.topic' = '{missing}': the topic does not exist or may not be described; it takes the records \
+         that do not decode and is not made by itself: kafka-topics.sh --bootstrap-server {bootstrap} \
+         --create --topic {missing}, or name a folder by 'dlq.location'"
+    );
+    let world = World::new(1);
+    let place = format!("dlq.topic={missing}");
+    let options = [
+        "--option",
+        "value.format=int32",
+        "--option",
+        "on.bad.row=dlq",
+        "--option",
+        &place,
+    ];
+    let said = crate::export::failed(&world.export(&options), 5);
+    assert!(said.contains(&expected), "{said}");
+    let job = Job::with_options(out, INSERT, |_| {
+        format!("OPTIONS ({FORMAT}, 'dlq.topic' '{missing}')")
+    });
+    let said = crate::export::failed(&job.command(&["--available-now"]).output().unwrap(), 5);
+    assert!(said.contains(&expected), "{said}");
+}

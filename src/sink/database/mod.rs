@@ -10,15 +10,17 @@ mod columns;
 mod offsets;
 mod options;
 mod reader;
-mod rows;
 
+pub(crate) use super::rows::{
+    JSON_TEXT, Lists, Rows, UUID_TEXT, Unfit, Value, decimal_text, interval_text, is_nested,
+    item_of,
+};
 pub(crate) use columns::{TableColumn, compare};
 pub(crate) use offsets::{
     JOB_ROW, LEADER_EPOCH, OFFSETS_TABLE, OffsetRow, Step, committed, signed, step,
 };
 pub(crate) use options::{Given, identifier, quoted, quoted_text};
-pub(crate) use reader::{DatabaseReader, ReadRows, cast_to};
-pub(crate) use rows::{Lists, Rows, Unfit, Value, decimal_text, is_nested, item_of};
+pub(crate) use reader::{DatabaseReader, ReadRows, named};
 
 use datafusion::error::DataFusionError;
 

@@ -3,9 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::compute::{CastOptions, can_cast_types, cast_with_options};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::Result;
@@ -88,35 +86,16 @@ impl PartitionStream for Part {
     }
 }
 
-/// Brings rows to the types of `schema` where there is a cast, column by column.
-pub(crate) fn cast_to(
+/// Rows under the names of a job's columns, which a database may write in another case.
+pub(crate) fn named(
     rows: SendableRecordBatchStream,
     schema: &SchemaRef,
 ) -> SendableRecordBatchStream {
     let found = rows.schema();
-    let fields: Vec<Field> = found
-        .fields()
-        .iter()
-        .zip(schema.fields())
-        .map(|(found, wanted)| {
-            let castable = can_cast_types(found.data_type(), wanted.data_type());
-            let data_type = if castable { wanted } else { found }.data_type();
-            Field::new(wanted.name(), data_type.clone(), true)
-        })
-        .collect();
-    let schema = Arc::new(Schema::new(fields));
+    let fields = found.fields().iter().zip(schema.fields());
+    let fields = fields.map(|(found, wanted)| found.as_ref().clone().with_name(wanted.name()));
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let result = Arc::clone(&schema);
-    let options = CastOptions {
-        safe: false,
-        ..CastOptions::default()
-    };
-    let cast = move |batch: RecordBatch| -> Result<RecordBatch> {
-        let columns = batch.columns().iter().zip(schema.fields());
-        let columns = columns
-            .map(|(column, field)| cast_with_options(column, field.data_type(), &options))
-            .collect::<Result<_, _>>()?;
-        Ok(RecordBatch::try_new(Arc::clone(&schema), columns)?)
-    };
-    let rows = rows.map(move |batch| batch.and_then(&cast));
+    let rows = rows.map(move |batch| Ok(batch?.with_schema(Arc::clone(&schema))?));
     Box::pin(RecordBatchStreamAdapter::new(result, rows))
 }

@@ -14,14 +14,15 @@ use datafusion::logical_expr::CreateExternalTable;
 use super::read::{self, ParquetTable};
 use super::{ParquetOptions, ParquetSink, is_visible, options};
 use crate::error::Error;
+use crate::export::{self, Exported};
 use crate::policy::Policy;
 use crate::sink::SinkTable;
 use crate::store::Store;
 
 /// Makes tables of `CREATE EXTERNAL TABLE name STORED AS PARQUET LOCATION 'folder or URL'`.
 ///
-/// A folder that jobs have written to is read through its manifests and takes further batches. A
-/// folder that is empty or missing waits for a job; with declared columns it also takes plain
+/// A folder that jobs have written to is read through its manifests and takes further batches. An
+/// export's folder is read through its manifest. A folder that is empty or missing waits for a job; with declared columns it also takes plain
 /// INSERTs. All else (files, folders of files, several locations) is an ordinary table of
 /// DataFusion's.
 #[derive(Debug, Clone, Copy, Default)]
@@ -66,6 +67,9 @@ impl TableProviderFactory for ParquetTableFactory {
         if let Some((columns, partitioned_by)) = read::recorded_columns(store).await? {
             return written(cmd, store, &columns, &partitioned_by);
         }
+        if let Some(exported) = export::exported(store).await? {
+            return of_export(cmd, store, exported);
+        }
         if store.list("").await?.iter().any(|name| is_visible(name)) {
             return ordinary(state, cmd).await;
         }
@@ -97,6 +101,33 @@ fn written(
     let table = read::table_columns(&columns, partitioned_by)?;
     let reader = ParquetTable::new(store.clone(), table, None);
     sink_table(cmd, store, partitioned_by, Some(Arc::new(reader)))
+}
+
+/// The root of an export: all topics of it, as its manifest names their files.
+fn of_export(
+    cmd: &CreateExternalTable,
+    store: &Store,
+    exported: Exported,
+) -> Result<Arc<dyn TableProvider>> {
+    let folders = exported.folders.clone();
+    let folders: Vec<String> = folders.into_iter().collect();
+    let declared = &cmd.table_partition_cols;
+    if !declared.is_empty() && *declared != folders {
+        return Err(Error::invalid(format!(
+            "{}: the folders of the export there are ({}), those of the table ({}): leave PARTITIONED BY out",
+            store.url(),
+            folders.join(", "),
+            declared.join(", ")
+        ))
+        .into());
+    }
+    let columns = declared_columns(cmd).unwrap_or_else(|| exported.columns.clone());
+    let table = read::table_columns(&read::nullable(&columns), &folders)?;
+    Ok(Arc::new(ParquetTable::of_export(
+        store.clone(),
+        table,
+        exported,
+    )))
 }
 
 /// A location without files.

@@ -102,7 +102,9 @@ impl Row {
         let Some(bytes) = self.store.get(&name).await? else {
             return Ok(None);
         };
-        manifest::read(&self.file(&name), &bytes).map(Some)
+        let mut manifest = manifest::read(&self.file(&name), &bytes)?;
+        manifest.record = manifest.record.with_possible_names(&self.store);
+        Ok(Some(manifest))
     }
 
     /// The newest manifest.
@@ -185,7 +187,10 @@ impl Row {
                 let Some(bytes) = self.store.get(&name).await? else {
                     return Ok(None);
                 };
-                manifest::read_checkpoint(&self.file(&name), &bytes).map(Some)
+                let records = manifest::read_checkpoint(&self.file(&name), &bytes)?;
+                let records = records.into_iter();
+                let records = records.map(|record| record.with_possible_names(&self.store));
+                Ok::<_, Error>(Some(records.collect::<Vec<_>>()))
             }));
         let singles = futures::stream::iter(singles.into_iter().map(|number| async move {
             let found = self.get(number).await?;

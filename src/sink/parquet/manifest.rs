@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::hive::{self, Values};
 use crate::error::{Error, Result};
 use crate::sink::{BatchRanges, Committed, Ends, Position, SourcePartition, SourceRange};
-use crate::store::leads_out;
+use crate::store::{Store, leads_out};
 
 /// The version that this build reads and writes.
 const VERSION: u32 = 1;
@@ -63,6 +63,17 @@ struct End {
     partition: SourcePartition,
     #[serde(flatten)]
     position: Position,
+}
+
+impl Record {
+    /// Takes possible names in place of those that no store takes: batches that were committed before
+    /// such rows were refused.
+    pub(super) fn with_possible_names(mut self, store: &Store) -> Self {
+        for file in &mut self.files {
+            file.name = store.possible_name(&file.name);
+        }
+        self
+    }
 }
 
 impl Manifest {

@@ -65,6 +65,7 @@ pub use clean::{Orphan, clean};
 pub use factory::ParquetTableFactory;
 pub use options::ParquetOptions;
 pub(crate) use read::recorded_columns;
+pub(crate) use schema::{decode as decode_schema, encode as encode_schema};
 
 use log::{CONCURRENT, Row, STEP};
 use manifest::{DataFile, Manifest, Record};

@@ -1,4 +1,4 @@
-//! Reads exactly what the manifests of a location name.
+//! Reads exactly what the manifests of a location name, those of jobs or that of an export.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -28,10 +28,11 @@ use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 
 use super::log::{self, Row};
-use super::manifest::Record;
+use super::manifest::{DataFile, Record};
 use super::{is_visible, schema};
 use crate::driver::query_error;
 use crate::error::Error;
+use crate::export::Exported;
 use crate::store::Store;
 
 /// How long a reader waits until a file of the newest batch is published, before it takes the
@@ -46,6 +47,8 @@ pub(super) struct ParquetTable {
     columns: TableSchema,
     /// Reads and writes the location while no job has written to it.
     ordinary: Option<Arc<dyn TableProvider>>,
+    /// The files of a location that is an export's, as those of a batch.
+    export: Option<Record>,
 }
 
 /// The columns that the jobs of a location have written: of the files, and of the folders.
@@ -116,11 +119,40 @@ impl ParquetTable {
             store,
             columns,
             ordinary,
+            export: None,
+        }
+    }
+
+    /// The files of an export, whose folders are the last column if there are some.
+    pub(super) fn of_export(store: Store, columns: TableSchema, exported: Exported) -> Self {
+        let folders = exported.folders;
+        let files = exported.files.into_iter().map(|file| DataFile {
+            name: file.path,
+            staged: String::new(),
+            rows: file.rows,
+            bytes: file.bytes,
+            sha256: file.sha256,
+            values: folders.iter().map(|_| file.folder.clone()).collect(),
+        });
+        let record = Record {
+            number: 0,
+            batch: 0,
+            attempt: String::new(),
+            schema: String::new(),
+            files: files.collect(),
+            partitioned_by: folders.into_iter().collect(),
+        };
+        Self {
+            export: Some(record),
+            ..Self::new(store, columns, None)
         }
     }
 
     /// The batches of all jobs, each job's newest marked; `None` while no job has written.
     async fn batches(&self) -> crate::Result<Option<Vec<(Record, bool)>>> {
+        if let Some(files) = &self.export {
+            return Ok(Some(vec![(files.clone(), false)]));
+        }
         let jobs = log::jobs(&self.store).await?;
         if jobs.is_empty() {
             return Ok(None);
@@ -191,6 +223,13 @@ impl TableProvider for ParquetTable {
         input: Arc<dyn ExecutionPlan>,
         op: InsertOp,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        if self.export.is_some() {
+            return Err(Error::invalid(format!(
+                "{} is an export, which no INSERT adds to: write to another location",
+                self.store.url()
+            ))
+            .into());
+        }
         let jobs = log::jobs(&self.store).await?;
         match &self.ordinary {
             Some(ordinary) if jobs.is_empty() => ordinary.insert_into(state, input, op).await,

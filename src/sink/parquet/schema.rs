@@ -101,7 +101,7 @@ pub(super) fn merge(target: &str, recorded: &Schema, new: &Schema) -> Result<Sch
 }
 
 /// The columns as a file, and the name that its contents give it.
-pub(super) fn encode(schema: &Schema) -> Result<(String, Bytes)> {
+pub(crate) fn encode(schema: &Schema) -> Result<(String, Bytes)> {
     let write = || {
         let mut writer = StreamWriter::try_new(vec![], schema)?;
         writer.finish()?;
@@ -113,7 +113,7 @@ pub(super) fn encode(schema: &Schema) -> Result<(String, Bytes)> {
 }
 
 /// Reads what [`encode`] wrote.
-pub(super) fn decode(file: &str, bytes: &[u8]) -> Result<SchemaRef> {
+pub(crate) fn decode(file: &str, bytes: &[u8]) -> Result<SchemaRef> {
     let reader = StreamReader::try_new(std::io::Cursor::new(bytes), None);
     let reader = reader.map_err(|error| Error::Corrupt {
         file: file.to_owned(),

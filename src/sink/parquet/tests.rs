@@ -632,3 +632,125 @@ async fn row_groups_end_early_where_the_pool_is_short() {
     let refused = stage(&batch(1, Some(10), 20), 1 << 19).await.unwrap_err();
     assert_eq!(refused.kind(), crate::ErrorKind::Memory, "{refused}");
 }
+
+fn named(name: &str, id: i64) -> RecordBatch {
+    let names: StringArray = [Some(name)].into_iter().collect();
+    let ids: Int64Array = [id].into_iter().collect();
+    RecordBatch::try_from_iter_with_nullable([
+        ("name", Arc::new(names) as _, true),
+        ("id", Arc::new(ids) as _, true),
+    ])
+    .unwrap()
+}
+
+fn by_name() -> ParquetOptions {
+    ParquetOptions {
+        partition_by: vec!["name".to_owned()],
+        ..options()
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_no_store_takes_fails_while_it_is_staged() {
+    let (_folder, local) = local();
+    let cloud = Store::open("memory:///target", &HashMap::new()).unwrap();
+    for store in [local, cloud] {
+        let sink = ParquetSink::new(store.clone(), by_name());
+        sink.open(&job()).await.unwrap();
+        let first = batch(0, None, 1);
+        // A slash takes three bytes of a folder's name.
+        for long in ["x".repeat(300), "/".repeat(90)] {
+            let rows = named(&long, 1);
+            let schema = rows.schema();
+            let stream = futures::stream::iter([Ok(rows)]);
+            let stream = Box::pin(RecordBatchStreamAdapter::new(schema, stream));
+            let refused = sink.stage(&first, 0, stream).await.unwrap_err().to_string();
+            let begins: String = long.chars().take(40).collect();
+            assert!(
+                refused.contains(&format!(
+                    "PARTITIONED BY name: the value of {} bytes that begins '{begins}' gives files a name of",
+                    long.len()
+                )),
+                "{refused}"
+            );
+            assert!(refused.contains("left(name, 100)"), "{refused}");
+            sink.abort(&first).await.unwrap();
+        }
+        // What just fits, and what is special in paths.
+        let fits = [
+            "x".repeat(250),
+            "/".repeat(83),
+            "..".to_owned(),
+            "%2F\u{1}".to_owned(),
+            String::new(),
+        ];
+        let staged: Vec<RecordBatch> = fits
+            .iter()
+            .zip(0..)
+            .map(|(name, id)| named(name, id))
+            .collect();
+        let rows = arrow::compute::concat_batches(&staged[0].schema(), &staged).unwrap();
+        let staged = stage(&sink, &first, rows).await;
+        sink.commit(&first, staged).await.unwrap();
+        assert_eq!(plain(&store).await.len(), fits.len());
+        if store.local().is_some() {
+            let context = session(&store, "").await;
+            for (name, id) in fits.iter().zip(0..) {
+                let sql = format!("SELECT id FROM t WHERE name = '{name}'");
+                assert_eq!(query(&context, &sql).await, [id], "{name}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_was_committed_with_such_a_name_is_published_and_the_job_goes_on() {
+    let (_folder, store) = local();
+    let sink = ParquetSink::new(store.clone(), by_name());
+    sink.open(&job()).await.unwrap();
+    let first = batch(0, None, 1);
+    let staged = stage(&sink, &first, named("short", 7)).await;
+    sink.commit(&first, staged).await.unwrap();
+    // As a version before left it: committed under a name that cannot be, and not published.
+    let long = "x".repeat(300);
+    let manifest = manifest::name_of(&manifest::folder_of("job"), 0);
+    let text = store.get(&manifest).await.unwrap().unwrap();
+    let text = String::from_utf8(text.to_vec()).unwrap();
+    assert_eq!(
+        text.matches("short").count(),
+        2,
+        "a name and a value: {text}"
+    );
+    let bytes = text.replace("short", &long).into_bytes();
+    store
+        .put(&manifest, bytes.into(), Durability::None)
+        .await
+        .unwrap();
+    store.delete(&plain(&store).await).await.unwrap();
+
+    let by_value = format!("SELECT id FROM t WHERE name = '{long}'");
+    let context = session(&store, "").await;
+    assert_eq!(
+        query(&context, &by_value).await,
+        [7],
+        "read from where it is staged"
+    );
+    let again = ParquetSink::new(store.clone(), by_name());
+    again.open(&job()).await.unwrap();
+    let second = batch(1, Some(1), 2);
+    let staged = stage(&again, &second, named("short", 8)).await;
+    again.commit(&second, staged).await.unwrap();
+    assert_eq!(ids(&store).await, [7, 8]);
+    assert_eq!(query(&context, &by_value).await, [7]);
+    let published = plain(&store).await;
+    assert_eq!(published.len(), 2, "{published:?}");
+    assert!(
+        published
+            .iter()
+            .any(|name| name.starts_with("name=xxx") && name.contains('~'))
+    );
+    assert!(
+        store.list(manifest::STAGED).await.unwrap().len() < 2,
+        "staged files are not kept"
+    );
+}

@@ -246,6 +246,9 @@ impl Files {
                 hive::folder(&self.options.partition_by, values)
             ),
         };
+        self.store
+            .check_name(&name)
+            .map_err(|why| self.unpublishable(values, &why))?;
         let path = self.store.path(&staged)?;
         let upload = BufWriter::with_capacity(self.store.object_store(), path, PART_BYTES)
             .with_max_concurrency(PARTS);
@@ -290,6 +293,31 @@ impl Files {
             values: file.values,
         });
         Ok(())
+    }
+
+    /// The error of rows whose files could not be given their published names: it comes before the
+    /// commit, after which nobody could go back.
+    fn unpublishable(&self, values: &Values, why: &str) -> Error {
+        /// Longer values are cut.
+        const SHOWN: usize = 40;
+        let columns = self.options.partition_by.iter().zip(values);
+        let longest = columns.max_by_key(|(_, value)| value.as_ref().map_or(0, String::len));
+        let value = match longest {
+            Some((column, Some(value))) => {
+                let begins: String = value.chars().take(SHOWN).collect();
+                format!(
+                    "PARTITIONED BY {column}: the value of {} bytes that begins '{}'",
+                    value.len(),
+                    begins.escape_debug()
+                )
+            }
+            _ => "PARTITIONED BY".to_owned(),
+        };
+        self.wrong(&format!(
+            "{value} gives files {why}: partition by something shorter, for example left({0}, 100) or \
+             encode(sha256({0}), 'hex'), or leave such rows out",
+            longest.map_or("value", |(column, _)| column.as_str())
+        ))
     }
 
     fn wrong(&self, error: &dyn std::fmt::Display) -> Error {

@@ -38,7 +38,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Statement};
 
 use super::database::{
-    Lists, OFFSETS_TABLE, ReadRows, Rows, Staging, Unfit, Value, cast_to, identifier, in_stream,
+    Lists, OFFSETS_TABLE, ReadRows, Rows, Staging, Unfit, Value, identifier, in_stream, named,
     not_open, quoted,
 };
 use super::{BatchRanges, Committed, Guarantee, Held, Sink, SinkJob, Staged};
@@ -326,13 +326,14 @@ impl Sink for PostgresSink {
         let Some(rows) = PostgresRows::find(&self.target).await? else {
             return Ok(Held::Unknown);
         };
+        let rows = rows.with_own_forms();
         let columns: Option<Vec<usize>> = schema
             .fields()
             .iter()
             .map(|field| rows.schema().index_of(field.name()).ok())
             .collect();
         Ok(match columns {
-            Some(columns) => Held::Among(cast_to(rows.read(&columns, None), schema)),
+            Some(columns) => Held::Among(named(rows.read(&columns, None), schema)),
             None => Held::Unknown,
         })
     }

@@ -27,7 +27,7 @@ use tokio_postgres::types::{FromSql, Kind, Type};
 use super::types::{ColumnType, EPOCH_DAYS, EPOCH_MICROS, numeric};
 use super::{Address, Target, failure, prepare, quoted};
 use crate::error::{Error, Result};
-use crate::sink::database::{ReadRows, Unfit};
+use crate::sink::database::{JSON_TEXT, ReadRows, UUID_TEXT, Unfit};
 
 /// Rows of a record batch.
 const BATCH_ROWS: usize = 8_192;
@@ -44,6 +44,8 @@ pub(super) struct PostgresRows {
     schema: SchemaRef,
     /// What is selected for each column.
     expressions: Vec<String>,
+    /// Which columns have texts that the database writes in a form of its own.
+    own_forms: Vec<Option<(&'static str, &'static str)>>,
 }
 
 impl PostgresRows {
@@ -58,10 +60,15 @@ impl PostgresRows {
             return Ok(None);
         };
         let mut fields = Vec::new();
-        let mut expressions = Vec::new();
+        let (mut expressions, mut own_forms) = (Vec::new(), Vec::new());
         for column in columns {
             let (data_type, expression) = reading(&column.column.name, &column.column_type);
             fields.push(Field::new(&column.column.name, data_type, true));
+            own_forms.push(match column.column_type.wire {
+                Type::JSON | Type::JSONB => Some(JSON_TEXT),
+                Type::UUID => Some(UUID_TEXT),
+                _ => None,
+            });
             expressions.push(expression);
         }
         Ok(Some(Self {
@@ -70,7 +77,22 @@ impl PostgresRows {
             table,
             schema: Arc::new(Schema::new(fields)),
             expressions,
+            own_forms,
         }))
+    }
+
+    /// The table with a word in the fields of those columns whose texts have a form of the database's.
+    pub(super) fn with_own_forms(mut self) -> Self {
+        let fields = self.schema.fields().iter().zip(&self.own_forms);
+        let fields = fields.map(|(field, form)| {
+            let form = form.map(|(key, value)| (key.to_owned(), value.to_owned()));
+            field
+                .as_ref()
+                .clone()
+                .with_metadata(form.into_iter().collect())
+        });
+        self.schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        self
     }
 
     pub(super) fn schema(&self) -> &SchemaRef {

@@ -29,7 +29,7 @@ use futures::StreamExt;
 use rusqlite::{Connection, ErrorCode};
 
 use super::database::{
-    Lists, OFFSETS_TABLE, ReadRows, Rows, Staging, Unfit, cast_to, identifier, in_stream, not_open,
+    Lists, OFFSETS_TABLE, ReadRows, Rows, Staging, Unfit, identifier, in_stream, named, not_open,
 };
 use super::{BatchRanges, Committed, Guarantee, Held, Sink, SinkJob, Staged};
 use crate::error::{Error, Result};
@@ -262,7 +262,7 @@ impl Sink for SqliteSink {
                 .map(|field| rows.column(field.name()))
                 .collect();
             Ok(match columns {
-                Some(columns) => Held::Among(cast_to(rows.read(&columns, None), &schema)),
+                Some(columns) => Held::Among(named(rows.read(&columns, None), &schema)),
                 None => Held::Unknown,
             })
         })

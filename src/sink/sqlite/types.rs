@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use rusqlite::types::{ToSqlOutput, Value as Owned, ValueRef};
 
-use crate::sink::database::{Lists, Unfit, Value, decimal_text, is_nested, quoted};
+use crate::sink::database::{Lists, Unfit, Value, decimal_text, interval_text, is_nested, quoted};
 
 /// How SQLite keeps values of an Arrow type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -254,17 +254,7 @@ pub(super) fn value<'a>(value: &Value<'a>) -> Result<ToSqlOutput<'a>, Unfit> {
             months,
             days,
             nanos,
-        } => {
-            let sign = if nanos < 0 { "-" } else { "" };
-            let nanos = nanos.unsigned_abs();
-            let (seconds, rest) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
-            let fraction = if rest == 0 {
-                String::new()
-            } else {
-                format!(".{rest:09}").trim_end_matches('0').to_owned()
-            };
-            text(format!("P{months}M{days}DT{sign}{seconds}{fraction}S"))
-        }
+        } => text(interval_text(months, days, nanos)),
         // They are asked for as JSON.
         Value::List(_) => Err(Unfit::new(value, "is a list, which SQLite does not have")),
     }

@@ -1,4 +1,5 @@
-//! The rows of a record batch as values that a database can keep.
+//! The rows of a record batch as values that a database can keep, and that a batch and what a target
+//! holds of it can be compared by.
 //!
 //! Arrow's many types come down to few: dictionaries are unpacked, texts and binaries are views,
 //! integers have 64 bits, and what a database has no type for is JSON. Nothing is rounded here;
@@ -20,6 +21,11 @@ use arrow::error::ArrowError;
 use arrow::json::writer::{EncoderOptions, make_encoder};
 
 use crate::text::visible;
+
+/// What a column of texts says in its field's metadata when a database keeps JSON, or UUIDs, in it and
+/// gives them back in a form of its own.
+pub(crate) const JSON_TEXT: (&str, &str) = ("kafka-sql.text", "json");
+pub(crate) const UUID_TEXT: (&str, &str) = ("kafka-sql.text", "uuid");
 
 const NANOS_PER_SECOND: i128 = 1_000_000_000;
 const MILLIS_PER_DAY: i64 = 86_400_000;
@@ -145,6 +151,19 @@ pub(crate) fn decimal_text(value: i256, scale: i8) -> String {
     let digits = format!("{digits:0>width$}", width = scale + 1);
     let (whole, fraction) = digits.split_at(digits.len() - scale);
     format!("{sign}{whole}.{fraction}")
+}
+
+/// A span of time as ISO 8601 has it, by months, days and seconds.
+pub(crate) fn interval_text(months: i32, days: i32, nanos: i128) -> String {
+    let sign = if nanos < 0 { "-" } else { "" };
+    let nanos = nanos.unsigned_abs();
+    let (seconds, rest) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
+    let fraction = if rest == 0 {
+        String::new()
+    } else {
+        format!(".{rest:09}").trim_end_matches('0').to_owned()
+    };
+    format!("P{months}M{days}DT{sign}{seconds}{fraction}S")
 }
 
 /// The rows of a record batch.
@@ -394,14 +413,12 @@ impl Column {
     }
 }
 
-/// A column of structs, maps or lists as JSON texts: bytes are hexadecimal, times RFC 3339.
+/// A column of structs, maps or lists as JSON texts, which have no numbers that are none.
 fn json(field: &FieldRef, array: &ArrayRef) -> Result<ArrayRef, Unfit> {
     let failed = |error: ArrowError| {
         Unfit(format!("type {}: {error}", field.data_type())).column(field.name())
     };
-    let options = EncoderOptions::default().with_explicit_nulls(true);
-    let mut encoder = make_encoder(field, array, &options).map_err(failed)?;
-    // JSON has no such numbers, and the encoder would write null.
+    // The encoder would write null.
     if has_not_finite(array) {
         for row in 0..array.len() {
             let index = UInt32Array::from(vec![row as u32]);
@@ -414,6 +431,17 @@ fn json(field: &FieldRef, array: &ArrayRef) -> Result<ArrayRef, Unfit> {
             }
         }
     }
+    let texts: ArrayRef = Arc::new(json_texts(field, array)?);
+    exactly(&texts, &DataType::Utf8View).map_err(failed)
+}
+
+/// Structs, maps or lists as JSON texts: bytes are hexadecimal, times RFC 3339.
+pub(crate) fn json_texts(field: &FieldRef, array: &ArrayRef) -> Result<StringArray, Unfit> {
+    let failed = |error: ArrowError| {
+        Unfit(format!("type {}: {error}", field.data_type())).column(field.name())
+    };
+    let options = EncoderOptions::default().with_explicit_nulls(true);
+    let mut encoder = make_encoder(field, array, &options).map_err(failed)?;
     let nulls = array.logical_nulls();
     let mut texts = Vec::with_capacity(array.len());
     for row in 0..array.len() {
@@ -427,8 +455,7 @@ fn json(field: &FieldRef, array: &ArrayRef) -> Result<ArrayRef, Unfit> {
             .map_err(|_| Unfit("a value gives no JSON text".to_owned()).column(field.name()))?;
         texts.push(Some(text));
     }
-    let texts: ArrayRef = Arc::new(StringArray::from(texts));
-    exactly(&texts, &DataType::Utf8View).map_err(failed)
+    Ok(StringArray::from(texts))
 }
 
 fn has_not_finite(array: &ArrayRef) -> bool {

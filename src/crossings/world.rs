@@ -1,0 +1,417 @@
+//! The cluster of a crossing, its tables, and the rows that must come of its records.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Fields, Float64Type};
+use arrow::json::WriterBuilder;
+use arrow::json::writer::LineDelimited;
+use datafusion::execution::context::SessionContext;
+use datafusion::prelude::SessionConfig;
+use serde_json::{Map, Value};
+use tempfile::TempDir;
+
+use super::Cell;
+use super::model::{Format, Isolation, Made, Part, Policy, SCHEMA_ID, float};
+use crate::client::memory::{MemoryCluster, Record};
+use crate::decode::stub::{Reply, Stub};
+use crate::range::IsolationLevel;
+use crate::session::KafkaSessionBuilder;
+use crate::table::{KafkaTable, KafkaTableBuilder, TableOptions};
+
+pub(super) const TOPIC: &str = "t";
+
+/// What all crossings share: registries, schemas' files, columns.
+pub(super) struct Common {
+    folder: TempDir,
+    registries: BTreeMap<Format, Stub>,
+    declared: BTreeMap<Format, Fields>,
+}
+
+impl Common {
+    pub(super) async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut registries, mut declared) = (BTreeMap::new(), BTreeMap::new());
+        for format in Format::ALL {
+            if let Some((end, text)) = format.schema() {
+                std::fs::write(folder.path().join(format!("row.{end}")), text).unwrap();
+                let kind = if end == "avsc" { "AVRO" } else { "PROTOBUF" };
+                let answer =
+                    serde_json::json!({"id": SCHEMA_ID, "schemaType": kind, "schema": text});
+                let stub = Stub::new(move |_, _| Reply::new(200, answer.to_string())).await;
+                registries.insert(*format, stub);
+            }
+            if let Some(columns) = format.declared() {
+                declared.insert(*format, fields(columns).await);
+            }
+        }
+        Self {
+            folder,
+            registries,
+            declared,
+        }
+    }
+}
+
+/// Columns as a statement declares them.
+async fn fields(columns: &[(&str, &str)]) -> Fields {
+    let context = KafkaSessionBuilder::new().build().unwrap();
+    let columns: Vec<String> = columns
+        .iter()
+        .map(|(n, t)| format!("\"{n}\" {t}"))
+        .collect();
+    let folder = tempfile::tempdir().unwrap();
+    let make = format!(
+        "CREATE EXTERNAL TABLE columns ({}) STORED AS PARQUET LOCATION '{}/none/'",
+        columns.join(", "),
+        folder.path().display()
+    );
+    crate::statement::sql(&context, &make).await.unwrap();
+    let table = context.table_provider("columns").await.unwrap();
+    table.schema().fields().clone()
+}
+
+pub(super) struct World {
+    pub(super) cell: Cell,
+    common: Arc<Common>,
+    pub(super) cluster: MemoryCluster,
+    folder: TempDir,
+}
+
+/// A row that must come: its partition and offset, and its columns.
+pub(super) type Expected = (i32, i64, Map<String, Value>);
+
+impl World {
+    pub(super) fn new(cell: Cell, common: Arc<Common>) -> Self {
+        Self {
+            cell,
+            common,
+            cluster: cluster(cell, false),
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// A cluster like the first, in which the first record is another.
+    pub(super) fn changed(&self) -> MemoryCluster {
+        cluster(self.cell, true)
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(super) fn text(&self, name: &str) -> String {
+        show(&self.path(name))
+    }
+
+    /// The table of the crossing's options over one of the clusters.
+    pub(super) async fn table(&self, cluster: &MemoryCluster) -> Result<KafkaTable, String> {
+        let mut builder = self.builder(cluster, true)?;
+        if let Some(fields) = self.common.declared.get(&self.cell.format) {
+            let prefix = match self.cell.part {
+                Part::Key => "key_",
+                Part::Value => "",
+            };
+            let fields = fields.iter().map(|field| {
+                field
+                    .as_ref()
+                    .clone()
+                    .with_name(format!("{prefix}{}", field.name()))
+            });
+            builder = builder.fields(fields.collect::<Vec<_>>());
+        }
+        builder.build().await.map_err(text)
+    }
+
+    /// A table of the topic, with the crossing's formats or as somebody has it who knows nothing of them.
+    pub(super) fn builder(
+        &self,
+        cluster: &MemoryCluster,
+        formats: bool,
+    ) -> Result<KafkaTableBuilder, String> {
+        let Cell {
+            format,
+            part,
+            policy,
+            isolation,
+            ..
+        } = self.cell;
+        let part = match part {
+            Part::Key => "key",
+            Part::Value => "value",
+        };
+        let mut options = TableOptions::default();
+        let mut set = |name: &str, value: &str| options.set(name, value).map_err(text);
+        set("kafka.bootstrap.servers", "memory:1")?;
+        if format.asks_registry() {
+            set("schema.registry.url", &self.common.registries[&format].url)?;
+        }
+        if formats {
+            set(&format!("{part}.format"), format.name())?;
+            if let (Some((end, _)), false) = (format.schema(), format.asks_registry()) {
+                let file = self.common.folder.path().join(format!("row.{end}"));
+                set(&format!("{part}.schema.file"), &show(&file))?;
+            }
+            if format.schema().is_some_and(|(end, _)| end == "proto") {
+                set(&format!("{part}.schema.message"), "Row")?;
+            }
+            set("on.bad.row", policy.name())?;
+            if policy == Policy::Dlq {
+                set("dlq.location", &self.text("dead"))?;
+            }
+        }
+        let isolation = match isolation {
+            Isolation::Committed => IsolationLevel::ReadCommitted,
+            Isolation::Uncommitted => IsolationLevel::ReadUncommitted,
+        };
+        let table = options.table(TOPIC, None, None).map_err(text)?;
+        Ok(table
+            .client(Arc::new(cluster.client()))
+            .isolation(isolation))
+    }
+
+    /// Whether records may be bad, so that `null` has a column `_error`.
+    fn says_why(&self) -> bool {
+        self.cell.policy == Policy::Null && self.cell.format != Format::Raw
+    }
+
+    fn column(&self, name: &str) -> String {
+        match (self.cell.part, name) {
+            (Part::Key, "value") => "key".to_owned(),
+            (Part::Key, field) => format!("key_{field}"),
+            (Part::Value, name) => name.to_owned(),
+        }
+    }
+
+    /// The columns that are compared, as a SELECT has them.
+    pub(super) fn columns(&self) -> String {
+        self.columns_of("")
+    }
+
+    pub(super) fn columns_of(&self, table: &str) -> String {
+        let fields = match self.cell.format.fields() {
+            [] => &["value"],
+            fields => fields,
+        };
+        let names = fields.iter().map(|name| self.column(name));
+        let names = ["partition".to_owned(), "offset".to_owned()]
+            .into_iter()
+            .chain(names);
+        let mut columns: Vec<String> = names.map(|name| format!("{table}\"{name}\"")).collect();
+        if self.says_why() {
+            columns.push(format!("{table}\"_error\" IS NOT NULL AS bad"));
+        }
+        columns.join(", ")
+    }
+
+    /// All records with their coordinates, those of an aborted transaction too where they are read.
+    pub(super) fn records(&self) -> Vec<(i32, i64, Made)> {
+        let (records, aborted) = records(self.cell);
+        let mut all = vec![];
+        let places = [0, 1, 2, 5, 6, 7];
+        for (offset, made) in places.into_iter().zip(records.iter()) {
+            all.push((0, offset, made.clone()));
+        }
+        if self.cell.isolation == Isolation::Uncommitted {
+            all.push((0, 3, aborted));
+        }
+        all.push((1, 0, records[0].clone()));
+        all.push((1, 1, records[1].clone()));
+        all.sort_by_key(|(partition, offset, _)| (*partition, *offset));
+        all
+    }
+
+    /// The rows that must come of them, in order.
+    pub(super) fn expected(&self) -> Vec<Expected> {
+        let mut rows = vec![];
+        for (partition, offset, made) in self.records() {
+            let (columns, bad) = match (made.columns, self.cell.policy) {
+                (Some(columns), _) => (columns, false),
+                (None, Policy::Null) => (self.cell.format.nulls(), true),
+                (None, _) => continue,
+            };
+            let mut row: Map<String, Value> = columns
+                .into_iter()
+                .map(|(name, value)| (self.column(&name), value))
+                .collect();
+            row.insert("partition".to_owned(), partition.into());
+            row.insert("offset".to_owned(), offset.into());
+            if self.says_why() {
+                row.insert("bad".to_owned(), bad.into());
+            }
+            rows.push((partition, offset, row));
+        }
+        rows
+    }
+
+    /// The records that do not decode.
+    pub(super) fn bad(&self) -> Vec<(i32, i64)> {
+        let records = self.records().into_iter();
+        let bad = records.filter(|(_, _, made)| made.columns.is_none());
+        bad.map(|(partition, offset, _)| (partition, offset))
+            .collect()
+    }
+
+    /// Checks that the bad records, and no others, were set aside.
+    pub(super) async fn check_letters(&self) -> Result<(), String> {
+        if self.cell.policy != Policy::Dlq || self.bad().is_empty() {
+            return Ok(());
+        }
+        let context = session();
+        create(&context, "dead", "PARQUET", &self.text("dead"), "").await?;
+        let found = rows(
+            &context,
+            "SELECT partition, \"offset\" FROM dead ORDER BY 1, 2",
+        )
+        .await?;
+        let expected = self.bad().into_iter();
+        let expected = expected.map(|(p, o)| serde_json::json!({"partition": p, "offset": o}));
+        same(&found, &expected.collect::<Vec<_>>())
+    }
+}
+
+fn records(cell: Cell) -> (Vec<Made>, Made) {
+    // Only possible cells are run.
+    let records = cell.format.records(cell.values).unwrap_or_default();
+    (records, cell.format.plain(500))
+}
+
+fn cluster(cell: Cell, changed: bool) -> MemoryCluster {
+    let cluster = MemoryCluster::builder().seed(12).build();
+    cluster.create_topic(TOPIC, 2).unwrap();
+    let (mut records, aborted) = records(cell);
+    if changed {
+        records[0] = cell.format.plain(999);
+    }
+    let record = |made: &Made| {
+        let other = Some(b"other".to_vec());
+        let (key, value) = match cell.part {
+            Part::Key => (made.payload.clone(), other),
+            Part::Value => (other, made.payload.clone()),
+        };
+        Record {
+            key,
+            value,
+            timestamp_ms: Some(1_768_384_800_000),
+            headers: vec![("h".to_owned(), Some(b"1".to_vec()))],
+        }
+    };
+    let append = |partition, records: &[Made]| {
+        let records = records.iter().map(record);
+        cluster.append_all(TOPIC, partition, records).unwrap();
+    };
+    append(0, &records[..3]);
+    let mut transaction = cluster.begin();
+    transaction.append(TOPIC, 0, record(&aborted)).unwrap();
+    // With its control record it takes the offsets 3 and 4.
+    transaction.abort().unwrap();
+    append(0, &records[3..]);
+    // Of the records that may be changed, one is enough.
+    let (plain, _) = self::records(cell);
+    append(1, &plain[..2]);
+    cluster
+}
+
+pub(super) fn session() -> SessionContext {
+    let config = SessionConfig::new().with_target_partitions(2);
+    KafkaSessionBuilder::new().config(config).build().unwrap()
+}
+
+pub(super) async fn create(
+    context: &SessionContext,
+    name: &str,
+    kind: &str,
+    location: &str,
+    more: &str,
+) -> Result<(), String> {
+    let make =
+        format!("CREATE EXTERNAL TABLE {name} STORED AS {kind} LOCATION '{location}' {more}");
+    crate::statement::sql(context, &make).await.map_err(text)?;
+    Ok(())
+}
+
+/// The rows of a statement.
+pub(super) async fn rows(context: &SessionContext, sql: &str) -> Result<Vec<Value>, String> {
+    let frame = context.sql(sql).await.map_err(text)?;
+    json(&frame.collect().await.map_err(text)?)
+}
+
+/// Rows as JSON: bytes are hexadecimal, decimals and floats text.
+pub(super) fn json(batches: &[RecordBatch]) -> Result<Vec<Value>, String> {
+    let mut lines = vec![];
+    for batch in batches {
+        let schema = batch.schema();
+        let columns = schema
+            .fields()
+            .iter()
+            .zip(batch.columns())
+            .map(|(field, column)| {
+                let column: ArrayRef = match field.data_type() {
+                    DataType::Decimal128(_, _) | DataType::Decimal256(_, _) => {
+                        cast(column, &DataType::Utf8).map_err(text)?
+                    }
+                    DataType::Float32 | DataType::Float64 => {
+                        let wide = cast(column, &DataType::Float64).map_err(text)?;
+                        let numbers = wide.as_primitive::<Float64Type>().iter();
+                        let texts = numbers
+                            .map(|n| n.map(|n| float(n).as_str().unwrap_or_default().to_owned()));
+                        Arc::new(texts.collect::<StringArray>())
+                    }
+                    _ => Arc::clone(column),
+                };
+                Ok((field.name().clone(), column, true))
+            });
+        let columns = columns.collect::<Result<Vec<_>, String>>()?;
+        let batch = RecordBatch::try_from_iter_with_nullable(columns).map_err(text)?;
+        let mut writer = WriterBuilder::new()
+            .with_explicit_nulls(true)
+            .build::<_, LineDelimited>(&mut lines);
+        writer.write(&batch).map_err(text)?;
+        writer.finish().map_err(text)?;
+    }
+    let lines = lines
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty());
+    lines
+        .map(|line| serde_json::from_slice(line).map_err(text))
+        .collect()
+}
+
+/// Rows that must come, as values.
+pub(super) fn values(expected: &[Expected]) -> Vec<Value> {
+    let rows = expected.iter();
+    rows.map(|(_, _, row)| Value::Object(row.clone())).collect()
+}
+
+/// Compares rows, in their order.
+pub(super) fn same(found: &[Value], expected: &[Value]) -> Result<(), String> {
+    if found.len() != expected.len() {
+        return Err(format!("{} rows, expected {}", found.len(), expected.len()));
+    }
+    match found
+        .iter()
+        .zip(expected)
+        .find(|(found, expected)| found != expected)
+    {
+        None => Ok(()),
+        Some((found, expected)) => {
+            let cut = |value: &Value| value.to_string().chars().take(400).collect::<String>();
+            Err(format!(
+                "a row is {}, expected {}",
+                cut(found),
+                cut(expected)
+            ))
+        }
+    }
+}
+
+pub(super) fn text(error: impl std::fmt::Display) -> String {
+    error.to_string().replace('\n', " ")
+}
+
+fn show(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,0 +1,116 @@
+//! The files of a finished export, for whoever reads its folder as a table.
+
+use arrow::datatypes::{DataType, Field, Schema};
+
+use super::hive;
+use super::place::Place;
+use super::plan::{ExportManifest, Plan};
+use super::{ExportFormat, pieces};
+use crate::error::{Error, Result};
+use crate::store::Store;
+use crate::table::columns_of;
+
+/// What an export holds.
+#[derive(Debug)]
+pub(crate) struct Exported {
+    /// The columns of the files, and behind them that of the folders.
+    pub(crate) columns: Schema,
+    /// The name of the folders' column, where the files do not have it.
+    pub(crate) folders: Option<String>,
+    pub(crate) files: Vec<TableFile>,
+}
+
+/// A file of an export.
+#[derive(Debug)]
+pub(crate) struct TableFile {
+    pub(crate) path: String,
+    pub(crate) rows: u64,
+    pub(crate) bytes: u64,
+    pub(crate) sha256: String,
+    /// The value of the folders' column; NULL and empty text are one.
+    pub(crate) folder: Option<String>,
+}
+
+/// The export in a store, if there is one.
+///
+/// # Errors
+/// When it is not finished, or has no Parquet files.
+pub(crate) async fn exported(store: &Store) -> Result<Option<Exported>> {
+    let place = Place::over(store.clone())?;
+    let Some(plan) = Plan::read(&place).await? else {
+        return Ok(None);
+    };
+    let refused = |why: String| Error::invalid(format!("{}: {why}", place.url()));
+    let format = plan.request.format;
+    if format != ExportFormat::Parquet {
+        return Err(refused(format!(
+            "the export there has {format} files and no Parquet: read those of a topic by \
+             STORED AS {} LOCATION '{}/TOPIC/'",
+            match format {
+                ExportFormat::Csv => "CSV",
+                _ => "JSON",
+            },
+            place.url().trim_end_matches('/')
+        )));
+    }
+    let Some(manifest) = ExportManifest::read(&place).await? else {
+        return Err(refused(
+            "the export there is not finished: continue it with 'kafka-sql export … --resume'"
+                .to_owned(),
+        ));
+    };
+    let mut columns = columns(&plan)?;
+    let mut folders = None;
+    let mut files = vec![];
+    for piece in manifest.pieces {
+        let flat = pieces::folder(&piece.range, None);
+        for file in piece.files {
+            // It also refuses a name that leaves the folder.
+            place.object(&file.path)?;
+            let folder = file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+            let folder = Some(folder).filter(|folder| *folder != flat);
+            let named = folder.and_then(|folder| hive::read_folder(folder.split('/').nth(1)?));
+            let folder = named.and_then(|(name, value)| {
+                folders = Some(name);
+                value
+            });
+            files.push(TableFile {
+                path: file.path,
+                rows: file.rows,
+                bytes: file.bytes,
+                sha256: file.sha256,
+                folder,
+            });
+        }
+    }
+    let folders = folders.filter(|name| columns.field_with_name(name).is_err());
+    if let Some(name) = &folders {
+        let mut fields = columns.fields().to_vec();
+        fields.push(Field::new(name, DataType::Utf8, true).into());
+        columns = Schema::new(fields);
+    }
+    Ok(Some(Exported {
+        columns,
+        folders,
+        files,
+    }))
+}
+
+/// The columns of the files. Versions before noted their types in words alone.
+fn columns(plan: &Plan) -> Result<Schema> {
+    if let Some(columns) = &plan.schema {
+        return Ok(columns_of(columns)?.as_ref().clone());
+    }
+    let fields = plan.columns.iter().map(|column| {
+        let data_type: DataType = column
+            .data_type
+            .parse()
+            .map_err(|e| Error::invalid(format!("the export's column '{}': {e}", column.name)))?;
+        Ok(Field::new(&column.name, data_type, true))
+    });
+    fields.collect::<Result<Vec<_>>>().map(Schema::new)
+}
+
+#[cfg(test)]
+#[path = "tests/exported.rs"]
+mod tests;

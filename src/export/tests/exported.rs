@@ -1,0 +1,152 @@
+use std::sync::Arc;
+
+use arrow::array::AsArray;
+use datafusion::execution::context::SessionContext;
+
+use super::*;
+use crate::client::memory::{MemoryCluster, Record};
+use crate::export::{Export, ExportBuilder, ExportProgress};
+use crate::session::KafkaSessionBuilder;
+use crate::table::KafkaTable;
+
+/// Two topics with keys that are special in paths.
+const KEYS: [&[u8]; 7] = [b"", b"/", b"..", b"%41", b"\x01\n", b"\xff\xfe", b"A"];
+
+fn cluster() -> MemoryCluster {
+    let cluster = MemoryCluster::new();
+    for topic in ["a", "b"] {
+        cluster.create_topic(topic, 2).unwrap();
+        for key in KEYS {
+            let record = Record::new("v").with_key(key);
+            cluster.append(topic, 1, record).unwrap();
+        }
+        cluster.append(topic, 1, Record::new("no key")).unwrap();
+        cluster
+            .append(topic, 1, Record::new("v").with_key("a"))
+            .unwrap();
+    }
+    cluster
+}
+
+fn builder(cluster: &MemoryCluster, folder: &tempfile::TempDir) -> ExportBuilder {
+    let table = KafkaTable::builder_with_client(Arc::new(cluster.client())).location("a,b");
+    let target = folder.path().to_str().unwrap();
+    Export::builder("t", table.build_lazy().unwrap(), target)
+}
+
+async fn run(export: ExportBuilder) -> Result<()> {
+    let export = export.build().unwrap();
+    export
+        .run(&Arc::new(ExportProgress::default()))
+        .await
+        .map(drop)
+}
+
+async fn table(folder: &tempfile::TempDir) -> Result<SessionContext> {
+    let context = KafkaSessionBuilder::new().build()?;
+    let make = format!(
+        "CREATE EXTERNAL TABLE e STORED AS PARQUET LOCATION '{}/'",
+        folder.path().display()
+    );
+    match context.sql(&make).await {
+        Ok(_) => Ok(context),
+        Err(error) => Err(Error::find(&error).cloned().unwrap()),
+    }
+}
+
+async fn refused(folder: &tempfile::TempDir) -> String {
+    table(folder).await.map(drop).unwrap_err().to_string()
+}
+
+async fn number(context: &SessionContext, sql: &str) -> i64 {
+    let rows = context.sql(sql).await.unwrap().collect().await.unwrap();
+    rows[0]
+        .column(0)
+        .as_primitive::<arrow::datatypes::Int64Type>()
+        .value(0)
+}
+
+#[tokio::test]
+async fn an_export_is_a_table_with_all_topics_and_folders() {
+    let (cluster, folder) = (cluster(), tempfile::tempdir().unwrap());
+    run(builder(&cluster, &folder).partition_by("k=key"))
+        .await
+        .unwrap();
+    let context = table(&folder).await.unwrap();
+    assert_eq!(number(&context, "SELECT count(*) FROM e").await, 18);
+    let sql = "SELECT count(DISTINCT topic) FROM e WHERE partition = 1";
+    assert_eq!(number(&context, sql).await, 2);
+    // NULL and empty text are one folder; what is no text is base64 there.
+    for (key, rows) in [
+        ("k IS NULL", 4),
+        ("k = '/'", 2),
+        ("k = '..'", 2),
+        ("k = '%41'", 2),
+        ("k = 'a'", 2),
+    ] {
+        let sql = format!("SELECT count(*) FROM e WHERE {key}");
+        assert_eq!(number(&context, &sql).await, rows, "{key}");
+    }
+    let same = "SELECT count(*) FROM e WHERE k = arrow_cast(key, 'Utf8') OR k = '//4='";
+    assert_eq!(number(&context, same).await, 14);
+    let insert = context.sql("INSERT INTO e SELECT * FROM e").await;
+    let error = match insert {
+        Ok(frame) => frame.collect().await.map(drop).unwrap_err(),
+        Err(error) => error,
+    };
+    assert!(
+        error
+            .to_string()
+            .contains("is an export, which no INSERT adds to"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn an_export_without_rows_is_an_empty_table() {
+    let (cluster, folder) = (MemoryCluster::new(), tempfile::tempdir().unwrap());
+    cluster.create_topic("a", 1).unwrap();
+    cluster.create_topic("b", 1).unwrap();
+    run(builder(&cluster, &folder)).await.unwrap();
+    let context = table(&folder).await.unwrap();
+    assert_eq!(
+        number(
+            &context,
+            "SELECT count(headers) FROM e WHERE \"offset\" > 0"
+        )
+        .await,
+        0
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_finished_export_of_parquet_is_refused() {
+    let (cluster, folder) = (cluster(), tempfile::tempdir().unwrap());
+    run(builder(&cluster, &folder)).await.unwrap();
+    std::fs::remove_file(folder.path().join("manifest.json")).unwrap();
+    let error = refused(&folder).await;
+    assert!(
+        error.contains("is not finished: continue it with"),
+        "{error}"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    run(builder(&cluster, &folder).format(ExportFormat::Ndjson))
+        .await
+        .unwrap();
+    let error = refused(&folder).await;
+    assert!(error.contains("has ndjson files and no Parquet"), "{error}");
+}
+
+#[tokio::test]
+async fn a_folder_that_no_store_takes_names_the_piece() {
+    let (cluster, folder) = (cluster(), tempfile::tempdir().unwrap());
+    let record = Record::new("v").with_key("x".repeat(300));
+    cluster.append("b", 0, record).unwrap();
+    let error = run(builder(&cluster, &folder).partition_by("key")).await;
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.starts_with("b[0] 0..1: --partition-by gives a folder 'key=xxx"),
+        "{error}"
+    );
+    assert!(error.contains("a name of 304 bytes"), "{error}");
+}
