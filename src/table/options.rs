@@ -15,6 +15,7 @@ use crate::driver::Limits;
 use crate::error::{Error, Result, nearest_names};
 use crate::range::{OnDataLoss, RangeSpec, SparkOffsets};
 use crate::sink::KafkaSinkOptions;
+use crate::statement::columns_of;
 
 use super::formats::Formats;
 use super::letters::without_login;
@@ -461,8 +462,12 @@ impl TableOptions {
         } else {
             format!(" OPTIONS ({})", options.join(", "))
         };
+        let columns = match &self.formats.declared {
+            Some(fields) => format!(" ({})", columns_of(fields).join(", ")),
+            None => String::new(),
+        };
         format!(
-            "CREATE EXTERNAL TABLE {name} STORED AS KAFKA LOCATION '{}'{options}",
+            "CREATE EXTERNAL TABLE {name}{columns} STORED AS KAFKA LOCATION '{}'{options}",
             quoted(location)
         )
     }
@@ -553,6 +558,10 @@ fn columns(list: &str) -> Result<Vec<Column>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use arrow::datatypes::{DataType, Field};
+
     use super::*;
 
     fn set(pairs: &[(&str, &str)]) -> Result<TableOptions> {
@@ -717,6 +726,21 @@ mod tests {
             options.definition("t", "it's"),
             "CREATE EXTERNAL TABLE t STORED AS KAFKA LOCATION 'it''s' \
              OPTIONS ('kafka.sasl.password' '***', 'value.format' 'text')"
+        );
+    }
+
+    #[test]
+    fn definition_has_the_declared_columns() {
+        let mut options = set(&[("value.format", "json")]).unwrap();
+        let item = Field::new("item", DataType::Utf8View, true);
+        options.declare(Fields::from(vec![
+            Field::new("id", DataType::Int64, true),
+            Field::new("Tags", DataType::List(Arc::new(item)), true),
+        ]));
+        assert_eq!(
+            options.definition("t", "orders"),
+            "CREATE EXTERNAL TABLE t (id BIGINT, \"Tags\" VARCHAR[]) STORED AS KAFKA LOCATION 'orders' \
+             OPTIONS ('value.format' 'json')"
         );
     }
 

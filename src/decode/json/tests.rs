@@ -269,6 +269,7 @@ fn a_sample_tells_names_and_types() {
     assert!(inference.add(b"[1]").is_err());
     let found: Vec<String> = inference
         .fields()
+        .unwrap()
         .iter()
         .map(|f| format!("{} {}", f.name(), f.data_type()))
         .collect();
@@ -420,9 +421,26 @@ fn fifty_megabytes_are_copied_a_few_times_at_most() {
 
 #[test]
 fn a_sample_has_a_thousand_names_at_most() {
-    let fields: Vec<String> = (0..100_000).map(|n| format!("\"f{n}\":1")).collect();
-    let mut inference = Inference::default();
-    let payload = format!("{{{}}}", fields.join(","));
-    inference.add(payload.as_bytes()).unwrap();
-    assert_eq!(inference.fields().len(), 1000);
+    let object = |names: std::ops::Range<i32>| {
+        let fields: Vec<String> = names.map(|n| format!("\"f{n}\":1")).collect();
+        format!("{{{}}}", fields.join(","))
+    };
+    let sampled = |payloads: &[String]| {
+        let mut inference = Inference::default();
+        for payload in payloads {
+            inference.add(payload.as_bytes()).unwrap();
+        }
+        inference.fields()
+    };
+    assert_eq!(sampled(&[object(0..1000)]).unwrap().len(), 1000);
+    // None is left out without a word.
+    let many = Err("more than 1000 fields".to_owned());
+    assert_eq!(sampled(&[object(0..100_000)]), many);
+    assert_eq!(sampled(&[object(0..600), object(500..1100)]), many);
+    // Within a field they are no schema but a map, which has the type of text.
+    let within = |names| format!("{{\"m\":{}}}", object(names));
+    for payloads in [&[within(0..1001)][..], &[within(0..600), within(500..1100)]] {
+        let fields = sampled(payloads).unwrap();
+        assert_eq!(fields[0].data_type(), &DataType::Utf8View);
+    }
 }
