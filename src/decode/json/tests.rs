@@ -138,6 +138,66 @@ fn a_name_matches_exactly_or_else_without_case_and_the_last_value_counts() {
 }
 
 #[test]
+fn a_value_that_does_not_count_is_not_judged() {
+    let inner = Fields::from(vec![field("i", DataType::Int64)]);
+    let list = DataType::List(Arc::new(field("item", DataType::Struct(inner.clone()))));
+    let fields = || {
+        vec![
+            field("i", DataType::Int64),
+            field("s", DataType::Struct(inner.clone())),
+            field("l", list.clone()),
+        ]
+    };
+    let good = [
+        (r#"{"i":"x","i":1}"#, "1|-|-"),
+        (r#"{"I":"x","i":2}"#, "2|-|-"),
+        (r#"{"i":2,"I":"x"}"#, "2|-|-"),
+        (r#"{"I":"x","I":3}"#, "3|-|-"),
+        (r#"{"i":[{"i":1}],"s":{"i":{},"i":4},"i":5}"#, "5|{i: 4}|-"),
+        (r#"{"s":{"i":"x"},"i":6,"s":{"i":7}}"#, "6|{i: 7}|-"),
+        (r#"{"s":9,"s":null}"#, "-|-|-"),
+        (
+            r#"{"l":[{"i":1},{"i":"x"},{}],"l":[{"I":"x","i":8}]}"#,
+            "-|-|[{i: 8}]",
+        ),
+    ];
+    let payloads: Vec<&str> = good.iter().map(|(payload, _)| *payload).collect();
+    let (rows, bad) = decode(fields(), &payloads);
+    assert_eq!(bad, []);
+    assert_eq!(rows, good.map(|(_, row)| row));
+
+    let (rows, bad) = decode(
+        fields(),
+        &[
+            r#"{"i":1,"i":"x"}"#,
+            r#"{"i":"x","I":1}"#,
+            r#"{"i":"x","i":1,"s":{"i":true}}"#,
+            r#"{"i":"x","s":{"i":1.5},"i":1}"#,
+            // No JSON is no JSON, whether it counts or not.
+            r#"{"i":"\ud800","i":1}"#,
+            r#"{"i":[01],"i":1}"#,
+            r#"{"i":1}"#,
+        ],
+    );
+    assert_eq!(rows[..6], ["-|-|-"; 6]);
+    assert_eq!(rows[6], "1|-|-");
+    let messages: Vec<&str> = bad.iter().map(|(_, message)| message.as_str()).collect();
+    assert_eq!(
+        messages[..4],
+        [
+            "field 'i': expected Int64, found the text 'x'",
+            "field 'i': expected Int64, found the text 'x'",
+            "field 's': field 'i': expected Int64, found a boolean",
+            "field 's': field 'i': 1.5 does not fit Int64",
+        ]
+    );
+    assert!(
+        messages[4..].iter().all(|m| m.contains("no JSON: ")),
+        "{messages:?}"
+    );
+}
+
+#[test]
 fn numbers_fit_exactly() {
     assert_eq!(one(DataType::Int64, "1.0"), Ok("1".into()));
     assert_eq!(one(DataType::Int64, "1e3"), Ok("1000".into()));
