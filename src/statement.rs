@@ -7,6 +7,7 @@ mod maps;
 mod weight;
 
 use std::any::TypeId;
+use std::borrow::Cow;
 
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use datafusion::common::utils::quote_identifier;
@@ -14,9 +15,12 @@ use datafusion::error::Result;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{DataFrame, SessionContext};
-use datafusion::sql::parser::DFParserBuilder;
+use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect, dialect_from_str};
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, TokenizerError};
 
+use crate::decode::Column;
 use crate::policy::Policy;
 
 /// PostgreSQL's dialect with `STRUCT<a INT, …>` and `MAP<K, V>`, as far as the definition of a table needs it.
@@ -125,19 +129,13 @@ async fn defined(state: &SessionState, text: &str) -> Result<Option<LogicalPlan>
         return Ok(None);
     }
     bounds::check(text, &Definitions)?;
-    let parsed = DFParserBuilder::new(text)
-        .with_dialect(&Definitions)
-        .build()
-        .and_then(|mut parser| parser.parse_statements());
-    if let Ok(mut statements) = parsed
-        && let Some(mut statement) = statements.pop_front()
-        && statements.is_empty()
-    {
-        maps::hide(&mut statement);
-        let plan = state.statement_to_plan(statement).await?;
-        return maps::restore(plan).map(Some);
+    match parsed(text) {
+        Some(statement) => {
+            let plan = state.statement_to_plan(statement).await?;
+            maps::restore(plan).map(Some)
+        }
+        None => Ok(None),
     }
-    Ok(None)
 }
 
 /// The text of a statement without what looks like a secret: values of secret options, passwords of URLs. A
@@ -146,26 +144,97 @@ pub fn without_secrets(text: &str) -> String {
     crate::redact::without_secrets(text)
 }
 
-/// A `CREATE EXTERNAL TABLE` statement for JSON values with these fields; options are name and value.
+/// The only statement of a text, its maps hidden.
+fn parsed(text: &str) -> Option<Statement> {
+    let parser = DFParserBuilder::new(tokens(text).ok()?).with_dialect(&Definitions);
+    let mut statements = parser.build().ok()?.parse_statements().ok()?;
+    let mut statement = statements.pop_front()?;
+    maps::hide(&mut statement);
+    statements.is_empty().then_some(statement)
+}
+
+/// The tokens of a definition. What closes two types at once is taken apart: behind it the parser gives `[]`
+/// to the inner one.
+fn tokens(text: &str) -> Result<Vec<TokenWithSpan>, TokenizerError> {
+    let mut tokens = vec![];
+    let (mut open, mut opens) = (0usize, false);
+    for token in Tokenizer::new(&Definitions, text).tokenize_with_location()? {
+        match &token.token {
+            Token::Whitespace(_) => {}
+            Token::Word(word) => {
+                let nests = [Keyword::ARRAY, Keyword::MAP, Keyword::STRUCT];
+                opens = nests.contains(&word.keyword);
+            }
+            Token::Lt if opens => open += 1,
+            Token::Gt => open = open.saturating_sub(1),
+            Token::ShiftRight if open > 1 => {
+                open -= 2;
+                tokens
+                    .extend([Token::Gt, Token::Gt].map(|one| TokenWithSpan::new(one, token.span)));
+                continue;
+            }
+            _ => opens = false,
+        }
+        tokens.push(token);
+    }
+    Ok(tokens)
+}
+
+/// A `CREATE EXTERNAL TABLE` statement for JSON values with these fields; options are name and value. Where a
+/// field has the name of one of Kafka's columns, those get a `metadata.prefix`.
 pub fn create_table(name: &str, topic: &str, fields: &Fields, options: &[(&str, &str)]) -> String {
-    let columns: Vec<String> = fields.iter().map(|field| column(field)).collect();
+    let columns = match columns_of(fields).as_slice() {
+        [] => String::new(),
+        columns => format!(" (\n  {}\n)", columns.join(",\n  ")),
+    };
     let quoted = |text: &str| text.replace('\'', "''");
+    let prefix = metadata_prefix(fields);
+    let prefix = (!prefix.is_empty()).then_some(("metadata.prefix", prefix.as_str()));
     let options: Vec<String> = options
         .iter()
+        .copied()
+        .chain(prefix)
         .map(|(name, value)| format!("  '{}' '{}'", quoted(name), quoted(value)))
         .collect();
     format!(
-        "CREATE EXTERNAL TABLE {} (\n  {}\n)\nSTORED AS KAFKA LOCATION '{}'\nOPTIONS (\n{}\n)",
-        quote_identifier(name),
-        columns.join(",\n  "),
+        "CREATE EXTERNAL TABLE {}{columns}\nSTORED AS KAFKA LOCATION '{}'\nOPTIONS (\n{}\n)",
+        identifier(name),
         quoted(topic),
         options.join(",\n")
     )
 }
 
+/// The shortest prefix of underscores that keeps Kafka's columns apart from fields.
+fn metadata_prefix(fields: &Fields) -> String {
+    let schema_ids = [Column::KeySchemaId, Column::ValueSchemaId];
+    let mut prefix = String::new();
+    while Column::ALL.into_iter().chain(schema_ids).any(|column| {
+        let name = format!("{prefix}{}", column.name());
+        fields.iter().any(|field| *field.name() == name)
+    }) {
+        prefix.push('_');
+    }
+    prefix
+}
+
+/// Names and types as a statement declares them.
+pub(crate) fn columns_of(fields: &Fields) -> Vec<String> {
+    fields.iter().map(|field| column(field)).collect()
+}
+
 fn column(field: &Field) -> String {
-    let name = quote_identifier(field.name());
+    let name = identifier(field.name());
     format!("{name} {}", type_name(field.data_type()))
+}
+
+/// A name as SQL writes it; none at all, and words that begin a constraint, are quoted too.
+fn identifier(name: &str) -> Cow<'_, str> {
+    match name {
+        "" | "check" | "constraint" | "foreign" | "primary" | "unique" => {
+            format!("\"{name}\"").into()
+        }
+        name => quote_identifier(name),
+    }
 }
 
 /// A type as SQL writes it.
@@ -186,6 +255,7 @@ fn type_name(data_type: &DataType) -> String {
             format!("DECIMAL({precision}, {scale})")
         }
         DataType::Date32 => "DATE".to_owned(),
+        DataType::Time32(_) | DataType::Time64(_) => "TIME".to_owned(),
         DataType::Timestamp(unit, zone) => {
             let digits = match unit {
                 TimeUnit::Second => 0,
@@ -203,8 +273,7 @@ fn type_name(data_type: &DataType) -> String {
         DataType::Binary | DataType::BinaryView | DataType::LargeBinary => "BYTEA".to_owned(),
         DataType::List(item) => format!("{}[]", type_name(item.data_type())),
         DataType::Struct(fields) => {
-            let fields: Vec<String> = fields.iter().map(|field| column(field)).collect();
-            format!("STRUCT<{}>", fields.join(", "))
+            format!("STRUCT<{}>", columns_of(fields).join(", "))
         }
         DataType::Map(entries, _) => match entries.data_type() {
             DataType::Struct(entry) if entry.len() == 2 => {
@@ -220,6 +289,10 @@ fn type_name(data_type: &DataType) -> String {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use datafusion::logical_expr::{CreateExternalTable, DdlStatement, LogicalPlan};
+    use datafusion::sql::sqlparser::keywords::ALL_KEYWORDS;
+    use proptest::prelude::*;
 
     use super::*;
     use crate::session::KafkaSessionBuilder;
@@ -257,33 +330,158 @@ mod tests {
         DataType::Map(Arc::new(entries), false)
     }
 
+    async fn created(context: &SessionContext, text: &str) -> CreateExternalTable {
+        let statement = parsed(text).unwrap_or_else(|| panic!("does not parse: {text}"));
+        let plan = context.state().statement_to_plan(statement).await;
+        match maps::restore(plan.unwrap()).unwrap() {
+            LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create)) => *create,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn types(fields: &Fields) -> Vec<String> {
+        let each = fields.iter();
+        each.map(|f| format!("{:?} {}", f.name(), f.data_type()))
+            .collect()
+    }
+
     #[tokio::test]
     async fn a_definition_is_read_as_it_was_written() {
         let text = create_table("t", "it's", &nested(), &[("value.format", "json")]);
         let context = KafkaSessionBuilder::new().build().unwrap();
-        let parsed = DFParserBuilder::new(text.as_str())
-            .with_dialect(&Definitions)
-            .build()
-            .unwrap()
-            .parse_statements()
-            .unwrap();
-        let mut statement = parsed.into_iter().next().unwrap();
-        maps::hide(&mut statement);
-        let plan = context.state().statement_to_plan(statement).await.unwrap();
-        let plan = maps::restore(plan).unwrap();
-        let datafusion::logical_expr::LogicalPlan::Ddl(
-            datafusion::logical_expr::DdlStatement::CreateExternalTable(create),
-        ) = plan
-        else {
-            panic!("{plan:?}");
-        };
-        let types = |fields: &Fields| -> Vec<String> {
-            let each = fields.iter();
-            each.map(|f| format!("{} {}", f.name(), f.data_type()))
-                .collect()
-        };
+        let create = created(&context, &text).await;
         assert_eq!(types(create.schema.as_arrow().fields()), types(&nested()));
         assert_eq!(create.locations, ["it's"]);
+        assert!(!text.contains("metadata.prefix"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn brackets_behind_two_closed_types_belong_to_the_outer_one() {
+        let context = KafkaSessionBuilder::new().build().unwrap();
+        let read = async |column: &str| {
+            let text = format!("CREATE EXTERNAL TABLE t (c {column}) STORED AS KAFKA LOCATION ''");
+            let create = created(&context, &text).await;
+            create.schema.field(0).data_type().to_string()
+        };
+        let pairs = [
+            ("STRUCT<a STRUCT<b INT>>[]", "STRUCT<a STRUCT<b INT> >[]"),
+            (
+                "MAP<VARCHAR, STRUCT<a INT>>[]",
+                "MAP<VARCHAR, STRUCT<a INT> >[]",
+            ),
+            ("ARRAY<STRUCT<a INT[]>>[][]", "STRUCT<a INT[]>[][][]"),
+            ("STRUCT<a ARRAY<ARRAY<INT>>>", "STRUCT<a INT[][] >"),
+            (
+                "STRUCT<a STRUCT<b STRUCT<c INT>>[]>[]",
+                "STRUCT<a STRUCT<b STRUCT<c INT> >[] >[]",
+            ),
+        ];
+        for (closed_at_once, apart) in pairs {
+            assert_eq!(
+                read(closed_at_once).await,
+                read(apart).await,
+                "{closed_at_once}"
+            );
+        }
+        assert!(read("STRUCT<a STRUCT<b INT>>[]").await.starts_with("List("));
+        assert!(
+            parsed("CREATE EXTERNAL TABLE t (c STRUCT<a INT>>) STORED AS KAFKA LOCATION ''")
+                .is_none()
+        );
+    }
+
+    #[tokio::test]
+    async fn any_word_is_a_name_and_so_is_none() {
+        let context = KafkaSessionBuilder::new().build().unwrap();
+        let words = ALL_KEYWORDS.iter().map(|word| word.to_lowercase());
+        let plain = |name: &str| Field::new(name, DataType::Int64, true);
+        let names: Vec<String> = words
+            .chain(["".into(), "\"".into(), "A b".into()])
+            .collect();
+        let mut fields: Vec<Field> = names.iter().map(|name| plain(name)).collect();
+        let nested: Fields = fields.iter().cloned().collect();
+        fields.push(Field::new("all of them", DataType::Struct(nested), true));
+        let fields = Fields::from(fields);
+        let text = create_table("t", "t", &fields, &[("value.format", "json")]);
+        let create = created(&context, &text).await;
+        assert_eq!(types(create.schema.as_arrow().fields()), types(&fields));
+    }
+
+    #[test]
+    fn names_of_kafkas_columns_have_a_prefix() {
+        let statement = |names: &[&str]| {
+            let fields = names.iter().map(|n| Field::new(*n, DataType::Int64, true));
+            create_table("t", "t", &fields.collect(), &[("value.format", "json")])
+        };
+        for name in [
+            "key",
+            "value",
+            "timestamp",
+            "topic",
+            "offset",
+            "value_schema_id",
+        ] {
+            let text = statement(&["id", name]);
+            assert!(text.contains("'metadata.prefix' '_'"), "{text}");
+        }
+        let text = statement(&["offset", "_key", "__topic"]);
+        assert!(text.contains("'metadata.prefix' '___'"), "{text}");
+        assert!(!statement(&["Key", "_offset"]).contains("metadata.prefix"));
+        assert!(statement(&[]).starts_with("CREATE EXTERNAL TABLE t\nSTORED AS KAFKA"));
+    }
+
+    fn data_types() -> impl Strategy<Value = DataType> {
+        use DataType::*;
+        let utc = Some(Arc::from("+00:00"));
+        let leaf = prop_oneof![
+            Just(Boolean),
+            Just(Int64),
+            Just(Float64),
+            Just(Utf8View),
+            Just(Int8),
+            Just(Int32),
+            Just(UInt64),
+            Just(Float32),
+            Just(Binary),
+            Just(Date32),
+            Just(Timestamp(TimeUnit::Millisecond, None)),
+            Just(Timestamp(TimeUnit::Microsecond, utc)),
+            (1..=38u8, 0..=10i8).prop_map(|(p, s)| Decimal128(p.max(s as u8), s)),
+        ];
+        leaf.prop_recursive(6, 40, 4, |inner| {
+            prop_oneof![
+                inner
+                    .clone()
+                    .prop_map(|item| { List(Arc::new(Field::new("item", item, true))) }),
+                inner.clone().prop_map(|value| map(Utf8, value)),
+                some_fields(inner).prop_map(Struct),
+            ]
+        })
+    }
+
+    fn some_fields(of: impl Strategy<Value = DataType>) -> impl Strategy<Value = Fields> {
+        let name = prop_oneof!["[a-z_]{1,3}", "[^\0]{0,4}", Just(String::new())];
+        prop::collection::btree_map(name, of, 1..4).prop_map(|fields| {
+            let fields = fields.into_iter();
+            fields
+                .map(|(name, of)| Field::new(name, of, true))
+                .collect()
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(500))]
+
+        #[test]
+        fn what_is_printed_reads_back(fields in some_fields(data_types()), topic in "[a-z'.]{1,5}") {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            // A session's zone is that of TIMESTAMP WITH TIME ZONE.
+            let context = KafkaSessionBuilder::new().build().unwrap();
+            let text = create_table(&topic, &topic, &fields, &[("value.format", "json")]);
+            let create = runtime.block_on(created(&context, &text));
+            prop_assert_eq!(types(create.schema.as_arrow().fields()), types(&fields), "{}", text);
+            prop_assert_eq!(create.locations, [topic]);
+        }
     }
 
     #[tokio::test]

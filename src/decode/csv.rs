@@ -137,11 +137,17 @@ impl Line {
                 "the payload has no bytes, not even a separator",
             ));
         }
+        if payload.starts_with(b"\r") || payload.starts_with(b"\n") {
+            return Err(Fault::new("syntax", "begins with an empty line"));
+        }
         self.reader.reset();
-        // What is unquoted is never longer; one field more tells that there are too many.
-        self.text.resize(payload.len(), 0);
+        // What is unquoted is never longer, and the reader asks for room before a line's end as well; one
+        // field more tells that there are too many.
+        self.text.resize(payload.len() + 1, 0);
         self.ends.resize(fields + 1, 0);
         let (mut input, mut written, mut ended) = (payload, 0, 0);
+        // The payload, and then the end of its line where it has none.
+        let mut line_end: &[u8] = b"\n";
         loop {
             let (result, read, text, ends) =
                 self.reader
@@ -150,8 +156,10 @@ impl Line {
             written += text;
             ended += ends;
             match result {
-                // The end of the input ends the last field.
-                ReadRecordResult::InputEmpty => {}
+                ReadRecordResult::InputEmpty if line_end.is_empty() => {
+                    return Err(Fault::new("syntax", "ends within quotes"));
+                }
+                ReadRecordResult::InputEmpty => input = std::mem::take(&mut line_end),
                 ReadRecordResult::Record => break,
                 ReadRecordResult::OutputEndsFull => {
                     let message = format!("more fields than the {fields} columns");
@@ -231,11 +239,16 @@ mod tests {
             b"1,a,true,4",
             b"x,a,true",
             b"1,a,true\n2,b,false",
+            b"1,\"a,true",
+            b"1,a,\"true\n",
+            b"\n1,a,true",
+            b"\r\n1,a,true",
+            b"\n",
             b"1,\xff,true",
             b"9,z,t",
         ]);
-        assert_eq!(rows[..6], ["-|-|-"; 6]);
-        assert_eq!(rows[6], "9|z|true");
+        assert_eq!(rows[..11], ["-|-|-"; 11]);
+        assert_eq!(rows[11], "9|z|true");
         let bad: Vec<String> = bad.iter().map(|(row, m)| format!("{row} {m}")).collect();
         assert_eq!(
             bad,
@@ -245,7 +258,12 @@ mod tests {
                 "2 4 fields for 3 columns",
                 "3 field 'n': expected Int64, found the text 'x'",
                 "4 more than one line",
-                "5 field 's': not UTF-8 text",
+                "5 ends within quotes",
+                "6 ends within quotes",
+                "7 begins with an empty line",
+                "8 begins with an empty line",
+                "9 begins with an empty line",
+                "10 field 's': not UTF-8 text",
             ]
         );
     }

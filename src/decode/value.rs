@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::SignedDuration;
-use jiff::civil::{Date, DateTime, Time};
+use jiff::civil::{DateTime, Time};
 use jiff::fmt::temporal::Pieces;
 
 use super::budget::{self, Exceeded};
@@ -36,6 +36,11 @@ impl Fault {
     fn range(data_type: &DataType, found: &str) -> Self {
         let shown: String = found.chars().take(40).collect();
         Self::new("range", format!("{shown} does not fit {data_type}"))
+    }
+
+    /// Whether a value does not fit its column, in a payload that can be read on.
+    pub(super) fn is_of_value(&self) -> bool {
+        matches!(self.class, "type" | "range")
     }
 
     /// The same fault, of the value called `name`.
@@ -76,15 +81,13 @@ pub(super) fn number(to: &mut Builder, text: &str) -> Outcome {
             values.push(value.ok_or_else(misfit)?);
         }
         Values::Float(values) => {
-            let value = text.parse::<f64>().map_err(|_| misfit())?;
-            let finite = match data_type {
-                DataType::Float32 => (value as f32).is_finite(),
-                _ => value.is_finite(),
+            let value = match data_type {
+                // By way of the wider type it would be rounded twice.
+                DataType::Float32 => text.parse::<f32>().map(f64::from),
+                _ => text.parse(),
             };
-            if !finite {
-                return Err(misfit());
-            }
-            values.push(value);
+            let value = value.ok().filter(|value| value.is_finite());
+            values.push(value.ok_or_else(misfit)?);
         }
         Values::Decimal(values) => {
             let DataType::Decimal128(precision, scale) = *data_type else {
@@ -118,10 +121,18 @@ pub(super) fn short(to: &mut Builder, digits: i64, places: usize) -> bool {
             }
             values.push(digits);
         }
-        // Of two floats that are exact, the quotient is the one that is nearest.
-        (Values::Float(values), _, Some(tens))
-            if digits.unsigned_abs() < 1 << f64::MANTISSA_DIGITS =>
-        {
+        // Of two floats that are exact, the quotient is the one that is nearest; of two of 24 bits also
+        // when it is rounded to 53 bits before it is to 24.
+        (Values::Float(values), _, Some(tens)) => {
+            let exact = match data_type {
+                DataType::Float32 => {
+                    digits.unsigned_abs() < 1 << f32::MANTISSA_DIGITS && places <= 10
+                }
+                _ => digits.unsigned_abs() < 1 << f64::MANTISSA_DIGITS,
+            };
+            if !exact {
+                return false;
+            }
             values.push(digits as f64 / tens);
         }
         _ => return false,
@@ -273,48 +284,64 @@ fn per_second(unit: TimeUnit) -> i64 {
     }
 }
 
-/// An instant, a day or a time of the day, in the type's unit. A leap second is none of them: no
-/// unit has a place for it.
+/// An instant, a day or a time of the day, in the type's unit, each in UTC: what has an offset is brought
+/// there. A day may be written as the instant at which it begins. A leap second is none of them: no unit
+/// has a place for it.
 fn moment(text: &str, data_type: &DataType) -> std::result::Result<i64, Fault> {
+    const DAY_SECONDS: i64 = 86_400;
     let unread = || Fault::expected(data_type, &quoted(text));
     let misfit = || Fault::range(data_type, text);
+    let on_first_day = match data_type {
+        DataType::Time32(_) | DataType::Time64(_) => {
+            let clock = text.strip_prefix(['T', 't']).unwrap_or(text);
+            // No digits of a date, which might be taken for hours and minutes.
+            let digits = |b: u8| b.is_ascii_digit() || b == b'.';
+            if clock.as_bytes().get(2) != Some(&b':') && !clock.bytes().all(digits) {
+                return Err(unread());
+            }
+            Some(format!("1970-01-01T{clock}"))
+        }
+        _ => None,
+    };
+    let written = on_first_day.as_deref().unwrap_or(text);
+    let pieces = Pieces::parse(written).map_err(|_| unread())?;
+    // Without a zone it is in UTC; a zone's name alone does not say how far off it is.
+    let offset = match (pieces.to_numeric_offset(), pieces.time_zone_annotation()) {
+        (Some(_), _) if pieces.time().is_none() => return Err(unread()),
+        (Some(offset), _) => i64::from(offset.seconds()),
+        (None, None) => 0,
+        (None, Some(_)) => return Err(unread()),
+    };
+    // jiff has offsets of up to 25 hours.
+    if offset.abs() >= DAY_SECONDS {
+        return Err(unread());
+    }
+    let time = pieces.time().unwrap_or_else(Time::midnight);
+    if is_leap_second(written, time) {
+        return Err(misfit());
+    }
+    let local = pieces.date().to_datetime(time);
+    // Not by jiff's instants, which end a day before the year 9999 does.
+    let epoch = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+    let since = local.duration_since(epoch);
+    let since = since.checked_sub(SignedDuration::from_secs(offset));
+    let since = since.ok_or_else(misfit)?;
+    let (seconds, nanoseconds) = (since.as_secs(), i64::from(since.subsec_nanos()));
     match data_type {
         DataType::Date32 => {
-            let date: Date = text.parse().map_err(|_| unread())?;
-            let epoch = Date::constant(1970, 1, 1);
-            let days = date.since(epoch).map_err(|_| misfit())?.get_days();
-            Ok(days.into())
+            let begins = seconds % DAY_SECONDS == 0 && nanoseconds == 0;
+            begins.then_some(seconds / DAY_SECONDS).ok_or_else(misfit)
         }
         DataType::Time32(unit) | DataType::Time64(unit) => {
-            let time: Time = text.parse().map_err(|_| unread())?;
-            if is_leap_second(text, time) {
-                return Err(misfit());
-            }
-            let hours = i64::from(time.hour()) * 3600;
-            let seconds = hours + i64::from(time.minute()) * 60 + i64::from(time.second());
-            in_unit(seconds, time.subsec_nanosecond().into(), *unit).ok_or_else(misfit)
-        }
-        DataType::Timestamp(unit, _) => {
-            let pieces = Pieces::parse(text).map_err(|_| unread())?;
-            // Without a zone it is in UTC; a zone's name alone does not say how far off it is.
-            let offset = match (pieces.to_numeric_offset(), pieces.time_zone_annotation()) {
-                (Some(_), _) if pieces.time().is_none() => return Err(unread()),
-                (Some(offset), _) => offset.seconds(),
-                (None, None) => 0,
-                (None, Some(_)) => return Err(unread()),
+            let day = SignedDuration::from_secs(DAY_SECONDS);
+            let of_day = match since {
+                before if before.is_negative() => before + day,
+                behind if behind >= day => behind - day,
+                within => within,
             };
-            let time = pieces.time().unwrap_or_else(Time::midnight);
-            if is_leap_second(text, time) {
-                return Err(misfit());
-            }
-            let local = pieces.date().to_datetime(time);
-            // Not by jiff's instants, which end a day before the year 9999 does.
-            let epoch = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
-            let since = local.duration_since(epoch);
-            let since = since.checked_sub(SignedDuration::from_secs(offset.into()));
-            let since = since.ok_or_else(misfit)?;
-            in_unit(since.as_secs(), since.subsec_nanos().into(), *unit).ok_or_else(misfit)
+            in_unit(of_day.as_secs(), of_day.subsec_nanos().into(), *unit).ok_or_else(misfit)
         }
+        DataType::Timestamp(unit, _) => in_unit(seconds, nanoseconds, *unit).ok_or_else(misfit),
         _ => Err(unread()),
     }
 }
@@ -350,7 +377,7 @@ fn in_unit(seconds: i64, nanoseconds: i64, unit: TimeUnit) -> Option<i64> {
 mod tests {
     use super::*;
     use arrow::array::{ArrayRef, AsArray};
-    use arrow::datatypes::{Decimal128Type, Int64Type};
+    use arrow::datatypes::{Decimal128Type, Float32Type, Int64Type};
 
     fn built(data_type: &DataType, push: impl Fn(&mut Builder) -> Outcome) -> Option<ArrayRef> {
         let mut builder = Builder::new(data_type).unwrap();
@@ -467,6 +494,82 @@ mod tests {
             Some("23:59:59.500")
         );
         assert_eq!(shown(&DataType::Time32(TimeUnit::Second), "86400"), None);
+    }
+
+    #[test]
+    fn days_and_times_are_converted_exactly_or_bad() {
+        let cases = [
+            ("2026-01-14", Some("2026-01-14")),
+            ("2026-01-14T00:00:00", Some("2026-01-14")),
+            ("2026-01-14T00:00:00Z", Some("2026-01-14")),
+            ("2026-01-13T19:00:00-05:00", Some("2026-01-14")),
+            ("1969-12-31T00:00Z", Some("1969-12-31")),
+            ("2026-01-14T23:30:00-05:00", None),
+            ("2026-01-14T10:00:00", None),
+            ("2026-01-14T00:00:00.5Z", None),
+            ("2026-01-14T00:00:00-05:00", None),
+            ("2026-01-14Z", None),
+            ("2026-01-14[Europe/Berlin]", None),
+            ("10:00:00", None),
+        ];
+        for (text, expected) in cases {
+            let found = shown(&DataType::Date32, text);
+            assert_eq!(found.as_deref(), expected, "{text}");
+        }
+        let cases = [
+            ("10:00:00", Some("10:00:00")),
+            ("T10:00", Some("10:00:00")),
+            ("10:00:00Z", Some("10:00:00")),
+            ("10:00:00-08:00", Some("18:00:00")),
+            ("20:00:00-08:00", Some("04:00:00")),
+            ("01:00:00.250+02:00", Some("23:00:00.250")),
+            ("23:59:59+23:59", Some("00:00:59")),
+            ("10:00:00+24:00", None),
+            ("10:00:00+25:00", None),
+            ("10:00:00.0005", None),
+            ("2026-01-14T10:00:00Z", None),
+            ("2026-01-14", None),
+            ("2026-01", None),
+            ("10:00:00[Europe/Berlin]", None),
+            ("25:00:00", None),
+        ];
+        for (text, expected) in cases {
+            let found = shown(&DataType::Time32(TimeUnit::Millisecond), text);
+            assert_eq!(found.as_deref(), expected, "{text}");
+        }
+        let instant = DataType::Timestamp(TimeUnit::Second, None);
+        assert_eq!(shown(&instant, "2026-01-14T10:00:00+25:00"), None);
+    }
+
+    #[test]
+    fn reals_are_rounded_once() {
+        let real = |text: &str| {
+            let array = built(&DataType::Float32, |to| number(to, text))?;
+            Some(array.as_primitive::<Float32Type>().value(0))
+        };
+        // Half-way between two floats but for its last digit, which 53 bits have no room for.
+        assert_eq!(real("1.000000178813934326171875"), Some(1.000_000_2));
+        for text in [
+            "1.00000017881393432617187499",
+            "1.00000017881393432617187501",
+            "0.1",
+            "16777217",
+            "3.4028234663852886e38",
+            "1e-46",
+        ] {
+            assert_eq!(real(text), Some(text.parse().unwrap()), "{text}");
+        }
+        assert_eq!(real("1e39"), None);
+        let glance = |digits, places| {
+            let array = built(&DataType::Float32, |to| {
+                let taken = short(to, digits, places);
+                taken.then_some(()).ok_or_else(|| Fault::new("range", ""))
+            })?;
+            Some(array.as_primitive::<Float32Type>().value(0))
+        };
+        assert_eq!(glance(16_777_215, 3), Some(16_777.215));
+        assert_eq!(glance(16_777_217, 0), None);
+        assert_eq!(glance(1, 11), None);
     }
 
     #[test]

@@ -18,8 +18,8 @@ use crate::error::{Error, Result};
 ///
 /// What the bounds promise:
 ///
-/// - An offset that was written out is taken at its word. Beyond the end of the log it is an error;
-///   below the log start it is an error, or with [`OnDataLoss::Skip`] stays as it is, so that the
+/// - An offset that was written out is taken at its word. Beyond the end of the log it is an error, or
+///   that end where [`LookupFacts::past_end_is_end`] says so; below the log start it is an error, or with [`OnDataLoss::Skip`] stays as it is, so that the
 ///   reader can count what is gone.
 /// - What is relative to the log (`start`, `+N`, `-N`, times, groups) is brought into the log. Two
 ///   such bounds may cross (`+10:-10` on five records): the range is empty.
@@ -86,6 +86,9 @@ pub struct LookupFacts {
     pub log_append_time: BTreeSet<Arc<str>>,
     /// What to do about an explicit start below the log start.
     pub on_data_loss: OnDataLoss,
+    /// Whether an explicit offset beyond the end of the log means that end, as with Spark's
+    /// `failOnDataLoss` = `false`; an error otherwise.
+    pub past_end_is_end: bool,
 }
 
 /// Where a log starts and ends, at an isolation level.
@@ -126,7 +129,8 @@ impl LookupPlan {
     /// The exact ranges, one for each of [`partitions`](Self::partitions); empty ones are kept.
     ///
     /// # Errors
-    /// - [`Error::PastLogEnd`] when an explicit offset lies beyond the end of the log.
+    /// - [`Error::PastLogEnd`] when an explicit offset lies beyond the end of the log, unless that is
+    ///   allowed.
     /// - [`Error::BelowLogStart`] when an explicit start lies below the log start and offsets of
     ///   the range are gone, unless data loss is to be skipped.
     /// - [`Error::Invalid`] when the range starts after its end, a group has no committed offset,
@@ -185,6 +189,14 @@ impl Planned {
     /// Where a bound lies; within the log, unless it was written out.
     fn offset(&self, point: &Point, log: LogBounds, facts: &LookupFacts) -> Result<i64> {
         Ok(match point {
+            Point::Offset(offset) if *offset > log.end && facts.past_end_is_end => {
+                log::warn!(
+                    "{}@{offset} lies beyond the end of the log, {}: what is there is read",
+                    self.partition,
+                    log.end
+                );
+                log.end
+            }
             Point::Offset(offset) if *offset > log.end => {
                 return Err(Error::PastLogEnd {
                     topic: self.partition.topic.to_string(),

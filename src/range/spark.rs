@@ -81,6 +81,19 @@ struct Refused {
     message: String,
 }
 
+impl SparkOffsets {
+    /// Spark's name of an option that ends the range, if one is given.
+    pub(crate) fn ending_option(&self) -> Option<&'static str> {
+        let given = [
+            &self.ending_timestamp,
+            &self.ending_offsets_by_timestamp,
+            &self.ending_offsets,
+        ];
+        let mut keys = given.into_iter().zip(Side::End.keys());
+        keys.find_map(|(value, key)| value.as_ref().map(|_| key))
+    }
+}
+
 impl RangeSpec {
     /// The range that Spark's batch source would read.
     ///
@@ -215,14 +228,20 @@ fn offset_limit(side: Side, text: &str) -> Result<Limit, String> {
     };
     let offsets = json::parse(text).and_then(|node| by_topic(node, &Values::Offsets))?;
     let wrong = |value: &i64| *value < 0 && *value != sentinel;
-    let refused = offsets.values().any(|partitions| match partitions {
-        ByPartition::All(value) => wrong(value),
-        ByPartition::Each(values) => values.values().any(wrong),
+    let refused = offsets.iter().find_map(|(topic, partitions)| {
+        let topic = excerpt(topic);
+        match partitions {
+            ByPartition::All(value) => wrong(value).then(|| format!("topic '{topic}'")),
+            ByPartition::Each(values) => {
+                let (partition, _) = values.iter().find(|(_, value)| wrong(value))?;
+                Some(format!("{topic}[{partition}]"))
+            }
+        }
     });
     match (refused, side) {
-        (false, _) => Ok(Limit::Offsets(offsets)),
-        (true, Side::Start) => Err(NO_LATEST_START.to_owned()),
-        (true, Side::End) => Err(NO_EARLIEST_END.to_owned()),
+        (None, _) => Ok(Limit::Offsets(offsets)),
+        (Some(at), Side::Start) => Err(format!("{at}: {NO_LATEST_START}")),
+        (Some(at), Side::End) => Err(format!("{at}: {NO_EARLIEST_END}")),
     }
 }
 
@@ -231,20 +250,23 @@ const NO_LATEST_START: &str = "a query cannot start at 'latest' (-1): it would r
 const NO_EARLIEST_END: &str = "a query cannot end at 'earliest' (-2): it would read nothing; \
      write 'latest' (-1) or an offset";
 
-/// A timestamp: ms since the epoch however many digits, a date or RFC 3339.
+/// A timestamp: ms since the epoch however many digits, a date or RFC 3339. Behind the calendar's end as
+/// well: 9223372036854775807 is how Spark's users write "never".
 fn time_ms(text: &str) -> Result<i64, String> {
     let text = text.trim();
     let parsed = match text.parse() {
-        Ok(ms) => time::instant_ms(ms),
-        Err(_) => time::parse(text),
+        Ok(ms) => (ms >= 0).then_some(ms),
+        Err(_) => match time::parse(text) {
+            Ok(TimeRef::Instant(ms)) => Some(ms),
+            _ => None,
+        },
     };
-    match parsed {
-        Ok(TimeRef::Instant(ms)) => Ok(ms),
-        _ => Err(format!(
+    parsed.ok_or_else(|| {
+        format!(
             "expected milliseconds since 1970, a date or RFC 3339, found '{}'",
             excerpt(text)
-        )),
-    }
+        )
+    })
 }
 
 /// The range `{"topic":{"partition":offset}}`: starts, also at the end of the log.

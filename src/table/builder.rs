@@ -35,12 +35,14 @@ pub struct KafkaTableBuilder {
     range: Result<RangeSpec>,
     isolation: Option<IsolationLevel>,
     on_data_loss: OnDataLoss,
+    past_end_is_end: bool,
     formats: Formats,
     min_partitions: Option<usize>,
     max_records_per_partition: Option<u64>,
     batch_bytes: usize,
     limits: Limits,
     jobs_only: Option<Error>,
+    queries_only: Option<&'static str>,
     sink: KafkaSinkOptions,
     letters: Option<DeadLetters>,
     redecode: Option<DeadLetters>,
@@ -57,12 +59,14 @@ impl KafkaTableBuilder {
             range: Ok(RangeSpec::default()),
             isolation: None,
             on_data_loss: OnDataLoss::Fail,
+            past_end_is_end: false,
             formats: Formats::default(),
             min_partitions: None,
             max_records_per_partition: None,
             batch_bytes: DEFAULT_BATCH_BYTES,
             limits: Limits::default(),
             jobs_only: None,
+            queries_only: None,
             sink: KafkaSinkOptions::default(),
             letters: None,
             redecode: None,
@@ -208,6 +212,18 @@ impl KafkaTableBuilder {
         self
     }
 
+    /// The option for which jobs cannot read the range although queries can.
+    pub(super) fn queries_only(mut self, option: Option<&'static str>) -> Self {
+        self.queries_only = option;
+        self
+    }
+
+    /// Whether an offset that was written out and lies beyond the end of the log means that end.
+    pub(super) fn past_end_is_end(mut self, past_end_is_end: bool) -> Self {
+        self.past_end_is_end = past_end_is_end;
+        self
+    }
+
     /// How a job writes into the table.
     pub fn sink_options(mut self, options: KafkaSinkOptions) -> Self {
         self.sink = options;
@@ -349,6 +365,7 @@ impl KafkaTableBuilder {
             source_name: None,
             in_order: false,
             jobs_only: self.jobs_only,
+            queries_only: self.queries_only,
             definition: None,
             decoding,
             letters: self.letters,
@@ -385,6 +402,7 @@ impl KafkaTableBuilder {
             range: self.range.clone()?,
             isolation: self.isolation.unwrap_or(default_isolation),
             on_data_loss: self.on_data_loss,
+            past_end_is_end: self.past_end_is_end,
         })
     }
 }

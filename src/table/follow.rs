@@ -40,11 +40,19 @@ impl KafkaTable {
         if let Some(reason) = &self.unreadable {
             return Err(reason.clone());
         }
-        if self.pinned.is_some() || !self.selection.range.ends_at_log_end() {
+        let range = &self.selection.range;
+        let end = match self.queries_only {
+            // Also where it says `latest`: so does Spark's stream.
+            Some(option) => Some(format!("'{option}'")),
+            None if self.pinned.is_some() || !range.ends_at_log_end() => {
+                Some(format!("range '{range}'"))
+            }
+            None => None,
+        };
+        if let Some(end) = end {
             return Err(Error::invalid(format!(
-                "source '{name}': a job reads on and on, so its range must not end (range '{}'): \
-                 leave the end and the ending options out; 'kafka-sql query' reads ranges with an end",
-                self.selection.range
+                "source '{name}': a job reads on and on, so its range must not end ({end}): \
+                 leave the end and the ending options out; 'kafka-sql query' reads ranges with an end"
             )));
         }
         Ok(())
@@ -94,11 +102,12 @@ impl KafkaTable {
         let key = |table: &Self| {
             let selection = &table.selection;
             format!(
-                "{} {} {} {:?} {:?} {:?} {}",
+                "{} {} {} {:?} {} {:?} {:?} {}",
                 selection.topics,
                 selection.range,
                 selection.isolation,
                 selection.on_data_loss,
+                selection.past_end_is_end,
                 table.decoding,
                 table.letters,
                 table.decoder().schema(),

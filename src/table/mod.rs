@@ -79,6 +79,8 @@ pub struct KafkaTable {
     in_order: bool,
     /// Why queries cannot read the table although jobs can.
     jobs_only: Option<Error>,
+    /// The option for which jobs cannot read the table although queries can.
+    queries_only: Option<&'static str>,
     definition: Option<String>,
     /// How records become rows, in words; `None` where they are bytes.
     decoding: Option<String>,

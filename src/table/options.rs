@@ -17,6 +17,7 @@ use crate::policy::Policy;
 use crate::range::{OnDataLoss, RangeSpec, SparkOffsets};
 use crate::redact::without_login;
 use crate::sink::KafkaSinkOptions;
+use crate::statement::columns_of;
 
 use super::formats::Formats;
 use super::writing::WriteFormats;
@@ -110,6 +111,8 @@ pub struct TableOptions {
     spark: SparkOffsets,
     spark_range: bool,
     on_data_loss: Option<OnDataLoss>,
+    /// Spark's `failOnDataLoss` = `false` gives what exists also where a range ends behind the log.
+    past_end_is_end: bool,
     formats: Formats,
     columns: Option<Vec<Column>>,
     headers: Option<bool>,
@@ -148,9 +151,9 @@ impl TableOptions {
         }
         let text = || Some(value.to_owned());
         match plain.as_str() {
-            "assign" => self.topics(TopicSource::assign(value)?)?,
-            "subscribe" => self.topics(TopicSource::list(value)?)?,
-            "subscribepattern" => self.topics(TopicSource::pattern(value)?)?,
+            "assign" => self.topics(name, TopicSource::assign(value))?,
+            "subscribe" => self.topics(name, TopicSource::list(value))?,
+            "subscribepattern" => self.topics(name, TopicSource::pattern(value))?,
             "range" => self.range = Some(value.parse()?),
             "startingoffsets" => self.spark.starting_offsets = text(),
             "endingoffsets" => self.spark.ending_offsets = text(),
@@ -162,7 +165,9 @@ impl TableOptions {
                 self.spark.starting_offsets_by_timestamp_strategy = text();
             }
             "failondataloss" => {
-                self.data_loss(if boolean(name, value)? {
+                let fails = boolean(name, value)?;
+                self.past_end_is_end = !fails;
+                self.data_loss(if fails {
                     OnDataLoss::Fail
                 } else {
                     OnDataLoss::Skip
@@ -242,7 +247,8 @@ impl TableOptions {
         self.connection.push((key.to_owned(), value.to_owned()));
     }
 
-    fn topics(&mut self, topics: TopicSource) -> Result<()> {
+    fn topics(&mut self, name: &str, topics: Result<TopicSource>) -> Result<()> {
+        let topics = topics.map_err(|e| Error::config(name, e.to_string()))?;
         if self.subscribe.is_some() {
             return Err(Error::invalid(
                 "only one of 'subscribe', 'subscribePattern' and 'assign' may be given",
@@ -342,7 +348,9 @@ impl TableOptions {
             .source(self.source(location)?)
             .range_spec(range)
             .jobs_only(jobs_only)
+            .queries_only(self.spark.ending_option())
             .on_data_loss(self.on_data_loss.unwrap_or_default())
+            .past_end_is_end(self.past_end_is_end)
             .formats(formats)
             .sink_options(self.sink.clone());
         if let Some(place) = &self.letters {
@@ -483,8 +491,12 @@ impl TableOptions {
         } else {
             format!(" OPTIONS ({})", options.join(", "))
         };
+        let columns = match &self.formats.declared {
+            Some(fields) => format!(" ({})", columns_of(fields).join(", ")),
+            None => String::new(),
+        };
         format!(
-            "CREATE EXTERNAL TABLE {name} STORED AS KAFKA LOCATION '{}'{options}",
+            "CREATE EXTERNAL TABLE {name}{columns} STORED AS KAFKA LOCATION '{}'{options}",
             quoted(location)
         )
     }
@@ -575,6 +587,10 @@ fn columns(list: &str) -> Result<Vec<Column>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use arrow::datatypes::{DataType, Field};
+
     use super::*;
 
     fn set(pairs: &[(&str, &str)]) -> Result<TableOptions> {
@@ -733,12 +749,83 @@ mod tests {
     }
 
     #[test]
+    fn any_ending_option_is_refused_in_a_job() {
+        let brokers = ("kafka.bootstrap.servers", "h:1");
+        let never = i64::MAX.to_string();
+        for (name, value, spark) in [
+            ("endingOffsets", "latest", "endingOffsets"),
+            ("ending.offsets", r#"{"t":{"0":-1}}"#, "endingOffsets"),
+            ("endingTimestamp", never.as_str(), "endingTimestamp"),
+            (
+                "endingOffsetsByTimestamp",
+                r#"{"t":9223372036854775807}"#,
+                "endingOffsetsByTimestamp",
+            ),
+        ] {
+            let options = set(&[brokers, (name, value)]).unwrap();
+            let table = options.table("t", None, None).unwrap().build_lazy();
+            let error = table.unwrap().check_followable("s").unwrap_err();
+            let expected = format!("its range must not end ('{spark}')");
+            assert!(error.to_string().contains(&expected), "{error}");
+        }
+        let options = set(&[brokers, ("startingOffsets", "earliest")]).unwrap();
+        let table = options.table("t", None, None).unwrap().build_lazy();
+        table.unwrap().check_followable("s").unwrap();
+    }
+
+    #[test]
+    fn errors_about_topics_name_the_option() {
+        let cases = [
+            ("subscribePattern", "", "pattern to subscribe is empty"),
+            (
+                "subscribePattern",
+                "(",
+                "topic pattern '(' is no regular expression",
+            ),
+            ("subscribe", " , ", "no topics to subscribe"),
+            ("assign", "{}", "no topic partitions to assign"),
+        ];
+        for (name, value, message) in cases {
+            let found = error(&[(name, value)]);
+            let expected = format!("setting '{name}': {message}");
+            assert!(found.starts_with(&expected), "{found}");
+        }
+    }
+
+    #[test]
+    fn only_sparks_name_allows_ends_past_the_log() {
+        for (name, value, past_end_is_end) in [
+            ("failOnDataLoss", "false", true),
+            ("failOnDataLoss", "true", false),
+            ("on.data.loss", "skip", false),
+        ] {
+            let options = set(&[(name, value)]).unwrap();
+            assert_eq!(options.past_end_is_end, past_end_is_end, "{name}");
+        }
+    }
+
+    #[test]
     fn definition_masks_secrets() {
         let options = set(&[("kafka.sasl.password", "hunter2"), ("value.format", "text")]).unwrap();
         assert_eq!(
             options.definition("t", "it's"),
             "CREATE EXTERNAL TABLE t STORED AS KAFKA LOCATION 'it''s' \
              OPTIONS ('kafka.sasl.password' '***', 'value.format' 'text')"
+        );
+    }
+
+    #[test]
+    fn definition_has_the_declared_columns() {
+        let mut options = set(&[("value.format", "json")]).unwrap();
+        let item = Field::new("item", DataType::Utf8View, true);
+        options.declare(Fields::from(vec![
+            Field::new("id", DataType::Int64, true),
+            Field::new("Tags", DataType::List(Arc::new(item)), true),
+        ]));
+        assert_eq!(
+            options.definition("t", "orders"),
+            "CREATE EXTERNAL TABLE t (id BIGINT, \"Tags\" VARCHAR[]) STORED AS KAFKA LOCATION 'orders' \
+             OPTIONS ('value.format' 'json')"
         );
     }
 

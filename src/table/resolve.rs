@@ -29,6 +29,7 @@ pub(super) struct Selection {
     pub(super) range: RangeSpec,
     pub(super) isolation: IsolationLevel,
     pub(super) on_data_loss: OnDataLoss,
+    pub(super) past_end_is_end: bool,
 }
 
 impl Selection {
@@ -92,6 +93,7 @@ impl Selection {
         let mut facts = LookupFacts {
             isolation: self.isolation,
             on_data_loss: self.on_data_loss,
+            past_end_is_end: self.past_end_is_end,
             ..LookupFacts::default()
         };
         facts.bounds = statement
@@ -285,8 +287,8 @@ pub(super) async fn for_statement(
         selection.isolation,
     ));
     let cell = statement.snapshot_cell(format!(
-        "{} {:?} {}",
-        selection.topics, selection.on_data_loss, selection.range,
+        "{} {:?} {} {}",
+        selection.topics, selection.on_data_loss, selection.past_end_is_end, selection.range,
     ));
     let snapshot = cell
         .get_or_try_init(|| async {

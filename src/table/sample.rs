@@ -162,7 +162,10 @@ impl Learner {
         }
         let found = self.inference.objects() > 0;
         let why = match self.fault {
-            _ if found && !self.wanted.envelopes => return Ok(self.inference.fields()),
+            _ if found && !self.wanted.envelopes => match self.inference.fields() {
+                Ok(fields) => return Ok(fields),
+                Err(many) => format!("the objects of a sample have {many} in the {name}"),
+            },
             _ if found => match self.inference.debezium_columns() {
                 Some(columns) => return Ok(columns),
                 None => format!(

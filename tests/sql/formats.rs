@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use datafusion::physical_plan::collect;
 use datafusion_kafka::range::Ledger;
+use datafusion_kafka::statement::create_table;
 use datafusion_kafka::{Error, ErrorKind};
 
 use super::{batches, error, filled, rows, session, topic};
@@ -56,6 +57,31 @@ async fn table(topic: &str, options: &str) -> datafusion::prelude::SessionContex
         .await
         .expect("the options are valid");
     context
+}
+
+/// With the names of Kafka's columns, of constraints and none, and two types that close at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_learned_statement_reads_what_it_was_learned_of() {
+    let topic = with_values(&[Some(
+        r#"{"key":1,"offset":2,"":3,"check":true,"s":{"":4,"list":[{"a":{"b":5}}]}}"#,
+    )]);
+    let context = session();
+    let sampled = format!(
+        "SELECT * FROM kafka('{topic}', ':', 'value.format=json', 'metadata.columns=offset', \
+         'metadata.prefix=kafka:')"
+    );
+    let frame = context.sql(&sampled).await.expect("a sample");
+    let fields = frame.schema().fields().iter().take(5).cloned().collect();
+    let options = [
+        ("value.format", "json"),
+        ("kafka.bootstrap.servers", shared().bootstrap()),
+    ];
+    let statement = create_table("learned", &topic, &fields, &options);
+    datafusion_kafka::statement::sql(&context, &statement)
+        .await
+        .expect("the statement is one");
+    let sql = r#"SELECT "key", "offset", "", "check", s[''], s['list'][1]['a']['b'], _offset FROM learned"#;
+    assert_eq!(rows(&context, sql).await, ["1 2 3 true 4 5 0"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

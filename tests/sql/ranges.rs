@@ -108,6 +108,15 @@ async fn log_start_moved_is_an_error_or_counted() {
     assert!(analyzed.contains("lost_offsets=20"), "{analyzed}");
     let sql = format!("SELECT count(*) FROM kafka('{topic}', '0:10', 'on.data.loss=skip')");
     assert_eq!(rows(&session(), &sql).await, ["0"]);
+    // Past the end, Spark's name gives what there is, ours does not.
+    let sql = format!("SELECT min(offset), count(*) FROM kafka('{topic}', '20:99', 'OPTION')");
+    assert_eq!(rows(&session(), &skip(&sql)).await, ["30 20"]);
+    let strict = sql.replace("OPTION", "on.data.loss=skip");
+    let found = error(&session(), &strict).await;
+    assert!(
+        matches!(found, Error::PastLogEnd { asked: 99, .. }),
+        "{found}"
+    );
 }
 
 /// The plan is made, then the log moves: the reader notices.

@@ -90,6 +90,13 @@ async fn spark_timestamps_are_offsets_by_look_up() {
     .await;
     assert_eq!(rows(&context, "SELECT count(*) FROM s").await, ["2"]);
 
+    let never = i64::MAX;
+    let by_partition = format!(
+        "'startingTimestamp' '5000', 'endingOffsetsByTimestamp' '{{\"{topic}\":{{\"0\":{never}}}}}'"
+    );
+    rows(&context, &create(&by_partition)).await;
+    assert_eq!(rows(&context, "SELECT count(*) FROM s").await, ["97"]);
+
     let by_partition = format!("'startingOffsetsByTimestamp' '{{\"{topic}\":{{\"0\":50000}}}}'");
     rows(&context, &create(&by_partition)).await;
     assert_eq!(rows(&context, "SELECT count(*) FROM s").await, ["52"]);

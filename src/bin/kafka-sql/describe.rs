@@ -79,7 +79,7 @@ pub(crate) async fn infer(
     );
     let frame = session.sql(&sampled).await?;
     let fields = frame.schema().fields().iter();
-    let of_value = fields.filter(|field| !field.name().starts_with(PREFIX));
+    let of_value = fields.filter(|field| *field.name() != format!("{PREFIX}offset"));
     let fields: Fields = of_value.cloned().collect();
     let options = [("value.format", "json")];
     let statement = statement::create_table(&topic, &topic, &fields, &options);

@@ -5,7 +5,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use serde_json::Value;
+use jiter::JsonValue;
+use serde_json::{Number, Value};
 
 use super::logical::Logical;
 
@@ -246,8 +247,30 @@ impl Definition {
     }
 }
 
+/// Read by jiter: floats of serde_json may be off by one unit in their last place.
 fn json(text: &str) -> Result<Value, String> {
-    serde_json::from_str(text).map_err(|e| format!("not JSON: {e}"))
+    JsonValue::parse(text.as_bytes(), false)
+        .map(plain)
+        .map_err(|e| format!("not JSON: {}", e.description(text.as_bytes())))
+}
+
+fn plain(json: JsonValue<'_>) -> Value {
+    match json {
+        JsonValue::Null => Value::Null,
+        JsonValue::Bool(value) => value.into(),
+        JsonValue::Int(value) => value.into(),
+        JsonValue::BigInt(value) => {
+            let number = value.to_string().parse::<Number>();
+            number.map_or(Value::Null, Value::Number)
+        }
+        JsonValue::Float(value) => value.into(),
+        JsonValue::Str(text) => text.into(),
+        JsonValue::Array(items) => items.iter().cloned().map(plain).collect(),
+        JsonValue::Object(entries) => {
+            let entries = entries.iter().cloned();
+            entries.map(|(key, value)| (key, plain(value))).collect()
+        }
+    }
 }
 
 #[derive(Default)]

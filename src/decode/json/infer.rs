@@ -11,7 +11,7 @@ use crate::decode::column::timestamp_type;
 use crate::decode::debezium;
 use crate::decode::value::Fault;
 
-/// More fields than these are no schema but a map.
+/// More fields than these are no schema but a map. One more is remembered, to tell.
 const FIELDS_MOST: usize = 1000;
 
 /// What is known of the fields of objects, after some of them.
@@ -95,8 +95,14 @@ impl Inference {
     }
 
     /// The fields, all nullable: Boolean, Int64, Float64, Utf8View, List and Struct.
-    pub(crate) fn fields(self) -> Fields {
-        self.fields.fields()
+    ///
+    /// # Errors
+    /// When there are too many: none is left out in silence.
+    pub(crate) fn fields(self) -> Result<Fields, String> {
+        if self.fields.are_too_many() {
+            return Err(format!("more than {FIELDS_MOST} fields"));
+        }
+        Ok(self.fields.fields())
     }
 }
 
@@ -109,7 +115,7 @@ impl Seen {
             let key = parser.key()?;
             let peek = parser.peek()?;
             let found = Kind::of(parser, peek, depth)?;
-            let room = fields.len() < FIELDS_MOST;
+            let room = fields.len() <= FIELDS_MOST;
             match fields.iter_mut().find(|(name, _)| *name == key) {
                 Some((_, kind)) => *kind = found,
                 None if room => fields.push((key.into_owned(), found)),
@@ -120,9 +126,13 @@ impl Seen {
         Ok(Self(fields))
     }
 
+    fn are_too_many(&self) -> bool {
+        self.0.len() > FIELDS_MOST
+    }
+
     fn join(&mut self, other: Self) {
         for (name, kind) in other.0 {
-            let room = self.0.len() < FIELDS_MOST;
+            let room = self.0.len() <= FIELDS_MOST;
             match self.0.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, known)) => known.join(kind),
                 None if room => self.0.push((name, kind)),
@@ -140,15 +150,18 @@ impl Seen {
 }
 
 impl Kind {
+    fn object(fields: Seen) -> Self {
+        match fields.are_too_many() {
+            true => Self::Text,
+            false => Self::Object(fields),
+        }
+    }
+
     fn of(parser: &mut Scan<'_>, peek: Peek, depth: usize) -> Result<Self, Fault> {
         Ok(match peek {
             Peek::Object => {
                 let fields = Seen::of(parser, depth + 1)?;
-                if fields.0.len() >= FIELDS_MOST {
-                    Self::Text
-                } else {
-                    Self::Object(fields)
-                }
+                Self::object(fields)
             }
             Peek::Array => {
                 deeper(depth + 1)?;
@@ -191,7 +204,7 @@ impl Kind {
             (Self::Whole | Self::Float, Self::Whole | Self::Float) => Self::Float,
             (Self::Object(mut one), Self::Object(other)) => {
                 one.join(other);
-                Self::Object(one)
+                Self::object(one)
             }
             (Self::List(mut one), Self::List(other)) => {
                 one.join(*other);

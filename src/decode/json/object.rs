@@ -1,6 +1,6 @@
 //! The columns of an object's fields, and the values that go into them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Fields};
@@ -200,6 +200,7 @@ fn object(
     depth: usize,
 ) -> Outcome {
     deeper(depth)?;
+    let mut misfits: Vec<(usize, Fault)> = vec![];
     let mut likely = 0;
     let mut more = parser.object()?;
     while more {
@@ -218,16 +219,24 @@ fn object(
                         // However many fields it has, they are written anew.
                         budget.spend(names.widths[index])?;
                         column.truncate(row);
+                        misfits.retain(|(misfit, _)| *misfit != index);
                     }
                     names.by_name[index] = if exact { row + 1 } else { 0 };
                     let shape = &mut names.shapes[index];
-                    append(parser, budget, peek, shape, column, depth)
-                        .map_err(|fault| fault.of(&names.names[index]))?;
+                    let from = parser.at();
+                    if let Err(fault) = append(parser, budget, peek, shape, column, depth) {
+                        let fault = fault.of(&names.names[index]);
+                        let value = Misfit { from, peek, depth };
+                        misfits.push((index, value.pass(parser, budget, column, row, fault)?));
+                    }
                 }
             }
             None => skip(parser, peek, depth)?,
         }
         more = parser.next_key()?;
+    }
+    if let Some((_, fault)) = misfits.into_iter().next() {
+        return Err(fault);
     }
     for column in columns {
         if column.len() == row {
@@ -235,6 +244,36 @@ fn object(
         }
     }
     Ok(())
+}
+
+/// A value that does not fit its column. It is no fault yet: if its name comes again, it does not count.
+struct Misfit {
+    from: usize,
+    peek: Peek,
+    depth: usize,
+}
+
+impl Misfit {
+    /// Goes on behind the value, with NULL in its place; a fault of the text is one in any case.
+    #[cold]
+    fn pass(
+        self,
+        parser: &mut Scan<'_>,
+        budget: &Budget,
+        column: &mut Builder,
+        row: usize,
+        fault: Fault,
+    ) -> Result<Fault, Fault> {
+        if !fault.is_of_value() {
+            return Err(fault);
+        }
+        budget.spend(fault.message.len())?;
+        parser.back_to(self.from);
+        skip(parser, self.peek, self.depth)?;
+        column.truncate(row);
+        column.null();
+        Ok(fault)
+    }
 }
 
 /// Appends a value to its column.
@@ -325,6 +364,7 @@ fn within(
             deeper(depth)?;
             let start = ends.last().copied().unwrap_or(0);
             let mut places = HashMap::new();
+            let (mut misfits, replaced_before) = (vec![], entries.replaced.len());
             let mut more = parser.object()?;
             while more {
                 let key = parser.key()?;
@@ -332,8 +372,21 @@ fn within(
                 entries.announce(&key, start, &mut places);
                 value::text(&mut entries.keys, &key)?;
                 let peek = parser.peek()?;
-                append(parser, budget, peek, shape, &mut entries.values, depth)?;
+                let (from, entry) = (parser.at(), entries.values.len());
+                let values = &mut entries.values;
+                if let Err(fault) = append(parser, budget, peek, shape, values, depth) {
+                    let value = Misfit { from, peek, depth };
+                    misfits.push((entry, value.pass(parser, budget, values, entry, fault)?));
+                }
                 more = parser.next_key()?;
+            }
+            if !misfits.is_empty() {
+                let replaced: HashSet<&usize> =
+                    entries.replaced[replaced_before..].iter().collect();
+                let mut misfits = misfits.into_iter();
+                if let Some((_, fault)) = misfits.find(|(entry, _)| !replaced.contains(entry)) {
+                    return Err(fault);
+                }
             }
         }
         _ => return Err(Fault::expected(column.data_type(), &kind(Peek::Object))),

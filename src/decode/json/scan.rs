@@ -34,6 +34,11 @@ impl<'j> Scan<'j> {
         self.at
     }
 
+    /// Goes back to where a value begins.
+    pub(super) fn back_to(&mut self, start: usize) {
+        self.at = start;
+    }
+
     /// What was read from `start` on.
     pub(super) fn since(&self, start: usize) -> &'j [u8] {
         self.json.get(start..self.at).unwrap_or_default()

@@ -138,6 +138,66 @@ fn a_name_matches_exactly_or_else_without_case_and_the_last_value_counts() {
 }
 
 #[test]
+fn a_value_that_does_not_count_is_not_judged() {
+    let inner = Fields::from(vec![field("i", DataType::Int64)]);
+    let list = DataType::List(Arc::new(field("item", DataType::Struct(inner.clone()))));
+    let fields = || {
+        vec![
+            field("i", DataType::Int64),
+            field("s", DataType::Struct(inner.clone())),
+            field("l", list.clone()),
+        ]
+    };
+    let good = [
+        (r#"{"i":"x","i":1}"#, "1|-|-"),
+        (r#"{"I":"x","i":2}"#, "2|-|-"),
+        (r#"{"i":2,"I":"x"}"#, "2|-|-"),
+        (r#"{"I":"x","I":3}"#, "3|-|-"),
+        (r#"{"i":[{"i":1}],"s":{"i":{},"i":4},"i":5}"#, "5|{i: 4}|-"),
+        (r#"{"s":{"i":"x"},"i":6,"s":{"i":7}}"#, "6|{i: 7}|-"),
+        (r#"{"s":9,"s":null}"#, "-|-|-"),
+        (
+            r#"{"l":[{"i":1},{"i":"x"},{}],"l":[{"I":"x","i":8}]}"#,
+            "-|-|[{i: 8}]",
+        ),
+    ];
+    let payloads: Vec<&str> = good.iter().map(|(payload, _)| *payload).collect();
+    let (rows, bad) = decode(fields(), &payloads);
+    assert_eq!(bad, []);
+    assert_eq!(rows, good.map(|(_, row)| row));
+
+    let (rows, bad) = decode(
+        fields(),
+        &[
+            r#"{"i":1,"i":"x"}"#,
+            r#"{"i":"x","I":1}"#,
+            r#"{"i":"x","i":1,"s":{"i":true}}"#,
+            r#"{"i":"x","s":{"i":1.5},"i":1}"#,
+            // No JSON is no JSON, whether it counts or not.
+            r#"{"i":"\ud800","i":1}"#,
+            r#"{"i":[01],"i":1}"#,
+            r#"{"i":1}"#,
+        ],
+    );
+    assert_eq!(rows[..6], ["-|-|-"; 6]);
+    assert_eq!(rows[6], "1|-|-");
+    let messages: Vec<&str> = bad.iter().map(|(_, message)| message.as_str()).collect();
+    assert_eq!(
+        messages[..4],
+        [
+            "field 'i': expected Int64, found the text 'x'",
+            "field 'i': expected Int64, found the text 'x'",
+            "field 's': field 'i': expected Int64, found a boolean",
+            "field 's': field 'i': 1.5 does not fit Int64",
+        ]
+    );
+    assert!(
+        messages[4..].iter().all(|m| m.contains("no JSON: ")),
+        "{messages:?}"
+    );
+}
+
+#[test]
 fn numbers_fit_exactly() {
     assert_eq!(one(DataType::Int64, "1.0"), Ok("1".into()));
     assert_eq!(one(DataType::Int64, "1e3"), Ok("1000".into()));
@@ -269,6 +329,7 @@ fn a_sample_tells_names_and_types() {
     assert!(inference.add(b"[1]").is_err());
     let found: Vec<String> = inference
         .fields()
+        .unwrap()
         .iter()
         .map(|f| format!("{} {}", f.name(), f.data_type()))
         .collect();
@@ -420,9 +481,26 @@ fn fifty_megabytes_are_copied_a_few_times_at_most() {
 
 #[test]
 fn a_sample_has_a_thousand_names_at_most() {
-    let fields: Vec<String> = (0..100_000).map(|n| format!("\"f{n}\":1")).collect();
-    let mut inference = Inference::default();
-    let payload = format!("{{{}}}", fields.join(","));
-    inference.add(payload.as_bytes()).unwrap();
-    assert_eq!(inference.fields().len(), 1000);
+    let object = |names: std::ops::Range<i32>| {
+        let fields: Vec<String> = names.map(|n| format!("\"f{n}\":1")).collect();
+        format!("{{{}}}", fields.join(","))
+    };
+    let sampled = |payloads: &[String]| {
+        let mut inference = Inference::default();
+        for payload in payloads {
+            inference.add(payload.as_bytes()).unwrap();
+        }
+        inference.fields()
+    };
+    assert_eq!(sampled(&[object(0..1000)]).unwrap().len(), 1000);
+    // None is left out without a word.
+    let many = Err("more than 1000 fields".to_owned());
+    assert_eq!(sampled(&[object(0..100_000)]), many);
+    assert_eq!(sampled(&[object(0..600), object(500..1100)]), many);
+    // Within a field they are no schema but a map, which has the type of text.
+    let within = |names| format!("{{\"m\":{}}}", object(names));
+    for payloads in [&[within(0..1001)][..], &[within(0..600), within(500..1100)]] {
+        let fields = sampled(payloads).unwrap();
+        assert_eq!(fields[0].data_type(), &DataType::Utf8View);
+    }
 }

@@ -1,14 +1,36 @@
 //! Files that prost-reflect must not get: it panics on a syntax that it does not know, and options nested
-//! deeply overflow its stack.
+//! deeply overflow its stack. And texts as protox reads them.
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use prost_reflect::prost_types::{
     DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto,
     UninterpretedOption,
 };
 
+use regex::Regex;
+
 use super::wire::MAX_DEPTH;
 
 pub(super) const NO_EDITIONS: &str = "editions are not read, only the syntaxes proto2 and proto3";
+
+/// A text with what protoc reads and protox does not in other words, on the same lines: options of a single
+/// extension number, and own options whose value is no number or without end. Neither has a meaning here.
+pub(super) fn for_protox(text: &str) -> Cow<'_, str> {
+    static NUMBER: LazyLock<Regex> = LazyLock::new(|| {
+        let pattern = r"\b(extensions\s(?:[^;\[{}]*,)?\s*)(\d\w*)(\s*\[)";
+        Regex::new(pattern).expect("it is a constant")
+    });
+    static VALUE: LazyLock<Regex> = LazyLock::new(|| {
+        let pattern = r"(\)[\w.]*\s*=\s*)-?\s*(?:inf|nan)\b";
+        Regex::new(pattern).expect("it is a constant")
+    });
+    match NUMBER.replace_all(text, "$1$2 to $2$3") {
+        Cow::Borrowed(text) => VALUE.replace_all(text, "${1}0"),
+        Cow::Owned(text) => VALUE.replace_all(&text, "${1}0").into_owned().into(),
+    }
+}
 
 /// Why a file must not be compiled, if so.
 pub(super) fn unreadable(file: &FileDescriptorProto) -> Option<String> {

@@ -13,7 +13,7 @@ use protox::Compiler;
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 
 use super::builtin::BuiltinFiles;
-use super::readable::{NO_EDITIONS, unreadable};
+use super::readable::{NO_EDITIONS, for_protox, unreadable};
 use crate::error::{Error, Result, nearest_names};
 
 /// A schema as files: one that matters and what it imports.
@@ -139,7 +139,7 @@ fn listed(messages: &[MessageDescriptor]) -> String {
 /// # Errors
 /// When the text does not parse.
 pub(crate) fn imports(name: &str, text: &str) -> Result<Vec<String>> {
-    let file = File::from_source(name, text).map_err(|e| not_compiled(name, &e))?;
+    let file = File::from_source(name, &for_protox(text)).map_err(|e| not_compiled(name, &e))?;
     Ok(file.file_descriptor_proto().dependency.clone())
 }
 
@@ -231,7 +231,7 @@ impl Source {
     fn of(name: &str, text: &str) -> Result<Self> {
         let source = match descriptor(text) {
             Some(source) => source,
-            None => File::from_source(name, text)
+            None => File::from_source(name, &for_protox(text))
                 .map(|file| Self::File(Box::new(file)))
                 .map_err(|e| not_compiled(name, &e))?,
         };

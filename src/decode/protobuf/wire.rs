@@ -239,8 +239,14 @@ impl<'a> Input<'a> {
     /// A field's number and how its value lies on the wire.
     #[inline]
     pub(super) fn tag(&mut self) -> Outcome<(u32, Wire)> {
-        let tag = u32::try_from(self.varint()?)
-            .map_err(|_| Fault::syntax("a tag has more than 32 bits"))?;
+        /// So many bytes hold 32 bits; Google's parsers read no more.
+        const MAX_BYTES: usize = 5;
+        let before = self.rest.len();
+        let tag = self.varint()?;
+        let tag = u32::try_from(tag)
+            .ok()
+            .filter(|_| before - self.rest.len() <= MAX_BYTES)
+            .ok_or_else(|| Fault::syntax("a tag has more than 32 bits"))?;
         let wire = match tag & 7 {
             0 => Wire::Varint,
             1 => Wire::Fixed64,
@@ -315,6 +321,19 @@ mod tests {
             Err("the bytes end within a value".into())
         );
         assert_eq!(varint(&[]), varint(&[0x80]));
+    }
+
+    #[test]
+    fn tags_have_five_bytes_at_most() {
+        let tag = |bytes: &[u8]| Input::new(bytes).tag().map_err(|f| f.to_string());
+        assert_eq!(tag(&[0x88, 0x80, 0x80, 0x80, 0x00]), Ok((1, Wire::Varint)));
+        for longer in [
+            &[0x88, 0x80, 0x80, 0x80, 0x80, 0x00][..],
+            &[0x88, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01],
+            &[0x88, 0x80, 0x80, 0x80, 0x10],
+        ] {
+            assert_eq!(tag(longer), Err("a tag has more than 32 bits".into()));
+        }
     }
 
     #[test]

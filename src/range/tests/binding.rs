@@ -30,6 +30,7 @@ struct Log {
     committed: Option<i64>,
     log_append_time: bool,
     skip: bool,
+    past_end_is_end: bool,
 }
 
 fn log(start: i64, end: i64) -> Log {
@@ -78,6 +79,7 @@ impl Log {
             } else {
                 OnDataLoss::Fail
             },
+            past_end_is_end: self.past_end_is_end,
         }
     }
 
@@ -92,6 +94,29 @@ impl Log {
     fn refusal(&self, text: &str) -> String {
         self.bind(text).unwrap_err().to_string()
     }
+}
+
+#[test]
+fn past_the_end_there_is_nothing_where_that_is_allowed() {
+    let strict = Log {
+        skip: true,
+        ..log(100, 200)
+    };
+    assert!(strict.refusal("150:300").starts_with("t[0]@300: "));
+    let log = Log {
+        past_end_is_end: true,
+        ..strict
+    };
+    for (text, range) in [
+        ("150:300", (150, 200)),
+        ("50:300", (50, 200)),
+        ("250:300", (200, 200)),
+        ("250", (200, 200)),
+        ("100:200", (100, 200)),
+    ] {
+        assert_eq!(log.bind(text).unwrap(), range, "{text}");
+    }
+    assert!(log.refusal("300:250").contains("starts at 300"));
 }
 
 #[test]
@@ -411,6 +436,7 @@ proptest! {
             committed,
             log_append_time,
             skip,
+            past_end_is_end: false,
         };
         if let Ok((from, to)) = log.bind(&text) {
             prop_assert!(0 <= from && from <= to && to <= log.end);

@@ -113,8 +113,8 @@ fn refused_in_these_words() {
                 .to_owned(),
         ),
         (
-            start(r#"{"a":{"0":-1}}"#),
-            "setting 'startingOffsets': a query cannot start at 'latest' (-1): it would read nothing; \
+            start(r#"{"a":{"0":-2,"1":-1}}"#),
+            "setting 'startingOffsets': a[1]: a query cannot start at 'latest' (-1): it would read nothing; \
              write 'earliest' (-2) or an offset"
                 .to_owned(),
         ),
@@ -126,7 +126,7 @@ fn refused_in_these_words() {
         ),
         (
             end(r#"{"a":"earliest"}"#),
-            "setting 'endingOffsets': a query cannot end at 'earliest' (-2): it would read nothing; \
+            "setting 'endingOffsets': topic 'a': a query cannot end at 'earliest' (-2): it would read nothing; \
              write 'latest' (-1) or an offset"
                 .to_owned(),
         ),
@@ -259,6 +259,30 @@ fn a_start_time_without_a_match_follows_the_strategy() {
     );
     options.starting_offsets_by_timestamp_strategy = text("LATEST");
     assert_eq!(bound(&options, |_| None).unwrap(), [(100, 100); 3]);
+}
+
+#[test]
+fn never_is_the_greatest_number() {
+    let never = i64::MAX.to_string();
+    let options = SparkOffsets {
+        starting_timestamp: text("1000"),
+        ending_timestamp: text(&never),
+        ..Default::default()
+    };
+    let look_up = |ms| (ms == 1000).then_some(40);
+    assert_eq!(bound(&options, look_up).unwrap(), [(40, 100); 3]);
+    let options = SparkOffsets {
+        starting_offsets_by_timestamp: text(&format!(
+            r#"{{"a":{{"0":1000,"1":{never}}},"b":{never}}}"#
+        )),
+        starting_offsets_by_timestamp_strategy: text("latest"),
+        ending_offsets_by_timestamp: text(&format!(r#"{{"a":{never},"b":"{never}"}}"#)),
+        ..Default::default()
+    };
+    assert_eq!(
+        bound(&options, look_up).unwrap(),
+        [(40, 100), (100, 100), (100, 100)]
+    );
 }
 
 #[test]

@@ -41,6 +41,10 @@ fn added_field_has_its_default() {
         (r#""int""#, "-5", "-5"),
         (r#""long""#, "5000000000", "5000000000"),
         (r#""double""#, "2.5", "2.5"),
+        // To the last digit, which serde_json's reader of floats does not promise.
+        (r#""double""#, "2.8607215452428451", "2.860721545242845"),
+        (r#""double""#, "8.7383009533423448", "8.738300953342344"),
+        (r#""long""#, "9223372036854775807", "9223372036854775807"),
         (r#""float""#, r#""NaN""#, "NaN"),
         (r#""boolean""#, "true", "true"),
         (r#""null""#, "null", "NULL"),

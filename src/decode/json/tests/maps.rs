@@ -27,6 +27,9 @@ fn the_last_value_of_a_key_counts() {
             r#"{"f":{"a":8,"a":8},"F":{"z":1}}"#,
             r#"{"f":{"a":8,"a":8},"f":{"z":1,"z":2}}"#,
             r#"{"f":{"b":9}}"#,
+            r#"{"f":{"a":"x","b":1,"a":2}}"#,
+            r#"{"f":{"a":"x","b":"y","a":2}}"#,
+            r#"{"f":{"a":"x"},"f":{"a":3}}"#,
         ],
     );
     assert_eq!(
@@ -39,10 +42,20 @@ fn the_last_value_of_a_key_counts() {
             "-",
             "{a: 8}",
             "{z: 2}",
-            "{b: 9}"
+            "{b: 9}",
+            "{b: 1, a: 2}",
+            "-",
+            "{a: 3}",
         ]
     );
-    assert_eq!(bad.len(), 1);
+    let bad: Vec<String> = bad.iter().map(|(row, m)| format!("{row} {m}")).collect();
+    assert_eq!(
+        bad,
+        [
+            "3 field 'f': expected Int64, found the text 'x'",
+            "9 field 'f': expected Int64, found the text 'y'",
+        ]
+    );
 }
 
 #[test]

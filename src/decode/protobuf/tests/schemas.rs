@@ -172,6 +172,32 @@ fn what_does_not_compile_is_told_with_its_place() {
 }
 
 #[test]
+fn what_protoc_takes_compiles() {
+    let text = r#"syntax = "proto2";
+        import "google/protobuf/descriptor.proto";
+        extend google.protobuf.FieldOptions { optional double least = 50001; }
+        message A {
+            extensions 100 [verification = UNVERIFIED];
+            extensions 200 to 300, 0x200 [
+                declaration = { number: 200, full_name: ".x", type: ".y" }, verification = DECLARATION];
+            extensions 1000 to max [verification = UNVERIFIED];
+            optional double a = 1 [default = -inf, (least) = -inf];
+            optional float b = 2 [(least) = nan, default = inf];
+            repeated int32 c = 3 [(least) = inf];
+        }"#;
+    let files = ProtoFiles {
+        name: "a.proto".into(),
+        text: text.into(),
+        references: vec![],
+    };
+    let schema = ProtobufSchema::from_files(&files, None).unwrap();
+    assert_eq!(types(&schema), "a Float64, b Float32, c List(Int32)");
+    assert_eq!(imports("a.proto", text).unwrap().len(), 1);
+    let ranges: Vec<_> = schema.message().extension_ranges().collect();
+    assert_eq!(ranges[..3], [100..101, 200..301, 0x200..0x201]);
+}
+
+#[test]
 fn bytes_that_are_no_set_are_refused() {
     let error = ProtobufSchema::from_descriptor_set("s.pb", &[1, 2, 3], None).unwrap_err();
     let error = error.to_string();
