@@ -474,6 +474,7 @@ impl Error {
             | Self::Authentication { .. }
             | Self::Authorization { .. }
             | Self::UnknownTopic { .. }
+            | Self::NoLetterTopic { .. }
             | Self::UnknownPartition { .. }
             | Self::BelowLogStart { .. }
             | Self::PastLogEnd { .. }
@@ -482,6 +483,7 @@ impl Error {
             | Self::TopicRecreated { .. }
             | Self::BadRow { .. }
             | Self::BadRowLimit { .. }
+            | Self::Memory { .. }
             | Self::Unaccounted { .. }
             | Self::Conflict { .. }
             | Self::Corrupt { .. }
@@ -671,6 +673,7 @@ mod tests {
         Unavailable { operation, reason } => Connection, true;
         Authorization { resource, operation, reason } => Authorization, false;
         UnknownTopic { topic, nearest } => DataUnavailable, false;
+        NoLetterTopic { topic, nearest, hosts } => DataUnavailable, false;
         UnknownPartition { topic, partition, available } => DataUnavailable, false;
         BelowLogStart { topic, partition, asked, available, lost } => DataUnavailable, false;
         PastLogEnd { topic, partition, asked, available, isolation } => DataUnavailable, false;
@@ -682,6 +685,7 @@ mod tests {
         BadRowLimit { limit, records, bad, example } => BadRowLimit, false;
         Read { topic, partition, offset, reason; transient } => Internal, false;
         Corrupted { topic, partition, offset, reason } => Internal, true;
+        Memory { place, message } => Memory, false;
         Unaccounted { topic, partition, start, end, message } => Internal, false;
         Conflict { target, message } => Conflict, false;
         Sink { target, operation, reason; transient } => Sink, false;
@@ -723,6 +727,7 @@ mod tests {
                 ErrorKind::Authorization => 4,
                 ErrorKind::DataUnavailable => 5,
                 ErrorKind::BadRowLimit => 6,
+                ErrorKind::Memory => 7,
                 ErrorKind::Conflict => 8,
                 _ => 1,
             };

@@ -341,7 +341,7 @@ impl Store {
     /// # Errors
     /// [`Error::Sink`] when the store fails.
     pub async fn link(&self, from: &str, to: &str) -> Result<bool> {
-        self.check_name(to)?;
+        self.keep_within(to)?;
         match &self.backend {
             Backend::Local(root) => {
                 let to = root.join(to);
@@ -360,7 +360,7 @@ impl Store {
     pub async fn sync(&self, names: Vec<String>) -> Result<()> {
         match &self.backend {
             Backend::Local(_) if !names.is_empty() => {
-                names.iter().try_for_each(|name| self.check_name(name))?;
+                names.iter().try_for_each(|name| self.keep_within(name))?;
                 self.on_disk("syncing", "", move |root| local::sync(root, &names))
                     .await
             }
@@ -401,7 +401,7 @@ impl Store {
     /// # Errors
     /// [`Error::Sink`] when the store fails.
     pub async fn rename(&self, from: &str, to: &str, durability: Durability) -> Result<bool> {
-        self.check_name(to)?;
+        self.keep_within(to)?;
         match &self.backend {
             Backend::Local(root) => {
                 let to = root.join(to);
@@ -415,7 +415,7 @@ impl Store {
     }
 
     /// Refuses a name that leads out of the store.
-    fn check_name(&self, name: &str) -> Result<()> {
+    fn keep_within(&self, name: &str) -> Result<()> {
         match leads_out(name) {
             false => Ok(()),
             true => Err(Error::invalid(format!(
@@ -436,7 +436,7 @@ impl Store {
             return Err(Error::invalid(format!("{}: not a local folder", self.url)));
         };
         if !name.is_empty() {
-            self.check_name(name)?;
+            self.keep_within(name)?;
         }
         let path = root.join(name);
         let done = tokio::task::spawn_blocking(move || work(&path)).await;

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, DescribeConfigsResponse,
-    FindCoordinatorResponse, ListOffsetsResponse, MetadataResponse, OffsetFetchResponse,
-    OffsetForLeaderEpochResponse, RequestHeader,
+    ApiKey, ApiVersionsRequest, DescribeConfigsResponse, FindCoordinatorResponse,
+    ListOffsetsResponse, MetadataResponse, OffsetFetchResponse, OffsetForLeaderEpochResponse,
+    RequestHeader,
 };
 use kafka_protocol::protocol::{
     Decodable, Encodable, HeaderVersion, Request, StrBytes, VersionRange,

@@ -5,8 +5,9 @@ use bytes::Bytes;
 
 use super::answer::Malformed;
 use super::batch::{Codec, MAGIC_AT};
-use super::codec::Unpacker;
+use super::codec::{Packed, Unpacker};
 use super::cursor::Cursor;
+use crate::client::Held;
 
 /// The smallest message: one of v0 without key and value.
 pub(super) const BYTES_LEAST: usize = 26;
@@ -91,8 +92,9 @@ impl<'a> Message<'a> {
 pub(super) fn rewrite(
     bytes: &[u8],
     unpacker: &mut Unpacker,
+    held: &mut Held,
     check_crcs: bool,
-) -> Result<(Bytes, usize), Malformed> {
+) -> Result<(Bytes, usize), Packed> {
     let first = Message::parse(bytes, check_crcs)?;
     let codec = match first.attributes & CODEC {
         0 => Codec::None,
@@ -100,18 +102,16 @@ pub(super) fn rewrite(
         2 => Codec::Snappy,
         3 => Codec::Lz4,
         _ => {
-            return Err(broken(
-                first.offset,
-                "has a codec that its format does not know",
-            ));
+            return Err(broken(first.offset, "has a codec that its format does not know").into());
         }
     };
     let mut batch = Batch::default();
     if codec != Codec::None {
         let packed = first.value.unwrap_or_default();
-        let unpacked = unpacker
-            .unpack(codec, packed)
-            .map_err(|e| broken(first.offset, &e.0))?;
+        let unpacked = unpacker.unpack(codec, packed, held).map_err(|e| match e {
+            Packed::Broken(e) => broken(first.offset, &e.0).into(),
+            short => short,
+        })?;
         batch.unpacked(&first, &unpacked)?;
         return Ok((batch.write(first.offset)?, first.size));
     }
@@ -166,7 +166,7 @@ impl Batch {
         let shift = if outer.magic == 0 {
             0
         } else {
-            outer.offset - last
+            outer.offset.saturating_sub(last)
         };
         for message in &mut messages {
             let shifted = message.offset.checked_add(shift);

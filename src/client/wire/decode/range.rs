@@ -282,8 +282,15 @@ impl RangeDecoder {
                 return Ok(Step::Empty);
             };
             if old::is_old(batch) {
-                let check_crcs = self.limits.check_crcs;
-                let (batches, taken) = old::rewrite(batch, &mut self.unpacker, check_crcs)?;
+                let (check_crcs, held) = (self.limits.check_crcs, &mut self.unpacked);
+                let rewritten = old::rewrite(batch, &mut self.unpacker, held, check_crcs);
+                let (batches, taken) = match rewritten {
+                    Ok(rewritten) => rewritten,
+                    Err(packed) => {
+                        self.fall_short(self.position, packed)?;
+                        return Ok(Step::Short);
+                    }
+                };
                 let rest = fed.bytes.slice(self.at + taken..);
                 self.feed(batches);
                 self.behind_old = Some(rest);
@@ -460,12 +467,7 @@ impl RangeDecoder {
                 Err(Packed::Broken(e)) => {
                     return Err(Malformed(format!("the record batch at {offset}: {e}")));
                 }
-                Err(Packed::TooLarge(most)) => {
-                    return self.fall_short(offset, ShortOf::Limit(most));
-                }
-                Err(Packed::NoMemory(bytes)) => {
-                    return self.fall_short(offset, ShortOf::Memory(bytes));
-                }
+                Err(packed) => return self.fall_short(offset, packed),
             };
             let size = records.len();
             (Some(Region::new(records)), 0, size)
@@ -487,7 +489,12 @@ impl RangeDecoder {
         Ok(())
     }
 
-    fn fall_short(&mut self, offset: i64, kind: ShortOf) -> Result<(), Malformed> {
+    fn fall_short(&mut self, offset: i64, packed: Packed) -> Result<(), Malformed> {
+        let kind = match packed {
+            Packed::Broken(e) => return Err(e),
+            Packed::TooLarge(most) => ShortOf::Limit(most),
+            Packed::NoMemory(bytes) => ShortOf::Memory(bytes),
+        };
         self.release();
         self.shortage = Some(Shortage { offset, kind });
         Ok(())
