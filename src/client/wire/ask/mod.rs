@@ -2,6 +2,7 @@
 //! given up.
 
 mod epochs;
+mod leaders;
 mod metadata;
 mod offsets;
 

@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures::future::join_all;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
@@ -14,8 +13,9 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
+use super::leaders::Told;
 use super::{Deadline, denied};
-use crate::client::wire::cluster::{Cluster, Leader, Topic};
+use crate::client::wire::cluster::Cluster;
 use crate::client::wire::code;
 use crate::client::wire::connection::Trouble;
 use crate::client::{OffsetAnswer, OffsetAt, OffsetQuery};
@@ -26,9 +26,6 @@ const LIST_OFFSETS_MOST: i16 = 9;
 const OFFSET_FETCH_MOST: i16 = 8;
 const FIND_COORDINATOR_MOST: i16 = 4;
 
-/// The leader's code, an offset and a leader epoch for one query of a wave.
-type Listed = (usize, i16, i64, i32);
-
 impl Cluster {
     pub(in crate::client::wire) async fn list_offsets(
         self: &Arc<Self>,
@@ -37,201 +34,25 @@ impl Cluster {
         within: Duration,
     ) -> Result<Vec<OffsetAnswer>> {
         let deadline = Deadline::after(within);
-        let started = Instant::now();
         let partitions: Vec<&TopicPartition> = queries.iter().map(|q| &q.partition).collect();
-        let mut answers: Vec<Option<OffsetAnswer>> = vec![None; queries.len()];
-        let mut open: Vec<usize> = (0..queries.len()).collect();
-        let mut round = 0u32;
-        // Why a query has no answer yet: what its leader last came to.
-        let mut reasons: HashMap<usize, (i32, String)> = HashMap::new();
-        let gave_up = |open: &[usize], reasons: &HashMap<usize, (i32, String)>| {
-            let waited = started.elapsed();
-            let leaderless = |q: &usize| self.no_leader(&queries[*q].partition, waited);
-            if let Some(error) = open.iter().find_map(leaderless) {
-                return error;
-            }
-            let query = open.iter().find(|q| reasons.contains_key(q));
-            let query = query.copied().unwrap_or(open[0]);
-            self.unlisted(&queries[query].partition, reasons.get(&query), waited)
-        };
-        while !open.is_empty() {
-            let leaders = self
-                .learn_leaders(&partitions, &open, round > 0, &deadline)
-                .await;
-            match leaders {
-                Ok(()) => {}
-                // That no time was left to ask for leaders is not why.
-                Err(Error::Connection { .. }) if round > 0 && deadline.passed() => {
-                    return Err(gave_up(&open, &reasons));
-                }
-                Err(e) => return Err(e),
-            }
-            let mut missing = None;
-            let waves = self.waves(&partitions, &open, &mut missing);
-            let asked = waves
-                .iter()
-                .map(|(node, wave)| self.list_wave(*node, queries, wave, isolation, &deadline));
-            for ((node, wave), listed) in waves.iter().zip(join_all(asked).await) {
-                let listed = match listed {
-                    Ok(listed) => listed,
-                    // Another leader may soon take over.
-                    Err(Trouble::Io(why)) => {
-                        reasons.extend(wave.iter().map(|q| (*q, (*node, why.clone()))));
-                        continue;
-                    }
-                    Err(trouble) => return Err(self.failed(&trouble)),
-                };
-                for (query, c, offset, epoch) in listed {
-                    let partition = &queries[query].partition;
-                    match c {
-                        // -1: no record has such a timestamp.
-                        code::OK => {
-                            answers[query] = Some(OffsetAnswer {
-                                offset: (offset >= 0).then_some(offset),
-                                leader_epoch: (epoch >= 0).then_some(epoch),
-                            });
-                        }
-                        code::TOPIC_AUTHORIZATION_FAILED => {
-                            let topic = format!("topic {}", partition.topic);
-                            return Err(denied(topic, "DESCRIBE", c));
-                        }
-                        c if code::is_missing(c) || code::is_retriable(c) => {
-                            if code::is_missing(c) {
-                                missing = Some(query);
-                            }
-                            reasons.insert(query, (*node, code::text(c)));
-                        }
-                        c => {
-                            return Err(Error::Kafka {
-                                operation: format!("listing offsets of {partition}"),
-                                reason: code::text(c),
-                            });
-                        }
-                    }
-                }
-            }
-            open.retain(|q| answers[*q].is_none());
-            if open.is_empty() {
-                break;
-            }
-            round += 1;
-            if let Some(query) = missing.filter(|_| round > 1) {
-                self.expect_partition(&queries[query].partition, &deadline)
-                    .await?;
-            }
-            if deadline.passed() {
-                return Err(gave_up(&open, &reasons));
-            }
-            let pause = Duration::from_millis(u64::from(20 * round.min(10)));
-            tokio::time::sleep(pause.min(deadline.left())).await;
-        }
-        Ok(answers.into_iter().flatten().collect())
-    }
-
-    /// Why a partition's offsets were not to be had: what came of asking its leader.
-    fn unlisted(
-        &self,
-        partition: &TopicPartition,
-        last: Option<&(i32, String)>,
-        waited: Duration,
-    ) -> Error {
-        let (hosts, reason) = match last {
-            Some((node, reason)) => (self.node_named(*node), reason.as_str()),
-            None => (self.hosts().to_owned(), "nobody is known to lead it"),
-        };
-        let waited_ms = waited.as_millis();
-        Error::Connection {
-            hosts,
-            reason: format!(
-                "listing offsets of {partition}: {reason}; gave up after {waited_ms} ms"
-            ),
-        }
-    }
-
-    /// The error of a partition that has no leader, if that is so by what was last heard.
-    pub(in crate::client::wire) fn no_leader(
-        &self,
-        partition: &TopicPartition,
-        waited: Duration,
-    ) -> Option<Error> {
-        let look = |topic: &Topic| topic.leaderless.get(&partition.partition).cloned();
-        let replicas = self.topic(&partition.topic, look).flatten()?;
-        Some(Error::NoLeader {
-            topic: partition.topic.to_string(),
-            partition: partition.partition,
-            replicas: replicas.all,
-            in_sync: replicas.in_sync,
-            waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
-        })
-    }
-
-    /// Makes sure that the leaders are known, or asks for them anew.
-    pub(super) async fn learn_leaders(
-        self: &Arc<Self>,
-        partitions: &[&TopicPartition],
-        open: &[usize],
-        anew: bool,
-        deadline: &Deadline,
-    ) -> Result<()> {
-        let unknown = |p: &TopicPartition| self.leader(p).is_none_or(|l| l.node < 0);
-        let topics: BTreeSet<Arc<str>> = open
-            .iter()
-            .map(|q| partitions[*q])
-            .filter(|p| anew || unknown(p))
-            .map(|p| Arc::clone(&p.topic))
-            .filter(|topic| !topic.is_empty())
-            .collect();
-        if topics.is_empty() {
-            return Ok(());
-        }
-        self.metadata(Some(&topics), deadline).await.map(drop)
-    }
-
-    pub(in crate::client::wire) fn leader(&self, partition: &TopicPartition) -> Option<Leader> {
-        let look = |topic: &Topic| topic.leaders.get(&partition.partition).copied();
-        self.topic(&partition.topic, look).flatten()
-    }
-
-    /// The open queries by leader, in requests that hold no partition twice: brokers refuse that.
-    pub(super) fn waves(
-        &self,
-        partitions: &[&TopicPartition],
-        open: &[usize],
-        missing: &mut Option<usize>,
-    ) -> Vec<(i32, Vec<usize>)> {
-        let mut times: HashMap<&TopicPartition, usize> = HashMap::new();
-        let mut waves: BTreeMap<(i32, usize), Vec<usize>> = BTreeMap::new();
-        for &query in open {
-            let partition = partitions[query];
-            match self.leader(partition) {
-                Some(leader) if leader.node >= 0 => {
-                    let time = times.entry(partition).or_default();
-                    waves.entry((leader.node, *time)).or_default().push(query);
-                    *time += 1;
-                }
-                Some(_) => {}
-                None => *missing = Some(query),
-            }
-        }
-        waves
-            .into_iter()
-            .map(|((node, _), wave)| (node, wave))
-            .collect()
+        let ask = |node, wave| self.list_wave(node, queries, wave, isolation, &deadline);
+        self.ask_leaders("listing offsets", &partitions, &deadline, ask)
+            .await
     }
 
     async fn list_wave(
         self: &Arc<Self>,
         node: i32,
         queries: &[OffsetQuery],
-        wave: &[usize],
+        wave: Vec<usize>,
         isolation: IsolationLevel,
         deadline: &Deadline,
-    ) -> Result<Vec<Listed>, Trouble> {
+    ) -> Told<OffsetAnswer> {
         let broker = self
             .node(node)
             .ok_or_else(|| Trouble::Io(format!("broker {node} is not known")))?;
         let mut topics: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-        for &query in wave {
+        for &query in &wave {
             let topic = &*queries[query].partition.topic;
             topics.entry(topic).or_default().push(query);
         }
@@ -263,20 +84,26 @@ impl Cluster {
         let (answer, _) = self
             .ask(&broker, LIST_OFFSETS_MOST, build, deadline.part(3).left())
             .await?;
-        let mut found: HashMap<(&str, i32), (i16, i64, i32)> = HashMap::new();
+        let mut found: HashMap<(&str, i32), Result<OffsetAnswer, i16>> = HashMap::new();
         for topic in &answer.topics {
             for p in &topic.partitions {
-                let answer = (p.error_code, p.offset, p.leader_epoch);
+                let answer = match p.error_code {
+                    // -1: no record has such a timestamp.
+                    code::OK => Ok(OffsetAnswer {
+                        offset: (p.offset >= 0).then_some(p.offset),
+                        leader_epoch: (p.leader_epoch >= 0).then_some(p.leader_epoch),
+                    }),
+                    code => Err(code),
+                };
                 found.insert((&topic.name.0, p.partition_index), answer);
             }
         }
         // One that the answer lacks is asked for again.
-        let lacking = (code::REQUEST_TIMED_OUT, -1, -1);
         let listed = wave.iter().map(|&query| {
             let partition = &queries[query].partition;
             let key = (&*partition.topic, partition.partition);
-            let (code, offset, epoch) = found.get(&key).copied().unwrap_or(lacking);
-            (query, code, offset, epoch)
+            let lacking = Err(code::REQUEST_TIMED_OUT);
+            (query, found.get(&key).copied().unwrap_or(lacking))
         });
         Ok(listed.collect())
     }
