@@ -75,7 +75,7 @@ impl fmt::Display for Cell {
 impl Cell {
     /// Whether there is such a crossing at all.
     fn is_possible(&self) -> bool {
-        let has_values = self.format.records(self.values).is_some();
+        let has_values = self.format.has(self.values);
         let has_part = self.part == Part::Value || !self.format.of_values_alone();
         let set_aside = self.policy == Policy::Dlq && self.values == Values::Bad;
         // Ten megabytes take their time, and policies make no difference to them.

@@ -163,10 +163,14 @@ impl World {
                 set("dlq.location", &self.text("dead"))?;
             }
         }
-        let isolation = match isolation {
-            Isolation::Committed => IsolationLevel::ReadCommitted,
-            Isolation::Uncommitted => IsolationLevel::ReadUncommitted,
-        };
+        let levels = [
+            IsolationLevel::ReadCommitted,
+            IsolationLevel::ReadUncommitted,
+        ];
+        let level = levels
+            .iter()
+            .find(|level| level.as_str() == isolation.name());
+        let isolation = *level.ok_or("no isolation level has the name")?;
         let table = options.table(TOPIC, None, None).map_err(text)?;
         Ok(table
             .client(Arc::new(cluster.client()))
@@ -274,9 +278,7 @@ impl World {
 }
 
 fn records(cell: Cell) -> (Vec<Made>, Made) {
-    // Only possible cells are run.
-    let records = cell.format.records(cell.values).unwrap_or_default();
-    (records, cell.format.plain(500))
+    (cell.format.records(cell.values), cell.format.plain(500))
 }
 
 fn cluster(cell: Cell, changed: bool) -> MemoryCluster {

@@ -7,10 +7,10 @@ use serde_json::{Map, Value, json};
 
 /// Declares a dimension: an enum, all its values, and their names.
 macro_rules! dimension {
-    ($(#[$about:meta])* $name:ident { $($value:ident),+ $(,)? }) => {
+    ($(#[$about:meta])* $name:ident { $($(#[$of:meta])* $value:ident),+ $(,)? }) => {
         $(#[$about])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub(crate) enum $name { $($value),+ }
+        pub(crate) enum $name { $($(#[$of])* $value),+ }
 
         impl $name {
             pub(crate) const ALL: &'static [Self] = &[$(Self::$value),+];
@@ -337,9 +337,21 @@ impl Format {
         })
     }
 
-    /// The records of a partition: plain ones, and between them two with the values. `None` where the
-    /// format has no such values.
-    pub(crate) fn records(self, values: Values) -> Option<Vec<Made>> {
+    /// Whether the format has such values.
+    pub(crate) fn has(self, values: Values) -> bool {
+        match values {
+            Values::Plain | Values::Tombstone => true,
+            Values::Nulls => self.has_fields(),
+            Values::Empty => matches!(self, Self::Raw | Self::Text | Self::ProtobufFile),
+            Values::NotUtf8 => self == Self::Raw,
+            Values::Edges => !matches!(self, Self::Raw | Self::Text | Self::Uuid),
+            Values::Big => matches!(self, Self::Raw | Self::Text | Self::Json),
+            Values::Bad => self.bad().is_some(),
+        }
+    }
+
+    /// The records of a partition: plain ones, and between them two with the values.
+    pub(crate) fn records(self, values: Values) -> Vec<Made> {
         let made = |row: &Row| {
             let (payload, columns) = self.encode(row);
             Made {
@@ -353,7 +365,7 @@ impl Format {
         };
         let special: [Made; 2] = match values {
             Values::Plain => [made(&Row::plain(100)), made(&Row::plain(101))],
-            Values::Nulls if self.has_fields() => [100, 101].map(|id| {
+            Values::Nulls => [100, 101].map(|id| {
                 made(&Row {
                     id,
                     name: None,
@@ -369,15 +381,14 @@ impl Format {
             Values::Empty => {
                 let columns = match self {
                     Self::Raw | Self::Text => object(json!({ "value": "" })),
-                    Self::ProtobufFile => self.nulls(),
-                    _ => return None,
+                    _ => self.nulls(),
                 };
                 let empty = none(Some(b""), Some(columns));
                 [empty.clone(), empty]
             }
-            Values::NotUtf8 if self == Self::Raw => [b"\xff\xfe\x00".as_slice(), b"/../%\x01"]
+            Values::NotUtf8 => [b"\xff\xfe\x00".as_slice(), b"/../%\x01"]
                 .map(|bytes| none(Some(bytes), Some(object(json!({ "value": hex(bytes) }))))),
-            Values::Edges if !matches!(self, Self::Raw | Self::Text | Self::Uuid) => [
+            Values::Edges => [
                 made(&Row {
                     id: i64::MIN,
                     amount: Some((-99_999_999_999_999_999_999, "-9999999999999999.9999")),
@@ -392,7 +403,7 @@ impl Format {
                     ..Row::plain(101)
                 }),
             ],
-            Values::Big if matches!(self, Self::Raw | Self::Text | Self::Json) => {
+            Values::Big => {
                 let name = Some("x".repeat(10_000_000));
                 let row = Row {
                     name,
@@ -401,20 +412,19 @@ impl Format {
                 [made(&row), made(&Row::plain(101))]
             }
             Values::Bad => {
-                let bad = none(Some(self.bad()?), None);
+                let bad = none(self.bad(), None);
                 [bad.clone(), bad]
             }
-            Values::Nulls | Values::NotUtf8 | Values::Edges | Values::Big => return None,
         };
         let [first, second] = special;
-        Some(vec![
+        vec![
             made(&Row::plain(1)),
             made(&Row::plain(2)),
             first,
             made(&Row::plain(3)),
             second,
             made(&Row::plain(4)),
-        ])
+        ]
     }
 
     /// A record like any other.

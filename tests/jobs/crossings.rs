@@ -95,7 +95,7 @@ impl Cell {
         let set_aside = self.policy == Policy::Dlq && self.values == Values::Bad;
         let usual = self.policy == Policy::Fail && self.part == Part::Value;
         !self.format.asks_registry()
-            && self.format.records(self.values).is_some()
+            && self.format.has(self.values)
             && (self.part == Part::Value || !self.format.of_values_alone())
             && (self.verb != Verb::Redecode || set_aside)
             && (self.values != Values::Big || usual)
@@ -159,10 +159,7 @@ impl World {
 
     fn made(&self) -> (Vec<Made>, Made) {
         let format = self.cell.format;
-        (
-            format.records(self.cell.values).unwrap_or_default(),
-            format.plain(500),
-        )
+        (format.records(self.cell.values), format.plain(500))
     }
 
     fn record(&self, partition: i32, made: &Made) -> Record {

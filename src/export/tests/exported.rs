@@ -87,7 +87,7 @@ async fn an_export_is_a_table_with_all_topics_and_folders() {
         let sql = format!("SELECT count(*) FROM e WHERE {key}");
         assert_eq!(number(&context, &sql).await, rows, "{key}");
     }
-    let same = "SELECT count(*) FROM e WHERE k = arrow_cast(key, 'Utf8') OR k = '//4='";
+    let same = "SELECT count(*) FROM e WHERE k = kafka_text(key) OR k = '//4='";
     assert_eq!(number(&context, same).await, 14);
     let insert = context.sql("INSERT INTO e SELECT * FROM e").await;
     let error = match insert {
