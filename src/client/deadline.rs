@@ -26,11 +26,12 @@ impl Deadline {
         }
     }
 
-    /// Lets a time not count in which a broker holds the client back, within bounds.
+    /// Lets a time not count in which a broker holds the client back, unless it is out of all bounds.
     pub(crate) fn extend(&self, held: Duration) {
-        let held_ms = u64::try_from(held.as_millis()).unwrap_or(u64::MAX);
-        // Far from an overflow: a broker names 32 bits, and waiting takes its time.
-        self.held_ms.fetch_add(held_ms, Ordering::Relaxed);
+        if held <= self.whole.saturating_mul(HELD_MOST) {
+            let held_ms = u64::try_from(held.as_millis()).unwrap_or(u64::MAX);
+            self.held_ms.fetch_add(held_ms, Ordering::Relaxed);
+        }
     }
 
     /// When the question was asked, whose earlier attempts count.

@@ -210,6 +210,43 @@ async fn a_quota_holds_a_job_back_and_is_told() {
     assert!(progress.to_json().contains("\"throttled_ms\":"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_a_quota_holds_back_are_committed() {
+    let world = World::new(1);
+    let id = admin::unique_topic("producer");
+    admin::limit_client(&world.bootstrap, &id, "producer_byte_rate", 20_000);
+    let target = admin::unique_topic("target");
+    admin::create_topic(&world.bootstrap, &target, 1, &[]);
+    world.produce(0, 250);
+    let config = ConnectionConfig::new(&world.bootstrap);
+    let context = KafkaSessionBuilder::new()
+        .connection(config)
+        .build()
+        .unwrap();
+    // Several requests, of which those behind the first are left unread for a while.
+    let create = format!(
+        "CREATE EXTERNAL TABLE target STORED AS KAFKA LOCATION '{target}' \
+         OPTIONS ('kafka.client.id' '{id}', 'kafka.batch.size' '40000')"
+    );
+    context.sql(&create).await.unwrap();
+    let insert = format!(
+        "INSERT INTO target SELECT key, repeat('x', 1000) AS value FROM \"{}\"",
+        world.topic
+    );
+    let mut job = MicroBatch::builder(context, "copy")
+        .checkpoint(world.folder.path().to_str().unwrap())
+        .insert(insert)
+        .trigger(Trigger::Once)
+        .build()
+        .await
+        .unwrap();
+    let progress = job.step().await.unwrap().unwrap();
+    assert_eq!((progress.rows(), progress.retries), (250, 0));
+    let isolation = support::read::Isolation::ReadCommitted;
+    let copied = support::read::read(&world.bootstrap, &target, 0, isolation);
+    assert_eq!(copied.len(), 250);
+}
+
 /// Two seconds without a broker, in the middle of a job.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_restarts_is_waited_for() {

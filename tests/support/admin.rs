@@ -47,12 +47,12 @@ fn options() -> AdminOptions {
         .operation_timeout(Some(REQUEST_LIMIT))
 }
 
-/// Lets a broker send clients of that id no more than so many bytes a second. librdkafka has no call
-/// for it, so that the request is made by hand.
+/// Sets a quota for clients of that id, such as `consumer_byte_rate`. librdkafka has no call for it, so
+/// that the request is made by hand.
 ///
 /// # Panics
 /// When the broker does not answer.
-pub fn limit_client(bootstrap: &str, client_id: &str, bytes_a_second: usize) {
+pub fn limit_client(bootstrap: &str, client_id: &str, quota: &str, bytes_a_second: usize) {
     let text = |text: &str| [&[0, text.len() as u8], text.as_bytes()].concat();
     let one = 1i32.to_be_bytes();
     let request = [
@@ -63,7 +63,7 @@ pub fn limit_client(bootstrap: &str, client_id: &str, bytes_a_second: usize) {
         &text("client-id"),
         &text(client_id),
         &one,
-        &text("consumer_byte_rate"),
+        &text(quota),
         &(bytes_a_second as f64).to_be_bytes(),
         // Neither removed nor only tried.
         &[0, 0],

@@ -96,7 +96,7 @@ pub fn held_back(bootstrap: &str, client_id: &str) -> (String, usize) {
     // Brokers measure a rate over ten seconds at least.
     const RECORDS: usize = 10 * BYTES_A_SECOND * 6 / 5 / 1000;
     // Before the topic, so that the broker holds to it when it has the topic.
-    super::admin::limit_client(bootstrap, client_id, BYTES_A_SECOND);
+    super::admin::limit_client(bootstrap, client_id, "consumer_byte_rate", BYTES_A_SECOND);
     let topic = super::admin::unique_topic("quota");
     super::admin::create_topic(bootstrap, &topic, 1, &[]);
     let records: Vec<Record> = (0..RECORDS)
