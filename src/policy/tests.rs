@@ -239,7 +239,7 @@ async fn restricted_text_uses_what_was_allowed() {
         "EXPLAIN SELECT * FROM made".to_owned(),
         format!("CREATE EXTERNAL TABLE written (a INT) STORED AS CSV LOCATION '{open}/written/'"),
         "INSERT INTO written VALUES (1), (2)".to_owned(),
-        format!("CREATE EXTERNAL TABLE sink (a INT) STORED AS PARQUET LOCATION '{open}/sink'"),
+        format!("CREATE EXTERNAL TABLE sink (a INT) STORED AS PARQUET LOCATION '{open}/sink/'"),
         "INSERT INTO sink VALUES (1), (2)".to_owned(),
         format!(
             "CREATE EXTERNAL TABLE db STORED AS SQLITE LOCATION '{open}/x.db' OPTIONS ('table' 'a')"
