@@ -169,12 +169,14 @@ impl BatchProgress {
 
     /// Records read from all sources.
     pub fn records(&self) -> u64 {
-        self.sources.iter().map(|s| s.records).sum()
+        let records = self.sources.iter().map(|s| s.records);
+        records.fold(0, u64::saturating_add)
     }
 
     /// Rows committed to all sinks.
     pub fn rows(&self) -> u64 {
-        self.sinks.iter().map(|s| s.rows).sum()
+        let rows = self.sinks.iter().map(|s| s.rows);
+        rows.fold(0, u64::saturating_add)
     }
 
     /// Offsets that the batch moved on.

@@ -56,7 +56,7 @@ fn refuse_above(most: u64, found: u64, message: impl FnOnce(u64, u64) -> String)
 
 /// What lies between two brackets, or the whole text.
 struct Scope {
-    /// The character that ends it; `E` for the END of a CASE.
+    /// The character that ends it; `E` for the END of a CASE, `X` for what is explained.
     close: char,
     /// How often its words may be read, as a power of two.
     readings: u32,
@@ -225,6 +225,11 @@ impl Walk {
                 self.open_one('E')?;
                 Before::Apart
             }
+            // Never closed: each holds all that follows.
+            EXPLAIN if !is_operand => {
+                self.open_one('X')?;
+                Before::Start
+            }
             END => self.close('E'),
             SELECT | FROM | WHERE | GROUP | HAVING | ORDER | LIMIT | OFFSET | ON | USING | WHEN
             | THEN | ELSE | VALUES | UNION | EXCEPT | INTERSECT | JOIN | WINDOW | QUALIFY | SET
@@ -280,7 +285,8 @@ impl Walk {
         let is_table = close == ')'
             && (joined || begins && (scope.in_from || scope.is_table && scope.highest == 0));
         let behind_name = matches!(self.before, Before::Word | Before::OperatorWord);
-        let again = matches!(close, ')' | ']') && behind_name || is_table;
+        let is_query = self.keyword == Keyword::AS;
+        let again = matches!(close, ')' | ']') && behind_name || is_table || is_query;
         let readings = scope.readings + u32::from(again);
         self.open.push(Scope::new(close, readings, is_table));
         let open = self.open.len() - 1;

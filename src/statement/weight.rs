@@ -13,9 +13,9 @@ use datafusion::logical_expr::LogicalPlan;
 use crate::error::{Error, Result};
 
 /// The most nodes of a plan.
-pub(super) const NODES: u64 = 20_000;
+pub(super) const NODES: u64 = 5_000;
 /// The longest way from the root to a leaf.
-pub(super) const DEPTH: u64 = 2_000;
+pub(super) const DEPTH: u64 = 1_000;
 
 /// Checks a plan before it is optimised.
 ///

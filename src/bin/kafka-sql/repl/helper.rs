@@ -54,7 +54,7 @@ pub(super) struct Names {
 
 impl Names {
     pub(super) fn set_topics(&self, mut topics: Vec<String>) {
-        topics.retain(can_be_offered);
+        topics.retain(|name| can_be_offered(name));
         // A lock is poisoned only by a panic elsewhere; the names are whole in any case.
         *self.topics.write().unwrap_or_else(PoisonError::into_inner) = topics;
     }
@@ -65,7 +65,7 @@ impl Names {
         let mut names = Vec::new();
         for (table, its_columns) in tables {
             names.push(table);
-            columns.extend(its_columns.into_iter().filter(can_be_offered));
+            columns.extend(its_columns.into_iter().filter(|name| can_be_offered(name)));
         }
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = names;
         *self.columns.write().unwrap_or_else(PoisonError::into_inner) = columns;
@@ -88,8 +88,8 @@ impl Names {
 }
 
 /// Whether a name can stand in the line that is edited: the terminal obeys what is in it.
-fn can_be_offered(name: &String) -> bool {
-    visible(name, &[]) == name.as_str()
+fn can_be_offered(name: &str) -> bool {
+    visible(name, &[]) == name
 }
 
 /// The line editor's helper.
