@@ -139,7 +139,7 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn memory_is_waited_for_as_long_as_there_is_hope() {
         let pool: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(100));
         let (mut one, mut other) = (held(&pool, "one".into()), held(&pool, "other".into()));
