@@ -71,8 +71,8 @@ async fn it_is_not_compared_with_other_records() {
     let progress = Arc::new(ExportProgress::default());
     let export = export(&cluster, folder.path()).build().unwrap();
     export.run(&progress).await.unwrap();
-    let place = folder.path().join("out");
-    let verify = Verify::open(place.to_str().unwrap()).await.unwrap();
+    let target = folder.path().join("out");
+    let verify = Verify::open(target.to_str().unwrap()).await.unwrap();
     let problems = async || {
         let found = verify.run(Some(&table(&cluster)), 1, &progress).await;
         found.unwrap().problems
