@@ -74,7 +74,8 @@ pub async fn sql(context: &SessionContext, text: &str) -> Result<DataFrame> {
         return context.sql(text).await;
     }
     match parsed(text) {
-        Some(statement) => {
+        Some(mut statement) => {
+            maps::hide(&mut statement)?;
             let plan = context.state().statement_to_plan(statement).await?;
             context.execute_logical_plan(maps::restore(plan)?).await
         }
@@ -83,12 +84,11 @@ pub async fn sql(context: &SessionContext, text: &str) -> Result<DataFrame> {
     }
 }
 
-/// The only statement of a text, its maps hidden.
+/// The only statement of a text.
 fn parsed(text: &str) -> Option<Statement> {
     let parser = DFParserBuilder::new(tokens(text).ok()?).with_dialect(&Definitions);
     let mut statements = parser.build().ok()?.parse_statements().ok()?;
-    let mut statement = statements.pop_front()?;
-    maps::hide(&mut statement);
+    let statement = statements.pop_front()?;
     statements.is_empty().then_some(statement)
 }
 
@@ -270,7 +270,8 @@ mod tests {
     }
 
     async fn created(context: &SessionContext, text: &str) -> CreateExternalTable {
-        let statement = parsed(text).unwrap_or_else(|| panic!("does not parse: {text}"));
+        let mut statement = parsed(text).unwrap_or_else(|| panic!("does not parse: {text}"));
+        maps::hide(&mut statement).unwrap();
         let plan = context.state().statement_to_plan(statement).await;
         match maps::restore(plan.unwrap()).unwrap() {
             LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create)) => *create,
@@ -371,7 +372,7 @@ mod tests {
 
     fn data_types() -> impl Strategy<Value = DataType> {
         use DataType::*;
-        let utc = Some(Arc::from("+00:00"));
+        let utc = Some(Arc::from("UTC"));
         let leaf = prop_oneof![
             Just(Boolean),
             Just(Int64),
@@ -420,6 +421,23 @@ mod tests {
             let create = runtime.block_on(created(&context, &text));
             prop_assert_eq!(types(create.schema.as_arrow().fields()), types(&fields), "{}", text);
             prop_assert_eq!(create.locations, [topic]);
+        }
+    }
+
+    #[tokio::test]
+    async fn fields_without_a_name_are_refused() {
+        let context = KafkaSessionBuilder::new().build().unwrap();
+        for column in [
+            "STRUCT< VARCHAR>",
+            "STRUCT<a INT, b STRUCT<INT>>[]",
+            "MAP<VARCHAR, STRUCT<a>>",
+        ] {
+            let text = format!("CREATE EXTERNAL TABLE t (c {column}) STORED AS KAFKA LOCATION 't'");
+            let error = sql(&context, &text).await.unwrap_err().to_string();
+            assert!(
+                error.contains("a field of a STRUCT is written with its name"),
+                "{error}"
+            );
         }
     }
 
