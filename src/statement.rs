@@ -130,7 +130,8 @@ async fn defined(state: &SessionState, text: &str) -> Result<Option<LogicalPlan>
     }
     bounds::check(text, &Definitions)?;
     match parsed(text) {
-        Some(statement) => {
+        Some(mut statement) => {
+            maps::hide(&mut statement)?;
             let plan = state.statement_to_plan(statement).await?;
             maps::restore(plan).map(Some)
         }
@@ -144,12 +145,11 @@ pub fn without_secrets(text: &str) -> String {
     crate::redact::without_secrets(text)
 }
 
-/// The only statement of a text, its maps hidden.
+/// The only statement of a text.
 fn parsed(text: &str) -> Option<Statement> {
     let parser = DFParserBuilder::new(tokens(text).ok()?).with_dialect(&Definitions);
     let mut statements = parser.build().ok()?.parse_statements().ok()?;
-    let mut statement = statements.pop_front()?;
-    maps::hide(&mut statement);
+    let statement = statements.pop_front()?;
     statements.is_empty().then_some(statement)
 }
 
@@ -331,7 +331,8 @@ mod tests {
     }
 
     async fn created(context: &SessionContext, text: &str) -> CreateExternalTable {
-        let statement = parsed(text).unwrap_or_else(|| panic!("does not parse: {text}"));
+        let mut statement = parsed(text).unwrap_or_else(|| panic!("does not parse: {text}"));
+        maps::hide(&mut statement).unwrap();
         let plan = context.state().statement_to_plan(statement).await;
         match maps::restore(plan.unwrap()).unwrap() {
             LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create)) => *create,
@@ -432,7 +433,7 @@ mod tests {
 
     fn data_types() -> impl Strategy<Value = DataType> {
         use DataType::*;
-        let utc = Some(Arc::from("+00:00"));
+        let utc = Some(Arc::from("UTC"));
         let leaf = prop_oneof![
             Just(Boolean),
             Just(Int64),
@@ -481,6 +482,23 @@ mod tests {
             let create = runtime.block_on(created(&context, &text));
             prop_assert_eq!(types(create.schema.as_arrow().fields()), types(&fields), "{}", text);
             prop_assert_eq!(create.locations, [topic]);
+        }
+    }
+
+    #[tokio::test]
+    async fn fields_without_a_name_are_refused() {
+        let context = KafkaSessionBuilder::new().build().unwrap();
+        for column in [
+            "STRUCT< VARCHAR>",
+            "STRUCT<a INT, b STRUCT<INT>>[]",
+            "MAP<VARCHAR, STRUCT<a>>",
+        ] {
+            let text = format!("CREATE EXTERNAL TABLE t (c {column}) STORED AS KAFKA LOCATION 't'");
+            let error = sql(&context, &text).await.unwrap_err().to_string();
+            assert!(
+                error.contains("a field of a STRUCT is written with its name"),
+                "{error}"
+            );
         }
     }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
-use datafusion::common::ToDFSchema;
+use datafusion::common::{ToDFSchema, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::sql::parser::Statement;
@@ -18,38 +18,51 @@ const KEY: &str = "\0key";
 const VALUE: &str = "\0value";
 
 /// Makes structs of the maps among the columns of a `CREATE EXTERNAL TABLE`.
-pub(super) fn hide(statement: &mut Statement) {
-    if let Statement::CreateExternalTable(create) = statement {
-        let columns = create.columns.iter_mut();
-        columns.for_each(|column| hide_in(&mut column.data_type));
+///
+/// # Errors
+/// When a field of a struct has no name: nothing would ever be found for it.
+pub(super) fn hide(statement: &mut Statement) -> Result<()> {
+    match statement {
+        Statement::CreateExternalTable(create) => {
+            let mut columns = create.columns.iter_mut();
+            columns.try_for_each(|column| hide_in(&mut column.data_type))
+        }
+        _ => Ok(()),
     }
 }
 
-fn hide_in(of: &mut SqlType) {
+fn hide_in(of: &mut SqlType) -> Result<()> {
     match of {
         SqlType::Map(key, value) => {
-            let member = |name: &str, of: &mut SqlType| {
-                hide_in(of);
-                StructField {
-                    field_name: Some(Ident::with_quote('"', name)),
-                    field_type: of.clone(),
-                    options: None,
-                }
+            hide_in(key)?;
+            hide_in(value)?;
+            let member = |name: &str, of: &SqlType| StructField {
+                field_name: Some(Ident::with_quote('"', name)),
+                field_type: of.clone(),
+                options: None,
             };
             let members = vec![member(KEY, key), member(VALUE, value)];
             *of = SqlType::Struct(members, StructBracketKind::AngleBrackets);
         }
         SqlType::Struct(fields, _) => {
-            let fields = fields.iter_mut();
-            fields.for_each(|field| hide_in(&mut field.field_type));
+            for field in fields {
+                if field.field_name.is_none() {
+                    return plan_err!(
+                        "a field of a STRUCT is written with its name, and {} has none: STRUCT<a INT, b VARCHAR>",
+                        field.field_type
+                    );
+                }
+                hide_in(&mut field.field_type)?;
+            }
         }
         SqlType::Array(
             ArrayElemTypeDef::AngleBracket(item)
             | ArrayElemTypeDef::SquareBracket(item, _)
             | ArrayElemTypeDef::Parenthesis(item),
-        ) => hide_in(item),
+        ) => hide_in(item)?,
         _ => {}
     }
+    Ok(())
 }
 
 /// Makes maps of those structs.

@@ -80,8 +80,12 @@ async fn a_learned_statement_reads_what_it_was_learned_of() {
     datafusion_kafka::statement::sql(&context, &statement)
         .await
         .expect("the statement is one");
-    let sql = r#"SELECT "key", "offset", "", "check", s[''], s['list'][1]['a']['b'], _offset FROM learned"#;
-    assert_eq!(rows(&context, sql).await, ["1 2 3 true 4 5 0"]);
+    let sql =
+        r#"SELECT "key", "offset", "", "check", s['list'][1]['a']['b'], _offset, s FROM learned"#;
+    let found = rows(&context, sql).await;
+    assert!(found[0].starts_with("1 2 3 true 5 0 "), "{found:?}");
+    // DataFusion has no way to a field without a name but its struct.
+    assert!(found[0].contains(": 4, list: "), "{found:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
