@@ -65,6 +65,7 @@ pub use clean::{Orphan, clean};
 pub use factory::ParquetTableFactory;
 pub use options::ParquetOptions;
 pub(crate) use read::recorded_columns;
+pub(crate) use write::plain_payloads;
 
 use log::{CONCURRENT, Row, STEP};
 use manifest::{DataFile, Manifest, Record};

@@ -84,7 +84,7 @@ pub(crate) struct RangeDecoder {
     fed: Option<Region>,
     at: usize,
     walk: Option<Walk>,
-    /// The memory of what is unpacked and walked.
+    /// Where the memory of large batches is asked for; it goes with the rows.
     unpacked: Held,
     shortage: Option<Shortage>,
     decode: Duration,
@@ -153,6 +153,11 @@ impl RangeDecoder {
         Self { unpacked, ..self }
     }
 
+    /// Hands over memory for the next record batch.
+    pub(crate) fn grant(&mut self, unpacked: Held) {
+        self.unpacked = unpacked;
+    }
+
     /// What the last [`Step::Short`] lacked; another step tries again.
     pub(crate) fn shortage(&mut self) -> Option<Shortage> {
         self.shortage.take()
@@ -170,7 +175,6 @@ impl RangeDecoder {
     pub(crate) fn clear(&mut self) {
         self.fed = None;
         self.walk = None;
-        self.release();
         self.aborted = Aborted::default();
     }
 
@@ -262,7 +266,6 @@ impl RangeDecoder {
                     });
                 }
                 self.at = walk.batch_end;
-                self.release();
                 continue;
             }
             let Some(fed) = &self.fed else {
@@ -283,14 +286,6 @@ impl RangeDecoder {
             if self.shortage.is_some() {
                 return Ok(Step::Short);
             }
-        }
-    }
-
-    /// What was unpacked is held by the rows alone, if at all.
-    fn release(&mut self) {
-        if self.unpacked.bytes() > 0 {
-            // Less is always granted.
-            let _ = self.unpacked.try_hold(0);
         }
     }
 
@@ -471,7 +466,8 @@ impl RangeDecoder {
     }
 
     fn fall_short(&mut self, offset: i64, kind: ShortOf) -> Result<(), Malformed> {
-        self.release();
+        // Less is always granted.
+        let _ = self.unpacked.try_hold(0);
         self.shortage = Some(Shortage { offset, kind });
         Ok(())
     }
