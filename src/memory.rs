@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::DataType;
 use async_trait::async_trait;
 use datafusion::execution::memory_pool::{
@@ -15,9 +15,13 @@ use tokio::time::{Instant, sleep};
 use crate::client::{Held, MemoryBudget};
 
 /// How long memory is waited for while nobody takes or gives back any.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How often it is looked for.
 const TICK: Duration = Duration::from_millis(5);
+/// Up to this part of the limit, and so many bytes, a consumer is never refused: who can spill does
+/// so when it asks for more itself.
+const OWN_PART: usize = 16;
+const OWN_BYTES: usize = 16 << 20;
 
 /// The part of a consumer in a pool.
 #[derive(Debug)]
@@ -39,46 +43,49 @@ pub(crate) fn held(pool: &Arc<dyn MemoryPool>, name: String) -> Held {
     Held::nothing_of(&budget(pool, name))
 }
 
-impl PoolBudget {
-    /// Whether so many bytes would not fit even if all others gave back what they hold.
-    fn is_hopeless(&self, bytes: usize) -> bool {
-        match self.pool.memory_limit() {
-            MemoryLimit::Finite(limit) => self.reservation.size().saturating_add(bytes) > limit,
-            _ => false,
-        }
-    }
-}
-
 #[async_trait]
 impl MemoryBudget for PoolBudget {
     fn try_take(&self, bytes: usize) -> Result<(), String> {
-        self.reservation.try_grow(bytes).map_err(|refused| {
-            let MemoryLimit::Finite(limit) = self.pool.memory_limit() else {
-                return refused.strip_backtrace();
-            };
+        let MemoryLimit::Finite(limit) = self.pool.memory_limit() else {
+            let grown = self.reservation.try_grow(bytes);
+            return grown.map_err(|refused| refused.strip_backtrace());
+        };
+        if self.reservation.size().saturating_add(bytes) <= OWN_BYTES.min(limit / OWN_PART) {
+            self.reservation.grow(bytes);
+            return Ok(());
+        }
+        self.reservation.try_grow(bytes).map_err(|_| {
             let left = limit.saturating_sub(self.pool.reserved());
             format!(
                 "the session may use {limit} bytes of memory, of which {left} are free; raise \
-                 'datafusion.runtime.memory_limit', or lower 'datafusion.execution.target_partitions' \
-                 so that less is read at a time"
+                 'datafusion.runtime.memory_limit' (--memory-limit)"
             )
         })
     }
 
+    /// What would fit alone is granted in the end, beyond the limit if it must be: others may wait
+    /// for these very rows, as a merge does, or spill only when they ask for more, as a sort does.
     async fn take(&self, bytes: usize) -> Result<(), String> {
         let mut seen = (self.pool.reserved(), Instant::now());
         loop {
-            let refused = match self.try_take(bytes) {
-                Ok(()) => return Ok(()),
-                Err(refused) => refused,
+            let Err(refused) = self.try_take(bytes) else {
+                return Ok(());
             };
+            let alone = match self.pool.memory_limit() {
+                MemoryLimit::Finite(limit) => {
+                    self.reservation.size().saturating_add(bytes) <= limit
+                }
+                _ => false,
+            };
+            if !alone {
+                return Err(refused);
+            }
             let now = (self.pool.reserved(), Instant::now());
             if now.0 != seen.0 {
                 seen = now;
-            }
-            // Others go on by themselves, unless they wait for these rows: a merge does.
-            if self.is_hopeless(bytes) || now.1.duration_since(seen.1) >= PATIENCE {
-                return Err(refused);
+            } else if now.1.duration_since(seen.1) >= PATIENCE {
+                self.reservation.grow(bytes);
+                return Ok(());
             }
             sleep(TICK).await;
         }
@@ -91,22 +98,23 @@ impl MemoryBudget for PoolBudget {
 
 /// The bytes of a batch's values, whatever memory they point into.
 pub(crate) fn payload_bytes(rows: &RecordBatch) -> usize {
-    let bytes = rows
-        .columns()
-        .iter()
-        .map(|column| match column.data_type() {
-            DataType::Utf8View => column.as_string_view().total_bytes_len(),
-            DataType::BinaryView => column.as_binary_view().total_bytes_len(),
-            _ => {
-                let slice = column.to_data().get_slice_memory_size();
-                slice.unwrap_or_else(|_| column.get_array_memory_size())
-            }
-        });
-    bytes.sum()
+    rows.columns().iter().map(column_bytes).sum()
+}
+
+/// The bytes of a column's values, whatever memory they point into.
+pub(crate) fn column_bytes(column: &ArrayRef) -> usize {
+    match column.data_type() {
+        DataType::Utf8View => column.as_string_view().total_bytes_len(),
+        DataType::BinaryView => column.as_binary_view().total_bytes_len(),
+        _ => {
+            let slice = column.to_data().get_slice_memory_size();
+            slice.unwrap_or_else(|_| column.get_array_memory_size())
+        }
+    }
 }
 
 /// Bytes of the row groups that all writers of the process gather.
-const ROW_GROUPS_BYTES: usize = 64 << 20;
+const ROW_GROUPS_BYTES: usize = 48 << 20;
 /// Writers that gather.
 static WRITERS: AtomicUsize = AtomicUsize::new(0);
 
@@ -140,27 +148,30 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn memory_is_waited_for_as_long_as_there_is_hope() {
-        let pool: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(100));
+    async fn memory_is_waited_for_and_what_fits_alone_is_granted() {
+        let pool: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(160));
         let (mut one, mut other) = (held(&pool, "one".into()), held(&pool, "other".into()));
-        one.hold(80).await.unwrap();
+        one.hold(120).await.unwrap();
+        let refused = other.try_hold(70).unwrap_err();
+        assert!(
+            refused.contains("may use 160 bytes of memory, of which 40 are free"),
+            "{refused}"
+        );
         let later = async {
-            sleep(PATIENCE / 2).await;
-            one.try_hold(30).unwrap();
+            sleep(TICK * 4).await;
+            one.try_hold(90).unwrap();
         };
         let (taken, ()) = tokio::join!(other.hold(70), later);
         taken.unwrap();
-        assert_eq!(pool.reserved(), 100);
+        assert_eq!(pool.reserved(), 160);
 
-        let begun = Instant::now();
-        let refused = other.hold(71).await.unwrap_err();
-        assert!(begun.elapsed() >= PATIENCE);
-        assert!(refused.contains("may use 100 bytes"), "{refused}");
-        assert_eq!(other.bytes(), 70, "what was held is held");
-
-        let begun = Instant::now();
-        other.hold(101).await.unwrap_err();
-        assert!(begun.elapsed() < PATIENCE, "there is no hope");
+        // Nobody gives anything back any more.
+        other.hold(150).await.unwrap();
+        assert_eq!(pool.reserved(), 240);
+        other.hold(161).await.unwrap_err();
+        assert_eq!(other.bytes(), 150, "what was held is held");
+        // A little is always there.
+        held(&pool, "third".into()).try_hold(10).unwrap();
         drop((one, other));
         assert_eq!(pool.reserved(), 0);
     }

@@ -6,10 +6,16 @@
 
 use std::sync::Arc;
 
-use datafusion::common::config::Dialect;
+use datafusion::common::config::{ConfigOptions, Dialect};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::FunctionRegistry;
+use datafusion::execution::memory_pool::MemoryLimit;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::filter::FilterExec;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use crate::bytes;
@@ -30,6 +36,12 @@ pub const CATALOG: &str = "kafka";
 
 /// The time zone of a session whose settings have none: that of the `timestamp` column.
 const TIME_ZONE: &str = "UTC";
+
+/// What an execution partition of a reversed scan is read ahead of the merge, in bytes.
+const READ_AHEAD_BYTES: usize = 16 << 20;
+
+/// Rows that a filter gathers in a session with a memory limit.
+const GATHERED_ROWS: usize = 64;
 
 /// Makes a session over a cluster.
 ///
@@ -65,13 +77,16 @@ impl KafkaSessionBuilder {
     }
 
     /// Settings of DataFusion to start from. Dialect, default catalog and information schema are
-    /// set on top, and the time zone where there is none.
+    /// set on top, and the time zone where there is none; `sort_pushdown_buffer_capacity` is lowered
+    /// to 16 MiB.
     pub fn config(mut self, config: SessionConfig) -> Self {
         self.config = Some(config);
         self
     }
 
-    /// The runtime, for example one with a bounded memory pool.
+    /// The runtime, for example one with a bounded memory pool. With one, DataFusion gathers fewer
+    /// rows where it does not look at their bytes: one partition is processed by one thread, and
+    /// filters hand on smaller batches.
     pub fn runtime(mut self, runtime: Arc<RuntimeEnv>) -> Self {
         self.runtime = Some(runtime);
         self
@@ -97,6 +112,16 @@ impl KafkaSessionBuilder {
             .with_create_default_catalog_and_schema(false);
         let options = config.options_mut();
         options.sql_parser.dialect = Dialect::PostgreSQL;
+        // Read ahead for a merge of reversed scans: DataFusion's own is a gigabyte each.
+        let ahead = &mut options.execution.sort_pushdown_buffer_capacity;
+        *ahead = (*ahead).min(READ_AHEAD_BYTES);
+        let limited = self.runtime.as_ref().is_some_and(|runtime| {
+            matches!(runtime.memory_pool.memory_limit(), MemoryLimit::Finite(_))
+        });
+        if limited {
+            // Dealing batches out gathers them by rows, whatever their bytes.
+            options.optimizer.enable_round_robin_repartition = false;
+        }
         // Without one, `TIMESTAMP WITH TIME ZONE` and `now()` have no zone either.
         let zone = &mut options.execution.time_zone;
         *zone = zone.take().or_else(|| Some(TIME_ZONE.to_owned()));
@@ -117,6 +142,9 @@ impl KafkaSessionBuilder {
         let mut builder = SessionStateBuilder::new_with_default_features().with_config(config);
         if let Some(runtime) = runtime {
             builder = builder.with_runtime_env(runtime);
+        }
+        if limited {
+            builder = builder.with_physical_optimizer_rule(Arc::new(FewRowsGathered));
         }
         // Before DataFusion's, which would take text only.
         let planners = builder.expr_planners().get_or_insert_default();
@@ -139,6 +167,36 @@ impl KafkaSessionBuilder {
         context.register_catalog(CATALOG, Arc::new(KafkaCatalog::with_schema(schema)));
         register_with(&context, self.connection, pool, &policy)?;
         Ok(context)
+    }
+}
+
+/// Lets filters hand on what passes them in batches of few rows: they gather rows by their number,
+/// whatever their bytes, and no pool sees them.
+#[derive(Debug)]
+struct FewRowsGathered;
+
+impl PhysicalOptimizerRule for FewRowsGathered {
+    fn name(&self) -> &'static str {
+        "few_rows_gathered"
+    }
+
+    fn optimize(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        _config: &ConfigOptions,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let changed = plan.transform_up(|node| match node.downcast_ref::<FilterExec>() {
+            Some(filter) => {
+                let filter = filter.with_batch_size(GATHERED_ROWS)?;
+                Ok(Transformed::yes(Arc::new(filter) as Arc<dyn ExecutionPlan>))
+            }
+            None => Ok(Transformed::no(node)),
+        });
+        changed.map(|changed| changed.data)
+    }
+
+    fn schema_check(&self) -> bool {
+        true
     }
 }
 

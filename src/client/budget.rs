@@ -62,6 +62,13 @@ impl Held {
         self.bytes
     }
 
+    /// What is held, to be given back with something else.
+    pub(crate) fn part(&mut self) -> Self {
+        let budget = Arc::clone(&self.budget);
+        let bytes = std::mem::take(&mut self.bytes);
+        Self { budget, bytes }
+    }
+
     /// Holds exactly so many bytes from here on, or what it held before.
     pub(crate) fn try_hold(&mut self, bytes: usize) -> Result<(), String> {
         if bytes > self.bytes {

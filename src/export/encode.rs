@@ -11,7 +11,7 @@ use datafusion::parquet::schema::types::ColumnPath;
 
 use super::ExportFormat;
 use crate::range::OffsetRange;
-use crate::sink::parquet::Blocks;
+use crate::sink::parquet::{Blocks, plain_payloads};
 use crate::text::{BytesAs, Delimited, json_lines};
 
 /// Turns batches into the bytes of one file.
@@ -22,11 +22,12 @@ pub(super) enum Encoder {
 }
 
 impl Encoder {
-    /// Begins a file of `piece`.
+    /// Begins a file of `piece`, of which `rows` are the first.
     pub(super) fn new(
         format: ExportFormat,
         bytes: BytesAs,
         schema: &SchemaRef,
+        rows: &RecordBatch,
         piece: &OffsetRange,
     ) -> Result<Self, String> {
         Ok(match format {
@@ -34,7 +35,7 @@ impl Encoder {
                 let writer = ArrowWriter::try_new(
                     Blocks::default(),
                     SchemaRef::clone(schema),
-                    Some(properties(schema, piece)),
+                    Some(properties(schema, rows, piece)),
                 );
                 Self::Parquet(Box::new(writer.map_err(|e| e.to_string())?))
             }
@@ -122,7 +123,7 @@ fn text_error(error: &arrow::error::ArrowError) -> String {
 
 /// Settings by what a column holds. Payloads hardly repeat, so a dictionary of them costs time and
 /// is given up in the end; offsets and timestamps rise, so their differences take next to nothing.
-fn properties(schema: &SchemaRef, piece: &OffsetRange) -> WriterProperties {
+fn properties(schema: &SchemaRef, rows: &RecordBatch, piece: &OffsetRange) -> WriterProperties {
     let entry = |key: &str, value: String| KeyValue::new(key.to_owned(), value);
     let metadata = vec![
         entry("kafka.topic", piece.topic.to_string()),
@@ -142,9 +143,6 @@ fn properties(schema: &SchemaRef, piece: &OffsetRange) -> WriterProperties {
                 .set_column_dictionary_enabled(column.clone(), false)
                 .set_column_encoding(column.clone(), Encoding::DELTA_BINARY_PACKED)
                 .set_column_statistics_enabled(column, EnabledStatistics::Page),
-            DataType::Binary | DataType::LargeBinary | DataType::BinaryView => properties
-                .set_column_dictionary_enabled(column.clone(), false)
-                .set_column_statistics_enabled(column, EnabledStatistics::None),
             // `value.format` = `text` makes text of payloads.
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
                 if matches!(field.name().as_str(), "key" | "value") =>
@@ -156,5 +154,5 @@ fn properties(schema: &SchemaRef, piece: &OffsetRange) -> WriterProperties {
             _ => properties,
         };
     }
-    properties.build()
+    plain_payloads(properties, rows).build()
 }

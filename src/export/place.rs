@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::store::{Created, Durability, Store};
 
 /// Bytes of one part of an upload: object stores want at least 5 MiB.
-const PART_BYTES: usize = 8 << 20;
+const PART_BYTES: usize = 5 << 20;
 /// Parts of one upload that may be under way.
 const PARTS_UNDER_WAY: usize = 2;
 /// The file that keeps a second process out of a local export.

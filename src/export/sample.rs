@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use bytes::Bytes;
 use futures::StreamExt;
 
@@ -46,7 +47,8 @@ async fn one(writing: &Writing, sample: &OffsetRange) -> Result<(i64, usize)> {
     let plan = query.of_piece(sample).await?;
     let stream = plan.execute(0, query.state.task_ctx());
     let mut stream = stream.map_err(|e| planning(&e))?;
-    let mut encoder = Encoder::new(writing.format, writing.bytes, &query.schema, sample)
+    let none = RecordBatch::new_empty(Arc::clone(&query.schema));
+    let mut encoder = Encoder::new(writing.format, writing.bytes, &query.schema, &none, sample)
         .map_err(Error::invalid)?;
     let size = |blocks: Vec<Bytes>| blocks.iter().map(Bytes::len).sum::<usize>();
     let mut bytes = size(encoder.take());

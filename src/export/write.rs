@@ -157,7 +157,7 @@ impl PieceFiles<'_> {
             let open = self.open.iter().position(|file| file.folder == folder);
             let index = match open {
                 Some(index) => index,
-                None => self.begin(folder).await?,
+                None => self.begin(folder, &rows).await?,
             };
             self.open[index].used = self.clock;
             let bytes = payload_bytes(&rows);
@@ -214,7 +214,7 @@ impl PieceFiles<'_> {
         Ok(())
     }
 
-    async fn begin(&mut self, folder: Option<String>) -> Result<usize> {
+    async fn begin(&mut self, folder: Option<String>, rows: &RecordBatch) -> Result<usize> {
         if self.open.len() >= MAX_OPEN_FILES {
             let files = self.open.iter().enumerate();
             let oldest = files.min_by_key(|(_, file)| file.used).map(|(i, _)| i);
@@ -243,7 +243,7 @@ impl PieceFiles<'_> {
             ))
         })?;
         let schema = &writing.query.schema;
-        let encoder = Encoder::new(writing.format, writing.bytes, schema, self.piece)
+        let encoder = Encoder::new(writing.format, writing.bytes, schema, rows, self.piece)
             .map_err(Error::invalid)?;
         self.open.push(OpenFile {
             folder,

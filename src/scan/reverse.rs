@@ -71,7 +71,7 @@ pub(super) fn reverse(
 
 impl Reverse {
     async fn next(&mut self) -> Result<Option<RecordBatch>> {
-        self.rows.handed_on();
+        self.rows.handed_on().await;
         loop {
             if self.remaining == Some(0) {
                 self.ready.clear();
@@ -97,7 +97,7 @@ impl Reverse {
             }
             self.let_go(usize::MAX);
             let Some((piece, place)) = self.cut() else {
-                self.rows.handed_on();
+                self.rows.handed_on().await;
                 self.rows.reader.end()?;
                 return Ok(None);
             };

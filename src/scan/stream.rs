@@ -256,6 +256,8 @@ pub(super) struct Rows {
     held: Held,
     /// What rows take for each byte of the client's columns, as far as is known.
     growth: f64,
+    /// Bytes that were handed out since other tasks had their turn.
+    in_turn: usize,
 }
 
 impl Rows {
@@ -270,13 +272,20 @@ impl Rows {
             reader,
             held,
             growth,
+            in_turn: 0,
         }
     }
 
-    /// The rows that were handed out before are the caller's.
-    pub(super) fn handed_on(&mut self) {
+    /// The rows that were handed out before are the caller's. After many bytes of them others have
+    /// their turn: what lies in a channel would pile up there if this never waited.
+    pub(super) async fn handed_on(&mut self) {
+        self.in_turn += self.held.bytes();
         // Less is always granted.
         let _ = self.held.try_hold(0);
+        if self.in_turn >= self.reader.source.batch_bytes {
+            self.in_turn = 0;
+            tokio::task::yield_now().await;
+        }
     }
 
     /// What decoding `raw` takes, as far as one knows before.
@@ -366,7 +375,7 @@ pub(super) fn forward(
 
 impl Forward {
     async fn next(&mut self) -> Result<Option<RecordBatch>> {
-        self.rows.handed_on();
+        self.rows.handed_on().await;
         if self.remaining == Some(0) {
             return Ok(None);
         }
@@ -437,7 +446,7 @@ impl Forward {
             self.rows.reader.books.post(entry)?;
         }
         let Some(first) = joined.first() else {
-            self.rows.handed_on();
+            self.rows.handed_on().await;
             self.buffers = self.rows.reader.nothing_held();
             return Ok(None);
         };

@@ -42,6 +42,10 @@ impl Held {
         Self(0)
     }
 
+    pub(crate) fn part(&mut self) -> Self {
+        Self(std::mem::take(&mut self.0))
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.0
     }

@@ -66,6 +66,7 @@ pub use factory::ParquetTableFactory;
 pub use options::ParquetOptions;
 pub(crate) use read::recorded_columns;
 pub(crate) use schema::{decode as decode_schema, encode as encode_schema};
+pub(crate) use write::plain_payloads;
 
 use log::{CONCURRENT, Row, STEP};
 use manifest::{DataFile, Manifest, Record};

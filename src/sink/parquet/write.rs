@@ -7,7 +7,9 @@ use bytes::Bytes;
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::errors::ParquetError;
 use datafusion::parquet::file::metadata::KeyValue;
-use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
+use datafusion::parquet::file::properties::{
+    EnabledStatistics, WriterProperties, WriterPropertiesBuilder,
+};
 use datafusion::parquet::schema::types::ColumnPath;
 use object_store::buffered::BufWriter;
 use sha2::{Digest, Sha256};
@@ -19,18 +21,20 @@ use super::hive::{self, Partitioner, Values};
 use super::manifest::DataFile;
 use crate::client::Held;
 use crate::error::{Error, Result};
-use crate::memory::{Share, payload_bytes};
+use crate::memory::{Share, column_bytes, payload_bytes};
 use crate::store::Store;
 
 /// Bytes and parts of an upload in memory.
-const PART_BYTES: usize = 8 << 20;
+const PART_BYTES: usize = 5 << 20;
 const PARTS: usize = 2;
+/// Texts of this mean length are payloads.
+const LONG_TEXT_BYTES: usize = 4 << 10;
 
 /// Writes the files of one execution partition of a batch.
 pub(super) struct Files {
     store: Store,
     options: ParquetOptions,
-    properties: WriterProperties,
+    properties: WriterPropertiesBuilder,
     /// The columns of the rows.
     rows: SchemaRef,
     /// The columns of the files.
@@ -91,21 +95,10 @@ impl Files {
             .set_max_row_group_row_count(Some(options.row_group_rows))
             .set_key_value_metadata(Some(footer))
             .set_created_by(format!("datafusion-kafka {}", env!("CARGO_PKG_VERSION")));
-        // Payloads hardly repeat and are not compared: neither is worth copies of large ones.
-        let bytes = columns
-            .fields()
-            .iter()
-            .filter(|f| *f.data_type() == DataType::Binary);
-        let properties = bytes.fold(properties, |properties, field| {
-            let column = ColumnPath::from(vec![field.name().clone()]);
-            properties
-                .set_column_dictionary_enabled(column.clone(), false)
-                .set_column_statistics_enabled(column, EnabledStatistics::None)
-        });
         Ok(Self {
             store: store.clone(),
             options: options.clone(),
-            properties: properties.build(),
+            properties,
             rows,
             columns: columns.into(),
             partitioner,
@@ -208,7 +201,7 @@ impl Files {
     async fn append(&mut self, values: Values, rows: RecordBatch) -> Result<()> {
         let mut from = 0;
         while from < rows.num_rows() {
-            let at = self.file(&values).await?;
+            let at = self.file(&values, &rows).await?;
             // The one last used is the last.
             let mut file = self.open.remove(at);
             let room = self.options.max_file_rows.saturating_sub(file.rows);
@@ -227,8 +220,8 @@ impl Files {
         self.end_groups(self.share.bytes()).await
     }
 
-    /// The open file for some values.
-    async fn file(&mut self, values: &Values) -> Result<usize> {
+    /// The open file for some values; `rows` are the next that are written to it.
+    async fn file(&mut self, values: &Values, rows: &RecordBatch) -> Result<usize> {
         if let Some(at) = self.open.iter().position(|file| file.values == *values) {
             return Ok(at);
         }
@@ -257,7 +250,7 @@ impl Files {
             sum: Sha256::new(),
             bytes: 0,
         };
-        let properties = Some(self.properties.clone());
+        let properties = Some(plain_payloads(self.properties.clone(), rows).build());
         let columns = SchemaRef::clone(&self.columns);
         let writer = ArrowWriter::try_new(Blocks::default(), columns, properties)
             .map_err(|error| failed(&self.store, error))?;
@@ -323,6 +316,32 @@ impl Files {
     fn wrong(&self, error: &dyn std::fmt::Display) -> Error {
         Error::invalid(format!("{}: {error}", self.store.url()))
     }
+}
+
+/// Turns dictionaries and statistics off, which copy large values, for what hardly repeats and is
+/// not compared: bytes, and texts that are long in `rows`, the first of a file.
+pub(crate) fn plain_payloads(
+    properties: WriterPropertiesBuilder,
+    rows: &RecordBatch,
+) -> WriterPropertiesBuilder {
+    let schema = rows.schema();
+    let columns = schema.fields().iter().zip(rows.columns());
+    columns.fold(properties, |properties, (field, column)| {
+        let plain = match field.data_type() {
+            DataType::Binary | DataType::LargeBinary | DataType::BinaryView => true,
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
+                column_bytes(column) / column.len().max(1) > LONG_TEXT_BYTES
+            }
+            _ => false,
+        };
+        if !plain {
+            return properties;
+        }
+        let column = ColumnPath::from(vec![field.name().clone()]);
+        properties
+            .set_column_dictionary_enabled(column.clone(), false)
+            .set_column_statistics_enabled(column, EnabledStatistics::None)
+    })
 }
 
 fn failed(store: &Store, error: ParquetError) -> Error {

@@ -174,7 +174,7 @@ async fn streams_wait_for_each_others_memory() {
 
 #[tokio::test]
 async fn reading_backwards_holds_bytes_not_offsets() {
-    let cluster = large(2, 100, MB / 5);
+    let cluster = large(1, 200, MB / 5);
     for (json, sql) in [
         (false, "SELECT offset, value FROM t ORDER BY offset DESC"),
         (true, "SELECT offset, text FROM t ORDER BY offset DESC"),
@@ -197,7 +197,7 @@ async fn reading_backwards_holds_bytes_not_offsets() {
             offsets.extend(batch.column(0).as_primitive::<Int64Type>().values());
         }
         drop(stream);
-        let expected: Vec<i64> = (0..100).rev().flat_map(|n| [n, n]).collect();
+        let expected: Vec<i64> = (0..200).rev().collect();
         let rows = if sql.contains("LIMIT") { 150 } else { 200 };
         assert_eq!(offsets, expected[..rows], "{sql}");
         let peak = pool.peak.load(Ordering::Relaxed);
@@ -229,4 +229,29 @@ async fn pieces_that_are_read_again_are_counted_once() {
     assert_eq!((ledger.delivered, ledger.unread), (80, 0), "{ledger:?}");
     let progress = crate::scan::ScanProgress::of(&plan);
     assert_eq!((progress.offsets_done, progress.records), (80, 80));
+}
+
+#[tokio::test]
+async fn a_merge_of_reversed_scans_is_read_little_ahead() {
+    let (context, _) = limited(&large(2, 4, 100), 16 * MB, false).await;
+    let sql = "SELECT offset, value FROM t ORDER BY offset DESC";
+    let plan = plan(&context, sql).await;
+    assert!(plan.contains("BufferExec: capacity=16777216"), "{plan}");
+    assert_eq!(rows(&context, sql).await.len(), 8);
+}
+
+#[tokio::test]
+async fn what_passes_a_filter_is_not_gathered_by_rows() {
+    let cluster = large(1, 200, MB / 5);
+    let (context, _) = limited(&cluster, 32 * MB, false).await;
+    let sql = "SELECT value FROM t WHERE octet_length(value) % 2 >= 0";
+    let (rows, most) = stream(&context, sql).await;
+    assert_eq!(rows, 200);
+    assert!(most < 20 * MB, "{most}");
+    let plan = plan(
+        &context,
+        "SELECT count(*) FROM t WHERE octet_length(value) > 1",
+    )
+    .await;
+    assert!(!plan.contains("RoundRobin"), "{plan}");
 }

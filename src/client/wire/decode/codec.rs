@@ -9,7 +9,7 @@ use super::answer::Malformed;
 use super::batch::Codec;
 use crate::client::Held;
 
-/// What a batch is guessed to grow by when it is unpacked.
+/// What a batch is guessed to grow by at least when it is unpacked.
 const GROWTH: usize = 4;
 /// Room is made in steps of at least so many bytes.
 const STEP_BYTES: usize = 64 << 10;
@@ -40,6 +40,8 @@ impl From<Malformed> for Packed {
 pub(crate) struct Unpacker {
     /// The largest batch that is unpacked, in bytes.
     most: usize,
+    /// What the batch before grew by.
+    growth: usize,
     snappy: snap::raw::Decoder,
     zstd: Option<zstd_safe::DCtx<'static>>,
     slabs: Slabs,
@@ -52,6 +54,8 @@ struct Slab {
     bytes: Vec<u8>,
     used: usize,
     home: Slabs,
+    /// Given back with it.
+    _held: Held,
 }
 
 impl AsRef<[u8]> for Slab {
@@ -93,7 +97,7 @@ impl Target<'_> {
     }
 
     fn grow(&mut self, bytes: usize) -> Result<(), Packed> {
-        if bytes > FREE_BYTES {
+        if bytes > FREE_BYTES.max(self.held.bytes()) {
             let held = self.held.try_hold(bytes);
             held.map_err(|_| Packed::NoMemory(bytes))?;
         }
@@ -125,6 +129,7 @@ impl Unpacker {
     pub(crate) fn new(most: usize) -> Self {
         Self {
             most,
+            growth: GROWTH,
             snappy: snap::raw::Decoder::new(),
             zstd: None,
             slabs: Slabs::default(),
@@ -148,8 +153,10 @@ impl Unpacker {
             most: self.most,
             held,
         };
-        if target.bytes.is_empty() {
-            target.grow(packed.len().saturating_mul(GROWTH).min(self.most))?;
+        let guess = packed.len().saturating_mul(self.growth).min(self.most);
+        if target.bytes.len() < guess && target.grow(guess).is_err() {
+            // It may take less.
+            self.growth = GROWTH;
         }
         match codec {
             Codec::None => {
@@ -165,10 +172,12 @@ impl Unpacker {
             Codec::Zstd => self.zstd(packed, &mut target)?,
         }
         target.finished()?;
+        self.growth = target.used.div_ceil(packed.len().max(1)).max(GROWTH);
         Ok(Bytes::from_owner(Slab {
             bytes: target.bytes,
             used: target.used,
             home: Arc::clone(&self.slabs),
+            _held: target.held.part(),
         }))
     }
 

@@ -87,7 +87,7 @@ pub(crate) struct RangeDecoder {
     /// What follows messages of an old format, of which `fed` holds a copy in the new one.
     behind_old: Option<Bytes>,
     walk: Option<Walk>,
-    /// The memory of what is unpacked and walked.
+    /// Where the memory of large batches is asked for; it goes with the rows.
     unpacked: Held,
     shortage: Option<Shortage>,
     decode: Duration,
@@ -157,6 +157,11 @@ impl RangeDecoder {
         Self { unpacked, ..self }
     }
 
+    /// Hands over memory for the next record batch.
+    pub(crate) fn grant(&mut self, unpacked: Held) {
+        self.unpacked = unpacked;
+    }
+
     /// What the last [`Step::Short`] lacked; another step tries again.
     pub(crate) fn shortage(&mut self) -> Option<Shortage> {
         self.shortage.take()
@@ -175,7 +180,6 @@ impl RangeDecoder {
         self.fed = None;
         self.behind_old = None;
         self.walk = None;
-        self.release();
         self.aborted = Aborted::default();
     }
 
@@ -267,7 +271,6 @@ impl RangeDecoder {
                     });
                 }
                 self.at = walk.batch_end;
-                self.release();
                 continue;
             }
             let Some(fed) = &self.fed else {
@@ -307,14 +310,6 @@ impl RangeDecoder {
             if self.shortage.is_some() {
                 return Ok(Step::Short);
             }
-        }
-    }
-
-    /// What was unpacked is held by the rows alone, if at all.
-    fn release(&mut self) {
-        if self.unpacked.bytes() > 0 {
-            // Less is always granted.
-            let _ = self.unpacked.try_hold(0);
         }
     }
 
@@ -495,7 +490,8 @@ impl RangeDecoder {
             Packed::TooLarge(most) => ShortOf::Limit(most),
             Packed::NoMemory(bytes) => ShortOf::Memory(bytes),
         };
-        self.release();
+        // Less is always granted.
+        let _ = self.unpacked.try_hold(0);
         self.shortage = Some(Shortage { offset, kind });
         Ok(())
     }

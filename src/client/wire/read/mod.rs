@@ -229,13 +229,12 @@ impl Reader {
                 ));
             }
         };
-        let granted = self.memory.take(bytes).await;
-        granted.map_err(|reason| {
+        let mut held = Held::nothing_of(&self.memory);
+        held.hold(bytes).await.map_err(|reason| {
             let message = format!("unpacking the record batch takes {bytes} bytes: {reason}");
             self.too_large(shortage.offset, message)
         })?;
-        // The decoder takes it, unless another stream is faster: then this one waits again.
-        self.memory.give_back(bytes);
+        self.decoder.grant(held);
         self.progress = Instant::now();
         Ok(())
     }

@@ -349,7 +349,7 @@ impl MemoryBudget for Purse {
 }
 
 #[test]
-fn a_large_batch_is_unpacked_when_memory_is_granted_and_given_back_when_it_is_walked() {
+fn a_large_batch_is_unpacked_when_memory_is_granted_which_its_rows_give_back() {
     let limits = Limits {
         unpacked_bytes: 100 << 20,
         ..LIMITS
@@ -369,6 +369,11 @@ fn a_large_batch_is_unpacked_when_memory_is_granted_and_given_back_when_it_is_wa
         );
         assert!(!decoder.has_news(), "codec {codec}");
         purse.give_back(8 << 20);
+        if codec % 2 == 0 {
+            let mut held = Held::nothing_of(&memory);
+            held.try_hold(4 << 20).unwrap();
+            decoder.grant(held);
+        }
         assert_eq!(decoder.step(), Ok(Step::RangeEnd), "codec {codec}");
         let rows = decoder.finish(TopicPartition::new("t", 0)).unwrap();
         assert_eq!(
@@ -401,7 +406,8 @@ fn the_next_batch_is_not_unpacked_before_a_full_one_is_handed_out() {
     decoder.begin(0, 2, TimestampBounds::default());
     decoder.feed(log.into());
     assert_eq!(decoder.step(), Ok(Step::Full));
-    assert_eq!(purse.0.load(Relaxed), 8 << 20);
+    let taken = (8 << 20) - purse.0.load(Relaxed);
+    assert!((2 << 20..4 << 20).contains(&taken), "{taken}");
     let rows = decoder.finish(TopicPartition::new("t", 0)).unwrap();
     assert_eq!(rows.offsets.len(), 1);
     assert_eq!(decoder.step(), Ok(Step::RangeEnd));
