@@ -16,8 +16,8 @@ use super::job;
 use super::normal::{json, moment, number, uuid};
 use crate::error::{Error, Result};
 use crate::sink::{
-    JSON_TEXT, Lists, RowValues, UUID_TEXT, Value, decimal_text, interval_text, is_nested,
-    json_texts,
+    JSON_TEXT, Lists, RowValues, UUID_TEXT, Value, date_time, decimal_text, interval_text,
+    is_nested, json_texts,
 };
 
 /// How many rows of a difference are shown.
@@ -246,13 +246,10 @@ fn value(value: &Value<'_>, of: &DataType) -> String {
             utc,
         } => {
             let nanos = i128::from(*since) * i128::from(1_000_000_000 / per_second);
-            match jiff::Timestamp::from_nanosecond(nanos) {
-                Ok(moment) if *utc => moment.to_string(),
-                Ok(moment) => moment
-                    .to_zoned(jiff::tz::TimeZone::UTC)
-                    .datetime()
-                    .to_string(),
-                Err(_) => format!("{nanos} ns since 1970"),
+            match date_time(nanos) {
+                Some(moment) if *utc => format!("{moment}Z"),
+                Some(moment) => moment.to_string(),
+                None => format!("{nanos} ns since 1970"),
             }
         }
         Value::Interval {

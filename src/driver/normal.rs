@@ -47,7 +47,16 @@ pub(super) fn number(text: &str) -> Option<String> {
 /// A moment, date or time of day in ISO 8601, with the digits it needs.
 pub(super) fn moment(text: &str, of: &DataType) -> Option<String> {
     Some(match of {
-        DataType::Timestamp(_, Some(_)) => text.parse::<jiff::Timestamp>().ok()?.to_string(),
+        DataType::Timestamp(_, Some(_)) => {
+            let in_utc: civil::DateTime = match text.strip_suffix('Z') {
+                Some(text) => text.parse().ok()?,
+                None => {
+                    let moment: jiff::Timestamp = text.parse().ok()?;
+                    moment.to_zoned(jiff::tz::TimeZone::UTC).datetime()
+                }
+            };
+            format!("{in_utc}Z")
+        }
         DataType::Timestamp(_, None) => text.parse::<civil::DateTime>().ok()?.to_string(),
         DataType::Date32 | DataType::Date64 => text.parse::<civil::Date>().ok()?.to_string(),
         DataType::Time32(_) | DataType::Time64(_) => text.parse::<civil::Time>().ok()?.to_string(),

@@ -47,8 +47,8 @@ pub use parquet::{ParquetOptions, ParquetSink};
 pub(crate) use ranges::same_ends;
 pub use ranges::{BatchRanges, Ends, Position, SourcePartition, SourceRange, Standing};
 pub(crate) use rows::{
-    JSON_TEXT, Lists, Rows as RowValues, UUID_TEXT, Value, decimal_text, interval_text, is_nested,
-    item_of, json_texts,
+    JSON_TEXT, Lists, Rows as RowValues, UUID_TEXT, Value, date_time, decimal_text, interval_text,
+    is_nested, item_of, json_texts,
 };
 pub(crate) use stage::{Part, stage_all};
 pub use table::SinkTable;

@@ -153,6 +153,16 @@ pub(crate) fn decimal_text(value: i256, scale: i8) -> String {
     format!("{sign}{whole}.{fraction}")
 }
 
+/// The date and time, in UTC, of nanoseconds since 1970; `None` beyond the years -9999 to 9999.
+pub(crate) fn date_time(nanos: i128) -> Option<jiff::civil::DateTime> {
+    let seconds = i64::try_from(nanos.div_euclid(NANOS_PER_SECOND)).ok()?;
+    let rest = i32::try_from(nanos.rem_euclid(NANOS_PER_SECOND)).ok()?;
+    // An instant of jiff ends a day before.
+    let epoch = jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0);
+    let since = jiff::SignedDuration::new(seconds, rest);
+    epoch.checked_add(since).ok()
+}
+
 /// A span of time as ISO 8601 has it, by months, days and seconds.
 pub(crate) fn interval_text(months: i32, days: i32, nanos: i128) -> String {
     let sign = if nanos < 0 { "-" } else { "" };

@@ -12,8 +12,8 @@ mod options;
 mod reader;
 
 pub(crate) use super::rows::{
-    JSON_TEXT, Lists, Rows, UUID_TEXT, Unfit, Value, decimal_text, interval_text, is_nested,
-    item_of,
+    JSON_TEXT, Lists, Rows, UUID_TEXT, Unfit, Value, date_time, decimal_text, interval_text,
+    is_nested, item_of,
 };
 pub(crate) use columns::{TableColumn, compare};
 pub(crate) use offsets::{

@@ -5,11 +5,12 @@
 
 use arrow::datatypes::{DataType, Schema};
 use jiff::civil::Time;
-use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp, ToSpan};
+use jiff::{SignedDuration, ToSpan};
 use rusqlite::types::{ToSqlOutput, Value as Owned, ValueRef};
 
-use crate::sink::database::{Lists, Unfit, Value, decimal_text, interval_text, is_nested, quoted};
+use crate::sink::database::{
+    Lists, Unfit, Value, date_time, decimal_text, interval_text, is_nested, quoted,
+};
 
 /// How SQLite keeps values of an Arrow type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -242,13 +243,10 @@ pub(super) fn value<'a>(value: &Value<'a>) -> Result<ToSqlOutput<'a>, Unfit> {
             utc,
         } => {
             let nanos = i128::from(since) * i128::from(1_000_000_000 / per_second);
-            let moment = Timestamp::from_nanosecond(nanos).map_err(|_| year(value))?;
+            let moment = date_time(nanos).ok_or_else(|| year(value))?;
             let digits = per_second.ilog10() as usize;
-            if utc {
-                return text(format!("{moment:.digits$}"));
-            }
-            let local = moment.to_zoned(TimeZone::UTC).datetime();
-            text(format!("{local:.digits$}"))
+            let zone = if utc { "Z" } else { "" };
+            text(format!("{moment:.digits$}{zone}"))
         }
         Value::Interval {
             months,
@@ -288,6 +286,8 @@ mod tests {
             timestamp(-1, 1_000_000, false),
             "1969-12-31T23:59:59.999999"
         );
+        let last = timestamp(253_402_300_799_999, 1_000, true);
+        assert_eq!(last, "9999-12-31T23:59:59.999Z");
         assert_eq!(shown(Value::Date(-1)), "1969-12-31");
         assert_eq!(shown(Value::Time(3_600_000_000_001)), "01:00:00.000000001");
         let interval = Value::Interval {
