@@ -285,7 +285,7 @@ impl Read {
                     Some(piece) => decoder.feed(Bytes::copy_from_slice(piece)),
                     None => break,
                 },
-                Step::Short => panic!("{:?}", decoder.shortage()),
+                Step::Short => return Err(Malformed(format!("{:?}", decoder.shortage()))),
             }
         }
         let batch = decoder.finish(partition).unwrap();
