@@ -31,7 +31,10 @@ impl Setup {
 fn librdkafka(bootstrap: &str, settings: &[(&str, &str)]) -> Arc<dyn KafkaClient> {
     let mut config = ConnectionConfig::new(bootstrap);
     let always = [("read.timeout.ms", "4000"), ("request.timeout.ms", "4000")];
-    for (key, value) in always.iter().chain(settings) {
+    let others = always
+        .iter()
+        .filter(|(key, _)| settings.iter().all(|(k, _)| k != key));
+    for (key, value) in others.chain(settings) {
         config.set(key, value).unwrap();
     }
     Arc::new(LibrdkafkaClient::connect(&config).unwrap())

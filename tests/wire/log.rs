@@ -123,7 +123,7 @@ impl Batch {
         }
         let outer = Record {
             key: None,
-            value: Some(pack(self.codec, &plain).into()),
+            value: Some(pack(self.codec, &plain)),
             timestamp_ms: self.timestamps().max(),
             ..Record::default()
         };

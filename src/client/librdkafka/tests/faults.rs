@@ -189,7 +189,7 @@ async fn a_fault_in_the_middle_is_an_error_with_the_position() {
             None => panic!("{} records and no error", read.len()),
         }
     };
-    let Error::Read { offset, .. } = error else {
+    let Error::Corrupted { offset, .. } = error else {
         panic!("{error}");
     };
     assert!(usize::try_from(offset).unwrap() >= read.len());
