@@ -167,6 +167,17 @@ async fn a_fault_that_is_reported_for_ever_is_no_progress() {
     assert!(started.elapsed() >= Duration::from_millis(1500));
 }
 
+/// As it is when a checksum does not match.
+#[tokio::test]
+async fn damaged_records_are_asked_for_once_more() {
+    let cluster = Cluster::new(&[]);
+    cluster.fill("t", 1, 10, b"v");
+    let errors = [Resp::RD_KAFKA_RESP_ERR_INVALID_MSG];
+    cluster.mock.request_errors(RDKafkaApiKey::Fetch, &errors);
+    let read = cluster.read(request(vec![range("t", 0, 0, 10)])).await;
+    assert_eq!(offsets(&read.unwrap()).len(), 10);
+}
+
 /// A report between records is an error at the record that would have been next.
 #[tokio::test]
 async fn a_fault_in_the_middle_is_an_error_with_the_position() {
@@ -189,7 +200,7 @@ async fn a_fault_in_the_middle_is_an_error_with_the_position() {
             None => panic!("{} records and no error", read.len()),
         }
     };
-    let Error::Read { offset, .. } = error else {
+    let Error::Corrupted { offset, .. } = error else {
         panic!("{error}");
     };
     assert!(usize::try_from(offset).unwrap() >= read.len());

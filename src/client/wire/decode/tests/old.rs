@@ -119,12 +119,11 @@ fn damaged_old_messages_are_errors() {
         "the message at 5, in a format from before Kafka 0.11, does not match its checksum"
     );
     // Offsets that leave the range of a number.
-    let inner = [record(i64::MAX - 1, "a"), record(0, "b")];
-    let plain: Vec<u8> = inner
+    let plain: Vec<u8> = [i64::MAX - 1, 0]
         .iter()
-        .flat_map(|r| message(1, 0, r.offset, r))
+        .flat_map(|offset| message(1, 0, *offset, &record(0, "a")))
         .collect();
-    let mut outer = record(i64::MAX, "");
+    let mut outer = record(0, "");
     outer.value = Some(pack(1, &plain));
     read(0, 9)
         .of_bytes(&[message(1, 1, i64::MAX, &outer)])
