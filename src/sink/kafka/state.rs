@@ -381,7 +381,7 @@ mod tests {
         let expected = [
             (
                 r#"{"job":"j","target":"t","source":"s","topic":"orders","partition":0}"#,
-                r#"{"version":1,"next":42,"topic_id":"id","batch":7}"#,
+                r#"{"version":1,"next":42,"topic_id":"id","leader_epoch":6,"batch":7}"#,
             ),
             (
                 r#"{"job":"j","target":"t"}"#,
