@@ -407,7 +407,7 @@ fn the_next_batch_is_not_unpacked_before_a_full_one_is_handed_out() {
     decoder.feed(log.into());
     assert_eq!(decoder.step(), Ok(Step::Full));
     let taken = (8 << 20) - purse.0.load(Relaxed);
-    assert!((2 << 20..4 << 20).contains(&taken), "{taken}");
+    assert!((2 << 20..=4 << 20).contains(&taken), "{taken}");
     let rows = decoder.finish(TopicPartition::new("t", 0)).unwrap();
     assert_eq!(rows.offsets.len(), 1);
     assert_eq!(decoder.step(), Ok(Step::RangeEnd));
