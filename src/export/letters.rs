@@ -24,7 +24,7 @@ use crate::table::KafkaTable;
 impl Export {
     /// Judges the records that do not decode of all pieces together, as those of one statement.
     pub(super) fn judge_bad_records(&self, done: &[ExportedPiece]) -> Result<()> {
-        let sum = |of: fn(&ExportedPiece) -> u64| done.iter().map(of).sum::<u64>();
+        let sum = |of: fn(&ExportedPiece) -> u64| done.iter().map(of).fold(0, u64::saturating_add);
         let count = BadRowCount::new(self.table.decoder().bad_rows().limit, 1);
         count.add(
             sum(|piece| piece.records),
@@ -133,7 +133,10 @@ fn with_bad_records(snapshot: &Snapshot, done: &[ExportedPiece]) -> Result<Snaps
 /// Refuses dead letters that are not the records that the files lack.
 fn check(sink: &Arc<dyn Sink>, done: &[ExportedPiece], staged: Vec<Staged>) -> Result<Vec<Staged>> {
     let letters: u64 = staged.iter().map(|part| part.rows).sum();
-    let bad: u64 = done.iter().map(|piece| piece.bad_records).sum();
+    let bad: u64 = done
+        .iter()
+        .map(|piece| piece.bad_records)
+        .fold(0, u64::saturating_add);
     let all_seen = done.iter().all(|piece| piece.filtered_offsets == 0);
     if letters < bad || (all_seen && letters > bad) {
         return Err(Error::Conflict {

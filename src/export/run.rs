@@ -111,7 +111,9 @@ impl Export {
             fault::point("export-after-manifest");
         }
 
-        let sum = |of: fn(&ExportedPiece) -> u64| manifest.pieces.iter().map(of).sum::<u64>();
+        let sum = |of: fn(&ExportedPiece) -> u64| {
+            manifest.pieces.iter().map(of).fold(0, u64::saturating_add)
+        };
         Ok(ExportSummary {
             pieces: manifest.pieces.len() as u64,
             files: sum(|piece| piece.files.len() as u64),

@@ -18,7 +18,7 @@ pub(super) const HEIGHT: u32 = 1000;
 /// The most queries, with those in brackets, in WITH and under UNION.
 pub(super) const MOST_QUERIES: u64 = 500;
 /// How many words the parser may read, those counted again that it reads again.
-pub(super) const WORK: u64 = 1 << 22;
+pub(super) const WORK: u64 = 1 << 20;
 
 /// Checks a statement, or an expression.
 ///
@@ -286,7 +286,8 @@ impl Walk {
             && (joined || begins && (scope.in_from || scope.is_table && scope.highest == 0));
         let behind_name = matches!(self.before, Before::Word | Before::OperatorWord);
         let is_query = self.keyword == Keyword::AS;
-        let again = matches!(close, ')' | ']') && behind_name || is_table || is_query;
+        let again =
+            matches!(close, ')' | ']') && behind_name || close == 'E' || is_table || is_query;
         let readings = scope.readings + u32::from(again);
         self.open.push(Scope::new(close, readings, is_table));
         let open = self.open.len() - 1;

@@ -379,6 +379,9 @@ pub(super) fn repeated(what: usize, times: usize) -> String {
     }
 }
 
+/// The kind that doubles with each step.
+pub(super) const TWICE: usize = 47;
+
 /// How many kinds of [`repeated`] there are.
 pub(super) const REPEATED: usize = 53;
 
@@ -404,7 +407,8 @@ pub(super) fn made(dice: &mut Dice) -> String {
     let explain = dice.pick(&["", "", "", "EXPLAIN ", "EXPLAIN VERBOSE "]);
     if dice.one_in(6) {
         let what = dice.below(REPEATED);
-        let times = dice.times();
+        let most = if what == TWICE { 8 } else { usize::MAX };
+        let times = dice.times().min(most);
         return format!("{explain}{}", repeated(what, times));
     }
     let levels = 1 + dice.below(5);
