@@ -110,7 +110,7 @@ impl Cell {
         }
         let bad = self.values == Values::Bad;
         if bad && self.policy == Policy::Fail {
-            return Some(("[0]@", 6));
+            return Some(("[0]@", 1));
         }
         if bad && self.policy == Policy::Skip && self.verb == Verb::ReceiptRerun {
             return Some(("a receipt covers every record that was read", 1));
@@ -251,7 +251,7 @@ impl World {
             columns.push(match (self.cell.format, name) {
                 (Format::Raw, _) => format!("encode({column}, 'hex') AS \"{name}\""),
                 (Format::Float | Format::Double, _) => {
-                    format!("CAST({column} AS VARCHAR) AS \"{name}\"")
+                    format!("CAST(CAST({column} AS DOUBLE) AS VARCHAR) AS \"{name}\"")
                 }
                 (_, "amount") => format!("CAST({column} AS VARCHAR) AS \"{name}\""),
                 _ => format!("{column} AS \"{name}\""),
