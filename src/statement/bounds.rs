@@ -5,9 +5,11 @@
 //! terms. And where brackets stand behind a word, the parser may read what is in them twice, once as a
 //! function's arguments and once as something else: twenty of them are read a million times.
 
+use std::collections::HashMap;
+
 use datafusion::sql::sqlparser::dialect::Dialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, Word};
 
 use crate::error::{Error, Result};
 
@@ -17,6 +19,9 @@ pub(super) const BRACKETS: usize = 50;
 pub(super) const HEIGHT: u32 = 1000;
 /// The most queries, with those in brackets, in WITH and under UNION.
 pub(super) const MOST_QUERIES: u64 = 500;
+/// The most tables that queries may name, with those of WITH written out wherever they are named: the
+/// planner walks them all at each join.
+pub(super) const MOST_TABLES: u64 = super::weight::NODES;
 /// How many words the parser may read, those counted again that it reads again.
 pub(super) const WORK: u64 = 1 << 20;
 
@@ -38,6 +43,12 @@ pub(super) fn check(text: &str, dialect: &dyn Dialect) -> Result<()> {
     while walk.open.len() > 1 {
         walk.close_one();
     }
+    refuse_above(MOST_TABLES, walk.most_tables, |_, most| {
+        format!(
+            "the statement comes to more than {most} tables with each query of WITH written out where it is \
+             named; store results in between as tables"
+        )
+    })?;
     let height = walk.open.pop().map_or(0, Scope::height);
     refuse_above(HEIGHT.into(), height.into(), |height, most| {
         format!(
@@ -72,6 +83,12 @@ struct Scope {
     highest: u32,
     /// Tables that are joined, and queries that are put together.
     relations: u32,
+    /// Tables that are named, with what those of WITH come to.
+    tables: u64,
+    /// The name before its bracket.
+    name: String,
+    /// Whether it is the query that WITH calls by that name.
+    is_named: bool,
 }
 
 impl Scope {
@@ -85,6 +102,9 @@ impl Scope {
             below: 0,
             highest: 0,
             relations: 0,
+            tables: 0,
+            name: String::new(),
+            is_named: false,
         }
     }
 
@@ -125,6 +145,11 @@ struct Walk {
     intervals: u32,
     work: u64,
     queries: u64,
+    /// The last name, and that before a bracket once it is closed.
+    name: String,
+    /// The queries of WITH, and how many tables each comes to.
+    with: HashMap<String, u64>,
+    most_tables: u64,
 }
 
 impl Walk {
@@ -136,6 +161,9 @@ impl Walk {
             intervals: 0,
             work: 0,
             queries: 0,
+            name: String::new(),
+            with: HashMap::new(),
+            most_tables: 0,
         }
     }
 
@@ -193,6 +221,7 @@ impl Walk {
             }
             Token::Word(word) => {
                 keyword = word.keyword;
+                self.name(word);
                 self.word(keyword)?
             }
             // All columns, not a product.
@@ -211,6 +240,23 @@ impl Walk {
             _ => 0,
         };
         Ok(())
+    }
+
+    /// Keeps a name, and counts it where it is that of a table.
+    fn name(&mut self, word: &Word) {
+        use Keyword::*;
+        if matches!(word.keyword, AS | NOT | MATERIALIZED) {
+            return;
+        }
+        self.name = word.value.to_lowercase();
+        let Some(scope) = self.open.last_mut() else {
+            return;
+        };
+        if matches!(self.keyword, FROM | JOIN) || scope.in_from && self.before == Before::Start {
+            let tables = self.with.get(&self.name).copied().unwrap_or(1);
+            scope.tables = scope.tables.saturating_add(tables);
+            self.most_tables = self.most_tables.max(scope.tables);
+        }
     }
 
     fn word(&mut self, keyword: Keyword) -> Result<Before> {
@@ -289,7 +335,11 @@ impl Walk {
         let again =
             matches!(close, ')' | ']') && behind_name || close == 'E' || is_table || is_query;
         let readings = scope.readings + u32::from(again);
-        self.open.push(Scope::new(close, readings, is_table));
+        let mut scope = Scope::new(close, readings, is_table);
+        scope.is_named =
+            close == ')' && matches!(self.keyword, Keyword::AS | Keyword::MATERIALIZED);
+        scope.name = self.name.clone();
+        self.open.push(scope);
         let open = self.open.len() - 1;
         refuse_above(BRACKETS as u64, open as u64, |_, most| {
             format!(
@@ -315,9 +365,20 @@ impl Walk {
     }
 
     fn close_one(&mut self) {
-        let height = self.open.pop().map_or(0, Scope::height);
+        let Some(mut scope) = self.open.pop() else {
+            return;
+        };
+        self.name = std::mem::take(&mut scope.name);
         if let Some(outer) = self.open.last_mut() {
-            outer.below = outer.below.max(height);
+            // One of WITH counts where it is named.
+            if scope.is_named {
+                let tables = scope.tables.saturating_add(1);
+                self.with.insert(self.name.clone(), tables);
+            } else {
+                outer.tables = outer.tables.saturating_add(scope.tables);
+                self.most_tables = self.most_tables.max(outer.tables);
+            }
+            outer.below = outer.below.max(scope.height());
         }
     }
 }

@@ -379,9 +379,6 @@ pub(super) fn repeated(what: usize, times: usize) -> String {
     }
 }
 
-/// The kind that doubles with each step.
-pub(super) const TWICE: usize = 47;
-
 /// How many kinds of [`repeated`] there are.
 pub(super) const REPEATED: usize = 53;
 
@@ -407,8 +404,7 @@ pub(super) fn made(dice: &mut Dice) -> String {
     let explain = dice.pick(&["", "", "", "EXPLAIN ", "EXPLAIN VERBOSE "]);
     if dice.one_in(6) {
         let what = dice.below(REPEATED);
-        let most = if what == TWICE { 8 } else { usize::MAX };
-        let times = dice.times().min(most);
+        let times = dice.times();
         return format!("{explain}{}", repeated(what, times));
     }
     let levels = 1 + dice.below(5);
