@@ -372,7 +372,7 @@ async fn what_the_principal_may_not_do_is_named() {
     may("Describe", &options.state_topic);
     let denied = opened().await.unwrap_err().to_string();
     assert!(
-        denied.contains("1 partition and cleanup.policy=compact"),
+        denied.contains("--partitions 1 --config cleanup.policy=compact"),
         "{denied}"
     );
     for operation in ["Create", "Read", "Write", "DescribeConfigs"] {
