@@ -16,6 +16,8 @@ use crate::client::{Held, MemoryBudget};
 
 /// How long memory is waited for while nobody takes or gives back any.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long in all, whatever changes: what others take or are granted is no hope for this one.
+const PATIENCE_MOST: Duration = Duration::from_secs(5);
 /// How often it is looked for.
 const TICK: Duration = Duration::from_millis(5);
 /// Up to this part of the limit, and so many bytes, a consumer is never refused: who can spill does
@@ -66,7 +68,8 @@ impl MemoryBudget for PoolBudget {
     /// What would fit alone is granted in the end, beyond the limit if it must be: others may wait
     /// for these very rows, as a merge does, or spill only when they ask for more, as a sort does.
     async fn take(&self, bytes: usize) -> Result<(), String> {
-        let mut seen = (self.pool.reserved(), Instant::now());
+        let asked = Instant::now();
+        let mut seen = (self.pool.reserved(), asked);
         loop {
             let Err(refused) = self.try_take(bytes) else {
                 return Ok(());
@@ -83,7 +86,10 @@ impl MemoryBudget for PoolBudget {
             let now = (self.pool.reserved(), Instant::now());
             if now.0 != seen.0 {
                 seen = now;
-            } else if now.1.duration_since(seen.1) >= PATIENCE {
+            }
+            if now.1.duration_since(seen.1) >= PATIENCE
+                || now.1.duration_since(asked) >= PATIENCE_MOST
+            {
                 self.reservation.grow(bytes);
                 return Ok(());
             }

@@ -4,7 +4,8 @@
 //! one offset are the same up to there. So a position is told by the epoch of the record before it: the
 //! log is the one that was read if it still has that epoch, and has it up to the position.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::{EpochEnd, EpochQuery, KafkaClient, OffsetAt, OffsetQuery};
 use crate::error::{Error, Result};
@@ -47,7 +48,35 @@ pub(crate) async fn compare(client: &dyn KafkaClient, marks: &[Mark]) -> Result<
     }
     let answers = client.epoch_ends(&queries).await?;
     let answers = marks.iter().zip(answers);
-    Ok(answers.map(|(mark, answer)| mark.against(answer)).collect())
+    let mut stands: Vec<Stands> = answers.map(|(mark, answer)| mark.against(answer)).collect();
+    // Replicas of a compacted topic need not know the same epochs: one that was built anew has none of
+    // those whose records were all removed.
+    let is_cut = |stands: &Stands| matches!(stands, Stands::Cut(..) | Stands::Gone);
+    let cut = marks
+        .iter()
+        .zip(&stands)
+        .filter(|(_, stands)| is_cut(stands));
+    let topics: BTreeSet<Arc<str>> = cut
+        .map(|(mark, _)| Arc::clone(&mark.partition.topic))
+        .collect();
+    if topics.is_empty() {
+        return Ok(stands);
+    }
+    let topics: Vec<Arc<str>> = topics.into_iter().collect();
+    let settings = client.topic_settings(&topics).await?;
+    let compacted: Vec<&Arc<str>> = (topics.iter().zip(settings))
+        .filter(|(_, settings)| {
+            let policy = settings.as_ref().map(|s| s.cleanup_policy.as_str());
+            policy.is_some_and(|policy| policy.contains("compact"))
+        })
+        .map(|(topic, _)| topic)
+        .collect();
+    for (mark, stands) in marks.iter().zip(&mut stands) {
+        if is_cut(stands) && compacted.contains(&&mark.partition.topic) {
+            *stands = Stands::Untold;
+        }
+    }
+    Ok(stands)
 }
 
 impl Mark {
@@ -87,7 +116,7 @@ pub(crate) async fn before(
         untold: bool,
     }
     let search = |sought: &Sought| Search {
-        low: sought.above.min(sought.leader_epoch - 1),
+        low: sought.above.min(sought.leader_epoch.saturating_sub(1)),
         high: sought.leader_epoch,
         untold: false,
     };
@@ -95,14 +124,16 @@ pub(crate) async fn before(
     let mut first = true;
     loop {
         let open: Vec<usize> = (0..searches.len())
-            .filter(|i| !searches[*i].untold && searches[*i].high - searches[*i].low > 1)
+            .filter(|i| {
+                !searches[*i].untold && searches[*i].high.saturating_sub(searches[*i].low) > 1
+            })
             .collect();
         if open.is_empty() {
             break;
         }
         let probe = |search: &Search| match first {
             true => search.high - 1,
-            false => search.low + (search.high - search.low) / 2,
+            false => i32::midpoint(search.low, search.high),
         };
         let queries: Vec<EpochQuery> = open
             .iter()
@@ -297,6 +328,29 @@ mod tests {
                 .starts_with("t[0]@60: the record before"),
             "{refused}"
         );
+    }
+
+    /// A replica that was built anew knows no epochs of which compaction has left no record.
+    #[tokio::test]
+    async fn a_compacted_topic_is_not_called_cut() {
+        use crate::client::memory::TopicOptions;
+        let cluster = MemoryCluster::new();
+        for (topic, policy) in [("kept", "delete"), ("compacted", "compact,delete")] {
+            let options = TopicOptions::default().cleanup_policy(policy);
+            cluster.create_topic_with(topic, 1, options).unwrap();
+            let records = (0..60).map(|_| Record::new("x"));
+            cluster.append_all(topic, 0, records).unwrap();
+            cluster.elect_at(topic, 0, 30).unwrap();
+        }
+        let mark = |topic: &str| Mark {
+            partition: TopicPartition::new(topic, 0),
+            offset: 60,
+            epoch: 0,
+            leader_epoch: None,
+        };
+        let marks = ["kept", "compacted"].map(mark);
+        let stands = compare(&cluster.client(), &marks).await.unwrap();
+        assert_eq!(stands, [Stands::Cut(30, 0), Stands::Untold]);
     }
 
     #[tokio::test]

@@ -125,7 +125,7 @@ pub(super) fn reconcile(
             let Stands::Cut(at, of) = stands else {
                 return Err(error);
             };
-            if !allowed {
+            if !allowed || !is_exact(position, of) {
                 return Err(error);
             }
             start = at.max(found.log.start);
@@ -145,7 +145,7 @@ pub(super) fn reconcile(
                     partition: partition.partition,
                     asked: position.next,
                     available: found.log.start,
-                    lost: found.log.start - position.next,
+                    lost: found.log.start.saturating_sub(position.next),
                 });
             }
             lost.push(loses(found.log.start, LostBecause::Expired));
@@ -236,6 +236,12 @@ fn starts_anew(
     Ok(leader < known)
 }
 
+/// Whether a cut behind records of that epoch is where the two logs part. Of an older epoch than the
+/// position's, the log may have more than what was read: then they part before.
+fn is_exact(position: &Position, of: i32) -> bool {
+    position.leader_epoch == Some(of)
+}
+
 /// The error of a position that the log does not go on from.
 fn cut(
     source: &str,
@@ -251,8 +257,8 @@ fn cut(
          (failOnDataLoss = false), which takes over anew what stands there now, or start a new job"
     );
     let next = match stands {
-        Stands::Gone => "start a new job",
-        _ => &next,
+        Stands::Cut(_, of) if is_exact(position, of) => &next,
+        _ => "start a new job",
     };
     let epoch = position.leader_epoch.unwrap_or(-1);
     epochs::refusal(partition, position.next, epoch, stands, next)

@@ -230,7 +230,7 @@ impl Source {
                     partition: part.partition.clone(),
                     offset: end,
                     leader_epoch,
-                    above: part.epoch.map_or(-1, |epoch| epoch - 1),
+                    above: part.epoch.map_or(-1, |epoch| epoch.max(0) - 1),
                 });
             }
         }

@@ -194,8 +194,9 @@ impl Reverse {
 
     /// Sizes the next piece, of no more than `most` offsets, by what so many offsets took.
     fn resize(&mut self, bytes: usize, offsets: i64, most: i64) {
-        let per_offset = bytes / usize::try_from(offsets).unwrap_or(1).max(1);
-        let fitting = self.piece_bytes / per_offset.max(1);
+        let per_offset = bytes.div_ceil(usize::try_from(offsets).unwrap_or(1).max(1));
+        // Room for records that are larger than those before: a piece too long is read in vain.
+        let fitting = self.piece_bytes / 4 * 3 / per_offset.max(1);
         self.piece_offsets = i64::try_from(fitting)
             .unwrap_or(i64::MAX)
             .min(most)

@@ -91,6 +91,8 @@ pub(super) struct Broker {
     /// For how long it sends this client no records. Questions are answered meanwhile, on other
     /// connections than those that fetch.
     pub(super) fetches: Hold,
+    /// How many Fetches it has answered without holding this client back.
+    pub(super) served: AtomicUsize,
     idle: Mutex<Vec<(Connection, Instant)>>,
     /// One for each stream that may keep a connection.
     pub(super) keepers: Arc<Semaphore>,
@@ -298,6 +300,7 @@ impl Known {
                 port,
                 questions: Hold::default(),
                 fetches: Hold::default(),
+                served: AtomicUsize::new(0),
                 idle: Mutex::default(),
                 keepers: Arc::new(Semaphore::new(keepers)),
                 turns: Arc::new(Semaphore::new(TURNS)),

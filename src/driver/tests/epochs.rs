@@ -96,6 +96,18 @@ async fn a_log_that_was_cut_and_has_grown_beyond_the_position_is_refused_with_bo
     }
 }
 
+/// The leader may have had more than what was read of an older epoch: nobody knows where they part.
+#[tokio::test]
+async fn a_cut_behind_an_older_epoch_is_refused_also_where_loss_is_permitted() {
+    let world = at_sixty(OnDataLoss::Skip).await;
+    world.cluster.elect_at("orders", 0, 10).unwrap();
+    world.produce(0, 65);
+    let error = world.run().await.unwrap_err();
+    is_cut_at(&error, 60, 10);
+    assert!(error.to_string().ends_with("start a new job"), "{error}");
+    world.assert_exactly(&[60]);
+}
+
 #[tokio::test]
 async fn a_job_that_runs_on_notices_too() {
     let world = at_sixty(OnDataLoss::Fail).await;

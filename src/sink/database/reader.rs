@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -96,6 +97,13 @@ pub(crate) fn named(
     let fields = fields.map(|(found, wanted)| found.as_ref().clone().with_name(wanted.name()));
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let result = Arc::clone(&schema);
-    let rows = rows.map(move |batch| Ok(batch?.with_schema(Arc::clone(&schema))?));
+    // `with_schema` takes no other names.
+    let rows = rows.map(move |batch| {
+        let batch = batch?;
+        let count = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let columns = batch.columns().to_vec();
+        let schema = Arc::clone(&schema);
+        Ok(RecordBatch::try_new_with_options(schema, columns, &count)?)
+    });
     Box::pin(RecordBatchStreamAdapter::new(result, rows))
 }

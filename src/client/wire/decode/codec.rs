@@ -40,8 +40,9 @@ impl From<Malformed> for Packed {
 pub(crate) struct Unpacker {
     /// The largest batch that is unpacked, in bytes.
     most: usize,
-    /// What the batch before grew by.
+    /// What the batch before grew by, and the bytes that it came to.
     growth: usize,
+    last: usize,
     snappy: snap::raw::Decoder,
     zstd: Option<zstd_safe::DCtx<'static>>,
     slabs: Slabs,
@@ -130,6 +131,7 @@ impl Unpacker {
         Self {
             most,
             growth: GROWTH,
+            last: 0,
             snappy: snap::raw::Decoder::new(),
             zstd: None,
             slabs: Slabs::default(),
@@ -153,7 +155,12 @@ impl Unpacker {
             most: self.most,
             held,
         };
-        let guess = packed.len().saturating_mul(self.growth).min(self.most);
+        // What one batch grew by says little of another: no more than one doubling is ventured.
+        let likely = packed.len().saturating_mul(self.growth);
+        let likely = likely.min(self.last.saturating_mul(2));
+        let guess = likely
+            .max(packed.len().saturating_mul(GROWTH))
+            .min(self.most);
         if target.bytes.len() < guess && target.grow(guess).is_err() {
             // It may take less.
             self.growth = GROWTH;
@@ -173,12 +180,17 @@ impl Unpacker {
         }
         target.finished()?;
         self.growth = target.used.div_ceil(packed.len().max(1)).max(GROWTH);
-        Ok(Bytes::from_owner(Slab {
+        self.last = target.used;
+        // Rows of a small batch would keep a slab that is much larger: for LZ4 64 KiB at least.
+        let is_small = target.used <= FREE_BYTES && target.used < target.bytes.len() / 8;
+        let copied = is_small.then(|| Bytes::copy_from_slice(&target.bytes[..target.used]));
+        let slab = Slab {
             bytes: target.bytes,
             used: target.used,
             home: Arc::clone(&self.slabs),
             _held: target.held.part(),
-        }))
+        };
+        Ok(copied.unwrap_or_else(|| Bytes::from_owner(slab)))
     }
 
     /// Plain, or in the frames of snappy-java, as Kafka's Java producers write it.

@@ -142,8 +142,19 @@ struct Batch {
 impl Batch {
     /// Takes the messages that `outer` holds.
     fn unpacked(&mut self, outer: &Message<'_>, inner: &[u8]) -> Result<(), Malformed> {
-        let mut messages = Vec::new();
-        let mut rest = inner;
+        let (mut rest, mut last) = (inner, 0);
+        while !rest.is_empty() {
+            let message = Message::parse(rest, false)?;
+            last = message.offset;
+            rest = &rest[message.size..];
+        }
+        // In v1 offsets count from the first message's, and the outer offset is the last one's.
+        let shift = match outer.magic {
+            0 => 0,
+            _ => outer.offset.saturating_sub(last),
+        };
+        self.records.reserve(inner.len());
+        rest = inner;
         while !rest.is_empty() {
             // The outer message has the checksum of all.
             let mut message = Message::parse(rest, false)?;
@@ -159,22 +170,12 @@ impl Batch {
                 message.attributes |= LOG_APPEND_TIME;
                 message.magic = outer.magic;
             }
-            messages.push(message);
-        }
-        // In v1 offsets count from the first message's, and the outer offset is the last one's.
-        let last = messages.last().map_or(0, |message| message.offset);
-        let shift = if outer.magic == 0 {
-            0
-        } else {
-            outer.offset.saturating_sub(last)
-        };
-        for message in &mut messages {
             let shifted = message.offset.checked_add(shift);
             message.offset = shifted.unwrap_or(-1);
-            if message.offset < 0 || !self.takes(message) {
+            if message.offset < 0 || !self.takes(&message) {
                 return Err(broken(outer.offset, "holds messages that are not in order"));
             }
-            self.push(message);
+            self.push(&message);
         }
         Ok(())
     }

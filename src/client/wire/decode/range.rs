@@ -247,6 +247,8 @@ impl RangeDecoder {
     /// When records are corrupt; the text names the offset. Rows before it are kept.
     pub(crate) fn step(&mut self) -> Result<Step, Malformed> {
         let started = Instant::now();
+        // That of a step whose rows were handed out first: this one tries again.
+        self.shortage = None;
         let step = self.walk_on();
         self.decode += started.elapsed();
         step

@@ -20,6 +20,7 @@ mod trouble;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures::stream::{self, BoxStream, StreamExt};
@@ -89,6 +90,7 @@ pub(super) fn stream(
         lost: 0,
         fetch_wait: Duration::ZERO,
         held: Duration::ZERO,
+        served: 0,
         throttle: Duration::ZERO,
     };
     stream::try_unfold(Some(reader), |reader| async {
@@ -150,6 +152,8 @@ struct Reader {
     fetch_wait: Duration,
     /// How long brokers have held this client back since the last progress.
     held: Duration,
+    /// What the broker had served this client when it was last waited for.
+    served: usize,
     /// The same since the last batch.
     throttle: Duration,
 }
@@ -230,12 +234,14 @@ impl Reader {
             }
         };
         let mut held = Held::nothing_of(&self.memory);
+        let started = Instant::now();
         held.hold(bytes).await.map_err(|reason| {
             let message = format!("unpacking the record batch takes {bytes} bytes: {reason}");
             self.too_large(shortage.offset, message)
         })?;
         self.decoder.grant(held);
-        self.progress = Instant::now();
+        // Waiting for memory is no silence, and no progress either.
+        self.progress += started.elapsed();
         Ok(())
     }
 
@@ -245,8 +251,9 @@ impl Reader {
         if large == self.arriving.bytes() {
             return Ok(());
         }
+        let started = Instant::now();
         let granted = self.arriving.hold(large).await;
-        self.progress = Instant::now();
+        self.progress += started.elapsed();
         granted.map_err(|reason| {
             let message = format!("the record batch takes {bytes} bytes: {reason}");
             self.too_large(self.decoder.position(), message)
@@ -367,6 +374,11 @@ impl Reader {
             }
             Ok(Event::Head(head)) => {
                 fetch.hold(head.throttle());
+                if !fetch.throttled
+                    && let Some(broker) = self.cluster.node(fetch.node)
+                {
+                    broker.served.fetch_add(1, Ordering::Relaxed);
+                }
                 if head.error != super::code::OK {
                     self.refused(head.error).await?;
                 }

@@ -2,6 +2,7 @@
 //! at the log's bounds, or fail with coordinates.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::fetch::{ATTEMPT_LEAST, FETCH_BY_ID, MAX_WAIT, Part};
@@ -102,6 +103,11 @@ impl Reader {
     /// When it goes on for [`HELD_MOST`] times `read.timeout.ms`, or will.
     pub(super) async fn wait_out(&mut self, left: Duration, broker: &Broker) -> Result<()> {
         let timeout = self.cluster.settings.read_timeout;
+        // Other streams of this client have their turns: the quota is used, not stuck.
+        let served = broker.served.load(Ordering::Relaxed);
+        if std::mem::replace(&mut self.served, served) != served {
+            self.held = Duration::ZERO;
+        }
         let silent = self.progress.elapsed();
         if self.held + left > timeout.saturating_mul(HELD_MOST) || silent >= timeout {
             let (host, port, left_ms) = (&broker.host, broker.port, left.as_millis());

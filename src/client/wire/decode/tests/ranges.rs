@@ -413,6 +413,34 @@ fn the_next_batch_is_not_unpacked_before_a_full_one_is_handed_out() {
     assert_eq!(decoder.step(), Ok(Step::RangeEnd));
 }
 
+/// Rows are handed out first, and what they give back suffices for the next batch.
+#[test]
+fn a_batch_that_was_refused_memory_is_unpacked_by_the_next_step() {
+    let value = "x".repeat(2 << 20);
+    let batches = (0..2).map(|n| Batch {
+        codec: 4,
+        ..batch(vec![record(n, &value)])
+    });
+    let log: Vec<u8> = batches.flat_map(|batch| batch.write()).collect();
+    let limits = Limits {
+        batch_bytes: 100 << 20,
+        unpacked_bytes: 100 << 20,
+        ..LIMITS
+    };
+    let memory: Arc<dyn MemoryBudget> = Arc::new(Purse((3 << 20).into()));
+    let decoder = RangeDecoder::new(RawColumns::ALL, ReadCommitted, limits);
+    let mut decoder = decoder.within(Held::nothing_of(&memory));
+    decoder.begin(0, 2, TimestampBounds::default());
+    decoder.feed(log.into());
+    assert_eq!(decoder.step(), Ok(Step::Short));
+    let partition = TopicPartition::new("t", 0);
+    let rows = decoder.finish(partition.clone()).unwrap();
+    assert_eq!(rows.offsets.len(), 1);
+    drop(rows);
+    assert_eq!(decoder.step(), Ok(Step::RangeEnd));
+    assert_eq!(decoder.finish(partition).unwrap().offsets.len(), 1);
+}
+
 #[test]
 fn few_rows_keep_little_memory() {
     let records = (0..1000).map(|n| record(n, &"x".repeat(1000))).collect();
