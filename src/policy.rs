@@ -220,7 +220,11 @@ impl Policy {
         let is_in = known.is_ok_and(|known| {
             // What is not there yet has its dots still in it.
             let climbs = known.components().any(|part| part == Component::ParentDir);
+            // A link that leads to nothing is not resolved, and is followed when it is written.
+            let is_link = |part: &Path| part.symlink_metadata().is_ok_and(|m| m.is_symlink());
+            let dangles = known.ancestors().any(is_link);
             !climbs
+                && !dangles
                 && allowed
                     .paths
                     .iter()
@@ -346,7 +350,11 @@ fn brokers(connection: &ConnectionConfig) -> impl Iterator<Item = (String, Optio
     let list = connection.bootstrap_servers().split(',').map(str::trim);
     list.filter(|broker| !broker.is_empty()).map(|broker| {
         // librdkafka takes a protocol in front.
-        let broker = broker.rsplit_once("://").map_or(broker, |(_, rest)| rest);
+        let broker = broker.split_once("://").map_or(broker, |(_, rest)| rest);
+        // What clients may cut in another way is no host: it fits nothing that was allowed.
+        if broker.contains(['/', '\\', '@']) || broker.contains(char::is_whitespace) {
+            return (broker.to_ascii_lowercase(), None);
+        }
         match split_host(broker) {
             Some((host, port)) => (host.to_ascii_lowercase(), port.or(Some(PORT))),
             None => (broker.to_ascii_lowercase(), None),

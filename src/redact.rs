@@ -22,6 +22,8 @@ pub(crate) fn without_secrets(sql: &str) -> String {
     };
     let mut changed = false;
     let mut secret_next: Option<String> = None;
+    // Whether that was told by a text, as in OPTIONS, behind which any word may be the value.
+    let mut told_by_text = false;
     // The words before, with the dots between them.
     let mut name = String::new();
     for token in &mut tokens {
@@ -38,6 +40,7 @@ pub(crate) fn without_secrets(sql: &str) -> String {
                     }
                     (None, None) => {
                         secret_next = may_hide(text);
+                        told_by_text = true;
                         None
                     }
                 };
@@ -46,6 +49,18 @@ pub(crate) fn without_secrets(sql: &str) -> String {
                     changed = true;
                 }
             }
+            Token::Word(_)
+            | Token::Number(..)
+            | Token::NationalStringLiteral(_)
+            | Token::DollarQuotedString(_)
+            | Token::UnicodeStringLiteral(_)
+            | Token::HexStringLiteral(_)
+                if told_by_text && secret_next.is_some() =>
+            {
+                secret_next = None;
+                *token = Token::SingleQuotedString(REDACTED.to_owned());
+                changed = true;
+            }
             // An option may be written without quotes: `aws.secret_access_key 'x'`.
             Token::Word(word) => {
                 if !name.ends_with('.') {
@@ -53,6 +68,7 @@ pub(crate) fn without_secrets(sql: &str) -> String {
                 }
                 name.push_str(&word.value);
                 secret_next = may_hide(&name);
+                told_by_text = false;
             }
             Token::Period => name.push('.'),
             _ => {

@@ -15,13 +15,17 @@ use super::{Policy, refused};
 use crate::error::{Error, Result};
 use crate::redact;
 
+/// How many streams a restricted session may split a query into.
+const MOST_PARTITIONS: usize = 1024;
+const PARTITIONS: &str = "datafusion.execution.target_partitions";
+
 /// Settings of DataFusion that restricted text may change, by what their names begin with: how a query is
 /// planned, shown and cut into batches. None of them is about files, memory or what is parsed how.
 const OPEN_SETTINGS: [&str; 5] = [
     "datafusion.explain.",
     "datafusion.optimizer.",
     "datafusion.execution.batch_size",
-    "datafusion.execution.target_partitions",
+    PARTITIONS,
     "datafusion.execution.time_zone",
 ];
 
@@ -67,7 +71,17 @@ impl Policy {
         match node {
             LogicalPlan::Copy(_) => Err(refused("it writes no files with COPY")),
             LogicalPlan::Ddl(ddl) => self.judge_ddl(ddl),
-            LogicalPlan::Statement(Statement::SetVariable(set)) => judge_setting(&set.variable),
+            LogicalPlan::Statement(Statement::SetVariable(set)) => {
+                judge_setting(&set.variable)?;
+                let counts = set.variable.eq_ignore_ascii_case(PARTITIONS);
+                let found = set.value.trim().parse::<usize>();
+                match counts && !found.is_ok_and(|n| n <= MOST_PARTITIONS) {
+                    true => Err(refused(&format!(
+                        "{PARTITIONS} is at most {MOST_PARTITIONS}"
+                    ))),
+                    false => Ok(()),
+                }
+            }
             LogicalPlan::Statement(Statement::ResetVariable(reset)) => {
                 judge_setting(&reset.variable)
             }

@@ -343,6 +343,33 @@ async fn what_is_shown_of_a_statement_has_no_secret() {
 }
 
 #[test]
+fn a_broker_is_told_as_clients_tell_it() {
+    let policy = Policy::restricted().allow_host("127.0.0.1:9").unwrap();
+    let check = |servers: &str| policy.check_brokers(&ConnectionConfig::new(servers));
+    check("PLAINTEXT://127.0.0.1:9").unwrap();
+    for servers in [
+        "PLAINTEXT://evil.example:9092/://127.0.0.1:9",
+        "evil.example:9092/127.0.0.1:9",
+        "evil.example@127.0.0.1:9",
+    ] {
+        check(servers).unwrap_err();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_to_nothing_is_no_file_that_was_allowed() {
+    let ground = Ground::new();
+    let link = ground.at("open/new");
+    std::os::unix::fs::symlink(ground.at("closed/new"), &link).unwrap();
+    let policy = Policy::restricted().allow_path(&ground.open()).unwrap();
+    policy.check_path("file", &ground.at("open/other")).unwrap();
+    for path in [link.clone(), link.join("within")] {
+        policy.check_path("file", &path).unwrap_err();
+    }
+}
+
+#[test]
 fn hosts_are_read_with_and_without_ports() {
     for (text, expected) in [
         ("a", Some(("a", None))),

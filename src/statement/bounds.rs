@@ -22,6 +22,10 @@ pub(super) const MOST_QUERIES: u64 = 500;
 /// The most tables that queries may name, with those of WITH written out wherever they are named: the
 /// planner walks them all at each join.
 pub(super) const MOST_TABLES: u64 = super::weight::NODES;
+/// The most operators of JSON in one operand: planning takes twice as long with each.
+const MOST_JSON: u64 = 14;
+/// The most expressions of CUBE, which makes a query for each choice of them.
+const MOST_OF_CUBE: u64 = 12;
 /// How many words the parser may read, those counted again that it reads again.
 pub(super) const WORK: u64 = 1 << 20;
 
@@ -83,6 +87,10 @@ struct Scope {
     highest: u32,
     /// Tables that are joined, and queries that are put together.
     relations: u32,
+    /// Operators of JSON since the last comma, clause or comparison, and the most before.
+    json: u64,
+    most_json: u64,
+    commas: u64,
     /// Tables that are named, with what those of WITH come to.
     tables: u64,
     /// The name before its bracket.
@@ -102,6 +110,9 @@ impl Scope {
             below: 0,
             highest: 0,
             relations: 0,
+            json: 0,
+            most_json: 0,
+            commas: 0,
             tables: 0,
             name: String::new(),
             is_named: false,
@@ -112,6 +123,12 @@ impl Scope {
     fn begin(&mut self) {
         self.highest = self.highest.max(self.links + self.below);
         (self.links, self.below) = (0, 0);
+        self.begin_operand();
+    }
+
+    fn begin_operand(&mut self) {
+        self.most_json = self.most_json.max(self.json);
+        self.json = 0;
     }
 
     fn height(mut self) -> u32 {
@@ -150,6 +167,8 @@ struct Walk {
     /// The queries of WITH, and how many tables each comes to.
     with: HashMap<String, u64>,
     most_tables: u64,
+    /// Whether a function was named that reads a type from a text.
+    reads_types: bool,
 }
 
 impl Walk {
@@ -164,6 +183,7 @@ impl Walk {
             name: String::new(),
             with: HashMap::new(),
             most_tables: 0,
+            reads_types: false,
         }
     }
 
@@ -212,6 +232,12 @@ impl Walk {
             }
             Token::Comma => {
                 scope.begin();
+                scope.commas += 1;
+                if scope.name == "cube" {
+                    refuse_above(MOST_OF_CUBE - 1, scope.commas, |_, _| {
+                        format!("CUBE of more than {MOST_OF_CUBE} expressions; write GROUPING SETS")
+                    })?;
+                }
                 scope.relations += u32::from(scope.in_from);
                 Before::Start
             }
@@ -227,7 +253,32 @@ impl Walk {
             // All columns, not a product.
             Token::Mul if !matches!(before, Before::Word | Before::Other) => Before::Other,
             Token::Number(..) | Token::Placeholder(_) | Token::Char(_) => Before::Other,
-            token if is_text(token) => Before::Other,
+            token if is_text(token) => {
+                // Arrow's parser of types calls itself: arrow_cast(x, 'List(List(…))').
+                if self.reads_types {
+                    refuse_above(BRACKETS as u64, brackets_in(token), |_, most| {
+                        format!(
+                            "the type in a text is nested too deeply: more than {most} brackets"
+                        )
+                    })?;
+                }
+                Before::Other
+            }
+            Token::Arrow | Token::LongArrow | Token::HashArrow | Token::HashLongArrow => {
+                scope.links += 1;
+                scope.json += 1;
+                refuse_above(MOST_JSON, scope.json, |_, most| {
+                    format!(
+                        "more than {most} operators of JSON in a row; write json_get(value, 'a', 'b', …)"
+                    )
+                })?;
+                Before::Operator
+            }
+            Token::Eq | Token::Neq | Token::Lt | Token::Gt | Token::LtEq | Token::GtEq => {
+                scope.links += 1;
+                scope.begin_operand();
+                Before::Operator
+            }
             _ => {
                 scope.links += 1;
                 Before::Operator
@@ -249,6 +300,7 @@ impl Walk {
             return;
         }
         self.name = word.value.to_lowercase();
+        self.reads_types |= self.name.starts_with("arrow_");
         let Some(scope) = self.open.last_mut() else {
             return;
         };
@@ -297,6 +349,7 @@ impl Walk {
             BY | AS | ALL | DISTINCT if !is_operand => Before::Apart,
             AND | OR | XOR => {
                 scope.links += 1;
+                scope.begin_operand();
                 Before::Operator
             }
             keyword if is_operator(keyword) => {
@@ -369,6 +422,7 @@ impl Walk {
             return;
         };
         self.name = std::mem::take(&mut scope.name);
+        scope.begin_operand();
         if let Some(outer) = self.open.last_mut() {
             // One of WITH counts where it is named.
             if scope.is_named {
@@ -378,9 +432,25 @@ impl Walk {
                 outer.tables = outer.tables.saturating_add(scope.tables);
                 self.most_tables = self.most_tables.max(outer.tables);
             }
+            // What stands in brackets is an operand of what stands before and behind them.
+            outer.json = outer.json.saturating_add(scope.most_json);
             outer.below = outer.below.max(scope.height());
         }
     }
+}
+
+/// The most brackets that are open at once in a text.
+fn brackets_in(text: &Token) -> u64 {
+    let (mut open, mut most) = (0u64, 0);
+    for c in text.to_string().chars() {
+        match c {
+            '(' => open += 1,
+            ')' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(open);
+    }
+    most
 }
 
 /// The words besides AND, OR and XOR that join operands, or stand before one.

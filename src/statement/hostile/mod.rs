@@ -243,6 +243,31 @@ fn refusals_name_the_bound() {
 }
 
 #[test]
+fn what_takes_twice_as_long_with_each_step_is_bounded() {
+    let (lists, ends) = ("List(".repeat(51), ")".repeat(51));
+    assert_eq!(
+        refusal(&format!("SELECT arrow_cast(NULL, '{lists}Int8{ends}')")),
+        "the type in a text is nested too deeply: more than 50 brackets"
+    );
+    let row = format!("SELECT '{{}}' {}", "-> 'a' ".repeat(15));
+    let nested = format!("SELECT {}x{}", "(".repeat(15), " ->> 'a')".repeat(15));
+    for text in [row, nested] {
+        assert_eq!(
+            refusal(&text),
+            "more than 14 operators of JSON in a row; write json_get(value, 'a', 'b', …)"
+        );
+    }
+    let cube = vec!["a"; 13].join(", ");
+    assert_eq!(
+        refusal(&format!("SELECT 1 FROM t GROUP BY CUBE({cube})")),
+        "CUBE of more than 12 expressions; write GROUPING SETS"
+    );
+    // Side by side they are as many as they like.
+    let columns = vec!["x ->> 'a' = 'b' AND f(x -> 'a' -> 'b', y -> 'a')"; 40].join(", ");
+    bounds::check(&format!("SELECT {columns}"), &PostgreSqlDialect {}).unwrap();
+}
+
+#[test]
 fn usual_statements_are_within_the_bounds() {
     let check = |text: &str| bounds::check(text, &PostgreSqlDialect {});
     for statement in examples() {

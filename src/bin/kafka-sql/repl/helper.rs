@@ -64,7 +64,9 @@ impl Names {
         let mut columns = BTreeSet::new();
         let mut names = Vec::new();
         for (table, its_columns) in tables {
-            names.push(table);
+            if can_be_offered(&table) {
+                names.push(table);
+            }
             columns.extend(its_columns.into_iter().filter(|name| can_be_offered(name)));
         }
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = names;
