@@ -22,8 +22,8 @@ pub(crate) fn without_secrets(sql: &str) -> String {
     };
     let mut changed = false;
     let mut secret_next: Option<String> = None;
-    // Whether that was told by a text, as in OPTIONS, behind which any word may be the value.
-    let mut told_by_text = false;
+    // There any word or number may be a value.
+    let mut in_options = false;
     // The words before, with the dots between them.
     let mut name = String::new();
     for token in &mut tokens {
@@ -40,7 +40,6 @@ pub(crate) fn without_secrets(sql: &str) -> String {
                     }
                     (None, None) => {
                         secret_next = may_hide(text);
-                        told_by_text = true;
                         None
                     }
                 };
@@ -55,7 +54,7 @@ pub(crate) fn without_secrets(sql: &str) -> String {
             | Token::DollarQuotedString(_)
             | Token::UnicodeStringLiteral(_)
             | Token::HexStringLiteral(_)
-                if told_by_text && secret_next.is_some() =>
+                if in_options && secret_next.is_some() && !name.ends_with('.') =>
             {
                 secret_next = None;
                 *token = Token::SingleQuotedString(REDACTED.to_owned());
@@ -68,10 +67,11 @@ pub(crate) fn without_secrets(sql: &str) -> String {
                 }
                 name.push_str(&word.value);
                 secret_next = may_hide(&name);
-                told_by_text = false;
+                in_options |= name.eq_ignore_ascii_case("OPTIONS");
             }
             Token::Period => name.push('.'),
-            _ => {
+            token => {
+                in_options &= *token != Token::RParen;
                 name.clear();
                 secret_next = None;
             }
@@ -156,6 +156,10 @@ mod tests {
             (
                 "COPY orders TO 'f' OPTIONS ('aws.secret_access_key' 'hunter2', 'a' 'b')",
                 "COPY orders TO 'f' OPTIONS ('aws.secret_access_key' '[redacted]', 'a' 'b')",
+            ),
+            (
+                "COPY orders TO 'f' OPTIONS ('a' b, 'aws.secret_access_key' \"hunter2\", aws.secret_access_key 7)",
+                "COPY orders TO 'f' OPTIONS ('a' b, 'aws.secret_access_key' '[redacted]', aws.secret_access_key '[redacted]')",
             ),
             (
                 "COPY orders TO 'f' OPTIONS (aws.secret_access_key 'hunter2')",
