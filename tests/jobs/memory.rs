@@ -9,8 +9,11 @@ use crate::support::{self, Record, admin, produce};
 
 const MB: usize = 1 << 20;
 /// What a process may be, with a pool of [`LIMIT`].
-const RESIDENT_MOST: usize = 512 * MB;
+/// Some 200 MB more than is seen on an idle machine.
+const RESIDENT_MOST: usize = 640 * MB;
 const LIMIT: &str = "256M";
+/// The same while records of 60 MB are written as Parquet: pages are encoded outside the pool.
+const WRITING_MOST: usize = 1200 * MB;
 
 /// A topic of two partitions with `records` records in each of `bytes` zeros, packed by zstd.
 fn zeros(records: usize, bytes: usize) -> String {
@@ -57,9 +60,15 @@ fn peak(arguments: &[&str]) -> (usize, String) {
 
 #[track_caller]
 fn within_bounds(arguments: &[&str]) -> String {
+    within(RESIDENT_MOST, arguments)
+}
+
+#[track_caller]
+fn within(bound: usize, arguments: &[&str]) -> String {
     let (most, text) = peak(arguments);
+    println!("{} MB: {arguments:?}", most / MB);
     assert!(most > 10 * MB, "{arguments:?}: nothing was measured");
-    assert!(most < RESIDENT_MOST, "{arguments:?}: {} MB", most / MB);
+    assert!(most < bound, "{arguments:?}: {} MB", most / MB);
     text
 }
 
@@ -77,8 +86,9 @@ fn a_topic_of_zeros_is_read_exported_and_landed() {
     );
     within_bounds(&["query", &backwards]);
     let select = format!("SELECT \"offset\", value FROM \"{topic}\"");
-    within_bounds(&["query", &select, "-o", &path("out.parquet")]);
-    within_bounds(&["export", &topic, "-o", &path("export")]);
+    let out = path("out.parquet");
+    within(WRITING_MOST, &["query", &select, "-o", &out]);
+    within(WRITING_MOST, &["export", &topic, "-o", &path("export")]);
     let job = path("job.sql");
     let text = format!(
         "CREATE EXTERNAL TABLE lake STORED AS PARQUET LOCATION '{}'; \
@@ -86,7 +96,7 @@ fn a_topic_of_zeros_is_read_exported_and_landed() {
         path("lake")
     );
     std::fs::write(&job, text).expect("a file");
-    within_bounds(&["run", &job, "--available-now"]);
+    within(WRITING_MOST, &["run", &job, "--available-now"]);
 }
 
 #[test]
