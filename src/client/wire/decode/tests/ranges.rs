@@ -386,8 +386,8 @@ fn a_large_batch_is_unpacked_when_memory_is_granted_which_its_rows_give_back() {
     }
 }
 
-#[test]
-fn the_next_batch_is_not_unpacked_before_a_full_one_is_handed_out() {
+/// A decoder of two records of 2 MB, each packed in a batch of its own.
+fn two_large_batches(batch_bytes: usize, purse: &Arc<Purse>) -> RangeDecoder {
     let value = "x".repeat(2 << 20);
     let batches = (0..2).map(|n| Batch {
         codec: 4,
@@ -395,16 +395,22 @@ fn the_next_batch_is_not_unpacked_before_a_full_one_is_handed_out() {
     });
     let log: Vec<u8> = batches.flat_map(|batch| batch.write()).collect();
     let limits = Limits {
-        batch_bytes: 1 << 10,
+        batch_bytes,
         unpacked_bytes: 100 << 20,
         ..LIMITS
     };
-    let purse = Arc::new(Purse((8 << 20).into()));
-    let memory: Arc<dyn MemoryBudget> = Arc::clone(&purse) as _;
+    let memory: Arc<dyn MemoryBudget> = Arc::clone(purse) as _;
     let decoder = RangeDecoder::new(RawColumns::ALL, ReadCommitted, limits);
     let mut decoder = decoder.within(Held::nothing_of(&memory));
     decoder.begin(0, 2, TimestampBounds::default());
     decoder.feed(log.into());
+    decoder
+}
+
+#[test]
+fn the_next_batch_is_not_unpacked_before_a_full_one_is_handed_out() {
+    let purse = Arc::new(Purse((8 << 20).into()));
+    let mut decoder = two_large_batches(1 << 10, &purse);
     assert_eq!(decoder.step(), Ok(Step::Full));
     let taken = (8 << 20) - purse.0.load(Relaxed);
     assert!((2 << 20..=4 << 20).contains(&taken), "{taken}");
@@ -416,22 +422,8 @@ fn the_next_batch_is_not_unpacked_before_a_full_one_is_handed_out() {
 /// Rows are handed out first, and what they give back suffices for the next batch.
 #[test]
 fn a_batch_that_was_refused_memory_is_unpacked_by_the_next_step() {
-    let value = "x".repeat(2 << 20);
-    let batches = (0..2).map(|n| Batch {
-        codec: 4,
-        ..batch(vec![record(n, &value)])
-    });
-    let log: Vec<u8> = batches.flat_map(|batch| batch.write()).collect();
-    let limits = Limits {
-        batch_bytes: 100 << 20,
-        unpacked_bytes: 100 << 20,
-        ..LIMITS
-    };
-    let memory: Arc<dyn MemoryBudget> = Arc::new(Purse((3 << 20).into()));
-    let decoder = RangeDecoder::new(RawColumns::ALL, ReadCommitted, limits);
-    let mut decoder = decoder.within(Held::nothing_of(&memory));
-    decoder.begin(0, 2, TimestampBounds::default());
-    decoder.feed(log.into());
+    let purse = Arc::new(Purse((3 << 20).into()));
+    let mut decoder = two_large_batches(100 << 20, &purse);
     assert_eq!(decoder.step(), Ok(Step::Short));
     let partition = TopicPartition::new("t", 0);
     let rows = decoder.finish(partition.clone()).unwrap();
