@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use datafusion::execution::memory_pool::{
     MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation,
 };
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep};
 
 use crate::client::{Held, MemoryBudget};
@@ -117,6 +118,24 @@ pub(crate) fn column_bytes(column: &ArrayRef) -> usize {
             let slice = column.to_data().get_slice_memory_size();
             slice.unwrap_or_else(|_| column.get_array_memory_size())
         }
+    }
+}
+
+/// Rows of this mean size, in batches of so many bytes, are large.
+const LARGE_ROW_BYTES: usize = 1 << 20;
+const LARGE_BATCH_BYTES: usize = 8 << 20;
+static LARGE: Semaphore = Semaphore::const_new(1);
+
+/// The turn of a writer to encode `rows`, until it is dropped. Large rows are encoded one batch at a
+/// time in the whole process: their pages, and what these compress to, are copies that no pool knows.
+pub(crate) async fn turn(rows: &RecordBatch) -> Option<SemaphorePermit<'static>> {
+    let bytes = payload_bytes(rows);
+    let is_large = bytes > LARGE_BATCH_BYTES && bytes / rows.num_rows().max(1) > LARGE_ROW_BYTES;
+    // Nobody closes it.
+    if is_large {
+        LARGE.acquire().await.ok()
+    } else {
+        None
     }
 }
 

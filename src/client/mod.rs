@@ -368,6 +368,9 @@ pub struct RawBatch {
     pub leader_epochs: Option<Int32Array>,
     /// Payload bytes (keys, values, headers as far as known) that the client received for these records.
     pub bytes: usize,
+    /// Of these, the bytes that the stream's [`MemoryBudget`] already counts, for as long as the
+    /// columns live.
+    pub budgeted_bytes: usize,
     /// Offsets below the log start that were passed over before this batch.
     pub lost_offsets: i64,
     /// Offsets without a row that were passed since the batch before, by the reason.

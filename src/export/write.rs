@@ -167,6 +167,7 @@ impl PieceFiles<'_> {
             };
             for from in (0..rows.num_rows()).step_by(slice) {
                 let rows = rows.slice(from, slice.min(rows.num_rows() - from));
+                let _turn = memory::turn(&rows).await;
                 self.make_room(index, &rows).await?;
                 let writing = self.writing;
                 self.open[index].write(&rows, &writing.query).await?;

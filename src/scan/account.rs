@@ -373,6 +373,7 @@ mod tests {
             headers: None,
             leader_epochs: None,
             bytes: 0,
+            budgeted_bytes: 0,
             lost_offsets: 0,
             passed,
             fetch_wait_ns: 0,

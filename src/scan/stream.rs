@@ -237,7 +237,12 @@ pub(super) fn raw_bytes(raw: &RawBatch) -> usize {
     payload + raw.offsets.len() * ROW_BYTES
 }
 
-/// What the rows made of `raw` take: columns of bytes point into the client's, others are their own.
+/// Of these what nothing else counts.
+fn unbudgeted_bytes(raw: &RawBatch) -> usize {
+    raw_bytes(raw).saturating_sub(raw.budgeted_bytes)
+}
+
+/// What the rows made of `raw` take beyond what is counted already: columns of bytes point into the client's, others are their own.
 fn row_bytes(raw: &RawBatch, batch: &RecordBatch) -> usize {
     let (views, own): (Vec<_>, Vec<_>) =
         (batch.columns().iter()).partition(|column| *column.data_type() == DataType::BinaryView);
@@ -245,7 +250,7 @@ fn row_bytes(raw: &RawBatch, batch: &RecordBatch) -> usize {
     if views.is_empty() {
         own
     } else {
-        own + raw_bytes(raw)
+        own + unbudgeted_bytes(raw)
     }
 }
 
@@ -290,8 +295,7 @@ impl Rows {
 
     /// What decoding `raw` takes, as far as one knows before.
     fn expected(&self, raw: &RawBatch) -> usize {
-        let raw = raw_bytes(raw);
-        raw + (raw as f64 * self.growth) as usize
+        unbudgeted_bytes(raw) + (raw_bytes(raw) as f64 * self.growth) as usize
     }
 
     /// Whether `raw` can be decoded at once, next to `others` bytes of rows.
@@ -435,7 +439,7 @@ impl Forward {
             bytes += added;
             joined.push(received.batch.slice(0, taken));
             // Joining copies: a batch that is half full already is better passed on.
-            if rows * 2 >= wanted || bytes >= joined_bytes {
+            if rows * 2 >= wanted || bytes >= joined_bytes || large {
                 break;
             }
         }

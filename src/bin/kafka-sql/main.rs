@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 #![warn(unreachable_pub, clippy::clone_on_ref_ptr)]
 
+mod allocator;
 mod args;
 mod clean;
 mod demo;
@@ -50,9 +51,8 @@ use crate::script::{Outcome, Script};
 use crate::session::{Connection, Session};
 use crate::ui::Ui;
 
-// The feature `override` gives librdkafka's C code the same allocator.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 
 /// Eight times tokio's, for statements that are nested as deeply as they may be. Of what a thread does
 /// not use only addresses are taken.

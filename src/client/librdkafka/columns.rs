@@ -137,6 +137,7 @@ impl Columns {
             }),
             offsets: Int64Array::new(std::mem::take(&mut self.offsets).into(), None),
             bytes: std::mem::take(&mut self.bytes),
+            budgeted_bytes: 0,
             lost_offsets: 0,
             passed: PassedOffsets::default(),
             fetch_wait_ns: 0,

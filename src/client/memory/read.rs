@@ -306,6 +306,7 @@ fn build(
             .leader_epoch
             .then(|| Int32Array::from_iter_values(entries.iter().map(|e| e.leader_epoch))),
         bytes: records().map(Record::payload_bytes).sum(),
+        budgeted_bytes: 0,
         lost_offsets: 0,
         passed: PassedOffsets::default(),
         fetch_wait_ns: 0,

@@ -21,6 +21,7 @@ fn raw(values: Vec<Option<&[u8]>>) -> RawBatch {
         headers: None,
         leader_epochs: None,
         bytes: 0,
+        budgeted_bytes: 0,
         lost_offsets: 0,
         passed: PassedOffsets::default(),
         fetch_wait_ns: 0,

@@ -21,7 +21,7 @@ use super::hive::{self, Partitioner, Values};
 use super::manifest::DataFile;
 use crate::client::Held;
 use crate::error::{Error, Result};
-use crate::memory::{Share, column_bytes, payload_bytes};
+use crate::memory::{self, Share, column_bytes, payload_bytes};
 use crate::store::Store;
 
 /// Bytes and parts of an upload in memory.
@@ -117,6 +117,7 @@ impl Files {
         if rows.num_rows() == 0 {
             return Ok(());
         }
+        let _turn = memory::turn(&rows).await;
         self.make_room(payload_bytes(&rows)).await?;
         let rows = self.plain(&rows)?;
         let Some(partitioner) = &self.partitioner else {

@@ -15,7 +15,7 @@ const GROWTH: usize = 4;
 const STEP_BYTES: usize = 64 << 10;
 /// The most unused memory that is kept: so many pieces, so many bytes in all.
 const KEPT_MOST: usize = 64;
-const KEPT_BYTES: usize = 8 << 20;
+pub(super) const KEPT_BYTES: usize = 8 << 20;
 /// The largest batch whose memory is not asked for: the stream's buffers are counted with it.
 const FREE_BYTES: usize = 1 << 20;
 

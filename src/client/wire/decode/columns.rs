@@ -24,6 +24,8 @@ const RETAINED_FREE_BYTES: usize = 64 << 10;
 /// Memory that records lie in.
 pub(super) struct Region {
     pub(super) bytes: Bytes,
+    /// They are counted by the stream's budget until they are dropped.
+    budgeted: bool,
     /// The batch for which `block` is valid.
     batch: u64,
     block: u32,
@@ -31,12 +33,17 @@ pub(super) struct Region {
 
 impl Region {
     pub(super) fn new(bytes: Bytes) -> Self {
-        let (batch, block) = (0, 0);
         Self {
             bytes,
-            batch,
-            block,
+            budgeted: false,
+            batch: 0,
+            block: 0,
         }
+    }
+
+    pub(super) fn budgeted(mut self, is: bool) -> Self {
+        self.budgeted = is;
+        self
     }
 }
 
@@ -64,6 +71,8 @@ pub(super) struct Columns {
     leader_epochs: Vec<i32>,
     /// The regions that views of this batch point into.
     buffers: Vec<Buffer>,
+    /// The bytes of those that the stream's budget counts.
+    budgeted: usize,
     /// The number of this batch, from 1.
     batch: u64,
     /// Bytes of keys, values and headers.
@@ -84,6 +93,7 @@ impl Columns {
             headers: Headers::new(),
             leader_epochs: Vec::new(),
             buffers: Vec::new(),
+            budgeted: 0,
             batch: 1,
             bytes: 0,
             rows_most,
@@ -223,6 +233,11 @@ impl Columns {
             region.batch = self.batch;
             region.block = self.buffers.len() as u32;
             self.buffers.push(Buffer::from(region.bytes.clone()));
+            self.budgeted += if region.budgeted {
+                region.bytes.len()
+            } else {
+                0
+            };
         }
         region.block
     }
@@ -235,6 +250,7 @@ impl Columns {
     ) -> Result<RawBatch, ArrowError> {
         self.batch += 1;
         let buffers = std::mem::take(&mut self.buffers);
+        let budgeted = std::mem::take(&mut self.budgeted);
         let retained: usize = buffers.iter().map(Buffer::len).sum();
         let shown = self.keys.bytes + self.values.bytes;
         let copied =
@@ -248,6 +264,7 @@ impl Columns {
         let values = w.value.then(|| finish(&mut self.values)).transpose()?;
         let timestamps = std::mem::take(&mut self.timestamps);
         let epochs = std::mem::take(&mut self.leader_epochs);
+        let bytes = std::mem::take(&mut self.bytes);
         Ok(RawBatch {
             partition,
             next_offset,
@@ -266,7 +283,8 @@ impl Columns {
                 Int32Array::new(epochs.into(), nulls)
             }),
             offsets: Int64Array::new(std::mem::take(&mut self.offsets).into(), None),
-            bytes: std::mem::take(&mut self.bytes),
+            bytes,
+            budgeted_bytes: if copied { 0 } else { budgeted.min(bytes) },
             lost_offsets: 0,
             passed: PassedOffsets::default(),
             fetch_wait_ns: 0,

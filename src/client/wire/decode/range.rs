@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::answer::Malformed;
 use super::batch::{BatchHead, Codec, HEAD_BYTES, aborts};
-use super::codec::{Packed, Unpacker};
+use super::codec::{KEPT_BYTES, Packed, Unpacker};
 use super::columns::{Columns, Region, Row};
 use super::old;
 use super::record::{headers, record};
@@ -467,7 +467,8 @@ impl RangeDecoder {
                 Err(packed) => return self.fall_short(offset, packed),
             };
             let size = records.len();
-            (Some(Region::new(records)), 0, size)
+            let unpacked = Region::new(records).budgeted(size > KEPT_BYTES);
+            (Some(unpacked), 0, size)
         };
         let rows = usize::try_from(head.records).unwrap_or(0);
         if purpose == Purpose::Rows {
