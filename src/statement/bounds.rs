@@ -21,11 +21,13 @@ pub(super) const HEIGHT: u32 = 1000;
 pub(super) const MOST_QUERIES: u64 = 500;
 /// The most tables that queries may name, with those of WITH written out wherever they are named: the
 /// planner walks them all at each join.
-pub(super) const MOST_TABLES: u64 = super::weight::NODES;
+pub(super) const MOST_TABLES: u64 = 500;
 /// The most operators of JSON in one operand: planning takes twice as long with each.
 const MOST_JSON: u64 = 14;
 /// The most expressions of CUBE, which makes a query for each choice of them.
 const MOST_OF_CUBE: u64 = 12;
+/// The longest statement, in bytes: to tell its words takes a second for each ten millions of them.
+const LENGTH: usize = 8 << 20;
 /// How many words the parser may read, those counted again that it reads again.
 pub(super) const WORK: u64 = 1 << 20;
 
@@ -34,6 +36,11 @@ pub(super) const WORK: u64 = 1 << 20;
 /// # Errors
 /// When it is nested too deeply. Text that has no tokens is left to the parser.
 pub(super) fn check(text: &str, dialect: &dyn Dialect) -> Result<()> {
+    refuse_above(LENGTH as u64, text.len() as u64, |length, most| {
+        format!(
+            "the statement has {length} bytes, {most} are allowed; read long lists from a file as a table"
+        )
+    })?;
     let Ok(tokens) = Tokenizer::new(dialect, text).tokenize() else {
         return Ok(());
     };
@@ -79,6 +86,8 @@ struct Scope {
     is_table: bool,
     /// Whether its clause is FROM.
     in_from: bool,
+    /// Whether it stands in the condition of a CASE.
+    in_when: bool,
     /// Operators since the last comma or clause: each makes the tree higher by one.
     links: u32,
     /// The highest of the brackets since then.
@@ -106,6 +115,7 @@ impl Scope {
             readings,
             is_table,
             in_from: false,
+            in_when: false,
             links: 0,
             below: 0,
             highest: 0,
@@ -315,9 +325,10 @@ impl Walk {
         use Keyword::*;
         // Nothing that ends an expression: any word may be a column's name.
         let is_operand = matches!(self.before, Before::Operator | Before::OperatorWord);
-        let Some(scope) = self.open.last_mut() else {
+        let [below @ .., scope] = &mut self.open[..] else {
             return Ok(Before::Word);
         };
+        let below = below.last();
         Ok(match keyword {
             CASE => {
                 self.open_one('E')?;
@@ -338,6 +349,14 @@ impl Walk {
                 scope.relations += u32::from(matches!(keyword, UNION | EXCEPT | INTERSECT | JOIN));
                 if !is_operand {
                     scope.begin();
+                    if scope.close == 'E' {
+                        scope.in_when = keyword == WHEN;
+                    }
+                    // Planning takes twice as long with each query in another.
+                    let outer = below.map_or(0, |outer| outer.readings + 1);
+                    if keyword == SELECT && scope.close == ')' {
+                        scope.readings = scope.readings.max(outer);
+                    }
                 }
                 self.count_queries(keyword == SELECT)?;
                 match keyword {
@@ -387,8 +406,14 @@ impl Walk {
         let is_query = self.keyword == Keyword::AS;
         let again =
             matches!(close, ')' | ']') && behind_name || close == 'E' || is_table || is_query;
-        let readings = scope.readings + u32::from(again);
+        // Simplifying a CASE copies its conditions.
+        let copied = close == 'E' && scope.in_when;
+        // Read four times where what is in it is no expression.
+        let is_cast = again && matches!(self.name.as_str(), "cast" | "try_cast" | "safe_cast");
+        let readings = scope.readings + u32::from(again) + u32::from(copied) + u32::from(is_cast);
+        let in_when = scope.in_when;
         let mut scope = Scope::new(close, readings, is_table);
+        scope.in_when = in_when;
         scope.is_named =
             close == ')' && matches!(self.keyword, Keyword::AS | Keyword::MATERIALIZED);
         scope.name = self.name.clone();

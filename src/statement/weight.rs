@@ -14,6 +14,8 @@ use crate::error::{Error, Result};
 
 /// The most nodes of a plan.
 pub(super) const NODES: u64 = 5_000;
+/// So many columns of a node count as another one.
+const COLUMNS: u64 = 32;
 /// The longest way from the root to a leaf.
 pub(super) const DEPTH: u64 = 1_000;
 
@@ -43,7 +45,9 @@ fn size(plan: &LogicalPlan, above: u64, known: &mut HashMap<*const LogicalPlan, 
     if let Some(size) = known.get(&ptr::from_ref(plan)) {
         return *size;
     }
-    let mut whole = Size { nodes: 1, depth: 0 };
+    let columns = plan.schema().fields().len() as u64;
+    let nodes = 1 + columns / COLUMNS;
+    let mut whole = Size { nodes, depth: 0 };
     if above > DEPTH {
         whole.depth = DEPTH;
         return whole;

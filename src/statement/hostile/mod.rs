@@ -120,17 +120,22 @@ fn watch(
             Ok((statement, None)) => (last, begun) = (statement, Instant::now()),
             Ok((statement, Some(end))) => {
                 see(&statement, end);
-                if begun.elapsed() > slowest.0 {
-                    slowest = (begun.elapsed(), statement);
+                let took = begun.elapsed();
+                if took > Duration::from_secs(1) {
+                    println!("{took:?}: {}", begins(&statement));
                 }
+                slowest = slowest.max((took, statement));
             }
             Err(RecvTimeoutError::Timeout) => panic!("it hangs: {last}"),
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
     worker.join().unwrap();
-    let shown: String = slowest.1.chars().take(300).collect();
-    println!("the slowest took {:?}: {shown}", slowest.0);
+    println!("the slowest took {:?}: {}", slowest.0, begins(&slowest.1));
+}
+
+fn begins(statement: &str) -> String {
+    statement.chars().take(300).collect()
 }
 
 /// However often it is repeated: a few times it is planned, thousands of times it is refused.
@@ -218,6 +223,26 @@ fn refusals_name_the_bound() {
         "the statement is nested too deeply: 1200 levels of operators, joins and brackets, 1000 are \
          allowed; write IN (…) for a chain of OR, and join queries in several steps"
     );
+    let nested = |open: &str, times, close: &str| {
+        format!("SELECT {}1{}", open.repeat(times), close.repeat(times))
+    };
+    for (open, close) in [
+        ("CASE WHEN ", " THEN 1 END = 1"),
+        ("CAST(", " AS INT)"),
+        ("(SELECT ", ")"),
+    ] {
+        bounds::check(&nested(open, 7, close), &PostgreSqlDialect {}).unwrap();
+        let refused = refusal(&nested(open, 19, close));
+        assert!(
+            refused.contains("compute the inner ones in WITH"),
+            "{refused}"
+        );
+    }
+    bounds::check(
+        &nested("CASE WHEN true THEN 1 ELSE ", 14, " END"),
+        &PostgreSqlDialect {},
+    )
+    .unwrap();
     assert_eq!(
         refusal(&repeated(6, 51)),
         "the statement is nested too deeply: more than 50 brackets, types or CASEs lie in one another"
@@ -237,7 +262,7 @@ fn refusals_name_the_bound() {
     );
     assert_eq!(
         refusal(&repeated(47, 13)),
-        "the statement comes to more than 5000 tables with each query of WITH written out where it is \
+        "the statement comes to more than 500 tables with each query of WITH written out where it is \
          named; store results in between as tables"
     );
 }
