@@ -125,12 +125,13 @@ async fn adding_columns_waits_no_longer_than_others_can_bear() {
     let hold = format!("BEGIN; SELECT * FROM {schema}.kafka_offsets FOR UPDATE");
     holder.batch_execute(&hold).await.unwrap();
     // A session's own limit of locks is 10 s.
-    let opening = tokio::time::timeout(Duration::from_secs(9), sink.open(&job("job")));
+    let job = job("job");
+    let opening = tokio::time::timeout(Duration::from_secs(9), sink.open(&job));
     let error = opening.await.expect("the wait has an end").unwrap_err();
     assert!(is_transient(&error), "{error}");
     assert!(error.to_string().contains("lock timeout"), "{error}");
     holder.batch_execute("ROLLBACK").await.unwrap();
-    assert_eq!(sink.open(&job("job")).await.unwrap(), None);
+    assert_eq!(sink.open(&job).await.unwrap(), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -36,7 +36,7 @@ pub enum Release {
 }
 
 impl Release {
-    pub fn versions(self) -> [(ApiKey, i16, i16); 5] {
+    pub fn versions(self) -> [(ApiKey, i16, i16); 6] {
         let (fetch, offsets, metadata, versions) = match self {
             Self::V1_0 => (6, 2, 5, 1),
             Self::V2_1 => (10, 4, 7, 2),
@@ -50,6 +50,8 @@ impl Release {
             (ApiKey::Metadata, 0, metadata),
             (ApiKey::ApiVersions, 0, versions),
             (ApiKey::DescribeConfigs, 0, 1),
+            // Never sent: by it librdkafka tells which formats of messages a broker knows.
+            (ApiKey::Produce, 3, 7),
         ]
     }
 }
