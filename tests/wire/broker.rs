@@ -383,8 +383,9 @@ fn answer(
         }
         other => panic!("a {other:?} request, which the fake broker does not know"),
     };
+    // librdkafka's Metadata may have a field that its version has no more; brokers do not look at it.
     assert!(
-        !request.has_remaining(),
+        !request.has_remaining() || api == ApiKey::Metadata,
         "{api:?} v{version} has bytes left"
     );
     drop(state);

@@ -71,9 +71,13 @@ async fn formats_from_before_0_11_are_read_over_librdkafka_where_it_can() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_librdkafka_misreads_old_formats_the_error_names_the_client_that_does_not() {
-    for codec in [Codec::None, Codec::Gzip] {
+    for (release, codec) in [
+        (Release::V2_8, Codec::None),
+        (Release::V2_8, Codec::Gzip),
+        (Release::V3_1, Codec::None),
+    ] {
         let (log, _) = in_old_format(1, codec);
-        let setup = Setup::with(&[Release::V2_8], vec![log], &[]).await;
+        let setup = Setup::with(&[release], vec![log], &[]).await;
         let setup = over_librdkafka(setup);
         let error = setup.read(10, 30).await.failure();
         assert!(!setup.cluster.fetches().is_empty(), "nothing was asked for");
