@@ -1,6 +1,7 @@
 //! Statements: within bounds, `CREATE EXTERNAL TABLE` with nested columns, and its text for a schema.
 
 mod bounds;
+mod constants;
 #[cfg(test)]
 mod hostile;
 mod maps;
@@ -83,7 +84,8 @@ pub fn check_text(state: &SessionState, text: &str) -> crate::Result<()> {
 }
 
 /// Checks that a plan is not too large with every view and every query of WITH written out where it is
-/// mentioned.
+/// mentioned, and that functions of fixed values, which are computed while it is optimised, make no more
+/// than 16 MiB: `repeat('x', 2000000000)`.
 ///
 /// # Errors
 /// When it is too large, with the bound.
@@ -104,8 +106,7 @@ pub(crate) async fn plan(state: &SessionState, text: &str) -> Result<LogicalPlan
 /// dialect. The session's [`Policy`] judges the statement before it takes effect.
 ///
 /// Text that is nested too deeply ([`check_text`]) and plans that are too large ([`check_plan`]) are
-/// refused. The bounds fit threads with a stack of 2 MiB, as tokio's have; `now()` and other functions
-/// of a fixed value are computed while a statement is planned, with all the memory that they ask for.
+/// refused. The bounds fit threads with a stack of 2 MiB, as tokio's have.
 ///
 /// # Errors
 /// As [`SessionContext::sql`], when a bound is not kept, and when the policy is against it.
@@ -182,6 +183,9 @@ fn tokens(text: &str) -> Result<Vec<TokenWithSpan>, TokenizerError> {
 
 /// A `CREATE EXTERNAL TABLE` statement for JSON values with these fields; options are name and value. Where a
 /// field has the name of one of Kafka's columns, those get a `metadata.prefix`.
+///
+/// It reads back as it is, and names are in it as they are: before a terminal gets it,
+/// [`visible`](crate::text::visible) escapes what they may hold.
 pub fn create_table(name: &str, topic: &str, fields: &Fields, options: &[(&str, &str)]) -> String {
     let columns = match columns_of(fields).as_slice() {
         [] => String::new(),

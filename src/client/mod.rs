@@ -84,6 +84,15 @@ pub trait KafkaClient: fmt::Debug + Send + Sync {
         Ok(vec![None; queries.len()])
     }
 
+    /// The newest leader epochs that any broker knows of partitions, in their order; `None` where nobody
+    /// tells. A leader that has not noticed yet that it was replaced knows less than others do.
+    ///
+    /// # Errors
+    /// [`Error::Connection`](crate::Error::Connection) when one of the brokers does not answer.
+    async fn newest_epochs(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<i32>>> {
+        Ok(vec![None; partitions.len()])
+    }
+
     /// The committed offsets of a consumer group; partitions without one are absent.
     ///
     /// This is the one call that needs rights on a group (DESCRIBE); nothing else calls it.

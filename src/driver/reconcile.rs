@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::intent::{Lost, LostBecause};
 use super::source::Positions;
+use crate::client::KafkaClient;
 use crate::client::epochs::{self, Stands};
 use crate::error::{Error, Result};
 use crate::range::{
@@ -115,7 +116,7 @@ pub(super) fn reconcile(
         let mut epoch = position.leader_epoch;
         let mut restarts_from = None;
         let stands = stands.get(partition).copied().unwrap_or(Stands::Same);
-        if is_recreated(position, id) || starts_anew(source, partition, position, id, found)? {
+        if is_recreated(position, id) || starts_anew(position, found) {
             if !allowed {
                 return Err(shrunk(source, partition, position, id, found.log));
             }
@@ -210,30 +211,59 @@ pub(super) fn is_recreated(position: &Position, id: Option<&str>) -> bool {
     matches!((&position.topic_id, id), (Some(known), Some(found)) if known != found)
 }
 
-/// Whether leader epochs begin to be counted anew, as only those of another topic do.
+/// Whether leader epochs begin to be counted anew, as only those of another topic do; what
+/// [`refuse_stale`] has let pass.
+fn starts_anew(position: &Position, found: &PartitionView) -> bool {
+    matches!((position.leader_epoch, found.leader_epoch), (Some(known), Some(leader)) if leader < known)
+}
+
+/// Refuses leaders that answer as of an epoch before that of a position, and are not those of a topic
+/// that was created anew: they have not noticed yet that they were replaced.
+///
+/// A topic's id tells one from the other. Without one (before Kafka 2.8) both look the same by all that
+/// the leader itself answers, so that every broker is asked which leader it knows.
 ///
 /// # Errors
-/// When the topic is the same by its id: the broker that answers does not know the leader yet.
-fn starts_anew(
+/// That of a connection, which passes.
+pub(super) async fn refuse_stale(
+    client: &dyn KafkaClient,
     source: &str,
-    partition: &TopicPartition,
-    position: &Position,
-    id: Option<&str>,
-    found: &PartitionView,
-) -> Result<bool> {
-    let (Some(known), Some(leader)) = (position.leader_epoch, found.leader_epoch) else {
-        return Ok(false);
+    positions: &Positions,
+    view: &LogView,
+) -> Result<()> {
+    let stale = |partition: &TopicPartition, position: &Position| Error::Connection {
+        hosts: format!("the leader of {partition}"),
+        reason: format!(
+            "it answers as of an older leader epoch than {}, of which source '{source}' has read records: \
+             it has not noticed yet that it was replaced",
+            position.leader_epoch.unwrap_or(-1)
+        ),
     };
-    if leader < known && position.topic_id.is_some() && id.is_some() {
-        return Err(Error::Connection {
-            hosts: format!("the leader of {partition}"),
-            reason: format!(
-                "it answers as of leader epoch {leader}, source '{source}' has read records of epoch {known}: \
-                 it has not noticed yet that it was replaced"
-            ),
-        });
+    let mut in_doubt = vec![];
+    for (partition, position) in positions {
+        let Some(found) = view.partitions.get(partition) else {
+            continue;
+        };
+        let id = view.topic_id(&partition.topic);
+        if !starts_anew(position, found) || is_recreated(position, id) {
+            continue;
+        }
+        if position.topic_id.is_some() && id.is_some() {
+            return Err(stale(partition, position));
+        }
+        in_doubt.push(partition.clone());
     }
-    Ok(leader < known)
+    if in_doubt.is_empty() {
+        return Ok(());
+    }
+    let newest = client.newest_epochs(&in_doubt).await?;
+    for (partition, newest) in in_doubt.iter().zip(newest) {
+        let position = &positions[partition];
+        if newest.is_some() && newest >= position.leader_epoch {
+            return Err(stale(partition, position));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a cut behind records of that epoch is where the two logs part. Of an older epoch than the

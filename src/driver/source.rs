@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::intent::SourceIntent;
 use super::policy::{Backlog, BatchPolicy, Limits, PartitionBacklog};
 use super::progress::Behind;
-use super::reconcile::{Part, Reconciled, is_recreated, reconcile};
+use super::reconcile::{Part, Reconciled, is_recreated, reconcile, refuse_stale};
 use crate::client::GroupCommits;
 use crate::client::epochs::{self, Mark, Sought, Stands};
 use crate::error::{Error, Result};
@@ -117,6 +117,8 @@ impl Source {
     /// Looks at the log and chooses the next ranges.
     pub(crate) async fn next(&self, now_ms: i64) -> Result<NextRanges> {
         let view = self.table.view().await?;
+        let client = self.table.client();
+        refuse_stale(client.as_ref(), &self.name, &self.positions, &view).await?;
         let stands = self.compare(&view).await?;
         let reconciled = reconcile(
             &self.name,

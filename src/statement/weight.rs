@@ -10,6 +10,7 @@ use std::ptr;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::LogicalPlan;
 
+use super::constants::{self, Constants};
 use crate::error::{Error, Result};
 
 /// The most nodes of a plan.
@@ -22,9 +23,17 @@ pub(super) const DEPTH: u64 = 1_000;
 /// Checks a plan before it is optimised.
 ///
 /// # Errors
-/// When it has too many nodes, or is too deep.
+/// When it has too many nodes, is too deep, or would have too much computed before it runs.
 pub(super) fn check(plan: &LogicalPlan) -> Result<()> {
-    let size = size(plan, 0, &mut HashMap::new());
+    let mut known = Known::default();
+    let size = size(plan, 0, &mut known);
+    if known.constants.bytes() > constants::MOST_BYTES {
+        return Err(Error::invalid(format!(
+            "functions of fixed values (repeat, lpad, array_repeat, generate_series, …) would make more than \
+             {} MiB while the statement is planned; store what is so large in a table",
+            constants::MOST_BYTES >> 20
+        )));
+    }
     if size.nodes <= NODES && size.depth <= DEPTH {
         return Ok(());
     }
@@ -40,9 +49,16 @@ struct Size {
     depth: u64,
 }
 
+/// What was counted.
+#[derive(Default)]
+struct Known {
+    sizes: HashMap<*const LogicalPlan, Size>,
+    constants: Constants,
+}
+
 /// What is too deep counts as too large and is not looked into further.
-fn size(plan: &LogicalPlan, above: u64, known: &mut HashMap<*const LogicalPlan, Size>) -> Size {
-    if let Some(size) = known.get(&ptr::from_ref(plan)) {
+fn size(plan: &LogicalPlan, above: u64, known: &mut Known) -> Size {
+    if let Some(size) = known.sizes.get(&ptr::from_ref(plan)) {
         return *size;
     }
     let columns = plan.schema().fields().len() as u64;
@@ -52,6 +68,11 @@ fn size(plan: &LogicalPlan, above: u64, known: &mut HashMap<*const LogicalPlan, 
         whole.depth = DEPTH;
         return whole;
     }
+    let looked = plan.apply_expressions(|expr| {
+        known.constants.add(expr);
+        Ok(TreeNodeRecursion::Continue)
+    });
+    debug_assert!(looked.is_ok(), "nothing in it fails");
     let mut add = |part: &LogicalPlan| {
         let part = size(part, above + 1, known);
         whole.nodes = whole.nodes.saturating_add(part.nodes);
@@ -70,6 +91,6 @@ fn size(plan: &LogicalPlan, above: u64, known: &mut HashMap<*const LogicalPlan, 
     });
     debug_assert!(looked.is_ok(), "nothing in it fails");
     whole.depth += 1;
-    known.insert(ptr::from_ref(plan), whole);
+    known.sizes.insert(ptr::from_ref(plan), whole);
     whole
 }

@@ -196,7 +196,9 @@ impl TableOptions {
                 self.formats.auto_register = boolean(name, value)?;
             }
             registry if registry.starts_with("schemaregistry") => {
-                self.connect(name, value);
+                // In the spelling that it has as a setting.
+                let known = NAMES.iter().find(|known| self::plain(known) == registry);
+                self.connect(known.copied().unwrap_or(name), value);
             }
             "keyprefix" => self.formats.key_prefix = value.to_owned(),
             "metadataprefix" => self.formats.metadata_prefix = value.to_owned(),
@@ -615,6 +617,25 @@ mod tests {
         ] {
             let options = set(&[(name, "false")]).unwrap();
             assert_eq!(options.on_data_loss, Some(OnDataLoss::Skip), "{name}");
+        }
+    }
+
+    #[test]
+    fn settings_of_a_registry_are_known_in_each_spelling() {
+        for name in [
+            "schema.registry.url",
+            "schema_registry_url",
+            "SchemaRegistryUrl",
+        ] {
+            let options = set(&[
+                ("kafka.bootstrap.servers", "h:1"),
+                ("value.format", "avro"),
+                (name, "ftp://h"),
+            ]);
+            let error = options.unwrap().table("t", None, None).unwrap_err();
+            let error = error.to_string();
+            let named = error.starts_with("setting 'schema.registry.url': a URL begins");
+            assert!(named, "{name}: {error}");
         }
     }
 

@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Schema};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
-use super::{BytesAs, column_as_json, to_text};
+use super::{BytesAs, column_as_json, to_text, visible};
 
 /// The two dialects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,26 +23,50 @@ enum Dialect {
 pub struct Delimited {
     bytes: BytesAs,
     dialect: Dialect,
+    on_screen: bool,
 }
 
 impl Delimited {
     /// RFC 4180 with `\n`; NULL is an empty field, empty text is `""`.
     pub fn csv(bytes: BytesAs) -> Self {
-        let dialect = Dialect::Csv;
-        Self { bytes, dialect }
+        Self::new(bytes, Dialect::Csv)
     }
 
     /// PostgreSQL's COPY text format: backslash escapes, NULL is `\N`.
     pub fn tsv(bytes: BytesAs) -> Self {
-        let dialect = Dialect::Tsv;
-        Self { bytes, dialect }
+        Self::new(bytes, Dialect::Tsv)
+    }
+
+    fn new(bytes: BytesAs, dialect: Dialect) -> Self {
+        let on_screen = false;
+        Self {
+            bytes,
+            dialect,
+            on_screen,
+        }
+    }
+
+    /// The same for a terminal: each row is one line, whatever is in it, and holds nothing that a
+    /// terminal obeys.
+    pub fn on_screen(self) -> Self {
+        let on_screen = true;
+        Self { on_screen, ..self }
+    }
+
+    fn push(&self, cell: &str, line: &mut String) {
+        // The escapes of TSV leave no line in a cell.
+        let cell = match self.on_screen && self.dialect == Dialect::Csv {
+            true => visible(cell, &[]),
+            false => cell.into(),
+        };
+        self.dialect.push(Some(&cell), line);
     }
 
     /// Appends the line of column names.
     pub fn header(&self, schema: &Schema, out: &mut String) {
         for (i, field) in schema.fields().iter().enumerate() {
             self.dialect.separate(i, out);
-            self.dialect.push(Some(field.name()), out);
+            self.push(field.name(), out);
         }
         out.push('\n');
     }
@@ -72,7 +96,7 @@ impl Delimited {
                 }
                 cell.clear();
                 formatter.value(row).write(&mut cell)?;
-                self.dialect.push(Some(&cell), out);
+                self.push(&cell, out);
             }
             out.push('\n');
         }

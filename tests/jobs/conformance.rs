@@ -160,6 +160,43 @@ pub fn batch(number: u64, ranges: &[(i32, Option<i64>, i64)]) -> BatchRanges {
     }
 }
 
+/// A table of offsets that an earlier version has made, and one that it has written to after this
+/// version: an epoch counts only at the offset that it was recorded with.
+pub async fn takes_over_earlier_offsets(
+    sink: impl Fn() -> Arc<dyn Sink>,
+    offsets: &str,
+    sql: impl Fn(String),
+) {
+    let open = async || {
+        let sink = sink();
+        let found = sink.open(&job("job")).await.unwrap();
+        let found = found.and_then(|found| found.ends.into_values().next());
+        let found = found.map(|position| (position.next, position.leader_epoch));
+        (sink, found)
+    };
+    let write = async |sink: &Arc<dyn Sink>, number, previous, end| {
+        let batch = batch(number, &[(0, previous, end)]);
+        deliver(sink, &batch, &[&[end]]).await.unwrap();
+    };
+    write(&open().await.0, 0, None, 5).await;
+    for column in ["leader_epoch", "epoch_offset"] {
+        sql(format!("ALTER TABLE {offsets} DROP COLUMN {column}"));
+    }
+    let (upgraded, found) = open().await;
+    assert_eq!(found, Some((5, None)));
+    write(&upgraded, 1, Some(5), 9).await;
+    let (again, found) = open().await;
+    assert_eq!(found, Some((9, Some(7))));
+    drop(again);
+    sql(format!(
+        "UPDATE {offsets} SET next_offset = 12 WHERE topic = 'orders'"
+    ));
+    let (after_rollback, found) = open().await;
+    assert_eq!(found, Some((12, None)));
+    write(&after_rollback, 2, Some(12), 15).await;
+    assert_eq!(open().await.1, Some((15, Some(7))));
+}
+
 /// The same batch, run once more.
 pub fn again(batch: &BatchRanges) -> BatchRanges {
     BatchRanges {

@@ -100,31 +100,38 @@ fn is_transient(error: &Error) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_of_offsets_of_an_earlier_version_gets_the_column_it_lacks() {
+async fn offsets_that_an_earlier_version_has_written_are_taken_over() {
     let schema = schema();
-    let table = format!("{schema}.t");
-    let open = async || {
-        let sink = as_dyn(sink(&table));
-        let found = sink.open(&job("job")).await.unwrap();
-        let found = found.and_then(|found| found.ends.into_values().next());
-        (
-            sink,
-            found.map(|position| (position.next, position.leader_epoch)),
-        )
-    };
-    let (first, _) = open().await;
-    deliver(&first, &batch(0, &[(0, None, 5)]), &[&[1]])
-        .await
-        .unwrap();
-    drop(first);
-    let drop_column = format!("ALTER TABLE {schema}.kafka_offsets DROP COLUMN leader_epoch");
+    let sql = |sql: String| drop(server().sql(&sql));
+    let open = || as_dyn(sink(&format!("{schema}.t")));
+    let offsets = format!("{schema}.kafka_offsets");
+    conformance::takes_over_earlier_offsets(open, &offsets, sql).await;
+}
+
+/// While an ALTER waits, everybody who comes later waits behind it, also for what does not disturb
+/// the one that it waits for.
+#[tokio::test(flavor = "multi_thread")]
+async fn adding_columns_waits_no_longer_than_others_can_bear() {
+    let schema = schema();
+    let sink = as_dyn(sink(&format!("{schema}.t")));
+    sink.open(&job("job")).await.unwrap();
+    let drop_column = format!("ALTER TABLE {schema}.kafka_offsets DROP COLUMN epoch_offset");
     server().sql(&drop_column);
-    let (second, found) = open().await;
-    assert_eq!(found, Some((5, None)));
-    deliver(&second, &batch(1, &[(0, Some(5), 9)]), &[&[2]])
-        .await
-        .unwrap();
-    assert_eq!(open().await.1, Some((9, Some(7))));
+    let (holder, connection) =
+        tokio_postgres::connect(&server().url("postgres"), tokio_postgres::NoTls)
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    let hold = format!("BEGIN; SELECT * FROM {schema}.kafka_offsets FOR UPDATE");
+    holder.batch_execute(&hold).await.unwrap();
+    // A session's own limit of locks is 10 s.
+    let job = job("job");
+    let opening = tokio::time::timeout(Duration::from_secs(9), sink.open(&job));
+    let error = opening.await.expect("the wait has an end").unwrap_err();
+    assert!(is_transient(&error), "{error}");
+    assert!(error.to_string().contains("lock timeout"), "{error}");
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(sink.open(&job).await.unwrap(), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -64,31 +64,12 @@ mod conforms {
 }
 
 #[tokio::test]
-async fn a_table_of_offsets_of_an_earlier_version_gets_the_column_it_lacks() {
+async fn offsets_that_an_earlier_version_has_written_are_taken_over() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("sink.db");
-    let open = async || {
-        let sink = as_dyn(sink(&path, "t"));
-        let found = sink.open(&job("job")).await.unwrap();
-        let found = found.and_then(|found| found.ends.into_values().next());
-        (
-            sink,
-            found.map(|position| (position.next, position.leader_epoch)),
-        )
-    };
-    let (first, _) = open().await;
-    deliver(&first, &batch(0, &[(0, None, 5)]), &[&[1]])
-        .await
-        .unwrap();
-    drop(first);
-    let drop_column = "ALTER TABLE kafka_offsets DROP COLUMN leader_epoch";
-    connection(&path).execute_batch(drop_column).unwrap();
-    let (second, found) = open().await;
-    assert_eq!(found, Some((5, None)));
-    deliver(&second, &batch(1, &[(0, Some(5), 9)]), &[&[2]])
-        .await
-        .unwrap();
-    assert_eq!(open().await.1, Some((9, Some(7))));
+    let sql = |sql: String| connection(&path).execute_batch(&sql).unwrap();
+    let open = || as_dyn(sink(&path, "t"));
+    conformance::takes_over_earlier_offsets(open, "kafka_offsets", sql).await;
 }
 
 fn as_dyn(sink: SqliteSink) -> Arc<dyn Sink> {

@@ -36,7 +36,7 @@ pub enum Release {
 }
 
 impl Release {
-    pub fn versions(self) -> [(ApiKey, i16, i16); 5] {
+    pub fn versions(self) -> [(ApiKey, i16, i16); 6] {
         let (fetch, offsets, metadata, versions) = match self {
             Self::V1_0 => (6, 2, 5, 1),
             Self::V2_1 => (10, 4, 7, 2),
@@ -50,6 +50,8 @@ impl Release {
             (ApiKey::Metadata, 0, metadata),
             (ApiKey::ApiVersions, 0, versions),
             (ApiKey::DescribeConfigs, 0, 1),
+            // Never sent: by it librdkafka tells which formats of messages a broker knows.
+            (ApiKey::Produce, 3, 7),
         ]
     }
 }
@@ -381,8 +383,9 @@ fn answer(
         }
         other => panic!("a {other:?} request, which the fake broker does not know"),
     };
+    // librdkafka's Metadata may have a field that its version has no more; brokers do not look at it.
     assert!(
-        !request.has_remaining(),
+        !request.has_remaining() || api == ApiKey::Metadata,
         "{api:?} v{version} has bytes left"
     );
     drop(state);

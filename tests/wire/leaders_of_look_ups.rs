@@ -111,3 +111,24 @@ async fn hosts_that_never_answer_are_passed_over() {
     let described = setup.client.describe(TopicSelection::All).await.unwrap();
     assert_eq!(described.brokers.len(), 5);
 }
+
+/// A broker that does not know of a new leader tells an older epoch; the newest of all counts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn newest_leader_epoch_is_asked_of_every_broker() {
+    let setup = Setup::with(&[Release::V2_1; 2], vec![plain_log()], &[]).await;
+    let stale = |node: i32| {
+        let metadata = setup.cluster.on(ApiKey::Metadata).at(node).always();
+        metadata.metadata(|answer| answer.topics[0].partitions[0].leader_epoch = 3);
+    };
+    let partitions = [TopicPartition::new(TOPIC, 0)];
+    let newest = async || setup.client.newest_epochs(&partitions).await;
+    stale(1);
+    assert_eq!(newest().await.unwrap(), [Some(5)]);
+    stale(2);
+    assert_eq!(newest().await.unwrap(), [Some(3)]);
+    // Who does not answer might know of a newer one.
+    let metadata = || setup.cluster.on(ApiKey::Metadata);
+    metadata().at(2).always().deliver(Delivery::Silence);
+    let error = newest().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
+}

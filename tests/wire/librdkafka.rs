@@ -1,5 +1,5 @@
-//! Where one client or the other meets hosts that are silent, and formats from before Kafka 0.11. The
-//! client over librdkafka asks these brokers questions; it fetches from real ones.
+//! Where one client or the other meets hosts that are silent, formats from before Kafka 0.11, and damaged
+//! records.
 
 use std::time::Instant;
 
@@ -12,6 +12,7 @@ use datafusion_kafka::table::KafkaTable;
 use kafka_protocol::messages::ApiKey;
 use tokio::net::TcpListener;
 
+use super::broker::State;
 use super::log::Batch;
 use super::script::Delivery;
 use super::*;
@@ -45,6 +46,82 @@ async fn formats_from_before_0_11_are_read() {
                 );
             }
         }
+    }
+}
+
+/// The same setup, read over librdkafka.
+fn over_librdkafka(setup: Setup) -> Setup {
+    let config = config(&setup.cluster, &[("kafka.client", "librdkafka")]);
+    let client = Arc::new(LibrdkafkaClient::connect(&config).unwrap());
+    Setup { client, ..setup }
+}
+
+/// Format 0 has no timestamps: they are NULL, not of 1970.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn formats_from_before_0_11_are_read_over_librdkafka_where_it_can() {
+    for magic in [0, 1] {
+        for codec in [Codec::None, Codec::Gzip, Codec::Snappy] {
+            let (log, records) = in_old_format(magic, codec);
+            let setup = Setup::with(&[Release::V2_1], vec![log], &[]).await;
+            let outcome = over_librdkafka(setup).read(10, 30).await;
+            assert_eq!(outcome.records(), records, "v{magic}, {codec:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_librdkafka_misreads_old_formats_the_error_names_the_client_that_does_not() {
+    for (release, codec) in [
+        (Release::V2_8, Codec::None),
+        (Release::V2_8, Codec::Gzip),
+        (Release::V3_1, Codec::None),
+    ] {
+        let (log, _) = in_old_format(1, codec);
+        let setup = Setup::with(&[release], vec![log], &[]).await;
+        let setup = over_librdkafka(setup);
+        let error = setup.read(10, 30).await.failure();
+        assert!(!setup.cluster.fetches().is_empty(), "nothing was asked for");
+        let text = error.to_string();
+        assert!(text.starts_with("orders[0]@10: "), "{codec:?}: {text}");
+        assert!(
+            text.contains("from before Kafka 0.11") && text.contains("'kafka.client' = 'wire'"),
+            "{codec:?}: {text}"
+        );
+    }
+}
+
+/// Changes a bit of the records 30 to 40, or changes it back.
+fn damage(state: &mut State) {
+    let batch = &mut state.partition(TOPIC, 0).log.batches[3];
+    let mut bytes = batch.bytes.to_vec();
+    bytes[70] ^= 1;
+    batch.bytes = bytes.into();
+}
+
+/// Both clients compare checksums unless told otherwise.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checksum_that_fails_once_is_read_again_and_one_that_fails_always_is_an_error() {
+    for librdkafka in [false, true] {
+        let setup = async || {
+            let setup = Setup::with(&[Release::V3_1], vec![plain_log()], &[]).await;
+            match librdkafka {
+                false => setup,
+                true => over_librdkafka(setup),
+            }
+        };
+        let once = setup().await;
+        once.cluster.on_fetch().times(2).change(damage);
+        once.reads_all().await;
+        let always = setup().await;
+        damage(&mut always.cluster.state());
+        let (_, error) = always.fails().await;
+        let Error::Corrupted {
+            offset, partition, ..
+        } = &error
+        else {
+            panic!("{error}");
+        };
+        assert_eq!((*partition, *offset), (0, 30), "{error}");
     }
 }
 

@@ -97,6 +97,10 @@ impl Setup {
 }
 
 fn client(cluster: &FakeCluster, settings: &[(&str, &str)]) -> Arc<dyn KafkaClient> {
+    Arc::new(WireClient::connect(&config(cluster, settings)).unwrap())
+}
+
+fn config(cluster: &FakeCluster, settings: &[(&str, &str)]) -> ConnectionConfig {
     let mut config = ConnectionConfig::new(cluster.bootstrap());
     let timeout = READ_TIMEOUT.as_millis().to_string();
     let always = [
@@ -110,7 +114,7 @@ fn client(cluster: &FakeCluster, settings: &[(&str, &str)]) -> Arc<dyn KafkaClie
     for (key, value) in others.chain(settings) {
         config.set(key, value).unwrap();
     }
-    Arc::new(WireClient::connect(&config).unwrap())
+    config
 }
 
 fn plain_log() -> Log {

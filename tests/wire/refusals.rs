@@ -14,7 +14,7 @@ use kafka_protocol::messages::fetch_response::{EpochEndOffset, PartitionData};
 use super::broker::Release;
 use super::log::{Batch, Log};
 use super::script::Delivery;
-use super::{END, READ_TIMEOUT, RECORDS, Setup, TOPIC, code, of_partition, plain_log};
+use super::{BATCH, END, READ_TIMEOUT, RECORDS, Setup, TOPIC, code, of_partition, plain_log};
 use crate::conformance::Codec;
 use crate::conformance::numbered;
 use crate::conformance::reading::{ReadUncommitted, request, span};
@@ -221,9 +221,24 @@ async fn empty_answers_are_no_gap_in_a_topic_that_is_not_compacted() {
         format!(
             "orders[0]@{rows}: the broker sends no records up to 300, although its log goes on and \
              the topic is not compacted ('cleanup.policy' is 'delete'): it is at fault, or what \
-             stands between"
+             stands between; if the topic was compacted before, end the range at {rows}"
         )
     );
+}
+
+/// Gaps before show that the log was compacted, whatever its policy is now.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn end_of_a_range_that_was_cleaned_away_before_the_policy_was_changed_is_a_gap() {
+    let mut log = plain_log();
+    log.batches.remove(3);
+    log.end += 50;
+    let setup = Setup::with(&[Release::V4_1], vec![log], &[]).await;
+    let mut state = setup.cluster.state();
+    state.topics.get_mut(TOPIC).unwrap().cleanup_policy = "delete";
+    drop(state);
+    let outcome = setup.read(0, END + 50).await;
+    assert_eq!(outcome.whole().len(), RECORDS - BATCH);
+    assert_eq!(outcome.passed.gap, 60);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

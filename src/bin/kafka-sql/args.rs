@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use datafusion::execution::context::SessionContext;
 use datafusion_kafka::policy::Policy;
+use datafusion_kafka::text::visible;
 
 use crate::clean::CleanArgs;
 use crate::export::{ExportArgs, VerifyArgs};
@@ -259,7 +260,15 @@ impl ConnectionArgs {
 impl Cli {
     /// Reads the process's arguments.
     pub(crate) fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        Self::try_parse_from(args)
+        let args: Vec<OsString> = args.into_iter().collect();
+        Self::try_parse_from(&args).map_err(|error| {
+            // It quotes what was given, which may come from elsewhere.
+            let shown = args.iter().map(|arg| {
+                let arg = arg.to_string_lossy();
+                visible(&arg, &[]).into_owned()
+            });
+            Self::try_parse_from(shown).err().unwrap_or(error)
+        })
     }
 }
 
@@ -284,6 +293,7 @@ impl OutputArgs {
             format,
             bytes: self.bytes,
             max_rows: self.maxrows.0,
+            on_screen: path.is_none() && stdout_is_terminal,
             path,
             overwrite: self.overwrite,
         })
@@ -383,6 +393,15 @@ mod tests {
                 .exit_code(),
             2
         );
+    }
+
+    #[test]
+    fn refusals_show_what_a_terminal_would_obey() {
+        let args = ["kafka-sql", "query", "--no\u{1b}[2J\nkafka-sql: done", "x"];
+        let error = Cli::read(args.map(OsString::from)).unwrap_err();
+        let text = error.render().to_string();
+        assert!(text.contains(r"--no\u001b[2J\nkafka-sql: done"), "{text}");
+        assert!(!text.contains('\u{1b}'), "{text}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `describe TOPIC`: what a topic is, on one screen or one object a partition.
 
-use std::io::Write;
+use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 
 use arrow::datatypes::Fields;
@@ -12,7 +12,7 @@ use crate::inspect::{columns_sql, literal};
 use crate::output::{Destination, Format, OutputOptions};
 use crate::script::Script;
 use crate::session::{Session, TopicFacts};
-use crate::ui::Ui;
+use crate::ui::{self, Ui};
 
 /// Shows a topic.
 ///
@@ -83,6 +83,15 @@ pub(crate) async fn infer(
     let fields: Fields = of_value.cloned().collect();
     let options = [("value.format", "json")];
     let statement = statement::create_table(&topic, &topic, &fields, &options);
+    if destination.is_stdout()
+        && io::stdout().is_terminal()
+        && visible(&statement, &['\n']) != statement
+    {
+        ui::note(
+            "kafka-sql: names of fields have characters that a terminal does not show; the statement \
+             with them is what -o FILE or a pipe gets",
+        );
+    }
     let mut sink = destination.writer()?;
     writeln!(sink, "{statement};")
         .and_then(|()| sink.flush())

@@ -347,7 +347,10 @@ impl Shell {
 
     /// Runs every example of a folder, each in a session of its own.
     fn examples(&self, folder: &Path) -> Result<(), Failure> {
-        let options = self.output.resolve(true)?;
+        let options = OutputOptions {
+            on_screen: self.ui.stdout_is_terminal,
+            ..self.output.resolve(true)?
+        };
         if options.path.is_some() {
             return Err(Failure::usage(
                 "--examples shows results on standard output; leave -o out",

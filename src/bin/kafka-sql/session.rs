@@ -13,6 +13,7 @@ use datafusion_kafka::policy::Policy;
 pub(crate) use datafusion_kafka::scan::ScanProgress as Progress;
 use datafusion_kafka::session::{CATALOG, KafkaSessionBuilder};
 use datafusion_kafka::table::{KafkaCatalog, KafkaTable, KafkaTableBuilder, TableOptions};
+use datafusion_kafka::text::visible;
 
 use crate::args::ConnectionArgs;
 use crate::failure::Failure;
@@ -70,11 +71,11 @@ impl Connection {
         })
     }
 
-    /// The settings in effect, one a line, secrets masked.
+    /// The settings in effect, one a line whatever is in them, secrets masked.
     pub(crate) fn dump(&self) -> String {
         self.config
             .properties()
-            .map(|(key, value)| format!("{key}={value}"))
+            .map(|(key, value)| visible(&format!("{key}={value}"), &[]).into_owned())
             .collect::<Vec<_>>()
             .join("\n")
     }

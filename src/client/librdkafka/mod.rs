@@ -91,6 +91,16 @@ impl LibrdkafkaClient {
             epochs: Arc::default(),
         })
     }
+
+    fn knows_epochs(&self) -> Option<&WireClient> {
+        let connect = || {
+            let wire = WireClient::supported(&self.config).map_err(|error| error.to_string());
+            wire.flatten()
+                .inspect_err(|reason| log::info!("leader epochs cannot be asked for: {reason}"))
+                .ok()
+        };
+        self.epochs.get_or_init(connect).as_ref()
+    }
 }
 
 #[async_trait]
@@ -110,15 +120,16 @@ impl KafkaClient for LibrdkafkaClient {
     }
 
     async fn epoch_ends(&self, queries: &[EpochQuery]) -> Result<Vec<Option<EpochEnd>>> {
-        let wire = self.epochs.get_or_init(|| {
-            let wire = WireClient::supported(&self.config).map_err(|error| error.to_string());
-            wire.flatten()
-                .inspect_err(|reason| log::info!("leader epochs cannot be asked for: {reason}"))
-                .ok()
-        });
-        match wire {
+        match self.knows_epochs() {
             Some(wire) => wire.epoch_ends(queries).await,
             None => Ok(vec![None; queries.len()]),
+        }
+    }
+
+    async fn newest_epochs(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<i32>>> {
+        match self.knows_epochs() {
+            Some(wire) => wire.newest_epochs(partitions).await,
+            None => Ok(vec![None; partitions.len()]),
         }
     }
 

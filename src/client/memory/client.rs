@@ -57,7 +57,7 @@ impl MemoryClient {
             .collect();
         TopicDescription {
             name: Arc::clone(name),
-            id: Some(topic.id.clone()),
+            id: (!state.faults.without_ids).then(|| topic.id.clone()),
             internal: topic.options.internal,
             partitions,
         }
@@ -115,9 +115,11 @@ impl KafkaClient for MemoryClient {
                     OffsetAt::Timestamp(ms) => log.at_timestamp(ms, isolation),
                 };
                 let latest = query.at == OffsetAt::Latest && !state.faults.without_epochs;
+                let stale = state.faults.stale.get(partition).filter(|_| latest);
                 Ok(OffsetAnswer {
-                    offset,
-                    leader_epoch: latest.then(|| log.leader_epoch()),
+                    offset: stale.map_or(offset, |(_, end)| Some(*end)),
+                    leader_epoch: latest
+                        .then(|| stale.map_or(log.leader_epoch(), |(epoch, _)| *epoch)),
                 })
             })
             .collect()
@@ -143,6 +145,15 @@ impl KafkaClient for MemoryClient {
                 Ok(end.filter(|_| !state.faults.without_epochs))
             })
             .collect()
+    }
+
+    async fn newest_epochs(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<i32>>> {
+        let state = self.shared.lock();
+        let newest = |p: &TopicPartition| {
+            let log = state.log(&p.topic, p.partition)?;
+            Ok((!state.faults.without_epochs).then(|| log.leader_epoch()))
+        };
+        partitions.iter().map(newest).collect()
     }
 
     async fn group_offsets(

@@ -32,6 +32,10 @@ pub(super) struct Faults {
     leaderless: BTreeSet<TopicPartition>,
     /// Whether the brokers are too old to know leader epochs.
     pub(super) without_epochs: bool,
+    /// Whether the brokers are too old to give topics ids.
+    pub(super) without_ids: bool,
+    /// What leaders tell that have not noticed that they were replaced: their epoch and end.
+    pub(super) stale: BTreeMap<TopicPartition, (i32, i64)>,
 }
 
 impl Faults {
@@ -116,6 +120,22 @@ impl MemoryCluster {
     /// Makes the brokers so old that they tell no leader epochs, or new again.
     pub fn set_without_epochs(&self, without: bool) {
         self.shared.lock().faults.without_epochs = without;
+    }
+
+    /// Makes the brokers so old that they give topics no ids, or new again.
+    pub fn set_without_ids(&self, without: bool) {
+        self.shared.lock().faults.without_ids = without;
+    }
+
+    /// Has questions for the partition's end answered by a leader that has not noticed that it was
+    /// replaced: with its leader epoch and the end of its log. `None` has it notice.
+    pub fn set_stale_leader(&self, topic: &str, partition: i32, told: Option<(i32, i64)>) {
+        let mut state = self.shared.lock();
+        let partition = TopicPartition::new(topic, partition);
+        match told {
+            Some(told) => state.faults.stale.insert(partition, told),
+            None => state.faults.stale.remove(&partition),
+        };
     }
 
     /// Gives the partition a new leader in a new leader epoch, whose log ends at `end`: behind it all is

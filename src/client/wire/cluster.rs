@@ -192,6 +192,11 @@ impl Cluster {
         }
     }
 
+    /// The nodes that the cluster names, without bootstrap servers that it does not.
+    pub(super) fn nodes(&self) -> Vec<i32> {
+        self.known().nodes.keys().copied().collect()
+    }
+
     /// The broker of a node id.
     pub(super) fn node(&self, id: i32) -> Option<Arc<Broker>> {
         let mut known = self.known();

@@ -141,6 +141,10 @@ impl KafkaClient for WireClient {
         self.cluster.epoch_ends(queries).await
     }
 
+    async fn newest_epochs(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<i32>>> {
+        self.cluster.newest_epochs(partitions).await
+    }
+
     async fn group_offsets(
         &self,
         group: &str,

@@ -382,3 +382,44 @@ async fn a_cut_while_a_batch_is_read_is_data_that_is_gone() {
         panic!("{error}");
     };
 }
+
+/// Brokers from 2.3 to 2.7: a leader that has not noticed that it was replaced tells an older epoch, as
+/// a topic does that was created anew.
+#[tokio::test]
+async fn without_topic_ids_a_leader_that_was_replaced_is_no_new_topic() {
+    for on_data_loss in [OnDataLoss::Fail, OnDataLoss::Skip] {
+        let mut world = World::new(1);
+        world.on_data_loss = on_data_loss;
+        world.cluster.set_without_ids(true);
+        world.cluster.elect_at("orders", 0, 0).unwrap();
+        world.produce(0, 60);
+        world.run().await.unwrap();
+        for (epoch, end) in [(0, 40), (0, 75)] {
+            let told = Some((epoch, end));
+            world.cluster.set_stale_leader("orders", 0, told);
+            let error = world.job().await.step().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
+            assert!(error.may_pass());
+            assert!(error.to_string().contains("not noticed yet"), "{error}");
+        }
+        world.cluster.set_stale_leader("orders", 0, None);
+        world.produce(0, 3);
+        world.run().await.unwrap();
+        world.assert_exactly(&[63]);
+    }
+}
+
+#[tokio::test]
+async fn without_topic_ids_a_new_topic_is_known_by_its_epochs() {
+    let mut world = World::new(1);
+    world.on_data_loss = OnDataLoss::Skip;
+    world.cluster.set_without_ids(true);
+    world.cluster.elect_at("orders", 0, 0).unwrap();
+    world.produce(0, 5);
+    world.run().await.unwrap();
+    world.cluster.recreate_topic("orders").unwrap();
+    world.produce(0, 9);
+    let progress = world.job().await.step().await.unwrap().unwrap();
+    assert_eq!(taken(&progress), [(0, 0, 9)]);
+    assert_eq!(progress.sources[0].lost[0].reason, LostBecause::Recreated);
+}

@@ -3,8 +3,9 @@
 //!
 //! The table of offsets, `kafka_offsets` unless an option names another, is in the database of the
 //! rows, so that one transaction changes both. It has a row for each job, target, source, topic and
-//! partition with the next offset, the topic's id and the leader epoch of the record before it, and for each job and target one row more, whose partition is
-//! [`JOB_ROW`]: it keeps the number of the last batch, and whoever commits holds its lock.
+//! partition with the next offset, the topic's id and the leader epoch of the record before it, and for
+//! each job and target one row more, whose partition is [`JOB_ROW`]: it keeps the number of the last
+//! batch, and whoever commits holds its lock.
 
 mod columns;
 mod offsets;
@@ -17,7 +18,7 @@ pub(crate) use super::rows::{
 };
 pub(crate) use columns::{TableColumn, compare};
 pub(crate) use offsets::{
-    JOB_ROW, LEADER_EPOCH, OFFSETS_TABLE, OffsetRow, Step, committed, signed, step,
+    JOB_ROW, OFFSETS_TABLE, OffsetRow, Step, add_columns, added_columns, committed, signed, step,
 };
 pub(crate) use options::{Given, identifier, quoted, quoted_text};
 pub(crate) use reader::{DatabaseReader, ReadRows, named};

@@ -9,8 +9,30 @@ pub(crate) const OFFSETS_TABLE: &str = "kafka_offsets";
 /// The partition of the row that stands for the job itself; its source and topic are empty.
 pub(crate) const JOB_ROW: i32 = -1;
 
-/// The column that tables of offsets of earlier versions lack.
-pub(crate) const LEADER_EPOCH: &str = "leader_epoch";
+/// The columns that tables of offsets of earlier versions lack, and their types in all databases.
+const ADDED: [(&str, &str); 2] = [("leader_epoch", "integer"), ("epoch_offset", "bigint")];
+
+/// The columns of [`ADDED`] as a new table has them.
+pub(crate) fn added_columns() -> String {
+    ADDED
+        .map(|(name, type_name)| format!("{name} {type_name}"))
+        .join(", ")
+}
+
+/// Gives a table of offsets the columns that it lacks; `None` if it has them all. Programs of the
+/// version that made it go on writing to it.
+pub(crate) fn add_columns<'a>(
+    table: &str,
+    known: impl Iterator<Item = &'a str> + Clone,
+) -> Option<String> {
+    let lacking = ADDED
+        .iter()
+        .filter(|(name, _)| !known.clone().any(|known| known == *name));
+    let add: Vec<String> = lacking
+        .map(|(name, type_name)| format!("ALTER TABLE {table} ADD COLUMN {name} {type_name}"))
+        .collect();
+    (!add.is_empty()).then(|| add.join("; "))
+}
 
 /// A row of the table of offsets, of one job and target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +43,8 @@ pub(crate) struct OffsetRow {
     pub(crate) next: i64,
     pub(crate) topic_id: Option<String>,
     pub(crate) leader_epoch: Option<i32>,
+    /// The offset that the epoch was recorded with: an earlier version changes `next` alone.
+    pub(crate) epoch_offset: Option<i64>,
     pub(crate) batch: i64,
 }
 
@@ -50,7 +74,9 @@ pub(crate) fn committed(target: &str, rows: Vec<OffsetRow>) -> Result<Option<Com
         let position = Position {
             next: row.next,
             topic_id: row.topic_id,
-            leader_epoch: row.leader_epoch,
+            leader_epoch: row
+                .leader_epoch
+                .filter(|_| row.epoch_offset == Some(row.next)),
         };
         ends.insert(partition, position);
     }
@@ -136,6 +162,7 @@ mod tests {
             next,
             topic_id: None,
             leader_epoch: None,
+            epoch_offset: None,
             batch,
         }
     }
@@ -194,6 +221,38 @@ mod tests {
             panic!("the batch is the next one");
         };
         assert_eq!(update, [&next.ranges[0]]);
+    }
+
+    #[test]
+    fn a_leader_epoch_counts_at_the_offset_that_it_was_recorded_with() {
+        let epoch_at = |epoch_offset| {
+            let row = OffsetRow {
+                leader_epoch: Some(2),
+                epoch_offset,
+                ..row(0, 5, 3)
+            };
+            let recorded = committed("t", vec![self::row(JOB_ROW, 0, 4), row]).unwrap();
+            recorded
+                .unwrap()
+                .ends
+                .into_values()
+                .next()
+                .unwrap()
+                .leader_epoch
+        };
+        assert_eq!(epoch_at(Some(5)), Some(2));
+        assert_eq!(epoch_at(Some(4)), None);
+        assert_eq!(epoch_at(None), None);
+    }
+
+    #[test]
+    fn only_columns_that_a_table_lacks_are_added() {
+        let add = |known: &[&str]| add_columns("t", known.iter().copied());
+        let epoch = "ALTER TABLE t ADD COLUMN leader_epoch integer";
+        let offset = "ALTER TABLE t ADD COLUMN epoch_offset bigint";
+        assert_eq!(add(&["job"]), Some(format!("{epoch}; {offset}")));
+        assert_eq!(add(&["job", "leader_epoch"]), Some(offset.to_owned()));
+        assert_eq!(add(&["leader_epoch", "epoch_offset"]), None);
     }
 
     #[test]

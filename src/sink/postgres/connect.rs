@@ -30,7 +30,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const TCP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a statement waits for a lock of another session.
-const LOCK_TIMEOUT_MS: u32 = 10_000;
+pub(super) const LOCK_TIMEOUT_MS: u32 = 10_000;
 
 /// The server ends a session that stands still in a transaction for so long. Sessions that are
 /// alive send a sign of life three times as often.

@@ -99,7 +99,7 @@ impl Session {
             let previous: Vec<Option<i64>> = update.iter().map(|range| range.previous).collect();
             let sql = format!(
                 "UPDATE {offsets} AS o SET next_offset = m.next_offset, topic_id = m.topic_id, \
-                 leader_epoch = m.leader_epoch, batch = $9, committed_at = now() \
+                 leader_epoch = m.leader_epoch, epoch_offset = m.next_offset, batch = $9, committed_at = now() \
                  FROM unnest($3, $4, $5, $6, $7, $8, $10) \
                  AS m(source, topic, partition, next_offset, topic_id, leader_epoch, previous) \
                  WHERE o.job = $1 AND o.target = $2 AND o.source = m.source AND o.topic = m.topic \
@@ -130,8 +130,9 @@ impl Session {
             let ranges = Ranges::of(insert);
             let sql = format!(
                 "INSERT INTO {offsets} \
-                 (job, target, source, topic, partition, next_offset, topic_id, leader_epoch, batch) \
-                 SELECT $1, $2, m.*, $9 FROM unnest($3, $4, $5, $6, $7, $8) AS m ON CONFLICT DO NOTHING"
+                 (job, target, source, topic, partition, next_offset, topic_id, leader_epoch, batch, \
+                 epoch_offset) SELECT $1, $2, m.*, $9, m.next_offset FROM unnest($3, $4, $5, $6, $7, $8) \
+                 AS m(source, topic, partition, next_offset, topic_id, leader_epoch) ON CONFLICT DO NOTHING"
             );
             let changed = client
                 .execute_typed(
@@ -206,7 +207,7 @@ pub(super) async fn recorded(
     job: &str,
 ) -> Result<Vec<OffsetRow>, tokio_postgres::Error> {
     let sql = format!(
-        "SELECT source, topic, partition, next_offset, topic_id, batch, leader_epoch FROM {offsets} \
+        "SELECT source, topic, partition, next_offset, topic_id, batch, leader_epoch, epoch_offset FROM {offsets} \
          WHERE job = $1 AND target = $2"
     );
     let rows = client
@@ -222,6 +223,7 @@ pub(super) async fn recorded(
                 topic_id: row.try_get(4)?,
                 batch: row.try_get(5)?,
                 leader_epoch: row.try_get(6)?,
+                epoch_offset: row.try_get(7)?,
             })
         })
         .collect()

@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{Kind, Oid, Type};
 
-use super::connect::Trouble;
+use super::connect::{LOCK_TIMEOUT_MS, Trouble};
 use super::offsets::{other_jobs, recorded};
 use super::types::{accepted, declared, fits};
 use super::{
@@ -12,10 +12,15 @@ use super::{
     Session, SinkJob, Target, path, quoted,
 };
 use crate::sink::belongs_to_another;
-use crate::sink::database::{LEADER_EPOCH, TableColumn, committed, compare, quoted_text};
+use crate::sink::database::{
+    TableColumn, add_columns, added_columns, committed, compare, quoted_text,
+};
 
 /// The temporary table of rows that will be merged into the table.
 const STAGE: &str = "pg_temp._kafka_sql_staged";
+
+/// How long adding columns waits for those who use the table.
+const ALTER_TIMEOUT_MS: u32 = 1_000;
 
 /// Whoever creates tables holds this lock: two `CREATE TABLE IF NOT EXISTS` at once may fail.
 const CREATING: i64 = 0x6b61_666b_615f_7371;
@@ -66,7 +71,7 @@ impl Target {
         let offsets = self.offsets_sql();
         match find(&client, &offsets).await? {
             None => client.batch_execute(&offsets_ddl(&offsets)).await?,
-            Some(found) => self.add_leader_epoch(&client, &found).await?,
+            Some(found) => self.add_columns(&client, &found).await?,
         }
         let found = match find(&client, &self.sql()).await? {
             Some(found) => found,
@@ -174,21 +179,21 @@ impl Target {
             .await
     }
 
-    /// Gives a table of offsets that an earlier version has made the column that it lacks. Programs of
-    /// that version go on writing to it.
-    async fn add_leader_epoch(&self, client: &Client, offsets: &Found) -> Result<(), Trouble> {
+    /// Gives a table of offsets that an earlier version has made the columns that it lacks. While that
+    /// waits, the commits of others wait behind it: it gives up soon and is tried again.
+    async fn add_columns(&self, client: &Client, offsets: &Found) -> Result<(), Trouble> {
         let known = columns(client, offsets.oid).await?;
-        if known.iter().any(|c| c.column.name == LEADER_EPOCH) {
+        let known = known.iter().map(|column| column.column.name.as_str());
+        let Some(add) = add_columns(&offsets.sql, known) else {
             return Ok(());
-        }
-        let add = format!(
-            "ALTER TABLE {} ADD COLUMN {LEADER_EPOCH} integer",
-            offsets.sql
+        };
+        let soon = format!(
+            "SET LOCAL lock_timeout = {ALTER_TIMEOUT_MS}; {add}; SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}"
         );
-        let added = client.batch_execute(&add).await;
+        let added = client.batch_execute(&soon).await;
         added.map_err(|error| match error.code() {
             Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Error::invalid(format!(
-                "{}: the table of offsets {} lacks the column {LEADER_EPOCH}, which this version records, \
+                "{}: the table of offsets {} lacks columns that this version records, \
                  and may not be altered by this user: run once, as its owner: {add}",
                 self.name(),
                 offsets.name
@@ -255,8 +260,9 @@ fn offsets_ddl(table: &str) -> String {
     format!(
         "CREATE TABLE IF NOT EXISTS {table} (job text NOT NULL, target text NOT NULL, source text NOT NULL, \
          topic text NOT NULL, partition integer NOT NULL, next_offset bigint NOT NULL, topic_id text, \
-         batch bigint NOT NULL, committed_at timestamptz NOT NULL DEFAULT now(), leader_epoch integer, \
-         PRIMARY KEY (job, target, source, topic, partition))"
+         batch bigint NOT NULL, committed_at timestamptz NOT NULL DEFAULT now(), {}, \
+         PRIMARY KEY (job, target, source, topic, partition))",
+        added_columns()
     )
 }
 

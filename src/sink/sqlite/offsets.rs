@@ -56,7 +56,8 @@ impl Target {
         let now = format!("{now:.3}");
         {
             let sql = format!(
-                "UPDATE {offsets} SET next_offset = ?1, topic_id = ?2, batch = ?3, committed_at = ?4, leader_epoch = ?11 \
+                "UPDATE {offsets} SET next_offset = ?1, topic_id = ?2, batch = ?3, committed_at = ?4, leader_epoch = ?11, \
+                 epoch_offset = ?1 \
                  WHERE job = ?5 AND target = ?6 AND source = ?7 AND topic = ?8 AND \"partition\" = ?9 \
                  AND next_offset = ?10"
             );
@@ -85,7 +86,7 @@ impl Target {
         }
         let sql = format!(
             "INSERT INTO {offsets} (job, target, source, topic, \"partition\", next_offset, topic_id, batch, committed_at, \
-             leader_epoch) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
+             leader_epoch, epoch_offset) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?6)"
         );
         {
             let mut sql = transaction.prepare(&sql).map_err(failed)?;
@@ -137,7 +138,8 @@ impl Target {
         job: &str,
     ) -> rusqlite::Result<Vec<OffsetRow>> {
         let sql = format!(
-            "SELECT source, topic, \"partition\", next_offset, topic_id, batch, leader_epoch FROM {} WHERE job = ?1 AND target = ?2",
+            "SELECT source, topic, \"partition\", next_offset, topic_id, batch, leader_epoch, epoch_offset FROM {} \
+             WHERE job = ?1 AND target = ?2",
             quoted(&self.offsets)
         );
         let mut sql = connection.prepare(&sql)?;
@@ -150,6 +152,7 @@ impl Target {
                 topic_id: row.get(4)?,
                 batch: row.get(5)?,
                 leader_epoch: row.get(6)?,
+                epoch_offset: row.get(7)?,
             })
         })?;
         rows.collect()

@@ -6,7 +6,9 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::{BUSY_TIMEOUT, Open, STAGE, Target, failure, types};
 use crate::error::{Error, Result};
-use crate::sink::database::{LEADER_EPOCH, Lists, Rows, TableColumn, committed, compare, quoted};
+use crate::sink::database::{
+    Lists, Rows, TableColumn, add_columns, added_columns, committed, compare, quoted,
+};
 use crate::sink::{Committed, SinkJob, belongs_to_another};
 
 impl Target {
@@ -46,9 +48,8 @@ impl Target {
             .execute_batch(&offsets_ddl(&self.offsets))
             .map_err(failed)?;
         let known = table_columns(&transaction, &self.offsets).map_err(failed)?;
-        if !known.iter().any(|column| column.name == LEADER_EPOCH) {
-            let offsets = quoted(&self.offsets);
-            let add = format!("ALTER TABLE {offsets} ADD COLUMN {LEADER_EPOCH} INTEGER");
+        let known = known.iter().map(|column| column.name.as_str());
+        if let Some(add) = add_columns(&quoted(&self.offsets), known) {
             transaction.execute_batch(&add).map_err(failed)?;
         }
         let table = match find_table(&transaction, &self.table).map_err(failed)? {
@@ -124,9 +125,10 @@ fn offsets_ddl(table: &str) -> String {
     format!(
         "CREATE TABLE IF NOT EXISTS {} (job TEXT NOT NULL, target TEXT NOT NULL, source TEXT NOT NULL, \
          topic TEXT NOT NULL, \"partition\" INTEGER NOT NULL, next_offset INTEGER NOT NULL, topic_id TEXT, \
-         batch INTEGER NOT NULL, committed_at TEXT NOT NULL, leader_epoch INTEGER, \
+         batch INTEGER NOT NULL, committed_at TEXT NOT NULL, {}, \
          PRIMARY KEY (job, target, source, topic, \"partition\"))",
-        quoted(table)
+        quoted(table),
+        added_columns()
     )
 }
 

@@ -6,7 +6,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use datafusion_kafka::text::Delimited;
 
-use super::{BytesAs, Flow, RowWriter};
+use super::{Flow, RowWriter};
 use crate::failure::Failure;
 
 type Sink = Box<dyn Write + Send>;
@@ -19,15 +19,7 @@ pub(super) struct DelimitedWriter {
 }
 
 impl DelimitedWriter {
-    pub(super) fn csv(sink: Sink, schema: &Schema, bytes: BytesAs) -> Result<Self, Failure> {
-        Self::new(sink, schema, Delimited::csv(bytes))
-    }
-
-    pub(super) fn tsv(sink: Sink, schema: &Schema, bytes: BytesAs) -> Result<Self, Failure> {
-        Self::new(sink, schema, Delimited::tsv(bytes))
-    }
-
-    fn new(sink: Sink, schema: &Schema, format: Delimited) -> Result<Self, Failure> {
+    pub(super) fn new(sink: Sink, schema: &Schema, format: Delimited) -> Result<Self, Failure> {
         let mut this = Self {
             sink,
             format,

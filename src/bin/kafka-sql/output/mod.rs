@@ -17,6 +17,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use clap::ValueEnum;
 use datafusion::common::DFSchema;
+use datafusion_kafka::text::Delimited;
 
 pub(crate) use datafusion_kafka::text::BytesAs;
 pub(crate) use destination::Destination;
@@ -85,6 +86,8 @@ pub(crate) struct OutputOptions {
     pub(crate) path: Option<PathBuf>,
     /// Whether an existing file may be replaced.
     pub(crate) overwrite: bool,
+    /// Whether standard output is meant, and is a terminal.
+    pub(crate) on_screen: bool,
 }
 
 /// Whether a writer can use more rows.
@@ -122,8 +125,17 @@ pub(crate) fn open(
             bytes,
             options.max_rows,
         )),
-        Format::Csv => Box::new(delimited::DelimitedWriter::csv(sink, schema, bytes)?),
-        Format::Tsv => Box::new(delimited::DelimitedWriter::tsv(sink, schema, bytes)?),
+        Format::Csv | Format::Tsv => {
+            let format = match options.format {
+                Format::Csv => Delimited::csv(bytes),
+                _ => Delimited::tsv(bytes),
+            };
+            let format = match options.on_screen {
+                true => format.on_screen(),
+                false => format,
+            };
+            Box::new(delimited::DelimitedWriter::new(sink, schema, format)?)
+        }
         Format::Json => Box::new(json::JsonWriter::array(sink, bytes)),
         Format::Ndjson => Box::new(json::JsonWriter::lines(sink, bytes)),
         Format::Parquet => Box::new(files::ParquetWriter::new(sink, schema)?),

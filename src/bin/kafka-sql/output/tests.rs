@@ -34,6 +34,7 @@ fn options(format: Format, bytes: BytesAs) -> OutputOptions {
         max_rows: Some(DEFAULT_MAX_ROWS),
         path: None,
         overwrite: false,
+        on_screen: false,
     }
 }
 
@@ -56,6 +57,28 @@ fn text(format: Format, batch: &RecordBatch) -> String {
         std::slice::from_ref(batch),
     ))
     .unwrap()
+}
+
+/// A cell of several lines could hold one that looks like the program's own.
+#[test]
+fn a_row_of_csv_is_one_line_on_a_terminal() {
+    let cells: ArrayRef = Arc::new(StringArray::from(vec!["a,\nkafka-sql: b\u{1b}[2J\u{2028}"]));
+    let rows = RecordBatch::try_from_iter([("na\nme", cells)]).unwrap();
+    let csv = |on_screen| {
+        let options = OutputOptions {
+            on_screen,
+            ..options(Format::Csv, BytesAs::Auto)
+        };
+        String::from_utf8(write(&options, &rows.schema(), &[rows.clone()])).unwrap()
+    };
+    assert_eq!(
+        csv(true),
+        "na\\nme\n\"a,\\nkafka-sql: b\\u001b[2J\\u2028\"\n"
+    );
+    assert_eq!(
+        csv(false),
+        "\"na\nme\"\n\"a,\nkafka-sql: b\u{1b}[2J\u{2028}\"\n"
+    );
 }
 
 fn records() -> RecordBatch {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures::future::join_all;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::{
@@ -131,18 +132,7 @@ impl Cluster {
         deadline: &Deadline,
     ) -> Result<MetadataResponse> {
         let asked = Instant::now();
-        let build = |_version: i16| {
-            let topics = names.map(|names| {
-                let topic = |name: &Arc<str>| {
-                    let name = TopicName(StrBytes::from_string(name.to_string()));
-                    MetadataRequestTopic::default().with_name(Some(name))
-                };
-                names.iter().map(topic).collect()
-            });
-            MetadataRequest::default()
-                .with_topics(topics)
-                .with_allow_auto_topic_creation(false)
-        };
+        let build = |_version: i16| question(names);
         let (answer, _) = self.ask_any(METADATA_MOST, build, deadline).await?;
         let node = |b: &kafka_protocol::messages::metadata_response::MetadataResponseBroker| {
             let node = Node {
@@ -161,6 +151,37 @@ impl Cluster {
             }
         }
         Ok(answer)
+    }
+
+    /// The newest leader epochs that any broker knows. All are asked: who does not know of a newer
+    /// leader cannot tell.
+    pub(in crate::client::wire) async fn newest_epochs(
+        self: &Arc<Self>,
+        partitions: &[TopicPartition],
+    ) -> Result<Vec<Option<i32>>> {
+        let deadline = Deadline::after(self.settings.request_timeout);
+        let names = partitions.iter().map(|p| Arc::clone(&p.topic)).collect();
+        // Who the brokers are.
+        self.metadata(Some(&names), &deadline).await?;
+        let brokers: Vec<_> = (self.nodes().into_iter())
+            .filter_map(|id| self.node(id))
+            .collect();
+        let build = |_version: i16| question(Some(&names));
+        let ask = |broker| self.ask(broker, METADATA_MOST, build, deadline.left());
+        let answers = join_all(brokers.iter().map(ask)).await;
+        let mut newest: HashMap<(String, i32), i32> = HashMap::new();
+        for answer in answers {
+            let (answer, _) = answer.map_err(|trouble| self.failed(&trouble))?;
+            for topic in &answer.topics {
+                for p in topic.partitions.iter().filter(|p| p.leader_epoch >= 0) {
+                    let key = (name_of(topic).to_owned(), p.partition_index);
+                    let known = newest.entry(key).or_default();
+                    *known = p.leader_epoch.max(*known);
+                }
+            }
+        }
+        let of = |p: &TopicPartition| newest.get(&(p.topic.to_string(), p.partition)).copied();
+        Ok(partitions.iter().map(of).collect())
     }
 
     /// Learns of topics anew, when a leader or an id is in doubt.
@@ -263,6 +284,17 @@ impl Cluster {
         }
         Ok(topics.iter().map(|t| found.get(&**t).cloned()).collect())
     }
+}
+
+/// What asks for topics, or for all.
+fn question(names: Option<&BTreeSet<Arc<str>>>) -> MetadataRequest {
+    let topic = |name: &Arc<str>| {
+        let name = TopicName(StrBytes::from_string(name.to_string()));
+        MetadataRequestTopic::default().with_name(Some(name))
+    };
+    MetadataRequest::default()
+        .with_topics(names.map(|names| names.iter().map(topic).collect()))
+        .with_allow_auto_topic_creation(false)
 }
 
 fn name_of(topic: &MetadataResponseTopic) -> &str {

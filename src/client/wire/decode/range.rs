@@ -78,6 +78,8 @@ pub(crate) struct RangeDecoder {
     position: i64,
     end: i64,
     passed: PassedOffsets,
+    /// Whether the range had offsets before that hold nothing.
+    gaps: bool,
     /// The epoch of the last batch that was walked, to notice a truncated log (KIP-595).
     epoch: i32,
     aborted: Aborted,
@@ -140,6 +142,7 @@ impl RangeDecoder {
             position: 0,
             end: 0,
             passed: PassedOffsets::default(),
+            gaps: false,
             epoch: -1,
             aborted: Aborted::default(),
             fed: None,
@@ -173,6 +176,7 @@ impl RangeDecoder {
         self.position = start;
         self.end = end;
         self.bounds = bounds;
+        self.gaps = false;
     }
 
     /// Forgets what was fed, before a part of another partition or of another answer.
@@ -215,6 +219,11 @@ impl RangeDecoder {
         self.columns.rows() > 0 || self.passed != PassedOffsets::default()
     }
 
+    /// Whether the range has offsets so far that hold nothing, as compaction leaves them.
+    pub(crate) fn has_gaps(&self) -> bool {
+        self.gaps || self.passed.gap > 0
+    }
+
     /// Passes the rest of the range, in which the log holds nothing.
     pub(crate) fn pass_gap(&mut self) {
         self.pass(self.end, |passed| &mut passed.gap);
@@ -235,6 +244,7 @@ impl RangeDecoder {
     ) -> Result<RawBatch, arrow::error::ArrowError> {
         let started = Instant::now();
         let mut batch = self.columns.finish(partition, self.position)?;
+        self.gaps = self.has_gaps();
         batch.passed = std::mem::take(&mut self.passed);
         let decode = std::mem::take(&mut self.decode) + started.elapsed();
         batch.decode_ns = u64::try_from(decode.as_nanos()).unwrap_or(u64::MAX);

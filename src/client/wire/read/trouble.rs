@@ -494,10 +494,13 @@ impl Reader {
         let settings = self.cluster.topic_settings(&topics).await?;
         if let Some(Some(settings)) = settings.first()
             && !settings.cleanup_policy.contains("compact")
+            // A log that was compacted before its policy was changed stays as it is.
+            && !self.decoder.has_gaps()
         {
             return Err(self.read_error(format!(
                 "the broker sends no records up to {end}, although its log goes on and the topic is \
-                 not compacted ('cleanup.policy' is '{}'): it is at fault, or what stands between",
+                 not compacted ('cleanup.policy' is '{}'): it is at fault, or what stands between; if the \
+                 topic was compacted before, end the range at {position}",
                 settings.cleanup_policy
             )));
         }
