@@ -37,7 +37,7 @@ impl Common {
         let (mut registries, mut declared) = (BTreeMap::new(), BTreeMap::new());
         for format in Format::ALL {
             if let Some((end, text)) = format.schema() {
-                std::fs::write(folder.path().join(file(*format)), text).unwrap();
+                std::fs::write(folder.path().join(format!("{format:?}.{end}")), text).unwrap();
                 let kind = if end == "avsc" { "AVRO" } else { "PROTOBUF" };
                 let answer =
                     serde_json::json!({"id": SCHEMA_ID, "schemaType": kind, "schema": text});
@@ -156,8 +156,8 @@ impl World {
         }
         if formats {
             set(&format!("{part}.format"), format.name())?;
-            if format.schema().is_some() && !format.asks_registry() {
-                let file = self.common.folder.path().join(file(format));
+            if let (Some((end, _)), false) = (format.schema(), format.asks_registry()) {
+                let file = self.common.folder.path().join(format!("{format:?}.{end}"));
                 set(&format!("{part}.schema.file"), &show(&file))?;
             }
             if format.schema().is_some_and(|(end, _)| end == "proto") {
@@ -259,11 +259,6 @@ fn cut(cell: Cell, cluster: &MemoryCluster) {
     if cell.around.on_data_loss().is_some() {
         cluster.truncate_before(TOPIC, 0, 1).unwrap();
     }
-}
-
-/// The file of a format's schema.
-fn file(format: Format) -> String {
-    format!("{format:?}.schema")
 }
 
 pub(super) fn session() -> SessionContext {

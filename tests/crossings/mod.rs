@@ -157,13 +157,19 @@ impl Cell {
             Around::CutFail | Around::CutSkip => self.verb != Verb::Redecode,
             Around::Usual => true,
         };
+        // Ten megabytes with every verb in one format, and some verbs in the others.
+        let heavy = self.format == Format::Json
+            || matches!(
+                self.verb,
+                Verb::Query | Verb::ReceiptRerun | Verb::ExportParquet | Verb::JobSqlite
+            );
         // The options of an export in the shell declare no columns.
         let declares = self.verb.is_export() && self.client != Client::Memory;
         self.format.has(self.values)
             && self.verb.is_done_by(self.client)
             && (self.part == Part::Value || !self.format.of_values_alone())
             && (self.verb != Verb::Redecode || set_aside)
-            && (self.values != Values::Big || usual)
+            && (self.values != Values::Big || (usual && heavy))
             && around
             && there
             && !(declares && self.format.declared().is_some())
