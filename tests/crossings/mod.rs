@@ -198,9 +198,10 @@ impl Cell {
     fn names_a_file(&self) -> bool {
         let schema = self.format.schema().is_some() && !self.format.asks_registry();
         match self.verb {
-            // An export's options are flags of the command line.
-            verb if verb.is_export() => false,
-            Verb::JobParquet | Verb::JobSqlite | Verb::JobPostgres | Verb::Redecode => true,
+            // An export's options are flags of the command line; a statement reads its Parquet back.
+            verb if verb.is_export() => verb == Verb::ExportParquet,
+            Verb::JobParquet | Verb::JobSqlite | Verb::JobPostgres => true,
+            Verb::JobKafkaAvro | Verb::Redecode => true,
             _ => schema,
         }
     }

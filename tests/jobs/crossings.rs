@@ -274,7 +274,14 @@ impl World {
             Client::Librdkafka => "kafka.client=librdkafka",
             _ => "kafka.client=wire",
         };
-        let registry = format!("schema.registry.url={}", self.registry);
+        let registry = match self.cell.format.asks_registry() {
+            true => vec![
+                "-X".to_owned(),
+                format!("schema.registry.url={}", self.registry),
+            ],
+            // With a registry, Avro by a file would have its frames.
+            false => vec![],
+        };
         let folder = self.folder.path().display().to_string();
         let authority: &[&str] = match self.cell.around {
             Around::Restricted => &["--restricted"],
@@ -300,9 +307,8 @@ impl World {
                 client,
                 "-X",
                 &isolation,
-                "-X",
-                &registry,
             ])
+            .args(registry)
             .args(id)
             .args(authority)
             .args(arguments)
@@ -477,8 +483,12 @@ impl World {
                 [json.clone(), format!("{types} {json}")]
             }
             Verb::JobKafkaAvro => {
-                let register = "'value.format' 'avro', 'schema.registry.auto.register' 'true'";
-                [kafka(register), kafka("'value.format' 'avro'")]
+                let avro = format!(
+                    "'value.format' 'avro', 'schema.registry.url' '{}'",
+                    self.registry
+                );
+                let register = format!("{avro}, 'schema.registry.auto.register' 'true'");
+                [kafka(&register), kafka(&avro)]
             }
             Verb::JobParquet => {
                 let out = format!("STORED AS PARQUET LOCATION '{}/'", self.text("out"));
