@@ -201,7 +201,9 @@ impl Cell {
             // An export's options are flags of the command line; a statement reads its Parquet back.
             verb if verb.is_export() => verb == Verb::ExportParquet,
             Verb::JobParquet | Verb::JobSqlite | Verb::JobPostgres => true,
-            Verb::JobKafkaAvro | Verb::Redecode => true,
+            Verb::Redecode => true,
+            // The session's own registry may be named.
+            Verb::JobKafkaAvro => !self.format.asks_registry(),
             _ => schema,
         }
     }
