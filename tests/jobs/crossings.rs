@@ -368,7 +368,7 @@ impl World {
             return Ok(());
         }
         // A quota that nobody is held back by would prove nothing.
-        let sql = format!("{}; SELECT * FROM t", self.table());
+        let sql = format!("SELECT * FROM kafka('{}')", self.topic);
         let output = self
             .command(&["query", &sql, "--ledger", "--format", "csv"])
             .output();
