@@ -151,7 +151,14 @@ impl Cell {
         };
         let there = match self.around {
             // The cluster in memory has no quotas, and its tables are not made by text.
-            Around::Quota => self.client != Client::Memory && self.format == Format::Text,
+            // Each takes half a minute of waiting: one of a kind.
+            Around::Quota => {
+                let verb = matches!(
+                    self.verb,
+                    Verb::Query | Verb::ReceiptRerun | Verb::ExportCsvSql | Verb::JobSqlite
+                );
+                verb && self.client != Client::Memory && self.format == Format::Text
+            }
             Around::Restricted | Around::Allowed => self.client != Client::Memory,
             // Records that are set aside are in the log no longer than others.
             Around::CutFail | Around::CutSkip => self.verb != Verb::Redecode,
