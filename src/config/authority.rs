@@ -3,6 +3,7 @@
 //! Two lists cover every setting of librdkafka; a test holds them against its own list, so that a
 //! newer librdkafka brings none that nobody has judged.
 
+use super::keys;
 use crate::error::{Error, Result};
 use crate::policy::Policy;
 
@@ -186,8 +187,8 @@ const POWERFUL: [(&str, Power, &str); 34] = [
     ),
 ];
 
-/// Settings that tune queues, sizes, times and what is read, and have power over nothing else.
-const TUNING: [&str; 83] = [
+/// Settings that tune queues, sizes and times, and have power over nothing else; so do the consumers' own.
+const TUNING: [&str; 69] = [
     "acks",
     "api.version.fallback.ms",
     "api.version.request",
@@ -198,7 +199,6 @@ const TUNING: [&str; 83] = [
     "broker.address.ttl",
     "broker.version.fallback",
     "builtin.features",
-    "check.crcs",
     "client",
     "client.id",
     "client.rack",
@@ -206,22 +206,11 @@ const TUNING: [&str; 83] = [
     "compression.level",
     "compression.type",
     "connections.max.idle.ms",
-    "consume.callback.max.messages",
-    "coordinator.query.interval.ms",
     "enable.gapless.guarantee",
     "enable.idempotence",
     "enable.metrics.push",
     "enable.random.seed",
     "enabled_events",
-    "fetch.error.backoff.ms",
-    "fetch.max.bytes",
-    "fetch.message.max.bytes",
-    "fetch.min.bytes",
-    "fetch.queue.backoff.ms",
-    "fetch.wait.max.ms",
-    "group.protocol.type",
-    "group.remote.assignor",
-    "isolation.level",
     "linger.ms",
     "max.in.flight",
     "max.in.flight.requests.per.connection",
@@ -236,8 +225,6 @@ const TUNING: [&str; 83] = [
     "queue.buffering.backpressure.threshold",
     "queue.buffering.max.kbytes",
     "queue.buffering.max.messages",
-    "queued.max.messages.kbytes",
-    "queued.min.messages",
     "queuing.strategy",
     "read.buffer.bytes",
     "read.timeout.ms",
@@ -273,6 +260,11 @@ const TUNING: [&str; 83] = [
     "client.software.version",
 ];
 
+/// Whether a setting only tunes.
+fn tunes(key: &str) -> bool {
+    TUNING.contains(&key) || keys::is_of_consumers(key)
+}
+
 /// What a setting has power over, and how; `None` where it only tunes, or is not known.
 fn power(key: &str) -> Option<(Power, &'static str)> {
     let fits = |name: &str| {
@@ -307,7 +299,7 @@ pub(super) fn check(key: &str, canonical: &str, policy: &Policy) -> Result<()> {
             key,
             format!("{does}: it is fixed in a restricted session"),
         )),
-        None if policy.is_restricted() && !TUNING.contains(&canonical) => Err(Error::config(
+        None if policy.is_restricted() && !tunes(canonical) => Err(Error::config(
             key,
             "is not among the settings that the text of a restricted session may choose",
         )),
@@ -317,7 +309,6 @@ pub(super) fn check(key: &str, canonical: &str, policy: &Policy) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::keys;
     use super::*;
     use crate::client::librdkafka::Conf;
     use crate::decode::RegistryConfig;
@@ -333,7 +324,7 @@ mod tests {
             .map(|name| keys::canonical(&name))
             .filter(|name| {
                 let judged = power(name).is_some() || keys::refused(name).is_some();
-                !judged && !TUNING.contains(&name.as_str())
+                !judged && !tunes(name)
             })
             .collect();
         assert_eq!(open, Vec::<String>::new());
@@ -353,7 +344,7 @@ mod tests {
 
     #[test]
     fn what_tunes_has_no_power() {
-        for name in TUNING {
+        for name in TUNING.iter().chain(&keys::OF_CONSUMERS) {
             assert_eq!(power(name), None, "{name}");
             assert_eq!(keys::refused(name), None, "{name}");
         }

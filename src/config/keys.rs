@@ -68,7 +68,7 @@ const OF_PRODUCERS: [&str; 20] = [
 ];
 
 /// Settings that librdkafka has for consumers alone; sinks are not given them.
-const OF_CONSUMERS: [&str; 14] = [
+pub(super) const OF_CONSUMERS: [&str; 14] = [
     "check.crcs",
     "consume.callback.max.messages",
     "coordinator.query.interval.ms",

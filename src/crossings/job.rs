@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Verb;
-use super::model::hex;
-use super::world::{World, create, rows, same, session, text, values};
+use super::model::Part;
+use super::table::{from_database, same, values};
+use super::world::{World, create, rows, session, text};
 use crate::client::memory::MemoryCluster;
 use crate::driver::{MicroBatch, Stop, Trigger, Window};
 use crate::sink::MemorySink;
@@ -14,20 +15,25 @@ use crate::table::DeadLetters;
 
 pub(super) async fn run(world: &World) -> Result<(), String> {
     let sink = MemorySink::new("out");
+    let is_cut = world.cell.around.on_data_loss().is_some();
+    if world.cell.verb != Verb::JobCrash {
+        world.cut();
+    }
     let mut job = build(world, &world.cluster, &sink).await?;
     if world.cell.verb == Verb::JobCrash {
-        // The commit takes place, and nobody hears of it.
-        sink.fail("answer", 1, false);
+        // The commit takes place, and nobody hears of it; or it does not, and the log is cut.
+        sink.fail(if is_cut { "commit" } else { "answer" }, 1, false);
         if job.run(&Stop::new()).await.is_ok() {
             return Err("the sink was told to fail, and the job did not".to_owned());
         }
+        world.cut();
         job = build(world, &world.cluster, &sink).await?;
     }
     job.run(&Stop::new()).await.map_err(text)?;
     if world.cell.verb == Verb::Redecode {
         return redecode(world).await;
     }
-    same(&held(world, &sink).await?, &values(&world.expected()))?;
+    same(&held(world, &sink).await?, &values(&world.cell.expected()))?;
     world.check_letters().await?;
 
     let again = build(world, &world.cluster, &sink).await?;
@@ -101,19 +107,7 @@ async fn held(world: &World, sink: &MemorySink) -> Result<Vec<Value>, String> {
             )
             .await?;
             let mut found = rows(&context, sql).await?;
-            let moments = ["at", "ts", "key_at"];
-            for (row, (_, _, expected)) in found.iter_mut().zip(world.expected()) {
-                for (name, value) in row.as_object_mut().into_iter().flatten() {
-                    // SQLite has JSON as text, and moments with all their digits.
-                    let nested = expected.get(name).is_some_and(Value::is_object);
-                    if let (true, Some(text)) = (nested, value.as_str()) {
-                        *value = serde_json::from_str(text).map_err(self::text)?;
-                    }
-                    if let (true, Some(text)) = (moments.contains(&name.as_str()), value.as_str()) {
-                        *value = text.replace(".000Z", "Z").into();
-                    }
-                }
-            }
+            from_database(&mut found, &values(&world.cell.expected()))?;
             Ok(found)
         }
         Verb::JobParquet => {
@@ -137,17 +131,9 @@ async fn redecode(world: &World) -> Result<(), String> {
     let table = Arc::new(table.build().await.map_err(text)?);
     context.register_table("t", table).map_err(text)?;
     let part = match world.cell.part {
-        super::Part::Key => "key",
-        super::Part::Value => "value",
+        Part::Key => "key",
+        Part::Value => "value",
     };
     let sql = format!("SELECT partition, \"offset\", {part} AS payload FROM t ORDER BY 1, 2");
-    let bad = world
-        .records()
-        .into_iter()
-        .filter(|(_, _, made)| made.columns.is_none());
-    let expected = bad.map(|(partition, offset, made)| {
-        let payload = made.payload.as_deref().map(hex);
-        json!({"partition": partition, "offset": offset, "payload": payload})
-    });
-    same(&rows(&context, &sql).await?, &expected.collect::<Vec<_>>())
+    same(&rows(&context, &sql).await?, &world.cell.redecoded())
 }

@@ -5,16 +5,18 @@ use std::sync::Arc;
 use datafusion::physical_plan::collect;
 
 use super::Verb;
-use super::world::{World, rows, same, session, text, values};
+use super::table::{same, values};
+use super::world::{World, rows, session, text};
 use crate::client::KafkaClient;
 use crate::receipt::{Receipt, Verdict, with_checksums};
 
 pub(super) async fn run(world: &World) -> Result<(), String> {
+    world.cut();
     let context = session();
     let table = Arc::new(world.table(&world.cluster).await?);
     context.register_table("t", table).map_err(text)?;
     let columns = world.columns();
-    let mut expected = world.expected();
+    let mut expected = world.cell.expected();
     let sql = match world.cell.verb {
         Verb::SelfJoin => {
             let columns = world.columns_of("a.");

@@ -11,11 +11,11 @@ use arrow::json::WriterBuilder;
 use arrow::json::writer::LineDelimited;
 use datafusion::execution::context::SessionContext;
 use datafusion::prelude::SessionConfig;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tempfile::TempDir;
 
-use super::Cell;
-use super::model::{Format, Isolation, Made, Part, Policy, SCHEMA_ID, float};
+use super::model::{Format, Made, Part, Policy, SCHEMA_ID, float};
+use super::table::{Cell, same};
 use crate::client::memory::{MemoryCluster, Record};
 use crate::decode::stub::{Reply, Stub};
 use crate::range::IsolationLevel;
@@ -37,7 +37,7 @@ impl Common {
         let (mut registries, mut declared) = (BTreeMap::new(), BTreeMap::new());
         for format in Format::ALL {
             if let Some((end, text)) = format.schema() {
-                std::fs::write(folder.path().join(format!("row.{end}")), text).unwrap();
+                std::fs::write(folder.path().join(format!("{format:?}.{end}")), text).unwrap();
                 let kind = if end == "avsc" { "AVRO" } else { "PROTOBUF" };
                 let answer =
                     serde_json::json!({"id": SCHEMA_ID, "schemaType": kind, "schema": text});
@@ -81,9 +81,6 @@ pub(super) struct World {
     folder: TempDir,
 }
 
-/// A row that must come: its partition and offset, and its columns.
-pub(super) type Expected = (i32, i64, Map<String, Value>);
-
 impl World {
     pub(super) fn new(cell: Cell, common: Arc<Common>) -> Self {
         Self {
@@ -94,9 +91,16 @@ impl World {
         }
     }
 
-    /// A cluster like the first, in which the first record is another.
+    /// A cluster like the first, in which the record at offset 1 is another.
     pub(super) fn changed(&self) -> MemoryCluster {
-        cluster(self.cell, true)
+        let cluster = cluster(self.cell, true);
+        cut(self.cell, &cluster);
+        cluster
+    }
+
+    /// Cuts the log's start away, where the crossing says so.
+    pub(super) fn cut(&self) {
+        cut(self.cell, &self.cluster);
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
@@ -137,6 +141,7 @@ impl World {
             part,
             policy,
             isolation,
+            around,
             ..
         } = self.cell;
         let part = match part {
@@ -152,13 +157,20 @@ impl World {
         if formats {
             set(&format!("{part}.format"), format.name())?;
             if let (Some((end, _)), false) = (format.schema(), format.asks_registry()) {
-                let file = self.common.folder.path().join(format!("row.{end}"));
+                let file = self.common.folder.path().join(format!("{format:?}.{end}"));
                 set(&format!("{part}.schema.file"), &show(&file))?;
             }
             if format.schema().is_some_and(|(end, _)| end == "proto") {
                 set(&format!("{part}.schema.message"), "Row")?;
             }
             set("on.bad.row", policy.name())?;
+            if let Some(loss) = around.on_data_loss() {
+                set("on.data.loss", loss)?;
+                set(
+                    "starting.offsets",
+                    &format!("{{\"{TOPIC}\":{{\"0\":0,\"1\":0}}}}"),
+                )?;
+            }
             if policy == Policy::Dlq {
                 set("dlq.location", &self.text("dead"))?;
             }
@@ -177,91 +189,27 @@ impl World {
             .isolation(isolation))
     }
 
-    /// Whether records may be bad, so that `null` has a column `_error`.
-    fn says_why(&self) -> bool {
-        self.cell.policy == Policy::Null && self.cell.format != Format::Raw
-    }
-
-    fn column(&self, name: &str) -> String {
-        match (self.cell.part, name) {
-            (Part::Key, "value") => "key".to_owned(),
-            (Part::Key, field) => format!("key_{field}"),
-            (Part::Value, name) => name.to_owned(),
-        }
-    }
-
     /// The columns that are compared, as a SELECT has them.
     pub(super) fn columns(&self) -> String {
         self.columns_of("")
     }
 
     pub(super) fn columns_of(&self, table: &str) -> String {
-        let fields = match self.cell.format.fields() {
-            [] => &["value"],
-            fields => fields,
-        };
-        let names = fields.iter().map(|name| self.column(name));
+        let columns = self.cell.format.columns().iter();
+        let names = columns.map(|(name, _)| self.cell.column(name));
         let names = ["partition".to_owned(), "offset".to_owned()]
             .into_iter()
             .chain(names);
         let mut columns: Vec<String> = names.map(|name| format!("{table}\"{name}\"")).collect();
-        if self.says_why() {
+        if self.cell.says_why() {
             columns.push(format!("{table}\"_error\" IS NOT NULL AS bad"));
         }
         columns.join(", ")
     }
 
-    /// All records with their coordinates, those of an aborted transaction too where they are read.
-    pub(super) fn records(&self) -> Vec<(i32, i64, Made)> {
-        let (records, aborted) = records(self.cell);
-        let mut all = vec![];
-        let places = [0, 1, 2, 5, 6, 7];
-        for (offset, made) in places.into_iter().zip(records.iter()) {
-            all.push((0, offset, made.clone()));
-        }
-        if self.cell.isolation == Isolation::Uncommitted {
-            all.push((0, 3, aborted));
-        }
-        all.push((1, 0, records[0].clone()));
-        all.push((1, 1, records[1].clone()));
-        all.sort_by_key(|(partition, offset, _)| (*partition, *offset));
-        all
-    }
-
-    /// The rows that must come of them, in order.
-    pub(super) fn expected(&self) -> Vec<Expected> {
-        let mut rows = vec![];
-        for (partition, offset, made) in self.records() {
-            let (columns, bad) = match (made.columns, self.cell.policy) {
-                (Some(columns), _) => (columns, false),
-                (None, Policy::Null) => (self.cell.format.nulls(), true),
-                (None, _) => continue,
-            };
-            let mut row: Map<String, Value> = columns
-                .into_iter()
-                .map(|(name, value)| (self.column(&name), value))
-                .collect();
-            row.insert("partition".to_owned(), partition.into());
-            row.insert("offset".to_owned(), offset.into());
-            if self.says_why() {
-                row.insert("bad".to_owned(), bad.into());
-            }
-            rows.push((partition, offset, row));
-        }
-        rows
-    }
-
-    /// The records that do not decode.
-    pub(super) fn bad(&self) -> Vec<(i32, i64)> {
-        let records = self.records().into_iter();
-        let bad = records.filter(|(_, _, made)| made.columns.is_none());
-        bad.map(|(partition, offset, _)| (partition, offset))
-            .collect()
-    }
-
     /// Checks that the bad records, and no others, were set aside.
     pub(super) async fn check_letters(&self) -> Result<(), String> {
-        if self.cell.policy != Policy::Dlq || self.bad().is_empty() {
+        if self.cell.policy != Policy::Dlq || self.cell.bad().is_empty() {
             return Ok(());
         }
         let context = session();
@@ -271,23 +219,14 @@ impl World {
             "SELECT partition, \"offset\" FROM dead ORDER BY 1, 2",
         )
         .await?;
-        let expected = self.bad().into_iter();
-        let expected = expected.map(|(p, o)| serde_json::json!({"partition": p, "offset": o}));
-        same(&found, &expected.collect::<Vec<_>>())
+        same(&found, &self.cell.letters())
     }
-}
-
-fn records(cell: Cell) -> (Vec<Made>, Made) {
-    (cell.format.records(cell.values), cell.format.plain(500))
 }
 
 fn cluster(cell: Cell, changed: bool) -> MemoryCluster {
     let cluster = MemoryCluster::builder().seed(12).build();
     cluster.create_topic(TOPIC, 2).unwrap();
-    let (mut records, aborted) = records(cell);
-    if changed {
-        records[0] = cell.format.plain(999);
-    }
+    let (records, aborted) = cell.written(changed);
     let record = |made: &Made| {
         let other = Some(b"other".to_vec());
         let (key, value) = match cell.part {
@@ -312,9 +251,14 @@ fn cluster(cell: Cell, changed: bool) -> MemoryCluster {
     transaction.abort().unwrap();
     append(0, &records[3..]);
     // Of the records that may be changed, one is enough.
-    let (plain, _) = self::records(cell);
-    append(1, &plain[..2]);
+    append(1, &cell.written(false).0[..2]);
     cluster
+}
+
+fn cut(cell: Cell, cluster: &MemoryCluster) {
+    if cell.around.on_data_loss().is_some() {
+        cluster.truncate_before(TOPIC, 0, 1).unwrap();
+    }
 }
 
 pub(super) fn session() -> SessionContext {
@@ -380,34 +324,6 @@ pub(super) fn json(batches: &[RecordBatch]) -> Result<Vec<Value>, String> {
     lines
         .map(|line| serde_json::from_slice(line).map_err(text))
         .collect()
-}
-
-/// Rows that must come, as values.
-pub(super) fn values(expected: &[Expected]) -> Vec<Value> {
-    let rows = expected.iter();
-    rows.map(|(_, _, row)| Value::Object(row.clone())).collect()
-}
-
-/// Compares rows, in their order.
-pub(super) fn same(found: &[Value], expected: &[Value]) -> Result<(), String> {
-    if found.len() != expected.len() {
-        return Err(format!("{} rows, expected {}", found.len(), expected.len()));
-    }
-    match found
-        .iter()
-        .zip(expected)
-        .find(|(found, expected)| found != expected)
-    {
-        None => Ok(()),
-        Some((found, expected)) => {
-            let cut = |value: &Value| value.to_string().chars().take(400).collect::<String>();
-            Err(format!(
-                "a row is {}, expected {}",
-                cut(found),
-                cut(expected)
-            ))
-        }
-    }
 }
 
 pub(super) fn text(error: impl std::fmt::Display) -> String {

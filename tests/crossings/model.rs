@@ -25,8 +25,8 @@ dimension!(
         Raw, Text, Int32, Int64, Float, Double, Uuid,
         /// With declared columns, and with those of a sample.
         Json, JsonLearned,
-        Csv, DebeziumJson,
-        AvroFile, AvroRegistry, ProtobufFile, ProtobufRegistry,
+        Csv, DebeziumJson, DebeziumAvro,
+        AvroFile, AvroSingle, AvroRegistry, ProtobufFile, ProtobufRegistry,
     }
 );
 dimension!(
@@ -60,6 +60,30 @@ dimension!(
     /// `isolation.level`.
     Isolation { Committed, Uncommitted }
 );
+dimension!(
+    /// What is unusual about the log, the broker or the session.
+    Around {
+        Usual,
+        /// The log's start passes the start of the range, under `on.data.loss` = `fail` and `skip`.
+        CutFail, CutSkip,
+        /// A quota of the broker holds the client back.
+        Quota,
+        /// The session is restricted; with nothing but its own brokers and registry, and with all that
+        /// the crossing needs.
+        Restricted, Allowed,
+    }
+);
+
+impl Around {
+    /// `on.data.loss`, where data is lost.
+    pub(crate) fn on_data_loss(self) -> Option<&'static str> {
+        match self {
+            Self::CutFail => Some("fail"),
+            Self::CutSkip => Some("skip"),
+            _ => None,
+        }
+    }
+}
 
 impl Policy {
     pub(crate) fn name(self) -> &'static str {
@@ -125,6 +149,16 @@ pub(crate) const AVRO: &str = r#"{"type":"record","name":"Row","fields":[
     {"name":"nested","type":["null",{"type":"record","name":"Nested","fields":[
         {"name":"a","type":"long"},{"name":"tags","type":{"type":"array","items":"string"}}]}]}]}"#;
 
+/// The CRC-64-AVRO of [`AVRO`] in its canonical form, as fastavro has it.
+const AVRO_PRINT: u64 = 0x1170_c6a2_c8ac_22a4;
+
+pub(crate) const DEBEZIUM: &str = r#"{"type":"record","name":"Envelope","fields":[
+    {"name":"before","type":["null",{"type":"record","name":"Value","fields":[
+        {"name":"id","type":"long"},{"name":"name","type":["null","string"]}]}]},
+    {"name":"after","type":["null","Value"]},
+    {"name":"op","type":"string"},
+    {"name":"ts_ms","type":["null","long"]}]}"#;
+
 pub(crate) const PROTOBUF: &str = r#"syntax = "proto3";
 message Row { optional int64 id = 1; optional string name = 2; Nested nested = 3; }
 message Nested { int64 a = 1; repeated string tags = 2; }
@@ -144,6 +178,8 @@ impl Format {
             Self::Json | Self::JsonLearned => "json",
             Self::Csv => "csv",
             Self::DebeziumJson => "debezium-json",
+            Self::DebeziumAvro => "debezium-avro",
+            Self::AvroSingle => "avro-single-object",
             Self::AvroFile | Self::AvroRegistry => "avro",
             Self::ProtobufFile | Self::ProtobufRegistry => "protobuf",
         }
@@ -152,39 +188,58 @@ impl Format {
     /// A schema's file: its name's end and its text.
     pub(crate) fn schema(self) -> Option<(&'static str, &'static str)> {
         match self {
-            Self::AvroFile | Self::AvroRegistry => Some(("avsc", AVRO)),
+            Self::AvroFile | Self::AvroSingle | Self::AvroRegistry => Some(("avsc", AVRO)),
+            Self::DebeziumAvro => Some(("avsc", DEBEZIUM)),
             Self::ProtobufFile | Self::ProtobufRegistry => Some(("proto", PROTOBUF)),
             _ => None,
         }
     }
 
     pub(crate) fn asks_registry(self) -> bool {
-        matches!(self, Self::AvroRegistry | Self::ProtobufRegistry)
+        matches!(
+            self,
+            Self::DebeziumAvro | Self::AvroRegistry | Self::ProtobufRegistry
+        )
     }
 
-    /// The columns of the format with their types, where they are to be declared.
-    pub(crate) fn declared(self) -> Option<&'static [(&'static str, &'static str)]> {
+    /// The columns of the format with their types, without a key's prefix; a scalar's is called `value`.
+    pub(crate) fn columns(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::Json => Some(&[
+            Self::Raw => &[("value", "BYTEA")],
+            Self::Text | Self::Uuid => &[("value", "VARCHAR")],
+            Self::Int32 => &[("value", "INT")],
+            Self::Int64 => &[("value", "BIGINT")],
+            Self::Float => &[("value", "REAL")],
+            Self::Double => &[("value", "DOUBLE")],
+            Self::Json | Self::AvroFile | Self::AvroSingle | Self::AvroRegistry => &[
                 ("id", "BIGINT"),
                 ("name", "VARCHAR"),
                 ("amount", "DECIMAL(20, 4)"),
                 ("at", "TIMESTAMP(3) WITH TIME ZONE"),
                 ("nested", "STRUCT<a BIGINT, tags VARCHAR[]>"),
-            ]),
-            Self::Csv => Some(&[
+            ],
+            Self::Csv => &[
                 ("id", "BIGINT"),
                 ("name", "VARCHAR"),
                 ("amount", "DECIMAL(20, 4)"),
                 ("at", "TIMESTAMP(3) WITH TIME ZONE"),
-            ]),
-            Self::DebeziumJson => Some(&[
+            ],
+            Self::JsonLearned | Self::ProtobufFile | Self::ProtobufRegistry => &[
+                ("id", "BIGINT"),
+                ("name", "VARCHAR"),
+                ("nested", "STRUCT<a BIGINT, tags VARCHAR[]>"),
+            ],
+            Self::DebeziumJson | Self::DebeziumAvro => &[
                 ("op", "VARCHAR"),
                 ("after", "STRUCT<id BIGINT, name VARCHAR>"),
                 ("ts", "TIMESTAMP(3) WITH TIME ZONE"),
-            ]),
-            _ => None,
+            ],
         }
+    }
+
+    /// The columns, where they are to be declared.
+    pub(crate) fn declared(self) -> Option<&'static [(&'static str, &'static str)]> {
+        matches!(self, Self::Json | Self::Csv | Self::DebeziumJson).then(|| self.columns())
     }
 
     /// Whether payloads have fields, which become columns.
@@ -194,22 +249,7 @@ impl Format {
 
     /// Whether the format is that of values and not of keys: keys have no envelopes.
     pub(crate) fn of_values_alone(self) -> bool {
-        self == Self::DebeziumJson
-    }
-
-    /// The names of the format's columns, without a key's prefix; of one column none.
-    pub(crate) fn fields(self) -> &'static [&'static str] {
-        match self {
-            Self::Json | Self::AvroFile | Self::AvroRegistry => {
-                &["id", "name", "amount", "at", "nested"]
-            }
-            Self::Csv => &["id", "name", "amount", "at"],
-            Self::JsonLearned | Self::ProtobufFile | Self::ProtobufRegistry => {
-                &["id", "name", "nested"]
-            }
-            Self::DebeziumJson => &["op", "after", "ts"],
-            _ => &[],
-        }
+        matches!(self, Self::DebeziumJson | Self::DebeziumAvro)
     }
 
     /// The payload of a row and the columns that it becomes; a scalar's column is called `value`.
@@ -268,14 +308,14 @@ impl Format {
                     "id": id, "name": row.name, "amount": row.amount.map(|a| a.1),
                     "at": row.at.map(|at| at.1), "nested": nested,
                 });
-                (payload.to_string().into_bytes(), self.columns(row))
+                (payload.to_string().into_bytes(), self.of_row(row))
             }
             Self::Csv => {
                 let name = row.name.clone().unwrap_or_default().replace('"', "\"\"");
                 let [amount, at] = [row.amount.map(|a| a.1), row.at.map(|at| at.1)];
                 let [amount, at] = [amount, at].map(Option::unwrap_or_default);
                 let line = format!("{id},\"{name}\",{amount},{at}");
-                let mut columns = self.columns(row);
+                let mut columns = self.of_row(row);
                 // CSV has no NULL of text.
                 columns.insert(
                     "name".to_owned(),
@@ -283,22 +323,31 @@ impl Format {
                 );
                 (line.into_bytes(), columns)
             }
-            Self::DebeziumJson => {
+            Self::DebeziumJson | Self::DebeziumAvro => {
                 let after = json!({"id": id, "name": row.name});
                 let ts = row.at.map(|at| at.0);
                 let payload = json!({"op": "c", "before": null, "after": after, "ts_ms": ts});
+                let payload = match self {
+                    Self::DebeziumJson => payload.to_string().into_bytes(),
+                    _ => framed(&[], debezium(row)),
+                };
                 let columns = json!({"op": "c", "after": after, "ts": row.at.map(|at| at.1)});
-                (payload.to_string().into_bytes(), object(columns))
+                (payload, object(columns))
             }
-            Self::AvroFile => (avro(row), self.columns(row)),
-            Self::AvroRegistry => (framed(&[], avro(row)), self.columns(row)),
-            Self::ProtobufFile => (protobuf(row), self.columns(row)),
+            Self::AvroFile => (avro(row), self.of_row(row)),
+            Self::AvroSingle => {
+                let print = AVRO_PRINT.to_le_bytes();
+                let payload = [&[0xc3, 0x01], &print[..], &avro(row)].concat();
+                (payload, self.of_row(row))
+            }
+            Self::AvroRegistry => (framed(&[], avro(row)), self.of_row(row)),
+            Self::ProtobufFile => (protobuf(row), self.of_row(row)),
             // The first message of the schema.
-            Self::ProtobufRegistry => (framed(&[0], protobuf(row)), self.columns(row)),
+            Self::ProtobufRegistry => (framed(&[0], protobuf(row)), self.of_row(row)),
         }
     }
 
-    fn columns(self, row: &Row) -> Map<String, Value> {
+    fn of_row(self, row: &Row) -> Map<String, Value> {
         let nested = row
             .nested
             .as_ref()
@@ -308,19 +357,16 @@ impl Format {
             "at": row.at.map(|at| at.1), "nested": nested,
         });
         let mut columns = object(all);
-        columns.retain(|name, _| self.fields().contains(&name.as_str()));
+        columns.retain(|name, _| self.columns().iter().any(|(column, _)| name == column));
         columns
     }
 
     /// Every column NULL.
     pub(crate) fn nulls(self) -> Map<String, Value> {
-        match self.fields() {
-            [] => object(json!({ "value": null })),
-            fields => fields
-                .iter()
-                .map(|name| ((*name).to_owned(), Value::Null))
-                .collect(),
-        }
+        let names = self.columns().iter();
+        names
+            .map(|(name, _)| ((*name).to_owned(), Value::Null))
+            .collect()
     }
 
     /// A payload that is none of the format.
@@ -332,7 +378,9 @@ impl Format {
             Self::Uuid => b"no uuid",
             Self::Json | Self::JsonLearned | Self::DebeziumJson => b"{\"id\":",
             Self::Csv => b"1,2",
-            Self::AvroFile | Self::AvroRegistry => b"\x01\x02",
+            Self::DebeziumAvro | Self::AvroFile | Self::AvroSingle | Self::AvroRegistry => {
+                b"\x01\x02"
+            }
             Self::ProtobufFile | Self::ProtobufRegistry => b"\x0a\xff",
         })
     }
@@ -470,42 +518,61 @@ fn varint(mut number: u64, out: &mut Vec<u8>) {
     out.push(number as u8);
 }
 
-fn avro(row: &Row) -> Vec<u8> {
-    let mut out = vec![];
-    let long = |number: i64, out: &mut Vec<u8>| {
-        varint(((number << 1) ^ (number >> 63)).cast_unsigned(), out);
-    };
-    let bytes = |bytes: &[u8], out: &mut Vec<u8>| {
-        long(bytes.len() as i64, out);
-        out.extend_from_slice(bytes);
-    };
-    // The branch of a union: NULL first.
-    let some = |is_some: bool, out: &mut Vec<u8>| {
-        long(i64::from(is_some), out);
-        is_some
-    };
-    long(row.id, &mut out);
-    if some(row.name.is_some(), &mut out) {
-        bytes(row.name.as_deref().unwrap_or_default().as_bytes(), &mut out);
+/// Writes Avro: numbers, bytes behind their length, and the branches of unions whose first is NULL.
+#[derive(Default)]
+struct Avro(Vec<u8>);
+
+impl Avro {
+    fn long(&mut self, number: i64) {
+        varint(
+            ((number << 1) ^ (number >> 63)).cast_unsigned(),
+            &mut self.0,
+        );
     }
-    if some(row.amount.is_some(), &mut out) {
-        bytes(&row.amount.unwrap_or_default().0.to_be_bytes(), &mut out);
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.long(bytes.len() as i64);
+        self.0.extend_from_slice(bytes);
     }
-    if some(row.at.is_some(), &mut out) {
-        long(row.at.unwrap_or_default().0, &mut out);
-    }
-    if some(row.nested.is_some(), &mut out) {
-        let (a, tags) = row.nested.clone().unwrap_or_default();
-        long(a, &mut out);
-        if !tags.is_empty() {
-            long(tags.len() as i64, &mut out);
-            for tag in tags {
-                bytes(tag.as_bytes(), &mut out);
-            }
+
+    fn union<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Self, T)) {
+        self.long(i64::from(value.is_some()));
+        if let Some(value) = value {
+            write(self, value);
         }
-        long(0, &mut out);
     }
-    out
+
+    fn text(&mut self, text: Option<&String>) {
+        self.union(text, |out, text| out.bytes(text.as_bytes()));
+    }
+}
+
+fn avro(row: &Row) -> Vec<u8> {
+    let mut out = Avro::default();
+    out.long(row.id);
+    out.text(row.name.as_ref());
+    out.union(row.amount, |out, amount| out.bytes(&amount.0.to_be_bytes()));
+    out.union(row.at, |out, at| out.long(at.0));
+    out.union(row.nested.as_ref(), |out, (a, tags)| {
+        out.long(*a);
+        if !tags.is_empty() {
+            out.long(tags.len() as i64);
+            tags.iter().for_each(|tag| out.bytes(tag.as_bytes()));
+        }
+        out.long(0);
+    });
+    out.0
+}
+
+fn debezium(row: &Row) -> Vec<u8> {
+    let mut out = Avro::default();
+    // Nothing before.
+    out.long(0);
+    out.union(Some(row.id), Avro::long);
+    out.text(row.name.as_ref());
+    out.bytes(b"c");
+    out.union(row.at, |out, at| out.long(at.0));
+    out.0
 }
 
 fn protobuf(row: &Row) -> Vec<u8> {

@@ -1,0 +1,369 @@
+//! The table of crossings: which there are, which are refused by design and how, and the rows that must
+//! come of the others. Nothing here uses the crate. `src/crossings` does what the verbs say over the
+//! cluster in memory, `tests/jobs/crossings.rs` through the shell on real servers.
+
+pub(crate) mod model;
+mod pairs;
+mod run;
+
+use std::fmt;
+
+use model::{Around, Format, Isolation, Made, Part, Policy, Values, dimension};
+pub(crate) use run::{all_pairs, run};
+use serde_json::{Map, Value};
+
+dimension!(
+    /// Where the records are, and what reads them there.
+    Client { Memory, Wire, Librdkafka }
+);
+dimension!(
+    /// What is done with the records. A verb that writes also checks what it wrote, reads it back, and
+    /// goes on after a crash.
+    Verb {
+        Query, SelfJoin, OrderDescLimit, ReceiptRerun,
+        ExportParquet, ExportParquetSql, ExportParquetBy,
+        ExportCsv, ExportCsvSql, ExportCsvBy,
+        ExportNdjson, ExportNdjsonSql, ExportNdjsonBy,
+        JobMemory, JobSqlite, JobParquet, JobPostgres, JobWindow, JobCrash,
+        /// Rows with their types, as JSON and as Avro by a registry.
+        JobKafkaJson, JobKafkaAvro,
+        Redecode,
+    }
+);
+
+impl Verb {
+    pub(crate) fn is_query(self) -> bool {
+        self <= Self::ReceiptRerun
+    }
+
+    pub(crate) fn is_export(self) -> bool {
+        !self.is_query() && self <= Self::ExportNdjsonBy
+    }
+
+    fn is_done_by(self, client: Client) -> bool {
+        match self {
+            Self::JobPostgres | Self::JobKafkaJson | Self::JobKafkaAvro => client != Client::Memory,
+            Self::JobMemory | Self::JobWindow | Self::JobCrash => client == Client::Memory,
+            // On servers an export of each format, and of each kind, is enough.
+            Self::ExportParquet | Self::ExportCsvSql | Self::ExportNdjsonBy => true,
+            verb => !verb.is_export() || client == Client::Memory,
+        }
+    }
+}
+
+/// A crossing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cell {
+    pub(crate) format: Format,
+    pub(crate) values: Values,
+    pub(crate) verb: Verb,
+    pub(crate) client: Client,
+    pub(crate) part: Part,
+    pub(crate) policy: Policy,
+    pub(crate) isolation: Isolation,
+    pub(crate) around: Around,
+}
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            format,
+            values,
+            verb,
+            client,
+            part,
+            policy,
+            isolation,
+            around,
+        } = self;
+        write!(
+            f,
+            "{format:?} {part:?} {values:?} {client:?} {verb:?} {policy:?} {isolation:?} {around:?}"
+        )
+    }
+}
+
+/// A row that must come: its partition and offset, and its columns.
+pub(crate) type Expected = (i32, i64, Map<String, Value>);
+
+impl Cell {
+    /// All crossings of these clients, those of one format, kind of values and verb together.
+    pub(crate) fn all(clients: &[Client]) -> Vec<Self> {
+        let sizes = [
+            Format::ALL.len(),
+            Values::ALL.len(),
+            Verb::ALL.len(),
+            Client::ALL.len(),
+            Part::ALL.len(),
+            Policy::ALL.len(),
+            Isolation::ALL.len(),
+            Around::ALL.len(),
+        ];
+        let number: usize = sizes.iter().product();
+        let cells = (0..number).map(|mut number| {
+            let mut cell = sizes;
+            for (index, size) in cell.iter_mut().zip(sizes).rev() {
+                (*index, number) = (number % size, number / size);
+            }
+            Self::of(&cell)
+        });
+        cells
+            .filter(|cell| clients.contains(&cell.client) && cell.is_possible())
+            .collect()
+    }
+
+    fn of(indexes: &[usize]) -> Self {
+        Self {
+            format: Format::ALL[indexes[0]],
+            values: Values::ALL[indexes[1]],
+            verb: Verb::ALL[indexes[2]],
+            client: Client::ALL[indexes[3]],
+            part: Part::ALL[indexes[4]],
+            policy: Policy::ALL[indexes[5]],
+            isolation: Isolation::ALL[indexes[6]],
+            around: Around::ALL[indexes[7]],
+        }
+    }
+
+    fn indexes(&self) -> Vec<usize> {
+        vec![
+            self.format as usize,
+            self.values as usize,
+            self.verb as usize,
+            self.client as usize,
+            self.part as usize,
+            self.policy as usize,
+            self.isolation as usize,
+            self.around as usize,
+        ]
+    }
+
+    /// Whether there is such a crossing at all.
+    fn is_possible(&self) -> bool {
+        let set_aside = self.policy == Policy::Dlq && self.values == Values::Bad;
+        // What takes its time, and what has nothing to do with these, is crossed with them at their plainest.
+        let is_plain = self.part == Part::Value && self.isolation == Isolation::Committed;
+        let usual = is_plain && self.policy == Policy::Fail;
+        let around = match self.around {
+            Around::Usual => true,
+            _ if self.verb == Verb::Redecode => is_plain,
+            _ => usual && self.values == Values::Plain,
+        };
+        let there = match self.around {
+            // The cluster in memory has no quotas, and its tables are not made by text.
+            // Each takes half a minute of waiting: one of a kind.
+            Around::Quota => {
+                let verb = matches!(
+                    self.verb,
+                    Verb::Query | Verb::ReceiptRerun | Verb::ExportCsvSql | Verb::JobSqlite
+                );
+                verb && self.client != Client::Memory && self.format == Format::Text
+            }
+            Around::Restricted | Around::Allowed => self.client != Client::Memory,
+            // Records that are set aside are in the log no longer than others.
+            Around::CutFail | Around::CutSkip => self.verb != Verb::Redecode,
+            Around::Usual => true,
+        };
+        // Ten megabytes with every verb in one format, and some verbs in the others.
+        let heavy = self.format == Format::Json
+            || matches!(
+                self.verb,
+                Verb::Query | Verb::ReceiptRerun | Verb::ExportParquet | Verb::JobSqlite
+            );
+        // The options of an export in the shell declare no columns.
+        let declares = self.verb.is_export() && self.client != Client::Memory;
+        self.format.has(self.values)
+            && self.verb.is_done_by(self.client)
+            && (self.part == Part::Value || !self.format.of_values_alone())
+            && (self.verb != Verb::Redecode || set_aside)
+            && (self.values != Values::Big || (usual && heavy))
+            && around
+            && there
+            && !(declares && self.format.declared().is_some())
+    }
+
+    /// The part of the message with which a crossing is refused by design, and the shell's exit code.
+    pub(crate) fn refused(&self) -> Option<(&'static str, i32)> {
+        if self.verb.is_query() && self.policy == Policy::Dlq {
+            return Some(("in a query choose 'fail', 'null' or 'skip'", 1));
+        }
+        let bad = self.values == Values::Bad;
+        if bad && self.policy == Policy::Fail {
+            return Some(("[0]@", 1));
+        }
+        if bad && self.policy == Policy::Skip && self.verb == Verb::ReceiptRerun {
+            return Some(("a receipt covers every record that was read", 1));
+        }
+        match self.around {
+            Around::CutFail => Some(("the log now starts at 1, 1 offset", 5)),
+            Around::Restricted if self.names_a_file() => Some(("restricted session: ", 1)),
+            _ => None,
+        }
+    }
+
+    /// Whether the text of a statement names a file or a host, which restricted sessions are to be allowed.
+    fn names_a_file(&self) -> bool {
+        let schema = self.format.schema().is_some() && !self.format.asks_registry();
+        match self.verb {
+            // An export's options are flags of the command line; a statement reads its Parquet back.
+            verb if verb.is_export() => verb == Verb::ExportParquet,
+            Verb::JobParquet | Verb::JobSqlite | Verb::JobPostgres => true,
+            Verb::Redecode => true,
+            // The session's own registry may be named.
+            Verb::JobKafkaAvro => !self.format.asks_registry(),
+            _ => schema,
+        }
+    }
+
+    /// What a column is called, where the format's own name is this.
+    pub(crate) fn column(&self, name: &str) -> String {
+        match (self.part, name) {
+            (Part::Key, "value") => "key".to_owned(),
+            (Part::Key, field) => format!("key_{field}"),
+            (Part::Value, name) => name.to_owned(),
+        }
+    }
+
+    /// Whether records may be bad, so that `null` has a column `_error`.
+    pub(crate) fn says_why(&self) -> bool {
+        self.policy == Policy::Null && self.format != Format::Raw
+    }
+
+    /// What is written: into partition 0 three records, one of a transaction that is aborted, and three
+    /// more; into partition 1 two.
+    pub(crate) fn written(&self, changed: bool) -> (Vec<Made>, Made) {
+        let mut records = self.format.records(self.values);
+        if changed {
+            records[1] = self.format.plain(999);
+        }
+        (records, self.format.plain(500))
+    }
+
+    /// All records with their coordinates, those of an aborted transaction too where they are read; those
+    /// that were cut away are left out.
+    pub(crate) fn records(&self) -> Vec<(i32, i64, Made)> {
+        let (records, aborted) = self.written(false);
+        // With its control record the transaction takes the offsets 3 and 4.
+        let places = [0, 1, 2, 5, 6, 7].into_iter();
+        let mut all: Vec<_> = places.zip(records.iter().cloned()).collect();
+        if self.isolation == Isolation::Uncommitted {
+            all.insert(3, (3, aborted));
+        }
+        if self.around == Around::CutSkip {
+            all.remove(0);
+        }
+        let first = all.into_iter().map(|(offset, made)| (0, offset, made));
+        let second = (0..).zip(records[..2].iter().cloned());
+        first
+            .chain(second.map(|(offset, made)| (1, offset, made)))
+            .collect()
+    }
+
+    /// The rows that must come of them, in order.
+    pub(crate) fn expected(&self) -> Vec<Expected> {
+        let mut rows = vec![];
+        for (partition, offset, made) in self.records() {
+            let (columns, bad) = match (made.columns, self.policy) {
+                (Some(columns), _) => (columns, false),
+                (None, Policy::Null) => (self.format.nulls(), true),
+                (None, _) => continue,
+            };
+            let mut row: Map<String, Value> = columns
+                .into_iter()
+                .map(|(name, value)| (self.column(&name), value))
+                .collect();
+            row.insert("partition".to_owned(), partition.into());
+            row.insert("offset".to_owned(), offset.into());
+            if self.says_why() {
+                row.insert("bad".to_owned(), bad.into());
+            }
+            rows.push((partition, offset, row));
+        }
+        rows
+    }
+
+    /// The records that do not decode.
+    pub(crate) fn bad(&self) -> Vec<(i32, i64, Made)> {
+        let mut records = self.records();
+        records.retain(|(_, _, made)| made.columns.is_none());
+        records
+    }
+
+    /// The rows of a table of dead letters.
+    pub(crate) fn letters(&self) -> Vec<Value> {
+        let bad = self.bad().into_iter();
+        bad.map(|(p, o, _)| serde_json::json!({"partition": p, "offset": o}))
+            .collect()
+    }
+
+    /// The rows of the dead letters once they are read again, payloads in hexadecimal.
+    pub(crate) fn redecoded(&self) -> Vec<Value> {
+        let bad = self.bad().into_iter();
+        let row = |(partition, offset, made): (i32, i64, Made)| {
+            let payload = made.payload.as_deref().map(model::hex);
+            serde_json::json!({"partition": partition, "offset": offset, "payload": payload})
+        };
+        bad.map(row).collect()
+    }
+
+    /// Whether what a crossing came to is what the table says. Exit codes are the shell's alone.
+    fn judge(&self, done: Result<(), String>) -> Result<(), String> {
+        match (done, self.refused()) {
+            (Ok(()), None) => Ok(()),
+            (Ok(()), Some((message, _))) => Err(format!("works, and is to be refused: {message}")),
+            (Err(found), Some((message, code)))
+                if found.contains(message)
+                    && (self.client == Client::Memory
+                        || found.contains(&format!(" ends with {code}: "))) =>
+            {
+                Ok(())
+            }
+            (Err(found), _) => Err(found),
+        }
+    }
+}
+
+/// Rows that must come, as values.
+pub(crate) fn values(expected: &[Expected]) -> Vec<Value> {
+    let rows = expected.iter();
+    rows.map(|(_, _, row)| Value::Object(row.clone())).collect()
+}
+
+/// Compares rows, in their order; texts of numbers as numbers.
+pub(crate) fn same(found: &[Value], expected: &[Value]) -> Result<(), String> {
+    if found.len() != expected.len() {
+        return Err(format!("{} rows, expected {}", found.len(), expected.len()));
+    }
+    let number = |value: &Value| value.as_str().and_then(|text| text.parse::<f64>().ok());
+    let alike = |found: &Value, expected: &Value| {
+        found == expected || (number(found).is_some() && number(found) == number(expected))
+    };
+    for (found, expected) in found.iter().zip(expected) {
+        let (Some(columns), Some(wanted)) = (found.as_object(), expected.as_object()) else {
+            return Err(format!("{found} is no row"));
+        };
+        let all = columns.len() == wanted.len();
+        let mut wanted = wanted.iter();
+        if !all || !wanted.all(|(name, value)| alike(&found[name], value)) {
+            let cut = |value: &Value| value.to_string().chars().take(400).collect::<String>();
+            let (found, expected) = (cut(found), cut(expected));
+            return Err(format!("a row is {found}, expected {expected}"));
+        }
+    }
+    Ok(())
+}
+
+/// Rows as databases have them: nested columns are JSON texts, and moments have the digits of their columns.
+pub(crate) fn from_database(rows: &mut [Value], expected: &[Value]) -> Result<(), String> {
+    for (row, expected) in rows.iter_mut().zip(expected) {
+        for (name, value) in row.as_object_mut().into_iter().flatten() {
+            let Some(text) = value.as_str() else { continue };
+            if expected[name].is_object() {
+                *value = serde_json::from_str(text).map_err(|e| e.to_string())?;
+            } else if ["at", "ts", "key_at"].contains(&name.as_str()) {
+                *value = text.replace(".000Z", "Z").replace("000Z", "Z").into();
+            }
+        }
+    }
+    Ok(())
+}
