@@ -27,12 +27,17 @@ demo: ## build the shell and run it on an embedded broker with sample data
 	cargo build --release --bin kafka-sql
 	$(DEMO)
 
+.PHONY: dist
+dist: ## the shell to give to others: target/dist/kafka-sql; takes long
+	@scripts/setup build
+	cargo build --profile dist --locked --bin kafka-sql
+
 .PHONY: test
 test: setup ## all tests, also against real Kafka brokers; ends with the totals
 	@scripts/test $(ARGS)
 
 .PHONY: test-fast
-test-fast: ## the tests inside the library alone: no Java, no broker
+test-fast: ## the tests inside the libraries alone: no Java, no broker
 	@scripts/setup build
 	@scripts/test --lib $(ARGS)
 
@@ -40,8 +45,8 @@ test-fast: ## the tests inside the library alone: no Java, no broker
 lint: ## format, clippy and documentation, warnings are errors
 	cargo fmt --all --check
 	cargo fmt --manifest-path benches/peers/drain/Cargo.toml --check
-	cargo clippy --release --config scripts/test-profile.toml --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --release --no-deps
+	cargo clippy --release --config scripts/test-profile.toml --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --release --workspace --no-deps
 
 .PHONY: bench
 bench: setup ## the benchmarks

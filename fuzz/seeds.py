@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the seeds of the fuzz targets for payloads; src/decode/laws/ says what an input is made of.
+"""Writes the seeds of the fuzz targets for payloads; crates/kafka-arrow/src/decode/laws/ says what an input is made of.
 
 Run from the repository's root: python3 fuzz/seeds.py
 """

@@ -1,34 +1,39 @@
 #![deny(unsafe_code, rustdoc::broken_intra_doc_links)]
 #![warn(missing_docs, unreachable_pub, clippy::clone_on_ref_ptr)]
+// Much of tables is there for jobs and exports alone.
+#![cfg_attr(not(feature = "jobs"), allow(dead_code))]
 #![doc = include_str!("../README.md")]
 
-mod bytes;
-pub mod client;
-pub mod config;
 #[cfg(all(test, feature = "sqlite"))]
 mod crossings;
-pub mod decode;
+#[cfg(feature = "jobs")]
 pub mod driver;
-mod encode;
 mod error;
+#[cfg(feature = "jobs")]
 pub mod export;
 mod fault;
-mod from_payload;
-mod header;
-mod hex;
+mod functions;
+#[cfg(test)]
+mod house;
 mod memory;
 pub mod policy;
-pub mod range;
 pub mod receipt;
 mod redact;
 pub mod scan;
 pub mod session;
+#[cfg(feature = "jobs")]
 pub mod sink;
 #[cfg(test)]
 mod spoil;
 pub mod statement;
+#[cfg(feature = "jobs")]
 pub mod store;
+#[cfg(test)]
+#[allow(dead_code)]
+#[path = "../crates/kafka-arrow/src/decode/registry/tests/stub.rs"]
+mod stub;
 pub mod table;
-pub mod text;
 
 pub use error::{Error, ErrorKind, Result};
+pub use kafka_arrow::{client, config, decode, range, text};
+use kafka_arrow::{encode, hex};

@@ -140,7 +140,7 @@ pub(crate) async fn turn(rows: &RecordBatch) -> Option<SemaphorePermit<'static>>
 }
 
 /// Bytes of the row groups that all writers of the process gather.
-const ROW_GROUPS_BYTES: usize = 48 << 20;
+const ROW_GROUPS_BYTES: usize = 24 << 20;
 /// Writers that gather.
 static WRITERS: AtomicUsize = AtomicUsize::new(0);
 

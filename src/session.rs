@@ -18,13 +18,12 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-use crate::bytes;
 use crate::client::ClientPool;
 use crate::config::ConnectionConfig;
 use crate::error::{Error, Result};
-use crate::from_payload;
-use crate::header;
+use crate::functions::{bytes, from_payload, header};
 use crate::policy::{GuardedStores, Policy};
+#[cfg(feature = "jobs")]
 use crate::sink::parquet::ParquetTableFactory;
 use crate::table::{
     KafkaCatalog, KafkaFunction, KafkaOffsetsFunction, KafkaSchema, KafkaTableFactory,
@@ -245,6 +244,7 @@ fn register_with(
             "SQLITE".to_owned(),
             Arc::new(crate::sink::sqlite::SqliteTableFactory::default()),
         );
+        #[cfg(feature = "jobs")]
         state
             .table_factories_mut()
             .insert("PARQUET".to_owned(), Arc::new(ParquetTableFactory));

@@ -1,36 +1,32 @@
 //! Tests of jobs: sinks, the driver and exports, against real servers.
 
-#[cfg(all(feature = "cli", feature = "sqlite"))]
+#[cfg(feature = "sqlite")]
 #[path = "jobs/commands.rs"]
 mod commands;
 #[macro_use]
 #[path = "jobs/conformance.rs"]
 mod conformance;
-#[cfg(feature = "cli")]
 #[path = "jobs/crash.rs"]
 mod crash;
-#[cfg(all(feature = "cli", feature = "postgres", feature = "sqlite"))]
+#[cfg(all(feature = "postgres", feature = "sqlite"))]
 #[path = "jobs/crossings.rs"]
 mod crossings;
 #[path = "jobs/driver.rs"]
 mod driver;
 #[path = "jobs/elections.rs"]
 mod elections;
-#[cfg(all(feature = "cli", feature = "postgres", feature = "sqlite"))]
+#[cfg(all(feature = "postgres", feature = "sqlite"))]
 #[path = "jobs/examples.rs"]
 mod examples;
-#[cfg(feature = "cli")]
 #[path = "jobs/export/mod.rs"]
 mod export;
-#[cfg(feature = "cli")]
 #[path = "jobs/job.rs"]
 mod job;
 #[path = "jobs/kafka.rs"]
 mod kafka;
-#[cfg(all(feature = "cli", feature = "sqlite"))]
+#[cfg(feature = "sqlite")]
 #[path = "jobs/letters.rs"]
 mod letters;
-#[cfg(feature = "cli")]
 #[path = "jobs/memory.rs"]
 mod memory;
 #[path = "jobs/parquet.rs"]
@@ -38,6 +34,8 @@ mod parquet;
 #[cfg(feature = "postgres")]
 #[path = "jobs/postgres.rs"]
 mod postgres;
+#[path = "jobs/receipts.rs"]
+mod receipts;
 #[cfg(feature = "s3")]
 #[path = "jobs/s3.rs"]
 mod s3;

@@ -1,7 +1,6 @@
 //! The shell as its users meet it: a process with arguments, pipes, signals and a terminal.
 //!
 //! Everything runs on the embedded broker of `kafka-sql demo`.
-#![cfg(feature = "cli")]
 
 #[path = "shell/authority.rs"]
 mod authority;

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| datafusion_kafka_fuzz::avro(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| kafka_arrow::fuzzing::avro(data));

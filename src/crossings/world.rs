@@ -17,9 +17,9 @@ use tempfile::TempDir;
 use super::model::{Format, Made, Part, Policy, SCHEMA_ID, float};
 use super::table::{Cell, same};
 use crate::client::memory::{MemoryCluster, Record};
-use crate::decode::stub::{Reply, Stub};
 use crate::range::IsolationLevel;
 use crate::session::KafkaSessionBuilder;
+use crate::stub::{Reply, Stub};
 use crate::table::{KafkaTable, KafkaTableBuilder, TableOptions};
 
 pub(super) const TOPIC: &str = "t";

@@ -15,7 +15,7 @@ use super::job::{self, Output};
 use super::letters;
 use super::progress::{Phases, SinkProgress};
 use super::source::Source;
-use crate::error::Result;
+use crate::error::{Result, query_error};
 use crate::fault;
 use crate::range::{LedgerCounts, Snapshot};
 use crate::scan::{self, ScanProgress};
@@ -270,7 +270,7 @@ pub(crate) async fn physical_plan(
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let query = job::pin(query, pinned)?;
     let planned = state.create_physical_plan(&query).await;
-    planned.map_err(job::query_error)
+    planned.map_err(query_error)
 }
 
 /// Starts a plan: a stream for each execution partition.
@@ -278,7 +278,7 @@ pub(crate) fn streams(
     plan: &Arc<dyn ExecutionPlan>,
     task: &Arc<TaskContext>,
 ) -> Result<Vec<SendableRecordBatchStream>> {
-    execute_stream_partitioned(Arc::clone(plan), Arc::clone(task)).map_err(job::query_error)
+    execute_stream_partitioned(Arc::clone(plan), Arc::clone(task)).map_err(query_error)
 }
 
 /// The time since `begun`, in ms, to the microsecond.

@@ -10,14 +10,15 @@ use datafusion::execution::context::SessionContext;
 use super::batch::OpenSink;
 use super::job::Plan;
 use super::log::OffsetLog;
-use super::policy::{BatchPolicy, Limits};
+use super::policy::BatchPolicy;
 use super::progress::ProgressListener;
 use super::run::{MicroBatch, Next, Trigger};
 use super::source::SourcePolicy;
 use super::window::Window;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, query_error};
 use crate::sink::{Sink, SinkTable};
 use crate::store::Store;
+use crate::table::Limits;
 
 /// How long failures that may pass are retried: a database that is down, a broker that does not
 /// answer.
@@ -130,7 +131,7 @@ impl MicroBatchBuilder {
         let provider = Arc::new(SinkTable::new(sink, schema));
         self.context
             .register_table(table, provider)
-            .map_err(super::job::query_error)?;
+            .map_err(query_error)?;
         Ok(self)
     }
 

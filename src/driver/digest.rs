@@ -12,9 +12,8 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt;
 
-use super::job;
 use super::normal::{json, moment, number, uuid};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, query_error};
 use crate::sink::{
     JSON_TEXT, Lists, RowValues, UUID_TEXT, Value, date_time, decimal_text, interval_text,
     is_nested, json_texts,
@@ -133,7 +132,7 @@ pub(crate) async fn count_rows(
     let failed = |message: String| Error::Query { message };
     let options = FormatOptions::default();
     while let Some(batch) = rows.next().await {
-        let batch = batch.map_err(job::query_error)?;
+        let batch = batch.map_err(query_error)?;
         let cells = columns.0.iter().map(|column| {
             let name = column.field.name();
             let array = batch

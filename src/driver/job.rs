@@ -13,7 +13,7 @@ use datafusion::sql::sqlparser::ast::{Insert, Statement as SqlStatement, TableOb
 
 use super::letters;
 use super::source::{Source, SourcePolicy};
-use crate::error::{Error, Result, out_of_memory};
+use crate::error::{Error, Result, query_error};
 use crate::sink::{Sink, SinkTable};
 use crate::statement;
 use crate::table::KafkaTable;
@@ -328,15 +328,5 @@ fn source_name(scan: &TableScan, table: &KafkaTable) -> String {
         table.topics()
     } else {
         name.to_owned()
-    }
-}
-
-/// The error inside one of DataFusion's, or a refusal of the query.
-pub(crate) fn query_error(error: datafusion::error::DataFusionError) -> Error {
-    match Error::find(&error) {
-        Some(found) => found.clone(),
-        None => out_of_memory(&error).unwrap_or_else(|| Error::Query {
-            message: error.strip_backtrace(),
-        }),
     }
 }

@@ -8,9 +8,9 @@ use datafusion::logical_expr::LogicalPlanBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::intent::SourceIntent;
-use super::job::{Output, query_error};
+use super::job::Output;
 use super::source::Source;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, query_error};
 use crate::range::Snapshot;
 use crate::scan;
 use crate::table::KafkaTable;

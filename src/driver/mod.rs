@@ -35,15 +35,14 @@ mod window;
 #[cfg(test)]
 mod tests;
 
+pub use crate::table::Limits;
 pub use builder::{MicroBatchBuilder, Retries};
 pub use intent::{CommitRecord, Intent, Lost, LostBecause, SourceIntent};
 pub use log::{KEPT_BATCHES, OffsetLog};
-pub use policy::{Backlog, BatchPolicy, GUESSED_BYTES, Limits, MAX_DELAY, PartitionBacklog};
+pub use policy::{Backlog, BatchPolicy, GUESSED_BYTES, MAX_DELAY, PartitionBacklog};
 pub use progress::{
     BatchProgress, Behind, Phases, ProgressListener, Retry, SinkProgress, SourceProgress,
 };
 pub use replay::{Difference, Replay};
 pub use run::{MicroBatch, RunSummary, Stop, Trigger};
 pub use window::Window;
-
-pub(crate) use job::query_error;

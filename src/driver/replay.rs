@@ -10,10 +10,9 @@ use futures::{StreamExt, TryStreamExt};
 use super::batch;
 use super::digest::{Columns, Rows, count_rows};
 use super::intent::Intent;
-use super::job;
 use super::run::MicroBatch;
 use crate::client::epochs;
-use crate::error::Result;
+use crate::error::{Result, query_error};
 use crate::sink::Held;
 
 /// The rows of a batch for one sink, computed again.
@@ -158,6 +157,6 @@ impl Replay {
     /// # Errors
     /// When a query fails.
     pub async fn collect(self) -> Result<Vec<arrow::array::RecordBatch>> {
-        self.rows.try_collect().await.map_err(job::query_error)
+        self.rows.try_collect().await.map_err(query_error)
     }
 }

@@ -14,14 +14,14 @@ use super::intent::{
 };
 use super::job::Plan;
 use super::log::OffsetLog;
-use super::policy::Limits;
+
 use super::progress::{BatchProgress, Behind, ProgressListener, Retry, SourceProgress};
 use super::recover;
 use super::source::{Positions, SourcePolicy};
 use super::window::Window;
 use crate::error::{ErrorKind, Result};
 use crate::fault;
-use crate::table::now_ms;
+use crate::table::{Limits, now_ms};
 
 /// When batches are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::intent::SourceIntent;
-use super::policy::{Backlog, BatchPolicy, Limits, PartitionBacklog};
+use super::policy::{Backlog, BatchPolicy, PartitionBacklog};
 use super::progress::Behind;
 use super::reconcile::{Part, Reconciled, is_recreated, reconcile, refuse_stale};
 use crate::client::GroupCommits;
@@ -13,7 +13,7 @@ use crate::client::epochs::{self, Mark, Sought, Stands};
 use crate::error::{Error, Result};
 use crate::range::{OnDataLoss, Snapshot, SnapshotRange, TopicPartition};
 use crate::sink::Position;
-use crate::table::{KafkaTable, LogView};
+use crate::table::{KafkaTable, Limits, LogView};
 
 /// The next offset of each partition of one source.
 pub(crate) type Positions = BTreeMap<TopicPartition, Position>;

@@ -20,7 +20,7 @@ use crate::client::Held;
 use crate::error::{Error, Result};
 use crate::hex::hex;
 use crate::memory::{self, Share, payload_bytes};
-use crate::range::{Ledger, OffsetRange};
+use crate::range::OffsetRange;
 use crate::scan::ScanProgress;
 use crate::text::BytesAs;
 
@@ -84,7 +84,7 @@ impl Writing {
         let mut done = files.done;
         done.sort_by(|a, b| a.path.cmp(&b.path));
         let scanned = ScanProgress::of(&plan);
-        let ledger = Ledger::of(&plan).total();
+        let ledger = crate::scan::ledger(&plan).total();
         let offsets = u64::try_from(piece.len()).unwrap_or(0);
         let looked_at = ledger.passed() - ledger.filtered;
         Ok(ExportedPiece {

@@ -32,79 +32,75 @@ const OPEN_SETTINGS: [&str; 5] = [
 /// The sources of tables that check LOCATION themselves.
 const OWN_TABLES: [&str; 4] = ["KAFKA", "PARQUET", "POSTGRES", "SQLITE"];
 
-impl Policy {
-    /// Judges a statement before it takes effect, and takes secrets out of what it will show.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for what the session may not do.
-    pub(crate) async fn judge(
-        &self,
-        plan: LogicalPlan,
-        state: &SessionState,
-    ) -> Result<LogicalPlan> {
-        let mut copies = vec![];
-        let mut verdict = Ok(());
-        let walked = plan.apply_with_subqueries(|node| {
-            if let LogicalPlan::Copy(copy) = node {
-                copies.push(copy.output_url.clone());
-            }
-            if self.is_restricted() {
-                verdict = self.judge_node(node);
-            }
-            Ok(match verdict {
-                Ok(()) => TreeNodeRecursion::Continue,
-                Err(_) => TreeNodeRecursion::Stop,
-            })
-        });
-        walked.map_err(crate::driver::query_error)?;
-        verdict?;
-        // EXPLAIN writes nothing.
-        if self.keeps_files && !matches!(plan, LogicalPlan::Explain(_)) {
-            for url in &copies {
-                refuse_existing(url, state).await?;
-            }
+/// Judges a statement before it takes effect, and takes secrets out of what it will show.
+///
+/// # Errors
+/// [`Error::Invalid`] for what the session may not do.
+pub(crate) async fn judge(
+    policy: &Policy,
+    plan: LogicalPlan,
+    state: &SessionState,
+) -> Result<LogicalPlan> {
+    let mut copies = vec![];
+    let mut verdict = Ok(());
+    let walked = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Copy(copy) = node {
+            copies.push(copy.output_url.clone());
         }
-        without_secrets(plan)
-    }
-
-    fn judge_node(&self, node: &LogicalPlan) -> Result<()> {
-        match node {
-            LogicalPlan::Copy(_) => Err(refused("it writes no files with COPY")),
-            LogicalPlan::Ddl(ddl) => self.judge_ddl(ddl),
-            LogicalPlan::Statement(Statement::SetVariable(set)) => {
-                judge_setting(&set.variable)?;
-                let counts = set.variable.eq_ignore_ascii_case(PARTITIONS);
-                let found = set.value.trim().parse::<usize>();
-                match counts && !found.is_ok_and(|n| n <= MOST_PARTITIONS) {
-                    true => Err(refused(&format!(
-                        "{PARTITIONS} is at most {MOST_PARTITIONS}"
-                    ))),
-                    false => Ok(()),
-                }
-            }
-            LogicalPlan::Statement(Statement::ResetVariable(reset)) => {
-                judge_setting(&reset.variable)
-            }
-            _ => Ok(()),
+        if policy.is_restricted() {
+            verdict = judge_node(policy, node);
+        }
+        Ok(match verdict {
+            Ok(()) => TreeNodeRecursion::Continue,
+            Err(_) => TreeNodeRecursion::Stop,
+        })
+    });
+    walked.map_err(crate::error::query_error)?;
+    verdict?;
+    // EXPLAIN writes nothing.
+    if policy.keeps_files() && !matches!(plan, LogicalPlan::Explain(_)) {
+        for url in &copies {
+            refuse_existing(url, state).await?;
         }
     }
+    without_secrets(plan)
+}
 
-    fn judge_ddl(&self, ddl: &DdlStatement) -> Result<()> {
-        match ddl {
-            DdlStatement::CreateExternalTable(create) => {
-                let kind = create.file_type.to_ascii_uppercase();
-                if OWN_TABLES.contains(&kind.as_str()) {
-                    return Ok(());
-                }
-                let mut locations = create.locations.iter();
-                locations.try_for_each(|location| self.check_location("LOCATION", location))
+fn judge_node(policy: &Policy, node: &LogicalPlan) -> Result<()> {
+    match node {
+        LogicalPlan::Copy(_) => Err(refused("it writes no files with COPY")),
+        LogicalPlan::Ddl(ddl) => judge_ddl(policy, ddl),
+        LogicalPlan::Statement(Statement::SetVariable(set)) => {
+            judge_setting(&set.variable)?;
+            let counts = set.variable.eq_ignore_ascii_case(PARTITIONS);
+            let found = set.value.trim().parse::<usize>();
+            match counts && !found.is_ok_and(|n| n <= MOST_PARTITIONS) {
+                true => Err(refused(&format!(
+                    "{PARTITIONS} is at most {MOST_PARTITIONS}"
+                ))),
+                false => Ok(()),
             }
-            DdlStatement::CreateMemoryTable(_)
-            | DdlStatement::CreateView(_)
-            | DdlStatement::DropTable(_)
-            | DdlStatement::DropView(_) => Ok(()),
-            other => Err(refused(&format!("it takes no statement {}", other.name()))),
         }
+        LogicalPlan::Statement(Statement::ResetVariable(reset)) => judge_setting(&reset.variable),
+        _ => Ok(()),
+    }
+}
+
+fn judge_ddl(policy: &Policy, ddl: &DdlStatement) -> Result<()> {
+    match ddl {
+        DdlStatement::CreateExternalTable(create) => {
+            let kind = create.file_type.to_ascii_uppercase();
+            if OWN_TABLES.contains(&kind.as_str()) {
+                return Ok(());
+            }
+            let mut locations = create.locations.iter();
+            locations.try_for_each(|location| policy.check_location("LOCATION", location))
+        }
+        DdlStatement::CreateMemoryTable(_)
+        | DdlStatement::CreateView(_)
+        | DdlStatement::DropTable(_)
+        | DdlStatement::DropView(_) => Ok(()),
+        other => Err(refused(&format!("it takes no statement {}", other.name()))),
     }
 }
 
@@ -146,7 +142,7 @@ fn without_secrets(plan: LogicalPlan) -> Result<LogicalPlan> {
                     other => Transformed::no(other),
                 })
             });
-            let masked = masked.map_err(crate::driver::query_error)?;
+            let masked = masked.map_err(crate::error::query_error)?;
             if !masked.transformed {
                 return Ok(LogicalPlan::Explain(explain));
             }

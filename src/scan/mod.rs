@@ -58,7 +58,10 @@ use crate::range::{
 use account::Books;
 
 pub(crate) use hash::WithChecksums;
-pub(crate) use ledger::{of_source, scans};
+pub use ledger::ledger;
+#[cfg(feature = "jobs")]
+pub(crate) use ledger::of_source;
+pub(crate) use ledger::scans;
 pub use progress::ScanProgress;
 
 /// `ORDER BY "offset" DESC` reads the Kafka partitions of an execution partition side by side, up

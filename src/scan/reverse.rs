@@ -14,7 +14,7 @@ use futures::{Stream, StreamExt, stream};
 use super::account::{Position, Step};
 use super::stream::{Reader, Rows, raw_bytes};
 use crate::client::{Held, RawBatch};
-use crate::error::Error;
+use crate::error::{Error, External as _};
 use crate::range::OffsetRange;
 
 /// The longest piece, in offsets; and the shortest that a LIMIT begins with.
@@ -83,7 +83,11 @@ impl Reverse {
                 let (received, _) = self.rows.decode(&raw, step, 0).await?;
                 let rows = received.rows();
                 let taken = self.remaining.map_or(rows, |remaining| remaining.min(rows));
-                self.rows.reader.books.post(&received.last(taken))?;
+                self.rows
+                    .reader
+                    .books
+                    .post(&received.last(taken))
+                    .external()?;
                 if taken == 0 {
                     continue;
                 }
@@ -111,7 +115,7 @@ impl Reverse {
         held.map_err(|reason| {
             let place = format!("{}@{}", raw.partition, raw.next_offset);
             let message = format!("reading backwards holds {bytes} bytes: {reason}");
-            Error::Memory { place, message }.into()
+            Error::Memory { place, message }.external()
         })
     }
 
@@ -155,8 +159,8 @@ impl Reverse {
         let droppable = reader.every_record_is_a_row();
         let (mut rows, mut bytes) = (0, 0);
         while let Some(item) = raw.next().await {
-            let item = item?;
-            let step = position.advance(&item)?;
+            let item = item.external()?;
+            let step = position.advance(&item).external()?;
             let size = raw_bytes(&item);
             bytes += size;
             if self.held.bytes() + size > self.piece_bytes && item.next_offset < piece.end {
@@ -183,7 +187,7 @@ impl Reverse {
                 self.let_go(size);
             }
         }
-        position.finish()?;
+        position.finish().external()?;
         let most = match self.remaining {
             Some(_) => self.piece_offsets.saturating_mul(2),
             None => PIECE_OFFSETS_MOST,

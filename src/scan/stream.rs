@@ -21,7 +21,7 @@ use super::hash::{WithChecksums, hashes};
 use super::metrics::ScanMetrics;
 use crate::client::{Held, MemoryBudget, RawBatch, RawColumns, ReadRequest, TimestampBounds};
 use crate::decode::{BadRowCount, BatchLimits, Rows as Decoded};
-use crate::error::Error;
+use crate::error::{Error, External as _};
 use crate::memory;
 use crate::range::{OffsetRange, TopicPartition};
 
@@ -54,6 +54,10 @@ pub(super) struct Reader {
 }
 
 impl Reader {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "called once, with what a plan node has"
+    )]
     pub(super) fn new(
         source: Arc<ScanSource>,
         projection: Arc<[usize]>,
@@ -118,13 +122,18 @@ impl Reader {
             timestamps: self.useful.clone(),
         };
         let bytes = self.source.client.read_buffer_bytes(&request);
-        buffers.hold(bytes).await.map_err(|reason| {
-            let first = request.ranges.first();
-            let place = first.map(|range| format!("{}@{}", range.topic_partition(), range.start));
-            let message = format!("reading buffers {bytes} bytes: {reason}");
-            let place = place.unwrap_or_default();
-            Error::Memory { place, message }
-        })?;
+        buffers
+            .hold(bytes)
+            .await
+            .map_err(|reason| {
+                let first = request.ranges.first();
+                let place =
+                    first.map(|range| format!("{}@{}", range.topic_partition(), range.start));
+                let message = format!("reading buffers {bytes} bytes: {reason}");
+                let place = place.unwrap_or_default();
+                Error::Memory { place, message }
+            })
+            .external()?;
         let memory = Arc::clone(&self.memory);
         Ok(self
             .source
@@ -158,17 +167,22 @@ impl Reader {
             None => raw,
         };
         let decoder = &self.source.decoder;
-        decoder.prepare(records, &self.projection).await?;
+        decoder
+            .prepare(records, &self.projection)
+            .await
+            .external()?;
         let _timer = self.metrics.decode_timer();
         let Decoded {
             batch,
             kept,
             bad,
             first_bad,
-        } = decoder.decode(records, &self.projection, &self.schema)?;
+        } = decoder
+            .decode(records, &self.projection, &self.schema)
+            .external()?;
         self.metrics.bad(bad);
         let count = records.offsets.len() as u64;
-        self.bad_rows.add(count, bad as u64, first_bad)?;
+        self.bad_rows.add(count, bad as u64, first_bad).external()?;
         let hashes = self.hashed.map(|columns| hashes(records, columns));
         let Some(good) = kept else {
             let kept = records.offsets.clone();
@@ -180,7 +194,7 @@ impl Reader {
                 "a receipt covers every record that was read, and 'on.bad.row' = 'skip' leaves out \
                  some: choose 'null' or 'fail'",
             )
-            .into());
+            .external());
         }
         let offsets = |mask: &BooleanArray| {
             let offsets = filter(&records.offsets, mask)?;
@@ -197,7 +211,7 @@ impl Reader {
 
     /// A stream has come to its end.
     pub(super) fn end(&self) -> Result<()> {
-        Ok(self.bad_rows.end()?)
+        self.bad_rows.end().external()
     }
 }
 
@@ -339,7 +353,7 @@ impl Rows {
                 "{records} {} bytes takes {bytes} bytes in columns: {reason}",
                 raw.bytes
             );
-            Error::Memory { place, message }.into()
+            Error::Memory { place, message }.external()
         })
     }
 }
@@ -414,18 +428,18 @@ impl Forward {
                 }
             };
             let Some(item) = item else {
-                self.position.finish()?;
+                self.position.finish().external()?;
                 self.rows.reader.end()?;
                 ended = true;
                 break;
             };
-            let item = item?;
+            let item = item.external()?;
             let large = raw_bytes(&item) > joined_bytes;
             if !joined.is_empty() && (large || !self.rows.has_room(&item, bytes)) {
                 self.waiting = Some(item);
                 break;
             }
-            let step = self.position.advance(&item)?;
+            let step = self.position.advance(&item).external()?;
             let (received, added) = self.rows.decode(&item, step, bytes).await?;
             let left = self
                 .remaining
@@ -447,7 +461,7 @@ impl Forward {
             self.raw = Some(raw);
         }
         for entry in &entries {
-            self.rows.reader.books.post(entry)?;
+            self.rows.reader.books.post(entry).external()?;
         }
         let Some(first) = joined.first() else {
             self.rows.handed_on().await;

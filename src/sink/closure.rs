@@ -282,7 +282,7 @@ impl<T: Send + 'static> ForEachBatch<T> {
     fn failed(&self, operation: String, error: BoxError) -> Error {
         match error.downcast::<Error>() {
             Ok(error) => *error,
-            Err(error) => match error.downcast_ref().and_then(Error::find) {
+            Err(error) => match Error::find(error.as_ref()) {
                 Some(found) => found.clone(),
                 None => Error::Sink {
                     target: self.target(),

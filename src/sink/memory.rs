@@ -7,6 +7,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
 
 use super::*;
+use crate::error::query_error;
 
 /// Keeps rows and ends in memory; clones share them. It does what [`Sink`] asks of every sink, and
 /// can be told to fail.
@@ -119,7 +120,7 @@ impl Sink for MemorySink {
         };
         let mut kept = vec![];
         while let Some(rows) = rows.next().await {
-            let rows = rows.map_err(crate::driver::query_error)?;
+            let rows = rows.map_err(query_error)?;
             staged.rows += rows.num_rows() as u64;
             staged.bytes += rows.get_array_memory_size() as u64;
             kept.push(rows);

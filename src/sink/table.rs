@@ -6,6 +6,7 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::*;
+use crate::error::External as _;
 
 /// A [`Sink`] as a table, made by `CREATE EXTERNAL TABLE … STORED AS POSTGRES`, say.
 ///
@@ -91,7 +92,10 @@ impl TableProvider for SinkTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-        self.reader()?.scan(state, projection, filters, limit).await
+        self.reader()
+            .external()?
+            .scan(state, projection, filters, limit)
+            .await
     }
 
     async fn scan_with_args<'a>(
@@ -99,14 +103,14 @@ impl TableProvider for SinkTable {
         state: &dyn Session,
         args: ScanArgs<'a>,
     ) -> datafusion::error::Result<ScanResult> {
-        self.reader()?.scan_with_args(state, args).await
+        self.reader().external()?.scan_with_args(state, args).await
     }
 
     fn supports_filters_pushdown(
         &self,
         filters: &[&Expr],
     ) -> datafusion::error::Result<Vec<TableProviderFilterPushDown>> {
-        self.reader()?.supports_filters_pushdown(filters)
+        self.reader().external()?.supports_filters_pushdown(filters)
     }
 
     /// Refused, in general: rows and offsets are committed together, and only a job knows the offsets.
@@ -124,6 +128,6 @@ impl TableProvider for SinkTable {
              put the statements into a file and run it with 'kafka-sql run FILE --once'",
             self.sink.target()
         ))
-        .into())
+        .external())
     }
 }

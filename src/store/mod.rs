@@ -33,6 +33,8 @@ use url::Url;
 
 use crate::error::{Error, Result};
 
+pub(crate) use kafka_arrow::path::local_path;
+
 /// Bytes of a folder's or a file's name: no common file system takes more.
 const MAX_PART_BYTES: usize = 255;
 /// The shortest path that Linux refuses.
@@ -489,33 +491,6 @@ fn shortened(part: &str, most: usize) -> String {
         cut -= 1;
     }
     format!("{}~{hash}", &part[..cut])
-}
-
-/// The path that a URL or a plain path names, if it is a local one.
-pub(crate) fn local_path(url: &str) -> Result<Option<PathBuf>> {
-    let path = match Url::parse(url) {
-        Ok(parsed) if parsed.scheme() == "file" => parsed
-            .to_file_path()
-            .map_err(|()| Error::invalid(format!("'{url}': a file URL is written file:///dir")))?,
-        // One letter is a drive of Windows.
-        Ok(parsed) if parsed.scheme().len() > 1 && url.contains("://") => return Ok(None),
-        _ if url.is_empty() => return Err(Error::invalid("a folder or a URL is needed, found ''")),
-        _ => PathBuf::from(url),
-    };
-    let path = std::path::absolute(&path);
-    let path = path.map_err(|e| Error::invalid(format!("'{url}': {e}")))?;
-    Ok(Some(one_name(&path)))
-}
-
-/// The path under which a folder is known however it is written: two sinks with one folder are one.
-/// What is not there yet has no links to follow.
-pub(crate) fn one_name(path: &std::path::Path) -> PathBuf {
-    for there in path.ancestors() {
-        if let (Ok(known), Ok(rest)) = (there.canonicalize(), path.strip_prefix(there)) {
-            return rest.components().fold(known, |path, part| path.join(part));
-        }
-    }
-    path.to_owned()
 }
 
 /// A URL without user, password and query.

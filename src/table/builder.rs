@@ -7,14 +7,15 @@ use arrow::datatypes::Fields;
 use super::formats::Formats;
 use super::resolve::Selection;
 use super::writing::WriteFormats;
-use super::{DeadLetters, KafkaTable, Reading, TopicSource, letters, redecode, sample};
+use super::{
+    DeadLetters, KafkaSinkOptions, KafkaTable, Limits, Reading, TopicSource, letters, redecode,
+    sample,
+};
 use crate::client::{ClientPool, KafkaClient};
 use crate::config::ConnectionConfig;
 use crate::decode::{BadRowLimit, Column, Format, OnBadRow, RegistryConfig};
-use crate::driver::Limits;
 use crate::error::{Error, ErrorKind, Result};
 use crate::range::{IsolationLevel, OnDataLoss, RangeSpec, Snapshot};
-use crate::sink::KafkaSinkOptions;
 
 /// Key and value bytes after which a batch is closed, unless the table says otherwise.
 pub const DEFAULT_BATCH_BYTES: usize = 8 << 20;
@@ -75,8 +76,8 @@ impl KafkaTableBuilder {
     }
 
     /// One topic, all its partitions. The name is taken as it is.
-    pub fn topic(self, name: impl Into<Arc<str>>) -> Self {
-        self.source(TopicSource::Named(vec![name.into()]))
+    pub fn topic(self, name: impl AsRef<str>) -> Self {
+        self.source(TopicSource::Named(vec![name.as_ref().into()]))
     }
 
     /// A LOCATION: a topic, a comma list of topics, or `/pattern/`.

@@ -14,7 +14,7 @@ use tokio::runtime::Builder;
 use super::{KafkaTable, TopicSource};
 use crate::client::{ClientPool, KafkaClient, TopicSelection};
 use crate::config::ConnectionConfig;
-use crate::error::Error;
+use crate::error::{Error, External as _};
 
 /// For so long a list of topics serves names and completions.
 const TOPICS_FRESH: Duration = Duration::from_secs(5);
@@ -208,7 +208,8 @@ impl SchemaProvider for KafkaSchema {
         let table = KafkaTable::builder(&cluster.config)
             .pool(cluster.pool.clone())
             .topic(name)
-            .build_lazy()?;
+            .build_lazy()
+            .external()?;
         Ok(Some(Arc::new(table)))
     }
 
@@ -225,7 +226,7 @@ impl SchemaProvider for KafkaSchema {
     ) -> Result<Option<Arc<dyn TableProvider>>> {
         let mut created = self.created();
         if created.contains_key(&name) {
-            return Err(Error::invalid(format!("the table '{name}' already exists")).into());
+            return Err(Error::invalid(format!("the table '{name}' already exists")).external());
         }
         Ok(created.insert(name, table))
     }

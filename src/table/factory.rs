@@ -12,8 +12,7 @@ use super::options::TableOptions;
 use super::targets::is_target;
 use crate::client::ClientPool;
 use crate::config::ConnectionConfig;
-use crate::error::Error;
-use crate::policy::Policy;
+use crate::error::{Error, External as _};
 
 /// Makes tables of `CREATE EXTERNAL TABLE name STORED AS KAFKA LOCATION 'topic' OPTIONS (…)`.
 ///
@@ -53,8 +52,8 @@ impl TableProviderFactory for KafkaTableFactory {
         state: &dyn Session,
         cmd: &CreateExternalTable,
     ) -> Result<Arc<dyn TableProvider>> {
-        refuse_what_does_not_fit(cmd)?;
-        let mut options = TableOptions::of_statement(Policy::of(state.config()));
+        refuse_what_does_not_fit(cmd).external()?;
+        let mut options = TableOptions::of_statement(crate::policy::of(state.config()));
         let mut given: Vec<(&str, &str)> = cmd
             .options
             .iter()
@@ -63,20 +62,22 @@ impl TableProviderFactory for KafkaTableFactory {
             .collect();
         given.sort_unstable();
         for (name, value) in given {
-            options.set(name, value)?;
+            options.set(name, value).external()?;
         }
         if let Some(columns) = column_list(cmd.schema.as_arrow()) {
             options.declare(columns);
         }
         let location = cmd.locations.join(",");
-        let mut builder = options.table(&location, None, self.defaults.as_ref())?;
+        let mut builder = options
+            .table(&location, None, self.defaults.as_ref())
+            .external()?;
         if let Some(pool) = &self.pool {
             builder = builder.pool(pool.clone());
         }
         let definition = options.definition(&cmd.name.to_quoted_string(), &location);
         let table = match is_target(state, &cmd.name) {
-            true => builder.build_target().await?,
-            false => builder.build().await?,
+            true => builder.build_target().await.external()?,
+            false => builder.build().await.external()?,
         };
         Ok(Arc::new(table.with_definition(definition)))
     }

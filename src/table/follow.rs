@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::resolve;
-use super::{KafkaTable, TopicSource};
+use super::{KafkaTable, Limits, TopicSource};
 use crate::client::{ClusterDescription, GroupCommits, TopicSelection};
-use crate::driver::Limits;
 use crate::error::{Error, Result};
 use crate::range::{LogBounds, OnDataLoss, SnapshotTopic, TopicPartition};
 

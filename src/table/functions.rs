@@ -20,8 +20,7 @@ use super::resolve;
 use super::{KafkaTable, KafkaTableBuilder};
 use crate::client::{ClientPool, KafkaClient, PartitionDescription, TopicSelection};
 use crate::config::{self, ConnectionConfig};
-use crate::error::{Error, Result};
-use crate::policy::Policy;
+use crate::error::{Error, External as _, Result};
 use crate::range::{IsolationLevel, LogBounds, RangeSpec, TopicPartition};
 
 type DataFusionResult<T> = datafusion::error::Result<T>;
@@ -35,7 +34,7 @@ struct Defaults {
 
 impl Defaults {
     fn builder(&self, function: &str, args: &TableFunctionArgs) -> Result<KafkaTableBuilder> {
-        let policy = Policy::of(args.session().config());
+        let policy = crate::policy::of(args.session().config());
         let args = texts(function, args.exprs())?;
         let Some((location, rest)) = args.split_first() else {
             return Err(Error::invalid(format!(
@@ -197,8 +196,10 @@ fn with_fields(builder: KafkaTableBuilder) -> Result<KafkaTableBuilder> {
 
 impl TableFunctionImpl for KafkaFunction {
     fn call_with_args(&self, args: TableFunctionArgs) -> DataFusionResult<Arc<dyn TableProvider>> {
-        let builder = self.defaults.builder("kafka", &args)?;
-        Ok(Arc::new(with_fields(builder)?.build_lazy()?))
+        let builder = self.defaults.builder("kafka", &args).external()?;
+        Ok(Arc::new(
+            with_fields(builder).external()?.build_lazy().external()?,
+        ))
     }
 }
 
@@ -206,8 +207,10 @@ impl TableFunctionImpl for KafkaOffsetsFunction {
     fn call_with_args(&self, args: TableFunctionArgs) -> DataFusionResult<Arc<dyn TableProvider>> {
         let table = self
             .defaults
-            .builder("kafka_offsets", &args)?
-            .build_lazy()?;
+            .builder("kafka_offsets", &args)
+            .external()?
+            .build_lazy()
+            .external()?;
         Ok(Arc::new(MetadataTable {
             schema: offsets_schema(),
             kind: Kind::Offsets(Box::new(table)),
@@ -218,14 +221,14 @@ impl TableFunctionImpl for KafkaOffsetsFunction {
 impl TableFunctionImpl for KafkaTopicsFunction {
     fn call_with_args(&self, args: TableFunctionArgs) -> DataFusionResult<Arc<dyn TableProvider>> {
         if !args.exprs().is_empty() {
-            return Err(Error::invalid("kafka_topics: expected no arguments").into());
+            return Err(Error::invalid("kafka_topics: expected no arguments").external());
         }
         let Some(config) = &self.defaults.connection else {
             return Err(Error::config(
                 "kafka.bootstrap.servers",
                 "kafka_topics() lists the session's cluster, and the session has none",
             )
-            .into());
+            .external());
         };
         let pool = self
             .defaults
@@ -234,7 +237,7 @@ impl TableFunctionImpl for KafkaTopicsFunction {
             .unwrap_or_else(ClientPool::global);
         Ok(Arc::new(MetadataTable {
             schema: topics_schema(),
-            kind: Kind::Topics(pool.client(config)?),
+            kind: Kind::Topics(pool.client(config).external()?),
         }))
     }
 }
@@ -271,8 +274,8 @@ impl TableProvider for MetadataTable {
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let schema = Arc::clone(&self.schema);
         let columns = match &self.kind {
-            Kind::Offsets(table) => offsets(table, state).await?,
-            Kind::Topics(client) => topics(client.as_ref()).await?,
+            Kind::Offsets(table) => offsets(table, state).await.external()?,
+            Kind::Topics(client) => topics(client.as_ref()).await.external()?,
         };
         let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
         let plan = MemorySourceConfig::try_new_exec(&[vec![batch]], schema, projection.cloned())?;

@@ -4,17 +4,23 @@
 //! yields exactly the records that the first one left out. So they are rows of one more sink of the
 //! job, which commits them with its own record of the offsets.
 
+#[cfg(feature = "jobs")]
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{KafkaTable, TopicSource};
+use super::KafkaTable;
+#[cfg(feature = "jobs")]
+use super::{KafkaSinkOptions, TopicSource};
 use crate::decode::{BadRowLimit, Column, LETTER_COLUMNS, LETTER_RECORD, OnBadRow};
 use crate::error::{Error, Result};
 use crate::policy::Policy;
 use crate::redact::without_login;
+#[cfg(feature = "jobs")]
 use crate::sink::parquet;
-use crate::sink::{KafkaSink, KafkaSinkOptions, ParquetOptions, ParquetSink, Sink};
+#[cfg(feature = "jobs")]
+use crate::sink::{KafkaSink, ParquetOptions, ParquetSink, Sink};
+#[cfg(feature = "jobs")]
 use crate::store::Store;
 
 /// Where dead letters go.
@@ -128,6 +134,7 @@ impl KafkaTable {
     ///
     /// # Errors
     /// [`Error::NoLetterTopic`], or [`Error::Conflict`] where other rows lie there.
+    #[cfg(feature = "jobs")]
     pub(crate) async fn check_letter_place(&self) -> Result<()> {
         match &self.letters {
             None => Ok(()),
@@ -173,6 +180,7 @@ impl KafkaTable {
     ///
     /// # Errors
     /// When the place is one that the table reads, or cannot be used.
+    #[cfg(feature = "jobs")]
     pub(crate) fn letter_sink(&self) -> Result<Option<Arc<dyn Sink>>> {
         Ok(match &self.letters {
             None => None,
@@ -188,6 +196,7 @@ impl KafkaTable {
         })
     }
 
+    #[cfg(feature = "jobs")]
     fn letter_topic(&self, topic: &Arc<str>) -> Result<KafkaSink> {
         let reads = match &self.selection.topics {
             TopicSource::Named(names) => names.contains(topic),

@@ -17,7 +17,7 @@ use datafusion::logical_expr::planner::{
 use datafusion::sql::sqlparser::ast::TableFactor;
 
 use super::catalog::KafkaSchema;
-use crate::error::Error;
+use crate::error::{Error, External as _};
 
 /// A relation planner for the schema of a cluster's topics.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl RelationPlanner for NameNearestTopics {
         PLANNING.set(false);
         match planned {
             Ok(_) => Ok(RelationPlanning::Original(Box::new(relation))),
-            Err(_) => Err(unknown.into()),
+            Err(_) => Err(unknown.external()),
         }
     }
 }

@@ -7,15 +7,18 @@
 
 mod builder;
 mod catalog;
+mod delivery;
 mod factory;
 mod follow;
 mod formats;
 mod functions;
 mod letters;
+mod limits;
 mod lookup;
 mod missing;
 mod options;
 mod pruning;
+#[cfg(feature = "jobs")]
 mod recorded;
 mod redecode;
 mod resolve;
@@ -23,6 +26,8 @@ mod sample;
 mod schemas;
 mod targets;
 mod topics;
+// Only the Kafka sink encodes.
+#[cfg_attr(not(feature = "librdkafka"), allow(dead_code))]
 mod writing;
 
 #[cfg(test)]
@@ -40,31 +45,39 @@ use datafusion::physical_plan::ExecutionPlan;
 use crate::client::{KafkaClient, TimestampBounds, epochs};
 use crate::config::ConnectionConfig;
 use crate::decode::RecordDecoder;
-use crate::driver::Limits;
-use crate::error::{Error, Result};
+use crate::error::{Error, External as _, Result};
 use crate::range::{
     OffsetRange, OnDataLoss, Snapshot, SnapshotRange, SplitOptions, TopicPartition, split,
 };
 use crate::scan::{KafkaScanExec, Pruned, PrunedBy, ScanSource};
-use crate::sink::{KafkaSink, KafkaSinkOptions};
+#[cfg(feature = "jobs")]
+use crate::sink::KafkaSink;
 use resolve::Selection;
 
 use builder::Connection;
 
 pub use builder::{DEFAULT_BATCH_BYTES, KafkaTableBuilder};
 pub use catalog::{KafkaCatalog, KafkaSchema};
+pub use delivery::{
+    DEFAULT_STATE_TOPIC, DEFAULT_TRANSACTIONAL_ID_PREFIX, Delivery, KafkaSinkOptions,
+};
 pub use factory::KafkaTableFactory;
+#[cfg(feature = "jobs")]
 pub(crate) use follow::{LogView, PartitionView};
 pub use functions::{KafkaFunction, KafkaOffsetsFunction, KafkaTopicsFunction};
 pub use letters::DeadLetters;
+pub use limits::Limits;
 pub(crate) use missing::NameNearestTopics;
 pub use options::TableOptions;
+#[cfg(feature = "jobs")]
 pub(crate) use recorded::{RecordedFormats, columns_of, columns_text};
 pub(crate) use resolve::now_ms;
 pub(crate) use schemas::payload_decoder;
 pub use targets::announce_inserts;
 pub use topics::TopicSource;
-pub(crate) use writing::{Encoders, Naming, WriteFormats};
+pub(crate) use writing::WriteFormats;
+#[cfg(feature = "librdkafka")]
+pub(crate) use writing::{Encoders, Naming};
 
 /// Topics and a range as a table; see the module's documentation.
 #[derive(Debug, Clone)]
@@ -121,6 +134,7 @@ impl KafkaTable {
     ///
     /// # Errors
     /// When the table has several topics, single partitions, or a client of its own.
+    #[cfg(feature = "jobs")]
     pub fn sink(&self) -> Result<KafkaSink> {
         let Some((config, options)) = &self.writing else {
             return Err(Error::invalid(format!(
@@ -139,6 +153,7 @@ impl KafkaTable {
         Ok(sink.with_write_formats(self.write_formats.clone()))
     }
 
+    #[cfg(feature = "jobs")]
     fn not_one_topic(&self) -> Error {
         Error::invalid(format!(
             "rows are written to a table of one topic, this one has {}; a column 'topic' can name \
@@ -267,16 +282,18 @@ impl KafkaTable {
         limit: Option<usize>,
     ) -> datafusion::error::Result<KafkaScanExec> {
         if let Some(reason) = &self.unreadable {
-            return Err(reason.clone().into());
+            return Err(reason.clone().external());
         }
         if let (None, Some(refusal)) = (&self.pinned, &self.jobs_only) {
-            return Err(refusal.clone().into());
+            return Err(refusal.clone().external());
         }
-        self.check_letters_minded()?;
-        let snapshot = self.statement_snapshot(state).await?;
+        self.check_letters_minded().external()?;
+        let snapshot = self.statement_snapshot(state).await.external()?;
         if self.pinned.is_some() {
             let next = "the ranges are pinned to a log that is gone: take them anew";
-            epochs::refuse_cut(self.client().as_ref(), &snapshot, next).await?;
+            epochs::refuse_cut(self.client().as_ref(), &snapshot, next)
+                .await
+                .external()?;
         }
         let mut decoder = self.reading.decoder.clone();
         if decoder.keeps_bad() {
@@ -346,7 +363,9 @@ impl KafkaTable {
         }
         let partitions: Vec<TopicPartition> = ranges.iter().map(|r| r.topic_partition()).collect();
         let kept = pruning::keep(filters, &partitions, &self.reading.decoder, state)?;
-        let cuts = lookup::timestamp_cuts(&self.selection, snapshot, &kept).await?;
+        let cuts = lookup::timestamp_cuts(&self.selection, snapshot, &kept)
+            .await
+            .external()?;
 
         let mut left = vec![];
         let mut pruned = vec![];

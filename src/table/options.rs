@@ -11,17 +11,15 @@ use crate::config::{self, ConnectionConfig};
 use arrow::datatypes::Fields;
 
 use crate::decode::{Column, RegistryConfig};
-use crate::driver::Limits;
 use crate::error::{Error, Result, nearest_names};
 use crate::policy::Policy;
 use crate::range::{OnDataLoss, RangeSpec, SparkOffsets};
 use crate::redact::without_login;
-use crate::sink::KafkaSinkOptions;
 use crate::statement::columns_of;
 
 use super::formats::Formats;
 use super::writing::WriteFormats;
-use super::{DeadLetters, KafkaTable, KafkaTableBuilder, TopicSource};
+use super::{DeadLetters, KafkaSinkOptions, KafkaTable, KafkaTableBuilder, Limits, TopicSource};
 
 /// Every option that is not the connection's, in our spelling.
 const NAMES: &[&str] = &[
@@ -284,6 +282,7 @@ impl TableOptions {
     ///
     /// # Errors
     /// When an option is not about formats, or the registry's cannot be used.
+    #[cfg_attr(not(feature = "librdkafka"), allow(dead_code))]
     pub(crate) fn write_formats(&self, defaults: &ConnectionConfig) -> Result<WriteFormats> {
         let about = |name: &str| {
             let name = plain(name);

@@ -4,7 +4,9 @@
 //! ranges, so that whatever was mended (a schema, a registry, an option) shows on exactly the records
 //! that it was mended for.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+#[cfg(feature = "jobs")]
+use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -14,11 +16,12 @@ use futures::StreamExt;
 use super::resolve::{Selection, Statement, now_ms};
 use super::{DeadLetters, KafkaTable};
 use crate::decode::Column;
-use crate::driver::query_error;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, query_error};
 use crate::range::{OffsetRange, Snapshot, SnapshotRange, TopicPartition};
 use crate::session::KafkaSessionBuilder;
+#[cfg(feature = "jobs")]
 use crate::sink::parquet;
+#[cfg(feature = "jobs")]
 use crate::store::Store;
 
 /// The most ranges of a table: a plan names each of them.
@@ -142,13 +145,7 @@ async fn coordinates(selection: &Selection, place: &DeadLetters) -> Result<Coord
                FROM letters"#
         }
         DeadLetters::Location(location) => {
-            let store = Store::open(location, &HashMap::new())?;
-            let columns = parquet::recorded_columns(&store).await?;
-            if !columns.is_some_and(|(columns, _)| columns.fields().find("topic_id").is_some()) {
-                return Err(Error::invalid(format!(
-                    "'redecode': {place} holds no dead letters"
-                )));
-            }
+            check_folder(location, place).await?;
             let location = location.replace('\'', "''");
             let make =
                 format!("CREATE EXTERNAL TABLE letters STORED AS PARQUET LOCATION '{location}'");
@@ -165,6 +162,27 @@ async fn coordinates(selection: &Selection, place: &DeadLetters) -> Result<Coord
         add(&batch.map_err(query_error)?, place, &mut found)?;
     }
     Ok(found)
+}
+
+/// Refuses a folder that holds no dead letters.
+#[cfg(feature = "jobs")]
+async fn check_folder(location: &str, place: &DeadLetters) -> Result<()> {
+    let store = Store::open(location, &HashMap::new())?;
+    let columns = parquet::recorded_columns(&store).await?;
+    if columns.is_some_and(|(columns, _)| columns.fields().find("topic_id").is_some()) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "'redecode': {place} holds no dead letters"
+    )))
+}
+
+#[cfg(not(feature = "jobs"))]
+async fn check_folder(_location: &str, place: &DeadLetters) -> Result<()> {
+    Err(Error::invalid(format!(
+        "'redecode': {place} is a folder of a job or an export, which this build does not read (feature \
+         'jobs')"
+    )))
 }
 
 fn add(batch: &RecordBatch, place: &DeadLetters, found: &mut Coordinates) -> Result<()> {

@@ -5,12 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::Fields;
-use async_trait::async_trait;
 
 use crate::decode::{
     AvroDecoder, AvroFraming, AvroOptions, Format, PayloadDecoder, ProtoFiles, ProtobufDecoder,
     ProtobufFraming, ProtobufOptions, ProtobufSchema, RegisteredSchema, Registry, SchemaKind,
-    SubjectNames, WriterSchemas, debezium, imports, schema_fields,
+    SubjectNames, debezium, imports, schema_fields,
 };
 use crate::error::{Error, Result};
 use crate::policy::{MAX_FILE_BYTES, Policy};
@@ -152,7 +151,7 @@ impl SchemaSource {
         };
         let framing = match (format, registry) {
             (Format::AvroSingleObject, _) => AvroFraming::SingleObject { schemas: vec![] },
-            (_, Some(registry)) => AvroFraming::Registry(registry),
+            (_, Some(registry)) => AvroFraming::Registry(Arc::new(registry)),
             (_, None) => AvroFraming::Plain { writer: None },
         };
         let options = AvroOptions {
@@ -187,7 +186,7 @@ impl SchemaSource {
                 let bytes = self.bytes(file)?;
                 ProtobufSchema::from_descriptor_set(file, &bytes, message)?
             }
-            (None, Some(found)) => ProtobufSchema::from_files(&files_of(found), message)?,
+            (None, Some(found)) => ProtobufSchema::from_files(&found.proto_files(), message)?,
             (None, None) => return Err(no_schema(Format::Protobuf, part)),
         };
         let framing = match registry {
@@ -282,22 +281,6 @@ fn of_format(
         "the schema registry has a schema of {} for subject '{subject}', but '{part}.format' is '{format}'",
         found.kind
     )))
-}
-
-#[async_trait]
-impl WriterSchemas for Registry {
-    async fn files(&self, id: i32) -> Result<Option<Arc<ProtoFiles>>> {
-        let found = self.schema(id).await?;
-        Ok(found.map(|found| Arc::new(files_of(&found))))
-    }
-}
-
-pub(super) fn files_of(found: &RegisteredSchema) -> ProtoFiles {
-    ProtoFiles {
-        name: format!("schema {}", found.id),
-        text: found.text.clone(),
-        references: found.references.clone(),
-    }
 }
 
 pub(super) fn no_schema(format: Format, part: &str) -> Error {

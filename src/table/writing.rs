@@ -13,10 +13,10 @@ use std::sync::Arc;
 use arrow::datatypes::{FieldRef, Fields};
 
 use super::formats::{Formats, PartFormat};
-use super::schemas::{SchemaSource, files_of, no_schema};
-use crate::decode::avro::schema::Schema as AvroSchema;
+use super::schemas::{SchemaSource, no_schema};
 use crate::decode::{
-    Format, ProtoFiles, ProtobufSchema, RegisteredSchema, Registry, SchemaKind, Submitted, imports,
+    Format, ProtoFiles, ProtobufSchema, RegisteredSchema, Registry, SchemaKind, Submitted,
+    avro_record_name, imports,
 };
 use crate::encode::{
     AvroEncoder, AvroFrame, CsvEncoder, Declared, JsonEncoder, PayloadEncoder, ProtobufEncoder,
@@ -265,7 +265,7 @@ impl Part<'_> {
         let (text, references, unnumbered) = match (&self.of.schema.file, self.registry) {
             (Some(file), Some(_)) if !single_object => {
                 let text = self.of.schema.read(file)?;
-                let unnumbered = unnumbered(&text, record_name(&text));
+                let unnumbered = unnumbered(&text, avro_record_name(&text));
                 (text, vec![], Some(unnumbered))
             }
             (Some(file), _) => (self.of.schema.read(file)?, vec![], None),
@@ -329,7 +329,7 @@ impl Part<'_> {
                         self.check_kind(&found, &SchemaKind::Protobuf)?;
                         known = Some(found.id);
                         (
-                            ProtobufSchema::from_files(&files_of(&found), message)?,
+                            ProtobufSchema::from_files(&found.proto_files(), message)?,
                             None,
                         )
                     }
@@ -534,11 +534,4 @@ impl Part<'_> {
             ))),
         }
     }
-}
-
-/// The full name of an Avro schema's record.
-fn record_name(text: &str) -> Option<String> {
-    let schema = AvroSchema::parse(text, &[]).ok()?;
-    let (name, _) = schema.record(&schema.root)?;
-    Some(name.full().to_owned())
 }

@@ -500,13 +500,12 @@ pub async fn a_failing_stream_leaves_nothing(fixture: &Fixture) {
     let sink = fixture.sink(target).await;
     sink.open(&job("job")).await.unwrap();
     let first = batch(0, &[(0, None, 2)]);
-    let broken: DataFusionError = Error::BadRow {
+    let broken = DataFusionError::External(Box::new(Error::BadRow {
         topic: "orders".to_owned(),
         partition: 0,
         offset: 1,
         message: "not JSON".to_owned(),
-    }
-    .into();
+    }));
     let stream = stream::iter([Ok(rows(&[1])), Err(broken)]);
     let stream = Box::pin(RecordBatchStreamAdapter::new(schema(), stream));
     let error = sink.stage(&first, 0, stream).await.unwrap_err();

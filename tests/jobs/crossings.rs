@@ -3,7 +3,7 @@
 //! in memory are in `src/crossings`.
 
 #[allow(dead_code, reason = "it can do more than is needed here")]
-#[path = "../../src/decode/registry/tests/stub.rs"]
+#[path = "../../crates/kafka-arrow/src/decode/registry/tests/stub.rs"]
 mod stub;
 #[path = "../crossings/mod.rs"]
 mod table;

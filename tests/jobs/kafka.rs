@@ -4,7 +4,6 @@
 mod conforms;
 #[path = "kafka/failures.rs"]
 mod failures;
-#[cfg(feature = "cli")]
 #[path = "kafka/formats.rs"]
 mod formats;
 #[path = "kafka/groups.rs"]

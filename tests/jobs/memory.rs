@@ -13,7 +13,7 @@ const MB: usize = 1 << 20;
 const RESIDENT_MOST: usize = 640 * MB;
 const LIMIT: &str = "256M";
 /// The same while records of 60 MB are written as Parquet: pages are encoded outside the pool.
-const WRITING_MOST: usize = 1200 * MB;
+const WRITING_MOST: usize = 760 * MB;
 
 /// A topic of two partitions with `records` records in each of `bytes` zeros, packed by zstd.
 fn zeros(records: usize, bytes: usize) -> String {

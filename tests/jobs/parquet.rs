@@ -14,7 +14,7 @@ use datafusion_kafka::store::Store;
 use tempfile::TempDir;
 
 use crate::conformance::{self, Fixture, batch, deliver, job, stage, stream_of};
-use crate::support::s3;
+use crate::support::{repository, s3};
 
 /// A sink at a place, as a process would make it.
 pub(crate) fn sink(store: Store, shared: bool) -> Arc<dyn Sink> {
@@ -112,7 +112,7 @@ mod conforms_for_plain_readers {
 
 /// What other programs read at a place: the ids, sorted, by reader.
 pub(crate) fn other_readers(arguments: &[&str]) -> Vec<(String, Vec<i64>)> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/jobs/readers.py");
+    let script = repository().join("tests/jobs/readers.py");
     let output = Command::new(s3::python())
         .arg(script)
         .args(arguments)
@@ -282,7 +282,6 @@ async fn footers_say_where_rows_come_from() {
     );
 }
 
-#[cfg(feature = "cli")]
 #[tokio::test(flavor = "multi_thread")]
 async fn the_shell_lists_and_removes_orphans() {
     let folder = TempDir::new().unwrap();

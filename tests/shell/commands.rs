@@ -270,7 +270,7 @@ fn the_environment_gives_way_to_flags() {
 
 #[test]
 fn every_example_runs_and_has_the_rows_it_expects() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql-examples");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sql-examples");
     let output = demo(&["--examples", folder.to_str().unwrap()]);
     let text = ok(&output);
     // Its folders have jobs, which run against servers of their own.

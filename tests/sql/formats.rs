@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use datafusion::physical_plan::collect;
-use datafusion_kafka::range::Ledger;
 use datafusion_kafka::statement::create_table;
 use datafusion_kafka::{Error, ErrorKind};
 
@@ -207,7 +206,7 @@ async fn skipped_records_are_counted_as_bad() {
         let task = Arc::new(frame.task_ctx());
         let plan = frame.create_physical_plan().await.expect("planned");
         collect(Arc::clone(&plan), task).await.expect("read");
-        let ledger = Ledger::of(&plan);
+        let ledger = datafusion_kafka::scan::ledger(&plan);
         ledger.ranges[0].validate().expect("it adds up");
         let total = ledger.total();
         assert_eq!(

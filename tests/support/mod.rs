@@ -30,6 +30,7 @@ pub mod read;
 pub mod registry;
 pub mod s3;
 
+use std::path::Path;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
@@ -47,6 +48,32 @@ pub use produce::{Record, Transaction};
 pub fn shared() -> &'static KafkaServer {
     static SHARED: OnceLock<KafkaServer> = OnceLock::new();
     SHARED.get_or_init(|| KafkaServer::start(KafkaOptions::secured()))
+}
+
+/// A new topic of 200 records with ten keys on the shared broker, for [`admin::compact`].
+pub fn topic_to_compact() -> String {
+    let topic = admin::unique_topic("compacted");
+    let bootstrap = shared().bootstrap();
+    admin::create_compacted_topic(bootstrap, &topic, 1);
+    let keyed = |n: i32| {
+        Record::new(0)
+            .key(format!("k{}", n % 10))
+            .value(format!("v{n}"))
+    };
+    produce::produce(bootstrap, &topic, &(0..200).map(keyed).collect::<Vec<_>>());
+    topic
+}
+
+/// The folder of the repository, above the package whose tests these are.
+///
+/// # Panics
+/// When the tests run without it.
+pub fn repository() -> &'static Path {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = package.ancestors();
+    folders
+        .find(|folder| folder.join("sql-examples").is_dir())
+        .expect("the sources are there")
 }
 
 /// Asks again and again until there is an answer.

@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::process::Watched;
-use super::{s3, wait_until};
+use super::{repository, s3, wait_until};
 
 /// How long the registry may take to start.
 const START_LIMIT: Duration = Duration::from_secs(120);
@@ -81,7 +81,7 @@ impl Registry {
     }
 
     fn typed(&self, bootstrap: &str, topic: &str, case: &str) -> String {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/typed.py");
+        let script = repository().join("tests/support/typed.py");
         let done = Command::new(s3::python())
             .arg(script)
             .args([bootstrap, &self.url(), topic, case])

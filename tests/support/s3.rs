@@ -12,7 +12,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::process::Watched;
-use super::wait_until;
+use super::{repository, wait_until};
 
 /// The bucket that is there.
 pub const BUCKET: &str = "test";
@@ -38,7 +38,7 @@ impl S3Server {
     fn start() -> Self {
         let folder = TempDir::with_prefix("s3-").expect("cannot make a folder");
         let log = folder.path().join("log");
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/s3.py");
+        let script = repository().join("tests/support/s3.py");
         let command: Vec<OsString> = vec![python().into(), script.into(), BUCKET.into()];
         let process = Watched::start(folder.path(), &log, "KILL", &command);
         let port = wait_until(START_LIMIT, "the S3 endpoint tells its port", || {

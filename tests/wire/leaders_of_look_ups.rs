@@ -37,12 +37,13 @@ impl Setup {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn partition_without_a_leader_is_named_with_its_replicas() {
     let setup = Setup::new().await;
-    let mut state = setup.cluster.state();
-    state.move_leader(TOPIC, -1);
-    state.partition(TOPIC, 0).followers = vec![2];
-    // One of three hosts is down as well.
-    state.node(2).down = true;
-    drop(state);
+    {
+        let mut state = setup.cluster.state();
+        state.move_leader(TOPIC, -1);
+        state.partition(TOPIC, 0).followers = vec![2];
+        // One of three hosts is down as well.
+        state.node(2).down = true;
+    }
     expect_no_leader(&setup.end().await.unwrap_err());
 }
 

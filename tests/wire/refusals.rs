@@ -210,9 +210,10 @@ async fn empty_answers_are_no_gap_where_a_look_up_names_a_record() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn empty_answers_are_no_gap_in_a_topic_that_is_not_compacted() {
     let setup = Setup::new().await;
-    let mut state = setup.cluster.state();
-    state.topics.get_mut(TOPIC).unwrap().cleanup_policy = "delete";
-    drop(state);
+    {
+        let mut state = setup.cluster.state();
+        state.topics.get_mut(TOPIC).unwrap().cleanup_policy = "delete";
+    }
     setup.cluster.on_fetch().after(1).always().parts(empty);
     let (rows, error) = setup.fails().await;
     assert!(rows > 0);
@@ -233,9 +234,10 @@ async fn end_of_a_range_that_was_cleaned_away_before_the_policy_was_changed_is_a
     log.batches.remove(3);
     log.end += 50;
     let setup = Setup::with(&[Release::V4_1], vec![log], &[]).await;
-    let mut state = setup.cluster.state();
-    state.topics.get_mut(TOPIC).unwrap().cleanup_policy = "delete";
-    drop(state);
+    {
+        let mut state = setup.cluster.state();
+        state.topics.get_mut(TOPIC).unwrap().cleanup_policy = "delete";
+    }
     let outcome = setup.read(0, END + 50).await;
     assert_eq!(outcome.whole().len(), RECORDS - BATCH);
     assert_eq!(outcome.passed.gap, 60);

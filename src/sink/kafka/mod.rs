@@ -38,62 +38,8 @@ use crate::error::nearest_names;
 use crate::range::IsolationLevel;
 use crate::table::{KafkaTable, TableOptions, WriteFormats};
 
-/// The topic that holds what the jobs of a cluster have committed, unless a sink names another.
-pub const DEFAULT_STATE_TOPIC: &str = "_kafka_sql_jobs";
-/// What a transactional id begins with, unless a sink says otherwise.
-pub const DEFAULT_TRANSACTIONAL_ID_PREFIX: &str = "kafka-sql:";
-
 /// How long a stage waits for room in the queue before it looks again.
 const FULL_WAITS: Duration = Duration::from_millis(2);
-
-/// How rows get into the topic.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Delivery {
-    /// In transactions.
-    #[default]
-    ExactlyOnce,
-    /// As they come; what was written of a batch that fails is written again.
-    AtLeastOnce,
-}
-
-impl std::str::FromStr for Delivery {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text.to_ascii_lowercase().replace('_', "-").as_str() {
-            "exactly-once" => Ok(Self::ExactlyOnce),
-            "at-least-once" => Ok(Self::AtLeastOnce),
-            _ => Err(Error::invalid(format!(
-                "option 'delivery' = '{text}': expected 'exactly-once' or 'at-least-once'"
-            ))),
-        }
-    }
-}
-
-/// What a [`KafkaSink`] may be told besides the topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KafkaSinkOptions {
-    /// How rows get into the topic.
-    pub delivery: Delivery,
-    /// Whether several jobs may write to the topic.
-    pub shared: bool,
-    /// The topic of the recorded ends.
-    pub state_topic: String,
-    /// What the transactional id begins with. Jobs of one name and topic with different prefixes
-    /// do not fence each other.
-    pub transactional_id_prefix: String,
-}
-
-impl Default for KafkaSinkOptions {
-    fn default() -> Self {
-        Self {
-            delivery: Delivery::default(),
-            shared: false,
-            state_topic: DEFAULT_STATE_TOPIC.to_owned(),
-            transactional_id_prefix: DEFAULT_TRANSACTIONAL_ID_PREFIX.to_owned(),
-        }
-    }
-}
 
 /// Writes the batches of a job into a topic; see the module's documentation.
 ///

@@ -13,9 +13,8 @@ use datafusion::logical_expr::CreateExternalTable;
 
 use super::read::{self, ParquetTable};
 use super::{ParquetOptions, ParquetSink, is_visible, options};
-use crate::error::Error;
+use crate::error::{Error, External as _};
 use crate::export::{self, Exported};
-use crate::policy::Policy;
 use crate::sink::SinkTable;
 use crate::store::Store;
 
@@ -36,23 +35,23 @@ impl TableProviderFactory for ParquetTableFactory {
         cmd: &CreateExternalTable,
     ) -> Result<Arc<dyn TableProvider>> {
         let store_options = store_options(&cmd.options);
-        let policy = Policy::of(state.config());
-        policy.check_store_options(&store_options)?;
+        let policy = crate::policy::of(state.config());
+        policy.check_store_options(&store_options).external()?;
         let mut stores = vec![];
         for location in &cmd.locations {
-            policy.check_location("LOCATION", location)?;
+            policy.check_location("LOCATION", location).external()?;
             match Store::open(location, &store_options) {
                 Ok(store) => {
-                    let url = ObjectStoreUrl::parse(store.root_url()?)?;
+                    let url = ObjectStoreUrl::parse(store.root_url().external()?)?;
                     let known = state.runtime_env().object_store(url).is_ok();
                     if !known || !store_options.is_empty() {
-                        read::register(state.runtime_env(), &store)?;
+                        read::register(state.runtime_env(), &store).external()?;
                     }
                     stores.push(store);
                 }
                 // DataFusion may know a store that we do not.
                 Err(_) if store_options.is_empty() => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error.external()),
             }
         }
         let [store] = &stores[..] else {
@@ -61,16 +60,22 @@ impl TableProviderFactory for ParquetTableFactory {
         if cmd.locations.len() != 1 || cmd.locations[0].contains(['*', '?', '[']) {
             return ordinary(state, cmd).await;
         }
-        if is_file(store).await? {
+        if is_file(store).await.external()? {
             return ordinary(state, cmd).await;
         }
-        if let Some((columns, partitioned_by)) = read::recorded_columns(store).await? {
+        if let Some((columns, partitioned_by)) = read::recorded_columns(store).await.external()? {
             return written(cmd, store, &columns, &partitioned_by);
         }
-        if let Some(exported) = export::exported(store).await? {
+        if let Some(exported) = export::exported(store).await.external()? {
             return of_export(cmd, store, exported);
         }
-        if store.list("").await?.iter().any(|name| is_visible(name)) {
+        if store
+            .list("")
+            .await
+            .external()?
+            .iter()
+            .any(|name| is_visible(name))
+        {
             return ordinary(state, cmd).await;
         }
         waiting(state, cmd, store).await
@@ -92,13 +97,13 @@ fn written(
             partitioned_by.join(", "),
             declared.join(", ")
         ))
-        .into());
+        .external());
     }
     let columns = match declared_columns(cmd) {
         Some(declared) => read::nullable(&declared),
         None => columns.clone(),
     };
-    let table = read::table_columns(&columns, partitioned_by)?;
+    let table = read::table_columns(&columns, partitioned_by).external()?;
     let reader = ParquetTable::new(store.clone(), table, None);
     sink_table(cmd, store, partitioned_by, Some(Arc::new(reader)))
 }
@@ -119,10 +124,10 @@ fn of_export(
             folders.join(", "),
             declared.join(", ")
         ))
-        .into());
+        .external());
     }
     let columns = declared_columns(cmd).unwrap_or_else(|| exported.columns.clone());
-    let table = read::table_columns(&read::nullable(&columns), &folders)?;
+    let table = read::table_columns(&read::nullable(&columns), &folders).external()?;
     Ok(Arc::new(ParquetTable::of_export(
         store.clone(),
         table,
@@ -140,7 +145,7 @@ async fn waiting(
         None => None,
         Some(columns) => {
             let columns = read::nullable(&columns);
-            let table = read::table_columns(&columns, &cmd.table_partition_cols)?;
+            let table = read::table_columns(&columns, &cmd.table_partition_cols).external()?;
             let ordinary = ordinary(state, cmd).await?;
             Some(Arc::new(ParquetTable::new(
                 store.clone(),
@@ -158,14 +163,14 @@ fn sink_table(
     partitioned_by: &[String],
     reader: Option<Arc<dyn TableProvider>>,
 ) -> Result<Arc<dyn TableProvider>> {
-    let refused = |what: &str| Err(Error::invalid(format!("a parquet sink {what}")).into());
+    let refused = |what: &str| Err(Error::invalid(format!("a parquet sink {what}")).external());
     if cmd.unbounded {
         return refused("is finite: leave UNBOUNDED out");
     }
     if !cmd.order_exprs.is_empty() {
         return refused("has no order over its files: leave WITH ORDER out");
     }
-    let (mut options, _) = ParquetOptions::split(&cmd.options)?;
+    let (mut options, _) = ParquetOptions::split(&cmd.options).external()?;
     options.partition_by = partitioned_by.to_vec();
     let sink = ParquetSink::new(store.clone(), options);
     let schema: SchemaRef = Arc::new(Schema::empty());

@@ -40,8 +40,7 @@ use futures::{StreamExt, TryStreamExt};
 use super::{
     BatchRanges, Committed, Guarantee, Held, Sink, SinkJob, Staged, Standing, belongs_to_another,
 };
-use crate::driver::query_error;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, query_error};
 use crate::fault;
 use crate::memory::{self, Share};
 use crate::store::{Created, Store};

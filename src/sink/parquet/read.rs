@@ -30,8 +30,7 @@ use futures::StreamExt;
 use super::log::{self, Row};
 use super::manifest::{DataFile, Record};
 use super::{is_visible, schema};
-use crate::driver::query_error;
-use crate::error::Error;
+use crate::error::{Error, External as _, query_error};
 use crate::export::Exported;
 use crate::store::Store;
 
@@ -190,9 +189,9 @@ impl TableProvider for ParquetTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let Some(batches) = self.batches().await? else {
+        let Some(batches) = self.batches().await.external()? else {
             if let Some(ordinary) = &self.ordinary
-                && !self.is_empty().await?
+                && !self.is_empty().await.external()?
             {
                 return ordinary.scan(state, projection, filters, limit).await;
             }
@@ -200,7 +199,7 @@ impl TableProvider for ParquetTable {
         };
         let mut files = vec![];
         for (record, newest) in batches {
-            files.extend(self.files(record, newest).await?);
+            files.extend(self.files(record, newest).await.external()?);
         }
         let files = prune(state, self.columns.table_partition_cols(), files, filters);
         // Which rows a filter leaves is not known here.
@@ -228,9 +227,9 @@ impl TableProvider for ParquetTable {
                 "{} is an export, which no INSERT adds to: write to another location",
                 self.store.url()
             ))
-            .into());
+            .external());
         }
-        let jobs = log::jobs(&self.store).await?;
+        let jobs = log::jobs(&self.store).await.external()?;
         match &self.ordinary {
             Some(ordinary) if jobs.is_empty() => ordinary.insert_into(state, input, op).await,
             _ => Err(Error::invalid(format!(
@@ -238,7 +237,7 @@ impl TableProvider for ParquetTable {
                  statements into a file and run it with 'kafka-sql run FILE --once'",
                 self.store.url()
             ))
-            .into()),
+            .external()),
         }
     }
 }
@@ -399,7 +398,7 @@ async fn plan(
     for part in parts {
         let mut file = PartitionedFile::new("", part.bytes).with_partition_values(part.values);
         // As it is: a percent sign of a name is not encoded again.
-        file.object_meta.location = store.path(&part.name)?;
+        file.object_meta.location = store.path(&part.name).external()?;
         files.push(file);
     }
     let mut statistics = Statistics::new_unknown(columns.table_schema());
@@ -408,7 +407,7 @@ async fn plan(
     }
     let groups = FileGroup::new(files).split_files(state.config().target_partitions());
     let source = Arc::new(ParquetSource::new(columns.clone()));
-    let root = ObjectStoreUrl::parse(store.root_url()?)?;
+    let root = ObjectStoreUrl::parse(store.root_url().external()?)?;
     let config = FileScanConfigBuilder::new(root, source)
         .with_file_groups(groups)
         .with_statistics(statistics)

@@ -64,6 +64,10 @@ struct OpenFile {
 
 impl Files {
     /// `rows` has plain types; `stem` and `staged` are of the batch's attempt and partition.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "called once, with what a sink has"
+    )]
     pub(super) fn new(
         store: &Store,
         options: &ParquetOptions,

@@ -11,7 +11,7 @@ use datafusion::logical_expr::CreateExternalTable;
 use super::connect::{Address, hidden};
 use super::{PostgresRows, PostgresSink};
 use crate::config::secret;
-use crate::error::{Error, Result};
+use crate::error::{Error, External as _, Result};
 use crate::policy::Policy;
 use crate::sink::SinkTable;
 use crate::sink::database::{DatabaseReader, Given};
@@ -31,7 +31,11 @@ impl TableProviderFactory for PostgresTableFactory {
         state: &dyn Session,
         cmd: &CreateExternalTable,
     ) -> datafusion::error::Result<Arc<dyn TableProvider>> {
-        Ok(Arc::new(table(cmd, &Policy::of(state.config())).await?))
+        Ok(Arc::new(
+            table(cmd, &crate::policy::of(state.config()))
+                .await
+                .external()?,
+        ))
     }
 }
 

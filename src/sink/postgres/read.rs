@@ -26,7 +26,7 @@ use tokio_postgres::types::{FromSql, Kind, Type};
 
 use super::types::{ColumnType, EPOCH_DAYS, EPOCH_MICROS, numeric};
 use super::{Address, Target, failure, prepare, quoted};
-use crate::error::{Error, Result};
+use crate::error::{Error, External as _, Result};
 use crate::sink::database::{JSON_TEXT, ReadRows, UUID_TEXT, Unfit};
 
 /// Rows of a record batch.
@@ -168,7 +168,7 @@ impl ReadRows for PostgresRows {
         );
         let mut stream = RecordBatchReceiverStream::builder(Arc::clone(&schema), READ_AHEAD);
         let (sender, rows) = (stream.tx(), self.clone());
-        stream.spawn(async move { Ok(rows.stream(&sql, &schema, &sender).await?) });
+        stream.spawn(async move { rows.stream(&sql, &schema, &sender).await.external() });
         stream.build()
     }
 }

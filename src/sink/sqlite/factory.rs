@@ -9,7 +9,7 @@ use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
 use datafusion::logical_expr::CreateExternalTable;
 
 use super::{SqliteRows, SqliteSink};
-use crate::error::{Error, Result};
+use crate::error::{Error, External as _, Result};
 use crate::policy::Policy;
 use crate::sink::SinkTable;
 use crate::sink::database::{DatabaseReader, Given};
@@ -28,7 +28,11 @@ impl TableProviderFactory for SqliteTableFactory {
         state: &dyn Session,
         cmd: &CreateExternalTable,
     ) -> datafusion::error::Result<Arc<dyn TableProvider>> {
-        Ok(Arc::new(table(cmd, &Policy::of(state.config())).await?))
+        Ok(Arc::new(
+            table(cmd, &crate::policy::of(state.config()))
+                .await
+                .external()?,
+        ))
     }
 }
 

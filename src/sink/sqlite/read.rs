@@ -20,7 +20,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::prepare::{find_table, table_columns};
 use super::types::Affinity;
 use super::{BUSY_TIMEOUT, failure};
-use crate::error::Result;
+use crate::error::{External as _, Result};
 use crate::sink::database::{ReadRows, Unfit, quoted};
 
 /// Rows of a record batch.
@@ -145,7 +145,8 @@ impl ReadRows for SqliteRows {
         stream.spawn_blocking(move || {
             rows.stream(&sql, &schema, |batch| {
                 sender.blocking_send(Ok(batch)).is_ok()
-            })?;
+            })
+            .external()?;
             Ok(())
         });
         stream.build()

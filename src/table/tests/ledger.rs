@@ -52,7 +52,7 @@ async fn ledger(context: &SessionContext, sql: &str) -> Ledger {
     collect(Arc::clone(&plan), context.task_ctx())
         .await
         .unwrap_or_else(|e| panic!("{sql}: {e}"));
-    let ledger = Ledger::of(&plan);
+    let ledger = crate::scan::ledger(&plan);
     for range in &ledger.ranges {
         range.validate().unwrap();
     }
@@ -102,7 +102,7 @@ async fn a_plan_that_was_not_executed_has_read_nothing() {
     let context = over(&mixed(), "t");
     let plan = planned(&context, "SELECT * FROM t").await;
     assert_eq!(
-        shown(&Ledger::of(&plan)),
+        shown(&crate::scan::ledger(&plan)),
         ["t[0] 0..25: 0 delivered, 25 unread"]
     );
     // Executed twice, the second time counts.
@@ -110,8 +110,8 @@ async fn a_plan_that_was_not_executed_has_read_nothing() {
         collect(Arc::clone(&plan), context.task_ctx())
             .await
             .unwrap();
-        assert_eq!(Ledger::of(&plan).total().delivered, 17);
-        assert_eq!(Ledger::of(&plan).total().total(), 25);
+        assert_eq!(crate::scan::ledger(&plan).total().delivered, 17);
+        assert_eq!(crate::scan::ledger(&plan).total().total(), 25);
     }
 }
 
@@ -208,7 +208,7 @@ async fn a_stream_that_is_dropped_leaves_the_rest_unread() {
     let mut stream = execute_stream(Arc::clone(&plan), context.task_ctx()).unwrap();
     let first = stream.next().await.unwrap().unwrap();
     drop(stream);
-    let counts = Ledger::of(&plan).total();
+    let counts = crate::scan::ledger(&plan).total();
     assert!(counts.delivered >= first.num_rows() as u64, "{counts}");
     assert_eq!(counts.delivered + counts.unread, 100, "{counts}");
     assert!(counts.unread > 0, "{counts}");

@@ -225,7 +225,7 @@ async fn pieces_that_are_read_again_are_counted_once() {
     let batches = datafusion::physical_plan::collect(Arc::clone(&plan), context.task_ctx());
     let batches = batches.await.unwrap();
     assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 80);
-    let ledger = crate::range::Ledger::of(&plan).total();
+    let ledger = crate::scan::ledger(&plan).total();
     assert_eq!((ledger.delivered, ledger.unread), (80, 0), "{ledger:?}");
     let progress = crate::scan::ScanProgress::of(&plan);
     assert_eq!((progress.offsets_done, progress.records), (80, 80));

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, FieldRef};
 
-use crate::decode::stub::{Asked, Reply, Stub};
 use crate::error::{Error, Result};
+use crate::stub::{Asked, Reply, Stub};
 use crate::table::{Encoders, TableOptions};
 
 const ORDER: &str =

@@ -11,7 +11,7 @@ use super::{at, broker, day_of, landed, lines, now_minute_ms, sorted, sqlite, te
 use crate::job::text;
 use crate::support::postgres::{self, PostgresServer};
 use crate::support::read::{Isolation, ReadRecord, read};
-use crate::support::{Record, admin, produce};
+use crate::support::{Record, admin, produce, repository};
 
 const PARTITIONS: i32 = 4;
 
@@ -80,7 +80,7 @@ struct Shop {
 
 /// The job files, sorted.
 fn files() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql-examples/jobs");
+    let folder = repository().join("sql-examples/jobs");
     let entries = std::fs::read_dir(folder)
         .unwrap()
         .map(|e| e.unwrap().path());
@@ -156,7 +156,7 @@ impl Shop {
     /// Runs every file, to the end of what is there.
     fn run(&mut self) {
         let checkpoints = self.folder.path().join("checkpoints");
-        let products = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql-examples/jobs/products.csv");
+        let products = repository().join("sql-examples/jobs/products.csv");
         for file in files() {
             let name = name_of(&file);
             let counts = self.folder.path().join(&name).with_extension("db");

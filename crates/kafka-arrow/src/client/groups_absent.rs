@@ -1,0 +1,28 @@
+//! In place of librdkafka's [`GroupCommits`] in builds without it.
+
+use std::collections::BTreeMap;
+
+use crate::config::ConnectionConfig;
+use crate::error::{Error, Result};
+use crate::range::TopicPartition;
+
+/// Commits offsets to a consumer group, which no client of this build does.
+#[derive(Debug, Clone)]
+pub enum GroupCommits {}
+
+impl GroupCommits {
+    /// # Errors
+    /// Always.
+    pub fn connect(_config: &ConnectionConfig, _group: &str) -> Result<Self> {
+        Err(Error::invalid(
+            "offsets are committed to a group by librdkafka, which this build does not have (feature \
+             'librdkafka')",
+        ))
+    }
+
+    /// # Errors
+    /// None: there is nothing to call it with.
+    pub async fn commit(&self, _next: &BTreeMap<TopicPartition, i64>) -> Result<()> {
+        match *self {}
+    }
+}

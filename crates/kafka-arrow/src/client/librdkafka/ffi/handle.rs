@@ -1,0 +1,299 @@
+//! A client instance and what it reports about its connections.
+
+use std::ffi::{c_char, c_int, c_void};
+use std::fmt;
+use std::ptr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::bindings as rd;
+
+use super::{Conf, PartitionList, code, metadata_raw, text};
+
+/// What a handle reported about its connections since the last success.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Health {
+    /// All known brokers are down.
+    pub(crate) down: bool,
+    /// When a broker last refused the credentials or the TLS handshake failed, and why.
+    pub(crate) refused: Option<(Instant, String)>,
+    /// The last failure of a connection.
+    pub(crate) last: Option<String>,
+    /// The first message of a producer that was not delivered.
+    pub(crate) undelivered: Option<Undelivered>,
+    /// Until when a broker holds the client back by a quota.
+    pub(crate) held_until: Option<Instant>,
+    /// For how long brokers have said that they do, in all.
+    pub(crate) held: Duration,
+}
+
+/// A message that no broker took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undelivered {
+    /// What the message was sent with.
+    pub tag: usize,
+    pub topic: String,
+    pub partition: i32,
+    pub code: i32,
+    /// Bytes of key and value.
+    pub size: usize,
+}
+
+/// What a handle is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Reads without a group, asks.
+    Consumer,
+    /// Writes.
+    Producer,
+}
+
+/// A client instance of librdkafka: its threads, its connections.
+pub struct Handle {
+    pub(super) rk: *mut rd::rd_kafka_t,
+    /// Also the callbacks' opaque pointer, so it is freed after the instance.
+    health: Arc<Mutex<Health>>,
+}
+
+// SAFETY: rd_kafka_t is thread-safe by librdkafka's documentation; the rest is behind a mutex.
+unsafe impl Send for Handle {}
+// SAFETY: as above.
+unsafe impl Sync for Handle {}
+
+impl Handle {
+    /// Creates a consumer without a group, or a producer.
+    ///
+    /// # Errors
+    /// librdkafka's reason: settings that contradict each other, files that cannot be read.
+    pub(crate) fn new(mut conf: Conf, kind: Kind, oauth: bool) -> Result<Arc<Self>, String> {
+        let health = Arc::new(Mutex::new(Health::default()));
+        let mut message = [0 as c_char; 512];
+        // SAFETY: the conf is owned; the callbacks match their types; `health` outlives the
+        // instance because `Drop` releases it after rd_kafka_destroy.
+        unsafe {
+            rd::rd_kafka_conf_set_opaque(conf.0, Arc::as_ptr(&health).cast_mut().cast());
+            rd::rd_kafka_conf_set_error_cb(conf.0, Some(on_error));
+            rd::rd_kafka_conf_set_log_cb(conf.0, Some(on_log));
+            rd::rd_kafka_conf_set_throttle_cb(conf.0, Some(on_throttle));
+            if oauth {
+                rd::rd_kafka_conf_enable_sasl_queue(conf.0, 1);
+            }
+            let kind = match kind {
+                Kind::Consumer => rd::rd_kafka_type_t::RD_KAFKA_CONSUMER,
+                Kind::Producer => {
+                    rd::rd_kafka_conf_set_dr_msg_cb(conf.0, Some(on_delivery));
+                    rd::rd_kafka_type_t::RD_KAFKA_PRODUCER
+                }
+            };
+            let rk = rd::rd_kafka_new(kind, conf.0, message.as_mut_ptr(), message.len());
+            if rk.is_null() {
+                return Err(text(message.as_ptr()).unwrap_or_default());
+            }
+            // The instance owns the conf now.
+            conf.0 = ptr::null_mut();
+            let handle = Arc::new(Self { rk, health });
+            if oauth {
+                // Token refresh runs on librdkafka's own thread: nobody need poll for it.
+                let error = rd::rd_kafka_sasl_background_callbacks_enable(rk);
+                if !error.is_null() {
+                    let reason = text(rd::rd_kafka_error_string(error)).unwrap_or_default();
+                    rd::rd_kafka_error_destroy(error);
+                    return Err(reason);
+                }
+            }
+            Ok(handle)
+        }
+    }
+
+    /// What is known of the connections, after serving the callbacks that wait.
+    pub(crate) fn health(&self) -> MutexGuard<'_, Health> {
+        // SAFETY: the instance is alive; poll is thread-safe and does not wait.
+        unsafe { rd::rd_kafka_poll(self.rk, 0) };
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The ids of the brokers, in one request.
+    pub(crate) fn brokers(&self, timeout_ms: i32) -> Result<Vec<i32>, i32> {
+        let mut metadata: *const rd::rd_kafka_metadata = ptr::null();
+        // SAFETY: as in `all_topics`. No topic is local to a handle that never reads, so that none
+        // is asked for.
+        unsafe {
+            let err = metadata_raw(self.rk, 0, ptr::null_mut(), &raw mut metadata, timeout_ms);
+            if err != code::OK {
+                return Err(err);
+            }
+            let count = usize::try_from((*metadata).broker_cnt).unwrap_or(0);
+            let ids = (0..count)
+                .map(|i| (*(*metadata).brokers.add(i)).id)
+                .collect();
+            rd::rd_kafka_metadata_destroy(metadata);
+            Ok(ids)
+        }
+    }
+
+    /// All topics' names, in one request.
+    pub(crate) fn all_topics(&self, timeout_ms: i32) -> Result<Vec<String>, i32> {
+        let mut metadata: *const rd::rd_kafka_metadata = ptr::null();
+        let mut names = Vec::new();
+        // SAFETY: on success the metadata is ours until rd_kafka_metadata_destroy; its arrays have
+        // the lengths that stand beside them.
+        unsafe {
+            let err = metadata_raw(self.rk, 1, ptr::null_mut(), &raw mut metadata, timeout_ms);
+            if err != code::OK {
+                return Err(err);
+            }
+            for i in 0..usize::try_from((*metadata).topic_cnt).unwrap_or(0) {
+                names.extend(text((*(*metadata).topics.add(i)).topic));
+            }
+            rd::rd_kafka_metadata_destroy(metadata);
+        }
+        Ok(names)
+    }
+
+    /// The position of a started partition: it passes control records, which are never delivered.
+    pub(crate) fn position(&self, topic: &str, partition: i32) -> Option<i64> {
+        let list = PartitionList::new([(topic, partition, 0)]);
+        // SAFETY: the list has one element; the call fills in its offset.
+        let offset = unsafe {
+            rd::rd_kafka_position(self.rk, list.0);
+            (*(*list.0).elems).offset
+        };
+        (offset >= 0).then_some(offset)
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        struct Closing {
+            rk: *mut rd::rd_kafka_t,
+            _health: Arc<Mutex<Health>>,
+        }
+        // SAFETY: the closing thread is the only one that still has the pointer.
+        unsafe impl Send for Closing {}
+        impl Drop for Closing {
+            fn drop(&mut self) {
+                let flags = rd::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE as c_int;
+                // SAFETY: queues, topics and messages kept the handle alive, so they are gone.
+                unsafe { rd::rd_kafka_destroy_flags(self.rk, flags) };
+            }
+        }
+        let closing = Closing {
+            rk: self.rk,
+            _health: Arc::clone(&self.health),
+        };
+        // Destroying joins librdkafka's threads: up to some 100 ms, not for a runtime's worker.
+        // Without a thread to be had the closure is dropped, and closes, right here.
+        let _ = std::thread::Builder::new()
+            .name("kafka-close".into())
+            .spawn(move || drop(closing));
+    }
+}
+
+/// Keeps what concerns connections; called from `rd_kafka_poll`.
+unsafe extern "C" fn on_error(
+    _rk: *mut rd::rd_kafka_t,
+    err: c_int,
+    reason: *const c_char,
+    opaque: *mut c_void,
+) {
+    // SAFETY: the opaque pointer is the health of the handle that is being polled.
+    let health = unsafe { &*opaque.cast::<Mutex<Health>>() };
+    // SAFETY: a text of librdkafka's or NULL.
+    let reason = unsafe { text(reason) }.unwrap_or_default();
+    let mut health = health.lock().unwrap_or_else(PoisonError::into_inner);
+    match err {
+        code::ALL_BROKERS_DOWN => health.down = true,
+        code::AUTHENTICATION | code::SSL | code::SASL_AUTHENTICATION_FAILED => {
+            let reason = explained(reason);
+            health.refused = Some((Instant::now(), reason.clone()));
+            health.last = Some(reason);
+        }
+        _ => health.last = Some(reason),
+    }
+}
+
+/// Keeps for how long a broker holds the client back; called from `rd_kafka_poll`.
+unsafe extern "C" fn on_throttle(
+    _rk: *mut rd::rd_kafka_t,
+    _broker: *const c_char,
+    _id: i32,
+    throttle_ms: c_int,
+    opaque: *mut c_void,
+) {
+    // SAFETY: as in `on_error`.
+    let health = unsafe { &*opaque.cast::<Mutex<Health>>() };
+    let throttle = Duration::from_millis(u64::try_from(throttle_ms).unwrap_or(0));
+    let mut health = health.lock().unwrap_or_else(PoisonError::into_inner);
+    health.held_until = health.held_until.max(Some(Instant::now() + throttle));
+    health.held += throttle;
+}
+
+/// librdkafka puts every certificate that OpenSSL refuses down to the authorities.
+fn explained(reason: String) -> String {
+    if !reason.contains("certificate could not be verified") {
+        return reason;
+    }
+    format!(
+        "{reason}; if they are, the certificate has expired or is for another host, or this machine's \
+         clock is wrong"
+    )
+}
+
+/// Keeps the first failure of a delivery, and of messages that were too large together the largest; called from `rd_kafka_poll` and `rd_kafka_flush`.
+unsafe extern "C" fn on_delivery(
+    _rk: *mut rd::rd_kafka_t,
+    message: *const rd::rd_kafka_message_t,
+    opaque: *mut c_void,
+) {
+    // SAFETY: the message is live during the call; its code is an int in C.
+    let err = unsafe { (&raw const (*message).err).cast::<i32>().read() };
+    // What is thrown away with a transaction has not failed.
+    if matches!(err, code::OK | code::PURGE_QUEUE | code::PURGE_INFLIGHT) {
+        return;
+    }
+    // SAFETY: as in `on_error`; a report's topic is live as long as the report.
+    unsafe {
+        let health = &*opaque.cast::<Mutex<Health>>();
+        let mut health = health.lock().unwrap_or_else(PoisonError::into_inner);
+        let size = (*message).len + (*message).key_len;
+        if let Some(first) = &health.undelivered
+            && !(err == code::MSG_SIZE_TOO_LARGE && first.code == err && first.size < size)
+        {
+            return;
+        }
+        health.undelivered = Some(Undelivered {
+            tag: (*message)._private.addr(),
+            topic: text(rd::rd_kafka_topic_name((*message).rkt)).unwrap_or_default(),
+            partition: (*message).partition,
+            code: err,
+            size,
+        });
+    }
+}
+
+/// Hands librdkafka's log lines to the `log` crate.
+unsafe extern "C" fn on_log(
+    _rk: *const rd::rd_kafka_t,
+    level: c_int,
+    facility: *const c_char,
+    line: *const c_char,
+) {
+    let level = match level {
+        ..=3 => log::Level::Error,
+        4 => log::Level::Warn,
+        5 => log::Level::Info,
+        6 => log::Level::Info,
+        _ => log::Level::Debug,
+    };
+    if log::log_enabled!(target: "librdkafka", level) {
+        // SAFETY: texts of librdkafka's or NULL.
+        let (facility, line) = unsafe { (text(facility), text(line)) };
+        log::log!(target: "librdkafka", level, "{}: {}", facility.unwrap_or_default(), line.unwrap_or_default());
+    }
+}

@@ -1,0 +1,231 @@
+//! [`KafkaClient`] over librdkafka.
+//!
+//! One handle asks about topics and offsets (`meta`); a bounded pool of further handles, the
+//! sessions, reads (`session`, `read`). No handle has a `group.id`, so no coordinator is ever
+//! looked for, no right on a group is needed and nothing is written to the cluster.
+
+mod columns;
+// What writes is for the sink of Kafka, and for nobody else.
+#[allow(missing_docs)]
+mod ffi;
+mod meta;
+mod produce;
+mod read;
+mod session;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+
+use super::{
+    ClusterDescription, EpochEnd, EpochQuery, KafkaClient, OffsetAnswer, OffsetQuery, RawBatch,
+    ReadRequest, TopicSelection, TopicSettings, WireClient,
+};
+use crate::config::ConnectionConfig;
+use crate::error::{Error, Result};
+use crate::range::{IsolationLevel, TopicPartition};
+
+use ffi::{Conf, SettingError};
+pub use produce::{GroupCommits, commit_group_offsets};
+
+/// What writes to a cluster. No part of [`KafkaClient`], which changes nothing.
+#[doc(hidden)]
+pub mod writing {
+    pub use super::ffi::{
+        Headers, Outgoing, Producer, Topic, TransactionError, Undelivered, code, error_text,
+    };
+    pub use super::produce::{Writing, create_topic, producer};
+}
+
+/// A cluster's client over librdkafka; cheap to clone, clones share connections.
+///
+/// - Streams of [`read`](KafkaClient::read) take turns on `client.sessions.max` sessions: a stream
+///   that nobody polls gives its session up to one that waits, and goes on where it was.
+/// - Sessions that nobody has read with for a minute are closed.
+/// - [`read_buffer_bytes`](KafkaClient::read_buffer_bytes) holds for records that are not compressed;
+///   batches that compress to a small part of their size take more, because a Fetch is unpacked as
+///   a whole. Set `read.buffer.bytes` lower for such topics.
+/// - librdkafka tells nothing of what lies between records: offsets without one are
+///   [`untold`](super::PassedOffsets::untold).
+/// - librdkafka has no call for the ends of leader epochs: a [`WireClient`] of the same settings asks.
+///   Where it does not support these, they cannot be told.
+/// - Streams must be polled inside a tokio runtime with timers. They block no thread.
+#[derive(Debug, Clone)]
+pub struct LibrdkafkaClient {
+    meta: Arc<meta::Meta>,
+    sessions: Arc<session::SessionPool>,
+    read_timeout: Duration,
+    config: Arc<ConnectionConfig>,
+    /// What asks for leader epochs, once that was needed; `None` inside where the settings forbid it.
+    epochs: Arc<OnceLock<Option<WireClient>>>,
+}
+
+impl LibrdkafkaClient {
+    /// Makes a client; no broker is asked for anything yet.
+    ///
+    /// # Errors
+    /// When `bootstrap.servers` is missing, or librdkafka refuses the settings as a whole, for
+    /// example because a certificate cannot be read.
+    pub fn connect(config: &ConnectionConfig) -> Result<Self> {
+        Self::connect_keeping(config, session::FREE_KEEPS)
+    }
+
+    /// Connects; sessions that stay free so long are closed.
+    fn connect_keeping(config: &ConnectionConfig, free: Duration) -> Result<Self> {
+        if config.bootstrap_servers().trim().is_empty() {
+            return Err(Error::config(
+                "bootstrap.servers",
+                "is not set; name at least one broker as host:port",
+            ));
+        }
+        let properties = config.client_properties()?;
+        let meta = Arc::new(meta::Meta::new(config, &properties)?);
+        let sessions = Arc::new(session::SessionPool::new(config, properties, free));
+        Ok(Self {
+            meta,
+            sessions,
+            read_timeout: config.read_timeout(),
+            config: Arc::new(config.clone()),
+            epochs: Arc::default(),
+        })
+    }
+
+    fn knows_epochs(&self) -> Option<&WireClient> {
+        let connect = || {
+            let wire = WireClient::supported(&self.config).map_err(|error| error.to_string());
+            wire.flatten()
+                .inspect_err(|reason| log::info!("leader epochs cannot be asked for: {reason}"))
+                .ok()
+        };
+        self.epochs.get_or_init(connect).as_ref()
+    }
+}
+
+#[async_trait]
+impl KafkaClient for LibrdkafkaClient {
+    async fn describe(&self, topics: TopicSelection<'_>) -> Result<ClusterDescription> {
+        self.meta.describe(topics).await
+    }
+
+    async fn list_offsets(
+        &self,
+        queries: &[OffsetQuery],
+        isolation: IsolationLevel,
+    ) -> Result<Vec<OffsetAnswer>> {
+        self.meta
+            .list_offsets(queries, isolation, self.meta.timeout())
+            .await
+    }
+
+    async fn epoch_ends(&self, queries: &[EpochQuery]) -> Result<Vec<Option<EpochEnd>>> {
+        match self.knows_epochs() {
+            Some(wire) => wire.epoch_ends(queries).await,
+            None => Ok(vec![None; queries.len()]),
+        }
+    }
+
+    async fn newest_epochs(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<i32>>> {
+        match self.knows_epochs() {
+            Some(wire) => wire.newest_epochs(partitions).await,
+            None => Ok(vec![None; partitions.len()]),
+        }
+    }
+
+    async fn group_offsets(
+        &self,
+        group: &str,
+        partitions: &[TopicPartition],
+    ) -> Result<BTreeMap<TopicPartition, i64>> {
+        self.meta.group_offsets(group, partitions).await
+    }
+
+    async fn topic_settings(&self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicSettings>>> {
+        self.meta.topic_settings(topics).await
+    }
+
+    fn read(&self, request: ReadRequest) -> BoxStream<'static, Result<RawBatch>> {
+        read::stream(
+            Arc::clone(&self.meta),
+            Arc::clone(&self.sessions),
+            self.read_timeout,
+            request,
+        )
+    }
+
+    fn read_buffer_bytes(&self, request: &ReadRequest) -> usize {
+        self.sessions.buffer_bytes(session::Profile::of(request))
+    }
+
+    fn name(&self) -> &'static str {
+        "librdkafka"
+    }
+}
+
+/// Settings that hold for every handle unless the user chose otherwise.
+fn common(conf: &mut BTreeMap<String, String>) {
+    for (key, value) in [
+        (
+            "client.id",
+            concat!("datafusion-kafka/", env!("CARGO_PKG_VERSION")),
+        ),
+        ("enable.metrics.push", "false"),
+        ("log.connection.close", "false"),
+        // A broker that restarts is found again soon.
+        ("reconnect.backoff.ms", "50"),
+        ("reconnect.backoff.max.ms", "1000"),
+        ("socket.nagle.disable", "true"),
+    ] {
+        conf.insert(key.into(), value.into());
+    }
+}
+
+/// Makes a handle of defaults, overridden by the user's settings, overridden by what must be.
+fn handle(
+    kind: ffi::Kind,
+    mut conf: BTreeMap<String, String>,
+    user: &BTreeMap<String, String>,
+    forced: &[(&str, &str)],
+) -> Result<Arc<ffi::Handle>> {
+    conf.extend(user.iter().map(|(k, v)| (k.clone(), v.clone())));
+    conf.extend(forced.iter().map(|(k, v)| ((*k).into(), (*v).into())));
+    let mut raw = Conf::new();
+    for (key, value) in &conf {
+        // librdkafka's own message does not name the file.
+        if key.starts_with("ssl.")
+            && key.ends_with(".location")
+            && value != "probe"
+            && let Err(e) = std::fs::metadata(value)
+        {
+            return Err(Error::config(key, format!("cannot read '{value}': {e}")));
+        }
+        raw.set(key, value).map_err(|e| match e {
+            SettingError::Unknown => Error::config(key, "librdkafka does not know the setting"),
+            SettingError::Invalid(reason) => Error::config(
+                key,
+                format!("librdkafka refuses it: {}", redact(reason, user)),
+            ),
+        })?;
+    }
+    let oauth = conf
+        .get("sasl.mechanism")
+        .is_some_and(|m| m.eq_ignore_ascii_case("OAUTHBEARER"));
+    ffi::Handle::new(raw, kind, oauth).map_err(|reason| Error::Kafka {
+        operation: "making a client of the settings".into(),
+        reason: redact(reason, user),
+    })
+}
+
+/// librdkafka's reasons may quote a value.
+fn redact(mut reason: String, user: &BTreeMap<String, String>) -> String {
+    for (key, value) in user {
+        if crate::config::is_secret(key) && value.len() > 2 {
+            reason = reason.replace(value.as_str(), "[redacted]");
+        }
+    }
+    reason
+}

@@ -1,0 +1,153 @@
+//! What writes to a cluster: producers, a sink's state topic, offsets of groups for lag tools.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::ffi::{Kind, Producer};
+use super::{common, handle, meta};
+use crate::config::ConnectionConfig;
+use crate::error::{Error, Result};
+use crate::range::TopicPartition;
+
+/// The default of `transaction.timeout.ms`: ten minutes. A batch must be written within it; the
+/// brokers' own bound, `transaction.max.timeout.ms`, is fifteen minutes unless set.
+const TRANSACTION_TIMEOUT_MS: u64 = 600_000;
+/// The default of `message.timeout.ms`, as in Java: what the brokers do not take within two minutes
+/// fails the batch.
+const MESSAGE_TIMEOUT_MS: u64 = 120_000;
+/// The default of `queue.buffering.max.kbytes`: 64 MiB of keys and values on their way.
+const QUEUE_KBYTES: u64 = 64 << 10;
+/// The default of `queue.buffering.max.messages`. Each costs some 300 bytes besides key and value,
+/// so that these are 60 MB at most.
+const QUEUE_MESSAGES: u64 = 200_000;
+
+/// How a producer writes.
+#[derive(Debug, Clone, Copy)]
+pub enum Writing<'a> {
+    /// In transactions under this id.
+    Transactions(&'a str),
+    /// Without.
+    Plain,
+}
+
+/// Makes a producer; no broker is asked for anything yet.
+///
+/// # Errors
+/// When the settings contradict each other or exactly-once delivery.
+pub fn producer(config: &ConnectionConfig, writing: Writing<'_>) -> Result<Producer> {
+    let user = config.producer_properties()?;
+    let number = |key: &str, default: u64| {
+        let given = user.get(key).and_then(|value| value.parse().ok());
+        given.unwrap_or(default)
+    };
+    let transaction_timeout_ms = number("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS);
+    let mut conf = BTreeMap::new();
+    common(&mut conf);
+    for (key, value) in [
+        ("partitioner", "murmur2_random".to_owned()),
+        ("queue.buffering.max.kbytes", QUEUE_KBYTES.to_string()),
+        ("queue.buffering.max.messages", QUEUE_MESSAGES.to_string()),
+    ] {
+        conf.insert(key.to_owned(), value);
+    }
+    let mut message_timeout_ms = MESSAGE_TIMEOUT_MS;
+    let mut forced = vec![("delivery.report.only.error", "true")];
+    match writing {
+        Writing::Transactions(id) => {
+            for (key, needed) in [("enable.idempotence", "true"), ("acks", "all")] {
+                if let Some(value) = user.get(key)
+                    && value != needed
+                    && !(key == "acks" && value == "-1")
+                {
+                    return Err(Error::config(
+                        key,
+                        format!(
+                            "transactions need '{needed}', found '{value}': leave it out, or ask \
+                             for 'delivery' = 'at-least-once'"
+                        ),
+                    ));
+                }
+            }
+            message_timeout_ms = message_timeout_ms.min(transaction_timeout_ms);
+            let timeout = transaction_timeout_ms.to_string();
+            conf.insert("transaction.timeout.ms".to_owned(), timeout);
+            forced.push(("transactional.id", id));
+            forced.push(("enable.idempotence", "true"));
+        }
+        // No duplicates and no gaps from retries, unless the settings do not go with it.
+        Writing::Plain
+            if !["acks", "max.in.flight.requests.per.connection", "retries"]
+                .iter()
+                .any(|key| user.contains_key(*key)) =>
+        {
+            conf.insert("enable.idempotence".to_owned(), "true".to_owned());
+        }
+        Writing::Plain => {}
+    }
+    conf.insert(
+        "message.timeout.ms".to_owned(),
+        message_timeout_ms.to_string(),
+    );
+    handle(Kind::Producer, conf, &user, &forced).map(Producer::new)
+}
+
+/// Creates a topic of one partition with the brokers' replication; fine if there is one already.
+///
+/// # Errors
+/// The code and the reason of a refusal, inside; outside, when no broker answers.
+pub async fn create_topic(
+    config: &ConnectionConfig,
+    topic: &str,
+    settings: &[(&str, &str)],
+) -> Result<Result<(), (i32, String)>> {
+    let meta = meta::Meta::new(config, &config.client_properties()?)?;
+    meta.create_topic(topic, settings).await
+}
+
+/// Commits offsets to a consumer group, for the tools that show lag. Nothing here reads them back.
+///
+/// It is the one thing that writes to a group. The group is not joined and must have no members.
+#[derive(Debug, Clone)]
+pub struct GroupCommits {
+    meta: Arc<meta::Meta>,
+    group: Arc<str>,
+}
+
+impl GroupCommits {
+    /// Makes a client; no broker is asked for anything yet.
+    ///
+    /// # Errors
+    /// When the group has no name, or librdkafka refuses the settings as a whole.
+    pub fn connect(config: &ConnectionConfig, group: &str) -> Result<Self> {
+        if group.is_empty() {
+            return Err(Error::invalid(
+                "offsets are committed to a group with a name",
+            ));
+        }
+        let meta = meta::Meta::new(config, &config.client_properties()?)?;
+        Ok(Self {
+            meta: Arc::new(meta),
+            group: group.into(),
+        })
+    }
+
+    /// Commits the next offset of each partition.
+    ///
+    /// # Errors
+    /// When the group's coordinator does not answer or denies, or the group has members.
+    pub async fn commit(&self, next: &BTreeMap<TopicPartition, i64>) -> Result<()> {
+        self.meta.commit_group_offsets(&self.group, next).await
+    }
+}
+
+/// Commits the next offset of each partition to a consumer group, once; see [`GroupCommits`].
+///
+/// # Errors
+/// As [`GroupCommits::connect`] and [`GroupCommits::commit`].
+pub async fn commit_group_offsets(
+    config: &ConnectionConfig,
+    group: &str,
+    next: &BTreeMap<TopicPartition, i64>,
+) -> Result<()> {
+    GroupCommits::connect(config, group)?.commit(next).await
+}

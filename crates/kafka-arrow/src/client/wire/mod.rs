@@ -1,0 +1,181 @@
+//! [`KafkaClient`] over Kafka's wire protocol, made for reading: Fetch answers straight into Arrow.
+//!
+//! ```text
+//! WireClient ─┬─ ask/         topics, offsets, groups, settings
+//!             ├─ read/        streams: what to ask for, what to do about refusals
+//!             │    └─ decode/ bytes to columns, without a socket
+//!             ├─ cluster      brokers, leaders, connections that are leased
+//!             └─ connection ─ security/
+//! ```
+//!
+//! It speaks to brokers from Kafka 1.0 on, which store message format v2, with the versions that
+//! both sides know. From Kafka 3.1 on (Fetch version 13) topics are read by their ids, so that the
+//! leader itself refuses a topic that was deleted and created again.
+
+mod ask;
+mod chunks;
+mod cluster;
+mod code;
+mod connection;
+mod decode;
+mod read;
+mod security;
+mod settings;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+
+use self::chunks::CHUNK_BYTES;
+use self::cluster::Cluster;
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::decode::laws;
+use self::security::Security;
+pub use self::security::{Token, TokenError, TokenProvider};
+use self::settings::Settings;
+use super::{
+    ClusterDescription, EpochEnd, EpochQuery, KafkaClient, MemoryBudget, OffsetAnswer, OffsetQuery,
+    RawBatch, ReadRequest, TopicSelection, TopicSettings, Unlimited,
+};
+use crate::config::ConnectionConfig;
+use crate::error::{Error, Result};
+use crate::range::{IsolationLevel, TopicPartition};
+
+/// Chunks that a stream holds beyond the batch it yields: the one that is filled, the one that the
+/// next batch shows, and one in which a cut record batch is continued.
+const CHUNKS_HELD: usize = 3;
+
+/// A cluster's client over Kafka's wire protocol; cheap to clone, clones share connections.
+///
+/// - Streams of [`read`](KafkaClient::read) keep a connection each, up to `client.sessions.max` for a
+///   broker; more take turns.
+/// - Columns are views into the memory that answers are received in; it is used again when nobody
+///   holds a batch that points into it.
+/// - Checksums of record batches are compared (`check.crcs`), except where nothing but the batches'
+///   heads is needed.
+/// - Streams must be polled inside a tokio runtime with timers and I/O. They block no thread.
+#[derive(Debug, Clone)]
+pub struct WireClient {
+    cluster: Arc<Cluster>,
+}
+
+impl WireClient {
+    /// Makes a client; no broker is asked for anything yet.
+    ///
+    /// # Errors
+    /// When `bootstrap.servers` is missing, a file of the settings cannot be read, or this client
+    /// does not support a setting: [`LibrdkafkaClient`](super::librdkafka::LibrdkafkaClient) may.
+    pub fn connect(config: &ConnectionConfig) -> Result<Self> {
+        Self::supported(config)?.map_err(unsupported)
+    }
+
+    /// Makes a client that logs in with tokens of the program (SASL OAUTHBEARER).
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use kafka_arrow::client::{ClientPool, KafkaClient, TokenProvider, WireClient};
+    /// # fn pool(tokens: Arc<dyn TokenProvider>) -> ClientPool {
+    /// // For sessions (`KafkaSessionBuilder::pool`) and tables:
+    /// ClientPool::with_factory(move |config| {
+    ///     let client = WireClient::connect_with_tokens(config, Arc::clone(&tokens))?;
+    ///     Ok(Arc::new(client) as Arc<dyn KafkaClient>)
+    /// })
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`connect`](Self::connect), and when `sasl.mechanism` is not `OAUTHBEARER`.
+    pub fn connect_with_tokens(
+        config: &ConnectionConfig,
+        tokens: Arc<dyn TokenProvider>,
+    ) -> Result<Self> {
+        Self::made(config, Some(tokens))?.map_err(unsupported)
+    }
+
+    /// A client, or inside why these settings need the other one.
+    ///
+    /// # Errors
+    /// When the settings are wrong for any client.
+    pub(crate) fn supported(
+        config: &ConnectionConfig,
+    ) -> Result<std::result::Result<Self, String>> {
+        Self::made(config, None)
+    }
+
+    fn made(
+        config: &ConnectionConfig,
+        tokens: Option<Arc<dyn TokenProvider>>,
+    ) -> Result<std::result::Result<Self, String>> {
+        let properties = config.client_properties()?;
+        let settings = Settings::new(config, &properties)?;
+        let hosts = config.bootstrap_servers().to_owned();
+        Ok(Security::new(&properties, tokens)?.map(|security| Self {
+            cluster: Arc::new(Cluster::new(settings, security, hosts)),
+        }))
+    }
+}
+
+fn unsupported(reason: String) -> Error {
+    Error::config(
+        "kafka.client",
+        format!("'wire' does not support {reason}; leave it out, or write 'librdkafka'"),
+    )
+}
+
+#[async_trait]
+impl KafkaClient for WireClient {
+    async fn describe(&self, topics: TopicSelection<'_>) -> Result<ClusterDescription> {
+        self.cluster.describe(topics).await
+    }
+
+    async fn list_offsets(
+        &self,
+        queries: &[OffsetQuery],
+        isolation: IsolationLevel,
+    ) -> Result<Vec<OffsetAnswer>> {
+        let timeout = self.cluster.settings.request_timeout;
+        self.cluster.list_offsets(queries, isolation, timeout).await
+    }
+
+    async fn epoch_ends(&self, queries: &[EpochQuery]) -> Result<Vec<Option<EpochEnd>>> {
+        self.cluster.epoch_ends(queries).await
+    }
+
+    async fn newest_epochs(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<i32>>> {
+        self.cluster.newest_epochs(partitions).await
+    }
+
+    async fn group_offsets(
+        &self,
+        group: &str,
+        partitions: &[TopicPartition],
+    ) -> Result<BTreeMap<TopicPartition, i64>> {
+        self.cluster.group_offsets(group, partitions).await
+    }
+
+    async fn topic_settings(&self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicSettings>>> {
+        self.cluster.topic_settings(topics).await
+    }
+
+    fn read(&self, request: ReadRequest) -> BoxStream<'static, Result<RawBatch>> {
+        self.read_within(request, Arc::new(Unlimited))
+    }
+
+    fn read_within(
+        &self,
+        request: ReadRequest,
+        memory: Arc<dyn MemoryBudget>,
+    ) -> BoxStream<'static, Result<RawBatch>> {
+        read::stream(Arc::clone(&self.cluster), request, memory)
+    }
+
+    fn name(&self) -> &'static str {
+        "wire"
+    }
+
+    fn read_buffer_bytes(&self, _request: &ReadRequest) -> usize {
+        CHUNKS_HELD * CHUNK_BYTES
+    }
+}

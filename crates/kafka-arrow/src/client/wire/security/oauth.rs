@@ -1,0 +1,422 @@
+//! Tokens of OAUTHBEARER: from the program that embeds this crate, or unsecured ones for tests.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use tokio::sync::Mutex;
+
+use super::Properties;
+use crate::error::{Error, Result};
+
+/// Why a provider has no token.
+pub type TokenError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Gives the tokens that a client logs in with (SASL OAUTHBEARER).
+///
+/// - It is asked when a connection logs in and no token is at hand. A token serves all connections
+///   of a client until four fifths of its time are over, or a broker has refused it.
+/// - It is asked once at a time. Connections wait for it within their own time limits, so that an
+///   answer that is long in coming should be given up by the provider.
+/// - An error counts as a trouble of the network: it is asked again until the time limit of what the
+///   connection was wanted for is over.
+///
+/// ```
+/// use std::time::Duration;
+/// use kafka_arrow::client::{Token, TokenError, TokenProvider};
+///
+/// #[derive(Debug)]
+/// struct FromFile(std::path::PathBuf);
+///
+/// #[async_trait::async_trait]
+/// impl TokenProvider for FromFile {
+///     async fn token(&self) -> Result<Token, TokenError> {
+///         let token = std::fs::read_to_string(&self.0)?;
+///         Ok(Token::lasting(token.trim(), Duration::from_secs(300)))
+///     }
+/// }
+/// ```
+#[async_trait]
+pub trait TokenProvider: fmt::Debug + Send + Sync {
+    /// A token that is valid now.
+    ///
+    /// # Errors
+    /// Why there is none. The text is shown to the user, so that it must not hold a secret.
+    async fn token(&self) -> Result<Token, TokenError>;
+}
+
+/// A token of OAUTHBEARER. `Debug` does not show its value.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token {
+    value: String,
+    expires: SystemTime,
+    principal: Option<String>,
+    extensions: Vec<(String, String)>,
+}
+
+impl Token {
+    /// A token, such as a JWT in its compact form, that is valid until `expires`.
+    pub fn new(value: impl Into<String>, expires: SystemTime) -> Self {
+        Self {
+            value: value.into(),
+            expires,
+            principal: None,
+            extensions: Vec::new(),
+        }
+    }
+
+    /// A token that is valid for some time from now on, as identity providers tell (`expires_in`).
+    pub fn lasting(value: impl Into<String>, lifetime: Duration) -> Self {
+        let now = SystemTime::now();
+        // What does not end within the clock's range does not end.
+        let expires = now.checked_add(lifetime).unwrap_or(now + FAR);
+        Self::new(value, expires)
+    }
+
+    /// Whom the token is for; only messages show it, the broker reads the token.
+    pub fn principal(mut self, principal: impl Into<String>) -> Self {
+        self.principal = Some(principal.into());
+        self
+    }
+
+    /// A SASL extension (KIP-342), such as `logicalCluster`. The name consists of letters.
+    pub fn extension(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.extensions.push((name.into(), value.into()));
+        self
+    }
+
+    /// `'NAME'`, or what else can be said of the one who logs in.
+    pub(super) fn who(&self) -> String {
+        match &self.principal {
+            Some(principal) => format!("'{principal}'"),
+            None => "the token's owner".to_owned(),
+        }
+    }
+
+    /// The client's message (RFC 7628).
+    ///
+    /// # Errors
+    /// When the token or an extension has characters that the message cannot hold.
+    pub(super) fn message(&self) -> Result<String, String> {
+        if self.value.is_empty() || !self.value.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(
+                "the token is empty, or holds blanks or characters that are not ASCII".into(),
+            );
+        }
+        let mut message = format!("n,,\x01auth=Bearer {}\x01", self.value);
+        for (name, value) in &self.extensions {
+            let named = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphabetic());
+            if !named || name == "auth" {
+                return Err(format!(
+                    "the extension '{name}' of the token: names consist of letters, and 'auth' is taken"
+                ));
+            }
+            if !value
+                .bytes()
+                .all(|b| matches!(b, b'\t' | b'\r' | b'\n' | b' '..=b'~'))
+            {
+                return Err(format!(
+                    "the value of the token's extension '{name}' holds characters that are not ASCII"
+                ));
+            }
+            message.push_str(&format!("{name}={value}\x01"));
+        }
+        message.push('\x01');
+        Ok(message)
+    }
+
+    /// When to ask for another one: before it has expired.
+    fn renewed(&self, now: SystemTime) -> Option<SystemTime> {
+        let left = self.expires.duration_since(now).ok()?;
+        (!left.is_zero()).then(|| now + left.mul_f64(0.8))
+    }
+}
+
+const FAR: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self
+            .extensions
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        f.debug_struct("Token")
+            .field("principal", &self.principal)
+            .field("expires", &self.expires)
+            .field("extensions", &names)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A provider and the token that it gave last.
+#[derive(Debug)]
+pub(super) struct Tokens {
+    provider: Arc<dyn TokenProvider>,
+    /// With when to ask for another one.
+    last: Mutex<Option<(Token, SystemTime)>>,
+}
+
+impl Tokens {
+    pub(super) fn new(provider: Arc<dyn TokenProvider>) -> Self {
+        Self {
+            provider,
+            last: Mutex::new(None),
+        }
+    }
+
+    /// A token that is still valid for a while.
+    ///
+    /// # Errors
+    /// What the provider reported, or that its token has expired.
+    pub(super) async fn token(&self) -> Result<Token, String> {
+        let mut last = self.last.lock().await;
+        if let Some((token, until)) = &*last
+            && SystemTime::now() < *until
+        {
+            return Ok(token.clone());
+        }
+        *last = None;
+        let token = self.provider.token().await.map_err(|e| e.to_string())?;
+        let until = token
+            .renewed(SystemTime::now())
+            .ok_or("the token has expired already")?;
+        *last = Some((token.clone(), until));
+        Ok(token)
+    }
+
+    /// A broker did not take this token.
+    pub(super) async fn refused(&self, token: &Token) {
+        let mut last = self.last.lock().await;
+        if last.as_ref().is_some_and(|(known, _)| known == token) {
+            *last = None;
+        }
+    }
+}
+
+/// Makes tokens that nobody signed, from `sasl.oauthbearer.config`: for tests.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Unsecured {
+    principal_claim: String,
+    principal: String,
+    scope_claim: String,
+    scope: Vec<String>,
+    lifetime: Duration,
+    extensions: Vec<(String, String)>,
+}
+
+impl Unsecured {
+    /// librdkafka's names: `principal`, `principalClaimName`, `scope`, `scopeClaimName`,
+    /// `lifeSeconds`, `extension_NAME`.
+    ///
+    /// # Errors
+    /// Which word is not understood; its value is not told.
+    pub(super) fn new(properties: Properties<'_>) -> Result<Self> {
+        const KEY: &str = "sasl.oauthbearer.config";
+        let refused = |message: String| Err(Error::config(KEY, message));
+        let mut made = Self {
+            principal_claim: "sub".into(),
+            principal: String::new(),
+            scope_claim: "scope".into(),
+            scope: Vec::new(),
+            lifetime: Duration::from_secs(3600),
+            extensions: Vec::new(),
+        };
+        let words = properties.get(KEY).unwrap_or_default().split(' ');
+        for (i, word) in words.filter(|w| !w.is_empty()).enumerate() {
+            let (name, value) = match word.split_once('=') {
+                Some((name, value)) if !value.is_empty() => (name, value.to_owned()),
+                _ => return refused(format!("word {}: expected 'name=value'", i + 1)),
+            };
+            match name {
+                "principalClaimName" => made.principal_claim = value,
+                "principal" => made.principal = value,
+                "scopeClaimName" => made.scope_claim = value,
+                "scope" => {
+                    let scopes = value.split(',').filter(|s| !s.is_empty());
+                    made.scope = scopes.map(str::to_owned).collect();
+                }
+                "lifeSeconds" => match value.parse::<i32>() {
+                    Ok(seconds) if seconds > 0 => {
+                        made.lifetime = Duration::from_secs(seconds.unsigned_abs().into());
+                    }
+                    _ => {
+                        return refused("'lifeSeconds' must be a whole number from 1 on".into());
+                    }
+                },
+                _ => match name.strip_prefix("extension_") {
+                    Some(extension) => made.extensions.push((extension.to_owned(), value)),
+                    None => {
+                        return refused(format!(
+                            "word {}: the name is not known; there are principal, \
+                             principalClaimName, scope, scopeClaimName, lifeSeconds and \
+                             extension_NAME",
+                            i + 1
+                        ));
+                    }
+                },
+            }
+        }
+        if made.principal.is_empty() {
+            return refused("needs 'principal=NAME' for unsecured tokens".into());
+        }
+        // Names and values that cannot be sent show now.
+        if let Err(reason) = made.make(SystemTime::now()).message() {
+            return refused(reason);
+        }
+        Ok(made)
+    }
+
+    /// The token, a JWT without a signature (RFC 7515, appendix A.5).
+    fn make(&self, now: SystemTime) -> Token {
+        let expires = now + self.lifetime;
+        let seconds = |t: SystemTime| {
+            let since = t.duration_since(UNIX_EPOCH).unwrap_or_default();
+            serde_json::json!(since.as_millis() as f64 / 1000.0)
+        };
+        let mut claims = serde_json::Map::new();
+        claims.insert(self.principal_claim.clone(), self.principal.clone().into());
+        claims.insert("iat".into(), seconds(now));
+        claims.insert("exp".into(), seconds(expires));
+        if !self.scope.is_empty() {
+            claims.insert(self.scope_claim.clone(), self.scope.clone().into());
+        }
+        let claims = serde_json::Value::Object(claims).to_string();
+        let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#);
+        let value = format!("{header}.{}.", URL_SAFE_NO_PAD.encode(claims));
+        Token {
+            extensions: self.extensions.clone(),
+            ..Token::new(value, expires).principal(&self.principal)
+        }
+    }
+}
+
+#[async_trait]
+impl TokenProvider for Unsecured {
+    async fn token(&self) -> Result<Token, TokenError> {
+        Ok(self.make(SystemTime::now()))
+    }
+}
+
+impl fmt::Debug for Unsecured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unsecured").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    fn unsecured(config: &str) -> Result<Unsecured> {
+        let properties =
+            BTreeMap::from([("sasl.oauthbearer.config".to_owned(), config.to_owned())]);
+        Unsecured::new(Properties(&properties))
+    }
+
+    fn claims(token: &Token) -> serde_json::Value {
+        let mut parts = token.value.split('.');
+        assert_eq!(parts.next(), Some("eyJhbGciOiJub25lIn0"));
+        let claims = URL_SAFE_NO_PAD.decode(parts.next().unwrap()).unwrap();
+        assert_eq!((parts.next(), parts.next()), (Some(""), None));
+        serde_json::from_slice(&claims).unwrap()
+    }
+
+    #[test]
+    fn unsecured_tokens_hold_what_librdkafka_puts_there() {
+        let now = UNIX_EPOCH + Duration::from_millis(1_549_251_467_546);
+        let token = unsecured("principal=alice").unwrap().make(now);
+        let expected = serde_json::json!({
+            "sub": "alice", "iat": 1_549_251_467.546, "exp": 1_549_255_067.546
+        });
+        assert_eq!(claims(&token), expected);
+        assert_eq!(token.expires, now + Duration::from_secs(3600));
+
+        let config = "  principalClaimName=azp principal=ad\"min scopeClaimName=roles \
+                      scope=a,,b lifeSeconds=10 extension_traceId=123=4";
+        let token = unsecured(config).unwrap().make(now);
+        let expected = serde_json::json!({
+            "azp": "ad\"min", "iat": 1_549_251_467.546, "exp": 1_549_251_477.546, "roles": ["a", "b"]
+        });
+        assert_eq!(claims(&token), expected);
+        let message = token.message().unwrap();
+        assert!(message.starts_with("n,,\x01auth=Bearer eyJ"), "{message:?}");
+        assert!(
+            message.ends_with(".\x01traceId=123=4\x01\x01"),
+            "{message:?}"
+        );
+    }
+
+    #[test]
+    fn configurations_that_make_no_token() {
+        for (config, reason) in [
+            ("", "needs 'principal=NAME'"),
+            ("lifeSeconds=5", "needs 'principal=NAME'"),
+            ("principal=", "word 1: expected 'name=value'"),
+            ("principal=a b", "word 2: expected 'name=value'"),
+            ("principal=a nme=s3cret", "word 2: the name is not known"),
+            ("principal=a lifeSeconds=0", "'lifeSeconds' must be"),
+            ("principal=a extension_a1=x", "names consist of letters"),
+            ("principal=a extension_auth=x", "'auth' is taken"),
+        ] {
+            let error = unsecured(config).unwrap_err().to_string();
+            assert!(
+                error.starts_with("setting 'sasl.oauthbearer.config': "),
+                "{error}"
+            );
+            assert!(error.contains(reason), "{config}: {error}");
+            assert!(!error.contains("s3cret"), "{error}");
+        }
+    }
+
+    /// Counts its tokens; each lasts for an hour, the first for no time.
+    #[derive(Debug, Default)]
+    struct Counting(AtomicU64);
+
+    #[async_trait]
+    impl TokenProvider for Counting {
+        async fn token(&self) -> Result<Token, TokenError> {
+            match self.0.fetch_add(1, Ordering::Relaxed) {
+                0 => Err("no network".into()),
+                1 => Ok(Token::lasting("t1", Duration::ZERO)),
+                n => Ok(Token::lasting(format!("t{n}"), Duration::from_secs(3600))),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_is_used_until_a_broker_refuses_it() {
+        let tokens = Tokens::new(Arc::new(Counting::default()));
+        assert_eq!(tokens.token().await.unwrap_err(), "no network");
+        assert_eq!(
+            tokens.token().await.unwrap_err(),
+            "the token has expired already"
+        );
+        let token = tokens.token().await.unwrap();
+        assert_eq!(token.value, "t2");
+        assert_eq!(tokens.token().await.unwrap(), token);
+        tokens.refused(&token).await;
+        let other = tokens.token().await.unwrap();
+        assert_eq!(other.value, "t3");
+        // Another connection's refusal of the old one.
+        tokens.refused(&token).await;
+        assert_eq!(tokens.token().await.unwrap(), other);
+        assert!(!format!("{tokens:?}").contains("t3"), "{tokens:?}");
+    }
+
+    #[test]
+    fn tokens_that_cannot_be_sent() {
+        let refused = |token: Token| token.message().unwrap_err();
+        let hour = Duration::from_secs(3600);
+        assert!(refused(Token::lasting("", hour)).contains("empty"));
+        assert!(refused(Token::lasting("a\nb", hour)).contains("blanks"));
+        let token = Token::lasting("a", Duration::MAX).extension("a", "ü");
+        assert!(refused(token).contains("extension 'a'"));
+    }
+}

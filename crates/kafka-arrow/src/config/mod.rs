@@ -1,0 +1,510 @@
+//! How to reach a cluster: librdkafka's settings, Java `client.properties`, and a few of our own.
+//!
+//! # Keys
+//!
+//! Keys are librdkafka's, with or without a `kafka.` prefix, in any case. Java's names are
+//! translated where the two differ (`sasl.jaas.config`, `ssl.truststore.*`, …). These are ours:
+//!
+//! | key | default | unit | meaning |
+//! |---|---|---|---|
+//! | `kafka.client` | `auto` | | `wire` reads with this crate's own client, `librdkafka` with librdkafka, `auto` with the former where it can |
+//! | `request.timeout.ms` | 15000 | ms | how long a question to the cluster (topics, offsets) may take in all |
+//! | `read.timeout.ms` | 60000 | ms | how long a read may go without progress before it fails |
+//! | `client.sessions.max` | 8 | readers | how many streams of a client read at once; more take turns |
+//! | `read.buffer.bytes` | 16777216 | bytes | payload that a stream may fetch ahead |
+//! | `schema.registry.*` | | | the schema registry of tables that name none; the options of a table |
+//!
+//! # Secrets
+//!
+//! The value of a secret (passwords, keys, JAAS lines) may be `env:NAME` or `file:PATH`; it is read
+//! once, when it is set. No secret is ever printed: not by `Debug`, not by `Display`, not in errors.
+//!
+//! # Settings in the text of statements
+//!
+//! What loads or runs code (`ssl.engine.location`, `ssl.providers`, `sasl.kerberos.kinit.cmd` and what becomes
+//! part of it) is refused there. What decides who a client is and whom it trusts leaves the session's
+//! credentials behind. A [restricted](crate::policy::Policy) session takes neither.
+
+mod authority;
+mod file;
+mod java;
+mod keys;
+pub(crate) mod known;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::decode::RegistryConfig;
+use crate::error::{Error, Result, nearest_names};
+use crate::policy::{MAX_FILE_BYTES, MAX_SECRET_BYTES, Policy, read_text};
+use crate::range::IsolationLevel;
+
+/// The default of `request.timeout.ms`.
+const REQUEST_TIMEOUT_MS: u64 = 15_000;
+/// The default of `read.timeout.ms`.
+const READ_TIMEOUT_MS: u64 = 60_000;
+/// The default of `client.sessions.max`: two for each core of a small machine, and each costs a
+/// connection and a thread per broker.
+const SESSIONS_MAX: usize = 8;
+/// The default of `read.buffer.bytes`: 16 MiB.
+const READ_BUFFER_BYTES: usize = 16 << 20;
+
+/// What a secret is printed as.
+const REDACTED: &str = "[redacted]";
+
+/// Which client reads: `kafka.client`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum ClientChoice {
+    /// [`WireClient`](crate::client::WireClient) where it supports the settings, librdkafka elsewhere.
+    #[default]
+    Auto,
+    /// [`WireClient`](crate::client::WireClient), or an error that names what it does not support.
+    Wire,
+    /// [`LibrdkafkaClient`](crate::client::librdkafka::LibrdkafkaClient).
+    Librdkafka,
+}
+
+impl ClientChoice {
+    fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "auto" => Self::Auto,
+            "wire" => Self::Wire,
+            "librdkafka" => Self::Librdkafka,
+            _ => return None,
+        })
+    }
+}
+
+/// How to reach a cluster and how to read from it; see the module's documentation.
+///
+/// - Equal configurations share clients in a [`ClientPool`](crate::client::ClientPool).
+/// - Every value is checked when it is set; what only shows in combination (a key file that does not
+///   fit its certificate), and what a client's build does not have, shows when a client is made.
+///
+/// ```
+/// use kafka_arrow::config::ConnectionConfig;
+///
+/// let mut config = ConnectionConfig::new("localhost:9092");
+/// config.set("kafka.security.protocol", "SASL_SSL")?;
+/// config.set("sasl.password", "hunter2")?;
+/// assert_eq!(config.get("security.protocol"), Some("sasl_ssl"));
+/// assert!(!format!("{config:?}").contains("hunter2"));
+///
+/// let error = config.set("fetch.min.byte", "1").unwrap_err();
+/// assert!(error.to_string().contains("fetch.min.bytes"));
+/// # Ok::<(), kafka_arrow::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct ConnectionConfig {
+    /// librdkafka's and our own settings, by their canonical names.
+    values: BTreeMap<String, String>,
+    /// Java's key store settings, whose meaning depends on each other; see [`java::stores`].
+    stores: BTreeMap<String, String>,
+}
+
+impl ConnectionConfig {
+    /// A configuration for brokers `host:port[,host:port…]`, with defaults for all else.
+    pub fn new(bootstrap_servers: impl Into<String>) -> Self {
+        let mut config = Self::empty();
+        config
+            .values
+            .insert("bootstrap.servers".into(), bootstrap_servers.into());
+        config
+    }
+
+    /// A configuration without brokers, to be filled by [`set`](Self::set) or
+    /// [`merge`](Self::merge).
+    pub fn empty() -> Self {
+        Self {
+            values: BTreeMap::new(),
+            stores: BTreeMap::new(),
+        }
+    }
+
+    /// Sets a value.
+    ///
+    /// # Errors
+    /// When the key is unknown (the nearest names are told), when this crate decides the setting
+    /// itself, when the value does not fit, or when the key already has another value: to override,
+    /// [`merge`](Self::merge).
+    pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
+        self.apply(key, value, Origin::Explicit)
+    }
+
+    /// Sets a value that stands in the text of a statement.
+    ///
+    /// # Errors
+    /// As [`set`](Self::set), and when text may not set it under this policy.
+    pub fn set_by_statement(&mut self, key: &str, value: &str, policy: &Policy) -> Result<()> {
+        self.apply(key, value, Origin::Statement(policy))
+    }
+
+    /// Reads a file: `key=value` lines for librdkafka, or a Java `client.properties`.
+    ///
+    /// Settings of consumers that have no meaning here (`group.id`, `auto.offset.reset`,
+    /// `enable.auto.commit`, deserializers) are passed over with a log line.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or as for [`set`](Self::set); the line is told.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let name = path.display().to_string();
+        let content = read_text(path, MAX_FILE_BYTES)
+            .map_err(|e| Error::config(&name, format!("cannot read the file: {e}")))?;
+        let mut config = Self::empty();
+        for entry in file::parse(&content) {
+            config
+                .apply(&entry.key, &entry.value, Origin::File)
+                .map_err(|e| match e {
+                    Error::Config { key, message } => {
+                        Error::config(key, format!("{message} ({name}, line {})", entry.line))
+                    }
+                    other => other,
+                })?;
+        }
+        java::stores(&config.stores)?;
+        Ok(config)
+    }
+
+    /// Takes over all values of another configuration; where both have one, the other's wins.
+    pub fn merge(&mut self, other: &Self) {
+        for (key, value) in &other.values {
+            self.values.insert(key.clone(), value.clone());
+        }
+        for (key, value) in &other.stores {
+            self.stores.insert(key.clone(), value.clone());
+        }
+    }
+
+    /// The value of a setting, if it was set; secrets too.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        let key = keys::canonical(key);
+        self.values
+            .get(&key)
+            .or_else(|| self.stores.get(&key))
+            .map(String::as_str)
+    }
+
+    /// The names of all settings that can be set, sorted.
+    pub fn known_keys() -> Vec<String> {
+        let names = known::SETTINGS.iter().map(|(name, _, _)| *name);
+        let names = names.chain(keys::OWN).chain(RegistryConfig::KEYS);
+        let mut names: Vec<String> = names.map(str::to_owned).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// `bootstrap.servers`, or an empty text.
+    pub fn bootstrap_servers(&self) -> &str {
+        self.get("bootstrap.servers").unwrap_or_default()
+    }
+
+    /// `isolation.level`: which records of transactions are seen, `read_committed` unless set.
+    pub fn isolation(&self) -> IsolationLevel {
+        match self.get("isolation.level") {
+            Some("read_uncommitted") => IsolationLevel::ReadUncommitted,
+            _ => IsolationLevel::ReadCommitted,
+        }
+    }
+
+    /// `request.timeout.ms`: how long a question to the cluster may take in all.
+    pub fn request_timeout(&self) -> Duration {
+        Duration::from_millis(self.own("request.timeout.ms", REQUEST_TIMEOUT_MS))
+    }
+
+    /// `kafka.client`: which client reads.
+    pub fn client(&self) -> ClientChoice {
+        // Checked when it was set.
+        let choice = self
+            .values
+            .get("client")
+            .and_then(|v| ClientChoice::parse(v));
+        choice.unwrap_or_default()
+    }
+
+    /// `read.timeout.ms`: how long a read may go without progress.
+    pub fn read_timeout(&self) -> Duration {
+        Duration::from_millis(self.own("read.timeout.ms", READ_TIMEOUT_MS))
+    }
+
+    /// `client.sessions.max`: how many streams of one client read at once.
+    pub fn sessions_max(&self) -> usize {
+        self.own("client.sessions.max", SESSIONS_MAX)
+    }
+
+    /// `read.buffer.bytes`: payload bytes that one stream may fetch ahead.
+    pub fn read_buffer_bytes(&self) -> usize {
+        self.own("read.buffer.bytes", READ_BUFFER_BYTES)
+    }
+
+    /// What is set, by key; secrets read `[redacted]`.
+    pub fn properties(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut all: Vec<(&str, &str)> = self
+            .values
+            .iter()
+            .chain(&self.stores)
+            .map(|(k, v)| {
+                (
+                    k.as_str(),
+                    if keys::hides(k, v) {
+                        REDACTED
+                    } else {
+                        v.as_str()
+                    },
+                )
+            })
+            .collect();
+        all.sort_unstable();
+        all.into_iter()
+    }
+
+    /// What librdkafka is given for readers, secrets in clear.
+    pub(crate) fn client_properties(&self) -> Result<BTreeMap<String, String>> {
+        let mut all = self.properties_in_clear()?;
+        all.retain(|key, _| !keys::is_of_producers(key));
+        Ok(all)
+    }
+
+    /// What librdkafka is given for producers, secrets in clear.
+    #[cfg(any(test, feature = "librdkafka"))]
+    pub(crate) fn producer_properties(&self) -> Result<BTreeMap<String, String>> {
+        let mut all = self.properties_in_clear()?;
+        all.retain(|key, _| !keys::is_of_consumers(key));
+        Ok(all)
+    }
+
+    fn properties_in_clear(&self) -> Result<BTreeMap<String, String>> {
+        let mut all = java::stores(&self.stores)?;
+        for (key, value) in &self.values {
+            if !keys::OWN.contains(&key.as_str()) && !RegistryConfig::owns(key) {
+                all.insert(key.clone(), value.clone());
+            }
+        }
+        Ok(all)
+    }
+
+    /// These settings without those of producers and of a schema registry: tables that differ in these
+    /// alone share clients.
+    pub fn for_reading(&self) -> Self {
+        let mut config = self.clone();
+        config.values.retain(|key, _| !keys::is_of_producers(key));
+        config.without_registry()
+    }
+
+    /// The settings of a schema registry, secrets in clear.
+    pub fn registry(&self) -> impl Iterator<Item = (&str, &str)> {
+        let all = self.values.iter().map(|(k, v)| (k.as_str(), v.as_str()));
+        all.filter(|(key, _)| RegistryConfig::owns(key))
+    }
+
+    pub(crate) fn without_registry(mut self) -> Self {
+        self.values.retain(|key, _| !RegistryConfig::owns(key));
+        self
+    }
+
+    /// These settings as a base for those of a table: what they were given for other brokers, another
+    /// registry or another kind of security stays behind.
+    pub fn base_for(&self, table: &Self) -> Self {
+        let brokers = table.bootstrap_servers();
+        if !brokers.is_empty() && brokers != self.bootstrap_servers() {
+            return Self::empty();
+        }
+        let mut base = self.clone();
+        let differs = |key: &str| table.get(key).is_some_and(|own| self.get(key) != Some(own));
+        let mut all = table.values.keys().chain(table.stores.keys());
+        if all.any(|key| !RegistryConfig::owns(key) && authority::is_security(key) && differs(key))
+        {
+            let stays = |key: &str| RegistryConfig::owns(key) || !keys::is_credential(key);
+            base.values.retain(|key, _| stays(key));
+            base.stores.retain(|key, _| stays(key));
+        }
+        if RegistryConfig::WHOM.into_iter().any(differs) {
+            base = base.without_registry();
+        }
+        base
+    }
+
+    fn own<T: std::str::FromStr>(&self, key: &str, default: T) -> T {
+        // Checked when it was set.
+        self.values
+            .get(key)
+            .and_then(|v| v.parse().ok())
+            .unwrap_or(default)
+    }
+
+    fn apply(&mut self, key: &str, value: &str, origin: Origin<'_>) -> Result<()> {
+        let canonical = keys::canonical(key);
+        if let Some(reason) = keys::refused(&canonical) {
+            return match origin {
+                Origin::Explicit | Origin::Statement(_) => Err(Error::config(key, reason)),
+                Origin::File => {
+                    log::warn!("setting '{key}' is ignored: {reason}");
+                    Ok(())
+                }
+            };
+        }
+        let unrestricted = Policy::default();
+        let policy = match origin {
+            Origin::Statement(policy) => {
+                authority::check(key, &canonical, policy)?;
+                policy
+            }
+            Origin::Explicit | Origin::File => &unrestricted,
+        };
+        let value = match keys::is_secret(&canonical) {
+            true => secret(key, value, policy)?,
+            false => value.to_owned(),
+        };
+        if keys::is_store(&canonical) {
+            let same = self.stores.insert(canonical, value.clone());
+            return same
+                .filter(|old| *old != value)
+                .map_or(Ok(()), |_| Err(twice(key)));
+        }
+        if canonical == "sasl.jaas.config" {
+            for (translated, value) in java::jaas(key, &value)? {
+                if let Origin::Statement(policy) = origin {
+                    authority::check(key, translated, policy)?;
+                }
+                self.put(key, translated, &value)?;
+            }
+            return Ok(());
+        }
+        let value = keys::normal_value(&canonical, &value);
+        if keys::OWN.contains(&canonical.as_str()) {
+            check_own(key, &canonical, &value)?;
+            return self.insert(key, &canonical, value);
+        }
+        if RegistryConfig::owns(&canonical) {
+            RegistryConfig::check(&canonical, &value)?;
+            return self.insert(key, &canonical, value);
+        }
+        if keys::JAVA_ONLY.contains(&canonical.as_str()) {
+            log::debug!("setting '{key}' makes no difference here and is ignored");
+            return Ok(());
+        }
+        self.put(key, &canonical, &value)
+    }
+
+    /// Checks a value of a setting of librdkafka's and keeps it.
+    fn put(&mut self, key: &str, canonical: &str, value: &str) -> Result<()> {
+        let Some((_, _, kind)) = known::find(canonical) else {
+            let names = Self::known_keys();
+            let nearest = nearest_names(canonical, names.iter().map(String::as_str));
+            let mut message = "there is no such setting".to_owned();
+            if !nearest.is_empty() {
+                message.push_str("; did you mean ");
+                message.push_str(&nearest.join(", "));
+                message.push('?');
+            }
+            return Err(Error::config(key, message));
+        };
+        match known::normal(*kind, value) {
+            Ok(value) => self.insert(key, canonical, value),
+            Err(reason) => Err(Error::config(key, reason)),
+        }
+    }
+
+    fn insert(&mut self, key: &str, canonical: &str, value: String) -> Result<()> {
+        match self.values.get(canonical) {
+            Some(old) if *old != value => Err(twice(key)),
+            _ => {
+                self.values.insert(canonical.to_owned(), value);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Whether a setting's value must never be printed.
+#[cfg(feature = "librdkafka")]
+pub(crate) fn is_secret(key: &str) -> bool {
+    keys::is_secret(&keys::canonical(key))
+}
+
+/// Whether this value of a setting must never be printed.
+pub fn hides(key: &str, value: &str) -> bool {
+    keys::hides(&keys::canonical(key), value)
+}
+
+/// Where a setting comes from.
+#[derive(Clone, Copy)]
+enum Origin<'a> {
+    /// Flags, code: meant for us.
+    Explicit,
+    /// A file, perhaps written for another client.
+    File,
+    /// The text of a statement, in a session with this policy.
+    Statement(&'a Policy),
+}
+
+fn twice(key: &str) -> Error {
+    Error::config(key, "is set twice with different values; keep one of them")
+}
+
+/// What a secret is: `env:NAME` and `file:PATH` become what they name.
+pub fn secret(key: &str, value: &str, policy: &Policy) -> Result<String> {
+    policy.check_reference(key, value)?;
+    if let Some(name) = value.strip_prefix("env:") {
+        return std::env::var(name).map_err(|_| {
+            Error::config(
+                key,
+                format!("the environment variable '{name}' is not set or not text"),
+            )
+        });
+    }
+    if let Some(path) = value.strip_prefix("file:") {
+        let content = read_text(Path::new(path), MAX_SECRET_BYTES)
+            .map_err(|e| Error::config(key, format!("cannot read '{path}': {e}")))?;
+        return Ok(content.trim_end_matches(['\r', '\n']).to_owned());
+    }
+    Ok(value.to_owned())
+}
+
+fn check_own(key: &str, canonical: &str, value: &str) -> Result<()> {
+    if canonical == "client" {
+        return ClientChoice::parse(value).map(drop).ok_or_else(|| {
+            Error::config(
+                key,
+                format!("expected 'auto', 'wire' or 'librdkafka', found '{value}'"),
+            )
+        });
+    }
+    let (unit, least) = match canonical {
+        "client.sessions.max" => ("readers", 1),
+        // Below this not even one small fetch fits.
+        "read.buffer.bytes" => ("bytes", 64 << 10),
+        _ => ("ms", 1),
+    };
+    // Java's and librdkafka's largest int.
+    let most = i64::from(i32::MAX);
+    match value.parse::<i64>() {
+        Ok(number) if (least..=most).contains(&number) => Ok(()),
+        _ => Err(Error::config(
+            key,
+            format!("expected a whole number of {unit} from {least} to {most}, found '{value}'"),
+        )),
+    }
+}
+
+impl fmt::Display for ConnectionConfig {
+    /// One `key=value` a line, secrets redacted.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, (key, value)) in self.properties().enumerate() {
+            let end = if i == 0 { "" } else { "\n" };
+            write!(f, "{end}{key}={value}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for ConnectionConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.properties()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

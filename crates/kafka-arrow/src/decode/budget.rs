@@ -1,0 +1,174 @@
+//! How much memory a payload may take in columns.
+//!
+//! What a list or a map holds takes memory where it is absent, too: two bytes can be a message of a
+//! thousand fields. So elements are charged with what they take at least, and a payload that would
+//! take more than its length justifies is bad. What a row takes once, however short its payload is, is
+//! the table's choice and free.
+
+use std::cell::Cell;
+use std::fmt;
+
+use arrow::datatypes::DataType;
+
+/// What a payload may take beyond its length: a list of some wide and empty elements is good.
+pub(super) const FREE_BYTES: usize = 64 << 10;
+
+/// How many bytes of columns a byte of a payload may take in elements that are charged.
+pub(super) const PER_BYTE: usize = 96;
+
+/// Elements that take no more than this are not charged, as each has a byte in the payload. Together
+/// with [`PER_BYTE`] a byte of a payload takes 128 bytes of columns at most.
+pub(super) const ELEMENT_FREE_BYTES: usize = 32;
+
+/// The class of payloads that take too much.
+pub(super) const CLASS: &str = "size";
+
+/// What is left of the memory that a payload may take.
+#[derive(Debug)]
+pub(super) struct Budget {
+    left: Cell<usize>,
+}
+
+/// A payload takes too much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Exceeded;
+
+impl Budget {
+    pub(super) const fn of(payload_bytes: usize) -> Self {
+        let bytes = payload_bytes.saturating_mul(PER_BYTE);
+        Self {
+            left: Cell::new(bytes.saturating_add(FREE_BYTES)),
+        }
+    }
+
+    /// For what is no payload.
+    pub(super) const fn unlimited() -> Self {
+        Self {
+            left: Cell::new(usize::MAX),
+        }
+    }
+
+    #[inline]
+    pub(super) fn spend(&self, bytes: usize) -> Result<(), Exceeded> {
+        let left = self.left.get().checked_sub(bytes).ok_or(Exceeded)?;
+        self.left.set(left);
+        Ok(())
+    }
+}
+
+impl fmt::Display for Exceeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "elements of lists and maps would take more than {PER_BYTE} times the payload's bytes and \
+             {} KiB for fields that they do not have; declare the columns that you want, with fewer \
+             fields in them",
+            FREE_BYTES >> 10
+        )
+    }
+}
+
+/// What a value of a type takes in a column at least, for example when it is NULL.
+pub(super) fn width(data_type: &DataType) -> usize {
+    // One for whether it is NULL.
+    1 + match data_type {
+        DataType::Null => 0,
+        DataType::Struct(fields) => fields.iter().map(|f| width(f.data_type())).sum(),
+        DataType::Utf8View | DataType::BinaryView => 16,
+        DataType::FixedSizeBinary(bytes) => usize::try_from(*bytes).unwrap_or(0),
+        // While they are built, offsets and narrow numbers take eight as well.
+        other => other.primitive_width().unwrap_or(0).max(8),
+    }
+}
+
+/// How many bytes of columns a byte of `batch.bytes` may become.
+const COLUMN_BYTES: usize = 8;
+
+/// What clients close a batch at, so that the rows made of it take memory within bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// The most rows of a batch.
+    pub rows: usize,
+    /// The most bytes of keys and values of a batch.
+    pub bytes: usize,
+}
+
+impl BatchLimits {
+    /// For payloads of up to `batch_bytes` that become columns of such types.
+    pub(super) fn of<'a>(
+        types: impl Iterator<Item = &'a DataType> + Clone,
+        batch_bytes: usize,
+    ) -> Self {
+        let most = batch_bytes.saturating_mul(COLUMN_BYTES);
+        let row_bytes: usize = types.clone().map(width).sum();
+        let rows = most / row_bytes.max(1);
+        let mut types = types;
+        // Few bytes may become many there.
+        let (rows, bytes) = match types.any(is_charged) {
+            true => (
+                rows.min(most / FREE_BYTES),
+                most / (PER_BYTE + ELEMENT_FREE_BYTES),
+            ),
+            false => (rows, batch_bytes),
+        };
+        Self {
+            rows: rows.max(1),
+            bytes: bytes.max(1),
+        }
+    }
+}
+
+/// Whether it has elements that are charged.
+fn is_charged(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::List(element) | DataType::Map(element, _) => {
+            charge(width(element.data_type())) > 0 || is_charged(element.data_type())
+        }
+        DataType::Struct(fields) => fields.iter().any(|f| is_charged(f.data_type())),
+        _ => false,
+    }
+}
+
+/// What an element that takes so many bytes at least is charged.
+pub(super) const fn charge(bytes: usize) -> usize {
+    if bytes > ELEMENT_FREE_BYTES { bytes } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_ends_exactly() {
+        let budget = Budget::of(2);
+        let all = FREE_BYTES + 2 * PER_BYTE;
+        assert_eq!(budget.spend(all - 1), Ok(()));
+        assert_eq!(budget.spend(2), Err(Exceeded));
+        assert_eq!(budget.spend(1), Ok(()), "what was refused took nothing");
+        assert_eq!(budget.spend(1), Err(Exceeded));
+        assert!(Budget::of(usize::MAX).spend(usize::MAX).is_ok());
+        assert!(Budget::unlimited().spend(usize::MAX).is_ok());
+    }
+
+    #[test]
+    fn batches_are_shorter_where_rows_are_wide_or_payloads_may_grow() {
+        let of = |types: &[DataType]| BatchLimits::of(types.iter(), 8 << 20);
+        let plain = of(&[DataType::Utf8View, DataType::Int64]);
+        assert_eq!(plain.bytes, 8 << 20);
+        assert!(plain.rows > 1 << 20);
+        let wide = of(&vec![DataType::Int64; 100_000]);
+        assert_eq!((wide.rows, wide.bytes), (74, 8 << 20));
+        let names = ["a", "b", "c"];
+        let fields = names.map(|name| arrow::datatypes::Field::new(name, DataType::Utf8View, true));
+        let list = DataType::new_list(DataType::Struct(fields.to_vec().into()), true);
+        let lists = of(&[list]);
+        assert_eq!((lists.rows, lists.bytes), (1024, 512 << 10));
+    }
+
+    #[test]
+    fn narrow_elements_are_free() {
+        assert_eq!(charge(width(&DataType::Decimal128(38, 2))), 0);
+        assert_eq!(charge(width(&DataType::Utf8View)), 0);
+        assert_eq!(charge(width(&DataType::FixedSizeBinary(100))), 101);
+    }
+}

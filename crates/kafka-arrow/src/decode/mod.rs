@@ -1,0 +1,50 @@
+//! From raw columns to the columns that SQL sees.
+//!
+//! ```text
+//! RawBatch ─▶ key and value through their formats ─▶ policy for bad ones ─▶ columns, rows that stay
+//! ```
+//!
+//! [`RecordDecoder`] fixes a table's schema and turns a [`RawBatch`](crate::client::RawBatch) into an Arrow record batch of
+//! it. Only the columns of a projection are built, and [`RecordDecoder::raw_columns`] tells the
+//! client which raw ones they need, so that a projection reaches the reader.
+
+pub(crate) mod avro;
+mod budget;
+mod builder;
+mod column;
+mod csv;
+pub mod debezium;
+mod format;
+mod json;
+#[cfg(all(feature = "protobuf", any(test, feature = "fuzzing")))]
+pub(crate) mod laws;
+mod payload;
+mod policy;
+mod proto_files;
+#[cfg(feature = "protobuf")]
+mod protobuf;
+#[cfg(not(feature = "protobuf"))]
+#[path = "protobuf_absent.rs"]
+mod protobuf;
+mod registry;
+mod rows;
+mod scalar;
+mod value;
+
+pub use avro::{AvroDecoder, AvroOptions, Framing as AvroFraming, record_name as avro_record_name};
+pub use budget::BatchLimits;
+pub use column::Column;
+pub use csv::CsvDecoder;
+pub use format::Format;
+pub use json::{Inference, JsonDecoder, schema_fields, unframed, unwrapped};
+pub use payload::{PayloadDecoder, Wanted};
+pub use policy::{BadRowCount, BadRows};
+pub use policy::{BadRowLimit, OnBadRow};
+pub use proto_files::{Framing as ProtobufFraming, ProtoFiles, ProtobufOptions};
+#[cfg(not(feature = "protobuf"))]
+pub(crate) use protobuf::absent as protobuf_absent;
+pub use protobuf::{ProtobufDecoder, ProtobufSchema, imports};
+pub use registry::{
+    RegisteredSchema, Registry, RegistryConfig, SchemaKind, SubjectNames, Submitted, WriterSchemas,
+};
+pub use rows::{LETTER_COLUMNS, LETTER_RECORD, Payload, RecordDecoder, Rows, TableFormat, preview};

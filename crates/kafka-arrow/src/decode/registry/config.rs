@@ -1,0 +1,226 @@
+//! How to reach a schema registry: the options of a table, in Confluent's names.
+
+use std::fmt;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::error::{Error, Result, nearest_names};
+
+/// What the names of all options begin with.
+const PREFIX: &str = "schema.registry.";
+
+const URL: &str = "schema.registry.url";
+const USER_INFO: &str = "schema.registry.basic.auth.user.info";
+const TOKEN: &str = "schema.registry.bearer.auth.token";
+pub(super) const CA_LOCATION: &str = "schema.registry.ssl.ca.location";
+const TIMEOUT: &str = "schema.registry.request.timeout.ms";
+
+const DEFAULT_TIMEOUT: Duration = Duration::from_millis(10_000);
+
+/// Where a registry is and who asks it. Secrets are not printed.
+#[derive(Debug, Clone)]
+pub struct RegistryConfig {
+    /// At least one, the first to be asked first.
+    pub(super) endpoints: Vec<Endpoint>,
+    pub(super) login: Option<Login>,
+    /// A PEM file, or a folder of such, with the authorities to trust; the system's unless given.
+    pub(super) ca_location: Option<String>,
+    /// How long a question may take with all its repetitions.
+    pub(super) timeout: Duration,
+}
+
+/// One URL of a registry.
+#[derive(Clone)]
+pub(super) struct Endpoint {
+    /// May hold a user and a password.
+    pub(super) url: Url,
+    /// The URL without them.
+    pub(super) shown: String,
+}
+
+/// Who asks, unless the URL says so.
+#[derive(Clone)]
+pub(super) enum Login {
+    /// A user and a password with a colon between them.
+    Basic(String),
+    Bearer(String),
+}
+
+impl RegistryConfig {
+    /// The options that there are.
+    pub(crate) const KEYS: [&str; 5] = [URL, USER_INFO, TOKEN, CA_LOCATION, TIMEOUT];
+
+    /// Those that say who is asked and how it is known: a login was given for their values.
+    pub(crate) const WHOM: [&str; 2] = [URL, CA_LOCATION];
+
+    /// Whether an option is a registry's by its name.
+    pub(crate) fn owns(name: &str) -> bool {
+        name.starts_with(PREFIX)
+    }
+
+    /// Checks an option by itself.
+    ///
+    /// # Errors
+    /// When it is not known or cannot be used.
+    pub(crate) fn check(name: &str, value: &str) -> Result<()> {
+        match name {
+            URL => urls(value, false).map(drop),
+            USER_INFO => login(Some(value), None).map(drop),
+            TOKEN | CA_LOCATION => Ok(()),
+            TIMEOUT => milliseconds(value).map(drop),
+            unknown => Err(not_known(unknown)),
+        }
+    }
+
+    /// Takes the options that are a registry's; `None` when there is none among them.
+    ///
+    /// # Errors
+    /// When one is not known or cannot be used, or the URL is missing.
+    pub fn from_options<'a>(
+        options: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Option<Self>> {
+        let (mut url, mut user_info, mut token) = (None, None, None);
+        let (mut ca_location, mut timeout) = (None, DEFAULT_TIMEOUT);
+        let mut any = false;
+        let ours = options.into_iter().filter(|(name, _)| Self::owns(name));
+        for (name, value) in ours {
+            any = true;
+            match name {
+                URL => url = Some(value),
+                USER_INFO => user_info = Some(value),
+                TOKEN => token = Some(value),
+                CA_LOCATION => ca_location = Some(value.to_owned()),
+                TIMEOUT => timeout = milliseconds(value)?,
+                unknown => return Err(not_known(unknown)),
+            }
+        }
+        if !any {
+            return Ok(None);
+        }
+        let login = login(user_info, token)?;
+        Ok(Some(Self {
+            endpoints: urls(url.unwrap_or_default(), login.is_some())?,
+            login,
+            ca_location,
+            timeout,
+        }))
+    }
+}
+
+#[cfg(not(feature = "ssl"))]
+impl RegistryConfig {
+    /// A setting that only makes sense with TLS.
+    pub(super) fn needs_tls(&self) -> Option<&'static str> {
+        match self.ca_location {
+            Some(_) => Some(CA_LOCATION),
+            None => {
+                let https = |endpoint: &Endpoint| endpoint.url.scheme() == "https";
+                self.endpoints.iter().any(https).then_some(URL)
+            }
+        }
+    }
+}
+
+impl Endpoint {
+    fn new(text: &str, has_login: bool) -> Result<Self> {
+        // The text may hold a password, so that no message shows it.
+        let wrong = |what: &str| {
+            Error::config(
+                URL,
+                format!("{what}; expected URLs such as http://registry:8081, separated by commas"),
+            )
+        };
+        let url = Url::parse(text).map_err(|e| wrong(&format!("a URL cannot be read: {e}")))?;
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            return Err(wrong("a URL begins with neither http:// nor https://"));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(wrong("a URL has a part after '?' or '#'"));
+        }
+        let bare = without_login(&url).ok_or_else(|| wrong("a URL cannot be read"))?;
+        Ok(Self {
+            shown: bare.as_str().trim_end_matches('/').to_owned(),
+            url: if has_login { bare } else { url },
+        })
+    }
+}
+
+fn urls(list: &str, has_login: bool) -> Result<Vec<Endpoint>> {
+    let texts = list.split(',').map(str::trim);
+    let endpoints: Vec<_> = texts
+        .filter(|text| !text.is_empty())
+        .map(|text| Endpoint::new(text, has_login))
+        .collect::<Result<_>>()?;
+    if endpoints.is_empty() {
+        return Err(Error::config(
+            URL,
+            "is missing; write the registry's URL, for example http://registry:8081",
+        ));
+    }
+    Ok(endpoints)
+}
+
+fn without_login(url: &Url) -> Option<Url> {
+    let mut bare = url.clone();
+    bare.set_username("").ok()?;
+    bare.set_password(None).ok()?;
+    Some(bare)
+}
+
+fn login(user_info: Option<&str>, token: Option<&str>) -> Result<Option<Login>> {
+    match (user_info, token) {
+        (Some(_), Some(_)) => Err(Error::config(
+            TOKEN,
+            format!("a registry takes one login: leave this or '{USER_INFO}' out"),
+        )),
+        (Some(user_info), None) if user_info.contains(':') => {
+            Ok(Some(Login::Basic(user_info.to_owned())))
+        }
+        (Some(_), None) => Err(Error::config(
+            USER_INFO,
+            "expected a user and a password with ':' between them",
+        )),
+        (None, token) => Ok(token.map(|token| Login::Bearer(token.to_owned()))),
+    }
+}
+
+fn milliseconds(value: &str) -> Result<Duration> {
+    match value.parse() {
+        Ok(milliseconds) if milliseconds > 0 => Ok(Duration::from_millis(milliseconds)),
+        _ => Err(Error::config(
+            TIMEOUT,
+            format!("'{value}' is no number of milliseconds above 0"),
+        )),
+    }
+}
+
+fn not_known(name: &str) -> Error {
+    /// Of tables that are written.
+    const AUTO_REGISTER: &str = "schema.registry.auto.register";
+    let known = RegistryConfig::KEYS;
+    if name == AUTO_REGISTER {
+        return Error::config(name, "belongs to the options of a table that is written");
+    }
+    let nearest = nearest_names(name, known.into_iter().chain([AUTO_REGISTER]));
+    let hint = match nearest.first() {
+        Some(nearest) => format!("did you mean '{nearest}'?"),
+        None => format!("the options are {}", known.join(", ")),
+    };
+    Error::config(name, format!("is no option of a schema registry; {hint}"))
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Basic(_) => "Basic(…)",
+            Self::Bearer(_) => "Bearer(…)",
+        })
+    }
+}

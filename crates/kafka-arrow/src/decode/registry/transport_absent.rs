@@ -1,0 +1,49 @@
+//! In place of [`transport`](super::transport) in builds without the feature: a registry is refused, so
+//! that none is asked.
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::config::RegistryConfig;
+use crate::error::{Error, Result};
+
+/// A registry behind URLs, of which there is none in this build.
+#[derive(Debug)]
+pub(super) enum Transport {}
+
+impl Transport {
+    /// # Errors
+    /// Always.
+    pub(super) fn new(_config: RegistryConfig) -> Result<Self> {
+        Err(Error::config(
+            "schema.registry.url",
+            "this build asks no schema registry (feature 'registry')",
+        ))
+    }
+
+    pub(super) async fn ask(
+        &self,
+        _operation: &str,
+        _path: &[&str],
+        _deadline: Instant,
+    ) -> Result<Option<Value>> {
+        match *self {}
+    }
+
+    pub(super) async fn tell(
+        &self,
+        _operation: &str,
+        _path: &[&str],
+        _body: &Value,
+    ) -> Result<Option<Value>> {
+        match *self {}
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        match *self {}
+    }
+
+    pub(super) fn error(&self, _operation: &str, _reason: String) -> Error {
+        match *self {}
+    }
+}

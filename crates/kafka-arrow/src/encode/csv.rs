@@ -1,0 +1,93 @@
+//! Lines of comma-separated values, without a header and without a line end.
+//!
+//! NULL is an empty field, as is `''`: CSV does not tell them apart. Fields with separators, quotes or
+//! line ends are quoted.
+
+use arrow::array::{ArrayRef, BinaryViewArray};
+use arrow::datatypes::FieldRef;
+
+use super::cells::{Cells, like_fields};
+use super::text::{Text, text};
+use super::{Misfit, PayloadEncoder, cells_of, each_row};
+use crate::error::{Error, Result};
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct CsvEncoder {
+    names: Vec<String>,
+    delimiter: u8,
+}
+
+impl CsvEncoder {
+    /// # Errors
+    /// When a column has a type that a CSV field cannot hold.
+    pub fn new(fields: &[FieldRef], delimiter: u8) -> Result<Self> {
+        for member in like_fields(fields.iter().map(AsRef::as_ref)).map_err(Error::invalid)? {
+            if matches!(
+                member.cells,
+                Cells::Struct(..) | Cells::List(..) | Cells::Map(..)
+            ) {
+                return Err(Error::invalid(format!(
+                    "column '{}': CSV has no fields for {}; write it as text",
+                    member.name,
+                    member.cells.title()
+                )));
+            }
+        }
+        Ok(Self {
+            names: fields.iter().map(|field| field.name().clone()).collect(),
+            delimiter,
+        })
+    }
+
+    fn field(&self, text: &str, out: &mut Vec<u8>) {
+        let special = |byte: u8| byte == self.delimiter || matches!(byte, b'"' | b'\n' | b'\r');
+        // A byte order mark at the start of a line would be passed over.
+        if !text.bytes().any(special) && !text.starts_with('\u{feff}') {
+            out.extend_from_slice(text.as_bytes());
+            return;
+        }
+        out.push(b'"');
+        for byte in text.bytes() {
+            if byte == b'"' {
+                out.push(b'"');
+            }
+            out.push(byte);
+        }
+        out.push(b'"');
+    }
+}
+
+impl PayloadEncoder for CsvEncoder {
+    fn encode(
+        &self,
+        columns: &[ArrayRef],
+        rows: usize,
+        absent: &dyn Fn(usize) -> bool,
+    ) -> Result<BinaryViewArray, Misfit> {
+        let cells = cells_of(columns)?;
+        each_row(rows, absent, |row, out| {
+            for (place, (name, cells)) in self.names.iter().zip(&cells).enumerate() {
+                if place > 0 {
+                    out.push(self.delimiter);
+                }
+                if cells.is_null(row) {
+                    continue;
+                }
+                match text(cells, row)
+                    .transpose()
+                    .map_err(|fault| fault.of(name))?
+                {
+                    None => {}
+                    Some(Text::Slice(text)) => self.field(text, out),
+                    Some(Text::Bare(text) | Text::Quoted(text)) => self.field(&text, out),
+                }
+            }
+            if out.is_empty() {
+                // A line has at least a byte.
+                out.extend_from_slice(b"\"\"");
+            }
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,211 @@
+//! Offset ranges as values: what a user may write, what it resolves to, how it is split.
+//!
+//! A range lives through three states:
+//!
+//! ```text
+//! RangeSpec  --plan-->  LookupPlan  --bind-->  BoundRange  (kept in a Snapshot, split for reading)
+//! what was written      what must be           exact offsets
+//!                       looked up
+//! ```
+//!
+//! Nothing here does I/O, reads a clock or knows DataFusion: the caller brings the time and the
+//! offsets that were looked up. An [`OffsetRange`] is half-open
+//! (`start` inclusive, `end` exclusive), as in Koeninger's direct stream for Spark.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+mod bind;
+mod checksum;
+mod intervals;
+mod json;
+mod ledger;
+mod parse;
+mod plan;
+mod snapshot;
+mod spark;
+mod spec;
+mod split;
+mod syntax;
+#[cfg(test)]
+mod tests;
+mod time;
+
+pub use bind::{BoundRange, LogBounds, LookupFacts, LookupPlan};
+pub use checksum::RowsChecksum;
+pub use intervals::IntervalSet;
+pub use ledger::{Ledger, LedgerCounts, RangeLedger};
+pub use snapshot::{Snapshot, SnapshotRange, SnapshotTopic};
+pub use spark::SparkOffsets;
+pub use spec::{Bound, Interval, RangeSpec};
+pub use split::{SPLIT_ABOVE_OFFSETS, SplitOptions, split};
+pub use syntax::RangeSyntaxError;
+pub use time::{Period, TimeRef};
+
+/// A partition of a topic.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TopicPartition {
+    /// The topic's name.
+    #[serde(with = "shared_str")]
+    pub topic: Arc<str>,
+    /// The partition's number, from 0.
+    pub partition: i32,
+}
+
+impl TopicPartition {
+    /// Names a partition.
+    pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
+        Self {
+            topic: topic.into(),
+            partition,
+        }
+    }
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.topic, self.partition)
+    }
+}
+
+/// Which records of transactions a reader sees.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IsolationLevel {
+    /// Committed records only; the log ends at the last stable offset.
+    #[default]
+    ReadCommitted,
+    /// All records, aborted and open transactions included; the log ends at the high watermark.
+    ReadUncommitted,
+}
+
+impl IsolationLevel {
+    /// Kafka's name of the level.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadCommitted => "read_committed",
+            Self::ReadUncommitted => "read_uncommitted",
+        }
+    }
+}
+
+impl fmt::Display for IsolationLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Offsets `start..end` of a partition: `start` is read, `end` is not.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct OffsetRange {
+    /// The topic's name.
+    #[serde(with = "shared_str")]
+    pub topic: Arc<str>,
+    /// The partition's number, from 0.
+    pub partition: i32,
+    /// The first offset that is read.
+    pub start: i64,
+    /// The first offset that is not read any more.
+    pub end: i64,
+}
+
+impl OffsetRange {
+    /// Offsets `start..end` of a partition, checked.
+    ///
+    /// # Errors
+    /// When the partition or `start` is negative, or `start` lies after `end`.
+    pub fn try_new(
+        topic: impl Into<Arc<str>>,
+        partition: i32,
+        start: i64,
+        end: i64,
+    ) -> Result<Self> {
+        let range = Self {
+            topic: topic.into(),
+            partition,
+            start,
+            end,
+        };
+        range.check()?;
+        Ok(range)
+    }
+
+    /// Refuses what [`try_new`](Self::try_new) refuses: the fields are public.
+    pub(crate) fn check(&self) -> Result<()> {
+        let problem = if self.partition < 0 {
+            "partitions are numbered from 0"
+        } else if self.start < 0 {
+            "offsets are numbered from 0"
+        } else if self.start > self.end {
+            "the start lies after the end"
+        } else {
+            return Ok(());
+        };
+        Err(Error::invalid(format!("range {self}: {problem}")))
+    }
+
+    /// How many offsets the range spans: an upper bound of its records, never their count.
+    ///
+    /// 0 for a range whose start lies after its end.
+    pub fn len(&self) -> i64 {
+        self.end.saturating_sub(self.start).max(0)
+    }
+
+    /// Whether the range spans no offset.
+    pub fn is_empty(&self) -> bool {
+        self.start >= self.end
+    }
+
+    /// Whether the offset is read.
+    pub fn contains(&self, offset: i64) -> bool {
+        self.start <= offset && offset < self.end
+    }
+
+    /// The partition of the range.
+    pub fn topic_partition(&self) -> TopicPartition {
+        TopicPartition {
+            topic: Arc::clone(&self.topic),
+            partition: self.partition,
+        }
+    }
+}
+
+impl fmt::Display for OffsetRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}[{}] {}..{}",
+            self.topic, self.partition, self.start, self.end
+        )
+    }
+}
+
+/// What to do when offsets of a range are gone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum OnDataLoss {
+    /// An error that names them.
+    #[default]
+    Fail,
+    /// Read what is left; the reader counts what was skipped.
+    Skip,
+}
+
+/// Serde for `Arc<str>` as a plain string, without serde's `rc` feature.
+#[doc(hidden)]
+pub mod shared_str {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(text: &Arc<str>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(text)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<str>, D::Error> {
+        String::deserialize(from).map(Arc::from)
+    }
+}

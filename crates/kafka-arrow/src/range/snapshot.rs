@@ -1,0 +1,424 @@
+//! Exact offset ranges of a cluster, frozen at one moment: what a query reads, and nothing else.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{IsolationLevel, OffsetRange, shared_str};
+use crate::error::{Error, Result};
+
+/// The version of the JSON that this crate writes and reads.
+const VERSION: u64 = 1;
+
+/// The ranges of a query with what was known of the cluster when they were resolved.
+///
+/// A snapshot is a plain value: printed as JSON, sent to another machine and read again, it names
+/// the same records for as long as the log keeps them.
+///
+/// - The JSON says `"version": 1`; another version is refused. Unknown fields are ignored.
+/// - Read from JSON, every range is of a listed topic, starts at or before its end, and no two
+///   ranges overlap. Built by hand, [`validate`](Self::validate) says so.
+/// - Log bounds and leaders are those of the moment `created_ms`; they move on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The cluster's id, where the broker gives it.
+    pub cluster_id: Option<String>,
+    /// The isolation level at which the ends were listed and records are to be read.
+    pub isolation_level: IsolationLevel,
+    /// When the ranges were resolved, in ms since the epoch.
+    pub created_ms: i64,
+    /// The topics of the ranges.
+    pub topics: Vec<SnapshotTopic>,
+    /// The ranges, in the order in which they were resolved; some may be empty.
+    pub ranges: Vec<SnapshotRange>,
+}
+
+/// A topic as it was when the ranges were resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotTopic {
+    /// The topic's name.
+    #[serde(with = "shared_str")]
+    pub topic: Arc<str>,
+    /// The topic id (KIP-516), where the broker gives it: a topic that was deleted and created
+    /// again has another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic_id: Option<String>,
+    /// Whether the broker stamps the records, so that timestamps rise with the offsets.
+    #[serde(default)]
+    pub log_append_time: bool,
+}
+
+/// A range with the log that it was taken from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotRange {
+    /// The offsets to read.
+    #[serde(flatten)]
+    pub range: OffsetRange,
+    /// Only records with at least this timestamp, in ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_ms: Option<i64>,
+    /// Only records with a timestamp before this one, in ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_ms: Option<i64>,
+    /// The log start at that moment.
+    pub log_start: i64,
+    /// The end of the log at that moment and isolation level.
+    pub log_end: i64,
+    /// The broker that led the partition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<i32>,
+    /// The leader epoch of the record before the range's end, where it was asked for and told: a log
+    /// that was cut before the end and has grown again has another one there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader_epoch: Option<i32>,
+}
+
+impl Snapshot {
+    /// The offsets of all ranges.
+    pub fn ranges(&self) -> impl ExactSizeIterator<Item = &OffsetRange> {
+        self.ranges.iter().map(|range| &range.range)
+    }
+
+    /// The id of a topic, where the broker gave it.
+    pub fn topic_id(&self, topic: &str) -> Option<&str> {
+        let found = self.topics.iter().find(|t| &*t.topic == topic)?;
+        found.topic_id.as_deref()
+    }
+
+    /// The ids of all topics, as far as the broker gave them.
+    pub fn topic_ids(&self) -> BTreeMap<Arc<str>, String> {
+        let id = |t: &SnapshotTopic| Some((Arc::clone(&t.topic), t.topic_id.clone()?));
+        self.topics.iter().filter_map(id).collect()
+    }
+
+    /// How many offsets all ranges span: an upper bound of the records, never their count.
+    ///
+    /// Stops at `i64::MAX`.
+    pub fn len(&self) -> i64 {
+        self.ranges()
+            .fold(0, |sum: i64, range| sum.saturating_add(range.len()))
+    }
+
+    /// Whether there is no offset to read.
+    pub fn is_empty(&self) -> bool {
+        self.ranges().all(OffsetRange::is_empty)
+    }
+
+    /// The snapshot as JSON on one line.
+    pub fn to_json(&self) -> String {
+        // The parts hold strings and numbers alone, which JSON always can.
+        serde_json::to_string(self).expect("strings and numbers are JSON")
+    }
+
+    /// Checks what the type promises of a snapshot that was read.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when a topic is listed twice, a range is of no listed topic, starts after
+    /// its end or overlaps another.
+    pub fn validate(&self) -> Result<()> {
+        let mut by_topic: BTreeMap<&str, Vec<&OffsetRange>> = BTreeMap::new();
+        for topic in &self.topics {
+            if by_topic.insert(&topic.topic, Vec::new()).is_some() {
+                return Err(Error::invalid(format!(
+                    "snapshot: topic '{}' is listed twice",
+                    topic.topic
+                )));
+            }
+        }
+        for range in self.ranges() {
+            range
+                .check()
+                .map_err(|error| Error::invalid(format!("snapshot: {error}")))?;
+            by_topic
+                .get_mut(&*range.topic)
+                .ok_or_else(|| {
+                    Error::invalid(format!(
+                        "snapshot: range {range} is of no topic listed in 'topics'"
+                    ))
+                })?
+                .push(range);
+        }
+        for ranges in by_topic.values_mut() {
+            // Empty ranges hold nothing that could be read twice.
+            ranges.retain(|range| !range.is_empty());
+            ranges.sort();
+            for pair in ranges.windows(2) {
+                if pair[0].partition == pair[1].partition && pair[1].start < pair[0].end {
+                    return Err(Error::invalid(format!(
+                        "snapshot: ranges {} and {} overlap",
+                        pair[0], pair[1]
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Snapshot {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        serde_json::from_str(text).map_err(|error| {
+            let text = error.to_string();
+            Error::invalid(if text.starts_with("snapshot:") {
+                text
+            } else {
+                format!("snapshot: {text}")
+            })
+        })
+    }
+}
+
+/// The JSON of a snapshot.
+#[derive(Serialize)]
+struct Written<'a> {
+    version: u64,
+    cluster_id: &'a Option<String>,
+    isolation_level: IsolationLevel,
+    created_ms: i64,
+    topics: &'a [SnapshotTopic],
+    ranges: &'a [SnapshotRange],
+}
+
+#[derive(Deserialize)]
+struct Read {
+    #[serde(default)]
+    cluster_id: Option<String>,
+    isolation_level: IsolationLevel,
+    created_ms: i64,
+    topics: Vec<SnapshotTopic>,
+    ranges: Vec<SnapshotRange>,
+}
+
+impl Serialize for Snapshot {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        Written {
+            version: VERSION,
+            cluster_id: &self.cluster_id,
+            isolation_level: self.isolation_level,
+            created_ms: self.created_ms,
+            topics: &self.topics,
+            ranges: &self.ranges,
+        }
+        .serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Snapshot {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        use serde::de::Error as _;
+
+        // The version decides what the other fields mean, so it is looked at first.
+        let json = serde_json::Value::deserialize(from)?;
+        let Some(version) = json.get("version") else {
+            return Err(D::Error::custom(
+                "snapshot: expected a JSON object with \"version\": 1",
+            ));
+        };
+        if version.as_u64() != Some(VERSION) {
+            return Err(D::Error::custom(format!(
+                "snapshot: version {version} is unknown, this program reads version {VERSION}; \
+                 read it with the version that wrote it"
+            )));
+        }
+        let read: Read = serde_json::from_value(json).map_err(D::Error::custom)?;
+        let snapshot = Self {
+            cluster_id: read.cluster_id,
+            isolation_level: read.isolation_level,
+            created_ms: read.created_ms,
+            topics: read.topics,
+            ranges: read.ranges,
+        };
+        snapshot.validate().map_err(D::Error::custom)?;
+        Ok(snapshot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const JSON: &str = concat!(
+        r#"{"version":1,"cluster_id":"abc","isolation_level":"read_committed","created_ms":5,"#,
+        r#""topics":[{"topic":"orders","topic_id":"Vx","log_append_time":false}],"#,
+        r#""ranges":[{"topic":"orders","partition":0,"start":10,"end":20,"from_ms":7,"#,
+        r#""log_start":0,"log_end":30,"leader":2,"leader_epoch":4}]}"#
+    );
+
+    #[test]
+    fn changed_snapshots_are_refused_or_what_they_promise() {
+        for changed in crate::spoil::spoiled(JSON) {
+            if let Ok(snapshot) = changed.parse::<Snapshot>() {
+                snapshot.validate().unwrap();
+                assert!(snapshot.len() >= 0);
+                let ranges: Vec<OffsetRange> = snapshot.ranges().cloned().collect();
+                let parts = crate::range::split(&ranges, &crate::range::SplitOptions::default());
+                let lengths = parts.iter().flatten().map(OffsetRange::len);
+                assert_eq!(lengths.fold(0, i64::saturating_add), snapshot.len());
+            }
+        }
+    }
+
+    #[test]
+    fn json_is_pinned() {
+        let snapshot: Snapshot = JSON.parse().unwrap();
+        assert_eq!(snapshot.to_json(), JSON);
+        assert_eq!(snapshot.len(), 10);
+        assert_eq!(snapshot.topic_id("orders"), Some("Vx"));
+        assert_eq!(snapshot.topic_id("other"), None);
+        assert_eq!(
+            snapshot.ranges().next().unwrap().to_string(),
+            "orders[0] 10..20"
+        );
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored_and_optional_ones_may_lack() {
+        let snapshot: Snapshot = r#"{"version":1,"isolation_level":"read_uncommitted","new":[1],
+            "created_ms":5,"topics":[{"topic":"a"}],
+            "ranges":[{"topic":"a","partition":1,"start":0,"end":0,"log_start":0,"log_end":0}]}"#
+            .parse()
+            .unwrap();
+        assert_eq!(snapshot.ranges[0].leader, None);
+        assert_eq!(snapshot.ranges[0].leader_epoch, None);
+        assert!(snapshot.is_empty());
+    }
+
+    #[test]
+    fn refused_with_the_reason() {
+        for (from, to, message) in [
+            (
+                "\"version\":1",
+                "\"version\":2",
+                "snapshot: version 2 is unknown, this program reads version 1; \
+                 read it with the version that wrote it",
+            ),
+            (
+                "\"version\":1,",
+                "",
+                "snapshot: expected a JSON object with \"version\": 1",
+            ),
+            (
+                "\"start\":10",
+                "\"start\":21",
+                "snapshot: range orders[0] 21..20: the start lies after the end",
+            ),
+            (
+                "\"start\":10",
+                "\"start\":-1",
+                "snapshot: range orders[0] -1..20: offsets are numbered from 0",
+            ),
+            (
+                "\"topic\":\"orders\",\"topic_id\"",
+                "\"topic\":\"other\",\"topic_id\"",
+                "snapshot: range orders[0] 10..20 is of no topic listed in 'topics'",
+            ),
+            (
+                "\"ranges\":[",
+                "\"ranges\":[{\"topic\":\"orders\",\"partition\":0,\"start\":0,\"end\":11,\
+                 \"log_start\":0,\"log_end\":30},",
+                "snapshot: ranges orders[0] 0..11 and orders[0] 10..20 overlap",
+            ),
+            ("\"end\":20,", "", "snapshot: missing field `end`"),
+        ] {
+            let error = JSON.replacen(from, to, 1).parse::<Snapshot>().unwrap_err();
+            assert_eq!(error.to_string(), message);
+        }
+        assert!("".parse::<Snapshot>().is_err());
+        assert!("[]".parse::<Snapshot>().is_err());
+    }
+
+    #[test]
+    fn lengths_do_not_overflow() {
+        let mut snapshot: Snapshot = JSON.parse().unwrap();
+        snapshot.ranges.push(snapshot.ranges[0].clone());
+        for (partition, range) in (0..).zip(&mut snapshot.ranges) {
+            range.range.partition = partition;
+            range.range.end = i64::MAX;
+        }
+        assert_eq!(snapshot.len(), i64::MAX);
+        assert_eq!(snapshot.validate().map_err(|e| e.to_string()), Ok(()));
+    }
+
+    fn snapshots() -> impl Strategy<Value = Snapshot> {
+        let topics = proptest::collection::btree_map(
+            "[a-z\"\\\\.é-]{1,8}",
+            (any::<Option<String>>(), any::<bool>()),
+            1..4,
+        );
+        let range = (
+            any::<prop::sample::Index>(),
+            (0..i64::MAX, 0..i64::MAX),
+            any::<(Option<i64>, Option<i64>, i64, i64, Option<i32>, Option<i32>)>(),
+        );
+        (
+            any::<Option<String>>(),
+            any::<bool>(),
+            any::<i64>(),
+            topics,
+            proptest::collection::vec(range, 0..10),
+        )
+            .prop_map(|(cluster_id, committed, created_ms, topics, ranges)| {
+                let topics: Vec<SnapshotTopic> = topics
+                    .into_iter()
+                    .map(|(topic, (topic_id, log_append_time))| SnapshotTopic {
+                        topic: topic.into(),
+                        topic_id,
+                        log_append_time,
+                    })
+                    .collect();
+                let ranges = (0..)
+                    .zip(ranges)
+                    .map(|(partition, (topic, (a, b), rest))| SnapshotRange {
+                        range: OffsetRange {
+                            topic: Arc::clone(&topic.get(&topics).topic),
+                            partition,
+                            start: a.min(b),
+                            end: a.max(b),
+                        },
+                        from_ms: rest.0,
+                        to_ms: rest.1,
+                        log_start: rest.2,
+                        log_end: rest.3,
+                        leader: rest.4,
+                        leader_epoch: rest.5,
+                    })
+                    .collect();
+                Snapshot {
+                    cluster_id,
+                    isolation_level: if committed {
+                        IsolationLevel::ReadCommitted
+                    } else {
+                        IsolationLevel::ReadUncommitted
+                    },
+                    created_ms,
+                    topics,
+                    ranges,
+                }
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn json_round_trip(snapshot in snapshots()) {
+            prop_assert_eq!(&snapshot.to_json().parse::<Snapshot>().unwrap(), &snapshot);
+            // Inside another document, as in a job's log.
+            let nested = serde_json::json!({ "snapshot": snapshot });
+            let back: Snapshot = serde_json::from_value(nested["snapshot"].clone()).unwrap();
+            prop_assert_eq!(back, snapshot);
+        }
+
+        #[test]
+        fn no_text_panics(text in ".*", at in 0..JSON.len(), with in ".{0,3}") {
+            let _ = text.parse::<Snapshot>();
+            let mut mutated = JSON.to_owned();
+            mutated.replace_range(at..=at, &with);
+            let _ = mutated.parse::<Snapshot>();
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Which rooms may use which: the top modules of the crates, as `docs/architecture.md` draws them.
+//!
+//! Cargo keeps the crates apart; within a crate only this test does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// The rooms of `kafka-arrow`, each with those that it may use besides `error`.
+const KAFKA_ARROW: &[(&str, &[&str])] = &[
+    ("client", &["config", "policy", "range"]),
+    // The settings of registries are checked by whoever takes them.
+    ("config", &["decode", "policy", "range"]),
+    ("decode", &["client", "hex", "policy"]),
+    ("encode", &["decode"]),
+    ("error", &["range"]),
+    ("fuzzing", &["client", "decode"]),
+    ("path", &[]),
+    // A restricted session allows the hosts of its own settings.
+    ("policy", &["config", "path"]),
+    ("range", &[]),
+];
+
+/// The rooms of `datafusion-kafka`, each with those that it may use besides `error`. Its first lines
+/// are those of `kafka-arrow`, which all may use.
+const DATAFUSION_KAFKA: &[(&str, &[&str])] = &[
+    ("memory", &[]),
+    ("redact", &[]),
+    ("store", &[]),
+    ("policy", &["redact"]),
+    ("statement", &["policy", "redact"]),
+    ("scan", &["memory"]),
+    // Dead letters are written by sinks, and redecoded in a session of their own.
+    (
+        "table",
+        &[
+            "policy",
+            "redact",
+            "scan",
+            "session",
+            "sink",
+            "statement",
+            "store",
+        ],
+    ),
+    ("functions", &["policy", "table"]),
+    // The sink of Kafka is a table's other half; a parquet table may be an export.
+    (
+        "sink",
+        &["export", "fault", "memory", "policy", "store", "table"],
+    ),
+    ("session", &["functions", "policy", "sink", "table"]),
+    ("receipt", &["redact", "scan", "table"]),
+    (
+        "driver",
+        &["fault", "scan", "sink", "statement", "store", "table"],
+    ),
+    (
+        "export",
+        &[
+            "fault",
+            "memory",
+            "policy",
+            "scan",
+            "session",
+            "sink",
+            "statement",
+            "store",
+            "table",
+        ],
+    ),
+];
+
+/// What everybody in `datafusion-kafka` may use.
+const BELOW: [&str; 7] = [
+    "client", "config", "decode", "encode", "hex", "range", "text",
+];
+
+#[test]
+fn rooms_use_only_those_below_them() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut wrong = vec![];
+    for (folder, rooms, below) in [
+        ("crates/kafka-arrow/src", KAFKA_ARROW, &[][..]),
+        ("src", DATAFUSION_KAFKA, &BELOW[..]),
+    ] {
+        let uses = uses(&root.join(folder));
+        assert!(uses.len() >= 8, "{folder}: {uses:?}");
+        for (room, used) in &uses {
+            let allowed = rooms
+                .iter()
+                .find(|(name, _)| name == room)
+                .map(|(_, all)| *all);
+            for (other, file) in used {
+                let is_allowed = allowed.is_some_and(|all| all.contains(&other.as_str()))
+                    || other == "error"
+                    || below.contains(&other.as_str());
+                if !is_allowed {
+                    wrong.push(format!("{room} uses {other}: {folder}/{file}"));
+                }
+            }
+        }
+        for (room, allowed) in rooms {
+            for other in *allowed {
+                let is_used = uses
+                    .get(*room)
+                    .is_some_and(|used| used.contains_key(*other));
+                if !is_used {
+                    wrong.push(format!(
+                        "{room} uses {other} no more: take it from the list"
+                    ));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// For each top module which others it uses, with a file that does so; tests left out.
+fn uses(folder: &Path) -> BTreeMap<String, BTreeMap<String, String>> {
+    let mut all = BTreeMap::<String, BTreeMap<String, String>>::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
+            if !["tests", "hostile", "crossings"].contains(&name) {
+                open.extend(std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()));
+            }
+            continue;
+        }
+        let file = path
+            .strip_prefix(folder)
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned();
+        let room = file.split(['/', '.']).next().unwrap().to_owned();
+        if !file.ends_with(".rs")
+            || file.ends_with("tests.rs")
+            || ["lib", "house"].contains(&&*room)
+        {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let text = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap();
+        let lines = text
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"));
+        let text = lines.collect::<Vec<_>>().join("\n");
+        for other in named(&text) {
+            if other != room {
+                let used = all.entry(room.clone()).or_default();
+                used.insert(other, file.clone());
+            }
+        }
+    }
+    all
+}
+
+/// The modules behind `crate::`, one or several in braces.
+fn named(text: &str) -> BTreeSet<String> {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let mut names = BTreeSet::new();
+    for part in text.split("crate::").skip(1) {
+        let Some(list) = part.strip_prefix('{') else {
+            names.extend(part.split(|c| !is_word(c)).next().map(str::to_owned));
+            continue;
+        };
+        // What is in inner braces belongs to the module before them.
+        let mut depth = 0;
+        let outer = list
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .chars()
+            .filter(|c| {
+                depth += i32::from(*c == '{') - i32::from(*c == '}');
+                depth == 0
+            });
+        let outer: String = outer.collect();
+        let modules = outer
+            .split(',')
+            .filter_map(|item| item.trim().split("::").next());
+        names.extend(modules.map(|name| name.trim_matches('}').to_owned()));
+    }
+    names.retain(|name| name.starts_with(|c: char| c.is_ascii_lowercase()));
+    names
+}

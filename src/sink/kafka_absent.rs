@@ -1,0 +1,89 @@
+//! In place of the sink in builds without librdkafka, which has the producer.
+
+use std::convert::Infallible;
+
+use super::*;
+use crate::client::KafkaClient;
+use crate::config::ConnectionConfig;
+use crate::table::WriteFormats;
+
+/// Writes the batches of a job into a topic, which no client of this build does.
+#[derive(Debug)]
+pub struct KafkaSink(Infallible);
+
+impl KafkaSink {
+    /// # Errors
+    /// Always.
+    pub fn new(
+        _config: &ConnectionConfig,
+        topic: impl Into<Arc<str>>,
+        _options: KafkaSinkOptions,
+    ) -> Result<Self> {
+        Err(absent(&topic.into()))
+    }
+
+    pub(crate) fn with_client(
+        _config: &ConnectionConfig,
+        _client: Arc<dyn KafkaClient>,
+        topic: Arc<str>,
+        _options: KafkaSinkOptions,
+    ) -> Result<Self> {
+        Err(absent(&topic))
+    }
+
+    /// # Errors
+    /// None: there is nothing to call it with.
+    pub fn with_formats<'a>(
+        self,
+        _options: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self> {
+        match self.0 {}
+    }
+
+    pub(crate) fn with_write_formats(self, _formats: WriteFormats) -> Self {
+        self
+    }
+
+    pub(crate) async fn check_topic(&self) -> Result<()> {
+        match self.0 {}
+    }
+}
+
+fn absent(topic: &str) -> Error {
+    Error::invalid(format!(
+        "topic '{topic}' is written by librdkafka, which this build does not have (feature \
+         'librdkafka')"
+    ))
+}
+
+#[async_trait]
+impl Sink for KafkaSink {
+    fn target(&self) -> String {
+        match self.0 {}
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        match self.0 {}
+    }
+
+    async fn open(&self, _job: &SinkJob) -> Result<Option<Committed>> {
+        match self.0 {}
+    }
+
+    async fn stage(
+        &self,
+        _batch: &BatchRanges,
+        _partition: usize,
+        _rows: SendableRecordBatchStream,
+    ) -> Result<Staged> {
+        match self.0 {}
+    }
+
+    async fn commit(&self, _batch: &BatchRanges, _staged: Vec<Staged>) -> Result<()> {
+        match self.0 {}
+    }
+
+    async fn abort(&self, _batch: &BatchRanges) -> Result<()> {
+        match self.0 {}
+    }
+}
