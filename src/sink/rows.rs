@@ -65,6 +65,7 @@ impl std::error::Error for Unfit {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lists {
     /// The database has arrays.
+    #[cfg_attr(not(feature = "postgres"), allow(dead_code))]
     Arrays,
     /// They are JSON.
     Json,

@@ -76,7 +76,7 @@ pub(crate) use schemas::payload_decoder;
 pub use targets::announce_inserts;
 pub use topics::TopicSource;
 pub(crate) use writing::WriteFormats;
-#[cfg(feature = "librdkafka")]
+#[cfg(all(feature = "jobs", feature = "librdkafka"))]
 pub(crate) use writing::{Encoders, Naming};
 
 /// Topics and a range as a table; see the module's documentation.

@@ -12,6 +12,8 @@ mod offsets;
 mod options;
 mod reader;
 
+// Some are for PostgreSQL alone.
+#[cfg_attr(not(feature = "postgres"), allow(unused_imports))]
 pub(crate) use super::rows::{
     JSON_TEXT, Lists, Rows, UUID_TEXT, Unfit, Value, date_time, decimal_text, interval_text,
     is_nested, item_of,
@@ -20,6 +22,7 @@ pub(crate) use columns::{TableColumn, compare};
 pub(crate) use offsets::{
     JOB_ROW, OFFSETS_TABLE, OffsetRow, Step, add_columns, added_columns, committed, signed, step,
 };
+#[cfg_attr(not(feature = "postgres"), allow(unused_imports))]
 pub(crate) use options::{Given, identifier, quoted, quoted_text};
 pub(crate) use reader::{DatabaseReader, ReadRows, named};
 
