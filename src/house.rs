@@ -20,8 +20,7 @@ const KAFKA_ARROW: &[(&str, &[&str])] = &[
     ("range", &[]),
 ];
 
-/// The rooms of `datafusion-kafka`, each with those that it may use besides `error`. Its first lines
-/// are those of `kafka-arrow`, which all may use.
+/// The rooms of `datafusion-kafka`, each with those that it may use besides `error` and [`BELOW`].
 const DATAFUSION_KAFKA: &[(&str, &[&str])] = &[
     ("memory", &[]),
     ("redact", &[]),
@@ -70,7 +69,7 @@ const DATAFUSION_KAFKA: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// What everybody in `datafusion-kafka` may use.
+/// The rooms of `kafka-arrow` that all of `datafusion-kafka` may use.
 const BELOW: [&str; 7] = [
     "client", "config", "decode", "encode", "hex", "range", "text",
 ];

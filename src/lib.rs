@@ -24,6 +24,7 @@ pub mod session;
 #[cfg(feature = "jobs")]
 pub mod sink;
 #[cfg(test)]
+#[path = "../crates/kafka-arrow/src/spoil.rs"]
 mod spoil;
 pub mod statement;
 #[cfg(feature = "jobs")]

@@ -28,5 +28,5 @@ mod spoil;
 pub mod text;
 
 #[doc(hidden)]
-pub use error::*;
+pub use error::nearest_names;
 pub use error::{Error, ErrorKind, Result};

@@ -30,8 +30,7 @@ use arrow::error::ArrowError;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 
-pub use budget::Held;
-pub use budget::{MemoryBudget, Unlimited};
+pub use budget::{Held, MemoryBudget, Unlimited};
 #[cfg(not(feature = "librdkafka"))]
 pub use groups_absent::GroupCommits;
 #[cfg(feature = "librdkafka")]
