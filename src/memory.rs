@@ -126,11 +126,10 @@ const LARGE_ROW_BYTES: usize = 1 << 20;
 const LARGE_BATCH_BYTES: usize = 8 << 20;
 static LARGE: Semaphore = Semaphore::const_new(1);
 
-/// The turn of a writer to encode `rows`, until it is dropped. Large rows are encoded one batch at a
+/// The turn of a writer to encode so many bytes in so many rows, until it is dropped. Large rows are encoded one batch at a
 /// time in the whole process: their pages, and what these compress to, are copies that no pool knows.
-pub(crate) async fn turn(rows: &RecordBatch) -> Option<SemaphorePermit<'static>> {
-    let bytes = payload_bytes(rows);
-    let is_large = bytes > LARGE_BATCH_BYTES && bytes / rows.num_rows().max(1) > LARGE_ROW_BYTES;
+pub(crate) async fn turn(bytes: usize, rows: usize) -> Option<SemaphorePermit<'static>> {
+    let is_large = bytes > LARGE_BATCH_BYTES && bytes / rows.max(1) > LARGE_ROW_BYTES;
     // Nobody closes it.
     if is_large {
         LARGE.acquire().await.ok()

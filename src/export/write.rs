@@ -167,8 +167,9 @@ impl PieceFiles<'_> {
             };
             for from in (0..rows.num_rows()).step_by(slice) {
                 let rows = rows.slice(from, slice.min(rows.num_rows() - from));
-                let _turn = memory::turn(&rows).await;
-                self.make_room(index, &rows).await?;
+                let bytes = payload_bytes(&rows);
+                let _turn = memory::turn(bytes, rows.num_rows()).await;
+                self.make_room(index, &rows, bytes).await?;
                 let writing = self.writing;
                 self.open[index].write(&rows, &writing.query).await?;
                 self.end_groups(self.share.bytes()).await?;
@@ -177,9 +178,9 @@ impl PieceFiles<'_> {
         Ok(())
     }
 
-    /// Asks for memory to write rows to a file; open row groups are ended for it.
-    async fn make_room(&mut self, index: usize, rows: &RecordBatch) -> Result<()> {
-        let bytes = payload_bytes(rows) * self.open[index].encoder.growth();
+    /// Asks for memory to write rows of so many bytes to a file; open row groups are ended for it.
+    async fn make_room(&mut self, index: usize, rows: &RecordBatch, bytes: usize) -> Result<()> {
+        let bytes = bytes * self.open[index].encoder.growth();
         if self.held.try_hold(self.open_bytes() + bytes).is_err() {
             self.end_groups(0).await?;
             let held = self.held.hold(self.open_bytes() + bytes).await;

@@ -121,8 +121,9 @@ impl Files {
         if rows.num_rows() == 0 {
             return Ok(());
         }
-        let _turn = memory::turn(&rows).await;
-        self.make_room(payload_bytes(&rows)).await?;
+        let bytes = payload_bytes(&rows);
+        let _turn = memory::turn(bytes, rows.num_rows()).await;
+        self.make_room(bytes).await?;
         let rows = self.plain(&rows)?;
         let Some(partitioner) = &self.partitioner else {
             return self.append(vec![], rows).await;
