@@ -11,49 +11,17 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::execution_plan::execute_stream_partitioned;
 
 use super::intent::Intent;
-use super::job::{self, Output};
+use super::job;
 use super::letters;
+use super::output::{OpenOutput, Output};
 use super::progress::{Phases, SinkProgress};
 use super::source::Source;
 use crate::error::{Result, query_error};
 use crate::fault;
 use crate::range::{LedgerCounts, Snapshot};
 use crate::scan::{self, ScanProgress};
-use crate::sink::{BatchRanges, Ends, Part, Sink, Staged, Standing, stage_all};
+use crate::sink::{BatchRanges, Part, Staged, Standing, stage_all};
 use crate::table::KafkaTable;
-
-/// A sink of a running job, with what it has recorded.
-#[derive(Debug)]
-pub(crate) struct OpenSink {
-    pub(crate) sink: Arc<dyn Sink>,
-    /// The recorded ends; `None` for a sink that knows nothing of the job.
-    pub(crate) recorded: Option<Ends>,
-    /// Whether the sink keeps ends at all; one that does not is trusted to do what it must.
-    pub(crate) records: bool,
-    /// Whether the sink joins a job that is under way, with the job's next batch.
-    pub(crate) joins: bool,
-}
-
-impl OpenSink {
-    /// The batch as this sink has to compare it.
-    pub(crate) fn ranges(&self, intent: &Intent, attempt: &str) -> BatchRanges {
-        let mut ranges = intent.ranges(attempt);
-        if self.joins {
-            for range in &mut ranges.ranges {
-                range.previous = None;
-            }
-        }
-        ranges
-    }
-
-    /// How the batch stands to the recorded ends.
-    pub(crate) fn standing(&self, ranges: &BatchRanges) -> Result<Standing> {
-        if !self.records {
-            return Ok(Standing::Next);
-        }
-        ranges.against(&self.sink.target(), self.recorded.as_ref())
-    }
-}
 
 /// What a batch did, for its progress.
 #[derive(Debug, Default)]
@@ -66,122 +34,154 @@ pub(crate) struct Done {
     pub(crate) sinks: Vec<SinkProgress>,
 }
 
+/// What a batch does for one output.
+struct Work<'a> {
+    open: &'a mut OpenOutput,
+    ranges: Arc<BatchRanges>,
+    /// Whether the sink has the batch: then there is nothing to do.
+    already: bool,
+    plans: Vec<Arc<dyn ExecutionPlan>>,
+    staged: Vec<Staged>,
+}
+
+impl<'a> Work<'a> {
+    fn new(open: &'a mut OpenOutput, intent: &Intent, attempt: &str) -> Result<Self> {
+        let ranges = open.ranges(intent, attempt);
+        Ok(Self {
+            already: open.standing(&ranges)? == Standing::Committed,
+            open,
+            ranges: Arc::new(ranges),
+            plans: vec![],
+            staged: vec![],
+        })
+    }
+
+    fn output(&self) -> &Output {
+        &self.open.output
+    }
+
+    fn is_of_letters(&self) -> bool {
+        !self.output().letters_of.is_empty()
+    }
+
+    async fn commit(&mut self) -> Result<()> {
+        let staged = std::mem::take(&mut self.staged);
+        self.open.sink.commit(&self.ranges, staged).await?;
+        self.open.committed(&self.ranges);
+        Ok(())
+    }
+
+    /// Lets go of what was staged; that it cannot be removed now is no reason to hide why it must.
+    async fn abort(&self) {
+        if let Err(error) = self.open.sink.abort(&self.ranges).await {
+            let batch = self.ranges.batch;
+            log::warn!("batch {batch}: removing what was staged: {error}");
+        }
+    }
+
+    fn progress(&self) -> SinkProgress {
+        SinkProgress {
+            target: self.open.target(),
+            already: self.already,
+            rows: self.staged.iter().map(|part| part.rows).sum(),
+            bytes: self.staged.iter().map(|part| part.bytes).sum(),
+            ..SinkProgress::default()
+        }
+    }
+}
+
 /// Runs a batch's queries and commits their rows to every sink that does not have them yet.
 pub(crate) async fn run(
     context: &SessionContext,
     sources: &[Source],
-    outputs: &[Output],
-    sinks: &mut [OpenSink],
+    outputs: &mut [OpenOutput],
     intent: &Intent,
     attempt: &str,
 ) -> Result<Done> {
-    let ranges: Vec<Arc<BatchRanges>> = sinks
-        .iter()
-        .map(|sink| Arc::new(sink.ranges(intent, attempt)))
-        .collect();
+    let works = outputs
+        .iter_mut()
+        .map(|open| Work::new(open, intent, attempt));
+    let mut works: Vec<Work<'_>> = works.collect::<Result<_>>()?;
     let mut done = Done::default();
-    let mut open = vec![];
-    for (number, sink) in sinks.iter().enumerate() {
-        let progress = SinkProgress {
-            target: sink.sink.target(),
-            already: sink.standing(&ranges[number])? == Standing::Committed,
-            ..SinkProgress::default()
-        };
-        if !progress.already {
-            open.push(number);
+    let committed = async {
+        stage(context, sources, intent, &mut works, &mut done).await?;
+        fault::point("after-stage");
+        let begun = Instant::now();
+        for work in works.iter_mut().filter(|work| !work.already) {
+            work.commit().await?;
+            fault::point("after-sink-commit");
         }
-        done.sinks.push(progress);
-    }
-    let staged = stage(context, sources, outputs, intent, &ranges, &open, &mut done).await;
-    let staged = match staged {
-        Ok(staged) => staged,
-        Err(error) => {
-            abort(sinks, &open, &ranges).await;
-            return Err(error);
-        }
+        done.phases.commit = ms(begun);
+        Ok(())
     };
-    fault::point("after-stage");
-
-    let begun = Instant::now();
-    for (number, staged) in staged {
-        let open_sink = &mut sinks[number];
-        if let Err(error) = open_sink.sink.commit(&ranges[number], staged).await {
-            abort(sinks, &open, &ranges).await;
-            return Err(error);
+    if let Err(error) = committed.await {
+        for work in works.iter().filter(|work| !work.already) {
+            work.abort().await;
         }
-        open_sink.recorded = Some(ranges[number].ends());
-        open_sink.joins = false;
-        fault::point("after-sink-commit");
+        return Err(error);
     }
-    done.phases.commit = ms(begun);
     Ok(done)
-}
-
-/// Lets go of what was staged; that it cannot be removed now is no reason to hide why it must.
-async fn abort(sinks: &[OpenSink], open: &[usize], ranges: &[Arc<BatchRanges>]) {
-    for number in open {
-        let (sink, ranges) = (&sinks[*number].sink, &ranges[*number]);
-        if let Err(error) = sink.abort(ranges).await {
-            log::warn!("batch {}: removing what was staged: {error}", ranges.batch);
-        }
-    }
 }
 
 async fn stage(
     context: &SessionContext,
     sources: &[Source],
-    outputs: &[Output],
     intent: &Intent,
-    ranges: &[Arc<BatchRanges>],
-    open: &[usize],
+    works: &mut [Work<'_>],
     done: &mut Done,
-) -> Result<Vec<(usize, Vec<Staged>)>> {
+) -> Result<()> {
     let begun = Instant::now();
     let state = state_at(context, intent.created_ms);
-    let (rows, letters): (Vec<usize>, Vec<usize>) =
-        (open.iter()).partition(|number| outputs[**number].letters_of.is_empty());
-    let mut plans = vec![];
-    for number in rows {
-        let pinned = pinned(sources, intent, outputs[number].sink.needs_order())?;
-        for query in &outputs[number].queries {
-            plans.push((number, physical_plan(&state, query, &pinned).await?));
+    let is_open = |work: &&mut Work<'_>| !work.already;
+    for work in works
+        .iter_mut()
+        .filter(is_open)
+        .filter(|work| !work.is_of_letters())
+    {
+        let output = Arc::clone(&work.open.output);
+        let pinned = pinned(sources, intent, output.sink.needs_order())?;
+        for query in &output.queries {
+            work.plans
+                .push(physical_plan(&state, query, &pinned).await?);
         }
     }
     done.phases.plan = ms(begun);
 
     let begun = Instant::now();
     let task = Arc::new(TaskContext::from(&state));
-    let mut staged: BTreeMap<usize, Vec<Staged>> =
-        open.iter().map(|number| (*number, vec![])).collect();
-    stage_plans(&plans, outputs, ranges, &task, &mut staged).await?;
+    stage_plans(works.iter_mut(), &task).await?;
+    let plans: Vec<_> = works.iter().flat_map(|work| &work.plans).cloned().collect();
     // Only what the statements' scans found says whether there are dead letters to look for.
     let mut looks = vec![];
-    let mut expectations = vec![];
-    for number in letters {
-        let output = &outputs[number];
+    for work in works
+        .iter_mut()
+        .filter(is_open)
+        .filter(|work| work.is_of_letters())
+    {
+        let output = Arc::clone(&work.open.output);
         let pinned = pinned(sources, intent, output.sink.needs_order())?;
         for (source, query) in output.letters_of.iter().zip(&output.queries) {
             let of = intent.sources.iter().find(|s| s.source == *source);
-            let expected = letters::expected(source, of, plans.iter().map(|(_, plan)| plan));
+            let expected = letters::expected(source, of, plans.iter());
             if expected != letters::Expected::Exactly(0) {
-                looks.push((number, physical_plan(&state, query, &pinned).await?));
-                expectations.push((source, expected));
+                let plan = physical_plan(&state, query, &pinned).await?;
+                work.plans.push(Arc::clone(&plan));
+                looks.push((source.clone(), output.sink.target(), expected, plan));
             }
         }
     }
-    stage_plans(&looks, outputs, ranges, &task, &mut staged).await?;
-    for ((number, plan), (source, expected)) in looks.iter().zip(expectations) {
-        letters::check(source, outputs[*number].sink.target(), expected, plan)?;
+    stage_plans(works.iter_mut().filter(|work| work.is_of_letters()), &task).await?;
+    for (source, target, expected, plan) in &looks {
+        letters::check(source, target.clone(), *expected, plan)?;
     }
-    for (number, parts) in &mut staged {
-        parts.sort_by_key(|part| part.partition);
-        done.sinks[*number].rows = parts.iter().map(|part| part.rows).sum();
-        done.sinks[*number].bytes = parts.iter().map(|part| part.bytes).sum();
+    for work in works {
+        work.staged.sort_by_key(|part| part.partition);
+        done.sinks.push(work.progress());
     }
     for source in sources {
         let mut read = ScanProgress::default();
         let mut ledger = LedgerCounts::default();
-        for (_, plan) in &plans {
+        for plan in &plans {
             read.add_source(plan, &source.name);
             ledger += scan::of_source(plan, &source.name);
         }
@@ -189,31 +189,35 @@ async fn stage(
         done.read.insert(source.name.clone(), read);
     }
     done.phases.stage = ms(begun);
-    Ok(staged.into_iter().collect())
+    Ok(())
 }
 
-/// Runs plans and stages their rows in the sinks of their numbers.
-async fn stage_plans(
-    plans: &[(usize, Arc<dyn ExecutionPlan>)],
-    outputs: &[Output],
-    ranges: &[Arc<BatchRanges>],
+/// Runs the plans of outputs side by side and stages their rows.
+async fn stage_plans<'a, 'b: 'a>(
+    works: impl IntoIterator<Item = &'a mut Work<'b>>,
     task: &Arc<TaskContext>,
-    staged: &mut BTreeMap<usize, Vec<Staged>>,
 ) -> Result<()> {
+    let mut works: Vec<_> = works.into_iter().collect();
     let mut parts: Vec<(usize, Part)> = vec![];
-    for (number, plan) in plans {
-        for rows in streams(plan, task)? {
-            let part = Part {
-                sink: Arc::clone(&outputs[*number].sink),
-                batch: Arc::clone(&ranges[*number]),
-                partition: parts.iter().filter(|(of, _)| of == number).count(),
-                rows,
-            };
-            parts.push((*number, part));
+    for (key, work) in works.iter().enumerate() {
+        let mut streams_of_output = vec![];
+        for plan in &work.plans {
+            streams_of_output.extend(streams(plan, task)?);
         }
+        parts.extend(
+            (streams_of_output.into_iter().enumerate()).map(|(partition, rows)| {
+                let part = Part {
+                    sink: Arc::clone(&work.open.sink),
+                    batch: Arc::clone(&work.ranges),
+                    partition,
+                    rows,
+                };
+                (key, part)
+            }),
+        );
     }
-    for (number, part) in stage_all(parts, task.memory_pool()).await? {
-        staged.entry(number).or_default().push(part);
+    for (key, part) in stage_all(parts, task.memory_pool()).await? {
+        works[key].staged.push(part);
     }
     Ok(())
 }

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use datafusion::execution::context::SessionContext;
 
-use super::batch::OpenSink;
 use super::job::Plan;
 use super::log::OffsetLog;
 use super::policy::BatchPolicy;
 use super::progress::ProgressListener;
-use super::run::{MicroBatch, Next, Trigger};
+use super::run::{MicroBatch, State, Trigger};
 use super::source::SourcePolicy;
 use super::window::Window;
 use crate::error::{Error, Result, query_error};
@@ -221,23 +220,12 @@ impl MicroBatchBuilder {
                 source.group = Some(source.table.group_commits(group)?);
             }
         }
-        let sinks = plan
-            .outputs
-            .iter()
-            .map(|output| OpenSink {
-                sink: Arc::clone(&output.sink),
-                recorded: None,
-                records: true,
-                joins: false,
-            })
-            .collect();
         Ok(MicroBatch {
             context: self.context,
             name: self.name,
             run: uuid::Uuid::new_v4().simple().to_string(),
             plan,
             log: OffsetLog::new(store).fsync(self.fsync),
-            sinks,
             trigger: self.trigger,
             window: self.window,
             retries: self.retries,
@@ -245,7 +233,8 @@ impl MicroBatchBuilder {
             allow_changed_query: self.allow_changed_query,
             owns: false,
             failed: 0,
-            next: Next::Recover,
+            fixed: None,
+            state: State::Recover,
         })
     }
 }

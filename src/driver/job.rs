@@ -12,6 +12,7 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{Insert, Statement as SqlStatement, TableObject};
 
 use super::letters;
+use super::output::Output;
 use super::source::{Source, SourcePolicy};
 use crate::error::{Error, Result, query_error};
 use crate::sink::{Sink, SinkTable};
@@ -22,21 +23,9 @@ use crate::table::KafkaTable;
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) sources: Vec<Source>,
-    pub(crate) outputs: Vec<Output>,
+    pub(crate) outputs: Vec<Arc<Output>>,
     /// The INSERT statements, as the parser prints them.
     pub(crate) statements: Vec<String>,
-}
-
-/// A sink and the queries whose rows go there.
-#[derive(Debug)]
-pub(crate) struct Output {
-    pub(crate) sink: Arc<dyn Sink>,
-    /// The columns of the rows.
-    pub(crate) schema: SchemaRef,
-    /// What is run for each batch, with the tables as they were registered.
-    pub(crate) queries: Vec<LogicalPlan>,
-    /// Of a sink of dead letters: the source that each of the queries reads them of.
-    pub(crate) letters_of: Vec<String>,
 }
 
 impl Plan {
@@ -92,7 +81,7 @@ impl Plan {
         letters::add(&sources, &mut outputs).await?;
         Ok(Self {
             sources,
-            outputs,
+            outputs: outputs.into_iter().map(Arc::new).collect(),
             statements,
         })
     }

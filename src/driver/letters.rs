@@ -8,7 +8,7 @@ use datafusion::logical_expr::LogicalPlanBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::intent::SourceIntent;
-use super::job::Output;
+use super::output::Output;
 use super::source::Source;
 use crate::error::{Error, Result, query_error};
 use crate::range::Snapshot;

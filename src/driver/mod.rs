@@ -23,6 +23,7 @@ mod job;
 mod letters;
 mod log;
 mod normal;
+mod output;
 mod policy;
 mod progress;
 mod reconcile;

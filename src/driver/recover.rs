@@ -11,17 +11,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::batch::OpenSink;
 use super::intent::{Intent, JobRecord, Owner, QueryRecord, Start, VERSION};
-use super::run::{MicroBatch, Next};
+use super::output::{OpenOutput, Recorded};
+use super::run::{MicroBatch, Next, Open};
 use super::source::Positions;
 use crate::error::{Error, Result};
 use crate::range::TopicPartition;
-use crate::sink::{Committed, Ends, SinkJob, Standing, same_ends};
+use crate::sink::{Committed, Ends, Standing, same_ends};
 use crate::table::now_ms;
 
 /// Asks log and sinks, sets the sources' positions and says what comes next.
-pub(super) async fn recover(job: &mut MicroBatch) -> Result<Next> {
+pub(super) async fn recover(job: &mut MicroBatch) -> Result<Open> {
     job.log
         .claim(job_record(job), job.allow_changed_query)
         .await?;
@@ -43,12 +43,13 @@ pub(super) async fn recover(job: &mut MicroBatch) -> Result<Next> {
             return Err(error);
         }
     };
-    let committed = open_sinks(job).await?;
-    let known: Vec<(String, Committed)> = committed
-        .iter()
-        .zip(&job.sinks)
-        .filter_map(|(committed, open)| Some((open.sink.target(), committed.clone()?)))
-        .collect();
+    let mut outputs = vec![];
+    let mut known = vec![];
+    for output in &job.plan.outputs {
+        let (open, committed) = output.open(&job.name).await?;
+        known.extend(committed.map(|committed| (open.target(), committed)));
+        outputs.push(open);
+    }
 
     let Some(intent) = state.intent else {
         let start = match state.start {
@@ -57,20 +58,24 @@ pub(super) async fn recover(job: &mut MicroBatch) -> Result<Next> {
         };
         check_start(&start, &known)?;
         set_positions(job, &start_positions(&start)).await?;
-        return Ok(Next::New(start.batch));
+        let next = Next::New(start.batch);
+        return Ok(Open { outputs, next });
     };
+    if job.allow_changed_query {
+        outputs.iter_mut().for_each(OpenOutput::join);
+    }
     if state.committed {
-        for open in &mut job.sinks {
-            check_committed(job.allow_changed_query, open, &intent)?;
+        for open in &outputs {
+            check_committed(open, &intent)?;
         }
         set_positions(job, &intent_positions(&intent)).await?;
-        return Ok(Next::New(after(intent.batch)?));
+        let next = Next::New(after(intent.batch)?);
+        return Ok(Open { outputs, next });
     }
-    let mut standings = vec![];
-    for open in &mut job.sinks {
-        join(job.allow_changed_query, open);
-        standings.push(open.standing(&open.ranges(&intent, ""))?);
-    }
+    let standings = outputs
+        .iter()
+        .map(|open| open.standing(&open.ranges(&intent, "")));
+    let standings: Vec<Standing> = standings.collect::<Result<_>>()?;
     if standings.contains(&Standing::Committed) && standings.contains(&Standing::Next) {
         check_decoding(job, &intent)?;
     }
@@ -82,24 +87,8 @@ pub(super) async fn recover(job: &mut MicroBatch) -> Result<Next> {
     for source in &mut job.plan.sources {
         source.first = intent.batch == 0;
     }
-    Ok(Next::Rerun(Box::new(intent)))
-}
-
-async fn open_sinks(job: &mut MicroBatch) -> Result<Vec<Option<Committed>>> {
-    let mut committed = vec![];
-    for (open, output) in job.sinks.iter_mut().zip(&job.plan.outputs) {
-        let found = open
-            .sink
-            .open(&SinkJob {
-                name: job.name.clone(),
-                schema: Arc::clone(&output.schema),
-            })
-            .await?;
-        open.records = open.sink.records_ends();
-        open.recorded = found.as_ref().map(|found| found.ends.clone());
-        committed.push(found);
-    }
-    Ok(committed)
+    let next = Next::Rerun(Box::new(intent));
+    Ok(Open { outputs, next })
 }
 
 fn owner(job: &MicroBatch) -> Owner {
@@ -136,7 +125,7 @@ async fn first_start(job: &mut MicroBatch, known: &[(String, Committed)]) -> Res
         }
         return job.log.start(job.start_record(0, false)).await;
     };
-    if known.len() < job.sinks.len() {
+    if known.len() < job.plan.outputs.len() {
         return Err(Error::Conflict {
             target: target.clone(),
             message: format!(
@@ -241,20 +230,21 @@ async fn check_logs(job: &MicroBatch, intent: &Intent) -> Result<()> {
 }
 
 /// A sink of a job whose last batch is committed must be at its ends.
-fn check_committed(allow_changed_query: bool, open: &mut OpenSink, intent: &Intent) -> Result<()> {
-    join(allow_changed_query, open);
-    if !open.records || open.joins {
-        return Ok(());
-    }
+fn check_committed(open: &OpenOutput, intent: &Intent) -> Result<()> {
+    let ends = match &open.recorded {
+        Recorded::NotKept | Recorded::Joins => return Ok(()),
+        Recorded::Nothing => None,
+        Recorded::Ends(ends) => Some(ends),
+    };
     match open.standing(&intent.ranges(""))? {
         Standing::Committed => Ok(()),
         Standing::Next => {
             // A batch that moves nothing is at its starts and at its ends.
-            if (open.recorded.as_ref()).is_some_and(|ends| same_ends(ends, &intent.ends())) {
+            if ends.is_some_and(|ends| same_ends(ends, &intent.ends())) {
                 return Ok(());
             }
             Err(Error::Conflict {
-                target: open.sink.target(),
+                target: open.target(),
                 message: format!(
                     "the offset log says that batch {} of job '{}' is committed, and this sink does not have it: \
                      it was emptied, restored from a backup or replaced; remove the offset log to go on from \
@@ -264,12 +254,6 @@ fn check_committed(allow_changed_query: bool, open: &mut OpenSink, intent: &Inte
             })
         }
     }
-}
-
-/// A sink that knows nothing of a job whose queries were changed with permission joins it with the
-/// next batch.
-fn join(allow_changed_query: bool, open: &mut OpenSink) {
-    open.joins = open.recorded.is_none() && open.records && allow_changed_query;
 }
 
 /// Gives every source its positions; one that the log does not know starts as its options say.

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use datafusion::execution::context::SessionContext;
 use tokio::sync::watch;
 
-use super::batch::{self, OpenSink, ms};
+use super::batch::{self, ms};
 use super::builder::Retries;
 use super::intent::{
     CommitRecord, Intent, SourceIntent, SourceStart, Start, StartPosition, VERSION,
 };
 use super::job::Plan;
 use super::log::OffsetLog;
-
+use super::output::OpenOutput;
 use super::progress::{BatchProgress, Behind, ProgressListener, Retry, SourceProgress};
 use super::recover;
 use super::source::{Positions, SourcePolicy};
@@ -90,7 +90,6 @@ pub struct MicroBatch {
     pub(super) run: String,
     pub(super) plan: Plan,
     pub(super) log: OffsetLog,
-    pub(super) sinks: Vec<OpenSink>,
     pub(super) trigger: Trigger,
     pub(super) window: Option<Window>,
     pub(super) retries: Retries,
@@ -100,7 +99,9 @@ pub struct MicroBatch {
     pub(super) owns: bool,
     /// Attempts that have failed since the last batch.
     pub(super) failed: u32,
-    pub(super) next: Next,
+    /// The batch that was fixed and is not committed.
+    pub(super) fixed: Option<u64>,
+    pub(super) state: State,
 }
 
 impl fmt::Debug for MicroBatch {
@@ -110,16 +111,29 @@ impl fmt::Debug for MicroBatch {
             .field("run", &self.run)
             .field("log", &self.log)
             .field("trigger", &self.trigger)
-            .field("next", &self.next)
+            .field("state", &self.state)
             .finish_non_exhaustive()
     }
+}
+
+/// Where a job stands.
+#[derive(Debug)]
+pub(super) enum State {
+    /// The sinks were not asked yet, or a batch failed: find out.
+    Recover,
+    Open(Open),
+}
+
+/// A job whose sinks are open.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) outputs: Vec<OpenOutput>,
+    pub(super) next: Next,
 }
 
 /// What comes next.
 #[derive(Debug)]
 pub(super) enum Next {
-    /// The sinks were not asked yet, or a batch failed: find out.
-    Recover,
     /// This batch was fixed and is not committed.
     Rerun(Box<Intent>),
     /// A batch of this number is to be fixed.
@@ -192,22 +206,25 @@ impl MicroBatch {
     /// As [`run`](Self::run), without retries.
     pub async fn step(&mut self) -> Result<Option<BatchProgress>> {
         let begun = Instant::now();
-        let result = self.try_step(begun).await;
-        if result.is_err() {
-            self.next = Next::Recover;
-        }
-        result
+        // Until the step has succeeded, a failure or a dropped future leaves the job to be recovered.
+        let mut open = match std::mem::replace(&mut self.state, State::Recover) {
+            State::Recover => recover::recover(self).await?,
+            State::Open(open) => open,
+        };
+        let progress = self.step_open(&mut open, begun).await?;
+        self.state = State::Open(open);
+        Ok(progress)
     }
 
-    async fn try_step(&mut self, begun: Instant) -> Result<Option<BatchProgress>> {
-        if matches!(self.next, Next::Recover) {
-            self.next = recover::recover(self).await?;
-        }
-        let (intent, behind, look_ms, log_ms) = match &self.next {
+    async fn step_open(
+        &mut self,
+        open: &mut Open,
+        begun: Instant,
+    ) -> Result<Option<BatchProgress>> {
+        let (intent, behind, look_ms, log_ms) = match &open.next {
             Next::Rerun(intent) => (intent.as_ref().clone(), vec![], 0.0, 0.0),
             Next::New(batch) => {
-                let batch = *batch;
-                let Some((intent, behind)) = self.fix(batch).await? else {
+                let Some((intent, behind)) = self.fix(*batch).await? else {
                     for listener in &self.listeners {
                         listener.idle();
                     }
@@ -219,22 +236,13 @@ impl MicroBatch {
                 self.log.write_intent(&intent).await?;
                 fault::point("after-intent");
                 let log_ms = ms(logging);
-                self.next = Next::Rerun(Box::new(intent.clone()));
                 (intent, behind, look_ms, log_ms)
             }
-            Next::Recover => return Ok(None),
         };
+        self.fixed = Some(intent.batch);
         let attempt = uuid::Uuid::new_v4().simple().to_string();
-        let (sources, outputs) = (&self.plan.sources, &self.plan.outputs);
-        let mut done = batch::run(
-            &self.context,
-            sources,
-            outputs,
-            &mut self.sinks,
-            &intent,
-            &attempt,
-        )
-        .await?;
+        let (sources, outputs) = (&self.plan.sources, &mut open.outputs);
+        let mut done = batch::run(&self.context, sources, outputs, &intent, &attempt).await?;
         done.phases.look = look_ms;
         done.phases.log_intent = log_ms;
 
@@ -261,7 +269,8 @@ impl MicroBatch {
                 source.advance(taken, read.map_or(0, |read| read.bytes));
             }
         }
-        self.next = Next::New(recover::after(intent.batch)?);
+        self.fixed = None;
+        open.next = Next::New(recover::after(intent.batch)?);
         for source in &self.plan.sources {
             source.show_lag().await;
         }
@@ -348,11 +357,7 @@ impl MicroBatch {
             }
             self.failed += 1;
             let retry = Retry {
-                batch: match &self.next {
-                    Next::Rerun(intent) => Some(intent.batch),
-                    Next::New(batch) => Some(*batch),
-                    Next::Recover => None,
-                },
+                batch: self.fixed,
                 failed: self.failed,
                 wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
                 error: &error,

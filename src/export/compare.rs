@@ -13,6 +13,7 @@ use super::verify::{Problem, ProblemKind};
 use super::write::by_folder;
 use crate::client::{OffsetAt, OffsetQuery};
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::hive;
 
 /// Rows of a piece that are named one by one; the others are counted.
 const NAMED_ROWS: u64 = 10;
@@ -117,7 +118,8 @@ fn folders(piece: &ExportedPiece) -> BTreeMap<String, Folder> {
     let mut folders: BTreeMap<String, Folder> = BTreeMap::new();
     for file in &piece.files {
         let folder = file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let folder = folders.entry(folder.to_owned()).or_insert_with(|| Folder {
+        let folder = hive::as_written_now(folder);
+        let folder = folders.entry(folder).or_insert_with(|| Folder {
             files: VecDeque::new(),
             reading: None,
             rows: VecDeque::new(),

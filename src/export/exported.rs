@@ -2,12 +2,11 @@
 
 use arrow::datatypes::{DataType, Field, Schema};
 
-use super::hive;
 use super::place::Place;
 use super::plan::{ExportManifest, Plan};
 use super::{ExportFormat, pieces};
 use crate::error::{Error, Result};
-use crate::store::Store;
+use crate::store::{Store, hive};
 use crate::table::columns_of;
 
 /// What an export holds.

@@ -17,7 +17,7 @@ use crate::fault;
 use crate::hex::hex;
 use crate::range::Snapshot;
 use crate::sink::{
-    BatchRanges, Part, Sink, SinkJob, SourcePartition, SourceRange, Staged, Standing, stage_all,
+    BatchRanges, OpenSink, Part, SinkJob, SourcePartition, SourceRange, Staged, Standing, stage_all,
 };
 use crate::table::KafkaTable;
 
@@ -57,20 +57,22 @@ impl Export {
             name: batch.job.clone(),
             schema,
         };
-        let recorded = sink.open(&job).await?.map(|committed| committed.ends);
+        let opened = sink.open(&job).await?;
+        let recorded = opened.committed.map(|committed| committed.ends);
         if batch.against(&sink.target(), recorded.as_ref())? == Standing::Committed {
             return Ok(());
         }
         let table = table.at(with_bad_records(&plan.snapshot, done)?)?;
         let table = table.in_order(sink.needs_order());
-        let staged = stage(&sink, &batch, query, &table).await;
-        match staged.and_then(|staged| check(&sink, done, staged)) {
+        let open = opened.sink;
+        let staged = stage(&open, &batch, query, &table).await;
+        match staged.and_then(|staged| check(&sink.target(), done, staged)) {
             Ok(staged) => {
                 fault::point("export-after-letters");
-                sink.commit(&batch, staged).await
+                open.commit(&batch, staged).await
             }
             Err(error) => {
-                if let Err(left) = sink.abort(&batch).await {
+                if let Err(left) = open.abort(&batch).await {
                     log::warn!("{}: removing what was staged: {left}", sink.target());
                 }
                 Err(error)
@@ -131,7 +133,7 @@ fn with_bad_records(snapshot: &Snapshot, done: &[ExportedPiece]) -> Result<Snaps
 }
 
 /// Refuses dead letters that are not the records that the files lack.
-fn check(sink: &Arc<dyn Sink>, done: &[ExportedPiece], staged: Vec<Staged>) -> Result<Vec<Staged>> {
+fn check(target: &str, done: &[ExportedPiece], staged: Vec<Staged>) -> Result<Vec<Staged>> {
     let letters: u64 = staged.iter().map(|part| part.rows).sum();
     let bad: u64 = done
         .iter()
@@ -140,7 +142,7 @@ fn check(sink: &Arc<dyn Sink>, done: &[ExportedPiece], staged: Vec<Staged>) -> R
     let all_seen = done.iter().all(|piece| piece.filtered_offsets == 0);
     if letters < bad || (all_seen && letters > bad) {
         return Err(Error::Conflict {
-            target: sink.target(),
+            target: target.to_owned(),
             message: format!(
                 "{letters} records of the export do not decode, and {bad} did not when its files were \
                  written: a schema has come or gone meanwhile; export anew, into an empty folder"
@@ -151,7 +153,7 @@ fn check(sink: &Arc<dyn Sink>, done: &[ExportedPiece], staged: Vec<Staged>) -> R
 }
 
 async fn stage(
-    sink: &Arc<dyn Sink>,
+    sink: &Arc<dyn OpenSink>,
     batch: &Arc<BatchRanges>,
     query: &Query,
     table: &KafkaTable,

@@ -66,24 +66,7 @@ impl Sink for KafkaSink {
         match self.0 {}
     }
 
-    async fn open(&self, _job: &SinkJob) -> Result<Option<Committed>> {
-        match self.0 {}
-    }
-
-    async fn stage(
-        &self,
-        _batch: &BatchRanges,
-        _partition: usize,
-        _rows: SendableRecordBatchStream,
-    ) -> Result<Staged> {
-        match self.0 {}
-    }
-
-    async fn commit(&self, _batch: &BatchRanges, _staged: Vec<Staged>) -> Result<()> {
-        match self.0 {}
-    }
-
-    async fn abort(&self, _batch: &BatchRanges) -> Result<()> {
+    async fn open(&self, _job: &SinkJob) -> Result<Opened> {
         match self.0 {}
     }
 }

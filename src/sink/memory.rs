@@ -92,7 +92,7 @@ impl Sink for MemorySink {
         Guarantee::ExactlyOnce
     }
 
-    async fn open(&self, job: &SinkJob) -> Result<Option<Committed>> {
+    async fn open(&self, job: &SinkJob) -> Result<Opened> {
         self.may_fail("open")?;
         let state = self.state();
         let others: Vec<String> = state
@@ -104,60 +104,10 @@ impl Sink for MemorySink {
         if !others.is_empty() {
             return Err(belongs_to_another(&self.target(), &job.name, &others));
         }
-        Ok(state.committed.get(&job.name).cloned())
-    }
-
-    async fn stage(
-        &self,
-        batch: &BatchRanges,
-        partition: usize,
-        mut rows: SendableRecordBatchStream,
-    ) -> Result<Staged> {
-        self.may_fail("stage")?;
-        let mut staged = Staged {
-            partition,
-            ..Staged::default()
-        };
-        let mut kept = vec![];
-        while let Some(rows) = rows.next().await {
-            let rows = rows.map_err(query_error)?;
-            staged.rows += rows.num_rows() as u64;
-            staged.bytes += rows.get_array_memory_size() as u64;
-            kept.push(rows);
-        }
-        let key = (batch.attempt.clone(), partition);
-        self.state().staged.insert(key, kept);
-        Ok(staged)
-    }
-
-    async fn commit(&self, batch: &BatchRanges, staged: Vec<Staged>) -> Result<()> {
-        self.may_fail("commit")?;
-        let mut state = self.state();
-        let recorded = state.committed.get(&batch.job).map(|c| &c.ends);
-        if batch.against(&self.target(), recorded)? == Standing::Committed {
-            return Ok(());
-        }
-        let mut rows = vec![];
-        for part in staged {
-            let key = (batch.attempt.clone(), part.partition);
-            rows.extend(state.staged.remove(&key).unwrap_or_default());
-        }
-        let committed = Committed {
-            batch: batch.batch,
-            ends: batch.ends(),
-        };
-        state.committed.insert(batch.job.clone(), committed);
-        state.batches.push((batch.job.clone(), batch.batch, rows));
-        drop(state);
-        self.may_fail("answer")
-    }
-
-    async fn abort(&self, batch: &BatchRanges) -> Result<()> {
-        let mut state = self.state();
-        state
-            .staged
-            .retain(|(attempt, _), _| *attempt != batch.attempt);
-        Ok(())
+        Ok(Opened {
+            sink: Arc::new(OpenMemorySink(self.clone())),
+            committed: state.committed.get(&job.name).cloned(),
+        })
     }
 
     async fn held(&self, batch: &BatchRanges, schema: &SchemaRef) -> Result<Held> {
@@ -172,5 +122,65 @@ impl Sink for MemorySink {
         let rows = futures::stream::iter(rows);
         let rows = RecordBatchStreamAdapter::new(Arc::clone(schema), rows);
         Ok(Held::Exactly(Box::pin(rows)))
+    }
+}
+
+/// A [`MemorySink`] that a job has opened.
+#[derive(Debug)]
+struct OpenMemorySink(MemorySink);
+
+#[async_trait]
+impl OpenSink for OpenMemorySink {
+    async fn stage(
+        &self,
+        batch: &BatchRanges,
+        partition: usize,
+        mut rows: SendableRecordBatchStream,
+    ) -> Result<Staged> {
+        self.0.may_fail("stage")?;
+        let mut staged = Staged {
+            partition,
+            ..Staged::default()
+        };
+        let mut kept = vec![];
+        while let Some(rows) = rows.next().await {
+            let rows = rows.map_err(query_error)?;
+            staged.rows += rows.num_rows() as u64;
+            staged.bytes += rows.get_array_memory_size() as u64;
+            kept.push(rows);
+        }
+        let key = (batch.attempt.clone(), partition);
+        self.0.state().staged.insert(key, kept);
+        Ok(staged)
+    }
+
+    async fn commit(&self, batch: &BatchRanges, staged: Vec<Staged>) -> Result<()> {
+        self.0.may_fail("commit")?;
+        let mut state = self.0.state();
+        let recorded = state.committed.get(&batch.job).map(|c| &c.ends);
+        if batch.against(&self.0.target(), recorded)? == Standing::Committed {
+            return Ok(());
+        }
+        let mut rows = vec![];
+        for part in staged {
+            let key = (batch.attempt.clone(), part.partition);
+            rows.extend(state.staged.remove(&key).unwrap_or_default());
+        }
+        let committed = Committed {
+            batch: batch.batch,
+            ends: batch.ends(),
+        };
+        state.committed.insert(batch.job.clone(), committed);
+        state.batches.push((batch.job.clone(), batch.batch, rows));
+        drop(state);
+        self.0.may_fail("answer")
+    }
+
+    async fn abort(&self, batch: &BatchRanges) -> Result<()> {
+        let mut state = self.0.state();
+        state
+            .staged
+            .retain(|(attempt, _), _| *attempt != batch.attempt);
+        Ok(())
     }
 }

@@ -2,7 +2,8 @@
 //! came from.
 //!
 //! A [`Sink`] records, next to the rows, how far each source partition has been taken over: its
-//! *recorded ends*. [`Sink::commit`] moves rows and ends in one atomic step, and only if the
+//! *recorded ends*. [`Sink::open`] reads them and returns the [`OpenSink`] that takes the job's batches.
+//! [`OpenSink::commit`] moves rows and ends in one atomic step, and only if the
 //! recorded ends are those that the batch starts from ([`BatchRanges::against`]). That comparison
 //! is what makes delivery exactly-once: a batch that is repeated after a crash finds its own ends
 //! recorded and changes nothing, a driver that has been overtaken finds other ends and is refused.
@@ -58,18 +59,18 @@ pub(crate) use rows::{
 pub(crate) use stage::{Part, stage_all};
 pub use table::SinkTable;
 
-/// A place that takes batches.
+/// A place that takes batches, once a job has opened it.
 ///
 /// # Guarantees of every implementation
 ///
-/// - What [`stage`](Self::stage) wrote is seen by no reader before [`commit`](Self::commit).
+/// - What [`OpenSink::stage`] wrote is seen by no reader before [`OpenSink::commit`].
 /// - `commit` makes all rows of the batch visible and records its ends, or neither.
 /// - `commit` of a batch whose ends are recorded already changes nothing and succeeds.
 /// - `commit` of a batch that starts anywhere but at the recorded ends fails with
 ///   [`Error::Conflict`] and changes nothing.
 /// - Rows are streamed: memory does not grow with the batch.
-/// - Dropping a future of any method leaves the sink as a crash would: [`open`](Self::open) finds
-///   either the batch committed or no trace that a reader could see.
+/// - Dropping an [`OpenSink`], or a future of any method, leaves the target as a crash would:
+///   [`open`](Self::open) finds either the batch committed or no trace that a reader could see.
 #[async_trait]
 pub trait Sink: fmt::Debug + Send + Sync {
     /// What the sink writes to, without secrets, for example `postgres://db:5432/shop/orders`.
@@ -98,17 +99,47 @@ pub trait Sink: fmt::Debug + Send + Sync {
         false
     }
 
-    /// Prepares the target for a job and says how far the job got in it.
+    /// Prepares the target for a job, and returns what takes the job's batches and how far the job got.
     ///
-    /// Called once before the first batch, and again after a batch failed. Creates the target if
-    /// it is missing, checks that rows of `job.schema` fit it, completes or removes what an earlier
-    /// run left, and keeps earlier runs of the job from committing where the target can do that.
+    /// Called before the first batch, and again after a batch failed; whoever calls it again drops what
+    /// the call before returned. Creates the target if it is missing, checks that rows of `job.schema`
+    /// fit it, completes or removes what an earlier run left, and keeps earlier runs of the job from
+    /// committing where the target can do that.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the columns do not fit, [`Error::Conflict`] when the target belongs
     /// to another job and must not be shared, [`Error::Sink`] when it does not answer.
-    async fn open(&self, job: &SinkJob) -> Result<Option<Committed>>;
+    async fn open(&self, job: &SinkJob) -> Result<Opened>;
 
+    /// The rows that the target holds of a committed batch, to be compared with a replay. `schema`
+    /// has the job's columns; the rows have all of these, by name, in types that keep what the target
+    /// keeps: a number as its text, a list or a struct as JSON.
+    ///
+    /// The sink need not be open, and a job that has opened it is not disturbed.
+    ///
+    /// # Errors
+    /// When the target cannot be read.
+    async fn held(&self, _batch: &BatchRanges, _schema: &SchemaRef) -> Result<Held> {
+        Ok(Held::Unknown)
+    }
+}
+
+/// What [`Sink::open`] returns.
+#[derive(Debug)]
+pub struct Opened {
+    /// Takes the job's batches.
+    pub sink: Arc<dyn OpenSink>,
+    /// How far the job got; `None` when the target has nothing of it.
+    pub committed: Option<Committed>,
+}
+
+/// A sink that a job has opened: it takes the job's batches, one after the other.
+///
+/// [`Sink`] lists what every implementation guarantees. After a failed `stage` or `commit` an
+/// implementation may refuse further batches with a transient [`Error::Sink`] until the sink is opened
+/// again.
+#[async_trait]
+pub trait OpenSink: fmt::Debug + Send + Sync {
     /// Writes the rows of one execution partition where no reader sees them.
     ///
     /// Called concurrently for the partitions of a batch. `rows` has the columns of
@@ -145,27 +176,15 @@ pub trait Sink: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// [`Error::Conflict`] when the recorded ends are neither the batch's starts nor its ends,
-    /// [`Error::Sink`] when the target fails: then nobody knows whether the commit took place, and
-    /// the next `open` tells.
+    /// [`Error::Sink`] when the target fails: whether the commit took place is unknown then, and the
+    /// next [`Sink::open`] tells.
     async fn commit(&self, batch: &BatchRanges, staged: Vec<Staged>) -> Result<()>;
 
     /// Removes what was staged of a batch that will not be committed by this attempt.
     ///
     /// # Errors
-    /// [`Error::Sink`] when the target fails; what is left is removed by a later `open`.
+    /// [`Error::Sink`] when the target fails; what is left is removed by a later [`Sink::open`].
     async fn abort(&self, batch: &BatchRanges) -> Result<()>;
-
-    /// The rows that the target holds of a committed batch, to be compared with a replay. `schema`
-    /// has the job's columns; the rows have all of these, by name, in types that keep what the target
-    /// keeps: a number as its text, a list or a struct as JSON.
-    ///
-    /// The sink need not be open, and whoever has it open is not disturbed.
-    ///
-    /// # Errors
-    /// When the target cannot be read.
-    async fn held(&self, _batch: &BatchRanges, _schema: &SchemaRef) -> Result<Held> {
-        Ok(Held::Unknown)
-    }
 }
 
 /// A job, as a sink has to know it.
@@ -186,7 +205,7 @@ pub struct Committed {
     pub ends: Ends,
 }
 
-/// What [`Sink::stage`] wrote.
+/// What [`OpenSink::stage`] wrote.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Staged {
     /// The execution partition.

@@ -6,7 +6,7 @@ use super::*;
 
 /// The rows of one execution partition for a sink.
 pub(crate) struct Part {
-    pub(crate) sink: Arc<dyn Sink>,
+    pub(crate) sink: Arc<dyn OpenSink>,
     pub(crate) batch: Arc<BatchRanges>,
     pub(crate) partition: usize,
     pub(crate) rows: SendableRecordBatchStream,

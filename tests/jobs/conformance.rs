@@ -17,7 +17,8 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion_kafka::sink::{
-    BatchRanges, Committed, Ends, Position, Sink, SinkJob, SourcePartition, SourceRange, Staged,
+    BatchRanges, Committed, Ends, OpenSink, Opened, Position, Sink, SinkJob, SourcePartition,
+    SourceRange, Staged,
 };
 use datafusion_kafka::{Error, ErrorKind, Result};
 use futures::{FutureExt, StreamExt, stream};
@@ -63,6 +64,13 @@ impl Fixture {
 
     async fn shared(&self, target: &str) -> Arc<dyn Sink> {
         (self.sink)(target.to_owned(), true).await
+    }
+
+    /// A new sink on a target, and what takes the batches of the job `job`.
+    async fn opened(&self, target: &str) -> (Arc<dyn Sink>, Arc<dyn OpenSink>) {
+        let sink = self.sink(target).await;
+        let opened = open(&sink).await.sink;
+        (sink, opened)
     }
 
     /// The ids that a reader sees, sorted.
@@ -168,13 +176,14 @@ pub async fn takes_over_earlier_offsets(
     sql: impl Fn(String),
 ) {
     let open = async || {
-        let sink = sink();
-        let found = sink.open(&job("job")).await.unwrap();
-        let found = found.and_then(|found| found.ends.into_values().next());
+        let opened = open(&sink()).await;
+        let found = opened
+            .committed
+            .and_then(|found| found.ends.into_values().next());
         let found = found.map(|position| (position.next, position.leader_epoch));
-        (sink, found)
+        (opened.sink, found)
     };
-    let write = async |sink: &Arc<dyn Sink>, number, previous, end| {
+    let write = async |sink: &Arc<dyn OpenSink>, number, previous, end| {
         let batch = batch(number, &[(0, previous, end)]);
         deliver(sink, &batch, &[&[end]]).await.unwrap();
     };
@@ -235,9 +244,14 @@ pub fn stream_of(
     Box::pin(RecordBatchStreamAdapter::new(schema(), batches))
 }
 
+/// Opens a sink for the job `job`.
+pub async fn open(sink: &Arc<dyn Sink>) -> Opened {
+    sink.open(&job("job")).await.unwrap()
+}
+
 /// Stages each slice of ids as an execution partition of its own.
 pub async fn stage(
-    sink: &Arc<dyn Sink>,
+    sink: &Arc<dyn OpenSink>,
     batch: &BatchRanges,
     ids: &[&[i64]],
 ) -> Result<Vec<Staged>> {
@@ -249,7 +263,7 @@ pub async fn stage(
 }
 
 /// Stages and commits.
-pub async fn deliver(sink: &Arc<dyn Sink>, batch: &BatchRanges, ids: &[&[i64]]) -> Result<()> {
+pub async fn deliver(sink: &Arc<dyn OpenSink>, batch: &BatchRanges, ids: &[&[i64]]) -> Result<()> {
     let staged = stage(sink, batch, ids).await?;
     sink.commit(batch, staged).await
 }
@@ -259,8 +273,8 @@ async fn deliver_at_last(sink: &Arc<dyn Sink>, batch: &BatchRanges, ids: &[&[i64
     for _ in 0..20 {
         let batch = again(batch);
         let delivered = async {
-            sink.open(&job("job")).await?;
-            deliver(sink, &batch, ids).await
+            let open = sink.open(&job("job")).await?.sink;
+            deliver(&open, &batch, ids).await
         };
         match delivered.await {
             Err(Error::Sink {
@@ -287,26 +301,29 @@ fn committed(batch: &BatchRanges) -> Option<Committed> {
 pub async fn a_batch_is_seen_once_it_is_committed(fixture: &Fixture) {
     let target = "seen";
     let sink = fixture.sink(target).await;
-    assert_eq!(sink.open(&job("job")).await.unwrap(), None);
+    let found = open(&sink).await;
+    assert_eq!(found.committed, None);
+    let opened = found.sink;
     let first = batch(0, &[(0, None, 3), (1, None, 2)]);
-    let staged = stage(&sink, &first, &[&[1, 2, 3], &[4, 5]]).await.unwrap();
+    let staged = stage(&opened, &first, &[&[1, 2, 3], &[4, 5]])
+        .await
+        .unwrap();
     let counts: Vec<_> = staged.iter().map(|s| (s.partition, s.rows)).collect();
     assert_eq!(counts, [(0, 3), (1, 2)]);
     assert!(fixture.ids(target).await.is_empty(), "seen too early");
-    sink.commit(&first, staged).await.unwrap();
+    opened.commit(&first, staged).await.unwrap();
     assert_eq!(fixture.ids(target).await, [1, 2, 3, 4, 5]);
-    assert_eq!(sink.open(&job("job")).await.unwrap(), committed(&first));
+    assert_eq!(open(&sink).await.committed, committed(&first));
     let other = fixture.sink(target).await;
-    assert_eq!(other.open(&job("job")).await.unwrap(), committed(&first));
+    assert_eq!(open(&other).await.committed, committed(&first));
 }
 
 pub async fn rows_come_back_as_they_were_staged(fixture: &Fixture) {
     let target = "asstaged";
-    let sink = fixture.sink(target).await;
-    sink.open(&job("job")).await.unwrap();
+    let (_, opened) = fixture.opened(target).await;
     let first = batch(0, &[(0, None, 9)]);
     let ids: Vec<i64> = vec![i64::MIN, -1, 0, 1, i64::MAX];
-    deliver(&sink, &first, &[&ids]).await.unwrap();
+    deliver(&opened, &first, &[&ids]).await.unwrap();
     let mut found = (fixture.rows)(target.to_owned()).await;
     found.sort();
     let expected: Vec<Row> = ids.iter().map(|id| (*id, name(*id))).collect();
@@ -315,156 +332,159 @@ pub async fn rows_come_back_as_they_were_staged(fixture: &Fixture) {
 
 pub async fn batches_follow_one_another(fixture: &Fixture) {
     let target = "follow";
-    let sink = fixture.sink(target).await;
-    sink.open(&job("job")).await.unwrap();
+    let (sink, opened) = fixture.opened(target).await;
     let mut previous = None;
     let mut expected = Vec::new();
     for number in 0..4 {
         let end = (number as i64 + 1) * 2;
         let ids = [end - 1, end];
         let next = batch(number, &[(0, previous, end)]);
-        deliver(&sink, &next, &[&ids]).await.unwrap();
+        deliver(&opened, &next, &[&ids]).await.unwrap();
         expected.extend(ids);
         previous = Some(end);
         assert_eq!(fixture.ids(target).await, expected);
     }
-    let found = sink.open(&job("job")).await.unwrap();
+    let found = open(&sink).await.committed;
     assert_eq!(found, committed(&batch(3, &[(0, Some(6), 8)])));
 }
 
 pub async fn a_repeated_commit_changes_nothing(fixture: &Fixture) {
     let target = "repeated";
-    let sink = fixture.sink(target).await;
-    sink.open(&job("job")).await.unwrap();
+    let (sink, opened) = fixture.opened(target).await;
     let first = batch(0, &[(0, None, 2)]);
-    let staged = stage(&sink, &first, &[&[1, 2]]).await.unwrap();
-    sink.commit(&first, staged.clone()).await.unwrap();
-    sink.commit(&first, staged).await.unwrap();
+    let staged = stage(&opened, &first, &[&[1, 2]]).await.unwrap();
+    opened.commit(&first, staged.clone()).await.unwrap();
+    opened.commit(&first, staged).await.unwrap();
     assert_eq!(fixture.ids(target).await, [1, 2]);
-    assert_eq!(sink.open(&job("job")).await.unwrap(), committed(&first));
+    assert_eq!(open(&sink).await.committed, committed(&first));
 }
 
 pub async fn a_batch_run_again_after_its_commit_changes_nothing(fixture: &Fixture) {
     let target = "runagain";
     let first = batch(0, &[(0, None, 2)]);
     let second = batch(1, &[(0, Some(2), 4)]);
-    let sink = fixture.sink(target).await;
-    sink.open(&job("job")).await.unwrap();
-    deliver(&sink, &first, &[&[1, 2]]).await.unwrap();
-    deliver(&sink, &second, &[&[3, 4]]).await.unwrap();
-    deliver(&sink, &again(&second), &[&[3, 4]]).await.unwrap();
-    let other = fixture.sink(target).await;
-    other.open(&job("job")).await.unwrap();
-    deliver(&other, &again(&second), &[&[3, 4]]).await.unwrap();
+    let (_, opened) = fixture.opened(target).await;
+    deliver(&opened, &first, &[&[1, 2]]).await.unwrap();
+    deliver(&opened, &second, &[&[3, 4]]).await.unwrap();
+    deliver(&opened, &again(&second), &[&[3, 4]]).await.unwrap();
+    let (other, other_opened) = fixture.opened(target).await;
+    deliver(&other_opened, &again(&second), &[&[3, 4]])
+        .await
+        .unwrap();
     assert_eq!(fixture.ids(target).await, [1, 2, 3, 4]);
-    assert_eq!(other.open(&job("job")).await.unwrap(), committed(&second));
+    assert_eq!(open(&other).await.committed, committed(&second));
 }
 
 pub async fn an_overtaken_batch_is_refused(fixture: &Fixture) {
     let target = "overtaken";
-    let slow = fixture.sink(target).await;
-    slow.open(&job("job")).await.unwrap();
+    let (_, slow_opened) = fixture.opened(target).await;
     let first = batch(0, &[(0, None, 2)]);
-    deliver(&slow, &first, &[&[1, 2]]).await.unwrap();
+    deliver(&slow_opened, &first, &[&[1, 2]]).await.unwrap();
     // Staged, and then the process stands still while another goes on.
     let late = batch(1, &[(0, Some(2), 4)]);
-    let staged = stage(&slow, &late, &[&[3, 4]]).await.unwrap();
-    let fast = fixture.sink(target).await;
-    fast.open(&job("job")).await.unwrap();
+    let staged = stage(&slow_opened, &late, &[&[3, 4]]).await.unwrap();
+    let (fast, fast_opened) = fixture.opened(target).await;
     let other = batch(1, &[(0, Some(2), 5)]);
-    deliver(&fast, &other, &[&[3, 4, 5]]).await.unwrap();
-    refused(slow.commit(&late, staged).await);
+    deliver(&fast_opened, &other, &[&[3, 4, 5]]).await.unwrap();
+    refused(slow_opened.commit(&late, staged).await);
     assert_eq!(fixture.ids(target).await, [1, 2, 3, 4, 5]);
-    assert_eq!(fast.open(&job("job")).await.unwrap(), committed(&other));
+    assert_eq!(open(&fast).await.committed, committed(&other));
 }
 
 pub async fn half_of_a_batch_is_refused(fixture: &Fixture) {
     let target = "half";
-    let sink = fixture.sink(target).await;
-    sink.open(&job("job")).await.unwrap();
+    let (sink, opened) = fixture.opened(target).await;
     let first = batch(0, &[(0, None, 2), (1, None, 2)]);
-    deliver(&sink, &first, &[&[1, 2]]).await.unwrap();
+    deliver(&opened, &first, &[&[1, 2]]).await.unwrap();
     let one = batch(1, &[(0, Some(2), 4), (1, Some(2), 2)]);
-    deliver(&sink, &one, &[&[3]]).await.unwrap();
+    deliver(&opened, &one, &[&[3]]).await.unwrap();
     let both = batch(1, &[(0, Some(2), 4), (1, Some(2), 4)]);
-    refused(deliver(&sink, &both, &[&[3, 4]]).await);
+    refused(deliver(&opened, &both, &[&[3, 4]]).await);
     assert_eq!(fixture.ids(target).await, [1, 2, 3]);
-    assert_eq!(sink.open(&job("job")).await.unwrap(), committed(&one));
+    assert_eq!(open(&sink).await.committed, committed(&one));
 }
 
 pub async fn a_gap_is_refused(fixture: &Fixture) {
     let target = "gap";
-    let sink = fixture.sink(target).await;
-    sink.open(&job("job")).await.unwrap();
-    refused(deliver(&sink, &batch(1, &[(0, Some(2), 4)]), &[&[3, 4]]).await);
-    assert_eq!(sink.open(&job("job")).await.unwrap(), None);
+    let (sink, opened) = fixture.opened(target).await;
+    refused(deliver(&opened, &batch(1, &[(0, Some(2), 4)]), &[&[3, 4]]).await);
+    let found = open(&sink).await;
+    assert_eq!(found.committed, None);
+    let opened = found.sink;
     let first = batch(0, &[(0, None, 2)]);
-    deliver(&sink, &first, &[&[1, 2]]).await.unwrap();
-    refused(deliver(&sink, &batch(2, &[(0, Some(3), 4)]), &[&[4]]).await);
-    refused(deliver(&sink, &batch(0, &[(0, None, 1)]), &[&[1]]).await);
+    deliver(&opened, &first, &[&[1, 2]]).await.unwrap();
+    refused(deliver(&opened, &batch(2, &[(0, Some(3), 4)]), &[&[4]]).await);
+    refused(deliver(&opened, &batch(0, &[(0, None, 1)]), &[&[1]]).await);
     assert_eq!(fixture.ids(target).await, [1, 2]);
-    assert_eq!(sink.open(&job("job")).await.unwrap(), committed(&first));
+    assert_eq!(open(&sink).await.committed, committed(&first));
 }
 
 pub async fn a_batch_without_rows_moves_the_ends(fixture: &Fixture) {
     let target = "norows";
-    let sink = fixture.sink(target).await;
-    sink.open(&job("job")).await.unwrap();
+    let (sink, opened) = fixture.opened(target).await;
     let first = batch(0, &[(0, None, 7)]);
-    deliver(&sink, &first, &[&[], &[]]).await.unwrap();
-    assert_eq!(sink.open(&job("job")).await.unwrap(), committed(&first));
+    deliver(&opened, &first, &[&[], &[]]).await.unwrap();
+    let found = open(&sink).await;
+    assert_eq!(found.committed, committed(&first));
+    let opened = found.sink;
     let second = batch(1, &[(0, Some(7), 9)]);
-    let nothing = sink
+    let nothing = opened
         .stage(&second, 0, stream_of(Vec::<RecordBatch>::new()))
         .await
         .unwrap();
     assert_eq!(nothing.rows, 0);
-    sink.commit(&second, vec![nothing]).await.unwrap();
+    opened.commit(&second, vec![nothing]).await.unwrap();
     let third = batch(2, &[(0, Some(9), 10)]);
-    sink.commit(&third, vec![]).await.unwrap();
-    assert_eq!(sink.open(&job("job")).await.unwrap(), committed(&third));
+    opened.commit(&third, vec![]).await.unwrap();
+    assert_eq!(open(&sink).await.committed, committed(&third));
     assert!(fixture.ids(target).await.is_empty());
 }
 
 pub async fn a_batch_that_moves_nothing_keeps_its_number(fixture: &Fixture) {
     let target = "movesnothing";
-    let sink = fixture.sink(target).await;
-    sink.open(&job("job")).await.unwrap();
-    deliver(&sink, &batch(0, &[(0, None, 2)]), &[&[1, 2]])
+    let (sink, opened) = fixture.opened(target).await;
+    deliver(&opened, &batch(0, &[(0, None, 2)]), &[&[1, 2]])
         .await
         .unwrap();
     let still = batch(1, &[(0, Some(2), 2)]);
-    deliver(&sink, &still, &[&[]]).await.unwrap();
-    assert_eq!(sink.open(&job("job")).await.unwrap(), committed(&still));
+    deliver(&opened, &still, &[&[]]).await.unwrap();
+    assert_eq!(open(&sink).await.committed, committed(&still));
     let other = fixture.sink(target).await;
-    assert_eq!(other.open(&job("job")).await.unwrap(), committed(&still));
+    assert_eq!(open(&other).await.committed, committed(&still));
 }
 
 pub async fn a_partition_joins(fixture: &Fixture) {
     let target = "joins";
-    let sink = fixture.sink(target).await;
-    sink.open(&job("job")).await.unwrap();
-    deliver(&sink, &batch(0, &[(0, None, 2)]), &[&[1, 2]])
+    let (sink, opened) = fixture.opened(target).await;
+    deliver(&opened, &batch(0, &[(0, None, 2)]), &[&[1, 2]])
         .await
         .unwrap();
     let joined = batch(1, &[(0, Some(2), 2), (1, None, 1), (2, None, 0)]);
-    deliver(&sink, &joined, &[&[3]]).await.unwrap();
-    assert_eq!(sink.open(&job("job")).await.unwrap(), committed(&joined));
+    deliver(&opened, &joined, &[&[3]]).await.unwrap();
+    let found = open(&sink).await;
+    assert_eq!(found.committed, committed(&joined));
+    let opened = found.sink;
     // It has joined: nobody may let it join again.
-    refused(deliver(&sink, &batch(2, &[(0, Some(2), 4), (1, None, 4)]), &[&[4]]).await);
+    refused(
+        deliver(
+            &opened,
+            &batch(2, &[(0, Some(2), 4), (1, None, 4)]),
+            &[&[4]],
+        )
+        .await,
+    );
     assert_eq!(fixture.ids(target).await, [1, 2, 3]);
 }
 
 pub async fn sources_of_one_topic_are_told_apart(fixture: &Fixture) {
     let target = "sources";
-    let sink = fixture.sink(target).await;
-    sink.open(&job("job")).await.unwrap();
+    let (sink, opened) = fixture.opened(target).await;
     let mut both = batch(0, &[(0, None, 5), (0, None, 3)]);
     both.ranges[1].partition.source = "it's \"another\"\\".into();
     both.ranges[1].topic_id = None;
     both.ranges[1].leader_epoch = None;
-    deliver(&sink, &both, &[&[1]]).await.unwrap();
-    let found = sink.open(&job("job")).await.unwrap();
+    deliver(&opened, &both, &[&[1]]).await.unwrap();
+    let found = open(&sink).await.committed;
     let ends: Ends = both
         .ranges
         .iter()
@@ -483,22 +503,22 @@ pub async fn sources_of_one_topic_are_told_apart(fixture: &Fixture) {
 
 pub async fn an_aborted_batch_leaves_nothing(fixture: &Fixture) {
     let target = "aborted";
-    let sink = fixture.sink(target).await;
-    sink.open(&job("job")).await.unwrap();
+    let (sink, opened) = fixture.opened(target).await;
     let first = batch(0, &[(0, None, 2)]);
-    stage(&sink, &first, &[&[1, 2], &[3]]).await.unwrap();
-    sink.abort(&first).await.unwrap();
-    sink.abort(&first).await.unwrap();
+    stage(&opened, &first, &[&[1, 2], &[3]]).await.unwrap();
+    opened.abort(&first).await.unwrap();
+    opened.abort(&first).await.unwrap();
     assert!(fixture.ids(target).await.is_empty());
-    assert_eq!(sink.open(&job("job")).await.unwrap(), None);
-    deliver(&sink, &again(&first), &[&[1, 2]]).await.unwrap();
+    let found = open(&sink).await;
+    assert_eq!(found.committed, None);
+    let opened = found.sink;
+    deliver(&opened, &again(&first), &[&[1, 2]]).await.unwrap();
     assert_eq!(fixture.ids(target).await, [1, 2]);
 }
 
 pub async fn a_failing_stream_leaves_nothing(fixture: &Fixture) {
     let target = "failing";
-    let sink = fixture.sink(target).await;
-    sink.open(&job("job")).await.unwrap();
+    let (sink, opened) = fixture.opened(target).await;
     let first = batch(0, &[(0, None, 2)]);
     let broken = DataFusionError::External(Box::new(Error::BadRow {
         topic: "orders".to_owned(),
@@ -508,16 +528,16 @@ pub async fn a_failing_stream_leaves_nothing(fixture: &Fixture) {
     }));
     let stream = stream::iter([Ok(rows(&[1])), Err(broken)]);
     let stream = Box::pin(RecordBatchStreamAdapter::new(schema(), stream));
-    let error = sink.stage(&first, 0, stream).await.unwrap_err();
+    let error = opened.stage(&first, 0, stream).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::BadRow, "{error}");
-    sink.abort(&first).await.unwrap();
+    opened.abort(&first).await.unwrap();
     assert!(fixture.ids(target).await.is_empty());
     deliver_at_last(&sink, &first, &[&[1, 2]]).await;
     assert_eq!(fixture.ids(target).await, [1, 2]);
 }
 
 /// Stages rows of a stream that never ends, until the sink waits for more; then gives it up.
-async fn stage_and_drop(sink: &Arc<dyn Sink>, batch: &BatchRanges) {
+async fn stage_and_drop(sink: &Arc<dyn OpenSink>, batch: &BatchRanges) {
     let (asked, mut waits) = tokio::sync::mpsc::channel::<()>(1);
     let endless = stream::iter([Ok(rows(&[1])), Ok(rows(&[2]))]).chain(
         async move {
@@ -536,10 +556,9 @@ async fn stage_and_drop(sink: &Arc<dyn Sink>, batch: &BatchRanges) {
 
 pub async fn a_dropped_stage_leaves_nothing(fixture: &Fixture) {
     let target = "droppedstage";
-    let sink = fixture.sink(target).await;
-    sink.open(&job("job")).await.unwrap();
+    let (sink, opened) = fixture.opened(target).await;
     let first = batch(0, &[(0, None, 2)]);
-    stage_and_drop(&sink, &first).await;
+    stage_and_drop(&opened, &first).await;
     assert!(fixture.ids(target).await.is_empty());
     deliver_at_last(&sink, &first, &[&[1, 2]]).await;
     assert_eq!(fixture.ids(target).await, [1, 2]);
@@ -549,57 +568,56 @@ pub async fn a_dropped_sink_leaves_nothing(fixture: &Fixture) {
     let target = "droppedsink";
     let first = batch(0, &[(0, None, 2)]);
     {
-        let sink = fixture.sink(target).await;
-        sink.open(&job("job")).await.unwrap();
-        stage_and_drop(&sink, &first).await;
+        let (_, opened) = fixture.opened(target).await;
+        stage_and_drop(&opened, &first).await;
     }
     let sink = fixture.sink(target).await;
-    assert_eq!(sink.open(&job("job")).await.unwrap(), None);
+    assert_eq!(open(&sink).await.committed, None);
     deliver_at_last(&sink, &first, &[&[1, 2]]).await;
     assert_eq!(fixture.ids(target).await, [1, 2]);
     // Between staging and commit.
     let second = batch(1, &[(0, Some(2), 3)]);
-    stage(&sink, &second, &[&[3]]).await.unwrap();
-    drop(sink);
+    let opened = open(&sink).await.sink;
+    stage(&opened, &second, &[&[3]]).await.unwrap();
+    drop(opened);
     let sink = fixture.sink(target).await;
-    assert_eq!(sink.open(&job("job")).await.unwrap(), committed(&first));
+    assert_eq!(open(&sink).await.committed, committed(&first));
     deliver_at_last(&sink, &second, &[&[3]]).await;
     assert_eq!(fixture.ids(target).await, [1, 2, 3]);
 }
 
 pub async fn another_job_is_refused(fixture: &Fixture) {
     let target = "otherjob";
-    let sink = fixture.sink(target).await;
-    sink.open(&job("job")).await.unwrap();
+    let (sink, opened) = fixture.opened(target).await;
     let first = batch(0, &[(0, None, 2)]);
-    deliver(&sink, &first, &[&[1, 2]]).await.unwrap();
+    deliver(&opened, &first, &[&[1, 2]]).await.unwrap();
     let other = fixture.sink(target).await;
     let error = other.open(&job("stranger")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
     let message = error.to_string();
     assert!(message.contains("job 'job'"), "{message}");
     assert!(message.contains("'shared' = 'true'"), "{message}");
-    assert_eq!(sink.open(&job("job")).await.unwrap(), committed(&first));
+    assert_eq!(open(&sink).await.committed, committed(&first));
 }
 
 pub async fn jobs_share_a_target_that_allows_it(fixture: &Fixture) {
     let target = "shared";
     let sink = fixture.shared(target).await;
-    sink.open(&job("job")).await.unwrap();
+    let opened = open(&sink).await.sink;
     let first = batch(0, &[(0, None, 2)]);
-    deliver(&sink, &first, &[&[1, 2]]).await.unwrap();
+    deliver(&opened, &first, &[&[1, 2]]).await.unwrap();
     let other = fixture.shared(target).await;
-    assert_eq!(other.open(&job("second job")).await.unwrap(), None);
+    let found = other.open(&job("second job")).await.unwrap();
+    assert_eq!(found.committed, None);
+    let other_opened = found.sink;
     let mut theirs = batch(0, &[(0, None, 1)]);
     theirs.job = "second job".to_owned();
-    deliver(&other, &theirs, &[&[3]]).await.unwrap();
+    deliver(&other_opened, &theirs, &[&[3]]).await.unwrap();
     assert_eq!(fixture.ids(target).await, [1, 2, 3]);
-    assert_eq!(
-        other.open(&job("second job")).await.unwrap(),
-        committed(&theirs)
-    );
+    let found = other.open(&job("second job")).await.unwrap();
+    assert_eq!(found.committed, committed(&theirs));
     let again = fixture.shared(target).await;
-    assert_eq!(again.open(&job("job")).await.unwrap(), committed(&first));
+    assert_eq!(open(&again).await.committed, committed(&first));
 }
 
 pub async fn two_drivers_race_for_the_first_batch(fixture: &Fixture) {
@@ -613,29 +631,28 @@ pub async fn two_drivers_race_for_the_first_batch(fixture: &Fixture) {
             deliver_at_last(&other, &first, ids)
         );
         assert_eq!(fixture.ids(&target).await, [1, 2, 3], "round {round}");
-        assert_eq!(one.open(&job("job")).await.unwrap(), committed(&first));
+        assert_eq!(open(&one).await.committed, committed(&first));
     }
 }
 
 pub async fn many_partitions_are_staged_at_once(fixture: &Fixture) {
     let target = "partitions";
-    let sink = fixture.sink(target).await;
-    sink.open(&job("job")).await.unwrap();
+    let (_, opened) = fixture.opened(target).await;
     let first = batch(0, &[(0, None, 800)]);
     let staging = (0..8usize).map(|partition| {
-        let (sink, first) = (Arc::clone(&sink), first.clone());
+        let (opened, first) = (Arc::clone(&opened), first.clone());
         async move {
             let start = partition as i64 * 100;
             let batches = (0..10).map(move |piece| {
                 let from = start + piece * 10;
                 rows(&(from..from + 10).collect::<Vec<_>>())
             });
-            sink.stage(&first, partition, stream_of(batches)).await
+            opened.stage(&first, partition, stream_of(batches)).await
         }
     });
     let staged = futures::future::join_all(staging).await;
     let staged: Vec<Staged> = staged.into_iter().map(Result::unwrap).collect();
     assert_eq!(staged.iter().map(|s| s.rows).sum::<u64>(), 800);
-    sink.commit(&first, staged).await.unwrap();
+    opened.commit(&first, staged).await.unwrap();
     assert_eq!(fixture.ids(target).await, (0..800).collect::<Vec<i64>>());
 }

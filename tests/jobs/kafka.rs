@@ -22,7 +22,7 @@ use datafusion_kafka::client::{ClientPool, OffsetAt, OffsetQuery, TopicSelection
 use datafusion_kafka::config::ConnectionConfig;
 use datafusion_kafka::range::{IsolationLevel, TopicPartition};
 use datafusion_kafka::sink::{
-    BatchRanges, Delivery, KafkaSink, KafkaSinkOptions, Sink, SinkJob, Staged,
+    BatchRanges, Committed, Delivery, KafkaSink, KafkaSinkOptions, OpenSink, Sink, SinkJob, Staged,
 };
 
 use crate::support::read::{Isolation, ReadRecord, read};
@@ -93,15 +93,44 @@ fn stream(rows: &RecordBatch) -> SendableRecordBatchStream {
     Box::pin(RecordBatchStreamAdapter::new(schema, rows))
 }
 
-/// Stages rows as one execution partition.
-async fn stage(sink: &KafkaSink, batch: &BatchRanges, rows: &RecordBatch) -> Result<Vec<Staged>> {
-    Ok(vec![sink.stage(batch, 0, stream(rows)).await?])
+/// A sink that a job has opened.
+struct Writer {
+    sink: KafkaSink,
+    opened: Arc<dyn OpenSink>,
+    committed: Option<Committed>,
 }
 
-async fn deliver(sink: &KafkaSink, batch: &BatchRanges, rows: &RecordBatch) -> Result<()> {
-    let staged = stage(sink, batch, rows).await?;
-    sink.commit(batch, staged).await?;
-    settled_of(&sink.target()).await;
+impl std::ops::Deref for Writer {
+    type Target = dyn OpenSink;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.opened
+    }
+}
+
+async fn try_open(sink: &KafkaSink, rows: &RecordBatch) -> Result<Writer> {
+    let opened = sink.open(&job_of(rows)).await?;
+    Ok(Writer {
+        sink: sink.clone(),
+        opened: opened.sink,
+        committed: opened.committed,
+    })
+}
+
+/// Opens a sink for rows like these.
+async fn open(sink: &KafkaSink, rows: &RecordBatch) -> Writer {
+    try_open(sink, rows).await.unwrap()
+}
+
+/// Stages rows as one execution partition.
+async fn stage(writer: &Writer, batch: &BatchRanges, rows: &RecordBatch) -> Result<Vec<Staged>> {
+    Ok(vec![writer.stage(batch, 0, stream(rows)).await?])
+}
+
+async fn deliver(writer: &Writer, batch: &BatchRanges, rows: &RecordBatch) -> Result<()> {
+    let staged = stage(writer, batch, rows).await?;
+    writer.commit(batch, staged).await?;
+    settled_of(&writer.sink.target()).await;
     Ok(())
 }
 

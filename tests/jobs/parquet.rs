@@ -13,7 +13,7 @@ use datafusion_kafka::sink::{ParquetOptions, ParquetSink, Sink, parquet};
 use datafusion_kafka::store::Store;
 use tempfile::TempDir;
 
-use crate::conformance::{self, Fixture, batch, deliver, job, stage, stream_of};
+use crate::conformance::{self, Fixture, batch, deliver, job, open, stage};
 use crate::support::{repository, s3};
 
 /// A sink at a place, as a process would make it.
@@ -142,14 +142,15 @@ const CHILD: &str = "DATAFUSION_KAFKA_TEST_PARQUET";
 /// Delivers the next batch of five rows, as a job's process would.
 async fn deliver_next(store: Store) {
     let sink = sink(store, false);
-    let done = sink.open(&job("job")).await.unwrap();
+    let opened = open(&sink).await;
+    let done = opened.committed;
     let number = done.as_ref().map_or(0, |done| done.batch + 1);
     let from = number as i64 * 5;
     let previous = done.map(|_| from);
     let mut next = batch(number, &[(0, previous, from + 5)]);
     next.attempt = format!("{:032x}", std::process::id());
     let ids: Vec<i64> = (from..from + 5).collect();
-    deliver(&sink, &next, &[&ids[..3], &ids[3..]])
+    deliver(&opened.sink, &next, &[&ids[..3], &ids[3..]])
         .await
         .unwrap();
 }
@@ -232,9 +233,9 @@ async fn other_readers_know_the_folders_of_columns() {
         ..ParquetOptions::default()
     };
     let sink: Arc<dyn Sink> = Arc::new(ParquetSink::new(local(folder.path()), options));
-    sink.open(&job("job")).await.unwrap();
+    let opened = open(&sink).await.sink;
     let ids: Vec<i64> = (0..12).collect();
-    deliver(&sink, &batch(0, &[(0, None, 12)]), &[&ids])
+    deliver(&opened, &batch(0, &[(0, None, 12)]), &[&ids])
         .await
         .unwrap();
     assert_others_read(folder.path(), &ids, "in folders");
@@ -254,8 +255,8 @@ async fn other_readers_know_the_folders_of_columns() {
 async fn footers_say_where_rows_come_from() {
     let folder = TempDir::new().unwrap();
     let sink = sink(local(folder.path()), false);
-    sink.open(&job("job")).await.unwrap();
-    deliver(&sink, &batch(0, &[(0, None, 2)]), &[&[1, 2]])
+    let opened = open(&sink).await.sink;
+    deliver(&opened, &batch(0, &[(0, None, 2)]), &[&[1, 2]])
         .await
         .unwrap();
     let names = local(folder.path()).list("").await.unwrap();
@@ -287,14 +288,14 @@ async fn the_shell_lists_and_removes_orphans() {
     let folder = TempDir::new().unwrap();
     let store = local(folder.path());
     let sink = sink(store.clone(), false);
-    sink.open(&job("job")).await.unwrap();
-    stage(&sink, &batch(0, &[(0, None, 9)]), &[&[1, 2]])
+    let opened = open(&sink).await.sink;
+    stage(&opened, &batch(0, &[(0, None, 9)]), &[&[1, 2]])
         .await
         .unwrap();
-    deliver(&sink, &batch(0, &[(0, None, 2)]), &[&[1, 2]])
+    deliver(&opened, &batch(0, &[(0, None, 2)]), &[&[1, 2]])
         .await
         .unwrap();
-    stage(&sink, &batch(1, &[(0, Some(2), 9)]), &[&[3]])
+    stage(&opened, &batch(1, &[(0, Some(2), 9)]), &[&[3]])
         .await
         .unwrap();
     let clean = |flags: &[&str]| {
@@ -335,13 +336,4 @@ async fn a_folder_that_cannot_be_written_is_named() {
     let sink = sink(local(&file.join("target")), false);
     let error = sink.open(&job("job")).await.unwrap_err().to_string();
     assert!(error.contains("file/target"), "{error}");
-    let empty = stream_of(Vec::<RecordBatch>::new());
-    let error = sink
-        .stage(&batch(0, &[(0, None, 1)]), 0, empty)
-        .await
-        .unwrap_err();
-    assert!(
-        error.to_string().contains("before it was opened"),
-        "{error}"
-    );
 }

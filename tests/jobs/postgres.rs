@@ -11,7 +11,7 @@ use datafusion_kafka::sink::{Held, Sink, SinkJob};
 use datafusion_kafka::{Error, ErrorKind};
 use futures::TryStreamExt;
 
-use crate::conformance::{self, Fixture, again, batch, deliver, job, stage, stream_of};
+use crate::conformance::{self, Fixture, again, batch, deliver, job, open, stage, stream_of};
 use crate::samples;
 use crate::support::postgres::{PASSWORD, PostgresServer, shared};
 
@@ -83,10 +83,10 @@ async fn deliver_one(sink: &Arc<dyn Sink>, rows: RecordBatch) -> datafusion_kafk
         name: "job".to_owned(),
         schema: rows.schema(),
     };
-    sink.open(&job).await?;
+    let opened = sink.open(&job).await?.sink;
     let first = batch(0, &[(0, None, 1)]);
-    let staged = sink.stage(&first, 0, samples::stream(rows)).await?;
-    sink.commit(&first, vec![staged]).await
+    let staged = opened.stage(&first, 0, samples::stream(rows)).await?;
+    opened.commit(&first, vec![staged]).await
 }
 
 fn is_transient(error: &Error) -> bool {
@@ -114,7 +114,7 @@ async fn offsets_that_an_earlier_version_has_written_are_taken_over() {
 async fn adding_columns_waits_no_longer_than_others_can_bear() {
     let schema = schema();
     let sink = as_dyn(sink(&format!("{schema}.t")));
-    sink.open(&job("job")).await.unwrap();
+    open(&sink).await;
     let drop_column = format!("ALTER TABLE {schema}.kafka_offsets DROP COLUMN epoch_offset");
     server().sql(&drop_column);
     let (holder, connection) =
@@ -131,7 +131,7 @@ async fn adding_columns_waits_no_longer_than_others_can_bear() {
     assert!(is_transient(&error), "{error}");
     assert!(error.to_string().contains("lock timeout"), "{error}");
     holder.batch_execute("ROLLBACK").await.unwrap();
-    assert_eq!(sink.open(&job).await.unwrap(), None);
+    assert_eq!(sink.open(&job).await.unwrap().committed, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -263,13 +263,13 @@ async fn an_existing_table_takes_what_fits() {
          number int GENERATED ALWAYS AS IDENTITY)"
     ));
     let sink = as_dyn(sink(&table));
-    sink.open(&job("job")).await.unwrap();
+    let opened = open(&sink).await.sink;
     let first = batch(0, &[(0, None, 2)]);
-    deliver(&sink, &first, &[&[1, 2]]).await.unwrap();
+    deliver(&opened, &first, &[&[1, 2]]).await.unwrap();
     let found = server().sql(&format!("SELECT id, name, number FROM {table} ORDER BY id"));
     assert_eq!(found, "1\tname 1\t1\n2\tname 2\t2\n");
     let second = batch(1, &[(0, Some(2), 3)]);
-    let error = deliver(&sink, &second, &[&[11]]).await.unwrap_err();
+    let error = deliver(&opened, &second, &[&[11]]).await.unwrap_err();
     assert!(
         error
             .to_string()
@@ -283,14 +283,14 @@ async fn an_existing_table_takes_what_fits() {
 async fn the_last_row_of_a_key_stays() {
     let table = format!("{}.state", schema());
     let sink = as_dyn(sink(&table).with_upsert_key(vec!["id".to_owned()]));
-    sink.open(&job("job")).await.unwrap();
+    let opened = open(&sink).await.sink;
     let named = |rows: &[(i64, &str)]| samples::rows(rows);
     let first = batch(0, &[(0, None, 3)]);
-    let late = sink
+    let late = opened
         .stage(&first, 1, stream_of([named(&[(2, "later")])]))
         .await
         .unwrap();
-    let early = sink
+    let early = opened
         .stage(
             &first,
             0,
@@ -298,9 +298,9 @@ async fn the_last_row_of_a_key_stays() {
         )
         .await
         .unwrap();
-    sink.commit(&first, vec![early, late]).await.unwrap();
+    opened.commit(&first, vec![early, late]).await.unwrap();
     let second = batch(1, &[(0, Some(3), 4)]);
-    let staged = sink
+    let staged = opened
         .stage(&second, 0, stream_of([named(&[(2, "d"), (3, "e")])]))
         .await
         .unwrap();
@@ -308,7 +308,7 @@ async fn the_last_row_of_a_key_stays() {
     found.sort();
     let name = |name: &str| Some(name.to_owned());
     assert_eq!(found, [(1, name("c")), (2, name("later"))]);
-    sink.commit(&second, vec![staged]).await.unwrap();
+    opened.commit(&second, vec![staged]).await.unwrap();
     let mut found = rows(&table);
     found.sort();
     assert_eq!(found, [(1, name("c")), (2, name("d")), (3, name("e"))]);
@@ -342,14 +342,20 @@ async fn a_violated_constraint_commits_nothing_and_is_permanent() {
         "CREATE TABLE {table} (id bigint CHECK (id < 10), name text)"
     ));
     let sink = as_dyn(sink(&table));
-    sink.open(&job("job")).await.unwrap();
+    let opened = open(&sink).await.sink;
     let first = batch(0, &[(0, None, 2)]);
-    let error = deliver(&sink, &first, &[&[1], &[2, 11]]).await.unwrap_err();
+    let error = deliver(&opened, &first, &[&[1], &[2, 11]])
+        .await
+        .unwrap_err();
     assert!(!is_transient(&error), "{error}");
     assert!(error.to_string().contains("checked_id_check"), "{error}");
     assert!(rows(&table).is_empty());
-    assert_eq!(sink.open(&job("job")).await.unwrap(), None);
-    deliver(&sink, &again(&first), &[&[1], &[2]]).await.unwrap();
+    let found = open(&sink).await;
+    assert_eq!(found.committed, None);
+    let opened = found.sink;
+    deliver(&opened, &again(&first), &[&[1], &[2]])
+        .await
+        .unwrap();
     assert_eq!(rows(&table).len(), 2);
 }
 
@@ -375,29 +381,30 @@ async fn what_a_user_may_not_do_is_permanent() {
 async fn a_server_that_restarts_loses_and_repeats_nothing() {
     let mut server = tokio::task::block_in_place(PostgresServer::start);
     let sink = as_dyn(PostgresSink::new(&server.url("postgres"), "t").unwrap());
-    sink.open(&job("job")).await.unwrap();
+    let opened = open(&sink).await.sink;
     let first = batch(0, &[(0, None, 2)]);
-    deliver(&sink, &first, &[&[1, 2]]).await.unwrap();
+    deliver(&opened, &first, &[&[1, 2]]).await.unwrap();
     let second = batch(1, &[(0, Some(2), 4)]);
-    let staged = stage(&sink, &second, &[&[3, 4]]).await.unwrap();
+    let staged = stage(&opened, &second, &[&[3, 4]]).await.unwrap();
     tokio::task::block_in_place(|| server.stop());
-    let error = sink.commit(&second, staged).await.unwrap_err();
+    let error = opened.commit(&second, staged).await.unwrap_err();
     assert!(is_transient(&error), "{error}");
     let error = sink.open(&job("job")).await.unwrap_err();
     assert!(is_transient(&error), "{error}");
     tokio::task::block_in_place(|| server.start_again());
-    let found = sink.open(&job("job")).await.unwrap().unwrap();
-    assert_eq!(found.batch, 0);
+    let found = open(&sink).await;
+    assert_eq!(found.committed.unwrap().batch, 0);
+    let opened = found.sink;
     let second = again(&second);
-    let staged = stage(&sink, &second, &[&[3, 4]]).await.unwrap();
+    let staged = stage(&opened, &second, &[&[3, 4]]).await.unwrap();
     // In the middle of a batch, and the driver only finds out by the next one.
-    sink.commit(&second, staged).await.unwrap();
+    opened.commit(&second, staged).await.unwrap();
     tokio::task::block_in_place(|| server.start_again());
     let third = batch(2, &[(0, Some(4), 5)]);
-    let error = deliver(&sink, &third, &[&[5]]).await.unwrap_err();
+    let error = deliver(&opened, &third, &[&[5]]).await.unwrap_err();
     assert!(is_transient(&error), "{error}");
-    sink.open(&job("job")).await.unwrap();
-    deliver(&sink, &again(&third), &[&[5]]).await.unwrap();
+    let opened = open(&sink).await.sink;
+    deliver(&opened, &again(&third), &[&[5]]).await.unwrap();
     let ids = server.sql("SELECT string_agg(id::text, ' ' ORDER BY id) FROM t");
     assert_eq!(ids.trim(), "1 2 3 4 5");
 }
@@ -407,8 +414,8 @@ async fn a_driver_that_holds_the_lock_is_waited_for_and_then_an_error_that_passe
     let schema = schema();
     let table = format!("{schema}.t");
     let sink = as_dyn(sink(&table));
-    sink.open(&job("job")).await.unwrap();
-    deliver(&sink, &batch(0, &[(0, None, 2)]), &[&[1, 2]])
+    let opened = open(&sink).await.sink;
+    deliver(&opened, &batch(0, &[(0, None, 2)]), &[&[1, 2]])
         .await
         .unwrap();
     let (frozen, connection) =
@@ -419,12 +426,12 @@ async fn a_driver_that_holds_the_lock_is_waited_for_and_then_an_error_that_passe
     let hold = format!("BEGIN; SELECT * FROM {schema}.kafka_offsets FOR UPDATE");
     frozen.batch_execute(&hold).await.unwrap();
     let second = batch(1, &[(0, Some(2), 3)]);
-    let waiting = tokio::time::timeout(Duration::from_secs(60), deliver(&sink, &second, &[&[3]]));
+    let waiting = tokio::time::timeout(Duration::from_secs(60), deliver(&opened, &second, &[&[3]]));
     let error = waiting.await.expect("the wait has an end").unwrap_err();
     assert!(is_transient(&error), "{error}");
     assert!(error.to_string().contains("lock timeout"), "{error}");
     frozen.batch_execute("ROLLBACK").await.unwrap();
-    deliver(&sink, &again(&second), &[&[3]]).await.unwrap();
+    deliver(&opened, &again(&second), &[&[3]]).await.unwrap();
     assert_eq!(rows(&table).len(), 3);
 }
 
@@ -432,19 +439,21 @@ async fn a_driver_that_holds_the_lock_is_waited_for_and_then_an_error_that_passe
 async fn a_session_that_the_server_ends_leaves_nothing() {
     let table = format!("{}.t", schema());
     let sink = as_dyn(sink(&table));
-    sink.open(&job("job")).await.unwrap();
+    let opened = open(&sink).await.sink;
     let first = batch(0, &[(0, None, 2)]);
-    let staged = stage(&sink, &first, &[&[1, 2]]).await.unwrap();
+    let staged = stage(&opened, &first, &[&[1, 2]]).await.unwrap();
     // As the server does by itself after half a minute without a sign of life.
     let ended = server().sql(&format!(
         "SELECT count(pg_terminate_backend(pid)) FROM pg_locks \
          WHERE relation = '{table}'::regclass"
     ));
     assert_eq!(ended.trim(), "1");
-    let error = sink.commit(&first, staged).await.unwrap_err();
+    let error = opened.commit(&first, staged).await.unwrap_err();
     assert!(is_transient(&error), "{error}");
-    assert_eq!(sink.open(&job("job")).await.unwrap(), None);
-    deliver(&sink, &again(&first), &[&[1, 2]]).await.unwrap();
+    let found = open(&sink).await;
+    assert_eq!(found.committed, None);
+    let opened = found.sink;
+    deliver(&opened, &again(&first), &[&[1, 2]]).await.unwrap();
     assert_eq!(rows(&table).len(), 2);
 }
 
@@ -452,14 +461,14 @@ async fn a_session_that_the_server_ends_leaves_nothing() {
 async fn a_large_batch_is_streamed() {
     let table = format!("{}.large", schema());
     let sink = as_dyn(sink(&table));
-    sink.open(&job("job")).await.unwrap();
+    let opened = open(&sink).await.sink;
     let first = batch(0, &[(0, None, 200_000)]);
     let staging = futures::future::try_join(
-        sink.stage(&first, 0, samples::many(100_000)),
-        sink.stage(&first, 1, samples::many(100_000)),
+        opened.stage(&first, 0, samples::many(100_000)),
+        opened.stage(&first, 1, samples::many(100_000)),
     );
     let (one, other) = staging.await.unwrap();
-    sink.commit(&first, vec![one, other]).await.unwrap();
+    opened.commit(&first, vec![one, other]).await.unwrap();
     let found = server().sql(&format!("SELECT count(*), count(DISTINCT id) FROM {table}"));
     assert_eq!(found.trim(), "200000\t100000");
 }
@@ -474,8 +483,10 @@ async fn tls_is_verified() {
         let sink = PostgresSink::with_credentials(&url, "shop.t", Some(PASSWORD), ca).unwrap();
         async move { sink.open(&job("job")).await }
     };
-    assert_eq!(open("verify-full", Some(ca)).await.unwrap(), None);
-    assert_eq!(open("prefer", Some(ca)).await.unwrap(), None);
+    for mode in ["verify-full", "prefer"] {
+        let opened = open(mode, Some(ca)).await.unwrap();
+        assert_eq!(opened.committed, None, "{mode}");
+    }
     for wrong in [Some(other_ca), None] {
         let error = open("require", wrong).await.unwrap_err();
         assert!(error.to_string().contains("'ssl.root.cert'"), "{error}");
@@ -496,8 +507,8 @@ async fn tables_are_made_and_read_in_sql() {
     );
     let table = format!("{schema}.orders");
     let sink = as_dyn(PostgresSink::new(&url, &table).unwrap());
-    sink.open(&job("job")).await.unwrap();
-    deliver(&sink, &batch(0, &[(0, None, 3)]), &[&[1, 2, 3]])
+    let opened = open(&sink).await.sink;
+    deliver(&opened, &batch(0, &[(0, None, 3)]), &[&[1, 2, 3]])
         .await
         .unwrap();
     let context = KafkaSessionBuilder::new().build().unwrap();

@@ -8,7 +8,7 @@ use datafusion_kafka::ErrorKind;
 use datafusion_kafka::store::{Created, Durability, Store};
 use uuid::Uuid;
 
-use crate::conformance::{Fixture, batch, deliver, job};
+use crate::conformance::{Fixture, batch, deliver, job, open};
 use crate::parquet::{other_readers, sink, through_manifests};
 use crate::support::s3;
 
@@ -102,7 +102,7 @@ async fn a_missing_bucket_and_a_silent_endpoint_are_named() {
 async fn other_readers_see_each_row_once() {
     let place = place();
     let sink = sink(store(&place), false);
-    sink.open(&job("job")).await.unwrap();
+    let opened = open(&sink).await.sink;
     let expected: BTreeSet<i64> = (0..30).collect();
     let ids: Vec<i64> = expected.iter().copied().collect();
     let seen = |expected: &[i64]| {
@@ -113,13 +113,13 @@ async fn other_readers_see_each_row_once() {
         }
     };
     deliver(
-        &sink,
+        &opened,
         &batch(0, &[(0, None, 10)]),
         &[&ids[..4], &ids[4..10]],
     )
     .await
     .unwrap();
-    deliver(&sink, &batch(1, &[(0, Some(10), 30)]), &[&ids[10..]])
+    deliver(&opened, &batch(1, &[(0, Some(10), 30)]), &[&ids[10..]])
         .await
         .unwrap();
     seen(&ids);
@@ -140,6 +140,6 @@ async fn other_readers_see_each_row_once() {
         expected
     );
     let again: Arc<_> = crate::parquet::sink(store, false);
-    again.open(&job("job")).await.unwrap();
+    open(&again).await;
     seen(&ids);
 }

@@ -12,7 +12,7 @@ use datafusion_kafka::{Error, ErrorKind};
 use futures::TryStreamExt;
 use tempfile::TempDir;
 
-use crate::conformance::{self, Fixture, batch, deliver, job, stage, stream_of};
+use crate::conformance::{self, Fixture, batch, deliver, job, open, stage, stream_of};
 use crate::samples;
 
 fn fixture() -> Fixture {
@@ -81,10 +81,10 @@ async fn deliver_one(sink: &Arc<dyn Sink>, rows: RecordBatch) -> datafusion_kafk
         name: "job".to_owned(),
         schema: rows.schema(),
     };
-    sink.open(&job).await?;
+    let opened = sink.open(&job).await?.sink;
     let first = batch(0, &[(0, None, 1)]);
-    let staged = sink.stage(&first, 0, samples::stream(rows)).await?;
-    sink.commit(&first, vec![staged]).await
+    let staged = opened.stage(&first, 0, samples::stream(rows)).await?;
+    opened.commit(&first, vec![staged]).await
 }
 
 #[tokio::test]
@@ -204,10 +204,10 @@ async fn the_last_row_of_a_key_stays() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("upsert.db");
     let sink = as_dyn(sink(&path, "state").with_upsert_key(vec!["id".to_owned()]));
-    sink.open(&job("job")).await.unwrap();
+    let opened = open(&sink).await.sink;
     let named = |rows: &[(i64, &str)]| samples::rows(rows);
     let first = batch(0, &[(0, None, 3)]);
-    let staged = sink
+    let staged = opened
         .stage(
             &first,
             0,
@@ -215,13 +215,13 @@ async fn the_last_row_of_a_key_stays() {
         )
         .await
         .unwrap();
-    sink.commit(&first, vec![staged]).await.unwrap();
+    opened.commit(&first, vec![staged]).await.unwrap();
     let second = batch(1, &[(0, Some(3), 4)]);
-    let staged = sink
+    let staged = opened
         .stage(&second, 0, stream_of([named(&[(2, "d"), (3, "e")])]))
         .await
         .unwrap();
-    sink.commit(&second, vec![staged]).await.unwrap();
+    opened.commit(&second, vec![staged]).await.unwrap();
     let mut found = rows(&path, "state");
     found.sort();
     let name = |name: &str| Some(name.to_owned());
@@ -260,9 +260,9 @@ async fn a_violated_constraint_commits_nothing_and_is_permanent() {
         .execute_batch("CREATE TABLE t (id INTEGER CHECK (id < 10), name TEXT)")
         .unwrap();
     let sink = as_dyn(sink(&path, "t"));
-    sink.open(&job("job")).await.unwrap();
+    let opened = open(&sink).await.sink;
     let first = batch(0, &[(0, None, 2)]);
-    let error = deliver(&sink, &first, &[&[1, 11]]).await.unwrap_err();
+    let error = deliver(&opened, &first, &[&[1, 11]]).await.unwrap_err();
     assert!(
         matches!(
             error,
@@ -275,7 +275,7 @@ async fn a_violated_constraint_commits_nothing_and_is_permanent() {
     );
     assert!(error.to_string().contains("CHECK"), "{error}");
     assert!(rows(&path, "t").is_empty());
-    assert_eq!(sink.open(&job("job")).await.unwrap(), None);
+    assert_eq!(open(&sink).await.committed, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -283,13 +283,13 @@ async fn a_writer_that_stands_still_is_waited_for_and_then_an_error_that_passes(
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("busy.db");
     let sink = as_dyn(sink(&path, "t"));
-    sink.open(&job("job")).await.unwrap();
+    let opened = open(&sink).await.sink;
     let first = batch(0, &[(0, None, 2)]);
     let frozen = connection(&path);
     frozen.execute_batch("BEGIN IMMEDIATE").unwrap();
     // Staging does not need the lock.
-    let staged = stage(&sink, &first, &[&[1, 2]]).await.unwrap();
-    let error = sink.commit(&first, staged.clone()).await.unwrap_err();
+    let staged = stage(&opened, &first, &[&[1, 2]]).await.unwrap();
+    let error = opened.commit(&first, staged.clone()).await.unwrap_err();
     assert!(
         matches!(
             error,
@@ -302,7 +302,7 @@ async fn a_writer_that_stands_still_is_waited_for_and_then_an_error_that_passes(
     );
     assert!(error.to_string().contains("another process"), "{error}");
     frozen.execute_batch("ROLLBACK").unwrap();
-    sink.commit(&first, staged).await.unwrap();
+    opened.commit(&first, staged).await.unwrap();
     assert_eq!(rows(&path, "t").len(), 2);
 }
 
@@ -311,11 +311,12 @@ async fn a_large_batch_is_streamed() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("large.db");
     let sink = as_dyn(sink(&path, "t"));
-    sink.open(&job("job")).await.unwrap();
+    let opened = open(&sink).await.sink;
     let first = batch(0, &[(0, None, 100_000)]);
-    let staging = sink.stage(&first, 0, samples::many(100_000));
+    let staging = opened.stage(&first, 0, samples::many(100_000));
     let staged = tokio::time::timeout(Duration::from_secs(120), staging).await;
-    sink.commit(&first, vec![staged.unwrap().unwrap()])
+    opened
+        .commit(&first, vec![staged.unwrap().unwrap()])
         .await
         .unwrap();
     assert_eq!(rows(&path, "t").len(), 100_000);
@@ -326,8 +327,8 @@ async fn tables_are_made_and_read_in_sql() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("sql.db");
     let sink = as_dyn(sink(&path, "orders"));
-    sink.open(&job("job")).await.unwrap();
-    deliver(&sink, &batch(0, &[(0, None, 3)]), &[&[1, 2, 3]])
+    let opened = open(&sink).await.sink;
+    deliver(&opened, &batch(0, &[(0, None, 3)]), &[&[1, 2, 3]])
         .await
         .unwrap();
     let context = KafkaSessionBuilder::new().build().unwrap();

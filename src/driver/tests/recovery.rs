@@ -55,6 +55,36 @@ async fn what_may_pass_is_retried() {
     world.assert_exactly(&[25]);
 }
 
+/// Keeps the batches that retries name.
+#[derive(Debug, Default)]
+struct Retried(std::sync::Mutex<Vec<Option<u64>>>);
+
+impl crate::driver::ProgressListener for Retried {
+    fn committed(&self, _progress: &BatchProgress) {}
+
+    fn retrying(&self, retry: &crate::driver::Retry<'_>) {
+        self.0.lock().unwrap().push(retry.batch);
+    }
+}
+
+#[tokio::test]
+async fn a_retry_names_its_batch_once_it_is_fixed() {
+    for (operation, batch) in [("open", None), ("stage", Some(0))] {
+        let world = World::new(1);
+        world.produce(0, 5);
+        world.sink.fail(operation, 1, true);
+        let retried = Arc::new(Retried::default());
+        let job = world.builder("job").insert(INSERT).retries(Retries {
+            first_wait: std::time::Duration::from_millis(1),
+            ..Retries::default()
+        });
+        let listener: Arc<dyn crate::driver::ProgressListener> = retried.clone();
+        let mut job = job.listener(listener).build().await.unwrap();
+        job.run(&Stop::new()).await.unwrap();
+        assert_eq!(*retried.0.lock().unwrap(), [batch], "{operation}");
+    }
+}
+
 /// Errors of looking at the sources and of reading them.
 #[tokio::test]
 async fn what_may_pass_at_the_source_is_retried_and_nothing_else_is() {

@@ -150,3 +150,70 @@ async fn a_folder_that_no_store_takes_names_the_piece() {
     );
     assert!(error.contains("a name of 304 bytes"), "{error}");
 }
+
+/// Replaces a text in the names and records of an export.
+fn rewrite(folder: &std::path::Path, from: &str, to: &str) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let renamed = path.with_file_name(name.replace(from, to));
+        std::fs::rename(&path, &renamed).unwrap();
+        if renamed.is_dir() {
+            rewrite(&renamed, from, to);
+        } else if renamed.extension().is_some_and(|e| e == "json") {
+            let text = std::fs::read_to_string(&renamed).unwrap();
+            std::fs::write(&renamed, text.replace(from, to)).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn folders_are_named_as_those_of_the_parquet_sink_and_those_of_versions_before_are_verified()
+{
+    let (cluster, folder) = (MemoryCluster::new(), tempfile::tempdir().unwrap());
+    for topic in ["a", "b"] {
+        cluster.create_topic(topic, 1).unwrap();
+        for key in ["é, 日本", "x/y", ""] {
+            cluster
+                .append(topic, 0, Record::new("v").with_key(key))
+                .unwrap();
+        }
+    }
+    run(builder(&cluster, &folder).partition_by("k=key"))
+        .await
+        .unwrap();
+    let of_a = std::fs::read_dir(folder.path().join("a")).unwrap();
+    let mut names: Vec<_> = of_a
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(
+        names,
+        ["k=__HIVE_DEFAULT_PARTITION__", "k=x%2Fy", "k=é, 日本"]
+    );
+
+    let listing = SessionContext::new();
+    let create = format!(
+        "CREATE EXTERNAL TABLE p STORED AS PARQUET PARTITIONED BY (k) LOCATION '{}/a/'",
+        folder.path().display()
+    );
+    listing.sql(&create).await.unwrap();
+    for key in ["é, 日本", "x/y", "__HIVE_DEFAULT_PARTITION__"] {
+        let sql = format!("SELECT count(*) FROM p WHERE k = '{key}'");
+        assert_eq!(number(&listing, &sql).await, 1, "{key}");
+    }
+
+    // Versions before escaped letters outside ASCII, and commas.
+    rewrite(folder.path(), "é, 日本", "%C3%A9%2C %E6%97%A5%E6%9C%AC");
+    let context = table(&folder).await.unwrap();
+    let sql = "SELECT count(*) FROM e WHERE k = 'é, 日本'";
+    assert_eq!(number(&context, sql).await, 2);
+    let target = folder.path().to_str().unwrap();
+    let kafka = KafkaTable::builder_with_client(Arc::new(cluster.client())).location("a,b");
+    let kafka = kafka.build_lazy().unwrap();
+    let verify = crate::export::Verify::open(target).await.unwrap();
+    let progress = Arc::new(ExportProgress::default());
+    let verified = verify.run(Some(&kafka), 2, &progress).await.unwrap();
+    assert!(verified.problems.is_empty(), "{:?}", verified.problems);
+    assert_eq!(verified.same_rows, Some(6));
+}

@@ -62,12 +62,14 @@ pub(crate) fn not_staged(target: &str, batch: u64, expected: u64, found: u64) ->
     }
 }
 
-/// The error of a method that needs `open` to have succeeded before.
-pub(crate) fn not_open(target: &str, operation: String) -> Error {
+/// The error of a step whose connection was lost, or whose attempt was given up for another one.
+pub(crate) fn given_up(target: &str, operation: String) -> Error {
     Error::Sink {
         target: target.to_owned(),
         operation,
-        reason: "there is no connection: the sink must be opened first".to_owned(),
+        reason: "the connection was lost, or another attempt has begun: the sink is opened again, and the \
+                 batch staged again"
+            .to_owned(),
         transient: true,
     }
 }

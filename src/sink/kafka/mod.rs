@@ -19,7 +19,6 @@ mod session;
 mod state;
 mod trouble;
 
-use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use datafusion::logical_expr::{cast, ident};
@@ -46,14 +45,13 @@ const FULL_WAITS: Duration = Duration::from_millis(2);
 /// Columns are matched by name: `value` (text or bytes; NULL is a tombstone), and where the query
 /// has them `key`, `topic`, `partition`, `headers` and `timestamp`. With
 /// [formats](Self::with_formats) other columns are the fields of values and keys.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct KafkaSink {
     config: ConnectionConfig,
     client: Arc<dyn KafkaClient>,
     topic: Arc<str>,
     options: KafkaSinkOptions,
     formats: WriteFormats,
-    session: RwLock<Option<Arc<Session>>>,
 }
 
 impl KafkaSink {
@@ -93,7 +91,6 @@ impl KafkaSink {
             topic,
             options,
             formats: WriteFormats::default(),
-            session: RwLock::default(),
         })
     }
 
@@ -142,22 +139,6 @@ impl KafkaSink {
             config: &self.config,
             client: self.client.as_ref(),
         }
-    }
-
-    fn session(&self) -> Result<Arc<Session>> {
-        let session = self.session.read().unwrap_or_else(PoisonError::into_inner);
-        session.clone().filter(|s| s.usable()).ok_or_else(|| {
-            self.trouble().sink(
-                "writing",
-                "the sink is not open: it was never opened, or its last commit failed",
-                true,
-            )
-        })
-    }
-
-    fn set_session(&self, session: Option<Arc<Session>>) {
-        let mut current = self.session.write().unwrap_or_else(PoisonError::into_inner);
-        *current = session;
     }
 
     fn trouble(&self) -> Trouble {
@@ -214,9 +195,8 @@ impl Sink for KafkaSink {
         }
     }
 
-    async fn open(&self, job: &SinkJob) -> Result<Option<Committed>> {
+    async fn open(&self, job: &SinkJob) -> Result<Opened> {
         let layout = Layout::of(&job.schema, &self.target(), &self.formats.naming())?;
-        self.set_session(None);
         self.check_topic().await?;
         let encoders =
             self.formats
@@ -245,98 +225,13 @@ impl Sink for KafkaSink {
         if let Err(refused) = session.own().await {
             return Err(self.settled(&session, refused).await);
         }
-        self.set_session(Some(session));
-        Ok(state.committed)
-    }
-
-    async fn stage(
-        &self,
-        batch: &BatchRanges,
-        partition: usize,
-        mut rows: SendableRecordBatchStream,
-    ) -> Result<Staged> {
-        let session = self.session()?;
-        if let Err(refused) = session.begin(&batch.attempt).await {
-            return Err(self.settled(&session, refused).await);
-        }
-        let mut staged = Staged {
-            partition,
-            detail: serde_json::Value::String(session.owner.clone()),
-            ..Staged::default()
-        };
-        while let Some(columns) = rows.next().await {
-            let columns = columns.map_err(|e| query(&e))?;
-            let rows = Rows::of(&session.layout, &columns, partition, staged.rows)
-                .map_err(|e| self.trouble().row(e))?;
-            session
-                .meet_topics(&rows, self.client.as_ref(), &self.options.state_topic)
-                .await?;
-            let mut next = 0;
-            while next < columns.num_rows() {
-                match session.send(&batch.attempt, &rows, next) {
-                    Ok(Sent::All { bytes }) => {
-                        staged.bytes += bytes;
-                        next = columns.num_rows();
-                    }
-                    Ok(Sent::UpTo { row, bytes }) => {
-                        staged.bytes += bytes;
-                        next = row;
-                        tokio::time::sleep(FULL_WAITS).await;
-                    }
-                    Err(refused) => return Err(self.settled(&session, refused).await),
-                }
-            }
-            staged.rows += columns.num_rows() as u64;
-            // Sending does not wait, so that nobody else's turn would come.
-            tokio::task::yield_now().await;
-        }
-        Ok(staged)
-    }
-
-    async fn commit(&self, batch: &BatchRanges, staged: Vec<Staged>) -> Result<()> {
-        let session = self.session()?;
-        let recorded = session.recorded();
-        let standing = batch.against(&self.target(), recorded.as_ref().map(|c| &c.ends));
-        match standing {
-            Ok(Standing::Next) => {}
-            Ok(Standing::Committed) => return self.abort(batch).await,
-            Err(conflict) => {
-                // What matters is the conflict; an open transaction ends with the next open.
-                let _ = self.abort(batch).await;
-                return Err(conflict);
-            }
-        }
-        let ours = |staged: &Staged| staged.detail.as_str() == Some(&session.owner);
-        let rows = staged.iter().any(|staged| staged.rows > 0);
-        if !staged.iter().all(|staged| staged.rows == 0 || ours(staged))
-            || (rows && !session.has_begun(&batch.attempt))
-        {
-            return Err(self.trouble().sink(
-                &format!("committing batch {}", batch.batch),
-                "the rows that were staged are gone with their transaction: stage them again",
-                true,
-            ));
-        }
-        let Err(refused) = session.commit(batch).await else {
-            return Ok(());
-        };
-        let error = self.settled(&session, refused).await;
-        session.give_up();
-        Err(error)
-    }
-
-    async fn abort(&self, batch: &BatchRanges) -> Result<()> {
-        let Ok(session) = self.session() else {
-            // The transaction of a session that failed ends with the next open.
-            return Ok(());
-        };
-        match session.abort(&batch.attempt).await {
-            Ok(()) => Ok(()),
-            Err(refused) => {
-                session.give_up();
-                Err(self.settled(&session, refused).await)
-            }
-        }
+        Ok(Opened {
+            sink: Arc::new(OpenKafkaSink {
+                sink: self.clone(),
+                session,
+            }),
+            committed: state.committed,
+        })
     }
 
     /// All committed records of the topic, where rows are keys and values and nothing else: of the
@@ -375,6 +270,125 @@ impl Sink for KafkaSink {
             table.select(typed)?.execute_stream().await
         };
         Ok(Held::Among(rows.await.map_err(|e| query(&e))?))
+    }
+}
+
+/// A [`KafkaSink`] that a job has opened: its producer.
+#[derive(Debug)]
+struct OpenKafkaSink {
+    sink: KafkaSink,
+    session: Arc<Session>,
+}
+
+impl OpenKafkaSink {
+    /// The session, unless it was given up: after a commit that failed only the next `open` knows what
+    /// is recorded.
+    fn usable(&self) -> Result<&Arc<Session>> {
+        match self.session.usable() {
+            true => Ok(&self.session),
+            false => Err(self.sink.trouble().sink(
+                "writing",
+                "the producer was given up after a failure: the sink must be opened again",
+                true,
+            )),
+        }
+    }
+}
+
+#[async_trait]
+impl OpenSink for OpenKafkaSink {
+    async fn stage(
+        &self,
+        batch: &BatchRanges,
+        partition: usize,
+        mut rows: SendableRecordBatchStream,
+    ) -> Result<Staged> {
+        let session = self.usable()?;
+        if let Err(refused) = session.begin(&batch.attempt).await {
+            return Err(self.sink.settled(session, refused).await);
+        }
+        let mut staged = Staged {
+            partition,
+            detail: serde_json::Value::String(session.owner.clone()),
+            ..Staged::default()
+        };
+        while let Some(columns) = rows.next().await {
+            let columns = columns.map_err(|e| query(&e))?;
+            let rows = Rows::of(&session.layout, &columns, partition, staged.rows)
+                .map_err(|e| self.sink.trouble().row(e))?;
+            session
+                .meet_topics(
+                    &rows,
+                    self.sink.client.as_ref(),
+                    &self.sink.options.state_topic,
+                )
+                .await?;
+            let mut next = 0;
+            while next < columns.num_rows() {
+                match session.send(&batch.attempt, &rows, next) {
+                    Ok(Sent::All { bytes }) => {
+                        staged.bytes += bytes;
+                        next = columns.num_rows();
+                    }
+                    Ok(Sent::UpTo { row, bytes }) => {
+                        staged.bytes += bytes;
+                        next = row;
+                        tokio::time::sleep(FULL_WAITS).await;
+                    }
+                    Err(refused) => return Err(self.sink.settled(session, refused).await),
+                }
+            }
+            staged.rows += columns.num_rows() as u64;
+            // Sending does not wait, so that nobody else's turn would come.
+            tokio::task::yield_now().await;
+        }
+        Ok(staged)
+    }
+
+    async fn commit(&self, batch: &BatchRanges, staged: Vec<Staged>) -> Result<()> {
+        let session = self.usable()?;
+        let recorded = session.recorded();
+        let standing = batch.against(&self.sink.target(), recorded.as_ref().map(|c| &c.ends));
+        match standing {
+            Ok(Standing::Next) => {}
+            Ok(Standing::Committed) => return self.abort(batch).await,
+            Err(conflict) => {
+                // What matters is the conflict; an open transaction ends with the next open.
+                let _ = self.abort(batch).await;
+                return Err(conflict);
+            }
+        }
+        let ours = |staged: &Staged| staged.detail.as_str() == Some(&session.owner);
+        let rows = staged.iter().any(|staged| staged.rows > 0);
+        if !staged.iter().all(|staged| staged.rows == 0 || ours(staged))
+            || (rows && !session.has_begun(&batch.attempt))
+        {
+            return Err(self.sink.trouble().sink(
+                &format!("committing batch {}", batch.batch),
+                "the rows that were staged are gone with their transaction: stage them again",
+                true,
+            ));
+        }
+        let Err(refused) = session.commit(batch).await else {
+            return Ok(());
+        };
+        let error = self.sink.settled(session, refused).await;
+        session.give_up();
+        Err(error)
+    }
+
+    async fn abort(&self, batch: &BatchRanges) -> Result<()> {
+        let Ok(session) = self.usable() else {
+            // The transaction of a session that failed ends with the next open.
+            return Ok(());
+        };
+        match session.abort(&batch.attempt).await {
+            Ok(()) => Ok(()),
+            Err(refused) => {
+                session.give_up();
+                Err(self.sink.settled(session, refused).await)
+            }
+        }
     }
 }
 

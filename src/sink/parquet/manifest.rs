@@ -3,10 +3,10 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::hive::{self, Values};
+use super::partition::Values;
 use crate::error::{Error, Result};
 use crate::sink::{BatchRanges, Committed, Ends, Position, SourcePartition, SourceRange};
-use crate::store::{Store, leads_out};
+use crate::store::{Store, hive, leads_out};
 
 /// The version that this build reads and writes.
 const VERSION: u32 = 1;

@@ -28,30 +28,27 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use datafusion::execution::SendableRecordBatchStream;
-use datafusion::execution::memory_pool::{MemoryPool, UnboundedMemoryPool};
-use datafusion::parquet::file::metadata::KeyValue;
 use futures::{StreamExt, TryStreamExt};
+use tokio::sync::Mutex;
 
-use super::{
-    BatchRanges, Committed, Guarantee, Held, Sink, SinkJob, Staged, Standing, belongs_to_another,
-};
-use crate::error::{Error, Result, query_error};
+use super::{BatchRanges, Guarantee, Held, Opened, Sink, SinkJob, belongs_to_another};
+use crate::error::{Error, Result};
 use crate::fault;
-use crate::memory::{self, Share};
-use crate::store::{Created, Store};
+use crate::store::{Durability, Store};
 
 mod blocks;
 mod clean;
+mod commit;
 mod factory;
-mod hive;
 mod log;
 mod manifest;
+mod opened;
 mod options;
+mod partition;
 mod read;
 mod schema;
 mod write;
@@ -67,40 +64,19 @@ pub(crate) use read::recorded_columns;
 pub(crate) use schema::{decode as decode_schema, encode as encode_schema};
 pub(crate) use write::plain_payloads;
 
-use log::{CONCURRENT, Row, STEP};
-use manifest::{DataFile, Manifest, Record};
+use commit::{Files, Known, Newest};
+use log::{CONCURRENT, Row};
+use manifest::{Manifest, Record};
+use opened::OpenParquetSink;
 
 /// Writes batches as parquet files; see the [module](self).
 ///
 /// Incomplete uploads to an object store are ended by the store's own rules (in S3: a lifecycle
 /// rule that aborts incomplete multipart uploads).
+#[derive(Clone)]
 pub struct ParquetSink {
     store: Store,
     options: ParquetOptions,
-    state: Mutex<Option<Opened>>,
-}
-
-/// What is known since `open`.
-#[derive(Debug, Clone)]
-struct Opened {
-    row: Row,
-    /// The columns of the rows, in plain types.
-    rows: SchemaRef,
-    /// The name of the columns of all files.
-    schema: String,
-    newest: Option<Manifest>,
-    /// Whether all files of the newest manifest are published.
-    published: bool,
-    /// Folders of staged files of other attempts, with the number that they wait for.
-    leftovers: Vec<(u64, String)>,
-    /// Attempts whose manifest may have been written.
-    in_doubt: BTreeSet<String>,
-}
-
-impl Opened {
-    fn next_number(&self) -> u64 {
-        self.newest.as_ref().map_or(0, |m| m.record.number + 1)
-    }
 }
 
 impl fmt::Debug for ParquetSink {
@@ -112,41 +88,10 @@ impl fmt::Debug for ParquetSink {
     }
 }
 
-/// What `stage` tells `commit`.
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
-struct Detail {
-    number: u64,
-    files: Vec<DataFile>,
-}
-
 impl ParquetSink {
     /// A sink in a store; see [`Store::open`]. Nothing is read or written yet.
     pub fn new(store: Store, options: ParquetOptions) -> Self {
-        Self {
-            store,
-            options,
-            state: Mutex::default(),
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, Option<Opened>> {
-        // Whole after any panic: each change is one assignment.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn opened(&self) -> Result<Opened> {
-        self.state().clone().ok_or_else(|| {
-            Error::invalid(format!(
-                "{}: the sink is used before it was opened",
-                self.target()
-            ))
-        })
-    }
-
-    fn update(&self, change: impl FnOnce(&mut Opened)) {
-        if let Some(opened) = self.state().as_mut() {
-            change(opened);
-        }
+        Self { store, options }
     }
 
     /// Refuses a location of other jobs, or with files that no job wrote.
@@ -198,224 +143,11 @@ impl ParquetSink {
         });
         let published = futures::stream::iter(published).buffer_unordered(CONCURRENT);
         published.try_collect::<Vec<()>>().await?;
-        if self.options.durability == crate::store::Durability::Fsync {
+        if self.options.durability == Durability::Fsync {
             let names = files.iter().map(|file| file.name.clone());
             self.store.sync(names.collect()).await?;
         }
         Ok(())
-    }
-
-    /// Removes staged files that no manifest can name any more.
-    async fn remove_decided(&self, opened: &mut Opened) -> Result<()> {
-        let Some(newest) = &opened.newest else {
-            return Ok(());
-        };
-        let taken = newest.record.number;
-        let mut kept = vec![];
-        for (number, folder) in std::mem::take(&mut opened.leftovers) {
-            if number > taken || (number == taken && folder.ends_with(&newest.record.attempt)) {
-                kept.push((number, folder));
-            } else {
-                self.store.delete_folder(&folder).await?;
-            }
-        }
-        opened.leftovers = kept;
-        Ok(())
-    }
-
-    /// After a commit: removes what is not needed any more. Its failure changes nothing for readers.
-    async fn tidy(&self, opened: &mut Opened) {
-        let tidied = async {
-            self.remove_decided(opened).await?;
-            let number = opened.newest.as_ref().map_or(0, |m| m.record.number);
-            if (number + 1).is_multiple_of(STEP) {
-                opened.row.compact(self.options.durability).await?;
-            }
-            Ok::<_, Error>(())
-        };
-        if let Err(error) = tidied.await {
-            ::log::warn!("tidying after a commit: {error}");
-        }
-    }
-
-    /// Checks that staged files are there and survive a crash.
-    async fn secure(&self, files: &[DataFile]) -> Result<()> {
-        let sizes = futures::stream::iter(files.iter().cloned().map(|file| async move {
-            match self.store.size(&file.staged).await? {
-                Some(bytes) if bytes == file.bytes => Ok(()),
-                found => Err(Error::Sink {
-                    target: self.target(),
-                    operation: format!("committing {}", file.staged),
-                    reason: format!(
-                        "it has {} bytes of {}: somebody removed staged files; the batch is staged again",
-                        found.unwrap_or(0),
-                        file.bytes
-                    ),
-                    transient: true,
-                }),
-            }
-        }));
-        let sizes = sizes.buffer_unordered(CONCURRENT);
-        sizes.try_collect::<Vec<()>>().await?;
-        if self.options.durability == crate::store::Durability::Fsync {
-            let names = files.iter().map(|file| file.staged.clone());
-            self.store.sync(names.collect()).await?;
-        }
-        Ok(())
-    }
-
-    /// The batch is recorded by `newest`: nothing is left to do but to publish it.
-    async fn already(&self, opened: &mut Opened, batch: &BatchRanges) -> Result<()> {
-        let Some(newest) = opened.newest.clone() else {
-            return Ok(());
-        };
-        if !opened.published {
-            self.publish(&newest, false).await?;
-            opened.published = true;
-        }
-        if newest.record.attempt != batch.attempt {
-            let number = newest.record.number;
-            let own = manifest::attempt_folder(&batch.job, number, &batch.attempt);
-            self.store.delete_folder(&own).await?;
-        }
-        Ok(())
-    }
-
-    fn overtaken(&self, batch: &BatchRanges, how: &str) -> Error {
-        Error::Conflict {
-            target: self.target(),
-            message: format!(
-                "batch {} of job '{}' was not committed: {how}; another driver has gone on with the job",
-                batch.batch, batch.job
-            ),
-        }
-    }
-
-    /// How a batch stands to the newest manifest.
-    fn standing(&self, newest: Option<&Manifest>, batch: &BatchRanges) -> Result<Standing> {
-        if newest.is_some_and(|newest| newest.holds(batch)) {
-            return Ok(Standing::Committed);
-        }
-        let ends = newest.map(Manifest::ends);
-        let standing = batch.against(&self.target(), ends.as_ref())?;
-        match newest {
-            Some(newest) if standing == Standing::Next && newest.record.batch >= batch.batch => {
-                let how = format!("batch {} is recorded there", newest.record.batch);
-                Err(self.overtaken(batch, &how))
-            }
-            _ => Ok(standing),
-        }
-    }
-
-    async fn commit_opened(
-        &self,
-        opened: &mut Opened,
-        batch: &BatchRanges,
-        mut staged: Vec<Staged>,
-    ) -> Result<()> {
-        if self.standing(opened.newest.as_ref(), batch).ok() != Some(Standing::Next)
-            || !opened.published
-        {
-            // What is remembered may be old.
-            opened.newest = opened.row.newest().await?;
-            opened.published = false;
-            if self.standing(opened.newest.as_ref(), batch)? == Standing::Committed {
-                return self.already(opened, batch).await;
-            }
-            if let Some(newest) = &opened.newest {
-                self.publish(newest, false).await?;
-            }
-            opened.published = true;
-        }
-        let number = opened.next_number();
-        staged.sort_by_key(|part| part.partition);
-        let mut files = vec![];
-        for part in staged {
-            let detail: Detail = serde_json::from_value(part.detail).map_err(|error| {
-                Error::invalid(format!(
-                    "{}: rows that another sink staged: {error}",
-                    self.target()
-                ))
-            })?;
-            if detail.number != number {
-                return Err(self.overtaken(batch, "its rows were staged before another batch"));
-            }
-            files.extend(detail.files);
-        }
-        if let Err(error) = self.secure(&files).await {
-            // Another driver removes them once it has taken the number.
-            opened.newest = opened.row.newest().await?;
-            opened.published = false;
-            return match self.standing(opened.newest.as_ref(), batch)? {
-                Standing::Committed => self.already(opened, batch).await,
-                Standing::Next => Err(error),
-            };
-        }
-        if number == 0 {
-            self.check_owner(&batch.job).await?;
-        }
-        let durability = self.options.durability;
-        let record = Record {
-            number,
-            batch: batch.batch,
-            attempt: batch.attempt.clone(),
-            schema: opened.schema.clone(),
-            partitioned_by: self.options.partition_by.clone(),
-            files,
-        };
-        let manifest = Manifest::next(opened.newest.as_ref(), batch, record);
-        fault::point("manifest-before-put");
-        self.update(|state| {
-            state.in_doubt.insert(batch.attempt.clone());
-        });
-        let created = opened.row.put(&manifest, durability).await?;
-        fault::point("manifest-after-put");
-        if created == Created::Exists {
-            let winner = opened.row.get(number).await?;
-            let won = winner
-                .as_ref()
-                .is_some_and(|w| w.record.attempt == batch.attempt);
-            if !won {
-                return self.lost(opened, winner, batch).await;
-            }
-        } else if !opened.row.took(&manifest).await? {
-            opened.row.withdraw(number).await?;
-            return Err(self.overtaken(batch, "its number was taken and pruned long ago"));
-        }
-        let before = opened.newest.replace(manifest.clone());
-        opened.published = false;
-        if let Some(before) = before {
-            let folder = attempt_folder(&before);
-            opened.leftovers.push((before.record.number, folder));
-        }
-        self.publish(&manifest, true).await?;
-        opened.published = true;
-        Ok(())
-    }
-
-    /// Another attempt took the number.
-    async fn lost(
-        &self,
-        opened: &mut Opened,
-        winner: Option<Manifest>,
-        batch: &BatchRanges,
-    ) -> Result<()> {
-        let number = opened.next_number();
-        let own = manifest::attempt_folder(&batch.job, number, &batch.attempt);
-        let Some(winner) = winner else {
-            return Err(self.overtaken(batch, "its number is taken"));
-        };
-        self.update(|state| {
-            state.in_doubt.remove(&batch.attempt);
-        });
-        opened.newest = Some(winner);
-        opened.published = false;
-        let standing = self.standing(opened.newest.as_ref(), batch);
-        self.store.delete_folder(&own).await?;
-        match standing? {
-            Standing::Committed => self.already(opened, batch).await,
-            Standing::Next => Err(self.overtaken(batch, "its number is taken")),
-        }
     }
 
     /// The manifest of a batch.
@@ -428,12 +160,6 @@ impl ParquetSink {
         let records = row.records().await?;
         Ok(records.into_iter().find(|record| record.batch == batch))
     }
-}
-
-/// The folder of the staged files of a manifest.
-fn attempt_folder(manifest: &Manifest) -> String {
-    let record = &manifest.record;
-    manifest::attempt_folder(&manifest.job, record.number, &record.attempt)
 }
 
 /// Whether readers of a folder look at a file: not if a part of its name begins with `_` or `.`.
@@ -454,7 +180,7 @@ impl Sink for ParquetSink {
         Guarantee::ExactlyOnce
     }
 
-    async fn open(&self, job: &SinkJob) -> Result<Option<Committed>> {
+    async fn open(&self, job: &SinkJob) -> Result<Opened> {
         let target = self.target();
         let rows = schema::plain(&job.schema);
         schema::check(&target, &rows, &self.options.partition_by)?;
@@ -489,101 +215,30 @@ impl Sink for ParquetSink {
             let number = folder.rsplit('/').next()?.split_once('-')?.0;
             Some((number.parse().ok()?, folder.to_owned()))
         });
-        let mut opened = Opened {
+        let committed = newest.as_ref().map(Manifest::committed);
+        let mut known = Known {
+            newest: newest.map(|manifest| Newest {
+                manifest,
+                files: Files::Published,
+            }),
+            leftovers: leftovers.collect(),
+            in_doubt: BTreeSet::new(),
+        };
+        for folder in known.take_decided() {
+            self.store.delete_folder(&folder).await?;
+        }
+        row.compact(durability).await?;
+        let sink = OpenParquetSink {
+            sink: self.clone(),
             row,
             rows,
             schema,
-            published: true,
-            leftovers: leftovers.collect(),
-            in_doubt: BTreeSet::new(),
-            newest,
+            known: Mutex::new(known),
         };
-        self.remove_decided(&mut opened).await?;
-        opened.row.compact(durability).await?;
-        let committed = opened.newest.as_ref().map(Manifest::committed);
-        *self.state() = Some(opened);
-        Ok(committed)
-    }
-
-    async fn stage(
-        &self,
-        batch: &BatchRanges,
-        partition: usize,
-        rows: SendableRecordBatchStream,
-    ) -> Result<Staged> {
-        let memory: Arc<dyn MemoryPool> = Arc::new(UnboundedMemoryPool::default());
-        self.stage_within(batch, partition, rows, &memory).await
-    }
-
-    async fn stage_within(
-        &self,
-        batch: &BatchRanges,
-        partition: usize,
-        mut rows: SendableRecordBatchStream,
-        memory: &Arc<dyn MemoryPool>,
-    ) -> Result<Staged> {
-        let opened = self.opened()?;
-        let number = opened.next_number();
-        let folder = manifest::attempt_folder(&batch.job, number, &batch.attempt);
-        let mut files = write::Files::new(
-            &self.store,
-            &self.options,
-            SchemaRef::clone(&opened.rows),
-            format!("{folder}/{partition:05}"),
-            format!("part-{:020}-{partition:05}-{}", batch.batch, batch.attempt),
-            footer(batch)?,
-            Share::join(),
-            memory::held(memory, format!("ParquetSink[{partition}]")),
-        )?;
-        let written = async {
-            while let Some(rows) = rows.next().await {
-                files.write(rows.map_err(query_error)?).await?;
-            }
-            files.finish().await
-        };
-        let written = written.await;
-        let files = match written {
-            Ok(files) => files,
-            Err(error) => {
-                files.abort().await;
-                return Err(error);
-            }
-        };
-        let detail = Detail { number, files };
-        Ok(Staged {
-            partition,
-            rows: detail.files.iter().map(|file| file.rows).sum(),
-            bytes: detail.files.iter().map(|file| file.bytes).sum(),
-            detail: serde_json::to_value(&detail)
-                .map_err(|error| Error::invalid(format!("names of staged files: {error}")))?,
+        Ok(Opened {
+            sink: Arc::new(sink),
+            committed,
         })
-    }
-
-    async fn commit(&self, batch: &BatchRanges, staged: Vec<Staged>) -> Result<()> {
-        let mut opened = self.opened()?;
-        let committed = self.commit_opened(&mut opened, batch, staged).await;
-        if committed.is_ok() {
-            self.tidy(&mut opened).await;
-        }
-        self.update(|state| {
-            let in_doubt = std::mem::take(&mut state.in_doubt);
-            *state = Opened { in_doubt, ..opened };
-        });
-        committed
-    }
-
-    /// Keeps the files of an attempt whose manifest may have been written, or may be yet: a request
-    /// that was given up can still arrive.
-    async fn abort(&self, batch: &BatchRanges) -> Result<()> {
-        let opened = self.opened()?;
-        let attempt = &batch.attempt;
-        let committed = opened.newest.as_ref().map(|m| &m.record.attempt);
-        if opened.in_doubt.contains(attempt) || committed == Some(attempt) {
-            return Ok(());
-        }
-        let number = opened.next_number();
-        let folder = manifest::attempt_folder(&batch.job, number, attempt);
-        self.store.delete_folder(&folder).await
     }
 
     async fn held(&self, batch: &BatchRanges, schema: &SchemaRef) -> Result<Held> {
@@ -597,17 +252,4 @@ impl Sink for ParquetSink {
         let rows = read::rows(&self.store, &columns, record, is_newest).await?;
         Ok(Held::Exactly(read::as_in(rows, schema)))
     }
-}
-
-/// What the footers of a batch's files say.
-fn footer(batch: &BatchRanges) -> Result<Vec<KeyValue>> {
-    let ranges = serde_json::to_string(&batch.ranges)
-        .map_err(|error| Error::invalid(format!("the batch's ranges: {error}")))?;
-    let value = |name: &str, value: String| KeyValue::new(format!("kafka.{name}"), value);
-    Ok(vec![
-        value("job", batch.job.clone()),
-        value("batch", batch.batch.to_string()),
-        value("attempt", batch.attempt.clone()),
-        value("ranges", ranges),
-    ])
 }

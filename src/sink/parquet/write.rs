@@ -17,8 +17,8 @@ use tokio::io::AsyncWriteExt;
 
 use super::ParquetOptions;
 use super::blocks::Blocks;
-use super::hive::{self, Partitioner, Values};
 use super::manifest::DataFile;
+use super::partition::{Partitioner, Values, folders};
 use crate::client::Held;
 use crate::error::{Error, Result};
 use crate::memory::{self, Share, column_bytes, payload_bytes};
@@ -240,10 +240,7 @@ impl Files {
         let file = format!("{}-{number:05}.parquet", self.stem);
         let name = match values.is_empty() {
             true => file,
-            false => format!(
-                "{}/{file}",
-                hive::folder(&self.options.partition_by, values)
-            ),
+            false => format!("{}/{file}", folders(&self.options.partition_by, values)),
         };
         self.store
             .check_name(&name)

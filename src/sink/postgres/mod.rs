@@ -38,10 +38,10 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Statement};
 
 use super::database::{
-    Lists, OFFSETS_TABLE, ReadRows, Rows, Staging, Unfit, Value, identifier, in_stream, named,
-    not_open, quoted,
+    Lists, OFFSETS_TABLE, ReadRows, Rows, Staging, Unfit, Value, given_up, identifier, in_stream,
+    named, quoted,
 };
-use super::{BatchRanges, Committed, Guarantee, Held, Sink, SinkJob, Staged};
+use super::{BatchRanges, Committed, Guarantee, Held, OpenSink, Opened, Sink, SinkJob, Staged};
 use crate::error::{Error, Result};
 use crate::policy::Policy;
 
@@ -52,10 +52,9 @@ use read::PostgresRows;
 use types::{Cell, ColumnType};
 
 /// A table of PostgreSQL as a [`Sink`].
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct PostgresSink {
     target: Arc<Target>,
-    state: Arc<Mutex<Option<Session>>>,
 }
 
 #[derive(Debug, Clone)]
@@ -68,8 +67,15 @@ struct Target {
     shared: bool,
 }
 
-/// An open connection. It is taken out of the state while it works, so that a dropped future drops
-/// it too.
+/// A [`PostgresSink`] that a job has opened.
+struct OpenPostgresSink {
+    target: Arc<Target>,
+    /// `None` once the connection is lost, and its transaction with it. It is taken out while it works,
+    /// so that a dropped future drops it too.
+    session: Arc<Mutex<Option<Session>>>,
+}
+
+/// A connection that is ready for the job's rows.
 struct Session {
     client: Client,
     /// The table as the table of offsets names it: `schema.table`.
@@ -83,9 +89,9 @@ struct Session {
     staging: Option<Staging>,
 }
 
-impl fmt::Debug for PostgresSink {
+impl fmt::Debug for OpenPostgresSink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostgresSink")
+        f.debug_struct("OpenPostgresSink")
             .field("target", &self.target)
             .finish_non_exhaustive()
     }
@@ -153,7 +159,6 @@ impl PostgresSink {
     fn of(target: Target) -> Self {
         Self {
             target: Arc::new(target),
-            state: Arc::default(),
         }
     }
 
@@ -162,36 +167,38 @@ impl PostgresSink {
         change(&mut target);
         Self::of(target)
     }
+}
 
+impl OpenPostgresSink {
     /// Begins the transaction of an attempt, unless a partition of it did so before.
     async fn begin(&self, batch: &BatchRanges) -> Result<()> {
         let operation = format!("staging batch {}", batch.batch);
-        let mut state = self.state.lock().await;
-        let Some(mut session) = state.take() else {
-            return Err(not_open(&self.target.name(), operation));
+        let mut current = self.session.lock().await;
+        let Some(mut session) = current.take() else {
+            return Err(given_up(&self.target.name(), operation));
         };
         if !session.is_at(&batch.attempt) {
             let begun = session.begin(&batch.attempt).await;
             begun.map_err(|error| failure(&self.target.name(), &operation, &error))?;
             tokio::spawn(keep_alive(
-                Arc::downgrade(&self.state),
+                Arc::downgrade(&self.session),
                 batch.attempt.clone(),
             ));
         }
-        *state = Some(session);
+        *current = Some(session);
         Ok(())
     }
 
     async fn copy(&self, batch: &BatchRanges, place: Place, rows: &RecordBatch) -> Result<()> {
         let operation = format!("staging batch {}", batch.batch);
         let name = self.target.name();
-        let mut state = self.state.lock().await;
-        let Some(mut session) = state.take() else {
-            return Err(not_open(&name, operation));
+        let mut current = self.session.lock().await;
+        let Some(mut session) = current.take() else {
+            return Err(given_up(&name, operation));
         };
         if !session.is_at(&batch.attempt) {
-            *state = Some(session);
-            return Err(not_open(&name, operation));
+            *current = Some(session);
+            return Err(given_up(&name, operation));
         }
         let copied = session.copy(&self.target.key, place, rows).await;
         if copied.is_err() {
@@ -199,7 +206,7 @@ impl PostgresSink {
             session.roll_back().await;
         }
         if !session.client.is_closed() {
-            *state = Some(session);
+            *current = Some(session);
         }
         copied.map_err(|error| match error {
             CopyError::Unfit(unfit) => Error::Sink {
@@ -214,22 +221,24 @@ impl PostgresSink {
 }
 
 /// While a transaction is open and nothing comes in, tells the server that this side is alive.
-async fn keep_alive(state: Weak<Mutex<Option<Session>>>, attempt: String) {
+async fn keep_alive(session: Weak<Mutex<Option<Session>>>, attempt: String) {
     loop {
         tokio::time::sleep(IDLE_TIMEOUT / 3).await;
-        let Some(state) = state.upgrade() else { return };
+        let Some(session) = session.upgrade() else {
+            return;
+        };
         // A session at work needs no sign of life.
-        let Ok(mut state) = state.try_lock() else {
+        let Ok(mut current) = session.try_lock() else {
             continue;
         };
-        match state.take() {
+        match current.take() {
             Some(session) if session.is_at(&attempt) => {
                 if session.client.simple_query("").await.is_ok() {
-                    *state = Some(session);
+                    *current = Some(session);
                 }
             }
             other => {
-                *state = other;
+                *current = other;
                 return;
             }
         }
@@ -255,15 +264,37 @@ impl Sink for PostgresSink {
         Guarantee::ExactlyOnce
     }
 
-    async fn open(&self, job: &SinkJob) -> Result<Option<Committed>> {
-        let mut state = self.state.lock().await;
-        // Its transaction, if any, ends with it.
-        *state = None;
-        let (session, recorded) = self.target.open(job).await?;
-        *state = Some(session);
-        Ok(recorded)
+    async fn open(&self, job: &SinkJob) -> Result<Opened> {
+        let (session, committed) = self.target.open(job).await?;
+        let sink = OpenPostgresSink {
+            target: Arc::clone(&self.target),
+            session: Arc::new(Mutex::new(Some(session))),
+        };
+        Ok(Opened {
+            sink: Arc::new(sink),
+            committed,
+        })
     }
 
+    async fn held(&self, _batch: &BatchRanges, schema: &SchemaRef) -> Result<Held> {
+        let Some(rows) = PostgresRows::find(&self.target).await? else {
+            return Ok(Held::Unknown);
+        };
+        let rows = rows.with_own_forms();
+        let columns: Option<Vec<usize>> = schema
+            .fields()
+            .iter()
+            .map(|field| rows.schema().index_of(field.name()).ok())
+            .collect();
+        Ok(match columns {
+            Some(columns) => Held::Among(named(rows.read(&columns, None), schema)),
+            None => Held::Unknown,
+        })
+    }
+}
+
+#[async_trait]
+impl OpenSink for OpenPostgresSink {
     async fn stage(
         &self,
         batch: &BatchRanges,
@@ -295,47 +326,31 @@ impl Sink for PostgresSink {
         let name = self.target.name();
         let operation = format!("committing batch {}", batch.batch);
         let rows = staged.iter().map(|staged| staged.rows).sum();
-        let mut state = self.state.lock().await;
-        let Some(mut session) = state.take() else {
-            return Err(not_open(&name, operation));
+        let mut current = self.session.lock().await;
+        let Some(mut session) = current.take() else {
+            return Err(given_up(&name, operation));
         };
         let committed = self.target.commit(&mut session, batch, rows).await;
         if committed.is_err() {
             session.roll_back().await;
         }
         if !session.client.is_closed() {
-            *state = Some(session);
+            *current = Some(session);
         }
         committed.map_err(|trouble| trouble.into_error(&name, &operation))
     }
 
     async fn abort(&self, batch: &BatchRanges) -> Result<()> {
-        let mut state = self.state.lock().await;
-        if let Some(mut session) = state.take() {
+        let mut current = self.session.lock().await;
+        if let Some(mut session) = current.take() {
             if session.is_at(&batch.attempt) {
                 session.roll_back().await;
             }
             if !session.client.is_closed() {
-                *state = Some(session);
+                *current = Some(session);
             }
         }
         Ok(())
-    }
-
-    async fn held(&self, _batch: &BatchRanges, schema: &SchemaRef) -> Result<Held> {
-        let Some(rows) = PostgresRows::find(&self.target).await? else {
-            return Ok(Held::Unknown);
-        };
-        let rows = rows.with_own_forms();
-        let columns: Option<Vec<usize>> = schema
-            .fields()
-            .iter()
-            .map(|field| rows.schema().index_of(field.name()).ok())
-            .collect();
-        Ok(match columns {
-            Some(columns) => Held::Among(named(rows.read(&columns, None), schema)),
-            None => Held::Unknown,
-        })
     }
 }
 

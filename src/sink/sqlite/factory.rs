@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
 use datafusion::logical_expr::CreateExternalTable;
 
-use super::{SqliteRows, SqliteSink};
+use super::{SqliteRows, SqliteSink, blocking};
 use crate::error::{Error, External as _, Result};
 use crate::policy::Policy;
 use crate::sink::SinkTable;
@@ -51,9 +51,10 @@ async fn table(cmd: &CreateExternalTable, policy: &Policy) -> Result<SinkTable> 
     if let Some(offsets) = given.get("offsets.table") {
         sink = sink.with_offsets_table(offsets)?;
     }
-    let rows = sink
-        .blocking(|target, _| SqliteRows::find(&target.path, &target.table))
-        .await?;
+    let rows = blocking(&sink.target, None, |target| {
+        SqliteRows::find(&target.path, &target.table)
+    })
+    .await?;
     let table = SinkTable::new(Arc::new(sink), Arc::new(Schema::empty()))
         .with_definition(given.definition(cmd, location, &[]));
     Ok(match rows {

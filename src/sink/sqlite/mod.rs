@@ -29,9 +29,9 @@ use futures::StreamExt;
 use rusqlite::{Connection, ErrorCode};
 
 use super::database::{
-    Lists, OFFSETS_TABLE, ReadRows, Rows, Staging, Unfit, identifier, in_stream, named, not_open,
+    Lists, OFFSETS_TABLE, ReadRows, Rows, Staging, Unfit, given_up, identifier, in_stream, named,
 };
-use super::{BatchRanges, Committed, Guarantee, Held, Sink, SinkJob, Staged};
+use super::{BatchRanges, Guarantee, Held, OpenSink, Opened, Sink, SinkJob, Staged};
 use crate::error::{Error, Result};
 
 pub use factory::SqliteTableFactory;
@@ -47,11 +47,15 @@ const STAGE: &str = "temp.\"_kafka_sql_staged\"";
 /// A table of a SQLite file as a [`Sink`].
 ///
 /// The file is in WAL mode with `synchronous = FULL`: a committed batch survives a loss of power.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct SqliteSink {
     target: Arc<Target>,
-    state: Arc<Mutex<State>>,
+    turn: Turn,
 }
+
+/// Held while a thread works on the database. Work goes on when its future is dropped, and whoever opens
+/// the sink again waits for it here.
+type Turn = Arc<Mutex<()>>;
 
 #[derive(Debug)]
 struct Target {
@@ -62,10 +66,11 @@ struct Target {
     shared: bool,
 }
 
-#[derive(Default)]
-struct State {
-    open: Option<Open>,
-    staging: Option<Staging>,
+/// A [`SqliteSink`] that a job has opened.
+struct OpenSqliteSink {
+    target: Arc<Target>,
+    turn: Turn,
+    open: Arc<Mutex<Open>>,
 }
 
 struct Open {
@@ -74,11 +79,12 @@ struct Open {
     /// The table's name as the file has it.
     table: String,
     insert: String,
+    staging: Option<Staging>,
 }
 
-impl fmt::Debug for SqliteSink {
+impl fmt::Debug for OpenSqliteSink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqliteSink")
+        f.debug_struct("OpenSqliteSink")
             .field("target", &self.target)
             .finish_non_exhaustive()
     }
@@ -133,7 +139,7 @@ impl SqliteSink {
     fn of(target: Target) -> Self {
         Self {
             target: Arc::new(target),
-            state: Arc::default(),
+            turn: Turn::default(),
         }
     }
 
@@ -148,29 +154,45 @@ impl SqliteSink {
         change(&mut target);
         Self::of(target)
     }
+}
 
-    /// Runs on a thread that may block. The work goes on when the future is dropped: a later call
-    /// waits for it at the lock.
+impl OpenSqliteSink {
     async fn blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Target, &mut State) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&Target, &mut Open) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (target, state) = (Arc::clone(&self.target), Arc::clone(&self.state));
-        let name = target.name();
-        let work = move || {
+        let open = Arc::clone(&self.open);
+        blocking(&self.target, Some(&self.turn), move |target| {
             // A panic cannot leave half a commit: the transaction is rolled back when dropped.
-            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-            work(&target, &mut state)
-        };
-        match tokio::task::spawn_blocking(work).await {
-            Ok(result) => result,
-            Err(error) => Err(Error::Sink {
-                target: name,
-                operation: "waiting for the database's thread".to_owned(),
-                reason: error.to_string(),
-                transient: true,
-            }),
-        }
+            work(
+                target,
+                &mut open.lock().unwrap_or_else(PoisonError::into_inner),
+            )
+        })
+        .await
+    }
+}
+
+/// Runs on a thread that may block, in its turn if it has to wait for one.
+async fn blocking<T: Send + 'static>(
+    target: &Arc<Target>,
+    turn: Option<&Turn>,
+    work: impl FnOnce(&Target) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let name = target.name();
+    let (target, turn) = (Arc::clone(target), turn.cloned());
+    let work = move || {
+        let _turn = (turn.as_ref()).map(|t| t.lock().unwrap_or_else(PoisonError::into_inner));
+        work(&target)
+    };
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Error::Sink {
+            target: name,
+            operation: "waiting for the database's thread".to_owned(),
+            reason: error.to_string(),
+            transient: true,
+        }),
     }
 }
 
@@ -189,70 +211,26 @@ impl Sink for SqliteSink {
         Guarantee::ExactlyOnce
     }
 
-    async fn open(&self, job: &SinkJob) -> Result<Option<Committed>> {
+    async fn open(&self, job: &SinkJob) -> Result<Opened> {
         let job = job.clone();
-        self.blocking(move |target, state| {
-            *state = State::default();
-            let (open, recorded) = target.open(job)?;
-            state.open = Some(open);
-            Ok(recorded)
-        })
-        .await
-    }
-
-    async fn stage(
-        &self,
-        batch: &BatchRanges,
-        partition: usize,
-        mut rows: SendableRecordBatchStream,
-    ) -> Result<Staged> {
-        let (number, attempt) = (batch.batch, batch.attempt.clone());
-        self.blocking(move |target, state| target.begin(state, number, &attempt))
-            .await?;
-        let mut staged = Staged {
-            partition,
-            ..Staged::default()
+        let opening = blocking(&self.target, Some(&self.turn), move |target| {
+            target.open(job)
+        });
+        let (open, committed) = opening.await?;
+        let sink = OpenSqliteSink {
+            target: Arc::clone(&self.target),
+            turn: Turn::clone(&self.turn),
+            open: Arc::new(Mutex::new(open)),
         };
-        while let Some(rows) = rows.next().await {
-            let rows = rows.map_err(|error| in_stream(&error))?;
-            let (first, attempt) = (staged.rows, batch.attempt.clone());
-            staged.rows += rows.num_rows() as u64;
-            staged.bytes += rows.get_array_memory_size() as u64;
-            self.blocking(move |target, state| {
-                let place = Place {
-                    number,
-                    attempt: &attempt,
-                    partition,
-                    first,
-                };
-                target.stage(state, &place, &rows)
-            })
-            .await?;
-        }
-        Ok(staged)
-    }
-
-    async fn commit(&self, batch: &BatchRanges, staged: Vec<Staged>) -> Result<()> {
-        let batch = batch.clone();
-        let rows = staged.iter().map(|staged| staged.rows).sum();
-        self.blocking(move |target, state| target.commit(state, &batch, rows))
-            .await
-    }
-
-    async fn abort(&self, batch: &BatchRanges) -> Result<()> {
-        let attempt = batch.attempt.clone();
-        self.blocking(move |target, state| {
-            if state.staging.as_ref().is_some_and(|s| s.attempt == attempt) {
-                target.clear(state)?;
-            }
-            Ok(())
+        Ok(Opened {
+            sink: Arc::new(sink),
+            committed,
         })
-        .await
     }
 
     async fn held(&self, _batch: &BatchRanges, schema: &SchemaRef) -> Result<Held> {
         let schema = Arc::clone(schema);
-        self.blocking(move |target, _| {
+        blocking(&self.target, None, move |target| {
             let Some(rows) = SqliteRows::find(&target.path, &target.table)? else {
                 return Ok(Held::Unknown);
             };
@@ -265,6 +243,57 @@ impl Sink for SqliteSink {
                 Some(columns) => Held::Among(named(rows.read(&columns, None), &schema)),
                 None => Held::Unknown,
             })
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl OpenSink for OpenSqliteSink {
+    async fn stage(
+        &self,
+        batch: &BatchRanges,
+        partition: usize,
+        mut rows: SendableRecordBatchStream,
+    ) -> Result<Staged> {
+        let (number, attempt) = (batch.batch, batch.attempt.clone());
+        self.blocking(move |target, open| target.begin(open, &attempt))
+            .await?;
+        let mut staged = Staged {
+            partition,
+            ..Staged::default()
+        };
+        while let Some(rows) = rows.next().await {
+            let rows = rows.map_err(|error| in_stream(&error))?;
+            let (first, attempt) = (staged.rows, batch.attempt.clone());
+            staged.rows += rows.num_rows() as u64;
+            staged.bytes += rows.get_array_memory_size() as u64;
+            self.blocking(move |target, open| {
+                let place = Place {
+                    number,
+                    attempt: &attempt,
+                    partition,
+                    first,
+                };
+                target.stage(open, &place, &rows)
+            })
+            .await?;
+        }
+        Ok(staged)
+    }
+
+    async fn commit(&self, batch: &BatchRanges, staged: Vec<Staged>) -> Result<()> {
+        let batch = batch.clone();
+        let rows = staged.iter().map(|staged| staged.rows).sum();
+        self.blocking(move |target, open| target.commit(open, &batch, rows))
+            .await
+    }
+
+    async fn abort(&self, batch: &BatchRanges) -> Result<()> {
+        let attempt = batch.attempt.clone();
+        self.blocking(move |target, open| match open.is_at(&attempt) {
+            true => target.clear(open),
+            false => Ok(()),
         })
         .await
     }
@@ -285,29 +314,23 @@ impl Target {
     }
 
     /// Makes room for the rows of an attempt, unless a partition of it did so before.
-    fn begin(&self, state: &mut State, number: u64, attempt: &str) -> Result<()> {
-        if state.open.is_none() {
-            return Err(not_open(&self.name(), format!("staging batch {number}")));
-        }
-        if state.staging.as_ref().is_some_and(|s| s.attempt == attempt) {
+    fn begin(&self, open: &mut Open, attempt: &str) -> Result<()> {
+        if open.is_at(attempt) {
             return Ok(());
         }
-        self.clear(state)?;
-        state.staging = Some(Staging::of(attempt));
+        self.clear(open)?;
+        open.staging = Some(Staging::of(attempt));
         Ok(())
     }
 
-    fn clear(&self, state: &mut State) -> Result<()> {
-        state.staging = None;
-        let Some(open) = &state.open else {
-            return Ok(());
-        };
+    fn clear(&self, open: &mut Open) -> Result<()> {
+        open.staging = None;
         let cleared = open.connection.execute(&format!("DELETE FROM {STAGE}"), []);
         let failed = |error| failure(&self.name(), "removing staged rows".to_owned(), &error);
         cleared.map(drop).map_err(failed)
     }
 
-    fn stage(&self, state: &mut State, place: &Place<'_>, rows: &RecordBatch) -> Result<()> {
+    fn stage(&self, open: &mut Open, place: &Place<'_>, rows: &RecordBatch) -> Result<()> {
         let operation = || format!("staging batch {}", place.number);
         let failed = |error| failure(&self.name(), operation(), &error);
         let unfit = |error: Unfit| Error::Sink {
@@ -316,12 +339,10 @@ impl Target {
             reason: error.to_string(),
             transient: false,
         };
-        let (Some(open), Some(staging)) = (&mut state.open, &mut state.staging) else {
-            return Err(not_open(&self.name(), operation()));
+        let staging = open.staging.as_mut();
+        let Some(staging) = staging.filter(|staging| staging.attempt == place.attempt) else {
+            return Err(given_up(&self.name(), operation()));
         };
-        if staging.attempt != place.attempt {
-            return Err(not_open(&self.name(), operation()));
-        }
         let names = types::columns(&open.job.schema);
         let keys: Vec<usize> = (0..names.len())
             .filter(|column| self.key.contains(&names[*column]))
@@ -355,6 +376,13 @@ impl Target {
         transaction.commit().map_err(failed)?;
         staging.rows += rows.len() as u64;
         Ok(())
+    }
+}
+
+impl Open {
+    fn is_at(&self, attempt: &str) -> bool {
+        let staging = self.staging.as_ref();
+        staging.is_some_and(|staging| staging.attempt == attempt)
     }
 }
 

@@ -2,28 +2,24 @@
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
-use super::{State, Target, failure};
+use super::{Open, Target, failure};
 use crate::error::Result;
 use crate::fault;
 use crate::sink::database::{
-    JOB_ROW, OffsetRow, Step, changed_underneath, committed, not_open, not_staged, quoted, signed,
-    step,
+    JOB_ROW, OffsetRow, Step, changed_underneath, committed, not_staged, quoted, signed, step,
 };
 use crate::sink::{BatchRanges, belongs_to_another};
 
 impl Target {
     /// Commits a batch of which `rows` rows were staged.
-    pub(super) fn commit(&self, state: &mut State, batch: &BatchRanges, rows: u64) -> Result<()> {
+    pub(super) fn commit(&self, open: &mut Open, batch: &BatchRanges, rows: u64) -> Result<()> {
         let name = self.name();
         let operation = || format!("committing batch {}", batch.batch);
         let failed = |error| failure(&name, operation(), &error);
         let number = signed(batch.batch)?;
-        let staged = match &state.staging {
+        let staged = match &open.staging {
             Some(staging) if staging.attempt == batch.attempt => staging.rows,
             _ => 0,
-        };
-        let Some(open) = &mut state.open else {
-            return Err(not_open(&name, operation()));
         };
         let transaction = open
             .connection
@@ -35,7 +31,7 @@ impl Target {
         let recorded = committed(&name, recorded)?;
         let Step::Write { update, insert } = step(&name, batch, recorded.as_ref())? else {
             drop(transaction);
-            return self.clear(state);
+            return self.clear(open);
         };
         if staged != rows {
             return Err(not_staged(&name, batch.batch, rows, staged));
@@ -127,7 +123,7 @@ impl Target {
         fault::point("sqlite-before-commit");
         transaction.commit().map_err(failed)?;
         fault::point("sqlite-after-commit");
-        self.clear(state)
+        self.clear(open)
     }
 
     /// The rows of a job and target in the table of offsets.

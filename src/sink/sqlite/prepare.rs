@@ -103,6 +103,7 @@ impl Target {
             job,
             table,
             insert,
+            staging: None,
         };
         Ok((open, recorded))
     }

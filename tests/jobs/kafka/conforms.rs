@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion_kafka::sink::{
-    BatchRanges, Committed, Guarantee, KafkaSink, KafkaSinkOptions, Sink, SinkJob, Staged,
+    BatchRanges, Guarantee, KafkaSink, KafkaSinkOptions, OpenSink, Opened, Sink, SinkJob, Staged,
 };
 use datafusion_kafka::table::KafkaTable;
 use datafusion_kafka::{Error, Result};
@@ -46,14 +46,31 @@ impl Sink for Named {
         self.0.guarantee()
     }
 
-    async fn open(&self, job: &SinkJob) -> Result<Option<Committed>> {
+    async fn open(&self, job: &SinkJob) -> Result<Opened> {
         let job = SinkJob {
             name: job.name.clone(),
             schema: record_schema(),
         };
-        self.0.open(&job).await
+        let opened = self.0.open(&job).await?;
+        let sink = OpenNamed {
+            target: self.target(),
+            sink: opened.sink,
+        };
+        Ok(Opened {
+            sink: Arc::new(sink),
+            committed: opened.committed,
+        })
     }
+}
 
+#[derive(Debug)]
+struct OpenNamed {
+    target: String,
+    sink: Arc<dyn OpenSink>,
+}
+
+#[async_trait]
+impl OpenSink for OpenNamed {
     async fn stage(
         &self,
         batch: &BatchRanges,
@@ -62,17 +79,17 @@ impl Sink for Named {
     ) -> Result<Staged> {
         let rows = rows.map(|rows| rows.map(|rows| as_record(&rows)));
         let rows = RecordBatchStreamAdapter::new(record_schema(), rows);
-        self.0.stage(batch, partition, Box::pin(rows)).await
+        self.sink.stage(batch, partition, Box::pin(rows)).await
     }
 
     async fn commit(&self, batch: &BatchRanges, staged: Vec<Staged>) -> Result<()> {
-        self.0.commit(batch, staged).await?;
-        super::settled_of(&self.0.target()).await;
+        self.sink.commit(batch, staged).await?;
+        super::settled_of(&self.target).await;
         Ok(())
     }
 
     async fn abort(&self, batch: &BatchRanges) -> Result<()> {
-        self.0.abort(batch).await
+        self.sink.abort(batch).await
     }
 }
 
@@ -139,8 +156,8 @@ async fn of_two_drivers_that_race_one_delivers_and_rows_come_once() {
         let drivers = [sink(&topic, &options), sink(&topic, &options)];
         let drivers = drivers.map(|sink| Arc::new(Named(sink)) as Arc<dyn Sink>);
         let run = async |sink: &Arc<dyn Sink>| {
-            sink.open(&job("job")).await?;
-            deliver(sink, &batch(0, &[(0, None, 3)]), &[&[1, 2], &[3]]).await
+            let opened = sink.open(&job("job")).await?.sink;
+            deliver(&opened, &batch(0, &[(0, None, 3)]), &[&[1, 2], &[3]]).await
         };
         let (one, other) = tokio::join!(run(&drivers[0]), run(&drivers[1]));
         let mut won = 0;

@@ -15,8 +15,8 @@ use crate::support::{KafkaOptions, KafkaServer, Listener, Login, PASSWORD, wait_
 async fn deliver_at_last(sink: &KafkaSink, batch: &BatchRanges, rows: &RecordBatch) {
     for _ in 0..100 {
         let delivered = async {
-            sink.open(&job_of(rows)).await?;
-            deliver(sink, &again(batch), rows).await
+            let writer = try_open(sink, rows).await?;
+            deliver(&writer, &again(batch), rows).await
         };
         match delivered.await {
             Err(
@@ -40,9 +40,9 @@ async fn a_sink_that_slept_is_fenced_and_nothing_of_it_is_seen() {
     let rows = values(&["of the first"]);
     let (one, other) = (sink(&topic, &options), sink(&topic, &options));
     let first = batch(0, &[(0, None, 1)]);
-    one.open(&job_of(&rows)).await.unwrap();
+    let one = open(&one, &rows).await;
     let staged = stage(&one, &first, &rows).await.unwrap();
-    other.open(&job_of(&rows)).await.unwrap();
+    let other = open(&other, &rows).await;
     let refused = one.commit(&first, staged).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Conflict, "{refused}");
     assert!(
@@ -63,7 +63,7 @@ async fn a_transaction_that_took_too_long_is_told_from_another_driver() {
     let sink = sink_with(&config, &topic, &own_state());
     let rows = values(&["a"]);
     let first = batch(0, &[(0, None, 1)]);
-    sink.open(&job_of(&rows)).await.unwrap();
+    let sink = open(&sink, &rows).await;
     let staged = stage(&sink, &first, &rows).await.unwrap();
     let bootstrap = shared().bootstrap();
     let begun = || admin::watermarks(bootstrap, &topic, 0);
@@ -91,7 +91,7 @@ async fn a_transaction_that_took_too_long_is_told_from_another_driver() {
         "{refused}"
     );
     assert!(seen(&topic).is_empty());
-    deliver_at_last(&sink, &first, &rows).await;
+    deliver_at_last(&sink.sink, &first, &rows).await;
     assert_eq!(seen(&topic), ["a"]);
 }
 
@@ -110,7 +110,7 @@ async fn a_crash_around_the_commit_delivers_once() {
         };
         let config = ConnectionConfig::new(words[0]);
         let sink = sink_with(&config, words[1], &options);
-        sink.open(&job_of(&rows)).await.unwrap();
+        let sink = open(&sink, &rows).await;
         deliver(&sink, &first, &rows).await.unwrap();
         unreachable!("the child has no fault point to die at");
     }
@@ -128,7 +128,7 @@ async fn a_crash_around_the_commit_delivers_once() {
         let said = String::from_utf8_lossy(&child.stderr).into_owned();
         assert!(said.contains(&format!("crash at {point}")), "{said}");
         let sink = sink(&topic, &options);
-        let found = sink.open(&job_of(&rows)).await.unwrap();
+        let found = open(&sink, &rows).await.committed;
         // Opening has settled it, one way or the other.
         assert_eq!(seen(&topic).len(), visible, "{point}");
         assert_eq!(found.is_some(), visible > 0, "{point}");
@@ -147,7 +147,7 @@ async fn a_broker_that_is_gone_for_a_while_costs_nothing() {
         &KafkaSinkOptions::default(),
     );
     let first = values(&["a"]);
-    sink.open(&job_of(&first)).await.unwrap();
+    let sink = open(&sink, &first).await;
     deliver(&sink, &batch(0, &[(0, None, 1)]), &first)
         .await
         .unwrap();
@@ -160,10 +160,10 @@ async fn a_broker_that_is_gone_for_a_while_costs_nothing() {
     });
     // Whether this attempt survives is up to the client library; the next one does.
     if sink.commit(&second, staged).await.is_err() {
-        deliver_at_last(&sink, &second, &rows).await;
+        deliver_at_last(&sink.sink, &second, &rows).await;
     }
     // Opening waits until what was committed can be seen.
-    sink.open(&job_of(&rows)).await.unwrap();
+    open(&sink.sink, &rows).await;
     let read =
         crate::support::read::read(server.bootstrap(), "target", 0, Isolation::ReadCommitted);
     let values: Vec<_> = read.into_iter().filter_map(|record| record.value).collect();
@@ -184,7 +184,7 @@ async fn a_row_that_is_too_large_is_named() {
     for size in [2_000_000, 50_000] {
         let rows = values(&["a", "b", &"x".repeat(size)]);
         let first = batch(0, &[(0, None, 3)]);
-        sink.open(&job_of(&rows)).await.unwrap();
+        let sink = open(&sink, &rows).await;
         let refused = deliver(&sink, &first, &rows).await.unwrap_err();
         assert!(
             matches!(
@@ -226,7 +226,7 @@ async fn topics_and_partitions_that_are_not_there_are_errors_and_made_by_nobody(
     let stages = async |name: &str, array: ArrayRef| {
         let value: ArrayRef = Arc::new(StringArray::from(vec!["a", "b"]));
         let rows = super::rows(vec![("value", value), (name, array)]);
-        sink.open(&job_of(&rows)).await.unwrap();
+        let sink = open(&sink, &rows).await;
         let refused = stage(&sink, &again(&first), &rows).await.unwrap_err();
         assert!(
             matches!(
@@ -321,7 +321,7 @@ async fn an_open_transaction_of_another_job_hides_nothing() {
     let options = own_state();
     let rows = values(&["a"]);
     let sink = sink(&mine, &options);
-    sink.open(&job_of(&rows)).await.unwrap();
+    let sink = open(&sink, &rows).await;
     let bootstrap = shared().bootstrap();
     let open = crate::support::Transaction::begin(bootstrap, &theirs);
     let key = format!(r#"{{"job":"other","target":"{theirs}"}}"#);
@@ -338,7 +338,7 @@ async fn an_open_transaction_of_another_job_hides_nothing() {
     let opening = tokio::spawn(async move { other.open(&job).await });
     tokio::time::sleep(Duration::from_millis(500)).await;
     tokio::task::block_in_place(|| open.abort());
-    let found = opening.await.unwrap().unwrap().unwrap();
+    let found = opening.await.unwrap().unwrap().committed.unwrap();
     assert_eq!(found.ends, first.ends());
 }
 
@@ -396,7 +396,8 @@ async fn what_the_principal_may_not_do_is_named() {
         shared().run_tool("org.apache.kafka.tools.AclCommand", &arguments);
     });
     let sink = sink_with(&config, &topic, &options);
-    assert_eq!(sink.open(&job_of(&rows)).await.unwrap(), None);
+    let sink = open(&sink, &rows).await;
+    assert_eq!(sink.committed, None);
     let first = batch(0, &[(0, None, 1)]);
     let staged = stage(&sink, &first, &rows).await.unwrap();
     sink.commit(&first, staged).await.unwrap();

@@ -323,7 +323,7 @@ async fn fields_keys_and_tombstones_arrive() {
             Arc::new(BooleanArray::from(vec![Some(false), None, Some(true)])),
         ),
     ]);
-    sink.open(&job_of(&rows)).await.unwrap();
+    let sink = open(&sink, &rows).await;
     deliver(&sink, &batch(0, &[(0, None, 3)]), &rows)
         .await
         .unwrap();
@@ -353,7 +353,7 @@ async fn a_row_that_does_not_fit_is_named_and_nothing_is_seen() {
         Arc::new(Float64Array::from(vec![1.0, f64::NAN])),
     )]);
     let first = batch(0, &[(0, None, 2)]);
-    sink.open(&job_of(&rows)).await.unwrap();
+    let sink = open(&sink, &rows).await;
     let refused = stage(&sink, &first, &rows).await.unwrap_err();
     assert!(
         refused
@@ -365,7 +365,8 @@ async fn a_row_that_does_not_fit_is_named_and_nothing_is_seen() {
     assert!(seen(&topic).is_empty());
 
     let other = rows_without_value();
-    let refused = sink.open(&job_of(&other)).await.unwrap_err().to_string();
+    let refused = sink.sink.open(&job_of(&other)).await;
+    let refused = refused.unwrap_err().to_string();
     assert!(
         refused.contains("no column is a field of the value"),
         "{refused}"

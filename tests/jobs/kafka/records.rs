@@ -73,7 +73,7 @@ async fn every_part_of_a_record_arrives() {
         ),
         ("headers", headers()),
     ]);
-    sink.open(&job_of(&rows)).await.unwrap();
+    let sink = open(&sink, &rows).await;
     deliver(&sink, &batch(0, &[(0, None, 3)]), &rows)
         .await
         .unwrap();
@@ -130,7 +130,7 @@ async fn keys_go_where_java_puts_them() {
             Arc::new(Int64Array::from(vec![None; keys.len()])),
         ),
     ]);
-    sink.open(&job_of(&rows)).await.unwrap();
+    let sink = open(&sink, &rows).await;
     deliver(&sink, &batch(0, &[(0, None, 40)]), &rows)
         .await
         .unwrap();
@@ -155,7 +155,7 @@ async fn rows_go_to_the_topics_that_they_name() {
         ),
         ("value", Arc::new(StringArray::from(vec!["1", "2", "3"]))),
     ]);
-    sink.open(&job_of(&rows)).await.unwrap();
+    let sink = open(&sink, &rows).await;
     let first = batch(0, &[(0, None, 3)]);
     let staged = stage(&sink, &first, &rows).await.unwrap();
     assert!(seen(&one).is_empty() && seen(&other).is_empty());
@@ -181,7 +181,7 @@ async fn a_full_queue_is_waited_for() {
         "value",
         Arc::new(StringArray::from(numbers.clone())),
     )]);
-    sink.open(&job_of(&rows)).await.unwrap();
+    let sink = open(&sink, &rows).await;
     deliver(&sink, &batch(0, &[(0, None, 5000)]), &rows)
         .await
         .unwrap();
@@ -195,14 +195,15 @@ async fn at_least_once_is_seen_at_once_and_recorded_afterwards() {
     let sink = sink(&topic, &options);
     assert_eq!(sink.guarantee(), Guarantee::AtLeastOnce);
     let rows = values(&["a", "b"]);
-    assert_eq!(sink.open(&job_of(&rows)).await.unwrap(), None);
+    let sink = open(&sink, &rows).await;
+    assert_eq!(sink.committed, None);
     let first = batch(0, &[(0, None, 2)]);
     let staged = stage(&sink, &first, &rows).await.unwrap();
     sink.commit(&first, staged.clone()).await.unwrap();
     sink.commit(&first, staged).await.unwrap();
     assert_eq!(seen(&topic), ["a", "b"]);
     let other = super::sink(&topic, &options);
-    let found = other.open(&job_of(&rows)).await.unwrap().unwrap();
+    let found = open(&other, &rows).await.committed.unwrap();
     assert_eq!((found.batch, found.ends), (0, first.ends()));
 }
 
@@ -224,7 +225,7 @@ async fn a_table_of_sql_is_a_target_and_can_be_read() {
     let target = format!("kafka://{}/{topic}", shared().bootstrap());
     assert_eq!(sink.target(), target);
     let rows = values(&["a"]);
-    sink.open(&job_of(&rows)).await.unwrap();
+    let sink = open(&sink, &rows).await;
     deliver(&sink, &batch(0, &[(0, None, 1)]), &rows)
         .await
         .unwrap();
@@ -304,9 +305,9 @@ async fn what_the_topic_holds_is_given_back_in_the_jobs_columns() {
     let values = Arc::new(BinaryArray::from(vec![None, Some(b"\xff".as_slice())]));
     let rows = rows(vec![("value", values), ("key", keys)]);
     let first = batch(0, &[(0, None, 2)]);
-    sink.open(&job_of(&rows)).await.unwrap();
+    let sink = open(&sink, &rows).await;
     deliver(&sink, &first, &rows).await.unwrap();
-    let Held::Among(held) = sink.held(&first, &rows.schema()).await.unwrap() else {
+    let Held::Among(held) = sink.sink.held(&first, &rows.schema()).await.unwrap() else {
         panic!("keys and values can be read back");
     };
     let held: Vec<RecordBatch> = held.try_collect().await.unwrap();
@@ -322,9 +323,9 @@ async fn what_the_topic_holds_is_given_back_in_the_jobs_columns() {
         ("value", Arc::new(StringArray::from(vec!["a"]))),
         ("partition", Arc::new(Int32Array::from(vec![None]))),
     ]);
-    sink.open(&job_of(&placed)).await.unwrap();
+    let sink = open(&sink.sink, &placed).await;
     assert!(matches!(
-        sink.held(&first, &placed.schema()).await.unwrap(),
+        sink.sink.held(&first, &placed.schema()).await.unwrap(),
         Held::Unknown
     ));
 }

@@ -17,6 +17,9 @@ use futures::future::BoxFuture;
 
 use super::*;
 
+#[cfg(test)]
+mod tests;
+
 /// Any error, for closures: `?` works on whatever their store reports.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -42,13 +45,9 @@ type Recorded =
 pub struct ForEachBatch<T = ()> {
     name: String,
     guarantee: Guarantee,
-    on_rows: Box<OnRows<T>>,
-    on_commit: Option<Box<OnCommit<T>>>,
-    recorded: Option<Box<Recorded>>,
-    /// What is known to be recorded; `None`: unknown.
-    known: Mutex<Option<Option<Ends>>>,
-    /// What the first closure returned, by attempt and partition.
-    results: Mutex<HashMap<String, BTreeMap<usize, T>>>,
+    on_rows: Arc<OnRows<T>>,
+    on_commit: Option<Arc<OnCommit<T>>>,
+    recorded: Option<Arc<Recorded>>,
 }
 
 impl<T: Send + 'static> ForEachBatch<T> {
@@ -96,12 +95,12 @@ impl<T: Send + 'static> ForEachBatch<T> {
     /// #     ("value", Arc::new(StringArray::from(vec!["a", "b"]))),
     /// # ])?;
     /// # let batch = BatchRanges { job: "j".into(), batch: 0, attempt: "1".into(), ranges: vec![] };
-    /// # sink.open(&SinkJob { name: "j".into(), schema: rows.schema() }).await?;
+    /// # let open = sink.open(&SinkJob { name: "j".into(), schema: rows.schema() }).await?.sink;
     /// # for _crash in 0..2 {
     /// #     let stream = futures::stream::iter([Ok(rows.clone())]);
     /// #     let stream = Box::pin(RecordBatchStreamAdapter::new(rows.schema(), stream));
-    /// #     let staged = sink.stage(&batch, 0, stream).await?;
-    /// #     sink.commit(&batch, vec![staged]).await?;
+    /// #     let staged = open.stage(&batch, 0, stream).await?;
+    /// #     open.commit(&batch, vec![staged]).await?;
     /// # }
     /// # assert_eq!(store.lock().unwrap().len(), 2);
     /// # assert_eq!(store.lock().unwrap()[&(0, 8)], "b");
@@ -117,13 +116,11 @@ impl<T: Send + 'static> ForEachBatch<T> {
         Self {
             name: name.into(),
             guarantee: Guarantee::AtLeastOnce,
-            on_rows: Box::new(move |batch, partition, rows| {
+            on_rows: Arc::new(move |batch, partition, rows| {
                 Box::pin(on_rows(batch, partition, rows))
             }),
             on_commit: None,
             recorded: None,
-            known: Mutex::default(),
-            results: Mutex::default(),
         }
     }
 
@@ -225,19 +222,21 @@ impl<T: Send + 'static> ForEachBatch<T> {
     /// #     job: "j".into(), batch, attempt: format!("{batch}"), ranges: vec![range],
     /// # };
     /// # let job = SinkJob { name: "j".into(), schema: rows.schema() };
+    /// # let opened = sink.open(&job).await?;
+    /// # assert_eq!(opened.committed, None);
+    /// # let open = opened.sink;
     /// # let stage = async |of: &BatchRanges| {
     /// #     let stream = futures::stream::iter([Ok(rows.clone())]);
-    /// #     sink.stage(of, 0, Box::pin(RecordBatchStreamAdapter::new(rows.schema(), stream))).await
+    /// #     open.stage(of, 0, Box::pin(RecordBatchStreamAdapter::new(rows.schema(), stream))).await
     /// # };
-    /// # assert_eq!(sink.open(&job).await?, None);
     /// # let first = batch(0, range(None, 7, 9));
-    /// # sink.commit(&first, vec![stage(&first).await?]).await?;
-    /// # assert_eq!(sink.open(&job).await?.map(|c| c.ends), Some(first.ends()));
-    /// # sink.commit(&first, vec![stage(&first).await?]).await?;
+    /// # open.commit(&first, vec![stage(&first).await?]).await?;
+    /// # assert_eq!(sink.open(&job).await?.committed.map(|c| c.ends), Some(first.ends()));
+    /// # open.commit(&first, vec![stage(&first).await?]).await?;
     /// # let second = batch(1, range(Some(9), 9, 11));
-    /// # sink.commit(&second, vec![stage(&second).await?]).await?;
+    /// # open.commit(&second, vec![stage(&second).await?]).await?;
     /// # let overtaken = batch(2, range(Some(9), 9, 12));
-    /// # let refused = sink.commit(&overtaken, vec![stage(&overtaken).await?]).await.unwrap_err();
+    /// # let refused = open.commit(&overtaken, vec![stage(&overtaken).await?]).await.unwrap_err();
     /// # assert_eq!(refused.kind(), datafusion_kafka::ErrorKind::Conflict);
     /// # let total = store.lock().unwrap().query_row("select sum(n) from totals", [], |r| r.get(0));
     /// # assert_eq!(total, Ok(4_i64));
@@ -253,7 +252,7 @@ impl<T: Send + 'static> ForEachBatch<T> {
         F: Fn(Arc<BatchRanges>, Vec<T>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
     {
-        self.on_commit = Some(Box::new(move |batch, results| {
+        self.on_commit = Some(Arc::new(move |batch, results| {
             Box::pin(on_commit(batch, results))
         }));
         self
@@ -268,7 +267,7 @@ impl<T: Send + 'static> ForEachBatch<T> {
         F: Fn(SinkJob) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Option<Committed>, BoxError>> + Send + 'static,
     {
-        self.recorded = Some(Box::new(move |job| Box::pin(recorded(job))));
+        self.recorded = Some(Arc::new(move |job| Box::pin(recorded(job))));
         self
     }
 
@@ -277,30 +276,6 @@ impl<T: Send + 'static> ForEachBatch<T> {
     pub fn guarantee(mut self, guarantee: Guarantee) -> Self {
         self.guarantee = guarantee;
         self
-    }
-
-    fn failed(&self, operation: String, error: BoxError) -> Error {
-        match error.downcast::<Error>() {
-            Ok(error) => *error,
-            Err(error) => match Error::find(error.as_ref()) {
-                Some(found) => found.clone(),
-                None => Error::Sink {
-                    target: self.target(),
-                    operation,
-                    reason: error.to_string(),
-                    transient: false,
-                },
-            },
-        }
-    }
-
-    fn results_of(&self, attempt: &str) -> BTreeMap<usize, T> {
-        let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
-        results.remove(attempt).unwrap_or_default()
-    }
-
-    fn know(&self, ends: Option<Option<Ends>>) {
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = ends;
     }
 }
 
@@ -318,20 +293,55 @@ impl<T: Send + 'static> Sink for ForEachBatch<T> {
         self.recorded.is_some()
     }
 
-    async fn open(&self, job: &SinkJob) -> Result<Option<Committed>> {
-        let results = self.results.lock();
-        results.unwrap_or_else(PoisonError::into_inner).clear();
-        self.know(None);
-        let Some(recorded) = &self.recorded else {
-            return Ok(None);
+    async fn open(&self, job: &SinkJob) -> Result<Opened> {
+        let (known, committed) = match &self.recorded {
+            None => (None, None),
+            Some(recorded) => {
+                let committed = recorded(job.clone()).await.map_err(|e| {
+                    let operation = format!("asking how far job '{}' got", job.name);
+                    failed(&self.target(), operation, e)
+                })?;
+                (Some(committed.as_ref().map(|c| c.ends.clone())), committed)
+            }
         };
-        let committed = recorded(job.clone()).await;
-        let committed = committed
-            .map_err(|e| self.failed(format!("asking how far job '{}' got", job.name), e))?;
-        self.know(Some(committed.as_ref().map(|c| c.ends.clone())));
-        Ok(committed)
+        let sink = OpenForEachBatch {
+            target: self.target(),
+            on_rows: Arc::clone(&self.on_rows),
+            on_commit: self.on_commit.clone(),
+            known: Mutex::new(known),
+            results: Mutex::default(),
+        };
+        Ok(Opened {
+            sink: Arc::new(sink),
+            committed,
+        })
+    }
+}
+
+/// A [`ForEachBatch`] that a job has opened.
+struct OpenForEachBatch<T> {
+    target: String,
+    on_rows: Arc<OnRows<T>>,
+    on_commit: Option<Arc<OnCommit<T>>>,
+    /// What is known to be recorded; `None`: unknown.
+    known: Mutex<Option<Option<Ends>>>,
+    /// What the first closure returned, by attempt and partition.
+    results: Mutex<HashMap<String, BTreeMap<usize, T>>>,
+}
+
+impl<T> OpenForEachBatch<T> {
+    fn results_of(&self, attempt: &str) -> BTreeMap<usize, T> {
+        let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+        results.remove(attempt).unwrap_or_default()
     }
 
+    fn know(&self, ends: Option<Option<Ends>>) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = ends;
+    }
+}
+
+#[async_trait]
+impl<T: Send + 'static> OpenSink for OpenForEachBatch<T> {
     async fn stage(
         &self,
         batch: &BatchRanges,
@@ -343,7 +353,7 @@ impl<T: Send + 'static> Sink for ForEachBatch<T> {
         let result = (self.on_rows)(Arc::new(batch.clone()), partition, rows).await;
         let result = result.map_err(|e| {
             let operation = format!("partition {partition} of batch {}", batch.batch);
-            self.failed(operation, e)
+            failed(&self.target, operation, e)
         })?;
         let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
         let of_batch = results.entry(batch.attempt.clone()).or_default();
@@ -363,13 +373,13 @@ impl<T: Send + 'static> Sink for ForEachBatch<T> {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         if let Some(recorded) = known
-            && batch.against(&self.target(), recorded.as_ref())? == Standing::Committed
+            && batch.against(&self.target, recorded.as_ref())? == Standing::Committed
         {
             return Ok(());
         }
         if let Some(missing) = staged.iter().find(|s| !results.contains_key(&s.partition)) {
             return Err(Error::Sink {
-                target: self.target(),
+                target: self.target.clone(),
                 operation: format!("committing batch {}", batch.batch),
                 reason: format!(
                     "partition {} was not staged by this attempt",
@@ -381,9 +391,10 @@ impl<T: Send + 'static> Sink for ForEachBatch<T> {
         if let Some(on_commit) = &self.on_commit {
             let results = results.into_values().collect();
             if let Err(error) = on_commit(Arc::new(batch.clone()), results).await {
-                // Nobody knows whether the closure's store has it.
+                // Whether the closure's store has it is unknown.
                 self.know(None);
-                return Err(self.failed(format!("committing batch {}", batch.batch), error));
+                let operation = format!("committing batch {}", batch.batch);
+                return Err(failed(&self.target, operation, error));
             }
         }
         let mut ends = match &*self.known.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -398,6 +409,22 @@ impl<T: Send + 'static> Sink for ForEachBatch<T> {
     async fn abort(&self, batch: &BatchRanges) -> Result<()> {
         drop(self.results_of(&batch.attempt));
         Ok(())
+    }
+}
+
+/// The error of a closure: this crate's own as it is.
+fn failed(target: &str, operation: String, error: BoxError) -> Error {
+    match error.downcast::<Error>() {
+        Ok(error) => *error,
+        Err(error) => match Error::find(error.as_ref()) {
+            Some(found) => found.clone(),
+            None => Error::Sink {
+                target: target.to_owned(),
+                operation,
+                reason: error.to_string(),
+                transient: false,
+            },
+        },
     }
 }
 
@@ -417,139 +444,19 @@ fn counting(
     Box::pin(RecordBatchStreamAdapter::new(schema, counted))
 }
 
+impl<T> fmt::Debug for OpenForEachBatch<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenForEachBatch")
+            .field("target", &self.target)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<T> fmt::Debug for ForEachBatch<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ForEachBatch")
             .field("name", &self.name)
             .field("guarantee", &self.guarantee)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
-    use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-
-    use super::*;
-
-    fn rows(count: i64) -> SendableRecordBatchStream {
-        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..count));
-        let batch = RecordBatch::try_from_iter([("n", column)]).unwrap();
-        let schema = batch.schema();
-        let stream = futures::stream::iter([Ok(batch)]);
-        Box::pin(RecordBatchStreamAdapter::new(schema, stream))
-    }
-
-    fn batch(number: u64, attempt: &str) -> BatchRanges {
-        let previous = number.checked_sub(1).map(|_| 10 * number.cast_signed());
-        BatchRanges {
-            job: "j".to_owned(),
-            batch: number,
-            attempt: attempt.to_owned(),
-            ranges: vec![SourceRange {
-                partition: SourcePartition {
-                    source: "s".into(),
-                    topic: "t".into(),
-                    partition: 0,
-                },
-                previous,
-                start: previous.unwrap_or(0),
-                end: 10 * (number.cast_signed() + 1),
-                topic_id: None,
-                leader_epoch: None,
-            }],
-        }
-    }
-
-    /// A sink that returns the number of rows, and what its commits were given.
-    type Counted = Arc<Mutex<Vec<Vec<usize>>>>;
-
-    fn counts() -> (ForEachBatch<usize>, Counted) {
-        use futures::StreamExt;
-        let given: Arc<Mutex<Vec<Vec<usize>>>> = Arc::default();
-        let commits = Arc::clone(&given);
-        let sink = ForEachBatch::new("counts", |_, _, rows: SendableRecordBatchStream| async {
-            let counts = rows.map(|batch| batch.map_or(0, |b| b.num_rows()));
-            Ok(counts.fold(0, |sum, n| async move { sum + n }).await)
-        });
-        let sink = sink.on_commit(move |_, results| {
-            commits.lock().unwrap().push(results);
-            async { Ok(()) }
-        });
-        (sink, given)
-    }
-
-    #[tokio::test]
-    async fn results_of_all_partitions_reach_the_commit_in_order_and_once() {
-        let (sink, given) = counts();
-        let first = batch(0, "a");
-        let later = sink.stage(&first, 1, rows(5)).await.unwrap();
-        let earlier = sink.stage(&first, 0, rows(3)).await.unwrap();
-        assert_eq!((earlier.rows, later.rows), (3, 5));
-        sink.commit(&first, vec![earlier, later]).await.unwrap();
-        sink.commit(&first, vec![]).await.unwrap();
-        assert_eq!(*given.lock().unwrap(), [[3, 5]]);
-    }
-
-    #[tokio::test]
-    async fn an_aborted_attempt_leaves_nothing_to_the_next() {
-        let (sink, given) = counts();
-        let staged = sink.stage(&batch(0, "a"), 0, rows(3)).await.unwrap();
-        sink.abort(&batch(0, "a")).await.unwrap();
-        let refused = sink.commit(&batch(0, "a"), vec![staged]).await.unwrap_err();
-        assert!(
-            matches!(
-                refused,
-                Error::Sink {
-                    transient: true,
-                    ..
-                }
-            ),
-            "{refused}"
-        );
-        let staged = sink.stage(&batch(0, "b"), 0, rows(4)).await.unwrap();
-        sink.commit(&batch(0, "b"), vec![staged]).await.unwrap();
-        assert_eq!(*given.lock().unwrap(), [[4]]);
-    }
-
-    #[tokio::test]
-    async fn a_batch_that_does_not_continue_the_recorded_ends_is_a_conflict() {
-        let (sink, given) = counts();
-        let sink = sink.recorded(|_| async {
-            let ends = batch(4, "x").ends();
-            Ok(Some(Committed { batch: 4, ends }))
-        });
-        let schema = rows(0).schema();
-        let job = SinkJob {
-            name: "j".to_owned(),
-            schema,
-        };
-        assert_eq!(sink.open(&job).await.unwrap().unwrap().batch, 4);
-        sink.commit(&batch(4, "a"), vec![]).await.unwrap();
-        assert!(given.lock().unwrap().is_empty(), "it is committed already");
-        let refused = sink.commit(&batch(7, "a"), vec![]).await.unwrap_err();
-        assert!(matches!(refused, Error::Conflict { .. }), "{refused}");
-        sink.commit(&batch(5, "a"), vec![]).await.unwrap();
-        assert_eq!(given.lock().unwrap().len(), 1);
-    }
-
-    #[tokio::test]
-    async fn errors_of_closures_keep_what_they_say() {
-        let conflict = || Error::Conflict {
-            target: "mine".to_owned(),
-            message: "overtaken".to_owned(),
-        };
-        let ours: ForEachBatch =
-            ForEachBatch::new("ours", move |_, _, _| async move { Err(conflict().into()) });
-        let error = ours.stage(&batch(0, "a"), 0, rows(1)).await.unwrap_err();
-        assert_eq!(error.to_string(), "mine: overtaken");
-        let foreign: ForEachBatch =
-            ForEachBatch::new("foreign", |_, _, _| async { Err("no room".into()) });
-        let error = foreign.stage(&batch(0, "a"), 2, rows(1)).await.unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "for_each_batch 'foreign': partition 2 of batch 0 failed: no room"
-        );
     }
 }
