@@ -42,6 +42,8 @@ mod rows;
 pub mod sqlite;
 mod stage;
 mod table;
+#[cfg_attr(not(any(feature = "postgres", feature = "sqlite")), allow(dead_code))]
+mod value;
 
 pub use crate::table::{
     DEFAULT_STATE_TOPIC, DEFAULT_TRANSACTIONAL_ID_PREFIX, Delivery, KafkaSinkOptions,
@@ -53,11 +55,11 @@ pub use parquet::{ParquetOptions, ParquetSink};
 pub(crate) use ranges::same_ends;
 pub use ranges::{BatchRanges, Ends, Position, SourcePartition, SourceRange, Standing};
 pub(crate) use rows::{
-    JSON_TEXT, Lists, Rows as RowValues, UUID_TEXT, Value, date_time, decimal_text, interval_text,
-    is_nested, item_of, json_texts,
+    JSON_TEXT, Lists, Rows as RowValues, UUID_TEXT, is_nested, item_of, json_texts,
 };
 pub(crate) use stage::{Part, stage_all};
 pub use table::SinkTable;
+pub(crate) use value::{Value, date_time, decimal_text, interval_text};
 
 /// A place that takes batches, once a job has opened it.
 ///

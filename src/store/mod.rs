@@ -19,6 +19,9 @@
 mod cloud;
 pub(crate) mod hive;
 mod local;
+mod names;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -29,21 +32,12 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use object_store::ObjectStore;
 use object_store::path::Path;
-use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::error::{Error, Result};
 
 pub(crate) use kafka_arrow::path::local_path;
-
-/// Bytes of a folder's or a file's name: no common file system takes more.
-const MAX_PART_BYTES: usize = 255;
-/// The shortest path that Linux refuses.
-const LOCAL_PATH_BYTES: usize = 4096;
-/// Bytes of a part where many are too long together: more than a file of ours has.
-const SHORT_PART_BYTES: usize = 96;
-/// Bytes of a file's whole path: S3 takes no longer key.
-const MAX_PATH_BYTES: usize = 1024;
+pub(crate) use names::leads_out;
 
 /// Whether a file was created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,60 +168,6 @@ impl Store {
                 .map_err(|e| Error::invalid(format!("{}: {e}", self.url))),
             Backend::Cloud(cloud) => Ok(cloud.path(name)),
         }
-    }
-
-    /// Why a file cannot have a name, on local disks and in object stores alike: a part of it has more
-    /// than 255 bytes, or its whole path, or its key, more than 1,024.
-    ///
-    /// # Errors
-    /// What is too long, in words.
-    pub fn check_name(&self, name: &str) -> std::result::Result<(), String> {
-        if let Some(part) = name.split('/').find(|part| part.len() > MAX_PART_BYTES) {
-            return Err(format!(
-                "a name of {} bytes, and a folder or file has {MAX_PART_BYTES} at most",
-                part.len()
-            ));
-        }
-        let whole = self.whole(name);
-        match whole > MAX_PATH_BYTES {
-            true => Err(format!(
-                "a path of {whole} bytes, and a file's path or key has {MAX_PATH_BYTES} at most"
-            )),
-            false => Ok(()),
-        }
-    }
-
-    /// The name by which a file goes that was to have one that is [too long](Self::check_name): what is
-    /// too long of folders `column=value` ends with a hash of the whole. A name that is not stays.
-    pub(crate) fn possible_name(&self, name: &str) -> String {
-        // What was published under a name that is not given any more keeps it.
-        let may_be_there = match &self.backend {
-            Backend::Local(_) => {
-                let fits = |part: &str| part.len() <= MAX_PART_BYTES;
-                self.whole(name) < LOCAL_PATH_BYTES && name.split('/').all(fits)
-            }
-            Backend::Cloud(_) => self.whole(name) <= MAX_PATH_BYTES,
-        };
-        if may_be_there {
-            return name.to_owned();
-        }
-        for most in [MAX_PART_BYTES, SHORT_PART_BYTES] {
-            let parts = name.split('/').map(|part| shortened(part, most));
-            let shorter = parts.collect::<Vec<_>>().join("/");
-            if self.check_name(&shorter).is_ok() {
-                return shorter;
-            }
-        }
-        name.to_owned()
-    }
-
-    /// The bytes of a file's path or key.
-    fn whole(&self, name: &str) -> usize {
-        let folder = match &self.backend {
-            Backend::Local(folder) => folder.as_os_str().len(),
-            Backend::Cloud(cloud) => cloud.path("").as_ref().len(),
-        };
-        folder + 1 + name.len()
     }
 
     /// Writes a file if there is none of its name. It appears whole or not at all.
@@ -473,199 +413,9 @@ impl Store {
     }
 }
 
-/// Whether a name could lead out of its store: one that begins at the root, or has parts that are empty,
-/// `.` or `..`.
-pub(crate) fn leads_out(name: &str) -> bool {
-    let foreign = cfg!(windows) && name.contains(['\\', ':']);
-    let mut parts = name.split('/');
-    foreign || name.contains('\0') || parts.any(|part| matches!(part, "" | "." | ".."))
-}
-
-/// A part of a name in at most `most` bytes.
-fn shortened(part: &str, most: usize) -> String {
-    if part.len() <= most {
-        return part.to_owned();
-    }
-    let hash = crate::hex::hex(&Sha256::digest(part)[..16]);
-    let mut cut = most - hash.len() - 1;
-    while !part.is_char_boundary(cut) {
-        cut -= 1;
-    }
-    format!("{}~{hash}", &part[..cut])
-}
-
 /// A URL without user, password and query.
 fn redacted(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     let path = url.path().trim_end_matches('/');
     format!("{}://{host}{path}", url.scheme())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[cfg(unix)]
-    #[test]
-    fn a_folder_has_one_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let real = folder.path().canonicalize().unwrap().join("real");
-        std::fs::create_dir(&real).unwrap();
-        let link = folder.path().join("link");
-        std::os::unix::fs::symlink(&real, &link).unwrap();
-        let url = |path: &std::path::Path| {
-            let store = Store::open(path.to_str().unwrap(), &HashMap::new());
-            store.unwrap().url().to_owned()
-        };
-        let expected = real.join("new").to_str().unwrap().to_owned();
-        assert_eq!(url(&link.join("new")), expected);
-        assert_eq!(url(&real.join("new/")), expected);
-    }
-
-    fn bytes(text: &str) -> Bytes {
-        Bytes::copy_from_slice(text.as_bytes())
-    }
-
-    async fn keeps_its_promises(store: &Store) {
-        use Created::{Exists, New};
-        let fsync = Durability::Fsync;
-        assert_eq!(store.get("a/b").await.unwrap(), None);
-        assert_eq!(store.list("").await.unwrap(), Vec::<String>::new());
-        assert_eq!(store.create("a/b", bytes("1"), fsync).await.unwrap(), New);
-        assert_eq!(
-            store.create("a/b", bytes("2"), fsync).await.unwrap(),
-            Exists
-        );
-        assert_eq!(store.create("a/b", bytes("1"), fsync).await.unwrap(), New);
-        assert_eq!(store.get("a/b").await.unwrap(), Some(bytes("1")));
-        store.put("a/b", bytes("three"), fsync).await.unwrap();
-        assert_eq!(store.size("a/b").await.unwrap(), Some(5));
-        assert_eq!(store.size("a/x").await.unwrap(), None);
-        store
-            .put("a/c d", bytes(""), Durability::None)
-            .await
-            .unwrap();
-        store
-            .put("ab/c", bytes("x"), Durability::None)
-            .await
-            .unwrap();
-        assert_eq!(store.list("a").await.unwrap(), ["a/b", "a/c d"]);
-        assert_eq!(store.list("").await.unwrap(), ["a/b", "a/c d", "ab/c"]);
-        assert!(store.rename("a/b", "z/y/b", fsync).await.unwrap());
-        assert!(!store.rename("a/b", "z/y/b", fsync).await.unwrap());
-        assert_eq!(store.get("z/y/b").await.unwrap(), Some(bytes("three")));
-        let again = "z/y=%20 x/b";
-        for _ in 0..2 {
-            assert!(store.link("z/y/b", again).await.unwrap());
-        }
-        assert!(!store.link("nothing", "z/nothing").await.unwrap());
-        store.sync(vec![again.to_owned()]).await.unwrap();
-        let entries = store.entries("z").await.unwrap();
-        let entries: Vec<_> = entries.iter().map(|e| (e.name.as_str(), e.bytes)).collect();
-        assert_eq!(entries, [("z/y/b", 5), (again, 5)]);
-        assert_eq!(store.list_after("z", "z/y/b").await.unwrap(), [again]);
-        let path = store.path(again).unwrap();
-        assert!(path.as_ref().ends_with(again), "{path}");
-        store.delete_folder("z/y=%20 x").await.unwrap();
-        store.delete_folder("z/nowhere").await.unwrap();
-        assert_eq!(store.list("z").await.unwrap(), ["z/y/b"]);
-        let names = ["z/y/b", "nothing"].map(str::to_owned);
-        store.delete(&names).await.unwrap();
-        assert_eq!(store.list("").await.unwrap(), ["a/c d", "ab/c"]);
-        let path = store.path("a/c d").unwrap();
-        let found = object_store::ObjectStoreExt::head(&store.object_store(), &path).await;
-        assert_eq!(found.unwrap().size, 0);
-    }
-
-    #[tokio::test]
-    async fn a_local_folder() {
-        let folder = tempfile::tempdir().unwrap();
-        let inside = folder.path().join("not yet/there");
-        let store = Store::open(inside.to_str().unwrap(), &HashMap::new()).unwrap();
-        keeps_its_promises(&store).await;
-    }
-
-    #[tokio::test]
-    async fn an_object_store() {
-        let store = Store::open("memory:///some/prefix", &HashMap::new()).unwrap();
-        keeps_its_promises(&store).await;
-    }
-
-    #[tokio::test]
-    async fn of_many_creators_one_wins() {
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("file://{}", folder.path().display());
-        let store = Store::open(&url, &HashMap::new()).unwrap();
-        let creators = (0..20).map(|n| {
-            let store = store.clone();
-            tokio::spawn(async move {
-                let bytes = bytes(&n.to_string());
-                store.create("one", bytes, Durability::None).await.unwrap()
-            })
-        });
-        let results = futures::future::join_all(creators).await;
-        let new = results
-            .into_iter()
-            .filter(|r| matches!(r, Ok(Created::New)));
-        assert_eq!(new.count(), 1);
-        assert_eq!(
-            store.list("").await.unwrap(),
-            ["one"],
-            "no file is left over"
-        );
-    }
-
-    #[test]
-    fn names_that_are_too_long_are_refused_and_have_a_possible_one() {
-        for url in ["/data", "memory:///data"] {
-            let store = Store::open(url, &HashMap::new()).unwrap();
-            let part = |bytes: usize| format!("k={}", "x".repeat(bytes - 2));
-            let file = "part-0.parquet";
-            let fits = format!("{}/{file}", part(255));
-            assert_eq!(store.check_name(&fits), Ok(()));
-            assert_eq!(store.possible_name(&fits), fits);
-            let long = format!("{}/{file}", part(256));
-            let error = store.check_name(&long).unwrap_err();
-            assert!(error.starts_with("a name of 256 bytes"), "{error}");
-            let deep = format!("{0}/{0}/{0}/{0}/{file}", part(255));
-            let error = store.check_name(&deep).unwrap_err();
-            assert!(error.starts_with("a path of 10"), "{error}");
-            for long in [long, deep, format!("k={}/{file}", "é".repeat(200))] {
-                let possible = store.possible_name(&long);
-                let fits = long.split('/').all(|part| part.len() <= 255);
-                if (url == "/data" && fits) || (url != "/data" && long.len() < 1000) {
-                    assert_eq!(possible, long, "it may be there");
-                    continue;
-                }
-                assert_eq!(store.check_name(&possible), Ok(()), "{possible}");
-                assert!(
-                    possible.starts_with("k=") && possible.ends_with(file),
-                    "{possible}"
-                );
-                let other = store.possible_name(&long.replacen('=', "=y", 1));
-                assert_ne!(possible, other);
-            }
-        }
-    }
-
-    #[test]
-    fn urls_that_are_none_are_refused() {
-        let open = |url: &str| Store::open(url, &HashMap::new()).map(|s| s.url().to_owned());
-        assert!(open("").is_err());
-        assert!(
-            open("ftp://host/x")
-                .unwrap_err()
-                .to_string()
-                .contains("ftp")
-        );
-        assert!(open("relative/dir").unwrap().ends_with("/relative/dir"));
-        assert_eq!(open("file:///a%20b").unwrap(), "/a b");
-    }
-
-    #[test]
-    fn secrets_of_a_url_are_not_shown() {
-        let store = Store::open("memory://user:hunter2@host/x?token=y", &HashMap::new()).unwrap();
-        assert_eq!(store.url(), "memory://host/x");
-        assert!(!format!("{store:?}").contains("hunter2"));
-    }
 }

@@ -15,6 +15,7 @@
 //!   next `open`.
 
 mod columns;
+mod rows;
 mod session;
 mod state;
 mod trouble;
@@ -25,7 +26,8 @@ use datafusion::logical_expr::{cast, ident};
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 
-use self::columns::{Layout, Rows};
+use self::columns::Layout;
+use self::rows::Rows;
 use self::session::{Sent, Session};
 use self::state::StateTopic;
 use self::trouble::Trouble;

@@ -1,4 +1,4 @@
-//! How PostgreSQL is reached, and what its errors mean.
+//! How PostgreSQL is reached.
 
 use std::fmt;
 use std::io;
@@ -12,16 +12,15 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
-use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use url::Url;
 
-use super::watch::{AskedInClear, Watched};
+use super::trouble::chain;
+use super::watch::Watched;
 use crate::error::{Error, Result};
 use crate::policy::{MAX_FILE_BYTES, Policy, read_bounded};
-use crate::sink::database::Unfit;
 
 /// How long connecting may take unless the URL says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,9 +36,9 @@ pub(super) const LOCK_TIMEOUT_MS: u32 = 10_000;
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The variable that libpq takes a password from: that of the hosts in [`HOST_VARIABLE`].
-const PASSWORD_VARIABLE: &str = "PGPASSWORD";
+pub(super) const PASSWORD_VARIABLE: &str = "PGPASSWORD";
 /// The variable that libpq takes hosts from.
-const HOST_VARIABLE: &str = "PGHOST";
+pub(super) const HOST_VARIABLE: &str = "PGHOST";
 
 /// The port of a server, unless the URL says otherwise.
 const PORT: u16 = 5432;
@@ -371,137 +370,9 @@ pub(super) fn hidden(location: &str) -> String {
     url.into()
 }
 
-/// What goes wrong where both the client and this crate may refuse.
-pub(super) enum Trouble {
-    Own(Error),
-    Postgres(tokio_postgres::Error),
-}
-
-impl Trouble {
-    pub(super) fn into_error(self, target: &str, operation: &str) -> Error {
-        match self {
-            Self::Own(error) => error,
-            Self::Postgres(error) => failure(target, operation, &error),
-        }
-    }
-}
-
-impl From<tokio_postgres::Error> for Trouble {
-    fn from(error: tokio_postgres::Error) -> Self {
-        Self::Postgres(error)
-    }
-}
-
-impl From<Error> for Trouble {
-    fn from(error: Error) -> Self {
-        Self::Own(error)
-    }
-}
-
-/// An error and its causes in one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
-}
-
-/// An error of the client as one of a sink.
-pub(super) fn failure(target: &str, operation: &str, error: &tokio_postgres::Error) -> Error {
-    Error::Sink {
-        target: target.to_owned(),
-        operation: operation.to_owned(),
-        reason: reason(error),
-        transient: passes(error),
-    }
-}
-
-fn reason(error: &tokio_postgres::Error) -> String {
-    let Some(db) = error.as_db_error() else {
-        if let Some(unfit) = cause::<Unfit>(error) {
-            return unfit.to_string();
-        }
-        if let Some(asked) = cause::<AskedInClear>(error) {
-            return asked.to_string();
-        }
-        let text = chain(error);
-        if text.contains("password missing") {
-            return format!(
-                "{text}: give the table its own by the option 'password', for example 'env:NAME'; \
-                 {PASSWORD_VARIABLE} is that of the hosts in {HOST_VARIABLE} and of this machine"
-            );
-        }
-        return if cause::<rustls::Error>(error).is_some() {
-            format!(
-                "{text}; name the authority that signed the server's certificate with the option \
-                 'ssl.root.cert', or do without TLS with '?sslmode=disable'"
-            )
-        } else {
-            text
-        };
-    };
-    let mut text = format!("{} ({})", db.message(), db.code().code());
-    for more in [db.detail(), db.hint(), db.where_()].into_iter().flatten() {
-        text = format!("{text}; {}", more.replace('\n', " "));
-    }
-    text
-}
-
-/// Whether the same may succeed later: the server was not there or busy, nothing was wrong.
-fn passes(error: &tokio_postgres::Error) -> bool {
-    if cause::<Unfit>(error).is_some()
-        || cause::<rustls::Error>(error).is_some()
-        || cause::<AskedInClear>(error).is_some()
-    {
-        return false;
-    }
-    let Some(db) = error.as_db_error() else {
-        return error.is_closed() || cause::<std::io::Error>(error).is_some() || is_timeout(error);
-    };
-    let code = db.code();
-    // Connection, transaction rollback, resources, operator intervention, system.
-    let classes = ["08", "40", "53", "57", "58"];
-    classes.contains(&code.code().get(..2).unwrap_or(""))
-        || [
-            SqlState::LOCK_NOT_AVAILABLE,
-            SqlState::OBJECT_IN_USE,
-            SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
-            SqlState::IN_FAILED_SQL_TRANSACTION,
-            // A server that was the primary one before.
-            SqlState::READ_ONLY_SQL_TRANSACTION,
-        ]
-        .contains(code)
-}
-
-fn is_timeout(error: &tokio_postgres::Error) -> bool {
-    let text = error.to_string();
-    text.starts_with("error connecting") || text.starts_with("timeout")
-}
-
-/// The cause of a type, however deep it lies; an I/O error may hold one.
-fn cause<E: std::error::Error + 'static>(error: &tokio_postgres::Error) -> Option<&E> {
-    let mut source = std::error::Error::source(error);
-    while let Some(current) = source {
-        if let Some(found) = current.downcast_ref::<E>() {
-            return Some(found);
-        }
-        let inner = current.downcast_ref::<std::io::Error>();
-        source = match inner.and_then(std::io::Error::get_ref) {
-            Some(inner) => Some(inner),
-            None => current.source(),
-        };
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::trouble::{passes, reason};
     use super::*;
 
     fn address(url: &str) -> Result<Address> {

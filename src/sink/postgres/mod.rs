@@ -19,6 +19,7 @@ mod factory;
 mod offsets;
 mod prepare;
 mod read;
+mod trouble;
 mod types;
 mod watch;
 
@@ -47,8 +48,9 @@ use crate::policy::Policy;
 
 pub use factory::PostgresTableFactory;
 
-use connect::{Address, IDLE_TIMEOUT, failure};
+use connect::{Address, IDLE_TIMEOUT};
 use read::PostgresRows;
+use trouble::failure;
 use types::{Cell, ColumnType};
 
 /// A table of PostgreSQL as a [`Sink`].

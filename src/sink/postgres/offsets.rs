@@ -2,7 +2,7 @@
 
 use tokio_postgres::types::{ToSql, Type};
 
-use super::connect::Trouble;
+use super::trouble::Trouble;
 use super::{BatchRanges, Committed, Session, Target};
 use crate::fault;
 use crate::sink::database::{

@@ -4,8 +4,9 @@ use sha2::{Digest, Sha256};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{Kind, Oid, Type};
 
-use super::connect::{LOCK_TIMEOUT_MS, Trouble};
+use super::connect::LOCK_TIMEOUT_MS;
 use super::offsets::{other_jobs, recorded};
+use super::trouble::Trouble;
 use super::types::{accepted, declared, fits};
 use super::{
     Address, Client, ColumnType, Committed, Error, IDLE_TIMEOUT, Lists, Result, Rows, STAGED,

@@ -9,6 +9,8 @@
 //! Calls that wait for a broker run on threads that may block and hold the turn until they end, also
 //! when the future that began them is dropped: nobody else then finds the producer in between.
 
+mod refused;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
@@ -16,12 +18,15 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::columns::{Layout, Rows};
+use super::columns::Layout;
+use super::rows::Rows;
 use super::trouble::{NO_ROW, Trouble, is_fenced, place};
 use super::*;
 use crate::client::librdkafka::writing::{
     Outgoing, Producer, Topic, TransactionError, Writing, code, error_text, producer,
 };
+
+pub(super) use refused::Refused;
 
 /// How long one call into librdkafka waits before it is looked what it waits for.
 const SLICE_MS: i32 = 500;
@@ -35,15 +40,6 @@ const ABORT_LIMIT: Duration = Duration::from_secs(15);
 pub(super) struct Met {
     topic: Topic,
     partitions: usize,
-}
-
-/// What a producer's refusal says, before it is known who is to blame.
-#[derive(Debug)]
-pub(super) struct Refused {
-    pub(super) operation: String,
-    pub(super) error: Error,
-    /// The transaction is not this producer's any more.
-    pub(super) fenced: bool,
 }
 
 /// How far sending got.
@@ -434,64 +430,6 @@ impl Session {
             waits()?;
         }
         waits()
-    }
-
-    fn not_queued(&self, tag: usize, topic: &str, partition: i32, c: i32) -> Refused {
-        if let Some((c, reason)) = self.producer.fatal() {
-            return self.fatal("writing rows", c, &reason);
-        }
-        if let Some(message) = self.producer.serve() {
-            return self.undelivered(&message);
-        }
-        Refused {
-            operation: "writing rows".to_owned(),
-            error: self.trouble.message(tag, topic, partition, c),
-            fenced: is_fenced(c),
-        }
-    }
-
-    fn undelivered(&self, message: &crate::client::librdkafka::writing::Undelivered) -> Refused {
-        Refused {
-            operation: "writing rows".to_owned(),
-            error: self.trouble.undelivered(message, self.producer.held()),
-            fenced: is_fenced(message.code)
-                || self.producer.fatal().is_some_and(|f| is_fenced(f.0)),
-        }
-    }
-
-    fn fatal(&self, operation: &str, c: i32, reason: &str) -> Refused {
-        let reason = match reason {
-            "" => error_text(c),
-            reason => reason.to_owned(),
-        };
-        Refused {
-            operation: operation.to_owned(),
-            error: self.trouble.sink(operation, &reason, true),
-            fenced: is_fenced(c),
-        }
-    }
-
-    fn refused(&self, operation: &str, error: &TransactionError) -> Refused {
-        // What a message met comes first: the transaction failed because of it.
-        if let Some(message) = self.producer.serve() {
-            return Refused {
-                fenced: is_fenced(error.code) || is_fenced(message.code),
-                ..self.undelivered(&message)
-            };
-        }
-        Refused {
-            operation: operation.to_owned(),
-            error: self.trouble.transaction(operation, error),
-            fenced: is_fenced(error.code) || self.producer.fatal().is_some_and(|f| is_fenced(f.0)),
-        }
-    }
-
-    fn plain(&self, error: Error) -> Refused {
-        Refused {
-            operation: "writing rows".to_owned(),
-            error,
-            fenced: false,
-        }
     }
 
     /// Runs what waits for brokers where it may, with the turn.
