@@ -6,6 +6,7 @@
 //! values. Nothing here knows a query engine; `datafusion-kafka` makes tables of it.
 
 #![deny(unsafe_code, rustdoc::broken_intra_doc_links)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs, unreachable_pub, clippy::clone_on_ref_ptr)]
 
 pub mod client;
