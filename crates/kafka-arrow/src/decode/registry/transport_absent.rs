@@ -17,7 +17,7 @@ impl Transport {
     pub(super) fn new(_config: RegistryConfig) -> Result<Self> {
         Err(Error::config(
             "schema.registry.url",
-            "this build asks no schema registry (feature 'registry')",
+            "this build cannot use a schema registry (feature 'registry')",
         ))
     }
 

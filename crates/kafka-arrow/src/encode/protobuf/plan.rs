@@ -133,7 +133,7 @@ impl MessagePlan {
             let field = field_of(message, &descriptors, name)?;
             if let Some(other) = filled.insert(field.number(), name) {
                 return Err(format!(
-                    "the columns '{other}' and '{name}' both are its field '{}'",
+                    "the columns '{other}' and '{name}' both match its field '{}'",
                     field.name()
                 ));
             }
@@ -303,7 +303,7 @@ fn nested(
 
 fn misfit(expected: &str, cells: &Cells) -> String {
     format!(
-        "the field is {expected}, which is not written of {}",
+        "the field is {expected}, which cannot be written from {}",
         cells.title()
     )
 }
