@@ -286,7 +286,7 @@ async fn diverging_epoch_is_an_error() {
     assert_eq!(error.kind(), ErrorKind::DataUnavailable);
 }
 
-/// A leader compares the epoch in the request with that of the record before the position.
+/// A leader assumes that the epoch in a request belongs to the record before the position.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_between_two_ranges_may_have_other_epochs() {
     let setup = Setup::new().await;
