@@ -160,12 +160,12 @@ fn the_derived_text_is_a_file() {
 }
 
 #[test]
-fn null_needs_a_field_that_can_say_it() {
+fn null_needs_a_field_that_can_represent_it() {
     let null = x(Arc::new(Int64Array::from(vec![Some(1), None])));
     assert_eq!(payloads("optional int64 x = 1;", &null)[1], [0u8; 0]);
     let found = misfit(&encoder(&proto3("int64 x = 1;"), &null).unwrap(), &null);
     assert!(
-        found.starts_with("1 column 'x': NULL, which the field cannot say"),
+        found.starts_with("1 column 'x': NULL, which the field cannot represent"),
         "{found}"
     );
     let wrapped = payloads("google.protobuf.Int64Value x = 1;", &null);

@@ -120,7 +120,7 @@ fn columns_are_those_of_an_envelope() {
     };
     let found = refused("id", DataType::Int64);
     assert!(
-        found.contains("which are op, before, after, source, ts"),
+        found.contains("whose columns are op, before, after, source, ts"),
         "{found}"
     );
     let found = refused("ts", DataType::Timestamp(TimeUnit::Nanosecond, None));
