@@ -1,4 +1,4 @@
-//! Hive folders: `--partition-by` as a named expression, its values as names of folders.
+//! Hive folders: `--partition-by` is a named expression, and its values name the folders.
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
@@ -23,7 +23,7 @@ pub(super) struct HiveColumn {
 impl HiveColumn {
     /// Reads `expression` or `name=expression`.
     ///
-    /// # Errors
+    /// When the expression is invalid, or no name can be derived from it.
     /// When the expression is wrong or no name can be made from it.
     pub(super) fn plan(text: &str, state: &SessionState, schema: &DFSchema) -> Result<Self> {
         let (name, sql) = named(text);
@@ -103,7 +103,7 @@ impl HiveColumn {
     }
 }
 
-/// Splits `name=expression`; without a plain name on the left all of it is the expression.
+/// Splits `name=expression`. Without a plain name on the left, all of it is the expression.
 fn named(text: &str) -> (Option<String>, &str) {
     let plain = |name: &str| {
         let mut chars = name.chars();

@@ -4,21 +4,22 @@ use sha2::{Digest, Sha256};
 
 use super::{Backend, Store};
 
-/// Bytes of a folder's or a file's name: no common file system takes more.
+/// The most bytes in the name of a folder or file that common file systems allow.
 const MAX_PART_BYTES: usize = 255;
-/// The shortest path that Linux refuses.
+/// The length of the shortest path that Linux refuses.
 const LOCAL_PATH_BYTES: usize = 4096;
-/// Bytes of a part where many are too long together: more than a file of ours has.
+/// The length to which parts are shortened when they are too long together. No file name of this crate is
+/// longer.
 const SHORT_PART_BYTES: usize = 96;
-/// Bytes of a file's whole path: S3 takes no longer key.
+/// The most bytes in a file's whole path: S3 allows no longer key.
 const MAX_PATH_BYTES: usize = 1024;
 
 impl Store {
-    /// Why a file cannot have a name, on local disks and in object stores alike: a part of it has more
-    /// than 255 bytes, or its whole path, or its key, more than 1,024.
+    /// Checks that a file can have a name, on local disks as well as in object stores. No part may have more
+    /// than 255 bytes, and the whole path or key no more than 1,024.
     ///
     /// # Errors
-    /// What is too long, in words.
+    /// A message that says what is too long.
     pub fn check_name(&self, name: &str) -> std::result::Result<(), String> {
         if let Some(part) = name.split('/').find(|part| part.len() > MAX_PART_BYTES) {
             return Err(format!(
@@ -35,10 +36,11 @@ impl Store {
         }
     }
 
-    /// The name by which a file goes that was to have one that is [too long](Self::check_name): what is
-    /// too long of folders `column=value` ends with a hash of the whole. A name that is not stays.
+    /// The name to use for a file: this one, unless it is [too long](Self::check_name). In that case, parts
+    /// of the form `column=value` that are too long are cut and end with a hash of the whole part.
     pub(crate) fn possible_name(&self, name: &str) -> String {
-        // What was published under a name that is not given any more keeps it.
+        // A file may already have been published under a name that would not be chosen today. It keeps that
+        // name.
         let may_be_there = match &self.backend {
             Backend::Local(_) => {
                 let fits = |part: &str| part.len() <= MAX_PART_BYTES;
@@ -59,7 +61,7 @@ impl Store {
         name.to_owned()
     }
 
-    /// The bytes of a file's path or key.
+    /// The number of bytes in a file's path or key.
     fn whole(&self, name: &str) -> usize {
         let folder = match &self.backend {
             Backend::Local(folder) => folder.as_os_str().len(),
@@ -69,15 +71,15 @@ impl Store {
     }
 }
 
-/// Whether a name could lead out of its store: one that begins at the root, or has parts that are empty,
-/// `.` or `..`.
+/// Whether a name could lead out of its store, because it begins at the root or has parts that are empty, `.`
+/// or `..`.
 pub(crate) fn leads_out(name: &str) -> bool {
     let foreign = cfg!(windows) && name.contains(['\\', ':']);
     let mut parts = name.split('/');
     foreign || name.contains('\0') || parts.any(|part| matches!(part, "" | "." | ".."))
 }
 
-/// A part of a name in at most `most` bytes.
+/// A part of a name, shortened to at most `most` bytes.
 fn shortened(part: &str, most: usize) -> String {
     if part.len() <= most {
         return part.to_owned();

@@ -146,7 +146,7 @@ fn names_that_are_too_long_are_refused_and_have_a_possible_one() {
 }
 
 #[test]
-fn urls_that_are_none_are_refused() {
+fn invalid_urls_are_refused() {
     let open = |url: &str| Store::open(url, &HashMap::new()).map(|s| s.url().to_owned());
     assert!(open("").is_err());
     assert!(

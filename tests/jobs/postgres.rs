@@ -1,4 +1,4 @@
-//! The sink in PostgreSQL.
+//! PostgreSQL as a sink.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,7 +15,7 @@ use crate::conformance::{self, Fixture, again, batch, deliver, job, open, stage,
 use crate::samples;
 use crate::support::postgres::{PASSWORD, PostgresServer, shared};
 
-/// A schema of its own for each test.
+/// A separate schema for each test.
 fn schema() -> String {
     static SCHEMAS: AtomicU32 = AtomicU32::new(0);
     let schema = format!("test{}", SCHEMAS.fetch_add(1, Ordering::Relaxed));
@@ -24,7 +24,7 @@ fn schema() -> String {
 }
 
 fn server() -> &'static PostgresServer {
-    // Starting takes seconds and blocks.
+    // Starting takes seconds, and blocks.
     tokio::task::block_in_place(shared)
 }
 
@@ -108,8 +108,8 @@ async fn offsets_that_an_earlier_version_has_written_are_taken_over() {
     conformance::takes_over_earlier_offsets(open, &offsets, sql).await;
 }
 
-/// While an ALTER waits, everybody who comes later waits behind it, also for what does not disturb
-/// the one that it waits for.
+/// While an ALTER waits, everyone who comes later waits behind it, even if they would not conflict with the
+/// session that it waits for.
 #[tokio::test(flavor = "multi_thread")]
 async fn adding_columns_waits_no_longer_than_others_can_bear() {
     let schema = schema();
@@ -124,7 +124,7 @@ async fn adding_columns_waits_no_longer_than_others_can_bear() {
     tokio::spawn(connection);
     let hold = format!("BEGIN; SELECT * FROM {schema}.kafka_offsets FOR UPDATE");
     holder.batch_execute(&hold).await.unwrap();
-    // A session's own limit of locks is 10 s.
+    // A session's own lock timeout is 10 s.
     let job = job("job");
     let opening = tokio::time::timeout(Duration::from_secs(9), sink.open(&job));
     let error = opening.await.expect("the wait has an end").unwrap_err();
