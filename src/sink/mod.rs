@@ -103,8 +103,8 @@ pub trait Sink: fmt::Debug + Send + Sync {
 
     /// Prepares the target for a job, and returns what takes the job's batches and how far the job got.
     ///
-    /// Called before the first batch, and again after a batch failed; whoever calls it again drops what
-    /// the call before returned. Creates the target if it is missing, checks that rows of `job.schema`
+    /// Called before the first batch, and again after a batch failed. The caller first drops what the
+    /// earlier call returned. Creates the target if it is missing, checks that rows of `job.schema`
     /// fit it, completes or removes what an earlier run left, and keeps earlier runs of the job from
     /// committing where the target can do that.
     ///

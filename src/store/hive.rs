@@ -2,7 +2,7 @@
 //!
 //! The rules are those of Spark's `ExternalCatalogUtils` (`escapePathName`, `getPartitionPathString`), which
 //! took them from Hive. Letters outside ASCII stay as they are. NULL and empty text share one folder: Spark
-//! refuses a table with a folder `column=`. Whoever has to tell the two apart keeps the value elsewhere.
+//! refuses a table with a folder `column=`. Where the two must be told apart, the value is kept elsewhere.
 
 /// The value of a folder whose rows have none.
 const NULL: &str = "__HIVE_DEFAULT_PARTITION__";

@@ -53,8 +53,8 @@ pub struct SqliteSink {
     turn: Turn,
 }
 
-/// Held while a thread works on the database. Work goes on when its future is dropped, and whoever opens
-/// the sink again waits for it here.
+/// Held while a thread works on the database. The work continues when its future is dropped; opening the
+/// sink again waits for it.
 type Turn = Arc<Mutex<()>>;
 
 #[derive(Debug)]

@@ -404,7 +404,7 @@ async fn folders_are_read_by_their_names_alone() {
     for (value, id) in values.iter().zip(0..) {
         let sql = format!("SELECT id FROM t WHERE name = '{value}'");
         assert_eq!(query(&ours, &sql).await, [id], "{value:?}");
-        // Whoever reads names alone finds empty text with NULL, as in Hive.
+        // By their names alone, empty text and NULL are one folder, as in Hive.
         let named = match value.is_empty() {
             true => "__HIVE_DEFAULT_PARTITION__",
             false => value,
