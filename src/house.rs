@@ -12,7 +12,7 @@ const KAFKA_ARROW: &[(&str, &[&str])] = &[
     ("config", &["decode", "policy", "range"]),
     ("decode", &["client", "hex", "policy"]),
     ("encode", &["decode"]),
-    ("error", &["range"]),
+    ("error", &[]),
     ("fuzzing", &["client", "decode"]),
     ("path", &[]),
     // A restricted session allows the hosts of its own settings.

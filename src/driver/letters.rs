@@ -115,6 +115,7 @@ pub(crate) fn check(
             ),
             // Decoded anew, all of the batch sees the same schemas.
             transient: true,
+            source: None,
         }),
         _ => Ok(()),
     }

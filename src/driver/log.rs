@@ -333,10 +333,8 @@ impl OffsetLog {
     }
 
     fn corrupt(&self, name: &str, message: &str) -> Error {
-        Error::Corrupt {
-            file: format!("{}/{name}", self.url().trim_end_matches('/')),
-            message: message.to_owned(),
-        }
+        let file = format!("{}/{name}", self.url().trim_end_matches('/'));
+        Error::corrupt(file, message)
     }
 
     fn vanished(&self, name: &str) -> Error {

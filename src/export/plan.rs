@@ -300,7 +300,7 @@ pub(super) fn done_json(piece: &ExportedPiece) -> Result<Vec<u8>> {
 /// A value as the JSON of a file.
 pub(super) fn json(value: &impl Serialize) -> Result<Vec<u8>> {
     let mut text = serde_json::to_vec_pretty(value)
-        .map_err(|e| Error::invalid(format!("cannot be written as JSON: {e}")))?;
+        .map_err(|e| Error::internal(format!("a file of the export: {e}")).because(e))?;
     text.push(b'\n');
     Ok(text)
 }
@@ -328,10 +328,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> std::result::Result<T, String> {
 }
 
 fn corrupt(place: &Place, name: &str, message: String) -> Error {
-    Error::Corrupt {
-        file: place.show(name),
-        message,
-    }
+    Error::corrupt(place.show(name), message)
 }
 
 #[cfg(test)]

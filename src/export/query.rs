@@ -170,9 +170,7 @@ pub(super) fn planning(error: &DataFusionError) -> Error {
         return short;
     }
     let text = error.strip_backtrace();
-    Error::Query {
-        message: text.lines().next().unwrap_or_default().to_owned(),
-    }
+    Error::query(text.lines().next().unwrap_or_default())
 }
 
 /// Refuses what does not work row by row; says whether a record may become several rows.

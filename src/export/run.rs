@@ -310,11 +310,8 @@ impl Export {
             let Some(finished) = tasks.join_next().await else {
                 return Ok(done);
             };
-            let piece = finished.map_err(|e| Error::Sink {
-                target: writing.place.url().to_owned(),
-                operation: "writing a piece".to_owned(),
-                reason: e.to_string(),
-                transient: false,
+            let piece = finished.map_err(|e| {
+                Error::sink(writing.place.url(), "writing a piece", e.to_string()).because(e)
             })??;
             done.push(piece);
         }

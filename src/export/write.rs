@@ -298,7 +298,7 @@ impl OpenFile {
 
     async fn end_group(&mut self) -> Result<()> {
         let ended = self.encoder.end_group();
-        ended.map_err(|e| Error::invalid(format!("{}: {e}", self.name)))?;
+        ended.map_err(|e| Error::invalid(format!("{}: {e}", self.name)).because(e))?;
         self.send().await
     }
 
@@ -355,7 +355,7 @@ pub(super) type FolderRows = (Option<String>, RecordBatch);
 
 /// The rows of a batch by Hive folder, with the columns of the files.
 pub(super) fn by_folder(query: &Query, batch: &RecordBatch) -> Result<Vec<FolderRows>> {
-    let internal = |e: arrow::error::ArrowError| Error::invalid(e.to_string());
+    let internal = |e: arrow::error::ArrowError| Error::internal(e.to_string()).because(e);
     let columns = |batch: &RecordBatch| {
         let columns = batch.columns().iter().take(query.schema.fields().len());
         RecordBatch::try_new(SchemaRef::clone(&query.schema), columns.cloned().collect())

@@ -69,7 +69,8 @@ impl FromStr for Receipt {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        serde_json::from_str(text).map_err(|error| Error::invalid(format!("receipt: {error}")))
+        serde_json::from_str(text)
+            .map_err(|error| Error::invalid(format!("receipt: {error}")).because(error))
     }
 }
 

@@ -308,9 +308,7 @@ async fn read(
     };
     found.await.map_err(|error| match Error::find(&error) {
         Some(found) => found.clone(),
-        None => Error::Query {
-            message: error.strip_backtrace(),
-        },
+        None => Error::query(error.strip_backtrace()).because(error),
     })
 }
 

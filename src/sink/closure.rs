@@ -289,6 +289,7 @@ impl<T: Send + 'static> ForEachBatch<T> {
                     operation,
                     reason: error.to_string(),
                     transient: false,
+                    source: Some(error.into()),
                 },
             },
         }
@@ -376,6 +377,7 @@ impl<T: Send + 'static> Sink for ForEachBatch<T> {
                     missing.partition
                 ),
                 transient: true,
+                source: None,
             });
         }
         if let Some(on_commit) = &self.on_commit {

@@ -31,7 +31,7 @@ use object_store::path::Path;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 
 pub(crate) use kafka_arrow::path::local_path;
 
@@ -111,7 +111,8 @@ impl Store {
                 private: false,
             });
         }
-        let parsed = Url::parse(url).map_err(|e| Error::invalid(format!("'{url}': {e}")))?;
+        let parsed =
+            Url::parse(url).map_err(|e| Error::invalid(format!("'{url}': {e}")).because(e))?;
         let url = redacted(&parsed);
         let cloud = cloud::Cloud::open(&parsed, &url, options)?;
         Ok(Self {
@@ -152,7 +153,7 @@ impl Store {
             Backend::Local(_) => "file:///",
             Backend::Cloud(cloud) => &cloud.root,
         };
-        Url::parse(root).map_err(|e| Error::invalid(format!("'{root}': {e}")))
+        Url::parse(root).map_err(|e| Error::invalid(format!("'{root}': {e}")).because(e))
     }
 
     /// The store as object_store knows it, with [`path`](Self::path) for the names.
@@ -170,7 +171,7 @@ impl Store {
     pub fn path(&self, name: &str) -> Result<Path> {
         match &self.backend {
             Backend::Local(folder) => Path::from_absolute_path(folder.join(name))
-                .map_err(|e| Error::invalid(format!("{}: {e}", self.url))),
+                .map_err(|e| Error::invalid(format!("{}: {e}", self.url)).because(e)),
             Backend::Cloud(cloud) => Ok(cloud.path(name)),
         }
     }
@@ -455,7 +456,7 @@ impl Store {
         }
         let path = root.join(name);
         let done = tokio::task::spawn_blocking(move || work(&path)).await;
-        let failed = |reason: String, transient: bool| Error::Sink {
+        let failed = |reason: String, transient: bool, source: Cause| Error::Sink {
             target: self.url.clone(),
             operation: format!(
                 "{operation} {}",
@@ -463,11 +464,15 @@ impl Store {
             ),
             reason,
             transient,
+            source: Some(source),
         };
         match done {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(failed(error.to_string(), local::may_pass(&error))),
-            Err(error) => Err(failed(error.to_string(), false)),
+            Ok(Err(error)) => {
+                let transient = local::may_pass(&error);
+                Err(failed(error.to_string(), transient, Arc::new(error)))
+            }
+            Err(error) => Err(failed(error.to_string(), false, Arc::new(error))),
         }
     }
 }

@@ -179,10 +179,11 @@ async fn check_folder(location: &str, place: &DeadLetters) -> Result<()> {
 
 #[cfg(not(feature = "jobs"))]
 async fn check_folder(_location: &str, place: &DeadLetters) -> Result<()> {
-    Err(Error::invalid(format!(
-        "'redecode': {place} is a folder of a job or an export, which this build does not read (feature \
-         'jobs')"
-    )))
+    let what = "is a folder of a job or an export, which this build does not read";
+    Err(Error::missing_feature(
+        "jobs",
+        format!("'redecode': {place} {what}"),
+    ))
 }
 
 fn add(batch: &RecordBatch, place: &DeadLetters, found: &mut Coordinates) -> Result<()> {

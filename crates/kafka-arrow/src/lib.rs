@@ -29,4 +29,4 @@ pub mod text;
 
 #[doc(hidden)]
 pub use error::nearest_names;
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Cause, Error, ErrorKind, Result};

@@ -70,7 +70,8 @@ impl Policy {
         match path::local_path(path)? {
             Some(path) => self.change(|allowed| allowed.paths.push(path)),
             None => {
-                let url = Url::parse(path).map_err(|e| Error::invalid(format!("'{path}': {e}")))?;
+                let url = Url::parse(path)
+                    .map_err(|e| Error::invalid(format!("'{path}': {e}")).because(e))?;
                 self.change(|allowed| allowed.urls.push(folder_url(&url)));
             }
         }
@@ -221,7 +222,8 @@ impl Policy {
         if let Some(path) = path::local_path(location)? {
             return self.check_path(what, &path);
         }
-        let url = Url::parse(location).map_err(|e| Error::invalid(format!("'{location}': {e}")))?;
+        let url = Url::parse(location)
+            .map_err(|e| Error::invalid(format!("'{location}': {e}")).because(e))?;
         let url = folder_url(&url);
         if allowed.urls.iter().any(|allowed| url.starts_with(allowed)) {
             return Ok(());

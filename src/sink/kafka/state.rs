@@ -239,14 +239,12 @@ impl StateTopic<'_> {
             for (i, offset) in batch.offsets.values().iter().enumerate() {
                 let value = (!values.is_null(i)).then(|| values.value(i));
                 let key = keys.value(i);
-                found
-                    .take(job, self.target, key, value)
-                    .map_err(|reason| Error::Corrupt {
-                        file: format!("{}[0]@{offset}", self.name),
-                        message: format!(
-                            "{reason}; name another 'state.topic', or repair the record"
-                        ),
-                    })?;
+                found.take(job, self.target, key, value).map_err(|reason| {
+                    Error::corrupt(
+                        format!("{}[0]@{offset}", self.name),
+                        format!("{reason}; name another 'state.topic', or repair the record"),
+                    )
+                })?;
             }
         }
         Ok(found.state())
@@ -258,6 +256,7 @@ impl StateTopic<'_> {
             operation: operation.to_owned(),
             reason,
             transient,
+            source: None,
         }
     }
 }

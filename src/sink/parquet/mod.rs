@@ -184,14 +184,14 @@ impl ParquetSink {
                 return Ok(());
             }
             if !self.store.link(&file.staged, &file.name).await? && !is_there().await? {
-                return Err(Error::Corrupt {
-                    file: format!("{}/{}", self.target(), file.name),
-                    message: format!(
+                return Err(Error::corrupt(
+                    format!("{}/{}", self.target(), file.name),
+                    format!(
                         "batch {} of job '{}' names this file, and it is neither there nor staged: \
                          somebody removed it",
                         manifest.record.batch, manifest.job
                     ),
-                });
+                ));
             }
             fault::point("parquet-file-published");
             Ok(())
@@ -252,6 +252,7 @@ impl ParquetSink {
                         file.bytes
                     ),
                     transient: true,
+                    source: None,
                 }),
             }
         }));
@@ -554,8 +555,9 @@ impl Sink for ParquetSink {
             partition,
             rows: detail.files.iter().map(|file| file.rows).sum(),
             bytes: detail.files.iter().map(|file| file.bytes).sum(),
-            detail: serde_json::to_value(&detail)
-                .map_err(|error| Error::invalid(format!("names of staged files: {error}")))?,
+            detail: serde_json::to_value(&detail).map_err(|error| {
+                Error::internal(format!("names of staged files: {error}")).because(error)
+            })?,
         })
     }
 
@@ -602,7 +604,7 @@ impl Sink for ParquetSink {
 /// What the footers of a batch's files say.
 fn footer(batch: &BatchRanges) -> Result<Vec<KeyValue>> {
     let ranges = serde_json::to_string(&batch.ranges)
-        .map_err(|error| Error::invalid(format!("the batch's ranges: {error}")))?;
+        .map_err(|error| Error::internal(format!("the batch's ranges: {error}")).because(error))?;
     let value = |name: &str, value: String| KeyValue::new(format!("kafka.{name}"), value);
     Ok(vec![
         value("job", batch.job.clone()),

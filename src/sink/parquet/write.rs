@@ -360,6 +360,7 @@ fn failed(store: &Store, error: ParquetError) -> Error {
         operation: "staging rows".to_owned(),
         reason: error.to_string(),
         transient,
+        source: Some(Arc::new(error)),
     }
 }
 

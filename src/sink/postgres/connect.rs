@@ -346,7 +346,7 @@ fn tls(root_certificates: Option<&Path>) -> Result<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| Error::invalid(format!("TLS: {error}")))?;
+        .map_err(|error| Error::invalid(format!("TLS: {error}")).because(error))?;
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
@@ -381,7 +381,7 @@ impl Trouble {
     pub(super) fn into_error(self, target: &str, operation: &str) -> Error {
         match self {
             Self::Own(error) => error,
-            Self::Postgres(error) => failure(target, operation, &error),
+            Self::Postgres(error) => failure(target, operation, error),
         }
     }
 }
@@ -413,12 +413,13 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// An error of the client as one of a sink.
-pub(super) fn failure(target: &str, operation: &str, error: &tokio_postgres::Error) -> Error {
+pub(super) fn failure(target: &str, operation: &str, error: tokio_postgres::Error) -> Error {
     Error::Sink {
         target: target.to_owned(),
         operation: operation.to_owned(),
-        reason: reason(error),
-        transient: passes(error),
+        reason: reason(&error),
+        transient: passes(&error),
+        source: Some(Arc::new(error)),
     }
 }
 

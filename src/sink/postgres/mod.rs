@@ -172,7 +172,7 @@ impl PostgresSink {
         };
         if !session.is_at(&batch.attempt) {
             let begun = session.begin(&batch.attempt).await;
-            begun.map_err(|error| failure(&self.target.name(), &operation, &error))?;
+            begun.map_err(|error| failure(&self.target.name(), &operation, error))?;
             tokio::spawn(keep_alive(
                 Arc::downgrade(&self.state),
                 batch.attempt.clone(),
@@ -202,13 +202,8 @@ impl PostgresSink {
             *state = Some(session);
         }
         copied.map_err(|error| match error {
-            CopyError::Unfit(unfit) => Error::Sink {
-                target: name,
-                operation,
-                reason: unfit.to_string(),
-                transient: false,
-            },
-            CopyError::Postgres(error) => failure(&name, &operation, &error),
+            CopyError::Unfit(unfit) => Error::sink(name, operation, unfit.to_string()),
+            CopyError::Postgres(error) => failure(&name, &operation, error),
         })
     }
 }

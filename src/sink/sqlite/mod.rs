@@ -97,7 +97,7 @@ impl SqliteSink {
             ));
         }
         let path = std::path::absolute(path)
-            .map_err(|e| Error::invalid(format!("file '{}': {e}", path.display())))?;
+            .map_err(|e| Error::invalid(format!("file '{}': {e}", path.display())).because(e))?;
         let target = Target {
             path,
             table: name("table", table)?,
@@ -169,6 +169,7 @@ impl SqliteSink {
                 operation: "waiting for the database's thread".to_owned(),
                 reason: error.to_string(),
                 transient: true,
+                source: Some(Arc::new(error)),
             }),
         }
     }
@@ -303,19 +304,14 @@ impl Target {
             return Ok(());
         };
         let cleared = open.connection.execute(&format!("DELETE FROM {STAGE}"), []);
-        let failed = |error| failure(&self.name(), "removing staged rows".to_owned(), &error);
+        let failed = |error| failure(&self.name(), "removing staged rows".to_owned(), error);
         cleared.map(drop).map_err(failed)
     }
 
     fn stage(&self, state: &mut State, place: &Place<'_>, rows: &RecordBatch) -> Result<()> {
         let operation = || format!("staging batch {}", place.number);
-        let failed = |error| failure(&self.name(), operation(), &error);
-        let unfit = |error: Unfit| Error::Sink {
-            target: self.name(),
-            operation: operation(),
-            reason: error.to_string(),
-            transient: false,
-        };
+        let failed = |error| failure(&self.name(), operation(), error);
+        let unfit = |error: Unfit| Error::sink(self.name(), operation(), error.to_string());
         let (Some(open), Some(staging)) = (&mut state.open, &mut state.staging) else {
             return Err(not_open(&self.name(), operation()));
         };
@@ -365,7 +361,7 @@ fn name(option: &str, text: &str) -> Result<String> {
 }
 
 /// An error of SQLite as one of a sink: whether it passes is told by its code.
-fn failure(target: &str, operation: String, error: &rusqlite::Error) -> Error {
+fn failure(target: &str, operation: String, error: rusqlite::Error) -> Error {
     let transient = matches!(
         error.sqlite_error_code(),
         Some(
@@ -391,5 +387,6 @@ fn failure(target: &str, operation: String, error: &rusqlite::Error) -> Error {
         operation,
         reason,
         transient,
+        source: Some(Arc::new(error)),
     }
 }

@@ -16,7 +16,7 @@ impl Target {
     pub(super) fn commit(&self, state: &mut State, batch: &BatchRanges, rows: u64) -> Result<()> {
         let name = self.name();
         let operation = || format!("committing batch {}", batch.batch);
-        let failed = |error| failure(&name, operation(), &error);
+        let failed = |error| failure(&name, operation(), error);
         let number = signed(batch.batch)?;
         let staged = match &state.staging {
             Some(staging) if staging.attempt == batch.attempt => staging.rows,

@@ -152,15 +152,21 @@ impl ConnectionConfig {
         let path = path.as_ref();
         let name = path.display().to_string();
         let content = read_text(path, MAX_FILE_BYTES)
-            .map_err(|e| Error::config(&name, format!("cannot read the file: {e}")))?;
+            .map_err(|e| Error::config(&name, format!("cannot read the file: {e}")).because(e))?;
         let mut config = Self::empty();
         for entry in file::parse(&content) {
             config
                 .apply(&entry.key, &entry.value, Origin::File)
                 .map_err(|e| match e {
-                    Error::Config { key, message } => {
-                        Error::config(key, format!("{message} ({name}, line {})", entry.line))
-                    }
+                    Error::Config {
+                        key,
+                        message,
+                        source,
+                    } => Error::Config {
+                        key,
+                        message: format!("{message} ({name}, line {})", entry.line),
+                        source,
+                    },
                     other => other,
                 })?;
         }
@@ -457,7 +463,7 @@ pub fn secret(key: &str, value: &str, policy: &Policy) -> Result<String> {
     }
     if let Some(path) = value.strip_prefix("file:") {
         let content = read_text(Path::new(path), MAX_SECRET_BYTES)
-            .map_err(|e| Error::config(key, format!("cannot read '{path}': {e}")))?;
+            .map_err(|e| Error::config(key, format!("cannot read '{path}': {e}")).because(e))?;
         return Ok(content.trim_end_matches(['\r', '\n']).to_owned());
     }
     Ok(value.to_owned())

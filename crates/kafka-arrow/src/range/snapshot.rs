@@ -130,7 +130,7 @@ impl Snapshot {
         for range in self.ranges() {
             range
                 .check()
-                .map_err(|error| Error::invalid(format!("snapshot: {error}")))?;
+                .map_err(|error| Error::invalid(format!("snapshot: {error}")).because(error))?;
             by_topic
                 .get_mut(&*range.topic)
                 .ok_or_else(|| {

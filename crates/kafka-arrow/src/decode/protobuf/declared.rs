@@ -57,7 +57,7 @@ impl Place<'_> {
             ""
         };
         let declared = self.declared.map(sql_type).unwrap_or_default();
-        Error::invalid(format!(
+        Error::schema(format!(
             "column '{}': {declared} does not hold every value of the field, which is {repeated}{kind}; \
              declare it as {}",
             self.column,
@@ -101,14 +101,14 @@ pub(super) fn choose<'a>(
                         format!("its fields are {}", names.join(", "))
                     }
                 };
-                return Err(Error::invalid(format!(
+                return Err(Error::schema(format!(
                     "column '{full}': message '{}' has no field '{name}'; {hint}",
                     message.full_name()
                 )));
             }
         };
         if chosen.iter().any(|(other, _)| *other == index) {
-            return Err(Error::invalid(format!(
+            return Err(Error::schema(format!(
                 "column '{full}': field '{}' of message '{}' is declared twice; leave one out",
                 fields[index].name(),
                 message.full_name()

@@ -15,10 +15,8 @@ impl Transport {
     /// # Errors
     /// Always.
     pub(super) fn new(_config: RegistryConfig) -> Result<Self> {
-        Err(Error::config(
-            "schema.registry.url",
-            "this build asks no schema registry (feature 'registry')",
-        ))
+        let what = "'schema.registry.url': this build asks no schema registry";
+        Err(Error::missing_feature("registry", what))
     }
 
     pub(super) async fn ask(

@@ -441,10 +441,7 @@ impl RecordDecoder {
 }
 
 fn failed(error: impl fmt::Display) -> Error {
-    Error::Kafka {
-        operation: "building a record batch".to_owned(),
-        reason: error.to_string(),
-    }
+    Error::internal(format!("building a record batch: {error}"))
 }
 
 /// Keys or values as they are.

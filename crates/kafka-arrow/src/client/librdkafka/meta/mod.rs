@@ -242,7 +242,11 @@ impl Meta {
         {
             return Ok(());
         }
-        Err(Error::unknown_partition(partition, found.partitions.len()))
+        Err(Error::unknown_partition(
+            &partition.topic,
+            partition.partition,
+            found.partitions.len(),
+        ))
     }
 
     /// The error of a partition that nothing was heard of for so long: that it has no leader, where

@@ -117,8 +117,5 @@ fn holds(valid: &NullBufferBuilder, row: usize) -> bool {
 
 /// What must not happen.
 pub(super) fn broken(reason: impl fmt::Display) -> Error {
-    Error::Kafka {
-        operation: "decoding Protobuf".into(),
-        reason: reason.to_string(),
-    }
+    Error::internal(format!("decoding Protobuf: {reason}"))
 }
