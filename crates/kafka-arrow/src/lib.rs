@@ -23,6 +23,7 @@ pub mod hex;
 pub mod path;
 pub mod policy;
 pub mod range;
+pub mod raw;
 #[cfg(test)]
 mod spoil;
 pub mod text;

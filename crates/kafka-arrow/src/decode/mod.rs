@@ -4,7 +4,7 @@
 //! RawBatch ─▶ key and value through their formats ─▶ policy for bad ones ─▶ columns, rows that stay
 //! ```
 //!
-//! [`RecordDecoder`] fixes a table's schema and turns a [`RawBatch`](crate::client::RawBatch) into an Arrow record batch of
+//! [`RecordDecoder`] fixes a table's schema and turns a [`RawBatch`](crate::raw::RawBatch) into an Arrow record batch of
 //! it. Only the columns of a projection are built, and [`RecordDecoder::raw_columns`] tells the
 //! client which raw ones they need, so that a projection reaches the reader.
 

@@ -10,7 +10,6 @@
 
 // Without the feature, settings are checked, and nothing is done with them.
 #[cfg_attr(not(feature = "registry"), allow(dead_code))]
-mod config;
 mod references;
 mod register;
 mod subject;
@@ -33,12 +32,12 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tokio::time::Instant;
 
-pub use self::config::RegistryConfig;
 use self::references::listed;
 pub use self::register::Submitted;
 pub use self::subject::SubjectNames;
 use self::transport::Transport;
 use super::proto_files::ProtoFiles;
+pub use crate::config::RegistryConfig;
 use crate::error::{Error, Result};
 
 /// How long it is believed that the registry does not know an id.

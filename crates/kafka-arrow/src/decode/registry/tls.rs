@@ -7,7 +7,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
-use super::config::{CA_LOCATION, RegistryConfig};
+use crate::config::registry::{CA_LOCATION, RegistryConfig};
 use crate::error::{Error, Result};
 use crate::policy::{MAX_FILE_BYTES, read_bounded};
 

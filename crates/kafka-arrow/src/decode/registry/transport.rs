@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
-use super::config::{CA_LOCATION, Endpoint, Login, RegistryConfig};
+use crate::config::registry::{CA_LOCATION, Endpoint, Login, RegistryConfig};
 use crate::error::{Error, Result};
 
 /// The largest answer that is taken. Schemas have some kilobytes.

@@ -4,7 +4,7 @@
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::config::RegistryConfig;
+use crate::config::RegistryConfig;
 use crate::error::{Error, Result};
 
 /// A registry behind URLs, of which there is none in this build.

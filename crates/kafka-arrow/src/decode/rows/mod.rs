@@ -24,8 +24,8 @@ use super::column::{Column, timestamp_type};
 use super::payload::{Decoded, PayloadDecoder, Wanted};
 use super::policy::{BadRows, OnBadRow};
 use super::scalar::ScalarDecoder;
-use crate::client::{RawBatch, RawColumns, TimestampType, headers_type};
 use crate::error::{Error, Result};
+use crate::raw::{RawBatch, RawColumns, TimestampType, headers_type};
 
 pub use dead::{LETTER_COLUMNS, LETTER_RECORD};
 
