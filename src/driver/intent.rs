@@ -107,7 +107,7 @@ impl Intent {
 impl SourceIntent {
     fn ranges(&self) -> impl Iterator<Item = SourceRange> {
         let source: Arc<str> = self.source.as_str().into();
-        self.snapshot.ranges.iter().map(move |with_epoch| {
+        self.snapshot.ranges().iter().map(move |with_epoch| {
             let range = &with_epoch.range;
             let partition = range.topic_partition();
             let restarts = self
@@ -134,32 +134,31 @@ impl SourceIntent {
     }
 
     /// What the queries read: the ranges, each with its window in front.
-    pub fn reading(&self) -> Snapshot {
+    ///
+    /// # Errors
+    /// When windows make ranges overlap, as in a log that somebody changed.
+    pub fn reading(&self) -> Result<Snapshot> {
         let windows: BTreeMap<TopicPartition, i64> = self
             .window
             .iter()
             .map(|range| (range.topic_partition(), range.start))
             .collect();
-        let mut snapshot = self.snapshot.clone();
-        for range in &mut snapshot.ranges {
+        let mut ranges = self.snapshot.ranges().to_vec();
+        for range in &mut ranges {
             // They were compared when the batch was fixed, or before it is run again.
             range.leader_epoch = None;
             if let Some(start) = windows.get(&range.range.topic_partition()) {
                 range.range.start = range.range.start.min(*start);
             }
         }
-        snapshot.ranges.retain(|range| !range.range.is_empty());
-        let ranges = &snapshot.ranges;
-        snapshot
-            .topics
-            .retain(|t| ranges.iter().any(|r| r.range.topic == t.topic));
-        snapshot
+        ranges.retain(|range| !range.range.is_empty());
+        self.snapshot.with_ranges(ranges)
     }
 
     /// The positions after the batch.
     pub(crate) fn ends(&self) -> BTreeMap<TopicPartition, Position> {
         self.snapshot
-            .ranges
+            .ranges()
             .iter()
             .map(
                 |SnapshotRange {

@@ -420,7 +420,8 @@ impl MicroBatch {
         let progress = |(number, source): (usize, &SourceIntent)| {
             let read = done.read.get(&source.source).copied().unwrap_or_default();
             let known = self.plan.sources.iter().find(|s| s.name == source.source);
-            let taken = || (source.snapshot.ranges.iter()).filter(|taken| !taken.range.is_empty());
+            let taken =
+                || (source.snapshot.ranges().iter()).filter(|taken| !taken.range.is_empty());
             SourceProgress {
                 source: source.source.clone(),
                 ranges: taken().map(|taken| taken.range.clone()).collect(),

@@ -91,7 +91,7 @@ async fn earlier_starts(
         let Some(found) = intent.sources.iter().find(|s| s.source == source.name) else {
             continue;
         };
-        for range in found.snapshot.ranges() {
+        for range in found.snapshot.offset_ranges() {
             let key = range.topic_partition();
             // Before a topic that was recreated, or a log that was cut, are offsets of another log.
             if starts.get(&key).is_some_and(|start| range.end != *start) {
@@ -116,5 +116,5 @@ fn windows(intent: &SourceIntent, starts: &BTreeMap<TopicPartition, i64>) -> Vec
             ..range.range.clone()
         })
     };
-    intent.snapshot.ranges.iter().filter_map(window).collect()
+    intent.snapshot.ranges().iter().filter_map(window).collect()
 }

@@ -101,7 +101,10 @@ impl Plan {
         let Some(plan) = read::<Self>(place, PLAN).await? else {
             return Ok(None);
         };
-        let topics = plan.snapshot.ranges().map(|range| range.topic.as_ref());
+        let topics = plan
+            .snapshot
+            .offset_ranges()
+            .map(|range| range.topic.as_ref());
         check(place, PLAN, topics)?;
         pieces::check(&plan.snapshot, &plan.pieces).map_err(|e| corrupt(place, PLAN, e))?;
         Ok(Some(plan))

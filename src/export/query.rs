@@ -75,7 +75,7 @@ impl Query {
         let mut state = context.state();
         // now() is the moment of the plan, in every piece and after every restart.
         state.execution_props_mut().query_execution_start_time =
-            timestamp_ms_to_datetime(snapshot.created_ms).map(|time| time.and_utc());
+            timestamp_ms_to_datetime(snapshot.created_ms()).map(|time| time.and_utc());
 
         let plan = match sql {
             Some(sql) => statement::plan(&state, sql).await,
@@ -120,10 +120,7 @@ impl Query {
             repeats,
         };
         // What the rows look like once they are executed, without reading any.
-        let nothing = Snapshot {
-            ranges: vec![],
-            ..snapshot.clone()
-        };
+        let nothing = snapshot.with_ranges(vec![])?;
         let planned = query.pinned(nothing).await?.schema();
         let columns = planned.fields().len() - usize::from(query.hive.is_some());
         let fields = planned.fields().iter().take(columns);

@@ -165,14 +165,14 @@ impl Export {
         let request = self.request();
         if let Some(plan) = Plan::read(place).await? {
             let mut differences = plan.differences(&request);
-            let (there, here) = (plan.snapshot.isolation_level, self.table.isolation());
+            let (there, here) = (plan.snapshot.isolation_level(), self.table.isolation());
             if there != here {
                 differences.push(format!(
                     "the isolation level is {there} there and {here} here"
                 ));
             }
             let pinned = self.table.pinned();
-            if pinned.is_some_and(|pinned| pinned.ranges != plan.snapshot.ranges) {
+            if pinned.is_some_and(|pinned| pinned.ranges() != plan.snapshot.ranges()) {
                 differences.push("the pinned ranges are others".to_owned());
             }
             let there = plan.request.source.clone();
@@ -204,12 +204,7 @@ impl Export {
             )));
         }
         // A query that does not fit is known before anything is looked up, let alone read.
-        let isolation_level = self.table.isolation();
-        self.query(&Snapshot {
-            isolation_level,
-            ..Snapshot::default()
-        })
-        .await?;
+        self.query(&Snapshot::empty(self.table.isolation())).await?;
         let snapshot = self.table.snapshot().await?;
         let query = self.query(&snapshot).await?;
         let cuts = self.cuts(place, &query, &snapshot).await?;
@@ -262,7 +257,7 @@ impl Export {
             .collect();
         let client = self.table.client();
         let cluster = client.describe(TopicSelection::Named(&names)).await?;
-        if let (Some(expected), Some(found)) = (&snapshot.cluster_id, &cluster.cluster_id)
+        if let (Some(expected), Some(found)) = (snapshot.cluster_id(), &cluster.cluster_id)
             && expected != found
         {
             return Err(Error::Conflict {
@@ -273,7 +268,7 @@ impl Export {
                 ),
             });
         }
-        for topic in &snapshot.topics {
+        for topic in snapshot.topics() {
             let found = cluster.topics.iter().find(|t| t.name == topic.topic);
             if let Some(expected) = &topic.topic_id
                 && let Some(found) = found.and_then(|t| t.id.as_ref())

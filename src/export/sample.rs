@@ -22,7 +22,8 @@ const ENOUGH_BYTES: usize = 4 << 20;
 
 /// The offsets for files of about `max_bytes`: writes a sample of the rows as they will be written.
 pub(super) async fn offsets(writing: &Writing, snapshot: &Snapshot, max_bytes: u64) -> Result<u64> {
-    let mut ranges: Vec<&OffsetRange> = snapshot.ranges().filter(|r| !r.is_empty()).collect();
+    let mut ranges: Vec<&OffsetRange> =
+        snapshot.offset_ranges().filter(|r| !r.is_empty()).collect();
     ranges.sort_by_key(|range| -range.len());
     let (mut offsets, mut bytes) = (0, 0);
     for range in ranges.into_iter().take(RANGES) {

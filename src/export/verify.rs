@@ -186,7 +186,7 @@ impl Verify {
     /// The topics of the export.
     pub fn topics(&self) -> Vec<Arc<str>> {
         let plan = self.plan.iter();
-        plan.flat_map(|plan| plan.snapshot.topics.iter().map(|t| Arc::clone(&t.topic)))
+        plan.flat_map(|plan| plan.snapshot.topics().iter().map(|t| Arc::clone(&t.topic)))
             .collect()
     }
 
@@ -194,7 +194,7 @@ impl Verify {
     pub fn isolation(&self) -> IsolationLevel {
         let plan = self.plan.as_ref();
         plan.map_or_else(IsolationLevel::default, |plan| {
-            plan.snapshot.isolation_level
+            plan.snapshot.isolation_level()
         })
     }
 
@@ -347,7 +347,7 @@ impl Verify {
 }
 
 async fn compacted_topics(query: &Query, plan: &Plan) -> Result<BTreeSet<String>> {
-    let topics = plan.snapshot.topics.iter();
+    let topics = plan.snapshot.topics().iter();
     let names: Vec<Arc<str>> = topics.map(|t| Arc::clone(&t.topic)).collect();
     // Without the right to read settings a compacted record counts as a difference.
     let settings = query.table().client().topic_settings(&names).await?;

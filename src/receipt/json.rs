@@ -103,7 +103,7 @@ impl Receipt {
                 for ledger in &scan.ledger.ranges {
                     ledger.validate()?;
                     let range = &ledger.range;
-                    let within = scan.snapshot.ranges().any(|all| {
+                    let within = scan.snapshot.offset_ranges().any(|all| {
                         all.topic == range.topic
                             && all.partition == range.partition
                             && all.start <= range.start

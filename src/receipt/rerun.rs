@@ -183,9 +183,9 @@ async fn cut(
     scan: &ReceiptScan,
     rerun: &PartitionRerun,
 ) -> Result<Option<Error>> {
-    let mut snapshot = scan.snapshot.clone();
-    let of = |range: &SnapshotRange| range.range.topic_partition() == rerun.partition;
-    snapshot.ranges.retain(of);
+    let of = |range: &&SnapshotRange| range.range.topic_partition() == rerun.partition;
+    let ranges = scan.snapshot.ranges().iter().filter(of).cloned();
+    let snapshot = scan.snapshot.with_ranges(ranges.collect())?;
     let end = rerun.parts.iter().map(|part| part.end).max();
     let next = "these are not the records of the receipt";
     let cut = epochs::cut_ranges(client.as_ref(), &snapshot, next).await?;
@@ -219,7 +219,7 @@ async fn describe(
     snapshot: &Snapshot,
 ) -> Result<ClusterDescription> {
     let topics: Vec<Arc<str>> = snapshot
-        .topics
+        .topics()
         .iter()
         .map(|topic| Arc::clone(&topic.topic))
         .collect();
@@ -232,7 +232,7 @@ fn missing(
     cluster: &ClusterDescription,
     partition: &TopicPartition,
 ) -> Option<String> {
-    if let (Some(then), Some(now)) = (&snapshot.cluster_id, &cluster.cluster_id)
+    if let (Some(then), Some(now)) = (snapshot.cluster_id(), &cluster.cluster_id)
         && then != now
     {
         return Some(format!(
@@ -280,12 +280,12 @@ async fn read(
         name: None,
         client: Arc::clone(client),
         decoder: RecordDecoder::raw(columns),
-        isolation: scan.snapshot.isolation_level,
+        isolation: scan.snapshot.isolation_level(),
         // What is gone is counted and compared, so that one partition does not hide the others.
         on_data_loss: OnDataLoss::Skip,
         topic_ids: scan.snapshot.topic_ids(),
         leaders: BTreeMap::new(),
-        record_filters: record_filters(&scan.snapshot.ranges),
+        record_filters: record_filters(scan.snapshot.ranges()),
         timestamps: BTreeMap::new(),
         batch_bytes: DEFAULT_BATCH_BYTES,
         pruned: vec![],

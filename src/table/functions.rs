@@ -344,7 +344,7 @@ async fn offsets(table: &KafkaTable, state: &dyn Session) -> Result<Vec<ArrayRef
         }
         list.finish()
     };
-    let ranges = || snapshot.ranges.iter();
+    let ranges = || snapshot.ranges().iter();
     let ends = |bounds: &BTreeMap<TopicPartition, LogBounds>| {
         let ends = partitions
             .iter()

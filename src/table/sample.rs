@@ -97,7 +97,7 @@ pub(super) async fn fields(
 
 /// Pieces of the ranges, each of which is read from its start for some records.
 fn places(snapshot: &Snapshot) -> Vec<OffsetRange> {
-    let ranges = snapshot.ranges.iter().map(|r| &r.range);
+    let ranges = snapshot.ranges().iter().map(|r| &r.range);
     let ranges: Vec<&OffsetRange> = ranges.filter(|r| r.start < r.end).collect();
     // With more partitions than records, some are not looked at.
     let ranges = ranges.into_iter().take(RECORDS);

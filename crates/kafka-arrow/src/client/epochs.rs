@@ -212,7 +212,7 @@ pub async fn look_up(
 /// Notes the leader epochs at the ends of a snapshot's ranges, as far as they can be told.
 pub async fn note_ends(client: &dyn KafkaClient, snapshot: &mut Snapshot) -> Result<()> {
     let offsets: Vec<_> = snapshot
-        .ranges
+        .ranges()
         .iter()
         // Nothing is read of an empty range.
         .map(|r| {
@@ -224,9 +224,7 @@ pub async fn note_ends(client: &dyn KafkaClient, snapshot: &mut Snapshot) -> Res
         })
         .collect();
     let epochs = look_up(client, &offsets).await?;
-    for (range, epoch) in snapshot.ranges.iter_mut().zip(epochs) {
-        range.leader_epoch = epoch;
-    }
+    snapshot.note_leader_epochs(epochs);
     Ok(())
 }
 
@@ -237,7 +235,7 @@ pub async fn cut_ranges(
     next: &str,
 ) -> Result<Vec<Error>> {
     let marks: Vec<Mark> = snapshot
-        .ranges
+        .ranges()
         .iter()
         .filter(|range| !range.range.is_empty())
         .filter_map(|range| {

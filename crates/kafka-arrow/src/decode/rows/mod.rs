@@ -1,6 +1,7 @@
 //! The table's columns of raw batches.
 
 mod dead;
+mod part;
 mod reasons;
 #[cfg(test)]
 mod tests;
@@ -16,12 +17,13 @@ use arrow::array::{
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
+use self::part::{DecodedPart, Part, bytes};
 use self::reasons::Reasons;
 pub use self::reasons::preview;
 use super::Format;
 use super::budget::BatchLimits;
 use super::column::{Column, timestamp_type};
-use super::payload::{Decoded, PayloadDecoder, Wanted};
+use super::payload::{PayloadDecoder, Wanted};
 use super::policy::{BadRows, OnBadRow};
 use super::scalar::ScalarDecoder;
 use crate::error::{Error, Result};
@@ -444,18 +446,6 @@ fn failed(error: impl fmt::Display) -> Error {
     Error::internal(format!("building a record batch: {error}"))
 }
 
-/// Keys or values as they are.
-fn bytes(raw: &RawBatch, column: Column) -> ArrayRef {
-    let bytes = match column {
-        Column::Key => &raw.keys,
-        _ => &raw.values,
-    };
-    match bytes {
-        Some(array) => Arc::new(array.clone()),
-        None => new_null_array(&DataType::BinaryView, raw.offsets.len()),
-    }
-}
-
 /// Two columns of one name can be told apart by no query.
 fn refuse_collisions(columns: &[Column], fields: &[Field]) -> Result<()> {
     for (at, field) in fields.iter().enumerate() {
@@ -481,89 +471,6 @@ fn refuse_collisions(columns: &[Column], fields: &[Field]) -> Result<()> {
         }));
     }
     Ok(())
-}
-
-/// Key or value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Key,
-    Value,
-}
-
-impl Part {
-    const BOTH: [Self; 2] = [Self::Key, Self::Value];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Key => "key",
-            Self::Value => "value",
-        }
-    }
-
-    fn column(self) -> Column {
-        match self {
-            Self::Key => Column::Key,
-            Self::Value => Column::Value,
-        }
-    }
-
-    fn field(self, index: usize) -> Column {
-        match self {
-            Self::Key => Column::KeyField(index),
-            Self::Value => Column::ValueField(index),
-        }
-    }
-
-    fn schema_id(self) -> Column {
-        match self {
-            Self::Key => Column::KeySchemaId,
-            Self::Value => Column::ValueSchemaId,
-        }
-    }
-
-    /// Whether a column is made of decoded payloads.
-    fn shows(self, column: Column) -> bool {
-        match column {
-            Column::BadReason => true,
-            Column::KeyField(_) => self == Self::Key,
-            Column::ValueField(_) => self == Self::Value,
-            // Also where it is bytes: then its payload is decoded for nothing, which is rare.
-            other => other == self.column() || other == self.schema_id(),
-        }
-    }
-
-    fn of(self, raw: &RawBatch) -> Option<&BinaryViewArray> {
-        match self {
-            Self::Key => raw.keys.as_ref(),
-            Self::Value => raw.values.as_ref(),
-        }
-    }
-}
-
-/// What became of the keys or values of a batch.
-#[derive(Debug, Default)]
-struct DecodedPart {
-    part: Option<Part>,
-    /// The fields that `decoded` has columns of.
-    fields: Vec<usize>,
-    decoded: Decoded,
-}
-
-impl DecodedPart {
-    fn column(&self, field: usize) -> Result<ArrayRef> {
-        let place = self.fields.iter().position(|f| *f == field);
-        let column = place.and_then(|place| self.decoded.columns.get(place));
-        column
-            .cloned()
-            .ok_or_else(|| failed(format_args!("field {field} was not decoded")))
-    }
-
-    fn schema_ids(&self, rows: usize) -> ArrayRef {
-        match &self.decoded.schema_ids {
-            Some(ids) => Arc::new(ids.clone()),
-            None => new_null_array(&DataType::Int32, rows),
-        }
-    }
 }
 
 /// One text in every row: the bytes are held once.

@@ -14,6 +14,7 @@
 //! absent messages cheap, and a bad payload is rolled back by `truncate` alone.
 
 mod nested;
+mod repeated;
 mod scalar;
 mod times;
 
@@ -25,7 +26,8 @@ use arrow::array::{ArrayRef, NullBufferBuilder};
 use super::wire::{Input, Outcome, Wire};
 use crate::error::{Error, Result};
 
-pub(super) use nested::{List, Map, Message, Wrapped};
+pub(super) use nested::{Message, Wrapped};
+pub(super) use repeated::{List, Map};
 pub(super) use scalar::{
     Bytes, Double, EnumNames, Enums, Fixed32, Fixed64, Flags, Float, Int32, Int64, Numbers,
     Sfixed32, Sfixed64, Sint32, Sint64, Uint32, Uint64,
