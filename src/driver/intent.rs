@@ -14,6 +14,7 @@ pub(crate) const VERSION: u64 = 1;
 
 /// A batch, fixed and logged before it runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Intent {
     /// The version of the format, 1.
     pub version: u64,
@@ -31,6 +32,7 @@ pub struct Intent {
 
 /// What a batch takes over of one source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SourceIntent {
     /// The source: the table's name in the job.
     pub source: String,
@@ -52,6 +54,7 @@ pub struct SourceIntent {
 
 /// Offsets that a batch passes over, because the source allows data loss.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Lost {
     /// The partition.
     #[serde(flatten)]
@@ -68,6 +71,7 @@ pub struct Lost {
 /// Why offsets are gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum LostBecause {
     /// Retention, compaction or DeleteRecords moved the log start.
     Expired,
@@ -218,6 +222,7 @@ pub(crate) struct StartPosition {
 
 /// A batch that all sinks have committed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct CommitRecord {
     /// The version of the format, 1.
     pub version: u64,

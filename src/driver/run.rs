@@ -25,6 +25,7 @@ use crate::table::{Limits, now_ms};
 
 /// When batches are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Trigger {
     /// One batch of everything there is; limits do not apply. Spark's `Once`.
     Once,
@@ -73,6 +74,7 @@ impl Stop {
 
 /// What a run did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RunSummary {
     /// Batches that were committed.
     pub batches: u64,

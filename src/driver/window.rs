@@ -13,6 +13,7 @@ use crate::range::{OffsetRange, SnapshotRange, TopicPartition};
 ///
 /// The offsets of the window are fixed in the intent, so that a replay reads the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Window {
     /// Back to the first record that is younger than this by its timestamp, counted from the
     /// moment at which the batch is fixed.

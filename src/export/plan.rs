@@ -165,6 +165,7 @@ impl Plan {
 
 /// A file of a finished piece.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ExportedFile {
     /// The name, relative to the export.
     pub path: String,
@@ -186,6 +187,7 @@ pub struct ExportedFile {
 
 /// A finished piece: a range and the files that hold its rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ExportedPiece {
     /// The offsets.
     #[serde(flatten)]
@@ -223,6 +225,7 @@ struct Done {
 
 /// The whole export: what is where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ExportManifest {
     version: u64,
     /// The format of the files.

@@ -85,6 +85,7 @@ impl fmt::Display for ProblemKind {
 
 /// Something wrong with an export and where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Problem {
     /// What kind of problem.
     pub kind: ProblemKind,
@@ -130,6 +131,7 @@ impl Problem {
 
 /// What a verification found.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct Verification {
     /// Everything that is wrong; none in a good export.
     pub problems: Vec<Problem>,

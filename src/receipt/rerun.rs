@@ -27,6 +27,7 @@ const AT_A_TIME: usize = 4;
 
 /// What came of reading a receipt's ranges again.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Rerun {
     /// The partitions of every scan, in the receipt's order.
     pub partitions: Vec<PartitionRerun>,
@@ -34,6 +35,7 @@ pub struct Rerun {
 
 /// A partition that a scan had read, and what was found there now.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PartitionRerun {
     /// The statement's place in the receipt, from 0.
     pub statement: usize,
@@ -49,6 +51,7 @@ pub struct PartitionRerun {
 
 /// How a partition stands to its receipt.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PartitionVerdict {
     /// The same records, and the same reasons where there are none.
     Identical,
@@ -60,6 +63,7 @@ pub enum PartitionVerdict {
 
 /// How all partitions together stand to the receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Verdict {
     /// Every partition is identical.
     Identical,

@@ -46,6 +46,7 @@ const MAX_PATH_BYTES: usize = 1024;
 
 /// Whether a file was created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Created {
     /// It was not there, or it was there with the very same bytes: an earlier attempt of ours whose
     /// answer was lost.
@@ -65,6 +66,7 @@ pub enum Durability {
 
 /// A file as listings show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Entry {
     /// Its name in the store.
     pub name: String,

@@ -60,7 +60,6 @@ pub(super) async fn fields(
     for range in ranges {
         // Single requests: a limit holds for a request as a whole.
         let request = ReadRequest {
-            ranges: vec![range],
             topic_ids: snapshot.topic_ids(),
             columns: RawColumns {
                 key,
@@ -72,7 +71,7 @@ pub(super) async fn fields(
             batch_bytes: DEFAULT_BATCH_BYTES,
             limit: Some(each),
             on_data_loss: OnDataLoss::Skip,
-            timestamps: BTreeMap::new(),
+            ..ReadRequest::new(vec![range])
         };
         let mut records = selection.client.read(request);
         let mut left = each;

@@ -81,17 +81,7 @@ pub fn range(partition: &TopicPartition, start: i64, end: i64) -> OffsetRange {
 
 /// A request for all columns of committed records.
 pub fn request(ranges: Vec<OffsetRange>) -> ReadRequest {
-    ReadRequest {
-        ranges,
-        topic_ids: BTreeMap::new(),
-        columns: RawColumns::ALL,
-        isolation: ReadCommitted,
-        batch_rows: 8192,
-        batch_bytes: 4 << 20,
-        limit: None,
-        on_data_loss: OnDataLoss::Fail,
-        timestamps: BTreeMap::new(),
-    }
+    ReadRequest::new(ranges)
 }
 
 /// Reads `start..end` of a partition.

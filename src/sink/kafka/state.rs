@@ -216,19 +216,18 @@ impl StateTopic<'_> {
         }
         let start = offset(at(OffsetAt::Earliest), committed).await?;
         let mut batches = self.client.read(ReadRequest {
-            ranges: vec![OffsetRange::try_new(self.name, 0, start, end.max(start))?],
-            topic_ids: BTreeMap::new(),
             columns: RawColumns {
                 key: true,
                 value: true,
                 ..RawColumns::default()
             },
             isolation: committed,
-            batch_rows: 8192,
-            batch_bytes: 4 << 20,
-            limit: None,
-            on_data_loss: OnDataLoss::Fail,
-            timestamps: BTreeMap::new(),
+            ..ReadRequest::new(vec![OffsetRange::try_new(
+                self.name,
+                0,
+                start,
+                end.max(start),
+            )?])
         });
         let mut found = Found::default();
         while let Some(batch) = batches.next().await {

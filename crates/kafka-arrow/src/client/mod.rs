@@ -172,6 +172,7 @@ pub trait KafkaClient: fmt::Debug + Send + Sync {
 
 /// Which topics to describe.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub enum TopicSelection<'a> {
     /// All that the principal may see.
     All,
@@ -181,6 +182,7 @@ pub enum TopicSelection<'a> {
 
 /// A cluster as one of its brokers described it.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct ClusterDescription {
     /// The cluster's id, where the broker gives it.
     pub cluster_id: Option<String>,
@@ -190,8 +192,20 @@ pub struct ClusterDescription {
     pub topics: Vec<TopicDescription>,
 }
 
+impl ClusterDescription {
+    /// A cluster without an id.
+    pub fn new(brokers: Vec<Broker>, topics: Vec<TopicDescription>) -> Self {
+        Self {
+            cluster_id: None,
+            brokers,
+            topics,
+        }
+    }
+}
+
 /// A broker's address.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Broker {
     /// The node id.
     pub id: i32,
@@ -203,8 +217,21 @@ pub struct Broker {
     pub rack: Option<String>,
 }
 
+impl Broker {
+    /// A broker without a rack.
+    pub fn new(id: i32, host: impl Into<String>, port: u16) -> Self {
+        Self {
+            id,
+            host: host.into(),
+            port,
+            rack: None,
+        }
+    }
+}
+
 /// A topic and its partitions.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TopicDescription {
     /// The name.
     pub name: Arc<str>,
@@ -216,8 +243,21 @@ pub struct TopicDescription {
     pub partitions: Vec<PartitionDescription>,
 }
 
+impl TopicDescription {
+    /// A topic without an id, which is not internal.
+    pub fn new(name: impl Into<Arc<str>>, partitions: Vec<PartitionDescription>) -> Self {
+        Self {
+            name: name.into(),
+            id: None,
+            internal: false,
+            partitions,
+        }
+    }
+}
+
 /// A partition and its replicas, as broker ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PartitionDescription {
     /// The number, from 0.
     pub partition: i32,
@@ -227,6 +267,18 @@ pub struct PartitionDescription {
     pub replicas: Vec<i32>,
     /// The replicas that are in sync.
     pub isr: Vec<i32>,
+}
+
+impl PartitionDescription {
+    /// A partition without replicas.
+    pub fn new(partition: i32, leader: Option<i32>) -> Self {
+        Self {
+            partition,
+            leader,
+            replicas: vec![],
+            isr: vec![],
+        }
+    }
 }
 
 /// One offset to look up.
@@ -240,6 +292,7 @@ pub struct OffsetQuery {
 
 /// What an [`OffsetQuery`] looks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OffsetAt {
     /// The log start.
     Earliest,
@@ -251,12 +304,23 @@ pub enum OffsetAt {
 
 /// The answer to an [`OffsetQuery`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OffsetAnswer {
     /// The offset; `None` when no record has such a timestamp.
     pub offset: Option<i64>,
     /// For [`OffsetAt::Latest`], the epoch of the leader that answered, where it says so. The record
     /// before the end may be of an earlier one.
     pub leader_epoch: Option<i32>,
+}
+
+impl OffsetAnswer {
+    /// An offset, by a leader that does not tell its epoch.
+    pub fn new(offset: Option<i64>) -> Self {
+        Self {
+            offset,
+            leader_epoch: None,
+        }
+    }
 }
 
 /// A leader epoch whose end is asked for.
@@ -282,6 +346,7 @@ pub struct EpochEnd {
 
 /// Settings of a topic, as its configuration has them.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TopicSettings {
     /// Whether `message.timestamp.type` is `LogAppendTime`.
     pub log_append_time: bool,
@@ -289,7 +354,25 @@ pub struct TopicSettings {
     pub cleanup_policy: String,
 }
 
-/// What to read and how.
+impl TopicSettings {
+    /// Settings of a topic with a `cleanup.policy`.
+    pub fn new(log_append_time: bool, cleanup_policy: impl Into<String>) -> Self {
+        Self {
+            log_append_time,
+            cleanup_policy: cleanup_policy.into(),
+        }
+    }
+}
+
+/// What to read and how. More fields may come: name those that differ from [`ReadRequest::new`].
+///
+/// ```
+/// # use kafka_arrow::client::ReadRequest;
+/// let first = ReadRequest {
+///     limit: Some(10),
+///     ..ReadRequest::new(vec![])
+/// };
+/// ```
 #[derive(Debug, Clone)]
 pub struct ReadRequest {
     /// The ranges, in the order they are to be read. Several may name one partition; none overlap.
@@ -311,6 +394,23 @@ pub struct ReadRequest {
     /// Partitions of which only records with such timestamps are wanted. A client may leave the
     /// others out and count them as [`filtered`](PassedOffsets::filtered).
     pub timestamps: BTreeMap<TopicPartition, TimestampBounds>,
+}
+
+impl ReadRequest {
+    /// All columns of the committed records of ranges, in batches of 8,192 rows or 4 MiB.
+    pub fn new(ranges: Vec<OffsetRange>) -> Self {
+        Self {
+            ranges,
+            topic_ids: BTreeMap::new(),
+            columns: RawColumns::ALL,
+            isolation: IsolationLevel::ReadCommitted,
+            batch_rows: 8192,
+            batch_bytes: 4 << 20,
+            limit: None,
+            on_data_loss: OnDataLoss::Fail,
+            timestamps: BTreeMap::new(),
+        }
+    }
 }
 
 /// Timestamps in ms, `from_ms..to_ms`; a record without a timestamp lies outside.

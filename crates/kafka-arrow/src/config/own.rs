@@ -17,6 +17,7 @@ const READ_BUFFER_BYTES: usize = 16 << 20;
 
 /// Which client reads: `kafka.client`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ClientChoice {
     /// [`WireClient`](crate::client::WireClient) where it supports the settings, librdkafka elsewhere.
     #[default]

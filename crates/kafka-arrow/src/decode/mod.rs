@@ -42,6 +42,8 @@ pub use policy::{BadRowCount, BadRowLimit, BadRows, OnBadRow};
 pub use proto_files::{Framing as ProtobufFraming, ProtoFiles, ProtobufOptions};
 #[cfg(not(feature = "protobuf"))]
 pub(crate) use protobuf::absent as protobuf_absent;
+#[cfg(feature = "protobuf")]
+pub(crate) use protobuf::find_field;
 pub use protobuf::{ProtobufDecoder, ProtobufSchema, imports};
 pub use registry::{
     RegisteredSchema, Registry, RegistryConfig, SchemaKind, SubjectNames, Submitted, WriterSchemas,

@@ -102,6 +102,7 @@ pub struct LogBounds {
 
 /// Exact offsets, and the timestamps that records among them must have.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct BoundRange {
     /// The offsets to read.
     pub range: OffsetRange,

@@ -136,6 +136,7 @@ impl fmt::Display for LedgerCounts {
 /// - [`counts`](Self::counts) add up to the length of the range.
 /// - What is unread lies at the range's end; at its start, where the range was read backward.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RangeLedger {
     /// The range that was to be read.
     #[serde(flatten)]

@@ -50,6 +50,7 @@ impl RawColumns {
 /// All columns have the length of `offsets`; those not asked for are `None`. A batch may be empty:
 /// it then only reports progress.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct RawBatch {
     /// The partition that all records come from.
     pub partition: TopicPartition,
@@ -87,6 +88,28 @@ pub struct RawBatch {
 }
 
 impl RawBatch {
+    /// Records of a partition at these offsets, without columns yet, and the position after them.
+    pub fn new(partition: TopicPartition, offsets: Int64Array, next_offset: i64) -> Self {
+        Self {
+            partition,
+            next_offset,
+            offsets,
+            timestamps: None,
+            timestamp_types: None,
+            keys: None,
+            values: None,
+            headers: None,
+            leader_epochs: None,
+            bytes: 0,
+            budgeted_bytes: 0,
+            lost_offsets: 0,
+            passed: PassedOffsets::default(),
+            fetch_wait_ns: 0,
+            decode_ns: 0,
+            throttle_ns: 0,
+        }
+    }
+
     /// The records of which `wanted` is true. What was passed, and where the position is, stays.
     pub fn filter(&self, wanted: &BooleanArray) -> Result<Self, ArrowError> {
         fn rows<A: Array + Clone + 'static>(

@@ -22,17 +22,7 @@ fn range(topic: &str, partition: i32, start: i64, end: i64) -> OffsetRange {
 }
 
 fn request(ranges: Vec<OffsetRange>) -> ReadRequest {
-    ReadRequest {
-        ranges,
-        topic_ids: BTreeMap::new(),
-        columns: RawColumns::ALL,
-        isolation: IsolationLevel::ReadCommitted,
-        batch_rows: 8192,
-        batch_bytes: 1 << 20,
-        limit: None,
-        on_data_loss: OnDataLoss::Fail,
-        timestamps: BTreeMap::new(),
-    }
+    ReadRequest::new(ranges)
 }
 
 /// A cluster with topic `t` of one partition and `records` records of 4 bytes.

@@ -73,6 +73,7 @@ enum State {
 
 /// A schema of a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RegisteredSchema {
     /// Its id, which means this schema forever.
     pub id: i32,

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 
 /// How subjects are named, as Confluent's serializers do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SubjectNames {
     /// By the topic: `orders-key` and `orders-value`.
     #[default]

@@ -120,6 +120,7 @@ pub struct RecordDecoder {
 
 /// Rows of a batch as the table shows them.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Rows {
     /// The rows.
     pub batch: RecordBatch,
