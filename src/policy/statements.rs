@@ -1,4 +1,4 @@
-//! Which statements a session takes.
+//! Decides which statements a session accepts.
 
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ use crate::redact;
 const MOST_PARTITIONS: usize = 1024;
 const PARTITIONS: &str = "datafusion.execution.target_partitions";
 
-/// Settings of DataFusion that restricted text may change, by what their names begin with: how a query is
-/// planned, shown and cut into batches. None of them is about files, memory or what is parsed how.
+/// Prefixes of DataFusion settings that restricted text may change: how a query is planned, shown and cut
+/// into batches. None of them affects files, memory or parsing.
 const OPEN_SETTINGS: [&str; 5] = [
     "datafusion.explain.",
     "datafusion.optimizer.",
@@ -29,13 +29,13 @@ const OPEN_SETTINGS: [&str; 5] = [
     "datafusion.execution.time_zone",
 ];
 
-/// The sources of tables that check LOCATION themselves.
+/// Formats of tables that check their LOCATION themselves.
 const OWN_TABLES: [&str; 4] = ["KAFKA", "PARQUET", "POSTGRES", "SQLITE"];
 
-/// Judges a statement before it takes effect, and takes secrets out of what it will show.
+/// Checks a statement before it takes effect, and removes secrets from what it will show.
 ///
 /// # Errors
-/// [`Error::Invalid`] for what the session may not do.
+/// [`Error::Invalid`] for anything that the session may not do.
 pub(crate) async fn judge(
     policy: &Policy,
     plan: LogicalPlan,
@@ -115,9 +115,9 @@ fn judge_setting(name: &str) -> Result<()> {
     )))
 }
 
-/// Refuses to write over a file.
+/// Refuses to overwrite a file.
 async fn refuse_existing(url: &str, state: &SessionState) -> Result<()> {
-    // What cannot be parsed or reached fails when it is written.
+    // If it cannot be parsed or reached, writing will fail.
     let Ok(parsed) = ListingTableUrl::parse(url) else {
         return Ok(());
     };
@@ -132,7 +132,7 @@ async fn refuse_existing(url: &str, state: &SessionState) -> Result<()> {
     }
 }
 
-/// Takes secret options out of the text of EXPLAIN and of the definition that a table keeps.
+/// Removes secret options from the text of EXPLAIN and from the definition that a table keeps.
 fn without_secrets(plan: LogicalPlan) -> Result<LogicalPlan> {
     match plan {
         LogicalPlan::Explain(explain) => {

@@ -1,4 +1,4 @@
-//! Changes of rows, as Debezium writes them.
+//! Changes of database rows, as Debezium writes them.
 
 use datafusion::prelude::SessionContext;
 

@@ -1,16 +1,16 @@
-//! Parts of Arrow columns that clients build records' columns of.
+//! Building blocks of Arrow columns that all clients share.
 
 pub(super) use crate::raw::{Headers, nulls};
 
-/// The longest value that lies in its view.
+/// The longest value that a view itself can hold.
 pub(super) const INLINE: usize = 12;
 const INLINE_AND_MORE: usize = INLINE + 1;
 
-/// Arrow's view: length, then the value itself, or its first four bytes, the buffer and the offset
-/// in it.
+/// Arrow's view: the length, then either the value itself, or its first four bytes, its buffer and its offset
+/// in the buffer.
 ///
-/// Put together in registers: a view that is written in parts and read as a whole stalls the
-/// processor for longer than the rest of a record takes.
+/// It is assembled in registers. Writing a view in parts and reading it as a whole stalls the processor for
+/// longer than the rest of a record takes.
 #[inline(always)]
 pub(super) fn view(value: &[u8], buffer: u32, offset: u32) -> u128 {
     let length = value.len() as u128;
@@ -20,7 +20,7 @@ pub(super) fn view(value: &[u8], buffer: u32, offset: u32) -> u128 {
         None => 0,
     };
     let byte = |index: usize| u128::from(value.get(index).copied().unwrap_or_default());
-    // Parts that overlap agree where they do.
+    // The parts overlap, and agree where they do.
     let rest = match value.len() {
         INLINE_AND_MORE.. => word(0) << at(0) | u128::from(buffer) << 64 | u128::from(offset) << 96,
         n @ 8.. => word(0) << at(0) | word(4) << at(4) | word(n - 4) << at(n - 4),

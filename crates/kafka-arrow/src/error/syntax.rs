@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The longest excerpt of the input that a message repeats, in characters.
+/// How many characters of the input a message repeats.
 const EXCERPT_CHARS: usize = 200;
 
 /// The text of a range does not follow the grammar of [`RangeSpec`](crate::range::RangeSpec).
@@ -38,22 +38,22 @@ impl RangeSyntaxError {
         }
     }
 
-    /// The whole text as it was given.
+    /// The whole text as the user gave it.
     pub fn input(&self) -> &str {
         &self.input
     }
 
-    /// Where the text stops making sense: a character of the input, counted from 1.
+    /// Where the text stops making sense: the number of a character, counted from 1.
     pub fn column(&self) -> usize {
         self.column
     }
 
-    /// What could stand there.
+    /// What would be valid there.
     pub fn expected(&self) -> &str {
         &self.expected
     }
 
-    /// What stands there.
+    /// What is there instead.
     pub fn found(&self) -> &str {
         &self.found
     }
@@ -74,7 +74,7 @@ impl fmt::Display for RangeSyntaxError {
 
 impl std::error::Error for RangeSyntaxError {}
 
-/// The text, or its beginning when it is long.
+/// The text, or its beginning if it is long.
 pub(crate) fn excerpt(text: &str) -> String {
     match text.char_indices().nth(EXCERPT_CHARS) {
         Some((cut, _)) => format!("{}…", &text[..cut]),

@@ -1,8 +1,8 @@
-//! The pieces of text the parser of ranges works on.
+//! The parts of text that the parser of ranges works on.
 
 use crate::error::{RangeSyntaxError, excerpt};
 
-/// A part of the input that knows where it stands in it.
+/// A part of the input that knows its position.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Part<'a> {
     input: &'a str,
@@ -27,7 +27,7 @@ impl<'a> Part<'a> {
         self.len == 0
     }
 
-    /// Without the white space around it.
+    /// The part without surrounding white space.
     pub(super) fn trim(self) -> Self {
         let text = self.text();
         let start = text.len() - text.trim_start().len();
@@ -49,14 +49,14 @@ impl<'a> Part<'a> {
         (head, tail)
     }
 
-    /// The rest after a prefix, when the part begins with it.
+    /// The rest after a prefix, if the part begins with it.
     pub(super) fn strip(self, prefix: char) -> Option<Self> {
         self.text()
             .starts_with(prefix)
             .then(|| self.split_at(prefix.len_utf8()).1)
     }
 
-    /// What stands before and after the first such character.
+    /// The text before and after the first occurrence of a character.
     pub(super) fn split_once(self, separator: char) -> Option<(Self, Self)> {
         let (before, after) = self.split_at(self.text().find(separator)?);
         Some((before, after.strip(separator)?))
@@ -84,7 +84,7 @@ impl<'a> Part<'a> {
         )
     }
 
-    /// An error `offset` bytes into the part, with words of its own for what was found.
+    /// An error `offset` bytes into the part, with a given description of what was found.
     pub(super) fn error_found(
         self,
         offset: usize,
@@ -99,7 +99,7 @@ impl<'a> Part<'a> {
             if self.at >= self.input.len() {
                 "the end of the text".to_owned()
             } else {
-                // An empty part before a separator: what follows is what was found.
+                // The part before a separator is empty, so the separator is what was found.
                 let next = self.input[self.at..].chars().next().unwrap_or(' ');
                 format!("'{next}'")
             }

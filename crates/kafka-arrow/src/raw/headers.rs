@@ -9,7 +9,7 @@ use arrow::error::ArrowError;
 
 use super::headers_type;
 
-/// `None` if all are valid.
+/// `None` if all values are valid.
 pub(crate) fn nulls<T>(values: &[T], valid: impl Fn(&T) -> bool) -> Option<NullBuffer> {
     if values.iter().all(&valid) {
         return None;
@@ -46,7 +46,7 @@ impl Headers {
         self.names.len() + self.values.len()
     }
 
-    /// Appends a header to the record that is begun. Kafka's names are UTF-8; others are mended.
+    /// Appends a header to the current record. Header names are UTF-8 in Kafka; invalid ones are repaired.
     pub(crate) fn push(&mut self, name: &[u8], value: Option<&[u8]>) {
         match std::str::from_utf8(name) {
             Ok(_) => self.names.extend_from_slice(name),
@@ -58,12 +58,12 @@ impl Headers {
         self.value_valid.push(value.is_some());
     }
 
-    /// Ends the record; the next header belongs to the next one.
+    /// Ends the record. Further headers belong to the next one.
     pub(crate) fn end_row(&mut self) {
         self.ends.push(self.value_valid.len() as i32);
     }
 
-    /// Ends records that have no headers.
+    /// Ends `rows` records without headers.
     pub(crate) fn end_rows(&mut self, rows: usize) {
         let end = self.value_valid.len() as i32;
         self.ends.resize(self.ends.len() + rows, end);

@@ -16,7 +16,7 @@ pub(crate) use headers::{Headers, nulls};
 
 use crate::range::TopicPartition;
 
-/// The raw columns a reader is asked to build. Offsets are always built.
+/// The raw columns to build. Offsets are always built.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct RawColumns {
     /// Timestamps.
@@ -47,12 +47,12 @@ impl RawColumns {
 
 /// Records of one partition as columns, in offset order.
 ///
-/// All columns have the length of `offsets`; those not asked for are `None`. A batch may be empty:
-/// it then only reports progress.
+/// All columns have the length of `offsets`; columns that were not requested are `None`. A batch may be empty
+/// and only report progress.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct RawBatch {
-    /// The partition that all records come from.
+    /// The partition of all records.
     pub partition: TopicPartition,
     /// The position after this batch: the next offset to read.
     pub next_offset: i64,
@@ -60,30 +60,30 @@ pub struct RawBatch {
     pub offsets: Int64Array,
     /// Timestamp(ms, UTC), NULL for a record without one.
     pub timestamps: Option<TimestampMillisecondArray>,
-    /// The timestamps' types, one for each record.
+    /// The timestamps' types, one per record.
     pub timestamp_types: Option<Vec<TimestampType>>,
     /// Keys; NULL is not empty.
     pub keys: Option<BinaryViewArray>,
     /// Values; NULL is a tombstone.
     pub values: Option<BinaryViewArray>,
-    /// Headers in wire order, as [`headers_type`] describes them; a record without has an empty list.
+    /// Headers in wire order, with the type [`headers_type`]; an empty list for a record without headers.
     pub headers: Option<ListArray>,
     /// Leader epochs, NULL where unknown.
     pub leader_epochs: Option<Int32Array>,
-    /// Payload bytes (keys, values, headers as far as known) that the client received for these records.
+    /// Bytes of payload (keys, values, and headers where known) that the client received for these records.
     pub bytes: usize,
-    /// Of these, the bytes that the stream's [`MemoryBudget`](crate::client::MemoryBudget) already counts, for as long as the
-    /// columns live.
+    /// The part of these bytes that the stream's [`MemoryBudget`](crate::client::MemoryBudget) already counts,
+    /// until the columns are dropped.
     pub budgeted_bytes: usize,
-    /// Offsets below the log start that were passed over before this batch.
+    /// Offsets below the log start that were skipped before this batch.
     pub lost_offsets: i64,
-    /// Offsets without a row that were passed since the batch before, by the reason.
+    /// Offsets without a row that were passed since the previous batch, by reason.
     pub passed: PassedOffsets,
-    /// Time that the client waited for the broker since the batch before, in ns.
+    /// How long the client waited for the broker since the previous batch, in ns.
     pub fetch_wait_ns: u64,
-    /// Time that building the columns took, in ns.
+    /// How long building the columns took, in ns.
     pub decode_ns: u64,
-    /// Time that brokers held this client back since the batch before (quotas, KIP-124), in ns.
+    /// How long brokers throttled this client since the previous batch (quotas, KIP-124), in ns.
     pub throttle_ns: u64,
 }
 
@@ -110,7 +110,7 @@ impl RawBatch {
         }
     }
 
-    /// The records of which `wanted` is true. What was passed, and where the position is, stays.
+    /// Keeps the records for which `wanted` is true. The position and the passed offsets stay.
     pub fn filter(&self, wanted: &BooleanArray) -> Result<Self, ArrowError> {
         fn rows<A: Array + Clone + 'static>(
             column: Option<&A>,
@@ -143,18 +143,18 @@ impl RawBatch {
     }
 }
 
-/// Offsets that a reader passed without yielding a row, by the reason.
+/// Offsets that a reader passed without yielding a row, by reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PassedOffsets {
     /// Control records: the ends of transactions.
     pub control: u64,
     /// Records of aborted transactions, under `read_committed`.
     pub aborted: u64,
-    /// Offsets that hold nothing: compacted away, or never written.
+    /// Offsets without a record: compacted away, or never written.
     pub gap: u64,
     /// Records outside the request's [`timestamps`](crate::client::ReadRequest::timestamps).
     pub filtered: u64,
-    /// One of the first three; the client cannot tell which.
+    /// One of the first three, when the client cannot tell which.
     pub untold: u64,
 }
 
@@ -178,7 +178,7 @@ impl std::ops::AddAssign for PassedOffsets {
 /// What a record's timestamp means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TimestampType {
-    /// The record has none.
+    /// The record has no timestamp.
     NotAvailable,
     /// Set by the producer.
     CreateTime,

@@ -1,4 +1,4 @@
-//! What JSON becomes, value by value.
+//! How JSON values become columns.
 
 mod bounds;
 mod debezium;
@@ -19,7 +19,7 @@ fn field(name: &str, data_type: DataType) -> Field {
     Field::new(name, data_type, true)
 }
 
-/// All fields of payloads, NULL as `-`, and what is wrong by row.
+/// All fields of the payloads, with NULL as `-`, and the faults by row.
 fn decode(fields: Vec<Field>, payloads: &[&str]) -> (Vec<String>, Vec<(usize, String)>) {
     let decoder = JsonDecoder::new(&Fields::from(fields), false).unwrap();
     let payloads: Vec<_> = payloads.iter().map(|p| Some(*p)).collect();
@@ -132,7 +132,7 @@ fn a_name_matches_exactly_or_else_without_case_and_the_last_value_counts() {
     );
     assert_eq!(rows, ["1|x", "1|-", "1|-", "2|-", "3|-"]);
     assert_eq!(bad, []);
-    // Where two fields differ by case alone, only exact names match.
+    // Where two fields differ only in case, names must match exactly.
     let fields = vec![field("id", DataType::Int64), field("ID", DataType::Int64)];
     let (rows, _) = decode(fields, &[r#"{"ID":1,"Id":3}"#]);
     assert_eq!(rows, ["-|1"]);
@@ -174,7 +174,7 @@ fn a_value_that_does_not_count_is_not_judged() {
             r#"{"i":"x","I":1}"#,
             r#"{"i":"x","i":1,"s":{"i":true}}"#,
             r#"{"i":"x","s":{"i":1.5},"i":1}"#,
-            // No JSON is no JSON, whether it counts or not.
+            // Invalid JSON is a fault even where its value would not count.
             r#"{"i":"\ud800","i":1}"#,
             r#"{"i":[01],"i":1}"#,
             r#"{"i":1}"#,
@@ -217,7 +217,7 @@ fn numbers_fit_exactly() {
         Ok("1234567890.12".into())
     );
     assert!(one(money.clone(), "0.001").is_err());
-    // As Debezium writes them with `decimal.handling.mode=string`.
+    // As Debezium writes decimals with `decimal.handling.mode=string`.
     assert_eq!(one(money.clone(), "\"12.30\""), Ok("12.30".into()));
     assert!(one(money, "\"12.301\"").is_err());
     assert_eq!(one(DataType::Boolean, "true"), Ok("true".into()));
@@ -363,7 +363,7 @@ fn any_type() -> impl Strategy<Value = DataType> {
 }
 
 proptest! {
-    /// Whatever bytes come, rows stay in place, and a good payload is read as if it were alone.
+    /// Whatever the bytes, rows stay in place, and a good payload reads as it would alone.
     #[test]
     fn any_bytes_keep_the_rows_in_place(
         types in prop::collection::vec(any_type(), 1..4),

@@ -11,7 +11,7 @@ use crate::decode::payload::Decoded;
 use crate::error::Result;
 use crate::raw::RawBatch;
 
-/// Keys or values as they are.
+/// Keys or values as bytes.
 pub(super) fn bytes(raw: &RawBatch, column: Column) -> ArrayRef {
     let bytes = match column {
         Column::Key => &raw.keys,
@@ -61,13 +61,14 @@ impl Part {
         }
     }
 
-    /// Whether a column is made of decoded payloads.
+    /// Whether decoding this part contributes to a column.
     pub(super) fn shows(self, column: Column) -> bool {
         match column {
             Column::BadReason => true,
             Column::KeyField(_) => self == Self::Key,
             Column::ValueField(_) => self == Self::Value,
-            // Also where it is bytes: then its payload is decoded for nothing, which is rare.
+            // True even where the column is plain bytes. Its payload is then decoded for nothing, which is
+            // rare.
             other => other == self.column() || other == self.schema_id(),
         }
     }
@@ -80,11 +81,11 @@ impl Part {
     }
 }
 
-/// What became of the keys or values of a batch.
+/// The decoded keys or values of a batch.
 #[derive(Debug, Default)]
 pub(super) struct DecodedPart {
     pub(super) part: Option<Part>,
-    /// The fields that `decoded` has columns of.
+    /// The fields for which `decoded` has columns.
     pub(super) fields: Vec<usize>,
     pub(super) decoded: Decoded,
 }

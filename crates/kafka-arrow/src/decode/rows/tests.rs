@@ -1,4 +1,4 @@
-//! Rows of raw batches, good and bad.
+//! Decodes raw batches into rows, good and bad.
 
 use arrow::array::{Array, AsArray, Int64Array};
 use arrow::datatypes::{Fields, Int32Type, Int64Type};
@@ -82,7 +82,7 @@ fn text_keeps_nulls_and_names_the_bad_record() {
     assert!(good.column(0).is_null(0));
     assert_eq!(good.column(0).as_string_view().value(1), "x");
 
-    // Whether a record is bad does not depend on the columns that are asked for.
+    // The choice of columns does not decide whether a record is bad.
     for columns in [vec![Column::Value], vec![Column::Offset], vec![]] {
         let bad = decode(&decoder, &raw(vec![None, Some(b"x\xff")]), &columns);
         assert_eq!(

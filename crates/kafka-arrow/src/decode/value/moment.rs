@@ -16,9 +16,8 @@ pub(super) fn per_second(unit: TimeUnit) -> i64 {
     }
 }
 
-/// An instant, a day or a time of the day, in the type's unit, each in UTC: what has an offset is brought
-/// there. A day may be written as the instant at which it begins. A leap second is none of them: no unit
-/// has a place for it.
+/// An instant, a date or a time of day in the type's unit, converted to UTC if it has an offset. A date may
+/// stand for the instant at which it begins. A leap second is an error, because no unit can represent it.
 pub(super) fn moment(text: &str, data_type: &DataType) -> std::result::Result<i64, Fault> {
     const DAY_SECONDS: i64 = 86_400;
     let unread = || Fault::expected(data_type, &quoted(text));
@@ -26,7 +25,7 @@ pub(super) fn moment(text: &str, data_type: &DataType) -> std::result::Result<i6
     let on_first_day = match data_type {
         DataType::Time32(_) | DataType::Time64(_) => {
             let clock = text.strip_prefix(['T', 't']).unwrap_or(text);
-            // No digits of a date, which might be taken for hours and minutes.
+            // Not the digits of a date, which could be read as hours and minutes.
             let digits = |b: u8| b.is_ascii_digit() || b == b'.';
             if clock.as_bytes().get(2) != Some(&b':') && !clock.bytes().all(digits) {
                 return Err(unread());
@@ -37,14 +36,14 @@ pub(super) fn moment(text: &str, data_type: &DataType) -> std::result::Result<i6
     };
     let written = on_first_day.as_deref().unwrap_or(text);
     let pieces = Pieces::parse(written).map_err(|_| unread())?;
-    // Without a zone it is in UTC; a zone's name alone does not say how far off it is.
+    // Without an offset it is in UTC. A zone's name alone does not give the offset.
     let offset = match (pieces.to_numeric_offset(), pieces.time_zone_annotation()) {
         (Some(_), _) if pieces.time().is_none() => return Err(unread()),
         (Some(offset), _) => i64::from(offset.seconds()),
         (None, None) => 0,
         (None, Some(_)) => return Err(unread()),
     };
-    // jiff has offsets of up to 25 hours.
+    // jiff accepts offsets of up to 25 hours.
     if offset.abs() >= DAY_SECONDS {
         return Err(unread());
     }
@@ -53,7 +52,7 @@ pub(super) fn moment(text: &str, data_type: &DataType) -> std::result::Result<i6
         return Err(misfit());
     }
     let local = pieces.date().to_datetime(time);
-    // Not by jiff's instants, which end a day before the year 9999 does.
+    // Does not use jiff's instants, which end a day before the year 9999 does.
     let epoch = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
     let since = local.duration_since(epoch);
     let since = since.checked_sub(SignedDuration::from_secs(offset));
@@ -78,7 +77,7 @@ pub(super) fn moment(text: &str, data_type: &DataType) -> std::result::Result<i6
     }
 }
 
-/// Whether the seconds are 60, which jiff reads as 59.
+/// Whether the text has 60 as its seconds, which jiff reads as 59.
 fn is_leap_second(text: &str, read: Time) -> bool {
     if read.second() != 59 {
         return false;
@@ -93,7 +92,7 @@ fn is_leap_second(text: &str, read: Time) -> bool {
     )
 }
 
-/// `None` when the unit loses digits, or overflows. Both parts have one sign, or are 0.
+/// `None` when the unit would lose digits, or overflows. Both parts have the same sign, or are 0.
 fn in_unit(seconds: i64, nanoseconds: i64, unit: TimeUnit) -> Option<i64> {
     let per_second = per_second(unit);
     let nanoseconds_each = 1_000_000_000 / per_second;

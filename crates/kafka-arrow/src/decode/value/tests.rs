@@ -172,7 +172,7 @@ fn reals_are_rounded_once() {
         let array = built(&DataType::Float32, |to| number(to, text))?;
         Some(array.as_primitive::<Float32Type>().value(0))
     };
-    // Half-way between two floats but for its last digit, which 53 bits have no room for.
+    // Half-way between two floats except for its last digit, which 53 bits cannot hold.
     assert_eq!(real("1.000000178813934326171875"), Some(1.000_000_2));
     for text in [
         "1.00000017881393432617187499",

@@ -1,4 +1,4 @@
-//! Values as Avro's binary encoding has them.
+//! Writes values in Avro's binary encoding.
 
 use arrow::datatypes::{Decimal256Type, DecimalType, IntervalMonthDayNano, TimeUnit, i256};
 
@@ -7,11 +7,11 @@ use crate::encode::cells::{Cells, in_unit};
 use crate::encode::scalar::{double, float, integer, unfit, utf8, uuid};
 use crate::encode::{Fault, Outcome};
 
-/// Powers of ten have at most so many digits here.
+/// The most digits that a power of ten can have here.
 const MAX_SHIFT: u32 = 76;
 
 impl Write {
-    /// Appends a value; one that is NULL needs a type that takes it.
+    /// Appends a value. NULL needs a type that allows it.
     pub(super) fn value(&self, cells: &Cells, row: usize, out: &mut Vec<u8>) -> Outcome {
         let null = cells.is_null(row);
         match self {
@@ -152,7 +152,7 @@ fn no_null() -> Fault {
     Fault::new("NULL, which the schema does not have here")
 }
 
-/// A whole number: zigzag, seven bits a byte.
+/// A whole number as a zigzag varint, seven bits per byte.
 pub(super) fn long(value: i64, out: &mut Vec<u8>) {
     let mut rest = (value << 1 ^ value >> 63).cast_unsigned();
     while rest >= 0x80 {
@@ -176,7 +176,7 @@ fn moment(value: i64, from: TimeUnit, to: TimeUnit) -> Result<i64, Fault> {
     })
 }
 
-/// A decimal's digits in the schema's scale: bytes of two's complement, as few as will do.
+/// A decimal's digits in the schema's scale, in as few bytes of two's complement as possible.
 fn decimal(
     cells: &Cells,
     row: usize,
@@ -199,7 +199,7 @@ fn decimal(
         .ok_or_else(misfit)?;
     let all = value.to_be_bytes();
     let sign = if value < i256::ZERO { 0xff } else { 0 };
-    // A byte is left out when the next one begins with the sign's bit.
+    // A byte is not needed when the next one already begins with the sign bit.
     let spare = (0..all.len() - 1)
         .take_while(|i| all[*i] == sign && (all[*i + 1] ^ sign) < 0x80)
         .count();

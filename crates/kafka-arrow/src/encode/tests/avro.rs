@@ -1,4 +1,4 @@
-//! Avro, read back by our own decoder and by arrow-avro.
+//! Avro payloads, read back by this crate's decoder and by arrow-avro.
 
 use std::sync::Arc;
 

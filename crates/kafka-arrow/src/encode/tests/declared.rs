@@ -1,4 +1,4 @@
-//! A query's columns as a table declares them.
+//! A query's columns, arranged as a table declares them.
 
 use std::sync::Arc;
 

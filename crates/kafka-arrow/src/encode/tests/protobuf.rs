@@ -1,4 +1,4 @@
-//! Protobuf, read back by our own decoder and by prost-reflect.
+//! Protobuf payloads, read back by this crate's decoder and by prost-reflect.
 
 use std::sync::Arc;
 

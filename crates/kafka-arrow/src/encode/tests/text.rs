@@ -1,4 +1,4 @@
-//! JSON, CSV and single values, to the letter.
+//! The exact bytes of JSON, CSV and single values.
 
 use std::sync::Arc;
 
@@ -51,7 +51,7 @@ fn json_is_read_back_as_it_was() {
         let decoder = JsonDecoder::new(batch.schema().fields(), false).unwrap();
         let found = decoded(&decoder, &payloads);
         assert_eq!(found, batch.columns());
-        // And by a reader that knows nothing of columns.
+        // Check them with an independent JSON reader too.
         for payload in payloads.iter().flatten() {
             serde_json::from_slice::<serde_json::Value>(payload).unwrap();
         }
@@ -218,7 +218,7 @@ fn csv_quotes_what_it_must() {
     let decoder = CsvDecoder::new(batch.schema().fields(), b';').unwrap();
     let found = decoded(&decoder, &payloads);
     assert_eq!(found[0].as_ref(), batch.column(0).as_ref());
-    // NULL is '' in text.
+    // CSV reads NULL back as '' in a column of text.
     assert_eq!(found[1].as_string::<i32>().value(1), "");
     assert!(!found[1].is_null(1));
     assert_eq!(found[2].as_ref(), batch.column(2).as_ref());

@@ -1,4 +1,4 @@
-//! What the grammar accepts, what it refuses and in which words, and its laws.
+//! What the grammar accepts, what it refuses with which messages, and its laws.
 
 use proptest::prelude::*;
 
@@ -12,7 +12,7 @@ fn refusal(text: &str) -> String {
     text.parse::<RangeSpec>().unwrap_err().to_string()
 }
 
-/// Accepted texts with their canonical print.
+/// Accepted texts with their canonical form.
 const ACCEPTED: &[(&str, &str)] = &[
     ("start", "start:end"),
     ("earliest", "start:end"),
@@ -461,7 +461,7 @@ proptest! {
         };
         let printed = spec.to_string();
         prop_assert_eq!(&printed.parse::<RangeSpec>().unwrap(), &spec, "{}", printed);
-        // Canonical: equal values print alike.
+        // The form is canonical: equal values print alike.
         prop_assert_eq!(printed.parse::<RangeSpec>().unwrap().to_string(), printed);
     }
 

@@ -1,4 +1,4 @@
-//! Schemas that are wrong, names, references and fingerprints.
+//! Invalid schemas, names, references and fingerprints.
 
 use super::{one, plain};
 use crate::decode::avro::canonical::fingerprint;
@@ -82,7 +82,7 @@ fn records_that_contain_themselves_are_refused() {
 
 #[test]
 fn schemas_that_grow_are_refused() {
-    // Each of thirty records has the one before twice.
+    // Each of thirty records contains the previous one twice.
     let mut types = vec![r#"{"type":"record","name":"T0","fields":[]}"#.to_owned()];
     for n in 1..30 {
         types.push(format!(
@@ -163,7 +163,7 @@ fn references_define_types() {
     );
 }
 
-/// Against the fingerprints of arrow-avro, and those of the specification's own test data.
+/// Compares with the fingerprints of arrow-avro, and with the specification's own test data.
 #[test]
 fn fingerprints() {
     use arrow_avro::schema::{AvroSchema, Fingerprint, FingerprintAlgorithm};

@@ -17,7 +17,7 @@ fn depth_is_bounded_everywhere() {
     assert!(Inference::default().add(objects.as_bytes()).is_err());
 }
 
-/// Struct items of two bytes take 1,800.
+/// An item of two bytes becomes a struct of 1,800.
 #[test]
 fn items_without_fields_have_a_bound() {
     let wide: Fields = (0..200)
@@ -34,7 +34,7 @@ fn items_without_fields_have_a_bound() {
          64 KiB for fields that they do not have; declare the columns that you want, with fewer \
          fields in them"
     );
-    // Nor is a struct written over and over.
+    // Nor may a struct be repeated without bound.
     let again = vec!["\"f\":{}"; 10_000].join(",");
     let payload = format!("{{{again}}}");
     let (rows, bad) = decode(vec![field("f", wide)], &[&payload, "{}"]);
@@ -78,11 +78,11 @@ fn a_sample_has_a_thousand_names_at_most() {
         inference.fields()
     };
     assert_eq!(sampled(&[object(0..1000)]).unwrap().len(), 1000);
-    // None is left out without a word.
+    // Columns are never dropped silently.
     let many = Err("more than 1000 fields".to_owned());
     assert_eq!(sampled(&[object(0..100_000)]), many);
     assert_eq!(sampled(&[object(0..600), object(500..1100)]), many);
-    // Within a field they are no schema but a map, which has the type of text.
+    // An inner object of that size is a map and not a schema, so its column is text.
     let within = |names| format!("{{\"m\":{}}}", object(names));
     for payloads in [&[within(0..1001)][..], &[within(0..600), within(500..1100)]] {
         let fields = sampled(payloads).unwrap();

@@ -1,4 +1,4 @@
-//! Debezium's envelopes, with Kafka Connect's wrapper and without.
+//! Debezium's envelopes, with and without Kafka Connect's wrapper.
 
 use proptest::prelude::*;
 
@@ -177,7 +177,7 @@ fn columns_are_learned_of_rows_before_and_after() {
 }
 
 proptest! {
-    /// Whatever bytes come, rows stay in place, and what is in a wrapper is read as it is without.
+    /// Whatever the bytes, rows stay in place, and a wrapper changes nothing about its content.
     #[test]
     fn any_bytes_keep_the_rows_in_place(
         payloads in prop::collection::vec(

@@ -11,24 +11,24 @@ use crate::decode::protobuf::plan::MessagePlan;
 use crate::decode::protobuf::wire::{Fault, Input, Outcome, Wire};
 use crate::error::Result;
 
-/// No member of a oneof.
+/// Stands for no member of a oneof.
 const NONE: usize = usize::MAX;
 
 /// A column of messages.
 #[derive(Debug)]
 pub(in crate::decode::protobuf) struct Message {
     plan: Arc<MessagePlan>,
-    /// A column for each field of the plan; `None` for those that are passed over.
+    /// A column for each field of the plan; `None` for fields that are skipped.
     children: Vec<Option<Box<dyn Column>>>,
     valid: NullBufferBuilder,
-    /// The field that each oneof has in the last row.
+    /// For each oneof, the field that the last row has.
     chosen: Vec<usize>,
-    /// The field's number, where it is a group.
+    /// The field number, if the field is a group.
     group: Option<u32>,
 }
 
 impl Message {
-    /// A column whose children are made by `child`, from the index of a field in the plan.
+    /// A column whose children `child` makes, given the index of a field in the plan.
     pub(in crate::decode::protobuf) fn new(
         plan: &Arc<MessagePlan>,
         group: Option<u32>,
@@ -43,7 +43,7 @@ impl Message {
         }
     }
 
-    /// Reads a message that nothing surrounds into a new row.
+    /// Reads a top-level message into a new row.
     pub(in crate::decode::protobuf) fn read_root(
         &mut self,
         row: usize,
@@ -54,7 +54,7 @@ impl Message {
         self.walk(row, &mut Input::charged(bytes, &budget), None)
     }
 
-    /// The column of a field of the plan.
+    /// The finished column of one field of the plan.
     pub(in crate::decode::protobuf) fn finish_child(
         &mut self,
         field: usize,
@@ -66,7 +66,7 @@ impl Message {
         }
     }
 
-    /// Makes the row a message that is not NULL; one that is there goes on.
+    /// Makes the row a message that is not NULL. If it already is one, the message continues.
     fn open(&mut self, row: usize) {
         if row < self.valid.len() {
             if self.valid.is_valid(row) {
@@ -76,13 +76,13 @@ impl Message {
         }
         pad(&mut self.valid, row);
         self.valid.append_non_null();
-        // To fill nothing costs more than all the rest, where memset stores under a mask.
+        // Filling nothing is not free: where memset stores under a mask it would dominate this function.
         if !self.chosen.is_empty() {
             self.chosen.fill(NONE);
         }
     }
 
-    /// Charges a message that goes on: all of its fields are looked at again.
+    /// Charges for merging into an existing message, which visits all of its fields again.
     fn merge(&self, row: usize, input: &Input<'_>) -> Outcome<()> {
         match row < self.valid.len() {
             true => input.spend(self.plan.width),
@@ -117,7 +117,7 @@ impl Message {
                     && before != NONE
                     && let Some(child) = &mut self.children[before]
                 {
-                    // All that lies in it is looked at.
+                    // Truncating visits everything within the field.
                     input.spend(self.plan.fields[before].width)?;
                     child.truncate(row);
                 }

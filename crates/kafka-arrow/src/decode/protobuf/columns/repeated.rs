@@ -17,10 +17,10 @@ use crate::error::Result;
 /// Where the elements of each row end.
 #[derive(Debug)]
 struct Ends {
-    /// After a 0.
+    /// With a leading 0.
     offsets: Vec<i32>,
     valid: NullBufferBuilder,
-    /// How many elements there are, those of the open row included.
+    /// The number of elements, including those of the open row.
     elements: usize,
 }
 
@@ -64,7 +64,7 @@ impl Ends {
         Ok(())
     }
 
-    /// Returns how many elements stay.
+    /// Returns how many elements remain.
     fn truncate(&mut self, rows: usize) -> usize {
         self.offsets.truncate(rows + 1);
         self.valid.truncate(rows);
@@ -78,13 +78,13 @@ impl Ends {
     }
 }
 
-/// A column of lists; packed or not, and in pieces, as the bytes have it.
+/// A column of lists, packed or unpacked or both in turn, as the bytes have them.
 #[derive(Debug)]
 pub(in crate::decode::protobuf) struct List {
     ends: Ends,
     items: Box<dyn Column>,
     item: FieldRef,
-    /// What an element is charged.
+    /// The charge for an element.
     charge: usize,
 }
 
@@ -145,7 +145,7 @@ impl Column for List {
     }
 }
 
-/// A column of maps; of entries with one key the last counts.
+/// A column of maps. Of several entries with the same key, the last counts.
 #[derive(Debug)]
 pub(in crate::decode::protobuf) struct Map {
     ends: Ends,
@@ -153,7 +153,7 @@ pub(in crate::decode::protobuf) struct Map {
     values: Box<dyn Column>,
     entries: FieldRef,
     fields: Fields,
-    /// What an entry is charged.
+    /// The charge for an entry.
     charge: usize,
 }
 
@@ -176,9 +176,9 @@ impl Map {
         }
     }
 
-    /// Which entries stay; `None` when all do.
+    /// Which entries to keep; `None` when all are kept.
     ///
-    /// Found at the end and not at each row's: a row may be closed many times.
+    /// This runs once at the end, because a row may be closed many times.
     fn kept(&self, offsets: &[i32]) -> Option<Vec<bool>> {
         /// Up to this many entries, comparing all pairs is cheaper than a set.
         const FEW: usize = 16;
@@ -204,7 +204,7 @@ impl Map {
     }
 }
 
-/// Offsets of the entries that stay.
+/// Recomputes the offsets for the entries that are kept.
 fn recount(offsets: &mut [i32], kept: &[bool]) {
     let mut entry = 0;
     let mut count = 0;

@@ -1,4 +1,4 @@
-//! Declared columns: what fits, what does not, and what is said.
+//! Declared columns: which fit, which do not, and the messages.
 
 use arrow::datatypes::{DataType, Field, TimeUnit};
 

@@ -1,4 +1,4 @@
-//! Payloads that do not decode, and what is said of them.
+//! Payloads that do not decode, and the messages about them.
 
 use super::*;
 
@@ -123,7 +123,7 @@ fn packed_lists_end_at_an_element() {
     );
 }
 
-/// A message of every kind of column, whose last field is broken.
+/// A message with every kind of column, whose last field is broken.
 #[test]
 fn bad_rows_leave_nothing_behind() {
     let schema = proto3(

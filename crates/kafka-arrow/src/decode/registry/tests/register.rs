@@ -1,4 +1,4 @@
-//! Schemas that are registered, and looked up by their text.
+//! Registering schemas, and looking them up by their text.
 
 use serde_json::{Value, json};
 
@@ -63,7 +63,7 @@ async fn a_schema_that_is_refused_says_why() {
             .register(submitted(&SchemaKind::Avro, &[]))
             .await
             .unwrap_err();
-        // Only what may pass is to be tried again.
+        // Only temporary failures are worth a retry.
         let expected = match status {
             403 => ErrorKind::Connection,
             _ => ErrorKind::Query,
