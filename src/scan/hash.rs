@@ -105,8 +105,8 @@ fn length(length: usize, to: &mut Vec<u8>) {
 mod tests {
     use super::*;
     use crate::client::memory::{MemoryCluster, Record};
-    use crate::client::{KafkaClient, OnDataLoss, ReadRequest};
-    use crate::range::{IsolationLevel, OffsetRange};
+    use crate::client::{KafkaClient, ReadRequest};
+    use crate::range::OffsetRange;
     use futures::StreamExt;
 
     async fn batch() -> RawBatch {

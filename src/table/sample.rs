@@ -1,7 +1,5 @@
 //! The fields of records that nobody declared, learned from a sample.
 
-use std::collections::BTreeMap;
-
 use arrow::array::BinaryViewArray;
 use arrow::datatypes::Fields;
 use futures::TryStreamExt;

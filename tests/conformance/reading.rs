@@ -1,6 +1,5 @@
 //! Reads through the client under test, and checks the promises that every stream makes.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,8 +7,8 @@ use arrow::array::{Array, AsArray};
 use datafusion_kafka::Error;
 use datafusion_kafka::client::memory::Record;
 use datafusion_kafka::client::{
-    KafkaClient, OffsetAt, OffsetQuery, OnDataLoss, PassedOffsets, RawBatch, RawColumns,
-    ReadRequest, TimestampType, headers_type,
+    KafkaClient, OffsetAt, OffsetQuery, PassedOffsets, RawBatch, ReadRequest, TimestampType,
+    headers_type,
 };
 use datafusion_kafka::range::{IsolationLevel, OffsetRange, TopicPartition};
 use futures::StreamExt;

@@ -14,7 +14,7 @@ use kafka_arrow::client::{
 };
 use kafka_arrow::config::ConnectionConfig;
 use kafka_arrow::decode::{Column, RecordDecoder};
-use kafka_arrow::range::{IsolationLevel, OffsetRange, OnDataLoss, TopicPartition};
+use kafka_arrow::range::{IsolationLevel, OffsetRange, TopicPartition};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {

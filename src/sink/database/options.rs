@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use datafusion::logical_expr::CreateExternalTable;
 
-use crate::error::{Error, Result, nearest_names};
+use crate::error::{Error, Result};
 
 /// What stands for a secret.
 const HIDDEN: &str = "***";

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::client::librdkafka::writing::{code, create_topic};
 use crate::client::{OffsetAt, OffsetQuery, RawColumns, ReadRequest};
-use crate::range::{IsolationLevel, OffsetRange, OnDataLoss, TopicPartition};
+use crate::range::{IsolationLevel, OffsetRange, TopicPartition};
 
 /// The version of the records that this crate writes and reads.
 const VERSION: u32 = 1;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use datafusion::parquet::basic::{Compression, ZstdLevel};
 
-use crate::error::{Error, Result, nearest_names};
+use crate::error::{Error, Result};
 use crate::store::Durability;
 
 /// What can be set on a [`ParquetSink`](super::ParquetSink).

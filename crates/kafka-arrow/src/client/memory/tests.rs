@@ -6,10 +6,7 @@ use std::time::Duration;
 use futures::StreamExt;
 
 use super::*;
-use crate::client::{
-    KafkaClient, OffsetAt, OffsetQuery, OnDataLoss, RawBatch, RawColumns, ReadRequest,
-    TopicSelection,
-};
+use crate::client::{KafkaClient, OffsetAt, OffsetQuery, RawBatch, ReadRequest, TopicSelection};
 use crate::range::OffsetRange;
 
 fn range(topic: &str, partition: i32, start: i64, end: i64) -> OffsetRange {

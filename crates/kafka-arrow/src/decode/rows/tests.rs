@@ -4,7 +4,6 @@ use arrow::array::{Array, AsArray, Int64Array};
 use arrow::datatypes::{Fields, Int32Type, Int64Type};
 
 use super::*;
-use crate::client::PassedOffsets;
 use crate::decode::JsonDecoder;
 use crate::range::TopicPartition;
 

@@ -1,6 +1,5 @@
 //! Tests against librdkafka's mock cluster: errors, leader changes, expired offsets, many streams.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

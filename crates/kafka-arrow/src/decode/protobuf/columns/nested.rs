@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, NullBufferBuilder, StructArray};
-use arrow::datatypes::Fields;
 
 use super::{Column, broken, holds, pad};
 use crate::decode::budget::Budget;
 use crate::decode::protobuf::plan::MessagePlan;
-use crate::decode::protobuf::wire::{Fault, Input, Outcome, Wire};
+use crate::decode::protobuf::wire::{Input, Outcome, Wire};
 use crate::error::Result;
 
 /// Stands for no member of a oneof.
