@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::progress::BatchProgress;
+use crate::error::Result;
 use crate::range::{OffsetRange, Snapshot, SnapshotRange, TopicPartition};
 use crate::sink::{BatchRanges, Ends, Position, SourcePartition, SourceRange};
 

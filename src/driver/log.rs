@@ -238,8 +238,8 @@ impl OffsetLog {
             return Err(self.corrupt(&name, &format!("it holds batch {}", intent.batch)));
         }
         for source in &intent.sources {
-            let problem = source.snapshot.validate();
-            problem.map_err(|error| self.corrupt(&name, &error.to_string()))?;
+            let readable = source.reading();
+            readable.map_err(|error| self.corrupt(&name, &error.to_string()))?;
         }
         Ok(intent)
     }

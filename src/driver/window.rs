@@ -51,7 +51,7 @@ impl Window {
                 let span_ms = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
                 let there: BTreeSet<TopicPartition> = intent
                     .snapshot
-                    .ranges
+                    .ranges()
                     .iter()
                     .filter(|r| r.leader.is_some())
                     .map(|r| r.range.topic_partition())

@@ -253,7 +253,7 @@ impl Export {
     /// other records. Reading checks the ids of the topics again.
     async fn same_topics(&self, place: &Place, snapshot: &Snapshot) -> Result<()> {
         let names: Vec<Arc<str>> = snapshot
-            .topics
+            .topics()
             .iter()
             .map(|t| Arc::clone(&t.topic))
             .collect();

@@ -299,7 +299,7 @@ impl OpenFile {
 
     async fn end_group(&mut self) -> Result<()> {
         let ended = self.encoder.end_group();
-        ended.map_err(|e| Error::invalid(format!("{}: {e}", self.name)).because(e))?;
+        ended.map_err(|e| Error::invalid(format!("{}: {e}", self.name)))?;
         self.send().await
     }
 

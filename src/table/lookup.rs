@@ -126,7 +126,7 @@ async fn log_append_topics(
 ) -> Result<BTreeSet<Arc<str>>> {
     let client = selection.client.as_ref();
     let names: Vec<Arc<str>> = snapshot
-        .topics
+        .topics()
         .iter()
         .map(|t| Arc::clone(&t.topic))
         .collect();

@@ -330,7 +330,7 @@ impl KafkaTable {
             on_data_loss: self.selection.on_data_loss,
             topic_ids: snapshot.topic_ids(),
             leaders: snapshot
-                .ranges
+                .ranges()
                 .iter()
                 .filter_map(|r| Some((r.range.topic_partition(), r.leader?)))
                 .collect(),

@@ -1,5 +1,7 @@
 //! Rows into staged files: cut by rows and bytes, sorted into folders, a bounded number open.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, SchemaRef};

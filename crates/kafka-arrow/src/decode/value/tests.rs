@@ -2,7 +2,7 @@
 
 use super::*;
 use arrow::array::{ArrayRef, AsArray};
-use arrow::datatypes::{Decimal128Type, Float32Type, Int64Type};
+use arrow::datatypes::{Decimal128Type, Float32Type, Int64Type, TimeUnit};
 
 fn built(data_type: &DataType, push: impl Fn(&mut Builder) -> Outcome) -> Option<ArrayRef> {
     let mut builder = Builder::new(data_type).unwrap();
