@@ -63,7 +63,6 @@ pub enum PartitionVerdict {
 
 /// How all partitions together compare with the receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
 pub enum Verdict {
     /// Every partition is identical.
     Identical,
