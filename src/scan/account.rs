@@ -363,7 +363,7 @@ mod tests {
 
     fn at(partition: i32, next_offset: i64, rows: &[i64], passed: PassedOffsets) -> RawBatch {
         let offsets = Int64Array::from(rows.to_vec());
-        let mut batch = RawBatch::new(TopicPartition::new("t", partition), offsets, next_offset);
+        let mut batch = RawBatch::new(TopicPartition::new("t", partition), next_offset, offsets);
         batch.passed = passed;
         batch
     }

@@ -88,8 +88,9 @@ pub struct RawBatch {
 }
 
 impl RawBatch {
-    /// Records of a partition at these offsets, without columns yet, and the position after them.
-    pub fn new(partition: TopicPartition, offsets: Int64Array, next_offset: i64) -> Self {
+    /// A batch of records of which no more than the offsets is known, for clients to add columns and
+    /// counts to.
+    pub fn new(partition: TopicPartition, next_offset: i64, offsets: Int64Array) -> Self {
         Self {
             partition,
             next_offset,

@@ -13,8 +13,8 @@ fn raw(values: Vec<Option<&[u8]>>) -> RawBatch {
         values: Some(values.into_iter().collect()),
         ..RawBatch::new(
             TopicPartition::new("a-topic-with-a-long-name", 3),
-            Int64Array::from_iter_values(10..10 + rows),
             10 + rows,
+            Int64Array::from_iter_values(10..10 + rows),
         )
     }
 }
