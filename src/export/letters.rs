@@ -142,7 +142,7 @@ fn check(sink: &Arc<dyn Sink>, done: &[ExportedPiece], staged: Vec<Staged>) -> R
             target: sink.target(),
             message: format!(
                 "{letters} records of the export do not decode, and {bad} did not when its files were \
-                 written: a schema has come or gone meanwhile; export anew, into an empty folder"
+                 written: a schema was added or removed since; start a new export in an empty folder"
             ),
         });
     }

@@ -175,7 +175,7 @@ impl Export {
             }
             let pinned = self.table.pinned();
             if pinned.is_some_and(|pinned| pinned.ranges() != plan.snapshot.ranges()) {
-                differences.push("the pinned ranges are others".to_owned());
+                differences.push("the pinned ranges differ".to_owned());
             }
             let there = plan.request.source.clone();
             if differences.is_empty() {
@@ -193,7 +193,7 @@ impl Export {
                 if columns(&query) == plan.columns {
                     return Ok((plan, query));
                 }
-                differences.push("the query gives other columns now".to_owned());
+                differences.push("the query now yields other columns".to_owned());
             }
             return Err(conflict(format!(
                 "another export lies there, of {there}: {}; name an empty folder",

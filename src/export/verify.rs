@@ -310,7 +310,7 @@ impl Verify {
     ) -> Result<Option<Query>> {
         let request = &plan.request;
         let mut table = table.skipping_loss().minding_letters();
-        let next = "the export holds records that Kafka has not any more";
+        let next = "the export holds records that Kafka no longer has";
         let cut = epochs::cut_ranges(table.client().as_ref(), &plan.snapshot, next).await?;
         if !cut.is_empty() {
             let problem =

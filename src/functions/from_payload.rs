@@ -195,7 +195,7 @@ impl FromPayload {
         if let Some(bad) = decoded.bad.first() {
             return exec_err!(
                 "{}: a payload does not decode: {} ({}); substr(value, 6) takes the frame of a registry off, and \
-                 a table with 'value.format' and 'on.bad.row' goes on without bad records",
+                 a table with 'value.format' and 'on.bad.row' continues without bad records",
                 self.name,
                 bad.message,
                 preview(bytes.value(bad.row))

@@ -68,7 +68,7 @@ pub(crate) async fn judge(
 
 fn judge_node(policy: &Policy, node: &LogicalPlan) -> Result<()> {
     match node {
-        LogicalPlan::Copy(_) => Err(refused("it writes no files with COPY")),
+        LogicalPlan::Copy(_) => Err(refused("COPY may not write files")),
         LogicalPlan::Ddl(ddl) => judge_ddl(policy, ddl),
         LogicalPlan::Statement(Statement::SetVariable(set)) => {
             judge_setting(&set.variable)?;
@@ -76,7 +76,7 @@ fn judge_node(policy: &Policy, node: &LogicalPlan) -> Result<()> {
             let found = set.value.trim().parse::<usize>();
             match counts && !found.is_ok_and(|n| n <= MOST_PARTITIONS) {
                 true => Err(refused(&format!(
-                    "{PARTITIONS} is at most {MOST_PARTITIONS}"
+                    "{PARTITIONS} may be at most {MOST_PARTITIONS}"
                 ))),
                 false => Ok(()),
             }
@@ -100,7 +100,10 @@ fn judge_ddl(policy: &Policy, ddl: &DdlStatement) -> Result<()> {
         | DdlStatement::CreateView(_)
         | DdlStatement::DropTable(_)
         | DdlStatement::DropView(_) => Ok(()),
-        other => Err(refused(&format!("it takes no statement {}", other.name()))),
+        other => Err(refused(&format!(
+            "the statement {} is not allowed",
+            other.name()
+        ))),
     }
 }
 
@@ -110,7 +113,7 @@ fn judge_setting(name: &str) -> Result<()> {
         return Ok(());
     }
     Err(refused(&format!(
-        "the setting '{name}' is fixed; those that may be changed begin with {}",
+        "the setting '{name}' is fixed; settings that may be changed begin with {}",
         OPEN_SETTINGS.join(", ")
     )))
 }

@@ -308,7 +308,7 @@ async fn copy_keeps_a_file_unless_told_otherwise() {
 }
 
 #[tokio::test]
-async fn what_is_shown_of_a_statement_has_no_secret() {
+async fn shown_statements_contain_no_secrets() {
     let ground = Ground::new();
     let context = KafkaSessionBuilder::new().build().unwrap();
     let secret = "'aws.secret_access_key' 'hunter2'";

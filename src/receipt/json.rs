@@ -84,7 +84,7 @@ impl Receipt {
         for statement in &self.statements {
             if sha256(&statement.sql) != statement.sql_sha256 {
                 return Err(Error::invalid(format!(
-                    "the statement does not have the SHA-256 that stands next to it: {}",
+                    "the statement does not match the SHA-256 next to it: {}",
                     statement.sql
                 )));
             }

@@ -162,7 +162,7 @@ async fn every_scan_of_a_statement_is_listed() {
 }
 
 #[tokio::test]
-async fn what_was_appended_since_makes_no_difference() {
+async fn later_records_make_no_difference() {
     let cluster = cluster();
     let receipt = receipt(&cluster, "SELECT * FROM orders").await;
     cluster.append("orders", 0, Record::new("later")).unwrap();
@@ -250,7 +250,7 @@ async fn other_records_at_the_same_offsets_are_a_change() {
 }
 
 #[tokio::test]
-async fn what_is_gone_is_unavailable_and_says_why() {
+async fn lost_data_is_unavailable_with_a_reason() {
     let cluster = cluster();
     let receipt = receipt(&cluster, "SELECT * FROM orders").await;
     let reasons = async || -> Vec<String> {
@@ -337,7 +337,7 @@ async fn a_receipt_that_was_tampered_with_is_refused() {
     };
     for (from, to, expected) in [
         ("\"version\": 1", "\"version\": 2", "version 2 is unknown"),
-        ("SELECT value", "SELECT key", "does not have the SHA-256"),
+        ("SELECT value", "SELECT key", "does not match the SHA-256"),
         (
             "\"delivered\": 50",
             "\"delivered\": 49",

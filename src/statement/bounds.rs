@@ -56,7 +56,7 @@ pub(super) fn check(text: &str, dialect: &dyn Dialect) -> Result<()> {
     }
     refuse_above(MOST_TABLES, walk.most_tables, |_, most| {
         format!(
-            "the statement comes to more than {most} tables with each query of WITH written out where it is \
+            "the statement has more than {most} tables when each query in WITH is expanded where it is \
              named; store results in between as tables"
         )
     })?;
@@ -209,8 +209,8 @@ impl Walk {
         let readings = (scope.readings + self.intervals).min(32);
         self.work += 1 << readings;
         refuse_above(WORK, self.work, |_, _| {
-            "the statement is nested too deeply: brackets behind names lie so deep within each other that \
-             the parser would read what is in them millions of times; compute the inner ones in WITH"
+            "the statement is nested too deeply: brackets after names are nested so deeply that \
+             the parser would read their content millions of times; compute the inner ones in WITH"
                 .to_owned()
         })?;
         let before = self.before;
@@ -383,8 +383,8 @@ impl Walk {
         self.queries += u64::from(is_one);
         refuse_above(MOST_QUERIES, self.queries, |_, most| {
             format!(
-                "the statement has more than {most} queries within it; make views or several statements \
-                 of it"
+                "the statement has more than {most} queries within it; split it into views \
+                 or several statements"
             )
         })
     }
@@ -421,8 +421,8 @@ impl Walk {
         let open = self.open.len() - 1;
         refuse_above(BRACKETS as u64, open as u64, |_, most| {
             format!(
-                "the statement is nested too deeply: more than {most} brackets, types or CASEs lie in \
-                 one another"
+                "the statement is nested too deeply: more than {most} brackets, types or CASEs are \
+                 nested"
             )
         })
     }

@@ -38,7 +38,7 @@ pub(super) fn check(plan: &LogicalPlan) -> Result<()> {
         return Ok(());
     }
     Err(Error::invalid(format!(
-        "the statement's plan is too large with every view and every query of WITH written out where it is \
+        "the statement's plan is too large when every view and every query in WITH is expanded where it is \
          mentioned: {NODES} nodes, {DEPTH} deep, are allowed; store results in between as tables"
     )))
 }

@@ -243,8 +243,8 @@ fn is_of_environment(
     Err(object_store::Error::Generic {
         store: "option",
         source: format!(
-            "'{name}' names a place of its own, which the environment's credentials were not given for: name \
-             its own beside it (for S3 aws.access_key_id and aws.secret_access_key, or \
+            "'{name}' names another place, for which the environment's credentials were not given: set \
+             its own as well (for S3 aws.access_key_id and aws.secret_access_key, or \
              aws.skip_signature = 'true')"
         )
         .into(),

@@ -655,7 +655,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_that_are_none_are_refused() {
+    fn invalid_urls_are_refused() {
         let open = |url: &str| Store::open(url, &HashMap::new()).map(|s| s.url().to_owned());
         assert!(open("").is_err());
         assert!(

@@ -198,7 +198,7 @@ async fn an_uncommitted_batch_is_repeated_with_its_ranges() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_quota_holds_a_job_back_and_is_told() {
+async fn a_quota_throttles_a_job_and_is_reported() {
     let mut world = World::new(1);
     let id = admin::unique_topic("job");
     let (topic, records) = produce::held_back(&world.bootstrap, &id);

@@ -47,7 +47,7 @@ async fn host_without_a_name_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn broker_that_never_answers_is_told_in_time() {
+async fn broker_that_never_answers_is_reported_in_time() {
     let deaf = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let hosts = deaf.local_addr().expect("an address").to_string();
     let context = session_with(ConnectionConfig::new(&hosts));

@@ -144,7 +144,7 @@ async fn the_first_bad_record_is_named() {
             format!(
                 "{topic}[0]@1: the value does not decode: field 'id': expected Int64, found the text 'x' \
                  (21 bytes: \"{{\\\"id\\\":\\\"x\\\",\\\"name\\\":\\\"b\\\"}}\"); 'on.bad.row' = 'null' or \
-                 'skip' goes on without"
+                 'skip' continues without it"
             )
         );
     }

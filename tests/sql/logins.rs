@@ -212,7 +212,7 @@ async fn a_wrong_protocol_is_named() {
             Listener::Plaintext,
             user,
             "sasl_plaintext",
-            "takes no login at this listener",
+            "accepts no login at this listener",
         ),
     ];
     for (listener, login, protocol, said) in cases {
@@ -364,7 +364,7 @@ async fn a_long_read_logs_in_anew() {
     assert_eq!(
         text,
         format!(
-            "broker {broker} does not take 'sasl.mechanism' = 'SCRAM-SHA-512' here, it offers PLAIN, \
+            "broker {broker} does not accept 'sasl.mechanism' = 'SCRAM-SHA-512' here; it offers PLAIN, \
              SCRAM-SHA-256"
         )
     );

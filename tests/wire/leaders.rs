@@ -98,7 +98,7 @@ pub fn expect_no_leader(error: &Error) {
 
 /// The error has the broker's last answer, and not that no time was left to ask again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn leader_that_says_it_is_none_is_named_with_its_answer() {
+async fn broker_that_denies_leadership_is_named_with_its_answer() {
     let setup = Setup::new().await;
     setup
         .cluster

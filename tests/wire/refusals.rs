@@ -286,9 +286,9 @@ async fn diverging_epoch_is_an_error() {
     assert_eq!(error.kind(), ErrorKind::DataUnavailable);
 }
 
-/// A leader compares the epoch in the request with that of the record before the position.
+/// A leader assumes that the epoch in a request belongs to the record before the position.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_left_out_between_two_ranges_may_be_of_other_epochs() {
+async fn records_between_two_ranges_may_have_other_epochs() {
     let setup = Setup::new().await;
     let ranges = vec![of_partition(0, 0, 10), of_partition(0, 250, 260)];
     let outcome = setup.run(request(ranges)).await;

@@ -120,7 +120,7 @@ async fn an_export_without_rows_is_an_empty_table() {
 }
 
 #[tokio::test]
-async fn what_is_no_finished_export_of_parquet_is_refused() {
+async fn other_folders_than_finished_parquet_exports_are_refused() {
     let (cluster, folder) = (cluster(), tempfile::tempdir().unwrap());
     run(builder(&cluster, &folder)).await.unwrap();
     std::fs::remove_file(folder.path().join("manifest.json")).unwrap();

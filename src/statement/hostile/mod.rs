@@ -140,7 +140,7 @@ fn begins(statement: &str) -> String {
 
 /// Repeated a few times it is planned, repeated thousands of times it is refused.
 #[test]
-fn what_is_nested_or_strung_together_is_planned_or_refused() {
+fn nested_or_chained_statements_are_planned_or_refused() {
     let kinds = (0..REPEATED).flat_map(|what| {
         let times = [1, 3, 12, 20, 40, 100, 240, 400, 1000, 3000, 20_000];
         times.into_iter().map(move |times| repeated(what, times))
@@ -245,12 +245,12 @@ fn refusals_name_the_bound() {
     .unwrap();
     assert_eq!(
         refusal(&repeated(6, 51)),
-        "the statement is nested too deeply: more than 50 brackets, types or CASEs lie in one another"
+        "the statement is nested too deeply: more than 50 brackets, types or CASEs are nested"
     );
     assert_eq!(
         refusal(&repeated(8, 30)),
-        "the statement is nested too deeply: brackets behind names lie so deep within each other that the \
-         parser would read what is in them millions of times; compute the inner ones in WITH"
+        "the statement is nested too deeply: brackets after names are nested so deeply that the \
+         parser would read their content millions of times; compute the inner ones in WITH"
     );
     let many = format!(
         "SELECT 1 WHERE 1 IN ({})",
@@ -258,11 +258,11 @@ fn refusals_name_the_bound() {
     );
     assert_eq!(
         refusal(&many),
-        "the statement has more than 500 queries within it; make views or several statements of it"
+        "the statement has more than 500 queries within it; split it into views or several statements"
     );
     assert_eq!(
         refusal(&repeated(47, 13)),
-        "the statement comes to more than 500 tables with each query of WITH written out where it is \
+        "the statement has more than 500 tables when each query in WITH is expanded where it is \
          named; store results in between as tables"
     );
 }

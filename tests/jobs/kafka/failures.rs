@@ -208,7 +208,7 @@ async fn a_row_that_is_too_large_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn topics_and_partitions_that_are_not_there_are_errors_and_made_by_nobody() {
+async fn missing_topics_and_partitions_are_errors_and_are_not_created() {
     let options = own_state();
     let topic = topic(1);
     let near = format!("{topic}x");

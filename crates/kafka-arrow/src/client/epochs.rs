@@ -287,8 +287,8 @@ pub fn refusal(
             partition,
             offset,
             message: format!(
-                "the record before this offset was of leader epoch {epoch}, of which the log has none any \
-                 more: it was cut somewhere before, by the loss of several leaders, and holds other \
+                "the record before this offset was of leader epoch {epoch}, which the log no longer has: it \
+                 was cut somewhere before, by the loss of several leaders, and holds other \
                  records now; {next}"
             ),
         }),

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::policy::{Policy, bare, split_host};
 
 impl Policy {
-    /// Allows the hosts of a session's own settings.
+    /// Allows the hosts in a session's own settings.
     pub fn allow_hosts_of(self, connection: &ConnectionConfig) -> Self {
         let registry = connection.get("schema.registry.url").unwrap_or_default();
         let urls = registry
@@ -20,7 +20,7 @@ impl Policy {
         self.allow_hosts(brokers(connection).chain(registries))
     }
 
-    /// Refuses brokers that were not allowed.
+    /// Refuses brokers that are not allowed.
     ///
     /// # Errors
     /// As [`check_host`](Self::check_host).
@@ -29,14 +29,15 @@ impl Policy {
     }
 }
 
-/// The brokers that settings name, with Kafka's usual port.
+/// The brokers in the settings, with Kafka's default port.
 fn brokers(connection: &ConnectionConfig) -> impl Iterator<Item = (String, Option<u16>)> {
     const PORT: u16 = 9092;
     let list = connection.bootstrap_servers().split(',').map(str::trim);
     list.filter(|broker| !broker.is_empty()).map(|broker| {
-        // librdkafka takes a protocol in front.
+        // librdkafka accepts a protocol in front.
         let broker = broker.split_once("://").map_or(broker, |(_, rest)| rest);
-        // What clients may cut in another way is no host: it fits nothing that was allowed.
+        // Text that clients might split in different ways is not a host, so that it never matches an allowed
+        // one.
         if broker.contains(['/', '\\', '@']) || broker.contains(char::is_whitespace) {
             return (broker.to_ascii_lowercase(), None);
         }

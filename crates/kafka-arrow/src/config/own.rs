@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 const REQUEST_TIMEOUT_MS: u64 = 15_000;
 /// The default of `read.timeout.ms`.
 const READ_TIMEOUT_MS: u64 = 60_000;
-/// The default of `client.sessions.max`: two for each core of a small machine, and each costs a
-/// connection and a thread per broker.
+/// The default of `client.sessions.max`: two for each core of a small machine. Each costs a connection and a
+/// thread per broker.
 const SESSIONS_MAX: usize = 8;
 /// The default of `read.buffer.bytes`: 16 MiB.
 const READ_BUFFER_BYTES: usize = 16 << 20;
@@ -40,14 +40,14 @@ impl ClientChoice {
 }
 
 impl ConnectionConfig {
-    /// `request.timeout.ms`: how long a question to the cluster may take in all.
+    /// `request.timeout.ms`: how long a request to the cluster may take with all retries.
     pub fn request_timeout(&self) -> Duration {
         Duration::from_millis(self.own("request.timeout.ms", REQUEST_TIMEOUT_MS))
     }
 
     /// `kafka.client`: which client reads.
     pub fn client(&self) -> ClientChoice {
-        // Checked when it was set.
+        // It was checked when it was set.
         let choice = self
             .values
             .get("client")
@@ -71,7 +71,7 @@ impl ConnectionConfig {
     }
 
     fn own<T: std::str::FromStr>(&self, key: &str, default: T) -> T {
-        // Checked when it was set.
+        // It was checked when it was set.
         self.values
             .get(key)
             .and_then(|v| v.parse().ok())
@@ -91,7 +91,7 @@ pub(super) fn check(key: &str, canonical: &str, value: &str) -> Result<()> {
     }
     let (unit, least) = match canonical {
         "client.sessions.max" => ("readers", 1),
-        // Below this not even one small fetch fits.
+        // Below this, not even one small Fetch fits.
         "read.buffer.bytes" => ("bytes", 64 << 10),
         _ => ("ms", 1),
     };

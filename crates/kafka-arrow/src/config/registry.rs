@@ -190,7 +190,7 @@ fn milliseconds(value: &str) -> Result<Duration> {
         Ok(milliseconds) if milliseconds > 0 => Ok(Duration::from_millis(milliseconds)),
         _ => Err(Error::config(
             TIMEOUT,
-            format!("'{value}' is no number of milliseconds above 0"),
+            format!("'{value}' is not a number of milliseconds above 0"),
         )),
     }
 }
@@ -207,7 +207,10 @@ fn not_known(name: &str) -> Error {
         Some(nearest) => format!("did you mean '{nearest}'?"),
         None => format!("the options are {}", known.join(", ")),
     };
-    Error::config(name, format!("is no option of a schema registry; {hint}"))
+    Error::config(
+        name,
+        format!("is not an option of a schema registry; {hint}"),
+    )
 }
 
 impl fmt::Debug for Endpoint {

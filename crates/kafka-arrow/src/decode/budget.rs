@@ -1,9 +1,9 @@
 //! How much memory a payload may take in columns.
 //!
-//! Elements of lists and maps take memory even where they are empty: two bytes can be a message of a
-//! thousand fields. So each element is charged the least that it takes, and a payload is bad if it would take
-//! more than its length justifies. The first level of a row is free, however short the payload, because the
-//! table chose its columns.
+//! Elements of lists and maps take memory even where they are empty: two bytes can be a message of a thousand
+//! fields. So each element is charged the least that it takes, and a payload is bad if it would take more
+//! than its length justifies. What a row takes once is free, however short its payload, because the table
+//! chose its columns.
 
 use std::cell::Cell;
 use std::fmt;

@@ -32,7 +32,7 @@ pub fn check(declared: &Fields) -> Result<()> {
         let name = column.name().as_str();
         if !COLUMNS.contains(&name) {
             return Err(Error::schema(format!(
-                "column '{name}' is none of an envelope of Debezium, which are {}: declare the row's fields \
+                "column '{name}' is not part of Debezium's envelope, whose columns are {}: declare the row's fields \
                  within after STRUCT<…> and before STRUCT<…>",
                 COLUMNS.join(", ")
             )));

@@ -107,7 +107,7 @@ fn text(payloads: &BinaryViewArray, bad: &mut Vec<BadPayload>) -> ArrayRef {
             Some(Ok(text)) => builder.append_value(text),
             Some(Err(error)) => {
                 let at = error.valid_up_to();
-                let message = format!("not UTF-8 text: byte {at} belongs to no character");
+                let message = format!("not UTF-8 text: byte {at} is not part of a character");
                 bad.push(BadPayload::new(row, "syntax", message));
                 builder.append_null();
             }

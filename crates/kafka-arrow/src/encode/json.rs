@@ -75,7 +75,7 @@ fn check_members(members: &[Member]) -> Outcome {
         let checked = match names.insert(&m.name) {
             true => check(&m.cells),
             false => Err(Fault::new(
-                "is there twice, and a JSON object has each name once: rename one",
+                "occurs twice, but a JSON object can have each name only once: rename one",
             )),
         };
         checked.map_err(|fault| fault.of(&m.name))
@@ -121,7 +121,7 @@ fn value(cells: &Cells, row: usize, out: &mut Vec<u8>) -> Outcome {
         }
         Cells::Map(ranges, entries) => {
             let (Cells::Text(keys), values) = (&entries.0, &entries.1) else {
-                return Err(Fault::new("the keys of a map are no text"));
+                return Err(Fault::new("the keys of a map are not text"));
             };
             out.push(b'{');
             for (place, entry) in ranges.of(row).enumerate() {

@@ -97,7 +97,7 @@ pub(super) fn utf8(cells: &Cells, row: usize) -> Result<&str, Fault> {
     match cells {
         Cells::Text(array) => Ok(array.value(row)),
         Cells::Bytes(array) => std::str::from_utf8(array.value(row))
-            .map_err(|_| Fault::new("the bytes are no UTF-8 text")),
+            .map_err(|_| Fault::new("the bytes are not UTF-8 text")),
         other => Err(unfit(other, "text")),
     }
 }

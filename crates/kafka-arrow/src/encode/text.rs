@@ -60,7 +60,7 @@ fn number(value: f64, text: impl Fn() -> String) -> Result<Text<'static>, Fault>
     match value.is_finite() {
         true => Ok(Text::Bare(text())),
         false => Err(Fault::new(format!(
-            "{value} is no number of this format; write NULL in its place, for example by \
+            "{value} is not a number in this format; write NULL in its place, for example with \
              CASE WHEN isnan(x) THEN NULL ELSE x END"
         ))),
     }

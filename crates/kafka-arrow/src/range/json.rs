@@ -63,7 +63,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<Node, E> {
-        Ok(Node::Other("a number that is no offset"))
+        Ok(Node::Other("a number that is not an offset"))
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<Node, E> {

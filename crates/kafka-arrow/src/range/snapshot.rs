@@ -204,7 +204,7 @@ impl Snapshot {
                 .get_mut(&*range.topic)
                 .ok_or_else(|| {
                     Error::invalid(format!(
-                        "snapshot: range {range} is of no topic listed in 'topics'"
+                        "snapshot: range {range} belongs to no topic listed in 'topics'"
                     ))
                 })?
                 .push(range);
@@ -384,7 +384,7 @@ mod tests {
             (
                 "\"topic\":\"orders\",\"topic_id\"",
                 "\"topic\":\"other\",\"topic_id\"",
-                "snapshot: range orders[0] 10..20 is of no topic listed in 'topics'",
+                "snapshot: range orders[0] 10..20 belongs to no topic listed in 'topics'",
             ),
             (
                 "\"ranges\":[",

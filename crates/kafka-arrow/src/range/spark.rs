@@ -217,7 +217,7 @@ fn offset_limit(side: Side, text: &str) -> Result<Limit, String> {
     if !text.starts_with('{') {
         return Err(format!(
             "expected '{word}' or JSON such as {{\"topic\":{{\"0\":100,\"1\":200}}}}, found '{}'; \
-             other forms ('100:200', '-10', '@-1h:end') belong into the option 'range'",
+             other forms ('100:200', '-10', '@-1h:end') belong in the option 'range'",
             excerpt(text)
         ));
     }

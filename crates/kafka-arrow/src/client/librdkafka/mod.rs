@@ -1,4 +1,4 @@
-//! [`KafkaClient`] over librdkafka.
+//! [`KafkaClient`] over librdkafka, the C library behind many Kafka clients.
 //!
 //! One handle asks about topics and offsets (`meta`). A bounded pool of further handles, the sessions, reads
 //! (`session`, `read`). No handle has a `group.id`. So no coordinator is looked up, no rights on a group are

@@ -121,7 +121,7 @@ impl GroupCommits {
     pub fn connect(config: &ConnectionConfig, group: &str) -> Result<Self> {
         if group.is_empty() {
             return Err(Error::invalid(
-                "offsets are committed to a group with a name",
+                "committing offsets needs the name of a group",
             ));
         }
         let meta = meta::Meta::new(config, &config.client_properties()?)?;

@@ -1,4 +1,4 @@
-//! [`KafkaClient`] over Kafka's wire protocol, made for reading: Fetch answers straight into Arrow.
+//! [`KafkaClient`] over Kafka's own network protocol, made for reading: Fetch answers go straight into Arrow.
 //!
 //! ```text
 //! WireClient ─┬─ ask/         topics, offsets, groups, settings

@@ -85,7 +85,7 @@ impl<'a> Cursor<'a> {
     pub(super) fn int(&mut self) -> Result<i32, Fault> {
         let value = self.long()?;
         i32::try_from(value)
-            .map_err(|_| Fault::syntax(format!("{value} is no int, which has 32 bits")))
+            .map_err(|_| Fault::syntax(format!("{value} does not fit an int of 32 bits")))
     }
 
     #[inline]

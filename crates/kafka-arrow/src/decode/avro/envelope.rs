@@ -55,7 +55,7 @@ fn find(schema: &Schema) -> Result<usize, String> {
     };
     branches.iter().find_map(envelope).ok_or_else(|| {
         format!(
-            "is {}, and no envelope of Debezium: a record with the fields 'op', 'before' and 'after'; rows \
+            "is {}, and not an envelope of Debezium: a record with the fields 'op', 'before' and 'after'; rows \
              without an envelope have the format 'avro'",
             schema.title(&schema.root)
         )

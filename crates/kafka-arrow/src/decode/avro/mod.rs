@@ -1,4 +1,5 @@
-//! Avro: payloads become the columns of one reader's schema, whatever schemas they were written with.
+//! Decodes Avro payloads into the columns of one schema, the reader's, whatever schemas they were written
+//! with.
 //!
 //! ```text
 //! reader's schema ─▶ types ──▶ columns ◀── what the table declares

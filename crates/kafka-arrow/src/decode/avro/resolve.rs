@@ -138,7 +138,7 @@ impl Resolver<'_> {
         if written.is_null() {
             return match branches.iter().any(Type::is_null) {
                 true => Ok(Read::Null),
-                false => Err("null is no branch of the reader's union".to_owned()),
+                false => Err("null is not a branch of the reader's union".to_owned()),
             };
         }
         if let Some(branch) = only_branch(branches) {
@@ -166,7 +166,7 @@ impl Resolver<'_> {
             }
         }
         Err(format!(
-            "{} is no branch of the reader's union",
+            "{} is not a branch of the reader's union",
             self.writer.title(written)
         ))
     }

@@ -412,7 +412,7 @@ impl Parser {
         depth: usize,
     ) -> Result<Vec<RecordField>, String> {
         let Value::Array(described) = attribute(json, "fields", "record")? else {
-            return Err(format!("record '{record}': 'fields' is no array"));
+            return Err(format!("record '{record}': 'fields' is not an array"));
         };
         let mut fields: Vec<RecordField> = Vec::with_capacity(described.len());
         let mut names = HashSet::with_capacity(described.len());
@@ -443,7 +443,7 @@ fn attribute<'a>(json: &'a Value, name: &str, of: &str) -> Result<&'a Value, Str
 fn text<'a>(json: &'a Value, name: &str, of: &str) -> Result<&'a str, String> {
     match attribute(json, name, of)? {
         Value::String(text) if !text.is_empty() => Ok(text),
-        _ => Err(format!("has '{of}' whose attribute '{name}' is no text")),
+        _ => Err(format!("has '{of}' whose attribute '{name}' is not text")),
     }
 }
 

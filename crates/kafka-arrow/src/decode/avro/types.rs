@@ -77,7 +77,7 @@ pub(crate) fn place_of(fields: &[RecordField], name: &str) -> Result<usize, Stri
     match (alike.next(), alike.next()) {
         (Some((place, _)), None) => Ok(place),
         (Some((_, first)), Some((_, second))) => Err(format!(
-            "has fields '{}' and '{}', and none that is '{name}' to the letter; write the column's \
+            "has fields '{}' and '{}', but none that is exactly '{name}'; write the column's \
              name in double quotes as the field has it",
             first.name, second.name
         )),
@@ -191,7 +191,7 @@ impl<'a> Mapping<'a> {
         };
         if self.inside.contains(&place) {
             return Err(format!(
-                "has a record '{}' that contains itself, which is no column; declare columns without \
+                "has a record '{}' that contains itself, which cannot be a column; declare columns without \
                  it, or read with a schema that leaves it out",
                 named.name.full()
             ));

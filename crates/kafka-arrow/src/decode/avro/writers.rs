@@ -53,7 +53,7 @@ impl Plan {
     /// When the schemas do not match: why, without naming the schema.
     pub(super) fn new(schema: Schema, reader: &Reader) -> Result<Self, String> {
         let read = resolve(&schema, &reader.schema, &reader.columns)
-            .map_err(|e| format!("does not go together with the schema it is read with: {e}"))?;
+            .map_err(|e| format!("does not match the schema it is read with: {e}"))?;
         Ok(Self { schema, read })
     }
 

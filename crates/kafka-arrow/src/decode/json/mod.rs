@@ -114,7 +114,7 @@ impl JsonDecoder {
         match self.required {
             Some(column) if object.is_null(column, row) => Err(Fault::new(
                 "type",
-                "no envelope of Debezium: it has no field 'op'; rows without an envelope have the format \
+                "not an envelope of Debezium: it has no field 'op'; rows without an envelope have the format \
                  'json'",
             )),
             _ => Ok(()),

@@ -192,7 +192,7 @@ impl<'a> Reader<'a> {
             .ok_or_else(|| format!("refers to '{reference}', which it does not define"))?;
         if self.inside.contains(&(document, place)) {
             return Err(format!(
-                "contains itself by the reference '{reference}', which is no column"
+                "contains itself by the reference '{reference}', which cannot be a column"
             ));
         }
         self.inside.push((document, place));

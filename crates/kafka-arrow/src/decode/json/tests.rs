@@ -225,7 +225,7 @@ fn numbers_fit_exactly() {
 }
 
 #[test]
-fn text_columns_keep_what_is_no_text_as_it_was_written() {
+fn text_columns_keep_other_values_as_written() {
     let text = |value: &str| one(DataType::Utf8View, value);
     assert_eq!(text(r#""plain""#), Ok("plain".into()));
     assert_eq!(text(r#""\u00e4\n\"\ud83d\ude00""#), Ok("ä\n\"😀".into()));

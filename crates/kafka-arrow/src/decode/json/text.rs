@@ -27,7 +27,7 @@ pub(super) fn deeper(depth: usize) -> Outcome {
     if depth > DEPTH_MOST {
         return Err(Fault::new(
             "syntax",
-            format!("arrays and objects lie more than {DEPTH_MOST} deep within each other"),
+            format!("arrays and objects are nested more than {DEPTH_MOST} deep"),
         ));
     }
     Ok(())

@@ -272,7 +272,7 @@ impl Planner {
             let mut cycle: Vec<&str> = self.open[first..].iter().map(|m| m.full_name()).collect();
             cycle.push(message.full_name());
             return Err(Error::schema(format!(
-                "message '{}' holds itself at field '{}' ({}): no column type can do that; declare \
+                "message '{}' contains itself at field '{}' ({}): no column type can do that; declare \
                  the columns that you want, without this field",
                 message.full_name(),
                 self.path.join("."),
@@ -281,7 +281,7 @@ impl Planner {
         }
         if self.open.len() > MAX_DEPTH {
             return Err(Error::schema(format!(
-                "messages lie more than {MAX_DEPTH} deep at field '{}'; declare the columns that \
+                "messages are nested more than {MAX_DEPTH} deep at field '{}'; declare the columns that \
                  you want, without this field",
                 self.path.join(".")
             )));

@@ -275,7 +275,7 @@ impl<'a> Input<'a> {
             Wire::Fixed32 => self.fixed32().map(drop),
             Wire::GroupEnd => Err(Self::unopened()),
             Wire::Group if depth == MAX_DEPTH => Err(Fault::syntax(format!(
-                "groups lie more than {MAX_DEPTH} deep"
+                "groups are nested more than {MAX_DEPTH} deep"
             ))),
             Wire::Group => loop {
                 match self.tag()? {
@@ -367,7 +367,7 @@ mod tests {
         assert_eq!(skip(&nested(100)).unwrap(), [7]);
         assert_eq!(
             skip(&nested(101)).unwrap_err().to_string(),
-            "groups lie more than 100 deep"
+            "groups are nested more than 100 deep"
         );
         assert!(skip(&[0x0b, 0x14]).is_err(), "ends as another one");
         assert!(skip(&[0x0b, 0x08]).is_err(), "has no end");

@@ -1,5 +1,7 @@
-//! Looks up schemas by id and by subject, in a registry with Confluent's API. A schema registry is a server
-//! that keeps the schemas of a topic's records, so that each record only needs to carry an id.
+//! Looks up schemas by id and by subject, in a registry with Confluent's API.
+//!
+//! A schema registry is a server that keeps the schemas of a topic's records, so that each record only needs
+//! to carry an id.
 //!
 //! ```text
 //! Registry ── caches schemas by id, requests each once

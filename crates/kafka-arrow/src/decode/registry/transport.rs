@@ -251,7 +251,7 @@ fn answer(
             return Ok(None);
         }
         return Err(Trouble::Final(
-            "it answers 404 without saying what it does not know; is the path of the URL right? Some \
+            "it answers 404 without saying what is missing; is the path of the URL right? Some \
              registries need one, for example http://host/apis/ccompat/v7"
                 .to_owned(),
         ));
@@ -267,7 +267,7 @@ fn answer(
              'schema.registry.bearer.auth.token'"
         ))),
         StatusCode::CONFLICT => Err(Trouble::Final(format!(
-            "{told}; the schema does not go together with those that the subject has: change it, write \
+            "{told}; the schema is not compatible with those of the subject: change it, write \
              under another subject, or relax the subject's compatibility"
         ))),
         StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => {

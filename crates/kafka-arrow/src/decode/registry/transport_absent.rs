@@ -15,7 +15,7 @@ impl Transport {
     /// # Errors
     /// Always.
     pub(super) fn new(_config: RegistryConfig) -> Result<Self> {
-        let what = "'schema.registry.url': this build asks no schema registry";
+        let what = "'schema.registry.url': this build cannot use a schema registry";
         Err(Error::missing_feature("registry", what))
     }
 

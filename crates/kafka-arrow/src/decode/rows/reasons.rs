@@ -93,7 +93,7 @@ impl Reason<'_> {
             partition: raw.partition.partition,
             offset: raw.offsets.value(self.bad.row),
             message: format!(
-                "{}; 'on.bad.row' = 'null' or 'skip' goes on without",
+                "{}; 'on.bad.row' = 'null' or 'skip' continues without it",
                 self.message(raw)
             ),
         }

@@ -87,8 +87,8 @@ fn text_keeps_nulls_and_names_the_bad_record() {
         assert_eq!(
             bad.unwrap_err().to_string(),
             "a-topic-with-a-long-name[3]@11: the value does not decode: not UTF-8 text: byte 1 \
-             belongs to no character (2 bytes in hex: 78ff); 'on.bad.row' = 'null' or 'skip' goes \
-             on without"
+             is not part of a character (2 bytes in hex: 78ff); 'on.bad.row' = 'null' or 'skip' continues \
+             without it"
         );
     }
 }
@@ -102,7 +102,7 @@ fn bad_records_are_null_with_a_reason_or_no_rows() {
     let shown = rows.batch.column(0).as_string_view();
     assert_eq!(shown.iter().collect::<Vec<_>>(), [Some("a"), None, None]);
     let reasons = rows.batch.column(1).as_string_view();
-    let expected = "value: not UTF-8 text: byte 0 belongs to no character";
+    let expected = "value: not UTF-8 text: byte 0 is not part of a character";
     assert_eq!(
         reasons.iter().collect::<Vec<_>>(),
         [None, Some(expected), None]

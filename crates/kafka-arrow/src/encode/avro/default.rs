@@ -15,7 +15,7 @@ pub(super) fn default_of(
     json: &Value,
     out: &mut Vec<u8>,
 ) -> Result<(), String> {
-    let misfit = || format!("{json} is none of {}", schema.title(of));
+    let misfit = || format!("{json} is not a value of {}", schema.title(of));
     match of {
         Type::Primitive(primitive, _) => {
             return primitive_default(*primitive, json, out).ok_or_else(misfit);

@@ -88,7 +88,7 @@ impl<'a> Planner<'a> {
     pub(super) fn plan(&self, of: &Type, cells: &Cells) -> Result<Write, String> {
         let misfit = || {
             Err(format!(
-                "{} is not written of {}",
+                "{} cannot be written from {}",
                 self.schema.title(of),
                 cells.title()
             ))
@@ -241,7 +241,7 @@ impl<'a> Planner<'a> {
             .find_map(|(place, branch)| Some(nullable(place, self.plan(branch, cells).ok()?)))
             .ok_or_else(|| {
                 format!(
-                    "{} is not written of {}",
+                    "{} cannot be written from {}",
                     self.schema.title(of),
                     cells.title()
                 )

@@ -75,7 +75,7 @@ impl Write {
                 let symbol = array.value(row);
                 let place = symbols.get(symbol).ok_or_else(|| {
                     let shown: String = symbol.chars().take(40).collect();
-                    Fault::new(format!("'{shown}' is no symbol of the enum"))
+                    Fault::new(format!("'{shown}' is not a symbol of the enum"))
                 })?;
                 long(*place as i64, out);
             }
@@ -135,7 +135,7 @@ impl Write {
                     }
                     (Some(first), Some(second)) => {
                         return Err(Fault::new(format!(
-                            "a union has one value, and '{}' and '{}' both are not NULL",
+                            "a union has one value, but neither '{}' nor '{}' is NULL",
                             first.name, second.name
                         )));
                     }
@@ -170,7 +170,7 @@ pub(super) fn bytes(value: &[u8], out: &mut Vec<u8>) {
 fn moment(value: i64, from: TimeUnit, to: TimeUnit) -> Result<i64, Fault> {
     in_unit(value, from, to).ok_or_else(|| {
         Fault::new(format!(
-            "the schema has {to:?}s, which do not hold the value's {from:?}s; cut it by date_trunc, or \
+            "the schema has {to:?}s, which do not hold the value's {from:?}s; cut it with date_trunc, or \
              CAST it"
         ))
     })
@@ -191,7 +191,7 @@ fn decimal(
     let misfit = || {
         let shown = cells.decimal_text(row).unwrap_or_else(|| value.to_string());
         Fault::new(format!(
-            "{shown} does not fit a decimal of {precision} digits, {scale} of them behind the point"
+            "{shown} does not fit a decimal of {precision} digits, {scale} of them after the point"
         ))
     };
     let value = rescaled(value, own, scale)

@@ -135,7 +135,7 @@ impl MessagePlan {
             let field = &descriptors[found];
             if let Some(other) = filled.insert(field.number(), name) {
                 return Err(format!(
-                    "the columns '{other}' and '{name}' both are its field '{}'",
+                    "the columns '{other}' and '{name}' both match its field '{}'",
                     field.name()
                 ));
             }
@@ -281,7 +281,7 @@ fn nested(
 
 fn misfit(expected: &str, cells: &Cells) -> String {
     format!(
-        "the field is {expected}, which is not written of {}",
+        "the field is {expected}, which cannot be written from {}",
         cells.title()
     )
 }

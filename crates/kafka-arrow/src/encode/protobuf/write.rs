@@ -25,7 +25,7 @@ impl MessagePlan {
                 .filter(|field| !members[field.member].cells.is_null(row));
             if let (Some(first), Some(second)) = (set.next(), set.next()) {
                 return Err(Fault::new(format!(
-                    "'{}' and '{}' belong to one oneof, and both are not NULL",
+                    "'{}' and '{}' belong to one oneof, and neither is NULL",
                     first.name, second.name
                 )));
             }
@@ -46,8 +46,8 @@ impl FieldPlan {
             (Shape::One { absent, .. }, _) if null => match absent {
                 Absent::Null => Ok(()),
                 Absent::Default => Err(Fault::new(
-                    "NULL, which the field cannot say: it would be read as its default; write a value \
-                     by coalesce, or make the field 'optional' in the schema",
+                    "NULL, which the field cannot represent: it would be read as its default; write a value \
+                     with coalesce, or make the field 'optional' in the schema",
                 )),
                 Absent::Broken => Err(Fault::new("NULL, and the field is required")),
             },
@@ -65,7 +65,7 @@ impl FieldPlan {
                 let range = ranges.of(row);
                 if range.clone().any(|item| cells.is_null(item)) {
                     return Err(Fault::new(
-                        "an item of the list is NULL, which Protobuf has not",
+                        "an item of the list is NULL, which Protobuf does not allow",
                     ));
                 }
                 if *packed && !range.is_empty() {
@@ -84,7 +84,7 @@ impl FieldPlan {
                 for entry in ranges.of(row) {
                     if entries.1.is_null(entry) {
                         return Err(Fault::new(
-                            "a value of the map is NULL, which Protobuf has not",
+                            "a value of the map is NULL, which Protobuf does not allow",
                         ));
                     }
                     tag(self.number, Wire::Delimited, out);
@@ -250,6 +250,6 @@ fn number_of(names: &HashMap<String, i32>, cells: &Cells, row: usize) -> Result<
         .or_else(|| name.parse().ok())
         .ok_or_else(|| {
             let shown: String = name.chars().take(40).collect();
-            Fault::new(format!("'{shown}' is no value of the enum"))
+            Fault::new(format!("'{shown}' is not a value of the enum"))
         })
 }

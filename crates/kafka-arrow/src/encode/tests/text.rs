@@ -82,7 +82,7 @@ fn names_within_an_object_come_once() {
     let twice = DataType::Struct(vec![x(DataType::Int32), x(DataType::Utf8)].into());
     let list = DataType::List(Arc::new(Field::new_list_field(twice.clone(), true)));
     let refused = |fields: &[FieldRef]| JsonEncoder::new(fields, None).unwrap_err().to_string();
-    let why = "is there twice, and a JSON object has each name once: rename one";
+    let why = "occurs twice, but a JSON object can have each name only once: rename one";
     assert_eq!(refused(&[x(twice)]), format!("column 'x.x': {why}"));
     assert_eq!(refused(&[x(list)]), format!("column 'x.x': {why}"));
     let both = [x(DataType::Int32), x(DataType::Utf8)];
@@ -100,7 +100,7 @@ fn a_registrys_json_has_a_frame() {
 }
 
 #[test]
-fn what_is_no_json_names_row_and_column() {
+fn values_that_json_lacks_name_row_and_column() {
     for value in [f64::NAN, f64::INFINITY] {
         let batch = one(Arc::new(Float64Array::from(vec![1.0, value])));
         let found = misfit(&json(&batch), &batch);
@@ -313,7 +313,7 @@ fn single_values_fit_or_are_errors() {
             Format::Text,
             Arc::new(BinaryArray::from(vec![&[255u8][..]]))
         ),
-        "column 'x': the bytes are no UTF-8 text"
+        "column 'x': the bytes are not UTF-8 text"
     );
     assert!(error(Format::Uuid, Arc::new(StringArray::from(vec!["x"]))).contains("not a UUID"));
 }

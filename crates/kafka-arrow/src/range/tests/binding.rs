@@ -97,7 +97,7 @@ impl Log {
 }
 
 #[test]
-fn past_the_end_there_is_nothing_where_that_is_allowed() {
+fn past_the_end_is_empty_where_allowed() {
     let strict = Log {
         skip: true,
         ..log(100, 200)

@@ -278,7 +278,7 @@ fn refused_json_names_the_fault() {
         (
             r#"{"a":{"0":1.5}}"#,
             1,
-            "a[0]: expected an offset, -2 (earliest) or -1 (latest), found a number that is no offset",
+            "a[0]: expected an offset, -2 (earliest) or -1 (latest), found a number that is not an offset",
         ),
         (
             r#"{"a":{"0":"1"}}"#,
@@ -454,7 +454,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn what_is_printed_parses_to_the_same(text in valid()) {
+    fn printed_ranges_parse_to_the_same_value(text in valid()) {
         let spec: RangeSpec = match text.parse() {
             Ok(spec) => spec,
             Err(error) => return Err(TestCaseError::fail(format!("{error}"))),

@@ -96,7 +96,7 @@ fn timestamp_beats_timestamps_beat_offsets() {
 #[test]
 fn refused_in_these_words() {
     const JSON_HINT: &str =
-        "other forms ('100:200', '-10', '@-1h:end') belong into the option 'range'";
+        "other forms ('100:200', '-10', '@-1h:end') belong in the option 'range'";
     let start = |value: &str| SparkOffsets {
         starting_offsets: text(value),
         ..Default::default()

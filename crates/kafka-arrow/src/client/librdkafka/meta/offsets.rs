@@ -215,8 +215,9 @@ impl Meta {
             }
             code::GROUP_IN_USE => Error::Kafka {
                 operation: operation.clone(),
-                reason: "the group has members, which commit themselves: name a group of its own"
-                    .to_owned(),
+                reason:
+                    "the group has members, which commit offsets themselves: name a separate group"
+                        .to_owned(),
             },
             _ => self.failed(&operation, c, reason),
         };

@@ -71,7 +71,7 @@ async fn silence_is_an_error_not_an_end() {
 }
 
 #[tokio::test]
-async fn an_unreachable_cluster_is_told_soon() {
+async fn an_unreachable_cluster_is_reported_soon() {
     let client = LibrdkafkaClient::connect(&ConnectionConfig::new("127.0.0.1:1")).unwrap();
     let started = Instant::now();
     let errors = [

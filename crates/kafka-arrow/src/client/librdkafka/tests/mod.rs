@@ -333,7 +333,7 @@ async fn expired_offsets_are_lost_aloud() {
 }
 
 #[tokio::test]
-async fn retention_that_passes_a_scan_is_told() {
+async fn retention_that_overtakes_a_scan_is_reported() {
     let cluster = Cluster::new(&[("read.buffer.bytes", "65536")]);
     // Each in its own record batch, or the mock would drop all of them at once.
     for _ in 0..8 {
@@ -410,7 +410,7 @@ async fn a_recreated_topic_is_not_taken_for_the_old_one() {
 }
 
 #[test]
-fn settings_that_contradict_are_told_on_connect() {
+fn conflicting_settings_are_reported_on_connect() {
     let mut config = ConnectionConfig::new("127.0.0.1:1");
     config.set("security.protocol", "ssl").unwrap();
     config.set("ssl.ca.location", "/no/such/ca.pem").unwrap();

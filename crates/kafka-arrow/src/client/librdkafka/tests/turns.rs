@@ -77,7 +77,7 @@ async fn a_session_that_is_taken_away_in_mid_batch_loses_nothing() {
 
 /// One handle starts a partition again and again. What an earlier start fetched must not show.
 #[tokio::test]
-async fn starting_anew_never_mixes_in_what_was_fetched_before() {
+async fn restarting_never_mixes_in_earlier_fetches() {
     let cluster = Cluster::new(&[("client.sessions.max", "1")]);
     cluster.fill("t", 1, 1000, b"v");
     for turn in 0..150i64 {

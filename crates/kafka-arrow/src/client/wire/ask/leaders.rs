@@ -120,7 +120,7 @@ impl Cluster {
     ) -> Error {
         let (hosts, reason) = match last {
             Some((node, reason)) => (self.node_named(*node), reason.as_str()),
-            None => (self.hosts().to_owned(), "nobody is known to lead it"),
+            None => (self.hosts().to_owned(), "its leader is unknown"),
         };
         let waited_ms = waited.as_millis();
         Error::Connection {

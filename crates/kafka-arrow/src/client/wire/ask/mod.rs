@@ -58,7 +58,7 @@ impl Cluster {
             let answer = match answer {
                 // The broker may have closed the connection while it was unused.
                 Err(Trouble::Io(reason)) if reused => {
-                    log::debug!("{reason}; connecting anew");
+                    log::debug!("{reason}; reconnecting");
                     lease = self.dial(broker).await?;
                     let version = lease.connection.version_of::<R>(most)?;
                     lease.connection.call(&build(version), version).await?

@@ -310,7 +310,7 @@ fn lz4_frame<'a>(
     let checksum = |flag: u8| if flags & flag != 0 { 4 } else { 0 };
     let block_most = match sizes >> 4 & 7 {
         size @ 4..=7 => 1usize << (8 + 2 * size),
-        _ => return Err(broken("lz4", &"the block size is none of LZ4's").into()),
+        _ => return Err(broken("lz4", &"LZ4 has no such block size").into()),
     };
     // Magic, flags, sizes and a checksum, and possibly the size of the content.
     let head = if flags & CONTENT_SIZE != 0 { 15 } else { 7 };

@@ -1,5 +1,6 @@
-//! Turns the bytes of Fetch answers into Arrow columns, without a socket. Fetch is the request that reads
-//! records from a broker.
+//! Turns the bytes of Fetch answers into Arrow columns, without a socket.
+//!
+//! Fetch is the request that reads records from a broker.
 //!
 //! ```text
 //! bytes ─▶ FetchAnswer ─▶ whole record batches ─▶ RangeDecoder ─▶ RawBatch

@@ -20,7 +20,7 @@ pub(super) fn handshake(error: &io::Error, host: &str, trust: &str) -> Trouble {
                 .to_owned()
         }
         Some(TlsError::PeerIncompatible(reason)) => format!(
-            "it has no version or cipher of TLS that this client has ({reason:?}); \
+            "it shares no version or cipher of TLS with this client ({reason:?}); \
              'kafka.client' = 'librdkafka' may"
         ),
         Some(other) => other.to_string(),

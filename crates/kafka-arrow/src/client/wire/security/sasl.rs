@@ -167,7 +167,7 @@ impl Login {
             Err(trouble) => {
                 tokens.refused(&token).await;
                 log::debug!(
-                    "{} did not take the token of {}",
+                    "{} did not accept the token of {}",
                     connection.broker(),
                     token.who()
                 );
@@ -191,7 +191,7 @@ impl Login {
             code::UNSUPPORTED_SASL_MECHANISM => {
                 let offered: Vec<&str> = answer.mechanisms.iter().map(StrBytes::as_str).collect();
                 Err(Trouble::Refused(format!(
-                    "broker {broker} does not take 'sasl.mechanism' = '{name}' here, it offers {}",
+                    "broker {broker} does not accept 'sasl.mechanism' = '{name}' here; it offers {}",
                     match offered.join(", ") {
                         none if none.is_empty() => "none".to_owned(),
                         some => some,
@@ -199,7 +199,7 @@ impl Login {
                 )))
             }
             code::ILLEGAL_SASL_STATE => Err(Trouble::Refused(format!(
-                "broker {broker} takes no login at this listener; set 'security.protocol' to \
+                "broker {broker} accepts no login at this listener; set 'security.protocol' to \
                  'plaintext' or 'ssl', or name another port"
             ))),
             other => Err(Trouble::Protocol(format!(
@@ -255,7 +255,7 @@ impl Login {
 }
 
 const USER_HINT: &str = "; check 'sasl.username', 'sasl.password' and 'sasl.mechanism'";
-const TOKEN_HINT: &str = "; does the broker trust who issued the token?";
+const TOKEN_HINT: &str = "; does the broker trust the token's issuer?";
 
 /// An answer to SaslAuthenticate.
 struct Answer {

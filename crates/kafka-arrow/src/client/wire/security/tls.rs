@@ -114,7 +114,7 @@ impl Tls {
             Err(_) if self.checks != Checks::All => IpAddr::V4(Ipv4Addr::UNSPECIFIED).into(),
             Err(_) => {
                 return Err(Trouble::Refused(format!(
-                    "'{host}' is no name that a certificate can be for"
+                    "'{host}' is not a name that a certificate can have"
                 )));
             }
         };

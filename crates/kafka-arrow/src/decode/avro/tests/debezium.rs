@@ -125,7 +125,7 @@ fn an_envelope_may_be_a_branch_and_its_writer_another_one() {
 }
 
 #[test]
-fn what_is_no_envelope_is_refused() {
+fn other_schemas_than_envelopes_are_refused() {
     let plain = r#"{"type":"record","name":"Value","fields":[{"name":"op","type":"string"}]}"#;
     let found = decoder(plain, None, None).unwrap_err().to_string();
     assert!(

@@ -25,8 +25,7 @@ fn as_type(written: &str, read: &str, datum: Datum) -> String {
 
 fn incompatible(writer: &str, reader: &str) -> String {
     let message = plain(reader, Some(writer)).unwrap_err().to_string();
-    let start =
-        "the Avro schema of the writer: does not go together with the schema it is read with: ";
+    let start = "the Avro schema of the writer: does not match the schema it is read with: ";
     message
         .strip_prefix(start)
         .unwrap_or_else(|| panic!("{message}"))
@@ -166,12 +165,12 @@ fn types_that_do_not_go_together() {
         (
             r#""null""#,
             r#"["int","string"]"#,
-            "null is no branch of the reader's union",
+            "null is not a branch of the reader's union",
         ),
         (
             r#""boolean""#,
             r#"["int","string"]"#,
-            "boolean is no branch of the reader's union",
+            "boolean is not a branch of the reader's union",
         ),
     ] {
         if expected.is_empty() {

@@ -127,7 +127,7 @@ fn mutations_do_not_disturb_their_neighbours() {
 
 /// As the writer's schema, all but one of its fields are skipped.
 #[test]
-fn mutations_of_what_is_skipped() {
+fn mutations_of_skipped_fields() {
     let reader = r#"{"type":"record","name":"R","fields":[{"name":"c","type":"long"}]}"#;
     let decoder = plain(reader, Some(RICH)).unwrap();
     let mut random = Random::new(8);
@@ -264,7 +264,7 @@ fn numbers_that_are_too_long() {
 
 /// Items of one byte or none that would take hundreds of bytes in columns.
 #[test]
-fn what_items_do_not_have_is_bounded() {
+fn absent_fields_of_items_are_bounded() {
     let fields: Vec<String> = (0..300)
         .map(|n| format!(r#"{{"name":"w{n}","type":"long","default":0}}"#))
         .collect();
@@ -313,7 +313,7 @@ fn what_items_do_not_have_is_bounded() {
 
 /// Skipped records without bytes only cost time.
 #[test]
-fn what_is_skipped_takes_little_time() {
+fn skipped_fields_take_little_time() {
     let nulls: Vec<String> = (0..5_000)
         .map(|n| format!(r#"{{"name":"n{n}","type":"null"}}"#))
         .collect();

@@ -39,7 +39,7 @@ fn schemas_that_are_wrong() {
         ),
         (
             r#"{"type":"record","name":"R","fields":5}"#,
-            "record 'R': 'fields' is no array",
+            "record 'R': 'fields' is not an array",
         ),
         (r#"[["int"]]"#, "has a union right inside a union"),
         (
@@ -75,7 +75,7 @@ fn records_that_contain_themselves_are_refused() {
         {"name":"next","type":{"type":"array","items":"R"}}]}"#;
     assert_eq!(
         wrong(direct),
-        "field 'next': has a record 'a.R' that contains itself, which is no column; declare columns \
+        "field 'next': has a record 'a.R' that contains itself, which cannot be a column; declare columns \
          without it, or read with a schema that leaves it out"
     );
 }

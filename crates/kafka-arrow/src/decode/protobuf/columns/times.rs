@@ -44,7 +44,7 @@ impl Unit {
                 let fits = DURATION_SECONDS.contains(&seconds) && nanos > -NANOS && nanos < NANOS;
                 if !fits || signs_differ {
                     return Err(Fault::range(
-                        "the duration is not one of up to 10,000 years",
+                        "the duration is invalid or longer than 10,000 years",
                     ));
                 }
                 in_units(seconds, 1_000_000, nanos / 1000)

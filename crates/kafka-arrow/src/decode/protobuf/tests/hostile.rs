@@ -77,7 +77,7 @@ fn ten_thousand_levels_are_no_recursion() {
     let groups = [vec![0x13; 10_000], vec![0x14; 10_000]].concat();
     assert_eq!(
         fault(&schema, &groups),
-        "syntax: groups lie more than 100 deep"
+        "syntax: groups are nested more than 100 deep"
     );
     // Messages in a field that the table does not declare are just bytes.
     let mut nested = Vec::new();

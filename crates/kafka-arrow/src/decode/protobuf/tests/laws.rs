@@ -175,7 +175,7 @@ proptest! {
 
     /// The choice of fields changes neither their values nor which rows are bad.
     #[test]
-    fn rows_do_not_depend_on_what_is_wanted(
+    fn rows_do_not_depend_on_the_wanted_fields(
         choices in bytes(),
         mutations in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
         wanted in prop::collection::vec(any::<bool>(), 32),

@@ -144,7 +144,7 @@ fn one_message_need_not_be_named() {
 }
 
 #[test]
-fn what_does_not_compile_is_told_with_its_place() {
+fn compile_errors_name_their_place() {
     for (text, expected) in [
         (
             "syntax = \"proto3\";\nmessage A { B b = 1; }",

@@ -79,8 +79,8 @@ async fn a_schema_that_is_refused_says_why() {
         )
         .await,
         "schema registry URL: registering a schema of Avro under subject 'orders-value' failed: it \
-         answers 409 Conflict: reader's 'x' has no default; the schema does not go together with those \
-         that the subject has: change it, write under another subject, or relax the subject's \
+         answers 409 Conflict: reader's 'x' has no default; the schema is not compatible with those of \
+         the subject: change it, write under another subject, or relax the subject's \
          compatibility"
     );
     let invalid = refusal(422, r#"{"error_code":42201,"message":"Invalid schema"}"#).await;

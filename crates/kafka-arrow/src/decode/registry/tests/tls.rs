@@ -103,7 +103,7 @@ async fn other_authorities_are_not_trusted() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_certificate_is_told() {
+async fn errors_say_what_is_wrong_with_a_certificate() {
     for (host, years, hint) in [
         (
             "localhost",

@@ -99,7 +99,7 @@ async fn names_and_addresses_are_compared() {
     let reason = refused(&checking, "not/a/name", server(&leaf)).await;
     assert_eq!(
         reason,
-        "'not/a/name' is no name that a certificate can be for"
+        "'not/a/name' is not a name that a certificate can have"
     );
     passes(&lax, "not/a/name", server(&leaf)).await;
 }
