@@ -15,7 +15,7 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, WriteMultipart};
 
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::store::{Created, Durability, Store};
 
 /// The size of one part of an upload in bytes. Object stores require at least 5 MiB.
@@ -98,7 +98,7 @@ impl Place {
             // Servers answer in several lines, but a message has one.
             reason: error.to_string().replace('\n', " "),
             transient: matches!(error, object_store::Error::Generic { .. }),
-            source: Some(Arc::new(error)),
+            source: Some(Cause::new(error)),
         }
     }
 

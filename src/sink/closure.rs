@@ -289,7 +289,7 @@ impl<T: Send + 'static> ForEachBatch<T> {
                     operation,
                     reason: error.to_string(),
                     transient: false,
-                    source: Some(error.into()),
+                    source: Some(crate::error::Cause::new(error)),
                 },
             },
         }

@@ -10,7 +10,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode};
 use url::Url;
 
 use super::{Created, Entry};
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 
 /// A prefix of a bucket.
 #[derive(Clone)]
@@ -156,7 +156,7 @@ impl Cloud {
             operation: format!("{operation} {name}"),
             reason: error.to_string(),
             transient,
-            source: Some(Arc::new(error)),
+            source: Some(Cause::new(error)),
         }
     }
 }

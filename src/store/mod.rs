@@ -472,9 +472,9 @@ impl Store {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
                 let transient = local::may_pass(&error);
-                Err(failed(error.to_string(), transient, Arc::new(error)))
+                Err(failed(error.to_string(), transient, Cause::new(error)))
             }
-            Err(error) => Err(failed(error.to_string(), false, Arc::new(error))),
+            Err(error) => Err(failed(error.to_string(), false, Cause::new(error))),
         }
     }
 }

@@ -173,7 +173,7 @@ mod tests {
         );
         assert_eq!(
             refused("max.file.rows", "0"),
-            "'max.file.rows' = '0': expected a number from 1 to 18446744073709551615"
+            "option 'max.file.rows' = '0': expected a number from 1 to 18446744073709551615"
         );
         assert!(refused("compression.codec", "zip").contains("zstd(1)"));
         assert!(refused("shared", "yes").contains("'true' or 'false'"));

@@ -1,7 +1,5 @@
 //! Rows into staged files: cut by rows and bytes, sorted into folders, a bounded number open.
 
-use std::sync::Arc;
-
 use arrow::array::RecordBatch;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -22,7 +20,7 @@ use super::blocks::Blocks;
 use super::hive::{self, Partitioner, Values};
 use super::manifest::DataFile;
 use crate::client::Held;
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::memory::{self, Share, column_bytes, payload_bytes};
 use crate::store::Store;
 
@@ -362,7 +360,7 @@ fn failed(store: &Store, error: ParquetError) -> Error {
         operation: "staging rows".to_owned(),
         reason: error.to_string(),
         transient,
-        source: Some(Arc::new(error)),
+        source: Some(Cause::new(error)),
     }
 }
 

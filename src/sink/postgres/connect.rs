@@ -19,7 +19,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use url::Url;
 
 use super::watch::{AskedInClear, Watched};
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::policy::{MAX_FILE_BYTES, Policy, read_bounded};
 use crate::sink::database::Unfit;
 
@@ -419,7 +419,7 @@ pub(super) fn failure(target: &str, operation: &str, error: tokio_postgres::Erro
         operation: operation.to_owned(),
         reason: reason(&error),
         transient: passes(&error),
-        source: Some(Arc::new(error)),
+        source: Some(Cause::new(error)),
     }
 }
 

@@ -32,7 +32,7 @@ use super::database::{
     Lists, OFFSETS_TABLE, ReadRows, Rows, Staging, Unfit, identifier, in_stream, named, not_open,
 };
 use super::{BatchRanges, Committed, Guarantee, Held, Sink, SinkJob, Staged};
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 
 pub use factory::SqliteTableFactory;
 
@@ -169,7 +169,7 @@ impl SqliteSink {
                 operation: "waiting for the database's thread".to_owned(),
                 reason: error.to_string(),
                 transient: true,
-                source: Some(Arc::new(error)),
+                source: Some(Cause::new(error)),
             }),
         }
     }
@@ -387,6 +387,6 @@ fn failure(target: &str, operation: String, error: rusqlite::Error) -> Error {
         operation,
         reason,
         transient,
-        source: Some(Arc::new(error)),
+        source: Some(Cause::new(error)),
     }
 }

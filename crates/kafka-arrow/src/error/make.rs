@@ -1,8 +1,6 @@
 //! How errors are made, and found again within others.
 
-use std::sync::Arc;
-
-use super::{Error, nearest_names};
+use super::{Cause, Error, nearest_names};
 
 impl Error {
     /// What to do about a log that was cut while it was read.
@@ -79,7 +77,7 @@ impl Error {
         | Self::Corrupt { source, .. }
         | Self::Internal { source, .. } = &mut self
         {
-            *source = Some(Arc::new(cause));
+            *source = Some(Cause::new(cause));
         }
         self
     }

@@ -31,7 +31,27 @@ use words::{did_you_mean, replicas_in_words};
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The error of another library behind an [`Error`]. Clones share it.
-pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
+///
+/// It dereferences to that error and is none itself: [`source`](std::error::Error::source) has to give the
+/// library's own, which programs downcast.
+#[derive(Debug, Clone)]
+pub struct Cause(Arc<dyn std::error::Error + Send + Sync>);
+
+impl Cause {
+    /// Keeps an error.
+    pub fn new(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        let error: Box<dyn std::error::Error + Send + Sync> = error.into();
+        Self(Arc::from(error))
+    }
+}
+
+impl std::ops::Deref for Cause {
+    type Target = dyn std::error::Error + Send + Sync;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
 
 /// Why a range cannot be read, a setting is refused or a cluster cannot be used.
 #[derive(Debug, Clone, thiserror::Error)]
