@@ -3,7 +3,7 @@
 use datafusion::error::DataFusionError;
 
 pub(crate) use kafka_arrow::nearest_names;
-pub use kafka_arrow::{Error, ErrorKind, Result};
+pub use kafka_arrow::{Cause, Error, ErrorKind, Result};
 
 /// This crate's errors as DataFusion carries them.
 pub(crate) trait External<T> {
@@ -26,9 +26,8 @@ impl<T> External<std::result::Result<T, DataFusionError>> for Result<T> {
 pub(crate) fn query_error(error: DataFusionError) -> Error {
     match Error::find(&error) {
         Some(found) => found.clone(),
-        None => out_of_memory(&error).unwrap_or_else(|| Error::Query {
-            message: error.strip_backtrace(),
-        }),
+        None => out_of_memory(&error)
+            .unwrap_or_else(|| Error::query(error.strip_backtrace()).because(error)),
     }
 }
 
@@ -48,6 +47,15 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+
+    #[test]
+    fn a_refused_query_keeps_its_cause_and_says_it_once() {
+        let refused = DataFusionError::Plan("no such table".to_owned());
+        let error = query_error(refused);
+        let source = std::error::Error::source(&error).unwrap();
+        assert!(source.is::<DataFusionError>());
+        assert_eq!(error.to_string().matches("no such table").count(), 1);
+    }
 
     #[test]
     fn found_through_context_and_sharing() {

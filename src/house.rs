@@ -7,17 +7,16 @@ use std::path::Path;
 
 /// The rooms of `kafka-arrow`, each with the rooms that it may use in addition to `error`.
 const KAFKA_ARROW: &[(&str, &[&str])] = &[
-    ("client", &["config", "policy", "range"]),
-    // The settings of registries are checked by whoever takes them.
-    ("config", &["decode", "policy", "range"]),
-    ("decode", &["client", "hex", "policy"]),
+    ("client", &["config", "policy", "range", "raw"]),
+    ("config", &["policy", "range"]),
+    ("decode", &["config", "hex", "policy", "raw"]),
     ("encode", &["decode"]),
-    ("error", &["range"]),
+    ("error", &[]),
     ("fuzzing", &["client", "decode"]),
     ("path", &[]),
-    // A restricted session allows the hosts of its own settings.
-    ("policy", &["config", "path"]),
+    ("policy", &["path"]),
     ("range", &[]),
+    ("raw", &["range"]),
 ];
 
 /// The rooms of `datafusion-kafka`, each with the rooms that it may use in addition to `error` and [`BELOW`].

@@ -36,6 +36,6 @@ pub mod store;
 mod stub;
 pub mod table;
 
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Cause, Error, ErrorKind, Result};
 pub use kafka_arrow::{client, config, decode, range, text};
 use kafka_arrow::{encode, hex};

@@ -225,10 +225,7 @@ fn recorded_ends(file: &str) -> Result<Option<Committed>, BoxError> {
             leader_epoch: row.get(5)?,
         };
         let batch = u64::try_from(row.get::<_, i64>(6)?)?;
-        let known = committed.get_or_insert(Committed {
-            batch,
-            ends: Default::default(),
-        });
+        let known = committed.get_or_insert(Committed::new(batch, Default::default()));
         known.batch = known.batch.max(batch);
         known.ends.insert(partition, position);
     }

@@ -234,13 +234,10 @@ pub(crate) fn pinned(
         let found = intent.sources.iter().find(|s| s.source == source.name);
         // A source that was added by --allow-changed-query has no part in an older batch.
         let reading = found.map_or_else(
-            || Snapshot {
-                isolation_level: source.table.isolation(),
-                ..Snapshot::default()
-            },
+            || Ok(Snapshot::empty(source.table.isolation())),
             super::intent::SourceIntent::reading,
-        );
-        let of_batch = found.map_or_else(|| reading.clone(), letters::snapshot);
+        )?;
+        let of_batch = found.map_or_else(|| Ok(reading.clone()), letters::snapshot)?;
         let table = source.table.at(reading)?.in_order(in_order);
         pinned.insert(source.name.clone(), Arc::new(table.minding_letters()));
         if let Some(table) = letters::of(&source.table) {

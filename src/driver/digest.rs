@@ -129,7 +129,7 @@ pub(crate) async fn count_rows(
         counts: HashMap::new(),
         total: 0,
     };
-    let failed = |message: String| Error::Query { message };
+    let failed = |message: String| Error::query(message);
     let options = FormatOptions::default();
     while let Some(batch) = rows.next().await {
         let batch = batch.map_err(query_error)?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::progress::BatchProgress;
+use crate::error::Result;
 use crate::range::{OffsetRange, Snapshot, SnapshotRange, TopicPartition};
 use crate::sink::{BatchRanges, Ends, Position, SourcePartition, SourceRange};
 
@@ -14,6 +15,7 @@ pub(crate) const VERSION: u64 = 1;
 
 /// A batch, fixed and logged before it runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Intent {
     /// The version of the format, 1.
     pub version: u64,
@@ -31,6 +33,7 @@ pub struct Intent {
 
 /// What a batch takes over of one source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SourceIntent {
     /// The source: the table's name in the job.
     pub source: String,
@@ -52,6 +55,7 @@ pub struct SourceIntent {
 
 /// Offsets that a batch passes over, because the source allows data loss.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Lost {
     /// The partition.
     #[serde(flatten)]
@@ -68,6 +72,7 @@ pub struct Lost {
 /// Why offsets are gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum LostBecause {
     /// Retention, compaction or DeleteRecords moved the log start.
     Expired,
@@ -107,7 +112,7 @@ impl Intent {
 impl SourceIntent {
     fn ranges(&self) -> impl Iterator<Item = SourceRange> {
         let source: Arc<str> = self.source.as_str().into();
-        self.snapshot.ranges.iter().map(move |with_epoch| {
+        self.snapshot.ranges().iter().map(move |with_epoch| {
             let range = &with_epoch.range;
             let partition = range.topic_partition();
             let restarts = self
@@ -134,32 +139,31 @@ impl SourceIntent {
     }
 
     /// What the queries read: the ranges, each with its window in front.
-    pub fn reading(&self) -> Snapshot {
+    ///
+    /// # Errors
+    /// When windows make ranges overlap, as in a log that somebody changed.
+    pub fn reading(&self) -> Result<Snapshot> {
         let windows: BTreeMap<TopicPartition, i64> = self
             .window
             .iter()
             .map(|range| (range.topic_partition(), range.start))
             .collect();
-        let mut snapshot = self.snapshot.clone();
-        for range in &mut snapshot.ranges {
+        let mut ranges = self.snapshot.ranges().to_vec();
+        for range in &mut ranges {
             // They were compared when the batch was fixed, or before it is run again.
             range.leader_epoch = None;
             if let Some(start) = windows.get(&range.range.topic_partition()) {
                 range.range.start = range.range.start.min(*start);
             }
         }
-        snapshot.ranges.retain(|range| !range.range.is_empty());
-        let ranges = &snapshot.ranges;
-        snapshot
-            .topics
-            .retain(|t| ranges.iter().any(|r| r.range.topic == t.topic));
-        snapshot
+        ranges.retain(|range| !range.range.is_empty());
+        self.snapshot.with_ranges(ranges)
     }
 
     /// The positions after the batch.
     pub(crate) fn ends(&self) -> BTreeMap<TopicPartition, Position> {
         self.snapshot
-            .ranges
+            .ranges()
             .iter()
             .map(
                 |SnapshotRange {
@@ -219,6 +223,7 @@ pub(crate) struct StartPosition {
 
 /// A batch that all sinks have committed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct CommitRecord {
     /// The version of the format, 1.
     pub version: u64,

@@ -79,7 +79,8 @@ pub(crate) fn expected<'a>(
     let Some(intent) = intent else {
         return Expected::Exactly(0);
     };
-    let offsets = intent.reading().len();
+    // What cannot be read was refused before it was run.
+    let offsets = intent.reading().map_or(0, |reading| reading.len());
     let whole = ran
         .flat_map(scan::scans)
         .filter(|scan| scan.reads_source(source))
@@ -115,6 +116,7 @@ pub(crate) fn check(
             ),
             // Decoded anew, all of the batch sees the same schemas.
             transient: true,
+            source: None,
         }),
         _ => Ok(()),
     }
@@ -122,7 +124,7 @@ pub(crate) fn check(
 
 /// The ranges whose dead letters a batch takes over: those of the batch without its window, which
 /// earlier batches have taken over.
-pub(crate) fn snapshot(intent: &SourceIntent) -> Snapshot {
+pub(crate) fn snapshot(intent: &SourceIntent) -> Result<Snapshot> {
     SourceIntent {
         window: vec![],
         ..intent.clone()

@@ -238,8 +238,8 @@ impl OffsetLog {
             return Err(self.corrupt(&name, &format!("it holds batch {}", intent.batch)));
         }
         for source in &intent.sources {
-            let problem = source.snapshot.validate();
-            problem.map_err(|error| self.corrupt(&name, &error.to_string()))?;
+            let readable = source.reading();
+            readable.map_err(|error| self.corrupt(&name, &error.to_string()))?;
         }
         Ok(intent)
     }
@@ -333,10 +333,8 @@ impl OffsetLog {
     }
 
     fn corrupt(&self, name: &str, message: &str) -> Error {
-        Error::Corrupt {
-            file: format!("{}/{name}", self.url().trim_end_matches('/')),
-            message: message.to_owned(),
-        }
+        let file = format!("{}/{name}", self.url().trim_end_matches('/'));
+        Error::corrupt(file, message)
     }
 
     fn vanished(&self, name: &str) -> Error {

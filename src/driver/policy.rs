@@ -38,6 +38,7 @@ pub trait BatchPolicy: fmt::Debug + Send + Sync {
 
 /// What a source has for the next batch.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Backlog {
     /// All partitions of the source, also those without new offsets.
     pub partitions: Vec<PartitionBacklog>,
@@ -51,6 +52,7 @@ pub struct Backlog {
 
 /// What a partition has for the next batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PartitionBacklog {
     /// The partition.
     pub partition: TopicPartition,

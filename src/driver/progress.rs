@@ -23,6 +23,7 @@ pub trait ProgressListener: fmt::Debug + Send + Sync {
 
 /// A batch that failed and will be tried again.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Retry<'a> {
     /// The batch; `None` where it was not fixed yet.
     pub batch: Option<u64>,
@@ -36,6 +37,7 @@ pub struct Retry<'a> {
 
 /// What a committed batch did. Times are in ms.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct BatchProgress {
     /// The job's name.
     pub job: String,
@@ -62,6 +64,7 @@ pub struct BatchProgress {
 
 /// Where a batch's time went, in ms.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Phases {
     /// Looking at the brokers: topics, log bounds, timestamps.
     pub look: f64,
@@ -79,6 +82,7 @@ pub struct Phases {
 
 /// What a batch took from a source.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SourceProgress {
     /// The table's name in the job.
     pub source: String,
@@ -121,6 +125,7 @@ fn is_zero(number: &u64) -> bool {
 
 /// Offsets behind the latest, over the partitions of a source. Spark's `…OffsetsBehindLatest`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Behind {
     /// Of the partition that is least behind.
     pub min: i64,
@@ -148,6 +153,7 @@ impl Behind {
 
 /// What a batch wrote to a sink.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SinkProgress {
     /// The target, without secrets.
     pub target: String,

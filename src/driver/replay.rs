@@ -27,6 +27,7 @@ pub struct Replay {
 
 /// A replay compared with what a sink holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Difference {
     /// The sink's target.
     pub target: String,

@@ -25,6 +25,7 @@ use crate::table::{Limits, now_ms};
 
 /// When batches are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Trigger {
     /// One batch of everything there is; limits do not apply. Spark's `Once`.
     Once,
@@ -73,6 +74,7 @@ impl Stop {
 
 /// What a run did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RunSummary {
     /// Batches that were committed.
     pub batches: u64,
@@ -425,7 +427,8 @@ impl MicroBatch {
         let progress = |(number, source): (usize, &SourceIntent)| {
             let read = done.read.get(&source.source).copied().unwrap_or_default();
             let known = self.plan.sources.iter().find(|s| s.name == source.source);
-            let taken = || (source.snapshot.ranges.iter()).filter(|taken| !taken.range.is_empty());
+            let taken =
+                || (source.snapshot.ranges().iter()).filter(|taken| !taken.range.is_empty());
             SourceProgress {
                 source: source.source.clone(),
                 ranges: taken().map(|taken| taken.range.clone()).collect(),

@@ -97,7 +97,7 @@ impl Source {
     pub(crate) async fn first_positions(&self) -> Result<Positions> {
         let snapshot = self.table.resolved().await?;
         let starts: Vec<_> = snapshot
-            .ranges
+            .ranges()
             .iter()
             .map(|r| (r.range.topic_partition(), r.range.start, r.log_start))
             .collect();
@@ -110,7 +110,7 @@ impl Source {
             };
             (range.range.topic_partition(), position)
         };
-        let ranges = snapshot.ranges.iter();
+        let ranges = snapshot.ranges().iter();
         Ok(ranges.zip(leader_epochs).map(position).collect())
     }
 
@@ -171,13 +171,13 @@ impl Source {
             is_news,
             intent: SourceIntent {
                 source: self.name.clone(),
-                snapshot: Snapshot {
-                    cluster_id: view.cluster_id,
-                    isolation_level: self.table.isolation(),
-                    created_ms: now_ms,
-                    topics: reconciled.topics,
+                snapshot: Snapshot::try_new(
+                    view.cluster_id,
+                    self.table.isolation(),
+                    now_ms,
+                    reconciled.topics,
                     ranges,
-                },
+                )?,
                 joined,
                 lost: reconciled.lost,
                 window: vec![],

@@ -13,6 +13,7 @@ use crate::range::{OffsetRange, SnapshotRange, TopicPartition};
 ///
 /// The offsets of the window are fixed in the intent, so that a replay reads the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Window {
     /// Back to the first record that is younger than this by its timestamp, counted from the
     /// moment at which the batch is fixed.
@@ -50,7 +51,7 @@ impl Window {
                 let span_ms = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
                 let there: BTreeSet<TopicPartition> = intent
                     .snapshot
-                    .ranges
+                    .ranges()
                     .iter()
                     .filter(|r| r.leader.is_some())
                     .map(|r| r.range.topic_partition())
@@ -91,7 +92,7 @@ async fn earlier_starts(
         let Some(found) = intent.sources.iter().find(|s| s.source == source.name) else {
             continue;
         };
-        for range in found.snapshot.ranges() {
+        for range in found.snapshot.offset_ranges() {
             let key = range.topic_partition();
             // Before a topic that was recreated, or a log that was cut, are offsets of another log.
             if starts.get(&key).is_some_and(|start| range.end != *start) {
@@ -116,5 +117,5 @@ fn windows(intent: &SourceIntent, starts: &BTreeMap<TopicPartition, i64>) -> Vec
             ..range.range.clone()
         })
     };
-    intent.snapshot.ranges.iter().filter_map(window).collect()
+    intent.snapshot.ranges().iter().filter_map(window).collect()
 }

@@ -85,7 +85,7 @@ impl Export {
     fn letter_batch(&self, plan: &Plan) -> Result<BatchRanges> {
         let id = hex(&Sha256::digest(plan::json(plan)?));
         let mut ranges: Vec<SourceRange> = vec![];
-        for range in plan.snapshot.ranges() {
+        for range in plan.snapshot.offset_ranges() {
             let partition = SourcePartition {
                 source: self.name.as_str().into(),
                 topic: Arc::clone(&range.topic),
@@ -121,16 +121,14 @@ fn with_bad_records(snapshot: &Snapshot, done: &[ExportedPiece]) -> Result<Snaps
     let mut ranges = vec![];
     for piece in done {
         if piece.bad_records > 0 || piece.filtered_offsets > 0 {
-            ranges.extend(pieces::snapshot_of(snapshot, &piece.range)?.ranges);
+            ranges.extend(
+                pieces::snapshot_of(snapshot, &piece.range)?
+                    .ranges()
+                    .to_vec(),
+            );
         }
     }
-    let topics = snapshot.topics.iter();
-    let topics = topics.filter(|t| ranges.iter().any(|r| r.range.topic == t.topic));
-    Ok(Snapshot {
-        topics: topics.cloned().collect(),
-        ranges,
-        ..snapshot.clone()
-    })
+    snapshot.with_ranges(ranges)
 }
 
 /// Refuses dead letters that are not exactly the records missing from the files.

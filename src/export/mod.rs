@@ -74,6 +74,7 @@ pub const DEFAULT_MAX_FILE_BYTES: u64 = 128 << 20;
 /// The format of an export's files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum ExportFormat {
     /// Apache Parquet, compressed with zstd.
     #[default]
@@ -240,6 +241,7 @@ impl ExportBuilder {
 
 /// The progress of a running export or verification. All numbers only grow.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct ExportProgress {
     /// All pieces; 0 until the number is known.
     pub pieces_total: AtomicU64,
@@ -261,6 +263,7 @@ pub struct ExportProgress {
 
 /// What a complete export contains.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct ExportSummary {
     /// Pieces.
     pub pieces: u64,

@@ -15,7 +15,7 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, WriteMultipart};
 
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::store::{Created, Durability, Store};
 
 /// The size of one part of an upload in bytes. Object stores require at least 5 MiB.
@@ -87,16 +87,18 @@ impl Place {
             root => format!("{root}/{name}"),
         };
         // Names of Hive folders already contain escapes, which must not be escaped again.
-        Path::parse(&path).map_err(|e| Error::invalid(format!("{}: {e}", self.show(name))))
+        Path::parse(&path)
+            .map_err(|e| Error::invalid(format!("{}: {e}", self.show(name))).because(e))
     }
 
-    fn failed(&self, name: &str, operation: &str, error: &object_store::Error) -> Error {
+    fn failed(&self, name: &str, operation: &str, error: object_store::Error) -> Error {
         Error::Sink {
             target: self.show(name),
             operation: operation.to_owned(),
             // Servers answer in several lines, but a message has one.
             reason: error.to_string().replace('\n', " "),
             transient: matches!(error, object_store::Error::Generic { .. }),
+            source: Some(Cause::new(error)),
         }
     }
 
@@ -129,7 +131,7 @@ impl Place {
         let Some(folder) = self.folder.clone() else {
             let mut found = self.objects.list(Some(&self.root));
             let first = found.try_next().await;
-            let first = first.map_err(|e| self.failed("", "listing the files", &e))?;
+            let first = first.map_err(|e| self.failed("", "listing the files", e))?;
             return Ok(first.map(|object| object.location.to_string()));
         };
         let found = blocking(move || {
@@ -144,7 +146,7 @@ impl Place {
             })?;
             Ok(foreign)
         });
-        found.await.map_err(|e| self.io("listing the files", &e))
+        found.await.map_err(|e| self.io("listing the files", e))
     }
 
     /// Removes what unfinished writes have left in the given folders.
@@ -169,7 +171,7 @@ impl Place {
         });
         removed
             .await
-            .map_err(|e| self.io("removing what an unfinished run left", &e))
+            .map_err(|e| self.io("removing what an unfinished run left", e))
     }
 
     /// Removes files.
@@ -177,7 +179,7 @@ impl Place {
         for name in names {
             match self.objects.delete(&self.path(name)?).await {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(e) => return Err(self.failed(name, "removing the file", &e)),
+                Err(e) => return Err(self.failed(name, "removing the file", e)),
             }
         }
         Ok(())
@@ -189,7 +191,7 @@ impl Place {
             .objects
             .put_multipart(&self.path(name)?)
             .await
-            .map_err(|e| self.failed(name, "creating the file", &e))?;
+            .map_err(|e| self.failed(name, "creating the file", e))?;
         Ok(Upload {
             writer: WriteMultipart::new_with_chunk_size(upload, PART_BYTES),
             place: self.clone(),
@@ -205,7 +207,7 @@ impl Place {
         let Some(folder) = &self.folder else {
             return Ok(Lock(None));
         };
-        let failed = |e: io::Error| self.io("locking the export", &e);
+        let failed = |e: io::Error| self.io("locking the export", e);
         let file = File::options()
             .create(true)
             .truncate(false)
@@ -227,13 +229,8 @@ impl Place {
         }
     }
 
-    fn io(&self, operation: &str, error: &io::Error) -> Error {
-        Error::Sink {
-            target: self.url().to_owned(),
-            operation: operation.to_owned(),
-            reason: error.to_string(),
-            transient: false,
-        }
+    fn io(&self, operation: &str, error: io::Error) -> Error {
+        Error::sink(self.url(), operation, error.to_string()).because(error)
     }
 }
 
@@ -251,7 +248,7 @@ impl Upload {
         let capacity = self.writer.wait_for_capacity(PARTS_UNDER_WAY);
         capacity.await.map_err(|e| {
             let place = &self.place;
-            place.failed(&self.name, "writing the file", &e)
+            place.failed(&self.name, "writing the file", e)
         })
     }
 
@@ -265,7 +262,7 @@ impl Upload {
         writer
             .finish()
             .await
-            .map_err(|e| place.failed(&name, "completing the file", &e))?;
+            .map_err(|e| place.failed(&name, "completing the file", e))?;
         place.store.sync(vec![name]).await
     }
 

@@ -100,7 +100,10 @@ impl Plan {
         let Some(plan) = read::<Self>(place, PLAN).await? else {
             return Ok(None);
         };
-        let topics = plan.snapshot.ranges().map(|range| range.topic.as_ref());
+        let topics = plan
+            .snapshot
+            .offset_ranges()
+            .map(|range| range.topic.as_ref());
         check(place, PLAN, topics)?;
         pieces::check(&plan.snapshot, &plan.pieces).map_err(|e| corrupt(place, PLAN, e))?;
         Ok(Some(plan))
@@ -161,6 +164,7 @@ impl Plan {
 
 /// A file of a finished piece.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ExportedFile {
     /// The name, relative to the export.
     pub path: String,
@@ -182,6 +186,7 @@ pub struct ExportedFile {
 
 /// A finished piece: a range, and the files with its rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ExportedPiece {
     /// The offsets.
     #[serde(flatten)]
@@ -219,6 +224,7 @@ struct Done {
 
 /// The whole export: which file holds which offsets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ExportManifest {
     version: u64,
     /// The format of the files.
@@ -299,7 +305,7 @@ pub(super) fn done_json(piece: &ExportedPiece) -> Result<Vec<u8>> {
 /// A value as the JSON content of a file.
 pub(super) fn json(value: &impl Serialize) -> Result<Vec<u8>> {
     let mut text = serde_json::to_vec_pretty(value)
-        .map_err(|e| Error::invalid(format!("cannot be written as JSON: {e}")))?;
+        .map_err(|e| Error::internal(format!("a file of the export: {e}")).because(e))?;
     text.push(b'\n');
     Ok(text)
 }
@@ -327,10 +333,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> std::result::Result<T, String> {
 }
 
 fn corrupt(place: &Place, name: &str, message: String) -> Error {
-    Error::Corrupt {
-        file: place.show(name),
-        message,
-    }
+    Error::corrupt(place.show(name), message)
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ impl Query {
         let mut state = context.state();
         // now() is the time of the plan, in every piece and after every restart.
         state.execution_props_mut().query_execution_start_time =
-            timestamp_ms_to_datetime(snapshot.created_ms).map(|time| time.and_utc());
+            timestamp_ms_to_datetime(snapshot.created_ms()).map(|time| time.and_utc());
 
         let plan = match sql {
             Some(sql) => statement::plan(&state, sql).await,
@@ -120,10 +120,7 @@ impl Query {
             repeats,
         };
         // Finds out what the rows will look like, without reading any.
-        let nothing = Snapshot {
-            ranges: vec![],
-            ..snapshot.clone()
-        };
+        let nothing = snapshot.with_ranges(vec![])?;
         let planned = query.pinned(nothing).await?.schema();
         let columns = planned.fields().len() - usize::from(query.hive.is_some());
         let fields = planned.fields().iter().take(columns);
@@ -170,9 +167,7 @@ pub(super) fn planning(error: &DataFusionError) -> Error {
         return short;
     }
     let text = error.strip_backtrace();
-    Error::Query {
-        message: text.lines().next().unwrap_or_default().to_owned(),
-    }
+    Error::query(text.lines().next().unwrap_or_default())
 }
 
 /// Refuses a plan that does not work row by row. Returns whether a record may become several rows.

@@ -167,14 +167,14 @@ impl Export {
         let request = self.request();
         if let Some(plan) = Plan::read(place).await? {
             let mut differences = plan.differences(&request);
-            let (there, here) = (plan.snapshot.isolation_level, self.table.isolation());
+            let (there, here) = (plan.snapshot.isolation_level(), self.table.isolation());
             if there != here {
                 differences.push(format!(
                     "the isolation level is {there} there and {here} here"
                 ));
             }
             let pinned = self.table.pinned();
-            if pinned.is_some_and(|pinned| pinned.ranges != plan.snapshot.ranges) {
+            if pinned.is_some_and(|pinned| pinned.ranges() != plan.snapshot.ranges()) {
                 differences.push("the pinned ranges differ".to_owned());
             }
             let there = plan.request.source.clone();
@@ -206,12 +206,7 @@ impl Export {
             )));
         }
         // Finds out whether the query works before looking anything up, let alone reading.
-        let isolation_level = self.table.isolation();
-        self.query(&Snapshot {
-            isolation_level,
-            ..Snapshot::default()
-        })
-        .await?;
+        self.query(&Snapshot::empty(self.table.isolation())).await?;
         let snapshot = self.table.snapshot().await?;
         let query = self.query(&snapshot).await?;
         let cuts = self.cuts(place, &query, &snapshot).await?;
@@ -258,13 +253,13 @@ impl Export {
     /// other records. Reading checks the ids of the topics again.
     async fn same_topics(&self, place: &Place, snapshot: &Snapshot) -> Result<()> {
         let names: Vec<Arc<str>> = snapshot
-            .topics
+            .topics()
             .iter()
             .map(|t| Arc::clone(&t.topic))
             .collect();
         let client = self.table.client();
         let cluster = client.describe(TopicSelection::Named(&names)).await?;
-        if let (Some(expected), Some(found)) = (&snapshot.cluster_id, &cluster.cluster_id)
+        if let (Some(expected), Some(found)) = (snapshot.cluster_id(), &cluster.cluster_id)
             && expected != found
         {
             return Err(Error::Conflict {
@@ -275,7 +270,7 @@ impl Export {
                 ),
             });
         }
-        for topic in &snapshot.topics {
+        for topic in snapshot.topics() {
             let found = cluster.topics.iter().find(|t| t.name == topic.topic);
             if let Some(expected) = &topic.topic_id
                 && let Some(found) = found.and_then(|t| t.id.as_ref())
@@ -312,11 +307,8 @@ impl Export {
             let Some(finished) = tasks.join_next().await else {
                 return Ok(done);
             };
-            let piece = finished.map_err(|e| Error::Sink {
-                target: writing.place.url().to_owned(),
-                operation: "writing a piece".to_owned(),
-                reason: e.to_string(),
-                transient: false,
+            let piece = finished.map_err(|e| {
+                Error::sink(writing.place.url(), "writing a piece", e.to_string()).because(e)
             })??;
             done.push(piece);
         }

@@ -23,7 +23,8 @@ const ENOUGH_BYTES: usize = 4 << 20;
 /// The number of offsets for files of about `max_bytes`. It encodes a sample of the rows exactly as the
 /// export will.
 pub(super) async fn offsets(writing: &Writing, snapshot: &Snapshot, max_bytes: u64) -> Result<u64> {
-    let mut ranges: Vec<&OffsetRange> = snapshot.ranges().filter(|r| !r.is_empty()).collect();
+    let mut ranges: Vec<&OffsetRange> =
+        snapshot.offset_ranges().filter(|r| !r.is_empty()).collect();
     ranges.sort_by_key(|range| -range.len());
     let (mut offsets, mut bytes) = (0, 0);
     for range in ranges.into_iter().take(RANGES) {

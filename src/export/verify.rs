@@ -85,6 +85,7 @@ impl fmt::Display for ProblemKind {
 
 /// A problem of an export, and its place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Problem {
     /// What kind of problem.
     pub kind: ProblemKind,
@@ -130,6 +131,7 @@ impl Problem {
 
 /// The result of a verification.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct Verification {
     /// All problems; empty for a good export.
     pub problems: Vec<Problem>,
@@ -187,7 +189,7 @@ impl Verify {
     /// The topics of the export.
     pub fn topics(&self) -> Vec<Arc<str>> {
         let plan = self.plan.iter();
-        plan.flat_map(|plan| plan.snapshot.topics.iter().map(|t| Arc::clone(&t.topic)))
+        plan.flat_map(|plan| plan.snapshot.topics().iter().map(|t| Arc::clone(&t.topic)))
             .collect()
     }
 
@@ -195,7 +197,7 @@ impl Verify {
     pub fn isolation(&self) -> IsolationLevel {
         let plan = self.plan.as_ref();
         plan.map_or_else(IsolationLevel::default, |plan| {
-            plan.snapshot.isolation_level
+            plan.snapshot.isolation_level()
         })
     }
 
@@ -347,7 +349,7 @@ impl Verify {
 }
 
 async fn compacted_topics(query: &Query, plan: &Plan) -> Result<BTreeSet<String>> {
-    let topics = plan.snapshot.topics.iter();
+    let topics = plan.snapshot.topics().iter();
     let names: Vec<Arc<str>> = topics.map(|t| Arc::clone(&t.topic)).collect();
     // Without the right to read settings, a compacted record counts as a difference.
     let settings = query.table().client().topic_settings(&names).await?;

@@ -356,7 +356,7 @@ pub(super) type FolderRows = (Option<String>, RecordBatch);
 
 /// Groups the rows of a batch by Hive folder. The results have the columns of the files.
 pub(super) fn by_folder(query: &Query, batch: &RecordBatch) -> Result<Vec<FolderRows>> {
-    let internal = |e: arrow::error::ArrowError| Error::invalid(e.to_string());
+    let internal = |e: arrow::error::ArrowError| Error::internal(e.to_string()).because(e);
     let columns = |batch: &RecordBatch| {
         let columns = batch.columns().iter().take(query.schema.fields().len());
         RecordBatch::try_new(SchemaRef::clone(&query.schema), columns.cloned().collect())

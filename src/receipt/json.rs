@@ -69,7 +69,8 @@ impl FromStr for Receipt {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        serde_json::from_str(text).map_err(|error| Error::invalid(format!("receipt: {error}")))
+        serde_json::from_str(text)
+            .map_err(|error| Error::invalid(format!("receipt: {error}")).because(error))
     }
 }
 
@@ -102,7 +103,7 @@ impl Receipt {
                 for ledger in &scan.ledger.ranges {
                     ledger.validate()?;
                     let range = &ledger.range;
-                    let within = scan.snapshot.ranges().any(|all| {
+                    let within = scan.snapshot.offset_ranges().any(|all| {
                         all.topic == range.topic
                             && all.partition == range.partition
                             && all.start <= range.start

@@ -81,6 +81,7 @@ pub fn with_checksums(task: TaskContext) -> TaskContext {
 ///
 /// The JSON says `"version": 1`. Other versions are refused, unknown fields are ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Receipt {
     /// When the receipt was made, in ms since the epoch.
     pub created_ms: i64,
@@ -92,6 +93,7 @@ pub struct Receipt {
 
 /// A statement, and what it has read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ReceiptStatement {
     /// The statement, without secrets.
     pub sql: String,
@@ -103,6 +105,7 @@ pub struct ReceiptStatement {
 
 /// What one scan has read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ReceiptScan {
     /// The client that was used, by [`KafkaClient::name`](crate::client::KafkaClient::name).
     pub client: String,
@@ -118,6 +121,7 @@ pub struct ReceiptScan {
 /// A column of records that a checksum may cover.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum HashedColumn {
     /// The timestamp in ms.
     Timestamp,

@@ -27,6 +27,7 @@ const AT_A_TIME: usize = 4;
 
 /// The result of reading a receipt's ranges again.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Rerun {
     /// The partitions of every scan, in the receipt's order.
     pub partitions: Vec<PartitionRerun>,
@@ -34,6 +35,7 @@ pub struct Rerun {
 
 /// A partition that a scan has read, and what it holds now.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PartitionRerun {
     /// The statement's place in the receipt, from 0.
     pub statement: usize,
@@ -49,6 +51,7 @@ pub struct PartitionRerun {
 
 /// How a partition compares with its receipt.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PartitionVerdict {
     /// It has the same records, and the same reasons where there are none.
     Identical,
@@ -183,9 +186,9 @@ async fn cut(
     scan: &ReceiptScan,
     rerun: &PartitionRerun,
 ) -> Result<Option<Error>> {
-    let mut snapshot = scan.snapshot.clone();
-    let of = |range: &SnapshotRange| range.range.topic_partition() == rerun.partition;
-    snapshot.ranges.retain(of);
+    let of = |range: &&SnapshotRange| range.range.topic_partition() == rerun.partition;
+    let ranges = scan.snapshot.ranges().iter().filter(of).cloned();
+    let snapshot = scan.snapshot.with_ranges(ranges.collect())?;
     let end = rerun.parts.iter().map(|part| part.end).max();
     let next = "these are not the records of the receipt";
     let cut = epochs::cut_ranges(client.as_ref(), &snapshot, next).await?;
@@ -219,7 +222,7 @@ async fn describe(
     snapshot: &Snapshot,
 ) -> Result<ClusterDescription> {
     let topics: Vec<Arc<str>> = snapshot
-        .topics
+        .topics()
         .iter()
         .map(|topic| Arc::clone(&topic.topic))
         .collect();
@@ -232,7 +235,7 @@ fn missing(
     cluster: &ClusterDescription,
     partition: &TopicPartition,
 ) -> Option<String> {
-    if let (Some(then), Some(now)) = (&snapshot.cluster_id, &cluster.cluster_id)
+    if let (Some(then), Some(now)) = (snapshot.cluster_id(), &cluster.cluster_id)
         && then != now
     {
         return Some(format!(
@@ -280,12 +283,12 @@ async fn read(
         name: None,
         client: Arc::clone(client),
         decoder: RecordDecoder::raw(columns),
-        isolation: scan.snapshot.isolation_level,
+        isolation: scan.snapshot.isolation_level(),
         // Lost offsets are counted and compared, so that one partition does not hide the others.
         on_data_loss: OnDataLoss::Skip,
         topic_ids: scan.snapshot.topic_ids(),
         leaders: BTreeMap::new(),
-        record_filters: record_filters(&scan.snapshot.ranges),
+        record_filters: record_filters(scan.snapshot.ranges()),
         timestamps: BTreeMap::new(),
         batch_bytes: DEFAULT_BATCH_BYTES,
         pruned: vec![],
@@ -308,9 +311,7 @@ async fn read(
     };
     found.await.map_err(|error| match Error::find(&error) {
         Some(found) => found.clone(),
-        None => Error::Query {
-            message: error.strip_backtrace(),
-        },
+        None => Error::query(error.strip_backtrace()).because(error),
     })
 }
 

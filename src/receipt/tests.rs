@@ -6,7 +6,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use super::*;
 use crate::client::KafkaClient;
 use crate::client::memory::{MemoryCluster, Record};
-use crate::range::{IsolationLevel, OnDataLoss};
+use crate::range::{IsolationLevel, OnDataLoss, Snapshot};
 use crate::session::KafkaSessionBuilder;
 use crate::table::{KafkaTable, KafkaTableBuilder};
 
@@ -226,7 +226,16 @@ async fn other_records_at_the_same_offsets_are_a_change() {
     let mut receipt = receipt(&cluster, "SELECT value FROM orders WHERE partition = 0").await;
     // If the broker provides no topic ids, only the records can show it.
     let snapshot = &mut receipt.statements[0].scans[0].snapshot;
-    snapshot.topics[0].topic_id = None;
+    let mut topics = snapshot.topics().to_vec();
+    topics[0].topic_id = None;
+    *snapshot = Snapshot::try_new(
+        None,
+        snapshot.isolation_level(),
+        snapshot.created_ms(),
+        topics,
+        snapshot.ranges().to_vec(),
+    )
+    .unwrap();
     cluster.recreate_topic("orders").unwrap();
     let others = (0..50).map(|n| Record::new(format!("other {n}")));
     cluster.append_all("orders", 0, others).unwrap();

@@ -362,24 +362,10 @@ mod tests {
     }
 
     fn at(partition: i32, next_offset: i64, rows: &[i64], passed: PassedOffsets) -> RawBatch {
-        RawBatch {
-            partition: TopicPartition::new("t", partition),
-            next_offset,
-            offsets: Int64Array::from(rows.to_vec()),
-            timestamps: None,
-            timestamp_types: None,
-            keys: None,
-            values: None,
-            headers: None,
-            leader_epochs: None,
-            bytes: 0,
-            budgeted_bytes: 0,
-            lost_offsets: 0,
-            passed,
-            fetch_wait_ns: 0,
-            decode_ns: 0,
-            throttle_ns: 0,
-        }
+        let offsets = Int64Array::from(rows.to_vec());
+        let mut batch = RawBatch::new(TopicPartition::new("t", partition), next_offset, offsets);
+        batch.passed = passed;
+        batch
     }
 
     fn gap(gap: u64) -> PassedOffsets {

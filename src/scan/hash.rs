@@ -105,8 +105,8 @@ fn length(length: usize, to: &mut Vec<u8>) {
 mod tests {
     use super::*;
     use crate::client::memory::{MemoryCluster, Record};
-    use crate::client::{KafkaClient, OnDataLoss, ReadRequest};
-    use crate::range::{IsolationLevel, OffsetRange};
+    use crate::client::{KafkaClient, ReadRequest};
+    use crate::range::OffsetRange;
     use futures::StreamExt;
 
     async fn batch() -> RawBatch {
@@ -123,15 +123,8 @@ mod tests {
         };
         cluster.append_all("t", 0, [whole, bare]).unwrap();
         let request = ReadRequest {
-            ranges: vec![OffsetRange::try_new("t", 0, 0, 2).unwrap()],
-            topic_ids: Default::default(),
-            columns: RawColumns::ALL,
-            isolation: IsolationLevel::ReadCommitted,
             batch_rows: 10,
-            batch_bytes: 1000,
-            limit: None,
-            on_data_loss: OnDataLoss::Fail,
-            timestamps: Default::default(),
+            ..ReadRequest::new(vec![OffsetRange::try_new("t", 0, 0, 2).unwrap()])
         };
         let mut stream = cluster.client().read(request);
         stream.next().await.unwrap().unwrap()

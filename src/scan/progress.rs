@@ -9,6 +9,7 @@ use super::{KafkaScanExec, metrics};
 
 /// Sums over all [`KafkaScanExec`] nodes of a plan; cheap, and callable while the plan runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ScanProgress {
     /// Offsets that the positions have passed.
     pub offsets_done: u64,

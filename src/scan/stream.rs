@@ -177,6 +177,7 @@ impl Reader {
             kept,
             bad,
             first_bad,
+            ..
         } = decoder
             .decode(records, &self.projection, &self.schema)
             .external()?;

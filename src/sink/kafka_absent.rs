@@ -50,10 +50,8 @@ impl KafkaSink {
 }
 
 fn absent(topic: &str) -> Error {
-    Error::invalid(format!(
-        "topic '{topic}' is written by librdkafka, which this build does not have (feature \
-         'librdkafka')"
-    ))
+    let what = "is written by librdkafka, which this build does not have";
+    Error::missing_feature("librdkafka", format!("topic '{topic}' {what}"))
 }
 
 #[async_trait]

@@ -78,6 +78,7 @@ impl MemorySink {
             operation: operation.to_owned(),
             reason: "it was told to fail".to_owned(),
             transient: *transient,
+            source: None,
         })
     }
 }

@@ -191,6 +191,7 @@ pub trait OpenSink: fmt::Debug + Send + Sync {
 
 /// A job, as a sink has to know it.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct SinkJob {
     /// The job's name: recorded ends belong to it.
     pub name: String,
@@ -198,13 +199,31 @@ pub struct SinkJob {
     pub schema: SchemaRef,
 }
 
+impl SinkJob {
+    /// A job whose rows have these columns.
+    pub fn new(name: impl Into<String>, schema: SchemaRef) -> Self {
+        Self {
+            name: name.into(),
+            schema,
+        }
+    }
+}
+
 /// How far a job got in a sink.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Committed {
     /// The last committed batch.
     pub batch: u64,
     /// The recorded ends: the next offset of each source partition.
     pub ends: Ends,
+}
+
+impl Committed {
+    /// A batch and the ends that were recorded with it.
+    pub fn new(batch: u64, ends: Ends) -> Self {
+        Self { batch, ends }
+    }
 }
 
 /// What [`OpenSink::stage`] wrote.
@@ -221,6 +240,7 @@ pub struct Staged {
 }
 
 /// The rows that a target holds of one batch.
+#[non_exhaustive]
 pub enum Held {
     /// Exactly these.
     Exactly(SendableRecordBatchStream),
@@ -243,6 +263,7 @@ impl fmt::Debug for Held {
 /// What readers of a target can rely on, whatever crashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Guarantee {
     /// Rows may be lost, none comes twice.
     AtMostOnce,

@@ -37,9 +37,7 @@ pub(crate) async fn stage_all<K: Send + 'static>(
     let mut staged = vec![];
     while let Some(joined) = running.join_next().await {
         let part = joined.unwrap_or_else(|error| {
-            Err(Error::Query {
-                message: format!("a fault while rows were staged: {error}"),
-            })
+            Err(Error::internal(format!("staging rows: {error}")).because(error))
         });
         match part {
             Ok(part) => staged.push(part),

@@ -10,7 +10,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode};
 use url::Url;
 
 use super::{Created, Entry};
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 
 /// A prefix of a bucket.
 #[derive(Clone)]
@@ -25,7 +25,8 @@ pub(super) struct Cloud {
 
 impl Cloud {
     pub(super) fn open(url: &Url, shown: &str, options: &HashMap<String, String>) -> Result<Self> {
-        let failed = |error: object_store::Error| Error::invalid(format!("{shown}: {error}"));
+        let failed =
+            |error: object_store::Error| Error::invalid(format!("{shown}: {error}")).because(error);
         let (store, prefix) = open(url, options).map_err(failed)?;
         Ok(Self {
             store,
@@ -53,23 +54,23 @@ impl Cloud {
                 object_store::Error::AlreadyExists { .. }
                 | object_store::Error::Precondition { .. },
             ) => Ok(Created::Exists),
-            Err(error) => Err(self.failed("creating", name, &error)),
+            Err(error) => Err(self.failed("creating", name, error)),
         }
     }
 
     pub(super) async fn put(&self, name: &str, bytes: Bytes) -> Result<()> {
         let put = self.store.put(&self.path(name), bytes.into()).await;
-        put.map(drop).map_err(|e| self.failed("writing", name, &e))
+        put.map(drop).map_err(|e| self.failed("writing", name, e))
     }
 
     pub(super) async fn get(&self, name: &str) -> Result<Option<Bytes>> {
         let read = async { self.store.get(&self.path(name)).await?.bytes().await };
-        if_there(read.await).map_err(|e| self.failed("reading", name, &e))
+        if_there(read.await).map_err(|e| self.failed("reading", name, e))
     }
 
     pub(super) async fn size(&self, name: &str) -> Result<Option<u64>> {
         let found = if_there(self.store.head(&self.path(name)).await);
-        let found = found.map_err(|e| self.failed("looking at", name, &e))?;
+        let found = found.map_err(|e| self.failed("looking at", name, e))?;
         Ok(found.map(|meta| meta.size))
     }
 
@@ -89,7 +90,7 @@ impl Cloud {
         let found: Vec<_> = listed
             .try_collect()
             .await
-            .map_err(|e| self.failed("listing", folder, &e))?;
+            .map_err(|e| self.failed("listing", folder, e))?;
         let above = self.prefix.parts().count();
         let name = |path: Path| {
             let parts: Vec<_> = path.parts().skip(above).collect();
@@ -109,7 +110,7 @@ impl Cloud {
         let paths = futures::stream::iter(paths).boxed();
         let mut deleted = self.store.delete_stream(paths);
         while let Some(path) = deleted.next().await {
-            if_there(path).map_err(|e| self.failed("removing", "", &e))?;
+            if_there(path).map_err(|e| self.failed("removing", "", e))?;
         }
         Ok(())
     }
@@ -120,7 +121,7 @@ impl Cloud {
         let paths = listed.map_ok(|meta| meta.location).boxed();
         let mut deleted = self.store.delete_stream(paths);
         while let Some(path) = deleted.next().await {
-            if_there(path).map_err(|e| self.failed("removing", folder, &e))?;
+            if_there(path).map_err(|e| self.failed("removing", folder, e))?;
         }
         Ok(())
     }
@@ -129,12 +130,12 @@ impl Cloud {
         let deleted = if_there(self.store.delete(&self.path(name)).await);
         deleted
             .map(drop)
-            .map_err(|e| self.failed("removing", name, &e))
+            .map_err(|e| self.failed("removing", name, e))
     }
 
     pub(super) async fn copy(&self, from: &str, to: &str) -> Result<bool> {
         let copied = if_there(self.store.copy(&self.path(from), &self.path(to)).await);
-        let copied = copied.map_err(|e| self.failed("copying", from, &e))?;
+        let copied = copied.map_err(|e| self.failed("copying", from, e))?;
         Ok(copied.is_some())
     }
 
@@ -146,7 +147,7 @@ impl Cloud {
         Ok(copied)
     }
 
-    fn failed(&self, operation: &str, name: &str, error: &object_store::Error) -> Error {
+    fn failed(&self, operation: &str, name: &str, error: object_store::Error) -> Error {
         // Any other error came from the network or the server, after retries.
         let transient = matches!(error, object_store::Error::Generic { .. });
         let name = if name.is_empty() { "files" } else { name };
@@ -155,6 +156,7 @@ impl Cloud {
             operation: format!("{operation} {name}"),
             reason: error.to_string(),
             transient,
+            source: Some(Cause::new(error)),
         }
     }
 }

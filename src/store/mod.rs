@@ -34,13 +34,14 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use url::Url;
 
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 
 pub(crate) use kafka_arrow::path::local_path;
 pub(crate) use names::leads_out;
 
 /// Whether a file was created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Created {
     /// The file did not exist, or existed with the very same bytes. The latter happens when the answer to an
     /// earlier attempt was lost.
@@ -60,6 +61,7 @@ pub enum Durability {
 
 /// A file in a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Entry {
     /// Its name in the store.
     pub name: String,
@@ -106,7 +108,8 @@ impl Store {
                 private: false,
             });
         }
-        let parsed = Url::parse(url).map_err(|e| Error::invalid(format!("'{url}': {e}")))?;
+        let parsed =
+            Url::parse(url).map_err(|e| Error::invalid(format!("'{url}': {e}")).because(e))?;
         let url = redacted(&parsed);
         let cloud = cloud::Cloud::open(&parsed, &url, options)?;
         Ok(Self {
@@ -147,7 +150,7 @@ impl Store {
             Backend::Local(_) => "file:///",
             Backend::Cloud(cloud) => &cloud.root,
         };
-        Url::parse(root).map_err(|e| Error::invalid(format!("'{root}': {e}")))
+        Url::parse(root).map_err(|e| Error::invalid(format!("'{root}': {e}")).because(e))
     }
 
     /// The store as an object_store, in which [`path`](Self::path) locates names.
@@ -165,7 +168,7 @@ impl Store {
     pub fn path(&self, name: &str) -> Result<Path> {
         match &self.backend {
             Backend::Local(folder) => Path::from_absolute_path(folder.join(name))
-                .map_err(|e| Error::invalid(format!("{}: {e}", self.url))),
+                .map_err(|e| Error::invalid(format!("{}: {e}", self.url)).because(e)),
             Backend::Cloud(cloud) => Ok(cloud.path(name)),
         }
     }
@@ -394,7 +397,7 @@ impl Store {
         }
         let path = root.join(name);
         let done = tokio::task::spawn_blocking(move || work(&path)).await;
-        let failed = |reason: String, transient: bool| Error::Sink {
+        let failed = |reason: String, transient: bool, source: Cause| Error::Sink {
             target: self.url.clone(),
             operation: format!(
                 "{operation} {}",
@@ -402,11 +405,15 @@ impl Store {
             ),
             reason,
             transient,
+            source: Some(source),
         };
         match done {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(failed(error.to_string(), local::may_pass(&error))),
-            Err(error) => Err(failed(error.to_string(), false)),
+            Ok(Err(error)) => {
+                let transient = local::may_pass(&error);
+                Err(failed(error.to_string(), transient, Cause::new(error)))
+            }
+            Err(error) => Err(failed(error.to_string(), false, Cause::new(error))),
         }
     }
 }

@@ -24,9 +24,11 @@ impl std::str::FromStr for Delivery {
         match text.to_ascii_lowercase().replace('_', "-").as_str() {
             "exactly-once" => Ok(Self::ExactlyOnce),
             "at-least-once" => Ok(Self::AtLeastOnce),
-            _ => Err(Error::invalid(format!(
-                "option 'delivery' = '{text}': expected 'exactly-once' or 'at-least-once'"
-            ))),
+            _ => Err(Error::option_value(
+                "delivery",
+                text,
+                "'exactly-once' or 'at-least-once'",
+            )),
         }
     }
 }

@@ -317,13 +317,13 @@ async fn offsets(table: &KafkaTable, state: &dyn Session) -> Result<Vec<ArrayRef
     let snapshot = table.statement_snapshot(state).await?;
     let client = table.client().as_ref();
     let names: Vec<Arc<str>> = snapshot
-        .topics
+        .topics()
         .iter()
         .map(|t| Arc::clone(&t.topic))
         .collect();
     let cluster = client.describe(TopicSelection::Named(&names)).await?;
     let partitions: Vec<_> = snapshot
-        .ranges
+        .ranges()
         .iter()
         .map(|r| r.range.topic_partition())
         .collect();
@@ -344,7 +344,7 @@ async fn offsets(table: &KafkaTable, state: &dyn Session) -> Result<Vec<ArrayRef
         }
         list.finish()
     };
-    let ranges = || snapshot.ranges.iter();
+    let ranges = || snapshot.ranges().iter();
     let ends = |bounds: &BTreeMap<TopicPartition, LogBounds>| {
         let ends = partitions
             .iter()

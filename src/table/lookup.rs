@@ -28,7 +28,7 @@ pub(super) async fn timestamp_cuts(
     };
 
     let mut wanted: BTreeSet<(TopicPartition, i64)> = BTreeSet::new();
-    for (range, (low, high)) in snapshot.ranges.iter().zip(&bounds) {
+    for (range, (low, high)) in snapshot.ranges().iter().zip(&bounds) {
         let partition = range.range.topic_partition();
         let high = high.filter(|_| log_append.contains(&range.range.topic));
         wanted.extend(low.map(|ms| (partition.clone(), ms)));
@@ -39,7 +39,7 @@ pub(super) async fn timestamp_cuts(
 
     let moved = moved_partitions(selection, snapshot, &wanted).await?;
 
-    let cuts = snapshot.ranges.iter().zip(&bounds).zip(kept);
+    let cuts = snapshot.ranges().iter().zip(&bounds).zip(kept);
     Ok(cuts
         .map(|((range, (low, high)), kept)| {
             let range = &range.range;
@@ -95,7 +95,7 @@ async fn moved_partitions(
         let found = found.and_then(|t| t.id.as_deref());
         matches!((snapshot.topic_id(topic), found), (Some(then), Some(now)) if then != now)
     };
-    let ranges = snapshot.ranges.iter().map(|r| &r.range);
+    let ranges = snapshot.ranges().iter().map(|r| &r.range);
     Ok(ranges
         .filter(|range| match now.get(&range.topic_partition()) {
             Some(log) => log.start > range.start || log.end < range.end || recreated(&range.topic),
@@ -126,7 +126,7 @@ async fn log_append_topics(
 ) -> Result<BTreeSet<Arc<str>>> {
     let client = selection.client.as_ref();
     let names: Vec<Arc<str>> = snapshot
-        .topics
+        .topics()
         .iter()
         .map(|t| Arc::clone(&t.topic))
         .collect();

@@ -168,13 +168,12 @@ impl KafkaTable {
     /// that was cut and has grown again is [`Error::Truncated`].
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the snapshot contradicts itself, has partitions that are not the
+    /// [`Error::Invalid`] when the snapshot has partitions that are not the
     /// table's, or was taken under another isolation level, under which the same offsets hold
     /// other records.
     pub fn at(&self, snapshot: Snapshot) -> Result<Self> {
-        snapshot.validate()?;
         let mut filters: BTreeMap<TopicPartition, (Option<i64>, Option<i64>)> = BTreeMap::new();
-        for range in &snapshot.ranges {
+        for range in snapshot.ranges() {
             let partition = range.range.topic_partition();
             if !self.selection.topics.covers(&partition) {
                 return Err(Error::invalid(format!(
@@ -190,10 +189,11 @@ impl KafkaTable {
                 )));
             }
         }
-        if snapshot.isolation_level != self.selection.isolation {
+        if snapshot.isolation_level() != self.selection.isolation {
             return Err(Error::invalid(format!(
                 "the snapshot was taken under {}, the table reads under {}: set isolation.level to match",
-                snapshot.isolation_level, self.selection.isolation
+                snapshot.isolation_level(),
+                self.selection.isolation
             )));
         }
         Ok(Self {
@@ -330,11 +330,11 @@ impl KafkaTable {
             on_data_loss: self.selection.on_data_loss,
             topic_ids: snapshot.topic_ids(),
             leaders: snapshot
-                .ranges
+                .ranges()
                 .iter()
                 .filter_map(|r| Some((r.range.topic_partition(), r.leader?)))
                 .collect(),
-            record_filters: record_filters(&snapshot.ranges),
+            record_filters: record_filters(snapshot.ranges()),
             timestamps,
             batch_bytes: self.reading.batch_bytes,
             pruned,
@@ -354,7 +354,7 @@ impl KafkaTable {
         filters: &[Expr],
         state: &dyn Session,
     ) -> datafusion::error::Result<Pieces> {
-        let ranges: Vec<&OffsetRange> = snapshot.ranges.iter().map(|r| &r.range).collect();
+        let ranges: Vec<&OffsetRange> = snapshot.ranges().iter().map(|r| &r.range).collect();
         if filters.is_empty() {
             return Ok(Pieces {
                 kept: ranges.into_iter().cloned().collect(),

@@ -512,16 +512,13 @@ fn plain(name: &str) -> String {
 }
 
 fn unknown(name: &str) -> Error {
-    let nearest = nearest_names(name, NAMES.iter().copied());
-    let hint = match nearest.first() {
-        Some(nearest) => format!("did you mean '{nearest}'?"),
-        None => "settings of the connection are written 'kafka.<name>'".to_owned(),
-    };
-    Error::invalid(format!("option '{name}' is not known: {hint}"))
+    Error::unknown_option(name, NAMES.iter().copied(), || {
+        "settings of the connection are written 'kafka.<name>'".to_owned()
+    })
 }
 
 fn refused(name: &str, value: &str, expected: &str) -> Error {
-    Error::invalid(format!("option '{name}' = '{value}': expected {expected}"))
+    Error::option_value(name, value, expected)
 }
 
 fn boolean(name: &str, value: &str) -> Result<bool> {

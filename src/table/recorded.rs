@@ -54,7 +54,7 @@ pub(crate) fn columns_text(schema: &Schema) -> Result<String> {
 /// When it is something else.
 pub(crate) fn columns_of(text: &str) -> Result<SchemaRef> {
     let bytes = BASE64_STANDARD.decode(text);
-    let bytes = bytes.map_err(|e| Error::invalid(format!("recorded columns: {e}")))?;
+    let bytes = bytes.map_err(|e| Error::internal(format!("recorded columns: {e}")).because(e))?;
     decode_schema("recorded columns", &bytes)
 }
 

@@ -33,10 +33,10 @@ const MAX_RANGES: usize = 100_000;
 /// When the place cannot be read, holds something else, or nothing of these topics.
 pub(super) async fn snapshot(selection: &Selection, place: &DeadLetters) -> Result<Snapshot> {
     let letters = coordinates(selection, place).await?;
-    let mut snapshot = selection.resolve(now_ms(), &Statement::default()).await?;
+    let snapshot = selection.resolve(now_ms(), &Statement::default()).await?;
     check(&letters, selection, place, &snapshot)?;
     let mut ranges = vec![];
-    for known in &snapshot.ranges {
+    for known in snapshot.ranges() {
         for (start, end) in letters
             .get(&known.range.topic_partition())
             .map_or(vec![], |letters| runs(&letters.offsets))
@@ -70,8 +70,7 @@ pub(super) async fn snapshot(selection: &Selection, place: &DeadLetters) -> Resu
             ranges.len()
         )));
     }
-    snapshot.ranges = ranges;
-    Ok(snapshot)
+    snapshot.with_ranges(ranges)
 }
 
 /// Neighbours as ranges.
@@ -105,7 +104,7 @@ fn check(
 ) -> Result<()> {
     let ours = letters.iter().filter(|(p, _)| selection.topics.covers(p));
     for (partition, letters) in ours {
-        let mut there = snapshot.ranges.iter();
+        let mut there = snapshot.ranges().iter();
         if !there.any(|range| range.range.topic_partition() == *partition) {
             return Err(Error::invalid(format!(
                 "'redecode': {place} has dead letters of {partition}, which is not there any more: their \
@@ -179,10 +178,11 @@ async fn check_folder(location: &str, place: &DeadLetters) -> Result<()> {
 
 #[cfg(not(feature = "jobs"))]
 async fn check_folder(_location: &str, place: &DeadLetters) -> Result<()> {
-    Err(Error::invalid(format!(
-        "'redecode': {place} is a folder of a job or an export, which this build does not read (feature \
-         'jobs')"
-    )))
+    let what = "is a folder of a job or an export, which this build does not read";
+    Err(Error::missing_feature(
+        "jobs",
+        format!("'redecode': {place} {what}"),
+    ))
 }
 
 fn add(batch: &RecordBatch, place: &DeadLetters, found: &mut Coordinates) -> Result<()> {

@@ -75,13 +75,7 @@ impl Selection {
                 log_append_time: facts.log_append_time.contains(&t.name),
             })
             .collect();
-        Ok(Snapshot {
-            cluster_id: cluster.cluster_id,
-            isolation_level: self.isolation,
-            created_ms: now_ms,
-            topics,
-            ranges,
-        })
+        Snapshot::try_new(cluster.cluster_id, self.isolation, now_ms, topics, ranges)
     }
 
     async fn look_up(

@@ -1,7 +1,5 @@
 //! The fields of records that nobody declared, learned from a sample.
 
-use std::collections::BTreeMap;
-
 use arrow::array::BinaryViewArray;
 use arrow::datatypes::Fields;
 use futures::TryStreamExt;
@@ -60,7 +58,6 @@ pub(super) async fn fields(
     for range in ranges {
         // Single requests: a limit holds for a request as a whole.
         let request = ReadRequest {
-            ranges: vec![range],
             topic_ids: snapshot.topic_ids(),
             columns: RawColumns {
                 key,
@@ -72,7 +69,7 @@ pub(super) async fn fields(
             batch_bytes: DEFAULT_BATCH_BYTES,
             limit: Some(each),
             on_data_loss: OnDataLoss::Skip,
-            timestamps: BTreeMap::new(),
+            ..ReadRequest::new(vec![range])
         };
         let mut records = selection.client.read(request);
         let mut left = each;
@@ -97,7 +94,7 @@ pub(super) async fn fields(
 
 /// Pieces of the ranges, each of which is read from its start for some records.
 fn places(snapshot: &Snapshot) -> Vec<OffsetRange> {
-    let ranges = snapshot.ranges.iter().map(|r| &r.range);
+    let ranges = snapshot.ranges().iter().map(|r| &r.range);
     let ranges: Vec<&OffsetRange> = ranges.filter(|r| r.start < r.end).collect();
     // With more partitions than records, some are not looked at.
     let ranges = ranges.into_iter().take(RECORDS);

@@ -112,7 +112,7 @@ impl SchemaSource {
             (None, None) => return Ok(None),
         };
         fields.map(Some).map_err(|e| {
-            Error::invalid(format!(
+            Error::schema(format!(
                 "the columns of the {part} are those of a schema, and {title} {e}: declare them in CREATE \
                  EXTERNAL TABLE instead"
             ))
@@ -229,7 +229,9 @@ impl SchemaSource {
 
     pub(super) fn bytes(&self, file: &str) -> Result<Vec<u8>> {
         let read = self.policy.read(Path::new(file), MAX_FILE_BYTES);
-        read.map_err(|e| Error::invalid(format!("the schema file {file} cannot be read: {e}")))
+        read.map_err(|e| {
+            Error::invalid(format!("the schema file {file} cannot be read: {e}")).because(e)
+        })
     }
 }
 
@@ -277,7 +279,7 @@ fn of_format(
     if fits {
         return Ok(found);
     }
-    Err(Error::invalid(format!(
+    Err(Error::schema(format!(
         "the schema registry has a schema of {} for subject '{subject}', but '{part}.format' is '{format}'",
         found.kind
     )))

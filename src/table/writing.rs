@@ -221,10 +221,7 @@ impl Part<'_> {
 
     /// The same error, of this part.
     fn wrong(&self, error: Error) -> Error {
-        match error {
-            Error::Invalid { message } => Error::invalid(format!("the {}: {message}", self.name)),
-            other => other,
-        }
+        error.within(format_args!("the {}", self.name))
     }
 
     async fn plan(&self) -> Result<Planned> {

@@ -1,6 +1,5 @@
 //! Reads through the client under test, and checks the promises that every stream makes.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,8 +7,8 @@ use arrow::array::{Array, AsArray};
 use datafusion_kafka::Error;
 use datafusion_kafka::client::memory::Record;
 use datafusion_kafka::client::{
-    KafkaClient, OffsetAt, OffsetQuery, OnDataLoss, PassedOffsets, RawBatch, RawColumns,
-    ReadRequest, TimestampType, headers_type,
+    KafkaClient, OffsetAt, OffsetQuery, PassedOffsets, RawBatch, ReadRequest, TimestampType,
+    headers_type,
 };
 use datafusion_kafka::range::{IsolationLevel, OffsetRange, TopicPartition};
 use futures::StreamExt;
@@ -81,17 +80,7 @@ pub fn range(partition: &TopicPartition, start: i64, end: i64) -> OffsetRange {
 
 /// A request for all columns of committed records.
 pub fn request(ranges: Vec<OffsetRange>) -> ReadRequest {
-    ReadRequest {
-        ranges,
-        topic_ids: BTreeMap::new(),
-        columns: RawColumns::ALL,
-        isolation: ReadCommitted,
-        batch_rows: 8192,
-        batch_bytes: 4 << 20,
-        limit: None,
-        on_data_loss: OnDataLoss::Fail,
-        timestamps: BTreeMap::new(),
-    }
+    ReadRequest::new(ranges)
 }
 
 /// Reads `start..end` of a partition.

@@ -133,10 +133,7 @@ pub fn schema() -> SchemaRef {
 
 /// A job with the suite's columns.
 pub fn job(name: &str) -> SinkJob {
-    SinkJob {
-        name: name.to_owned(),
-        schema: schema(),
-    }
+    SinkJob::new(name, schema())
 }
 
 /// Partition `number` of the topic `orders`.
@@ -292,10 +289,7 @@ fn refused(result: Result<()>) {
 }
 
 fn committed(batch: &BatchRanges) -> Option<Committed> {
-    Some(Committed {
-        batch: batch.batch,
-        ends: batch.ends(),
-    })
+    Some(Committed::new(batch.batch, batch.ends()))
 }
 
 pub async fn a_batch_is_seen_once_it_is_committed(fixture: &Fixture) {
@@ -498,7 +492,7 @@ pub async fn sources_of_one_topic_are_told_apart(fixture: &Fixture) {
         })
         .collect();
     assert_eq!(ends.len(), 2);
-    assert_eq!(found, Some(Committed { batch: 0, ends }));
+    assert_eq!(found, Some(Committed::new(0, ends)));
 }
 
 pub async fn an_aborted_batch_leaves_nothing(fixture: &Fixture) {

@@ -67,10 +67,7 @@ fn sink_with(config: &ConnectionConfig, topic: &str, options: &KafkaSinkOptions)
 }
 
 fn job_of(rows: &RecordBatch) -> SinkJob {
-    SinkJob {
-        name: "job".to_owned(),
-        schema: rows.schema(),
-    }
+    SinkJob::new("job", rows.schema())
 }
 
 fn rows(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {

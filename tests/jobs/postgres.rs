@@ -79,10 +79,7 @@ fn as_dyn(sink: PostgresSink) -> Arc<dyn Sink> {
 }
 
 async fn deliver_one(sink: &Arc<dyn Sink>, rows: RecordBatch) -> datafusion_kafka::Result<()> {
-    let job = SinkJob {
-        name: "job".to_owned(),
-        schema: rows.schema(),
-    };
+    let job = SinkJob::new("job", rows.schema());
     let opened = sink.open(&job).await?.sink;
     let first = batch(0, &[(0, None, 1)]);
     let staged = opened.stage(&first, 0, samples::stream(rows)).await?;

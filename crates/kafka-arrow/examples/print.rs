@@ -14,7 +14,7 @@ use kafka_arrow::client::{
 };
 use kafka_arrow::config::ConnectionConfig;
 use kafka_arrow::decode::{Column, RecordDecoder};
-use kafka_arrow::range::{IsolationLevel, OffsetRange, OnDataLoss, TopicPartition};
+use kafka_arrow::range::{IsolationLevel, OffsetRange, TopicPartition};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -58,15 +58,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let decoder = RecordDecoder::raw(columns);
     let all: Vec<usize> = (0..decoder.columns().len()).collect();
     let mut batches = client.read(ReadRequest {
-        ranges,
-        topic_ids: Default::default(),
         columns: decoder.raw_columns(&all),
         isolation,
-        batch_rows: 1024,
-        batch_bytes: 1 << 20,
-        limit: None,
-        on_data_loss: OnDataLoss::Fail,
-        timestamps: Default::default(),
+        ..ReadRequest::new(ranges)
     });
     while let Some(batch) = batches.try_next().await? {
         let rows = decoder.decode(&batch, &all, decoder.schema())?;

@@ -25,10 +25,11 @@ pub mod hex;
 pub mod path;
 pub mod policy;
 pub mod range;
+pub mod raw;
 #[cfg(test)]
 mod spoil;
 pub mod text;
 
 #[doc(hidden)]
 pub use error::nearest_names;
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Cause, Error, ErrorKind, Result};

@@ -18,7 +18,7 @@ pub fn local_path(url: &str) -> Result<Option<PathBuf>> {
         _ => PathBuf::from(url),
     };
     let path = std::path::absolute(&path);
-    let path = path.map_err(|e| Error::invalid(format!("'{url}': {e}")))?;
+    let path = path.map_err(|e| Error::invalid(format!("'{url}': {e}")).because(e))?;
     Ok(Some(one_name(&path)))
 }
 

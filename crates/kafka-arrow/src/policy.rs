@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use url::Url;
 
-use crate::config::ConnectionConfig;
 use crate::error::{Error, Result};
 use crate::path;
 
@@ -70,7 +69,8 @@ impl Policy {
         match path::local_path(path)? {
             Some(path) => self.change(|allowed| allowed.paths.push(path)),
             None => {
-                let url = Url::parse(path).map_err(|e| Error::invalid(format!("'{path}': {e}")))?;
+                let url = Url::parse(path)
+                    .map_err(|e| Error::invalid(format!("'{path}': {e}")).because(e))?;
                 self.change(|allowed| allowed.urls.push(folder_url(&url)));
             }
         }
@@ -99,18 +99,12 @@ impl Policy {
         self
     }
 
-    /// Allows the hosts in a session's own settings.
-    pub fn allow_hosts_of(mut self, connection: &ConnectionConfig) -> Self {
-        let mut own: Vec<(String, Option<u16>)> = brokers(connection).collect();
-        let registry = connection.get("schema.registry.url").unwrap_or_default();
-        let urls = registry
-            .split(',')
-            .filter_map(|url| Url::parse(url.trim()).ok());
-        own.extend(urls.filter_map(|url| {
-            let host = url.host_str()?.to_ascii_lowercase();
-            Some((bare(&host).to_owned(), url.port_or_known_default()))
-        }));
-        self.change(|allowed| allowed.hosts.extend(own));
+    /// Allows hosts in lower case, each with a port or with any.
+    pub(crate) fn allow_hosts(
+        mut self,
+        hosts: impl IntoIterator<Item = (String, Option<u16>)>,
+    ) -> Self {
+        self.change(|allowed| allowed.hosts.extend(hosts));
         self
     }
 
@@ -145,14 +139,6 @@ impl Policy {
             "{what} '{shown}' is not among the allowed hosts; the operator of the session can allow it with \
              --allow-host {shown}"
         )))
-    }
-
-    /// Refuses brokers that are not allowed.
-    ///
-    /// # Errors
-    /// As [`check_host`](Self::check_host).
-    pub fn check_brokers(&self, connection: &ConnectionConfig) -> Result<()> {
-        brokers(connection).try_for_each(|(host, port)| self.check_host("the broker", &host, port))
     }
 
     /// Refuses the hosts in a list of URLs unless they are allowed.
@@ -221,7 +207,8 @@ impl Policy {
         if let Some(path) = path::local_path(location)? {
             return self.check_path(what, &path);
         }
-        let url = Url::parse(location).map_err(|e| Error::invalid(format!("'{location}': {e}")))?;
+        let url = Url::parse(location)
+            .map_err(|e| Error::invalid(format!("'{location}': {e}")).because(e))?;
         let url = folder_url(&url);
         if allowed.urls.iter().any(|allowed| url.starts_with(allowed)) {
             return Ok(());
@@ -315,27 +302,8 @@ pub fn refused(what: &str) -> Error {
     Error::invalid(format!("restricted session: {what}"))
 }
 
-/// The brokers in the settings, with Kafka's default port.
-fn brokers(connection: &ConnectionConfig) -> impl Iterator<Item = (String, Option<u16>)> {
-    const PORT: u16 = 9092;
-    let list = connection.bootstrap_servers().split(',').map(str::trim);
-    list.filter(|broker| !broker.is_empty()).map(|broker| {
-        // librdkafka accepts a protocol in front.
-        let broker = broker.split_once("://").map_or(broker, |(_, rest)| rest);
-        // Text that clients might split in different ways is not a host, so that it never matches an allowed
-        // one.
-        if broker.contains(['/', '\\', '@']) || broker.contains(char::is_whitespace) {
-            return (broker.to_ascii_lowercase(), None);
-        }
-        match split_host(broker) {
-            Some((host, port)) => (host.to_ascii_lowercase(), port.or(Some(PORT))),
-            None => (broker.to_ascii_lowercase(), None),
-        }
-    })
-}
-
 /// A host and its port. An IPv6 address with a port has brackets.
-fn split_host(text: &str) -> Option<(&str, Option<u16>)> {
+pub(crate) fn split_host(text: &str) -> Option<(&str, Option<u16>)> {
     if let Some(rest) = text.strip_prefix('[') {
         let (host, rest) = rest.split_once(']')?;
         return match rest.strip_prefix(':') {
@@ -350,7 +318,7 @@ fn split_host(text: &str) -> Option<(&str, Option<u16>)> {
 }
 
 /// An address without brackets.
-fn bare(host: &str) -> &str {
+pub(crate) fn bare(host: &str) -> &str {
     let inner = host
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'));

@@ -135,33 +135,24 @@ mod tests {
 
     #[test]
     fn the_line_names_rate_bytes_span_and_time_left() {
-        let progress = Progress {
-            offsets_done: 2_500_000,
-            offsets_total: 10_000_000,
-            records: 2_400_000,
-            bytes: 240_000_000,
-            lost_offsets: 0,
-            bad_rows: 0,
-            throttled_ms: 0,
-        };
+        let mut progress = Progress::default();
+        progress.offsets_done = 2_500_000;
+        progress.offsets_total = 10_000_000;
+        progress.records = 2_400_000;
+        progress.bytes = 240_000_000;
         assert_eq!(
             line(progress, Duration::from_secs(2)),
             "2,400,000 records  1.20 M/s  228.88 MiB  120.0 MB/s  25% of the offset span  ETA 6 seconds"
         );
-        let lost = Progress {
-            offsets_done: 10_000_000,
-            lost_offsets: 1500,
-            ..progress
-        };
+        let mut lost = progress;
+        (lost.offsets_done, lost.lost_offsets) = (10_000_000, 1500);
         let text = line(lost, Duration::from_secs(2));
         assert!(
             text.ends_with("100% of the offset span  1,500 offsets lost"),
             "{text}"
         );
-        let held = Progress {
-            throttled_ms: 12_400,
-            ..progress
-        };
+        let mut held = progress;
+        held.throttled_ms = 12_400;
         let text = line(held, Duration::from_secs(2));
         assert!(
             text.ends_with("  held back by the broker's quota for 12 s"),

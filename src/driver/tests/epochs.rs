@@ -73,7 +73,7 @@ async fn intent_commit_and_sink_have_the_epoch_of_the_record_before_the_end() {
     let world = at_sixty(OnDataLoss::Fail).await;
     let job = world.job().await;
     let intent = job.log().intent(0).await.unwrap();
-    assert_eq!(intent.sources[0].snapshot.ranges[0].leader_epoch, Some(1));
+    assert_eq!(intent.sources[0].snapshot.ranges()[0].leader_epoch, Some(1));
     let commit = job.log().commit(0).await.unwrap().unwrap();
     assert_eq!(commit.progress.sources[0].leader_epochs, [Some(1)]);
     assert_eq!(recorded(&world).leader_epoch, Some(1));
@@ -202,7 +202,7 @@ async fn a_batch_in_the_middle_of_an_old_log_knows_its_epoch() {
     let job = world.job().await;
     for number in job.log().intents().await.unwrap() {
         let intent = job.log().intent(number).await.unwrap();
-        let range = &intent.sources[0].snapshot.ranges[0];
+        let range = &intent.sources[0].snapshot.ranges()[0];
         let expected = i32::try_from((range.range.end - 1) / 10).unwrap();
         assert_eq!(range.leader_epoch, Some(expected), "{}", range.range);
     }

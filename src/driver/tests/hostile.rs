@@ -12,7 +12,7 @@ async fn look(world: &World) {
     for batch in log.intents().await.unwrap() {
         if let Ok(intent) = log.intent(batch).await {
             for source in &intent.sources {
-                let _ = source.reading().len();
+                let _ = source.reading().map(|reading| reading.len());
             }
             let _ = intent.ends();
         }

@@ -236,7 +236,7 @@ async fn redecode_reads_the_records_of_dead_letters_and_no_other() {
         .snapshot()
         .await
         .unwrap()
-        .ranges()
+        .offset_ranges()
         .map(ToString::to_string)
         .collect();
     assert_eq!(ranges, ["orders[0] 0..2", "orders[0] 3..4"]);

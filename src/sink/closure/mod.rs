@@ -386,6 +386,7 @@ impl<T: Send + 'static> OpenSink for OpenForEachBatch<T> {
                     missing.partition
                 ),
                 transient: true,
+                source: None,
             });
         }
         if let Some(on_commit) = &self.on_commit {
@@ -423,6 +424,7 @@ fn failed(target: &str, operation: String, error: BoxError) -> Error {
                 operation,
                 reason: error.to_string(),
                 transient: false,
+                source: Some(crate::error::Cause::new(error)),
             },
         },
     }

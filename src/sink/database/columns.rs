@@ -24,7 +24,7 @@ pub(crate) struct TableColumn {
 /// kept in a column as it is, `expected` names the types that can.
 ///
 /// # Errors
-/// [`Error::Invalid`] that names every column which does not fit.
+/// [`Error::Schema`] that names every column which does not fit.
 pub(crate) fn compare(
     target: &str,
     schema: &Schema,
@@ -74,7 +74,7 @@ pub(crate) fn compare(
         .iter()
         .map(|column| format!("{} {}", column.name, column.type_name))
         .collect();
-    Err(Error::invalid(format!(
+    Err(Error::schema(format!(
         "the query does not fit {target}: {}. The table has ({}): rename or cast columns in the query \
          (AS, CAST), change the table, or name a new one",
         wrong.join("; "),

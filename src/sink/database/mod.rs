@@ -58,6 +58,7 @@ pub(crate) fn not_staged(target: &str, batch: u64, expected: u64, found: u64) ->
              it was lost in between, or a part of the batch was given up"
         ),
         transient: true,
+        source: None,
     }
 }
 
@@ -70,6 +71,7 @@ pub(crate) fn given_up(target: &str, operation: String) -> Error {
                  batch staged again"
             .to_owned(),
         transient: true,
+        source: None,
     }
 }
 
@@ -86,7 +88,7 @@ pub(crate) fn changed_underneath(target: &str, batch: &BatchRanges) -> Error {
 
 /// The error of a stream of rows: this crate's own where there is one.
 pub(crate) fn in_stream(error: &DataFusionError) -> Error {
-    Error::find(error).cloned().unwrap_or_else(|| Error::Query {
-        message: error.to_string(),
-    })
+    Error::find(error)
+        .cloned()
+        .unwrap_or_else(|| Error::query(error.to_string()))
 }

@@ -53,10 +53,7 @@ pub(crate) struct OffsetRow {
 /// # Errors
 /// [`Error::Corrupt`] when the rows are not those that a commit writes.
 pub(crate) fn committed(target: &str, rows: Vec<OffsetRow>) -> Result<Option<Committed>> {
-    let corrupt = |message: String| Error::Corrupt {
-        file: format!("the offsets of {target}"),
-        message,
-    };
+    let corrupt = |message: String| Error::corrupt(format!("the offsets of {target}"), message);
     let mut batch = None;
     let mut ends = Ends::new();
     for row in rows {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use datafusion::logical_expr::CreateExternalTable;
 
-use crate::error::{Error, Result, nearest_names};
+use crate::error::{Error, Result};
 
 /// What stands for a secret.
 const HIDDEN: &str = "***";
@@ -48,14 +48,9 @@ impl Given {
             // DataFusion puts this before names that have no dot.
             let name = name.strip_prefix("format.").unwrap_or(name);
             let Some(known) = known.iter().find(|known| plain(known) == plain(name)) else {
-                let nearest = nearest_names(name, known.iter().copied());
-                let hint = match nearest.first() {
-                    Some(nearest) => format!("did you mean '{nearest}'?"),
-                    None => format!("there are {}", known.join(", ")),
-                };
-                return Err(Error::invalid(format!(
-                    "option '{name}' is not known: {hint}"
-                )));
+                let there_are = || format!("there are {}", known.join(", "));
+                let names = known.iter().copied();
+                return Err(Error::unknown_option(name, names, there_are));
             };
             let option = ((*known).to_owned(), value.clone());
             if options.insert(plain(name), option).is_some() {
@@ -88,9 +83,7 @@ impl Given {
         match self.get("shared").map(str::to_ascii_lowercase).as_deref() {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
-            Some(value) => Err(Error::invalid(format!(
-                "option 'shared' = '{value}': expected 'true' or 'false'"
-            ))),
+            Some(value) => Err(Error::option_value("shared", value, "'true' or 'false'")),
         }
     }
 
@@ -105,9 +98,11 @@ impl Given {
         let names: Vec<String> = list.split(',').map(|name| name.trim().to_owned()).collect();
         let twice = (1..names.len()).any(|i| names[..i].contains(&names[i]));
         if twice || names.iter().any(String::is_empty) {
-            return Err(Error::invalid(format!(
-                "option 'upsert.key' = '{list}': expected different names of columns, separated by commas"
-            )));
+            return Err(Error::option_value(
+                "upsert.key",
+                list,
+                "different names of columns, separated by commas",
+            ));
         }
         Ok(names)
     }
@@ -164,11 +159,7 @@ pub(crate) fn quoted_text(text: &str) -> String {
 /// # Errors
 /// [`Error::Invalid`] when a part is empty, a quote is not closed or there are more than `parts`.
 pub(crate) fn identifier(option: &str, text: &str, parts: usize) -> Result<Vec<String>> {
-    let wrong = |expected: &str| {
-        Err(Error::invalid(format!(
-            "option '{option}' = '{text}': expected {expected}"
-        )))
-    };
+    let wrong = |expected: &str| Err(Error::option_value(option, text, expected));
     let mut found = vec![String::new()];
     let mut quotes = false;
     let mut characters = text.trim().chars().peekable();

@@ -57,10 +57,10 @@ impl Payload {
 
 impl Layout {
     /// # Errors
-    /// [`Error::Invalid`] for columns that a record has no place for, wrong types, no value.
+    /// [`Error::Schema`] for columns that a record has no place for, wrong types, no value.
     pub(super) fn of(schema: &Schema, target: &str, naming: &Naming) -> Result<Self> {
         let refused = |what: String| {
-            Err(Error::invalid(format!(
+            Err(Error::schema(format!(
                 "{target}: {what}; the columns of a Kafka sink are {}",
                 accepted(naming)
             )))

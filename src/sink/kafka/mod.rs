@@ -203,10 +203,9 @@ impl Sink for KafkaSink {
         let encoders =
             self.formats
                 .encoders(&self.topic, layout.key_fields(), layout.value_fields());
-        let encoders = encoders.await.map_err(|error| match error {
-            Error::Invalid { message } => Error::invalid(format!("{}: {message}", self.target())),
-            other => other,
-        })?;
+        let encoders = encoders
+            .await
+            .map_err(|error| error.within(self.target()))?;
         let layout = layout.encoded(encoders);
         self.state().ensure().await?;
         let session = Session::start(
@@ -404,8 +403,6 @@ async fn known_topic(client: &dyn KafkaClient, topic: &Arc<str>) -> Result<Optio
 fn query(error: &datafusion::error::DataFusionError) -> Error {
     match Error::find(error) {
         Some(found) => found.clone(),
-        None => Error::Query {
-            message: error.strip_backtrace(),
-        },
+        None => Error::query(error.strip_backtrace()),
     }
 }

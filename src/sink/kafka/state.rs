@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::client::librdkafka::writing::{code, create_topic};
 use crate::client::{OffsetAt, OffsetQuery, RawColumns, ReadRequest};
-use crate::range::{IsolationLevel, OffsetRange, OnDataLoss, TopicPartition};
+use crate::range::{IsolationLevel, OffsetRange, TopicPartition};
 
 /// The version of the records that this crate writes and reads.
 const VERSION: u32 = 1;
@@ -216,19 +216,18 @@ impl StateTopic<'_> {
         }
         let start = offset(at(OffsetAt::Earliest), committed).await?;
         let mut batches = self.client.read(ReadRequest {
-            ranges: vec![OffsetRange::try_new(self.name, 0, start, end.max(start))?],
-            topic_ids: BTreeMap::new(),
             columns: RawColumns {
                 key: true,
                 value: true,
                 ..RawColumns::default()
             },
             isolation: committed,
-            batch_rows: 8192,
-            batch_bytes: 4 << 20,
-            limit: None,
-            on_data_loss: OnDataLoss::Fail,
-            timestamps: BTreeMap::new(),
+            ..ReadRequest::new(vec![OffsetRange::try_new(
+                self.name,
+                0,
+                start,
+                end.max(start),
+            )?])
         });
         let mut found = Found::default();
         while let Some(batch) = batches.next().await {
@@ -239,14 +238,12 @@ impl StateTopic<'_> {
             for (i, offset) in batch.offsets.values().iter().enumerate() {
                 let value = (!values.is_null(i)).then(|| values.value(i));
                 let key = keys.value(i);
-                found
-                    .take(job, self.target, key, value)
-                    .map_err(|reason| Error::Corrupt {
-                        file: format!("{}[0]@{offset}", self.name),
-                        message: format!(
-                            "{reason}; name another 'state.topic', or repair the record"
-                        ),
-                    })?;
+                found.take(job, self.target, key, value).map_err(|reason| {
+                    Error::corrupt(
+                        format!("{}[0]@{offset}", self.name),
+                        format!("{reason}; name another 'state.topic', or repair the record"),
+                    )
+                })?;
             }
         }
         Ok(found.state())
@@ -258,6 +255,7 @@ impl StateTopic<'_> {
             operation: operation.to_owned(),
             reason,
             transient,
+            source: None,
         }
     }
 }

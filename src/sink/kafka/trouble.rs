@@ -47,6 +47,7 @@ impl Trouble {
             operation: operation.to_owned(),
             reason: reason.to_owned(),
             transient,
+            source: None,
         }
     }
 

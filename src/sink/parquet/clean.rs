@@ -10,6 +10,7 @@ use crate::store::Store;
 
 /// A file that belongs to no batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Orphan {
     /// Its name in the location.
     pub name: String,

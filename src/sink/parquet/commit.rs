@@ -182,6 +182,7 @@ impl OpenParquetSink {
                         file.bytes
                     ),
                     transient: true,
+                    source: None,
                 }),
             }
         }));

@@ -280,12 +280,11 @@ impl Row {
     }
 
     fn gap(&self, number: u64) -> Error {
-        Error::Corrupt {
-            file: self.file(&manifest::name_of(&self.folder, number)),
-            message: "this manifest is missing, later ones are there: somebody removed it; \
-                      restore it, for without it nobody knows which rows the location has"
-                .to_owned(),
-        }
+        Error::corrupt(
+            self.file(&manifest::name_of(&self.folder, number)),
+            "this manifest is missing, later ones are there: somebody removed it; \
+                      restore it, for without it nobody knows which rows the location has",
+        )
     }
 
     fn restless(&self) -> Error {
@@ -294,6 +293,7 @@ impl Row {
             operation: format!("reading the manifests of job '{}'", self.job),
             reason: "they changed each time while they were read".to_owned(),
             transient: true,
+            source: None,
         }
     }
 }
@@ -348,10 +348,10 @@ pub(super) async fn get_schema(store: &Store, job: &str, name: &str) -> Result<S
     let shown = format!("{}/{file}", store.url());
     match store.get(&file).await? {
         Some(bytes) => schema::decode(&shown, &bytes),
-        None => Err(Error::Corrupt {
-            file: shown,
-            message: "it is missing and a manifest names it".to_owned(),
-        }),
+        None => Err(Error::corrupt(
+            shown,
+            "it is missing and a manifest names it",
+        )),
     }
 }
 

@@ -127,7 +127,7 @@ impl Manifest {
     pub(super) fn to_json(&self) -> Result<bytes::Bytes> {
         let json = serde_json::to_vec(self);
         json.map(Into::into)
-            .map_err(|error| Error::invalid(format!("a manifest: {error}")))
+            .map_err(|error| Error::internal(format!("a manifest: {error}")).because(error))
     }
 }
 
@@ -151,12 +151,12 @@ fn check_names(file: &str, record: &Record) -> Result<()> {
     let wrong = parts.filter(|part| part.contains('/') || (!part.is_empty() && leads_out(part)));
     match names.filter(|name| leads_out(name)).chain(wrong).next() {
         None => Ok(()),
-        Some(name) => Err(Error::Corrupt {
-            file: file.to_owned(),
-            message: format!(
+        Some(name) => Err(Error::corrupt(
+            file,
+            format!(
                 "the name '{name}' in it leads out of the location: it was not written by this program"
             ),
-        }),
+        )),
     }
 }
 
@@ -185,7 +185,8 @@ pub(super) fn checkpoint(job: &str, records: &[Record]) -> Result<bytes::Bytes> 
         lines.push(b'\n');
         Ok::<_, serde_json::Error>(lines)
     };
-    let lines = write().map_err(|error| Error::invalid(format!("a checkpoint: {error}")))?;
+    let lines = write()
+        .map_err(|error| Error::internal(format!("a checkpoint: {error}")).because(error))?;
     Ok(lines.into())
 }
 
@@ -201,13 +202,13 @@ pub(super) fn read_checkpoint(file: &str, bytes: &[u8]) -> Result<Vec<Record>> {
         .try_for_each(|record| check_names(file, record))?;
     let numbers = records.iter().map(|record| record.number);
     if !numbers.eq(header.first..=header.last) {
-        return Err(Error::Corrupt {
-            file: file.to_owned(),
-            message: format!(
+        return Err(Error::corrupt(
+            file,
+            format!(
                 "it says that it has the manifests {} to {} and does not",
                 header.first, header.last
             ),
-        });
+        ));
     }
     Ok(records)
 }
@@ -221,20 +222,18 @@ fn check_version(file: &str, bytes: &[u8]) -> Result<()> {
     if found.version == VERSION {
         return Ok(());
     }
-    Err(Error::Corrupt {
-        file: file.to_owned(),
-        message: format!(
+    Err(Error::corrupt(
+        file,
+        format!(
             "its version is {}, this build knows {VERSION}: use the build that wrote it or a newer one",
             found.version
         ),
-    })
+    ))
 }
 
 fn json<T: DeserializeOwned>(file: &str, bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|error| Error::Corrupt {
-        file: file.to_owned(),
-        message: format!("it is no manifest: {error}"),
-    })
+    serde_json::from_slice(bytes)
+        .map_err(|error| Error::corrupt(file, format!("it is no manifest: {error}")).because(error))
 }
 
 /// The folder of all jobs' manifests.

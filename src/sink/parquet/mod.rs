@@ -129,14 +129,14 @@ impl ParquetSink {
                 return Ok(());
             }
             if !self.store.link(&file.staged, &file.name).await? && !is_there().await? {
-                return Err(Error::Corrupt {
-                    file: format!("{}/{}", self.target(), file.name),
-                    message: format!(
+                return Err(Error::corrupt(
+                    format!("{}/{}", self.target(), file.name),
+                    format!(
                         "batch {} of job '{}' names this file, and it is neither there nor staged: \
                          somebody removed it",
                         manifest.record.batch, manifest.job
                     ),
-                });
+                ));
             }
             fault::point("parquet-file-published");
             Ok(())

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use datafusion::parquet::basic::{Compression, ZstdLevel};
 
-use crate::error::{Error, Result, nearest_names};
+use crate::error::{Error, Result};
 use crate::store::Durability;
 
 /// What can be set on a [`ParquetSink`](super::ParquetSink).
@@ -64,7 +64,7 @@ impl ParquetOptions {
     /// Sets an option by its name in SQL.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a name or a value that there is not.
+    /// [`Error::UnknownOption`], and [`Error::OptionValue`] for a value that it does not take.
     pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
         match name.to_lowercase().as_str() {
             "compression.codec" => self.compression = compression(value)?,
@@ -83,14 +83,9 @@ impl ParquetOptions {
             "row.group.rows" => self.row_group_rows = small(name, value)?,
             "shared" => self.shared = boolean(name, value)?,
             _ => {
-                let nearest = nearest_names(name, Self::NAMES);
-                let hint = match nearest.first() {
-                    Some(nearest) => format!("did you mean '{nearest}'?"),
-                    None => format!("it takes {}", Self::NAMES.join(", ")),
-                };
-                return Err(Error::invalid(format!(
-                    "a parquet sink has no option '{name}': {hint}"
-                )));
+                return Err(Error::unknown_option(name, Self::NAMES, || {
+                    format!("a parquet sink has {}", Self::NAMES.join(", "))
+                }));
             }
         }
         Ok(())
@@ -127,10 +122,8 @@ pub(super) fn is_of_store(name: &str) -> bool {
 
 fn compression(value: &str) -> Result<Compression> {
     value.to_lowercase().parse().map_err(|_| {
-        Error::invalid(format!(
-            "'compression.codec' = '{value}': expected zstd(1) to zstd(22), snappy, lz4_raw, gzip(6), \
-             brotli(1) or uncompressed"
-        ))
+        let codecs = "zstd(1) to zstd(22), snappy, lz4_raw, gzip(6), brotli(1) or uncompressed";
+        Error::option_value("compression.codec", value, codecs)
     })
 }
 
@@ -138,7 +131,7 @@ fn boolean(name: &str, value: &str) -> Result<bool> {
     value
         .to_lowercase()
         .parse()
-        .map_err(|_| Error::invalid(format!("'{name}' = '{value}': expected 'true' or 'false'")))
+        .map_err(|_| Error::option_value(name, value, "'true' or 'false'"))
 }
 
 fn small(name: &str, value: &str) -> Result<usize> {
@@ -150,9 +143,10 @@ fn small(name: &str, value: &str) -> Result<usize> {
 fn number(name: &str, value: &str, least: u64, most: u64) -> Result<u64> {
     match value.parse() {
         Ok(number) if (least..=most).contains(&number) => Ok(number),
-        _ => Err(Error::invalid(format!(
-            "'{name}' = '{value}': expected a number from {least} to {most}"
-        ))),
+        _ => {
+            let expected = format!("a number from {least} to {most}");
+            Err(Error::option_value(name, value, expected))
+        }
     }
 }
 
@@ -175,11 +169,11 @@ mod tests {
         };
         assert_eq!(
             refused("max.file.row", "5"),
-            "a parquet sink has no option 'max.file.row': did you mean 'max.file.rows'?"
+            "option 'max.file.row' is not known: did you mean 'max.file.rows'?"
         );
         assert_eq!(
             refused("max.file.rows", "0"),
-            "'max.file.rows' = '0': expected a number from 1 to 18446744073709551615"
+            "option 'max.file.rows' = '0': expected a number from 1 to 18446744073709551615"
         );
         assert!(refused("compression.codec", "zip").contains("zstd(1)"));
         assert!(refused("shared", "yes").contains("'true' or 'false'"));

@@ -47,7 +47,7 @@ fn plain_type(data_type: &DataType) -> DataType {
 
 /// Checks that rows of `schema` can be written, and sorted into folders by `partition_by`.
 pub(super) fn check(target: &str, schema: &Schema, partition_by: &[String]) -> Result<()> {
-    let refused = |message: String| Err(Error::invalid(format!("{target}: {message}")));
+    let refused = |message: String| Err(Error::schema(format!("{target}: {message}")));
     for name in partition_by {
         let Ok(field) = schema.field_with_name(name) else {
             let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
@@ -79,14 +79,14 @@ pub(super) fn check(target: &str, schema: &Schema, partition_by: &[String]) -> R
 /// The recorded columns and further ones of a query.
 ///
 /// # Errors
-/// [`Error::Invalid`] when a column has changed its type.
+/// [`Error::Schema`] when a column has changed its type.
 pub(super) fn merge(target: &str, recorded: &Schema, new: &Schema) -> Result<SchemaRef> {
     let mut fields: Vec<FieldRef> = recorded.fields().iter().cloned().collect();
     for field in new.fields() {
         match recorded.field_with_name(field.name()) {
             Ok(old) if old.data_type() == field.data_type() => {}
             Ok(old) => {
-                return Err(Error::invalid(format!(
+                return Err(Error::schema(format!(
                     "{target}: column '{}' is {} in the files there and {} in the query: CAST it, \
                      or write to another location",
                     field.name(),
@@ -107,7 +107,8 @@ pub(crate) fn encode(schema: &Schema) -> Result<(String, Bytes)> {
         writer.finish()?;
         writer.into_inner()
     };
-    let bytes = write().map_err(|error| Error::invalid(format!("the query's columns: {error}")))?;
+    let bytes = write()
+        .map_err(|error| Error::schema(format!("the query's columns: {error}")).because(error))?;
     let name = crate::hex::hex(&Sha256::digest(&bytes)[..8]);
     Ok((name, bytes.into()))
 }
@@ -115,9 +116,12 @@ pub(crate) fn encode(schema: &Schema) -> Result<(String, Bytes)> {
 /// Reads what [`encode`] wrote.
 pub(crate) fn decode(file: &str, bytes: &[u8]) -> Result<SchemaRef> {
     let reader = StreamReader::try_new(std::io::Cursor::new(bytes), None);
-    let reader = reader.map_err(|error| Error::Corrupt {
-        file: file.to_owned(),
-        message: format!("it does not hold the columns of the files: {error}"),
+    let reader = reader.map_err(|error| {
+        Error::corrupt(
+            file,
+            format!("it does not hold the columns of the files: {error}"),
+        )
+        .because(error)
     })?;
     Ok(reader.schema())
 }

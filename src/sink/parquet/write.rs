@@ -20,7 +20,7 @@ use super::blocks::Blocks;
 use super::manifest::DataFile;
 use super::partition::{Partitioner, Values, folders};
 use crate::client::Held;
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::memory::{self, Share, column_bytes, payload_bytes};
 use crate::store::Store;
 
@@ -357,6 +357,7 @@ fn failed(store: &Store, error: ParquetError) -> Error {
         operation: "staging rows".to_owned(),
         reason: error.to_string(),
         transient,
+        source: Some(Cause::new(error)),
     }
 }
 

@@ -345,7 +345,7 @@ fn tls(root_certificates: Option<&Path>) -> Result<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| Error::invalid(format!("TLS: {error}")))?;
+        .map_err(|error| Error::invalid(format!("TLS: {error}")).because(error))?;
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 

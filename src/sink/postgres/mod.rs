@@ -181,7 +181,7 @@ impl OpenPostgresSink {
         };
         if !session.is_at(&batch.attempt) {
             let begun = session.begin(&batch.attempt).await;
-            begun.map_err(|error| failure(&self.target.name(), &operation, &error))?;
+            begun.map_err(|error| failure(&self.target.name(), &operation, error))?;
             tokio::spawn(keep_alive(
                 Arc::downgrade(&self.session),
                 batch.attempt.clone(),
@@ -211,13 +211,8 @@ impl OpenPostgresSink {
             *current = Some(session);
         }
         copied.map_err(|error| match error {
-            CopyError::Unfit(unfit) => Error::Sink {
-                target: name,
-                operation,
-                reason: unfit.to_string(),
-                transient: false,
-            },
-            CopyError::Postgres(error) => failure(&name, &operation, &error),
+            CopyError::Unfit(unfit) => Error::sink(name, operation, unfit.to_string()),
+            CopyError::Postgres(error) => failure(&name, &operation, error),
         })
     }
 }

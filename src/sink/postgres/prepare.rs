@@ -50,7 +50,7 @@ impl Target {
                 names.join(", ")
             )));
         }
-        Rows::check(&job.schema, Lists::Arrays).map_err(|e| Error::invalid(e.to_string()))?;
+        Rows::check(&job.schema, Lists::Arrays).map_err(|e| Error::schema(e.to_string()))?;
         let opened = self.open_connection(job).await;
         opened.map_err(|trouble| {
             trouble.into_error(&self.name(), &format!("opening it for job '{}'", job.name))

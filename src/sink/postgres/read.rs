@@ -106,13 +106,8 @@ impl PostgresRows {
         sender: &Sender<datafusion::error::Result<RecordBatch>>,
     ) -> Result<()> {
         let operation = "reading it";
-        let failed = |error| failure(&self.target, operation, &error);
-        let unfit = |error: Unfit| Error::Sink {
-            target: self.target.clone(),
-            operation: operation.to_owned(),
-            reason: error.to_string(),
-            transient: false,
-        };
+        let failed = |error| failure(&self.target, operation, error);
+        let unfit = |error: Unfit| Error::sink(&self.target, operation, error.to_string());
         let client = self.address.connect().await.map_err(failed)?;
         let rows = client.copy_out(sql).await.map_err(failed)?;
         // The values are decoded below, whatever their types.

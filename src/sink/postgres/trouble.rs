@@ -4,7 +4,7 @@ use tokio_postgres::error::SqlState;
 
 use super::connect::{HOST_VARIABLE, PASSWORD_VARIABLE};
 use super::watch::AskedInClear;
-use crate::error::Error;
+use crate::error::{Cause, Error};
 use crate::sink::database::Unfit;
 
 /// What goes wrong where both the client and this crate may refuse.
@@ -17,7 +17,7 @@ impl Trouble {
     pub(super) fn into_error(self, target: &str, operation: &str) -> Error {
         match self {
             Self::Own(error) => error,
-            Self::Postgres(error) => failure(target, operation, &error),
+            Self::Postgres(error) => failure(target, operation, error),
         }
     }
 }
@@ -49,12 +49,13 @@ pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// An error of the client as one of a sink.
-pub(super) fn failure(target: &str, operation: &str, error: &tokio_postgres::Error) -> Error {
+pub(super) fn failure(target: &str, operation: &str, error: tokio_postgres::Error) -> Error {
     Error::Sink {
         target: target.to_owned(),
         operation: operation.to_owned(),
-        reason: reason(error),
-        transient: passes(error),
+        reason: reason(&error),
+        transient: passes(&error),
+        source: Some(Cause::new(error)),
     }
 }
 

@@ -32,7 +32,7 @@ use super::database::{
     Lists, OFFSETS_TABLE, ReadRows, Rows, Staging, Unfit, given_up, identifier, in_stream, named,
 };
 use super::{BatchRanges, Guarantee, Held, OpenSink, Opened, Sink, SinkJob, Staged};
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 
 pub use factory::SqliteTableFactory;
 
@@ -103,7 +103,7 @@ impl SqliteSink {
             ));
         }
         let path = std::path::absolute(path)
-            .map_err(|e| Error::invalid(format!("file '{}': {e}", path.display())))?;
+            .map_err(|e| Error::invalid(format!("file '{}': {e}", path.display())).because(e))?;
         let target = Target {
             path,
             table: name("table", table)?,
@@ -192,6 +192,7 @@ async fn blocking<T: Send + 'static>(
             operation: "waiting for the database's thread".to_owned(),
             reason: error.to_string(),
             transient: true,
+            source: Some(Cause::new(error)),
         }),
     }
 }
@@ -326,19 +327,14 @@ impl Target {
     fn clear(&self, open: &mut Open) -> Result<()> {
         open.staging = None;
         let cleared = open.connection.execute(&format!("DELETE FROM {STAGE}"), []);
-        let failed = |error| failure(&self.name(), "removing staged rows".to_owned(), &error);
+        let failed = |error| failure(&self.name(), "removing staged rows".to_owned(), error);
         cleared.map(drop).map_err(failed)
     }
 
     fn stage(&self, open: &mut Open, place: &Place<'_>, rows: &RecordBatch) -> Result<()> {
         let operation = || format!("staging batch {}", place.number);
-        let failed = |error| failure(&self.name(), operation(), &error);
-        let unfit = |error: Unfit| Error::Sink {
-            target: self.name(),
-            operation: operation(),
-            reason: error.to_string(),
-            transient: false,
-        };
+        let failed = |error| failure(&self.name(), operation(), error);
+        let unfit = |error: Unfit| Error::sink(self.name(), operation(), error.to_string());
         let staging = open.staging.as_mut();
         let Some(staging) = staging.filter(|staging| staging.attempt == place.attempt) else {
             return Err(given_up(&self.name(), operation()));
@@ -393,7 +389,7 @@ fn name(option: &str, text: &str) -> Result<String> {
 }
 
 /// An error of SQLite as one of a sink: whether it passes is told by its code.
-fn failure(target: &str, operation: String, error: &rusqlite::Error) -> Error {
+fn failure(target: &str, operation: String, error: rusqlite::Error) -> Error {
     let transient = matches!(
         error.sqlite_error_code(),
         Some(
@@ -419,5 +415,6 @@ fn failure(target: &str, operation: String, error: &rusqlite::Error) -> Error {
         operation,
         reason,
         transient,
+        source: Some(Cause::new(error)),
     }
 }

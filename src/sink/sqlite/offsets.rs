@@ -15,7 +15,7 @@ impl Target {
     pub(super) fn commit(&self, open: &mut Open, batch: &BatchRanges, rows: u64) -> Result<()> {
         let name = self.name();
         let operation = || format!("committing batch {}", batch.batch);
-        let failed = |error| failure(&name, operation(), &error);
+        let failed = |error| failure(&name, operation(), error);
         let number = signed(batch.batch)?;
         let staged = match &open.staging {
             Some(staging) if staging.attempt == batch.attempt => staging.rows,

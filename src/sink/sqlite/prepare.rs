@@ -14,7 +14,7 @@ use crate::sink::{Committed, SinkJob, belongs_to_another};
 impl Target {
     pub(super) fn open(&self, job: SinkJob) -> Result<(Open, Option<Committed>)> {
         let name = self.name();
-        let failed = |error| failure(&name, format!("opening it for job '{}'", job.name), &error);
+        let failed = |error| failure(&name, format!("opening it for job '{}'", job.name), error);
         let columns = types::columns(&job.schema);
         if let Some(missing) = self.key.iter().find(|key| !columns.contains(key)) {
             return Err(Error::invalid(format!(
@@ -22,7 +22,7 @@ impl Target {
                 columns.join(", ")
             )));
         }
-        Rows::check(&job.schema, Lists::Json).map_err(|unfit| Error::invalid(unfit.to_string()))?;
+        Rows::check(&job.schema, Lists::Json).map_err(|unfit| Error::schema(unfit.to_string()))?;
         let folder = self.path.parent().filter(|folder| folder.is_dir());
         if folder.is_none() {
             return Err(Error::invalid(format!(

@@ -47,7 +47,7 @@ impl SqliteRows {
             return Ok(None);
         }
         let target = format!("sqlite:{}#{table}", path.display());
-        let failed = |error| failure(&target, "reading its columns".to_owned(), &error);
+        let failed = |error| failure(&target, "reading its columns".to_owned(), error);
         let connection = connect(path).map_err(failed)?;
         let Some(table) = find_table(&connection, table).map_err(failed)? else {
             return Ok(None);
@@ -81,13 +81,8 @@ impl SqliteRows {
         mut send: impl FnMut(RecordBatch) -> bool,
     ) -> Result<()> {
         let target = format!("sqlite:{}#{}", self.path.display(), self.table);
-        let failed = |error| failure(&target, "reading it".to_owned(), &error);
-        let unfit = |error: Unfit| crate::Error::Sink {
-            target: target.clone(),
-            operation: "reading it".to_owned(),
-            reason: error.to_string(),
-            transient: false,
-        };
+        let failed = |error| failure(&target, "reading it".to_owned(), error);
+        let unfit = |error: Unfit| crate::Error::sink(&target, "reading it", error.to_string());
         let built = |error: arrow::error::ArrowError| unfit(Unfit(error.to_string()));
         let connection = connect(&self.path).map_err(failed)?;
         let mut statement = connection.prepare(sql).map_err(failed)?;

@@ -383,10 +383,12 @@ proptest! {
         let ledger = runtime.block_on(async {
             let table = builder(&cluster).topic("t").on_data_loss(OnDataLoss::Skip);
             let table = table.build().await.unwrap();
-            let mut snapshot = table.snapshot().await.unwrap();
-            snapshot.ranges[0].range.start = start as i64;
-            snapshot.ranges[0].range.end = end as i64;
-            snapshot.ranges[0].to_ms = until.map(|seconds| 1000 * seconds);
+            let snapshot = table.snapshot().await.unwrap();
+            let mut ranges = snapshot.ranges().to_vec();
+            ranges[0].range.start = start as i64;
+            ranges[0].range.end = end as i64;
+            ranges[0].to_ms = until.map(|seconds| 1000 * seconds);
+            let snapshot = snapshot.with_ranges(ranges).unwrap();
             let config = SessionConfig::new().with_target_partitions(2).with_batch_size(batch);
             let context = KafkaSessionBuilder::new().config(config).build().unwrap();
             context.register_table("t", Arc::new(table.at(snapshot).unwrap())).unwrap();

@@ -47,10 +47,7 @@ impl Sink for Named {
     }
 
     async fn open(&self, job: &SinkJob) -> Result<Opened> {
-        let job = SinkJob {
-            name: job.name.clone(),
-            schema: record_schema(),
-        };
+        let job = SinkJob::new(job.name.clone(), record_schema());
         let opened = self.0.open(&job).await?;
         let sink = OpenNamed {
             target: self.target(),

@@ -213,7 +213,7 @@ pub async fn look_up(
 /// Adds the leader epochs at the ends of a snapshot's ranges, where the brokers can tell.
 pub async fn note_ends(client: &dyn KafkaClient, snapshot: &mut Snapshot) -> Result<()> {
     let offsets: Vec<_> = snapshot
-        .ranges
+        .ranges()
         .iter()
         // An empty range reads nothing.
         .map(|r| {
@@ -225,9 +225,7 @@ pub async fn note_ends(client: &dyn KafkaClient, snapshot: &mut Snapshot) -> Res
         })
         .collect();
     let epochs = look_up(client, &offsets).await?;
-    for (range, epoch) in snapshot.ranges.iter_mut().zip(epochs) {
-        range.leader_epoch = epoch;
-    }
+    snapshot.note_leader_epochs(epochs);
     Ok(())
 }
 
@@ -238,7 +236,7 @@ pub async fn cut_ranges(
     next: &str,
 ) -> Result<Vec<Error>> {
     let marks: Vec<Mark> = snapshot
-        .ranges
+        .ranges()
         .iter()
         .filter(|range| !range.range.is_empty())
         .filter_map(|range| {

@@ -14,9 +14,9 @@ impl GroupCommits {
     /// # Errors
     /// Always.
     pub fn connect(_config: &ConnectionConfig, _group: &str) -> Result<Self> {
-        Err(Error::invalid(
-            "offsets are committed to a group by librdkafka, which this build does not have (feature \
-             'librdkafka')",
+        Err(Error::missing_feature(
+            "librdkafka",
+            "offsets are committed to a group by librdkafka, which this build does not have",
         ))
     }
 

@@ -21,13 +21,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, AsArray, BinaryViewArray, BooleanArray, Int32Array, Int64Array, ListArray,
-    TimestampMillisecondArray,
-};
-use arrow::compute::filter;
-use arrow::datatypes::{DataType, Field, Fields};
-use arrow::error::ArrowError;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 
@@ -38,7 +31,6 @@ pub use groups_absent::GroupCommits;
 pub use librdkafka::{GroupCommits, commit_group_offsets};
 pub use memory::{MemoryClient, MemoryCluster};
 pub use pool::ClientPool;
-pub(crate) use views::Headers as HeaderLists;
 #[cfg(feature = "fuzzing")]
 pub(crate) use wire::laws;
 pub use wire::{Token, TokenError, TokenProvider, WireClient};
@@ -47,6 +39,7 @@ use crate::error::Result;
 use crate::range::{IsolationLevel, OffsetRange, TopicPartition};
 
 pub use crate::range::OnDataLoss;
+pub use crate::raw::{PassedOffsets, RawBatch, RawColumns, TimestampType, headers_type};
 
 /// For how long brokers may throttle a client before that counts as a failure, as a multiple of the time
 /// limit that otherwise applies without progress or an answer.
@@ -180,6 +173,7 @@ pub trait KafkaClient: fmt::Debug + Send + Sync {
 
 /// Which topics to describe.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub enum TopicSelection<'a> {
     /// All topics that the principal may see.
     All,
@@ -189,6 +183,7 @@ pub enum TopicSelection<'a> {
 
 /// A cluster, as one of its brokers described it.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct ClusterDescription {
     /// The cluster's id, if the broker provides it.
     pub cluster_id: Option<String>,
@@ -198,8 +193,20 @@ pub struct ClusterDescription {
     pub topics: Vec<TopicDescription>,
 }
 
+impl ClusterDescription {
+    /// A cluster without an id.
+    pub fn new(brokers: Vec<Broker>, topics: Vec<TopicDescription>) -> Self {
+        Self {
+            cluster_id: None,
+            brokers,
+            topics,
+        }
+    }
+}
+
 /// A broker's address.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Broker {
     /// The node id.
     pub id: i32,
@@ -211,8 +218,21 @@ pub struct Broker {
     pub rack: Option<String>,
 }
 
+impl Broker {
+    /// A broker without a rack.
+    pub fn new(id: i32, host: impl Into<String>, port: u16) -> Self {
+        Self {
+            id,
+            host: host.into(),
+            port,
+            rack: None,
+        }
+    }
+}
+
 /// A topic and its partitions.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TopicDescription {
     /// The name.
     pub name: Arc<str>,
@@ -224,8 +244,21 @@ pub struct TopicDescription {
     pub partitions: Vec<PartitionDescription>,
 }
 
+impl TopicDescription {
+    /// A topic without an id, which is not internal.
+    pub fn new(name: impl Into<Arc<str>>, partitions: Vec<PartitionDescription>) -> Self {
+        Self {
+            name: name.into(),
+            id: None,
+            internal: false,
+            partitions,
+        }
+    }
+}
+
 /// A partition and its replicas, as broker ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PartitionDescription {
     /// The number, from 0.
     pub partition: i32,
@@ -235,6 +268,18 @@ pub struct PartitionDescription {
     pub replicas: Vec<i32>,
     /// The replicas that are in sync.
     pub isr: Vec<i32>,
+}
+
+impl PartitionDescription {
+    /// A partition without replicas.
+    pub fn new(partition: i32, leader: Option<i32>) -> Self {
+        Self {
+            partition,
+            leader,
+            replicas: vec![],
+            isr: vec![],
+        }
+    }
 }
 
 /// One offset to look up.
@@ -248,6 +293,7 @@ pub struct OffsetQuery {
 
 /// What an [`OffsetQuery`] looks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OffsetAt {
     /// The log start.
     Earliest,
@@ -259,12 +305,23 @@ pub enum OffsetAt {
 
 /// The answer to an [`OffsetQuery`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OffsetAnswer {
     /// The offset; `None` when no record has such a timestamp.
     pub offset: Option<i64>,
     /// For [`OffsetAt::Latest`], the epoch of the leader that answered, if it reports one. The record before
     /// the end may be from an earlier epoch.
     pub leader_epoch: Option<i32>,
+}
+
+impl OffsetAnswer {
+    /// An offset, by a leader that does not tell its epoch.
+    pub fn new(offset: Option<i64>) -> Self {
+        Self {
+            offset,
+            leader_epoch: None,
+        }
+    }
 }
 
 /// A request for the end of a leader epoch.
@@ -290,6 +347,7 @@ pub struct EpochEnd {
 
 /// Settings of a topic, from its configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TopicSettings {
     /// Whether `message.timestamp.type` is `LogAppendTime`.
     pub log_append_time: bool,
@@ -297,36 +355,25 @@ pub struct TopicSettings {
     pub cleanup_policy: String,
 }
 
-/// The raw columns to build. Offsets are always built.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct RawColumns {
-    /// Timestamps.
-    pub timestamp: bool,
-    /// What the timestamps mean.
-    pub timestamp_type: bool,
-    /// Keys.
-    pub key: bool,
-    /// Values.
-    pub value: bool,
-    /// Headers.
-    pub headers: bool,
-    /// Leader epochs.
-    pub leader_epoch: bool,
+impl TopicSettings {
+    /// Settings of a topic with a `cleanup.policy`.
+    pub fn new(log_append_time: bool, cleanup_policy: impl Into<String>) -> Self {
+        Self {
+            log_append_time,
+            cleanup_policy: cleanup_policy.into(),
+        }
+    }
 }
 
-impl RawColumns {
-    /// Every column.
-    pub const ALL: Self = Self {
-        timestamp: true,
-        timestamp_type: true,
-        key: true,
-        value: true,
-        headers: true,
-        leader_epoch: true,
-    };
-}
-
-/// What to read and how.
+/// What to read and how. More fields may come: name those that differ from [`ReadRequest::new`].
+///
+/// ```
+/// # use kafka_arrow::client::ReadRequest;
+/// let first = ReadRequest {
+///     limit: Some(10),
+///     ..ReadRequest::new(vec![])
+/// };
+/// ```
 #[derive(Debug, Clone)]
 pub struct ReadRequest {
     /// The ranges, in reading order. Several may belong to one partition; they must not overlap.
@@ -350,6 +397,23 @@ pub struct ReadRequest {
     pub timestamps: BTreeMap<TopicPartition, TimestampBounds>,
 }
 
+impl ReadRequest {
+    /// All columns of the committed records of ranges, in batches of 8,192 rows or 4 MiB.
+    pub fn new(ranges: Vec<OffsetRange>) -> Self {
+        Self {
+            ranges,
+            topic_ids: BTreeMap::new(),
+            columns: RawColumns::ALL,
+            isolation: IsolationLevel::ReadCommitted,
+            batch_rows: 8192,
+            batch_bytes: 4 << 20,
+            limit: None,
+            on_data_loss: OnDataLoss::Fail,
+            timestamps: BTreeMap::new(),
+        }
+    }
+}
+
 /// Timestamps in ms, `from_ms..to_ms`. A record without a timestamp lies outside.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TimestampBounds {
@@ -357,131 +421,4 @@ pub struct TimestampBounds {
     pub from_ms: Option<i64>,
     /// The first timestamp beyond.
     pub to_ms: Option<i64>,
-}
-
-/// Records of one partition as columns, in offset order.
-///
-/// All columns have the length of `offsets`; columns that were not requested are `None`. A batch may be empty
-/// and only report progress.
-#[derive(Debug, Clone)]
-pub struct RawBatch {
-    /// The partition of all records.
-    pub partition: TopicPartition,
-    /// The position after this batch: the next offset to read.
-    pub next_offset: i64,
-    /// The records' offsets.
-    pub offsets: Int64Array,
-    /// Timestamp(ms, UTC), NULL for a record without one.
-    pub timestamps: Option<TimestampMillisecondArray>,
-    /// The timestamps' types, one per record.
-    pub timestamp_types: Option<Vec<TimestampType>>,
-    /// Keys; NULL is not empty.
-    pub keys: Option<BinaryViewArray>,
-    /// Values; NULL is a tombstone.
-    pub values: Option<BinaryViewArray>,
-    /// Headers in wire order, with the type [`headers_type`]; an empty list for a record without headers.
-    pub headers: Option<ListArray>,
-    /// Leader epochs, NULL where unknown.
-    pub leader_epochs: Option<Int32Array>,
-    /// Bytes of payload (keys, values, and headers where known) that the client received for these records.
-    pub bytes: usize,
-    /// The part of these bytes that the stream's [`MemoryBudget`] already counts, until the columns are
-    /// dropped.
-    pub budgeted_bytes: usize,
-    /// Offsets below the log start that were skipped before this batch.
-    pub lost_offsets: i64,
-    /// Offsets without a row that were passed since the previous batch, by reason.
-    pub passed: PassedOffsets,
-    /// How long the client waited for the broker since the previous batch, in ns.
-    pub fetch_wait_ns: u64,
-    /// How long building the columns took, in ns.
-    pub decode_ns: u64,
-    /// How long brokers throttled this client since the previous batch (quotas, KIP-124), in ns.
-    pub throttle_ns: u64,
-}
-
-impl RawBatch {
-    /// Keeps the records for which `wanted` is true. The position and the passed offsets stay.
-    pub fn filter(&self, wanted: &BooleanArray) -> Result<Self, ArrowError> {
-        fn rows<A: Array + Clone + 'static>(
-            column: Option<&A>,
-            wanted: &BooleanArray,
-        ) -> Result<Option<A>, ArrowError> {
-            let Some(column) = column else {
-                return Ok(None);
-            };
-            let rows = filter(column, wanted)?;
-            Ok(rows.as_any().downcast_ref::<A>().cloned())
-        }
-        let types = self.timestamp_types.as_ref().map(|types| {
-            let types = types.iter().zip(wanted.values());
-            types
-                .filter(|(_, wanted)| *wanted)
-                .map(|(t, _)| *t)
-                .collect()
-        });
-        Ok(Self {
-            partition: self.partition.clone(),
-            offsets: filter(&self.offsets, wanted)?.as_primitive().clone(),
-            timestamps: rows(self.timestamps.as_ref(), wanted)?,
-            timestamp_types: types,
-            keys: rows(self.keys.as_ref(), wanted)?,
-            values: rows(self.values.as_ref(), wanted)?,
-            headers: rows(self.headers.as_ref(), wanted)?,
-            leader_epochs: rows(self.leader_epochs.as_ref(), wanted)?,
-            ..*self
-        })
-    }
-}
-
-/// Offsets that a reader passed without yielding a row, by reason.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PassedOffsets {
-    /// Control records: the ends of transactions.
-    pub control: u64,
-    /// Records of aborted transactions, under `read_committed`.
-    pub aborted: u64,
-    /// Offsets without a record: compacted away, or never written.
-    pub gap: u64,
-    /// Records outside the request's [`timestamps`](ReadRequest::timestamps).
-    pub filtered: u64,
-    /// One of the first three, when the client cannot tell which.
-    pub untold: u64,
-}
-
-impl PassedOffsets {
-    /// All offsets that were passed.
-    pub fn total(&self) -> u64 {
-        self.control + self.aborted + self.gap + self.filtered + self.untold
-    }
-}
-
-impl std::ops::AddAssign for PassedOffsets {
-    fn add_assign(&mut self, more: Self) {
-        self.control += more.control;
-        self.aborted += more.aborted;
-        self.gap += more.gap;
-        self.filtered += more.filtered;
-        self.untold += more.untold;
-    }
-}
-
-/// What a record's timestamp means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum TimestampType {
-    /// The record has no timestamp.
-    NotAvailable,
-    /// Set by the producer.
-    CreateTime,
-    /// Set by the broker.
-    LogAppendTime,
-}
-
-/// The Arrow type of headers: `List<Struct<key: Utf8, value: Binary>>`, only `value` nullable.
-pub fn headers_type() -> DataType {
-    let header = DataType::Struct(Fields::from(vec![
-        Field::new("key", DataType::Utf8, false),
-        Field::new("value", DataType::Binary, true),
-    ]));
-    DataType::List(Arc::new(Field::new("item", header, false)))
 }

@@ -135,9 +135,10 @@ fn librdkafka(config: &ConnectionConfig, reason: &str) -> Result<Arc<dyn KafkaCl
 
 #[cfg(not(feature = "librdkafka"))]
 fn librdkafka(_: &ConnectionConfig, reason: &str) -> Result<Arc<dyn KafkaClient>> {
-    Err(Error::config(
-        "kafka.client",
-        format!("{reason} needs librdkafka, which this build does not have (feature 'librdkafka')"),
+    let what = "needs librdkafka, which this build does not have";
+    Err(Error::missing_feature(
+        "librdkafka",
+        format!("{reason} {what}"),
     ))
 }
 
@@ -216,12 +217,12 @@ mod tests {
         };
         assert_eq!(
             error("kafka.client", "librdkafka"),
-            "setting 'kafka.client': 'kafka.client' = 'librdkafka' needs librdkafka, which this build \
+            "'kafka.client' = 'librdkafka' needs librdkafka, which this build \
              does not have (feature 'librdkafka')"
         );
         assert_eq!(
             error("security.protocol", "sasl_plaintext"),
-            "setting 'kafka.client': 'sasl.mechanism' = 'GSSAPI' needs librdkafka, which this build \
+            "'sasl.mechanism' = 'GSSAPI' needs librdkafka, which this build \
              does not have (feature 'librdkafka')"
         );
     }

@@ -29,55 +29,26 @@
 
 mod authority;
 mod file;
+mod hosts;
 mod java;
 mod keys;
 pub(crate) mod known;
+mod own;
+pub(crate) mod registry;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
-use std::time::Duration;
 
-use crate::decode::RegistryConfig;
+pub use own::ClientChoice;
+pub use registry::RegistryConfig;
+
 use crate::error::{Error, Result, nearest_names};
 use crate::policy::{MAX_FILE_BYTES, MAX_SECRET_BYTES, Policy, read_text};
 use crate::range::IsolationLevel;
 
-/// The default of `request.timeout.ms`.
-const REQUEST_TIMEOUT_MS: u64 = 15_000;
-/// The default of `read.timeout.ms`.
-const READ_TIMEOUT_MS: u64 = 60_000;
-/// The default of `client.sessions.max`: two for each core of a small machine. Each costs a connection and a
-/// thread per broker.
-const SESSIONS_MAX: usize = 8;
-/// The default of `read.buffer.bytes`: 16 MiB.
-const READ_BUFFER_BYTES: usize = 16 << 20;
-
 /// Printed instead of a secret.
 const REDACTED: &str = "[redacted]";
-
-/// Which client reads: `kafka.client`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub enum ClientChoice {
-    /// [`WireClient`](crate::client::WireClient) where it supports the settings, librdkafka elsewhere.
-    #[default]
-    Auto,
-    /// [`WireClient`](crate::client::WireClient), or an error that names what it does not support.
-    Wire,
-    /// [`LibrdkafkaClient`](crate::client::librdkafka::LibrdkafkaClient).
-    Librdkafka,
-}
-
-impl ClientChoice {
-    fn parse(text: &str) -> Option<Self> {
-        Some(match text {
-            "auto" => Self::Auto,
-            "wire" => Self::Wire,
-            "librdkafka" => Self::Librdkafka,
-            _ => return None,
-        })
-    }
-}
 
 /// How to reach a cluster and how to read from it; see the module's documentation.
 ///
@@ -153,15 +124,21 @@ impl ConnectionConfig {
         let path = path.as_ref();
         let name = path.display().to_string();
         let content = read_text(path, MAX_FILE_BYTES)
-            .map_err(|e| Error::config(&name, format!("cannot read the file: {e}")))?;
+            .map_err(|e| Error::config(&name, format!("cannot read the file: {e}")).because(e))?;
         let mut config = Self::empty();
         for entry in file::parse(&content) {
             config
                 .apply(&entry.key, &entry.value, Origin::File)
                 .map_err(|e| match e {
-                    Error::Config { key, message } => {
-                        Error::config(key, format!("{message} ({name}, line {})", entry.line))
-                    }
+                    Error::Config {
+                        key,
+                        message,
+                        source,
+                    } => Error::Config {
+                        key,
+                        message: format!("{message} ({name}, line {})", entry.line),
+                        source,
+                    },
                     other => other,
                 })?;
         }
@@ -208,36 +185,6 @@ impl ConnectionConfig {
             Some("read_uncommitted") => IsolationLevel::ReadUncommitted,
             _ => IsolationLevel::ReadCommitted,
         }
-    }
-
-    /// `request.timeout.ms`: how long a request to the cluster may take with all retries.
-    pub fn request_timeout(&self) -> Duration {
-        Duration::from_millis(self.own("request.timeout.ms", REQUEST_TIMEOUT_MS))
-    }
-
-    /// `kafka.client`: which client reads.
-    pub fn client(&self) -> ClientChoice {
-        // It was checked when it was set.
-        let choice = self
-            .values
-            .get("client")
-            .and_then(|v| ClientChoice::parse(v));
-        choice.unwrap_or_default()
-    }
-
-    /// `read.timeout.ms`: how long a read may go without progress.
-    pub fn read_timeout(&self) -> Duration {
-        Duration::from_millis(self.own("read.timeout.ms", READ_TIMEOUT_MS))
-    }
-
-    /// `client.sessions.max`: how many streams of one client read at once.
-    pub fn sessions_max(&self) -> usize {
-        self.own("client.sessions.max", SESSIONS_MAX)
-    }
-
-    /// `read.buffer.bytes`: payload bytes that one stream may fetch ahead.
-    pub fn read_buffer_bytes(&self) -> usize {
-        self.own("read.buffer.bytes", READ_BUFFER_BYTES)
     }
 
     /// All values by key. Secrets read `[redacted]`.
@@ -327,14 +274,6 @@ impl ConnectionConfig {
         base
     }
 
-    fn own<T: std::str::FromStr>(&self, key: &str, default: T) -> T {
-        // It was checked when it was set.
-        self.values
-            .get(key)
-            .and_then(|v| v.parse().ok())
-            .unwrap_or(default)
-    }
-
     fn apply(&mut self, key: &str, value: &str, origin: Origin<'_>) -> Result<()> {
         let canonical = keys::canonical(key);
         if let Some(reason) = keys::refused(&canonical) {
@@ -375,7 +314,7 @@ impl ConnectionConfig {
         }
         let value = keys::normal_value(&canonical, &value);
         if keys::OWN.contains(&canonical.as_str()) {
-            check_own(key, &canonical, &value)?;
+            own::check(key, &canonical, &value)?;
             return self.insert(key, &canonical, value);
         }
         if RegistryConfig::owns(&canonical) {
@@ -458,36 +397,10 @@ pub fn secret(key: &str, value: &str, policy: &Policy) -> Result<String> {
     }
     if let Some(path) = value.strip_prefix("file:") {
         let content = read_text(Path::new(path), MAX_SECRET_BYTES)
-            .map_err(|e| Error::config(key, format!("cannot read '{path}': {e}")))?;
+            .map_err(|e| Error::config(key, format!("cannot read '{path}': {e}")).because(e))?;
         return Ok(content.trim_end_matches(['\r', '\n']).to_owned());
     }
     Ok(value.to_owned())
-}
-
-fn check_own(key: &str, canonical: &str, value: &str) -> Result<()> {
-    if canonical == "client" {
-        return ClientChoice::parse(value).map(drop).ok_or_else(|| {
-            Error::config(
-                key,
-                format!("expected 'auto', 'wire' or 'librdkafka', found '{value}'"),
-            )
-        });
-    }
-    let (unit, least) = match canonical {
-        "client.sessions.max" => ("readers", 1),
-        // Below this, not even one small Fetch fits.
-        "read.buffer.bytes" => ("bytes", 64 << 10),
-        _ => ("ms", 1),
-    };
-    // Java's and librdkafka's largest int.
-    let most = i64::from(i32::MAX);
-    match value.parse::<i64>() {
-        Ok(number) if (least..=most).contains(&number) => Ok(()),
-        _ => Err(Error::config(
-            key,
-            format!("expected a whole number of {unit} from {least} to {most}, found '{value}'"),
-        )),
-    }
 }
 
 impl fmt::Display for ConnectionConfig {

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 
 fn set(key: &str, value: &str) -> Result<ConnectionConfig> {

@@ -176,7 +176,7 @@ impl Builder {
                     .try_into()
                     .map_err(|_| unsupported(data_type))?;
                 if !matches!(keys.values, Values::Text(_)) {
-                    return Err(Error::invalid(format!(
+                    return Err(Error::schema(format!(
                         "the keys of a map are text here, and {} is declared: declare MAP<VARCHAR, …>",
                         keys.data_type
                     )));
@@ -344,11 +344,11 @@ pub(crate) fn builders(fields: &Fields) -> Result<Vec<Builder>> {
 }
 
 fn named(field: &FieldRef, error: &Error) -> Error {
-    Error::invalid(format!("column '{}': {error}", field.name()))
+    Error::schema(format!("column '{}': {error}", field.name()))
 }
 
 fn unsupported(data_type: &DataType) -> Error {
-    Error::invalid(format!(
+    Error::schema(format!(
         "payloads are not decoded into columns of the type {data_type}"
     ))
 }

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use arrow::datatypes::{DataType, TimeUnit};
 
-use crate::client::headers_type;
+use crate::raw::headers_type;
 
 /// A column of a Kafka table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -26,7 +26,7 @@ impl CsvDecoder {
     pub fn new(fields: &Fields, delimiter: u8) -> Result<Self> {
         let nested = |t: &DataType| t.is_nested() || *t == DataType::Null;
         if let Some(field) = fields.iter().find(|f| nested(f.data_type())) {
-            return Err(Error::invalid(format!(
+            return Err(Error::schema(format!(
                 "column '{}': CSV has no values of the type {}; declare VARCHAR",
                 field.name(),
                 field.data_type()
@@ -75,7 +75,9 @@ impl PayloadDecoder for CsvDecoder {
             .iter()
             .map(|index| columns[*index].finish())
             .collect::<Result<_, _>>()
-            .map_err(|e| Error::invalid(format!("CSV does not fit into a batch: {e}")))?;
+            .map_err(|e| {
+                Error::internal(format!("CSV does not fit into a batch: {e}")).because(e)
+            })?;
         Ok(Decoded {
             columns,
             bad,

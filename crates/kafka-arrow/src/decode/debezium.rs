@@ -31,7 +31,7 @@ pub fn check(declared: &Fields) -> Result<()> {
     for column in declared {
         let name = column.name().as_str();
         if !COLUMNS.contains(&name) {
-            return Err(Error::invalid(format!(
+            return Err(Error::schema(format!(
                 "column '{name}' is not part of Debezium's envelope, whose columns are {}: declare the row's fields \
                  within after STRUCT<…> and before STRUCT<…>",
                 COLUMNS.join(", ")
@@ -43,7 +43,7 @@ pub fn check(declared: &Fields) -> Result<()> {
             DataType::Timestamp(TimeUnit::Millisecond, _)
         );
         if name == "ts" && !milliseconds {
-            return Err(Error::invalid(format!(
+            return Err(Error::schema(format!(
                 "column 'ts' is declared {}, and an envelope has milliseconds there: declare TIMESTAMP(3) WITH \
                  TIME ZONE",
                 column.data_type()

@@ -5,7 +5,7 @@
 //! ```
 //! ```
 //!
-//! [`RecordDecoder`] fixes a table's schema and turns each [`RawBatch`](crate::client::RawBatch) into an
+//! [`RecordDecoder`] fixes a table's schema and turns each [`RawBatch`](crate::raw::RawBatch) into an
 //! Arrow record batch with that schema. It builds only the columns of a projection.
 //! [`RecordDecoder::raw_columns`] tells the client which raw columns those need, so the client reads no
 //! others.
@@ -44,6 +44,8 @@ pub use policy::{BadRowCount, BadRowLimit, BadRows, OnBadRow};
 pub use proto_files::{Framing as ProtobufFraming, ProtoFiles, ProtobufOptions};
 #[cfg(not(feature = "protobuf"))]
 pub(crate) use protobuf::absent as protobuf_absent;
+#[cfg(feature = "protobuf")]
+pub(crate) use protobuf::find_field;
 pub use protobuf::{ProtobufDecoder, ProtobufSchema, imports};
 pub use registry::{
     RegisteredSchema, Registry, RegistryConfig, SchemaKind, SubjectNames, Submitted, WriterSchemas,

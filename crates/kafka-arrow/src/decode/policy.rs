@@ -55,10 +55,9 @@ impl FromStr for OnBadRow {
         }
         let nearest = nearest_names(&wanted, Self::NAMES.map(|(name, _)| name));
         let hint = nearest.first().map(|n| format!(", did you mean '{n}'?"));
-        Err(Error::invalid(format!(
-            "option 'on.bad.row' = '{text}': expected 'fail', 'null', 'skip' or 'dlq'{}",
-            hint.unwrap_or_default()
-        )))
+        let expected = "'fail', 'null', 'skip' or 'dlq'";
+        let expected = format!("{expected}{}", hint.unwrap_or_default());
+        Err(Error::option_value("on.bad.row", text, expected))
     }
 }
 
@@ -77,10 +76,8 @@ impl FromStr for BadRowLimit {
 
     fn from_str(text: &str) -> Result<Self> {
         let refused = || {
-            Error::invalid(format!(
-                "option 'bad.row.limit' = '{text}': expected a number of records such as '100' or a \
-                 share such as '0.1%'"
-            ))
+            let expected = "a number of records such as '100' or a share such as '0.1%'";
+            Error::option_value("bad.row.limit", text, expected)
         };
         match text.trim().strip_suffix('%') {
             Some(share) => {

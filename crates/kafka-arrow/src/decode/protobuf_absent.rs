@@ -38,9 +38,8 @@ pub fn imports(name: &str, _text: &str) -> Result<Vec<String>> {
 }
 
 pub(crate) fn absent(name: &str) -> Error {
-    Error::invalid(format!(
-        "{name}: this build cannot read or write Protobuf (feature 'protobuf')"
-    ))
+    let what = format!("{name}: this build cannot read or write Protobuf");
+    Error::missing_feature("protobuf", what)
 }
 
 /// A decoder, which cannot exist in this build.

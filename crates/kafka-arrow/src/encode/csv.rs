@@ -22,12 +22,12 @@ impl CsvEncoder {
     /// # Errors
     /// When a column has a type that a CSV field cannot hold.
     pub fn new(fields: &[FieldRef], delimiter: u8) -> Result<Self> {
-        for member in like_fields(fields.iter().map(AsRef::as_ref)).map_err(Error::invalid)? {
+        for member in like_fields(fields.iter().map(AsRef::as_ref)).map_err(Error::schema)? {
             if matches!(
                 member.cells,
                 Cells::Struct(..) | Cells::List(..) | Cells::Map(..)
             ) {
-                return Err(Error::invalid(format!(
+                return Err(Error::schema(format!(
                     "column '{}': CSV has no fields for {}; write it as text",
                     member.name,
                     member.cells.title()

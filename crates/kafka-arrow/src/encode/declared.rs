@@ -29,7 +29,7 @@ impl Declared {
                 Some(nearest) => format!("did you mean '{nearest}'?"),
                 None => format!("there are {}", known().collect::<Vec<_>>().join(", ")),
             };
-            return Err(Error::invalid(format!(
+            return Err(Error::schema(format!(
                 "the table declares no column '{}'; {hint}",
                 field.name()
             )));
@@ -41,7 +41,7 @@ impl Declared {
                 && !alike(given[place].data_type(), field.data_type())
                 && !convertible(given[place].data_type(), field.data_type())
             {
-                return Err(Error::invalid(format!(
+                return Err(Error::schema(format!(
                     "the column '{}' is {}, and the table declares {}: CAST it in the query",
                     field.name(),
                     given[place].data_type(),

@@ -30,8 +30,8 @@ impl JsonEncoder {
     /// # Errors
     /// When JSON cannot represent a column's type.
     pub fn new(fields: &[FieldRef], id: Option<i32>) -> Result<Self> {
-        let members = like_fields(fields.iter().map(AsRef::as_ref)).map_err(Error::invalid)?;
-        check_members(&members).map_err(|Fault(e)| Error::invalid(e))?;
+        let members = like_fields(fields.iter().map(AsRef::as_ref)).map_err(Error::schema)?;
+        check_members(&members).map_err(|Fault(e)| Error::schema(e))?;
         Ok(Self {
             names: fields
                 .iter()

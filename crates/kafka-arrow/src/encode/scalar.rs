@@ -21,7 +21,7 @@ impl ScalarEncoder {
     pub fn new(format: Format, field: &Field) -> Result<Self> {
         let name = field.name().clone();
         let like = Cells::like(field.data_type())
-            .map_err(|e| Error::invalid(format!("column '{name}': {e}")))?;
+            .map_err(|e| Error::schema(format!("column '{name}': {e}")))?;
         let (fits, expected) = match format {
             Format::Text => (matches!(like, Cells::Text(_) | Cells::Bytes(_)), "text"),
             Format::Uuid => (
@@ -43,7 +43,7 @@ impl ScalarEncoder {
             _ => (false, "a single value"),
         };
         if !fits && !matches!(like, Cells::Null) {
-            return Err(Error::invalid(format!(
+            return Err(Error::schema(format!(
                 "the column '{name}' has the type {}, and the format '{format}' takes {expected}: CAST it",
                 field.data_type()
             )));

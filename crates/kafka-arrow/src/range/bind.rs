@@ -100,6 +100,7 @@ pub struct LogBounds {
 
 /// Exact offsets, and the timestamps to select among their records.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct BoundRange {
     /// The offsets to read.
     pub range: OffsetRange,

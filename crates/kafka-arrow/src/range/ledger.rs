@@ -136,6 +136,7 @@ impl fmt::Display for LedgerCounts {
 /// - The [`counts`](Self::counts) add up to the length of the range.
 /// - Unread offsets lie at the end of the range, or at its start if it was read backward.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RangeLedger {
     /// The range that was to be read.
     #[serde(flatten)]

@@ -36,6 +36,7 @@ mod syntax;
 mod tests;
 mod time;
 
+pub use crate::error::RangeSyntaxError;
 pub use bind::{BoundRange, LogBounds, LookupFacts, LookupPlan};
 pub use checksum::RowsChecksum;
 pub use intervals::IntervalSet;
@@ -44,7 +45,6 @@ pub use snapshot::{Snapshot, SnapshotRange, SnapshotTopic};
 pub use spark::SparkOffsets;
 pub use spec::{Bound, Interval, RangeSpec};
 pub use split::{SPLIT_ABOVE_OFFSETS, SplitOptions, split};
-pub use syntax::RangeSyntaxError;
 pub use time::{Period, TimeRef};
 
 /// A partition of a topic.

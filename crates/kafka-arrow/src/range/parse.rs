@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::spark;
 use super::spec::{Bound, Form, Interval, RangeSpec};
-use super::syntax::{Part, RangeSyntaxError};
+use super::syntax::Part;
 use super::time::{self, TimeProblem, TimeRef};
+use crate::error::RangeSyntaxError;
 
 type Parsed<T> = Result<T, RangeSyntaxError>;
 

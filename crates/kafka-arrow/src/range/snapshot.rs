@@ -18,21 +18,16 @@ const VERSION: u64 = 1;
 /// records for as long as the log keeps them.
 ///
 /// - The JSON says `"version": 1`. Other versions are refused, unknown fields are ignored.
-/// - Reading JSON checks that every range belongs to a listed topic and starts at or before its end, and that
-///   no two ranges overlap. For a snapshot built by hand, call [`validate`](Self::validate).
+/// - Every range is of a listed topic, starts at or before its end, and no two ranges overlap, whether the
+///   snapshot was made by [`try_new`](Self::try_new) or read from JSON.
 /// - Log bounds and leaders are those at the time `created_ms`. They may have changed since.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The cluster's id, if the broker provides it.
-    pub cluster_id: Option<String>,
-    /// The isolation level at which the ends were listed. Records are read at the same level.
-    pub isolation_level: IsolationLevel,
-    /// When the ranges were resolved, in ms since the epoch.
-    pub created_ms: i64,
-    /// The topics of the ranges.
-    pub topics: Vec<SnapshotTopic>,
-    /// The ranges, in the order in which they were resolved; some may be empty.
-    pub ranges: Vec<SnapshotRange>,
+    cluster_id: Option<String>,
+    isolation_level: IsolationLevel,
+    created_ms: i64,
+    topics: Vec<SnapshotTopic>,
+    ranges: Vec<SnapshotRange>,
 }
 
 /// A topic as it was when the ranges were resolved.
@@ -76,8 +71,87 @@ pub struct SnapshotRange {
 }
 
 impl Snapshot {
+    /// The ranges of a cluster at a moment, in ms since the epoch.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when a topic is listed twice, or a range belongs to no listed topic, starts after
+    /// its end or overlaps another.
+    pub fn try_new(
+        cluster_id: Option<String>,
+        isolation_level: IsolationLevel,
+        created_ms: i64,
+        topics: Vec<SnapshotTopic>,
+        ranges: Vec<SnapshotRange>,
+    ) -> Result<Self> {
+        let snapshot = Self {
+            cluster_id,
+            isolation_level,
+            created_ms,
+            topics,
+            ranges,
+        };
+        snapshot.check()?;
+        Ok(snapshot)
+    }
+
+    /// A snapshot of nothing, to be read at an isolation level.
+    pub fn empty(isolation_level: IsolationLevel) -> Self {
+        Self {
+            isolation_level,
+            ..Self::default()
+        }
+    }
+
+    /// Other ranges of the same moment; a topic without any is left out.
+    ///
+    /// # Errors
+    /// As [`try_new`](Self::try_new).
+    pub fn with_ranges(&self, ranges: Vec<SnapshotRange>) -> Result<Self> {
+        let mut topics = self.topics.clone();
+        topics.retain(|t| ranges.iter().any(|r| r.range.topic == t.topic));
+        Self::try_new(
+            self.cluster_id.clone(),
+            self.isolation_level,
+            self.created_ms,
+            topics,
+            ranges,
+        )
+    }
+
+    /// Notes the leader epoch of the record before each range's end.
+    pub(crate) fn note_leader_epochs(&mut self, epochs: impl IntoIterator<Item = Option<i32>>) {
+        for (range, epoch) in self.ranges.iter_mut().zip(epochs) {
+            range.leader_epoch = epoch;
+        }
+    }
+
+    /// The cluster's id, if the broker provides it.
+    pub fn cluster_id(&self) -> Option<&str> {
+        self.cluster_id.as_deref()
+    }
+
+    /// The isolation level at which the ends were listed. Records are read at the same level.
+    pub fn isolation_level(&self) -> IsolationLevel {
+        self.isolation_level
+    }
+
+    /// When the ranges were resolved, in ms since the epoch.
+    pub fn created_ms(&self) -> i64 {
+        self.created_ms
+    }
+
+    /// The topics of the ranges.
+    pub fn topics(&self) -> &[SnapshotTopic] {
+        &self.topics
+    }
+
+    /// The ranges, in the order in which they were resolved; some may be empty.
+    pub fn ranges(&self) -> &[SnapshotRange] {
+        &self.ranges
+    }
+
     /// The offsets of all ranges.
-    pub fn ranges(&self) -> impl ExactSizeIterator<Item = &OffsetRange> {
+    pub fn offset_ranges(&self) -> impl ExactSizeIterator<Item = &OffsetRange> {
         self.ranges.iter().map(|range| &range.range)
     }
 
@@ -97,13 +171,13 @@ impl Snapshot {
     ///
     /// Saturates at `i64::MAX`.
     pub fn len(&self) -> i64 {
-        self.ranges()
+        self.offset_ranges()
             .fold(0, |sum: i64, range| sum.saturating_add(range.len()))
     }
 
     /// Whether there are no offsets to read.
     pub fn is_empty(&self) -> bool {
-        self.ranges().all(OffsetRange::is_empty)
+        self.offset_ranges().all(OffsetRange::is_empty)
     }
 
     /// The snapshot as JSON on one line.
@@ -112,12 +186,7 @@ impl Snapshot {
         serde_json::to_string(self).expect("strings and numbers are JSON")
     }
 
-    /// Checks the promises of this type, for a snapshot that was built by hand.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] when a topic is listed twice, or a range belongs to no listed topic, starts after
-    /// its end or overlaps another.
-    pub fn validate(&self) -> Result<()> {
+    fn check(&self) -> Result<()> {
         let mut by_topic: BTreeMap<&str, Vec<&OffsetRange>> = BTreeMap::new();
         for topic in &self.topics {
             if by_topic.insert(&topic.topic, Vec::new()).is_some() {
@@ -127,10 +196,10 @@ impl Snapshot {
                 )));
             }
         }
-        for range in self.ranges() {
+        for range in self.offset_ranges() {
             range
                 .check()
-                .map_err(|error| Error::invalid(format!("snapshot: {error}")))?;
+                .map_err(|error| Error::invalid(format!("snapshot: {error}")).because(error))?;
             by_topic
                 .get_mut(&*range.topic)
                 .ok_or_else(|| {
@@ -225,15 +294,14 @@ impl<'de> Deserialize<'de> for Snapshot {
             )));
         }
         let read: Read = serde_json::from_value(json).map_err(D::Error::custom)?;
-        let snapshot = Self {
-            cluster_id: read.cluster_id,
-            isolation_level: read.isolation_level,
-            created_ms: read.created_ms,
-            topics: read.topics,
-            ranges: read.ranges,
-        };
-        snapshot.validate().map_err(D::Error::custom)?;
-        Ok(snapshot)
+        Self::try_new(
+            read.cluster_id,
+            read.isolation_level,
+            read.created_ms,
+            read.topics,
+            read.ranges,
+        )
+        .map_err(D::Error::custom)
     }
 }
 
@@ -254,9 +322,9 @@ mod tests {
     fn changed_snapshots_are_refused_or_what_they_promise() {
         for changed in crate::spoil::spoiled(JSON) {
             if let Ok(snapshot) = changed.parse::<Snapshot>() {
-                snapshot.validate().unwrap();
+                snapshot.check().unwrap();
                 assert!(snapshot.len() >= 0);
-                let ranges: Vec<OffsetRange> = snapshot.ranges().cloned().collect();
+                let ranges: Vec<OffsetRange> = snapshot.offset_ranges().cloned().collect();
                 let parts = crate::range::split(&ranges, &crate::range::SplitOptions::default());
                 let lengths = parts.iter().flatten().map(OffsetRange::len);
                 assert_eq!(lengths.fold(0, i64::saturating_add), snapshot.len());
@@ -272,7 +340,7 @@ mod tests {
         assert_eq!(snapshot.topic_id("orders"), Some("Vx"));
         assert_eq!(snapshot.topic_id("other"), None);
         assert_eq!(
-            snapshot.ranges().next().unwrap().to_string(),
+            snapshot.offset_ranges().next().unwrap().to_string(),
             "orders[0] 10..20"
         );
     }
@@ -334,6 +402,22 @@ mod tests {
     }
 
     #[test]
+    fn with_other_ranges_it_is_checked_again() {
+        let snapshot: Snapshot = JSON.parse().unwrap();
+        let range = &snapshot.ranges()[0];
+        let none = snapshot.with_ranges(vec![]).unwrap();
+        assert_eq!((none.topics(), none.created_ms()), (&[][..], 5));
+        let twice = snapshot.with_ranges(vec![range.clone(), range.clone()]);
+        assert_eq!(
+            twice.unwrap_err().to_string(),
+            "snapshot: ranges orders[0] 10..20 and orders[0] 10..20 overlap"
+        );
+        let mut backward = range.clone();
+        backward.range.end = 9;
+        assert!(snapshot.with_ranges(vec![backward]).is_err());
+    }
+
+    #[test]
     fn lengths_do_not_overflow() {
         let mut snapshot: Snapshot = JSON.parse().unwrap();
         snapshot.ranges.push(snapshot.ranges[0].clone());
@@ -342,7 +426,7 @@ mod tests {
             range.range.end = i64::MAX;
         }
         assert_eq!(snapshot.len(), i64::MAX);
-        assert_eq!(snapshot.validate().map_err(|e| e.to_string()), Ok(()));
+        assert_eq!(snapshot.check().map_err(|e| e.to_string()), Ok(()));
     }
 
     fn snapshots() -> impl Strategy<Value = Snapshot> {

@@ -5,9 +5,10 @@ use std::fmt;
 
 use super::json::{self, Node, quoted};
 use super::spec::{Form, RangeSpec};
-use super::syntax::{Part, RangeSyntaxError, excerpt};
+use super::syntax::Part;
 use super::time::{self, TimeRef};
 use crate::error::Error;
+use crate::error::{RangeSyntaxError, excerpt};
 
 /// The prefix of a text that holds Spark's options as JSON.
 pub(super) const PREFIX: &str = "spark:";

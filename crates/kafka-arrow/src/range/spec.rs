@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use super::parse;
 use super::spark::{Limit, SparkRange};
-use super::syntax::RangeSyntaxError;
 use super::time::TimeRef;
+use crate::error::RangeSyntaxError;
 
 /// Which offsets of which partitions to read, as the user wrote it.
 ///

@@ -136,7 +136,7 @@ fn ranges(intent: &Intent) -> String {
     let ranges: Vec<String> = intent
         .sources
         .iter()
-        .flat_map(|source| source.snapshot.ranges())
+        .flat_map(|source| source.snapshot.offset_ranges())
         .filter(|range| !range.is_empty())
         .map(ToString::to_string)
         .collect();

@@ -6,10 +6,7 @@ use std::time::Duration;
 use futures::StreamExt;
 
 use super::*;
-use crate::client::{
-    KafkaClient, OffsetAt, OffsetQuery, OnDataLoss, RawBatch, RawColumns, ReadRequest,
-    TopicSelection,
-};
+use crate::client::{KafkaClient, OffsetAt, OffsetQuery, RawBatch, ReadRequest, TopicSelection};
 use crate::range::OffsetRange;
 
 fn range(topic: &str, partition: i32, start: i64, end: i64) -> OffsetRange {
@@ -22,17 +19,7 @@ fn range(topic: &str, partition: i32, start: i64, end: i64) -> OffsetRange {
 }
 
 fn request(ranges: Vec<OffsetRange>) -> ReadRequest {
-    ReadRequest {
-        ranges,
-        topic_ids: BTreeMap::new(),
-        columns: RawColumns::ALL,
-        isolation: IsolationLevel::ReadCommitted,
-        batch_rows: 8192,
-        batch_bytes: 1 << 20,
-        limit: None,
-        on_data_loss: OnDataLoss::Fail,
-        timestamps: BTreeMap::new(),
-    }
+    ReadRequest::new(ranges)
 }
 
 /// A cluster with topic `t` of one partition, filled with `records` records of 4 bytes.

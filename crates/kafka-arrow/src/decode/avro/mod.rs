@@ -129,7 +129,7 @@ impl AvroDecoder {
             Some(id) => format!("the Avro schema {id}"),
             None => "the Avro schema".to_owned(),
         };
-        let wrong = |e: String| Error::invalid(format!("{title}: {e}"));
+        let wrong = |e: String| Error::schema(format!("{title}: {e}"));
         let schema = Schema::parse(options.reader, options.references)
             .and_then(adapt)
             .map_err(wrong)?;
@@ -147,7 +147,7 @@ impl AvroDecoder {
             let given = Schema::parse(text, &[]);
             given
                 .and_then(|given| Plan::new(given, &reader))
-                .map_err(|e| Error::invalid(format!("the Avro schema of the writer: {e}")))
+                .map_err(|e| Error::schema(format!("the Avro schema of the writer: {e}")))
         };
         let writers = match options.framing {
             Framing::Plain { writer: None } => Writers::one(own()?),
@@ -272,5 +272,5 @@ fn read(row: usize, writer: &Writer, datum: &[u8], record: &mut Column) -> Resul
 }
 
 fn ours(reason: &impl ToString) -> Error {
-    Error::invalid(format!("decoding Avro: {}", reason.to_string()))
+    Error::internal(format!("decoding Avro: {}", reason.to_string()))
 }

@@ -161,7 +161,9 @@ impl PayloadDecoder for JsonDecoder {
             .iter()
             .map(|index| object.finish(*index))
             .collect::<Result<Vec<ArrayRef>, _>>()
-            .map_err(|e| Error::invalid(format!("JSON does not fit into a batch: {e}")))?;
+            .map_err(|e| {
+                Error::internal(format!("JSON does not fit into a batch: {e}")).because(e)
+            })?;
         Ok(Decoded {
             columns,
             bad,

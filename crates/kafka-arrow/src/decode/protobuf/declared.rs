@@ -18,7 +18,6 @@ impl Place<'_> {
     ///
     /// # Errors
     /// When the declared type is too narrow.
-    /// When it does not.
     pub(super) fn fit(&self, own: DataType) -> Result<DataType> {
         use DataType::{
             Binary, BinaryView, Float32, Float64, Int32, Int64, LargeBinary, LargeUtf8, Timestamp,
@@ -58,7 +57,7 @@ impl Place<'_> {
             ""
         };
         let declared = self.declared.map(sql_type).unwrap_or_default();
-        Error::invalid(format!(
+        Error::schema(format!(
             "column '{}': {declared} does not hold every value of the field, which is {repeated}{kind}; \
              declare it as {}",
             self.column,
@@ -68,8 +67,6 @@ impl Place<'_> {
 }
 
 /// The fields that become columns with their declared types, in the order of the columns.
-///
-/// Names match exactly, or without case if only one field matches that way.
 ///
 /// # Errors
 /// When a declared column is not a field of the message.
@@ -90,26 +87,14 @@ pub(super) fn choose<'a>(
         } else {
             format!("{path}.{name}")
         };
-        let exact = fields.iter().position(|f| f.name() == name);
-        let index = match exact.or_else(|| only_without_case(fields, name)) {
-            Some(index) => index,
-            None => {
-                let nearest = nearest_names(name, fields.iter().map(|f| f.name()));
-                let hint = match nearest.first() {
-                    Some(nearest) => format!("did you mean '{nearest}'?"),
-                    None => {
-                        let names: Vec<_> = fields.iter().map(|f| f.name()).collect();
-                        format!("its fields are {}", names.join(", "))
-                    }
-                };
-                return Err(Error::invalid(format!(
-                    "column '{full}': message '{}' has no field '{name}'; {hint}",
-                    message.full_name()
-                )));
-            }
-        };
+        let index = find_field(fields, name).map_err(|hint| {
+            Error::schema(format!(
+                "column '{full}': message '{}' has no field '{name}'; {hint}",
+                message.full_name()
+            ))
+        })?;
         if chosen.iter().any(|(other, _)| *other == index) {
-            return Err(Error::invalid(format!(
+            return Err(Error::schema(format!(
                 "column '{full}': field '{}' of message '{}' is declared twice; leave one out",
                 fields[index].name(),
                 message.full_name()
@@ -120,13 +105,21 @@ pub(super) fn choose<'a>(
     Ok(chosen)
 }
 
-fn only_without_case(fields: &[FieldDescriptor], name: &str) -> Option<usize> {
-    let mut matches = fields
-        .iter()
-        .enumerate()
-        .filter(|(_, f)| f.name().eq_ignore_ascii_case(name));
-    let (index, _) = matches.next()?;
-    matches.next().is_none().then_some(index)
+/// The field of a name: exactly, or else without regard to case if one field alone has it; otherwise a
+/// hint at the fields that there are.
+pub(crate) fn find_field(fields: &[FieldDescriptor], name: &str) -> Result<usize, String> {
+    let exact = fields.iter().position(|f| f.name() == name);
+    let mut alike =
+        (0..fields.len()).filter(|index| fields[*index].name().eq_ignore_ascii_case(name));
+    match (exact, alike.next(), alike.next()) {
+        (Some(index), ..) | (None, Some(index), None) => return Ok(index),
+        _ => {}
+    }
+    let names: Vec<&str> = fields.iter().map(|f| f.name()).collect();
+    Err(match nearest_names(name, names.iter().copied()).first() {
+        Some(nearest) => format!("did you mean '{nearest}'?"),
+        None => format!("its fields are {}", names.join(", ")),
+    })
 }
 
 /// The type's name in SQL, where SQL has the type.

@@ -35,6 +35,7 @@ use super::proto_files::{Framing, ProtoFiles, ProtobufOptions};
 use super::registry::WriterSchemas;
 use crate::error::Result;
 
+pub(crate) use self::declared::find_field;
 pub use self::schema::{ProtobufSchema, imports};
 
 /// Decodes messages of one type.

@@ -271,7 +271,7 @@ impl Planner {
         if let Some(first) = self.open.iter().position(|open| open == message) {
             let mut cycle: Vec<&str> = self.open[first..].iter().map(|m| m.full_name()).collect();
             cycle.push(message.full_name());
-            return Err(Error::invalid(format!(
+            return Err(Error::schema(format!(
                 "message '{}' contains itself at field '{}' ({}): no column type can do that; declare \
                  the columns that you want, without this field",
                 message.full_name(),
@@ -280,7 +280,7 @@ impl Planner {
             )));
         }
         if self.open.len() > MAX_DEPTH {
-            return Err(Error::invalid(format!(
+            return Err(Error::schema(format!(
                 "messages are nested more than {MAX_DEPTH} deep at field '{}'; declare the columns that \
                  you want, without this field",
                 self.path.join(".")
@@ -295,7 +295,7 @@ fn list_of(items: &Shape) -> DataType {
 }
 
 fn too_many_columns() -> Error {
-    Error::invalid(format!(
+    Error::schema(format!(
         "the message has more than {MAX_COLUMNS} fields, those of messages inside it included; \
          declare the columns that you want"
     ))

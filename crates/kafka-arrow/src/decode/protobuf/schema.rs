@@ -288,5 +288,5 @@ fn invalid(name: &str, reason: impl std::fmt::Display) -> Error {
     let reason = reason.to_string();
     // Parse errors already begin with the file name.
     let reason = reason.strip_prefix(&prefix).unwrap_or(&reason);
-    Error::invalid(format!("Protobuf schema '{name}': {}", reason.trim_start()))
+    Error::schema(format!("Protobuf schema '{name}': {}", reason.trim_start()))
 }

@@ -13,7 +13,6 @@
 
 // Without the feature, settings are still checked, but never used.
 #[cfg_attr(not(feature = "registry"), allow(dead_code))]
-mod config;
 mod references;
 mod register;
 mod subject;
@@ -36,12 +35,12 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tokio::time::Instant;
 
-pub use self::config::RegistryConfig;
 use self::references::listed;
 pub use self::register::Submitted;
 pub use self::subject::SubjectNames;
 use self::transport::Transport;
 use super::proto_files::ProtoFiles;
+pub use crate::config::RegistryConfig;
 use crate::error::{Error, Result};
 
 /// For how long an id stays unknown before it is requested again.
@@ -77,6 +76,7 @@ enum State {
 
 /// A schema from a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RegisteredSchema {
     /// Its id, which means this schema forever.
     pub id: i32,

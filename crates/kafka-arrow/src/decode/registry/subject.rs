@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 
 /// How subjects are named, with the strategies of Confluent's serializers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SubjectNames {
     /// By the topic: `orders-key` and `orders-value`.
     #[default]

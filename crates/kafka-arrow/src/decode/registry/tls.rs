@@ -7,7 +7,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
-use super::config::{CA_LOCATION, RegistryConfig};
+use crate::config::registry::{CA_LOCATION, RegistryConfig};
 use crate::error::{Error, Result};
 use crate::policy::{MAX_FILE_BYTES, read_bounded};
 
@@ -22,7 +22,7 @@ pub(super) fn client_config(config: &RegistryConfig) -> Result<ClientConfig> {
     };
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|e| Error::config(CA_LOCATION, format!("TLS cannot be set up: {e}")))?;
+        .map_err(|e| Error::config(CA_LOCATION, format!("TLS cannot be set up: {e}")).because(e))?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 

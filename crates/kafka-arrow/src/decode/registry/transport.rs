@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
-use super::config::{CA_LOCATION, Endpoint, Login, RegistryConfig};
+use crate::config::registry::{CA_LOCATION, Endpoint, Login, RegistryConfig};
 use crate::error::{Error, Result};
 
 /// The largest accepted answer. Schemas have a few kilobytes.
@@ -38,6 +38,8 @@ pub(super) struct Transport {
 enum Trouble {
     /// Another URL or a later attempt may succeed, at the earliest after the time that the answer names.
     Again(String, Option<Duration>),
+    /// The connection failed, or broke.
+    Broken(reqwest::Error),
     Final(String),
     /// The request itself is wrong; repeating it would not help.
     Refused(String),
@@ -54,16 +56,15 @@ impl Transport {
         let builder = builder.use_preconfigured_tls(super::tls::client_config(&config)?);
         #[cfg(not(feature = "ssl"))]
         if let Some(setting) = config.needs_tls() {
-            return Err(Error::config(
-                setting,
-                "this build has no TLS (feature 'ssl'), which this needs",
-            ));
+            let what = format!("setting '{setting}' needs TLS, which this build does not have");
+            return Err(Error::missing_feature("ssl", what));
         }
         let client = builder.build().map_err(|e| {
             Error::config(
                 "schema.registry.url",
-                format!("HTTP cannot be set up: {}", reason(e)),
+                format!("HTTP cannot be set up: {}", reason(&e)),
             )
+            .because(e)
         })?;
         Ok(Self {
             client,
@@ -119,7 +120,7 @@ impl Transport {
         loop {
             round += 1;
             let first = self.preferred.load(Ordering::Relaxed);
-            let mut failed = (&self.endpoints[first], String::new(), None);
+            let mut failed = None;
             for step in 0..self.endpoints.len() {
                 let place = (first + step) % self.endpoints.len();
                 // A URL that hangs must leave time for the others.
@@ -151,16 +152,31 @@ impl Transport {
                             "schema registry {endpoint:?}: {operation} failed: {reason}"
                         )));
                     }
+                    Trouble::Broken(cause) => {
+                        let reason = reason(&cause);
+                        if let Some(hint) = certificate_hint(&reason) {
+                            let reason = format!("{reason}; {hint}");
+                            return Err(error(endpoint, operation, reason, false).because(cause));
+                        }
+                        failed = Some((
+                            error(endpoint, operation, reason, true).because(cause),
+                            None,
+                        ));
+                    }
                     Trouble::Again(reason, after) => {
-                        log::debug!("schema registry {endpoint:?}: {operation}: {reason}");
-                        failed = (endpoint, reason, after);
+                        failed = Some((error(endpoint, operation, reason, true), after));
                     }
                 }
+                if let Some((error, _)) = &failed {
+                    log::debug!("{error}");
+                }
             }
-            let (endpoint, reason, after) = failed;
+            let Some((error, after)) = failed else {
+                return Err(Error::internal("a schema registry without a URL"));
+            };
             let wait = after.unwrap_or_default().max(pause);
             if round == ROUNDS || wait >= deadline.saturating_duration_since(Instant::now()) {
-                return Err(error(endpoint, operation, reason, true));
+                return Err(error);
             }
             sleep(wait).await;
             pause *= 2;
@@ -192,13 +208,7 @@ impl Transport {
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
         }
-        let response = request.send().await.map_err(|e| {
-            let reason = reason(e);
-            match certificate_hint(&reason) {
-                Some(hint) => Trouble::Final(format!("{reason}; {hint}")),
-                None => Trouble::Again(reason, None),
-            }
-        })?;
+        let response = request.send().await.map_err(broken)?;
         let (status, after) = (response.status(), retry_after(&response));
         let received = received(response).await?;
         match answer(status, &received, after) {
@@ -270,11 +280,7 @@ fn answer(
 
 async fn received(mut response: Response) -> Result<Vec<u8>, Trouble> {
     let mut body = Vec::new();
-    while let Some(chunk) = response
-        .chunk()
-        .await
-        .map_err(|e| Trouble::Again(reason(e), None))?
-    {
+    while let Some(chunk) = response.chunk().await.map_err(broken)? {
         if body.len() + chunk.len() > MAX_ANSWER_BYTES {
             return Err(Trouble::Final(format!(
                 "the answer is longer than {MAX_ANSWER_BYTES} bytes; is it a schema registry?"
@@ -283,6 +289,11 @@ async fn received(mut response: Response) -> Result<Vec<u8>, Trouble> {
         body.extend_from_slice(&chunk);
     }
     Ok(body)
+}
+
+/// The URL may hold a password.
+fn broken(error: reqwest::Error) -> Trouble {
+    Trouble::Broken(error.without_url())
 }
 
 fn retry_after(response: &Response) -> Option<Duration> {
@@ -317,10 +328,9 @@ fn authorization(login: &Login) -> Result<HeaderValue> {
 }
 
 /// The cause of a failed request, without its URL, which may contain a password.
-fn reason(error: reqwest::Error) -> String {
-    let error = error.without_url();
+fn reason(error: &reqwest::Error) -> String {
     let mut reason = error.to_string();
-    let mut source = std::error::Error::source(&error);
+    let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         let text = cause.to_string();
         if !reason.ends_with(&text) {
@@ -355,6 +365,7 @@ fn error(endpoint: &Endpoint, operation: &str, reason: String, transient: bool) 
         operation: operation.to_owned(),
         reason,
         transient,
+        source: None,
     }
 }
 

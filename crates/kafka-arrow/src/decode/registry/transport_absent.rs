@@ -4,7 +4,7 @@
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::config::RegistryConfig;
+use crate::config::RegistryConfig;
 use crate::error::{Error, Result};
 
 /// A registry, which cannot exist in this build.
@@ -15,10 +15,8 @@ impl Transport {
     /// # Errors
     /// Always.
     pub(super) fn new(_config: RegistryConfig) -> Result<Self> {
-        Err(Error::config(
-            "schema.registry.url",
-            "this build cannot use a schema registry (feature 'registry')",
-        ))
+        let what = "'schema.registry.url': this build cannot use a schema registry";
+        Err(Error::missing_feature("registry", what))
     }
 
     pub(super) async fn ask(

@@ -9,9 +9,9 @@ use arrow::datatypes::SchemaRef;
 
 use super::reasons::{Letter, Reasons};
 use super::{Column, DecodedPart, OnBadRow, Part, RecordDecoder, Rows, failed};
-use crate::client::{HeaderLists, RawBatch};
 use crate::decode::{BadRowLimit, BadRows};
 use crate::error::Result;
+use crate::raw::{Headers, RawBatch};
 
 /// The columns of dead letters in a table.
 pub const LETTER_COLUMNS: [Column; 11] = [
@@ -139,7 +139,7 @@ fn headers(
     topic_id: Option<&String>,
     letters: &[&Letter<'_>],
 ) -> Result<ListArray> {
-    let mut lists = HeaderLists::new();
+    let mut lists = Headers::new();
     for (row, letter) in letters.iter().enumerate() {
         if let Some(own) = &bad.headers {
             let own = own.value(row);

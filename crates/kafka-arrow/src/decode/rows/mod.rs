@@ -1,6 +1,7 @@
 //! Turns raw batches, as a client reads them from Kafka, into rows of a table.
 
 mod dead;
+mod part;
 mod reasons;
 #[cfg(test)]
 mod tests;
@@ -16,16 +17,17 @@ use arrow::array::{
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
+use self::part::{DecodedPart, Part, bytes};
 use self::reasons::Reasons;
 pub use self::reasons::preview;
 use super::Format;
 use super::budget::BatchLimits;
 use super::column::{Column, timestamp_type};
-use super::payload::{Decoded, PayloadDecoder, Wanted};
+use super::payload::{PayloadDecoder, Wanted};
 use super::policy::{BadRows, OnBadRow};
 use super::scalar::ScalarDecoder;
-use crate::client::{RawBatch, RawColumns, TimestampType, headers_type};
 use crate::error::{Error, Result};
+use crate::raw::{RawBatch, RawColumns, TimestampType, headers_type};
 
 pub use dead::{LETTER_COLUMNS, LETTER_RECORD};
 
@@ -118,6 +120,7 @@ pub struct RecordDecoder {
 
 /// Rows of a batch, as the table shows them.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Rows {
     /// The rows.
     pub batch: RecordBatch,
@@ -442,22 +445,7 @@ impl RecordDecoder {
 }
 
 fn failed(error: impl fmt::Display) -> Error {
-    Error::Kafka {
-        operation: "building a record batch".to_owned(),
-        reason: error.to_string(),
-    }
-}
-
-/// Keys or values as bytes.
-fn bytes(raw: &RawBatch, column: Column) -> ArrayRef {
-    let bytes = match column {
-        Column::Key => &raw.keys,
-        _ => &raw.values,
-    };
-    match bytes {
-        Some(array) => Arc::new(array.clone()),
-        None => new_null_array(&DataType::BinaryView, raw.offsets.len()),
-    }
+    Error::internal(format!("building a record batch: {error}"))
 }
 
 /// No query could tell two columns of the same name apart.
@@ -485,90 +473,6 @@ fn refuse_collisions(columns: &[Column], fields: &[Field]) -> Result<()> {
         }));
     }
     Ok(())
-}
-
-/// Key or value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Key,
-    Value,
-}
-
-impl Part {
-    const BOTH: [Self; 2] = [Self::Key, Self::Value];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Key => "key",
-            Self::Value => "value",
-        }
-    }
-
-    fn column(self) -> Column {
-        match self {
-            Self::Key => Column::Key,
-            Self::Value => Column::Value,
-        }
-    }
-
-    fn field(self, index: usize) -> Column {
-        match self {
-            Self::Key => Column::KeyField(index),
-            Self::Value => Column::ValueField(index),
-        }
-    }
-
-    fn schema_id(self) -> Column {
-        match self {
-            Self::Key => Column::KeySchemaId,
-            Self::Value => Column::ValueSchemaId,
-        }
-    }
-
-    /// Whether decoding this part contributes to a column.
-    fn shows(self, column: Column) -> bool {
-        match column {
-            Column::BadReason => true,
-            Column::KeyField(_) => self == Self::Key,
-            Column::ValueField(_) => self == Self::Value,
-            // True even where the column is plain bytes. Its payload is then decoded for nothing, which is
-            // rare.
-            other => other == self.column() || other == self.schema_id(),
-        }
-    }
-
-    fn of(self, raw: &RawBatch) -> Option<&BinaryViewArray> {
-        match self {
-            Self::Key => raw.keys.as_ref(),
-            Self::Value => raw.values.as_ref(),
-        }
-    }
-}
-
-/// The decoded keys or values of a batch.
-#[derive(Debug, Default)]
-struct DecodedPart {
-    part: Option<Part>,
-    /// The fields for which `decoded` has columns.
-    fields: Vec<usize>,
-    decoded: Decoded,
-}
-
-impl DecodedPart {
-    fn column(&self, field: usize) -> Result<ArrayRef> {
-        let place = self.fields.iter().position(|f| *f == field);
-        let column = place.and_then(|place| self.decoded.columns.get(place));
-        column
-            .cloned()
-            .ok_or_else(|| failed(format_args!("field {field} was not decoded")))
-    }
-
-    fn schema_ids(&self, rows: usize) -> ArrayRef {
-        match &self.decoded.schema_ids {
-            Some(ids) => Arc::new(ids.clone()),
-            None => new_null_array(&DataType::Int32, rows),
-        }
-    }
 }
 
 /// The same text in every row; its bytes are stored once.

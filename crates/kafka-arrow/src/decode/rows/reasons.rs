@@ -3,10 +3,10 @@
 use arrow::array::{BooleanArray, StringViewArray};
 
 use super::{DecodedPart, Part};
-use crate::client::RawBatch;
 use crate::decode::payload::BadPayload;
 use crate::error::Error;
 use crate::hex::hex;
+use crate::raw::RawBatch;
 
 /// The bad payloads of a batch, by row.
 #[derive(Default)]

@@ -4,29 +4,18 @@ use arrow::array::{Array, AsArray, Int64Array};
 use arrow::datatypes::{Fields, Int32Type, Int64Type};
 
 use super::*;
-use crate::client::PassedOffsets;
 use crate::decode::JsonDecoder;
 use crate::range::TopicPartition;
 
 fn raw(values: Vec<Option<&[u8]>>) -> RawBatch {
     let rows = values.len() as i64;
     RawBatch {
-        partition: TopicPartition::new("a-topic-with-a-long-name", 3),
-        next_offset: 10 + rows,
-        offsets: Int64Array::from_iter_values(10..10 + rows),
-        timestamps: None,
-        timestamp_types: None,
-        keys: None,
         values: Some(values.into_iter().collect()),
-        headers: None,
-        leader_epochs: None,
-        bytes: 0,
-        budgeted_bytes: 0,
-        lost_offsets: 0,
-        passed: PassedOffsets::default(),
-        fetch_wait_ns: 0,
-        decode_ns: 0,
-        throttle_ns: 0,
+        ..RawBatch::new(
+            TopicPartition::new("a-topic-with-a-long-name", 3),
+            10 + rows,
+            Int64Array::from_iter_values(10..10 + rows),
+        )
     }
 }
 

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 /// When Avro does not allow a column's name or type.
 pub fn derived(name: &str, fields: &[FieldRef]) -> Result<String> {
     let record = record(name, &fields.iter().cloned().collect())
-        .map_err(|e| Error::invalid(format!("no Avro schema can be made of the columns: {e}")))?;
+        .map_err(|e| Error::schema(format!("no Avro schema can be made of the columns: {e}")))?;
     Ok(record.to_string())
 }
 

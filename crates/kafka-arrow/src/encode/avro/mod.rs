@@ -55,9 +55,9 @@ impl AvroEncoder {
         fields: &[FieldRef],
         frame_of: AvroFrame,
     ) -> Result<Self> {
-        let wrong = |e: String| Error::invalid(format!("the Avro schema: {e}"));
+        let wrong = |e: String| Error::schema(format!("the Avro schema: {e}"));
         let schema = Schema::parse(schema, references).map_err(wrong)?;
-        let members = like_fields(fields.iter().map(AsRef::as_ref)).map_err(Error::invalid)?;
+        let members = like_fields(fields.iter().map(AsRef::as_ref)).map_err(Error::schema)?;
         if schema.record(&schema.root).is_none() {
             return Err(wrong(format!(
                 "is {}, and columns are the fields of a record",

@@ -19,7 +19,7 @@ pub fn derived(name: &str, fields: &[FieldRef]) -> Result<String> {
     };
     let fields = fields.iter().map(AsRef::as_ref);
     message(name, fields, 0, &mut imports, &mut body).map_err(|e| {
-        Error::invalid(format!(
+        Error::schema(format!(
             "no Protobuf schema can be made of the columns: {e}"
         ))
     })?;

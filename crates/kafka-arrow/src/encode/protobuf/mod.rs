@@ -40,12 +40,12 @@ impl ProtobufEncoder {
     pub fn new(schema: &ProtobufSchema, fields: &[FieldRef], id: Option<i32>) -> Result<Self> {
         let message = schema.message();
         let wrong = |e: String| {
-            Error::invalid(format!(
+            Error::schema(format!(
                 "the Protobuf message '{}': {e}",
                 message.full_name()
             ))
         };
-        let members = like_fields(fields.iter().map(AsRef::as_ref)).map_err(Error::invalid)?;
+        let members = like_fields(fields.iter().map(AsRef::as_ref)).map_err(Error::schema)?;
         let way = indexes(message).ok_or_else(|| wrong("is not in its file".to_owned()))?;
         let mut indexes = Vec::new();
         put_indexes(&way, &mut indexes);

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 
 use super::wire::Wire;
+use crate::decode::find_field;
 use crate::encode::cells::{Cells, Member};
-use crate::error::nearest_names;
 
 /// The fields of a message that columns fill, in the order of their numbers.
 #[derive(Debug)]
@@ -130,7 +130,9 @@ impl MessagePlan {
         let mut filled: HashMap<u32, &str> = HashMap::new();
         for (place, member) in members.iter().enumerate() {
             let name = &member.name;
-            let field = field_of(message, &descriptors, name)?;
+            let found = find_field(&descriptors, name)
+                .map_err(|hint| format!("has no field for the column '{name}'; {hint}"))?;
+            let field = &descriptors[found];
             if let Some(other) = filled.insert(field.number(), name) {
                 return Err(format!(
                     "the columns '{other}' and '{name}' both match its field '{}'",
@@ -141,7 +143,7 @@ impl MessagePlan {
                 name: name.clone(),
                 number: field.number(),
                 member: place,
-                shape: shape(&field, &member.cells).map_err(|e| within(name, e))?,
+                shape: shape(field, &member.cells).map_err(|e| within(name, e))?,
             });
         }
         if let Some(lacking) = descriptors
@@ -168,30 +170,6 @@ impl MessagePlan {
             fields,
         })
     }
-}
-
-fn field_of(
-    message: &MessageDescriptor,
-    fields: &[FieldDescriptor],
-    name: &str,
-) -> Result<FieldDescriptor, String> {
-    if let Some(field) = message.get_field_by_name(name) {
-        return Ok(field);
-    }
-    let mut alike = fields
-        .iter()
-        .filter(|f| f.name().eq_ignore_ascii_case(name));
-    if let (Some(field), None) = (alike.next(), alike.next()) {
-        return Ok(field.clone());
-    }
-    let hint = match nearest_names(name, fields.iter().map(|f| f.name())).first() {
-        Some(nearest) => format!("did you mean '{nearest}'?"),
-        None => {
-            let names: Vec<_> = fields.iter().map(|f| f.name()).collect();
-            format!("its fields are {}", names.join(", "))
-        }
-    };
-    Err(format!("has no field for the column '{name}'; {hint}"))
 }
 
 fn within(name: &str, error: String) -> String {

@@ -242,7 +242,11 @@ impl Meta {
         {
             return Ok(());
         }
-        Err(Error::unknown_partition(partition, found.partitions.len()))
+        Err(Error::unknown_partition(
+            &partition.topic,
+            partition.partition,
+            found.partitions.len(),
+        ))
     }
 
     /// The error for a partition that has been silent too long. It says that there is no leader if the

@@ -1,6 +1,5 @@
 //! Tests against librdkafka's mock cluster: errors, leader changes, expired offsets, many streams.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -87,15 +86,8 @@ fn range(topic: &str, partition: i32, start: i64, end: i64) -> OffsetRange {
 
 fn request(ranges: Vec<OffsetRange>) -> ReadRequest {
     ReadRequest {
-        ranges,
-        topic_ids: BTreeMap::new(),
-        columns: RawColumns::ALL,
-        isolation: IsolationLevel::ReadCommitted,
         batch_rows: 1000,
-        batch_bytes: 1 << 20,
-        limit: None,
-        on_data_loss: OnDataLoss::Fail,
-        timestamps: BTreeMap::new(),
+        ..ReadRequest::new(ranges)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Sessions: taking turns, changing hands, closing.
 
+use std::collections::BTreeMap;
+
 use super::*;
 
 #[tokio::test]

@@ -218,7 +218,11 @@ impl Cluster {
         if found.error_code != code::OK || numbers.any(|n| n == partition.partition) {
             return Ok(());
         }
-        Err(Error::unknown_partition(partition, found.partitions.len()))
+        Err(Error::unknown_partition(
+            &partition.topic,
+            partition.partition,
+            found.partitions.len(),
+        ))
     }
 
     pub(in crate::client::wire) async fn unknown_topic(

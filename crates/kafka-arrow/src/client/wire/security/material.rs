@@ -165,7 +165,7 @@ fn pem(
 
 fn read(setting: &str, path: &str) -> Result<Vec<u8>> {
     read_bounded(Path::new(path), MAX_FILE_BYTES)
-        .map_err(|e| Error::config(setting, format!("cannot read '{path}': {e}")))
+        .map_err(|e| Error::config(setting, format!("cannot read '{path}': {e}")).because(e))
 }
 
 /// The certificates in a PEM text, at least one.

@@ -14,6 +14,7 @@
 //! cheap, and `truncate` alone rolls back a bad payload.
 
 mod nested;
+mod repeated;
 mod scalar;
 mod times;
 
@@ -25,7 +26,8 @@ use arrow::array::{ArrayRef, NullBufferBuilder};
 use super::wire::{Input, Outcome, Wire};
 use crate::error::{Error, Result};
 
-pub(super) use nested::{List, Map, Message, Wrapped};
+pub(super) use nested::{Message, Wrapped};
+pub(super) use repeated::{List, Map};
 pub(super) use scalar::{
     Bytes, Double, EnumNames, Enums, Fixed32, Fixed64, Flags, Float, Int32, Int64, Numbers,
     Sfixed32, Sfixed64, Sint32, Sint64, Uint32, Uint64,
@@ -117,8 +119,5 @@ fn holds(valid: &NullBufferBuilder, row: usize) -> bool {
 
 /// An error for what cannot happen.
 pub(super) fn broken(reason: impl fmt::Display) -> Error {
-    Error::Kafka {
-        operation: "decoding Protobuf".into(),
-        reason: reason.to_string(),
-    }
+    Error::internal(format!("decoding Protobuf: {reason}"))
 }

@@ -13,7 +13,7 @@ const PREFIX: &str = "schema.registry.";
 const URL: &str = "schema.registry.url";
 const USER_INFO: &str = "schema.registry.basic.auth.user.info";
 const TOKEN: &str = "schema.registry.bearer.auth.token";
-pub(super) const CA_LOCATION: &str = "schema.registry.ssl.ca.location";
+pub(crate) const CA_LOCATION: &str = "schema.registry.ssl.ca.location";
 const TIMEOUT: &str = "schema.registry.request.timeout.ms";
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(10_000);
@@ -22,26 +22,26 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_millis(10_000);
 #[derive(Debug, Clone)]
 pub struct RegistryConfig {
     /// At least one endpoint. The first is tried first.
-    pub(super) endpoints: Vec<Endpoint>,
-    pub(super) login: Option<Login>,
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) login: Option<Login>,
     /// A PEM file, or a folder of PEM files, with the trusted authorities; the system's by default.
-    pub(super) ca_location: Option<String>,
+    pub(crate) ca_location: Option<String>,
     /// The time limit for a request with all its retries.
-    pub(super) timeout: Duration,
+    pub(crate) timeout: Duration,
 }
 
 /// One URL of a registry.
 #[derive(Clone)]
-pub(super) struct Endpoint {
+pub(crate) struct Endpoint {
     /// May contain a user and a password.
-    pub(super) url: Url,
+    pub(crate) url: Url,
     /// The URL without user and password.
-    pub(super) shown: String,
+    pub(crate) shown: String,
 }
 
 /// The login, unless the URL has one.
 #[derive(Clone)]
-pub(super) enum Login {
+pub(crate) enum Login {
     /// User and password, joined by a colon.
     Basic(String),
     Bearer(String),
@@ -111,7 +111,7 @@ impl RegistryConfig {
 #[cfg(not(feature = "ssl"))]
 impl RegistryConfig {
     /// The name of a setting that only makes sense with TLS, if one is set.
-    pub(super) fn needs_tls(&self) -> Option<&'static str> {
+    pub(crate) fn needs_tls(&self) -> Option<&'static str> {
         match self.ca_location {
             Some(_) => Some(CA_LOCATION),
             None => {

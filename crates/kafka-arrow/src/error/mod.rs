@@ -4,36 +4,53 @@
 //! `topic[partition]@offset`. [`Error::kind`] sorts the variants into the
 //! classes that programs act on; the shell's exit codes are made from it.
 //!
+//! The message of an error is complete: it includes what the library below reported. [`source`](std::error::Error::source)
+//! gives the error of that library to programs that look for it, for example for an [`std::io::Error`]. Print an error
+//! and not its chain, which would say the same twice.
+//!
 //! What brokers, registries, databases and records say stands in a message as it came, line breaks and
 //! escape sequences included. Before a terminal gets it, [`visible`](crate::text::visible) escapes that.
+
+mod kind;
+mod make;
+mod syntax;
+#[cfg(test)]
+mod tests;
+mod words;
+
+pub use kind::ErrorKind;
+pub use syntax::RangeSyntaxError;
+pub(crate) use syntax::excerpt;
+pub use words::nearest_names;
+
+use std::sync::Arc;
+
+use words::{did_you_mean, replicas_in_words};
 
 /// A result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What a caller can do about an [`Error`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ErrorKind {
-    /// The query, a range, an option or a setting is wrong: change what was asked.
-    Query,
-    /// The cluster or a sink could not be reached, or refused the credentials.
-    Connection,
-    /// The cluster knows the principal and denies the operation.
-    Authorization,
-    /// The topic, partition or offsets that were asked for are not there (any more).
-    DataUnavailable,
-    /// A record does not decode.
-    BadRow,
-    /// More records do not decode than the limit allows.
-    BadRowLimit,
-    /// A sink, an offset log or an export belongs to another job or has gone on without this one.
-    Conflict,
-    /// A sink or a store failed.
-    Sink,
-    /// The memory that the session may use does not suffice.
-    Memory,
-    /// A fault of the broker, the client library or this crate.
-    Internal,
+/// The error of another library behind an [`Error`]. Clones share it.
+///
+/// It dereferences to that error and is none itself: [`source`](std::error::Error::source) has to give the
+/// library's own, which programs downcast.
+#[derive(Debug, Clone)]
+pub struct Cause(Arc<dyn std::error::Error + Send + Sync>);
+
+impl Cause {
+    /// Keeps an error.
+    pub fn new(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        let error: Box<dyn std::error::Error + Send + Sync> = error.into();
+        Self(Arc::from(error))
+    }
+}
+
+impl std::ops::Deref for Cause {
+    type Target = dyn std::error::Error + Send + Sync;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
 }
 
 /// Why a range cannot be read, a setting is refused or a cluster cannot be used.
@@ -42,13 +59,53 @@ pub enum ErrorKind {
 pub enum Error {
     /// The text of a range does not follow the grammar.
     #[error(transparent)]
-    RangeSyntax(#[from] crate::range::RangeSyntaxError),
+    RangeSyntax(#[from] RangeSyntaxError),
 
     /// A range, an option or an argument contradicts another or the topic's shape.
     #[error("{message}")]
     Invalid {
         /// What was asked, what was expected, what to do next.
         message: String,
+        /// What another library reported.
+        source: Option<Cause>,
+    },
+
+    /// A table or a statement names an option that there is not.
+    #[error("option '{option}' is not known: {hint}")]
+    UnknownOption {
+        /// The option as the user wrote it.
+        option: String,
+        /// The nearest option there is, or all of them.
+        hint: String,
+    },
+
+    /// The value of an option is none that it takes.
+    #[error("option '{option}' = '{value}': expected {expected}")]
+    OptionValue {
+        /// The option as the user wrote it.
+        option: String,
+        /// What was given.
+        value: String,
+        /// What it takes.
+        expected: String,
+    },
+
+    /// A schema is none, or does not fit the columns that are wanted of it or written with it.
+    #[error("{message}")]
+    Schema {
+        /// The schema or the column, what is wrong with it and what to do next.
+        message: String,
+        /// What another library reported.
+        source: Option<Cause>,
+    },
+
+    /// What was asked for is not in this build.
+    #[error("{what} (feature '{feature}')")]
+    MissingFeature {
+        /// What was asked for, and that this build does not have it.
+        what: String,
+        /// The feature of Cargo that has it.
+        feature: &'static str,
     },
 
     /// DataFusion could not plan or run a query.
@@ -56,6 +113,8 @@ pub enum Error {
     Query {
         /// What DataFusion reported.
         message: String,
+        /// What another library reported.
+        source: Option<Cause>,
     },
 
     /// A connection setting is unknown, refused or unreadable.
@@ -65,6 +124,8 @@ pub enum Error {
         key: String,
         /// Why it is refused and what to write instead. Never holds the value of a secret.
         message: String,
+        /// What another library reported.
+        source: Option<Cause>,
     },
 
     /// No broker could be reached in time.
@@ -115,6 +176,8 @@ pub enum Error {
         /// Whether the same question may be answered later: the registry was down, not the question
         /// or the credentials wrong.
         transient: bool,
+        /// What another library reported.
+        source: Option<Cause>,
     },
 
     /// Brokers can be reached, but none answers the question: a leader or coordinator is gone, moves
@@ -383,6 +446,8 @@ pub enum Error {
         reason: String,
         /// Whether the same attempt may succeed later: the target was down, not the rows wrong.
         transient: bool,
+        /// What another library reported.
+        source: Option<Cause>,
     },
 
     /// A file of an offset log, a manifest or an export does not hold what it must.
@@ -392,6 +457,8 @@ pub enum Error {
         file: String,
         /// What is wrong with it and what to do next.
         message: String,
+        /// What another library reported.
+        source: Option<Cause>,
     },
 
     /// The broker or the client library failed outside a partition.
@@ -402,322 +469,13 @@ pub enum Error {
         /// What was reported.
         reason: String,
     },
-}
 
-impl Error {
-    /// What to do about a log that was cut while it was read.
-    pub(crate) const READ_AGAIN: &'static str =
-        "what was read before may be of either log: run the query again";
-
-    /// The class of the error.
-    pub fn kind(&self) -> ErrorKind {
-        match self {
-            Self::RangeSyntax(_)
-            | Self::Invalid { .. }
-            | Self::Query { .. }
-            | Self::Config { .. } => ErrorKind::Query,
-            Self::Connection { .. }
-            | Self::NoLeader { .. }
-            | Self::Authentication { .. }
-            | Self::Registry { .. }
-            | Self::Unavailable { .. }
-            | Self::Read {
-                transient: true, ..
-            }
-            | Self::Stalled { .. } => ErrorKind::Connection,
-            Self::Authorization { .. } => ErrorKind::Authorization,
-            Self::UnknownTopic { .. }
-            | Self::NoLetterTopic { .. }
-            | Self::UnknownPartition { .. }
-            | Self::BelowLogStart { .. }
-            | Self::PastLogEnd { .. }
-            | Self::Truncated { .. }
-            | Self::DataLoss { .. }
-            | Self::TopicRecreated { .. } => ErrorKind::DataUnavailable,
-            Self::BadRow { .. } => ErrorKind::BadRow,
-            Self::BadRowLimit { .. } => ErrorKind::BadRowLimit,
-            Self::Memory { .. } => ErrorKind::Memory,
-            Self::Conflict { .. } => ErrorKind::Conflict,
-            Self::Sink {
-                transient: true, ..
-            } => ErrorKind::Connection,
-            Self::Sink { .. } | Self::Corrupt { .. } => ErrorKind::Sink,
-            Self::Read { .. }
-            | Self::Corrupted { .. }
-            | Self::Unaccounted { .. }
-            | Self::Kafka { .. } => ErrorKind::Internal,
-        }
-    }
-
-    /// Whether the same attempt may succeed later although nobody changes anything: a job tries such
-    /// errors again, as jobs do. `docs/jobs.md` has the table.
-    pub fn may_pass(&self) -> bool {
-        match self {
-            Self::Connection { .. }
-            | Self::NoLeader { .. }
-            | Self::Unavailable { .. }
-            | Self::Stalled { .. }
-            // On its way, or by a replica that is not asked next time.
-            | Self::Corrupted { .. } => true,
-            Self::Registry { transient, .. }
-            | Self::Read { transient, .. }
-            | Self::Sink { transient, .. } => *transient,
-            Self::RangeSyntax(_)
-            | Self::Invalid { .. }
-            | Self::Query { .. }
-            | Self::Config { .. }
-            // Wrong credentials do not become right.
-            | Self::Authentication { .. }
-            | Self::Authorization { .. }
-            | Self::UnknownTopic { .. }
-            | Self::NoLetterTopic { .. }
-            | Self::UnknownPartition { .. }
-            | Self::BelowLogStart { .. }
-            | Self::PastLogEnd { .. }
-            | Self::Truncated { .. }
-            | Self::DataLoss { .. }
-            | Self::TopicRecreated { .. }
-            | Self::BadRow { .. }
-            | Self::BadRowLimit { .. }
-            | Self::Memory { .. }
-            | Self::Unaccounted { .. }
-            | Self::Conflict { .. }
-            | Self::Corrupt { .. }
-            | Self::Kafka { .. } => false,
-        }
-    }
-
-    /// Shorthand for [`Error::Invalid`].
-    pub fn invalid(message: impl Into<String>) -> Self {
-        Self::Invalid {
-            message: message.into(),
-        }
-    }
-
-    /// A partition that is not among the `there` ones of its topic.
-    #[doc(hidden)]
-    pub fn unknown_partition(partition: &crate::range::TopicPartition, there: usize) -> Self {
-        Self::UnknownPartition {
-            topic: partition.topic.to_string(),
-            partition: partition.partition,
-            available: match there {
-                0 => "none".into(),
-                1 => "partition 0".into(),
-                n => format!("partitions 0 to {}", n - 1),
-            },
-        }
-    }
-
-    /// Shorthand for [`Error::Config`].
-    pub fn config(key: impl Into<String>, message: impl Into<String>) -> Self {
-        Self::Config {
-            key: key.into(),
-            message: message.into(),
-        }
-    }
-
-    /// Finds an error of this crate inside another one, however deep it lies.
-    pub fn find<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Self> {
-        let mut source = Some(error);
-        while let Some(current) = source {
-            if let Some(found) = current.downcast_ref::<Self>() {
-                return Some(found);
-            }
-            source = current.source();
-        }
-        None
-    }
-}
-
-fn did_you_mean(names: &[String]) -> String {
-    if names.is_empty() {
-        return String::new();
-    }
-    format!("; did you mean {}?", names.join(", "))
-}
-
-/// Which brokers have a partition, and which of them must come back for it to have a leader.
-fn replicas_in_words(replicas: &[i32], in_sync: &[i32]) -> String {
-    let list = |ids: &[i32]| match ids {
-        [] => "none".to_owned(),
-        ids => ids
-            .iter()
-            .map(i32::to_string)
-            .collect::<Vec<_>>()
-            .join(", "),
-    };
-    format!(
-        "replicas: {}, in sync: {}; one that is in sync must be up",
-        list(replicas),
-        list(in_sync)
-    )
-}
-
-/// The candidates that look most like `name`, the nearest first, at most three.
-#[doc(hidden)]
-pub fn nearest_names<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    /// Below this Jaro-Winkler similarity a name is no help (0 to 1).
-    const SIMILAR: f64 = 0.75;
-    let wanted = name.to_lowercase();
-    let mut scored: Vec<(f64, &str)> = candidates
-        .into_iter()
-        .map(|c| (strsim::jaro_winkler(&wanted, &c.to_lowercase()), c))
-        .filter(|(score, _)| *score >= SIMILAR)
-        .collect();
-    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
-    scored.dedup_by(|a, b| a.1 == b.1);
-    scored
-        .into_iter()
-        .take(3)
-        .map(|(_, c)| c.to_owned())
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// One line a variant: an example, its kind, and whether a job tries it again. Where a field
-    /// decides, the example has it unset, and `transient` below sets it.
-    macro_rules! table {
-        ($($variant:ident $fields:tt => $kind:ident, $passes:literal;)*) => {
-            fn table() -> Vec<(&'static str, Error, ErrorKind, bool)> {
-                // Does not compile before a new variant has its line.
-                fn name(error: &Error) -> &'static str {
-                    match error {
-                        $(Error::$variant { .. } => stringify!($variant),)*
-                    }
-                }
-                let lines = [$((table!(@make $variant $fields), ErrorKind::$kind, $passes)),*];
-                lines.map(|(error, kind, passes)| (name(&error), error, kind, passes)).to_vec()
-            }
-        };
-        (@make $variant:ident ($value:expr)) => { Error::$variant($value) };
-        (@make $variant:ident { $($field:ident),* $(; $flag:ident)? }) => {
-            Error::$variant { $($field: sample(stringify!($field)).into(),)* $($flag: false,)? }
-        };
-    }
-
-    /// A value for a field of any type.
-    fn sample(field: &str) -> Sample {
-        Sample(field.to_owned())
-    }
-
-    struct Sample(String);
-
-    impl From<Sample> for String {
-        fn from(sample: Sample) -> Self {
-            sample.0
-        }
-    }
-
-    impl From<Sample> for &'static str {
-        fn from(_: Sample) -> Self {
-            "read_committed"
-        }
-    }
-
-    impl<T> From<Sample> for Vec<T> {
-        fn from(_: Sample) -> Self {
-            vec![]
-        }
-    }
-
-    macro_rules! numbers {
-        ($($number:ty),*) => { $(impl From<Sample> for $number {
-            fn from(_: Sample) -> Self {
-                7
-            }
-        })* };
-    }
-    numbers!(i32, i64, u64);
-
-    table! {
-        RangeSyntax("?".parse::<crate::range::RangeSpec>().unwrap_err()) => Query, false;
-        Invalid { message } => Query, false;
-        Query { message } => Query, false;
-        Config { key, message } => Query, false;
-        Connection { hosts, reason } => Connection, true;
-        NoLeader { topic, partition, replicas, in_sync, waited_ms } => Connection, true;
-        Authentication { hosts, reason } => Connection, false;
-        Registry { url, operation, reason; transient } => Connection, false;
-        Unavailable { operation, reason } => Connection, true;
-        Authorization { resource, operation, reason } => Authorization, false;
-        UnknownTopic { topic, nearest } => DataUnavailable, false;
-        NoLetterTopic { topic, nearest, hosts } => DataUnavailable, false;
-        UnknownPartition { topic, partition, available } => DataUnavailable, false;
-        BelowLogStart { topic, partition, asked, available, lost } => DataUnavailable, false;
-        PastLogEnd { topic, partition, asked, available, isolation } => DataUnavailable, false;
-        Truncated { topic, partition, offset, cut, message } => DataUnavailable, false;
-        DataLoss { topic, partition, offset, message } => DataUnavailable, false;
-        TopicRecreated { topic, expected, found } => DataUnavailable, false;
-        Stalled { topic, partition, offset, end, waited_ms, reason } => Connection, true;
-        BadRow { topic, partition, offset, message } => BadRow, false;
-        BadRowLimit { limit, records, bad, example } => BadRowLimit, false;
-        Read { topic, partition, offset, reason; transient } => Internal, false;
-        Corrupted { topic, partition, offset, reason } => Internal, true;
-        Memory { place, message } => Memory, false;
-        Unaccounted { topic, partition, start, end, message } => Internal, false;
-        Conflict { target, message } => Conflict, false;
-        Sink { target, operation, reason; transient } => Sink, false;
-        Corrupt { file, message } => Sink, false;
-        Kafka { operation, reason } => Internal, false;
-    }
-
-    #[test]
-    fn every_error_has_its_kind_and_is_retried_or_not() {
-        for (name, error, kind, passes) in table() {
-            assert_eq!((error.kind(), error.may_pass()), (kind, passes), "{name}");
-        }
-    }
-
-    #[test]
-    fn what_passes_by_itself_is_of_the_connection() {
-        for (name, mut error, ..) in table() {
-            let (Error::Registry { transient, .. }
-            | Error::Read { transient, .. }
-            | Error::Sink { transient, .. }) = &mut error
-            else {
-                continue;
-            };
-            *transient = true;
-            assert_eq!(
-                (error.kind(), error.may_pass()),
-                (ErrorKind::Connection, true),
-                "{name}"
-            );
-        }
-    }
-
-    #[test]
-    fn the_table_of_the_docs_is_that_of_the_code() {
-        let docs = include_str!("../../../docs/jobs.md");
-        for (name, _, kind, passes) in table() {
-            let exit = match kind {
-                ErrorKind::Connection => 3,
-                ErrorKind::Authorization => 4,
-                ErrorKind::DataUnavailable => 5,
-                ErrorKind::BadRowLimit => 6,
-                ErrorKind::Memory => 7,
-                ErrorKind::Conflict => 8,
-                _ => 1,
-            };
-            let retried = if passes { "yes" } else { "no" };
-            let line = docs
-                .lines()
-                .find(|line| line.starts_with(&format!("| `{name}` |")));
-            let ends = format!("| {exit} | {retried} |");
-            assert!(
-                line.is_some_and(|line| line.ends_with(&ends)),
-                "{name} {ends}: {line:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn nearest_topic_first() {
-        let topics = ["orders", "order-items", "customers", "__x"];
-        assert_eq!(nearest_names("ordres", topics)[0], "orders");
-        assert!(nearest_names("zzz", topics).is_empty());
-    }
+    /// A fault of this program and not of what it was given.
+    #[error("{message}; this is a fault of the program, please report it")]
+    Internal {
+        /// What does not hold that must.
+        message: String,
+        /// What another library reported.
+        source: Option<Cause>,
+    },
 }

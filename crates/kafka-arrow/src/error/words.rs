@@ -1,0 +1,45 @@
+//! Parts of messages.
+
+pub(super) fn did_you_mean(names: &[String]) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    format!("; did you mean {}?", names.join(", "))
+}
+
+/// Which brokers have a partition, and which of them must come back for it to have a leader.
+pub(super) fn replicas_in_words(replicas: &[i32], in_sync: &[i32]) -> String {
+    let list = |ids: &[i32]| match ids {
+        [] => "none".to_owned(),
+        ids => ids
+            .iter()
+            .map(i32::to_string)
+            .collect::<Vec<_>>()
+            .join(", "),
+    };
+    format!(
+        "replicas: {}, in sync: {}; one that is in sync must be up",
+        list(replicas),
+        list(in_sync)
+    )
+}
+
+/// The candidates that look most like `name`, the nearest first, at most three.
+#[doc(hidden)]
+pub fn nearest_names<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    /// Below this Jaro-Winkler similarity a name is no help (0 to 1).
+    const SIMILAR: f64 = 0.75;
+    let wanted = name.to_lowercase();
+    let mut scored: Vec<(f64, &str)> = candidates
+        .into_iter()
+        .map(|c| (strsim::jaro_winkler(&wanted, &c.to_lowercase()), c))
+        .filter(|(score, _)| *score >= SIMILAR)
+        .collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
+    scored.dedup_by(|a, b| a.1 == b.1);
+    scored
+        .into_iter()
+        .take(3)
+        .map(|(_, c)| c.to_owned())
+        .collect()
+}
