@@ -7,10 +7,10 @@ use std::path::Path;
 
 /// The rooms of `kafka-arrow`, each with those that it may use besides `error`.
 const KAFKA_ARROW: &[(&str, &[&str])] = &[
-    ("client", &["config", "policy", "range"]),
+    ("client", &["backoff", "config", "policy", "range"]),
     // The settings of registries are checked by whoever takes them.
     ("config", &["decode", "policy", "range"]),
-    ("decode", &["client", "hex", "policy"]),
+    ("decode", &["backoff", "client", "hex", "policy"]),
     ("encode", &["decode"]),
     ("error", &["range"]),
     ("fuzzing", &["client", "decode"]),

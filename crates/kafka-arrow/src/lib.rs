@@ -8,6 +8,7 @@
 #![deny(unsafe_code, rustdoc::broken_intra_doc_links)]
 #![warn(missing_docs, unreachable_pub, clippy::clone_on_ref_ptr)]
 
+mod backoff;
 pub mod client;
 pub mod config;
 pub mod decode;
@@ -27,6 +28,7 @@ pub mod range;
 mod spoil;
 pub mod text;
 
+pub use backoff::Backoff;
 #[doc(hidden)]
 pub use error::nearest_names;
 pub use error::{Error, ErrorKind, Result};

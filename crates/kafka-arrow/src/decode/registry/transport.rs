@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
 use super::config::{CA_LOCATION, Endpoint, Login, RegistryConfig};
+use crate::backoff::Backoff;
 use crate::error::{Error, Result};
 
 /// The largest answer that is taken. Schemas have some kilobytes.
@@ -20,8 +21,9 @@ const MAX_ANSWER_BYTES: usize = 16 << 20;
 /// How often all URLs are asked before a question fails.
 const ROUNDS: u32 = 6;
 
-/// The pause after the first round; each one after is twice as long: 3 seconds together.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The pauses after the rounds: 3 seconds together.
+const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE_MOST: Duration = Duration::from_millis(1600);
 
 const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 
@@ -114,10 +116,8 @@ impl Transport {
         body: Option<&Value>,
         deadline: Instant,
     ) -> Result<Option<Value>> {
-        let mut pause = FIRST_PAUSE;
-        let mut round = 0;
+        let mut backoff = Backoff::new(PAUSE, PAUSE_MOST);
         loop {
-            round += 1;
             let first = self.preferred.load(Ordering::Relaxed);
             let mut failed = (&self.endpoints[first], String::new(), None);
             for step in 0..self.endpoints.len() {
@@ -158,12 +158,13 @@ impl Transport {
                 }
             }
             let (endpoint, reason, after) = failed;
-            let wait = after.unwrap_or_default().max(pause);
-            if round == ROUNDS || wait >= deadline.saturating_duration_since(Instant::now()) {
+            let wait = after.unwrap_or_default().max(backoff.pause());
+            if backoff.failed() == ROUNDS
+                || wait >= deadline.saturating_duration_since(Instant::now())
+            {
                 return Err(error(endpoint, operation, reason, true));
             }
             sleep(wait).await;
-            pause *= 2;
         }
     }
 

@@ -22,6 +22,8 @@ use super::columns::Columns;
 use super::ffi::code;
 use super::meta::Meta;
 use super::session::{Fetching, Lease, Profile, SessionKind, SessionPool};
+use crate::backoff::Backoff;
+use crate::client::deadline::backoff;
 use crate::client::{RawBatch, ReadRequest};
 use crate::error::{Error, Result};
 use crate::range::{OffsetRange, TopicPartition};
@@ -85,7 +87,7 @@ pub(crate) fn stream(
         doubt: DOUBT,
         renewed: 0,
         received: false,
-        restarts: 0,
+        restarts: backoff(),
         damaged: false,
         last_reason: None,
         mean_bytes: 64,
@@ -145,7 +147,7 @@ struct Reader {
     /// Something was received for this stream.
     received: bool,
     /// How often the partition was started anew since the last progress.
-    restarts: u32,
+    restarts: Backoff,
     /// Damaged records were met since the last progress.
     damaged: bool,
     last_reason: Option<String>,
@@ -446,7 +448,7 @@ impl Reader {
         self.progress = Instant::now();
         self.doubt = DOUBT;
         self.renewed = 0;
-        self.restarts = 0;
+        self.restarts.reset();
         self.held = Duration::ZERO;
         self.damaged = false;
     }

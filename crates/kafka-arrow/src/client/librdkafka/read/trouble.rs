@@ -241,11 +241,10 @@ impl Reader {
             _ => return Err(self.read_error(reason, false)),
         }
         // The log has the offset, and yet it was refused: a moment's disagreement of brokers.
-        self.restarts += 1;
-        if self.restarts > RESTARTS_MOST {
+        if self.restarts.failed() == RESTARTS_MOST {
             return Err(self.read_error(reason, true));
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        self.restarts.wait(self.timeout).await;
         self.restart();
         self.last_reason = Some(reason);
         Ok(())

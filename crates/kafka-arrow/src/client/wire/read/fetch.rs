@@ -244,7 +244,7 @@ impl Reader {
         permit: OwnedSemaphorePermit,
     ) -> Attempt<Line> {
         // After a failure an unused connection is likely broken too.
-        let lease = if self.retries > 0 {
+        let lease = if self.retries.failed() > 0 {
             self.within(self.cluster.dial(broker)).await?
         } else {
             self.within(self.cluster.lease(broker)).await?.0
@@ -265,7 +265,7 @@ impl Reader {
             cluster: Arc::clone(&self.cluster),
             broker: Arc::clone(broker),
             requests,
-            anew: self.retries > 0,
+            anew: self.retries.failed() > 0,
         };
         let task = Task(tokio::spawn(turn.take()));
         let Taken {

@@ -27,10 +27,12 @@ use futures::stream::{self, BoxStream, StreamExt};
 use uuid::Uuid;
 
 use self::fetch::{Fetch, Line, Part};
+use super::ask::backoff;
 use super::chunks::CHUNK_BYTES;
 use super::cluster::Cluster;
 use super::connection::Trouble;
 use super::decode::{Event, Limits, PartitionHead, RangeDecoder, ShortOf, Step, mean_bytes};
+use crate::backoff::Backoff;
 use crate::client::{Held, MemoryBudget, RawBatch, ReadRequest};
 use crate::error::{Error, Result};
 use crate::range::{IsolationLevel, OffsetRange, TopicPartition};
@@ -82,7 +84,7 @@ pub(super) fn stream(
         progress: Instant::now(),
         position: -1,
         yielded: None,
-        retries: 0,
+        retries: backoff(),
         empties: 0,
         last_reason: None,
         corrupt_at: None,
@@ -140,7 +142,7 @@ struct Reader {
     /// Where it was then.
     position: i64,
     /// Attempts since the last progress that came to nothing.
-    retries: u32,
+    retries: Backoff,
     /// Empty answers since the last progress.
     empties: u32,
     last_reason: Option<String>,
@@ -348,7 +350,7 @@ impl Reader {
         if position != self.position {
             self.position = position;
             self.progress = Instant::now();
-            self.retries = 0;
+            self.retries.reset();
             self.empties = 0;
             self.held = Duration::ZERO;
             self.corrupt_at = None;

@@ -17,9 +17,6 @@ use crate::error::{Error, Result};
 
 /// How long a log may seem to end before the range before that is believed.
 const DOUBT: Duration = Duration::from_secs(1);
-/// The pause before another attempt: doubled each time, up to the longest.
-const PAUSE: Duration = Duration::from_millis(20);
-const PAUSE_MOST: Duration = Duration::from_millis(500);
 /// How often an answer that explains nothing is asked for again.
 const ATTEMPTS_MOST: u32 = 5;
 /// So many empty answers in succession say that the log holds nothing before the range's end.
@@ -70,11 +67,7 @@ impl Reader {
         if silent >= timeout {
             return Err(self.stalled(silent));
         }
-        let pause = PAUSE
-            .saturating_mul(1 << self.retries.min(10))
-            .min(PAUSE_MOST);
-        self.retries += 1;
-        tokio::time::sleep(pause.min(timeout - silent)).await;
+        self.retries.wait(timeout - silent).await;
         if leaders {
             let topic = Arc::clone(&self.range().topic);
             let left = timeout.saturating_sub(self.progress.elapsed());
@@ -253,7 +246,7 @@ impl Reader {
 
     /// As [`try_again`](Self::try_again), a few times.
     pub(super) async fn attempts(&mut self, reason: &str, leaders: bool) -> Result<()> {
-        if self.retries >= ATTEMPTS_MOST {
+        if self.retries.failed() >= ATTEMPTS_MOST {
             return Err(self.failed(reason.to_owned(), true));
         }
         self.try_again(reason.to_owned(), leaders).await
@@ -458,7 +451,7 @@ impl Reader {
             self.check_bounds(start, log_end)?;
         }
         let reason = format!("the leader's log ends at {} now", part.end_seen);
-        self.try_again(reason, self.retries > 3).await
+        self.try_again(reason, self.retries.failed() > 3).await
     }
 
     /// The broker sends nothing of what is left of the range, although its log goes on: it was
