@@ -10,7 +10,7 @@ const KAFKA_ARROW: &[(&str, &[&str])] = &[
     ("client", &["backoff", "config", "policy", "range"]),
     // The settings of registries are checked by whoever takes them.
     ("config", &["decode", "policy", "range"]),
-    ("decode", &["backoff", "client", "hex", "policy"]),
+    ("decode", &["backoff", "cache", "client", "hex", "policy"]),
     ("encode", &["decode"]),
     ("error", &["range"]),
     ("fuzzing", &["client", "decode"]),

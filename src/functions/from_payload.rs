@@ -11,6 +11,7 @@ use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
     TypeSignature, Volatility,
 };
+use kafka_arrow::BoundedCache;
 
 use crate::decode::{Format, PayloadDecoder, Wanted, preview};
 use crate::error::External as _;
@@ -29,7 +30,7 @@ pub(crate) fn functions(policy: &Policy) -> [ScalarUDF; 2] {
             name,
             usage,
             signature: Signature::one_of(counts.collect(), Volatility::Stable),
-            kept: Mutex::default(),
+            kept: Mutex::new(BoundedCache::new(KEPT)),
             policy: policy.clone(),
         })
     };
@@ -49,9 +50,6 @@ pub(crate) fn functions(policy: &Policy) -> [ScalarUDF; 2] {
     ]
 }
 
-/// A decoder and the arguments that it was made of.
-type Kept = (Vec<String>, Arc<dyn PayloadDecoder>);
-
 /// Struct of the schema's fields; NULL of NULL. What does not decode is an error.
 #[derive(Debug)]
 struct FromPayload {
@@ -59,8 +57,8 @@ struct FromPayload {
     name: &'static str,
     usage: &'static str,
     signature: Signature,
-    /// By the arguments, the newest last.
-    kept: Mutex<Vec<Kept>>,
+    /// The decoders by the arguments that they were made of.
+    kept: Mutex<BoundedCache<Vec<String>, Arc<dyn PayloadDecoder>>>,
     /// What the session's text may read.
     policy: Policy,
 }
@@ -170,17 +168,12 @@ impl FromPayload {
 
     fn keep(&self, schema: Vec<String>, decoder: Arc<dyn PayloadDecoder>) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|(known, _)| *known != schema);
-        if kept.len() >= KEPT {
-            kept.remove(0);
-        }
-        kept.push((schema, decoder));
+        kept.insert(schema, decoder);
     }
 
     fn kept(&self, schema: &[String]) -> Option<Arc<dyn PayloadDecoder>> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = kept.iter().find(|(known, _)| known == schema);
-        found.map(|(_, decoder)| Arc::clone(decoder))
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.get(schema).map(Arc::clone)
     }
 
     fn values(&self, decoder: &dyn PayloadDecoder, bytes: &BinaryViewArray) -> Result<ArrayRef> {

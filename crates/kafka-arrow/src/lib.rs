@@ -9,6 +9,7 @@
 #![warn(missing_docs, unreachable_pub, clippy::clone_on_ref_ptr)]
 
 mod backoff;
+mod cache;
 pub mod client;
 pub mod config;
 pub mod decode;
@@ -29,6 +30,8 @@ mod spoil;
 pub mod text;
 
 pub use backoff::Backoff;
+#[doc(hidden)]
+pub use cache::BoundedCache;
 #[doc(hidden)]
 pub use error::nearest_names;
 pub use error::{Error, ErrorKind, Result};
