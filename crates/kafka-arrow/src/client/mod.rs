@@ -400,6 +400,29 @@ pub struct RawBatch {
 }
 
 impl RawBatch {
+    /// A batch of records of which no more than the offsets is known, for clients to add columns and
+    /// counts to.
+    pub fn new(partition: TopicPartition, next_offset: i64, offsets: Int64Array) -> Self {
+        Self {
+            partition,
+            next_offset,
+            offsets,
+            timestamps: None,
+            timestamp_types: None,
+            keys: None,
+            values: None,
+            headers: None,
+            leader_epochs: None,
+            bytes: 0,
+            budgeted_bytes: 0,
+            lost_offsets: 0,
+            passed: PassedOffsets::default(),
+            fetch_wait_ns: 0,
+            decode_ns: 0,
+            throttle_ns: 0,
+        }
+    }
+
     /// The records of which `wanted` is true. What was passed, and where the position is, stays.
     pub fn filter(&self, wanted: &BooleanArray) -> Result<Self, ArrowError> {
         fn rows<A: Array + Clone + 'static>(

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BinaryArray, ListArray, StringArray, StructArray};
+use arrow::array::{
+    ArrayRef, BinaryArray, Int32Array, ListArray, StringArray, StructArray,
+    TimestampMillisecondArray,
+};
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer};
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
@@ -44,6 +47,18 @@ pub(super) fn nulls<T>(values: &[T], valid: impl Fn(&T) -> bool) -> Option<NullB
         return None;
     }
     Some(values.iter().map(valid).collect())
+}
+
+/// The column of timestamps; one below 0 says that the record has none.
+pub(super) fn timestamps(ms: Vec<i64>) -> TimestampMillisecondArray {
+    let nulls = nulls(&ms, |ms| *ms >= 0);
+    TimestampMillisecondArray::new(ms.into(), nulls).with_timezone("UTC")
+}
+
+/// The column of leader epochs; one below 0 says that it is unknown.
+pub(super) fn leader_epochs(epochs: Vec<i32>) -> Int32Array {
+    let nulls = nulls(&epochs, |epoch| *epoch >= 0);
+    Int32Array::new(epochs.into(), nulls)
 }
 
 /// A column of header lists.

@@ -12,6 +12,7 @@
 //! A [`RangeDecoder`] also keeps the books: every offset that it passes is a row or is counted by
 //! the reason why it is none.
 
+mod aborted;
 mod answer;
 mod batch;
 mod codec;
@@ -27,6 +28,7 @@ mod stretch;
 #[cfg(test)]
 mod tests;
 mod unchecked;
+mod walk;
 
 pub(crate) use answer::{
     Event, FETCH_VERSION_MOST, FetchAnswer, Malformed, PartitionEnd, PartitionHead, TopicRef,
