@@ -14,11 +14,11 @@ use super::{END, RECORDS, Setup, code, of_partition, plain_log};
 use crate::conformance::reading::{ReadUncommitted, request, span};
 use crate::conformance::{Codec, numbered};
 
-/// Changes a byte of the second batch.
+/// Changes a byte in the second batch.
 fn damage(part: &mut PartitionData) {
     if let Some(records) = part.records.as_mut().filter(|r| !r.is_empty()) {
         let mut damaged = records.to_vec();
-        // Within the second batch, so that rows come before the error.
+        // In the second batch, so that rows come before the error.
         let first = 12 + u32::from_be_bytes(damaged[8..12].try_into().unwrap()) as usize;
         damaged[first + 100] ^= 1;
         *records = damaged.into();
@@ -30,7 +30,7 @@ async fn damaged_records_are_asked_for_again() {
     let setup = Setup::new().await;
     setup.cluster.on_fetch().after(1).parts(damage);
     setup.reads_all().await;
-    // Also when the attempt before failed for another reason.
+    // The same when the attempt before failed for another reason.
     let setup = Setup::new().await;
     setup
         .cluster
@@ -39,13 +39,13 @@ async fn damaged_records_are_asked_for_again() {
         .refuse(code::NOT_LEADER_OR_FOLLOWER);
     setup.cluster.on_fetch().after(2).parts(damage);
     setup.reads_all().await;
-    // And more than once at different places.
+    // The same with damage at several places.
     let setup = Setup::new().await;
     setup.cluster.on_fetch().every(2).parts(damage);
     setup.reads_all().await;
 }
 
-/// What was damaged once in a partition says nothing about the same offset of another.
+/// Damage in one partition says nothing about the same offset in another.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_damaged_once_at_one_offset_of_two_partitions() {
     let settings = [("fetch.message.max.bytes", "4000")];
@@ -127,7 +127,7 @@ async fn batch_larger_than_what_is_asked_for() {
     );
 }
 
-/// Brokers send at least one whole batch; one that does not is asked for more at once.
+/// Brokers send at least one whole batch. If one does not, the client immediately asks for more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn batch_cut_by_the_limit_is_asked_for_with_a_larger_one() {
     let mut log = Log::default();
@@ -202,7 +202,7 @@ async fn codecs_holes_and_transactions() {
     }
 }
 
-/// Grants no more than so many bytes at once.
+/// Grants at most this many bytes at a time.
 #[derive(Debug)]
 struct Most(usize);
 

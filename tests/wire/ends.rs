@@ -21,8 +21,8 @@ async fn empty_answer_is_not_taken_for_a_gap() {
     setup.reads_all().await;
 }
 
-/// A broker that fetches from a remote tier and is too slow for it answers with nothing after the
-/// time that the request allows.
+/// A broker that reads too slowly from a remote tier sends an empty answer after the time that the request
+/// allows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn empty_answers_of_a_slow_tier_are_not_taken_for_a_gap() {
     let setup = Setup::new().await;
@@ -48,7 +48,7 @@ async fn end_of_a_range_that_was_cleaned_away_is_a_gap() {
     assert_eq!(outcome.passed.gap, 50);
 }
 
-/// A broker, or what stands between, that sends no record at all.
+/// A broker, or something in between, that sends no record at all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn empty_answers_are_no_gap_where_a_look_up_names_a_record() {
     let setup = Setup::new().await;
@@ -82,7 +82,7 @@ async fn empty_answers_are_no_gap_in_a_topic_that_is_not_compacted() {
     );
 }
 
-/// Gaps before show that the log was compacted, whatever its policy is now.
+/// Earlier gaps show that the log was compacted, whatever its policy is now.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn end_of_a_range_that_was_cleaned_away_before_the_policy_was_changed_is_a_gap() {
     let mut log = plain_log();
@@ -141,9 +141,9 @@ async fn diverging_epoch_is_an_error() {
     assert_eq!(error.kind(), ErrorKind::DataUnavailable);
 }
 
-/// A leader takes the epoch of a record for that of the one before the position.
+/// A leader assumes that the epoch in a request belongs to the record before the position.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_left_out_between_two_ranges_may_be_of_other_epochs() {
+async fn records_between_two_ranges_may_have_other_epochs() {
     let setup = Setup::new().await;
     let ranges = vec![of_partition(0, 0, 10), of_partition(0, 250, 260)];
     let outcome = setup.run(request(ranges)).await;
