@@ -1,4 +1,5 @@
-//! Answers without records, and logs that begin or end elsewhere than the reader was told: gaps, cleaned and cut logs.
+//! Answers without records, and logs that begin or end elsewhere than the reader expects: gaps, cleaned and cut
+//! logs.
 
 use bytes::Bytes;
 use datafusion_kafka::ErrorKind;

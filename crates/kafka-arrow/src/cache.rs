@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// A map of at most so many entries. A new one takes the place of the one that was not used for longest.
+/// A map with a fixed maximum of entries. When it is full, a new entry replaces the least recently used one.
 #[derive(Debug)]
 pub struct BoundedCache<K, V> {
     most: usize,
@@ -29,7 +29,7 @@ impl<K: Hash + Eq + Clone, V> BoundedCache<K, V> {
         }
     }
 
-    /// The value of a key, which is used by that.
+    /// The value of a key. This counts as a use.
     pub fn get<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
@@ -68,7 +68,7 @@ impl<K: Hash + Eq + Clone, V> BoundedCache<K, V> {
         self.entries.remove(key);
     }
 
-    /// A look at all entries: rare, and cheap beside what makes a value.
+    /// Looks at all entries. That is rare, and cheap compared with making a value.
     fn make_room(&mut self) {
         while self.entries.len() >= self.most.max(1) {
             let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used);

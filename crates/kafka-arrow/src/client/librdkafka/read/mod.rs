@@ -37,7 +37,7 @@ const LINGER: Duration = Duration::from_millis(5);
 const TICK: Duration = Duration::from_millis(50);
 /// How old an answer about topic ids may be before the first Fetch.
 const IDS_RECENT: Duration = Duration::from_secs(1);
-/// Reads on over a gap of so many offsets between two ranges of a partition.
+/// A gap of up to this many offsets between two ranges of a partition is read over.
 const GAP_MOST: i64 = 500;
 
 /// The stream of a request.
@@ -143,7 +143,7 @@ struct Reader {
     renewed: u32,
     /// Something was received for this stream.
     received: bool,
-    /// How often the partition was started anew since the last progress.
+    /// How often the partition was restarted since the last progress.
     restarts: Backoff,
     /// Damaged records were met since the last progress.
     damaged: bool,

@@ -10,7 +10,7 @@ use crate::error::Result;
 
 /// The most messages taken off a queue at once: their headers alone are 1.2 MB.
 const TAKE_MOST: usize = 4096;
-/// The next range is started when the current one has so many offsets left.
+/// The next range is started when the current one has this many offsets left.
 const AHEAD_OFFSETS: i64 = 20_000;
 
 /// What a step came to.

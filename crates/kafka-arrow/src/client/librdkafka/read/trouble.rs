@@ -16,7 +16,7 @@ pub(super) const DOUBT: Duration = Duration::from_secs(1);
 const DOUBT_LOOKUP: Duration = Duration::from_secs(5);
 /// How long without progress before another session is tried.
 pub(super) const RENEW: Duration = Duration::from_secs(10);
-/// How often a partition is started anew after a fault that the log's bounds do not explain.
+/// How often a partition is restarted after a fault that the log's bounds do not explain.
 const RESTARTS_MOST: u32 = 5;
 /// The bundled librdkafka (2.12) misreads such records in answers of brokers from 2.7 on. Most of them
 /// it passes over, and some become a record without key and value.

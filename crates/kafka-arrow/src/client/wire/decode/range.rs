@@ -68,7 +68,7 @@ pub(crate) struct Shortage {
 pub(crate) enum ShortOf {
     /// It comes to more bytes than [`Limits::unpacked_bytes`], which are these.
     Limit(usize),
-    /// So many bytes of memory were not granted.
+    /// The memory budget did not grant this many bytes.
     Memory(usize),
 }
 

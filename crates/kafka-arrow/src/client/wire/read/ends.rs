@@ -1,5 +1,5 @@
-//! What a stream makes of the ends of a log: offsets that are gone, a range that reaches beyond it, and
-//! answers without records.
+//! Where a log and a range disagree: offsets that are gone, a range that reaches beyond the log, and answers
+//! without records.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,15 +13,15 @@ use crate::client::wire::decode::PartitionEnd;
 use crate::client::{OffsetAt, OffsetQuery, OnDataLoss};
 use crate::error::{Error, Result};
 
-/// How long a log may seem to end before the range before that is believed.
+/// How long a log may seem to end within the range before the client believes it.
 const DOUBT: Duration = Duration::from_secs(1);
-/// So many empty answers in succession say that the log holds nothing before the range's end.
+/// After this many empty answers in succession the rest of the range counts as empty.
 const EMPTIES_BELIEVED: u32 = 3;
 /// How long a look-up of a log's bounds may take.
 pub(super) const LOOK_UP: Duration = Duration::from_secs(5);
 
 impl Reader {
-    /// The log does not have the position, says the broker.
+    /// The broker says that its log does not hold the position.
     pub(super) async fn out_of_range(&mut self, had_epoch: bool) -> Result<()> {
         let topic = Arc::clone(&self.range().topic);
         let deadline = Deadline::after(self.cluster.settings.request_timeout);

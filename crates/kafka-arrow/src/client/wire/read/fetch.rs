@@ -18,7 +18,7 @@ use crate::client::wire::decode::{FETCH_VERSION_MOST, FetchAnswer};
 use crate::error::Result;
 use crate::range::TopicPartition;
 
-/// What a record is taken for while nothing is known of its topic.
+/// The assumed size of a record while the topic's mean is unknown.
 const MEAN_BYTES: usize = 1024;
 /// A chunk with less room than this is changed for an empty one: small reads cost calls.
 const ROOM_LEAST: usize = 64 << 10;
@@ -181,7 +181,7 @@ impl Reader {
         })
     }
 
-    /// A connection of its own for this stream.
+    /// Gets a connection that this stream keeps.
     async fn keep(
         &self,
         node: i32,
@@ -201,7 +201,7 @@ impl Reader {
         })
     }
 
-    /// Receives an answer whole, in a task of its own: this stream may not be polled for long.
+    /// Has a separate task receive the whole answer, because this stream may not be polled for a long time.
     async fn take_turn(&mut self, node: i32, broker: &Arc<Broker>) -> Attempt<Fetch> {
         let parts = self.plan(node, self.partition_bytes.min(TURN_BYTES));
         // The version is not known before there is a connection.
@@ -210,7 +210,7 @@ impl Reader {
             cluster: Arc::clone(&self.cluster),
             broker: Arc::clone(broker),
             requests,
-            anew: self.failures.retries.failed() > 0,
+            fresh: self.failures.retries.failed() > 0,
         };
         let taken = within(self.time_left(), turn.start().outcome()).await?;
         let Taken {
@@ -258,7 +258,7 @@ impl Reader {
         request(parts, version, self.request.isolation, rack)
     }
 
-    /// Receives until so many bytes are in the buffer, or at least some.
+    /// Receives some bytes. The buffer has room for `bytes` in all.
     pub(super) async fn receive(&mut self, bytes: usize) -> Attempt<()> {
         let time = self.time_left();
         let State::Arriving(fetch) = &mut self.state else {

@@ -10,7 +10,7 @@
 //! arrived the kernel receives more, so that the size of a Fetch costs no memory. It keeps its
 //! connection as long as there are no more streams than connections. Further streams take turns
 //! on a few more connections; their answers are received whole by a task of their own, so that a
-//! stream which nobody polls never holds a connection that others wait for.
+//! stream that is not polled never holds a connection that others wait for.
 //!
 //! A range ends when the position reaches its end, never by time. Answers come at once even if they
 //! are empty, so nothing ever waits at the end of a range.
@@ -152,7 +152,6 @@ impl Reader {
         if !self.progress.has_begun() {
             self.begin_range();
         }
-        // Time that nobody polled is no time without progress.
         self.progress.polled();
         let batch = self.next_batch().await;
         self.progress.hand_out();
@@ -164,7 +163,7 @@ impl Reader {
                 }
                 Ok(batch)
             }
-            // What was read before the error is not lost with it.
+            // Rows that were read before the error come first.
             Err(error) if self.has_news() => {
                 self.let_go();
                 self.state = State::Failed(error);
@@ -187,7 +186,7 @@ impl Reader {
                 }
                 Ok(Step::Empty) => {
                     self.more().await?;
-                    // What has come is not held back with what is to come, and the time is told.
+                    // Hands out what has come, and reports the time that the broker held this client back.
                     if !self.report.throttle.is_zero() {
                         return self.finish().map(Some);
                     }
@@ -230,7 +229,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Asks for the memory of a record batch of so many bytes, of which the rest is to arrive.
+    /// Takes memory for a record batch of `bytes`, of which the rest has yet to arrive.
     async fn arrives(&mut self, bytes: usize) -> Result<()> {
         let large = if bytes > CHUNK_BYTES { bytes } else { 0 };
         if large == self.arriving.bytes() {

@@ -25,7 +25,7 @@ const MARGIN_BYTES: usize = 64 << 10;
 /// The most partitions of one request.
 const PARTS_MOST: usize = 500;
 
-/// What was asked for of a partition.
+/// What a Fetch asks for of one partition, and what has come of it.
 #[derive(Debug, Clone)]
 pub(super) struct Part {
     pub(super) partition: TopicPartition,
@@ -34,17 +34,17 @@ pub(super) struct Part {
     pub(super) epoch: i32,
     pub(super) last_epoch: i32,
     pub(super) limit: usize,
-    /// It was the first of its request, of which a broker sends at least one record batch.
+    /// It is the first of its request. A broker sends at least one record batch of that.
     pub(super) first: bool,
     /// The broker that was asked is not the leader.
     pub(super) from_replica: bool,
-    /// Where the position was when it began to come.
+    /// The position when its records began to arrive.
     pub(super) start: i64,
-    /// Bytes of record batches that came.
+    /// Bytes of record batches that arrived.
     pub(super) bytes: usize,
     /// The mean size of a record in them, where it is known.
     pub(super) mean: usize,
-    /// The end of the log by the isolation level, as the broker told it.
+    /// The end of the log under the isolation level, from the broker's answer.
     pub(super) end_seen: i64,
     pub(super) preferred_replica: i32,
 }

@@ -11,10 +11,10 @@ use crate::range::TopicPartition;
 pub(super) struct Progress {
     /// `None` before the first range begins.
     position: Option<i64>,
-    /// When it last moved; later by the time since then that does not count as silence: nobody polled, the
-    /// stream waited for memory, or a broker held this client back.
+    /// When it last moved, plus the time since then that does not count as silence: in which the stream was
+    /// not polled, waited for memory, or was held back by a broker.
     since: Instant,
-    /// When the last batch was handed out, if nobody has polled since.
+    /// When the last batch was handed out, if the stream was not polled since.
     yielded: Option<Instant>,
 }
 
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn time_that_nobody_polled_is_no_silence() {
+    fn time_without_a_poll_is_no_silence() {
         let mut progress = Progress::new();
         progress.reach(5);
         progress.since -= HOUR;
@@ -193,8 +193,8 @@ mod tests {
         );
         for expected in [(3, 5, 7), (0, 0, 0)] {
             report.hand_over(&mut batch);
-            let told = (batch.lost_offsets, batch.fetch_wait_ns, batch.throttle_ns);
-            assert_eq!(told, expected);
+            let reported = (batch.lost_offsets, batch.fetch_wait_ns, batch.throttle_ns);
+            assert_eq!(reported, expected);
         }
     }
 }

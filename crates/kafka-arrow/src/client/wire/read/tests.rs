@@ -151,7 +151,7 @@ fn a_limit_in_rows_bounds_what_is_asked_for() {
 }
 
 #[test]
-fn a_replica_is_not_told_the_leaders_epoch() {
+fn a_request_to_a_replica_leaves_out_the_leaders_epoch() {
     let of = |replica: i32| {
         let source = Source {
             replica: Some(replica),
@@ -220,7 +220,7 @@ fn head(partition: i32) -> PartitionHead {
 }
 
 #[test]
-fn parts_are_told_apart_by_whose_records_they_hold() {
+fn parts_of_an_answer_belong_to_the_range_to_a_later_one_or_to_none() {
     let ranges = [range(0, 5, 10), range(1, 0, 10)];
     let here = ranges[0].topic_partition();
     let mut parts = planned(&ranges);

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 
 /// How often an answer that explains nothing is asked for again.
 const ATTEMPTS_MOST: u32 = 5;
-/// How often it is told that a broker holds this client back.
+/// How often a stream that a broker holds back reports it.
 const HELD_TOLD: Duration = Duration::from_secs(1);
 
 impl Reader {
@@ -48,7 +48,7 @@ impl Reader {
         self.state = State::Idle(None);
     }
 
-    /// Waits a moment, and asks for the leaders anew if they are in doubt.
+    /// Waits a moment, and asks for the leaders again if they are in doubt.
     ///
     /// # Errors
     /// When there was no progress for `read.timeout.ms`, or the topic was recreated.

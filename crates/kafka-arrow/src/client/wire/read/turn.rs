@@ -22,8 +22,8 @@ pub(super) struct Turn {
     pub(super) broker: Arc<Broker>,
     /// By topic name, and by topic id.
     pub(super) requests: [FetchRequest; 2],
-    /// A connection that was not used may be broken.
-    pub(super) anew: bool,
+    /// Take a new connection, because an unused one may be broken.
+    pub(super) fresh: bool,
 }
 
 impl Turn {
@@ -36,7 +36,7 @@ impl Turn {
         let turns = Arc::clone(&self.broker.turns);
         // The semaphore is never closed; without a permit there would only be one more connection.
         let _turn = turns.acquire_owned().await.ok();
-        let mut lease = if self.anew {
+        let mut lease = if self.fresh {
             self.cluster.dial(&self.broker).await?
         } else {
             self.cluster.lease(&self.broker).await?.0

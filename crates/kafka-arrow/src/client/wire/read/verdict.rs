@@ -1,4 +1,4 @@
-//! What a broker's answer means for a range: without a socket, a clock or a state.
+//! What a broker's answer means for a range: functions of values, without a socket or a clock.
 
 use std::collections::VecDeque;
 
@@ -143,7 +143,7 @@ impl Refusal {
         match code {
             code::TOPIC_AUTHORIZATION_FAILED => Self::TopicDenied,
             code::CLUSTER_AUTHORIZATION_FAILED => Self::ClusterDenied,
-            // A replica may lag behind what the leader has told.
+            // A replica may lag behind the leader.
             code::OFFSET_OUT_OF_RANGE if from_replica => Self::AskAgain,
             code::OFFSET_OUT_OF_RANGE => Self::OutOfRange,
             code::INCONSISTENT_TOPIC_ID => Self::Missing,
