@@ -7,9 +7,9 @@ use std::path::Path;
 
 /// The rooms of `kafka-arrow`, each with the rooms that it may use in addition to `error`.
 const KAFKA_ARROW: &[(&str, &[&str])] = &[
-    ("client", &["config", "policy", "range", "raw"]),
+    ("client", &["backoff", "config", "policy", "range", "raw"]),
     ("config", &["policy", "range"]),
-    ("decode", &["config", "hex", "policy", "raw"]),
+    ("decode", &["backoff", "cache", "config", "hex", "policy", "raw"]),
     ("encode", &["decode"]),
     ("error", &[]),
     ("fuzzing", &["client", "decode"]),

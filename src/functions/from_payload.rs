@@ -12,6 +12,7 @@ use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
     TypeSignature, Volatility,
 };
+use kafka_arrow::BoundedCache;
 
 use crate::decode::{Format, PayloadDecoder, Wanted, preview};
 use crate::error::External as _;
@@ -30,7 +31,7 @@ pub(crate) fn functions(policy: &Policy) -> [ScalarUDF; 2] {
             name,
             usage,
             signature: Signature::one_of(counts.collect(), Volatility::Stable),
-            kept: Mutex::default(),
+            kept: Mutex::new(BoundedCache::new(KEPT)),
             policy: policy.clone(),
         })
     };
@@ -50,9 +51,6 @@ pub(crate) fn functions(policy: &Policy) -> [ScalarUDF; 2] {
     ]
 }
 
-/// A decoder, with the arguments that it was made from.
-type Kept = (Vec<String>, Arc<dyn PayloadDecoder>);
-
 /// Returns a struct of the schema's fields; NULL for NULL. A payload that does not decode is an error.
 #[derive(Debug)]
 struct FromPayload {
@@ -60,8 +58,8 @@ struct FromPayload {
     name: &'static str,
     usage: &'static str,
     signature: Signature,
-    /// Decoders by their arguments, the newest last.
-    kept: Mutex<Vec<Kept>>,
+    /// Decoders by their arguments.
+    kept: Mutex<BoundedCache<Vec<String>, Arc<dyn PayloadDecoder>>>,
     /// What the text of the session may read.
     policy: Policy,
 }
@@ -171,17 +169,12 @@ impl FromPayload {
 
     fn keep(&self, schema: Vec<String>, decoder: Arc<dyn PayloadDecoder>) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|(known, _)| *known != schema);
-        if kept.len() >= KEPT {
-            kept.remove(0);
-        }
-        kept.push((schema, decoder));
+        kept.insert(schema, decoder);
     }
 
     fn kept(&self, schema: &[String]) -> Option<Arc<dyn PayloadDecoder>> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = kept.iter().find(|(known, _)| known == schema);
-        found.map(|(_, decoder)| Arc::clone(decoder))
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.get(schema).map(Arc::clone)
     }
 
     fn values(&self, decoder: &dyn PayloadDecoder, bytes: &BinaryViewArray) -> Result<ArrayRef> {

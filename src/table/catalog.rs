@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::TableType;
+use kafka_arrow::BoundedCache;
 use tokio::runtime::Builder;
 
 use super::{KafkaTable, TopicSource};
@@ -79,7 +80,7 @@ struct Cluster {
     client: Arc<dyn KafkaClient>,
     topics: Mutex<Option<(Instant, Vec<String>)>>,
     /// Names that were asked for and are no topics, with the error that says so.
-    missing: Mutex<HashMap<String, Error>>,
+    missing: Mutex<BoundedCache<String, Error>>,
 }
 
 impl KafkaSchema {
@@ -94,7 +95,7 @@ impl KafkaSchema {
                 pool: pool.clone(),
                 client: pool.client(config)?,
                 topics: Mutex::default(),
-                missing: Mutex::default(),
+                missing: Mutex::new(BoundedCache::new(MISSING_KEPT)),
             }),
             created: Mutex::default(),
         })
@@ -120,7 +121,7 @@ impl KafkaSchema {
 }
 
 impl Cluster {
-    fn missing(&self) -> MutexGuard<'_, HashMap<String, Error>> {
+    fn missing(&self) -> MutexGuard<'_, BoundedCache<String, Error>> {
         // As whole after a panic as the tables that were created.
         self.missing.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -197,9 +198,6 @@ impl SchemaProvider for KafkaSchema {
         {
             let mut missing = cluster.missing();
             if let Some(unknown) = unknown {
-                if missing.len() >= MISSING_KEPT {
-                    missing.clear();
-                }
                 missing.insert(name.to_owned(), unknown);
                 return Ok(None);
             }

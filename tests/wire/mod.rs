@@ -4,10 +4,12 @@
 //! records, or an error that says with coordinates why not, within its deadline. This needs no Java.
 
 mod answers;
+mod batches;
 mod broker;
 mod choice;
 mod code;
 mod cost;
+mod ends;
 mod leaders;
 mod leaders_of_look_ups;
 mod librdkafka;

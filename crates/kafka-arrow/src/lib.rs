@@ -10,6 +10,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs, unreachable_pub, clippy::clone_on_ref_ptr)]
 
+mod backoff;
+mod cache;
 pub mod client;
 pub mod config;
 pub mod decode;
@@ -30,6 +32,9 @@ pub mod raw;
 mod spoil;
 pub mod text;
 
+pub use backoff::Backoff;
+#[doc(hidden)]
+pub use cache::BoundedCache;
 #[doc(hidden)]
 pub use error::nearest_names;
 pub use error::{Cause, Error, ErrorKind, Result};

@@ -4,6 +4,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::HELD_MOST;
+use crate::backoff::Backoff;
+
+/// The pauses before brokers are asked again.
+pub(crate) fn backoff() -> Backoff {
+    Backoff::new(Duration::from_millis(20), Duration::from_millis(500))
+}
 
 /// The time by which a request must be answered.
 #[derive(Debug)]

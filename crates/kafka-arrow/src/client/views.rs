@@ -1,5 +1,7 @@
 //! Building blocks of Arrow columns that all clients share.
 
+use arrow::array::{Int32Array, TimestampMillisecondArray};
+
 pub(super) use crate::raw::{Headers, nulls};
 
 /// The longest value that a view itself can hold.
@@ -29,6 +31,18 @@ pub(super) fn view(value: &[u8], buffer: u32, offset: u32) -> u128 {
         0 => 0,
     };
     length | rest
+}
+
+/// The column of timestamps; one below 0 says that the record has none.
+pub(super) fn timestamps(ms: Vec<i64>) -> TimestampMillisecondArray {
+    let nulls = nulls(&ms, |ms| *ms >= 0);
+    TimestampMillisecondArray::new(ms.into(), nulls).with_timezone("UTC")
+}
+
+/// The column of leader epochs; one below 0 says that it is unknown.
+pub(super) fn leader_epochs(epochs: Vec<i32>) -> Int32Array {
+    let nulls = nulls(&epochs, |epoch| *epoch >= 0);
+    Int32Array::new(epochs.into(), nulls)
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! Turns messages into Arrow columns. Each column is one buffer, appended to in a simple loop.
 
-use arrow::array::{BinaryViewArray, Int32Array, Int64Array, TimestampMillisecondArray};
+use arrow::array::{BinaryViewArray, Int64Array};
 use arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
 use arrow::error::ArrowError;
 
 use super::ffi::Message;
-use crate::client::views::{Headers, INLINE, nulls, view};
-use crate::client::{PassedOffsets, RawBatch, RawColumns, TimestampType};
+use crate::client::views::{Headers, INLINE, leader_epochs, timestamps, view};
+use crate::client::{RawBatch, RawColumns, TimestampType};
 use crate::range::TopicPartition;
 
 /// Builds the columns of one batch.
@@ -116,33 +116,20 @@ impl Columns {
             key_bytes: self.keys.data.len(),
             value_bytes: self.values.data.len(),
         };
-        let timestamps = std::mem::take(&mut self.timestamps);
+        let offsets = Int64Array::new(std::mem::take(&mut self.offsets).into(), None);
+        let stamps = std::mem::take(&mut self.timestamps);
         let epochs = std::mem::take(&mut self.leader_epochs);
         Ok(RawBatch {
-            partition,
-            next_offset,
-            timestamps: w.timestamp.then(|| {
-                let nulls = nulls(&timestamps, |ms| *ms >= 0);
-                TimestampMillisecondArray::new(timestamps.into(), nulls).with_timezone("UTC")
-            }),
+            timestamps: w.timestamp.then(|| timestamps(stamps)),
             timestamp_types: w
                 .timestamp_type
                 .then(|| std::mem::take(&mut self.timestamp_types)),
             keys: w.key.then(|| self.keys.finish()).transpose()?,
             values: w.value.then(|| self.values.finish()).transpose()?,
             headers: w.headers.then(|| self.headers.finish()).transpose()?,
-            leader_epochs: w.leader_epoch.then(|| {
-                let nulls = nulls(&epochs, |e| *e >= 0);
-                Int32Array::new(epochs.into(), nulls)
-            }),
-            offsets: Int64Array::new(std::mem::take(&mut self.offsets).into(), None),
+            leader_epochs: w.leader_epoch.then(|| leader_epochs(epochs)),
             bytes: std::mem::take(&mut self.bytes),
-            budgeted_bytes: 0,
-            lost_offsets: 0,
-            passed: PassedOffsets::default(),
-            fetch_wait_ns: 0,
-            decode_ns: 0,
-            throttle_ns: 0,
+            ..RawBatch::new(partition, next_offset, offsets)
         })
     }
 }

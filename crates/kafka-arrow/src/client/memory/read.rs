@@ -284,10 +284,8 @@ fn build(
 ) -> RawBatch {
     // Every pending entry is a record, because control records never leave the log.
     let records = || entries.iter().filter_map(|entry| entry.record());
+    let offsets = Int64Array::from_iter_values(entries.iter().map(|e| e.offset));
     RawBatch {
-        partition,
-        next_offset,
-        offsets: Int64Array::from_iter_values(entries.iter().map(|e| e.offset)),
         timestamps: columns.timestamp.then(|| {
             let values = entries.iter().map(|e| e.timestamp_ms);
             TimestampMillisecondArray::from_iter(values).with_timezone("UTC")
@@ -306,12 +304,7 @@ fn build(
             .leader_epoch
             .then(|| Int32Array::from_iter_values(entries.iter().map(|e| e.leader_epoch))),
         bytes: records().map(Record::payload_bytes).sum(),
-        budgeted_bytes: 0,
-        lost_offsets: 0,
-        passed: PassedOffsets::default(),
-        fetch_wait_ns: 0,
-        decode_ns: 0,
-        throttle_ns: 0,
+        ..RawBatch::new(partition, next_offset, offsets)
     }
 }
 

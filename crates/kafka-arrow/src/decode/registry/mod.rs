@@ -26,7 +26,6 @@ mod transport;
 #[path = "transport_absent.rs"]
 mod transport;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -40,13 +39,14 @@ pub use self::register::Submitted;
 pub use self::subject::SubjectNames;
 use self::transport::Transport;
 use super::proto_files::ProtoFiles;
+use crate::cache::BoundedCache;
 pub use crate::config::RegistryConfig;
 use crate::error::{Error, Result};
 
 /// For how long an id stays unknown before it is requested again.
 const UNKNOWN_FOR: Duration = Duration::from_secs(30);
 
-/// How many ids are cached before those without a schema are dropped.
+/// How many ids are cached.
 const MAX_IDS: usize = 10_000;
 
 /// A client of a registry. Clones share its cache.
@@ -59,7 +59,7 @@ pub struct Registry {
 struct Inner {
     transport: Transport,
     unknown_for: Duration,
-    by_id: Mutex<HashMap<i32, Slot>>,
+    by_id: Mutex<BoundedCache<i32, Slot>>,
 }
 
 /// What is known of an id. The task that requests it holds the lock while others wait.
@@ -149,7 +149,7 @@ impl Registry {
         let inner = Inner {
             transport: Transport::new(config)?,
             unknown_for: UNKNOWN_FOR,
-            by_id: Mutex::default(),
+            by_id: Mutex::new(BoundedCache::new(MAX_IDS)),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -207,14 +207,7 @@ impl Registry {
     fn slot(&self, id: i32) -> Slot {
         let by_id = self.inner.by_id.lock();
         let mut by_id = by_id.unwrap_or_else(PoisonError::into_inner);
-        if by_id.len() >= MAX_IDS && !by_id.contains_key(&id) {
-            // A slot whose lock is held is being requested.
-            by_id.retain(|_, slot| match slot.try_lock() {
-                Ok(state) => matches!(*state, State::Known(_)),
-                Err(_) => true,
-            });
-        }
-        Arc::clone(by_id.entry(id).or_default())
+        Arc::clone(by_id.get_or_insert_with(id, Slot::default))
     }
 
     async fn ask_schema(&self, id: i32) -> Result<Option<Arc<RegisteredSchema>>> {

@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
+use crate::backoff::Backoff;
 use crate::config::registry::{CA_LOCATION, Endpoint, Login, RegistryConfig};
 use crate::error::{Error, Result};
 
@@ -20,8 +21,9 @@ const MAX_ANSWER_BYTES: usize = 16 << 20;
 /// How often all URLs are tried before a request fails.
 const ROUNDS: u32 = 6;
 
-/// The pause after the first round. It doubles each time: 3 seconds in total.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The pauses after the rounds: 3 seconds together.
+const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE_MOST: Duration = Duration::from_millis(1600);
 
 const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 
@@ -115,10 +117,8 @@ impl Transport {
         body: Option<&Value>,
         deadline: Instant,
     ) -> Result<Option<Value>> {
-        let mut pause = FIRST_PAUSE;
-        let mut round = 0;
+        let mut backoff = Backoff::new(PAUSE, PAUSE_MOST);
         loop {
-            round += 1;
             let first = self.preferred.load(Ordering::Relaxed);
             let mut failed = None;
             for step in 0..self.endpoints.len() {
@@ -174,12 +174,13 @@ impl Transport {
             let Some((error, after)) = failed else {
                 return Err(Error::internal("a schema registry without a URL"));
             };
-            let wait = after.unwrap_or_default().max(pause);
-            if round == ROUNDS || wait >= deadline.saturating_duration_since(Instant::now()) {
+            let wait = after.unwrap_or_default().max(backoff.pause());
+            if backoff.failed() == ROUNDS
+                || wait >= deadline.saturating_duration_since(Instant::now())
+            {
                 return Err(error);
             }
             sleep(wait).await;
-            pause *= 2;
         }
     }
 

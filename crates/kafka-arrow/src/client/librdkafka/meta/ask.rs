@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::{Meta, denied};
-pub(super) use crate::client::deadline::Deadline;
+pub(super) use crate::client::deadline::{Deadline, backoff};
 use crate::client::librdkafka::ffi::{self, AdminRequest, Event, Queue, code};
 use crate::error::{Error, Result};
 
@@ -18,8 +18,6 @@ const DOWN_GRACE_NEW: Duration = Duration::from_millis(700);
 const DOWN_GRACE: Duration = Duration::from_secs(3);
 /// How long to wait for any broker to prove that not all are down.
 const PROOF: Duration = Duration::from_secs(1);
-/// The pause before trying another broker.
-const PAUSE: Duration = Duration::from_millis(20);
 
 impl Meta {
     pub(super) async fn ask_any(
@@ -40,6 +38,7 @@ impl Meta {
         deadline: &Deadline,
     ) -> Result<Result<Event, (i32, String)>> {
         let mut failed = None;
+        let mut backoff = backoff();
         loop {
             let target = self.target(failed, deadline).await?;
             let attempt = deadline.part(3);
@@ -49,7 +48,7 @@ impl Meta {
                 answer => return answer,
             }
             failed = Some(target);
-            tokio::time::sleep(PAUSE.min(deadline.left())).await;
+            backoff.wait(deadline.left()).await;
         }
     }
 

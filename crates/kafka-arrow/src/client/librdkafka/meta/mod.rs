@@ -15,7 +15,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use self::ask::{Deadline, odd_answer};
+use self::ask::{Deadline, backoff, odd_answer};
 use super::ffi::{self, AdminRequest, Handle, code};
 use super::{common, handle};
 use crate::client::{
@@ -157,6 +157,7 @@ impl Meta {
         let operation = "describing topics";
         let mut wanted: Vec<Arc<str>> = names.iter().filter(|n| !n.is_empty()).cloned().collect();
         let mut found: Vec<TopicDescription> = Vec::with_capacity(wanted.len());
+        let mut backoff = backoff();
         while !wanted.is_empty() {
             let asked = Instant::now();
             let event = self
@@ -203,7 +204,7 @@ impl Meta {
             }
             wanted = again;
             if !wanted.is_empty() {
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                backoff.wait(deadline.left()).await;
             }
         }
         found.sort_by(|a, b| a.name.cmp(&b.name));

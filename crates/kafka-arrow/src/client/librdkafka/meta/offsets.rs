@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 
-use super::{Deadline, Meta, denied, is_missing, odd_answer};
+use super::{Deadline, Meta, backoff, denied, is_missing, odd_answer};
 use crate::client::librdkafka::ffi::{self, AdminRequest, code};
 use crate::client::{OffsetAnswer, OffsetAt, OffsetQuery};
 use crate::error::{Error, Result};
@@ -24,7 +24,7 @@ impl Meta {
         let deadline = Deadline::after(within);
         let mut answers: Vec<Option<OffsetAnswer>> = vec![None; queries.len()];
         let mut open: Vec<usize> = (0..queries.len()).collect();
-        let mut round = 0u32;
+        let mut backoff = backoff();
         while !open.is_empty() {
             // If a leader is down, there must be time left to ask its successor.
             let attempt = deadline.part(3);
@@ -78,8 +78,7 @@ impl Meta {
             if open.is_empty() {
                 break;
             }
-            round += 1;
-            if let Some(query) = missing.filter(|_| round > 1) {
+            if let Some(query) = missing.filter(|_| backoff.failed() > 0) {
                 self.expect_partition(&queries[query].partition).await?;
             }
             if deadline.passed() {
@@ -91,9 +90,8 @@ impl Meta {
                 };
                 return Err(self.gave_up(partition, within, error).await);
             }
-            let pause = Duration::from_millis(u64::from(20 * round.min(10)));
-            tokio::time::sleep(pause.min(deadline.left())).await;
-            if round > 1 {
+            backoff.wait(deadline.left()).await;
+            if backoff.failed() > 1 {
                 // Leaders may have moved without this handle noticing.
                 let _ = self.all_topics(&deadline.part(2)).await;
             }

@@ -9,6 +9,7 @@
 //! at or beyond the end; aborted records show by what follows them only. Silence never ends a range: after a second of it the log's bounds are
 //! looked up, to tell a truncated log from a slow broker.
 
+mod take;
 mod trouble;
 
 use std::sync::Arc;
@@ -17,17 +18,17 @@ use std::time::{Duration, Instant};
 use futures::stream::{self, BoxStream, StreamExt};
 use tokio::sync::Notify;
 
+use self::take::Step;
 use self::trouble::{DOUBT, RENEW};
 use super::columns::Columns;
-use super::ffi::code;
 use super::meta::Meta;
-use super::session::{Fetching, Lease, Profile, SessionKind, SessionPool};
+use super::session::{Lease, Profile, SessionKind, SessionPool};
+use crate::backoff::Backoff;
+use crate::client::deadline::backoff;
 use crate::client::{RawBatch, ReadRequest};
 use crate::error::{Error, Result};
 use crate::range::{OffsetRange, TopicPartition};
 
-/// The most messages taken off a queue at once: their headers alone are 1.2 MB.
-const TAKE_MOST: usize = 4096;
 /// A batch is closed here whatever was asked for, because its buffers have 32-bit offsets.
 const BATCH_BYTES_MOST: usize = 1 << 30;
 /// How long a begun batch waits for more records before it is handed out as it is.
@@ -36,10 +37,8 @@ const LINGER: Duration = Duration::from_millis(5);
 const TICK: Duration = Duration::from_millis(50);
 /// How old an answer about topic ids may be before the first Fetch.
 const IDS_RECENT: Duration = Duration::from_secs(1);
-/// Reads on over a gap of so many offsets between two ranges of a partition.
+/// A gap of up to this many offsets between two ranges of a partition is read over.
 const GAP_MOST: i64 = 500;
-/// The next range is started when the current one has so many offsets left.
-const AHEAD_OFFSETS: i64 = 20_000;
 
 /// The stream of a request.
 pub(crate) fn stream(
@@ -85,7 +84,7 @@ pub(crate) fn stream(
         doubt: DOUBT,
         renewed: 0,
         received: false,
-        restarts: 0,
+        restarts: backoff(),
         damaged: false,
         last_reason: None,
         mean_bytes: 64,
@@ -144,8 +143,8 @@ struct Reader {
     renewed: u32,
     /// Something was received for this stream.
     received: bool,
-    /// How often the partition was started anew since the last progress.
-    restarts: u32,
+    /// How often the partition was restarted since the last progress.
+    restarts: Backoff,
     /// Damaged records were met since the last progress.
     damaged: bool,
     last_reason: Option<String>,
@@ -158,20 +157,6 @@ struct Reader {
     held: Duration,
     /// For how long they have said so since the last batch.
     throttle: Duration,
-}
-
-/// What a step came to.
-enum Step {
-    /// The batch is full.
-    Full,
-    /// The position has reached the range's end.
-    RangeEnd,
-    /// Nothing is there.
-    Empty,
-    /// The stream has no session.
-    NoSession,
-    /// librdkafka reported an error.
-    Fault(i32, String),
 }
 
 impl Reader {
@@ -295,158 +280,11 @@ impl Reader {
         Ok(())
     }
 
-    /// Appends what is there.
-    fn step(&mut self) -> Result<Step> {
-        let started = Instant::now();
-        let lease = Arc::clone(&self.lease);
-        let mut guard = lease.lock();
-        let Some(fetching) = guard.as_mut() else {
-            return Ok(Step::NoSession);
-        };
-        self.start_ranges(fetching)?;
-        let step = self.drain(fetching);
-        self.decode += started.elapsed();
-        Ok(step)
-    }
-
-    /// Starts the current range and those that are fetched ahead.
-    fn start_ranges(&mut self, fetching: &mut Fetching) -> Result<()> {
-        let at = self.at;
-        if !fetching.is_started(at) {
-            fetching.start(at, &self.request.ranges[at], self.position, &self.wake)?;
-        }
-        let depth = self.kind.profile.depth();
-        if fetching.started_count() >= depth
-            || (self.kind.profile == Profile::Large
-                && self.range().end - self.position > AHEAD_OFFSETS)
-        {
-            return Ok(());
-        }
-        let ahead = self
-            .request
-            .ranges
-            .iter()
-            .enumerate()
-            .skip(at + 1)
-            .take(depth - 1);
-        for (index, range) in ahead {
-            if fetching.started_count() >= depth {
-                break;
-            }
-            // A partition is fetched once at a time; a later range of it waits for its turn.
-            if !fetching.is_started(index) && !fetching.has_partition(range) {
-                fetching.start(index, range, range.start, &self.wake)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn drain(&mut self, fetching: &mut Fetching) -> Step {
-        let end = self.range().end;
-        let rows = self.request.batch_rows;
-        self.columns
-            .reserve(rows.min(usize::try_from(end - self.position).unwrap_or(rows)));
-        loop {
-            if self.position >= end {
-                return Step::RangeEnd;
-            }
-            if self.columns.rows() >= rows || self.columns.bytes() >= self.request.batch_bytes {
-                return Step::Full;
-            }
-            if fetching.messages.is_empty() {
-                let room = (self.request.batch_bytes - self.columns.bytes()) / self.mean_bytes + 1;
-                let left = usize::try_from(end - self.position).unwrap_or(usize::MAX);
-                let count = (rows - self.columns.rows())
-                    .min(room)
-                    .min(left)
-                    .min(TAKE_MOST);
-                if fetching.take(self.at, count) == 0 {
-                    let passed = fetching.passed(&self.request.ranges[self.at]).min(end);
-                    if passed <= self.position {
-                        return Step::Empty;
-                    }
-                    self.position = passed;
-                    self.moved();
-                    continue;
-                }
-            }
-            let before = self.position;
-            let fault = self.append(fetching, end);
-            // Reports are no progress: a fault that is reported for ever is a stalled broker.
-            if self.position > before {
-                self.moved();
-                if !self.received {
-                    self.received = true;
-                    fetching.succeeded();
-                }
-            }
-            if let Some(fault) = fault {
-                return fault;
-            }
-        }
-    }
-
-    /// Appends messages until the batch is full, the range ends or none is left.
-    fn append(&mut self, fetching: &mut Fetching, end: i64) -> Option<Step> {
-        let rows_most = self.request.batch_rows;
-        let bytes_most = self.request.batch_bytes;
-        let (rows_before, bytes_before) = (self.columns.rows(), self.columns.bytes());
-        let mut read = 0;
-        let mut fault = None;
-        let (mut reported, mut ended) = (fetching.reported, fetching.ended);
-        for message in fetching.messages.rest() {
-            let c = message.code();
-            let offset = message.offset();
-            if c != code::OK {
-                reported = reported.max(offset.saturating_add(1));
-            }
-            if c == code::OK {
-                if offset >= end {
-                    self.position = end;
-                    break;
-                }
-                if self.columns.rows() >= rows_most || self.columns.bytes() >= bytes_most {
-                    break;
-                }
-                if message.is_misread() {
-                    fault = Some(Step::Fault(code::NOT_IMPLEMENTED, String::new()));
-                    break;
-                }
-                // Below: of a gap between two ranges, or delivered again after a leader change.
-                if offset >= self.position {
-                    self.columns.append(message);
-                    self.position = offset + 1;
-                }
-            } else if c == code::PARTITION_EOF {
-                // What is there below has come.
-                ended = ended.max(offset);
-                self.position = self.position.max(offset.min(end));
-            } else {
-                let text = message.value().map(String::from_utf8_lossy);
-                fault = Some(Step::Fault(c, text.unwrap_or_default().into_owned()));
-                read += 1;
-                break;
-            }
-            read += 1;
-            if self.position >= end {
-                break;
-            }
-        }
-        fetching.messages.advance(read);
-        fetching.reported = reported;
-        fetching.ended = ended;
-        let rows = self.columns.rows() - rows_before;
-        if let Some(mean) = (self.columns.bytes() - bytes_before).checked_div(rows) {
-            self.mean_bytes = mean.max(1);
-        }
-        fault
-    }
-
     fn moved(&mut self) {
         self.progress = Instant::now();
         self.doubt = DOUBT;
         self.renewed = 0;
-        self.restarts = 0;
+        self.restarts.reset();
         self.held = Duration::ZERO;
         self.damaged = false;
     }

@@ -16,7 +16,7 @@ pub(super) const DOUBT: Duration = Duration::from_secs(1);
 const DOUBT_LOOKUP: Duration = Duration::from_secs(5);
 /// How long without progress before another session is tried.
 pub(super) const RENEW: Duration = Duration::from_secs(10);
-/// How often a partition is started anew after a fault that the log's bounds do not explain.
+/// How often a partition is restarted after a fault that the log's bounds do not explain.
 const RESTARTS_MOST: u32 = 5;
 /// The bundled librdkafka (2.12) misreads such records in answers of brokers from 2.7 on. Most of them
 /// it passes over, and some become a record without key and value.
@@ -241,11 +241,10 @@ impl Reader {
             _ => return Err(self.read_error(reason, false)),
         }
         // The log has the offset, and yet it was refused: a moment's disagreement of brokers.
-        self.restarts += 1;
-        if self.restarts > RESTARTS_MOST {
+        if self.restarts.failed() == RESTARTS_MOST {
             return Err(self.read_error(reason, true));
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        self.restarts.wait(self.timeout).await;
         self.restart();
         self.last_reason = Some(reason);
         Ok(())

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 
-use super::{Deadline, denied};
+use super::{Deadline, backoff, denied};
 use crate::client::wire::cluster::{Cluster, Leader, Topic};
 use crate::client::wire::code;
 use crate::client::wire::connection::Trouble;
@@ -32,7 +32,7 @@ impl Cluster {
         let started = Instant::now();
         let mut answers: Vec<Option<T>> = partitions.iter().map(|_| None).collect();
         let mut open: Vec<usize> = (0..partitions.len()).collect();
-        let mut round = 0u32;
+        let mut backoff = backoff();
         // Why a query has no answer yet: the leader that was last asked, and what came of it.
         let mut reasons: HashMap<usize, (i32, String)> = HashMap::new();
         let gave_up = |open: &[usize], reasons: &HashMap<usize, (i32, String)>| {
@@ -47,12 +47,12 @@ impl Cluster {
         };
         while !open.is_empty() {
             let leaders = self
-                .learn_leaders(partitions, &open, round > 0, deadline)
+                .learn_leaders(partitions, &open, backoff.failed() > 0, deadline)
                 .await;
             match leaders {
                 Ok(()) => {}
                 // The missing time to look up leaders is not the cause.
-                Err(Error::Connection { .. }) if round > 0 && deadline.passed() => {
+                Err(Error::Connection { .. }) if backoff.failed() > 0 && deadline.passed() => {
                     return Err(gave_up(&open, &reasons));
                 }
                 Err(e) => return Err(e),
@@ -97,15 +97,13 @@ impl Cluster {
             if open.is_empty() {
                 break;
             }
-            round += 1;
-            if let Some(query) = missing.filter(|_| round > 1) {
+            if let Some(query) = missing.filter(|_| backoff.failed() > 0) {
                 self.expect_partition(partitions[query], deadline).await?;
             }
             if deadline.passed() {
                 return Err(gave_up(&open, &reasons));
             }
-            let pause = Duration::from_millis(u64::from(20 * round.min(10)));
-            tokio::time::sleep(pause.min(deadline.left())).await;
+            backoff.wait(deadline.left()).await;
         }
         Ok(answers.into_iter().flatten().collect())
     }

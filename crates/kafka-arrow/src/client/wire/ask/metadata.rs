@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -18,7 +18,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use super::{Deadline, denied};
+use super::{Deadline, backoff, denied};
 use crate::client::wire::cluster::{Cluster, Leader, Node, Replicas, Topic};
 use crate::client::wire::code;
 use crate::client::{
@@ -31,8 +31,6 @@ use crate::range::TopicPartition;
 /// The highest version of Metadata that this client understands.
 const METADATA_MOST: i16 = 12;
 const DESCRIBE_CONFIGS_MOST: i16 = 4;
-/// The pause before asking again about topics that have no leaders yet.
-const AGAIN: Duration = Duration::from_millis(50);
 /// `ConfigResource.Type.TOPIC`.
 const RESOURCE_TOPIC: i8 = 2;
 
@@ -66,6 +64,7 @@ impl Cluster {
         let mut found = Vec::with_capacity(answer.topics.len());
         let mut again = BTreeSet::new();
         self.sort_out(answer, named, &mut found, &mut again)?;
+        let mut backoff = backoff();
         while !again.is_empty() {
             if deadline.passed() {
                 let topic = again.first().map_or("", |t| t);
@@ -77,7 +76,7 @@ impl Cluster {
                     ),
                 });
             }
-            tokio::time::sleep(AGAIN).await;
+            backoff.wait(deadline.left()).await;
             let answer = self.metadata(Some(&again), &deadline).await?;
             again.clear();
             self.sort_out(answer, named, &mut found, &mut again)?;

@@ -17,15 +17,13 @@ use super::cluster::{Broker, Cluster};
 use super::code;
 use super::connection::{Throttles, Trouble};
 use crate::client::HELD_MOST;
-pub(super) use crate::client::deadline::Deadline;
+pub(super) use crate::client::deadline::{Deadline, backoff};
 use crate::error::{Error, Result};
 
 /// How long all brokers may be down before a request gives up. A client that never connected probably has a
 /// wrong address; one that did may be seeing a restart.
 const DOWN_GRACE_NEW: Duration = Duration::from_millis(500);
 const DOWN_GRACE: Duration = Duration::from_secs(3);
-/// The pause before trying again while all brokers are down.
-const DOWN_PAUSE: Duration = Duration::from_millis(50);
 
 impl Cluster {
     /// Sends a request to a broker. `build` makes it for the highest version that both sides know. If the
@@ -100,6 +98,7 @@ impl Cluster {
     {
         let started = Instant::now();
         let mut last = None;
+        let mut backoff = backoff();
         loop {
             let candidates = self.candidates();
             let mut strange = None;
@@ -153,7 +152,7 @@ impl Cluster {
             if started.elapsed() > grace {
                 return Err(self.failed(&Trouble::Io(reason().to_owned())));
             }
-            tokio::time::sleep(DOWN_PAUSE.min(deadline.left())).await;
+            backoff.wait(deadline.left()).await;
         }
     }
 

@@ -14,7 +14,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::leaders::Told;
-use super::{Deadline, denied};
+use super::{Deadline, backoff, denied};
 use crate::client::wire::cluster::Cluster;
 use crate::client::wire::code;
 use crate::client::wire::connection::Trouble;
@@ -121,6 +121,7 @@ impl Cluster {
             return Ok(BTreeMap::new());
         }
         let deadline = Deadline::after(self.settings.request_timeout);
+        let mut backoff = backoff();
         loop {
             let outcome = match self.coordinator(group, &deadline).await? {
                 Ok(node) => self.committed(node, group, &topics, &deadline).await?,
@@ -151,7 +152,7 @@ impl Cluster {
                     },
                 });
             }
-            tokio::time::sleep(Duration::from_millis(100).min(deadline.left())).await;
+            backoff.wait(deadline.left()).await;
         }
     }
 

@@ -4,16 +4,17 @@
 //! a batch keeps that memory alive. If that would be much more than the batch shows, the values are copied
 //! after all ([`RETAINED_MOST`]).
 
-use arrow::array::{BinaryViewArray, Int32Array, Int64Array, TimestampMillisecondArray};
+use arrow::array::{BinaryViewArray, Int64Array};
 use arrow::buffer::{Buffer, ScalarBuffer};
 use arrow::error::ArrowError;
 use bytes::Bytes;
 
 use super::batch::BatchHead;
+use super::record::Record;
 use super::stretch::{Room, Stretch, Taken, ViewRoom};
 use super::unchecked::binary_views;
-use crate::client::views::{Headers, INLINE, nulls, view};
-use crate::client::{PassedOffsets, RawBatch, RawColumns, TimestampType};
+use crate::client::views::{Headers, INLINE, leader_epochs, nulls, timestamps, view};
+use crate::client::{RawBatch, RawColumns, TimestampType};
 use crate::range::TopicPartition;
 
 /// A batch keeps at most this many times the bytes that it shows.
@@ -45,18 +46,6 @@ impl Region {
         self.budgeted = is;
         self
     }
-}
-
-/// The place of a record in its region, and what else is known of it.
-pub(super) struct Row<'a> {
-    pub(super) offset: i64,
-    pub(super) timestamp: i64,
-    /// Whether the broker stamped it, together with all records of its batch.
-    pub(super) log_append_time: bool,
-    pub(super) key: Option<&'a [u8]>,
-    pub(super) key_at: usize,
-    pub(super) value: Option<&'a [u8]>,
-    pub(super) value_at: usize,
 }
 
 /// See the module's documentation.
@@ -147,21 +136,29 @@ impl Columns {
         }
     }
 
+    /// Appends a record of `head`'s batch, without its headers.
     #[inline(always)]
-    pub(super) fn push(&mut self, region: &mut Region, row: &Row<'_>) {
-        self.offsets.push(row.offset);
+    pub(super) fn push(&mut self, region: &mut Region, head: &BatchHead, record: &Record<'_>) {
+        self.offsets
+            .push(head.base_offset + i64::from(record.offset_delta));
+        let log_append_time = head.is_log_append_time();
+        let timestamp = if log_append_time {
+            head.max_timestamp
+        } else {
+            head.base_timestamp.wrapping_add(record.timestamp_delta)
+        };
         if self.wanted.timestamp {
-            self.timestamps.push(row.timestamp);
+            self.timestamps.push(timestamp);
         }
-        if self.wanted.timestamp_type && !row.log_append_time {
-            self.timestamp_types.push(create_time(row.timestamp));
+        if self.wanted.timestamp_type && !log_append_time {
+            self.timestamp_types.push(create_time(timestamp));
         }
         let block = self.block(region);
         if self.wanted.key {
-            self.keys.push(row.key, block, row.key_at);
+            self.keys.push(record.key, block, record.key_at);
         }
         if self.wanted.value {
-            self.values.push(row.value, block, row.value_at);
+            self.values.push(record.value, block, record.value_at);
         }
     }
 
@@ -262,34 +259,22 @@ impl Columns {
         let w = self.wanted;
         let keys = w.key.then(|| finish(&mut self.keys)).transpose()?;
         let values = w.value.then(|| finish(&mut self.values)).transpose()?;
-        let timestamps = std::mem::take(&mut self.timestamps);
+        let offsets = Int64Array::new(std::mem::take(&mut self.offsets).into(), None);
+        let stamps = std::mem::take(&mut self.timestamps);
         let epochs = std::mem::take(&mut self.leader_epochs);
         let bytes = std::mem::take(&mut self.bytes);
         Ok(RawBatch {
-            partition,
-            next_offset,
-            timestamps: w.timestamp.then(|| {
-                let nulls = nulls(&timestamps, |ms| *ms >= 0);
-                TimestampMillisecondArray::new(timestamps.into(), nulls).with_timezone("UTC")
-            }),
+            timestamps: w.timestamp.then(|| timestamps(stamps)),
             timestamp_types: w
                 .timestamp_type
                 .then(|| std::mem::take(&mut self.timestamp_types)),
             keys,
             values,
             headers: w.headers.then(|| self.headers.finish()).transpose()?,
-            leader_epochs: w.leader_epoch.then(|| {
-                let nulls = nulls(&epochs, |e| *e >= 0);
-                Int32Array::new(epochs.into(), nulls)
-            }),
-            offsets: Int64Array::new(std::mem::take(&mut self.offsets).into(), None),
+            leader_epochs: w.leader_epoch.then(|| leader_epochs(epochs)),
             bytes,
             budgeted_bytes: if copied { 0 } else { budgeted.min(bytes) },
-            lost_offsets: 0,
-            passed: PassedOffsets::default(),
-            fetch_wait_ns: 0,
-            decode_ns: 0,
-            throttle_ns: 0,
+            ..RawBatch::new(partition, next_offset, offsets)
         })
     }
 }

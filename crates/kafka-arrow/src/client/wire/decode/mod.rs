@@ -14,6 +14,7 @@
 //! A [`RangeDecoder`] also keeps accounts: every offset that it passes becomes a row, or is counted by the
 //! reason why it has none.
 
+mod aborted;
 mod answer;
 mod batch;
 mod codec;
@@ -29,6 +30,7 @@ mod stretch;
 #[cfg(test)]
 mod tests;
 mod unchecked;
+mod walk;
 
 pub(crate) use answer::{
     Event, FETCH_VERSION_MOST, FetchAnswer, Malformed, PartitionEnd, PartitionHead, TopicRef,

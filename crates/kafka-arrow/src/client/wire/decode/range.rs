@@ -1,16 +1,16 @@
-//! Walks record batches and builds the rows of a range.
+//! Goes through record batches: of which rows are made, which are passed, and where a range ends.
 
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::aborted::Aborted;
 use super::answer::Malformed;
 use super::batch::{BatchHead, Codec, HEAD_BYTES, aborts};
 use super::codec::{KEPT_BYTES, Packed, Unpacker};
-use super::columns::{Columns, Region, Row};
+use super::columns::{Columns, Region};
 use super::old;
-use super::record::{headers, record};
+use super::walk::{Place, Purpose, Records, Walked};
 use crate::client::{Held, PassedOffsets, RawBatch, RawColumns, TimestampBounds};
 use crate::range::{IsolationLevel, TopicPartition};
 
@@ -29,10 +29,17 @@ pub(crate) struct Limits {
 
 impl Limits {
     /// The rows and bytes that a batch has room for; `None` when it is full.
-    fn room(&self, columns: &Columns) -> Option<(usize, usize)> {
+    pub(super) fn room(&self, columns: &Columns) -> Option<(usize, usize)> {
         let rows = self.batch_rows.checked_sub(columns.rows())?;
         let bytes = self.batch_bytes.checked_sub(columns.bytes)?;
         (rows > 0).then_some((rows, bytes))
+    }
+
+    /// Whether a batch has no room for a record of `bytes`.
+    #[inline(always)]
+    pub(super) fn is_full_for(&self, columns: &Columns, bytes: usize) -> bool {
+        let rows = columns.rows();
+        rows >= self.batch_rows || rows > 0 && columns.bytes + bytes > self.batch_bytes
     }
 }
 
@@ -61,7 +68,7 @@ pub(crate) struct Shortage {
 pub(crate) enum ShortOf {
     /// It comes to more bytes than [`Limits::unpacked_bytes`], which are these.
     Limit(usize),
-    /// So many bytes of memory were not granted.
+    /// The memory budget did not grant this many bytes.
     Memory(usize),
 }
 
@@ -75,9 +82,7 @@ pub(crate) struct RangeDecoder {
     columns: Columns,
     unpacker: Unpacker,
     bounds: TimestampBounds,
-    position: i64,
-    end: i64,
-    passed: PassedOffsets,
+    place: Place,
     /// Whether the range had offsets before that hold nothing.
     gaps: bool,
     /// The epoch of the last batch that was walked, to notice a truncated log (KIP-595).
@@ -97,38 +102,11 @@ pub(crate) struct RangeDecoder {
 
 /// A batch whose records are walked.
 struct Walk {
-    head: BatchHead,
-    /// Where its records lie, if they were unpacked.
+    records: Records,
+    /// Where they lie, if they were unpacked.
     unpacked: Option<Region>,
-    /// The next record.
-    at: usize,
-    records_end: usize,
     /// Where the next batch begins in what was fed.
     batch_end: usize,
-    records_left: i32,
-    /// The delta of the last record walked.
-    last_delta: i32,
-    /// What becomes of its records.
-    purpose: Purpose,
-}
-
-/// What becomes of a batch's records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Purpose {
-    /// They are rows.
-    Rows,
-    /// They are counted as aborted.
-    Aborted,
-    /// They are counted as filtered.
-    Filtered,
-}
-
-/// Aborted transactions of a partition's part of an answer.
-#[derive(Default)]
-struct Aborted {
-    /// First offset and producer id, the last first.
-    to_come: Vec<(i64, i64)>,
-    producers: HashSet<i64>,
 }
 
 impl RangeDecoder {
@@ -139,9 +117,7 @@ impl RangeDecoder {
             columns: Columns::new(wanted, limits.batch_rows),
             unpacker: Unpacker::new(limits.unpacked_bytes),
             bounds: TimestampBounds::default(),
-            position: 0,
-            end: 0,
-            passed: PassedOffsets::default(),
+            place: Place::default(),
             gaps: false,
             epoch: -1,
             aborted: Aborted::default(),
@@ -173,8 +149,8 @@ impl RangeDecoder {
     /// Goes over to `start..end`, of which records within `bounds` are wanted. What was fed is kept:
     /// the range may lie in it.
     pub(crate) fn begin(&mut self, start: i64, end: i64, bounds: TimestampBounds) {
-        self.position = start;
-        self.end = end;
+        self.place.position = start;
+        self.place.end = end;
         self.bounds = bounds;
         self.gaps = false;
     }
@@ -190,8 +166,7 @@ impl RangeDecoder {
     /// Begins a partition's part of an answer; `aborted` holds producer ids and first offsets.
     pub(crate) fn begin_part(&mut self, aborted: &[(i64, i64)]) {
         self.clear();
-        self.aborted.to_come = aborted.iter().map(|&(id, first)| (first, id)).collect();
-        self.aborted.to_come.sort_unstable_by(|a, b| b.cmp(a));
+        self.aborted = Aborted::new(aborted);
     }
 
     /// Hands over whole record batches, when [`step`](Self::step) has used up those before.
@@ -202,7 +177,7 @@ impl RangeDecoder {
 
     /// The next offset to read.
     pub(crate) fn position(&self) -> i64 {
-        self.position
+        self.place.position
     }
 
     /// The leader epoch of the last batch walked; -1 before the first.
@@ -216,22 +191,22 @@ impl RangeDecoder {
 
     /// Whether there is anything to hand out: rows, or offsets passed without one.
     pub(crate) fn has_news(&self) -> bool {
-        self.columns.rows() > 0 || self.passed != PassedOffsets::default()
+        self.columns.rows() > 0 || self.place.passed != PassedOffsets::default()
     }
 
     /// Whether the range has offsets so far that hold nothing, as compaction leaves them.
     pub(crate) fn has_gaps(&self) -> bool {
-        self.gaps || self.passed.gap > 0
+        self.gaps || self.place.passed.gap > 0
     }
 
     /// Passes the rest of the range, in which the log holds nothing.
     pub(crate) fn pass_gap(&mut self) {
-        self.pass(self.end, |passed| &mut passed.gap);
+        self.place.pass_gap(self.place.end);
     }
 
     /// Moves to `offset` without counting: the caller does.
     pub(crate) fn skip_to(&mut self, offset: i64) {
-        self.position = offset.min(self.end);
+        self.place.position = offset.min(self.place.end);
     }
 
     /// Hands out the rows, and what was passed since the batch before.
@@ -243,9 +218,9 @@ impl RangeDecoder {
         partition: TopicPartition,
     ) -> Result<RawBatch, arrow::error::ArrowError> {
         let started = Instant::now();
-        let mut batch = self.columns.finish(partition, self.position)?;
+        let mut batch = self.columns.finish(partition, self.place.position)?;
         self.gaps = self.has_gaps();
-        batch.passed = std::mem::take(&mut self.passed);
+        batch.passed = std::mem::take(&mut self.place.passed);
         let decode = std::mem::take(&mut self.decode) + started.elapsed();
         batch.decode_ns = u64::try_from(decode.as_nanos()).unwrap_or(u64::MAX);
         Ok(batch)
@@ -266,7 +241,7 @@ impl RangeDecoder {
 
     fn walk_on(&mut self) -> Result<Step, Malformed> {
         loop {
-            if self.position >= self.end {
+            if self.place.is_at_end() {
                 return Ok(Step::RangeEnd);
             }
             // Before the next batch is unpacked, which may be large.
@@ -274,15 +249,22 @@ impl RangeDecoder {
                 return Ok(Step::Full);
             }
             if let Some(mut walk) = self.walk.take() {
-                if !self.walk_records(&mut walk)? {
-                    self.walk = Some(walk);
-                    return Ok(if self.position >= self.end {
-                        Step::RangeEnd
-                    } else {
-                        Step::Full
-                    });
+                let Some(region) = walk.unpacked.as_mut().or(self.fed.as_mut()) else {
+                    return Err(cut(self.place.position));
+                };
+                let (columns, place) = (&mut self.columns, &mut self.place);
+                match walk.records.walk(region, columns, place, &self.limits)? {
+                    Walked::Whole => self.at = walk.batch_end,
+                    Walked::RangeEnd => self.walk = Some(walk),
+                    Walked::Full => {
+                        self.walk = Some(walk);
+                        return Ok(if self.place.is_at_end() {
+                            Step::RangeEnd
+                        } else {
+                            Step::Full
+                        });
+                    }
                 }
-                self.at = walk.batch_end;
                 continue;
             }
             let Some(fed) = &self.fed else {
@@ -302,7 +284,7 @@ impl RangeDecoder {
                 let (batches, taken) = match rewritten {
                     Ok(rewritten) => rewritten,
                     Err(packed) => {
-                        self.fall_short(self.position, packed)?;
+                        self.fall_short(self.place.position, packed)?;
                         return Ok(Step::Short);
                     }
                 };
@@ -316,7 +298,7 @@ impl RangeDecoder {
                 .and_then(|b| b.try_into().ok())
                 .map_or(0, u32::from_be_bytes);
             let size = usize::try_from(size).unwrap_or(0).saturating_add(12);
-            let batch = batch.get(..size).ok_or_else(|| cut(self.position))?;
+            let batch = batch.get(..size).ok_or_else(|| cut(self.place.position))?;
             let batch = fed.bytes.slice_ref(batch);
             self.begin_batch(&batch)?;
             if self.shortage.is_some() {
@@ -330,18 +312,18 @@ impl RangeDecoder {
         let head = BatchHead::parse(batch)?;
         let next = self.at + batch.len();
         self.aborted.reach(&head);
-        if head.end() <= self.position {
+        if head.end() <= self.place.position {
             // The batch that holds the position begins before it; one before that is of no use.
             self.note_control(&head, batch);
             self.at = next;
             return Ok(());
         }
-        if head.base_offset >= self.end {
+        if head.base_offset >= self.place.end {
             self.pass_gap();
             return Ok(());
         }
         self.epoch = head.leader_epoch;
-        self.pass(head.base_offset, |passed| &mut passed.gap);
+        self.place.pass_gap(head.base_offset);
         let committed = self.isolation == IsolationLevel::ReadCommitted;
         if head.is_control() {
             self.check(&head, batch)?;
@@ -352,8 +334,8 @@ impl RangeDecoder {
             } else {
                 head.base_offset
             };
-            self.pass(marker, |passed| &mut passed.control);
-            self.pass(head.end(), |passed| &mut passed.gap);
+            self.place.pass(marker, |passed| &mut passed.control);
+            self.place.pass_gap(head.end());
             self.leave(&head, next);
             return Ok(());
         }
@@ -379,24 +361,25 @@ impl RangeDecoder {
     /// Goes over to the next batch, unless this one reaches beyond the range: the next range may
     /// begin in it.
     fn leave(&mut self, head: &BatchHead, next: usize) {
-        if head.end() <= self.end {
+        if head.end() <= self.place.end {
             self.at = next;
         }
     }
 
     /// Counts a batch that yields no rows by its head, if the head tells which offsets it holds.
     fn pass_whole(&mut self, head: &BatchHead, purpose: Purpose) -> bool {
-        let within = self.position == head.base_offset && head.end() <= self.end;
+        let within = self.place.position == head.base_offset && head.end() <= self.place.end;
         if head.is_dense() {
-            self.pass(head.end(), |passed| purpose.counter(passed));
+            self.place
+                .pass(head.end(), |passed| purpose.counter(passed));
             return true;
         }
         if within {
             let records = u64::try_from(head.records).unwrap_or(0);
-            let spans = u64::try_from(head.end() - self.position).unwrap_or(0);
-            *purpose.counter(&mut self.passed) += records;
-            self.passed.gap += spans - records;
-            self.position = head.end();
+            let spans = u64::try_from(head.end() - self.place.position).unwrap_or(0);
+            *purpose.counter(&mut self.place.passed) += records;
+            self.place.passed.gap += spans - records;
+            self.place.position = head.end();
         }
         within
     }
@@ -412,14 +395,14 @@ impl RangeDecoder {
     /// Offsets of a batch of which nothing else is wanted. Its records are neither unpacked nor
     /// compared with their checksum.
     fn rows_of_head(&mut self, head: &BatchHead, next: usize, bytes: usize) {
-        let to = head.end().min(self.end);
+        let to = head.end().min(self.place.end);
         let room = self.limits.batch_rows.saturating_sub(self.columns.rows());
         let room = i64::try_from(room).unwrap_or(i64::MAX);
-        let until = to.min(self.position.saturating_add(room));
+        let until = to.min(self.place.position.saturating_add(room));
         self.columns
-            .reserve(usize::try_from(until - self.position).unwrap_or(0));
-        self.columns.push_offsets(head, self.position, until);
-        self.position = until;
+            .reserve(usize::try_from(until - self.place.position).unwrap_or(0));
+        self.columns.push_offsets(head, self.place.position, until);
+        self.place.position = until;
         if until == to {
             self.columns.bytes += bytes;
             self.leave(head, next);
@@ -440,7 +423,7 @@ impl RangeDecoder {
         if head.is_control() && head.records > 0 {
             let records = batch.get(HEAD_BYTES..).unwrap_or_default();
             if aborts(records) == Some(true) {
-                self.aborted.producers.remove(&head.producer_id);
+                self.aborted.end(head.producer_id);
             }
         }
     }
@@ -485,14 +468,9 @@ impl RangeDecoder {
             self.columns.reserve(rows.min(records_end - at));
         }
         self.walk = Some(Walk {
-            head,
+            records: Records::new(head, purpose, at, records_end),
             unpacked,
-            at,
-            records_end,
             batch_end: next,
-            records_left: head.records,
-            last_delta: -1,
-            purpose,
         });
         Ok(())
     }
@@ -507,149 +485,6 @@ impl RangeDecoder {
         let _ = self.unpacked.try_hold(0);
         self.shortage = Some(Shortage { offset, kind });
         Ok(())
-    }
-
-    /// Whether the batch is done; otherwise a batch of rows is full, or the range has ended.
-    fn walk_records(&mut self, walk: &mut Walk) -> Result<bool, Malformed> {
-        let Self { columns, fed, .. } = self;
-        let Some(region) = walk.unpacked.as_mut().or(fed.as_mut()) else {
-            return Err(cut(self.position));
-        };
-        // A clone, so that the region itself can be marked as used.
-        let bytes = region.bytes.clone();
-        let records = bytes.get(..walk.records_end).unwrap_or_default();
-        let head = walk.head;
-        let broken = |at: i64| {
-            Malformed(format!(
-                "the record batch at {} is corrupt behind offset {at}",
-                head.base_offset
-            ))
-        };
-        let log_append = head.is_log_append_time();
-        let wants_headers = columns.wanted.headers && walk.purpose == Purpose::Rows;
-        let mut stretches = walk.purpose == Purpose::Rows && columns.takes_stretches(&head);
-        while walk.records_left > 0 {
-            let here = self.position;
-            let next = walk.last_delta + 1;
-            if stretches && head.base_offset + i64::from(next) == here {
-                let taken = self.limits.room(columns).map(|(rows, bytes)| {
-                    let rows = rows.min(walk.records_left as usize);
-                    let rows = rows.min(usize::try_from(self.end - here).unwrap_or(rows));
-                    let place = (walk.at, walk.records_end);
-                    columns.push_stretch(region, &head, place, next, rows, bytes)
-                });
-                let Some(taken) = taken else {
-                    break;
-                };
-                let records = taken.records as i32;
-                walk.at = taken.at;
-                walk.last_delta += records;
-                walk.records_left -= records;
-                self.position += i64::from(records);
-                stretches = records > 0;
-                continue;
-            }
-            let record = record(records, walk.at).ok_or_else(|| broken(here))?;
-            let delta = record.offset_delta;
-            if delta <= walk.last_delta || delta > head.last_offset_delta {
-                return Err(broken(here));
-            }
-            let offset = head.base_offset + i64::from(delta);
-            if offset >= self.end {
-                // Kept for the next range, which may begin here.
-                self.passed.gap += u64::try_from(self.end - self.position).unwrap_or(0);
-                self.position = self.end;
-                break;
-            }
-            if offset >= self.position {
-                let size = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
-                if walk.purpose == Purpose::Rows {
-                    let rows = columns.rows();
-                    let full = rows >= self.limits.batch_rows
-                        || rows > 0 && columns.bytes + size > self.limits.batch_bytes;
-                    if full {
-                        break;
-                    }
-                    let timestamp = if log_append {
-                        head.max_timestamp
-                    } else {
-                        head.base_timestamp.wrapping_add(record.timestamp_delta)
-                    };
-                    let row = Row {
-                        offset,
-                        timestamp,
-                        log_append_time: log_append,
-                        key: record.key,
-                        key_at: record.key_at,
-                        value: record.value,
-                        value_at: record.value_at,
-                    };
-                    // Looked at first: a row that turns out broken must not be there in part.
-                    if wants_headers {
-                        let (at, end) = (record.headers_at, record.end);
-                        headers(records, at, end, |_, _| {}).ok_or_else(|| broken(here))?;
-                        let before = columns.headers.bytes();
-                        headers(records, at, end, |name, value| {
-                            columns.headers.push(name, value)
-                        });
-                        columns.headers.end_row();
-                        columns.bytes += columns.headers.bytes() - before;
-                    }
-                    columns.push(region, &row);
-                    columns.bytes += size;
-                } else {
-                    *walk.purpose.counter(&mut self.passed) += 1;
-                }
-                self.passed.gap += u64::try_from(offset - self.position).unwrap_or(0);
-                self.position = offset + 1;
-            }
-            walk.last_delta = delta;
-            walk.at = record.end;
-            walk.records_left -= 1;
-        }
-        if walk.purpose == Purpose::Rows {
-            columns.push_head(&head);
-        }
-        if walk.records_left > 0 {
-            return Ok(false);
-        }
-        self.pass(head.end(), |passed| &mut passed.gap);
-        Ok(true)
-    }
-
-    /// Moves up to `offset`, or to the range's end, and counts what lies between.
-    fn pass(&mut self, offset: i64, counter: impl FnOnce(&mut PassedOffsets) -> &mut u64) {
-        let to = offset.min(self.end);
-        if to > self.position {
-            *counter(&mut self.passed) += u64::try_from(to - self.position).unwrap_or(0);
-            self.position = to;
-        }
-    }
-}
-
-impl Purpose {
-    fn counter(self, passed: &mut PassedOffsets) -> &mut u64 {
-        match self {
-            Self::Aborted => &mut passed.aborted,
-            Self::Filtered | Self::Rows => &mut passed.filtered,
-        }
-    }
-}
-
-impl Aborted {
-    /// Takes note of the transactions that have begun before the batch's end.
-    fn reach(&mut self, head: &BatchHead) {
-        while let Some(&(first, producer)) = self.to_come.last() {
-            if first >= head.end() {
-                break;
-            }
-            self.producers.insert(producer);
-            self.to_come.pop();
-        }
-    }
-
-    fn holds(&self, head: &BatchHead) -> bool {
-        head.is_transactional() && self.producers.contains(&head.producer_id)
     }
 }
 

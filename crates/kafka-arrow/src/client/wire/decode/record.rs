@@ -12,6 +12,14 @@ pub(super) struct Record<'a> {
     pub(super) end: usize,
 }
 
+impl Record<'_> {
+    /// The bytes of its key and its value.
+    #[inline(always)]
+    pub(super) fn size(&self) -> usize {
+        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len)
+    }
+}
+
 /// The record at `at`; `None` when it is incomplete or corrupt.
 #[inline(always)]
 pub(super) fn record(records: &[u8], at: usize) -> Option<Record<'_>> {

@@ -10,30 +10,41 @@
 //! arrived the kernel receives more, so that the size of a Fetch costs no memory. It keeps its
 //! connection as long as there are no more streams than connections. Further streams take turns
 //! on a few more connections; their answers are received whole by a task of their own, so that a
-//! stream which nobody polls never holds a connection that others wait for.
+//! stream that is not polled never holds a connection that others wait for.
 //!
 //! A range ends when the position reaches its end, never by time. Answers come at once even if they
 //! are empty, so nothing ever waits at the end of a range.
 
+mod ends;
 mod fetch;
+mod ids;
+mod plan;
+mod progress;
+#[cfg(test)]
+mod tests;
 mod trouble;
+mod turn;
+mod verdict;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::stream::{self, BoxStream, StreamExt};
-use uuid::Uuid;
 
-use self::fetch::{Fetch, Line, Part};
+use self::fetch::{Fetch, Line};
+use self::ids::Ids;
+use self::progress::{Failures, Progress, Report};
+use self::verdict::Begun;
 use super::chunks::CHUNK_BYTES;
 use super::cluster::Cluster;
+use super::code;
 use super::connection::Trouble;
 use super::decode::{Event, Limits, PartitionHead, RangeDecoder, ShortOf, Step, mean_bytes};
 use crate::client::{Held, MemoryBudget, RawBatch, ReadRequest};
 use crate::error::{Error, Result};
-use crate::range::{IsolationLevel, OffsetRange, TopicPartition};
+use crate::range::{OffsetRange, TopicPartition};
 
 /// A batch is closed here whatever was asked for: headers are counted in 32 bits.
 const BATCH_BYTES_MOST: usize = 1 << 30;
@@ -71,27 +82,13 @@ pub(super) fn stream(
         cluster,
         request,
         at: 0,
-        requested: Instant::now(),
-        ids: HashMap::new(),
-        line: None,
-        fetch: None,
+        state: State::Idle(None),
+        ids: Ids::new(),
         replicas: BTreeMap::new(),
-        by_name: false,
-        delivered: false,
         received: false,
-        progress: Instant::now(),
-        position: -1,
-        yielded: None,
-        retries: 0,
-        empties: 0,
-        last_reason: None,
-        corrupt_at: None,
-        pending: None,
-        lost: 0,
-        fetch_wait: Duration::ZERO,
-        held: Duration::ZERO,
-        served: 0,
-        throttle: Duration::ZERO,
+        progress: Progress::new(),
+        failures: Failures::none(),
+        report: Report::default(),
     };
     stream::try_unfold(Some(reader), |reader| async {
         let Some(mut reader) = reader else {
@@ -103,86 +100,73 @@ pub(super) fn stream(
     .boxed()
 }
 
+/// What a stream has of a broker between two steps. While it waits before another attempt it is idle.
+enum State {
+    /// No answer is under way; perhaps there is the connection of the last one.
+    Idle(Option<Line>),
+    /// An answer arrives.
+    Arriving(Box<Fetch>),
+    /// The rows before an error were handed out; the error is next, and the end.
+    Failed(Error),
+}
+
+impl State {
+    /// The connection between two answers.
+    fn take_line(&mut self) -> Option<Line> {
+        match self {
+            Self::Idle(line) => line.take(),
+            _ => None,
+        }
+    }
+}
+
 struct Reader {
     cluster: Arc<Cluster>,
     request: ReadRequest,
     /// The range that is read.
     at: usize,
+    /// Rows that may still be asked for.
+    rows_left: Option<usize>,
+    state: State,
     decoder: RangeDecoder,
     memory: Arc<dyn MemoryBudget>,
     /// The memory of a record batch that is larger than a chunk, while it arrives.
     arriving: Held,
-    /// When the stream was asked for.
-    requested: Instant,
-    /// The ids of the topics that are read.
-    ids: HashMap<Arc<str>, Uuid>,
-    /// The connection, between two answers.
-    line: Option<Line>,
-    /// The answer under way.
-    fetch: Option<Fetch>,
+    ids: Ids,
     /// Replicas that brokers asked to read from (KIP-392), and since when.
     replicas: BTreeMap<TopicPartition, (i32, Instant)>,
     /// How much is asked for of a partition; grows where a record batch is larger.
     partition_bytes: usize,
-    /// Rows that may still be asked for.
-    rows_left: Option<usize>,
-    /// A broker was asked by topic name: it is too old for ids.
-    by_name: bool,
-    /// A batch was handed out.
-    delivered: bool,
     /// Something was received for this stream.
     received: bool,
-    /// When the position last moved; later by the time since then in which nobody polled, or a
-    /// broker held this client back.
-    progress: Instant,
-    /// When the last batch was handed out, if nobody has polled since.
-    yielded: Option<Instant>,
-    /// Where it was then.
-    position: i64,
-    /// Attempts since the last progress that came to nothing.
-    retries: u32,
-    /// Empty answers since the last progress.
-    empties: u32,
-    last_reason: Option<String>,
-    /// Where records did not decode since the last progress.
-    corrupt_at: Option<(TopicPartition, i64)>,
-    /// What is to be said after the rows before it.
-    pending: Option<Error>,
-    lost: i64,
-    fetch_wait: Duration,
-    /// How long brokers have held this client back since the last progress.
-    held: Duration,
-    /// What the broker had served this client when it was last waited for.
-    served: usize,
-    /// The same since the last batch.
-    throttle: Duration,
+    progress: Progress,
+    failures: Failures,
+    report: Report,
 }
 
 impl Reader {
     async fn next(&mut self) -> Result<Option<RawBatch>> {
-        if let Some(error) = self.pending.take() {
-            return Err(error);
+        if let State::Failed(error) = &self.state {
+            return Err(error.clone());
         }
-        if self.position < 0 {
+        if !self.progress.has_begun() {
             self.begin_range();
         }
-        // Time that nobody polled is no time without progress.
-        if let Some(yielded) = self.yielded.take() {
-            self.progress += yielded.elapsed();
-        }
+        self.progress.polled();
         let batch = self.next_batch().await;
-        self.yielded = Some(Instant::now());
+        self.progress.hand_out();
         match batch {
             Ok(batch) => {
-                self.delivered |= batch.is_some();
+                self.ids.delivered |= batch.is_some();
                 if let (Some(left), Some(batch)) = (&mut self.rows_left, &batch) {
                     *left = left.saturating_sub(batch.offsets.len());
                 }
                 Ok(batch)
             }
-            // What was read before the error is not lost with it.
+            // Rows that were read before the error come first.
             Err(error) if self.has_news() => {
-                self.pending = Some(error);
+                self.let_go();
+                self.state = State::Failed(error);
                 self.finish().map(Some)
             }
             Err(error) => Err(error),
@@ -202,8 +186,8 @@ impl Reader {
                 }
                 Ok(Step::Empty) => {
                     self.more().await?;
-                    // What has come is not held back with what is to come, and the time is told.
-                    if !self.throttle.is_zero() {
+                    // Hands out what has come, and reports the time that the broker held this client back.
+                    if !self.report.throttle.is_zero() {
                         return self.finish().map(Some);
                     }
                 }
@@ -241,11 +225,11 @@ impl Reader {
         })?;
         self.decoder.grant(held);
         // Waiting for memory is no silence, and no progress either.
-        self.progress += started.elapsed();
+        self.progress.excuse(started.elapsed());
         Ok(())
     }
 
-    /// Asks for the memory of a record batch of so many bytes, of which the rest is to arrive.
+    /// Takes memory for a record batch of `bytes`, of which the rest has yet to arrive.
     async fn arrives(&mut self, bytes: usize) -> Result<()> {
         let large = if bytes > CHUNK_BYTES { bytes } else { 0 };
         if large == self.arriving.bytes() {
@@ -253,7 +237,7 @@ impl Reader {
         }
         let started = Instant::now();
         let granted = self.arriving.hold(large).await;
-        self.progress += started.elapsed();
+        self.progress.excuse(started.elapsed());
         granted.map_err(|reason| {
             let message = format!("the record batch takes {bytes} bytes: {reason}");
             self.too_large(self.decoder.position(), message)
@@ -279,18 +263,14 @@ impl Reader {
     }
 
     fn has_news(&self) -> bool {
-        self.lost > 0 || self.decoder.has_news()
+        self.report.lost > 0 || self.decoder.has_news()
     }
 
     fn finish(&mut self) -> Result<RawBatch> {
         let partition = self.partition();
         let finished = self.decoder.finish(partition);
         let mut batch = finished.map_err(|e| self.read_error(e.to_string()))?;
-        batch.lost_offsets = std::mem::take(&mut self.lost);
-        let wait = std::mem::take(&mut self.fetch_wait);
-        batch.fetch_wait_ns = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
-        let throttle = std::mem::take(&mut self.throttle);
-        batch.throttle_ns = u64::try_from(throttle.as_nanos()).unwrap_or(u64::MAX);
+        self.report.hand_over(&mut batch);
         Ok(batch)
     }
 
@@ -305,16 +285,14 @@ impl Reader {
     /// Goes over to the next range, within the answer if it is there.
     async fn next_range(&mut self) -> Result<()> {
         let done = self.partition();
-        let part = self.fetch.as_ref().and_then(|fetch| fetch.current.as_ref());
-        if let Some(part) = part.filter(|part| part.mean > 0) {
+        if let State::Arriving(fetch) = &self.state
+            && let Some(part) = fetch.current.as_ref().filter(|part| part.mean > 0)
+        {
             self.cluster.learn_mean(&part.partition.topic, part.mean);
         }
         self.at += 1;
         if self.at == self.request.ranges.len() {
-            self.abandon();
-            if let Some(line) = self.line.take() {
-                line.give_back(0);
-            }
+            self.let_go();
             return self.verify_ids_at_the_end().await;
         }
         let next = self.partition();
@@ -331,7 +309,7 @@ impl Reader {
         }
         self.decoder.clear();
         self.decoder.forget_epoch();
-        if let Some(fetch) = &mut self.fetch {
+        if let State::Arriving(fetch) = &mut self.state {
             fetch.answer.skip_records();
             fetch.current = None;
             let start = self.request.ranges[self.at].start;
@@ -344,21 +322,15 @@ impl Reader {
 
     /// Notes progress, if there was any.
     fn moved(&mut self) {
-        let position = self.decoder.position();
-        if position != self.position {
-            self.position = position;
-            self.progress = Instant::now();
-            self.retries = 0;
-            self.empties = 0;
-            self.held = Duration::ZERO;
-            self.corrupt_at = None;
+        if self.progress.reach(self.decoder.position()) {
+            self.failures.forget();
         }
     }
 
     /// Gets the next records, or whatever brings them nearer.
     async fn more(&mut self) -> Result<()> {
         self.moved();
-        let Some(fetch) = &mut self.fetch else {
+        let State::Arriving(fetch) = &mut self.state else {
             return self.begin_fetch().await;
         };
         match fetch.answer.next(&mut fetch.buffer) {
@@ -366,7 +338,7 @@ impl Reader {
                 self.arrives(bytes).await?;
                 let started = Instant::now();
                 let received = self.receive(bytes).await;
-                self.fetch_wait += started.elapsed();
+                self.report.fetch_wait += started.elapsed();
                 match received {
                     Ok(()) => self.received = true,
                     Err(trouble) => self.trouble(trouble).await?,
@@ -379,7 +351,7 @@ impl Reader {
                 {
                     broker.served.fetch_add(1, Ordering::Relaxed);
                 }
-                if head.error != super::code::OK {
+                if head.error != code::OK {
                     self.refused(head.error).await?;
                 }
             }
@@ -407,7 +379,7 @@ impl Reader {
             }
             Err(malformed) => {
                 // The bytes that follow mean nothing any more.
-                self.fetch = None;
+                self.state = State::Idle(None);
                 return Err(self.read_error(malformed.to_string()));
             }
         }
@@ -416,72 +388,63 @@ impl Reader {
 
     /// A partition's part of the answer begins.
     async fn part(&mut self, head: &PartitionHead) -> Result<()> {
-        let Some(fetch) = &mut self.fetch else {
+        let here = self.partition();
+        let (position, isolation) = (self.decoder.position(), self.request.isolation);
+        let State::Arriving(fetch) = &mut self.state else {
             return Ok(());
         };
-        let here = self.request.ranges[self.at].topic_partition();
-        let position = self.decoder.position();
-        let named = |part: &Part| part.is_named(&head.topic, head.partition);
-        let part = fetch.parts.iter().position(named);
-        let part = part.and_then(|index| fetch.parts.remove(index));
-        match part {
-            Some(mut part) if part.holds(&here, position) => {
-                part.end_seen = match head.last_stable_offset {
-                    stable
-                        if stable >= 0
-                            && self.request.isolation == IsolationLevel::ReadCommitted =>
-                    {
-                        stable
-                    }
-                    _ => head.high_watermark,
-                };
-                part.start = position;
-                part.preferred_replica = head.preferred_replica;
-                if head.error != super::code::OK {
-                    return self.refused(head.error).await;
-                }
+        match verdict::begin(&mut fetch.parts, head, &here, position, isolation) {
+            Begun::Current(_) if head.error != code::OK => return self.refused(head.error).await,
+            Begun::Current(part) => {
                 self.decoder.begin_part(&head.aborted);
                 fetch.current = Some(part);
             }
-            // Of a range behind one that is not complete yet.
-            Some(_) => fetch.answer.skip_records(),
-            None => {
+            Begun::Later => fetch.answer.skip_records(),
+            Begun::Strange => {
                 let found = format!("{:?}[{}]", head.topic, head.partition);
-                self.fetch = None;
+                self.state = State::Idle(None);
                 return Err(self.read_error(format!("the broker answers with {found} instead")));
             }
         }
         Ok(())
     }
 
+    /// The answer has ended: its connection is kept.
     fn end_fetch(&mut self) {
-        if let Some(fetch) = self.fetch.take() {
+        if let State::Arriving(fetch) = std::mem::replace(&mut self.state, State::Idle(None)) {
             self.cluster.chunks.give_back(fetch.buffer, fetch.large);
-            self.line = fetch.line;
+            self.state = State::Idle(fetch.line);
         }
     }
 
-    /// Gives up the answer under way. The connection is kept if its rest is short.
+    /// Gives up the answer under way. The connection goes back if the answer's rest is short.
     fn abandon(&mut self) {
         self.decoder.clear();
         self.nothing_arrives();
-        let Some(fetch) = self.fetch.take() else {
+        if !matches!(self.state, State::Arriving(_)) {
             return;
-        };
-        let rest = fetch.answer.left().saturating_sub(fetch.buffer.len());
-        self.cluster.chunks.give_back(fetch.buffer, fetch.large);
-        if let Some(line) = fetch.line {
-            line.give_back(rest);
+        }
+        if let State::Arriving(fetch) = std::mem::replace(&mut self.state, State::Idle(None)) {
+            let rest = fetch.answer.left().saturating_sub(fetch.buffer.len());
+            self.cluster.chunks.give_back(fetch.buffer, fetch.large);
+            if let Some(line) = fetch.line {
+                line.give_back(rest);
+            }
+        }
+    }
+
+    /// Gives up the answer under way and the connection.
+    fn let_go(&mut self) {
+        self.abandon();
+        if let Some(line) = self.state.take_line() {
+            line.give_back(0);
         }
     }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.abandon();
-        if let Some(line) = self.line.take() {
-            line.give_back(0);
-        }
+        self.let_go();
     }
 }
 

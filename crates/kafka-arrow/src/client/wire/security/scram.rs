@@ -5,7 +5,8 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use sha2::digest::Output;
+use hmac::{Hmac, KeyInit, Mac};
+use pbkdf2::pbkdf2_hmac_array;
 use sha2::{Digest, Sha256, Sha512};
 
 /// Kafka never stores fewer. A broker that asks for fewer may be trying to guess the password.
@@ -154,63 +155,23 @@ impl Hash {
 
     fn mac(self, key: &[u8], message: &[u8]) -> Vec<u8> {
         match self {
-            Self::Sha256 => Keyed::<Sha256>::new(key, 64).mac(message).to_vec(),
-            Self::Sha512 => Keyed::<Sha512>::new(key, 128).mac(message).to_vec(),
+            Self::Sha256 => mac::<Hmac<Sha256>>(key, message),
+            Self::Sha512 => mac::<Hmac<Sha512>>(key, message),
         }
     }
 
     /// PBKDF2 (RFC 8018) with one block.
     fn stretch(self, password: &[u8], salt: &[u8], iterations: u32) -> Vec<u8> {
         match self {
-            Self::Sha256 => Keyed::<Sha256>::new(password, 64).stretch(salt, iterations),
-            Self::Sha512 => Keyed::<Sha512>::new(password, 128).stretch(salt, iterations),
+            Self::Sha256 => pbkdf2_hmac_array::<Sha256, 32>(password, salt, iterations).into(),
+            Self::Sha512 => pbkdf2_hmac_array::<Sha512, 64>(password, salt, iterations).into(),
         }
     }
 }
 
-/// HMAC (RFC 2104), with the key already hashed in.
-struct Keyed<D> {
-    inner: D,
-    outer: D,
-}
-
-impl<D: Digest + Clone> Keyed<D> {
-    /// `block` is the block size of the hash.
-    fn new(key: &[u8], block: usize) -> Self {
-        let mut padded = vec![0; block];
-        if key.len() > block {
-            let short = D::digest(key);
-            padded[..short.len()].copy_from_slice(&short);
-        } else {
-            padded[..key.len()].copy_from_slice(key);
-        }
-        let with = |pad: u8| {
-            let bytes: Vec<u8> = padded.iter().map(|b| b ^ pad).collect();
-            D::new_with_prefix(bytes)
-        };
-        Self {
-            inner: with(0x36),
-            outer: with(0x5c),
-        }
-    }
-
-    fn mac(&self, message: &[u8]) -> Output<D> {
-        let inner = self.inner.clone().chain_update(message).finalize();
-        self.outer.clone().chain_update(inner).finalize()
-    }
-
-    fn stretch(&self, salt: &[u8], iterations: u32) -> Vec<u8> {
-        // The number of the block, which is the only one.
-        let mut last = self.mac(&[salt, &1u32.to_be_bytes()].concat());
-        let mut sum = last.to_vec();
-        for _ in 1..iterations {
-            last = self.mac(&last);
-            for (byte, other) in sum.iter_mut().zip(last.iter()) {
-                *byte ^= other;
-            }
-        }
-        sum
-    }
+fn mac<M: Mac + KeyInit>(key: &[u8], message: &[u8]) -> Vec<u8> {
+    let keyed = <M as KeyInit>::new_from_slice(key).expect("HMAC takes keys of any length");
+    keyed.chain_update(message).finalize().into_bytes().to_vec()
 }
 
 #[cfg(test)]
@@ -287,10 +248,13 @@ mod tests {
         assert_eq!(first, "n,,n=a=3Db=2Cc,r=N");
     }
 
+    fn hex(bytes: Vec<u8>) -> String {
+        bytes.iter().map(|b| format!("{b:02x}")).collect()
+    }
+
     /// RFC 4231, test cases 2 and 6: a short key, and one longer than a block.
     #[test]
     fn hmac_of_the_rfc() {
-        let hex = |bytes: Vec<u8>| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
         let mac = hex(Hash::Sha256.mac(b"Jefe", b"what do ya want for nothing?"));
         assert_eq!(
             mac,
@@ -299,5 +263,19 @@ mod tests {
         let long = [0xaa; 131];
         let text = b"Test Using Larger Than Block-Size Key - Hash Key First";
         assert!(hex(Hash::Sha512.mac(&long, text)).starts_with("80b24263c7c1a3ebb71493c1dd7be8b4"));
+    }
+
+    /// RFC 7914, section 11, of SHA-256; of SHA-512 what OpenSSL makes.
+    #[test]
+    fn pbkdf2_of_the_rfc() {
+        assert_eq!(
+            hex(Hash::Sha256.stretch(b"passwd", b"salt", 1)),
+            "55ac046e56e3089fec1691c22544b605f94185216dde0465e68b9d57c20dacbc"
+        );
+        assert_eq!(
+            hex(Hash::Sha512.stretch(b"password", b"salt", 4096)),
+            "d197b1b33db0143e018b12f3d1d1479e6cdebdcc97c5c0f87f6902e072f457b5\
+             143f30602641b3d55cd335988cb36b84376060ecd532e039b742a239434af2d5"
+        );
     }
 }

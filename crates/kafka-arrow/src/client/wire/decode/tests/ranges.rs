@@ -452,22 +452,32 @@ fn few_rows_keep_little_memory() {
 
 #[test]
 fn record_with_broken_headers_is_no_row() {
-    let mut log = numbered(0, 3);
-    log.records[2].headers = vec![("name".into(), Some(vec![1, 2, 3]))];
-    let mut bytes = log.write();
-    // Changes the length of the last header's value to exceed the record.
-    let at = bytes.len() - 4;
-    assert_eq!(bytes[at], 6);
-    bytes[at] = 100;
-    let limits = Limits {
-        check_crcs: false,
-        ..LIMITS
-    };
-    let mut decoder = RangeDecoder::new(RawColumns::ALL, ReadCommitted, limits);
-    decoder.begin(0, 3, TimestampBounds::default());
-    decoder.feed(bytes.into());
-    assert!(decoder.step().is_err());
-    let kept = decoder.finish(TopicPartition::new("t", 0)).unwrap();
-    assert_eq!((kept.offsets.len(), kept.next_offset), (2, 2));
-    assert_eq!(kept.headers.map(|h| h.len()), Some(2));
+    for log_append_time in [None, Some(5)] {
+        let mut log = numbered(0, 3);
+        log.log_append_time = log_append_time;
+        log.records[2].headers = vec![("name".into(), Some(vec![1, 2, 3]))];
+        let mut bytes = log.write();
+        // Changes the length of the last header's value to exceed the record.
+        let at = bytes.len() - 4;
+        assert_eq!(bytes[at], 6);
+        bytes[at] = 100;
+        let limits = Limits {
+            check_crcs: false,
+            ..LIMITS
+        };
+        let mut decoder = RangeDecoder::new(RawColumns::ALL, ReadCommitted, limits);
+        decoder.begin(0, 3, TimestampBounds::default());
+        decoder.feed(bytes.into());
+        assert!(decoder.step().is_err());
+        let kept = decoder.finish(TopicPartition::new("t", 0)).unwrap();
+        assert_eq!((kept.offsets.len(), kept.next_offset), (2, 2));
+        // Every column is as long as the rows before it.
+        let lengths = [
+            kept.headers.map(|h| h.len()),
+            kept.timestamps.map(|t| t.len()),
+            kept.timestamp_types.map(|t| t.len()),
+            kept.leader_epochs.map(|e| e.len()),
+        ];
+        assert_eq!(lengths, [Some(2); 4]);
+    }
 }
