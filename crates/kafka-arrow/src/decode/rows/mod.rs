@@ -263,14 +263,14 @@ impl RecordDecoder {
         }
     }
 
-    /// What the client closes a batch at for a projection; `bytes` unless columns may take far more.
-    pub fn batch_limits(&self, projection: &[usize], bytes: usize) -> BatchLimits {
+    /// What the client closes a batch at for a projection; `batch_bytes` unless columns may take far more.
+    pub fn batch_limits(&self, projection: &[usize], batch_bytes: usize) -> BatchLimits {
         let decoded = projection.iter().filter(|i| {
             let column = self.columns.get(**i).copied();
             column.is_some_and(|column| Part::BOTH.iter().any(|part| part.shows(column)))
         });
         let fields = decoded.filter_map(|i| self.schema.fields().get(*i));
-        BatchLimits::of(fields.map(|field| field.data_type()), bytes)
+        BatchLimits::of(fields.map(|field| field.data_type()), batch_bytes)
     }
 
     /// Whether a projection needs payloads to be decoded.

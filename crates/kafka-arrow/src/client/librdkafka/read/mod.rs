@@ -29,7 +29,7 @@ use crate::range::{OffsetRange, TopicPartition};
 /// The most messages taken off a queue at once: their headers alone are 1.2 MB.
 const TAKE_MOST: usize = 4096;
 /// A batch is closed here whatever was asked for, because its buffers have 32-bit offsets.
-const BATCH_BYTES_MOST: usize = 1 << 30;
+const MAX_BATCH_BYTES: usize = 1 << 30;
 /// How long a begun batch waits for more records before it is handed out as it is.
 const LINGER: Duration = Duration::from_millis(5);
 /// How often an empty wait looks at the connections' health.
@@ -61,7 +61,7 @@ pub(crate) fn stream(
         .batch_rows
         .min(request.limit.unwrap_or(usize::MAX))
         .max(1);
-    request.batch_bytes = request.batch_bytes.clamp(1, BATCH_BYTES_MOST);
+    request.batch_bytes = request.batch_bytes.clamp(1, MAX_BATCH_BYTES);
     let kind = SessionKind {
         profile: Profile::of(&request),
         isolation: request.isolation,
@@ -388,8 +388,7 @@ impl Reader {
 
     /// Appends messages until the batch is full, the range ends or none is left.
     fn append(&mut self, fetching: &mut Fetching, end: i64) -> Option<Step> {
-        let rows_most = self.request.batch_rows;
-        let bytes_most = self.request.batch_bytes;
+        let (batch_rows, batch_bytes) = (self.request.batch_rows, self.request.batch_bytes);
         let (rows_before, bytes_before) = (self.columns.rows(), self.columns.bytes());
         let mut read = 0;
         let mut fault = None;
@@ -405,7 +404,7 @@ impl Reader {
                     self.position = end;
                     break;
                 }
-                if self.columns.rows() >= rows_most || self.columns.bytes() >= bytes_most {
+                if self.columns.rows() >= batch_rows || self.columns.bytes() >= batch_bytes {
                     break;
                 }
                 if message.is_misread() {
