@@ -1,4 +1,5 @@
-//! Statements: within bounds, `CREATE EXTERNAL TABLE` with nested columns, and its text for a schema.
+//! SQL statements: bounds on what they may cost, `CREATE EXTERNAL TABLE` with nested columns, and generating
+//! such a statement for a schema.
 
 mod bounds;
 mod constants;
@@ -24,13 +25,13 @@ use crate::policy;
 pub(crate) use print::columns_of;
 pub use print::create_table;
 
-/// Checks that a statement, or an expression, is not nested so deeply that parsing and planning it
-/// would exhaust the stack, which ends the process, or take minutes. [`sql`], jobs and exports check
-/// what they are given; whoever hands text of others to a context by other ways calls this before, and
-/// [`check_plan`] behind it.
+/// Checks that a statement or an expression is not nested too deeply. Parsing and planning it could otherwise
+/// exhaust the stack, which ends the process, or take minutes. [`sql`], jobs and exports check their text
+/// themselves. To pass untrusted text to a context in another way, call this before, and [`check_plan`]
+/// afterwards.
 ///
 /// # Errors
-/// When it is nested too deeply, with the bound.
+/// When it is nested too deeply. The message states the bound.
 pub fn check_text(state: &SessionState, text: &str) -> crate::Result<()> {
     let dialect = state.config_options().sql_parser.dialect;
     match dialect_from_str(dialect) {
@@ -39,17 +40,17 @@ pub fn check_text(state: &SessionState, text: &str) -> crate::Result<()> {
     }
 }
 
-/// Checks that a plan is not too large with every view and every query of WITH written out where it is
-/// mentioned, and that functions of fixed values, which are computed while it is optimised, make no more
-/// than 16 MiB: `repeat('x', 2000000000)`.
+/// Checks that a plan is not too large when every view and every query in WITH is expanded where it is
+/// mentioned. It also checks that functions of constants, which the optimiser evaluates, produce at most 16
+/// MiB: `repeat('x', 2000000000)` is refused.
 ///
 /// # Errors
-/// When it is too large, with the bound.
+/// When it is too large. The message states the bound.
 pub fn check_plan(plan: &LogicalPlan) -> crate::Result<()> {
     weight::check(plan)
 }
 
-/// Plans a query that keeps both bounds.
+/// Plans a query and checks both bounds.
 pub(crate) async fn plan(state: &SessionState, text: &str) -> Result<LogicalPlan> {
     check_text(state, text).external()?;
     let plan = state.create_logical_plan(text).await?;
@@ -57,15 +58,16 @@ pub(crate) async fn plan(state: &SessionState, text: &str) -> Result<LogicalPlan
     Ok(plan)
 }
 
-/// Plans a statement as [`SessionContext::sql`] does; `CREATE EXTERNAL TABLE` may have columns of the
-/// types `STRUCT<a INT, b VARCHAR>`, `INT[]`, `ARRAY<INT>` and `MAP<VARCHAR, INT>`, whatever the context's
-/// dialect. The session's [`Policy`](crate::policy::Policy) judges the statement before it takes effect.
+/// Plans a statement like [`SessionContext::sql`]. In addition, `CREATE EXTERNAL TABLE` may have columns of
+/// the types `STRUCT<a INT, b VARCHAR>`, `INT[]`, `ARRAY<INT>` and `MAP<VARCHAR, INT>`, whatever the
+/// context's dialect. The session's [`Policy`](crate::policy::Policy) checks the statement before it takes
+/// effect.
 ///
-/// Text that is nested too deeply ([`check_text`]) and plans that are too large ([`check_plan`]) are
-/// refused. The bounds fit threads with a stack of 2 MiB, as tokio's have.
+/// Text that is nested too deeply ([`check_text`]) and plans that are too large ([`check_plan`]) are refused.
+/// The bounds suit threads with a stack of 2 MiB, like tokio's.
 ///
 /// # Errors
-/// As [`SessionContext::sql`], when a bound is not kept, and when the policy is against it.
+/// As [`SessionContext::sql`], and when a bound is exceeded or the policy refuses the statement.
 pub async fn sql(context: &SessionContext, text: &str) -> Result<DataFrame> {
     let state = context.state();
     let plan = match parse::defined(&state, text).await? {
@@ -78,8 +80,8 @@ pub async fn sql(context: &SessionContext, text: &str) -> Result<DataFrame> {
     context.execute_logical_plan(plan).await
 }
 
-/// The text of a statement without what looks like a secret: values of secret options, passwords of URLs. A
-/// text without any comes back as it is, one that is no SQL as `[redacted]`.
+/// The text of a statement without what looks like a secret: values of secret options, and passwords in URLs.
+/// A text without secrets is returned unchanged, and a text that is not SQL becomes `[redacted]`.
 pub fn without_secrets(text: &str) -> String {
     crate::redact::without_secrets(text)
 }

@@ -13,12 +13,12 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Tok
 use super::{bounds, maps};
 use crate::error::External as _;
 
-/// PostgreSQL's dialect with `STRUCT<a INT, …>` and `MAP<K, V>`, as far as the definition of a table needs it.
+/// PostgreSQL's dialect, extended by `STRUCT<a INT, …>` and `MAP<K, V>` as far as table definitions need it.
 #[derive(Debug)]
 struct Definitions;
 
 impl Dialect for Definitions {
-    // What the parser does for PostgreSQL alone it does here as well.
+    // The parser has special cases for PostgreSQL, which shall apply here as well.
     fn dialect(&self) -> TypeId {
         TypeId::of::<PostgreSqlDialect>()
     }
@@ -51,14 +51,14 @@ impl Dialect for Definitions {
         true
     }
 
-    // The type is parsed by the same rule.
+    // The same rule makes the parser accept the type.
     fn supports_map_literal_with_angle_brackets(&self) -> bool {
         true
     }
 }
 
-/// The plan of a `CREATE EXTERNAL TABLE`, in the dialect that has these types; `None` where the text is
-/// something else, or wrong: the usual way has the usual message.
+/// The plan of a `CREATE EXTERNAL TABLE`, in the dialect with these types. `None` if the text is something
+/// else, or invalid; the usual path then has the usual message.
 pub(super) async fn defined(state: &SessionState, text: &str) -> Result<Option<LogicalPlan>> {
     let mut words = text.split_whitespace().map(str::to_ascii_uppercase);
     let defines =
@@ -77,7 +77,7 @@ pub(super) async fn defined(state: &SessionState, text: &str) -> Result<Option<L
     }
 }
 
-/// The only statement of a text.
+/// The statement, if the text has exactly one.
 pub(super) fn parsed(text: &str) -> Option<Statement> {
     let parser = DFParserBuilder::new(tokens(text).ok()?).with_dialect(&Definitions);
     let mut statements = parser.build().ok()?.parse_statements().ok()?;
@@ -85,8 +85,8 @@ pub(super) fn parsed(text: &str) -> Option<Statement> {
     statements.is_empty().then_some(statement)
 }
 
-/// The tokens of a definition. What closes two types at once is taken apart: behind it the parser gives `[]`
-/// to the inner one.
+/// The tokens of a definition. A token that closes two types at once is split, because the parser would
+/// attach a following `[]` to the inner type.
 fn tokens(text: &str) -> Result<Vec<TokenWithSpan>, TokenizerError> {
     let mut tokens = vec![];
     let (mut open, mut opens) = (0usize, false);

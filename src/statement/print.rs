@@ -7,11 +7,11 @@ use datafusion::common::utils::quote_identifier;
 
 use crate::decode::Column;
 
-/// A `CREATE EXTERNAL TABLE` statement for JSON values with these fields; options are name and value. Where a
-/// field has the name of one of Kafka's columns, those get a `metadata.prefix`.
+/// A `CREATE EXTERNAL TABLE` statement for JSON values with these fields. `options` are names and values. If
+/// a field has the name of one of Kafka's columns, Kafka's columns get a `metadata.prefix`.
 ///
-/// It reads back as it is, and names are in it as they are: before a terminal gets it,
-/// [`visible`](crate::text::visible) escapes what they may hold.
+/// The statement parses back to the same table. Names appear in it unchanged: before showing it on a
+/// terminal, escape them with [`visible`](crate::text::visible).
 pub fn create_table(name: &str, topic: &str, fields: &Fields, options: &[(&str, &str)]) -> String {
     let columns = match columns_of(fields).as_slice() {
         [] => String::new(),
@@ -34,7 +34,7 @@ pub fn create_table(name: &str, topic: &str, fields: &Fields, options: &[(&str, 
     )
 }
 
-/// The shortest prefix of underscores that keeps Kafka's columns apart from fields.
+/// The shortest prefix of underscores that distinguishes Kafka's columns from the fields.
 fn metadata_prefix(fields: &Fields) -> String {
     let schema_ids = [Column::KeySchemaId, Column::ValueSchemaId];
     let mut prefix = String::new();
@@ -47,7 +47,7 @@ fn metadata_prefix(fields: &Fields) -> String {
     prefix
 }
 
-/// Names and types as a statement declares them.
+/// Names and types in the syntax of a statement.
 pub(crate) fn columns_of(fields: &Fields) -> Vec<String> {
     fields.iter().map(|field| column(field)).collect()
 }
@@ -57,7 +57,7 @@ fn column(field: &Field) -> String {
     format!("{name} {}", type_name(field.data_type()))
 }
 
-/// A name as SQL writes it; none at all, and words that begin a constraint, are quoted too.
+/// A name in SQL. Empty names, and words that begin a constraint, are quoted too.
 fn identifier(name: &str) -> Cow<'_, str> {
     match name {
         "" | "check" | "constraint" | "foreign" | "primary" | "unique" => {
@@ -67,7 +67,7 @@ fn identifier(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// A type as SQL writes it.
+/// A type in SQL.
 fn type_name(data_type: &DataType) -> String {
     match data_type {
         DataType::Boolean => "BOOLEAN".to_owned(),

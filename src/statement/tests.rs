@@ -189,7 +189,7 @@ proptest! {
     #[test]
     fn what_is_printed_reads_back(fields in some_fields(data_types()), topic in "[a-z'.]{1,5}") {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        // A session's zone is that of TIMESTAMP WITH TIME ZONE.
+        // TIMESTAMP WITH TIME ZONE has the session's zone.
         let context = KafkaSessionBuilder::new().build().unwrap();
         let text = create_table(&topic, &topic, &fields, &[("value.format", "json")]);
         let create = runtime.block_on(created(&context, &text));

@@ -3,7 +3,7 @@
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-/// The most brackets that are open at once in a text.
+/// The most brackets that are open at the same time in a text.
 pub(super) fn brackets_in(text: &Token) -> u64 {
     let (mut open, mut most) = (0u64, 0);
     for c in text.to_string().chars() {
@@ -17,7 +17,7 @@ pub(super) fn brackets_in(text: &Token) -> u64 {
     most
 }
 
-/// The words besides AND, OR and XOR that join operands, or stand before one.
+/// The words other than AND, OR and XOR that join operands, or precede one.
 pub(super) fn is_operator(keyword: Keyword) -> bool {
     use Keyword::*;
     matches!(
