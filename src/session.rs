@@ -27,7 +27,7 @@ use crate::policy::{GuardedStores, Policy};
 use crate::sink::parquet::ParquetTableFactory;
 use crate::table::{
     KafkaCatalog, KafkaFunction, KafkaOffsetsFunction, KafkaSchema, KafkaTableFactory,
-    KafkaTopicsFunction, NameNearestTopics,
+    KafkaTopicsFunction, NameNearestTopics, SessionSnapshots,
 };
 
 /// The name of the catalog that a session starts with.
@@ -231,6 +231,8 @@ fn register_with(
     let state = context.state_ref();
     {
         let mut state = state.write();
+        let snapshots = Arc::<SessionSnapshots>::default();
+        state.config_mut().set_extension(snapshots);
         state
             .table_factories_mut()
             .insert("KAFKA".to_owned(), Arc::new(factory));

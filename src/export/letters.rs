@@ -26,7 +26,8 @@ impl Export {
     /// Applies the limit to the bad records of all pieces together, as for one statement.
     pub(super) fn judge_bad_records(&self, done: &[ExportedPiece]) -> Result<()> {
         let sum = |of: fn(&ExportedPiece) -> u64| done.iter().map(of).fold(0, u64::saturating_add);
-        let count = BadRowCount::new(self.table.decoder().bad_rows().limit, 1);
+        let limit = self.table.decoder().bad_rows().limit;
+        let count = Arc::new(BadRowCount::new(limit, 1)).begin(0, 1);
         count.add(
             sum(|piece| piece.records),
             sum(|piece| piece.bad_records),

@@ -19,8 +19,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::range::{
     LedgerCounts, OffsetRange, OnDataLoss, RowsChecksum, Snapshot, SnapshotRange, TopicPartition,
 };
-use crate::scan::{KafkaScanExec, ScanSource, WithChecksums};
-use crate::table::{DEFAULT_BATCH_BYTES, record_filters};
+use crate::scan::{KafkaScanExec, ScanRange, ScanSource, WithChecksums};
+use crate::table::DEFAULT_BATCH_BYTES;
 
 /// How many partitions are read at the same time.
 const AT_A_TIME: usize = 4;
@@ -286,17 +286,16 @@ async fn read(
         isolation: scan.snapshot.isolation_level(),
         // Lost offsets are counted and compared, so that one partition does not hide the others.
         on_data_loss: OnDataLoss::Skip,
-        topic_ids: scan.snapshot.topic_ids(),
-        leaders: BTreeMap::new(),
-        record_filters: record_filters(scan.snapshot.ranges()),
-        timestamps: BTreeMap::new(),
         batch_bytes: DEFAULT_BATCH_BYTES,
         pruned: vec![],
         snapshot: Arc::new(scan.snapshot.clone()),
     };
     let source = Arc::new(source);
+    let parts = parts.iter();
+    let parts = parts.map(|part| ScanRange::in_snapshot(&scan.snapshot, part));
+    let parts = vec![parts.collect()];
     let found = async {
-        let plan = KafkaScanExec::try_new(source, vec![parts.to_vec()], projection, None)?;
+        let plan = KafkaScanExec::try_new(source, parts, projection, None)?;
         let mut rows = plan.execute(0, task())?;
         while rows.try_next().await?.is_some() {}
         let ledger = plan.ledger();

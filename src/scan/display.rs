@@ -5,8 +5,8 @@ use std::fmt;
 
 use datafusion::physical_plan::{DisplayFormatType, ExecutionPlan};
 
-use super::{Direction, KafkaScanExec, PrunedBy};
-use crate::range::OffsetRange;
+use super::{Direction, KafkaScanExec, PrunedBy, ScanRange};
+use crate::range::{OffsetRange, TopicPartition};
 
 pub(super) fn scan(
     scan: &KafkaScanExec,
@@ -20,11 +20,13 @@ pub(super) fn scan(
     write!(f, "{open}ranges=[")?;
     for (i, ranges) in scan.partitions.iter().enumerate() {
         let comma = if i == 0 { "" } else { ", " };
-        write!(f, "{comma}[{}]", Pieces(ranges))?;
+        write!(f, "{comma}[{}]", Pieces(ranges.iter().map(|r| &r.range)))?;
     }
     write!(f, "]{separator}offsets={}", scan.offsets())?;
     pruned(scan, separator, f)?;
-    leaders(scan, separator, f)?;
+    let read = by_kafka_partition(scan);
+    selected(&read, separator, f)?;
+    leaders(&read, separator, f)?;
     let schema = scan.schema();
     let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
     write!(f, "{separator}projection=[{}]", names.join(", "))?;
@@ -41,11 +43,11 @@ pub(super) fn scan(
     Ok(())
 }
 
-struct Pieces<'a>(&'a [OffsetRange]);
+struct Pieces<I>(I);
 
-impl fmt::Display for Pieces<'_> {
+impl<'a, I: Iterator<Item = &'a OffsetRange> + Clone> fmt::Display for Pieces<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, range) in self.0.iter().enumerate() {
+        for (i, range) in self.0.clone().enumerate() {
             let comma = if i == 0 { "" } else { ", " };
             write!(f, "{comma}{range}")?;
         }
@@ -54,10 +56,10 @@ impl fmt::Display for Pieces<'_> {
 }
 
 fn pruned(scan: &KafkaScanExec, separator: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let mut reasons: BTreeMap<PrunedBy, Vec<OffsetRange>> = BTreeMap::new();
+    let mut reasons: BTreeMap<PrunedBy, Vec<&OffsetRange>> = BTreeMap::new();
     for pruned in &scan.source.pruned {
         let pieces = reasons.entry(pruned.by).or_default();
-        pieces.push(pruned.range.clone());
+        pieces.push(&pruned.range);
     }
     for (by, pieces) in reasons {
         let reason = match by {
@@ -65,30 +67,48 @@ fn pruned(scan: &KafkaScanExec, separator: &str, f: &mut fmt::Formatter<'_>) -> 
             PrunedBy::Offset => "pruned_by_offset",
             PrunedBy::Timestamp => "pruned_by_timestamp",
         };
-        write!(f, "{separator}{reason}=[{}]", Pieces(&pieces))?;
+        write!(
+            f,
+            "{separator}{reason}=[{}]",
+            Pieces(pieces.iter().copied())
+        )?;
     }
-    for (partition, filter) in &scan.source.record_filters {
+    Ok(())
+}
+
+/// A piece of each Kafka partition that is read; what is known of the partition is the same for all of them.
+fn by_kafka_partition(scan: &KafkaScanExec) -> BTreeMap<TopicPartition, &ScanRange> {
+    let read = scan.partitions.iter().flatten();
+    read.map(|r| (r.range.topic_partition(), r)).collect()
+}
+
+/// The timestamps that select records, where a range has any.
+fn selected(
+    read: &BTreeMap<TopicPartition, &ScanRange>,
+    separator: &str,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    for (partition, range) in read {
+        let Some(selected) = range.selected else {
+            continue;
+        };
         let bound = |ms: Option<i64>| ms.map(|ms| ms.to_string()).unwrap_or_default();
-        let (from, to) = (bound(filter.from_ms), bound(filter.to_ms));
+        let (from, to) = (bound(selected.from_ms), bound(selected.to_ms));
         write!(f, "{separator}timestamp_ms={partition} {from}..{to}")?;
     }
     Ok(())
 }
 
-/// Broker ids with the partitions that they lead, as far as these are read.
-fn leaders(scan: &KafkaScanExec, separator: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// Broker ids, each with the partitions among `read` that it leads.
+fn leaders(
+    read: &BTreeMap<TopicPartition, &ScanRange>,
+    separator: &str,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
     let mut by_leader: BTreeMap<i32, Vec<String>> = BTreeMap::new();
-    let mut read: Vec<_> = scan
-        .partitions
-        .iter()
-        .flatten()
-        .map(OffsetRange::topic_partition)
-        .collect();
-    read.sort();
-    read.dedup();
-    for partition in read {
-        if let Some(leader) = scan.source.leaders.get(&partition) {
-            let led = by_leader.entry(*leader).or_default();
+    for (partition, range) in read {
+        if let Some(leader) = range.leader {
+            let led = by_leader.entry(leader).or_default();
             led.push(partition.to_string());
         }
     }

@@ -10,7 +10,7 @@ use crate::range::{Ledger, LedgerCounts};
 /// What became of the offsets that the plan's scans read; cheap, and callable while the plan runs.
 ///
 /// What a scan has not read yet is unread, so of a plan that was never executed everything is.
-/// An execution partition that is executed again begins anew.
+/// An execution partition that is executed again starts from nothing.
 ///
 /// ```
 /// use datafusion_kafka::scan;

@@ -4,7 +4,7 @@ use datafusion::physical_plan::metrics::{
     BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, Time,
 };
 
-use super::account::Step;
+use super::position::Step;
 use crate::client::RawBatch;
 
 /// The counter of offsets that the position has passed; [`super::ScanProgress`] reads it.

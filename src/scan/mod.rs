@@ -19,7 +19,10 @@ mod display;
 mod hash;
 mod ledger;
 mod metrics;
+mod position;
 mod progress;
+mod properties;
+mod range;
 mod reverse;
 mod stream;
 
@@ -27,35 +30,30 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::compute::SortOptions;
-use arrow::datatypes::SchemaRef;
-use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{ColumnStatistics, ScalarValue, Statistics, internal_err};
+use datafusion::common::{Statistics, internal_err};
 use datafusion::error::Result;
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::Column as ColumnExpr;
-use datafusion::physical_expr::{
-    AcrossPartitions, ConstExpr, EquivalenceProperties, PhysicalExpr, PhysicalSortExpr,
-};
+use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::coop::make_cooperative;
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::sorts::streaming_merge::StreamingMergeBuilder;
 use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     ChildrenPropertiesMode, DisplayAs, DisplayFormatType, EmptyRecordBatchStream, ExecutionPlan,
-    Partitioning, PlanProperties, ReplaceChildrenOptions, SortOrderPushdownResult,
+    PlanProperties, ReplaceChildrenOptions, SortOrderPushdownResult,
 };
 
-use crate::client::{KafkaClient, RawColumns, TimestampBounds};
-use crate::decode::{BadRowCount, Column, RecordDecoder};
+use crate::client::{KafkaClient, RawColumns};
+use crate::decode::{BadRowCount, BadRowPart, Column, RecordDecoder};
 use crate::range::{
     IsolationLevel, Ledger, OffsetRange, OnDataLoss, RangeLedger, Snapshot, TopicPartition,
 };
 use account::Books;
+use properties::{properties, statistics};
 
 pub(crate) use hash::WithChecksums;
 pub use ledger::ledger;
@@ -63,9 +61,10 @@ pub use ledger::ledger;
 pub(crate) use ledger::of_source;
 pub(crate) use ledger::scans;
 pub use progress::ScanProgress;
+pub(crate) use range::ScanRange;
 
-/// `ORDER BY "offset" DESC` reads the Kafka partitions of an execution partition side by side, up
-/// to so many; each holds a piece of its range in memory.
+/// The most Kafka partitions of an execution partition that `ORDER BY "offset" DESC` reads side by
+/// side: each holds a piece of its range in memory.
 const MAX_MERGED_PARTITIONS: usize = 64;
 
 /// What all execution partitions of a scan share.
@@ -77,13 +76,6 @@ pub(crate) struct ScanSource {
     pub(crate) decoder: RecordDecoder,
     pub(crate) isolation: IsolationLevel,
     pub(crate) on_data_loss: OnDataLoss,
-    pub(crate) topic_ids: BTreeMap<Arc<str>, String>,
-    /// The leaders seen when the snapshot was taken: for EXPLAIN.
-    pub(crate) leaders: BTreeMap<TopicPartition, i32>,
-    /// Partitions whose range selects records by their timestamps.
-    pub(crate) record_filters: BTreeMap<TopicPartition, TimestampBounds>,
-    /// Timestamps outside which no record matches the predicates, which are applied behind the scan.
-    pub(crate) timestamps: BTreeMap<TopicPartition, TimestampBounds>,
     /// The bytes of keys and values after which a batch is closed.
     pub(crate) batch_bytes: usize,
     /// What the predicates cut away: for EXPLAIN.
@@ -121,21 +113,34 @@ enum Direction {
 pub struct KafkaScanExec {
     source: Arc<ScanSource>,
     /// The ranges of each execution partition, by topic, partition and offset.
-    partitions: Arc<[Vec<OffsetRange>]>,
+    partitions: Arc<[Vec<ScanRange>]>,
     projection: Arc<[usize]>,
     fetch: Option<usize>,
     direction: Direction,
     properties: Arc<PlanProperties>,
+    counted: Counted,
+}
+
+/// What is counted while a scan is executed. A scan that is made of another one has its own.
+#[derive(Debug, Clone)]
+struct Counted {
+    /// Of all executions, as DataFusion counts.
     metrics: ExecutionPlanMetricsSet,
-    books: AllBooks,
+    /// The books of the last execution of each execution partition, empty before the first.
+    books: Arc<[Mutex<Vec<Arc<Books>>>]>,
+    /// Of the last execution of each execution partition.
     bad_rows: Arc<BadRowCount>,
 }
 
-/// The books of the last execution of each execution partition; none before it is executed.
-type AllBooks = Arc<[Mutex<Vec<Arc<Books>>>]>;
-
-fn no_books(partitions: &[Vec<OffsetRange>]) -> AllBooks {
-    partitions.iter().map(|_| Mutex::default()).collect()
+impl Counted {
+    fn nothing(source: &ScanSource, partitions: usize) -> Self {
+        let limit = source.decoder.bad_rows().limit;
+        Self {
+            metrics: ExecutionPlanMetricsSet::new(),
+            books: (0..partitions).map(|_| Mutex::default()).collect(),
+            bad_rows: Arc::new(BadRowCount::new(limit, partitions)),
+        }
+    }
 }
 
 impl KafkaScanExec {
@@ -144,7 +149,7 @@ impl KafkaScanExec {
     /// `projection` holds indices into the decoder's schema.
     pub(crate) fn try_new(
         source: Arc<ScanSource>,
-        partitions: Vec<Vec<OffsetRange>>,
+        partitions: Vec<Vec<ScanRange>>,
         projection: Vec<usize>,
         fetch: Option<usize>,
     ) -> Result<Self> {
@@ -157,42 +162,40 @@ impl KafkaScanExec {
         };
         let direction = Direction::Forward;
         let properties = properties(&source, &partitions, &projection, &schema, direction)?;
-        let bad_rows = BadRowCount::new(source.decoder.bad_rows().limit, partitions.len());
         Ok(Self {
-            bad_rows: Arc::new(bad_rows),
+            counted: Counted::nothing(&source, partitions.len()),
             source,
-            books: no_books(&partitions),
             partitions,
             projection: projection.into(),
             fetch,
             direction,
             properties: Arc::new(properties),
-            metrics: ExecutionPlanMetricsSet::new(),
         })
     }
 
     /// The ranges that each execution partition reads.
-    pub fn ranges(&self) -> &[Vec<OffsetRange>] {
-        &self.partitions
+    pub fn ranges(&self) -> Vec<Vec<OffsetRange>> {
+        let offsets = |ranges: &Vec<ScanRange>| ranges.iter().map(|r| r.range.clone()).collect();
+        self.partitions.iter().map(offsets).collect()
     }
 
     /// The offsets that are read in all: an upper bound of the rows.
     pub fn offsets(&self) -> u64 {
         let all = self.partitions.iter().flatten();
-        all.map(|r| u64::try_from(r.len()).unwrap_or(0)).sum()
+        all.map(|r| u64::try_from(r.range.len()).unwrap_or(0)).sum()
     }
 
     /// What became of each offset, as far as the ranges are read: also while the scan runs.
     ///
     /// Ranges that were only split for reading are one again. An execution partition that is
-    /// executed again begins anew.
+    /// executed again starts from nothing.
     pub fn ledger(&self) -> Ledger {
         let backward = self.direction == Direction::Reverse;
         let mut all = vec![];
-        for (ranges, books) in self.partitions.iter().zip(self.books.iter()) {
+        for (ranges, books) in self.partitions.iter().zip(self.counted.books.iter()) {
             let books = books.lock().unwrap_or_else(PoisonError::into_inner);
             if books.is_empty() {
-                let unread = |range: &OffsetRange| RangeLedger::unread(range.clone(), backward);
+                let unread = |r: &ScanRange| RangeLedger::unread(r.range.clone(), backward);
                 all.extend(ranges.iter().map(unread));
             }
             all.extend(books.iter().flat_map(|books| books.ledgers()));
@@ -205,14 +208,14 @@ impl KafkaScanExec {
     fn open_books<'a>(
         &self,
         partition: usize,
-        streams: impl IntoIterator<Item = &'a [OffsetRange]>,
+        streams: impl IntoIterator<Item = &'a [ScanRange]>,
     ) -> Vec<Arc<Books>> {
         let backward = self.direction == Direction::Reverse;
         let opened: Vec<Arc<Books>> = streams
             .into_iter()
-            .map(|ranges| Books::new(ranges, backward))
+            .map(|ranges| Books::new(ranges.iter().map(|r| &r.range), backward))
             .collect();
-        if let Some(books) = self.books.get(partition) {
+        if let Some(books) = self.counted.books.get(partition) {
             let mut books = books.lock().unwrap_or_else(PoisonError::into_inner);
             books.clone_from(&opened);
         }
@@ -247,11 +250,10 @@ impl KafkaScanExec {
 
     /// This scan with the newest record first, if its Kafka partitions can be read side by side.
     fn reversed(&self) -> Result<Option<Self>> {
-        let streams = || self.partitions.iter().map(|p| by_kafka_partition(p).len());
-        if streams().max() > Some(MAX_MERGED_PARTITIONS) {
+        let streams = self.partitions.iter().map(|p| by_kafka_partition(p).len());
+        if streams.max() > Some(MAX_MERGED_PARTITIONS) {
             return Ok(None);
         }
-        let limit = self.source.decoder.bad_rows().limit;
         let direction = Direction::Reverse;
         let schema = self.schema();
         let properties = properties(
@@ -264,21 +266,27 @@ impl KafkaScanExec {
         Ok(Some(Self {
             direction,
             properties: Arc::new(properties),
-            metrics: ExecutionPlanMetricsSet::new(),
-            books: no_books(&self.partitions),
-            bad_rows: Arc::new(BadRowCount::new(limit, streams().sum())),
+            counted: Counted::nothing(&self.source, self.partitions.len()),
             ..self.clone()
         }))
     }
 
-    fn reader(&self, partition: usize, books: Arc<Books>, context: &TaskContext) -> stream::Reader {
+    fn reader(
+        &self,
+        partition: usize,
+        ranges: &[ScanRange],
+        books: Arc<Books>,
+        bad_rows: BadRowPart,
+        context: &TaskContext,
+    ) -> stream::Reader {
         stream::Reader::new(
             Arc::clone(&self.source),
             Arc::clone(&self.projection),
             self.schema(),
-            metrics::ScanMetrics::new(&self.metrics, partition),
+            metrics::ScanMetrics::new(&self.counted.metrics, partition),
+            ranges,
             books,
-            Arc::clone(&self.bad_rows),
+            bad_rows,
             partition,
             context,
         )
@@ -288,18 +296,20 @@ impl KafkaScanExec {
     fn execute_reverse(
         &self,
         partition: usize,
-        ranges: &[OffsetRange],
+        ranges: &[ScanRange],
         context: &TaskContext,
     ) -> Result<SendableRecordBatchStream> {
         let groups = by_kafka_partition(ranges);
+        let bad_rows = self.counted.bad_rows.begin(partition, groups.len());
         let books = self.open_books(partition, groups.values().map(Vec::as_slice));
         let piece_bytes =
-            (reverse::PIECE_BYTES / groups.len().max(1)).max(reverse::PIECE_BYTES_LEAST);
+            (reverse::MAX_PIECE_BYTES / groups.len().max(1)).max(reverse::MIN_PIECE_BYTES);
         let mut streams: Vec<SendableRecordBatchStream> = groups
             .into_values()
             .zip(books)
             .map(|(ranges, books)| {
-                let reader = self.reader(partition, books, context);
+                let bad_rows = bad_rows.clone();
+                let reader = self.reader(partition, &ranges, books, bad_rows, context);
                 let stream = reverse::reverse(reader, ranges, self.fetch, piece_bytes);
                 Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream)) as _
             })
@@ -326,89 +336,13 @@ impl KafkaScanExec {
     }
 }
 
-fn by_kafka_partition(ranges: &[OffsetRange]) -> BTreeMap<TopicPartition, Vec<OffsetRange>> {
-    let mut groups: BTreeMap<TopicPartition, Vec<OffsetRange>> = BTreeMap::new();
+fn by_kafka_partition(ranges: &[ScanRange]) -> BTreeMap<TopicPartition, Vec<ScanRange>> {
+    let mut groups: BTreeMap<TopicPartition, Vec<ScanRange>> = BTreeMap::new();
     for range in ranges {
-        let group = groups.entry(range.topic_partition()).or_default();
+        let group = groups.entry(range.range.topic_partition()).or_default();
         group.push(range.clone());
     }
     groups
-}
-
-fn one_kafka_partition(ranges: &[OffsetRange]) -> bool {
-    let same = |a: &OffsetRange, b: &OffsetRange| a.topic == b.topic && a.partition == b.partition;
-    ranges.windows(2).all(|pair| same(&pair[0], &pair[1]))
-}
-
-/// Orderings, constants and partitioning that hold for these ranges.
-fn properties(
-    source: &ScanSource,
-    partitions: &[Vec<OffsetRange>],
-    projection: &[usize],
-    schema: &SchemaRef,
-    direction: Direction,
-) -> Result<PlanProperties> {
-    let expr = |column: Column| -> Option<Arc<dyn PhysicalExpr>> {
-        let table_index = source.decoder.index_of(column)?;
-        let index = projection.iter().position(|i| *i == table_index)?;
-        Some(Arc::new(ColumnExpr::new(schema.field(index).name(), index)))
-    };
-    let all = || partitions.iter().flatten();
-    let one_topic = all().map(|r| &r.topic).min() == all().map(|r| &r.topic).max();
-    let one_number = all().map(|r| r.partition).min() == all().map(|r| r.partition).max();
-
-    let descending = direction == Direction::Reverse;
-    let sort = |expr| {
-        let options = SortOptions {
-            descending,
-            nulls_first: descending,
-        };
-        PhysicalSortExpr::new(expr, options)
-    };
-    let mut orderings: Vec<Vec<PhysicalSortExpr>> = vec![];
-    // A reversed scan merges its Kafka partitions by offset.
-    if direction == Direction::Reverse || partitions.iter().all(|p| one_kafka_partition(p)) {
-        orderings.extend(expr(Column::Offset).map(|offset| vec![sort(offset)]));
-    } else {
-        let mut keys = vec![];
-        if !one_topic {
-            keys.push(expr(Column::Topic));
-        }
-        keys.push(expr(Column::Partition));
-        keys.push(expr(Column::Offset));
-        let known: Vec<_> = keys.into_iter().map_while(|key| key.map(sort)).collect();
-        if !known.is_empty() {
-            orderings.push(known);
-        }
-    }
-    let mut equivalence = EquivalenceProperties::new_with_orderings(Arc::clone(schema), orderings);
-
-    let mut constants = vec![];
-    if let (true, Some(range), Some(topic)) = (one_topic, all().next(), expr(Column::Topic)) {
-        let value = ScalarValue::Utf8View(Some(range.topic.to_string()));
-        constants.push(ConstExpr::new(
-            topic,
-            AcrossPartitions::Uniform(Some(value)),
-        ));
-    }
-    if let (true, true, Some(range), Some(partition)) =
-        (one_topic, one_number, all().next(), expr(Column::Partition))
-    {
-        let value = ScalarValue::Int32(Some(range.partition));
-        constants.push(ConstExpr::new(
-            partition,
-            AcrossPartitions::Uniform(Some(value)),
-        ));
-    }
-    equivalence.add_constants(constants)?;
-
-    Ok(PlanProperties::new(
-        equivalence,
-        Partitioning::UnknownPartitioning(partitions.len()),
-        EmissionType::Incremental,
-        Boundedness::Bounded,
-    )
-    .with_scheduling_type(SchedulingType::Cooperative))
 }
 
 impl DisplayAs for KafkaScanExec {
@@ -471,7 +405,8 @@ impl ExecutionPlan for KafkaScanExec {
         let stream: SendableRecordBatchStream = match self.direction {
             Direction::Forward => {
                 let books = self.open_books(partition, [ranges.as_slice()]).remove(0);
-                let reader = self.reader(partition, books, &context);
+                let bad_rows = self.counted.bad_rows.begin(partition, 1);
+                let reader = self.reader(partition, ranges, books, bad_rows, &context);
                 let stream = stream::forward(reader, ranges.clone(), self.fetch);
                 Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream))
             }
@@ -481,7 +416,7 @@ impl ExecutionPlan for KafkaScanExec {
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
-        Some(self.metrics.clone_inner())
+        Some(self.counted.metrics.clone_inner())
     }
 
     /// Row counts are never exact: control, aborted and compacted offsets hold no row, and an
@@ -491,23 +426,18 @@ impl ExecutionPlan for KafkaScanExec {
         _input_stats: &[Arc<Statistics>],
         args: &StatisticsArgs,
     ) -> Result<Arc<Statistics>> {
-        let ranges: Vec<&OffsetRange> = match args.partition() {
-            Some(partition) => self
-                .partitions
-                .get(partition)
-                .into_iter()
-                .flatten()
-                .collect(),
-            None => self.partitions.iter().flatten().collect(),
+        let partitions = match args.partition() {
+            Some(partition) => self.partitions.get(partition..=partition).unwrap_or(&[]),
+            None => &self.partitions[..],
         };
+        let ranges: Vec<&OffsetRange> = partitions.iter().flatten().map(|r| &r.range).collect();
         Ok(Arc::new(statistics(self, &ranges)))
     }
 
     fn with_fetch(&self, fetch: Option<usize>) -> Option<Arc<dyn ExecutionPlan>> {
         Some(Arc::new(Self {
             fetch,
-            metrics: ExecutionPlanMetricsSet::new(),
-            books: no_books(&self.partitions),
+            counted: Counted::nothing(&self.source, self.partitions.len()),
             ..self.clone()
         }))
     }
@@ -536,51 +466,4 @@ impl ExecutionPlan for KafkaScanExec {
             None => SortOrderPushdownResult::Unsupported,
         })
     }
-}
-
-fn statistics(scan: &KafkaScanExec, ranges: &[&OffsetRange]) -> Statistics {
-    let schema = scan.schema();
-    let mut statistics = Statistics::new_unknown(&schema);
-    let offsets: usize = ranges
-        .iter()
-        .map(|r| usize::try_from(r.len()).unwrap_or(0))
-        .sum();
-    if offsets == 0 {
-        statistics.num_rows = Precision::Exact(0);
-        return statistics;
-    }
-    statistics.num_rows = Precision::Inexact(scan.fetch.map_or(offsets, |n| n.min(offsets)));
-    let bounds = |low: Option<ScalarValue>, high: Option<ScalarValue>| ColumnStatistics {
-        min_value: low.map_or(Precision::Absent, Precision::Inexact),
-        max_value: high.map_or(Precision::Absent, Precision::Inexact),
-        null_count: Precision::Exact(0),
-        ..ColumnStatistics::new_unknown()
-    };
-    for (i, index) in scan.projection.iter().enumerate() {
-        let column = match scan.source.decoder.columns().get(*index) {
-            Some(Column::Offset) => bounds(
-                ranges.iter().map(|r| r.start).min().map(ScalarValue::from),
-                ranges
-                    .iter()
-                    .map(|r| r.end - 1)
-                    .max()
-                    .map(ScalarValue::from),
-            ),
-            Some(Column::Partition) => bounds(
-                ranges
-                    .iter()
-                    .map(|r| r.partition)
-                    .min()
-                    .map(ScalarValue::from),
-                ranges
-                    .iter()
-                    .map(|r| r.partition)
-                    .max()
-                    .map(ScalarValue::from),
-            ),
-            _ => continue,
-        };
-        statistics.column_statistics[i] = column;
-    }
-    statistics
 }

@@ -11,26 +11,27 @@ use arrow::compute::take_record_batch;
 use datafusion::error::Result;
 use futures::{Stream, StreamExt, stream};
 
-use super::account::{Position, Step};
+use super::ScanRange;
+use super::position::{Position, Step};
 use super::stream::{Reader, Rows, raw_bytes};
 use crate::client::{Held, RawBatch};
 use crate::error::{Error, External as _};
 use crate::range::OffsetRange;
 
 /// The longest piece, in offsets; and the shortest that a LIMIT begins with.
-const PIECE_OFFSETS_MOST: i64 = 1 << 20;
-const PIECE_OFFSETS_LEAST: i64 = 64;
-/// A piece is held whole before its last row goes out: so many bytes, or one record.
-pub(super) const PIECE_BYTES: usize = 16 << 20;
+const MAX_PIECE_OFFSETS: i64 = 1 << 20;
+const MIN_PIECE_OFFSETS: i64 = 64;
+/// A piece is held whole before its last row goes out: this many bytes, or one record.
+pub(super) const MAX_PIECE_BYTES: usize = 16 << 20;
 /// The same where many partitions are read side by side.
-pub(super) const PIECE_BYTES_LEAST: usize = 1 << 20;
+pub(super) const MIN_PIECE_BYTES: usize = 1 << 20;
 /// The first piece without a limit, in offsets: its bytes tell how long the next may be.
-const FIRST_PIECE: i64 = 4096;
+const FIRST_PIECE_OFFSETS: i64 = 4096;
 
 struct Reverse {
     rows: Rows,
     /// What is left, first offset first; pieces are cut from the end of the last range.
-    left: Vec<OffsetRange>,
+    left: Vec<ScanRange>,
     piece_offsets: i64,
     piece_bytes: usize,
     /// Read and not yet decoded, in offset order.
@@ -40,20 +41,21 @@ struct Reverse {
     remaining: Option<usize>,
 }
 
-/// Reads the ranges of one Kafka partition in descending offset order, in pieces of about so many
-/// bytes; no more than `fetch` rows.
+/// Reads the ranges of one Kafka partition in descending offset order, in pieces of about
+/// `piece_bytes`; no more than `fetch` rows.
 pub(super) fn reverse(
     mut reader: Reader,
-    ranges: Vec<OffsetRange>,
+    ranges: Vec<ScanRange>,
     fetch: Option<usize>,
     piece_bytes: usize,
 ) -> impl Stream<Item = Result<RecordBatch>> + Send {
-    let piece_offsets = fetch.map_or(FIRST_PIECE, |n| {
+    let piece_offsets = fetch.map_or(FIRST_PIECE_OFFSETS, |n| {
         i64::try_from(n)
             .unwrap_or(i64::MAX)
-            .clamp(PIECE_OFFSETS_LEAST, PIECE_OFFSETS_MOST)
+            .clamp(MIN_PIECE_OFFSETS, MAX_PIECE_OFFSETS)
     });
-    reader.limits.bytes = reader.limits.bytes.min(piece_bytes);
+    let batch_bytes = &mut reader.limits.batch_bytes;
+    *batch_bytes = (*batch_bytes).min(piece_bytes);
     let state = Reverse {
         held: reader.nothing_held(),
         rows: Rows::new(reader),
@@ -125,37 +127,33 @@ impl Reverse {
     }
 
     /// The last piece of what is left, and the place of its range.
-    fn cut(&mut self) -> Option<(OffsetRange, usize)> {
-        let mut range = self.left.pop()?;
+    fn cut(&mut self) -> Option<(ScanRange, usize)> {
+        let whole = self.left.pop()?;
         // Ranges are used up from the last one on, so that the others keep their places.
         let place = self.left.len();
-        let start = range
-            .start
-            .max(range.end.saturating_sub(self.piece_offsets));
-        let piece = OffsetRange {
-            start,
-            ..range.clone()
-        };
-        if range.start < start {
-            range.end = start;
-            self.left.push(range);
+        let OffsetRange { start, end, .. } = whole.range;
+        let cut = start.max(end.saturating_sub(self.piece_offsets));
+        if start < cut {
+            self.left.push(whole.piece(start, cut));
         }
-        Some((piece, place))
+        Some((whole.piece(cut, end), place))
     }
 
     /// Puts a piece back that turned out to be too long.
-    fn uncut(&mut self, piece: OffsetRange, place: usize) {
+    fn uncut(&mut self, piece: ScanRange, place: usize) {
         match self.left.get_mut(place) {
-            Some(range) => range.end = piece.end,
+            Some(left) => left.range.end = piece.range.end,
             None => self.left.push(piece),
         }
     }
 
-    async fn read(&mut self, piece: OffsetRange, place: usize) -> Result<()> {
-        let mut position = Position::of_piece(&piece, place);
+    async fn read(&mut self, piece: ScanRange, place: usize) -> Result<()> {
+        let mut position = Position::of_piece(&piece.range, place);
         let mut buffers = self.rows.reader.nothing_held();
         let reader = &self.rows.reader;
-        let mut raw = reader.open(vec![piece.clone()], None, &mut buffers).await?;
+        let mut raw = reader
+            .open(std::slice::from_ref(&piece), None, &mut buffers)
+            .await?;
         let droppable = reader.every_record_is_a_row();
         let (mut rows, mut bytes) = (0, 0);
         while let Some(item) = raw.next().await {
@@ -163,11 +161,12 @@ impl Reverse {
             let step = position.advance(&item).external()?;
             let size = raw_bytes(&item);
             bytes += size;
-            if self.held.bytes() + size > self.piece_bytes && item.next_offset < piece.end {
+            if self.held.bytes() + size > self.piece_bytes && item.next_offset < piece.range.end {
                 self.ready.clear();
                 self.let_go(usize::MAX);
                 // Shorter than before, so that this ends.
-                self.resize(bytes, item.next_offset - piece.start, piece.len() / 2);
+                let read = item.next_offset - piece.range.start;
+                self.resize(bytes, read, piece.range.len() / 2);
                 self.uncut(piece, place);
                 return Ok(());
             }
@@ -190,13 +189,13 @@ impl Reverse {
         position.finish().external()?;
         let most = match self.remaining {
             Some(_) => self.piece_offsets.saturating_mul(2),
-            None => PIECE_OFFSETS_MOST,
+            None => MAX_PIECE_OFFSETS,
         };
-        self.resize(bytes, piece.len(), most);
+        self.resize(bytes, piece.range.len(), most);
         Ok(())
     }
 
-    /// Sizes the next piece, of no more than `most` offsets, by what so many offsets took.
+    /// Sizes the next piece, of no more than `most` offsets: these `offsets` took these `bytes`.
     fn resize(&mut self, bytes: usize, offsets: i64, most: i64) {
         let per_offset = bytes.div_ceil(usize::try_from(offsets).unwrap_or(1).max(1));
         // Room for records that are larger than those before: a piece too long is read in vain.
@@ -204,7 +203,7 @@ impl Reverse {
         self.piece_offsets = i64::try_from(fitting)
             .unwrap_or(i64::MAX)
             .min(most)
-            .clamp(1, PIECE_OFFSETS_MOST);
+            .clamp(1, MAX_PIECE_OFFSETS);
     }
 }
 

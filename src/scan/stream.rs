@@ -4,7 +4,6 @@
 //! client.read ─▶ RawBatch ─▶ timestamps wanted ─▶ decode ─▶ join small ones ─▶ limit
 //! ```
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, BooleanArray, Int64Array, RecordBatch};
@@ -15,17 +14,17 @@ use datafusion::execution::TaskContext;
 use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt, stream};
 
-use super::ScanSource;
-use super::account::{Books, Entry, Position, Received, Step};
+use super::account::{Books, Entry, Received};
 use super::hash::{WithChecksums, hashes};
 use super::metrics::ScanMetrics;
+use super::position::{Position, Step};
+use super::{ScanRange, ScanSource};
 use crate::client::{Held, MemoryBudget, RawBatch, RawColumns, ReadRequest, TimestampBounds};
-use crate::decode::{BadRowCount, BatchLimits, Rows as Decoded};
+use crate::decode::{BadRowPart, BatchLimits, Rows as Decoded};
 use crate::error::{Error, External as _};
 use crate::memory;
-use crate::range::{OffsetRange, TopicPartition};
 
-/// What a row takes beside its key, value and headers.
+/// The bytes that a row takes besides its key, value and headers.
 const ROW_BYTES: usize = 64;
 /// Batches are joined up to this part of `batch.bytes`: more is worth no copy.
 const JOINED_PART: usize = 8;
@@ -41,15 +40,13 @@ pub(super) struct Reader {
     /// What the client closes a batch at.
     pub(super) limits: BatchLimits,
     pub(super) metrics: ScanMetrics,
-    /// Where it is noted what became of the offsets.
+    /// They note what became of the offsets.
     pub(super) books: Arc<Books>,
     /// The columns that checksums cover, where they are asked for.
     hashed: Option<RawColumns>,
-    /// The timestamps of records that are of any use, by partition: a client may leave others out.
-    useful: BTreeMap<TopicPartition, TimestampBounds>,
-    /// The timestamps of records that are decoded and are rows.
-    timestamps: BTreeMap<TopicPartition, TimestampBounds>,
-    bad_rows: Arc<BadRowCount>,
+    /// The timestamps of records that are decoded and are rows, for each of the books' ranges.
+    timestamps: Vec<Option<TimestampBounds>>,
+    bad_rows: BadRowPart,
     memory: Arc<dyn MemoryBudget>,
 }
 
@@ -63,8 +60,9 @@ impl Reader {
         projection: Arc<[usize]>,
         schema: SchemaRef,
         metrics: ScanMetrics,
+        ranges: &[ScanRange],
         books: Arc<Books>,
-        bad_rows: Arc<BadRowCount>,
+        bad_rows: BadRowPart,
         partition: usize,
         context: &TaskContext,
     ) -> Self {
@@ -73,21 +71,15 @@ impl Reader {
         let memory = memory::budget(context.memory_pool(), memory);
         let limits = source.decoder.batch_limits(&projection, source.batch_bytes);
         let hashed = checksums.map(|_| source.decoder.raw_columns(&projection));
-        let mut useful = source.record_filters.clone();
-        // What the predicates rule out beyond that must make no difference to a checksum.
-        if hashed.is_none() {
-            narrow(&mut useful, &source.timestamps);
-        }
-        let timestamps = if source.decoder.has_formats() {
-            // A record that is of no use is not asked whether it decodes.
-            useful.clone()
-        } else {
-            source.record_filters.clone()
-        };
+        // A record that is of no use is not asked whether it decodes.
+        let has_formats = source.decoder.has_formats();
+        let timestamps = ranges.iter().map(|range| match has_formats {
+            true => useful(range, hashed.is_some()),
+            false => range.selected,
+        });
         Self {
             hashed,
-            useful,
-            timestamps,
+            timestamps: timestamps.collect(),
             bad_rows,
             source,
             projection,
@@ -103,23 +95,31 @@ impl Reader {
     /// Opens the client's stream over `ranges`; `buffers` holds what it may buffer.
     pub(super) async fn open(
         &self,
-        ranges: Vec<OffsetRange>,
+        ranges: &[ScanRange],
         limit: Option<usize>,
         buffers: &mut Held,
     ) -> Result<BoxStream<'static, crate::Result<RawBatch>>> {
         let mut columns = self.source.decoder.raw_columns(&self.projection);
-        columns.timestamp |= !self.timestamps.is_empty();
+        columns.timestamp |= self.filters_rows();
         let limit = limit.filter(|_| self.every_record_is_a_row());
+        let topic_id = |r: &ScanRange| {
+            let id = r.topic_id.as_ref()?;
+            Some((Arc::clone(&r.range.topic), id.to_string()))
+        };
+        let timestamps = |r: &ScanRange| {
+            let useful = useful(r, self.hashed.is_some())?;
+            Some((r.range.topic_partition(), useful))
+        };
         let request = ReadRequest {
-            ranges,
-            topic_ids: self.source.topic_ids.clone(),
+            ranges: ranges.iter().map(|r| r.range.clone()).collect(),
+            topic_ids: ranges.iter().filter_map(topic_id).collect(),
             columns,
             isolation: self.source.isolation,
-            batch_rows: self.batch_rows.min(self.limits.rows),
-            batch_bytes: self.limits.bytes,
+            batch_rows: self.batch_rows.min(self.limits.batch_rows),
+            batch_bytes: self.limits.batch_bytes,
             limit,
             on_data_loss: self.source.on_data_loss,
-            timestamps: self.useful.clone(),
+            timestamps: ranges.iter().filter_map(timestamps).collect(),
         };
         let bytes = self.source.client.read_buffer_bytes(&request);
         buffers
@@ -143,9 +143,14 @@ impl Reader {
             .boxed())
     }
 
+    /// Whether records are left out by their timestamps.
+    fn filters_rows(&self) -> bool {
+        self.timestamps.iter().any(Option::is_some)
+    }
+
     /// Whether as many rows come as records are read.
     pub(super) fn every_record_is_a_row(&self) -> bool {
-        self.timestamps.is_empty() && !self.source.decoder.bad_rows().on.leaves_out()
+        !self.filters_rows() && !self.source.decoder.bad_rows().on.leaves_out()
     }
 
     /// Nothing yet of the stream's memory.
@@ -157,9 +162,9 @@ impl Reader {
     pub(super) async fn receive(&self, raw: &RawBatch, step: Step) -> Result<Received> {
         self.metrics.received(raw, step);
         let within_bounds;
-        let records = match self.timestamps.get(&raw.partition) {
+        let records = match self.timestamps.get(step.range).copied().flatten() {
             Some(bounds) => {
-                within_bounds = raw.filter(&within(*bounds, raw))?;
+                within_bounds = raw.filter(&within(bounds, raw))?;
                 let dropped = raw.offsets.len() - within_bounds.offsets.len();
                 self.metrics.filtered(dropped);
                 &within_bounds
@@ -216,29 +221,22 @@ impl Reader {
     }
 }
 
-/// Narrows bounds by others: what lies outside of either is not wanted.
-fn narrow(
-    bounds: &mut BTreeMap<TopicPartition, TimestampBounds>,
-    by: &BTreeMap<TopicPartition, TimestampBounds>,
-) {
-    for (partition, by) in by {
-        let both = bounds.entry(partition.clone()).or_default();
-        both.from_ms = both.from_ms.max(by.from_ms);
-        both.to_ms = match (both.to_ms, by.to_ms) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
+/// The timestamps of records that are of any use: a client may leave others out. What the predicates
+/// rule out beyond the range's own bounds must make no difference to a checksum.
+fn useful(range: &ScanRange, has_checksum: bool) -> Option<TimestampBounds> {
+    let matching = range.matching.filter(|_| !has_checksum);
+    match (range.selected, matching) {
+        (Some(selected), Some(matching)) => Some(selected.and(matching)),
+        (selected, matching) => selected.or(matching),
     }
 }
 
-/// Which records lie in `from_ms..to_ms`; one without a timestamp does not.
+/// Which records lie within the bounds; one without a timestamp does not.
 fn within(bounds: TimestampBounds, raw: &RawBatch) -> BooleanArray {
-    let from = bounds.from_ms.unwrap_or(i64::MIN);
-    let to = bounds.to_ms.unwrap_or(i64::MAX);
     match &raw.timestamps {
         Some(timestamps) => timestamps
             .iter()
-            .map(|t| Some(t.is_some_and(|t| from <= t && t < to)))
+            .map(|t| Some(t.is_some_and(|t| bounds.contains(t))))
             .collect(),
         // The reader was asked for timestamps: a client that builds none has no records.
         None => BooleanArray::from(vec![false; raw.offsets.len()]),
@@ -274,7 +272,7 @@ pub(super) struct Rows {
     pub(super) reader: Reader,
     /// The memory of rows that are not handed on, and of the last that were.
     held: Held,
-    /// What rows take for each byte of the client's columns, as far as is known.
+    /// The bytes that rows take for each byte of the client's columns, by the batch before.
     growth: f64,
     /// Bytes that were handed out since other tasks had their turn.
     in_turn: usize,
@@ -308,7 +306,7 @@ impl Rows {
         }
     }
 
-    /// What decoding `raw` takes, as far as one knows before.
+    /// An estimate of the bytes that decoding `raw` takes.
     fn expected(&self, raw: &RawBatch) -> usize {
         unbudgeted_bytes(raw) + (raw_bytes(raw) as f64 * self.growth) as usize
     }
@@ -361,7 +359,7 @@ impl Rows {
 
 struct Forward {
     rows: Rows,
-    ranges: Vec<OffsetRange>,
+    ranges: Vec<ScanRange>,
     raw: Option<BoxStream<'static, crate::Result<RawBatch>>>,
     /// The memory of what the client buffers.
     buffers: Held,
@@ -374,7 +372,7 @@ struct Forward {
 /// Reads `ranges` in their order; no more than `fetch` rows.
 pub(super) fn forward(
     reader: Reader,
-    ranges: Vec<OffsetRange>,
+    ranges: Vec<ScanRange>,
     fetch: Option<usize>,
 ) -> impl Stream<Item = Result<RecordBatch>> + Send {
     let state = Forward {
@@ -405,7 +403,7 @@ impl Forward {
                 let ranges = std::mem::take(&mut self.ranges);
                 let reader = &self.rows.reader;
                 reader
-                    .open(ranges, self.remaining, &mut self.buffers)
+                    .open(&ranges, self.remaining, &mut self.buffers)
                     .await?
             }
         };

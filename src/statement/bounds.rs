@@ -11,6 +11,7 @@ use datafusion::sql::sqlparser::dialect::Dialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, Word};
 
+use super::words::{brackets_in, is_operator, is_text};
 use crate::error::{Error, Result};
 
 /// The most brackets that may be open at the same time. The parser has the same limit for most kinds.
@@ -462,60 +463,4 @@ impl Walk {
             outer.below = outer.below.max(scope.height());
         }
     }
-}
-
-/// The most brackets that are open at the same time in a text.
-fn brackets_in(text: &Token) -> u64 {
-    let (mut open, mut most) = (0u64, 0);
-    for c in text.to_string().chars() {
-        match c {
-            '(' => open += 1,
-            ')' => open = open.saturating_sub(1),
-            _ => {}
-        }
-        most = most.max(open);
-    }
-    most
-}
-
-/// The words other than AND, OR and XOR that join operands, or precede one.
-fn is_operator(keyword: Keyword) -> bool {
-    use Keyword::*;
-    matches!(
-        keyword,
-        NOT | IS
-            | IN
-            | LIKE
-            | ILIKE
-            | RLIKE
-            | REGEXP
-            | SIMILAR
-            | MATCH
-            | MEMBER
-            | BETWEEN
-            | OVERLAPS
-            | OPERATOR
-            | DIV
-            | COLLATE
-            | AT
-            | NOTNULL
-            | INTERVAL
-            | PRIOR
-            | BINARY
-    )
-}
-
-fn is_text(token: &Token) -> bool {
-    matches!(
-        token,
-        Token::SingleQuotedString(_)
-            | Token::DoubleQuotedString(_)
-            | Token::DollarQuotedString(_)
-            | Token::NationalStringLiteral(_)
-            | Token::EscapedStringLiteral(_)
-            | Token::UnicodeStringLiteral(_)
-            | Token::HexStringLiteral(_)
-            | Token::SingleQuotedByteStringLiteral(_)
-            | Token::DoubleQuotedByteStringLiteral(_)
-    )
 }

@@ -69,7 +69,7 @@ pub(super) async fn timestamp_cuts(
 /// The filter is applied again behind the scan, so that a client need not heed them.
 pub(super) fn timestamp_bounds(kept: &Kept) -> Option<TimestampBounds> {
     let (from_ms, to_ms) = bounds(kept);
-    (from_ms.is_some() || to_ms.is_some()).then_some(TimestampBounds { from_ms, to_ms })
+    TimestampBounds::within(from_ms, to_ms)
 }
 
 /// Partitions whose log is no longer the one that the ranges were taken from: offsets of a range

@@ -7,6 +7,7 @@
 
 mod builder;
 mod catalog;
+mod cut;
 mod delivery;
 mod factory;
 mod follow;
@@ -24,6 +25,7 @@ mod redecode;
 mod resolve;
 mod sample;
 mod schemas;
+mod snapshots;
 mod targets;
 mod topics;
 // Only the Kafka sink encodes.
@@ -42,17 +44,15 @@ use datafusion::catalog::{ScanArgs, ScanResult, Session, TableProvider};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
-use crate::client::{KafkaClient, TimestampBounds, epochs};
+use crate::client::{KafkaClient, epochs};
 use crate::config::ConnectionConfig;
 use crate::decode::RecordDecoder;
 use crate::error::{Error, External as _, Result};
-use crate::range::{
-    OffsetRange, OnDataLoss, Snapshot, SnapshotRange, SplitOptions, TopicPartition, split,
-};
-use crate::scan::{KafkaScanExec, Pruned, PrunedBy, ScanSource};
+use crate::range::{OnDataLoss, Snapshot, SplitOptions, TopicPartition, split};
+use crate::scan::{KafkaScanExec, Pruned, ScanRange, ScanSource};
 #[cfg(feature = "jobs")]
 use crate::sink::KafkaSink;
-use resolve::Selection;
+use resolve::{Selection, SharedBounds};
 
 use builder::Connection;
 
@@ -73,6 +73,7 @@ pub use options::TableOptions;
 pub(crate) use recorded::{RecordedFormats, columns_of, columns_text};
 pub(crate) use resolve::now_ms;
 pub(crate) use schemas::payload_decoder;
+pub(crate) use snapshots::SessionSnapshots;
 pub use targets::announce_inserts;
 pub use topics::TopicSource;
 pub(crate) use writing::WriteFormats;
@@ -225,8 +226,8 @@ impl KafkaTable {
 
     /// The ranges as they are now, without what only a later reader needs.
     pub(crate) async fn resolved(&self) -> Result<Snapshot> {
-        let alone = resolve::Statement::default();
-        self.selection.resolve(resolve::now_ms(), &alone).await
+        let bounds = SharedBounds::default();
+        self.selection.resolve(now_ms(), &bounds).await
     }
 
     /// The client that the table reads with.
@@ -270,7 +271,7 @@ impl KafkaTable {
     async fn statement_snapshot(&self, state: &dyn Session) -> Result<Arc<Snapshot>> {
         match &self.pinned {
             Some(snapshot) => Ok(Arc::clone(snapshot)),
-            None => resolve::for_statement(&self.selection, state).await,
+            None => snapshots::for_statement(&self.selection, state).await,
         }
     }
 
@@ -299,11 +300,7 @@ impl KafkaTable {
         if decoder.keeps_bad() {
             decoder = decoder.with_topic_ids(snapshot.topic_ids());
         }
-        let Pieces {
-            kept,
-            pruned,
-            timestamps,
-        } = self.prune(&snapshot, filters, state).await?;
+        let (kept, pruned) = self.prune(&snapshot, filters, state).await?;
 
         let options = SplitOptions {
             target_partitions: state.config().target_partitions(),
@@ -328,14 +325,6 @@ impl KafkaTable {
             decoder: decoder.clone(),
             isolation: self.selection.isolation,
             on_data_loss: self.selection.on_data_loss,
-            topic_ids: snapshot.topic_ids(),
-            leaders: snapshot
-                .ranges()
-                .iter()
-                .filter_map(|r| Some((r.range.topic_partition(), r.leader?)))
-                .collect(),
-            record_filters: record_filters(snapshot.ranges()),
-            timestamps,
             batch_bytes: self.reading.batch_bytes,
             pruned,
             snapshot: Arc::clone(&snapshot),
@@ -353,97 +342,21 @@ impl KafkaTable {
         snapshot: &Snapshot,
         filters: &[Expr],
         state: &dyn Session,
-    ) -> datafusion::error::Result<Pieces> {
-        let ranges: Vec<&OffsetRange> = snapshot.ranges().iter().map(|r| &r.range).collect();
+    ) -> datafusion::error::Result<(Vec<ScanRange>, Vec<Pruned>)> {
+        let ranges = ScanRange::of_snapshot(snapshot);
         if filters.is_empty() {
-            return Ok(Pieces {
-                kept: ranges.into_iter().cloned().collect(),
-                ..Pieces::default()
-            });
+            return Ok((ranges, vec![]));
         }
-        let partitions: Vec<TopicPartition> = ranges.iter().map(|r| r.topic_partition()).collect();
+        let partitions: Vec<TopicPartition> = snapshot
+            .offset_ranges()
+            .map(OffsetRange::topic_partition)
+            .collect();
         let kept = pruning::keep(filters, &partitions, &self.reading.decoder, state)?;
         let cuts = lookup::timestamp_cuts(&self.selection, snapshot, &kept)
             .await
             .external()?;
-
-        let mut left = vec![];
-        let mut pruned = vec![];
-        let bounds = partitions.into_iter().zip(&kept);
-        let timestamps = bounds
-            .filter_map(|(partition, kept)| Some((partition, lookup::timestamp_bounds(kept)?)))
-            .collect();
-        for ((range, kept), cut) in ranges.into_iter().zip(&kept).zip(cuts) {
-            if !kept.partition {
-                prune_rest(range, &[], PrunedBy::Partition, &mut pruned);
-                continue;
-            }
-            let within = piece(range, cut.0.max(range.start), cut.1.min(range.end));
-            let timed: Vec<(i64, i64)> = vec![(within.start, within.end)];
-            prune_rest(range, &timed, PrunedBy::Timestamp, &mut pruned);
-            let pieces = kept.offsets.cut(within.start, within.end);
-            prune_rest(&within, &pieces, PrunedBy::Offset, &mut pruned);
-            left.extend(
-                pieces
-                    .into_iter()
-                    .map(|(start, end)| piece(range, start, end)),
-            );
-        }
-        Ok(Pieces {
-            kept: left,
-            pruned,
-            timestamps,
-        })
+        Ok(cut::cut(ranges, &kept, &cuts))
     }
-}
-
-/// What predicates leave of a snapshot's ranges.
-#[derive(Default)]
-struct Pieces {
-    /// What may hold matching records.
-    kept: Vec<OffsetRange>,
-    pruned: Vec<Pruned>,
-    /// The timestamps that matching records have, by partition.
-    timestamps: BTreeMap<TopicPartition, TimestampBounds>,
-}
-
-fn piece(of: &OffsetRange, start: i64, end: i64) -> OffsetRange {
-    OffsetRange {
-        start,
-        end: end.max(start),
-        ..of.clone()
-    }
-}
-
-/// Notes the gaps between the pieces that were kept of a range.
-fn prune_rest(range: &OffsetRange, kept: &[(i64, i64)], by: PrunedBy, pruned: &mut Vec<Pruned>) {
-    let mut next = range.start;
-    let end = (range.end, range.end);
-    for (start, end) in kept.iter().chain([&end]) {
-        if next < *start {
-            pruned.push(Pruned {
-                range: piece(range, next, *start),
-                by,
-            });
-        }
-        next = next.max(*end);
-    }
-}
-
-pub(crate) fn record_filters(
-    ranges: &[SnapshotRange],
-) -> BTreeMap<TopicPartition, TimestampBounds> {
-    ranges
-        .iter()
-        .filter(|r| r.from_ms.is_some() || r.to_ms.is_some())
-        .map(|r| {
-            let filter = TimestampBounds {
-                from_ms: r.from_ms,
-                to_ms: r.to_ms,
-            };
-            (r.range.topic_partition(), filter)
-        })
-        .collect()
 }
 
 #[async_trait]

@@ -13,7 +13,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, Int64Type};
 use futures::StreamExt;
 
-use super::resolve::{Selection, Statement, now_ms};
+use super::resolve::{Selection, SharedBounds, now_ms};
 use super::{DeadLetters, KafkaTable};
 use crate::decode::Column;
 use crate::error::{Error, Result, query_error};
@@ -33,7 +33,9 @@ const MAX_RANGES: usize = 100_000;
 /// When the place cannot be read, holds something else, or nothing of these topics.
 pub(super) async fn snapshot(selection: &Selection, place: &DeadLetters) -> Result<Snapshot> {
     let letters = coordinates(selection, place).await?;
-    let snapshot = selection.resolve(now_ms(), &Statement::default()).await?;
+    let snapshot = selection
+        .resolve(now_ms(), &SharedBounds::default())
+        .await?;
     check(&letters, selection, place, &snapshot)?;
     let mut ranges = vec![];
     for known in snapshot.ranges() {

@@ -1,17 +1,10 @@
-//! From what a user wrote to a [`Snapshot`], once for each statement.
-//!
-//! DataFusion plans each mention of a table on its own; a self-join would see two different ends
-//! of a topic that is being written. All plans of one statement share the time at which the
-//! statement began (it is what `now()` returns), so that time and the table's definition name the
-//! snapshot: the first mention resolves it, the others wait for it and use it. Mentions of one
-//! topic with different ranges share its log bounds.
+//! From what a user wrote to a [`Snapshot`].
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use datafusion::catalog::Session;
-use tokio::sync::{Mutex as AsyncMutex, OnceCell};
+use tokio::sync::Mutex;
 
 use super::topics::TopicSource;
 use crate::client::{ClusterDescription, KafkaClient, OffsetAt, OffsetQuery};
@@ -34,7 +27,7 @@ pub(super) struct Selection {
 
 impl Selection {
     /// Looks everything up: topics, log bounds, timestamps, committed offsets.
-    pub(super) async fn resolve(&self, now_ms: i64, statement: &Statement) -> Result<Snapshot> {
+    pub(super) async fn resolve(&self, now_ms: i64, bounds: &SharedBounds) -> Result<Snapshot> {
         let cluster = self.topics.describe(self.client.as_ref()).await?;
         let partitions: Vec<TopicPartition> = cluster
             .topics
@@ -47,7 +40,7 @@ impl Selection {
             })
             .collect();
         let plan = self.range.plan(&partitions, now_ms)?;
-        let facts = self.look_up(&plan, &cluster, statement).await?;
+        let facts = self.look_up(&plan, &cluster, bounds).await?;
         let bound = plan.bind(&facts)?;
         let leaders: BTreeMap<TopicPartition, i32> = leaders(&cluster);
         let ranges = bound
@@ -82,7 +75,7 @@ impl Selection {
         &self,
         plan: &LookupPlan,
         cluster: &ClusterDescription,
-        statement: &Statement,
+        bounds: &SharedBounds,
     ) -> Result<LookupFacts> {
         let mut facts = LookupFacts {
             isolation: self.isolation,
@@ -90,8 +83,8 @@ impl Selection {
             past_end_is_end: self.past_end_is_end,
             ..LookupFacts::default()
         };
-        facts.bounds = statement
-            .bounds(self.client.as_ref(), &plan.partitions, self.isolation)
+        facts.bounds = bounds
+            .of(self.client.as_ref(), &plan.partitions, self.isolation)
             .await?;
         // After the ends: a look-up that finds nothing then speaks of all records up to them.
         facts.timestamps =
@@ -217,24 +210,18 @@ fn short_answer(what: &str) -> Error {
     }
 }
 
-/// What the mentions of one cluster in one statement share.
+/// Log bounds by partition, each looked up by the first that asks: what shares them ends alike.
 #[derive(Debug, Default)]
-pub(super) struct Statement {
-    /// Log bounds by partition: ranges of one topic that are written differently end alike.
-    bounds: AsyncMutex<BTreeMap<TopicPartition, LogBounds>>,
-    /// Snapshots by topics and range.
-    snapshots: Mutex<HashMap<String, Arc<OnceCell<Arc<Snapshot>>>>>,
-}
+pub(super) struct SharedBounds(Mutex<BTreeMap<TopicPartition, LogBounds>>);
 
-impl Statement {
-    /// Log bounds, each looked up by the first that asks.
-    async fn bounds(
+impl SharedBounds {
+    async fn of(
         &self,
         client: &dyn KafkaClient,
         partitions: &[TopicPartition],
         isolation: IsolationLevel,
     ) -> Result<BTreeMap<TopicPartition, LogBounds>> {
-        let mut known = self.bounds.lock().await;
+        let mut known = self.0.lock().await;
         let unknown: Vec<TopicPartition> = partitions
             .iter()
             .filter(|p| !known.contains_key(*p))
@@ -248,68 +235,6 @@ impl Statement {
             .filter_map(|p| Some((p.clone(), *known.get(p)?)))
             .collect())
     }
-
-    fn snapshot_cell(&self, key: String) -> Arc<OnceCell<Arc<Snapshot>>> {
-        // The map is whole after any panic: it is only ever added to.
-        let mut snapshots = self
-            .snapshots
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(snapshots.entry(key).or_default())
-    }
-}
-
-/// The last statements.
-static STATEMENTS: Mutex<VecDeque<(String, Arc<Statement>)>> = Mutex::new(VecDeque::new());
-
-/// How many statements are remembered: far more than are planned at one time.
-const REMEMBERED: usize = 256;
-
-/// The snapshot of `selection` for the statement that `state` belongs to.
-pub(super) async fn for_statement(
-    selection: &Selection,
-    state: &dyn Session,
-) -> Result<Arc<Snapshot>> {
-    let Some(begun) = state.execution_props().query_execution_start_time else {
-        let alone = Statement::default();
-        return Ok(Arc::new(selection.resolve(now_ms(), &alone).await?));
-    };
-    let statement = remembered(format!(
-        "{begun:?} {} {:p} {}",
-        state.session_id(),
-        Arc::as_ptr(&selection.client),
-        selection.isolation,
-    ));
-    let cell = statement.snapshot_cell(format!(
-        "{} {:?} {} {}",
-        selection.topics, selection.on_data_loss, selection.past_end_is_end, selection.range,
-    ));
-    let snapshot = cell
-        .get_or_try_init(|| async {
-            let now_ms = begun.timestamp_millis();
-            let snapshot = selection.resolve(now_ms, &statement).await?;
-            Ok::<_, Error>(Arc::new(snapshot))
-        })
-        .await?;
-    Ok(Arc::clone(snapshot))
-}
-
-fn remembered(key: String) -> Arc<Statement> {
-    // The queue is whole after any panic: it is only ever pushed to and popped from.
-    let mut statements = STATEMENTS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(at) = statements.iter().position(|(k, _)| *k == key)
-        && let Some((key, statement)) = statements.remove(at)
-    {
-        // To the end: the one that was not used for longest is forgotten first.
-        statements.push_back((key, Arc::clone(&statement)));
-        return statement;
-    }
-    if statements.len() >= REMEMBERED {
-        statements.pop_front();
-    }
-    let statement = Arc::<Statement>::default();
-    statements.push_back((key, Arc::clone(&statement)));
-    statement
 }
 
 /// The time of day in ms since the epoch.

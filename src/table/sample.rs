@@ -5,7 +5,7 @@ use arrow::datatypes::Fields;
 use futures::TryStreamExt;
 
 use super::builder::DEFAULT_BATCH_BYTES;
-use super::resolve::{self, Selection};
+use super::resolve::{Selection, SharedBounds, now_ms};
 use crate::client::{RawColumns, ReadRequest};
 use crate::decode::{Inference, unframed, unwrapped};
 use crate::error::{Error, Result};
@@ -44,8 +44,8 @@ pub(super) async fn fields(
     wanted: [Option<Sampling>; 2],
 ) -> Result<SampledFields> {
     let [key, value] = [wanted[0].is_some(), wanted[1].is_some()];
-    let alone = resolve::Statement::default();
-    let snapshot = selection.resolve(resolve::now_ms(), &alone).await?;
+    let bounds = SharedBounds::default();
+    let snapshot = selection.resolve(now_ms(), &bounds).await?;
     let ranges = places(&snapshot);
     if ranges.is_empty() {
         return Err(Error::invalid(format!(

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use futures::StreamExt;
 
 use self::random::{Dice, REPEATED, changed, made, repeated};
@@ -43,7 +44,7 @@ async fn run(context: &SessionContext, text: &str) -> Result<()> {
     let first = text.trim_start().get(..6).map(str::to_ascii_uppercase);
     let plan = match first.as_deref() {
         // Like `sql`, but without creating the table.
-        Some("CREATE") => match defined(&state, text).await? {
+        Some("CREATE") => match parse::defined(&state, text).await? {
             Some(plan) => plan,
             None => plan(&state, text).await?,
         },

@@ -422,3 +422,27 @@ pub struct TimestampBounds {
     /// The first timestamp beyond.
     pub to_ms: Option<i64>,
 }
+
+impl TimestampBounds {
+    /// Bounds, unless there is neither: without any, records that have no timestamp are wanted too.
+    pub fn within(from_ms: Option<i64>, to_ms: Option<i64>) -> Option<Self> {
+        (from_ms.is_some() || to_ms.is_some()).then_some(Self { from_ms, to_ms })
+    }
+
+    /// The timestamps that lie within both.
+    pub fn and(self, other: Self) -> Self {
+        let to_ms = match (self.to_ms, other.to_ms) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        Self {
+            from_ms: self.from_ms.max(other.from_ms),
+            to_ms,
+        }
+    }
+
+    /// Whether a timestamp lies within.
+    pub fn contains(self, ms: i64) -> bool {
+        self.from_ms.is_none_or(|from| from <= ms) && self.to_ms.is_none_or(|to| ms < to)
+    }
+}

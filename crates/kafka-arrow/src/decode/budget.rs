@@ -88,9 +88,9 @@ const COLUMN_BYTES: usize = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchLimits {
     /// The most rows of a batch.
-    pub rows: usize,
+    pub batch_rows: usize,
     /// The most bytes of keys and values of a batch.
-    pub bytes: usize,
+    pub batch_bytes: usize,
 }
 
 impl BatchLimits {
@@ -112,8 +112,8 @@ impl BatchLimits {
             false => (rows, batch_bytes),
         };
         Self {
-            rows: rows.max(1),
-            bytes: bytes.max(1),
+            batch_rows: rows.max(1),
+            batch_bytes: bytes.max(1),
         }
     }
 }
@@ -154,15 +154,15 @@ mod tests {
     fn batches_are_shorter_where_rows_are_wide_or_payloads_may_grow() {
         let of = |types: &[DataType]| BatchLimits::of(types.iter(), 8 << 20);
         let plain = of(&[DataType::Utf8View, DataType::Int64]);
-        assert_eq!(plain.bytes, 8 << 20);
-        assert!(plain.rows > 1 << 20);
+        assert_eq!(plain.batch_bytes, 8 << 20);
+        assert!(plain.batch_rows > 1 << 20);
         let wide = of(&vec![DataType::Int64; 100_000]);
-        assert_eq!((wide.rows, wide.bytes), (74, 8 << 20));
+        assert_eq!((wide.batch_rows, wide.batch_bytes), (74, 8 << 20));
         let names = ["a", "b", "c"];
         let fields = names.map(|name| arrow::datatypes::Field::new(name, DataType::Utf8View, true));
         let list = DataType::new_list(DataType::Struct(fields.to_vec().into()), true);
         let lists = of(&[list]);
-        assert_eq!((lists.rows, lists.bytes), (1024, 512 << 10));
+        assert_eq!((lists.batch_rows, lists.batch_bytes), (1024, 512 << 10));
     }
 
     #[test]

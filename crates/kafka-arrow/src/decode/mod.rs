@@ -40,7 +40,7 @@ pub use csv::CsvDecoder;
 pub use format::Format;
 pub use json::{Inference, JsonDecoder, schema_fields, unframed, unwrapped};
 pub use payload::{PayloadDecoder, Wanted};
-pub use policy::{BadRowCount, BadRowLimit, BadRows, OnBadRow};
+pub use policy::{BadRowCount, BadRowLimit, BadRowPart, BadRows, OnBadRow};
 pub use proto_files::{Framing as ProtobufFraming, ProtoFiles, ProtobufOptions};
 #[cfg(not(feature = "protobuf"))]
 pub(crate) use protobuf::absent as protobuf_absent;

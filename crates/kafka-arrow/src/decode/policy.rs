@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::error::{Error, Result, nearest_names};
 
@@ -116,50 +116,116 @@ impl BadRows {
     }
 }
 
-/// The number of records from which on a share is checked.
+/// A share is judged once this many records were read.
 const JUDGED_FROM: u64 = 1000;
 
-/// The bad records of a statement, counted across all its streams.
+/// The bad records of a statement, which is read in parts. A part that is read again is counted from
+/// nothing, so that a record counts once.
 #[derive(Debug, Default)]
 pub struct BadRowCount {
     limit: Option<BadRowLimit>,
+    /// The last reading of each part.
+    parts: Mutex<Vec<Arc<Reading>>>,
+    /// One of the bad records, and what is wrong with it.
+    example: OnceLock<String>,
+}
+
+/// What one reading of a part has counted.
+#[derive(Debug)]
+struct Reading {
     records: AtomicU64,
     bad: AtomicU64,
-    /// One bad record, with its fault.
-    example: OnceLock<String>,
-    /// The number of streams that have not ended.
+    /// Streams that have not ended.
     open: AtomicUsize,
 }
 
+impl Reading {
+    fn new(streams: usize) -> Arc<Self> {
+        Arc::new(Self {
+            records: AtomicU64::new(0),
+            bad: AtomicU64::new(0),
+            open: AtomicUsize::new(streams),
+        })
+    }
+}
+
+/// The count of one reading of a part, shared by its streams.
+#[derive(Debug, Clone)]
+pub struct BadRowPart {
+    statement: Arc<BadRowCount>,
+    reading: Arc<Reading>,
+}
+
 impl BadRowCount {
-    /// A count for a statement that reads with `streams` streams.
-    pub fn new(limit: Option<BadRowLimit>, streams: usize) -> Self {
+    /// For a statement that is read in `parts`.
+    pub fn new(limit: Option<BadRowLimit>, parts: usize) -> Self {
         Self {
             limit,
-            open: AtomicUsize::new(streams),
+            // What was not begun has not ended either.
+            parts: Mutex::new((0..parts).map(|_| Reading::new(1)).collect()),
             ..Self::default()
         }
     }
 
-    /// Adds the records of a batch and the bad ones among them. `first` describes one of the bad records.
+    /// Begins to read a part with `streams`. What was counted of it before is forgotten.
+    pub fn begin(self: &Arc<Self>, part: usize, streams: usize) -> BadRowPart {
+        let reading = Reading::new(streams);
+        if let Some(last) = self.lock().get_mut(part) {
+            *last = Arc::clone(&reading);
+        }
+        BadRowPart {
+            statement: Arc::clone(self),
+            reading,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Reading>>> {
+        // The list is whole after any panic: its elements are only ever replaced.
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records and bad ones among them.
+    fn total(&self) -> (u64, u64) {
+        self.lock().iter().fold((0, 0), |(records, bad), part| {
+            (
+                records + part.records.load(Ordering::Relaxed),
+                bad + part.bad.load(Ordering::Relaxed),
+            )
+        })
+    }
+
+    fn error(&self, limit: BadRowLimit, records: u64, bad: u64) -> Error {
+        Error::BadRowLimit {
+            limit: limit.to_string(),
+            records,
+            bad,
+            example: self.example.get().cloned().unwrap_or_default(),
+        }
+    }
+}
+
+impl BadRowPart {
+    /// Counts the records of a batch and the bad ones among them; `first` tells of one.
     ///
     /// # Errors
-    /// [`Error::BadRowLimit`] when the limit is exceeded.
+    /// [`Error::BadRowLimit`] when the statement has more than the limit allows.
     pub fn add(&self, records: u64, bad: u64, first: Option<String>) -> Result<()> {
-        let Some(limit) = self.limit else {
+        let statement = &self.statement;
+        let Some(limit) = statement.limit else {
             return Ok(());
         };
         if let Some(first) = first {
-            self.example.get_or_init(|| first);
+            statement.example.get_or_init(|| first);
         }
-        let records = records + self.records.fetch_add(records, Ordering::Relaxed);
-        let bad = bad + self.bad.fetch_add(bad, Ordering::Relaxed);
+        self.reading.records.fetch_add(records, Ordering::Relaxed);
+        self.reading.bad.fetch_add(bad, Ordering::Relaxed);
+        let (records, bad) = statement.total();
         let exceeded = match limit {
             BadRowLimit::Count(most) => bad > most,
             BadRowLimit::Percent(most) => records >= JUDGED_FROM && share(bad, records) > most,
         };
         if exceeded {
-            return Err(self.error(limit, records, bad));
+            return Err(statement.error(limit, records, bad));
         }
         Ok(())
     }
@@ -170,26 +236,20 @@ impl BadRowCount {
     /// # Errors
     /// [`Error::BadRowLimit`] when the limit is exceeded.
     pub fn end(&self) -> Result<()> {
-        let last = self.open.fetch_sub(1, Ordering::Relaxed) == 1;
-        let (records, bad) = (
-            self.records.load(Ordering::Relaxed),
-            self.bad.load(Ordering::Relaxed),
-        );
-        match self.limit {
-            Some(limit @ BadRowLimit::Percent(most)) if last && share(bad, records) > most => {
-                Err(self.error(limit, records, bad))
-            }
-            _ => Ok(()),
+        self.reading.open.fetch_sub(1, Ordering::AcqRel);
+        let statement = &self.statement;
+        let Some(limit @ BadRowLimit::Percent(most)) = statement.limit else {
+            return Ok(());
+        };
+        let open = |part: &Arc<Reading>| part.open.load(Ordering::Acquire) > 0;
+        if statement.lock().iter().any(open) {
+            return Ok(());
         }
-    }
-
-    fn error(&self, limit: BadRowLimit, records: u64, bad: u64) -> Error {
-        Error::BadRowLimit {
-            limit: limit.to_string(),
-            records,
-            bad,
-            example: self.example.get().cloned().unwrap_or_default(),
+        let (records, bad) = statement.total();
+        if share(bad, records) > most {
+            return Err(statement.error(limit, records, bad));
         }
+        Ok(())
     }
 }
 
@@ -221,12 +281,17 @@ mod tests {
         assert!(error.ends_with("did you mean 'skip'?"), "{error}");
     }
 
+    fn count(limit: BadRowLimit, parts: usize) -> Arc<BadRowCount> {
+        Arc::new(BadRowCount::new(Some(limit), parts))
+    }
+
     #[test]
     fn a_count_fails_when_it_is_exceeded() {
-        let count = BadRowCount::new(Some(BadRowLimit::Count(2)), 1);
-        count.add(10, 2, None).unwrap();
-        count.add(10, 0, None).unwrap();
-        let error = count
+        let count = count(BadRowLimit::Count(2), 2);
+        let (first, second) = (count.begin(0, 1), count.begin(1, 1));
+        first.add(10, 2, None).unwrap();
+        second.add(10, 0, None).unwrap();
+        let error = second
             .add(10, 1, Some("t[0]@7: bad".to_owned()))
             .unwrap_err();
         assert!(
@@ -248,18 +313,33 @@ mod tests {
 
     #[test]
     fn a_share_is_judged_from_a_thousand_records_on_and_at_the_end() {
-        let limit = Some(BadRowLimit::Percent(1.0));
-        let count = BadRowCount::new(limit, 1);
-        count.add(100, 50, None).unwrap();
-        assert!(count.add(900, 0, None).is_err());
+        let limit = BadRowLimit::Percent(1.0);
+        let part = count(limit, 1).begin(0, 1);
+        part.add(100, 50, None).unwrap();
+        assert!(part.add(900, 0, None).is_err());
 
-        let count = BadRowCount::new(limit, 2);
-        count.add(10, 1, None).unwrap();
-        count.end().unwrap();
-        count.add(80, 0, None).unwrap();
-        assert!(count.end().is_err());
+        let both = count(limit, 2);
+        let part = both.begin(0, 1);
+        part.add(10, 1, None).unwrap();
+        part.end().unwrap();
+        let part = both.begin(1, 2);
+        part.add(80, 0, None).unwrap();
+        part.end().unwrap();
+        assert!(part.clone().end().is_err());
 
-        let count = BadRowCount::new(limit, 1);
-        count.end().unwrap();
+        count(limit, 1).begin(0, 1).end().unwrap();
+    }
+
+    #[test]
+    fn a_part_that_is_read_again_counts_anew() {
+        let count = count(BadRowLimit::Count(3), 2);
+        count.begin(0, 1).add(10, 2, None).unwrap();
+        let before = count.begin(1, 1);
+        before.add(10, 1, None).unwrap();
+        let again = count.begin(1, 1);
+        again.add(10, 1, None).unwrap();
+        // The reading before may still go on; it counts for nothing.
+        before.add(10, 9, None).unwrap();
+        assert!(again.add(10, 1, None).is_err());
     }
 }

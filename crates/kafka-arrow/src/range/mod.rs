@@ -44,7 +44,7 @@ pub use ledger::{Ledger, LedgerCounts, RangeLedger};
 pub use snapshot::{Snapshot, SnapshotRange, SnapshotTopic};
 pub use spark::SparkOffsets;
 pub use spec::{Bound, Interval, RangeSpec};
-pub use split::{SPLIT_ABOVE_OFFSETS, SplitOptions, split};
+pub use split::{HasRange, SPLIT_ABOVE_OFFSETS, SplitOptions, split};
 pub use time::{Period, TimeRef};
 
 /// A partition of a topic.
@@ -112,6 +112,18 @@ pub struct OffsetRange {
     pub start: i64,
     /// The first offset that is not read.
     pub end: i64,
+}
+
+impl AsRef<Self> for OffsetRange {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
+impl AsMut<Self> for OffsetRange {
+    fn as_mut(&mut self) -> &mut Self {
+        self
+    }
 }
 
 impl OffsetRange {

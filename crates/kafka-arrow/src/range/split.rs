@@ -27,6 +27,11 @@ const REMAINDER_DIVISOR: i128 = 8;
 /// record.
 const MAX_PIECES: usize = 100_000;
 
+/// A range, or a value that has one and can be cut as it is cut.
+pub trait HasRange: Clone + AsRef<OffsetRange> + AsMut<OffsetRange> {}
+
+impl<R: Clone + AsRef<OffsetRange> + AsMut<OffsetRange>> HasRange for R {}
+
 /// How [`split`] distributes ranges.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SplitOptions {
@@ -51,16 +56,18 @@ impl Default for SplitOptions {
     }
 }
 
-/// Cuts ranges into execution partitions.
+/// Cuts ranges into execution partitions. They may be part of larger values: a piece is a copy with
+/// offsets of its own.
 ///
 /// - Every offset of the input is in the output exactly once; empty ranges are dropped.
 /// - Within an execution partition, ranges are ordered by topic, partition and start. Neither a range nor an
 ///   execution partition is empty.
 /// - The output does not depend on the order of the input ranges.
 /// - There are at most 100,000 pieces, whatever the options ask for.
-pub fn split(ranges: &[OffsetRange], options: &SplitOptions) -> Vec<Vec<OffsetRange>> {
-    let mut ranges: Vec<OffsetRange> = ranges.iter().filter(|r| !r.is_empty()).cloned().collect();
-    ranges.sort();
+pub fn split<R: HasRange>(ranges: &[R], options: &SplitOptions) -> Vec<Vec<R>> {
+    let filled = ranges.iter().filter(|r| !r.as_ref().is_empty());
+    let mut ranges: Vec<R> = filled.cloned().collect();
+    sort(&mut ranges);
     if options.min_partitions.is_some() || options.max_records_per_partition.is_some() {
         return by_spark(ranges, options)
             .into_iter()
@@ -70,30 +77,35 @@ pub fn split(ranges: &[OffsetRange], options: &SplitOptions) -> Vec<Vec<OffsetRa
     balanced(ranges, options)
 }
 
+fn sort<R: HasRange>(ranges: &mut [R]) {
+    ranges.sort_by(|a, b| a.as_ref().cmp(b.as_ref()));
+}
+
 /// Ranges of one Kafka partition that are read together.
-struct Unit {
-    ranges: Vec<OffsetRange>,
+struct Unit<R> {
+    ranges: Vec<R>,
     size: i128,
 }
 
-impl Unit {
-    fn new(ranges: Vec<OffsetRange>) -> Self {
+impl<R: HasRange> Unit<R> {
+    fn new(ranges: Vec<R>) -> Self {
         let size = total(&ranges);
         Self { ranges, size }
     }
 }
 
 /// The length of a range, wide enough for any two offsets.
-fn size(range: &OffsetRange) -> i128 {
+fn size(range: &impl HasRange) -> i128 {
+    let range = range.as_ref();
     i128::from(range.end) - i128::from(range.start)
 }
 
-fn total(ranges: &[OffsetRange]) -> i128 {
+fn total(ranges: &[impl HasRange]) -> i128 {
     ranges.iter().map(size).sum()
 }
 
 /// Puts the largest unit first, each into the emptiest bin.
-fn balanced(ranges: Vec<OffsetRange>, options: &SplitOptions) -> Vec<Vec<OffsetRange>> {
+fn balanced<R: HasRange>(ranges: Vec<R>, options: &SplitOptions) -> Vec<Vec<R>> {
     let target = options.target_partitions.clamp(1, MAX_PIECES);
     let smallest = i128::from(options.split_above) / SMALLEST_PIECE_DIVISOR;
     // The share is at most `target`, so it fits.
@@ -101,7 +113,8 @@ fn balanced(ranges: Vec<OffsetRange>, options: &SplitOptions) -> Vec<Vec<OffsetR
     let piece = share.max(smallest).max(1);
 
     let mut units = Vec::new();
-    for ranges in ranges.chunk_by(|a, b| a.topic == b.topic && a.partition == b.partition) {
+    let same = |a: &OffsetRange, b: &OffsetRange| a.topic == b.topic && a.partition == b.partition;
+    for ranges in ranges.chunk_by(|a, b| same(a.as_ref(), b.as_ref())) {
         let unit = Unit::new(ranges.to_vec());
         if target > 1 && unit.size > i128::from(options.split_above) && unit.size > piece {
             units.extend(pieces(unit, piece));
@@ -112,7 +125,7 @@ fn balanced(ranges: Vec<OffsetRange>, options: &SplitOptions) -> Vec<Vec<OffsetR
     // Stable: units of equal size stay ordered by topic, partition and start.
     units.sort_by_key(|unit| Reverse(unit.size));
 
-    let mut bins: Vec<Vec<OffsetRange>> = vec![Vec::new(); target.min(units.len())];
+    let mut bins: Vec<Vec<R>> = vec![Vec::new(); target.min(units.len())];
     let mut emptiest: BinaryHeap<Reverse<(i128, usize)>> =
         (0..bins.len()).map(|bin| Reverse((0, bin))).collect();
     for unit in units {
@@ -124,14 +137,19 @@ fn balanced(ranges: Vec<OffsetRange>, options: &SplitOptions) -> Vec<Vec<OffsetR
         emptiest.push(Reverse((load + unit.size, bin)));
     }
     for ranges in &mut bins {
-        ranges.sort();
+        sort(ranges);
     }
-    bins.sort();
+    // Every bin has its first range, and no other bin has that one.
+    bins.sort_by(|a, b| {
+        a.first()
+            .map(AsRef::as_ref)
+            .cmp(&b.first().map(AsRef::as_ref))
+    });
     bins
 }
 
 /// Cuts a Kafka partition into full pieces and a remainder, or into equal pieces if the remainder is tiny.
-fn pieces(unit: Unit, piece: i128) -> Vec<Unit> {
+fn pieces<R: HasRange>(unit: Unit<R>, piece: i128) -> Vec<Unit<R>> {
     let full = unit.size / piece;
     let remainder = unit.size % piece;
     let mut sizes = Vec::new();
@@ -159,16 +177,11 @@ fn pieces(unit: Unit, piece: i128) -> Vec<Unit> {
                 current = rest.next();
             } else {
                 // The cut lies between start and end, so it fits.
-                let cut = (i128::from(range.start) + wanted) as i64;
+                let OffsetRange { start, end, .. } = *range.as_ref();
+                let cut = (i128::from(start) + wanted) as i64;
                 wanted = 0;
-                taken.push(OffsetRange {
-                    end: cut,
-                    ..range.clone()
-                });
-                current = Some(OffsetRange {
-                    start: cut,
-                    ..range
-                });
+                taken.push(piece_of(&range, start, cut));
+                current = Some(piece_of(&range, cut, end));
             }
         }
         pieces.push(Unit::new(taken));
@@ -176,11 +189,18 @@ fn pieces(unit: Unit, piece: i128) -> Vec<Unit> {
     pieces
 }
 
+fn piece_of<R: HasRange>(range: &R, start: i64, end: i64) -> R {
+    let mut piece = range.clone();
+    let offsets = piece.as_mut();
+    (offsets.start, offsets.end) = (start, end);
+    piece
+}
+
 /// Spark's `KafkaOffsetRangeCalculator`. It first applies the most records in a piece, then the least number
 /// of pieces, which it only approximates.
 ///
 /// Spark has one range per Kafka partition. Where there are several, each counts separately.
-fn by_spark(ranges: Vec<OffsetRange>, options: &SplitOptions) -> Vec<OffsetRange> {
+fn by_spark<R: HasRange>(ranges: Vec<R>, options: &SplitOptions) -> Vec<R> {
     let mut ranges = ranges;
     if let Some(most) = options.max_records_per_partition {
         let counts: Vec<u128> = ranges
@@ -226,7 +246,7 @@ fn part_count(size: i128, all: i128, pieces: usize) -> u128 {
 }
 
 /// Divides each range into its number of pieces, with at most [`MAX_PIECES`] in total.
-fn divide_all(ranges: Vec<OffsetRange>, counts: &[u128]) -> Vec<OffsetRange> {
+fn divide_all<R: HasRange>(ranges: Vec<R>, counts: &[u128]) -> Vec<R> {
     let mut budget = MAX_PIECES.saturating_sub(ranges.len()) as u128;
     let mut pieces = Vec::with_capacity(ranges.len());
     for (range, count) in ranges.into_iter().zip(counts) {
@@ -238,18 +258,18 @@ fn divide_all(ranges: Vec<OffsetRange>, counts: &[u128]) -> Vec<OffsetRange> {
 }
 
 /// Each piece is the remainder divided by the number of remaining pieces: 20 in 3 are 6, 7 and 7.
-fn divide(range: &OffsetRange, count: i128, pieces: &mut Vec<OffsetRange>) {
-    let mut start = range.start;
+fn divide<R: HasRange>(range: &R, count: i128, pieces: &mut Vec<R>) {
+    let OffsetRange {
+        mut start,
+        end: last,
+        ..
+    } = *range.as_ref();
     for left in (1..=count).rev() {
-        let remaining = i128::from(range.end) - i128::from(start);
+        let remaining = i128::from(last) - i128::from(start);
         // At most the end of the range, so it fits.
         let end = (i128::from(start) + remaining / left) as i64;
         if start < end {
-            pieces.push(OffsetRange {
-                start,
-                end,
-                ..range.clone()
-            });
+            pieces.push(piece_of(range, start, end));
         }
         start = end;
     }

@@ -163,7 +163,7 @@ impl Views {
         if let Some(valid) = &mut self.valid {
             valid.push(true);
         }
-        // Batches are closed long before a buffer reaches 4 GiB; see `BATCH_BYTES_MOST` in `read`.
+        // Batches are closed long before a buffer reaches 4 GiB; see `MAX_BATCH_BYTES` in `read`.
         self.views.push(view(value, 0, self.data.len() as u32));
         if value.len() > INLINE {
             self.data.extend_from_slice(value);

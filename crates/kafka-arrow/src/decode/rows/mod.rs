@@ -266,15 +266,15 @@ impl RecordDecoder {
         }
     }
 
-    /// The limits at which a client closes a batch for a projection. They are lower than `bytes` only where
+    /// The limits at which a client closes a batch for a projection. They are lower than `batch_bytes` only where
     /// columns may take far more than their payloads.
-    pub fn batch_limits(&self, projection: &[usize], bytes: usize) -> BatchLimits {
+    pub fn batch_limits(&self, projection: &[usize], batch_bytes: usize) -> BatchLimits {
         let decoded = projection.iter().filter(|i| {
             let column = self.columns.get(**i).copied();
             column.is_some_and(|column| Part::BOTH.iter().any(|part| part.shows(column)))
         });
         let fields = decoded.filter_map(|i| self.schema.fields().get(*i));
-        BatchLimits::of(fields.map(|field| field.data_type()), bytes)
+        BatchLimits::of(fields.map(|field| field.data_type()), batch_bytes)
     }
 
     /// Whether a projection needs payloads to be decoded.

@@ -30,7 +30,7 @@ use crate::error::{Error, Result};
 use crate::range::{OffsetRange, TopicPartition};
 
 /// A batch is closed here whatever was asked for, because its buffers have 32-bit offsets.
-const BATCH_BYTES_MOST: usize = 1 << 30;
+const MAX_BATCH_BYTES: usize = 1 << 30;
 /// How long a begun batch waits for more records before it is handed out as it is.
 const LINGER: Duration = Duration::from_millis(5);
 /// How often an empty wait looks at the connections' health.
@@ -60,7 +60,7 @@ pub(crate) fn stream(
         .batch_rows
         .min(request.limit.unwrap_or(usize::MAX))
         .max(1);
-    request.batch_bytes = request.batch_bytes.clamp(1, BATCH_BYTES_MOST);
+    request.batch_bytes = request.batch_bytes.clamp(1, MAX_BATCH_BYTES);
     let kind = SessionKind {
         profile: Profile::of(&request),
         isolation: request.isolation,

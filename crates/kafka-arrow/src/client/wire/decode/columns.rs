@@ -67,11 +67,11 @@ pub(super) struct Columns {
     /// Bytes of keys, values and headers.
     pub(super) bytes: usize,
     /// The most rows to make room for, which is the size of a batch.
-    rows_most: usize,
+    batch_rows: usize,
 }
 
 impl Columns {
-    pub(super) fn new(wanted: RawColumns, rows_most: usize) -> Self {
+    pub(super) fn new(wanted: RawColumns, batch_rows: usize) -> Self {
         Self {
             wanted,
             offsets: Vec::new(),
@@ -85,7 +85,7 @@ impl Columns {
             budgeted: 0,
             batch: 1,
             bytes: 0,
-            rows_most,
+            batch_rows,
         }
     }
 
@@ -95,7 +95,7 @@ impl Columns {
 
     /// Makes room for `rows` more rows.
     pub(super) fn reserve(&mut self, rows: usize) {
-        let room = self.rows_most.saturating_sub(self.rows());
+        let room = self.batch_rows.saturating_sub(self.rows());
         // A batch that spans several record batches will probably become full.
         let rows = if self.rows() > 0 {
             room
@@ -162,7 +162,7 @@ impl Columns {
         }
     }
 
-    /// Appends up to `most` consecutive records that begin at `at`. The first has the offset `delta` in its
+    /// Appends up to `max_rows` consecutive records that begin at `at`. The first has the offset `delta` in its
     /// batch. All of them become rows. Unusual records end the stretch.
     pub(super) fn push_stretch(
         &mut self,
@@ -170,29 +170,29 @@ impl Columns {
         head: &BatchHead,
         (at, end): (usize, usize),
         delta: i32,
-        most: usize,
-        bytes_most: usize,
+        max_rows: usize,
+        max_bytes: usize,
     ) -> Taken {
         let w = self.wanted;
         let stamped = w.timestamp && !head.is_log_append_time();
         let before = self.rows();
         let block = self.block(region);
         if stamped {
-            self.timestamps.resize(before + most, 0);
+            self.timestamps.resize(before + max_rows, 0);
         }
         let stretch = Stretch {
             records: region.bytes.get(..end).unwrap_or_default(),
             delta: delta as u32,
-            most,
-            bytes_most,
+            max_rows,
+            max_bytes,
             bare: w.headers,
             base_timestamp: head.base_timestamp,
             block,
         };
         let room = Room {
             timestamps: stamped.then(|| &mut self.timestamps[before..]),
-            keys: w.key.then(|| self.keys.room(most)),
-            values: w.value.then(|| self.values.room(most)),
+            keys: w.key.then(|| self.keys.room(max_rows)),
+            values: w.value.then(|| self.values.room(max_rows)),
         };
         let taken = stretch.take(at, room);
         let first = head.base_offset + i64::from(delta);

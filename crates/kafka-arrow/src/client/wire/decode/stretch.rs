@@ -12,9 +12,9 @@ pub(super) struct Stretch<'a> {
     /// The offset of the first record, relative to its batch.
     pub(super) delta: u32,
     /// The most records to append.
-    pub(super) most: usize,
+    pub(super) max_rows: usize,
     /// The most bytes of keys and values to append.
-    pub(super) bytes_most: usize,
+    pub(super) max_bytes: usize,
     /// Whether to stop at records with headers.
     pub(super) bare: bool,
     pub(super) base_timestamp: i64,
@@ -22,7 +22,7 @@ pub(super) struct Stretch<'a> {
     pub(super) block: u32,
 }
 
-/// Room for `most` rows in each wanted column.
+/// Room for `max_rows` rows in each wanted column.
 #[derive(Default)]
 pub(super) struct Room<'a> {
     pub(super) timestamps: Option<&'a mut [i64]>,
@@ -94,7 +94,7 @@ impl Stretch<'_> {
                 let (key, value) = record.key_and_value(records)?;
                 bytes += key.bytes() + value.bytes();
                 let bare = || value.end + 1 == record.end && records.get(value.end) == Some(&0);
-                if bytes > self.bytes_most || self.bare && !bare() {
+                if bytes > self.max_bytes || self.bare && !bare() {
                     return None;
                 }
                 if KEY {
@@ -114,7 +114,7 @@ impl Stretch<'_> {
             taken.bytes = bytes;
             Some(())
         };
-        while taken.records < self.most && one(taken.records, &mut taken).is_some() {
+        while taken.records < self.max_rows && one(taken.records, &mut taken).is_some() {
             taken.records += 1;
         }
         taken.viewed = (keys.viewed, values.viewed);

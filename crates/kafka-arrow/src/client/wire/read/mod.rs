@@ -47,7 +47,7 @@ use crate::error::{Error, Result};
 use crate::range::{OffsetRange, TopicPartition};
 
 /// A batch is closed here whatever was asked for: headers are counted in 32 bits.
-const BATCH_BYTES_MOST: usize = 1 << 30;
+const MAX_BATCH_BYTES: usize = 1 << 30;
 
 /// The stream of a request, which asks `memory` for what large records take.
 pub(super) fn stream(
@@ -68,7 +68,7 @@ pub(super) fn stream(
             .batch_rows
             .min(request.limit.unwrap_or(usize::MAX))
             .max(1),
-        batch_bytes: request.batch_bytes.clamp(1, BATCH_BYTES_MOST),
+        batch_bytes: request.batch_bytes.clamp(1, MAX_BATCH_BYTES),
         unpacked_bytes: cluster.settings.answer_bytes_most,
         check_crcs: cluster.settings.check_crcs,
     };

@@ -1,0 +1,71 @@
+//! A range with all that belongs to it, from the snapshot to the stream that reads it.
+
+use std::sync::Arc;
+
+use crate::client::TimestampBounds;
+use crate::range::{OffsetRange, Snapshot};
+
+/// Offsets to read, and what is known of their partition. Pieces of a range keep what is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ScanRange {
+    pub(crate) range: OffsetRange,
+    /// The id of the topic that the offsets were taken from, where the broker gave it.
+    pub(crate) topic_id: Option<Arc<str>>,
+    /// The partition's leader when the snapshot was taken: for EXPLAIN.
+    pub(crate) leader: Option<i32>,
+    /// The timestamps that select records: the `@T1:T2` of the table's range.
+    pub(crate) selected: Option<TimestampBounds>,
+    /// Timestamps outside which no record matches the predicates, which are applied behind the scan.
+    pub(crate) matching: Option<TimestampBounds>,
+}
+
+impl ScanRange {
+    /// The ranges of a snapshot, before predicates cut them.
+    pub(crate) fn of_snapshot(snapshot: &Snapshot) -> Vec<Self> {
+        let topic_ids = snapshot.topic_ids();
+        let ranges = snapshot.ranges().iter().map(|range| Self {
+            topic_id: topic_ids
+                .get(&range.range.topic)
+                .map(|id| id.as_str().into()),
+            leader: range.leader,
+            selected: TimestampBounds::within(range.from_ms, range.to_ms),
+            matching: None,
+            range: range.range.clone(),
+        });
+        ranges.collect()
+    }
+
+    /// Offsets of a partition of the snapshot, of which the records are selected as there.
+    pub(crate) fn in_snapshot(snapshot: &Snapshot, offsets: &OffsetRange) -> Self {
+        let known = snapshot.ranges().iter().find(|known| {
+            known.range.topic == offsets.topic && known.range.partition == offsets.partition
+        });
+        Self {
+            topic_id: snapshot.topic_id(&offsets.topic).map(Arc::from),
+            leader: known.and_then(|known| known.leader),
+            selected: known.and_then(|known| TimestampBounds::within(known.from_ms, known.to_ms)),
+            matching: None,
+            range: offsets.clone(),
+        }
+    }
+
+    /// The part at these offsets.
+    pub(crate) fn piece(&self, start: i64, end: i64) -> Self {
+        let mut piece = self.clone();
+        piece.range.start = start;
+        piece.range.end = end.max(start);
+        piece
+    }
+}
+
+impl AsRef<OffsetRange> for ScanRange {
+    fn as_ref(&self) -> &OffsetRange {
+        &self.range
+    }
+}
+
+impl AsMut<OffsetRange> for ScanRange {
+    fn as_mut(&mut self) -> &mut OffsetRange {
+        &mut self.range
+    }
+}
