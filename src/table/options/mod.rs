@@ -1,15 +1,18 @@
 //! The options of a table, as CREATE EXTERNAL TABLE and the table function take them.
 //!
-//! Names are ours (`starting.offsets`) or Spark's (`startingOffsets`); case, dots, dashes and
-//! underscores make no difference. `kafka.*` goes to the connection. An option that is not known
-//! is an error that names the nearest one; one of Spark's that has no effect here is passed over
-//! with a warning.
+//! [`known`] lists the options. Names are ours (`starting.offsets`) or Spark's (`startingOffsets`);
+//! case, dots, dashes and underscores make no difference. `kafka.*` goes to the connection. An unknown
+//! option is an error that names the nearest one. An option of Spark that has no effect here logs a
+//! warning.
 
-use std::time::Duration;
+mod given;
+mod known;
 
-use crate::config::{self, ConnectionConfig};
 use arrow::datatypes::Fields;
 
+use self::given::Given;
+use self::known::{Group, KNOWN, Known, Take, plain};
+use crate::config::{self, ConnectionConfig};
 use crate::decode::{Column, RegistryConfig};
 use crate::error::{Error, Result, nearest_names};
 use crate::policy::Policy;
@@ -21,83 +24,6 @@ use super::formats::Formats;
 use super::writing::WriteFormats;
 use super::{DeadLetters, KafkaSinkOptions, KafkaTable, KafkaTableBuilder, Limits, TopicSource};
 
-/// Every option that is not the connection's, in our spelling.
-const NAMES: &[&str] = &[
-    "assign",
-    "auto.register.schemas",
-    "bad.row.limit",
-    "batch.bytes",
-    "delivery",
-    "dlq.location",
-    "dlq.topic",
-    "ending.offsets",
-    "ending.offsets.by.timestamp",
-    "ending.timestamp",
-    "fail.on.data.loss",
-    "include.headers",
-    "isolation.level",
-    "kafka.consumer.poll.timeout.ms",
-    "key.csv.delimiter",
-    "key.format",
-    "key.prefix",
-    "key.schema.file",
-    "key.schema.message",
-    "key.schema.version",
-    "key.subject",
-    "key.subject.name.strategy",
-    "lag",
-    "max.batch.bytes",
-    "max.offsets.per.partition",
-    "max.offsets.per.trigger",
-    "max.records.per.partition",
-    "max.trigger.delay",
-    "metadata.columns",
-    "metadata.prefix",
-    "min.offsets.per.trigger",
-    "min.partitions",
-    "on.bad.row",
-    "on.data.loss",
-    "range",
-    "redecode",
-    "read.timeout.ms",
-    "request.timeout.ms",
-    "schema.registry.auto.register",
-    "schema.registry.basic.auth.user.info",
-    "schema.registry.bearer.auth.token",
-    "schema.registry.request.timeout.ms",
-    "schema.registry.ssl.ca.location",
-    "schema.registry.url",
-    "shared",
-    "starting.offsets",
-    "starting.offsets.by.timestamp",
-    "starting.offsets.by.timestamp.strategy",
-    "starting.timestamp",
-    "state.topic",
-    "subscribe",
-    "subscribe.pattern",
-    "transactional.id.prefix",
-    "value.csv.delimiter",
-    "value.format",
-    "value.schema.file",
-    "value.schema.message",
-    "value.schema.version",
-    "value.subject",
-    "value.subject.name.strategy",
-];
-
-/// Options of Spark that change nothing here, with the reason.
-const WITHOUT_EFFECT: &[(&str, &str)] = &[
-    ("group.id.prefix", "no consumer group is ever joined"),
-    (
-        "fetch.offset.num.retries",
-        "look-ups are retried until request.timeout.ms",
-    ),
-    (
-        "fetch.offset.retry.interval.ms",
-        "look-ups are retried until request.timeout.ms",
-    ),
-];
-
 /// Options of a table, checked one by one.
 #[derive(Debug, Clone, Default)]
 pub struct TableOptions {
@@ -107,9 +33,8 @@ pub struct TableOptions {
     subscribe: Option<TopicSource>,
     range: Option<RangeSpec>,
     spark: SparkOffsets,
-    spark_range: bool,
     on_data_loss: Option<OnDataLoss>,
-    /// Spark's `failOnDataLoss` = `false` gives what exists also where a range ends behind the log.
+    /// With Spark's `failOnDataLoss` = `false` a range may also end after the end of the log.
     past_end_is_end: bool,
     formats: Formats,
     columns: Option<Vec<Column>>,
@@ -121,12 +46,12 @@ pub struct TableOptions {
     sink: KafkaSinkOptions,
     letters: Option<DeadLetters>,
     redecode: Option<DeadLetters>,
-    /// What the text may do that the options stand in; `None` when they are its user's own.
+    /// What the text with these options may do; `None` if the user wrote the options.
     policy: Option<Policy>,
 }
 
 impl TableOptions {
-    /// Options that stand in the text of a statement, in a session with this policy.
+    /// Options in the text of a statement, in a session with this policy.
     pub(crate) fn of_statement(policy: Policy) -> Self {
         Self {
             policy: Some(policy),
@@ -140,102 +65,35 @@ impl TableOptions {
     /// When the name is not known or the value does not fit.
     pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
         self.given.push((name.to_owned(), value.to_owned()));
-        let plain = plain(name);
-        if plain != "kafkaconsumerpolltimeoutms"
-            && let Some(key) = name.to_ascii_lowercase().strip_prefix("kafka.")
-        {
+        let given = Given { name, value };
+        let Some(known) = Known::find(name) else {
+            let key = name.to_ascii_lowercase();
+            let key = key.strip_prefix("kafka.").ok_or_else(|| unknown(name))?;
             self.connection.push((key.to_owned(), value.to_owned()));
             return Ok(());
+        };
+        match known.take {
+            Take::Table(take) => take(self, given),
+            Take::Part(take) if plain(name).starts_with("key") => {
+                take(&mut self.formats.key, given)
+            }
+            Take::Part(take) => take(&mut self.formats.value, given),
+            Take::Setting => {
+                let key = known.name.to_owned();
+                self.connection.push((key, value.to_owned()));
+                Ok(())
+            }
+            Take::Nothing => {
+                log::warn!("option '{name}' has no effect: {}", known.meaning);
+                Ok(())
+            }
         }
-        let text = || Some(value.to_owned());
-        match plain.as_str() {
-            "assign" => self.topics(name, TopicSource::assign(value))?,
-            "subscribe" => self.topics(name, TopicSource::list(value))?,
-            "subscribepattern" => self.topics(name, TopicSource::pattern(value))?,
-            "range" => self.range = Some(value.parse()?),
-            "startingoffsets" => self.spark.starting_offsets = text(),
-            "endingoffsets" => self.spark.ending_offsets = text(),
-            "startingoffsetsbytimestamp" => self.spark.starting_offsets_by_timestamp = text(),
-            "endingoffsetsbytimestamp" => self.spark.ending_offsets_by_timestamp = text(),
-            "startingtimestamp" => self.spark.starting_timestamp = text(),
-            "endingtimestamp" => self.spark.ending_timestamp = text(),
-            "startingoffsetsbytimestampstrategy" => {
-                self.spark.starting_offsets_by_timestamp_strategy = text();
-            }
-            "failondataloss" => {
-                let fails = boolean(name, value)?;
-                self.past_end_is_end = !fails;
-                self.data_loss(if fails {
-                    OnDataLoss::Fail
-                } else {
-                    OnDataLoss::Skip
-                })?;
-            }
-            "ondataloss" => self.data_loss(match value.to_ascii_lowercase().as_str() {
-                "fail" => OnDataLoss::Fail,
-                "skip" => OnDataLoss::Skip,
-                _ => return Err(refused(name, value, "'fail' or 'skip'")),
-            })?,
-            "keyformat" => self.formats.key.name(value)?,
-            "valueformat" => self.formats.value.name(value)?,
-            "keycsvdelimiter" => self.formats.key.csv_delimiter = delimiter(name, value)?,
-            "valuecsvdelimiter" => self.formats.value.csv_delimiter = delimiter(name, value)?,
-            "keyschemafile" => self.formats.key.schema.file = text(),
-            "valueschemafile" => self.formats.value.schema.file = text(),
-            "keyschemamessage" => self.formats.key.schema.message = text(),
-            "valueschemamessage" => self.formats.value.schema.message = text(),
-            "keysubject" => self.formats.key.schema.subject = text(),
-            "valuesubject" => self.formats.value.schema.subject = text(),
-            "keysubjectnamestrategy" => self.formats.key.schema.subjects = value.parse()?,
-            "valuesubjectnamestrategy" => self.formats.value.schema.subjects = value.parse()?,
-            "keyschemaversion" => self.formats.key.schema.version = version(name, value)?,
-            "valueschemaversion" => self.formats.value.schema.version = version(name, value)?,
-            "schemaregistryautoregister" | "autoregisterschemas" => {
-                self.formats.auto_register = boolean(name, value)?;
-            }
-            registry if registry.starts_with("schemaregistry") => {
-                // In the spelling that it has as a setting.
-                let known = NAMES.iter().find(|known| self::plain(known) == registry);
-                self.connect(known.copied().unwrap_or(name), value);
-            }
-            "keyprefix" => self.formats.key_prefix = value.to_owned(),
-            "metadataprefix" => self.formats.metadata_prefix = value.to_owned(),
-            "onbadrow" => self.formats.bad_rows.on = value.parse()?,
-            "badrowlimit" => self.formats.bad_rows.limit = Some(value.parse()?),
-            "dlqtopic" => self.letters(DeadLetters::Topic(value.into()))?,
-            "dlqlocation" => self.letters(DeadLetters::Location(value.to_owned()))?,
-            "redecode" => self.redecode = Some(DeadLetters::parse(value)),
-            "includeheaders" => self.headers = Some(boolean(name, value)?),
-            "metadatacolumns" => self.columns = Some(columns(value)?),
-            "minpartitions" => self.min_partitions = Some(positive(name, value)?),
-            "maxrecordsperpartition" => {
-                self.max_records_per_partition = Some(positive(name, value)?);
-            }
-            "maxoffsetspertrigger" => self.limits.max_offsets = Some(positive(name, value)?),
-            "maxoffsetsperpartition" => {
-                self.limits.max_offsets_per_partition = Some(positive(name, value)?);
-            }
-            "maxbatchbytes" => self.limits.max_bytes = Some(positive(name, value)?),
-            "minoffsetspertrigger" => self.limits.min_offsets = Some(positive(name, value)?),
-            "maxtriggerdelay" => self.limits.max_delay = Some(duration(name, value)?),
-            "lag" => self.limits.lag = Some(duration(name, value)?),
-            "delivery" => self.sink.delivery = value.parse()?,
-            "shared" => self.sink.shared = boolean(name, value)?,
-            "statetopic" => self.sink.state_topic = value.to_owned(),
-            "transactionalidprefix" => self.sink.transactional_id_prefix = value.to_owned(),
-            "batchbytes" => self.batch_bytes = Some(positive(name, value)?),
-            "isolationlevel" => self.connect("isolation.level", value),
-            "requesttimeoutms" => self.connect("request.timeout.ms", value),
-            "readtimeoutms" | "kafkaconsumerpolltimeoutms" => {
-                self.connect("read.timeout.ms", value);
-            }
-            _ => match WITHOUT_EFFECT.iter().find(|(n, _)| self::plain(n) == plain) {
-                Some((_, reason)) => log::warn!("option '{name}' has no effect: {reason}"),
-                None => return Err(unknown(name)),
-            },
-        }
-        self.spark_range |= plain.starts_with("starting") || plain.starts_with("ending");
-        Ok(())
+    }
+
+    /// The options whose names or meanings have `part` in them, with values, defaults and meanings.
+    /// With an empty `part` these are all options.
+    pub fn help(part: &str) -> String {
+        known::help(part)
     }
 
     /// Takes the columns that a statement declares.
@@ -243,29 +101,14 @@ impl TableOptions {
         self.formats.declared = Some(columns);
     }
 
-    fn connect(&mut self, key: &str, value: &str) {
-        self.connection.push((key.to_owned(), value.to_owned()));
-    }
-
     fn topics(&mut self, name: &str, topics: Result<TopicSource>) -> Result<()> {
         let topics = topics.map_err(|e| Error::config(name, e.to_string()))?;
-        if self.subscribe.is_some() {
-            return Err(Error::invalid(
-                "only one of 'subscribe', 'subscribePattern' and 'assign' may be given",
-            ));
-        }
-        self.subscribe = Some(topics);
-        Ok(())
+        let names = "'subscribe', 'subscribePattern' and 'assign'";
+        only_one(&mut self.subscribe, topics, names)
     }
 
-    fn letters(&mut self, place: DeadLetters) -> Result<()> {
-        if self.letters.is_some() {
-            return Err(Error::invalid(
-                "only one of 'dlq.topic' and 'dlq.location' may be given",
-            ));
-        }
-        self.letters = Some(place);
-        Ok(())
+    fn dead_letters(&mut self, place: DeadLetters) -> Result<()> {
+        only_one(&mut self.letters, place, "'dlq.topic' and 'dlq.location'")
     }
 
     fn data_loss(&mut self, on_data_loss: OnDataLoss) -> Result<()> {
@@ -278,26 +121,17 @@ impl TableOptions {
         Ok(())
     }
 
-    /// What the options say of the formats that are written; `defaults` may have a registry.
+    /// The formats to write with; `defaults` may name a registry.
     ///
     /// # Errors
-    /// When an option is not about formats, or the registry's cannot be used.
+    /// When an option is not about formats, or those of the registry contradict each other.
     #[cfg_attr(not(feature = "librdkafka"), allow(dead_code))]
     pub(crate) fn write_formats(&self, defaults: &ConnectionConfig) -> Result<WriteFormats> {
-        let about = |name: &str| {
-            let name = plain(name);
-            let begins = [
-                "key",
-                "value",
-                "schemaregistry",
-                "autoregister",
-                "metadataprefix",
-            ];
-            begins.iter().any(|begin| name.starts_with(begin))
-        };
-        if let Some((name, _)) = self.given.iter().find(|(name, _)| !about(name)) {
+        let is_format =
+            |name: &str| Known::find(name).is_some_and(|known| known.group == Group::Formats);
+        if let Some((name, _)) = self.given.iter().find(|(name, _)| !is_format(name)) {
             return Err(Error::invalid(format!(
-                "option '{name}' is not about formats, which are told by 'key.…', 'value.…', \
+                "option '{name}' is not about formats; the options of formats are 'key.…', 'value.…', \
                  'schema.registry.…' and 'metadata.prefix'"
             )));
         }
@@ -378,15 +212,15 @@ impl TableOptions {
         {
             return Err(Error::invalid(format!(
                 "'minOffsetsPerTrigger' = {min} is above 'maxOffsetsPerTrigger' = {max}: \
-                 no batch could have so many offsets"
+                 no batch could have as many offsets as it waits for"
             )));
         }
         Ok(())
     }
 
-    /// The session's settings with this table's on top. A table that names other brokers starts
-    /// from nothing, and one that changes whom a client trusts or how it proves itself leaves the
-    /// session's credentials behind: they must not travel where they were not given for. The same goes
+    /// The session's settings with this table's on top. Credentials must reach only the hosts that they
+    /// were given for. So a table that names other brokers gets none of the session's settings, and a table
+    /// that changes whom a client trusts or how it logs in gets none of its credentials. The same holds
     /// for a schema registry.
     fn config(&self, defaults: Option<&ConnectionConfig>) -> Result<ConnectionConfig> {
         let mut own = ConnectionConfig::empty();
@@ -422,10 +256,10 @@ impl TableOptions {
         }
     }
 
-    /// The range, and why queries cannot read it if only jobs can.
+    /// The range, and the error for queries if only jobs can read it.
     fn range_spec(&self, argument: Option<RangeSpec>) -> Result<(RangeSpec, Option<Error>)> {
         let given = argument.or_else(|| self.range.clone());
-        let range = match (given, self.spark_range) {
+        let range = match (given, self.spark != SparkOffsets::default()) {
             (Some(_), true) => {
                 return Err(Error::invalid(
                     "the range is given twice: as 'range' and by Spark's starting and ending options",
@@ -441,7 +275,8 @@ impl TableOptions {
         Ok((range, None))
     }
 
-    /// Spark's streams start at `latest`, its batch reader refuses that: so do jobs and queries.
+    /// Spark's streams may start at `latest`, and its batch reader refuses that. So may jobs, and so do
+    /// queries.
     fn stream_start(&self, refused: Error) -> Result<(RangeSpec, Option<Error>)> {
         let alone = SparkOffsets {
             starting_offsets: self.spark.starting_offsets.clone(),
@@ -503,16 +338,17 @@ impl TableOptions {
     }
 }
 
-/// A name without case and separators.
-fn plain(name: &str) -> String {
-    name.chars()
-        .filter(|c| !matches!(c, '.' | '-' | '_'))
-        .flat_map(char::to_lowercase)
-        .collect()
+/// Fills a place that several options share.
+fn only_one<T>(place: &mut Option<T>, value: T, names: &str) -> Result<()> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Error::invalid(format!("only one of {names} may be given"))),
+    }
 }
 
 fn unknown(name: &str) -> Error {
-    let nearest = nearest_names(name, NAMES.iter().copied());
+    let names: Vec<String> = KNOWN.iter().flat_map(Known::names).collect();
+    let nearest = nearest_names(name, names.iter().map(String::as_str));
     let hint = match nearest.first() {
         Some(nearest) => format!("did you mean '{nearest}'?"),
         None => "settings of the connection are written 'kafka.<name>'".to_owned(),
@@ -520,345 +356,5 @@ fn unknown(name: &str) -> Error {
     Error::invalid(format!("option '{name}' is not known: {hint}"))
 }
 
-fn refused(name: &str, value: &str, expected: &str) -> Error {
-    Error::invalid(format!("option '{name}' = '{value}': expected {expected}"))
-}
-
-fn boolean(name: &str, value: &str) -> Result<bool> {
-    match value.to_ascii_lowercase().as_str() {
-        "true" => Ok(true),
-        "false" => Ok(false),
-        _ => Err(refused(name, value, "'true' or 'false'")),
-    }
-}
-
-fn positive<T: std::str::FromStr + PartialOrd + Default>(name: &str, value: &str) -> Result<T> {
-    match value.parse::<T>() {
-        Ok(number) if number > T::default() => Ok(number),
-        _ => Err(refused(name, value, "a whole number above 0")),
-    }
-}
-
-fn duration(name: &str, value: &str) -> Result<Duration> {
-    value
-        .parse::<jiff::SignedDuration>()
-        .ok()
-        .and_then(|duration| Duration::try_from(duration).ok())
-        .ok_or_else(|| refused(name, value, "a time span such as '500ms', '30s' or '15m'"))
-}
-
-fn version(name: &str, value: &str) -> Result<Option<i32>> {
-    if value.eq_ignore_ascii_case("latest") {
-        return Ok(None);
-    }
-    positive(name, value).map(Some)
-}
-
-fn delimiter(name: &str, value: &str) -> Result<u8> {
-    match value.as_bytes() {
-        // As it is written in SQL, where a tab has no escape.
-        b"\\t" => Ok(b'\t'),
-        [byte] if byte.is_ascii() && !matches!(byte, b'"' | b'\n' | b'\r') => Ok(*byte),
-        _ => Err(refused(name, value, "one ASCII character, or '\\t'")),
-    }
-}
-
-fn columns(list: &str) -> Result<Vec<Column>> {
-    let wanted: Vec<&str> = list
-        .split(',')
-        .map(str::trim)
-        .filter(|n| !n.is_empty())
-        .collect();
-    let known = Column::ALL.map(Column::name);
-    if let Some(wrong) = wanted.iter().find(|n| !known.contains(n)) {
-        let nearest = nearest_names(wrong, known);
-        let nearest = nearest.first().map_or("topic", String::as_str);
-        return Err(Error::invalid(format!(
-            "option 'metadata.columns': there is no column '{wrong}', did you mean '{nearest}'?"
-        )));
-    }
-    if wanted.is_empty() {
-        return Err(Error::invalid("option 'metadata.columns' names no column"));
-    }
-    let in_order = Column::ALL
-        .into_iter()
-        .filter(|c| wanted.contains(&c.name()));
-    Ok(in_order.collect())
-}
-
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use arrow::datatypes::{DataType, Field};
-
-    use super::*;
-
-    fn set(pairs: &[(&str, &str)]) -> Result<TableOptions> {
-        let mut options = TableOptions::default();
-        for (name, value) in pairs {
-            options.set(name, value)?;
-        }
-        Ok(options)
-    }
-
-    fn error(pairs: &[(&str, &str)]) -> String {
-        set(pairs).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn spellings_are_one_option() {
-        for name in [
-            "failOnDataLoss",
-            "failondataloss",
-            "fail.on.data.loss",
-            "FAIL_ON_DATA_LOSS",
-        ] {
-            let options = set(&[(name, "false")]).unwrap();
-            assert_eq!(options.on_data_loss, Some(OnDataLoss::Skip), "{name}");
-        }
-    }
-
-    #[test]
-    fn settings_of_a_registry_are_known_in_each_spelling() {
-        for name in [
-            "schema.registry.url",
-            "schema_registry_url",
-            "SchemaRegistryUrl",
-        ] {
-            let options = set(&[
-                ("kafka.bootstrap.servers", "h:1"),
-                ("value.format", "avro"),
-                (name, "ftp://h"),
-            ]);
-            let error = options.unwrap().table("t", None, None).unwrap_err();
-            let error = error.to_string();
-            let named = error.starts_with("setting 'schema.registry.url': a URL begins");
-            assert!(named, "{name}: {error}");
-        }
-    }
-
-    #[test]
-    fn unknown_option_names_the_nearest() {
-        assert_eq!(
-            error(&[("startingOfsets", "earliest")]),
-            "option 'startingOfsets' is not known: did you mean 'starting.offsets'?"
-        );
-    }
-
-    #[test]
-    fn limits_of_batches_have_sparks_names() {
-        let options = set(&[
-            ("maxOffsetsPerTrigger", "5"),
-            ("minOffsetsPerTrigger", "2"),
-            ("maxTriggerDelay", "15m"),
-            ("groupIdPrefix", "x"),
-        ])
-        .unwrap();
-        assert_eq!(options.limits.max_offsets, Some(5));
-        assert_eq!(options.limits.max_delay, Some(Duration::from_secs(900)));
-        let reversed = set(&[
-            ("kafka.bootstrap.servers", "h:1"),
-            ("maxOffsetsPerTrigger", "5"),
-            ("minOffsetsPerTrigger", "6"),
-        ]);
-        let refused = reversed.unwrap().table("t", None, None).unwrap_err();
-        assert!(refused.to_string().contains("is above"), "{refused}");
-        assert!(error(&[("lag", "soon")]).contains("a time span"));
-    }
-
-    #[test]
-    fn numbers_are_strict_as_in_spark() {
-        for bad in ["a", "1.0", "0", "-1", ""] {
-            let message = error(&[("minPartitions", bad)]);
-            assert!(
-                message.ends_with("expected a whole number above 0"),
-                "{message}"
-            );
-        }
-    }
-
-    #[test]
-    fn topics_are_given_once() {
-        let one = r#"{"t":[0]}"#;
-        assert!(error(&[("subscribe", "a"), ("assign", one)]).contains("only one of"));
-        let options = set(&[("subscribe", "a"), ("kafka.bootstrap.servers", "h:1")]).unwrap();
-        assert!(options.table("a", None, None).is_err());
-        assert!(options.table("", None, None).is_ok());
-    }
-
-    #[test]
-    fn a_table_needs_brokers() {
-        let error = set(&[]).unwrap().table("t", None, None).unwrap_err();
-        assert!(
-            error.to_string().contains("kafka.bootstrap.servers"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn credentials_stay_with_their_brokers() {
-        let mut session = ConnectionConfig::new("a:1");
-        session.set("sasl.password", "hunter2").unwrap();
-        let config = |pairs: &[(&str, &str)]| set(pairs).unwrap().config(Some(&session)).unwrap();
-        let same = config(&[("kafka.client.id", "x")]);
-        assert_eq!(same.get("sasl.password"), Some("hunter2"));
-        let other = config(&[("kafka.bootstrap.servers", "b:1")]);
-        assert_eq!(other.get("sasl.password"), None);
-    }
-
-    #[test]
-    fn a_registrys_login_stays_with_its_url() {
-        let mut session = ConnectionConfig::new("a:1");
-        session.set("schema.registry.url", "http://a").unwrap();
-        let login = "schema.registry.basic.auth.user.info";
-        session.set(login, "anna:hidden").unwrap();
-        let config = |pairs: &[(&str, &str)]| set(pairs).unwrap().config(Some(&session)).unwrap();
-        for same in [
-            config(&[("value.format", "avro")]),
-            config(&[("schema.registry.url", "http://a")]),
-            config(&[("schema.registry.request.timeout.ms", "5")]),
-        ] {
-            assert_eq!(same.get(login), Some("anna:hidden"));
-        }
-        for other in [
-            config(&[("schema.registry.url", "http://b")]),
-            config(&[("kafka.bootstrap.servers", "b:1")]),
-        ] {
-            assert_eq!(other.get(login), None);
-        }
-    }
-
-    #[test]
-    fn names_of_formats_may_ask_for_a_registry() {
-        let brokers = ("kafka.bootstrap.servers", "h:1");
-        let refused = |format: &str| {
-            let options = set(&[brokers, ("value.format", format)]).unwrap();
-            let table = options.table("t", None, None).unwrap().build_lazy();
-            table.unwrap_err().to_string()
-        };
-        for (name, plain) in [
-            ("avro-registry", "avro"),
-            ("JSON-registry", "json"),
-            ("protobuf-registry", "protobuf"),
-        ] {
-            let found = refused(name);
-            assert!(
-                found.starts_with(&format!("'value.format' = '{name}' needs a registry"))
-                    && found.contains(&format!("write '{plain}'")),
-                "{found}"
-            );
-        }
-        let misspelt = error(&[("value.format", "avro-registri")]);
-        assert!(
-            misspelt.contains("did you mean 'avro-registry'?"),
-            "{misspelt}"
-        );
-    }
-
-    #[test]
-    fn ranges_are_given_once() {
-        let options = set(&[
-            ("kafka.bootstrap.servers", "h:1"),
-            ("range", "-5"),
-            ("startingOffsets", "earliest"),
-        ])
-        .unwrap();
-        let error = options.table("t", None, None).unwrap_err().to_string();
-        assert!(error.starts_with("the range is given twice"), "{error}");
-    }
-
-    #[test]
-    fn any_ending_option_is_refused_in_a_job() {
-        let brokers = ("kafka.bootstrap.servers", "h:1");
-        let never = i64::MAX.to_string();
-        for (name, value, spark) in [
-            ("endingOffsets", "latest", "endingOffsets"),
-            ("ending.offsets", r#"{"t":{"0":-1}}"#, "endingOffsets"),
-            ("endingTimestamp", never.as_str(), "endingTimestamp"),
-            (
-                "endingOffsetsByTimestamp",
-                r#"{"t":9223372036854775807}"#,
-                "endingOffsetsByTimestamp",
-            ),
-        ] {
-            let options = set(&[brokers, (name, value)]).unwrap();
-            let table = options.table("t", None, None).unwrap().build_lazy();
-            let error = table.unwrap().check_followable("s").unwrap_err();
-            let expected = format!("its range must not end ('{spark}')");
-            assert!(error.to_string().contains(&expected), "{error}");
-        }
-        let options = set(&[brokers, ("startingOffsets", "earliest")]).unwrap();
-        let table = options.table("t", None, None).unwrap().build_lazy();
-        table.unwrap().check_followable("s").unwrap();
-    }
-
-    #[test]
-    fn errors_about_topics_name_the_option() {
-        let cases = [
-            ("subscribePattern", "", "pattern to subscribe is empty"),
-            (
-                "subscribePattern",
-                "(",
-                "topic pattern '(' is no regular expression",
-            ),
-            ("subscribe", " , ", "no topics to subscribe"),
-            ("assign", "{}", "no topic partitions to assign"),
-        ];
-        for (name, value, message) in cases {
-            let found = error(&[(name, value)]);
-            let expected = format!("setting '{name}': {message}");
-            assert!(found.starts_with(&expected), "{found}");
-        }
-    }
-
-    #[test]
-    fn only_sparks_name_allows_ends_past_the_log() {
-        for (name, value, past_end_is_end) in [
-            ("failOnDataLoss", "false", true),
-            ("failOnDataLoss", "true", false),
-            ("on.data.loss", "skip", false),
-        ] {
-            let options = set(&[(name, value)]).unwrap();
-            assert_eq!(options.past_end_is_end, past_end_is_end, "{name}");
-        }
-    }
-
-    #[test]
-    fn definition_masks_secrets() {
-        let options = set(&[("kafka.sasl.password", "hunter2"), ("value.format", "text")]).unwrap();
-        assert_eq!(
-            options.definition("t", "it's"),
-            "CREATE EXTERNAL TABLE t STORED AS KAFKA LOCATION 'it''s' \
-             OPTIONS ('kafka.sasl.password' '***', 'value.format' 'text')"
-        );
-    }
-
-    #[test]
-    fn definition_has_the_declared_columns() {
-        let mut options = set(&[("value.format", "json")]).unwrap();
-        let item = Field::new("item", DataType::Utf8View, true);
-        options.declare(Fields::from(vec![
-            Field::new("id", DataType::Int64, true),
-            Field::new("Tags", DataType::List(Arc::new(item)), true),
-        ]));
-        assert_eq!(
-            options.definition("t", "orders"),
-            "CREATE EXTERNAL TABLE t (id BIGINT, \"Tags\" VARCHAR[]) STORED AS KAFKA LOCATION 'orders' \
-             OPTIONS ('value.format' 'json')"
-        );
-    }
-
-    #[test]
-    fn headers_and_metadata_columns_choose() {
-        let options = set(&[
-            ("metadata.columns", "offset, headers,value"),
-            ("includeHeaders", "false"),
-        ]);
-        assert_eq!(
-            options.unwrap().table_columns(),
-            [Column::Offset, Column::Value]
-        );
-        assert!(error(&[("metadata.columns", "ofset")]).ends_with("did you mean 'offset'?"));
-    }
-}
+mod tests;
