@@ -169,7 +169,7 @@ fn write(
 fn record_ends(store: &Connection, batch: &BatchRanges) -> Result<(), BoxError> {
     let number = i64::try_from(batch.batch)?;
     for range in batch.moved() {
-        // The id tells a topic from one that is created later under its name, the epoch its log from one
+        // The id distinguishes a topic from a later one of the same name, the epoch its log from one
         // that was cut and has grown again.
         let (of, id, epoch) = (&range.partition, &range.topic_id, range.leader_epoch);
         let moved = match range.previous {
@@ -237,7 +237,7 @@ fn recorded_ends(file: &str) -> Result<Option<Committed>, BoxError> {
 
 fn crash_if(crash: bool) -> Result<(), BoxError> {
     if crash {
-        Err("crashed half-way, as it was told to".into())
+        Err("crashed half-way, as asked".into())
     } else {
         Ok(())
     }

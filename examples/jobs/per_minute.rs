@@ -1,6 +1,6 @@
-//! Records and bytes per minute in PostgreSQL, right however late a record comes.
+//! Records and bytes per minute in PostgreSQL, correct however late a record comes.
 //!
-//! A batch adds its share of each minute as a row of its own; whoever reads adds the shares up:
+//! A batch adds its share of each minute as a separate row, and a reader adds the shares up:
 //!
 //! ```sql
 //! SELECT minute, sum(records), sum(bytes) FROM minute_shares GROUP BY minute

@@ -1,4 +1,4 @@
-//! The records of each minute of the last hour, counted anew by each batch, in SQLite.
+//! Counts of the records of each minute of the last hour in SQLite; each batch counts them again.
 
 use std::sync::Arc;
 use std::time::Duration;
