@@ -8,7 +8,7 @@ MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
-# Further arguments of `cargo test`, `cargo bench` and the race, for example: make test ARGS='--test broker'
+# Further arguments of `cargo test`, `cargo bench`, `make api` and the race, for example: make test ARGS='--test broker'
 ARGS ?=
 # The embedded broker, its sample topics and every statement of sql-examples/.
 DEMO := cargo run --release --quiet --bin kafka-sql -- demo --examples sql-examples
@@ -46,7 +46,27 @@ lint: ## format, clippy and documentation, warnings are errors
 	cargo fmt --all --check
 	cargo fmt --manifest-path benches/peers/drain/Cargo.toml --check
 	cargo clippy --release --config scripts/test-profile.toml --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --release --workspace --no-deps
+	RUSTDOCFLAGS='-D warnings' cargo doc --release --config scripts/test-profile.toml --workspace --no-deps
+
+.PHONY: api
+api: ## compare the public API with docs/api; ARGS=--renew writes it
+	cargo run --quiet --manifest-path scripts/public-api/Cargo.toml -- $(ARGS)
+
+.PHONY: deny
+deny: ## licences, bans and sources of the dependencies
+	@scripts/deny
+
+.PHONY: features
+features: ## check the smallest sets of features, each feature by itself
+	@scripts/features
+
+.PHONY: fuzz
+fuzz: ## run each fuzzer for a moment
+	@scripts/fuzz
+
+.PHONY: package
+package: ## pack the crates as they would be published
+	cargo package --workspace --no-verify --allow-dirty
 
 .PHONY: bench
 bench: setup ## the benchmarks

@@ -1,9 +1,8 @@
-//! The whole way from a real broker to a result, next to other readers in the same run.
+//! Measures the whole way from a real broker to a result, next to other readers in the same run.
 //!
-//! `make bench` starts a broker of its own; `KAFKA_BENCH_BOOTSTRAP=host:port` uses another one, and
-//! `KAFKA_BENCH_RECORDS` sets how many records the scans read (4 million unless set). Figures of
-//! one run belong together: machines differ, and one machine differs from minute to minute, so
-//! what counts are the ratios.
+//! `make bench` starts its own broker; `KAFKA_BENCH_BOOTSTRAP=host:port` uses another one.
+//! `KAFKA_BENCH_RECORDS` sets how many records the scans read (4 million by default). Only compare numbers of
+//! one run: machines differ, and one machine differs from minute to minute. What counts are the ratios.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -20,14 +19,14 @@ use rdkafka::{Offset, TopicPartitionList};
 use support::produce::{self, Fill};
 use support::{KafkaOptions, KafkaServer, admin};
 
-/// The shell brings it; so that the library is measured as the shell runs it.
+/// The same allocator as in the shell, so that the library is measured as the shell runs it.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const PARTITIONS: i32 = 4;
 
 fn main() {
-    // `cargo test --benches` asks for a quick look: there is nothing to check here.
+    // `cargo test --benches` wants a quick check, and there is nothing to check here.
     if std::env::args().any(|a| a == "--test") {
         return;
     }
@@ -153,7 +152,7 @@ fn median(runs: usize, mut run: impl FnMut()) -> Duration {
     times[runs / 2]
 }
 
-/// What one writes first with rust-rdkafka: assign, poll, sum.
+/// The first loop that one writes with rust-rdkafka: assign, poll, sum.
 fn poll_loop(bootstrap: &str, topic: &str, records: usize) {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
@@ -178,7 +177,7 @@ fn poll_loop(bootstrap: &str, topic: &str, records: usize) {
     assert!(bytes > 0);
 }
 
-/// Million records a second as Kafka's own tool has it, without its rebalance.
+/// Million records per second, as Kafka's own tool reports it, without its rebalance.
 fn java_perf(bootstrap: &str, topic: &str, records: usize) -> Option<f64> {
     let output = Command::new("java")
         .args(["-cp", &format!("{}/*", support::libs::folder().display())])

@@ -1,8 +1,7 @@
-//! Payloads into columns: the same five fields in each format, about 100 bytes as JSON, decoded and
-//! grouped.
+//! Measures decoding: the same five fields in each format, about 100 bytes as JSON, decoded and grouped.
 //!
-//! One execution partition, records in memory, so that a rate is that of one core. `raw` is the way of
-//! the records through the query without decoding.
+//! There is one execution partition and the records are in memory, so a rate is that of one core. `raw` is
+//! the query without decoding.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -26,7 +25,7 @@ message Event { int64 id = 1; string event = 2; string country = 3; double price
 
 const COLUMNS: &str = "id BIGINT, event VARCHAR, country VARCHAR, price DOUBLE, session VARCHAR";
 
-/// An event as services log them.
+/// An event such as services log.
 struct Event {
     id: i64,
     event: &'static str,
@@ -105,12 +104,12 @@ fn varint(to: &mut Vec<u8>, mut value: u64) {
     to.push(value as u8);
 }
 
-/// A registry's frame around a payload of the schema 1.
+/// Puts a registry's frame for schema 1 around a payload.
 fn framed(payload: Vec<u8>) -> Vec<u8> {
     [vec![0, 0, 0, 0, 1], payload].concat()
 }
 
-/// A registry that has one Avro schema.
+/// A registry with one Avro schema.
 fn registry() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("it is bound"));
@@ -153,7 +152,7 @@ impl World {
         path.to_str().expect("UTF-8").to_owned()
     }
 
-    /// A table of events, each encoded by `encode`; the declared columns come from `options`.
+    /// A table of events, each encoded by `encode`. `options` say which columns to declare.
     fn table(
         &self,
         name: &str,

@@ -1,4 +1,4 @@
-//! What does not need a broker: ranges, planning, and the way of a batch through a query.
+//! Measures what needs no broker: ranges, planning, and a batch's way through a query.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -79,7 +79,7 @@ fn queries(c: &mut Criterion) {
     c.bench_function("plan 1,000 offsets", |b| b.iter(|| run(&sql)));
 }
 
-/// What a batch of one record costs besides its sink: look, fix, log, plan, run, note.
+/// The cost of a one-record batch without its sink: look, fix, log, plan, run, note.
 fn batches(c: &mut Criterion) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let mut group = c.benchmark_group("batch of one record");

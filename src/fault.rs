@@ -1,13 +1,13 @@
 //! Named places at which tests make a process die, to show what a crash there leaves behind.
 //!
-//! Builds without debug assertions have none of it.
+//! Builds without debug assertions contain none of this.
 
-/// The environment variable that names the place: `NAME` or `NAME:N` for the Nth time (from 1)
-/// that it is passed.
+/// The environment variable that names the place: `NAME`, or `NAME:N` for the Nth time (from 1) that
+/// execution passes it.
 #[cfg(debug_assertions)]
 const VARIABLE: &str = "KAFKA_SQL_FAULT";
 
-/// Ends the process, as SIGKILL would, if the tests have asked for a crash at `name`.
+/// Ends the process as SIGKILL would, if a test has requested a crash at `name`.
 #[inline]
 pub(crate) fn point(name: &str) {
     #[cfg(debug_assertions)]

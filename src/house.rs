@@ -1,11 +1,11 @@
-//! Which rooms may use which: the top modules of the crates, as `docs/architecture.md` draws them.
+//! Which rooms (top modules of the crates) may use which others, as `docs/architecture.md` draws them.
 //!
 //! Cargo keeps the crates apart; within a crate only this test does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// The rooms of `kafka-arrow`, each with those that it may use besides `error`.
+/// The rooms of `kafka-arrow`, each with the rooms that it may use in addition to `error`.
 const KAFKA_ARROW: &[(&str, &[&str])] = &[
     ("client", &["config", "policy", "range"]),
     // The settings of registries are checked by whoever takes them.
@@ -20,7 +20,7 @@ const KAFKA_ARROW: &[(&str, &[&str])] = &[
     ("range", &[]),
 ];
 
-/// The rooms of `datafusion-kafka`, each with those that it may use besides `error` and [`BELOW`].
+/// The rooms of `datafusion-kafka`, each with the rooms that it may use in addition to `error` and [`BELOW`].
 const DATAFUSION_KAFKA: &[(&str, &[&str])] = &[
     ("memory", &[]),
     ("redact", &[]),
@@ -28,7 +28,7 @@ const DATAFUSION_KAFKA: &[(&str, &[&str])] = &[
     ("policy", &["redact"]),
     ("statement", &["policy", "redact"]),
     ("scan", &["memory"]),
-    // Dead letters are written by sinks, and redecoded in a session of their own.
+    // Sinks write dead letters, and redecoding uses a session of its own.
     (
         "table",
         &[
@@ -42,7 +42,7 @@ const DATAFUSION_KAFKA: &[(&str, &[&str])] = &[
         ],
     ),
     ("functions", &["policy", "table"]),
-    // The sink of Kafka is a table's other half; a parquet table may be an export.
+    // The Kafka sink is a table's other half, and a Parquet table may be an export.
     (
         "sink",
         &["export", "fault", "memory", "policy", "store", "table"],
@@ -155,7 +155,7 @@ fn rooms_use_only_those_below_them() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// For each top module which others it uses, with a file that does so; tests left out.
+/// For each top module, which others it uses, with a file that does so. Tests do not count.
 fn uses(folder: &Path) -> BTreeMap<String, BTreeMap<String, String>> {
     let mut all = BTreeMap::<String, BTreeMap<String, String>>::new();
     let mut open = vec![folder.to_owned()];
@@ -208,7 +208,7 @@ fn named(text: &str) -> BTreeSet<String> {
             names.extend(part.split(|c| !is_word(c)).next().map(str::to_owned));
             continue;
         };
-        // What is in inner braces belongs to the module before them.
+        // The content of inner braces belongs to the module before them.
         let mut depth = 0;
         let outer = list
             .split(';')

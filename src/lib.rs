@@ -1,6 +1,7 @@
 #![deny(unsafe_code, rustdoc::broken_intra_doc_links)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs, unreachable_pub, clippy::clone_on_ref_ptr)]
-// Much of tables is there for jobs and exports alone.
+// Large parts of tables are only used by jobs and exports.
 #![cfg_attr(not(feature = "jobs"), allow(dead_code))]
 #![doc = include_str!("../README.md")]
 

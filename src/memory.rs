@@ -1,4 +1,4 @@
-//! What scans and writers hold, in DataFusion's memory pool.
+//! Reports what scans and writers hold to DataFusion's memory pool.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,25 +15,25 @@ use tokio::time::{Instant, sleep};
 
 use crate::client::{Held, MemoryBudget};
 
-/// How long memory is waited for while nobody takes or gives back any.
+/// How long to wait for memory while the pool does not change.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long in all, whatever changes: what others take or are granted is no hope for this one.
+/// How long to wait in total. Changes by others do not mean that this consumer will be served.
 const PATIENCE_MOST: Duration = Duration::from_secs(5);
-/// How often it is looked for.
+/// How often to try again.
 const TICK: Duration = Duration::from_millis(5);
-/// Up to this part of the limit, and so many bytes, a consumer is never refused: who can spill does
-/// so when it asks for more itself.
+/// Up to this fraction of the limit, and up to `OWN_BYTES`, a consumer is never refused. Others that can
+/// spill do so when they request more themselves.
 const OWN_PART: usize = 16;
 const OWN_BYTES: usize = 16 << 20;
 
-/// The part of a consumer in a pool.
+/// One consumer's reservation in a pool.
 #[derive(Debug)]
 struct PoolBudget {
     pool: Arc<dyn MemoryPool>,
     reservation: MemoryReservation,
 }
 
-/// The memory of a consumer that is called `name`, in `pool`.
+/// The memory in `pool` of a consumer called `name`.
 pub(crate) fn budget(pool: &Arc<dyn MemoryPool>, name: String) -> Arc<dyn MemoryBudget> {
     Arc::new(PoolBudget {
         pool: Arc::clone(pool),
@@ -41,7 +41,7 @@ pub(crate) fn budget(pool: &Arc<dyn MemoryPool>, name: String) -> Arc<dyn Memory
     })
 }
 
-/// Nothing yet of the memory of such a consumer.
+/// An empty part of such a consumer's memory.
 pub(crate) fn held(pool: &Arc<dyn MemoryPool>, name: String) -> Held {
     Held::nothing_of(&budget(pool, name))
 }
@@ -66,8 +66,9 @@ impl MemoryBudget for PoolBudget {
         })
     }
 
-    /// What would fit alone is granted in the end, beyond the limit if it must be: others may wait
-    /// for these very rows, as a merge does, or spill only when they ask for more, as a sort does.
+    /// An amount that would fit alone is granted in the end, if necessary beyond the limit. Other consumers
+    /// may be waiting for these very rows, as a merge does, or only spill when they request more, as a sort
+    /// does.
     async fn take(&self, bytes: usize) -> Result<(), String> {
         let asked = Instant::now();
         let mut seen = (self.pool.reserved(), asked);
@@ -76,7 +77,7 @@ impl MemoryBudget for PoolBudget {
                 return Ok(());
             };
             let alone = match self.pool.memory_limit() {
-                // What this consumer holds may be rows that others are about to give back.
+                // What this consumer holds may be rows that others are about to release.
                 MemoryLimit::Finite(limit) => {
                     bytes <= limit / 2 || self.reservation.size().saturating_add(bytes) <= limit
                 }
@@ -104,12 +105,12 @@ impl MemoryBudget for PoolBudget {
     }
 }
 
-/// The bytes of a batch's values, whatever memory they point into.
+/// The bytes of a batch's values, regardless of the buffers they point into.
 pub(crate) fn payload_bytes(rows: &RecordBatch) -> usize {
     rows.columns().iter().map(column_bytes).sum()
 }
 
-/// The bytes of a column's values, whatever memory they point into.
+/// The bytes of a column's values, regardless of the buffers they point into.
 pub(crate) fn column_bytes(column: &ArrayRef) -> usize {
     match column.data_type() {
         DataType::Utf8View => column.as_string_view().total_bytes_len(),
@@ -121,16 +122,17 @@ pub(crate) fn column_bytes(column: &ArrayRef) -> usize {
     }
 }
 
-/// Rows of this mean size, in batches of so many bytes, are large.
+/// Rows above this mean size, in batches of more than `LARGE_BATCH_BYTES`, are large.
 const LARGE_ROW_BYTES: usize = 1 << 20;
 const LARGE_BATCH_BYTES: usize = 8 << 20;
 static LARGE: Semaphore = Semaphore::const_new(1);
 
-/// The turn of a writer to encode so many bytes in so many rows, until it is dropped. Large rows are encoded one batch at a
-/// time in the whole process: their pages, and what these compress to, are copies that no pool knows.
+/// A writer's turn to encode `bytes` bytes in `rows` rows, held until it is dropped. In the whole process,
+/// large rows are encoded one batch at a time, because no pool knows about their pages and the compressed
+/// copies.
 pub(crate) async fn turn(bytes: usize, rows: usize) -> Option<SemaphorePermit<'static>> {
     let is_large = bytes > LARGE_BATCH_BYTES && bytes / rows.max(1) > LARGE_ROW_BYTES;
-    // Nobody closes it.
+    // The semaphore is never closed.
     if is_large {
         LARGE.acquire().await.ok()
     } else {
@@ -138,13 +140,12 @@ pub(crate) async fn turn(bytes: usize, rows: usize) -> Option<SemaphorePermit<'s
     }
 }
 
-/// Bytes of the row groups that all writers of the process gather.
+/// The most bytes of row groups that all writers of the process collect together.
 const ROW_GROUPS_BYTES: usize = 24 << 20;
-/// Writers that gather.
+/// The number of these writers.
 static WRITERS: AtomicUsize = AtomicUsize::new(0);
 
-/// A writer's part of the memory for row groups, which all have the same part of; until it is
-/// dropped.
+/// A writer's equal share of the memory for row groups, held until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Share(());
 
@@ -154,7 +155,7 @@ impl Share {
         Self(())
     }
 
-    /// The bytes at which the writer ends a row group now.
+    /// The size at which the writer should currently end a row group.
     pub(crate) fn bytes(&self) -> usize {
         ROW_GROUPS_BYTES / WRITERS.load(Ordering::Relaxed).max(1)
     }
@@ -190,12 +191,12 @@ mod tests {
         taken.unwrap();
         assert_eq!(pool.reserved(), 160);
 
-        // Nobody gives anything back any more.
+        // The pool no longer changes.
         other.hold(150).await.unwrap();
         assert_eq!(pool.reserved(), 240);
         other.hold(241).await.unwrap_err();
         assert_eq!(other.bytes(), 150, "what was held is held");
-        // A little is always there.
+        // A small amount is always granted.
         held(&pool, "third".into()).try_hold(10).unwrap();
         drop((one, other));
         assert_eq!(pool.reserved(), 0);

@@ -1,9 +1,9 @@
 //! What the text of a session may do.
 //!
-//! The text of a statement has the authority of whoever runs it: it reads and writes their files, reaches
-//! any host, and names their environment's secrets. A [`Policy`] that is
-//! [restricted](Policy::restricted) takes that away for text which somebody else wrote. It is asked where a
-//! file is opened, a host is named, a secret is looked up and a setting is changed; what it was not told to
+//! The text of a statement acts with the authority of the user who runs it: it can read and write their
+//! files, reach any host, and use the secrets in their environment. A [restricted](Policy::restricted)
+//! [`Policy`] takes that away from text that comes from someone else. It decides whenever a file is opened, a
+//! host is named, a secret is looked up, or a setting is changed. Everything that it does not explicitly
 //! allow is refused.
 //!
 //! ```
@@ -21,7 +21,7 @@
 //!     .connection(ConnectionConfig::new("broker:9092"))
 //!     .policy(policy)
 //!     .build()?;
-//! // Text goes through `statement::sql`, which also judges what kind of statement it is.
+//! // Use `statement::sql`, which also checks what kind of statement the text is.
 //! let foreign = "CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '/etc/passwd'";
 //! let refused = statement::sql(&context, foreign).await.unwrap_err();
 //! assert!(refused.to_string().contains("restricted session"));

@@ -7,24 +7,24 @@ use url::Url;
 
 use crate::config;
 
-/// What stands in the place of a secret, and of a text that does not parse.
+/// Replaces a secret, or a text that does not parse.
 pub(crate) const REDACTED: &str = "[redacted]";
 
-/// The statement with the values of secret settings replaced: `'sasl.password' 'x'`, as in OPTIONS,
-/// and `'sasl.password=x'`, as in the arguments of table functions; and without the passwords of URLs.
+/// The statement with the values of secret settings replaced, both as in OPTIONS (`'sasl.password' 'x'`) and
+/// as in the arguments of table functions (`'sasl.password=x'`), and without the passwords of URLs.
 ///
-/// A statement without secrets comes back to the byte.
+/// A statement without secrets is returned unchanged.
 pub(crate) fn without_secrets(sql: &str) -> String {
-    // Not unescaped, so that what stays is printed as it was written.
+    // Not unescaped, so that everything else is printed as it was written.
     let mut tokenizer = Tokenizer::new(&PostgreSqlDialect {}, sql).with_unescape(false);
     let Ok(mut tokens) = tokenizer.tokenize() else {
         return REDACTED.to_owned();
     };
     let mut changed = false;
     let mut secret_next: Option<String> = None;
-    // There any word or number may be a value.
+    // Within options, any word or number may be a value.
     let mut in_options = false;
-    // The words before, with the dots between them.
+    // The preceding words, with the dots between them.
     let mut name = String::new();
     for token in &mut tokens {
         match token {
@@ -83,16 +83,16 @@ pub(crate) fn without_secrets(sql: &str) -> String {
     tokens.iter().map(ToString::to_string).collect()
 }
 
-/// The name of a setting whose value may be a secret.
+/// The setting's name, if its value may be a secret.
 fn may_hide(key: &str) -> Option<String> {
-    // A login in a URL is told by its '@'.
+    // An '@' shows that a URL has a login.
     hides(key, "@").then(|| key.to_owned())
 }
 
-/// Whether an option's value is a secret. Names of settings hold no blanks; a sentence about passwords is
-/// no setting.
+/// Whether an option's value is a secret. Names of settings contain no spaces, and a sentence about passwords
+/// is not a setting.
 pub(crate) fn hides(key: &str, value: &str) -> bool {
-    // Of object stores, besides those that are called secrets.
+    // Keys of object stores, in addition to those whose names say that they are secret.
     const KEYS: [&str; 5] = [
         "access_key",
         "account_key",
@@ -116,7 +116,7 @@ fn has_password(text: &str) -> bool {
     url.has_host() && (url.password().is_some() || PARTS.iter().any(|part| query.contains(part)))
 }
 
-/// A place without what may be a login.
+/// A location without anything that may be a login.
 pub(crate) fn without_login(place: &str) -> String {
     match Url::parse(place) {
         Ok(url)

@@ -1,8 +1,8 @@
-//! Sessions that are ready for Kafka.
+//! Sessions that are set up for Kafka.
 //!
-//! [`KafkaSessionBuilder`] makes a [`SessionContext`] with the catalog, the table functions,
-//! `STORED AS KAFKA` and text functions that work on bytes. [`register`] adds the same to a context
-//! of your own, which then keeps its own catalogs and SQL dialect.
+//! [`KafkaSessionBuilder`] makes a [`SessionContext`] with the catalog, the table functions, `STORED AS
+//! KAFKA`, and text functions that work on bytes. [`register`] adds all of this to an existing context, which
+//! keeps its own catalogs and SQL dialect.
 
 use std::sync::Arc;
 
@@ -33,20 +33,20 @@ use crate::table::{
 /// The name of the catalog that a session starts with.
 pub const CATALOG: &str = "kafka";
 
-/// The time zone of a session whose settings have none: that of the `timestamp` column.
+/// The default time zone of a session, which is that of the `timestamp` column.
 const TIME_ZONE: &str = "UTC";
 
-/// What an execution partition of a reversed scan is read ahead of the merge, in bytes.
+/// How many bytes an execution partition of a reversed scan is read ahead of the merge.
 const READ_AHEAD_BYTES: usize = 16 << 20;
 
-/// Rows that a filter gathers in a session with a memory limit.
+/// How many rows a filter collects in a session with a memory limit.
 const GATHERED_ROWS: usize = 64;
 
-/// Makes a session over a cluster.
+/// Builds a session for a cluster.
 ///
-/// The SQL dialect is PostgreSQL's: DataFusion's default one cannot parse a bare
-/// `SELECT partition, offset …`, because it takes `offset` after a comma for the OFFSET clause.
-/// The time zone is UTC, where the settings have none.
+/// The SQL dialect is PostgreSQL's. DataFusion's default dialect cannot parse a bare `SELECT partition,
+/// offset …`, because it takes `offset` after a comma for the OFFSET clause. The time zone is UTC unless the
+/// settings have one.
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct KafkaSessionBuilder {
@@ -58,50 +58,50 @@ pub struct KafkaSessionBuilder {
 }
 
 impl KafkaSessionBuilder {
-    /// A session without a cluster: tables name their brokers themselves.
+    /// A session without a cluster, in which tables name their brokers themselves.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The cluster whose topics are tables by their bare names.
+    /// Sets the cluster whose topics are available as tables by their bare names.
     pub fn connection(mut self, connection: ConnectionConfig) -> Self {
         self.connection = Some(connection);
         self
     }
 
-    /// The pool to take clients from; the process-wide one unless set.
+    /// Sets the pool to take clients from. The default is the pool of the process.
     pub fn pool(mut self, pool: ClientPool) -> Self {
         self.pool = Some(pool);
         self
     }
 
-    /// Settings of DataFusion to start from. Dialect, default catalog and information schema are
-    /// set on top, and the time zone where there is none; `sort_pushdown_buffer_capacity` is lowered
-    /// to 16 MiB.
+    /// Sets the DataFusion settings to start from. The builder then sets the dialect, the default catalog and
+    /// the information schema, and also the time zone if there is none. It lowers
+    /// `sort_pushdown_buffer_capacity` to 16 MiB.
     pub fn config(mut self, config: SessionConfig) -> Self {
         self.config = Some(config);
         self
     }
 
-    /// The runtime, for example one with a bounded memory pool. With one, DataFusion gathers fewer
-    /// rows where it does not look at their bytes: one partition is processed by one thread, and
-    /// filters hand on smaller batches.
+    /// Sets the runtime, for example one with a bounded memory pool. With one, DataFusion collects fewer rows
+    /// in places where it ignores their bytes: one thread processes each partition, and filters emit smaller
+    /// batches.
     pub fn runtime(mut self, runtime: Arc<RuntimeEnv>) -> Self {
         self.runtime = Some(runtime);
         self
     }
 
-    /// What text that the session runs may do; all that the process may unless set. A restricted
-    /// session also reaches the hosts of its [connection](Self::connection).
+    /// Sets what text in the session may do. The default is everything that the process may do. A restricted
+    /// session may also reach the hosts of its [connection](Self::connection).
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// Builds the session. The cluster is not asked yet.
+    /// Builds the session, without contacting the cluster.
     ///
     /// # Errors
-    /// When a setting of the connection is refused.
+    /// When a connection setting is refused.
     pub fn build(self) -> Result<SessionContext> {
         let mut config = self
             .config
@@ -111,17 +111,17 @@ impl KafkaSessionBuilder {
             .with_create_default_catalog_and_schema(false);
         let options = config.options_mut();
         options.sql_parser.dialect = Dialect::PostgreSQL;
-        // Read ahead for a merge of reversed scans: DataFusion's own is a gigabyte each.
+        // Read ahead for a merge of reversed scans. DataFusion's default is a gigabyte each.
         let ahead = &mut options.execution.sort_pushdown_buffer_capacity;
         *ahead = (*ahead).min(READ_AHEAD_BYTES);
         let limited = self.runtime.as_ref().is_some_and(|runtime| {
             matches!(runtime.memory_pool.memory_limit(), MemoryLimit::Finite(_))
         });
         if limited {
-            // Dealing batches out gathers them by rows, whatever their bytes.
+            // Repartitioning collects batches by rows, regardless of their bytes.
             options.optimizer.enable_round_robin_repartition = false;
         }
-        // Without one, `TIMESTAMP WITH TIME ZONE` and `now()` have no zone either.
+        // Without a zone, `TIMESTAMP WITH TIME ZONE` and `now()` have none either.
         let zone = &mut options.execution.time_zone;
         *zone = zone.take().or_else(|| Some(TIME_ZONE.to_owned()));
 
@@ -131,7 +131,7 @@ impl KafkaSessionBuilder {
         }
         let mut runtime = self.runtime;
         if policy.is_restricted() {
-            // Everything of the runtime but the stores that others registered with it.
+            // Takes everything from the runtime except the stores registered with it.
             let base = runtime.unwrap_or_default();
             let guarded = RuntimeEnvBuilder::from_runtime_env(&base)
                 .with_object_store_registry(Arc::new(GuardedStores::new(policy.clone())));
@@ -145,7 +145,7 @@ impl KafkaSessionBuilder {
         if limited {
             builder = builder.with_physical_optimizer_rule(Arc::new(FewRowsGathered));
         }
-        // Before DataFusion's, which would take text only.
+        // Before DataFusion's, which only accept text.
         let planners = builder.expr_planners().get_or_insert_default();
         planners.insert(0, Arc::new(bytes::SubstringOfBytes));
         let context = SessionContext::new_with_state(builder.build());
@@ -169,8 +169,8 @@ impl KafkaSessionBuilder {
     }
 }
 
-/// Lets filters hand on what passes them in batches of few rows: they gather rows by their number,
-/// whatever their bytes, and no pool sees them.
+/// Makes filters emit batches of few rows. They collect rows by number, regardless of their bytes, and no
+/// pool counts them.
 #[derive(Debug)]
 struct FewRowsGathered;
 
@@ -199,13 +199,13 @@ impl PhysicalOptimizerRule for FewRowsGathered {
     }
 }
 
-/// Adds the table functions, `STORED AS KAFKA` and the sinks of the features that are on, the text
-/// functions on bytes and the functions on JSON text to `context`.
+/// Adds the table functions, `STORED AS KAFKA`, the sinks of the enabled features, the text functions on
+/// bytes and the functions on JSON text to `context`.
 ///
-/// `connection` is used where a table's options name no brokers. The context's SQL dialect stays:
-/// unless it is one like `postgresql`, the column must be written `"offset"`. So does its planner
-/// of `substr`, which takes text only, and its time zone: without one, `TIMESTAMP WITH TIME ZONE`
-/// and `now()` have none either, and formats write such columns as times without a zone.
+/// `connection` is used where a table's options name no brokers. The context keeps its SQL dialect; unless
+/// that is one like `postgresql`, the column must be written `"offset"`. It keeps its planner of `substr`,
+/// which only accepts text. It also keeps its time zone: without one, `TIMESTAMP WITH TIME ZONE` and `now()`
+/// have none either, and formats write such columns as times without a zone.
 ///
 /// # Errors
 /// When a function cannot be registered.

@@ -9,13 +9,13 @@ mod wire;
 #[path = "support/tests.rs"]
 mod support_tests;
 
-/// Every implementation of `KafkaClient` under the same suite.
+/// Runs the same suite on every implementation of `KafkaClient`.
 mod client {
     mod memory {
         conformance_suite!(crate::conformance::memory::MemoryFixture::new());
     }
 
-    /// The shared broker, read by the client of that name.
+    /// The shared broker, read by the client with that name.
     async fn fixture(name: &str) -> crate::conformance::kafka::KafkaFixture {
         // Starting a broker takes seconds and blocks.
         let server = tokio::task::block_in_place(crate::support::shared);
@@ -35,7 +35,7 @@ mod client {
         conformance_suite!(crate::client::fixture("wire"));
     }
 
-    /// Both clients and a plain consumer see the same; see the module.
+    /// Both clients and a plain consumer read the same; see the module.
     mod differential {
         use crate::conformance::differential::{Kind, compare};
 

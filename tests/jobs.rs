@@ -1,4 +1,4 @@
-//! Tests of jobs: sinks, the driver and exports, against real servers.
+//! Tests of jobs against real servers: sinks, the driver and exports.
 
 #[cfg(feature = "sqlite")]
 #[path = "jobs/commands.rs"]

@@ -1,4 +1,4 @@
-//! The shell as its users meet it: a process with arguments, pipes, signals and a terminal.
+//! The shell as users see it: a process with arguments, pipes, signals and a terminal.
 //!
 //! Everything runs on the embedded broker of `kafka-sql demo`.
 

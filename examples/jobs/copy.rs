@@ -1,4 +1,5 @@
-//! Kafka to Kafka, to another cluster if you like: each record once for readers of committed records.
+//! Copies a topic from Kafka to Kafka, possibly to another cluster. Readers of committed records see each
+//! record once.
 
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ pub async fn run(
     let source = format!("CREATE EXTERNAL TABLE records STORED AS KAFKA LOCATION '{topic}'");
     context.sql(&source).await?;
 
-    // A transaction for each batch, with its rows and the job's offsets.
+    // One transaction per batch, with its rows and the job's offsets.
     let mut config = ConnectionConfig::new(target_brokers);
     config.set("compression.type", "lz4")?;
     let sink = KafkaSink::new(&config, target, KafkaSinkOptions::default())?;

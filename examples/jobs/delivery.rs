@@ -1,8 +1,8 @@
-//! The delivery semantics of Koeninger's "Exactly-once Spark Streaming from Apache Kafka", side by
-//! side: what differs is when the offsets are recorded, and how the rows are written.
+//! The delivery semantics of Koeninger's "Exactly-once Spark Streaming from Apache Kafka", side by side. They
+//! differ in when the offsets are recorded, and in how the rows are written.
 //!
-//! The store is a SQLite file with a table of rows and a table of offsets. Both are written by
-//! closures, so any store of yours can take its place.
+//! The store is a SQLite file with a table of rows and a table of offsets. Closures write both, so any other
+//! store can take its place.
 
 use std::sync::Arc;
 
@@ -22,9 +22,9 @@ use rusqlite::{Connection, params};
 pub enum Semantics {
     /// Offsets first: the rows are lost.
     AtMostOnce,
-    /// Rows first: they come again.
+    /// Rows first: they arrive again.
     AtLeastOnce,
-    /// Rows first, under a key: they come again, and change nothing.
+    /// Rows first, under a key: they arrive again, and change nothing.
     Idempotent,
     /// Rows and offsets in one transaction: neither or both.
     Transactional,
@@ -50,8 +50,8 @@ pub async fn run(
     )?;
     let (writes, reads) = (file.to_owned(), file.to_owned());
 
-    // Called for each execution partition, side by side: prepares. Here rows are held in memory;
-    // a store that can would take them into a staging table.
+    // Prepares. Called for each execution partition, in parallel. This example keeps the rows in memory;
+    // other stores could put them into a staging table.
     let sink = ForEachBatch::new(file, |_batch, _partition, mut rows| async move {
         let mut prepared = vec![];
         while let Some(rows) = rows.try_next().await? {
@@ -66,7 +66,7 @@ pub async fn run(
         }
         Ok(prepared)
     })
-    // Called once all partitions are prepared: the four semantics.
+    // Called once all partitions are prepared. Here the four semantics differ.
     .on_commit(move |batch, prepared: Vec<Vec<Row>>| {
         let store = Connection::open(&writes);
         async move {
@@ -97,7 +97,7 @@ pub async fn run(
             Ok(())
         }
     })
-    // Called before the first batch: where to go on.
+    // Called before the first batch, to find out where to continue.
     .recorded(move |_job| {
         let ends = recorded_ends(&reads);
         async move { ends }
@@ -131,7 +131,7 @@ struct Row {
     value: Option<String>,
 }
 
-/// Commits what `work` did, or nothing of it if it fails.
+/// Commits everything that `work` did, or nothing if it fails.
 fn in_transaction(
     store: &mut Connection,
     work: impl FnOnce(&Connection) -> Result<(), BoxError>,
@@ -141,12 +141,12 @@ fn in_transaction(
     Ok(transaction.commit()?)
 }
 
-/// Adds rows. Done twice, they are there twice.
+/// Adds rows. Doing it twice stores them twice.
 fn add(store: &Connection, rows: impl Iterator<Item = Row>) -> Result<(), BoxError> {
     write(store, rows, "insert into delivered values (?1, ?2, ?3)")
 }
 
-/// Writes rows under the record's own key. Done twice, they are there once.
+/// Writes rows under the record's own key. Doing it twice stores them once.
 fn put(store: &Connection, rows: impl Iterator<Item = Row>) -> Result<(), BoxError> {
     let upsert = "insert or replace into delivered_once values (?1, ?2, ?3)";
     write(store, rows, upsert)
@@ -164,13 +164,13 @@ fn write(
     Ok(())
 }
 
-/// Moves the offsets from where the batch starts to where it ends. Each must be one row: else
-/// another driver has gone on, and this one must not.
+/// Moves the offsets from where the batch starts to where it ends. Each update must match one row. Otherwise
+/// another driver has made progress, and this one must stop.
 fn record_ends(store: &Connection, batch: &BatchRanges) -> Result<(), BoxError> {
     let number = i64::try_from(batch.batch)?;
     for range in batch.moved() {
-        // The id distinguishes a topic from a later one of the same name, the epoch its log from one
-        // that was cut and has grown again.
+        // The id distinguishes the topic from a later one with the same name. The epoch distinguishes its log
+        // from one that was cut and has grown again.
         let (of, id, epoch) = (&range.partition, &range.topic_id, range.leader_epoch);
         let moved = match range.previous {
             Some(previous) => store.execute(
@@ -237,7 +237,7 @@ fn recorded_ends(file: &str) -> Result<Option<Committed>, BoxError> {
 
 fn crash_if(crash: bool) -> Result<(), BoxError> {
     if crash {
-        Err("crashed half-way, as asked".into())
+        Err("crashed half-way, as it was told to".into())
     } else {
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Every record of a topic as a row of parquet files, in Hive folders by day.
+//! Writes every record of a topic as a row in parquet files, in Hive folders by day.
 
 use datafusion_kafka::config::ConnectionConfig;
 use datafusion_kafka::driver::{Limits, MicroBatch, RunSummary, Stop, Trigger};
@@ -16,7 +16,7 @@ pub async fn run(
         .connection(ConnectionConfig::new(brokers))
         .build()?;
 
-    // Tables of SQL: the source begins at the log start, the sink is written by this job alone.
+    // SQL tables: the source begins at the log start, and only this job writes to the sink.
     let source = format!("CREATE EXTERNAL TABLE records STORED AS KAFKA LOCATION '{topic}'");
     context.sql(&source).await?;
     let sink = format!(
@@ -24,7 +24,7 @@ pub async fn run(
     );
     context.sql(&sink).await?;
 
-    // A long backlog is worked off in batches, and each of them is visible when it is committed.
+    // A long backlog is processed in batches, and each becomes visible when it is committed.
     let mut limits = Limits::default();
     limits.max_offsets = Some(10_000_000);
 

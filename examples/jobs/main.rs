@@ -1,4 +1,4 @@
-//! Jobs in Rust, a module each. Every one takes what is there and ends; run again, it goes on.
+//! Jobs in Rust, one per module. Each processes the available records and ends. When run again, it continues.
 //!
 //! ```sh
 //! cargo run --release --example jobs -- landing localhost:9092 orders /data/orders/ /data/landing.log

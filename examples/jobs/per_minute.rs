@@ -1,6 +1,6 @@
-//! Records and bytes per minute in PostgreSQL, correct however late a record comes.
+//! Counts records and bytes per minute in PostgreSQL, correctly however late a record arrives.
 //!
-//! A batch adds its share of each minute as a separate row, and a reader adds the shares up:
+//! Each batch adds its share of each minute as a separate row, and readers add up the shares:
 //!
 //! ```sql
 //! SELECT minute, sum(records), sum(bytes) FROM minute_shares GROUP BY minute
@@ -28,8 +28,8 @@ pub async fn run(
     let source = format!("CREATE EXTERNAL TABLE records STORED AS KAFKA LOCATION '{topic}'");
     context.sql(&source).await?;
 
-    // Made by the first batch, with the columns of the query. Rows and offsets are committed in one
-    // transaction: no share is missing, none is there twice.
+    // Created by the first batch, with the columns of the query. Rows and offsets are committed in one
+    // transaction, so no share is missing or duplicated.
     let shares = PostgresSink::new(database, "minute_shares")?;
 
     let mut job = MicroBatch::builder(context, "per-minute")

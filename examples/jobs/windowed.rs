@@ -1,4 +1,4 @@
-//! Counts of the records of each minute of the last hour in SQLite; each batch counts them again.
+//! Counts the records of each minute in the last hour. Each batch counts again, and writes to SQLite.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use datafusion_kafka::session::KafkaSessionBuilder;
 use datafusion_kafka::sink::BoxError;
 use datafusion_kafka::sink::sqlite::SqliteSink;
 
-/// Makes the table `per_minute` in a file, which is created if it is missing.
+/// Creates the table `per_minute` in a file, which is created if it is missing.
 pub async fn run(
     brokers: &str,
     topic: &str,
@@ -22,14 +22,14 @@ pub async fn run(
     let source = format!("CREATE EXTERNAL TABLE records STORED AS KAFKA LOCATION '{topic}'");
     context.sql(&source).await?;
 
-    // The new count of a minute replaces the older one.
+    // A minute's new count replaces the older one.
     let counts = SqliteSink::new(file, "per_minute")?.with_upsert_key(vec!["minute".to_owned()]);
 
     let mut job = MicroBatch::builder(context, "windowed")
         .checkpoint(checkpoint)
         .sink("per_minute", Arc::new(counts))?
-        // Besides its new records a batch's query reads an hour back, so that a count is never of a
-        // part of a minute; the condition leaves out the minute in which the hour begins.
+        // In addition to its new records, a batch's query reads one hour back, so that it never counts part
+        // of a minute. The condition leaves out the minute in which that hour begins.
         .window(Window::Time(Duration::from_secs(3600)))
         .insert(
             "INSERT INTO per_minute

@@ -1,4 +1,4 @@
-//! Exports: written, verified, resumed, compared with Kafka, and read.
+//! Exports that are written, verified, resumed, compared with Kafka, and read.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub(super) async fn run(world: &World) -> Result<(), String> {
     let rows = expected.len() as u64;
     let is_cut = world.cell.around.on_data_loss().is_some();
     if is_cut {
-        // All of it, but the log is cut before it is complete.
+        // The whole export, but the log is cut before it completes.
         export(world, false, None).await?;
         interrupt(world)?;
         world.cut();
@@ -45,7 +45,7 @@ pub(super) async fn run(world: &World) -> Result<(), String> {
     if is_cut {
         return Ok(());
     }
-    // A topic that went on meanwhile.
+    // The topic grew in the meantime.
     interrupt(world)?;
     if world.cell.format == Format::JsonLearned {
         let record = Record::new("{\"id\":5,\"more\":true}").with_key("{\"id\":5,\"more\":true}");
@@ -55,7 +55,7 @@ pub(super) async fn run(world: &World) -> Result<(), String> {
     good(world, rows).await
 }
 
-/// Makes of an export one whose run was killed before the last record of a file that is done.
+/// Makes an export look as if its run was killed before it recorded its last finished piece.
 fn interrupt(world: &World) -> Result<(), String> {
     let target = world.path("out");
     std::fs::remove_file(target.join("manifest.json")).map_err(text)?;
@@ -128,7 +128,7 @@ async fn good(world: &World, rows: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// Reads the files with what is not ours, and Parquet by the export's root too.
+/// Reads the files with independent libraries, and Parquet also through the root of the export.
 async fn read(world: &World, expected: &[Expected]) -> Result<(), String> {
     let target = world.path("out");
     let columns = match is_sql(world.cell.verb) {
@@ -180,7 +180,7 @@ async fn read(world: &World, expected: &[Expected]) -> Result<(), String> {
             found.len()
         ));
     }
-    // What both text formats write as it is.
+    // Values that both text formats write unchanged.
     for (row, (_, _, expected)) in found.iter().zip(expected) {
         for name in ["id", "key_id", "name", "key_name", "at", "key_at"] {
             let Some(expected) = expected.get(name) else {
@@ -222,7 +222,7 @@ fn csv(file: &Path) -> Result<Vec<Value>, String> {
     super::world::json(&batches.map_err(text)?)
 }
 
-/// The files below a folder whose names end so, sorted.
+/// The files below a folder whose names have this extension, sorted.
 fn files(folder: &Path, end: &str) -> Result<Vec<PathBuf>, String> {
     let (mut found, mut folders) = (vec![], vec![folder.to_owned()]);
     while let Some(folder) = folders.pop() {

@@ -1,4 +1,4 @@
-//! Jobs into sinks, what they hold, and batches that are computed again.
+//! Jobs into sinks, the rows that the sinks then hold, and batches that are computed again.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub(super) async fn run(world: &World) -> Result<(), String> {
     }
     let mut job = build(world, &world.cluster, &sink).await?;
     if world.cell.verb == Verb::JobCrash {
-        // The commit takes place, and nobody hears of it; or it does not, and the log is cut.
+        // Either the commit happens but its answer is lost, or it fails and the log is cut.
         sink.fail(if is_cut { "commit" } else { "answer" }, 1, false);
         if job.run(&Stop::new()).await.is_ok() {
             return Err("the sink was told to fail, and the job did not".to_owned());
@@ -91,7 +91,7 @@ async fn build(
     job.build().await.map_err(text)
 }
 
-/// What the sink holds, in the order of the records.
+/// The rows that the sink holds, in the order of the records.
 async fn held(world: &World, sink: &MemorySink) -> Result<Vec<Value>, String> {
     let context = session();
     let sql = "SELECT * FROM out ORDER BY partition, \"offset\"";
@@ -122,7 +122,7 @@ async fn held(world: &World, sink: &MemorySink) -> Result<Vec<Value>, String> {
     }
 }
 
-/// The records that were set aside, and no others, are read again as they are in the topic.
+/// Exactly the records that were set aside are read again, unchanged from the topic.
 async fn redecode(world: &World) -> Result<(), String> {
     world.check_letters().await?;
     let place = DeadLetters::Location(world.text("dead"));

@@ -1,7 +1,7 @@
-//! The table of crossings over the cluster in memory; the table is in `tests/crossings`.
+//! Runs the table of crossings against the cluster in memory. The table is in `tests/crossings`.
 //!
-//! By itself it runs each format with each verb on each kind of values, with parts, policies and isolation
-//! levels in turn, and some more so that all pairs occur; `KAFKA_SQL_CROSSINGS=all` runs the whole
+//! By default it runs each format with each verb on each kind of values, cycling through parts, policies and
+//! isolation levels, plus more cells so that all pairs occur. `KAFKA_SQL_CROSSINGS=all` runs the whole
 //! product. `tests/jobs/crossings.rs` runs pairs on real brokers.
 
 mod export;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use table::{Cell, Client, Verb, all_pairs, model};
 use world::{Common, World};
 
-/// Runs a crossing, and says what is not as it must be.
+/// Runs one crossing. The error says what differs from the expectation.
 async fn check(cell: Cell, common: Arc<Common>) -> Result<(), String> {
     let world = World::new(cell, common);
     match cell.verb {
@@ -26,8 +26,8 @@ async fn check(cell: Cell, common: Arc<Common>) -> Result<(), String> {
     }
 }
 
-/// Each format with each kind of values and each verb, with parts, policies and isolation levels in turn;
-/// and what is missing of all pairs.
+/// Each format with each kind of values and each verb, cycling through parts, policies and isolation levels;
+/// and cells for the pairs that are still missing.
 fn chosen(all: &[Cell]) -> Vec<Cell> {
     let mut chosen: Vec<Cell> = vec![];
     let mut turn = 0;

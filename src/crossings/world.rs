@@ -1,4 +1,4 @@
-//! The cluster of a crossing, its tables, and the rows that must come of its records.
+//! The cluster of a crossing, its tables, and the rows that its records must yield.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ use crate::table::{KafkaTable, KafkaTableBuilder, TableOptions};
 
 pub(super) const TOPIC: &str = "t";
 
-/// What all crossings share: registries, schemas' files, columns.
+/// What all crossings share: registries, schema files, columns.
 pub(super) struct Common {
     folder: TempDir,
     registries: BTreeMap<Format, Stub>,
@@ -91,14 +91,14 @@ impl World {
         }
     }
 
-    /// A cluster like the first, in which the record at offset 1 is another.
+    /// A similar cluster with another record at offset 1.
     pub(super) fn changed(&self) -> MemoryCluster {
         let cluster = cluster(self.cell, true);
         cut(self.cell, &cluster);
         cluster
     }
 
-    /// Cuts the log's start away, where the crossing says so.
+    /// Moves the start of the log, where the crossing says so.
     pub(super) fn cut(&self) {
         cut(self.cell, &self.cluster);
     }
@@ -130,7 +130,8 @@ impl World {
         builder.build().await.map_err(text)
     }
 
-    /// A table of the topic, with the crossing's formats or as somebody has it who knows nothing of them.
+    /// A table of the topic, with the crossing's formats or as someone would define it who does not know
+    /// them.
     pub(super) fn builder(
         &self,
         cluster: &MemoryCluster,
@@ -189,7 +190,7 @@ impl World {
             .isolation(isolation))
     }
 
-    /// The columns that are compared, as a SELECT has them.
+    /// The columns to compare, as a SELECT lists them.
     pub(super) fn columns(&self) -> String {
         self.columns_of("")
     }
@@ -207,7 +208,7 @@ impl World {
         columns.join(", ")
     }
 
-    /// Checks that the bad records, and no others, were set aside.
+    /// Checks that exactly the bad records were set aside.
     pub(super) async fn check_letters(&self) -> Result<(), String> {
         if self.cell.policy != Policy::Dlq || self.cell.bad().is_empty() {
             return Ok(());
@@ -247,10 +248,10 @@ fn cluster(cell: Cell, changed: bool) -> MemoryCluster {
     append(0, &records[..3]);
     let mut transaction = cluster.begin();
     transaction.append(TOPIC, 0, record(&aborted)).unwrap();
-    // With its control record it takes the offsets 3 and 4.
+    // Together with its control record, it takes offsets 3 and 4.
     transaction.abort().unwrap();
     append(0, &records[3..]);
-    // Of the records that may be changed, one is enough.
+    // One of the records that may change is enough.
     append(1, &cell.written(false).0[..2]);
     cluster
 }
@@ -285,7 +286,7 @@ pub(super) async fn rows(context: &SessionContext, sql: &str) -> Result<Vec<Valu
     json(&frame.collect().await.map_err(text)?)
 }
 
-/// Rows as JSON: bytes are hexadecimal, decimals and floats text.
+/// Rows as JSON. Bytes are hexadecimal, decimals and floats are text.
 pub(super) fn json(batches: &[RecordBatch]) -> Result<Vec<Value>, String> {
     let mut lines = vec![];
     for batch in batches {

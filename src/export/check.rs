@@ -1,4 +1,4 @@
-//! Checks one piece of an export: its record, its files, their rows.
+//! Checks one piece of an export: its record, its files, and their rows.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::hex::hex;
 use crate::text::Delimited;
 
-/// Checks records and files.
+/// Checks records and files of pieces.
 pub(super) struct Checker {
     place: Place,
     pub(super) form: RowForm,
@@ -61,8 +61,8 @@ impl Checker {
         FileRows::open(&self.place, file, &self.form, schema, self.header.clone()).await
     }
 
-    /// Checks a piece and, with a query over Kafka, compares its rows. The query comes with whether
-    /// the topic is compacted.
+    /// Checks a piece and, given a query over Kafka, compares its rows. The query comes with whether the
+    /// topic is compacted.
     pub(super) async fn piece(
         &self,
         piece: &ExportedPiece,
@@ -146,7 +146,7 @@ impl Checker {
         Ok(hex(&hash.finalize()))
     }
 
-    /// Counts the rows and follows their offsets.
+    /// Counts the rows and checks the order of their offsets.
     async fn rows(
         &self,
         piece: &ExportedPiece,

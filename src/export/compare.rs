@@ -14,28 +14,28 @@ use super::write::by_folder;
 use crate::client::{OffsetAt, OffsetQuery};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Rows of a piece that are named one by one; the others are counted.
+/// How many differing rows of a piece are listed; the others are only counted.
 const NAMED_ROWS: u64 = 10;
 
-/// What a comparison counted.
+/// The counts of a comparison.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Compared {
     /// Rows that are the same in the file and in Kafka.
     pub(super) same: u64,
-    /// Rows of the export that Kafka no longer has: expired or compacted.
+    /// Rows of the export that Kafka no longer has, because they expired or were compacted.
     pub(super) gone: u64,
-    /// Whether Kafka let records go and the rows have no offsets that would tell which.
+    /// Whether no comparison is possible: Kafka dropped records, and the rows lack the offsets to tell which.
     pub(super) impossible: bool,
 }
 
-/// The files of one Hive folder, as one sequence of rows.
+/// The files of a Hive folder, as one sequence of rows.
 struct Folder {
     files: VecDeque<ExportedFile>,
     reading: Option<FileRows>,
     rows: VecDeque<Row>,
 }
 
-/// Reads a piece again and compares it with its files.
+/// Reads a piece from Kafka again, and compares it with its files.
 pub(super) async fn piece(
     checker: &Checker,
     query: &Query,
@@ -78,7 +78,7 @@ pub(super) async fn piece(
         Err(Trouble::Kafka(error)) => return Err(error),
     }
     if !comparison.file_only.is_empty() {
-        // Some may have expired while the piece was read.
+        // Some records may have expired while the piece was being read.
         comparison.gone_below = comparison
             .gone_below
             .max(self::log_start(query, piece).await?);
@@ -125,7 +125,8 @@ fn folders(piece: &ExportedPiece) -> BTreeMap<String, Folder> {
         folder.files.push_back(file.clone());
     }
     for folder in folders.values_mut() {
-        // `….2.parquet` comes before `….10.parquet`, and the file without a number first.
+        // By number, because `….10.parquet` would sort before `….2.parquet`. The file without a number is
+        // first.
         let number = |file: &ExportedFile| {
             let mut parts = file.path.rsplit('.').skip(1);
             parts
@@ -146,7 +147,7 @@ struct Comparison<'a> {
     counted: Compared,
     /// Rows below this offset may be missing in Kafka.
     gone_below: i64,
-    /// Offsets of other rows that only the files have; `None` where rows have no offset.
+    /// The offsets of other rows that only the files have; `None` for rows without an offset.
     file_only: Vec<Option<i64>>,
     differing: u64,
     problems: Vec<Problem>,
@@ -182,7 +183,7 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    /// Compares a row of Kafka with the next rows of its folder.
+    /// Compares a row from Kafka with the next rows of its folder.
     async fn against(&mut self, folder: &str, row: &Row) -> std::result::Result<(), String> {
         loop {
             let Some(found) = self.peek(folder).await? else {
@@ -230,7 +231,7 @@ impl Comparison<'_> {
         }
     }
 
-    /// The next row of a folder's files.
+    /// The next row in the files of a folder, without consuming it.
     async fn peek(&mut self, folder: &str) -> std::result::Result<Option<&Row>, String> {
         let Some(folder) = self.folders.get_mut(folder) else {
             return Ok(None);
@@ -272,7 +273,7 @@ impl Comparison<'_> {
     }
 }
 
-/// The first offset that Kafka has of the piece's partition.
+/// The first offset that Kafka still has in the piece's partition.
 async fn log_start(query: &Query, piece: &ExportedPiece) -> Result<i64> {
     let table = query.table();
     let earliest = OffsetQuery {

@@ -1,4 +1,4 @@
-//! Rows as the bytes of a file, in one of the formats.
+//! Encodes rows as the bytes of a file, in one of the formats.
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -14,7 +14,7 @@ use crate::range::OffsetRange;
 use crate::sink::parquet::{Blocks, plain_payloads};
 use crate::text::{BytesAs, Delimited, json_lines};
 
-/// Turns batches into the bytes of one file.
+/// Encodes batches as the bytes of one file.
 pub(super) enum Encoder {
     Parquet(Box<ArrowWriter<Blocks>>),
     Csv(Delimited, String),
@@ -22,7 +22,7 @@ pub(super) enum Encoder {
 }
 
 impl Encoder {
-    /// Begins a file of `piece`, of which `rows` are the first.
+    /// Begins a file for `piece`; `rows` are its first rows.
     pub(super) fn new(
         format: ExportFormat,
         bytes: BytesAs,
@@ -48,7 +48,7 @@ impl Encoder {
         })
     }
 
-    /// Takes rows.
+    /// Adds rows.
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<(), String> {
         match self {
             Self::Parquet(writer) => writer.write(batch).map_err(|e| e.to_string()),
@@ -59,7 +59,7 @@ impl Encoder {
         }
     }
 
-    /// What the open row group holds in memory.
+    /// The memory that the open row group takes.
     pub(super) fn open_bytes(&self) -> usize {
         match self {
             Self::Parquet(writer) => writer.memory_size(),
@@ -67,7 +67,7 @@ impl Encoder {
         }
     }
 
-    /// Ends the row group that is open.
+    /// Ends the open row group.
     pub(super) fn end_group(&mut self) -> Result<(), String> {
         match self {
             Self::Parquet(writer) => writer.flush().map_err(|e| e.to_string()),
@@ -75,28 +75,28 @@ impl Encoder {
         }
     }
 
-    /// How many bytes of text a byte of a value may become.
+    /// How many bytes of text one byte of a value may become.
     pub(super) fn growth(&self) -> usize {
         match self {
             Self::Parquet(_) => 1,
-            // Quotes are doubled.
+            // Each quote is doubled.
             Self::Csv(..) => 2,
-            // Control characters are six.
+            // A control character takes six.
             Self::Ndjson(..) => 6,
         }
     }
 
-    /// The bytes that are ready.
+    /// Takes the bytes that are finished.
     pub(super) fn take(&mut self) -> Vec<Bytes> {
         match self {
-            // What the writer handed on is never looked at again: it counts its own position.
+            // The writer never reads what it has written, and tracks its position itself.
             Self::Parquet(writer) => writer.inner_mut().take(),
             Self::Csv(_, text) => one(std::mem::take(text).into_bytes()),
             Self::Ndjson(_, text) => one(std::mem::take(text)),
         }
     }
 
-    /// The last bytes.
+    /// Finishes the file and returns its last bytes.
     pub(super) fn finish(self) -> Result<Vec<Bytes>, String> {
         match self {
             Self::Parquet(writer) => {
@@ -113,7 +113,7 @@ fn one(bytes: Vec<u8>) -> Vec<Bytes> {
     vec![bytes.into()]
 }
 
-/// Arrow's own prefix says nothing to the user of a text format.
+/// Arrow's own prefix would mean nothing to the user of a text format.
 fn text_error(error: &arrow::error::ArrowError) -> String {
     match error {
         arrow::error::ArrowError::InvalidArgumentError(message) => message.clone(),
@@ -121,8 +121,8 @@ fn text_error(error: &arrow::error::ArrowError) -> String {
     }
 }
 
-/// Settings by what a column holds. Payloads hardly repeat, so a dictionary of them costs time and
-/// is given up in the end; offsets and timestamps rise, so their differences take next to nothing.
+/// Settings by the content of a column. Payloads rarely repeat, so a dictionary would cost time only to be
+/// given up. Offsets and timestamps rise, so their differences take almost no space.
 fn properties(schema: &SchemaRef, rows: &RecordBatch, piece: &OffsetRange) -> WriterProperties {
     let entry = |key: &str, value: String| KeyValue::new(key.to_owned(), value);
     let metadata = vec![
@@ -143,7 +143,7 @@ fn properties(schema: &SchemaRef, rows: &RecordBatch, piece: &OffsetRange) -> Wr
                 .set_column_dictionary_enabled(column.clone(), false)
                 .set_column_encoding(column.clone(), Encoding::DELTA_BINARY_PACKED)
                 .set_column_statistics_enabled(column, EnabledStatistics::Page),
-            // `value.format` = `text` makes text of payloads.
+            // With `value.format` = `text`, payloads are text.
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
                 if matches!(field.name().as_str(), "key" | "value") =>
             {

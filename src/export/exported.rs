@@ -1,4 +1,4 @@
-//! The files of a finished export, for whoever reads its folder as a table.
+//! Finds the files of a finished export, to read its folder as a table.
 
 use arrow::datatypes::{DataType, Field, Schema};
 
@@ -10,12 +10,12 @@ use crate::error::{Error, Result};
 use crate::store::Store;
 use crate::table::columns_of;
 
-/// What an export holds.
+/// The contents of an export.
 #[derive(Debug)]
 pub(crate) struct Exported {
-    /// The columns of the files, and behind them that of the folders.
+    /// The columns of the files, followed by the column that the folders hold.
     pub(crate) columns: Schema,
-    /// The name of the folders' column, where the files do not have it.
+    /// The name of the folders' column, if the files lack it.
     pub(crate) folders: Option<String>,
     pub(crate) files: Vec<TableFile>,
 }
@@ -27,14 +27,14 @@ pub(crate) struct TableFile {
     pub(crate) rows: u64,
     pub(crate) bytes: u64,
     pub(crate) sha256: String,
-    /// The value of the folders' column; NULL and empty text are one.
+    /// The value of the folders' column. NULL and empty text share a folder.
     pub(crate) folder: Option<String>,
 }
 
-/// The export in a store, if there is one.
+/// The export in a store, if it has one.
 ///
 /// # Errors
-/// When it is not finished, or has no Parquet files.
+/// When the export is not finished, or has no Parquet files.
 pub(crate) async fn exported(store: &Store) -> Result<Option<Exported>> {
     let place = Place::over(store.clone())?;
     let Some(plan) = Plan::read(&place).await? else {
@@ -65,7 +65,7 @@ pub(crate) async fn exported(store: &Store) -> Result<Option<Exported>> {
     for piece in manifest.pieces {
         let flat = pieces::folder(&piece.range, None);
         for file in piece.files {
-            // It also refuses a name that leaves the folder.
+            // This also refuses a name that leads out of the folder.
             place.object(&file.path)?;
             let folder = file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
             let folder = Some(folder).filter(|folder| *folder != flat);
@@ -96,7 +96,7 @@ pub(crate) async fn exported(store: &Store) -> Result<Option<Exported>> {
     }))
 }
 
-/// The columns of the files. Versions before noted their types in words alone.
+/// The columns of the files. Earlier versions only recorded the names of their types.
 fn columns(plan: &Plan) -> Result<Schema> {
     if let Some(columns) = &plan.schema {
         return Ok(columns_of(columns)?.as_ref().clone());

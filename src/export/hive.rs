@@ -1,4 +1,4 @@
-//! Hive folders: `--partition-by` as a named expression, its values as names of folders.
+//! Hive folders: `--partition-by` is a named expression, and its values name the folders.
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::statement;
 use crate::text::{BytesAs, to_text};
 
-/// What Hive calls the folder of rows without a value.
+/// Hive's name for the folder of rows without a value.
 const NULL_FOLDER: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// A named expression over the rows of the query.
@@ -25,7 +25,7 @@ pub(super) struct HiveColumn {
 impl HiveColumn {
     /// Reads `expression` or `name=expression`.
     ///
-    /// # Errors
+    /// When the expression is invalid, or no name can be derived from it.
     /// When the expression is wrong or no name can be made from it.
     pub(super) fn plan(text: &str, state: &SessionState, schema: &DFSchema) -> Result<Self> {
         let (name, sql) = named(text);
@@ -105,7 +105,7 @@ impl HiveColumn {
     }
 }
 
-/// Splits `name=expression`; without a plain name on the left all of it is the expression.
+/// Splits `name=expression`. Without a plain name on the left, all of it is the expression.
 fn named(text: &str) -> (Option<String>, &str) {
     let plain = |name: &str| {
         let mut chars = name.chars();
@@ -152,7 +152,7 @@ fn folder_value(value: &str) -> String {
     escaped(value)
 }
 
-/// Percent-encodes what file systems, stores or readers of Hive folders would take for their own.
+/// Percent-encodes characters that are special to file systems, stores or readers of Hive folders.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -166,7 +166,7 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// The name and the value that a folder stands for.
+/// The name and the value in a folder's name.
 pub(super) fn read_folder(folder: &str) -> Option<(String, Option<String>)> {
     let (name, value) = folder.split_once('=')?;
     let value = (value != NULL_FOLDER).then(|| unescaped(value));

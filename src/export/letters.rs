@@ -1,5 +1,6 @@
-//! The dead letters of an export: one batch of their sink, committed after the last piece and before
-//! the manifest, so that a complete export has all of them and a resumed one none twice.
+//! The dead letters of an export, which are the records that do not decode. They are one batch of their sink,
+//! committed after the last piece and before the manifest. So a complete export has all of them, and a
+//! resumed one has none twice.
 
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ use crate::sink::{
 use crate::table::KafkaTable;
 
 impl Export {
-    /// Judges the records that do not decode of all pieces together, as those of one statement.
+    /// Applies the limit to the bad records of all pieces together, as for one statement.
     pub(super) fn judge_bad_records(&self, done: &[ExportedPiece]) -> Result<()> {
         let sum = |of: fn(&ExportedPiece) -> u64| done.iter().map(of).fold(0, u64::saturating_add);
         let count = BadRowCount::new(self.table.decoder().bad_rows().limit, 1);
@@ -34,14 +35,14 @@ impl Export {
         count.end()
     }
 
-    /// Commits the dead letters of an export whose pieces are written, unless that was done.
+    /// Commits the dead letters of an export whose pieces are written, unless that was already done.
     pub(super) async fn commit_letters(
         &self,
         plan: &Plan,
         query: &Query,
         done: &[ExportedPiece],
     ) -> Result<()> {
-        // Of pieces without bad records nothing is read, so that a share cannot be judged here.
+        // Pieces without bad records are not read here, so a share cannot be computed.
         let limit = self.table.decoder().bad_rows().limit;
         let limit = limit.filter(|limit| matches!(limit, BadRowLimit::Count(_)));
         let (Some(table), Some(sink)) = (self.table.dead_letters(limit), self.table.letter_sink()?)
@@ -78,7 +79,7 @@ impl Export {
         }
     }
 
-    /// The whole export as a batch of a job that has no other one.
+    /// The whole export, as the only batch of a job.
     fn letter_batch(&self, plan: &Plan) -> Result<BatchRanges> {
         let id = hex(&Sha256::digest(plan::json(plan)?));
         let mut ranges: Vec<SourceRange> = vec![];
@@ -112,8 +113,8 @@ impl Export {
     }
 }
 
-/// The pieces that may have dead letters: those with bad records, and those of which a predicate left
-/// out records that nobody has looked at.
+/// The pieces that may have dead letters: those with bad records, and those where a predicate skipped records
+/// unseen.
 fn with_bad_records(snapshot: &Snapshot, done: &[ExportedPiece]) -> Result<Snapshot> {
     let mut ranges = vec![];
     for piece in done {
@@ -130,7 +131,7 @@ fn with_bad_records(snapshot: &Snapshot, done: &[ExportedPiece]) -> Result<Snaps
     })
 }
 
-/// Refuses dead letters that are not the records that the files lack.
+/// Refuses dead letters that are not exactly the records missing from the files.
 fn check(sink: &Arc<dyn Sink>, done: &[ExportedPiece], staged: Vec<Staged>) -> Result<Vec<Staged>> {
     let letters: u64 = staged.iter().map(|part| part.rows).sum();
     let bad: u64 = done
@@ -143,7 +144,7 @@ fn check(sink: &Arc<dyn Sink>, done: &[ExportedPiece], staged: Vec<Staged>) -> R
             target: sink.target(),
             message: format!(
                 "{letters} records of the export do not decode, and {bad} did not when its files were \
-                 written: a schema has come or gone meanwhile; export anew, into an empty folder"
+                 written: a schema was added or removed since; start a new export in an empty folder"
             ),
         });
     }

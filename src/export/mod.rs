@@ -1,4 +1,4 @@
-//! Exports: the rows of a fixed set of offset ranges as files that are named by their offsets.
+//! Exports write the rows of fixed offset ranges to files whose names say which offsets they hold.
 //!
 //! ```text
 //! _export/plan.json            what will be written: snapshot, pieces, query; before any data
@@ -8,11 +8,11 @@
 //! ```
 //!
 //! - The ranges are resolved once and stored. A resumed export reads exactly these.
-//! - Each range is cut into pieces of offsets before anything is read; a piece is written by one
-//!   task, as one file (with Hive folders, as one or more files in each).
-//! - A file appears whole or not at all. A run that was killed leaves finished pieces with their
-//!   records; the next run removes what belongs to unfinished ones and writes these again.
-//! - A target that holds another export, or any file that is not of an export, is refused.
+//! - Each range is cut into pieces of offsets before anything is read. One task writes a piece as one file,
+//!   or with Hive folders as one or more files per folder.
+//! - A file appears as a whole or not at all. A run that is killed leaves the finished pieces with their
+//!   records. The next run removes the files of unfinished pieces and writes those again.
+//! - A target that holds another export, or any file that does not belong to an export, is refused.
 //!
 //! ```no_run
 //! # async fn example() -> datafusion_kafka::Result<()> {
@@ -68,7 +68,7 @@ pub(crate) use exported::{Exported, exported};
 pub use plan::{ExportManifest, ExportedFile, ExportedPiece};
 pub use verify::{Problem, ProblemKind, Verification, Verify};
 
-/// The size of a file, unless the export says otherwise.
+/// The default size of a file.
 pub const DEFAULT_MAX_FILE_BYTES: u64 = 128 << 20;
 
 /// The format of an export's files.
@@ -78,9 +78,9 @@ pub enum ExportFormat {
     /// Apache Parquet, compressed with zstd.
     #[default]
     Parquet,
-    /// Comma-separated, quoted as RFC 4180 has it; NULL is an empty field, empty text is `""`.
+    /// Comma-separated, quoted as in RFC 4180. NULL is an empty field, empty text is `""`.
     Csv,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Ndjson,
 }
 
@@ -101,7 +101,7 @@ impl fmt::Display for ExportFormat {
     }
 }
 
-/// An export that can be run; see the module's documentation.
+/// An export that is ready to run; see the module's documentation.
 #[derive(Debug, Clone)]
 pub struct Export {
     name: String,
@@ -120,9 +120,9 @@ pub struct Export {
 }
 
 impl Export {
-    /// An export of `table`, which its query calls `name`, to a folder or URL.
+    /// Begins an export of `table` to a folder or URL. The query refers to the table as `name`.
     ///
-    /// The table's range is resolved when the export is run for the first time.
+    /// The table's range is resolved when the export first runs.
     pub fn builder(
         name: impl Into<String>,
         table: KafkaTable,
@@ -148,7 +148,7 @@ impl Export {
     }
 }
 
-/// Collects what an [`Export`] is made of.
+/// Collects the settings of an [`Export`].
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct ExportBuilder {
@@ -156,74 +156,74 @@ pub struct ExportBuilder {
 }
 
 impl ExportBuilder {
-    /// A query that works row by row: projections, filters, expressions. All columns of all
-    /// records unless set.
+    /// Sets a query that works row by row: projections, filters, expressions. The default is all columns of
+    /// all records.
     pub fn sql(mut self, sql: impl Into<String>) -> Self {
         self.export.sql = Some(sql.into());
         self
     }
 
-    /// The format of the files; parquet unless set.
+    /// Sets the format of the files. The default is Parquet.
     pub fn format(mut self, format: ExportFormat) -> Self {
         self.export.format = format;
         self
     }
 
-    /// How text formats write binary values.
+    /// Sets how text formats write binary values.
     pub fn bytes(mut self, bytes: BytesAs) -> Self {
         self.export.bytes = bytes;
         self
     }
 
-    /// Bytes of a file, about: pieces are cut by a sample of the rows, before these are read. A
-    /// piece with few records (compacted, filtered) gives a smaller file.
-    /// [`DEFAULT_MAX_FILE_BYTES`] unless set.
+    /// Sets the approximate size of a file in bytes. Pieces are cut by a sample of the rows before all of
+    /// them are read. A piece with few records (compacted or filtered) yields a smaller file. The default is
+    /// [`DEFAULT_MAX_FILE_BYTES`].
     pub fn max_file_bytes(mut self, bytes: u64) -> Self {
         self.export.max_file_bytes = Some(bytes);
         self
     }
 
-    /// Offsets of a file, exactly, instead of a number of bytes.
+    /// Sets an exact number of offsets per file, instead of a size in bytes.
     pub fn max_file_offsets(mut self, offsets: u64) -> Self {
         self.export.max_file_offsets = Some(offsets);
         self
     }
 
-    /// Hive folders by `expression` or `name=expression` over the rows of the query.
+    /// Makes Hive folders by `expression` or `name=expression` over the rows of the query.
     pub fn partition_by(mut self, expression: impl Into<String>) -> Self {
         self.export.partition_by = Some(expression.into());
         self
     }
 
-    /// Continues an export that was begun with the same options; begins one where nothing is.
+    /// Continues an export that was begun with the same options, or begins one if there is none.
     pub fn resume(mut self, resume: bool) -> Self {
         self.export.resume = resume;
         self
     }
 
-    /// Pieces that are written at one time; the number of processors unless set. Each takes up to
-    /// about 100 MB.
+    /// Sets how many pieces are written at the same time. The default is the number of processors. Each takes
+    /// up to about 100 MB.
     pub fn parallel(mut self, pieces: usize) -> Self {
         self.export.parallel = pieces.max(1);
         self
     }
 
-    /// The runtime of the query, for example one with a bounded memory pool.
+    /// Sets the runtime of the query, for example one with a bounded memory pool.
     pub fn runtime(mut self, runtime: Arc<RuntimeEnv>) -> Self {
         self.export.runtime = Some(runtime);
         self
     }
 
-    /// What the text of the query may do; all that the process may unless set.
+    /// Sets what the text of the query may do. The default is everything that the process may do.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.export.policy = policy;
         self
     }
 
-    /// Checks what can be checked without asking anyone.
+    /// Checks everything that needs no connection.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when options contradict each other.
+    /// [`Error::Invalid`] when options conflict.
     pub fn build(self) -> Result<Export> {
         let export = self.export;
         if export.max_file_bytes.is_some() && export.max_file_offsets.is_some() {
@@ -238,28 +238,28 @@ impl ExportBuilder {
     }
 }
 
-/// How far a running export or verification is. All figures only grow.
+/// The progress of a running export or verification. All numbers only grow.
 #[derive(Debug, Default)]
 pub struct ExportProgress {
-    /// Pieces in all; 0 until they are known.
+    /// All pieces; 0 until the number is known.
     pub pieces_total: AtomicU64,
-    /// Finished pieces, those of earlier runs included.
+    /// Finished pieces, including those of earlier runs.
     pub pieces: AtomicU64,
-    /// Offsets in all.
+    /// All offsets.
     pub offsets_total: AtomicU64,
-    /// Offsets that were passed, those of earlier runs included.
+    /// Offsets that were passed, including those of earlier runs.
     pub offsets: AtomicU64,
-    /// Rows of this run.
+    /// Rows written by this run.
     pub rows: AtomicU64,
-    /// Bytes of finished files of this run.
+    /// Bytes of the files that this run has finished.
     pub bytes: AtomicU64,
-    /// Time that brokers held this run back by quotas, in ms, summed over the streams that waited.
+    /// How long brokers throttled this run by quotas, in ms, summed over the waiting streams.
     pub throttled_ms: AtomicU64,
-    /// Whether a plan is there, so that an interrupted run can be resumed.
+    /// Whether the plan is stored, so that an interrupted run can be resumed.
     pub planned: AtomicBool,
 }
 
-/// What an export holds when it is complete.
+/// What a complete export contains.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ExportSummary {
     /// Pieces.
@@ -274,13 +274,13 @@ pub struct ExportSummary {
     pub bytes: u64,
     /// Offsets of all ranges.
     pub offsets: u64,
-    /// Offsets that held no visible record: control records, aborted, compacted or lost ones.
+    /// Offsets without a visible record: control records, aborted, compacted or lost ones.
     pub offsets_without_record: u64,
-    /// Of these, offsets that were gone before they were read.
+    /// The part of these that was lost before it was read.
     pub lost_offsets: u64,
-    /// Records that do not decode and are in no file, by `on.bad.row` = `skip` or `dlq`.
+    /// Records that do not decode and are in no file, with `on.bad.row` = `skip` or `dlq`.
     pub bad_records: u64,
-    /// The time of this run.
+    /// How long this run took.
     #[serde(rename = "duration_ms", serialize_with = "as_ms")]
     pub duration: Duration,
 }

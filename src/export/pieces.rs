@@ -7,24 +7,24 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::range::{OffsetRange, Snapshot, SnapshotRange};
 
-/// The most pieces of an export: its plan is one file, and so is its manifest.
+/// The most pieces in an export. Its plan is one file, and so is its manifest.
 pub(super) const MAX_PIECES: usize = 1_000_000;
 
-/// A range of the snapshot and where it is cut.
+/// A range of the snapshot, and where it is cut.
 ///
-/// `cuts` rise strictly, from the range's start to its end; an empty range has no cuts.
+/// `cuts` rise strictly from the range's start to its end. An empty range has no cuts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct CutRange {
     /// The index of the range in the snapshot.
     pub(super) range: usize,
-    /// The bounds of the pieces: `n` pieces have `n + 1`.
+    /// The bounds of the pieces: `n` pieces have `n + 1` bounds.
     pub(super) cuts: Vec<i64>,
 }
 
-/// Cuts every range after each `offsets`.
+/// Cuts every range into pieces of `offsets` offsets.
 ///
 /// # Errors
-/// When there were too many pieces.
+/// When there would be too many pieces.
 pub(super) fn cut(snapshot: &Snapshot, offsets: u64) -> Result<Vec<CutRange>> {
     let step = i64::try_from(offsets.max(1)).unwrap_or(i64::MAX);
     let pieces: u64 = snapshot
@@ -64,7 +64,7 @@ pub(super) fn cut(snapshot: &Snapshot, offsets: u64) -> Result<Vec<CutRange>> {
         .collect())
 }
 
-/// The pieces in the order of the plan.
+/// The pieces, in the order of the plan.
 pub(super) fn pieces(snapshot: &Snapshot, cuts: &[CutRange]) -> Vec<OffsetRange> {
     let mut pieces = vec![];
     for cut in cuts {
@@ -80,10 +80,10 @@ pub(super) fn pieces(snapshot: &Snapshot, cuts: &[CutRange]) -> Vec<OffsetRange>
     pieces
 }
 
-/// Checks that the pieces are the snapshot's ranges, without gap or overlap.
+/// Checks that the pieces cover the snapshot's ranges without gap or overlap.
 ///
 /// # Errors
-/// What is wrong, in words.
+/// A message that says what is wrong.
 pub(super) fn check(snapshot: &Snapshot, cuts: &[CutRange]) -> std::result::Result<(), String> {
     let mut of_range: BTreeMap<usize, &CutRange> = BTreeMap::new();
     for cut in cuts {
@@ -112,7 +112,7 @@ pub(super) fn check(snapshot: &Snapshot, cuts: &[CutRange]) -> std::result::Resu
     Ok(())
 }
 
-/// The snapshot of one piece: the rest of what was known stays.
+/// The snapshot of one piece. Everything else that is known stays.
 pub(super) fn snapshot_of(snapshot: &Snapshot, piece: &OffsetRange) -> Result<Snapshot> {
     let holds = |range: &&SnapshotRange| {
         let range = &range.range;
@@ -129,7 +129,8 @@ pub(super) fn snapshot_of(snapshot: &Snapshot, piece: &OffsetRange) -> Result<Sn
         topics: topics.filter(|t| t.topic == piece.topic).cloned().collect(),
         ranges: vec![SnapshotRange {
             range: piece.clone(),
-            // That of the whole range's end was compared before, and says nothing of a piece's.
+            // The epoch belongs to the end of the whole range, which was compared before. It says nothing
+            // about a piece.
             leader_epoch: None,
             ..range.clone()
         }],
@@ -137,7 +138,7 @@ pub(super) fn snapshot_of(snapshot: &Snapshot, piece: &OffsetRange) -> Result<Sn
     })
 }
 
-/// The folder of a piece's files below the export, `None` for one without Hive folders.
+/// The folder of a piece's files below the export; `hive` is `None` without Hive folders.
 pub(super) fn folder(piece: &OffsetRange, hive: Option<&str>) -> String {
     match hive {
         Some(hive) => format!("{}/{hive}/partition={}", piece.topic, piece.partition),
@@ -145,12 +146,12 @@ pub(super) fn folder(piece: &OffsetRange, hive: Option<&str>) -> String {
     }
 }
 
-/// The offsets of a piece as its files' names have them.
+/// The offsets of a piece, as they appear in the names of its files.
 pub(super) fn stem(piece: &OffsetRange) -> String {
     format!("{:020}-{:020}", piece.start, piece.end)
 }
 
-/// The file of a piece; `number` counts further files of one folder from 1.
+/// The file of a piece. `number` counts further files in the same folder from 1.
 pub(super) fn file_name(
     piece: &OffsetRange,
     hive: Option<&str>,
@@ -164,12 +165,12 @@ pub(super) fn file_name(
     }
 }
 
-/// The record that a piece is done.
+/// The name of the record that says that a piece is done.
 pub(super) fn done_name(piece: &OffsetRange) -> String {
     format!("_export/done/{}/{}.json", folder(piece, None), stem(piece))
 }
 
-/// The topic, partition and stem that a file's name says it holds.
+/// The topic, partition and stem in the name of a file.
 pub(super) fn of_name(name: &str) -> Option<(&str, i32, &str)> {
     let (folder, file) = name.rsplit_once('/')?;
     let topic = name.split('/').next()?;
@@ -177,10 +178,10 @@ pub(super) fn of_name(name: &str) -> Option<(&str, i32, &str)> {
     Some((topic, partition.parse().ok()?, file.split('.').next()?))
 }
 
-/// The offsets of a piece for files of about `max_bytes`, where one offset takes `bytes`; two
-/// digits are kept, for names that people can read.
+/// The number of offsets for files of about `max_bytes`, if one offset takes `bytes`. It is rounded to two
+/// digits, so that people can read the names.
 pub(super) fn offsets_for(max_bytes: u64, bytes: f64) -> u64 {
-    /// With hardly a record in the sample, nothing is known of their size.
+    /// The limit when the sample has hardly any records, so that their size is unknown.
     const MOST: u64 = 10_000_000;
     #[expect(
         clippy::cast_precision_loss,

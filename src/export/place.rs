@@ -1,8 +1,8 @@
-//! The folder of an export: a [`Store`], and on top of it files of any size.
+//! The folder of an export: a [`Store`] that can also hold files of any size.
 //!
-//! A file appears whole or not at all. Local files are written under `NAME#N`, which globs by
-//! extension pass over, and take their name when they are complete; object stores show an upload
-//! when it is completed.
+//! A file appears as a whole or not at all. Local files are written as `NAME#N`, which globs by extension do
+//! not match, and get their name when they are complete. Object stores show an upload only once it is
+//! complete.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -18,40 +18,40 @@ use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, WriteMultipart}
 use crate::error::{Error, Result};
 use crate::store::{Created, Durability, Store};
 
-/// Bytes of one part of an upload: object stores want at least 5 MiB.
+/// The size of one part of an upload in bytes. Object stores require at least 5 MiB.
 const PART_BYTES: usize = 5 << 20;
-/// Parts of one upload that may be under way.
+/// How many parts of an upload may be in flight.
 const PARTS_UNDER_WAY: usize = 2;
-/// The file that keeps a second process out of a local export.
+/// The file whose lock keeps a second process out of a local export.
 const LOCK: &str = "_export/lock";
 
-/// Where an export lies. Names are relative to it, with `/` between folders.
+/// The location of an export. Names are relative to it, with `/` between folders.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     store: Store,
     objects: Arc<dyn ObjectStore>,
     root: Path,
-    /// The folder, where it is one of this machine.
+    /// The folder, if it is on this machine.
     folder: Option<PathBuf>,
 }
 
-/// Keeps other processes out until it is dropped or the process ends.
+/// Keeps other processes out, until it is dropped or the process ends.
 #[derive(Debug)]
 pub(super) struct Lock(#[expect(dead_code, reason = "holding it is its use")] Option<File>);
 
 impl Place {
-    /// Opens a URL or a path of a folder; nothing is read.
+    /// Opens a folder by URL or path. This reads nothing.
     ///
     /// # Errors
-    /// When the URL cannot be understood.
+    /// When the URL is not valid.
     pub(super) fn open(target: &str) -> Result<Self> {
         Self::over(Store::open(target, &HashMap::new())?)
     }
 
-    /// A folder that is open already.
+    /// Uses a folder that is already open.
     ///
     /// # Errors
-    /// When the folder's name is no path of an object store.
+    /// When the folder's name is not a valid path in object stores.
     pub(super) fn over(store: Store) -> Result<Self> {
         Ok(Self {
             objects: store.object_store(),
@@ -61,22 +61,22 @@ impl Place {
         })
     }
 
-    /// The folder as it is shown to people, without secrets.
+    /// The folder as messages show it, without secrets.
     pub(super) fn url(&self) -> &str {
         self.store.url()
     }
 
-    /// A file as it is shown to people.
+    /// A file as messages show it.
     pub(super) fn show(&self, name: &str) -> String {
         format!("{}/{name}", self.url())
     }
 
-    /// The store and the file's path in it, for readers that want these.
+    /// The store and the file's path in it, for readers that need both.
     pub(super) fn object(&self, name: &str) -> Result<(Arc<dyn ObjectStore>, Path)> {
         Ok((Arc::clone(&self.objects), self.path(name)?))
     }
 
-    /// Why a file cannot have a name; see [`Store::check_name`].
+    /// Why a file cannot have this name; see [`Store::check_name`].
     pub(super) fn check_name(&self, name: &str) -> std::result::Result<(), String> {
         self.store.check_name(name)
     }
@@ -86,7 +86,7 @@ impl Place {
             "" => name.to_owned(),
             root => format!("{root}/{name}"),
         };
-        // Names of Hive folders hold escapes of their own, which must not be escaped again.
+        // Names of Hive folders already contain escapes, which must not be escaped again.
         Path::parse(&path).map_err(|e| Error::invalid(format!("{}: {e}", self.show(name))))
     }
 
@@ -94,19 +94,19 @@ impl Place {
         Error::Sink {
             target: self.show(name),
             operation: operation.to_owned(),
-            // Servers answer in several lines, a message has one.
+            // Servers answer in several lines, but a message has one.
             reason: error.to_string().replace('\n', " "),
             transient: matches!(error, object_store::Error::Generic { .. }),
         }
     }
 
-    /// Creates a small file unless there is another one of its name.
+    /// Creates a small file, unless a different one with the same name exists.
     pub(super) async fn create(&self, name: &str, bytes: Vec<u8>) -> Result<Created> {
         let bytes = Bytes::from(bytes);
         self.store.create(name, bytes, Durability::Fsync).await
     }
 
-    /// Writes a small file, in place of one of its name.
+    /// Writes a small file, replacing one with the same name.
     pub(super) async fn put(&self, name: &str, bytes: Vec<u8>) -> Result<()> {
         let bytes = Bytes::from(bytes);
         self.store.put(name, bytes, Durability::Fsync).await
@@ -123,7 +123,7 @@ impl Place {
         Ok(entries.map(|entry| (entry.name, entry.bytes)).collect())
     }
 
-    /// A file that does not come from the beginning of an export, if there is one.
+    /// A file that the beginning of an export would not have left, if there is one.
     pub(super) async fn first_foreign(&self) -> Result<Option<String>> {
         let ours = |name: &str| name == LOCK || name.starts_with("_export/.tmp-");
         let Some(folder) = self.folder.clone() else {
@@ -147,7 +147,7 @@ impl Place {
         found.await.map_err(|e| self.io("listing the files", &e))
     }
 
-    /// Removes what unfinished writes have left in the folders given.
+    /// Removes what unfinished writes have left in the given folders.
     pub(super) async fn remove_staged(&self, below: Vec<String>) -> Result<()> {
         let Some(folder) = self.folder.clone() else {
             return Ok(());
@@ -197,10 +197,10 @@ impl Place {
         })
     }
 
-    /// Keeps other processes out of a local folder. Object stores have no such means.
+    /// Keeps other processes out of a local folder. Object stores offer no way to do this.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when another process is in.
+    /// [`Error::Conflict`] when another process is working there.
     pub(super) fn lock(&self) -> Result<Lock> {
         let Some(folder) = &self.folder else {
             return Ok(Lock(None));
@@ -219,7 +219,7 @@ impl Place {
                 message: "another process is writing this export now; wait until it ends"
                     .to_owned(),
             }),
-            // Some network file systems cannot lock.
+            // Some network file systems do not support locks.
             Err(fs::TryLockError::Error(e)) if e.kind() == io::ErrorKind::Unsupported => {
                 Ok(Lock(None))
             }
@@ -237,7 +237,7 @@ impl Place {
     }
 }
 
-/// A file in the making. Dropped, it leaves nothing that a reader would see.
+/// A file that is being written. If it is dropped, readers will not see anything of it.
 pub(super) struct Upload {
     writer: WriteMultipart,
     place: Place,
@@ -245,7 +245,7 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    /// Appends bytes; waits while too many are under way.
+    /// Appends bytes. Waits while too many are in flight.
     pub(super) async fn write(&mut self, bytes: impl Into<Bytes>) -> Result<()> {
         self.writer.put(bytes.into());
         let capacity = self.writer.wait_for_capacity(PARTS_UNDER_WAY);
@@ -255,7 +255,7 @@ impl Upload {
         })
     }
 
-    /// Gives the file its name, on disk.
+    /// Makes the file durable and gives it its name.
     pub(super) async fn finish(self) -> Result<()> {
         let Self {
             writer,
@@ -269,14 +269,14 @@ impl Upload {
         place.store.sync(vec![name]).await
     }
 
-    /// Gives the file up.
+    /// Abandons the file.
     pub(super) async fn abort(self) {
-        // It has failed already; what is left is removed by the store's own rules.
+        // The upload has failed already; the store's own rules remove what is left.
         let _ = self.writer.abort().await;
     }
 }
 
-/// Shows every file below `folder` to `see` until it says false. Links are not followed.
+/// Passes every file below `folder` to `see` until that returns false. Links are not followed.
 fn walk(folder: &FilePath, see: &mut dyn FnMut(&FilePath) -> bool) -> io::Result<()> {
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {

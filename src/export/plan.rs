@@ -1,7 +1,6 @@
-//! What an export writes about itself: its plan, a record of each finished piece, its manifest.
+//! What an export records about itself: its plan, a record of each finished piece, and its manifest.
 //!
-//! All three are JSON with `"version": 1`. Unknown fields are ignored, an unknown version is
-//! refused.
+//! All three are JSON with `"version": 1`. Unknown fields are ignored, and unknown versions are refused.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -21,16 +20,16 @@ pub(super) const PLAN: &str = "_export/plan.json";
 pub(super) const MANIFEST: &str = "manifest.json";
 const VERSION: u64 = 1;
 
-/// What was asked for: two exports with equal requests are the same export.
+/// What the user asked for. Two exports with equal requests are the same export.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Request {
     /// The table's name in the query.
     pub(super) table: String,
-    /// Topics and range as they were written.
+    /// Topics and range as the user wrote them.
     pub(super) source: String,
-    /// The query; every column of every record without one.
+    /// The query; without one, every column of every record.
     pub(super) sql: Option<String>,
-    /// How records become rows and where those go that do not decode; not set where they are bytes.
+    /// How records become rows, and where those go that do not decode. Not set where they are plain bytes.
     #[serde(default)]
     pub(super) decoding: Option<String>,
     pub(super) format: ExportFormat,
@@ -45,7 +44,7 @@ pub(super) struct Request {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct PlannedColumn {
     pub(super) name: String,
-    /// Arrow's name of the type.
+    /// Arrow's name for the type.
     #[serde(rename = "type")]
     pub(super) data_type: String,
 }
@@ -55,11 +54,11 @@ pub(super) struct PlannedColumn {
 pub(super) struct Plan {
     version: u64,
     pub(super) request: Request,
-    /// How records become rows; exports of versions before did not note it.
+    /// How records become rows. Exports by earlier versions did not record it.
     #[serde(default)]
     pub(super) formats: Option<RecordedFormats>,
-    /// The columns of the files with all that Arrow knows of them; versions before had
-    /// [`columns`](Self::columns) alone.
+    /// The columns of the files with their full Arrow types. Earlier versions only had
+    /// [`columns`](Self::columns).
     #[serde(default)]
     pub(super) schema: Option<String>,
     pub(super) columns: Vec<PlannedColumn>,
@@ -93,10 +92,10 @@ impl Plan {
         pieces::pieces(&self.snapshot, &self.pieces)
     }
 
-    /// Reads the plan of the export at `place`, if there is one.
+    /// Reads the plan of the export at `place`, if it exists.
     ///
     /// # Errors
-    /// When it cannot be read or contradicts itself.
+    /// When it cannot be read or is inconsistent.
     pub(super) async fn read(place: &Place) -> Result<Option<Self>> {
         let Some(plan) = read::<Self>(place, PLAN).await? else {
             return Ok(None);
@@ -107,7 +106,7 @@ impl Plan {
         Ok(Some(plan))
     }
 
-    /// What `other` asks for that this plan does not have, in words.
+    /// A description of each way in which `other` differs from this plan.
     pub(super) fn differences(&self, other: &Request) -> Vec<String> {
         let mut found = vec![];
         let mut compare = |what: &str, there: String, asked: String| {
@@ -165,35 +164,35 @@ impl Plan {
 pub struct ExportedFile {
     /// The name, relative to the export.
     pub path: String,
-    /// Rows.
+    /// The number of rows.
     pub rows: u64,
-    /// Bytes.
+    /// The size in bytes.
     pub bytes: u64,
     /// The SHA-256 of the bytes, in hexadecimal digits.
     pub sha256: String,
-    /// The first offset, where the query has the column.
+    /// The first offset, if the query has the column.
     pub min_offset: Option<i64>,
-    /// The last offset, where the query has the column.
+    /// The last offset, if the query has the column.
     pub max_offset: Option<i64>,
-    /// The least timestamp in ms, where the query has the column and a record has one.
+    /// The least timestamp in ms, if the query has the column and any record has a timestamp.
     pub min_timestamp_ms: Option<i64>,
-    /// The greatest timestamp in ms, where the query has the column and a record has one.
+    /// The greatest timestamp in ms, if the query has the column and any record has a timestamp.
     pub max_timestamp_ms: Option<i64>,
 }
 
-/// A finished piece: a range and the files that hold its rows.
+/// A finished piece: a range, and the files with its rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportedPiece {
     /// The offsets.
     #[serde(flatten)]
     pub range: OffsetRange,
-    /// Rows in all files; a piece without rows has no file.
+    /// Rows in all files. A piece without rows has no file.
     pub rows: u64,
-    /// Records that were read: fewer than offsets where some hold no visible record.
+    /// Records that were read. There are fewer than offsets if some offsets hold no visible record.
     pub records: u64,
-    /// Offsets that were gone before they were read, by `on.data.loss` = `skip`.
+    /// Offsets that were lost before they were read, with `on.data.loss` = `skip`.
     pub lost_offsets: u64,
-    /// Records that do not decode and are in no file, by `on.bad.row` = `skip` or `dlq`.
+    /// Records that do not decode and are in no file, with `on.bad.row` = `skip` or `dlq`.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub bad_records: u64,
     /// Offsets that predicates on partition, offset and timestamp left out.
@@ -218,7 +217,7 @@ struct Done {
     piece: ExportedPiece,
 }
 
-/// The whole export: what is where.
+/// The whole export: which file holds which offsets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportManifest {
     version: u64,
@@ -235,7 +234,7 @@ pub struct ExportManifest {
 impl ExportManifest {
     pub(super) fn new(format: ExportFormat, pieces: Vec<ExportedPiece>) -> Self {
         let files = || pieces.iter().flat_map(|piece| &piece.files);
-        // Records of pieces may say anything.
+        // Records of pieces come from files and may contain any numbers.
         let sum = |all: u64, more: u64| all.saturating_add(more);
         Self {
             version: VERSION,
@@ -262,7 +261,7 @@ pub(super) async fn read_done(place: &Place, name: &str) -> Result<Option<Export
     Ok(piece)
 }
 
-/// Refuses names that lead out of the export: files are read and removed by them.
+/// Refuses names that lead out of the export, because files are read and removed by these names.
 fn check_names<'a>(
     place: &Place,
     name: &str,
@@ -297,7 +296,7 @@ pub(super) fn done_json(piece: &ExportedPiece) -> Result<Vec<u8>> {
     })
 }
 
-/// A value as the JSON of a file.
+/// A value as the JSON content of a file.
 pub(super) fn json(value: &impl Serialize) -> Result<Vec<u8>> {
     let mut text = serde_json::to_vec_pretty(value)
         .map_err(|e| Error::invalid(format!("cannot be written as JSON: {e}")))?;

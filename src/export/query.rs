@@ -1,4 +1,4 @@
-//! The query of an export: one row at a time, so that each piece can be run by itself.
+//! The query of an export. It works row by row, so that each piece can be run separately.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use crate::table::KafkaTable;
 /// The column that carries the value of `--partition-by` through the plan.
 const HIVE_VALUE: &str = "__export_partition";
 
-/// A query that was found to work row by row.
+/// A query that is known to work row by row.
 #[derive(Debug, Clone)]
 pub(super) struct Query {
     pub(super) state: SessionState,
@@ -37,7 +37,7 @@ pub(super) struct Query {
     /// The columns of the files.
     pub(super) schema: SchemaRef,
     pub(super) hive: Option<HiveColumn>,
-    /// The columns that hold offset and timestamp of the record, if the query has them.
+    /// The columns with the record's offset and timestamp, if the query has them.
     pub(super) offset: Option<usize>,
     pub(super) timestamp: Option<usize>,
     /// Whether one record may become several rows.
@@ -45,10 +45,10 @@ pub(super) struct Query {
 }
 
 impl Query {
-    /// Plans a query over the rows of `table`, which it calls `name`.
+    /// Plans a query over the rows of `table`, which it refers to as `name`.
     ///
     /// # Errors
-    /// When the query is wrong or does not work row by row.
+    /// When the query is invalid or does not work row by row.
     pub(super) async fn plan(
         name: &str,
         table: &KafkaTable,
@@ -58,7 +58,7 @@ impl Query {
         runtime: Option<Arc<RuntimeEnv>>,
         policy: &Policy,
     ) -> Result<Self> {
-        // A piece is read from its first offset to its last, by one stream.
+        // One stream reads a piece from its first offset to its last.
         let config = SessionConfig::new().with_target_partitions(1);
         let mut session = KafkaSessionBuilder::new()
             .config(config)
@@ -73,7 +73,7 @@ impl Query {
             .register_table(reference.clone(), Arc::clone(&provider))
             .map_err(|e| planning(&e))?;
         let mut state = context.state();
-        // now() is the moment of the plan, in every piece and after every restart.
+        // now() is the time of the plan, in every piece and after every restart.
         state.execution_props_mut().query_execution_start_time =
             timestamp_ms_to_datetime(snapshot.created_ms).map(|time| time.and_utc());
 
@@ -119,7 +119,7 @@ impl Query {
             timestamp,
             repeats,
         };
-        // What the rows look like once they are executed, without reading any.
+        // Finds out what the rows will look like, without reading any.
         let nothing = Snapshot {
             ranges: vec![],
             ..snapshot.clone()
@@ -131,7 +131,7 @@ impl Query {
         Ok(query)
     }
 
-    /// The table that is read.
+    /// The table to read.
     pub(super) fn table(&self) -> &KafkaTable {
         &self.table
     }
@@ -161,7 +161,7 @@ fn plain(field: &Arc<Field>) -> Field {
     Field::new(field.name(), field.data_type().clone(), field.is_nullable())
 }
 
-/// DataFusion's error as one of ours.
+/// Converts an error of DataFusion.
 pub(super) fn planning(error: &DataFusionError) -> Error {
     if let Some(ours) = Error::find(error) {
         return ours.clone();
@@ -175,7 +175,7 @@ pub(super) fn planning(error: &DataFusionError) -> Error {
     }
 }
 
-/// Refuses what does not work row by row; says whether a record may become several rows.
+/// Refuses a plan that does not work row by row. Returns whether a record may become several rows.
 fn check(plan: &LogicalPlan, table: &Arc<dyn TableProvider>, name: &str) -> Result<bool> {
     let mut repeats = false;
     let mut found = Ok(());
@@ -242,7 +242,7 @@ fn refused(what: &str) -> Error {
     ))
 }
 
-/// Refuses what an expression cannot compute from one row, the same each time.
+/// Refuses an expression whose value is not always computable from one row with the same result.
 pub(super) fn refuse_expression(expr: &Expr, option: &str) -> Result<()> {
     if expr.is_volatile() {
         return Err(Error::invalid(format!(
@@ -289,7 +289,7 @@ fn unique_names(plan: &LogicalPlan) -> Result<()> {
     Ok(())
 }
 
-/// The column of the table that output column `index` hands on unchanged.
+/// The column of the table that output column `index` passes on unchanged.
 fn source_column(plan: &LogicalPlan, index: usize) -> Option<String> {
     match plan {
         LogicalPlan::TableScan(scan) => {
@@ -307,7 +307,7 @@ fn source_column(plan: &LogicalPlan, index: usize) -> Option<String> {
             source_column(&projection.input, at)
         }
         LogicalPlan::Unnest(unnest) => {
-            // Columns that are unnested are none of the record's offset or timestamp.
+            // Unnested columns are never the record's offset or timestamp.
             let name = plan.schema().fields().get(index)?.name().clone();
             let input = unnest.input.schema();
             let at = input.fields().iter().position(|f| *f.name() == name)?;

@@ -27,23 +27,23 @@ use super::place::Place;
 use super::plan::ExportedFile;
 use crate::text::{BytesAs, Delimited, json_lines};
 
-/// About so many bytes of rows are decoded at one time.
+/// Rows of about this many bytes are decoded at a time.
 const BATCH_BYTES: i64 = 16 << 20;
-/// The most rows that are decoded at one time.
+/// The most rows to decode at a time.
 const BATCH_ROWS: i64 = 8192;
 
-/// What went wrong with a file, in words.
+/// A result whose error describes what is wrong with a file.
 pub(super) type Read<T> = std::result::Result<T, String>;
 
-/// A row as it lies in a file, in a form that equal rows share.
+/// A row in a file, in a form that is the same for equal rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Row {
-    /// The record's offset, where the rows have it.
+    /// The record's offset, if rows have it.
     pub(super) offset: Option<i64>,
     pub(super) bytes: Vec<u8>,
 }
 
-/// How rows of an export look.
+/// The form of the rows of an export.
 #[derive(Debug, Clone)]
 pub(super) struct RowForm {
     pub(super) format: ExportFormat,
@@ -52,7 +52,7 @@ pub(super) struct RowForm {
     pub(super) offset: Option<(String, usize)>,
 }
 
-/// Turns rows of a query into the form of rows of a file.
+/// Brings rows of a query into the form of rows in a file.
 pub(super) struct Former {
     form: RowForm,
     schema: SchemaRef,
@@ -70,7 +70,7 @@ impl Former {
         })
     }
 
-    /// The rows of a batch with the columns of the files, in order.
+    /// The rows of a batch that has the columns of the files, in order.
     pub(super) fn rows(&mut self, batch: &RecordBatch) -> Read<VecDeque<Row>> {
         let failed = |e: arrow::error::ArrowError| e.to_string();
         let columns: Vec<_> = batch
@@ -141,8 +141,8 @@ enum Source {
 }
 
 impl FileRows {
-    /// Opens a file and checks what its footer says. With `schema` the rows are read whole, else
-    /// their offsets alone.
+    /// Opens a file and checks what its footer says. With `schema` whole rows are read, otherwise only their
+    /// offsets.
     pub(super) async fn open(
         place: &Place,
         file: &ExportedFile,
@@ -204,7 +204,7 @@ impl FileRows {
         })
     }
 
-    /// The next rows, `None` at the end of the file.
+    /// The next rows; `None` at the end of the file.
     pub(super) async fn next(&mut self) -> Read<Option<VecDeque<Row>>> {
         match &mut self.source {
             Source::Parquet { batches, former } => {
@@ -328,7 +328,7 @@ impl AsyncFileReader for ObjectReader {
     }
 }
 
-/// Cuts text into rows; a line break between quotes belongs to a CSV value.
+/// Splits text into rows. A line break between quotes is part of a CSV value.
 struct Splitter {
     quotes: bool,
     quoted: bool,

@@ -1,4 +1,4 @@
-//! Plans an export, writes its pieces side by side and closes it with a manifest.
+//! Plans an export, writes its pieces in parallel and completes it with a manifest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,17 +21,19 @@ use crate::range::{OffsetRange, Snapshot};
 use crate::store::Created;
 use crate::table::columns_text;
 
-/// Small files that are read at one time.
+/// How many small files are read at the same time.
 const READ_AT_ONCE: usize = 16;
 
 impl Export {
-    /// Runs the export to its end, or to the first error. Dropping the future stops it; what is
-    /// finished stays, and a run with [`resume`](super::ExportBuilder::resume) continues.
+    /// Runs the export to its end, or to the first error. Dropping the future stops it. Finished pieces stay,
+    /// and a run with [`resume`](super::ExportBuilder::resume) continues.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when the target holds another export or files of something else, or
-    /// this export was begun and is not to be resumed; [`Error::Invalid`] when the query does not
-    /// work row by row; [`Error::Sink`] when the target fails; what reading can fail with.
+    /// - [`Error::Conflict`] when the target holds another export or other files, or this export was already
+    ///   begun and is not to be resumed.
+    /// - [`Error::Invalid`] when the query does not work row by row.
+    /// - [`Error::Sink`] when the target fails.
+    /// - Any error of reading.
     pub async fn run(&self, progress: &Arc<ExportProgress>) -> Result<ExportSummary> {
         let began = Instant::now();
         let place = Place::open(&self.target)?;
@@ -39,8 +41,8 @@ impl Export {
         this.write_all(&place, began, progress).await
     }
 
-    /// The export with the columns that it was begun with: those that were learned from records may be
-    /// others now.
+    /// The export with the columns that it was begun with. Columns inferred from records may be different
+    /// now.
     async fn as_begun(&self, place: &Place) -> Result<Self> {
         let mut this = self.clone();
         let plan = Plan::read(place).await?;
@@ -156,7 +158,7 @@ impl Export {
         .await
     }
 
-    /// The plan that is there, or a new one.
+    /// The stored plan, or a new one.
     async fn planned(&self, place: &Place) -> Result<(Plan, Query)> {
         let conflict = |message: String| Error::Conflict {
             target: place.url().to_owned(),
@@ -173,7 +175,7 @@ impl Export {
             }
             let pinned = self.table.pinned();
             if pinned.is_some_and(|pinned| pinned.ranges != plan.snapshot.ranges) {
-                differences.push("the pinned ranges are others".to_owned());
+                differences.push("the pinned ranges differ".to_owned());
             }
             let there = plan.request.source.clone();
             if differences.is_empty() {
@@ -191,7 +193,7 @@ impl Export {
                 if columns(&query) == plan.columns {
                     return Ok((plan, query));
                 }
-                differences.push("the query gives other columns now".to_owned());
+                differences.push("the query now yields other columns".to_owned());
             }
             return Err(conflict(format!(
                 "another export lies there, of {there}: {}; name an empty folder",
@@ -203,7 +205,7 @@ impl Export {
                 "the folder is not empty and holds no export (it has {found}); name an empty folder"
             )));
         }
-        // A query that does not fit is known before anything is looked up, let alone read.
+        // Finds out whether the query works before looking anything up, let alone reading.
         let isolation_level = self.table.isolation();
         self.query(&Snapshot {
             isolation_level,
@@ -252,8 +254,8 @@ impl Export {
         pieces::cut(snapshot, offsets)
     }
 
-    /// Checks that the plan's topics are those of the cluster: in another one the same offsets
-    /// hold other records. Reading checks the topics' ids once more.
+    /// Checks that the plan's topics are those of this cluster, because in another one the same offsets hold
+    /// other records. Reading checks the ids of the topics again.
     async fn same_topics(&self, place: &Place, snapshot: &Snapshot) -> Result<()> {
         let names: Vec<Arc<str>> = snapshot
             .topics
@@ -289,7 +291,7 @@ impl Export {
         Ok(())
     }
 
-    /// Writes pieces, several at one time, and their records.
+    /// Writes pieces with their records, several at a time.
     async fn write(
         &self,
         writing: &Arc<Writing>,
@@ -298,7 +300,7 @@ impl Export {
     ) -> Result<Vec<ExportedPiece>> {
         let mut done = Vec::with_capacity(missing.len());
         let mut missing = missing.into_iter();
-        // Dropped with this future, and with it every task.
+        // Dropping this future drops the set, and with it every task.
         let mut tasks: JoinSet<Result<ExportedPiece>> = JoinSet::new();
         loop {
             while tasks.len() < self.parallel
@@ -357,11 +359,11 @@ fn key(piece: &OffsetRange) -> Key {
 
 /// What earlier runs have left.
 struct Standing {
-    /// Pieces whose record and files are there.
+    /// Pieces that have both their record and their files.
     done: BTreeMap<Key, ExportedPiece>,
     /// Files of other pieces.
     unfinished: Vec<String>,
-    /// Whether the manifest is there, so that nothing is left to do.
+    /// Whether the manifest exists, so that nothing is left to do.
     manifest: bool,
 }
 
@@ -370,7 +372,7 @@ async fn standing(place: &Place, plan: &Plan, all: &[OffsetRange]) -> Result<Sta
     let records = all
         .iter()
         .map(|piece| (piece.clone(), pieces::done_name(piece)));
-    // Collected: a future that holds the closures could not be sent to another thread.
+    // Collected first, because a future that holds the closures could not be sent to another thread.
     let present: Vec<(OffsetRange, String)> = records
         .filter(|(_, name)| files.contains_key(name))
         .collect();
@@ -396,7 +398,7 @@ async fn standing(place: &Place, plan: &Plan, all: &[OffsetRange]) -> Result<Sta
         .values()
         .flat_map(|piece| piece.files.iter().map(|file| file.path.as_str()))
         .collect();
-    // Only what bears the name of one of our pieces: nothing else is ever removed.
+    // Only files with the name of one of this export's pieces; nothing else is ever removed.
     let ours: BTreeSet<(String, i32, String)> = all
         .iter()
         .map(|p| (p.topic.to_string(), p.partition, pieces::stem(p)))

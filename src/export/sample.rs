@@ -1,4 +1,4 @@
-//! Estimates how many offsets make a file of the size that was asked for.
+//! Estimates how many offsets make a file of the requested size.
 
 use std::sync::Arc;
 
@@ -13,14 +13,15 @@ use super::write::{Writing, by_folder};
 use crate::error::{Error, Result};
 use crate::range::{OffsetRange, Snapshot};
 
-/// Ranges that are looked into: the longest.
+/// How many ranges to sample, the longest first.
 const RANGES: usize = 3;
-/// Offsets that are read of each, from its middle.
+/// How many offsets to read from the middle of each.
 const OFFSETS: i64 = 20_000;
-/// Bytes of the sample's file after which no more is read of a range.
+/// The size of the sample's file at which reading a range stops.
 const ENOUGH_BYTES: usize = 4 << 20;
 
-/// The offsets for files of about `max_bytes`: writes a sample of the rows as they will be written.
+/// The number of offsets for files of about `max_bytes`. It encodes a sample of the rows exactly as the
+/// export will.
 pub(super) async fn offsets(writing: &Writing, snapshot: &Snapshot, max_bytes: u64) -> Result<u64> {
     let mut ranges: Vec<&OffsetRange> = snapshot.ranges().filter(|r| !r.is_empty()).collect();
     ranges.sort_by_key(|range| -range.len());
@@ -41,7 +42,7 @@ pub(super) async fn offsets(writing: &Writing, snapshot: &Snapshot, max_bytes: u
     Ok(pieces::offsets_for(max_bytes, per_offset))
 }
 
-/// Offsets that were read and the bytes that their rows take.
+/// How many offsets were read, and the bytes that their rows take.
 async fn one(writing: &Writing, sample: &OffsetRange) -> Result<(i64, usize)> {
     let query = &writing.query;
     let plan = query.of_piece(sample).await?;

@@ -1,4 +1,4 @@
-//! Proves an export: every offset of the plan in exactly one piece, every file as recorded.
+//! Verifies an export: every offset of the plan is in exactly one piece, and every file is as recorded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -21,7 +21,7 @@ use crate::policy::Policy;
 use crate::range::{IsolationLevel, OffsetRange};
 use crate::table::KafkaTable;
 
-/// So many checks are prepared at one time: an export may have a million pieces.
+/// How many checks are prepared at a time, because an export may have a million pieces.
 const PIECES_AT_ONCE: usize = 1024;
 
 /// What is wrong with an export.
@@ -31,33 +31,33 @@ const PIECES_AT_ONCE: usize = 1024;
 pub enum ProblemKind {
     /// There is no export.
     NoExport,
-    /// The export is not finished: there is no manifest, or a piece is missing.
+    /// The export is not finished: the manifest or a piece is missing.
     Unfinished,
-    /// The manifest's pieces are not those of the plan.
+    /// The pieces in the manifest are not those of the plan.
     Tiling,
-    /// A piece's own record is missing or differs from the manifest.
+    /// A piece's own record is missing, or differs from the manifest.
     Record,
-    /// A file is not there.
+    /// A file is missing.
     MissingFile,
-    /// A file is there that the manifest does not name: readers of the folder would see it.
+    /// There is a file that the manifest does not list. Readers of the folder would see it.
     ExtraFile,
-    /// A file has another size.
+    /// A file has a different size.
     Size,
-    /// A file has other bytes.
+    /// A file has different bytes.
     Checksum,
-    /// A file's rows are not as many as recorded.
+    /// A file has a different number of rows than recorded.
     Rows,
-    /// Offsets lie outside the piece, repeat or do not rise.
+    /// Offsets lie outside the piece, repeat, or are not ascending.
     Offsets,
     /// A file cannot be read.
     Unreadable,
-    /// A row is in Kafka and not in the export.
+    /// A row in Kafka is missing in the export.
     MissingRow,
-    /// A row is in the export and not in Kafka, which has not let go of its offset.
+    /// A row in the export is missing in Kafka, although Kafka still has its offset.
     ExtraRow,
-    /// A row is not the same in Kafka and in the export.
+    /// A row differs between Kafka and the export.
     Differs,
-    /// Kafka cannot be read as it was: a topic is gone or was created again, or a log was cut.
+    /// Kafka cannot be read as before: a topic is gone or was recreated, or a log was cut.
     Unavailable,
 }
 
@@ -83,14 +83,14 @@ impl fmt::Display for ProblemKind {
     }
 }
 
-/// Something wrong with an export and where.
+/// A problem of an export, and its place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// What kind of problem.
     pub kind: ProblemKind,
-    /// The offsets it concerns, where it concerns some.
+    /// The affected offsets, if the problem is about offsets.
     pub range: Option<OffsetRange>,
-    /// The file it concerns, where it concerns one.
+    /// The affected file, if the problem is about a file.
     pub file: Option<String>,
     /// What was expected and what was found.
     pub message: String,
@@ -128,12 +128,12 @@ impl Problem {
     }
 }
 
-/// What a verification found.
+/// The result of a verification.
 #[derive(Debug, Clone, Default)]
 pub struct Verification {
-    /// Everything that is wrong; none in a good export.
+    /// All problems; empty for a good export.
     pub problems: Vec<Problem>,
-    /// Pieces of the manifest.
+    /// Pieces in the manifest.
     pub pieces: u64,
     /// Files that were checked.
     pub files: u64,
@@ -141,18 +141,19 @@ pub struct Verification {
     pub rows: u64,
     /// Bytes that the manifest counts.
     pub bytes: u64,
-    /// Rows that are the same in Kafka, if Kafka was asked.
+    /// Rows that Kafka still has unchanged, if Kafka was compared.
     pub same_rows: Option<u64>,
-    /// Rows of the export that Kafka no longer has: expired or compacted. No problem of the export.
+    /// Rows of the export that Kafka no longer has, because they expired or were compacted. This is not a
+    /// problem.
     pub gone_rows: u64,
-    /// Pieces that could not be compared, because Kafka let records go and the rows have no offsets
-    /// that would tell which.
+    /// Pieces that could not be compared, because Kafka dropped records and the rows lack the offsets to tell
+    /// which.
     pub pieces_not_compared: u64,
-    /// The time it took.
+    /// How long it took.
     pub duration: Duration,
 }
 
-/// A verification that can be run.
+/// A verification that is ready to run.
 #[derive(Debug, Clone)]
 pub struct Verify {
     place: Place,
@@ -161,10 +162,10 @@ pub struct Verify {
 }
 
 impl Verify {
-    /// Opens the export at a folder or URL.
+    /// Opens the export in a folder or at a URL.
     ///
     /// # Errors
-    /// When the target cannot be read, or the plan there is torn or of an unknown version.
+    /// When the target cannot be read, or its plan is damaged or has an unknown version.
     pub async fn open(target: &str) -> Result<Self> {
         let place = Place::open(target)?;
         let plan = Plan::read(&place).await?;
@@ -175,8 +176,8 @@ impl Verify {
         })
     }
 
-    /// What the text of the export's query may do, which comes from the export; all that the process may
-    /// unless set.
+    /// Sets what the text of the export's query may do, which comes from the export itself. The default is
+    /// everything that the process may do.
     #[must_use]
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
@@ -190,7 +191,7 @@ impl Verify {
             .collect()
     }
 
-    /// The isolation level at which the export was made.
+    /// The isolation level that the export was made with.
     pub fn isolation(&self) -> IsolationLevel {
         let plan = self.plan.as_ref();
         plan.map_or_else(IsolationLevel::default, |plan| {
@@ -198,14 +199,13 @@ impl Verify {
         })
     }
 
-    /// Checks the export, up to `parallel` pieces at one time. With `table`, a table of the same
-    /// topics, the rows are also compared with those that Kafka has now. They are made as the export
-    /// made them: of the table only its client, its schema registry and, in place of files that the
-    /// export read, its schemas' files count.
+    /// Checks the export, up to `parallel` pieces at a time. Given a `table` of the same topics, it also
+    /// compares the rows with those that Kafka has now. The rows are computed as the export computed them. Of
+    /// the table it only uses the client, the schema registry and the schema files, which replace files that
+    /// the export read.
     ///
     /// # Errors
-    /// When the store or the cluster fails; what is wrong with the export is no error but a
-    /// [`Problem`].
+    /// When the store or the cluster fails. A fault of the export is not an error but a [`Problem`].
     pub async fn run(
         &self,
         table: Option<&KafkaTable>,
@@ -281,7 +281,7 @@ impl Verify {
                 let kafka = query.as_ref().map(|query| (query, compacted));
                 checker.piece(piece, &files, kafka, progress)
             });
-            // Collected: a future that holds the closure could not be sent to another thread.
+            // Collected first, because a future that holds the closure could not be sent to another thread.
             let checks: Vec<_> = checks.collect();
             let checked: Vec<(Vec<Problem>, compare::Compared)> = futures::stream::iter(checks)
                 .buffered(parallel)
@@ -299,7 +299,7 @@ impl Verify {
         Ok(())
     }
 
-    /// The export's query over what Kafka has now; none where Kafka has something else.
+    /// The export's query over what Kafka has now; `None` where Kafka has something else.
     async fn query(
         &self,
         plan: &Plan,
@@ -308,7 +308,7 @@ impl Verify {
     ) -> Result<Option<Query>> {
         let request = &plan.request;
         let mut table = table.skipping_loss().minding_letters();
-        let next = "the export holds records that Kafka has not any more";
+        let next = "the export holds records that Kafka no longer has";
         let cut = epochs::cut_ranges(table.client().as_ref(), &plan.snapshot, next).await?;
         if !cut.is_empty() {
             let problem =
@@ -349,7 +349,7 @@ impl Verify {
 async fn compacted_topics(query: &Query, plan: &Plan) -> Result<BTreeSet<String>> {
     let topics = plan.snapshot.topics.iter();
     let names: Vec<Arc<str>> = topics.map(|t| Arc::clone(&t.topic)).collect();
-    // Without the right to read settings a compacted record counts as a difference.
+    // Without the right to read settings, a compacted record counts as a difference.
     let settings = query.table().client().topic_settings(&names).await?;
     Ok(names
         .iter()
@@ -362,7 +362,7 @@ async fn compacted_topics(query: &Query, plan: &Plan) -> Result<BTreeSet<String>
         .collect())
 }
 
-/// Whether the manifest's pieces are the plan's, which tile the ranges.
+/// Whether the manifest's pieces are those of the plan, and cover its ranges.
 fn tiling(plan: &Plan, manifest: &ExportManifest) -> Vec<Problem> {
     let mut problems = vec![];
     let mut there: BTreeMap<OffsetRange, usize> = BTreeMap::new();
@@ -431,7 +431,7 @@ mod tests {
         }
     }
 
-    /// Plans, records of pieces and manifests that somebody changed.
+    /// Plans, records of pieces and manifests that someone has modified.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn changed_exports_are_refused_or_have_problems() {
         let cluster = MemoryCluster::new();
@@ -456,7 +456,7 @@ mod tests {
         files(folder.path(), &mut found);
         assert_eq!(found.len(), 6, "plan, manifest, four pieces: {found:?}");
         found.sort_by_key(|path| path.components().count());
-        // One record of a piece stands for all.
+        // A few records of pieces stand for all.
         for path in &found[..3] {
             let text = std::fs::read_to_string(path).unwrap();
             for changed in spoiled(&text) {

@@ -24,13 +24,14 @@ use crate::range::OffsetRange;
 use crate::scan::ScanProgress;
 use crate::text::BytesAs;
 
-/// Hive folders of one piece that are written at one time; each takes the memory of a part of an
-/// upload. The one that was not written to for longest gives way: its folder gets another file.
+/// How many Hive folders of a piece are open at the same time. Each takes the memory of one part of an
+/// upload. When there are more, the file that was unused for longest is closed, and its folder later gets
+/// another file.
 const MAX_OPEN_FILES: usize = 16;
-/// Rows of about so many bytes are written at a time.
+/// Rows are written in slices of about this many bytes.
 const SLICE_BYTES: usize = 1 << 20;
 
-/// What the files of an export have in common.
+/// What all files of an export have in common.
 #[derive(Debug, Clone)]
 pub(super) struct Writing {
     pub(super) place: Place,
@@ -39,7 +40,7 @@ pub(super) struct Writing {
     pub(super) bytes: BytesAs,
 }
 
-/// A file in the making.
+/// A file that is being written.
 struct OpenFile {
     folder: Option<String>,
     name: String,
@@ -47,13 +48,13 @@ struct OpenFile {
     upload: Upload,
     hash: Sha256,
     file: ExportedFile,
-    /// When it was last written to, in batches.
+    /// When the file was last written to, counted in batches.
     used: u64,
 }
 
 impl Writing {
-    /// Reads a piece and writes its files. They are whole when this returns; after an error, some
-    /// may be there.
+    /// Reads a piece and writes its files. They are complete when this returns. After an error, some of them
+    /// may exist.
     pub(super) async fn piece(
         &self,
         piece: &OffsetRange,
@@ -104,11 +105,11 @@ struct PieceFiles<'a> {
     piece: &'a OffsetRange,
     open: Vec<OpenFile>,
     done: Vec<ExportedFile>,
-    /// How many files each Hive folder has.
+    /// The number of files in each Hive folder.
     counts: Vec<(Option<String>, usize)>,
     clock: u64,
     share: Share,
-    /// The memory of the open row groups and of the rows that are being written.
+    /// The memory of open row groups and of rows that are being written.
     held: Held,
 }
 
@@ -121,8 +122,8 @@ impl PieceFiles<'_> {
         let query = &self.writing.query;
         let context = query.state.task_ctx();
         let mut before = ScanProgress::default();
-        // One execution partition, or several in the order of their offsets where the table asks
-        // for a number of them.
+        // There is one execution partition, or several in the order of their offsets if the table asks for a
+        // number of them.
         for partition in 0..plan.properties().output_partitioning().partition_count() {
             let stream = plan.execute(partition, Arc::clone(&context));
             let mut stream = stream.map_err(|e| planning(&e))?;
@@ -178,7 +179,7 @@ impl PieceFiles<'_> {
         Ok(())
     }
 
-    /// Asks for memory to write rows of so many bytes to a file; open row groups are ended for it.
+    /// Requests memory to write rows of this many bytes to a file. To free memory, it ends open row groups.
     async fn make_room(&mut self, index: usize, rows: &RecordBatch, bytes: usize) -> Result<()> {
         let bytes = bytes * self.open[index].encoder.growth();
         if self.held.try_hold(self.open_bytes() + bytes).is_err() {
@@ -204,7 +205,7 @@ impl PieceFiles<'_> {
         self.open.iter().map(|file| file.encoder.open_bytes()).sum()
     }
 
-    /// Ends the largest row groups until no more than `most` bytes are open.
+    /// Ends the largest row groups until at most `most` bytes are open.
     async fn end_groups(&mut self, most: usize) -> Result<()> {
         while self.open_bytes() > most {
             let files = self.open.iter_mut();
@@ -332,7 +333,7 @@ impl OpenFile {
     }
 }
 
-/// The least and the greatest of offsets or timestamps in ms.
+/// The least and the greatest offset or timestamp.
 fn bounds(column: &ArrayRef) -> (Option<i64>, Option<i64>) {
     let Ok(numbers) = cast(column, &DataType::Int64) else {
         return (None, None);
@@ -342,7 +343,7 @@ fn bounds(column: &ArrayRef) -> (Option<i64>, Option<i64>) {
 }
 
 fn widen(least: &mut Option<i64>, greatest: &mut Option<i64>, low: Option<i64>, high: Option<i64>) {
-    // `None` is less than any number.
+    // `None` would be less than any number.
     *least = match (*least, low) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
@@ -350,10 +351,10 @@ fn widen(least: &mut Option<i64>, greatest: &mut Option<i64>, low: Option<i64>, 
     *greatest = (*greatest).max(high);
 }
 
-/// A Hive folder, if the export has them, and rows that belong there, in order.
+/// A Hive folder, if the export has them, with its rows in order.
 pub(super) type FolderRows = (Option<String>, RecordBatch);
 
-/// The rows of a batch by Hive folder, with the columns of the files.
+/// Groups the rows of a batch by Hive folder. The results have the columns of the files.
 pub(super) fn by_folder(query: &Query, batch: &RecordBatch) -> Result<Vec<FolderRows>> {
     let internal = |e: arrow::error::ArrowError| Error::invalid(e.to_string());
     let columns = |batch: &RecordBatch| {

@@ -1,10 +1,10 @@
-//! Text habits on bytes: what DataFusion refuses on binary columns, or would answer with an error
-//! on the first record that is no UTF-8.
+//! Makes functions and operators for text work on bytes. DataFusion refuses them on binary columns, or fails
+//! on the first record that is not UTF-8.
 //!
-//! `octet_length`, `bit_length`, `length` and `substr` count bytes when they are given bytes, as
-//! PostgreSQL's do on `bytea`, and stay DataFusion's own on text. `kafka_text` makes text of bytes
-//! that are UTF-8 and NULL of others, where a cast fails the query; `LIKE` and regular expressions
-//! on bytes go through it, so what is no text does not match. Comparisons with text compare bytes.
+//! `octet_length`, `bit_length`, `length` and `substr` count bytes when given bytes, like PostgreSQL's on
+//! `bytea`; on text they stay DataFusion's own. `kafka_text` turns UTF-8 bytes into text and others into
+//! NULL, where a cast would fail the query. `LIKE` and regular expressions on bytes use it, so bytes that are
+//! not text never match. Comparisons with text compare bytes.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use datafusion::logical_expr::{
     ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
 
-/// The functions that replace DataFusion's of the same name.
+/// The functions that replace DataFusion's functions of the same name.
 pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
     vec![
         on_bytes(
@@ -59,8 +59,8 @@ fn substr_function() -> Arc<ScalarUDF> {
     on_bytes("substr", Operation::Substr, unicode::substr())
 }
 
-/// SQL's own syntax for substrings, `substr(…)` included, is planned without looking at the
-/// functions that are registered.
+/// Plans SQL's own syntax for substrings, including `substr(…)`. DataFusion would plan it without consulting
+/// the registered functions.
 #[derive(Debug)]
 pub(crate) struct SubstringOfBytes;
 
@@ -119,7 +119,7 @@ impl ScalarUDFImpl for TextOfBytes {
 
 fn text(bytes: &BinaryViewArray) -> StringViewArray {
     match bytes.clone().to_string_view() {
-        // Without a bad record nothing is copied.
+        // If all are UTF-8, nothing is copied.
         Ok(text) => text,
         Err(_) => bytes
             .iter()
@@ -130,11 +130,11 @@ fn text(bytes: &BinaryViewArray) -> StringViewArray {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Operation {
-    /// Bytes: Int64.
+    /// The number of bytes: Int64.
     OctetLength,
-    /// Bytes times eight: Int64.
+    /// Eight times the number of bytes: Int64.
     BitLength,
-    /// Bytes from a position that counts from 1: BinaryView.
+    /// Bytes from a position, counted from 1: BinaryView.
     Substr,
 }
 
@@ -250,7 +250,7 @@ impl ScalarUDFImpl for OnBytes {
     }
 }
 
-/// Lengths times `unit`, from the views alone: the bytes are not touched.
+/// Lengths times `unit`. It only reads the views and not the bytes.
 fn lengths(bytes: &BinaryViewArray, unit: i64) -> Int64Array {
     // The low 32 bits of a view are its length.
     let lengths = bytes
@@ -260,7 +260,7 @@ fn lengths(bytes: &BinaryViewArray, unit: i64) -> Int64Array {
     Int64Array::new(lengths.collect(), bytes.nulls().cloned())
 }
 
-/// As `substr` on text, with bytes for characters: positions before the first count as well.
+/// Like `substr` on text, with bytes instead of characters. Positions before the first also count.
 fn substr(
     bytes: &BinaryViewArray,
     from: &ArrayRef,
@@ -293,8 +293,8 @@ fn substr(
     Ok(builder.finish())
 }
 
-/// Compares bytes with text as bytes, and matches patterns on the bytes that are text, where
-/// DataFusion casts the column to text and fails on the first record that is none.
+/// Compares bytes with text as bytes, and matches patterns against bytes that are text. DataFusion would cast
+/// the column to text and fail on the first record that is not.
 #[derive(Debug)]
 pub(crate) struct CompareBytes;
 
@@ -353,7 +353,7 @@ impl FunctionRewrite for CompareBytes {
 }
 
 fn of_bytes(expr: &Expr, schema: &DFSchema) -> bool {
-    // An expression without a type of its own is none of ours.
+    // An expression without a type of its own is not bytes.
     expr.get_type(schema).is_ok_and(|t| is_bytes(&t))
 }
 
@@ -373,7 +373,7 @@ fn is_pattern(op: Operator) -> bool {
     )
 }
 
-/// A text expression as its bytes; any other stays.
+/// A text expression as bytes; any other expression is unchanged.
 fn bytes_of_text(expr: Expr, schema: &DFSchema) -> Expr {
     use ScalarValue::{LargeUtf8, Utf8, Utf8View};
     if let Expr::Literal(Utf8(text) | Utf8View(text) | LargeUtf8(text), metadata) = &expr {

@@ -1,4 +1,5 @@
-//! `avro_from(bytes, schema)` and `protobuf_from(bytes, file, message)`: a payload's fields as a struct.
+//! The functions `avro_from(bytes, schema)` and `protobuf_from(bytes, file, message)`, which turn a payload's
+//! fields into a struct.
 
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +18,7 @@ use crate::error::External as _;
 use crate::policy::Policy;
 use crate::table::payload_decoder;
 
-/// How many decoders a function keeps: a statement has few schemas, and each batch asks for its own.
+/// How many decoders a function keeps. A statement has few schemas, but requests one for each batch.
 const KEPT: usize = 16;
 
 /// The functions.
@@ -49,19 +50,19 @@ pub(crate) fn functions(policy: &Policy) -> [ScalarUDF; 2] {
     ]
 }
 
-/// A decoder and the arguments that it was made of.
+/// A decoder, with the arguments that it was made from.
 type Kept = (Vec<String>, Arc<dyn PayloadDecoder>);
 
-/// Struct of the schema's fields; NULL of NULL. What does not decode is an error.
+/// Returns a struct of the schema's fields; NULL for NULL. A payload that does not decode is an error.
 #[derive(Debug)]
 struct FromPayload {
     format: Format,
     name: &'static str,
     usage: &'static str,
     signature: Signature,
-    /// By the arguments, the newest last.
+    /// Decoders by their arguments, the newest last.
     kept: Mutex<Vec<Kept>>,
-    /// What the session's text may read.
+    /// What the text of the session may read.
     policy: Policy,
 }
 
@@ -106,7 +107,7 @@ impl ScalarUDFImpl for FromPayload {
             None => return plan_err!("expected {}", self.usage),
         }
         let schema = self.texts(args.scalar_arguments.iter().skip(1).copied())?;
-        // Read anew for each statement: its file may have changed.
+        // Read again for each statement, because the file may have changed.
         let decoder = self.make(&schema)?;
         let fields = DataType::Struct(decoder.fields().clone());
         self.keep(schema, decoder);
@@ -118,7 +119,7 @@ impl ScalarUDFImpl for FromPayload {
         for arg in args.args.iter().skip(1) {
             scalars.push(match arg {
                 ColumnarValue::Scalar(value) => value.clone(),
-                // A literal that was made a column.
+                // A literal that was expanded to a column.
                 ColumnarValue::Array(values) => ScalarValue::try_from_array(values, 0)?,
             });
         }
@@ -194,7 +195,7 @@ impl FromPayload {
         if let Some(bad) = decoded.bad.first() {
             return exec_err!(
                 "{}: a payload does not decode: {} ({}); substr(value, 6) takes the frame of a registry off, and \
-                 a table with 'value.format' and 'on.bad.row' goes on without bad records",
+                 a table with 'value.format' and 'on.bad.row' continues without bad records",
                 self.name,
                 bad.message,
                 preview(bytes.value(bad.row))

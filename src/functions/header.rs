@@ -1,4 +1,4 @@
-//! `header(headers, name)`: the value of a record's header.
+//! The function `header(headers, name)`, which returns the value of a record's header.
 
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ pub(crate) fn function() -> ScalarUDF {
     })
 }
 
-/// BinaryView: the last header of the name, as Kafka's `lastHeader` gives it; NULL where there is none
-/// or its value is NULL.
+/// Returns the last header with the name, like Kafka's `lastHeader`, as BinaryView. It is NULL if there is no
+/// such header or its value is NULL.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct HeaderOf {
     signature: Signature,

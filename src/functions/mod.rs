@@ -1,4 +1,4 @@
-//! The functions that SQL has for keys, values and headers.
+//! SQL functions for the keys, values and headers of Kafka's records.
 
 pub(crate) mod bytes;
 pub(crate) mod from_payload;

@@ -18,7 +18,7 @@ use url::{Position, Url};
 
 use super::Policy;
 
-/// Hands out stores that ask the policy about each file.
+/// Provides stores that ask the policy about each file.
 #[derive(Debug)]
 pub(crate) struct GuardedStores {
     stores: DefaultObjectStoreRegistry,

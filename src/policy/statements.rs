@@ -1,4 +1,4 @@
-//! Which statements a session takes.
+//! Decides which statements a session accepts.
 
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ use crate::redact;
 const MOST_PARTITIONS: usize = 1024;
 const PARTITIONS: &str = "datafusion.execution.target_partitions";
 
-/// Settings of DataFusion that restricted text may change, by what their names begin with: how a query is
-/// planned, shown and cut into batches. None of them is about files, memory or what is parsed how.
+/// Prefixes of DataFusion settings that restricted text may change: how a query is planned, shown and cut
+/// into batches. None of them affects files, memory or parsing.
 const OPEN_SETTINGS: [&str; 5] = [
     "datafusion.explain.",
     "datafusion.optimizer.",
@@ -29,13 +29,13 @@ const OPEN_SETTINGS: [&str; 5] = [
     "datafusion.execution.time_zone",
 ];
 
-/// The sources of tables that check LOCATION themselves.
+/// Formats of tables that check their LOCATION themselves.
 const OWN_TABLES: [&str; 4] = ["KAFKA", "PARQUET", "POSTGRES", "SQLITE"];
 
-/// Judges a statement before it takes effect, and takes secrets out of what it will show.
+/// Checks a statement before it takes effect, and removes secrets from what it will show.
 ///
 /// # Errors
-/// [`Error::Invalid`] for what the session may not do.
+/// [`Error::Invalid`] for anything that the session may not do.
 pub(crate) async fn judge(
     policy: &Policy,
     plan: LogicalPlan,
@@ -68,7 +68,7 @@ pub(crate) async fn judge(
 
 fn judge_node(policy: &Policy, node: &LogicalPlan) -> Result<()> {
     match node {
-        LogicalPlan::Copy(_) => Err(refused("it writes no files with COPY")),
+        LogicalPlan::Copy(_) => Err(refused("COPY may not write files")),
         LogicalPlan::Ddl(ddl) => judge_ddl(policy, ddl),
         LogicalPlan::Statement(Statement::SetVariable(set)) => {
             judge_setting(&set.variable)?;
@@ -76,7 +76,7 @@ fn judge_node(policy: &Policy, node: &LogicalPlan) -> Result<()> {
             let found = set.value.trim().parse::<usize>();
             match counts && !found.is_ok_and(|n| n <= MOST_PARTITIONS) {
                 true => Err(refused(&format!(
-                    "{PARTITIONS} is at most {MOST_PARTITIONS}"
+                    "{PARTITIONS} may be at most {MOST_PARTITIONS}"
                 ))),
                 false => Ok(()),
             }
@@ -100,7 +100,10 @@ fn judge_ddl(policy: &Policy, ddl: &DdlStatement) -> Result<()> {
         | DdlStatement::CreateView(_)
         | DdlStatement::DropTable(_)
         | DdlStatement::DropView(_) => Ok(()),
-        other => Err(refused(&format!("it takes no statement {}", other.name()))),
+        other => Err(refused(&format!(
+            "the statement {} is not allowed",
+            other.name()
+        ))),
     }
 }
 
@@ -110,14 +113,14 @@ fn judge_setting(name: &str) -> Result<()> {
         return Ok(());
     }
     Err(refused(&format!(
-        "the setting '{name}' is fixed; those that may be changed begin with {}",
+        "the setting '{name}' is fixed; settings that may be changed begin with {}",
         OPEN_SETTINGS.join(", ")
     )))
 }
 
-/// Refuses to write over a file.
+/// Refuses to overwrite a file.
 async fn refuse_existing(url: &str, state: &SessionState) -> Result<()> {
-    // What cannot be parsed or reached fails when it is written.
+    // If it cannot be parsed or reached, writing will fail.
     let Ok(parsed) = ListingTableUrl::parse(url) else {
         return Ok(());
     };
@@ -132,7 +135,7 @@ async fn refuse_existing(url: &str, state: &SessionState) -> Result<()> {
     }
 }
 
-/// Takes secret options out of the text of EXPLAIN and of the definition that a table keeps.
+/// Removes secret options from the text of EXPLAIN and from the definition that a table keeps.
 fn without_secrets(plan: LogicalPlan) -> Result<LogicalPlan> {
     match plan {
         LogicalPlan::Explain(explain) => {

@@ -7,7 +7,7 @@ use crate::config::ConnectionConfig;
 use crate::session::KafkaSessionBuilder;
 use crate::statement;
 
-/// A folder with one that is allowed and one that is not.
+/// A folder that contains an allowed folder and a forbidden one.
 struct Ground {
     folder: tempfile::TempDir,
 }
@@ -59,7 +59,7 @@ impl Ground {
     }
 }
 
-/// Plans a statement and, where it makes a table, reads it.
+/// Plans a statement and, if it makes a table, reads it.
 async fn tried(context: &SessionContext, sql: &str) -> datafusion::error::Result<()> {
     statement::sql(context, sql).await?.collect().await?;
     Ok(())
@@ -78,7 +78,7 @@ async fn refuses(context: &SessionContext, sql: &str) {
     );
 }
 
-/// Statements that reach for files outside, `CLOSED` and `OPEN` being folders.
+/// Statements that access files outside. `CLOSED` and `OPEN` stand for folders.
 const FILES: [&str; 26] = [
     "CREATE EXTERNAL TABLE t STORED AS CSV LOCATION 'CLOSED/rows.csv'",
     "CREATE EXTERNAL TABLE t STORED AS CSV LOCATION 'CLOSED/'",
@@ -112,7 +112,7 @@ const FILES: [&str; 26] = [
      OPTIONS ('table' 'a', 'ssl.root.cert' 'CLOSED/ca.pem')",
 ];
 
-/// Statements that write files or change what is fixed.
+/// Statements that write files or change fixed settings.
 const STATEMENTS: [&str; 14] = [
     "COPY (SELECT 1) TO 'OPEN/x.csv'",
     "EXPLAIN COPY (SELECT 1) TO 'OPEN/x.csv'",
@@ -130,7 +130,7 @@ const STATEMENTS: [&str; 14] = [
     "DROP FUNCTION f",
 ];
 
-/// Options that reach for hosts, secrets and settings, as `name=value`.
+/// Options that access hosts, secrets and settings, as `name=value`.
 const OPTIONS: [&str; 26] = [
     "kafka.bootstrap.servers=evil.example:9092",
     "kafka.metadata.broker.list=evil.example",
@@ -253,7 +253,7 @@ async fn restricted_text_uses_what_was_allowed() {
             .await
             .unwrap_or_else(|e| panic!("{sql}: {e}"));
     }
-    // The session's own brokers, and settings that only tune.
+    // The session's own brokers, and settings that only tune, are allowed.
     let context = ground.session();
     for option in [
         "kafka.bootstrap.servers=127.0.0.1:1",
@@ -274,7 +274,7 @@ async fn files_are_closed_to_text_that_goes_past_the_statement() {
     let error = context.sql(&create).await.unwrap_err().to_string();
     assert!(error.contains("restricted session"), "{error}");
     let copy = format!("COPY (SELECT 1) TO '{closed}/x.csv'");
-    // DataFusion does not tell why a write fails.
+    // DataFusion does not say why a write fails.
     let copied = context.sql(&copy).await.unwrap().collect().await;
     assert!(copied.is_err());
     assert!(!ground.at("closed/x.csv").exists());
@@ -308,7 +308,7 @@ async fn copy_keeps_a_file_unless_told_otherwise() {
 }
 
 #[tokio::test]
-async fn what_is_shown_of_a_statement_has_no_secret() {
+async fn shown_statements_contain_no_secrets() {
     let ground = Ground::new();
     let context = KafkaSessionBuilder::new().build().unwrap();
     let secret = "'aws.secret_access_key' 'hunter2'";

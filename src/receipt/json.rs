@@ -1,4 +1,4 @@
-//! The JSON of a receipt, and what is checked when it is read.
+//! The JSON of a receipt, and its validation.
 
 use std::str::FromStr;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::{Receipt, ReceiptStatement, sha256};
 use crate::error::{Error, Result};
 
-/// The version of the JSON that this crate writes and reads.
+/// The version of the JSON that this crate reads and writes.
 const VERSION: u64 = 1;
 
 #[derive(Serialize)]
@@ -41,7 +41,7 @@ impl<'de> Deserialize<'de> for Receipt {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         use serde::de::Error as _;
 
-        // The version decides what the other fields mean, so it is looked at first.
+        // The version determines the meaning of the other fields, so it is checked first.
         let json = serde_json::Value::deserialize(from)?;
         let Some(version) = json.get("version") else {
             return Err(D::Error::custom(
@@ -74,16 +74,16 @@ impl FromStr for Receipt {
 }
 
 impl Receipt {
-    /// Checks that nothing in a receipt contradicts itself.
+    /// Checks that a receipt is consistent.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when a statement does not have its hash, a ledger does not add up or lies
-    /// outside of its snapshot.
+    /// [`Error::Invalid`] when a statement does not match its hash, or a ledger does not add up or lies
+    /// outside its snapshot.
     pub fn validate(&self) -> Result<()> {
         for statement in &self.statements {
             if sha256(&statement.sql) != statement.sql_sha256 {
                 return Err(Error::invalid(format!(
-                    "the statement does not have the SHA-256 that stands next to it: {}",
+                    "the statement does not match the SHA-256 next to it: {}",
                     statement.sql
                 )));
             }

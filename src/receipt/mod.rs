@@ -1,16 +1,17 @@
-//! Receipts: what a query read, to be checked again later.
+//! Receipts record what a query read, so that it can be checked again later.
 //!
-//! A [`Receipt`] names the ranges that each scan of a statement has passed, what became of their
-//! offsets ([`LedgerCounts`]), and a checksum of the records that the scan delivered
-//! ([`RowsChecksum`](crate::range::RowsChecksum)). It is plain JSON. [`Receipt::rerun`] reads the same ranges of the same topics
-//! again and says whether they still hold the same.
+//! A [`Receipt`] names the ranges that each scan of a statement has passed, what happened to their offsets
+//! ([`LedgerCounts`]), and a checksum of the records that the scan delivered
+//! ([`RowsChecksum`](crate::range::RowsChecksum)). It is plain JSON. [`Receipt::rerun`] reads the same ranges
+//! of the same topics again, and says whether they still hold the same records.
 //!
-//! - Checksums cost a hash of each record, and nothing where they are not asked for:
-//!   [`with_checksums`] asks a task for them.
+//! - Checksums cost a hash per record, but only where they are requested: [`with_checksums`] asks a task for
+//!   them.
 //! - Batch sizes, execution partitions and the client make no difference.
-//! - What was not read, because of a LIMIT or a reader that went away, is no part of a receipt.
-//! - A statement is recorded as text with what looks like a secret removed; connection settings are
-//!   not recorded.
+//! - Offsets that were not read, because of a LIMIT or because the consumer stopped, are not part of a
+//!   receipt.
+//! - A receipt records a statement as text, without anything that looks like a secret. It does not record
+//!   connection settings.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -78,7 +79,7 @@ pub fn with_checksums(task: TaskContext) -> TaskContext {
 
 /// What the statements of a program have read; see the [module](self)'s documentation.
 ///
-/// The JSON says `"version": 1`; another version is refused. Unknown fields are ignored.
+/// The JSON says `"version": 1`. Other versions are refused, unknown fields are ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
     /// When the receipt was made, in ms since the epoch.
@@ -89,28 +90,28 @@ pub struct Receipt {
     pub statements: Vec<ReceiptStatement>,
 }
 
-/// A statement and what it has read.
+/// A statement, and what it has read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReceiptStatement {
     /// The statement, without secrets.
     pub sql: String,
     /// The SHA-256 of this text in UTF-8, as 64 hexadecimal digits.
     pub sql_sha256: String,
-    /// Its scans: one for each mention of a table.
+    /// Its scans, one for each mention of a table.
     pub scans: Vec<ReceiptScan>,
 }
 
 /// What one scan has read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReceiptScan {
-    /// The client that read, by [`KafkaClient::name`](crate::client::KafkaClient::name).
+    /// The client that was used, by [`KafkaClient::name`](crate::client::KafkaClient::name).
     pub client: String,
-    /// The cluster, topic ids, isolation level and ranges that the scan was planned on. Predicates
-    /// may have cut the ranges.
+    /// The cluster, topic ids, isolation level and ranges that the scan was planned with. Predicates may have
+    /// narrowed the ranges.
     pub snapshot: Snapshot,
-    /// The columns that were read and are part of the checksums, besides the offset.
+    /// The columns that were read and are part of the checksums, in addition to the offset.
     pub columns: Vec<HashedColumn>,
-    /// The ranges, what became of their offsets, and the checksums.
+    /// The ranges, what happened to their offsets, and the checksums.
     pub ledger: Ledger,
 }
 
@@ -120,7 +121,7 @@ pub struct ReceiptScan {
 pub enum HashedColumn {
     /// The timestamp in ms.
     Timestamp,
-    /// Who set it.
+    /// Who set the timestamp.
     TimestampType,
     /// The key's bytes.
     Key,
@@ -152,7 +153,7 @@ impl Default for Receipt {
 }
 
 impl Receipt {
-    /// A receipt of nothing, made now.
+    /// A receipt without statements, made now.
     pub fn new() -> Self {
         Self {
             created_ms: now_ms(),
@@ -161,10 +162,10 @@ impl Receipt {
         }
     }
 
-    /// Adds what a statement's plan has read. Returns whether it has any scan of a Kafka topic.
+    /// Adds what a statement's plan has read. Returns whether it contains any scan of a Kafka topic.
     ///
-    /// The plan must have been executed to its end, or as far as its rows were wanted, in a task of
-    /// [`with_checksums`].
+    /// The plan must have been executed in a task of [`with_checksums`], to its end or as far as its rows
+    /// were needed.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the plan was executed without checksums.
@@ -201,11 +202,11 @@ impl Receipt {
         Ok(true)
     }
 
-    /// As [`add`](Self::add), and notes the leader epochs at the ends of the ranges: where a log was cut
-    /// and has grown again, [`rerun`](Self::rerun) then says so.
+    /// Like [`add`](Self::add), but also records the leader epochs at the ends of the ranges. With them,
+    /// [`rerun`](Self::rerun) detects that a log was cut and has grown again.
     ///
     /// # Errors
-    /// As [`add`](Self::add). That a cluster does not answer is no error: then there are no epochs.
+    /// As [`add`](Self::add). A cluster that does not answer is not an error; the receipt then has no epochs.
     pub async fn add_with_epochs(
         &mut self,
         sql: &str,
@@ -225,15 +226,15 @@ impl Receipt {
         Ok(true)
     }
 
-    /// The counts of all ranges of all scans together.
+    /// The total counts of all ranges of all scans.
     pub fn counts(&self) -> LedgerCounts {
         let scans = self.statements.iter().flat_map(|s| &s.scans);
         scans.map(|scan| scan.ledger.total()).sum()
     }
 
-    /// The receipt as JSON, on several lines for people to read.
+    /// The receipt as JSON on several lines, for people to read.
     pub fn to_json(&self) -> String {
-        // The parts hold strings and numbers alone, which JSON always can.
+        // It only contains strings and numbers, which JSON can always represent.
         serde_json::to_string_pretty(self).expect("strings and numbers are JSON")
     }
 }

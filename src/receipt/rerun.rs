@@ -1,8 +1,8 @@
-//! Reads the ranges of a receipt again and compares.
+//! Reads the ranges of a receipt again, and compares them.
 //!
-//! What is read are the ranges, not the statement: under the topic ids, isolation level, timestamp
-//! bounds and columns that the receipt names, and no further than the scan had come. So it needs
-//! none of the tables, settings or functions of the session that made the receipt.
+//! It reads the ranges and does not run the statement. It uses the topic ids, isolation level, timestamp
+//! bounds and columns in the receipt, and reads no further than the scan did. So it needs none of the tables,
+//! settings or functions of the session that made the receipt.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,17 +22,17 @@ use crate::range::{
 use crate::scan::{KafkaScanExec, ScanSource, WithChecksums};
 use crate::table::{DEFAULT_BATCH_BYTES, record_filters};
 
-/// How many partitions are read at a time.
+/// How many partitions are read at the same time.
 const AT_A_TIME: usize = 4;
 
-/// What came of reading a receipt's ranges again.
+/// The result of reading a receipt's ranges again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rerun {
     /// The partitions of every scan, in the receipt's order.
     pub partitions: Vec<PartitionRerun>,
 }
 
-/// A partition that a scan had read, and what was found there now.
+/// A partition that a scan has read, and what it holds now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionRerun {
     /// The statement's place in the receipt, from 0.
@@ -41,29 +41,29 @@ pub struct PartitionRerun {
     pub scan: usize,
     /// The partition.
     pub partition: TopicPartition,
-    /// The parts of ranges that the scan had passed.
+    /// The parts of ranges that the scan passed.
     pub parts: Vec<OffsetRange>,
-    /// What was found.
+    /// How the partition compares now.
     pub verdict: PartitionVerdict,
 }
 
-/// How a partition stands to its receipt.
+/// How a partition compares with its receipt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PartitionVerdict {
-    /// The same records, and the same reasons where there are none.
+    /// It has the same records, and the same reasons where there are none.
     Identical,
-    /// It cannot be read any more, and why.
+    /// It can no longer be read, for this reason.
     Unavailable(String),
-    /// It holds something else, and what.
+    /// It holds something else, as described.
     Changed(String),
 }
 
-/// How all partitions together stand to the receipt.
+/// How all partitions together compare with the receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
     /// Every partition is identical.
     Identical,
-    /// Some cannot be read any more; those that can are identical.
+    /// Some can no longer be read. The others are identical.
     Unavailable,
     /// Some hold something else.
     Changed,
@@ -79,7 +79,7 @@ impl PartitionVerdict {
         }
     }
 
-    /// Why it is not identical.
+    /// Why the partition is not identical.
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::Identical => None,
@@ -100,14 +100,14 @@ impl Verdict {
 }
 
 impl Rerun {
-    /// The worst verdict of a partition; identical where nothing was read.
+    /// The worst verdict of all partitions; identical if nothing was read.
     pub fn verdict(&self) -> Verdict {
         let kinds = self.partitions.iter().map(|p| p.verdict.kind());
         kinds.max().unwrap_or(Verdict::Identical)
     }
 }
 
-/// What was counted in a partition: by the receipt, or now.
+/// The counts of a partition, in the receipt or now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Found {
     counts: LedgerCounts,
@@ -118,8 +118,8 @@ impl Receipt {
     /// Reads the ranges of the receipt again, with a client of the same cluster.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the receipt contradicts itself; what the client reports, save for data
-    /// that is not there: that is a verdict.
+    /// [`Error::Invalid`] when the receipt is inconsistent, and errors of the client. Missing data is not an
+    /// error but a verdict.
     pub async fn rerun(&self, client: &Arc<dyn KafkaClient>) -> Result<Rerun> {
         self.validate()?;
         let mut work = vec![];
@@ -147,7 +147,7 @@ impl Receipt {
     }
 }
 
-/// Reads the partition unless it is known to be gone.
+/// Reads the partition, unless it is known to be gone.
 async fn check(
     client: &Arc<dyn KafkaClient>,
     scan: &ReceiptScan,
@@ -177,7 +177,7 @@ async fn check(
     Ok(rerun)
 }
 
-/// That the log was cut, where leader epochs tell.
+/// Reports that the log was cut, where leader epochs show it.
 async fn cut(
     client: &Arc<dyn KafkaClient>,
     scan: &ReceiptScan,
@@ -189,7 +189,7 @@ async fn cut(
     let end = rerun.parts.iter().map(|part| part.end).max();
     let next = "these are not the records of the receipt";
     let cut = epochs::cut_ranges(client.as_ref(), &snapshot, next).await?;
-    // A scan that ended early may not have come to the cut.
+    // A scan that ended early may not have reached the cut.
     let concerns =
         |error: &Error| !matches!(error, Error::Truncated { cut, .. } if Some(*cut) >= end);
     Ok(cut.into_iter().find(concerns))
@@ -226,7 +226,7 @@ async fn describe(
     client.describe(TopicSelection::Named(&topics)).await
 }
 
-/// Why a partition cannot be the one of the receipt, as far as the cluster's description tells.
+/// Why a partition cannot be the receipt's, as far as the cluster's description shows.
 fn missing(
     snapshot: &Snapshot,
     cluster: &ClusterDescription,
@@ -268,7 +268,7 @@ fn missing(
     Some(gone.to_string())
 }
 
-/// Reads parts of one partition as the scan did.
+/// Reads parts of a partition as the scan did.
 async fn read(
     client: &Arc<dyn KafkaClient>,
     scan: &ReceiptScan,
@@ -281,7 +281,7 @@ async fn read(
         client: Arc::clone(client),
         decoder: RecordDecoder::raw(columns),
         isolation: scan.snapshot.isolation_level,
-        // What is gone is counted and compared, so that one partition does not hide the others.
+        // Lost offsets are counted and compared, so that one partition does not hide the others.
         on_data_loss: OnDataLoss::Skip,
         topic_ids: scan.snapshot.topic_ids(),
         leaders: BTreeMap::new(),

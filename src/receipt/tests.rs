@@ -1,4 +1,4 @@
-//! Receipts over the log in memory: what they hold, and what reading again says.
+//! Receipts over the log in memory: their content, and the result of reading again.
 
 use datafusion::physical_plan::collect;
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -10,7 +10,7 @@ use crate::range::{IsolationLevel, OnDataLoss};
 use crate::session::KafkaSessionBuilder;
 use crate::table::{KafkaTable, KafkaTableBuilder};
 
-/// Two partitions of 50 records with keys that repeat, an aborted transaction in the second.
+/// Two partitions of 50 records with repeating keys, and an aborted transaction in the second.
 fn cluster() -> MemoryCluster {
     let cluster = MemoryCluster::builder().seed(7).fetch_records(8).build();
     cluster.create_topic("orders", 2).unwrap();
@@ -56,7 +56,7 @@ async fn receipt_in(context: &SessionContext, sql: &str) -> Receipt {
     collect(Arc::clone(&plan), task).await.unwrap();
     let mut receipt = Receipt::new();
     assert!(receipt.add(sql, &plan).unwrap());
-    // As a file would keep it.
+    // As if it was stored in a file.
     let json = receipt.to_json();
     let read: Receipt = json.parse().unwrap();
     assert_eq!(read, receipt);
@@ -104,8 +104,8 @@ async fn names_cluster_topic_columns_ranges_and_classes() {
     assert_eq!(second["rows"].as_str().map(str::len), Some(32));
 }
 
-/// Predicates on timestamps decide which records of a table with formats are decoded, but a checksum
-/// covers what was read, however much of it they rule out.
+/// In a table with formats, predicates on timestamps decide which records are decoded. But a checksum covers
+/// all records that were read, however many of them the predicates rule out.
 #[tokio::test]
 async fn predicates_make_no_difference_where_values_have_a_format() {
     let cluster = cluster();
@@ -134,14 +134,14 @@ async fn batches_partitions_and_direction_make_no_difference() {
         let table = builder(&cluster).max_records_per_partition(split);
         let context = session(table, config).await;
         for order in ["", " ORDER BY offset DESC"] {
-            // The offset is in every checksum, so that projecting it changes nothing.
+            // Every checksum includes the offset, so projecting it makes no difference.
             let other = receipt_in(&context, &format!("{sql}{order}")).await;
             let (a, b) = (&ledgers(&first)[0].ranges[0], &ledgers(&other)[0].ranges[0]);
             assert_eq!((&a.range, a.counts, a.rows), (&b.range, b.counts, b.rows));
         }
     }
     assert_eq!(verdicts(&first, &cluster).await, [IDENTICAL]);
-    // Other columns, other checksum.
+    // With other columns, the checksum differs.
     let fewer = receipt(&cluster, "SELECT key FROM orders WHERE partition = 1").await;
     assert_ne!(
         ledgers(&fewer)[0].ranges[0].rows,
@@ -162,7 +162,7 @@ async fn every_scan_of_a_statement_is_listed() {
 }
 
 #[tokio::test]
-async fn what_was_appended_since_makes_no_difference() {
+async fn later_records_make_no_difference() {
     let cluster = cluster();
     let receipt = receipt(&cluster, "SELECT * FROM orders").await;
     cluster.append("orders", 0, Record::new("later")).unwrap();
@@ -178,7 +178,7 @@ async fn a_limit_is_checked_as_far_as_it_read() {
         assert_eq!(receipt.counts().delivered, 20);
         assert_eq!(receipt.counts().unread, 30);
         assert_eq!(verdicts(&receipt, &cluster).await, [IDENTICAL]);
-        // Outside of what was read, a change does not matter.
+        // A change outside the range that was read does not matter.
         let (outside, inside) = if order.is_empty() { (25, 10) } else { (10, 35) };
         let copy = self::cluster();
         copy.remove("orders", 0, outside).unwrap();
@@ -224,7 +224,7 @@ async fn compaction_is_a_change() {
 async fn other_records_at_the_same_offsets_are_a_change() {
     let cluster = cluster();
     let mut receipt = receipt(&cluster, "SELECT value FROM orders WHERE partition = 0").await;
-    // Where the broker gives no topic ids, only the records tell.
+    // If the broker provides no topic ids, only the records can show it.
     let snapshot = &mut receipt.statements[0].scans[0].snapshot;
     snapshot.topics[0].topic_id = None;
     cluster.recreate_topic("orders").unwrap();
@@ -241,7 +241,7 @@ async fn other_records_at_the_same_offsets_are_a_change() {
 }
 
 #[tokio::test]
-async fn what_is_gone_is_unavailable_and_says_why() {
+async fn lost_data_is_unavailable_with_a_reason() {
     let cluster = cluster();
     let receipt = receipt(&cluster, "SELECT * FROM orders").await;
     let reasons = async || -> Vec<String> {
@@ -328,7 +328,7 @@ async fn a_receipt_that_was_tampered_with_is_refused() {
     };
     for (from, to, expected) in [
         ("\"version\": 1", "\"version\": 2", "version 2 is unknown"),
-        ("SELECT value", "SELECT key", "does not have the SHA-256"),
+        ("SELECT value", "SELECT key", "does not match the SHA-256"),
         (
             "\"delivered\": 50",
             "\"delivered\": 49",
@@ -370,7 +370,7 @@ async fn a_log_that_was_cut_and_has_grown_again_is_named() {
     }
 }
 
-/// Receipts that somebody changed: refused when they are read, or read again.
+/// Modified receipts are refused when they are parsed or read again.
 #[tokio::test]
 async fn changed_receipts_are_refused_or_read_again() {
     let cluster = cluster();

@@ -1,9 +1,9 @@
-//! How deep a statement may be nested, told from its words before it is parsed.
+//! Bounds how deep a statement may be nested, judging by its tokens before it is parsed.
 //!
-//! Parser and planner call themselves for what is nested, so that text can exhaust the stack, which
-//! ends the process. Brackets are not the only nesting: `a OR b OR c` is a tree as high as it has
-//! terms. And where brackets stand behind a word, the parser may read what is in them twice, once as a
-//! function's arguments and once as something else: twenty of them are read a million times.
+//! Parser and planner recurse into nested parts, so text can exhaust the stack, which ends the process.
+//! Brackets are not the only nesting: `a OR b OR c` is a tree as high as it has terms. Brackets after a word
+//! can also cost time: the parser may read their content twice, once as a function's arguments and once as
+//! something else. Twenty such brackets inside each other are read a million times.
 
 use std::collections::HashMap;
 
@@ -13,28 +13,28 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer, Word};
 
 use crate::error::{Error, Result};
 
-/// The most brackets that may be open at once; the parser has the same limit for most of them.
+/// The most brackets that may be open at the same time. The parser has the same limit for most kinds.
 pub(super) const BRACKETS: usize = 50;
 /// The highest tree of brackets, operators and joins.
 pub(super) const HEIGHT: u32 = 1000;
-/// The most queries, with those in brackets, in WITH and under UNION.
+/// The most queries, including those in brackets, in WITH and under UNION.
 pub(super) const MOST_QUERIES: u64 = 500;
-/// The most tables that queries may name, with those of WITH written out wherever they are named: the
-/// planner walks them all at each join.
+/// The most tables that queries may name. A query in WITH counts again wherever it is named, because the
+/// planner walks all of its tables at each join.
 pub(super) const MOST_TABLES: u64 = 500;
-/// The most operators of JSON in one operand: planning takes twice as long with each.
+/// The most JSON operators in one operand. Each doubles the time of planning.
 const MOST_JSON: u64 = 14;
-/// The most expressions of CUBE, which makes a query for each choice of them.
+/// The most expressions in CUBE, which makes a query for each subset of them.
 const MOST_OF_CUBE: u64 = 12;
-/// The longest statement, in bytes: to tell its words takes a second for each ten millions of them.
+/// The longest statement in bytes. Tokenizing ten million bytes takes a second.
 const LENGTH: usize = 8 << 20;
-/// How many words the parser may read, those counted again that it reads again.
+/// How many tokens the parser may read, including those that it reads again.
 pub(super) const WORK: u64 = 1 << 20;
 
-/// Checks a statement, or an expression.
+/// Checks a statement or an expression.
 ///
 /// # Errors
-/// When it is nested too deeply. Text that has no tokens is left to the parser.
+/// When it is nested too deeply. Text that cannot be tokenized is left to the parser.
 pub(super) fn check(text: &str, dialect: &dyn Dialect) -> Result<()> {
     refuse_above(LENGTH as u64, text.len() as u64, |length, most| {
         format!(
@@ -56,7 +56,7 @@ pub(super) fn check(text: &str, dialect: &dyn Dialect) -> Result<()> {
     }
     refuse_above(MOST_TABLES, walk.most_tables, |_, most| {
         format!(
-            "the statement comes to more than {most} tables with each query of WITH written out where it is \
+            "the statement has more than {most} tables when each query in WITH is expanded where it is \
              named; store results in between as tables"
         )
     })?;
@@ -76,35 +76,35 @@ fn refuse_above(most: u64, found: u64, message: impl FnOnce(u64, u64) -> String)
     }
 }
 
-/// What lies between two brackets, or the whole text.
+/// The content of a pair of brackets, or the whole text.
 struct Scope {
-    /// The character that ends it; `E` for the END of a CASE, `X` for what is explained.
+    /// The character that ends it; `E` stands for the END of a CASE, `X` for the statement under EXPLAIN.
     close: char,
-    /// How often its words may be read, as a power of two.
+    /// How often its tokens may be read, as a power of two.
     readings: u32,
     /// Whether it is a table in FROM.
     is_table: bool,
     /// Whether its clause is FROM.
     in_from: bool,
-    /// Whether it stands in the condition of a CASE.
+    /// Whether it is within the condition of a CASE.
     in_when: bool,
-    /// Operators since the last comma or clause: each makes the tree higher by one.
+    /// Operators since the last comma or clause. Each makes the tree one level higher.
     links: u32,
-    /// The highest of the brackets since then.
+    /// The height of the highest brackets since then.
     below: u32,
-    /// The highest tree before.
+    /// The height of the highest tree before.
     highest: u32,
-    /// Tables that are joined, and queries that are put together.
+    /// Tables that are joined, and queries that are combined.
     relations: u32,
-    /// Operators of JSON since the last comma, clause or comparison, and the most before.
+    /// JSON operators since the last comma, clause or comparison; below, the most before that.
     json: u64,
     most_json: u64,
     commas: u64,
-    /// Tables that are named, with what those of WITH come to.
+    /// Named tables, including the tables within named queries of WITH.
     tables: u64,
     /// The name before its bracket.
     name: String,
-    /// Whether it is the query that WITH calls by that name.
+    /// Whether it is a query that WITH defines under that name.
     is_named: bool,
 }
 
@@ -129,7 +129,7 @@ impl Scope {
         }
     }
 
-    /// Another expression begins.
+    /// Begins another expression.
     fn begin(&mut self) {
         self.highest = self.highest.max(self.links + self.below);
         (self.links, self.below) = (0, 0);
@@ -147,16 +147,16 @@ impl Scope {
     }
 }
 
-/// What the token before was.
+/// What the previous token was.
 #[derive(Clone, Copy, PartialEq)]
 enum Before {
-    /// An operator, so that an operand follows, whatever word it is.
+    /// An operator, so the next word is an operand, whatever it is.
     Operator,
-    /// The same, by a word that the parser may also take for a function's name.
+    /// An operator in the form of a word, which the parser may also take for a function's name.
     OperatorWord,
-    /// An opening bracket, a comma or a word that begins a clause.
+    /// An opening bracket, a comma, or a word that begins a clause.
     Start,
-    /// A word that a bracket cannot belong to.
+    /// A word that a following bracket does not belong to.
     Apart,
     /// Any other word.
     Word,
@@ -164,20 +164,20 @@ enum Before {
 }
 
 struct Walk {
-    /// The open brackets, the innermost last; the first is the text itself.
+    /// The open brackets, innermost last. The first is the text itself.
     open: Vec<Scope>,
     before: Before,
     keyword: Keyword,
-    /// INTERVALs without an operand between them.
+    /// Consecutive INTERVALs without an operand between them.
     intervals: u32,
     work: u64,
     queries: u64,
-    /// The last name, and that before a bracket once it is closed.
+    /// The last name, or after a closing bracket the name before it.
     name: String,
-    /// The queries of WITH, and how many tables each comes to.
+    /// The queries in WITH, and how many tables each includes.
     with: HashMap<String, u64>,
     most_tables: u64,
-    /// Whether a function was named that reads a type from a text.
+    /// Whether the text names a function that parses a type from text.
     reads_types: bool,
 }
 
@@ -198,7 +198,7 @@ impl Walk {
     }
 
     fn pass(&mut self, token: &Token, next: Option<&Token>) -> Result<()> {
-        // `<` begins the inner part of a type.
+        // `<` begins a nested type.
         let is_type = matches!(
             self.keyword,
             Keyword::STRUCT | Keyword::MAP | Keyword::ARRAY
@@ -209,8 +209,8 @@ impl Walk {
         let readings = (scope.readings + self.intervals).min(32);
         self.work += 1 << readings;
         refuse_above(WORK, self.work, |_, _| {
-            "the statement is nested too deeply: brackets behind names lie so deep within each other that \
-             the parser would read what is in them millions of times; compute the inner ones in WITH"
+            "the statement is nested too deeply: brackets after names are nested so deeply that \
+             the parser would read their content millions of times; compute the inner ones in WITH"
                 .to_owned()
         })?;
         let before = self.before;
@@ -260,11 +260,11 @@ impl Walk {
                 self.name(word);
                 self.word(keyword)?
             }
-            // All columns, not a product.
+            // All columns, and not a product.
             Token::Mul if !matches!(before, Before::Word | Before::Other) => Before::Other,
             Token::Number(..) | Token::Placeholder(_) | Token::Char(_) => Before::Other,
             token if is_text(token) => {
-                // Arrow's parser of types calls itself: arrow_cast(x, 'List(List(…))').
+                // Arrow's parser of types recurses: arrow_cast(x, 'List(List(…))').
                 if self.reads_types {
                     refuse_above(BRACKETS as u64, brackets_in(token), |_, most| {
                         format!(
@@ -303,7 +303,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Keeps a name, and counts it where it is that of a table.
+    /// Remembers a name, and counts it if it names a table.
     fn name(&mut self, word: &Word) {
         use Keyword::*;
         if matches!(word.keyword, AS | NOT | MATERIALIZED) {
@@ -323,7 +323,7 @@ impl Walk {
 
     fn word(&mut self, keyword: Keyword) -> Result<Before> {
         use Keyword::*;
-        // Nothing that ends an expression: any word may be a column's name.
+        // The word does not end an expression: any word may be the name of a column.
         let is_operand = matches!(self.before, Before::Operator | Before::OperatorWord);
         let [below @ .., scope] = &mut self.open[..] else {
             return Ok(Before::Word);
@@ -334,7 +334,7 @@ impl Walk {
                 self.open_one('E')?;
                 Before::Apart
             }
-            // Never closed: each holds all that follows.
+            // Never closed, because it covers everything that follows.
             EXPLAIN if !is_operand => {
                 self.open_one('X')?;
                 Before::Start
@@ -343,7 +343,7 @@ impl Walk {
             SELECT | FROM | WHERE | GROUP | HAVING | ORDER | LIMIT | OFFSET | ON | USING | WHEN
             | THEN | ELSE | VALUES | UNION | EXCEPT | INTERSECT | JOIN | WINDOW | QUALIFY | SET
             | RETURNING => {
-                // Neither a join nor its condition ends FROM.
+                // JOIN, ON and USING do not end FROM.
                 let goes_on = is_operand || matches!(keyword, JOIN | ON | USING);
                 scope.in_from = keyword == FROM || scope.in_from && goes_on;
                 scope.relations += u32::from(matches!(keyword, UNION | EXCEPT | INTERSECT | JOIN));
@@ -352,7 +352,7 @@ impl Walk {
                     if scope.close == 'E' {
                         scope.in_when = keyword == WHEN;
                     }
-                    // Planning takes twice as long with each query in another.
+                    // Each level of nested queries doubles the time of planning.
                     let outer = below.map_or(0, |outer| outer.readings + 1);
                     if keyword == SELECT && scope.close == ')' {
                         scope.readings = scope.readings.max(outer);
@@ -383,14 +383,14 @@ impl Walk {
         self.queries += u64::from(is_one);
         refuse_above(MOST_QUERIES, self.queries, |_, most| {
             format!(
-                "the statement has more than {most} queries within it; make views or several statements \
-                 of it"
+                "the statement has more than {most} queries within it; split it into views \
+                 or several statements"
             )
         })
     }
 
     fn open_one(&mut self, close: char) -> Result<()> {
-        // A query of WITH.
+        // A query in WITH.
         self.count_queries(close == ')' && self.keyword == Keyword::AS)?;
         let Some(scope) = self.open.last() else {
             return Ok(());
@@ -408,7 +408,7 @@ impl Walk {
             matches!(close, ')' | ']') && behind_name || close == 'E' || is_table || is_query;
         // Simplifying a CASE copies its conditions.
         let copied = close == 'E' && scope.in_when;
-        // Read four times where what is in it is no expression.
+        // A cast is read four times unless its content is an expression.
         let is_cast = again && matches!(self.name.as_str(), "cast" | "try_cast" | "safe_cast");
         let readings = scope.readings + u32::from(again) + u32::from(copied) + u32::from(is_cast);
         let in_when = scope.in_when;
@@ -421,14 +421,14 @@ impl Walk {
         let open = self.open.len() - 1;
         refuse_above(BRACKETS as u64, open as u64, |_, most| {
             format!(
-                "the statement is nested too deeply: more than {most} brackets, types or CASEs lie in \
-                 one another"
+                "the statement is nested too deeply: more than {most} brackets, types or CASEs are \
+                 nested"
             )
         })
     }
 
-    /// Closes the innermost bracket of a kind, and what is still open in it; nothing where there is
-    /// none, which is for the parser to tell.
+    /// Closes the innermost bracket of a kind, with everything still open in it. If there is none, the parser
+    /// will report it.
     fn close(&mut self, close: char) -> Before {
         let soft = |c: char| matches!(c, '>' | 'E');
         let inner = self.open.iter().rev();
@@ -449,7 +449,7 @@ impl Walk {
         self.name = std::mem::take(&mut scope.name);
         scope.begin_operand();
         if let Some(outer) = self.open.last_mut() {
-            // One of WITH counts where it is named.
+            // A query in WITH counts where it is named.
             if scope.is_named {
                 let tables = scope.tables.saturating_add(1);
                 self.with.insert(self.name.clone(), tables);
@@ -457,14 +457,14 @@ impl Walk {
                 outer.tables = outer.tables.saturating_add(scope.tables);
                 self.most_tables = self.most_tables.max(outer.tables);
             }
-            // What stands in brackets is an operand of what stands before and behind them.
+            // The content of brackets is an operand of what surrounds them.
             outer.json = outer.json.saturating_add(scope.most_json);
             outer.below = outer.below.max(scope.height());
         }
     }
 }
 
-/// The most brackets that are open at once in a text.
+/// The most brackets that are open at the same time in a text.
 fn brackets_in(text: &Token) -> u64 {
     let (mut open, mut most) = (0u64, 0);
     for c in text.to_string().chars() {
@@ -478,7 +478,7 @@ fn brackets_in(text: &Token) -> u64 {
     most
 }
 
-/// The words besides AND, OR and XOR that join operands, or stand before one.
+/// The words other than AND, OR and XOR that join operands, or precede one.
 fn is_operator(keyword: Keyword) -> bool {
     use Keyword::*;
     matches!(

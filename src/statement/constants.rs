@@ -1,8 +1,8 @@
-//! What a statement has computed while it is planned.
+//! Bounds the values that are computed while a statement is planned.
 //!
-//! The optimiser computes functions of fixed values once, and a few of them make much of little: `repeat('x',
-//! 2000000000)` is two gigabytes before a row is read. Their results are told from their arguments, which
-//! were bounded before.
+//! The optimiser evaluates functions of constants once, and a few of them turn small arguments into large
+//! results: `repeat('x', 2000000000)` takes two gigabytes before a row is read. The size of a result is
+//! estimated from the arguments, which were bounded before.
 
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion, TreeNodeVisitor};
@@ -12,17 +12,17 @@ use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 
-/// The most bytes of one statement.
+/// The most bytes for one statement.
 pub(super) const MOST_BYTES: u64 = 16 << 20;
 
-/// What an item of a list takes at least.
+/// The least size of an item in a list.
 const ITEM_BYTES: u64 = 8;
-/// The longest character of UTF-8.
+/// The longest character in UTF-8.
 const CHARACTER_BYTES: u64 = 4;
 const DAY_NS: i128 = 86_400_000_000_000;
 
-/// The bytes that a statement's expressions come to, as far as they are known to be many. Once they are
-/// more than [`MOST_BYTES`] nothing is computed any more.
+/// The bytes that a statement's expressions produce, as far as they are known to be many. Above
+/// [`MOST_BYTES`] nothing more is evaluated.
 #[derive(Default)]
 pub(super) struct Constants(u64);
 
@@ -40,7 +40,7 @@ impl Constants {
 impl TreeNodeVisitor<'_> for Constants {
     type Node = Expr;
 
-    // Arguments come before what is made of them.
+    // Arguments come before the function that uses them.
     fn f_up(&mut self, expr: &Expr) -> Result<TreeNodeRecursion> {
         if self.0 > MOST_BYTES {
             return Ok(TreeNodeRecursion::Stop);
@@ -50,7 +50,7 @@ impl TreeNodeVisitor<'_> for Constants {
     }
 }
 
-/// The bytes of an expression's value, where its kind may make it large and it is the same in each row.
+/// The bytes of a constant expression's value, if its function can make it large.
 fn bytes(expr: &Expr) -> Option<u64> {
     let call = match expr {
         Expr::Cast(cast) => return Some(fixed(cast.field.data_type())),
@@ -70,7 +70,7 @@ fn bytes(expr: &Expr) -> Option<u64> {
         "lpad" | "rpad" => times(Some(CHARACTER_BYTES), count(1)),
         "array_repeat" => times(size(0).map(|bytes| bytes.max(ITEM_BYTES)), count(1)),
         "array_resize" => times(Some(size(2).unwrap_or(0).max(ITEM_BYTES)), count(1)),
-        // As often as there is room for what is replaced, and once behind.
+        // One replacement for each place in the text, and one at the end.
         "replace" | "regexp_replace" => Some((size(0)? + 1).saturating_mul(size(2)?.max(1))),
         "array_to_string" => Some(size(0)?.saturating_mul(size(1)? + 1)),
         "range" | "generate_series" => {
@@ -89,7 +89,7 @@ fn bytes(expr: &Expr) -> Option<u64> {
     }
 }
 
-/// The value of an expression that has one without a row.
+/// The value of an expression that can be evaluated without a row.
 fn value(expr: &Expr) -> Option<ScalarValue> {
     if let Expr::Literal(value, _) = expr {
         return Some(value.clone());
@@ -126,7 +126,7 @@ fn size(value: &ScalarValue) -> u64 {
     bytes as u64
 }
 
-/// How many values lie between two, by steps of whole numbers or of time.
+/// The number of values between two others, with steps of whole numbers or of time.
 fn series(from: &ScalarValue, to: &ScalarValue, step: &ScalarValue) -> Option<u64> {
     use arrow::datatypes::TimeUnit::Nanosecond;
     let (from, to, step) = match step {
@@ -149,7 +149,7 @@ fn series(from: &ScalarValue, to: &ScalarValue, step: &ScalarValue) -> Option<u6
     Some(u64::try_from(items).unwrap_or(u64::MAX))
 }
 
-/// What a value of a type takes, whatever it is: NULL, too.
+/// The size of any value of a type, even NULL.
 fn fixed(data_type: &DataType) -> u64 {
     match data_type {
         DataType::FixedSizeBinary(bytes) => u64::try_from(*bytes).unwrap_or(0),
@@ -210,7 +210,7 @@ mod tests {
                 assert!(error.contains("fixed values"), "{text}: {error}");
             }
         }
-        // Many that are small by themselves.
+        // Many values that are small individually.
         let many = vec!["repeat('x', 1000000)"; 17].join(", ");
         assert!(refusal(&format!("SELECT {many}")).await.is_some());
     }

@@ -1,7 +1,6 @@
 //! Columns of the type `MAP<K, V>`, which DataFusion's planner does not know.
 //!
-//! For the planner they are structs whose two members have names that nobody writes; afterwards these are
-//! maps again.
+//! The planner sees structs whose two members have reserved names. Afterwards these become maps again.
 
 use std::sync::Arc;
 
@@ -17,10 +16,10 @@ use datafusion::sql::sqlparser::ast::{
 const KEY: &str = "\0key";
 const VALUE: &str = "\0value";
 
-/// Makes structs of the maps among the columns of a `CREATE EXTERNAL TABLE`.
+/// Turns the maps among the columns of a `CREATE EXTERNAL TABLE` into structs.
 ///
 /// # Errors
-/// When a field of a struct has no name: nothing would ever be found for it.
+/// When a field of a struct has no name, because nothing could ever match it.
 pub(super) fn hide(statement: &mut Statement) -> Result<()> {
     match statement {
         Statement::CreateExternalTable(create) => {
@@ -65,7 +64,7 @@ fn hide_in(of: &mut SqlType) -> Result<()> {
     Ok(())
 }
 
-/// Makes maps of those structs.
+/// Turns those structs back into maps.
 ///
 /// # Errors
 /// Those of DataFusion's schemas.

@@ -1,4 +1,5 @@
-//! Statements: within bounds, `CREATE EXTERNAL TABLE` with nested columns, and its text for a schema.
+//! SQL statements: bounds on what they may cost, `CREATE EXTERNAL TABLE` with nested columns, and generating
+//! such a statement for a schema.
 
 mod bounds;
 mod constants;
@@ -25,12 +26,12 @@ use crate::decode::Column;
 use crate::error::External as _;
 use crate::policy;
 
-/// PostgreSQL's dialect with `STRUCT<a INT, …>` and `MAP<K, V>`, as far as the definition of a table needs it.
+/// PostgreSQL's dialect, extended by `STRUCT<a INT, …>` and `MAP<K, V>` as far as table definitions need it.
 #[derive(Debug)]
 struct Definitions;
 
 impl Dialect for Definitions {
-    // What the parser does for PostgreSQL alone it does here as well.
+    // The parser has special cases for PostgreSQL, which shall apply here as well.
     fn dialect(&self) -> TypeId {
         TypeId::of::<PostgreSqlDialect>()
     }
@@ -63,18 +64,19 @@ impl Dialect for Definitions {
         true
     }
 
-    // The type is parsed by the same rule.
+    // The same rule makes the parser accept the type.
     fn supports_map_literal_with_angle_brackets(&self) -> bool {
         true
     }
 }
 
-/// Checks that a statement, or an expression, is not nested so deeply that parsing and planning it
-/// would exhaust the stack, which ends the process, or take minutes. [`sql`], jobs and exports check
-/// what they are given; whoever hands text of others to a context by other ways calls this before, and
-/// [`check_plan`] behind it.
+/// Checks that a statement or an expression is not nested too deeply. Parsing and planning it could otherwise
+/// exhaust the stack, which ends the process, or take minutes. [`sql`], jobs and exports check their text
+/// themselves. To pass untrusted text to a context in another way, call this before, and [`check_plan`]
+/// afterwards.
 ///
 /// # Errors
+/// When it is nested too deeply. The message states the bound.
 /// When it is nested too deeply, with the bound.
 pub fn check_text(state: &SessionState, text: &str) -> crate::Result<()> {
     let dialect = state.config_options().sql_parser.dialect;
@@ -84,17 +86,17 @@ pub fn check_text(state: &SessionState, text: &str) -> crate::Result<()> {
     }
 }
 
-/// Checks that a plan is not too large with every view and every query of WITH written out where it is
-/// mentioned, and that functions of fixed values, which are computed while it is optimised, make no more
-/// than 16 MiB: `repeat('x', 2000000000)`.
+/// Checks that a plan is not too large when every view and every query in WITH is expanded where it is
+/// mentioned. It also checks that functions of constants, which the optimiser evaluates, produce at most 16
+/// MiB: `repeat('x', 2000000000)` is refused.
 ///
 /// # Errors
-/// When it is too large, with the bound.
+/// When it is too large. The message states the bound.
 pub fn check_plan(plan: &LogicalPlan) -> crate::Result<()> {
     weight::check(plan)
 }
 
-/// Plans a query that keeps both bounds.
+/// Plans a query and checks both bounds.
 pub(crate) async fn plan(state: &SessionState, text: &str) -> Result<LogicalPlan> {
     check_text(state, text).external()?;
     let plan = state.create_logical_plan(text).await?;
@@ -102,15 +104,16 @@ pub(crate) async fn plan(state: &SessionState, text: &str) -> Result<LogicalPlan
     Ok(plan)
 }
 
-/// Plans a statement as [`SessionContext::sql`] does; `CREATE EXTERNAL TABLE` may have columns of the
-/// types `STRUCT<a INT, b VARCHAR>`, `INT[]`, `ARRAY<INT>` and `MAP<VARCHAR, INT>`, whatever the context's
-/// dialect. The session's [`Policy`](crate::policy::Policy) judges the statement before it takes effect.
+/// Plans a statement like [`SessionContext::sql`]. In addition, `CREATE EXTERNAL TABLE` may have columns of
+/// the types `STRUCT<a INT, b VARCHAR>`, `INT[]`, `ARRAY<INT>` and `MAP<VARCHAR, INT>`, whatever the
+/// context's dialect. The session's [`Policy`](crate::policy::Policy) checks the statement before it takes
+/// effect.
 ///
-/// Text that is nested too deeply ([`check_text`]) and plans that are too large ([`check_plan`]) are
-/// refused. The bounds fit threads with a stack of 2 MiB, as tokio's have.
+/// Text that is nested too deeply ([`check_text`]) and plans that are too large ([`check_plan`]) are refused.
+/// The bounds suit threads with a stack of 2 MiB, like tokio's.
 ///
 /// # Errors
-/// As [`SessionContext::sql`], when a bound is not kept, and when the policy is against it.
+/// As [`SessionContext::sql`], and when a bound is exceeded or the policy refuses the statement.
 pub async fn sql(context: &SessionContext, text: &str) -> Result<DataFrame> {
     let state = context.state();
     let plan = match defined(&state, text).await? {
@@ -123,8 +126,8 @@ pub async fn sql(context: &SessionContext, text: &str) -> Result<DataFrame> {
     context.execute_logical_plan(plan).await
 }
 
-/// The plan of a `CREATE EXTERNAL TABLE`, in the dialect that has these types; `None` where the text is
-/// something else, or wrong: the usual way has the usual message.
+/// The plan of a `CREATE EXTERNAL TABLE`, in the dialect with these types. `None` if the text is something
+/// else, or invalid; the usual path then has the usual message.
 async fn defined(state: &SessionState, text: &str) -> Result<Option<LogicalPlan>> {
     let mut words = text.split_whitespace().map(str::to_ascii_uppercase);
     let defines =
@@ -143,13 +146,13 @@ async fn defined(state: &SessionState, text: &str) -> Result<Option<LogicalPlan>
     }
 }
 
-/// The text of a statement without what looks like a secret: values of secret options, passwords of URLs. A
-/// text without any comes back as it is, one that is no SQL as `[redacted]`.
+/// The text of a statement without what looks like a secret: values of secret options, and passwords in URLs.
+/// A text without secrets is returned unchanged, and a text that is not SQL becomes `[redacted]`.
 pub fn without_secrets(text: &str) -> String {
     crate::redact::without_secrets(text)
 }
 
-/// The only statement of a text.
+/// The statement, if the text has exactly one.
 fn parsed(text: &str) -> Option<Statement> {
     let parser = DFParserBuilder::new(tokens(text).ok()?).with_dialect(&Definitions);
     let mut statements = parser.build().ok()?.parse_statements().ok()?;
@@ -157,8 +160,8 @@ fn parsed(text: &str) -> Option<Statement> {
     statements.is_empty().then_some(statement)
 }
 
-/// The tokens of a definition. What closes two types at once is taken apart: behind it the parser gives `[]`
-/// to the inner one.
+/// The tokens of a definition. A token that closes two types at once is split, because the parser would
+/// attach a following `[]` to the inner type.
 fn tokens(text: &str) -> Result<Vec<TokenWithSpan>, TokenizerError> {
     let mut tokens = vec![];
     let (mut open, mut opens) = (0usize, false);
@@ -184,11 +187,11 @@ fn tokens(text: &str) -> Result<Vec<TokenWithSpan>, TokenizerError> {
     Ok(tokens)
 }
 
-/// A `CREATE EXTERNAL TABLE` statement for JSON values with these fields; options are name and value. Where a
-/// field has the name of one of Kafka's columns, those get a `metadata.prefix`.
+/// A `CREATE EXTERNAL TABLE` statement for JSON values with these fields. `options` are names and values. If
+/// a field has the name of one of Kafka's columns, Kafka's columns get a `metadata.prefix`.
 ///
-/// It reads back as it is, and names are in it as they are: before a terminal gets it,
-/// [`visible`](crate::text::visible) escapes what they may hold.
+/// The statement parses back to the same table. Names appear in it unchanged: before showing it on a
+/// terminal, escape them with [`visible`](crate::text::visible).
 pub fn create_table(name: &str, topic: &str, fields: &Fields, options: &[(&str, &str)]) -> String {
     let columns = match columns_of(fields).as_slice() {
         [] => String::new(),
@@ -211,7 +214,7 @@ pub fn create_table(name: &str, topic: &str, fields: &Fields, options: &[(&str, 
     )
 }
 
-/// The shortest prefix of underscores that keeps Kafka's columns apart from fields.
+/// The shortest prefix of underscores that distinguishes Kafka's columns from the fields.
 fn metadata_prefix(fields: &Fields) -> String {
     let schema_ids = [Column::KeySchemaId, Column::ValueSchemaId];
     let mut prefix = String::new();
@@ -224,7 +227,7 @@ fn metadata_prefix(fields: &Fields) -> String {
     prefix
 }
 
-/// Names and types as a statement declares them.
+/// Names and types in the syntax of a statement.
 pub(crate) fn columns_of(fields: &Fields) -> Vec<String> {
     fields.iter().map(|field| column(field)).collect()
 }
@@ -234,7 +237,7 @@ fn column(field: &Field) -> String {
     format!("{name} {}", type_name(field.data_type()))
 }
 
-/// A name as SQL writes it; none at all, and words that begin a constraint, are quoted too.
+/// A name in SQL. Empty names, and words that begin a constraint, are quoted too.
 fn identifier(name: &str) -> Cow<'_, str> {
     match name {
         "" | "check" | "constraint" | "foreign" | "primary" | "unique" => {
@@ -244,7 +247,7 @@ fn identifier(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// A type as SQL writes it.
+/// A type in SQL.
 fn type_name(data_type: &DataType) -> String {
     match data_type {
         DataType::Boolean => "BOOLEAN".to_owned(),
@@ -483,7 +486,7 @@ mod tests {
         #[test]
         fn what_is_printed_reads_back(fields in some_fields(data_types()), topic in "[a-z'.]{1,5}") {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            // A session's zone is that of TIMESTAMP WITH TIME ZONE.
+            // TIMESTAMP WITH TIME ZONE has the session's zone.
             let context = KafkaSessionBuilder::new().build().unwrap();
             let text = create_table(&topic, &topic, &fields, &[("value.format", "json")]);
             let create = runtime.block_on(created(&context, &text));

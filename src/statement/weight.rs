@@ -1,8 +1,8 @@
-//! How large a plan is once its shared parts are written out.
+//! Measures how large a plan is once its shared parts are expanded.
 //!
-//! Each mention of a view or of a query in WITH is planned as if it were written there: thirty of
-//! them that mention the one before twice are a billion, in a few lines of text. In the plan such
-//! parts are shared, so that they can be counted without being written out.
+//! Each mention of a view or of a query in WITH is planned as if it was written out in that place. Thirty of
+//! them that each mention the previous one twice are a billion, in a few lines of text. In the plan such
+//! parts are shared, so they can be counted without expanding them.
 
 use std::collections::HashMap;
 use std::ptr;
@@ -13,17 +13,17 @@ use datafusion::logical_expr::LogicalPlan;
 use super::constants::{self, Constants};
 use crate::error::{Error, Result};
 
-/// The most nodes of a plan.
+/// The most nodes in a plan.
 pub(super) const NODES: u64 = 5_000;
-/// So many columns of a node count as another one.
+/// This many columns of a node count as another node.
 const COLUMNS: u64 = 32;
-/// The longest way from the root to a leaf.
+/// The longest path from the root to a leaf.
 pub(super) const DEPTH: u64 = 1_000;
 
 /// Checks a plan before it is optimised.
 ///
 /// # Errors
-/// When it has too many nodes, is too deep, or would have too much computed before it runs.
+/// When it has too many nodes, is too deep, or would evaluate too much before it runs.
 pub(super) fn check(plan: &LogicalPlan) -> Result<()> {
     let mut known = Known::default();
     let size = size(plan, 0, &mut known);
@@ -38,7 +38,7 @@ pub(super) fn check(plan: &LogicalPlan) -> Result<()> {
         return Ok(());
     }
     Err(Error::invalid(format!(
-        "the statement's plan is too large with every view and every query of WITH written out where it is \
+        "the statement's plan is too large when every view and every query in WITH is expanded where it is \
          mentioned: {NODES} nodes, {DEPTH} deep, are allowed; store results in between as tables"
     )))
 }
@@ -49,14 +49,14 @@ struct Size {
     depth: u64,
 }
 
-/// What was counted.
+/// What has been counted.
 #[derive(Default)]
 struct Known {
     sizes: HashMap<*const LogicalPlan, Size>,
     constants: Constants,
 }
 
-/// What is too deep counts as too large and is not looked into further.
+/// A part that is too deep counts as too large and is not examined further.
 fn size(plan: &LogicalPlan, above: u64, known: &mut Known) -> Size {
     if let Some(size) = known.sizes.get(&ptr::from_ref(plan)) {
         return *size;
@@ -85,7 +85,7 @@ fn size(plan: &LogicalPlan, above: u64, known: &mut Known) -> Size {
         add(&view);
     }
     let looked = plan.apply_subqueries(|subquery| {
-        // It is made for this call, the plan in it is not.
+        // The subquery node is made for this call, but the plan within it is shared.
         subquery.inputs().into_iter().for_each(&mut add);
         Ok(TreeNodeRecursion::Continue)
     });

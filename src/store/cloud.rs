@@ -1,4 +1,4 @@
-//! Object stores.
+//! Files in object stores.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ impl Cloud {
 
     pub(super) fn path(&self, name: &str) -> Path {
         let parts = self.prefix.parts();
-        // As it is, where it can be: a percent sign of a name is not encoded again.
+        // Unchanged where possible: a percent sign in a name is not encoded again.
         let name = Path::parse(name).unwrap_or_else(|_| Path::from(name));
         parts.chain(name.parts()).collect()
     }
@@ -147,7 +147,7 @@ impl Cloud {
     }
 
     fn failed(&self, operation: &str, name: &str, error: &object_store::Error) -> Error {
-        // What is none of these came from the network or the server, after retries.
+        // Any other error came from the network or the server, after retries.
         let transient = matches!(error, object_store::Error::Generic { .. });
         let name = if name.is_empty() { "files" } else { name };
         Error::Sink {
@@ -167,7 +167,7 @@ fn if_there<T>(result: object_store::Result<T>) -> object_store::Result<Option<T
     }
 }
 
-/// How long object_store itself retries: a job's own retries come on top.
+/// How long object_store itself retries. A job's own retries come on top.
 #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
 fn retries() -> object_store::RetryConfig {
     object_store::RetryConfig {
@@ -177,8 +177,8 @@ fn retries() -> object_store::RetryConfig {
     }
 }
 
-/// Options that neither name a place nor weaken how it is reached: with these alone, the environment's
-/// credentials are used where they were given for.
+/// Options that neither name a location nor weaken how it is reached. With only these, the store still uses
+/// the environment's credentials where they belong.
 #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
 const OF_NO_PLACE: [&str; 9] = [
     "aws_allow_http",
@@ -192,7 +192,7 @@ const OF_NO_PLACE: [&str; 9] = [
     "aws_virtual_hosted_style_request",
 ];
 
-/// What names of options contain that are credentials, or do without.
+/// Parts of the names of options that are credentials, or disable them.
 #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
 const CREDENTIALS: [&str; 8] = [
     "access_key",
@@ -205,8 +205,8 @@ const CREDENTIALS: [&str; 8] = [
     "skip_signature",
 ];
 
-/// Whether a store with these options is that of the environment's settings. One that has a place or
-/// credentials of its own takes nothing from the environment.
+/// Whether a store with these options is the one that the environment describes. A store with its own
+/// location or credentials takes nothing from the environment.
 #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
 fn is_of_environment(
     options: &[(String, &String)],
@@ -218,7 +218,7 @@ fn is_of_environment(
             .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
     };
     let same = |key: &str, value: &str| {
-        // AWS has three names for it.
+        // AWS has three names for this.
         let more = key
             .starts_with("aws_endpoint")
             .then_some(["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"]);
@@ -227,7 +227,7 @@ fn is_of_environment(
         names.any(|name| variable(&name).as_deref() == Some(value))
     };
     let own = |(key, value): &&(String, &String)| {
-        // A region becomes part of a host's name.
+        // A region becomes part of a host name.
         !(OF_NO_PLACE.contains(&key.as_str()) && plain(value) || same(key, value))
     };
     let Some((name, _)) = options.iter().find(own) else {
@@ -241,15 +241,15 @@ fn is_of_environment(
     Err(object_store::Error::Generic {
         store: "option",
         source: format!(
-            "'{name}' names a place of its own, which the environment's credentials were not given for: name \
-             its own beside it (for S3 aws.access_key_id and aws.secret_access_key, or \
+            "'{name}' names another place, for which the environment's credentials were not given: set \
+             its own as well (for S3 aws.access_key_id and aws.secret_access_key, or \
              aws.skip_signature = 'true')"
         )
         .into(),
     })
 }
 
-/// The options by the keys of a store.
+/// Parses the options as keys of a store.
 ///
 /// # Errors
 /// When the store has no such key.

@@ -1,4 +1,4 @@
-//! Files on local disks: written beside their place, synced, and put there in one step.
+//! Files on local disks. They are written next to their final place, synced, and put there in one step.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::{Created, Durability, Entry};
 
-/// What a file is called while it is written: a dot in front, so that listings pass it over.
+/// The prefix of a file's name while it is written. Listings skip it because of the dot.
 const TEMPORARY: &str = ".tmp-";
 
 pub(super) fn create(
@@ -21,7 +21,7 @@ pub(super) fn create(
         return Ok(Created::Exists);
     }
     let written = write_beside(path, bytes, durability, private)?;
-    // A link, and not a rename: it fails where the name is taken.
+    // A link rather than a rename, because it fails if the name is taken.
     let linked = fs::hard_link(&written, path);
     let removed = fs::remove_file(&written);
     match linked {
@@ -42,8 +42,7 @@ pub(super) fn create(
     Ok(Created::New)
 }
 
-/// For file systems that have no links. A crash in the middle leaves a torn file, which its reader
-/// must find out.
+/// For file systems without links. A crash in the middle leaves a torn file, which its reader must detect.
 fn create_without_links(
     path: &Path,
     bytes: &[u8],
@@ -104,14 +103,14 @@ fn write_beside(
     match write() {
         Ok(()) => Ok(beside),
         Err(error) => {
-            // A full disk must not be left fuller.
+            // Leaves nothing behind when the disk is full.
             let _ = fs::remove_file(&beside);
             Err(error)
         }
     }
 }
 
-/// Makes a file that is not there; a private one for its owner alone.
+/// Creates a file that does not exist. A private one is only accessible to its owner.
 fn create_new(path: &Path, private: bool) -> io::Result<File> {
     let mut options = File::options();
     options.write(true).create_new(true);
@@ -124,7 +123,7 @@ fn create_new(path: &Path, private: bool) -> io::Result<File> {
     options.open(path)
 }
 
-/// Makes a folder and those above it, and syncs the one that was there.
+/// Creates a folder with its parents, and syncs the one that already existed.
 fn create_folder(folder: &Path, durability: Durability) -> io::Result<()> {
     let there = folder.ancestors().find(|f| f.exists());
     fs::create_dir_all(folder)?;
@@ -168,7 +167,7 @@ pub(super) fn rename(from: &Path, to: &Path, durability: Durability) -> io::Resu
     }
     create_folder(folder_of(to), durability)?;
     if durability == Durability::Fsync {
-        // The file may have been written by others, who did not sync it.
+        // Another program may have written the file without syncing it.
         File::open(from)?.sync_all()?;
     }
     let renamed = if_there(fs::rename(from, to))?;
@@ -176,7 +175,7 @@ pub(super) fn rename(from: &Path, to: &Path, durability: Durability) -> io::Resu
     Ok(renamed.is_some())
 }
 
-/// Gives a file a second name; one that is taken is taken by the same file.
+/// Gives a file a second name. If the name is taken, it is assumed to be the same file.
 pub(super) fn link(from: &Path, to: &Path) -> io::Result<bool> {
     // Another process may remove the folder while it is empty.
     const TRIES: usize = 3;
@@ -195,7 +194,7 @@ pub(super) fn link(from: &Path, to: &Path) -> io::Result<bool> {
     fs::hard_link(from, to).map(|()| true)
 }
 
-/// For file systems that have no links.
+/// For file systems without links.
 fn copy(from: &Path, to: &Path) -> io::Result<bool> {
     fs::create_dir_all(folder_of(to))?;
     let name = format!("{TEMPORARY}{}", uuid::Uuid::new_v4().simple());
@@ -210,7 +209,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Syncs files, and the folders from them up to the root, which is there.
+/// Syncs files, and the folders from them up to the root, which exists.
 pub(super) fn sync(root: &Path, names: &[String]) -> io::Result<()> {
     let mut folders = std::collections::BTreeSet::new();
     for name in names {
@@ -233,7 +232,7 @@ pub(super) fn remove_folder(path: &Path) -> io::Result<()> {
     if_there(fs::remove_dir_all(path)).map(drop)
 }
 
-/// All files under a folder with their sizes and times.
+/// All files under a folder, with their sizes and times.
 pub(super) fn entries(root: &Path, folder: &Path) -> io::Result<Vec<Entry>> {
     let mut entries = vec![];
     for name in list(root, folder)? {
@@ -282,7 +281,7 @@ fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// Whether the same call may succeed later: somebody may make room.
+/// Whether the same call may succeed later, for example because someone frees space.
 pub(super) fn may_pass(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,8 +1,8 @@
 //! Files of a job or an export, in a local folder or an object store.
 //!
-//! A [`Store`] is a URL with a few operations. The one that everything rests on is
-//! [`create`](Store::create): a file is written whole and once, and of two writers of one name one
-//! is told that it came too late.
+//! A [`Store`] is a URL with a few operations. Everything relies on one of them, [`create`](Store::create):
+//! it writes a file once and as a whole, and of two writers of the same name, one learns that it came too
+//! late.
 //!
 //! | URL | store |
 //! |---|---|
@@ -10,11 +10,11 @@
 //! | `s3://bucket/prefix` | S3 and what speaks its protocol (feature `s3`) |
 //! | `gs://bucket/prefix` | Google Cloud Storage (feature `gcs`) |
 //! | `az://container/prefix`, `abfss://…` | Azure (feature `azure`) |
-//! | `memory:///prefix` | memory, for tests: each store that is opened is empty |
+//! | `memory:///prefix` | memory, for tests: each store starts empty |
 //!
-//! Settings come from the environment as object_store reads it (`AWS_ACCESS_KEY_ID`,
-//! `AWS_ENDPOINT_URL`, `AWS_ALLOW_HTTP`, `AWS_REGION`, …), and over it from options under
-//! object_store's names, such as `aws_access_key_id`; dots serve as well (`aws.endpoint`).
+//! Settings come from the environment, as object_store reads it (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`,
+//! `AWS_ALLOW_HTTP`, `AWS_REGION`, …). Options override them. They have object_store's names, such as
+//! `aws_access_key_id`, also written with dots (`aws.endpoint`).
 
 mod cloud;
 mod local;
@@ -35,35 +35,36 @@ use crate::error::{Error, Result};
 
 pub(crate) use kafka_arrow::path::local_path;
 
-/// Bytes of a folder's or a file's name: no common file system takes more.
+/// The most bytes in the name of a folder or file that common file systems allow.
 const MAX_PART_BYTES: usize = 255;
-/// The shortest path that Linux refuses.
+/// The length of the shortest path that Linux refuses.
 const LOCAL_PATH_BYTES: usize = 4096;
-/// Bytes of a part where many are too long together: more than a file of ours has.
+/// The length to which parts are shortened when they are too long together. No file name of this crate is
+/// longer.
 const SHORT_PART_BYTES: usize = 96;
-/// Bytes of a file's whole path: S3 takes no longer key.
+/// The most bytes in a file's whole path: S3 allows no longer key.
 const MAX_PATH_BYTES: usize = 1024;
 
 /// Whether a file was created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Created {
-    /// It was not there, or it was there with the very same bytes: an earlier attempt of ours whose
-    /// answer was lost.
+    /// The file did not exist, or existed with the very same bytes. The latter happens when the answer to an
+    /// earlier attempt was lost.
     New,
-    /// It was there with other bytes, and was not touched.
+    /// The file existed with other bytes, and was not changed.
     Exists,
 }
 
-/// Whether a file must survive a crash of the machine. Object stores always see to that.
+/// Whether a file must survive a crash of the machine. In object stores it always does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// File and folder are synced to the disk before the call returns.
+    /// File and folder are synced to disk before the call returns.
     Fsync,
-    /// The operating system writes when it likes.
+    /// The operating system decides when to write.
     None,
 }
 
-/// A file as listings show it.
+/// A file in a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Its name in the store.
@@ -74,14 +75,14 @@ pub struct Entry {
     pub modified: SystemTime,
 }
 
-/// A folder of a file system or of an object store.
+/// A folder in a file system or an object store.
 ///
-/// Names are relative and have `/` between their parts. Clones share connections.
+/// Names are relative, with `/` between their parts. Clones share connections.
 #[derive(Clone)]
 pub struct Store {
     url: String,
     backend: Backend,
-    /// Whether local files are for their owner alone.
+    /// Whether only their owner can access local files.
     private: bool,
 }
 
@@ -98,11 +99,11 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens a folder. Nothing is read, and a local folder is made when the first file is written.
+    /// Opens a folder. This reads nothing. A local folder is created with its first file.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a URL that is none, a scheme that this build does not know, or an
-    /// option that the scheme does not have.
+    /// [`Error::Invalid`] for an invalid URL, a scheme that this build does not support, or an option that
+    /// the scheme does not have.
     pub fn open(url: &str, options: &HashMap<String, String>) -> Result<Self> {
         if let Some(path) = local_path(url)? {
             return Ok(Self {
@@ -121,7 +122,7 @@ impl Store {
         })
     }
 
-    /// The same folder, whose new files on a local disk only their owner can read.
+    /// The same folder, but new files on a local disk are only readable by their owner.
     pub(crate) fn private(&self) -> Self {
         Self {
             private: true,
@@ -129,12 +130,12 @@ impl Store {
         }
     }
 
-    /// Where the store lies, without secrets; a path for a local folder.
+    /// The location of the store, without secrets; a path if it is a local folder.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The local folder, if it is one.
+    /// The path, if the store is a local folder.
     pub fn local(&self) -> Option<&std::path::Path> {
         match &self.backend {
             Backend::Local(path) => Some(path),
@@ -155,7 +156,7 @@ impl Store {
         Url::parse(root).map_err(|e| Error::invalid(format!("'{root}': {e}")))
     }
 
-    /// The store as object_store knows it, with [`path`](Self::path) for the names.
+    /// The store as an object_store, in which [`path`](Self::path) locates names.
     pub fn object_store(&self) -> Arc<dyn ObjectStore> {
         match &self.backend {
             Backend::Local(_) => Arc::new(object_store::local::LocalFileSystem::new()),
@@ -166,7 +167,7 @@ impl Store {
     /// The path of a name in [`object_store`](Self::object_store).
     ///
     /// # Errors
-    /// When the folder's name is no path of an object store.
+    /// When the folder's name is not a valid path in object stores.
     pub fn path(&self, name: &str) -> Result<Path> {
         match &self.backend {
             Backend::Local(folder) => Path::from_absolute_path(folder.join(name))
@@ -175,11 +176,11 @@ impl Store {
         }
     }
 
-    /// Why a file cannot have a name, on local disks and in object stores alike: a part of it has more
-    /// than 255 bytes, or its whole path, or its key, more than 1,024.
+    /// Checks that a file can have a name, on local disks as well as in object stores. No part may have more
+    /// than 255 bytes, and the whole path or key no more than 1,024.
     ///
     /// # Errors
-    /// What is too long, in words.
+    /// A message that says what is too long.
     pub fn check_name(&self, name: &str) -> std::result::Result<(), String> {
         if let Some(part) = name.split('/').find(|part| part.len() > MAX_PART_BYTES) {
             return Err(format!(
@@ -196,10 +197,11 @@ impl Store {
         }
     }
 
-    /// The name by which a file goes that was to have one that is [too long](Self::check_name): what is
-    /// too long of folders `column=value` ends with a hash of the whole. A name that is not stays.
+    /// The name to use for a file: this one, unless it is [too long](Self::check_name). In that case, parts
+    /// of the form `column=value` that are too long are cut and end with a hash of the whole part.
     pub(crate) fn possible_name(&self, name: &str) -> String {
-        // What was published under a name that is not given any more keeps it.
+        // A file may already have been published under a name that would not be chosen today. It keeps that
+        // name.
         let may_be_there = match &self.backend {
             Backend::Local(_) => {
                 let fits = |part: &str| part.len() <= MAX_PART_BYTES;
@@ -220,7 +222,7 @@ impl Store {
         name.to_owned()
     }
 
-    /// The bytes of a file's path or key.
+    /// The number of bytes in a file's path or key.
     fn whole(&self, name: &str) -> usize {
         let folder = match &self.backend {
             Backend::Local(folder) => folder.as_os_str().len(),
@@ -229,7 +231,7 @@ impl Store {
         folder + 1 + name.len()
     }
 
-    /// Writes a file if there is none of its name. It appears whole or not at all.
+    /// Writes a file unless its name is taken. It appears as a whole or not at all.
     ///
     /// # Errors
     /// [`Error::Sink`] when the store fails.
@@ -255,7 +257,7 @@ impl Store {
         Ok(created)
     }
 
-    /// Writes a file, in place of one that may be there. It appears whole or not at all.
+    /// Writes a file, replacing any that has the name. It appears as a whole or not at all.
     ///
     /// # Errors
     /// [`Error::Sink`] when the store fails.
@@ -272,7 +274,7 @@ impl Store {
         }
     }
 
-    /// Reads a file; `None` if there is none.
+    /// Reads a file; `None` if it does not exist.
     ///
     /// # Errors
     /// [`Error::Sink`] when the store fails.
@@ -283,7 +285,7 @@ impl Store {
         }
     }
 
-    /// The size of a file in bytes; `None` if there is none.
+    /// The size of a file in bytes; `None` if it does not exist.
     ///
     /// # Errors
     /// [`Error::Sink`] when the store fails.
@@ -294,8 +296,8 @@ impl Store {
         }
     }
 
-    /// The names of all files under a folder, sorted; none if there is no such folder. `""` is the
-    /// whole store.
+    /// The names of all files under a folder, sorted; empty if there is no such folder. `""` is the whole
+    /// store.
     ///
     /// # Errors
     /// [`Error::Sink`] when the store fails.
@@ -312,8 +314,7 @@ impl Store {
         Ok(names)
     }
 
-    /// The files under a folder with their sizes and times, sorted by name; none if there is no such
-    /// folder.
+    /// The files under a folder with their sizes and times, sorted by name; empty if there is no such folder.
     ///
     /// # Errors
     /// [`Error::Sink`] when the store fails.
@@ -330,8 +331,7 @@ impl Store {
         Ok(entries)
     }
 
-    /// The names of the files under a folder that come after `after` in the order of their bytes,
-    /// sorted.
+    /// The names of the files under a folder that sort after `after` by their bytes, sorted.
     ///
     /// # Errors
     /// [`Error::Sink`] when the store fails.
@@ -348,10 +348,10 @@ impl Store {
         Ok(names)
     }
 
-    /// Gives a file a second name: a link on a local disk, a copy in an object store. A file that
-    /// has the second name already is taken for the same one.
+    /// Gives a file a second name: with a link on a local disk, with a copy in an object store. A file that
+    /// already has the second name is assumed to be the same one.
     ///
-    /// Returns whether there was such a file. [`sync`](Self::sync) makes the name durable.
+    /// Returns whether the file exists. [`sync`](Self::sync) makes the name durable.
     ///
     /// # Errors
     /// [`Error::Sink`] when the store fails.
@@ -367,11 +367,11 @@ impl Store {
         }
     }
 
-    /// Makes files that others wrote, and their folders, survive a crash of the machine. Nothing
-    /// to do in an object store.
+    /// Makes files written by other code, and their folders, survive a crash of the machine. In an object
+    /// store there is nothing to do.
     ///
     /// # Errors
-    /// [`Error::Sink`] when the disk fails or a file is not there.
+    /// [`Error::Sink`] when the disk fails or a file does not exist.
     pub async fn sync(&self, names: Vec<String>) -> Result<()> {
         match &self.backend {
             Backend::Local(_) if !names.is_empty() => {
@@ -383,7 +383,7 @@ impl Store {
         }
     }
 
-    /// Removes all files under a folder; on a local disk also the folder.
+    /// Removes all files under a folder, and on a local disk also the folder.
     ///
     /// # Errors
     /// [`Error::Sink`] when the store fails.
@@ -394,7 +394,7 @@ impl Store {
         }
     }
 
-    /// Removes files; those that are not there are none to remove.
+    /// Removes files. Files that do not exist are ignored.
     ///
     /// # Errors
     /// [`Error::Sink`] when the store fails.
@@ -408,10 +408,10 @@ impl Store {
         Ok(())
     }
 
-    /// Gives a file another name, in place of one that may have it. In an object store this is a
-    /// copy and a removal: after a crash both may be there.
+    /// Renames a file, replacing any that has the new name. In an object store this is a copy and a removal;
+    /// after a crash both may exist.
     ///
-    /// Returns whether there was such a file.
+    /// Returns whether the file existed.
     ///
     /// # Errors
     /// [`Error::Sink`] when the store fails.
@@ -472,15 +472,15 @@ impl Store {
     }
 }
 
-/// Whether a name could lead out of its store: one that begins at the root, or has parts that are empty,
-/// `.` or `..`.
+/// Whether a name could lead out of its store, because it begins at the root or has parts that are empty, `.`
+/// or `..`.
 pub(crate) fn leads_out(name: &str) -> bool {
     let foreign = cfg!(windows) && name.contains(['\\', ':']);
     let mut parts = name.split('/');
     foreign || name.contains('\0') || parts.any(|part| matches!(part, "" | "." | ".."))
 }
 
-/// A part of a name in at most `most` bytes.
+/// A part of a name, shortened to at most `most` bytes.
 fn shortened(part: &str, most: usize) -> String {
     if part.len() <= most {
         return part.to_owned();
@@ -648,7 +648,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_that_are_none_are_refused() {
+    fn invalid_urls_are_refused() {
         let open = |url: &str| Store::open(url, &HashMap::new()).map(|s| s.url().to_owned());
         assert!(open("").is_err());
         assert!(

@@ -1,4 +1,4 @@
-//! What a record was produced with is what its columns hold.
+//! The columns hold what a record was produced with.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,7 +11,7 @@ use super::{
     Codec, FIRST_TIMESTAMP_MS, Fixture, Need, TopicSpec, can, filled, numbered, partition, unique,
 };
 
-/// Produces records, reads them back and compares.
+/// Produces records, reads them back and compares them.
 async fn round_trip(fixture: &dyn Fixture, records: &[Record], codec: Codec) -> Outcome {
     let partition = partition(fixture, "round-trip").await;
     fixture.produce(&partition, records, codec).await;
@@ -20,7 +20,7 @@ async fn round_trip(fixture: &dyn Fixture, records: &[Record], codec: Codec) -> 
     let read = outcome.records();
     assert_eq!(read.len(), records.len());
     for (offset, (read, produced)) in read.iter().zip(records).enumerate() {
-        // Not `assert_eq`, which would print values of megabytes.
+        // `assert_eq` would print values of several megabytes.
         assert!(read.key == produced.key, "key at {offset}");
         assert!(read.value == produced.value, "value at {offset}");
         assert_eq!(read.headers, produced.headers, "headers at {offset}");
@@ -52,7 +52,7 @@ pub async fn only_those_asked_for(fixture: &dyn Fixture) {
             columns,
             ..request(vec![range(&partition, 0, 10)])
         };
-        // That others are `None` is checked for every batch that is read.
+        // `run` checks for every batch that the others are `None`.
         let outcome = run(fixture.client(), projected).await;
         assert_eq!(outcome.offsets(), span(0, 10));
         for (read, produced) in outcome.records().iter().zip(numbered(10)) {
@@ -155,7 +155,7 @@ pub async fn timestamps_are_the_brokers_under_log_append_time(fixture: &dyn Fixt
     for row in outcome.whole() {
         assert_eq!(row.timestamp_type, Some(TimestampType::LogAppendTime));
         let timestamp = row.record.timestamp_ms.unwrap();
-        // A broker's clock may tick in coarser steps.
+        // A broker's clock may be coarser.
         assert!(
             (before - 100..=now() + 100).contains(&timestamp),
             "{timestamp}"
@@ -163,7 +163,7 @@ pub async fn timestamps_are_the_brokers_under_log_append_time(fixture: &dyn Fixt
     }
 }
 
-/// Compressible records, among them ones without key, value and headers.
+/// Compressible records, including ones without key, value and headers.
 async fn codec_keeps_the_records(fixture: &dyn Fixture, codec: Codec) {
     let mut records = numbered(300);
     records.push(stamped(Record::default()));
@@ -230,7 +230,7 @@ pub async fn ten_mebibyte_value(fixture: &dyn Fixture) {
     size(fixture, 10 << 20, 2).await;
 }
 
-/// Reads 100 records in batches of so many rows; each batch's bound is checked while reading.
+/// Reads 100 records in batches of this many rows. Reading checks the limit of each batch.
 async fn batches_of(fixture: &dyn Fixture, batch_rows: usize) {
     let partition = filled(fixture, "batch-rows", 100).await;
     let bounded = ReadRequest {

@@ -1,4 +1,4 @@
-//! What a cluster says of itself, and that asking creates nothing.
+//! A cluster's description of itself, and that asking for it creates nothing.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
-//! Random topics, read by both clients and by librdkafka's plain consumer: all see the same records.
+//! Random topics, read by both clients and by librdkafka's plain consumer. All must read the same records.
 //!
-//! Nothing here knows what was written, so that logs can hold what no model foresees: cleaned
-//! transactions, records up to 2 MB, deleted ones, open transactions.
+//! There is no model of what was written, so logs can hold what no model foresees: cleaned transactions,
+//! records up to 2 MB, deleted records, open transactions.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::support::read::{Isolation, read};
 const PARTITIONS: i32 = 2;
 const STEPS: usize = 20;
 const REQUESTS: usize = 20;
-/// Names another seed than the fixed ones.
+/// Adds another seed to the fixed ones.
 const SEED: &str = "KAFKA_SQL_TEST_SEED";
 
 /// What is special about a topic.
@@ -31,16 +31,16 @@ pub enum Kind {
     Plain,
     LogAppendTime,
     Compacted,
-    /// The log start is moved into the log.
+    /// The log start is moved up.
     Shortened,
 }
 
-/// Fills a topic by the seed and compares random requests.
+/// Fills a topic from the seed, and compares random requests.
 pub async fn compare(bootstrap: &str, kind: Kind, seed: u64) {
     let given = std::env::var(SEED).ok();
     let seed = given.map_or(seed, |text| text.parse().expect("a number"));
     let case = format!("{kind:?}, {SEED}={seed}");
-    // A generator of this kind never leaves 0.
+    // A generator of this kind would never leave 0.
     let mut random = Random(seed | 1);
     let clients = clients(bootstrap);
     let fixture = KafkaFixture::new(bootstrap, Arc::clone(&clients[0].1));
@@ -84,7 +84,7 @@ pub async fn compare(bootstrap: &str, kind: Kind, seed: u64) {
     open.end(End::Commit).await;
 }
 
-/// Those to compare: the wire client as it is, one that asks for little and waits for its turn, and
+/// The clients to compare: the wire client with its defaults, one that fetches little and takes turns, and
 /// the one over librdkafka.
 fn clients(bootstrap: &str) -> Vec<(&'static str, Arc<dyn KafkaClient>)> {
     let client = |settings: &[(&str, &str)]| {
@@ -131,7 +131,7 @@ fn records(random: &mut Random, kind: Kind) -> Vec<Record> {
             80..120 => 0,
             _ => 40,
         };
-        // Compacted topics take no record without a key, and few keys make them compact.
+        // Compacted topics reject records without a key. With few keys there is something to compact.
         let key = match (kind, random.below(4)) {
             (Kind::Compacted, _) => Some(format!("key {}", random.below(40)).into_bytes()),
             (_, 0) => None,
@@ -195,7 +195,7 @@ async fn fill(fixture: &KafkaFixture, random: &mut Random, topic: &str, kind: Ki
     }
 }
 
-/// What the plain consumer sees of a topic.
+/// A topic as the plain consumer reads it.
 struct Log {
     topic: String,
     /// By partition and isolation level.
@@ -209,7 +209,7 @@ struct Seen {
 }
 
 impl Log {
-    /// Reads the topic, and compares what the clients say of its bounds.
+    /// Reads the topic, and compares the bounds that the clients report.
     async fn look(
         bootstrap: &str,
         clients: &[(&'static str, Arc<dyn KafkaClient>)],
@@ -303,7 +303,7 @@ impl Log {
         }
     }
 
-    /// Offsets of a request that lie below the log start.
+    /// How many offsets of a request lie below the log start.
     fn lost(&self, request: &ReadRequest) -> i64 {
         let lost = |r: &OffsetRange| {
             let start = self.of(r.partition, request.isolation).start;
@@ -341,7 +341,7 @@ impl Log {
 }
 
 /// # Panics
-/// With the first difference; records may be too large to be printed.
+/// On the first difference. The message leaves out the records, which may be too large.
 fn same(rows: &[Row], expected: &[(i32, i64, Record)], case: &str) {
     for (row, (partition, offset, record)) in rows.iter().zip(expected) {
         let place = (row.partition.partition, row.offset);

@@ -1,4 +1,4 @@
-//! Offsets that compaction emptied are passed over; they end no range early and hang none.
+//! Offsets emptied by compaction are skipped. They neither end a range early nor block it.
 
 use std::time::Duration;
 
@@ -10,8 +10,7 @@ use super::{Codec, FIRST_TIMESTAMP_MS, Fixture, Need, TopicSpec, can, unique};
 
 const TAIL_LIMIT: Duration = Duration::from_secs(2);
 
-/// Records of which compaction keeps some: the offsets that are left, at least three of them, with
-/// holes between them.
+/// Compacts a partition. Returns the offsets that are left, at least three, with holes between them.
 async fn compacted(fixture: &dyn Fixture) -> Option<(TopicPartition, Vec<i64>)> {
     if !can(fixture, Need::Compaction) {
         return None;
@@ -24,7 +23,7 @@ async fn compacted(fixture: &dyn Fixture) -> Option<(TopicPartition, Vec<i64>)> 
     };
     fixture.create_topic(&spec).await;
     let partition = TopicPartition::new(spec.name, 0);
-    // Every tenth record has a key of its own, the others share one.
+    // Every tenth record has its own key; the others share one.
     let record = |i: i64| {
         let key = if i % 10 == 0 {
             format!("own {i}")
@@ -46,7 +45,7 @@ async fn compacted(fixture: &dyn Fixture) -> Option<(TopicPartition, Vec<i64>)> 
     Some((partition, left))
 }
 
-/// Reads `start..end` and compares with what compaction left of it.
+/// Reads `start..end` and compares it with what compaction has left.
 async fn what_is_left(
     fixture: &dyn Fixture,
     partition: &TopicPartition,

@@ -1,7 +1,7 @@
 //! The suite's fixture for a real broker: librdkafka's producers and admin client fill it.
 //!
-//! The broker must allow transactions, DeleteRecords and topic deletion. Its `log.cleaner.backoff.ms`
-//! should be short, since every case of compaction waits for the log cleaner.
+//! The broker must allow transactions, DeleteRecords and topic deletion. Its `log.cleaner.backoff.ms` should
+//! be short, because every case about compaction waits for the log cleaner.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -23,21 +23,21 @@ use tokio::task::block_in_place;
 
 use super::{Codec, End, Fixture, TopicSpec, Transaction, unique};
 
-/// Time for one request of the fixture's own clients.
+/// Time limit for one request of the fixture's own clients.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
-/// Time for the log cleaner, whose default back-off is 15 s.
+/// Time limit for the log cleaner, whose default back-off is 15 s.
 const CLEANER_LIMIT: Duration = Duration::from_secs(60);
-/// The largest record batch, in bytes: room for the suite's largest record.
+/// The largest record batch in bytes, with room for the suite's largest record.
 const MESSAGE_MAX_BYTES: &str = "20000000";
-/// Records of a batch on the broker: few, so that the suite's ranges cut through several batches.
+/// Records per batch on the broker. There are few, so that the suite's ranges cut through several batches.
 const BATCH_RECORDS: &str = "50";
 
-/// A broker, and a client under test that reads it.
+/// A broker, and the client under test.
 pub struct KafkaFixture {
     bootstrap: String,
     client: Arc<dyn KafkaClient>,
     admin: AdminClient<DefaultClientContext>,
-    /// Made when first used, by codec.
+    /// By codec, made on first use.
     producers: [OnceLock<Arc<BaseProducer<Deliveries>>>; 5],
 }
 
@@ -105,7 +105,7 @@ fn config(bootstrap: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", bootstrap)
-        // Or a producer's metadata request would bring a deleted topic back.
+        // Otherwise a producer's metadata request would recreate a deleted topic.
         .set("allow.auto.create.topics", "false")
         .set("topic.metadata.refresh.fast.interval.ms", "20")
         .set("retry.backoff.ms", "20");
@@ -124,7 +124,7 @@ fn producer_config(bootstrap: &str) -> ClientConfig {
     config
 }
 
-/// Collects what could not be delivered: a delivery report must not panic in librdkafka's thread.
+/// Collects failed deliveries, because a delivery report must not panic in librdkafka's thread.
 #[derive(Default)]
 struct Deliveries {
     failures: Mutex<Vec<String>>,
@@ -142,7 +142,7 @@ impl ProducerContext for Deliveries {
     }
 }
 
-/// Sends records in order and waits until the broker has them all.
+/// Sends records in order, and waits until the broker has all of them.
 fn send(producer: &BaseProducer<Deliveries>, partition: &TopicPartition, records: &[Record]) {
     for record in records {
         let headers = record.headers.iter();
@@ -154,7 +154,7 @@ fn send(producer: &BaseProducer<Deliveries>, partition: &TopicPartition, records
         });
         let mut message = BaseRecord::<[u8], [u8]>::to(&partition.topic)
             .partition(partition.partition)
-            // Without a time, librdkafka would set the present one; -1 is Kafka's "none".
+            // Without a timestamp, librdkafka would set the current time; -1 is Kafka's "none".
             .timestamp(record.timestamp_ms.unwrap_or(-1))
             .headers(headers);
         message.key = record.key.as_deref();
@@ -163,7 +163,7 @@ fn send(producer: &BaseProducer<Deliveries>, partition: &TopicPartition, records
             panic!("cannot send to {partition}: {error}");
         }
     }
-    // `flush` polls in steps of 100 ms, which the suite would pay for every one of its many calls.
+    // `flush` polls in steps of 100 ms, and the suite calls this very often.
     let started = Instant::now();
     while producer.in_flight_count() > 0 {
         assert!(started.elapsed() < REQUEST_LIMIT, "sending to {partition}");
@@ -191,7 +191,7 @@ impl Fixture for KafkaFixture {
         Arc::clone(&self.client)
     }
 
-    /// librdkafka hands out records and nothing of what lies between them.
+    /// librdkafka only returns records and reports nothing about what lies between them.
     fn tells_reasons(&self) -> bool {
         self.client.name() != "librdkafka"
     }
@@ -208,10 +208,10 @@ impl Fixture for KafkaFixture {
             new = new
                 .set("cleanup.policy", "compact")
                 .set("segment.ms", "100")
-                // However little is left to clean beside large records.
+                // Cleans the log however little there is to clean next to large records.
                 .set("min.cleanable.dirty.ratio", "0");
         }
-        // A topic that was just deleted may linger for a moment.
+        // A topic that was just deleted may still exist for a moment.
         let started = Instant::now();
         loop {
             let created = self.admin.create_topics([&new], &AdminOptions::new());
@@ -277,8 +277,8 @@ impl Fixture for KafkaFixture {
     }
 
     async fn compact(&self, partition: &TopicPartition) -> Vec<i64> {
-        // The log cleaner leaves the active segment alone. It is rolled by the time between
-        // records, and the suite's records lie far in the past.
+        // The log cleaner ignores the active segment. The time between records rolls it, and the suite's
+        // records lie far in the past.
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let roll = Record::new("roll")
             .with_key(unique("roll"))
@@ -287,7 +287,7 @@ impl Fixture for KafkaFixture {
             send(self.producer(Codec::None), partition, &[roll]);
             wait(CLEANER_LIMIT, "the log cleaner", || {
                 let stored = self.keys(partition);
-                // Later offsets overwrite earlier ones of the same key.
+                // Later offsets replace earlier ones with the same key.
                 let last: BTreeMap<_, _> = stored.iter().cloned().collect();
                 let left: Vec<i64> = stored.iter().map(|(_, offset)| *offset).collect();
                 (last.len() == left.len()).then_some(left)
@@ -305,7 +305,7 @@ impl Fixture for KafkaFixture {
             .add_partition_offset(topic, number, Offset::Offset(offset))
             .unwrap();
         block_in_place(|| {
-            // A group's coordinator needs a moment to be elected.
+            // Electing a group's coordinator takes a moment.
             wait(REQUEST_LIMIT, "the group's commit", || {
                 consumer.commit(&offsets, CommitMode::Sync).ok()
             });
@@ -349,7 +349,7 @@ impl Transaction for KafkaTransaction {
                 End::Abort => self.producer.abort_transaction(REQUEST_LIMIT),
             }
             .unwrap();
-            // The coordinator answers first and writes the control records then.
+            // The coordinator answers before it writes the control records.
             for ((partition, first), end) in self.first_offsets.iter().zip(ends) {
                 wait(REQUEST_LIMIT, "the control record", || {
                     let written = log_end(&self.uncommitted, partition) > end;

@@ -1,6 +1,7 @@
-//! Why offsets hold no row: control records, aborted ones and gaps, each told where the client can.
+//! Why offsets have no row: control records, aborted records and gaps, each reported where the client can
+//! tell.
 //!
-//! That rows and reasons add up is checked for every batch of every case; see `reading`.
+//! `reading` checks for every batch of every case that rows and reasons add up.
 
 use datafusion_kafka::client::{OnDataLoss, PassedOffsets, ReadRequest};
 use datafusion_kafka::range::TopicPartition;
@@ -11,7 +12,7 @@ use super::{
     partition, unique,
 };
 
-/// What a client that tells reasons reports, as this one has to.
+/// What this client must report where one that knows the reasons would report these counts.
 pub fn told(fixture: &dyn Fixture, control: u64, aborted: u64, gap: u64) -> PassedOffsets {
     if fixture.tells_reasons() {
         PassedOffsets {
@@ -41,8 +42,8 @@ async fn transact(fixture: &dyn Fixture, partition: &TopicPartition, records: us
     transaction.end(end).await;
 }
 
-/// Plain records 0..3, aborted ones 3..8 with their end at 8, committed ones 9..11 with theirs at
-/// 11, a plain one at 12.
+/// Plain records 0..3, aborted ones 3..8 with their control record at 8, committed ones 9..11 with theirs at
+/// 11, and a plain one at 12.
 async fn transactions(fixture: &dyn Fixture) -> Option<TopicPartition> {
     if !can(fixture, Need::Transactions) {
         return None;
@@ -154,7 +155,7 @@ pub async fn lost_offsets_are_no_gap(fixture: &dyn Fixture) {
     assert_eq!(outcome.passed, PassedOffsets::default());
 }
 
-/// Ranges that hold no row at all are accounted for too, each by a batch of its own.
+/// Ranges without any row are accounted for too, each by a separate batch.
 pub async fn ranges_without_a_row(fixture: &dyn Fixture) {
     if let Some(partition) = transactions(fixture).await {
         let ranges = [(3, 5), (5, 5), (6, 9), (11, 12)];

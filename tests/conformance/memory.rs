@@ -1,4 +1,4 @@
-//! The suite's fixture for the log in memory. It can do everything.
+//! The suite's fixture for the log in memory, which supports everything.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use datafusion_kafka::range::TopicPartition;
 
 use super::{Codec, End, Fixture, TopicSpec, Transaction};
 
-/// A cluster of its own for each test.
+/// A separate cluster for each test.
 pub struct MemoryFixture {
     cluster: MemoryCluster,
 }

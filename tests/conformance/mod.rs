@@ -1,9 +1,9 @@
 //! One suite for every implementation of `KafkaClient`.
 //!
-//! A [`Fixture`] brings a client and fills the cluster that the client reads. The cases are
-//! functions over a fixture; `conformance_suite!` makes a test of each, so that an implementation
-//! cannot leave one out. What a fixture's server cannot do it says in [`Fixture::lacks`]; such cases
-//! print that they are skipped and why, and only a fixture of a mock may say so.
+//! A [`Fixture`] provides a client, and fills the cluster that the client reads. The cases are functions over
+//! a fixture. `conformance_suite!` makes a test of each, so that no implementation can leave one out. A
+//! fixture reports what its server cannot do in [`Fixture::lacks`]. Such cases print that they are skipped
+//! and why. Only fixtures of mocks may do so.
 
 pub mod columns;
 pub mod describe;
@@ -29,23 +29,23 @@ use datafusion_kafka::client::KafkaClient;
 use datafusion_kafka::client::memory::Record;
 use datafusion_kafka::range::TopicPartition;
 
-/// A cluster to fill and a client to read it with. Methods panic where the cluster fails.
+/// A cluster to fill, and a client to read it with. Methods panic when the cluster fails.
 #[async_trait]
 pub trait Fixture: Send + Sync {
     /// The client under test.
     fn client(&self) -> Arc<dyn KafkaClient>;
 
-    /// Why the server behind the client cannot do something; `None` where it can.
+    /// Why the server behind the client cannot do something; `None` if it can.
     fn lacks(&self, _need: Need) -> Option<&'static str> {
         None
     }
 
-    /// Whether the client tells why offsets hold no row, rather than only how many there are.
+    /// Whether the client reports why offsets have no row, and not only how many there are.
     fn tells_reasons(&self) -> bool {
         true
     }
 
-    /// Fetches that the client has made so far, where they are counted.
+    /// The number of fetches that the client has made so far, if they are counted.
     fn fetches(&self) -> Option<u64> {
         None
     }
@@ -62,8 +62,8 @@ pub trait Fixture: Send + Sync {
     /// Moves the log start up to an offset.
     async fn delete_records(&self, partition: &TopicPartition, before: i64);
 
-    /// Has the log cleaned by key and returns the offsets that still hold records, as somebody else
-    /// than the client under test sees them. May append records to get the log rolled.
+    /// Has the log cleaned by key. Returns the offsets that still hold records, as seen by another client
+    /// than the one under test. May append records to roll the log.
     async fn compact(&self, partition: &TopicPartition) -> Vec<i64>;
 
     async fn commit_group_offset(&self, group: &str, partition: &TopicPartition, offset: i64);
@@ -86,7 +86,7 @@ pub enum End {
     Abort,
 }
 
-/// What not every server can do.
+/// A capability that some servers lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
     Compaction,
@@ -117,7 +117,7 @@ pub enum Codec {
     Zstd,
 }
 
-/// Whether a case can run. Prints the reason when it cannot.
+/// Whether a case can run. If not, prints the reason.
 pub fn can(fixture: &dyn Fixture, need: Need) -> bool {
     match fixture.lacks(need) {
         None => true,
@@ -128,7 +128,7 @@ pub fn can(fixture: &dyn Fixture, need: Need) -> bool {
     }
 }
 
-/// A name that no other topic of this or another test run has.
+/// A name that no other topic has, in this test run or another.
 pub fn unique(stem: &str) -> String {
     static COUNTER: AtomicU32 = AtomicU32::new(0);
     let number = COUNTER.fetch_add(1, Ordering::Relaxed);
@@ -137,7 +137,7 @@ pub fn unique(stem: &str) -> String {
     format!("{stem}-{run}-{}-{number}", std::process::id())
 }
 
-/// Creates an ordinary topic under a unique name.
+/// Creates an ordinary topic with a unique name.
 pub async fn topic(fixture: &dyn Fixture, stem: &str, partitions: i32) -> String {
     let spec = TopicSpec {
         name: unique(stem),
@@ -154,7 +154,7 @@ pub async fn partition(fixture: &dyn Fixture, stem: &str) -> TopicPartition {
     TopicPartition::new(topic(fixture, stem, 1).await, 0)
 }
 
-/// Creates a topic of one partition with so many records, as [`numbered`] makes them.
+/// Creates a topic with one partition and `records` records, as [`numbered`] makes them.
 pub async fn filled(fixture: &dyn Fixture, stem: &str, records: usize) -> TopicPartition {
     let partition = partition(fixture, stem).await;
     let records = numbered(records);
@@ -165,7 +165,7 @@ pub async fn filled(fixture: &dyn Fixture, stem: &str, records: usize) -> TopicP
 /// The timestamp of the first record of [`numbered`]: 2024-01-01 in ms since the epoch.
 pub const FIRST_TIMESTAMP_MS: i64 = 1_704_067_200_000;
 
-/// Records that differ in key, value and timestamp, the latter by a second each.
+/// Records that differ in key, value and timestamp. Their timestamps are a second apart.
 pub fn numbered(count: usize) -> Vec<Record> {
     let record = |i: usize| {
         let seconds = i64::try_from(i).unwrap();
@@ -177,8 +177,8 @@ pub fn numbered(count: usize) -> Vec<Record> {
     (0..count).map(record).collect()
 }
 
-/// Makes a test of every case. `$fixture` is an expression of a future of a fixture; it is
-/// evaluated once a test.
+/// Makes a test of every case. `$fixture` is an expression that yields a future of a fixture. Each test
+/// evaluates it once.
 macro_rules! conformance_suite {
     ($fixture:expr) => {
         conformance_suite! { @tests $fixture;

@@ -1,4 +1,4 @@
-//! Random logs and random ranges against a model: the list of what was produced.
+//! Random logs and random ranges, compared with a model: the list of what was produced.
 
 use datafusion_kafka::client::memory::Record;
 use datafusion_kafka::client::{PassedOffsets, ReadRequest};
@@ -13,15 +13,15 @@ const STEPS: usize = 60;
 const REQUESTS: usize = 150;
 const SEEDS: [u64; 3] = [1, 20_260_114, 0xfeed_5eed];
 
-/// What one offset of the log holds.
+/// What the log holds at one offset.
 #[derive(Debug, Clone)]
 struct Slot {
     record: Record,
-    /// `None` for a control record, else whether committed reading sees it.
+    /// `None` for a control record; otherwise whether committed readers see it.
     visible: Option<bool>,
 }
 
-/// The xorshift64* generator: a failure repeats with its seed.
+/// The xorshift64* generator. The same seed reproduces a failure.
 pub struct Random(pub u64);
 
 impl Random {
@@ -62,7 +62,7 @@ impl Random {
     }
 }
 
-/// Fills the log of each partition and returns what it must hold.
+/// Fills the log of each partition, and returns what it must hold.
 async fn fill(fixture: &dyn Fixture, random: &mut Random, name: &str) -> Vec<Vec<Slot>> {
     let transactions = fixture.lacks(Need::Transactions).is_none();
     let mut logs = vec![Vec::new(); PARTITIONS];
@@ -124,7 +124,7 @@ fn ranges(random: &mut Random, name: &str, logs: &[Vec<Slot>]) -> Vec<OffsetRang
     ranges
 }
 
-/// What the model says a request yields.
+/// The rows that a request must yield, according to the model.
 fn expected(request: &ReadRequest, logs: &[Vec<Slot>]) -> Vec<(i32, i64, Record)> {
     let mut rows = Vec::new();
     for range in &request.ranges {
@@ -142,7 +142,7 @@ fn expected(request: &ReadRequest, logs: &[Vec<Slot>]) -> Vec<(i32, i64, Record)
     rows
 }
 
-/// Why the other offsets of a request yield none.
+/// Why the other offsets of a request have no row.
 fn reasons(fixture: &dyn Fixture, request: &ReadRequest, logs: &[Vec<Slot>]) -> PassedOffsets {
     let (mut control, mut aborted) = (0, 0);
     for range in &request.ranges {

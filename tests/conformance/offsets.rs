@@ -1,4 +1,4 @@
-//! Offsets are looked up as Kafka defines them, in the order of the queries.
+//! Looking up offsets follows Kafka's definitions and the order of the queries.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use super::reading::{ReadCommitted, ReadUncommitted, offset};
 use super::{Codec, End, FIRST_TIMESTAMP_MS, Fixture, Need, can, filled, numbered, partition};
 use super::{topic, unique};
 
-/// Thousands of look-ups must not take longer than this.
+/// The time limit for thousands of look-ups.
 const MANY_LIMIT: Duration = Duration::from_secs(20);
 
 /// Checks one look-up at read_committed.
@@ -42,7 +42,7 @@ pub async fn earliest_and_latest(fixture: &dyn Fixture) {
     finds(fixture, &partition, Latest, Some(25)).await;
 }
 
-/// The end of the leader's own epoch is the end of its log, and no other leader answers.
+/// The leader's own epoch ends at the end of its log. A leader with another epoch does not answer.
 pub async fn leader_epochs_and_their_ends(fixture: &dyn Fixture) {
     let partitions = [
         filled(fixture, "epochs", 25).await,
@@ -102,7 +102,7 @@ pub async fn latest_is_the_last_stable_offset_or_the_high_watermark(fixture: &dy
     finds(fixture, &partition, Latest, Some(11)).await;
 }
 
-/// Looks a time up in ten records that are a second apart.
+/// Looks up a time in ten records that are one second apart.
 async fn time(fixture: &dyn Fixture, after_first_ms: i64, expected: Option<i64>) {
     if can(fixture, Need::TimestampLookUp) {
         let partition = filled(fixture, "timestamps", 10).await;
@@ -127,7 +127,7 @@ pub async fn timestamp_before_all_records(fixture: &dyn Fixture) {
     time(fixture, -1, Some(0)).await;
 }
 
-/// On the wire, negative times are signs: -1 is the end and -2 the start.
+/// On the wire, negative times have special meanings: -1 is the end, -2 the start.
 pub async fn timestamp_before_the_epoch(fixture: &dyn Fixture) {
     if can(fixture, Need::TimestampLookUp) {
         let partition = filled(fixture, "before-epoch", 10).await;
@@ -203,7 +203,7 @@ pub async fn no_queries(fixture: &dyn Fixture) {
     assert_eq!(list(fixture, &[]).await.unwrap(), []);
 }
 
-/// Kafka refuses a request that names a partition twice; a client must spread such queries.
+/// Kafka refuses a request that names a partition twice, so a client must distribute such queries.
 pub async fn thousands_of_queries(fixture: &dyn Fixture) {
     let partitions = staircase(fixture, 20).await;
     let (mut queries, mut expected) = (Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! A range yields exactly its records, or an error that says where and why not.
+//! A range yields exactly its records, or an error that says where and why it does not.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use futures::StreamExt;
 use super::reading::{Outcome, range, read, request, run, span};
 use super::{Codec, Fixture, Need, can, filled, numbered, partition, topic, unique};
 
-/// Reads `start..end` of 100 records and compares the records with those produced.
+/// Reads `start..end` of 100 records, and compares the records with those produced.
 async fn exactly(fixture: &dyn Fixture, start: i64, end: i64) {
     let partition = filled(fixture, "exactly", 100).await;
     let outcome = read(fixture, &partition, start, end).await;
@@ -44,7 +44,7 @@ pub async fn middle(fixture: &dyn Fixture) {
     exactly(fixture, 37, 61).await;
 }
 
-/// Record batches on the broker hold several records: a range starts and ends anywhere in them.
+/// Record batches on the broker hold several records. A range may start and end anywhere within them.
 pub async fn middle_in_every_position(fixture: &dyn Fixture) {
     let partition = filled(fixture, "positions", 12).await;
     for start in 0..=12 {
@@ -198,7 +198,7 @@ pub async fn unknown_partition_fails(fixture: &dyn Fixture) {
     assert_eq!(partition, 1);
 }
 
-/// A client may check all ranges before it reads the first; if it does not, rows come in order.
+/// A client may check all ranges before it reads the first. Otherwise rows come first, in order.
 pub async fn error_in_a_later_range_comes_after_the_rows_before_it(fixture: &dyn Fixture) {
     let partition = filled(fixture, "later-error", 10).await;
     let ranges = vec![range(&partition, 0, 5), range(&partition, 5, 11)];
@@ -232,7 +232,7 @@ pub async fn dropped_stream_stops(fixture: &dyn Fixture) {
     let after_drop = fixture.fetches();
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(fixture.fetches(), after_drop);
-    // A stream that was never polled costs nothing, and the client serves others afterwards.
+    // A stream that was never polled costs nothing, and the client can still serve others.
     drop(fixture.client().read(small_batches()));
     let outcome = run(fixture.client(), small_batches()).await;
     assert_eq!(outcome.offsets(), span(0, 5_000));
@@ -245,7 +245,7 @@ async fn topic_id(fixture: &dyn Fixture, topic: &str) -> Option<String> {
     described.unwrap().topics[0].id.clone()
 }
 
-/// Reads the topic with an id and returns what came of it.
+/// Reads the topic with a given id, and returns the outcome.
 async fn read_with_id(fixture: &dyn Fixture, partition: &TopicPartition, id: String) -> Outcome {
     let pinned = ReadRequest {
         topic_ids: BTreeMap::from([(partition.topic.clone(), id)]),
@@ -292,7 +292,7 @@ pub async fn right_topic_id_is_accepted(fixture: &dyn Fixture) {
     fixture
         .produce(&partition, &numbered(10), Codec::None)
         .await;
-    // A server without ids gives none, and then there is nothing to compare.
+    // A server without ids provides none, so there is nothing to compare.
     if let Some(id) = topic_id(fixture, &partition.topic).await {
         let outcome = read_with_id(fixture, &partition, id).await;
         assert_eq!(outcome.offsets(), span(0, 10));

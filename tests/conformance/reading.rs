@@ -1,4 +1,4 @@
-//! Reads through the client under test and checks on the way what every stream promises.
+//! Reads through the client under test, and checks the promises that every stream makes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use super::Fixture;
 
 pub use IsolationLevel::{ReadCommitted, ReadUncommitted};
 
-/// A stream that takes longer than this is taken for hung.
+/// A stream that takes longer than this counts as hung.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A record as it was read. Columns that were not asked for have their default.
+/// A record as it was read. Columns that were not requested have their default.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
     pub partition: TopicPartition,
@@ -30,39 +30,39 @@ pub struct Row {
     pub record: Record,
 }
 
-/// All that a stream yielded.
+/// Everything that a stream yielded.
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub rows: Vec<Row>,
-    /// The rows of each batch that had some.
+    /// The row counts of the batches that had rows.
     pub batches: Vec<usize>,
     pub lost_offsets: i64,
-    /// Offsets without a row, by the reason.
+    /// Offsets without a row, by reason.
     pub passed: PassedOffsets,
     pub error: Option<Error>,
     pub took: Duration,
-    /// Being held back by quotas.
+    /// The time for which quotas throttled the client.
     pub throttled: Duration,
 }
 
 impl Outcome {
-    /// The offsets, when nothing failed.
+    /// The offsets, if nothing failed.
     pub fn offsets(&self) -> Vec<i64> {
         self.whole().iter().map(|row| row.offset).collect()
     }
 
-    /// The rows, when nothing failed.
+    /// The rows, if nothing failed.
     pub fn whole(&self) -> &[Row] {
         assert!(self.error.is_none(), "reading failed: {:?}", self.error);
         &self.rows
     }
 
-    /// The records, when nothing failed.
+    /// The records, if nothing failed.
     pub fn records(&self) -> Vec<Record> {
         self.whole().iter().map(|row| row.record.clone()).collect()
     }
 
-    /// The error, when there is one.
+    /// The error, which must exist.
     pub fn failure(self) -> Error {
         let rows = self.rows.len();
         self.error
@@ -118,7 +118,7 @@ pub async fn read_as(
     run(fixture.client(), request).await
 }
 
-/// Runs a request to its end or its first error.
+/// Runs a request to its end, or to its first error.
 pub async fn run(client: Arc<dyn KafkaClient>, request: ReadRequest) -> Outcome {
     let mut outcome = Outcome::default();
     let mut checked = Checked::new(&request);
@@ -151,10 +151,10 @@ pub async fn run(client: Arc<dyn KafkaClient>, request: ReadRequest) -> Outcome 
     outcome
 }
 
-/// What holds for every batch of every stream.
+/// Checks what holds for every batch of every stream.
 pub struct Checked<'a> {
     request: &'a ReadRequest,
-    /// The range that is read.
+    /// The index of the range being read.
     range: usize,
     position: i64,
 }
@@ -207,7 +207,7 @@ impl<'a> Checked<'a> {
                 batch.next_offset
             );
         }
-        // All but the last record fit: a batch is closed by the first that does not.
+        // All records but the last fit, because a batch is closed by the first record that does not fit.
         if rows > 1 && columns.key && columns.value {
             let all_but_last: usize = (0..rows - 1).map(|row| payload(batch, row)).sum();
             assert!(
@@ -217,7 +217,8 @@ impl<'a> Checked<'a> {
         }
     }
 
-    /// The batch goes on where the one before ended, and tells of every offset that it passes.
+    /// Checks that the batch continues where the previous one ended, and accounts for every offset that it
+    /// passes.
     fn place(&mut self, batch: &RawBatch) {
         let Some(range) = self.request.ranges.get(self.range) else {
             panic!("a batch of {} after the last range", batch.partition);
@@ -245,7 +246,7 @@ impl<'a> Checked<'a> {
         }
     }
 
-    /// The stream has ended without an error.
+    /// Checks a stream that has ended without an error.
     pub fn end(&self) {
         if let Some(range) = self.request.ranges.get(self.range) {
             panic!("the stream ended at {} in {range}", self.position);

@@ -1,6 +1,6 @@
-//! Which records of transactions are seen, and that a control record is never one of them.
+//! Which records of transactions are visible, and that control records never are.
 //!
-//! A transaction's end takes one offset in each of its partitions.
+//! The end of a transaction takes one offset in each of its partitions.
 
 use std::time::{Duration, Instant};
 
@@ -15,10 +15,10 @@ use super::reading::{
 };
 use super::{Codec, End, Fixture, Need, Transaction, can, numbered, partition, topic};
 
-/// A tail without visible records must not be waited for longer than this.
+/// A client must not wait longer than this for a tail without visible records.
 const TAIL_LIMIT: Duration = Duration::from_secs(2);
 
-/// Writes `records` numbered records in a transaction of their own and ends it.
+/// Writes `records` numbered records in a separate transaction, and ends it.
 async fn transact(fixture: &dyn Fixture, partition: &TopicPartition, records: usize, end: End) {
     open(fixture, partition, records).await.end(end).await;
 }
@@ -33,7 +33,7 @@ async fn open(
     transaction
 }
 
-/// `plain` records 0..3, a transaction 3..8 with its control record at 8, plain ones 9..12.
+/// Plain records 0..3, a transaction 3..8 with its control record at 8, and plain records 9..12.
 async fn one_transaction(fixture: &dyn Fixture, end: End) -> TopicPartition {
     let partition = partition(fixture, "one-transaction").await;
     fixture.produce(&partition, &numbered(3), Codec::None).await;
@@ -99,7 +99,7 @@ pub async fn open_ends_the_log_before_it(fixture: &dyn Fixture) {
     let transaction = open(fixture, &partition, 2).await;
     fixture.produce(&partition, &numbered(4), Codec::None).await;
     assert_eq!(read(fixture, &partition, 0, 3).await.offsets(), span(0, 3));
-    // Once it has ended, the records behind it can be read too.
+    // After it has ended, the records behind it can be read too.
     transaction.end(End::Commit).await;
     let expected = span(0, 9);
     assert_eq!(read(fixture, &partition, 0, 10).await.offsets(), expected);
@@ -198,7 +198,7 @@ pub async fn tail_without_records_in_several_ranges(fixture: &dyn Fixture) {
             let batch = batch.unwrap();
             assert!(batch.next_offset <= 12);
             offsets.extend_from_slice(batch.offsets.values());
-            // Everything up to the log's end arrives meanwhile.
+            // Meanwhile everything up to the end of the log arrives.
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
         assert_eq!(offsets, span(0, 6), "cut at {cut}");
@@ -250,7 +250,7 @@ pub async fn interleaved_transactions_are_told_apart(fixture: &dyn Fixture) {
     let stable = offset(fixture, &partition, OffsetAt::Latest, ReadCommitted).await;
     assert_eq!(stable, Some(0));
     kept.end(End::Commit).await;
-    // The first of the dropped ones is at offset 1 and its transaction is still open.
+    // The first of the dropped transactions begins at offset 1 and is still open.
     let stable = offset(fixture, &partition, OffsetAt::Latest, ReadCommitted).await;
     assert_eq!(stable, Some(1));
     dropped.end(End::Abort).await;

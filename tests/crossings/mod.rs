@@ -1,6 +1,6 @@
-//! The table of crossings: which there are, which are refused by design and how, and the rows that must
-//! come of the others. Nothing here uses the crate. `src/crossings` does what the verbs say over the
-//! cluster in memory, `tests/jobs/crossings.rs` through the shell on real servers.
+//! The table of crossings: which ones exist, which are refused by design and how, and the rows that the
+//! others must yield. Nothing here uses the crate. `src/crossings` runs the verbs against the cluster in
+//! memory, and `tests/jobs/crossings.rs` runs them through the shell on real servers.
 
 pub(crate) mod model;
 mod pairs;
@@ -13,19 +13,19 @@ pub(crate) use run::{all_pairs, run};
 use serde_json::{Map, Value};
 
 dimension!(
-    /// Where the records are, and what reads them there.
+    /// Where the records are, and which client reads them there.
     Client { Memory, Wire, Librdkafka }
 );
 dimension!(
     /// What is done with the records. A verb that writes also checks what it wrote, reads it back, and
-    /// goes on after a crash.
+    /// continues after a crash.
     Verb {
         Query, SelfJoin, OrderDescLimit, ReceiptRerun,
         ExportParquet, ExportParquetSql, ExportParquetBy,
         ExportCsv, ExportCsvSql, ExportCsvBy,
         ExportNdjson, ExportNdjsonSql, ExportNdjsonBy,
         JobMemory, JobSqlite, JobParquet, JobPostgres, JobWindow, JobCrash,
-        /// Rows with their types, as JSON and as Avro by a registry.
+        /// Rows with their types, as JSON, and as Avro with a registry.
         JobKafkaJson, JobKafkaAvro,
         Redecode,
     }
@@ -44,7 +44,7 @@ impl Verb {
         match self {
             Self::JobPostgres | Self::JobKafkaJson | Self::JobKafkaAvro => client != Client::Memory,
             Self::JobMemory | Self::JobWindow | Self::JobCrash => client == Client::Memory,
-            // On servers an export of each format, and of each kind, is enough.
+            // On real servers, one export of each format and of each kind is enough.
             Self::ExportParquet | Self::ExportCsvSql | Self::ExportNdjsonBy => true,
             verb => !verb.is_export() || client == Client::Memory,
         }
@@ -83,11 +83,11 @@ impl fmt::Display for Cell {
     }
 }
 
-/// A row that must come: its partition and offset, and its columns.
+/// An expected row: its partition and offset, and its columns.
 pub(crate) type Expected = (i32, i64, Map<String, Value>);
 
 impl Cell {
-    /// All crossings of these clients, those of one format, kind of values and verb together.
+    /// All crossings of these clients, ordered so that one format, kind of values and verb stay together.
     pub(crate) fn all(clients: &[Client]) -> Vec<Self> {
         let sizes = [
             Format::ALL.len(),
@@ -138,10 +138,10 @@ impl Cell {
         ]
     }
 
-    /// Whether there is such a crossing at all.
+    /// Whether this crossing can exist at all.
     fn is_possible(&self) -> bool {
         let set_aside = self.policy == Policy::Dlq && self.values == Values::Bad;
-        // What takes its time, and what has nothing to do with these, is crossed with them at their plainest.
+        // Slow or unrelated dimensions are crossed with the others only at their plainest.
         let is_plain = self.part == Part::Value && self.isolation == Isolation::Committed;
         let usual = is_plain && self.policy == Policy::Fail;
         let around = match self.around {
@@ -150,8 +150,8 @@ impl Cell {
             _ => usual && self.values == Values::Plain,
         };
         let there = match self.around {
-            // The cluster in memory has no quotas, and its tables are not made by text.
-            // Each takes half a minute of waiting: one of a kind.
+            // The cluster in memory has no quotas, and its tables are not made by text. Each crossing waits
+            // for half a minute, so one of each kind is enough.
             Around::Quota => {
                 let verb = matches!(
                     self.verb,
@@ -160,17 +160,17 @@ impl Cell {
                 verb && self.client != Client::Memory && self.format == Format::Text
             }
             Around::Restricted | Around::Allowed => self.client != Client::Memory,
-            // Records that are set aside are in the log no longer than others.
+            // Records that were set aside expire with the log like others.
             Around::CutFail | Around::CutSkip => self.verb != Verb::Redecode,
             Around::Usual => true,
         };
-        // Ten megabytes with every verb in one format, and some verbs in the others.
+        // Ten megabytes with every verb in one format, and with some verbs in the others.
         let heavy = self.format == Format::Json
             || matches!(
                 self.verb,
                 Verb::Query | Verb::ReceiptRerun | Verb::ExportParquet | Verb::JobSqlite
             );
-        // The options of an export in the shell declare no columns.
+        // The shell's options for exports declare no columns.
         let declares = self.verb.is_export() && self.client != Client::Memory;
         self.format.has(self.values)
             && self.verb.is_done_by(self.client)
@@ -182,7 +182,7 @@ impl Cell {
             && !(declares && self.format.declared().is_some())
     }
 
-    /// The part of the message with which a crossing is refused by design, and the shell's exit code.
+    /// The part of the message that refuses a crossing by design, and the shell's exit code.
     pub(crate) fn refused(&self) -> Option<(&'static str, i32)> {
         if self.verb.is_query() && self.policy == Policy::Dlq {
             return Some(("in a query choose 'fail', 'null' or 'skip'", 1));
@@ -201,21 +201,23 @@ impl Cell {
         }
     }
 
-    /// Whether the text of a statement names a file or a host, which restricted sessions are to be allowed.
+    /// Whether the text of a statement names a file or a host, so that a restricted session must be allowed
+    /// to use it.
     fn names_a_file(&self) -> bool {
         let schema = self.format.schema().is_some() && !self.format.asks_registry();
         match self.verb {
-            // An export's options are flags of the command line; a statement reads its Parquet back.
+            // An export's options are flags on the command line, but a statement reads its Parquet files
+            // back.
             verb if verb.is_export() => verb == Verb::ExportParquet,
             Verb::JobParquet | Verb::JobSqlite | Verb::JobPostgres => true,
             Verb::Redecode => true,
-            // The session's own registry may be named.
+            // A restricted session may use its own registry.
             Verb::JobKafkaAvro => !self.format.asks_registry(),
             _ => schema,
         }
     }
 
-    /// What a column is called, where the format's own name is this.
+    /// The column's name in the table, given the format's own name.
     pub(crate) fn column(&self, name: &str) -> String {
         match (self.part, name) {
             (Part::Key, "value") => "key".to_owned(),
@@ -224,13 +226,13 @@ impl Cell {
         }
     }
 
-    /// Whether records may be bad, so that `null` has a column `_error`.
+    /// Whether records may be bad, so that `null` adds the column `_error`.
     pub(crate) fn says_why(&self) -> bool {
         self.policy == Policy::Null && self.format != Format::Raw
     }
 
-    /// What is written: into partition 0 three records, one of a transaction that is aborted, and three
-    /// more; into partition 1 two.
+    /// The records to write: into partition 0 three records, then one of an aborted transaction, then three
+    /// more; and two into partition 1.
     pub(crate) fn written(&self, changed: bool) -> (Vec<Made>, Made) {
         let mut records = self.format.records(self.values);
         if changed {
@@ -239,11 +241,11 @@ impl Cell {
         (records, self.format.plain(500))
     }
 
-    /// All records with their coordinates, those of an aborted transaction too where they are read; those
-    /// that were cut away are left out.
+    /// All records with their coordinates. This includes those of an aborted transaction where they are
+    /// visible, and leaves out those that were cut away.
     pub(crate) fn records(&self) -> Vec<(i32, i64, Made)> {
         let (records, aborted) = self.written(false);
-        // With its control record the transaction takes the offsets 3 and 4.
+        // Together with its control record, the transaction takes offsets 3 and 4.
         let places = [0, 1, 2, 5, 6, 7].into_iter();
         let mut all: Vec<_> = places.zip(records.iter().cloned()).collect();
         if self.isolation == Isolation::Uncommitted {
@@ -259,7 +261,7 @@ impl Cell {
             .collect()
     }
 
-    /// The rows that must come of them, in order.
+    /// The rows that they must yield, in order.
     pub(crate) fn expected(&self) -> Vec<Expected> {
         let mut rows = vec![];
         for (partition, offset, made) in self.records() {
@@ -296,7 +298,7 @@ impl Cell {
             .collect()
     }
 
-    /// The rows of the dead letters once they are read again, payloads in hexadecimal.
+    /// The rows of the dead letters when they are read again, with payloads in hexadecimal.
     pub(crate) fn redecoded(&self) -> Vec<Value> {
         let bad = self.bad().into_iter();
         let row = |(partition, offset, made): (i32, i64, Made)| {
@@ -306,7 +308,7 @@ impl Cell {
         bad.map(row).collect()
     }
 
-    /// Whether what a crossing came to is what the table says. Exit codes are the shell's alone.
+    /// Compares the outcome of a crossing with the table. Only the shell has exit codes.
     fn judge(&self, done: Result<(), String>) -> Result<(), String> {
         match (done, self.refused()) {
             (Ok(()), None) => Ok(()),
@@ -323,13 +325,13 @@ impl Cell {
     }
 }
 
-/// Rows that must come, as values.
+/// Expected rows, as values.
 pub(crate) fn values(expected: &[Expected]) -> Vec<Value> {
     let rows = expected.iter();
     rows.map(|(_, _, row)| Value::Object(row.clone())).collect()
 }
 
-/// Compares rows, in their order; texts of numbers as numbers.
+/// Compares rows in order. Numbers as text count as numbers.
 pub(crate) fn same(found: &[Value], expected: &[Value]) -> Result<(), String> {
     if found.len() != expected.len() {
         return Err(format!("{} rows, expected {}", found.len(), expected.len()));
@@ -353,7 +355,8 @@ pub(crate) fn same(found: &[Value], expected: &[Value]) -> Result<(), String> {
     Ok(())
 }
 
-/// Rows as databases have them: nested columns are JSON texts, and moments have the digits of their columns.
+/// Rows as databases hold them: nested columns are JSON text, and moments have the precision of their
+/// columns.
 pub(crate) fn from_database(rows: &mut [Value], expected: &[Value]) -> Result<(), String> {
     for (row, expected) in rows.iter_mut().zip(expected) {
         for (name, value) in row.as_object_mut().into_iter().flatten() {

@@ -1,11 +1,11 @@
-//! What the crossings write into topics, and the rows that must come of it. Nothing here comes from the
-//! crate: payloads are encoded by hand, rows are JSON that is written down next to them.
+//! What the crossings write into topics, and the rows that must result. Nothing here comes from the crate:
+//! payloads are encoded by hand, and the expected rows are written next to them as JSON.
 //!
-//! A new format is a line in [`Format::ALL`], its options, and a way to encode a [`Row`].
+//! A new format needs a line in [`Format::ALL`], its options, and an encoding of a [`Row`].
 
 use serde_json::{Map, Value, json};
 
-/// Declares a dimension: an enum, all its values, and their names.
+/// Declares a dimension: an enum, the list of its values, and their names.
 macro_rules! dimension {
     ($(#[$about:meta])* $name:ident { $($(#[$of:meta])* $value:ident),+ $(,)? }) => {
         $(#[$about])*
@@ -20,35 +20,35 @@ macro_rules! dimension {
 pub(crate) use dimension;
 
 dimension!(
-    /// How payloads are encoded and what reads them.
+    /// How payloads are encoded, and what decodes them.
     Format {
         Raw, Text, Int32, Int64, Float, Double, Uuid,
-        /// With declared columns, and with those of a sample.
+        /// With declared columns, and with columns inferred from a sample.
         Json, JsonLearned,
         Csv, DebeziumJson, DebeziumAvro,
         AvroFile, AvroSingle, AvroRegistry, ProtobufFile, ProtobufRegistry,
     }
 );
 dimension!(
-    /// Which part of a record has the format; the other one is bytes.
+    /// The part of a record that has the format. The other part is bytes.
     Part { Value, Key }
 );
 dimension!(
-    /// What two of the records hold.
+    /// What two of the records contain.
     Values {
         Plain,
         /// Fields that are NULL.
         Nulls,
-        /// No payload.
+        /// No payload at all.
         Tombstone,
-        /// A payload of no bytes.
+        /// An empty payload.
         Empty,
         NotUtf8,
         /// The least and the greatest numbers and moments.
         Edges,
         /// Ten megabytes.
         Big,
-        /// What does not decode.
+        /// Payloads that do not decode.
         Bad,
     }
 );
@@ -64,18 +64,18 @@ dimension!(
     /// What is unusual about the log, the broker or the session.
     Around {
         Usual,
-        /// The log's start passes the start of the range, under `on.data.loss` = `fail` and `skip`.
+        /// The log's start passes the start of the range, with `on.data.loss` = `fail` and `skip`.
         CutFail, CutSkip,
-        /// A quota of the broker holds the client back.
+        /// A quota of the broker throttles the client.
         Quota,
-        /// The session is restricted; with nothing but its own brokers and registry, and with all that
-        /// the crossing needs.
+        /// The session is restricted: it may only use its own brokers and registry, or everything that the
+        /// crossing needs.
         Restricted, Allowed,
     }
 );
 
 impl Around {
-    /// `on.data.loss`, where data is lost.
+    /// `on.data.loss`, if data is lost.
     pub(crate) fn on_data_loss(self) -> Option<&'static str> {
         match self {
             Self::CutFail => Some("fail"),
@@ -105,14 +105,14 @@ impl Isolation {
     }
 }
 
-/// A row of the model; formats without fields have the id or the name alone.
+/// A row of the model. Formats without fields only have the id or the name.
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
     pub(crate) id: i64,
     pub(crate) name: Option<String>,
-    /// Unscaled, of four digits behind the point, and its text.
+    /// The unscaled value with four digits after the point, and its text.
     pub(crate) amount: Option<(i128, &'static str)>,
-    /// In ms, and its text.
+    /// The time in ms, and its text.
     pub(crate) at: Option<(i64, &'static str)>,
     pub(crate) nested: Option<(i64, Vec<&'static str>)>,
 }
@@ -129,16 +129,16 @@ impl Row {
     }
 }
 
-/// A record and what must come of it.
+/// A record, and what it must become.
 #[derive(Debug, Clone)]
 pub(crate) struct Made {
     /// The bytes of the part that has the format.
     pub(crate) payload: Option<Vec<u8>>,
-    /// The columns of the row; `None` if it does not decode.
+    /// The columns of the row; `None` if the payload does not decode.
     pub(crate) columns: Option<Map<String, Value>>,
 }
 
-/// The schema id that payloads in a registry's frame name.
+/// The schema id in payloads with a registry's frame.
 pub(crate) const SCHEMA_ID: u32 = 7;
 
 pub(crate) const AVRO: &str = r#"{"type":"record","name":"Row","fields":[
@@ -149,7 +149,7 @@ pub(crate) const AVRO: &str = r#"{"type":"record","name":"Row","fields":[
     {"name":"nested","type":["null",{"type":"record","name":"Nested","fields":[
         {"name":"a","type":"long"},{"name":"tags","type":{"type":"array","items":"string"}}]}]}]}"#;
 
-/// The CRC-64-AVRO of [`AVRO`] in its canonical form, as fastavro has it.
+/// The CRC-64-AVRO of [`AVRO`] in its canonical form, as computed by fastavro.
 const AVRO_PRINT: u64 = 0x1170_c6a2_c8ac_22a4;
 
 pub(crate) const DEBEZIUM: &str = r#"{"type":"record","name":"Envelope","fields":[
@@ -165,7 +165,7 @@ message Nested { int64 a = 1; repeated string tags = 2; }
 "#;
 
 impl Format {
-    /// What `value.format` or `key.format` is.
+    /// The value of `value.format` or `key.format`.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Raw => "raw",
@@ -185,7 +185,7 @@ impl Format {
         }
     }
 
-    /// A schema's file: its name's end and its text.
+    /// A schema file: the end of its name, and its text.
     pub(crate) fn schema(self) -> Option<(&'static str, &'static str)> {
         match self {
             Self::AvroFile | Self::AvroSingle | Self::AvroRegistry => Some(("avsc", AVRO)),
@@ -202,7 +202,8 @@ impl Format {
         )
     }
 
-    /// The columns of the format with their types, without a key's prefix; a scalar's is called `value`.
+    /// The columns of the format with their types, without the prefix of keys. A scalar's column is called
+    /// `value`.
     pub(crate) fn columns(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Raw => &[("value", "BYTEA")],
@@ -237,7 +238,7 @@ impl Format {
         }
     }
 
-    /// The columns, where they are to be declared.
+    /// The columns, if they must be declared.
     pub(crate) fn declared(self) -> Option<&'static [(&'static str, &'static str)]> {
         matches!(self, Self::Json | Self::Csv | Self::DebeziumJson).then(|| self.columns())
     }
@@ -247,12 +248,12 @@ impl Format {
         self.declared().is_some() || self.schema().is_some() || self == Self::JsonLearned
     }
 
-    /// Whether the format is that of values and not of keys: keys have no envelopes.
+    /// Whether only values can have the format: keys have no envelopes.
     pub(crate) fn of_values_alone(self) -> bool {
         matches!(self, Self::DebeziumJson | Self::DebeziumAvro)
     }
 
-    /// The payload of a row and the columns that it becomes; a scalar's column is called `value`.
+    /// The payload for a row, and the columns that it becomes. A scalar's column is called `value`.
     fn encode(self, row: &Row) -> (Vec<u8>, Map<String, Value>) {
         let id = row.id;
         let scalar = |bytes: Vec<u8>, value: Value| (bytes, object(json!({ "value": value })));
@@ -316,7 +317,7 @@ impl Format {
                 let [amount, at] = [amount, at].map(Option::unwrap_or_default);
                 let line = format!("{id},\"{name}\",{amount},{at}");
                 let mut columns = self.of_row(row);
-                // CSV has no NULL of text.
+                // CSV cannot represent a NULL text.
                 columns.insert(
                     "name".to_owned(),
                     row.name.clone().unwrap_or_default().into(),
@@ -361,7 +362,7 @@ impl Format {
         columns
     }
 
-    /// Every column NULL.
+    /// All columns NULL.
     pub(crate) fn nulls(self) -> Map<String, Value> {
         let names = self.columns().iter();
         names
@@ -369,7 +370,7 @@ impl Format {
             .collect()
     }
 
-    /// A payload that is none of the format.
+    /// A payload that is invalid in the format.
     fn bad(self) -> Option<&'static [u8]> {
         Some(match self {
             Self::Raw => return None,
@@ -385,7 +386,7 @@ impl Format {
         })
     }
 
-    /// Whether the format has such values.
+    /// Whether the format can have such values.
     pub(crate) fn has(self, values: Values) -> bool {
         match values {
             Values::Plain | Values::Tombstone => true,
@@ -398,7 +399,7 @@ impl Format {
         }
     }
 
-    /// The records of a partition: plain ones, and between them two with the values.
+    /// The records of a partition: plain ones, with two in between that have the values.
     pub(crate) fn records(self, values: Values) -> Vec<Made> {
         let made = |row: &Row| {
             let (payload, columns) = self.encode(row);
@@ -475,7 +476,7 @@ impl Format {
         ]
     }
 
-    /// A record like any other.
+    /// An ordinary record.
     pub(crate) fn plain(self, id: i64) -> Made {
         let (payload, columns) = self.encode(&Row::plain(id));
         Made {
@@ -492,7 +493,7 @@ fn object(value: Value) -> Map<String, Value> {
     }
 }
 
-/// A number as text: JSON's parsers round.
+/// A number as text, because JSON parsers round.
 pub(crate) fn float(number: f64) -> Value {
     format!("{number:?}").into()
 }
@@ -501,7 +502,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A registry's frame.
+/// Adds a registry's frame.
 fn framed(indexes: &[u8], payload: Vec<u8>) -> Vec<u8> {
     let mut framed = vec![0];
     framed.extend(SCHEMA_ID.to_be_bytes());
@@ -518,7 +519,7 @@ fn varint(mut number: u64, out: &mut Vec<u8>) {
     out.push(number as u8);
 }
 
-/// Writes Avro: numbers, bytes behind their length, and the branches of unions whose first is NULL.
+/// Writes Avro: numbers, bytes preceded by their length, and branches of unions whose first branch is null.
 #[derive(Default)]
 struct Avro(Vec<u8>);
 
@@ -566,7 +567,7 @@ fn avro(row: &Row) -> Vec<u8> {
 
 fn debezium(row: &Row) -> Vec<u8> {
     let mut out = Avro::default();
-    // Nothing before.
+    // There is no row before.
     out.long(0);
     out.union(Some(row.id), Avro::long);
     out.text(row.name.as_ref());

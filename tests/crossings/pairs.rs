@@ -1,19 +1,19 @@
-//! Few cells in which every pair of two dimensions' values occurs.
+//! Selects few cells in which every pair of two dimensions' values occurs.
 
 use std::collections::BTreeSet;
 
 /// Two values of two dimensions: (dimension, value) twice.
 type Pair = (usize, usize, usize, usize);
 
-/// Cells, each an index into every dimension, that have all pairs of values which some possible cell
-/// has; greedy, and a function of `seed`. `cells` are all possible ones.
+/// Cells that cover all pairs of values that occur in any possible cell. Each is an index into every
+/// dimension. The choice is greedy and depends on `seed`. `cells` are all possible cells.
 pub(crate) fn pairs(cells: &[Vec<usize>], seed: u64) -> Vec<Vec<usize>> {
     let mut open: BTreeSet<Pair> = cells.iter().flat_map(|cell| of(cell)).collect();
     let mut order: Vec<usize> = (0..cells.len()).collect();
     shuffle(&mut order, seed);
     let mut chosen = vec![];
     while let Some(pair) = open.first().copied() {
-        // Of the next cells that have the pair, the one with most that are open.
+        // Of the next cells with this pair, the one that covers the most open pairs.
         let (a, x, b, y) = pair;
         let having = order
             .iter()
@@ -45,7 +45,7 @@ fn of(cell: &[usize]) -> Vec<Pair> {
 }
 
 fn shuffle(order: &mut [usize], seed: u64) {
-    // Knuth's multiplier: good enough to mix an order.
+    // Knuth's multiplier is good enough to shuffle an order.
     let mut state = seed;
     for last in (1..order.len()).rev() {
         state = state

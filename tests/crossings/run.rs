@@ -1,4 +1,4 @@
-//! Runs crossings, as many at once as there are processors, and says which are not as the table has them.
+//! Runs crossings, as many at a time as there are processors, and reports which ones differ from the table.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -7,11 +7,12 @@ use std::time::Instant;
 
 use super::{Cell, pairs::pairs};
 
-/// Runs some of `all`: what `chosen` chooses, or with `KAFKA_SQL_CROSSINGS` those whose line has its text;
-/// `all` lets `chosen` choose what the whole product is. `check` says what is not as it must be.
+/// Runs some of `all`: those that `chosen` selects, or with `KAFKA_SQL_CROSSINGS` those whose line contains
+/// that text. With `KAFKA_SQL_CROSSINGS=all`, `chosen` selects the whole product. `check` reports
+/// differences.
 ///
 /// # Panics
-/// When all have been run and some are not as the table says; each has its line on standard output then.
+/// When some crossings differ from the table, after all have run. Each has a line on standard output.
 pub(crate) fn run(
     all: Vec<Cell>,
     chosen: impl FnOnce(&[Cell], bool) -> Vec<Cell>,
@@ -36,7 +37,7 @@ pub(crate) fn run(
                 loop {
                     let cell = next.lock().expect("nobody panics with it").next();
                     let Some(cell) = cell else { return };
-                    // A panic is one more way to be wrong.
+                    // A panic counts as a failure like any other.
                     let done = catch_unwind(AssertUnwindSafe(|| check(cell)));
                     let done = done.unwrap_or_else(|_| Err("panics".to_owned()));
                     if let Err(message) = cell.judge(done) {

@@ -1,4 +1,4 @@
-//! `run`, `replay` and `jobs` as a user calls them.
+//! `run`, `replay` and `jobs`, called as a user would.
 
 use std::process::Output;
 
@@ -108,7 +108,7 @@ fn a_job_of_another_name_is_refused_with_exit_code_8() {
         "{}",
         text(&other)
     );
-    // The lost log of the same name is no disaster.
+    // Losing the log of the same name does no harm.
     put(&job, 2);
     let fresh = job.folder.path().join("fresher");
     let fresh = fresh.to_str().expect("a path of text");

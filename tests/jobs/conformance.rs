@@ -1,10 +1,10 @@
-//! What every sink promises, as one suite that each of them runs.
+//! The promises of every sink, as one suite that each sink runs.
 //!
 //! ```ignore
 //! sink_conformance!(fixture().await);
 //! ```
 //!
-//! makes a test of every case. The expression is a [`Fixture`]: it makes sinks and reads back what a
+//! makes a test of every case. The expression is a [`Fixture`], which makes sinks and reads back what a
 //! reader of their targets sees.
 
 use std::future::Future;
@@ -27,7 +27,7 @@ pub type Row = (i64, Option<String>);
 
 type Later<T> = Pin<Box<dyn Future<Output = T>>>;
 
-/// Makes a sink on a target, which may be shared.
+/// Makes a sink for a target, which may be shared.
 type MakeSink = dyn Fn(String, bool) -> Later<Arc<dyn Sink>>;
 
 /// Reads a target.
@@ -40,10 +40,10 @@ pub struct Fixture {
 }
 
 impl Fixture {
-    /// `sink(target, shared)` makes a new sink on a target, a word such as `repeated`: a table, a
-    /// folder, a topic of that name, which need not exist. Two sinks made for one target are as two
-    /// processes. `rows(target)` gives what a reader sees, in any order; nothing if there is no such
-    /// target.
+    /// `sink(target, shared)` makes a new sink for a target. The target is a word such as `repeated`: the
+    /// name of a table, a folder or a topic, which need not exist. Two sinks for one target act like two
+    /// processes. `rows(target)` returns what a reader sees, in any order; nothing if the target does not
+    /// exist.
     pub fn new<S, SF, R, RF>(sink: S, rows: R) -> Self
     where
         S: Fn(String, bool) -> SF + 'static,
@@ -74,14 +74,14 @@ impl Fixture {
     }
 }
 
-/// Makes a test of each case of the suite for one kind of sink.
+/// Makes a test of each case in the suite for one kind of sink.
 #[macro_export]
 macro_rules! sink_conformance {
     ($fixture:expr) => {
         $crate::sink_conformance!($fixture, fencing);
         $crate::sink_conformance!($fixture; two_drivers_race_for_the_first_batch);
     };
-    // All but the race of two drivers, for sinks where whoever opens fences the others.
+    // Leaves out the race of two drivers, for sinks where opening fences the others.
     ($fixture:expr, fencing) => {
         $crate::sink_conformance!($fixture;
             a_batch_is_seen_once_it_is_committed
@@ -160,8 +160,8 @@ pub fn batch(number: u64, ranges: &[(i32, Option<i64>, i64)]) -> BatchRanges {
     }
 }
 
-/// A table of offsets that an earlier version has made, and one that it has written to after this
-/// version: an epoch counts only at the offset that it was recorded with.
+/// The table of offsets was made by an earlier version, which also wrote to it after this version did. An
+/// epoch only counts for the offset that it was recorded with.
 pub async fn takes_over_earlier_offsets(
     sink: impl Fn() -> Arc<dyn Sink>,
     offsets: &str,
@@ -197,7 +197,7 @@ pub async fn takes_over_earlier_offsets(
     assert_eq!(open().await.1, Some((15, Some(7))));
 }
 
-/// The same batch, run once more.
+/// The same batch, run again.
 pub fn again(batch: &BatchRanges) -> BatchRanges {
     BatchRanges {
         attempt: attempt(),
@@ -213,7 +213,7 @@ fn attempt() -> String {
     format!("{attempt:032x}")
 }
 
-/// Rows with these ids; every third has no name.
+/// Rows with these ids; every third one has no name.
 pub fn rows(ids: &[i64]) -> RecordBatch {
     let names: StringArray = ids.iter().map(|id| name(*id)).collect();
     RecordBatch::try_new(
@@ -235,7 +235,7 @@ pub fn stream_of(
     Box::pin(RecordBatchStreamAdapter::new(schema(), batches))
 }
 
-/// Stages each slice of ids as an execution partition of its own.
+/// Stages each slice of ids as a separate execution partition.
 pub async fn stage(
     sink: &Arc<dyn Sink>,
     batch: &BatchRanges,
@@ -254,7 +254,7 @@ pub async fn deliver(sink: &Arc<dyn Sink>, batch: &BatchRanges, ids: &[&[i64]]) 
     sink.commit(batch, staged).await
 }
 
-/// Opens and delivers, again and again while the sink says that this may help.
+/// Opens and delivers, and repeats that while the sink says that it may help.
 async fn deliver_at_last(sink: &Arc<dyn Sink>, batch: &BatchRanges, ids: &[&[i64]]) {
     for _ in 0..20 {
         let batch = again(batch);
@@ -366,7 +366,7 @@ pub async fn an_overtaken_batch_is_refused(fixture: &Fixture) {
     slow.open(&job("job")).await.unwrap();
     let first = batch(0, &[(0, None, 2)]);
     deliver(&slow, &first, &[&[1, 2]]).await.unwrap();
-    // Staged, and then the process stands still while another goes on.
+    // The first process stops after staging, while another continues.
     let late = batch(1, &[(0, Some(2), 4)]);
     let staged = stage(&slow, &late, &[&[3, 4]]).await.unwrap();
     let fast = fixture.sink(target).await;
@@ -450,7 +450,7 @@ pub async fn a_partition_joins(fixture: &Fixture) {
     let joined = batch(1, &[(0, Some(2), 2), (1, None, 1), (2, None, 0)]);
     deliver(&sink, &joined, &[&[3]]).await.unwrap();
     assert_eq!(sink.open(&job("job")).await.unwrap(), committed(&joined));
-    // It has joined: nobody may let it join again.
+    // The partition has joined already, and must not join again.
     refused(deliver(&sink, &batch(2, &[(0, Some(2), 4), (1, None, 4)]), &[&[4]]).await);
     assert_eq!(fixture.ids(target).await, [1, 2, 3]);
 }
@@ -516,7 +516,7 @@ pub async fn a_failing_stream_leaves_nothing(fixture: &Fixture) {
     assert_eq!(fixture.ids(target).await, [1, 2]);
 }
 
-/// Stages rows of a stream that never ends, until the sink waits for more; then gives it up.
+/// Stages rows from a stream that never ends, until the sink waits for more. Then drops it.
 async fn stage_and_drop(sink: &Arc<dyn Sink>, batch: &BatchRanges) {
     let (asked, mut waits) = tokio::sync::mpsc::channel::<()>(1);
     let endless = stream::iter([Ok(rows(&[1])), Ok(rows(&[2]))]).chain(

@@ -1,4 +1,4 @@
-//! Jobs as processes that die: whatever happens, each record is in the sink once.
+//! Jobs as processes that die: whatever happens, each record is in the sink exactly once.
 
 use std::collections::HashMap;
 use std::thread;
@@ -15,11 +15,11 @@ use crate::job::{Held, Job, PARTITIONS, Random, count, pair, signal, text};
 use crate::support::postgres::PostgresServer;
 use crate::support::{self, Record, admin, produce};
 
-/// How often each sink's job is killed.
+/// How often the job of each sink is killed.
 pub(crate) const KILLS: usize = 40;
 
 impl Job {
-    /// Kills the job's process again and again while records come, and compares in the end.
+    /// Kills the job's process again and again while records arrive, and compares at the end.
     pub(crate) fn survives_kills(&self, held: impl Fn(&Self) -> Held) {
         let mut random = Random::new();
         let producing = self.produce();
@@ -46,7 +46,7 @@ impl Job {
         self.assert_exactly_once(held(self), random.seed);
     }
 
-    /// Crashes at every one of these fault points, the first and the second time it is passed.
+    /// Crashes at each of these fault points, the first and the second time that it is passed.
     pub(crate) fn survives_faults(&self, points: &[&str], held: impl Fn(&Self) -> Held) {
         for point in points {
             for times in 1..=2 {
@@ -57,7 +57,7 @@ impl Job {
                 let fault = format!("{point}:{times}");
                 let mut crashed = self.crash_at(&fault);
                 if times > 1 && !crashed {
-                    // One batch passes the point once; the next one is a second time.
+                    // The first batch passes the point once; the next one passes it a second time.
                     crashed = true;
                 }
                 assert!(crashed, "{fault} was not passed");
@@ -84,20 +84,20 @@ impl Job {
         );
     }
 
-    /// One driver is frozen, another one takes over, the first wakes up: it stops, and nothing comes
-    /// twice.
+    /// One driver is frozen, another one takes over, and the first wakes up. It must stop, and no record may
+    /// arrive twice.
     pub(crate) fn survives_a_frozen_driver(&self, held: impl Fn(&Self) -> Held) {
         let mut random = Random::new();
         for _ in 0..3 {
             let producing = self.produce();
             let frozen = self.start();
-            // One that is frozen before it owns the log would take it over when it wakes up.
+            // If it was frozen before it owned the log, it would take over when it wakes up.
             self.wait_for_batches(1, "the first driver makes no batches");
             thread::sleep(Duration::from_millis(random.below(400)));
             signal(frozen.id(), "STOP");
             let mut second = self.start();
-            // One that is frozen within a transaction keeps SQLite's lock, and nobody can go on: it gets
-            // a moment to end what it has begun.
+            // If it is frozen within a transaction, it keeps SQLite's lock and blocks everyone. So it gets a
+            // moment to finish what it has begun.
             self.wait_for_batches_while(3, "the second driver makes no batches", || {
                 signal(frozen.id(), "CONT");
                 thread::sleep(Duration::from_millis(50));
@@ -119,7 +119,7 @@ impl Job {
         }
     }
 
-    /// Two drivers run at once: one of them ends with exit code 8.
+    /// Two drivers run at the same time: one of them must end with exit code 8.
     pub(crate) fn survives_two_drivers(&self, held: impl Fn(&Self) -> Held) {
         let producing = self.produce();
         let mut both = [Some(self.start()), Some(self.start())];
@@ -150,7 +150,7 @@ impl Job {
 const INSERT: &str =
     "INSERT INTO out SELECT partition, offset, CAST(value AS VARCHAR) AS value FROM orders";
 
-/// What every job's driver passes, whatever its sink.
+/// The points that every job's driver passes, whatever its sink.
 const POINTS: [&str; 4] = [
     "after-intent",
     "after-stage",
@@ -158,7 +158,7 @@ const POINTS: [&str; 4] = [
     "after-log-commit",
 ];
 
-/// The tests of one sink: `$job` makes a job, `$held` reads its target back.
+/// The tests of one sink. `$job` makes a job, and `$held` reads its target back.
 macro_rules! crash_tests {
     ($module:ident, $job:expr, $held:expr, $points:expr) => {
         mod $module {
@@ -302,7 +302,7 @@ crash_tests!(
     ["postgres-before-commit", "postgres-after-commit"]
 );
 
-/// The database is away for 20 s while records come: the job waits, and goes on.
+/// The database is down for 20 s while records arrive. The job waits, then continues.
 #[cfg(feature = "postgres")]
 #[test]
 fn a_database_that_is_down_is_waited_for() {
@@ -331,7 +331,7 @@ fn a_database_that_is_down_is_waited_for() {
     job.assert_exactly_once(postgres_held_on(&server, &job), 0);
 }
 
-/// A row that the table refuses ends the job; once it is mended, nothing is lost or repeated.
+/// A row that the table rejects ends the job. After the constraint is fixed, nothing is lost or repeated.
 #[cfg(feature = "postgres")]
 #[test]
 fn a_constraint_ends_the_job_until_it_is_mended() {
@@ -361,7 +361,7 @@ fn a_constraint_ends_the_job_until_it_is_mended() {
     job.assert_exactly_once(postgres_held(&job), 0);
 }
 
-/// What the parquet sink's commits pass besides.
+/// Further points that commits of the parquet sink pass.
 const PARQUET_POINTS: [&str; 4] = [
     "parquet-file-staged",
     "manifest-before-put",
@@ -387,7 +387,7 @@ fn parquet_held(job: &Job) -> Held {
     parquet_rows(out.to_str().expect("text"), HashMap::new())
 }
 
-/// What manifests name, which must be the same as what the files have.
+/// The rows according to the manifests, which must match the files.
 fn parquet_rows(url: &str, options: HashMap<String, String>) -> Held {
     let runtime = tokio::runtime::Runtime::new().expect("threads");
     runtime.block_on(async {

@@ -1,6 +1,6 @@
-//! The table of crossings on real servers: pairs of formats, clients, verbs, policies, isolation levels,
-//! values and what is around, through the shell. The table is in `tests/crossings`, and the crossings
-//! in memory are in `src/crossings`.
+//! The table of crossings on real servers, through the shell: pairs of formats, clients, verbs, policies,
+//! isolation levels, values and circumstances. The table is in `tests/crossings`; the crossings in memory are
+//! in `src/crossings`.
 
 #[allow(dead_code, reason = "it can do more than is needed here")]
 #[path = "../../crates/kafka-arrow/src/decode/registry/tests/stub.rs"]
@@ -20,10 +20,10 @@ use tempfile::TempDir;
 
 use crate::support::{self, Record, Transaction, admin, postgres, produce};
 
-/// The quota of a client that is held back: somewhat less than what it reads, over ten seconds.
+/// The quota of a throttled client: a little less than what it reads, over ten seconds.
 const BYTES_A_SECOND: usize = 1_700;
 
-/// A registry with the schema of a format below its name, and with those that are registered.
+/// A registry that has a format's schema under its name, and accepts further schemas.
 struct Registry {
     stub: Stub,
     _runtime: tokio::runtime::Runtime,
@@ -62,7 +62,7 @@ impl Registry {
                 .iter()
                 .find(|format| format!("{format:?}") == parts[0]);
             match format.and_then(|format| format.schema()) {
-                // The subjects of sinks are not there before they are written.
+                // The subjects of sinks do not exist before they are written.
                 Some((end, schema)) if !path.contains("-out-value") => {
                     let kind = if end == "avsc" { "AVRO" } else { "PROTOBUF" };
                     let answer =
@@ -80,7 +80,7 @@ impl Registry {
     }
 }
 
-/// The first id of schemas that are registered.
+/// The id of the first registered schema.
 const FIRST_ID: usize = 100;
 
 /// A topic with the records of a cell, and a folder.
@@ -89,8 +89,8 @@ struct World {
     topic: String,
     folder: TempDir,
     registry: String,
-    /// Client ids that the broker holds back, where the crossing says so; each command has its own, so that
-    /// it waits for itself alone.
+    /// Client ids that the broker throttles, where the crossing says so. Each command has its own, so that it
+    /// only waits for itself.
     held: Mutex<Vec<String>>,
 }
 
@@ -102,7 +102,7 @@ impl World {
         let topic = admin::unique_topic("crossing");
         let ids = if cell.around == Around::Quota { 12 } else { 0 };
         let held: Vec<String> = (0..ids).map(|id| format!("{topic}-{id}")).collect();
-        // Before the topic, so that the broker holds to it when it has the topic.
+        // Set before the topic exists, so that it is in force as soon as the topic does.
         for id in &held {
             admin::limit_client(bootstrap, id, "consumer_byte_rate", BYTES_A_SECOND);
         }
@@ -135,7 +135,7 @@ impl World {
 
     fn record(&self, partition: i32, made: &Made) -> Record {
         let record = Record::new(partition).timestamp_ms(1_768_384_800_000);
-        // Where bytes are counted, what frames the records is to make no difference.
+        // Where bytes count, the framing of records must not matter.
         let header = match self.cell.around {
             Around::Quota => "1".repeat(2_000),
             _ => "1".to_owned(),
@@ -209,7 +209,7 @@ impl World {
         )
     }
 
-    /// Columns as a statement declares them, behind others that are no column of the format.
+    /// Columns as a statement declares them, after others that are not part of the format.
     fn types(&self, columns: &[(&str, &str)], others: &[&str]) -> String {
         let columns = columns.iter();
         let columns = columns.map(|(name, of)| format!("\"{}\" {of}", self.cell.column(name)));
@@ -220,7 +220,7 @@ impl World {
         format!("({})", all.collect::<Vec<_>>().join(", "))
     }
 
-    /// The columns with the types that they have.
+    /// The columns with their actual types.
     fn typed(&self) -> String {
         let columns = self.cell.format.columns().iter();
         let columns = columns.map(|(name, _)| format!(", \"{}\"", self.cell.column(name)));
@@ -232,7 +232,7 @@ impl World {
         format!("partition, \"offset\"{}{bad}", columns.collect::<String>())
     }
 
-    /// The columns that are compared, numbers that JSON would round and bytes as text.
+    /// The columns to compare. Bytes, and numbers that JSON would round, are text.
     fn columns(&self, table: &str) -> String {
         self.compared(table, "\"_error\" IS NOT NULL AS bad")
     }
@@ -261,7 +261,7 @@ impl World {
         values(&self.cell.expected())
     }
 
-    /// Cuts the log's start away, where the crossing says so.
+    /// Moves the start of the log, where the crossing says so.
     fn cut(&self) {
         if self.cell.around.on_data_loss().is_some() {
             admin::delete_records(support::shared().bootstrap(), &self.topic, 0, 1);
@@ -279,7 +279,7 @@ impl World {
                 "-X".to_owned(),
                 format!("schema.registry.url={}", self.registry),
             ],
-            // With a registry, Avro by a file would have its frames.
+            // With a registry, Avro from a file would have frames too.
             false => vec![],
         };
         let folder = self.folder.path().display().to_string();
@@ -319,7 +319,7 @@ impl World {
         command
     }
 
-    /// What a command prints; its message and exit code where it fails.
+    /// The output of a command, or its message and exit code if it fails.
     fn run(&self, arguments: &[&str]) -> Checked<String> {
         let output = self
             .command(arguments)
@@ -334,12 +334,13 @@ impl World {
         Err(format!("{} ends with {code}: {cut}", arguments[0]))
     }
 
-    /// Runs a command that dies at a point, and then to its end, with a log that may have been cut meanwhile.
+    /// Runs a command that dies at a point, then runs it again to its end. The log may have been cut in
+    /// between.
     fn crash(&self, point: &str, arguments: &[&str]) -> Checked {
         let mut command = self.command(arguments);
         let output = command.env("KAFKA_SQL_FAULT", point).output();
         let output = output.map_err(|e| e.to_string())?;
-        // It may be refused before.
+        // It may be refused before it gets there.
         if output.status.success() {
             return Err(format!("{} does not come to {point}", arguments[0]));
         }
@@ -367,7 +368,7 @@ impl World {
         if self.cell.around != Around::Quota {
             return Ok(());
         }
-        // A quota that nobody is held back by would prove nothing.
+        // A quota that throttles no one would prove nothing.
         let sql = format!("SELECT * FROM kafka('{}')", self.topic);
         let output = self
             .command(&["query", &sql, "--ledger", "--format", "csv"])
@@ -468,7 +469,7 @@ impl World {
                  'kafka.message.max.bytes' '20000000', {more})"
             )
         };
-        // What the sink is, and what reads it back.
+        // The definition of the sink, and the query that reads it back.
         let [out, back] = match self.cell.verb {
             Verb::JobPostgres => {
                 let url = postgres::shared().url("postgres");
@@ -512,7 +513,7 @@ impl World {
         );
         std::fs::write(&file, job).map_err(|e| e.to_string())?;
         let run = ["run", &file, "--available-now", "-q", "--name", &name];
-        // Where the log is cut, before the batch could be read, and else before its commit is in the job's log.
+        // If the log is cut, before the batch could be read; otherwise before its commit is in the job's log.
         let point = match self.cell.around.on_data_loss() {
             Some(_) => "after-intent",
             None => "after-sink-commit",
@@ -562,7 +563,7 @@ impl World {
 
 #[test]
 fn pairs_of_crossings_are_as_the_table_says() {
-    // The product takes hours: of all there are pairs of ten seeds.
+    // The product takes hours, so all means the pairs of ten seeds.
     let choose = |all: &[Cell], every: bool| match every {
         true => (0..10).flat_map(|seed| all_pairs(all, seed)).collect(),
         false => all_pairs(all, 12),

@@ -1,4 +1,4 @@
-//! Jobs over a real broker: what only a broker decides.
+//! Jobs on a real broker: cases that only a broker decides.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::support::{self, KafkaOptions, KafkaServer, Record, Transaction, admin, produce};
 
-/// A job from one topic into memory, as often as it is started.
+/// A job from one topic into memory, which can be started any number of times.
 pub struct World {
     bootstrap: String,
     topic: String,
@@ -36,7 +36,7 @@ impl World {
         Self::reading(bootstrap, &topic, "auto")
     }
 
-    /// A job over a topic that is there, by the client of that name.
+    /// A job over an existing topic, read by the client with that name.
     pub fn reading(bootstrap: &str, topic: &str, client: &'static str) -> Self {
         Self {
             bootstrap: bootstrap.to_owned(),
@@ -198,7 +198,7 @@ async fn an_uncommitted_batch_is_repeated_with_its_ranges() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_quota_holds_a_job_back_and_is_told() {
+async fn a_quota_throttles_a_job_and_is_reported() {
     let mut world = World::new(1);
     let id = admin::unique_topic("job");
     let (topic, records) = produce::held_back(&world.bootstrap, &id);
@@ -223,7 +223,7 @@ async fn rows_that_a_quota_holds_back_are_committed() {
         .connection(config)
         .build()
         .unwrap();
-    // Several requests, of which those behind the first are left unread for a while.
+    // Several requests, where the broker delays those after the first.
     let create = format!(
         "CREATE EXTERNAL TABLE target STORED AS KAFKA LOCATION '{target}' \
          OPTIONS ('kafka.client.id' '{id}', 'kafka.batch.size' '40000')"
@@ -247,7 +247,7 @@ async fn rows_that_a_quota_holds_back_are_committed() {
     assert_eq!(copied.len(), 250);
 }
 
-/// Two seconds without a broker, in the middle of a job.
+/// A broker is down for two seconds in the middle of a job.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_restarts_is_waited_for() {
     let mut server = KafkaServer::start(KafkaOptions::default());
@@ -274,7 +274,7 @@ async fn a_broker_that_restarts_is_waited_for() {
     assert_eq!(world.held().len(), 10);
 }
 
-/// Spark loses this: its sink's tasks write side by side.
+/// Spark loses this order, because the tasks of its sink write in parallel.
 #[tokio::test(flavor = "multi_thread")]
 async fn records_of_a_partition_keep_their_order_in_kafka() {
     let world = World::new(1);

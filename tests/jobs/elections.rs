@@ -1,4 +1,4 @@
-//! Jobs over a cluster of several nodes that loses records with a leader.
+//! Jobs on a cluster of several nodes that loses records together with a leader.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::support::{KafkaCluster, KafkaOptions, admin, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Both clients have come to 60 when an unclean election cuts the log to 30 and it grows to 75.
+/// Both clients have reached 60 when an unclean election cuts the log to 30. It then grows to 75.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_an_unclean_election_has_cut_is_never_read_on_in_silence() {
     let mut cluster = KafkaCluster::start(3, &KafkaOptions::default());
@@ -24,14 +24,14 @@ async fn a_log_that_an_unclean_election_has_cut_is_never_read_on_in_silence() {
     let mut worlds =
         ["wire", "librdkafka"].map(|client| World::reading(&bootstrap, &topic, client));
     worlds[0].produce(0, 30);
-    // The follower has 30 records and sleeps while the leader takes 30 more.
+    // The follower has 30 records and is down while the leader accepts 30 more.
     cluster.node_mut(2).kill();
     worlds[0].produce(0, 30);
     for world in &worlds {
         world.run().await.unwrap();
         assert_eq!(world.held().len(), 60);
     }
-    // Node 3 and the follower are a quorum, and the follower is all that is left of the log.
+    // Node 3 and the follower form a quorum, and only the follower still has the log.
     cluster.node_mut(1).kill();
     cluster.node_mut(2).restart();
     wait_until(LIMIT, "the follower leads", || {

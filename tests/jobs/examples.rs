@@ -1,4 +1,4 @@
-//! The examples that users read: `sql-examples/jobs` and `examples/jobs`, on real servers.
+//! The examples that users read, `sql-examples/jobs` and `examples/jobs`, on real servers.
 
 #[path = "examples/rust.rs"]
 mod rust;
@@ -10,8 +10,8 @@ use std::sync::OnceLock;
 
 use crate::support::{KafkaOptions, KafkaServer};
 
-/// The broker of the examples: they name their topics as users do, and share the topic in which
-/// Kafka sinks note their ends with nobody who crashes.
+/// The broker of the examples. They name their topics as users do, and must not share the topic in which
+/// Kafka sinks record their ends with tests that crash.
 fn broker() -> &'static KafkaServer {
     static BROKER: OnceLock<KafkaServer> = OnceLock::new();
     BROKER.get_or_init(|| KafkaServer::start(KafkaOptions::default()))
@@ -26,7 +26,7 @@ fn now_minute_ms() -> i64 {
     })
 }
 
-/// So many minutes and seconds before and after [`now_minute_ms`].
+/// The time this many minutes and seconds before [`now_minute_ms`].
 fn at(minutes_ago: i64, seconds: i64) -> i64 {
     now_minute_ms() - minutes_ago * 60_000 + seconds * 1_000
 }
@@ -37,7 +37,7 @@ fn day_of(timestamp_ms: i64) -> String {
     timestamp.strftime("%Y-%m-%d").to_string()
 }
 
-/// `2026-01-14T12:30:00.000Z`, as timestamps stand in SQLite.
+/// `2026-01-14T12:30:00.000Z`, as SQLite stores timestamps.
 fn text_of(timestamp_ms: i64) -> String {
     let timestamp = jiff::Timestamp::from_millisecond(timestamp_ms).unwrap();
     timestamp.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
@@ -82,7 +82,7 @@ fn lines(text: &str) -> Vec<Vec<String>> {
     rows
 }
 
-/// The parquet files that plain readers see in a folder: their Hive folder and path, sorted.
+/// The parquet files that ordinary readers see in a folder: their Hive folder and path, sorted.
 fn published(folder: &Path) -> Vec<(String, PathBuf)> {
     let hidden = |path: &Path| path.file_name().unwrap().to_str().unwrap().starts_with('_');
     let entries = |folder: &Path| -> Vec<PathBuf> {
@@ -101,7 +101,7 @@ fn published(folder: &Path) -> Vec<(String, PathBuf)> {
     files
 }
 
-/// `day=… partition offset value` of all rows in such a folder, each as often as it is there.
+/// `day=… partition offset value` for all rows in such a folder, with duplicates.
 async fn landed(folder: &Path) -> Vec<Vec<String>> {
     use arrow::array::AsArray;
     use datafusion::prelude::{ParquetReadOptions, SessionContext};

@@ -1,4 +1,4 @@
-//! A job as a process: its file, its topic, a producer, and what its sink must hold.
+//! A job as a process: its file, its topic, a producer, and what its sink must contain.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,20 +14,20 @@ use crate::support::{self, Record, admin, produce};
 
 pub(crate) const PARTITIONS: i32 = 3;
 
-/// What a sink has of the source: how often each (partition, offset).
+/// What a sink has of the source: how many times each (partition, offset).
 pub(crate) type Held = BTreeMap<(i32, i64), usize>;
 
-/// A topic that grows, and a job that copies it.
+/// A growing topic, and a job that copies it.
 pub(crate) struct Job {
     pub(crate) folder: TempDir,
     pub(crate) topic: String,
     file: PathBuf,
     environment: Vec<(String, String)>,
-    /// How long a process needs until its first batch, in ms.
+    /// How long a process takes to reach its first batch, in ms.
     pub(crate) start_ms: u64,
 }
 
-/// A producer that goes on until it is stopped.
+/// A producer that continues until it is stopped.
 pub(crate) struct Producing {
     stop: Arc<AtomicBool>,
     thread: thread::JoinHandle<()>,
@@ -42,13 +42,13 @@ impl Producing {
 }
 
 impl Job {
-    /// A job whose sink is what `sink` says: `CREATE EXTERNAL TABLE out …`, made with the folder of
-    /// the job. `insert` is the INSERT statement over the table `orders`.
+    /// A job whose sink `sink` defines, given the folder of the job: `CREATE EXTERNAL TABLE out …`. `insert`
+    /// is the INSERT statement, which reads the table `orders`.
     pub(crate) fn new(sink: impl FnOnce(&TempDir) -> String, insert: &str) -> Self {
         Self::with_options(sink, insert, |_| String::new())
     }
 
-    /// The same with an OPTIONS clause for the table `orders`.
+    /// The same, with an OPTIONS clause for the table `orders`.
     pub(crate) fn with_options(
         sink: impl FnOnce(&TempDir) -> String,
         insert: &str,
@@ -73,19 +73,19 @@ impl Job {
         }
     }
 
-    /// Sets a variable for the job's processes.
+    /// Sets an environment variable for the job's processes.
     pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Says how long a process needs until its first batch, so that it is not always killed before.
+    /// Sets how long a process takes to reach its first batch, so that it is not always killed earlier.
     pub(crate) fn starts_within_ms(mut self, start_ms: u64) -> Self {
         self.start_ms = start_ms;
         self
     }
 
-    /// Appends to every partition until it is told to stop.
+    /// Appends to all partitions until it is stopped.
     pub(crate) fn produce(&self) -> Producing {
         let stop = Arc::new(AtomicBool::new(false));
         let (stopping, topic) = (Arc::clone(&stop), self.topic.clone());
@@ -134,7 +134,7 @@ impl Job {
             .expect("the shell starts")
     }
 
-    /// Runs to the end of what is there.
+    /// Runs to the end of the available records.
     pub(crate) fn finish(&self) {
         let output = self
             .command(&["--available-now"])
@@ -143,7 +143,7 @@ impl Job {
         assert!(output.status.success(), "{}", text(&output));
     }
 
-    /// Runs with a crash at a fault point: `NAME` or `NAME:N`. Returns whether it came to it.
+    /// Runs with a crash at a fault point: `NAME` or `NAME:N`. Returns whether it reached that point.
     pub(crate) fn crash_at(&self, fault: &str) -> bool {
         let output = self
             .command(&["--available-now", "-q"])
@@ -159,7 +159,7 @@ impl Job {
         crashed
     }
 
-    /// Each record of the topic, as often as a sink must have it: once.
+    /// Each record of the topic, with the number of times that a sink must have it: one.
     pub(crate) fn expected(&self) -> Held {
         let bootstrap = support::shared().bootstrap();
         (0..PARTITIONS)
@@ -170,7 +170,7 @@ impl Job {
             .collect()
     }
 
-    /// How many batches the job's log has seen.
+    /// The number of batches in the job's log.
     pub(crate) fn batches(&self) -> u64 {
         let commits = self.file.with_extension("checkpoint").join("commit");
         let Ok(entries) = std::fs::read_dir(commits) else {
@@ -185,12 +185,12 @@ impl Job {
             .map_or(0, |last| last + 1)
     }
 
-    /// Waits until the job's log has seen so many batches more.
+    /// Waits until the job's log has this many more batches.
     pub(crate) fn wait_for_batches(&self, more: u64, complaint: &str) {
         self.wait_for_batches_while(more, complaint, || {});
     }
 
-    /// The same; calls `help` whenever there was no new batch for ten seconds.
+    /// The same, but calls `help` whenever there was no new batch for ten seconds.
     pub(crate) fn wait_for_batches_while(&self, more: u64, complaint: &str, help: impl Fn()) {
         const PATIENCE: Duration = Duration::from_secs(10);
         let enough = self.batches() + more;
@@ -209,7 +209,7 @@ impl Job {
     }
 }
 
-/// Sends a signal to a process of ours.
+/// Sends a signal to a process of the test.
 pub(crate) fn signal(pid: u32, name: &str) {
     let status = Command::new("kill")
         .args([&format!("-{name}"), &pid.to_string()])
@@ -224,7 +224,7 @@ pub(crate) fn is_abort(status: ExitStatus) -> bool {
     status.signal() == Some(SIGABRT)
 }
 
-/// What a process said.
+/// What a process printed.
 pub(crate) fn text(output: &Output) -> String {
     format!(
         "{}\n{}{}",
@@ -234,7 +234,7 @@ pub(crate) fn text(output: &Output) -> String {
     )
 }
 
-/// Counts what a sink has.
+/// Counts the rows in a sink.
 pub(crate) fn count(rows: impl IntoIterator<Item = (i32, i64)>) -> Held {
     let mut held = Held::new();
     for row in rows {
@@ -252,7 +252,7 @@ pub(crate) fn pair(text: &str) -> (i32, i64) {
     )
 }
 
-/// Waits of random length; the seed is printed when a test fails.
+/// Random waiting times. When a test fails, it prints the seed.
 pub(crate) struct Random {
     pub(crate) seed: u64,
     state: u64,

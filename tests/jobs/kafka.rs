@@ -1,4 +1,4 @@
-//! The sink in Kafka.
+//! Kafka as a sink.
 
 #[path = "kafka/conforms.rs"]
 mod conforms;
@@ -28,7 +28,7 @@ use datafusion_kafka::sink::{
 use crate::support::read::{Isolation, ReadRecord, read};
 use crate::support::{admin, shared};
 
-/// A topic of its own on the shared broker.
+/// A new topic on the shared broker.
 fn topic(partitions: i32) -> String {
     let topic = admin::unique_topic("sink");
     admin::create_topic(shared().bootstrap(), &topic, partitions, &[]);
@@ -43,7 +43,7 @@ fn config(settings: &[(&str, &str)]) -> ConnectionConfig {
     config
 }
 
-/// A state topic that no other test holds up.
+/// A separate state topic, so that other tests cannot block it.
 fn own_state() -> KafkaSinkOptions {
     KafkaSinkOptions {
         state_topic: admin::unique_topic("state"),
@@ -79,7 +79,7 @@ fn rows(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
         .expect("the columns are as long as each other")
 }
 
-/// Rows of values alone.
+/// Rows that only have values.
 fn values(values: &[&str]) -> RecordBatch {
     rows(vec![(
         "value",
@@ -93,7 +93,7 @@ fn stream(rows: &RecordBatch) -> SendableRecordBatchStream {
     Box::pin(RecordBatchStreamAdapter::new(schema, rows))
 }
 
-/// Stages rows as one execution partition.
+/// Stages rows as a single execution partition.
 async fn stage(sink: &KafkaSink, batch: &BatchRanges, rows: &RecordBatch) -> Result<Vec<Staged>> {
     Ok(vec![sink.stage(batch, 0, stream(rows)).await?])
 }
@@ -105,7 +105,7 @@ async fn deliver(sink: &KafkaSink, batch: &BatchRanges, rows: &RecordBatch) -> R
     Ok(())
 }
 
-/// As [`settled`], by the name that a sink gives its target.
+/// As [`settled`], given the sink's name for its target.
 async fn settled_of(target: &str) {
     let words = target
         .strip_prefix("kafka://")
@@ -114,8 +114,8 @@ async fn settled_of(target: &str) {
     settled(bootstrap, topic).await;
 }
 
-/// Waits until the brokers have ended the transactions of a topic. A commit is decided once the
-/// coordinator has it; the partitions' readers learn of it a little later.
+/// Waits until the brokers have ended the transactions of a topic. A commit is final once the coordinator has
+/// it, but readers of the partitions learn about it a little later.
 async fn settled(bootstrap: &str, topic: &str) {
     let client = ClientPool::global().client(&ConnectionConfig::new(bootstrap));
     let client = client.expect("the settings are valid");
@@ -139,7 +139,7 @@ async fn settled(bootstrap: &str, topic: &str) {
     panic!("a transaction of {topic} stays open");
 }
 
-/// What a reader of committed records sees in a partition, by a plain consumer.
+/// The records in a partition, as a plain consumer of committed records sees them.
 fn committed(topic: &str, partition: i32) -> Vec<ReadRecord> {
     read(
         shared().bootstrap(),
@@ -149,7 +149,7 @@ fn committed(topic: &str, partition: i32) -> Vec<ReadRecord> {
     )
 }
 
-/// The values that a reader of committed records sees in partition 0.
+/// The values in partition 0, as a reader of committed records sees them.
 fn seen(topic: &str) -> Vec<String> {
     let text = |record: ReadRecord| {
         String::from_utf8(record.value.expect("a value")).expect("the values are text")

@@ -1,4 +1,4 @@
-//! Dead letters on a real broker: with rows they are every record, once, whatever dies.
+//! Dead letters on a real broker: together with the rows they are every record, exactly once, whatever dies.
 
 use datafusion::prelude::SessionContext;
 use datafusion_kafka::session::KafkaSessionBuilder;
@@ -9,10 +9,10 @@ use crate::job::{Held, Job, text};
 use crate::support::read::{Isolation, ReadRecord, read};
 use crate::support::{self, Record, admin, produce};
 
-/// Values are numbers as text, of which those of four digits are four bytes and decode.
+/// Values are numbers as text. Those with four digits are four bytes long, so they decode.
 const FORMAT: &str = "'value.format' 'int32', 'on.bad.row' 'dlq'";
 const INSERT: &str = "INSERT INTO out SELECT partition, offset, value FROM orders";
-/// What a job passes, with dead letters twice a batch where there are two sinks.
+/// The points that a job passes. With dead letters there are two sinks, so it passes some twice per batch.
 const POINTS: [&str; 5] = [
     "after-intent",
     "after-stage",
@@ -120,7 +120,7 @@ async fn dead_rows(place: &str) -> Vec<(i32, i64)> {
 fn killed_at_random_with_a_topic() {
     let job = to_topic();
     job.survives_kills(held_with_topic);
-    // Both kinds were there: what was killed has made thousands of records.
+    // Both kinds occurred: the killed runs have processed thousands of records.
     assert!(!sqlite_held(&job).is_empty());
     assert!(!records(&dead_topic(&job), 2).is_empty());
 }
@@ -140,7 +140,7 @@ fn crashed_at_each_point_with_a_folder() {
     with_rows(to_folder()).survives_faults(&POINTS, held_with_folder);
 }
 
-/// A job that has some rows, so that its table is there whatever crashes.
+/// A job that first writes some rows, so that its table exists whatever crashes.
 fn with_rows(job: Job) -> Job {
     let values: Vec<Record> = (0..3).map(|p| Record::new(p).value("1234")).collect();
     produce::produce(support::shared().bootstrap(), &job.topic, &values);
@@ -189,7 +189,7 @@ fn a_dead_letter_keeps_the_record_and_is_read_again_after_a_fix() {
     assert_eq!(header(&letters[1], "dlq.timestamp"), "1768348800123");
     assert_eq!(letters[1].value.as_deref(), Some(b"".as_slice()));
 
-    // The fix: they were text all the time.
+    // The fix: they were text all along.
     let query = format!(
         "SELECT partition, offset, value FROM kafka('{}', 'value.format=text', 'redecode={dead}') ORDER BY 1",
         job.topic
@@ -262,7 +262,7 @@ fn an_export_sets_aside_once_whatever_dies() {
     };
     assert_eq!(rows, expected);
 
-    // Another policy is another export.
+    // With another policy it is another export.
     let output = world.export(&[
         "--option",
         "value.format=int32",

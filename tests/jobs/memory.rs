@@ -1,5 +1,5 @@
-//! The resident memory of the shell: records that unpack to thousands of times their size, and
-//! payloads that are large, on every way that rows take.
+//! The resident memory of the shell, for records that unpack to thousands of times their size and for large
+//! payloads, in all ways that rows can take.
 
 use std::fmt::Write as _;
 use std::process::{Command, Stdio};
@@ -8,14 +8,14 @@ use std::time::Duration;
 use crate::support::{self, Record, admin, produce};
 
 const MB: usize = 1 << 20;
-/// What a process may be, with a pool of [`LIMIT`].
-/// Some 200 MB more than is seen on an idle machine.
+/// How large a process may become, with a pool of [`LIMIT`]. This is some 200 MB more than on an idle
+/// machine.
 const RESIDENT_MOST: usize = 640 * MB;
 const LIMIT: &str = "256M";
-/// The same while records of 60 MB are written as Parquet: pages are encoded outside the pool.
+/// The same while writing records of 60 MB as Parquet, whose pages are encoded outside the pool.
 const WRITING_MOST: usize = 760 * MB;
 
-/// A topic of two partitions with `records` records in each of `bytes` zeros, packed by zstd.
+/// A topic with two partitions, each with `records` records of `bytes` zeros, compressed with zstd.
 fn zeros(records: usize, bytes: usize) -> String {
     let topic = admin::unique_topic("zeros");
     admin::create_topic(support::shared().bootstrap(), &topic, 2, &[]);
@@ -31,7 +31,7 @@ fn zeros(records: usize, bytes: usize) -> String {
     topic
 }
 
-/// Runs the shell; the largest resident size that it had, in bytes, and what it printed.
+/// Runs the shell. Returns its largest resident size in bytes, and its output.
 fn peak(arguments: &[&str]) -> (usize, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_kafka-sql"))
         .args(["-b", support::shared().bootstrap(), "--memory-limit", LIMIT])
@@ -127,7 +127,7 @@ fn large_logs_are_joined_by_bytes() {
     let option = ["--option", "value.format=json"];
     let sum = format!("SELECT sum(octet_length(value)) AS n FROM \"{topic}\"");
     within_bounds(&["query", &sum]);
-    // It unpacks whatever a Fetch brings, so it may bring little, as the guide says.
+    // librdkafka unpacks a Fetch as a whole, so it may only fetch little, as the guide says.
     let little = ["-X", "fetch.message.max.bytes=16384", "query", &sum];
     within_bounds(&[&["-X", "kafka.client=librdkafka"], &little[..]].concat());
     within_bounds(&["export", &topic, option[0], option[1], "-o", &out]);

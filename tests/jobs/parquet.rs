@@ -1,4 +1,4 @@
-//! The parquet sink on local disks: what it promises, and what other readers see.
+//! The parquet sink on local disks: its promises, and what other readers see.
 
 use std::path::Path;
 use std::process::Command;
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use crate::conformance::{self, Fixture, batch, deliver, job, stage, stream_of};
 use crate::support::{repository, s3};
 
-/// A sink at a place, as a process would make it.
+/// A sink for a place, as a process would make it.
 pub(crate) fn sink(store: Store, shared: bool) -> Arc<dyn Sink> {
     let options = ParquetOptions {
         shared,
@@ -29,7 +29,7 @@ fn local(path: &Path) -> Store {
     Store::open(path.to_str().unwrap(), &Default::default()).unwrap()
 }
 
-/// What a batch of `id` and `name` holds.
+/// The `id` and `name` columns of batches.
 pub(crate) fn pairs(batches: &[RecordBatch]) -> Vec<conformance::Row> {
     let pairs = batches.iter().flat_map(|rows| {
         let ids = rows["id"].as_primitive::<Int64Type>().clone();
@@ -43,7 +43,7 @@ pub(crate) fn pairs(batches: &[RecordBatch]) -> Vec<conformance::Row> {
     pairs.collect()
 }
 
-/// Reads a location as our table does; `options` are those of its store.
+/// Reads a location as this crate's table does. `options` are those of its store.
 pub(crate) async fn through_manifests(url: &str, options: &str) -> Vec<conformance::Row> {
     let context = KafkaSessionBuilder::new().build().unwrap();
     let create = format!(
@@ -110,7 +110,7 @@ mod conforms_for_plain_readers {
     sink_conformance!(super::fixture(true));
 }
 
-/// What other programs read at a place: the ids, sorted, by reader.
+/// The sorted ids that other programs read at a place, by program.
 pub(crate) fn other_readers(arguments: &[&str]) -> Vec<(String, Vec<i64>)> {
     let script = repository().join("tests/jobs/readers.py");
     let output = Command::new(s3::python())
@@ -136,7 +136,7 @@ fn assert_others_read(folder: &Path, expected: &[i64], when: &str) {
     }
 }
 
-/// Set for the process that is to crash: the location.
+/// Set for the process that shall crash: the location.
 const CHILD: &str = "DATAFUSION_KAFKA_TEST_PARQUET";
 
 /// Delivers the next batch of five rows, as a job's process would.
@@ -154,7 +154,7 @@ async fn deliver_next(store: Store) {
         .unwrap();
 }
 
-/// Runs this test's own process once more, as the one that delivers; whether it ended well.
+/// Runs this test's own program again to deliver a batch. Returns whether it succeeded.
 pub(crate) fn deliver_in_a_process(test: &str, place: &str, fault: Option<&str>) -> bool {
     let mut child = Command::new(std::env::current_exe().expect("this test is a file"));
     child
@@ -182,13 +182,13 @@ async fn other_readers_see_whole_batches_after_every_crash() {
     std::fs::create_dir(&place).unwrap();
     let url = place.to_str().unwrap();
     let mut batches = 0;
-    // Whether the batch is committed, and the rows of it that may be published, in two files.
+    // Whether the batch is committed, and how many of its rows, in two files, may be published.
     for (fault, committed, published) in [
         ("parquet-file-staged", false, &[0][..]),
         ("parquet-file-staged:2", false, &[0]),
         ("manifest-before-put", false, &[0]),
         ("manifest-after-put", true, &[0]),
-        // Files are published side by side.
+        // Files are published in parallel.
         ("parquet-file-published", true, &[2, 3, 5]),
         ("parquet-file-published:2", true, &[5]),
     ] {
@@ -314,7 +314,7 @@ async fn the_shell_lists_and_removes_orphans() {
     };
     assert_eq!(clean(&[]), 0, "they are younger than an hour");
     assert_eq!(clean(&["--older-than", "0s", "--dry-run"]), 3);
-    // Among them is the newest batch's file, which is published.
+    // One of them is the file of the newest batch, which is published.
     assert_eq!(clean(&["--older-than", "0s"]), 3);
     assert_eq!(clean(&["--older-than", "0s"]), 0);
     assert!(

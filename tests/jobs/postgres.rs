@@ -1,4 +1,4 @@
-//! The sink in PostgreSQL.
+//! PostgreSQL as a sink.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,7 +15,7 @@ use crate::conformance::{self, Fixture, again, batch, deliver, job, stage, strea
 use crate::samples;
 use crate::support::postgres::{PASSWORD, PostgresServer, shared};
 
-/// A schema of its own for each test.
+/// A separate schema for each test.
 fn schema() -> String {
     static SCHEMAS: AtomicU32 = AtomicU32::new(0);
     let schema = format!("test{}", SCHEMAS.fetch_add(1, Ordering::Relaxed));
@@ -24,7 +24,7 @@ fn schema() -> String {
 }
 
 fn server() -> &'static PostgresServer {
-    // Starting takes seconds and blocks.
+    // Starting takes seconds, and blocks.
     tokio::task::block_in_place(shared)
 }
 
@@ -108,8 +108,8 @@ async fn offsets_that_an_earlier_version_has_written_are_taken_over() {
     conformance::takes_over_earlier_offsets(open, &offsets, sql).await;
 }
 
-/// While an ALTER waits, everybody who comes later waits behind it, also for what does not disturb
-/// the one that it waits for.
+/// While an ALTER waits, everyone who comes later waits behind it, even if they would not conflict with the
+/// session that it waits for.
 #[tokio::test(flavor = "multi_thread")]
 async fn adding_columns_waits_no_longer_than_others_can_bear() {
     let schema = schema();
@@ -124,7 +124,7 @@ async fn adding_columns_waits_no_longer_than_others_can_bear() {
     tokio::spawn(connection);
     let hold = format!("BEGIN; SELECT * FROM {schema}.kafka_offsets FOR UPDATE");
     holder.batch_execute(&hold).await.unwrap();
-    // A session's own limit of locks is 10 s.
+    // A session's own lock timeout is 10 s.
     let job = job("job");
     let opening = tokio::time::timeout(Duration::from_secs(9), sink.open(&job));
     let error = opening.await.expect("the wait has an end").unwrap_err();
@@ -390,7 +390,7 @@ async fn a_server_that_restarts_loses_and_repeats_nothing() {
     assert_eq!(found.batch, 0);
     let second = again(&second);
     let staged = stage(&sink, &second, &[&[3, 4]]).await.unwrap();
-    // In the middle of a batch, and the driver only finds out by the next one.
+    // It happens in the middle of a batch, and the driver only finds out in the next one.
     sink.commit(&second, staged).await.unwrap();
     tokio::task::block_in_place(|| server.start_again());
     let third = batch(2, &[(0, Some(4), 5)]);
@@ -435,7 +435,7 @@ async fn a_session_that_the_server_ends_leaves_nothing() {
     sink.open(&job("job")).await.unwrap();
     let first = batch(0, &[(0, None, 2)]);
     let staged = stage(&sink, &first, &[&[1, 2]]).await.unwrap();
-    // As the server does by itself after half a minute without a sign of life.
+    // As the server itself does after half a minute without a sign of life.
     let ended = server().sql(&format!(
         "SELECT count(pg_terminate_backend(pid)) FROM pg_locks \
          WHERE relation = '{table}'::regclass"

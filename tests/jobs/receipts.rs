@@ -1,4 +1,4 @@
-//! Receipts that the shell writes, checked later on a real broker.
+//! Receipts written by the shell, checked later on a real broker.
 
 use std::path::Path;
 
@@ -45,7 +45,7 @@ async fn a_receipt_is_identical_until_its_records_are_gone() {
     produce::produce(bootstrap, topic, &records(5, "later"));
     let (code, rows) = rerun(&file);
     assert_eq!(code, Some(0), "{rows:?}");
-    // Three partitions of the one scan and one of the other.
+    // Three partitions from one scan, and one from the other.
     assert_eq!(rows.len(), 4, "{rows:?}");
     assert!(
         rows.iter().all(|row| row["verdict"] == "identical"),
@@ -62,7 +62,7 @@ async fn a_receipt_is_identical_until_its_records_are_gone() {
     assert!(reasons.iter().any(|r| **r == reason(20)), "{reasons:?}");
     assert!(reasons.iter().any(|r| **r == reason(10)), "{reasons:?}");
 
-    // The same records at the same offsets, and yet it is another topic.
+    // The records and offsets are the same, but it is another topic.
     admin::delete_topic(bootstrap, topic);
     admin::create_topic(bootstrap, topic, 3, &[]);
     let (code, rows) = rerun(&file);

@@ -12,7 +12,7 @@ use crate::conformance::{Fixture, batch, deliver, job};
 use crate::parquet::{other_readers, sink, through_manifests};
 use crate::support::s3;
 
-/// A place of one's own in the bucket.
+/// A separate place in the bucket.
 fn place() -> String {
     format!("{}/{}", s3::BUCKET, Uuid::new_v4().simple())
 }
@@ -68,7 +68,7 @@ async fn of_many_writers_of_a_file_one_creates_it() {
     let new = created.iter().filter(|created| **created == Created::New);
     assert_eq!(new.count(), 1);
     assert_eq!(store.list("").await.unwrap(), ["a b/one%20"]);
-    // A request that is repeated because its answer was lost.
+    // The request is repeated because its answer was lost.
     let found = store.get("a b/one%20").await.unwrap().unwrap();
     let again = store.create("a b/one%20", found, Durability::Fsync).await;
     assert_eq!(again.unwrap(), Created::New);

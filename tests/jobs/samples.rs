@@ -14,7 +14,7 @@ use crate::conformance;
 /// 2026-01-14 in days since 1970.
 const DAY: i64 = 20_467;
 
-/// One batch as a stream.
+/// A single batch as a stream.
 pub fn stream(rows: RecordBatch) -> SendableRecordBatchStream {
     let schema = rows.schema();
     Box::pin(RecordBatchStreamAdapter::new(
@@ -30,7 +30,7 @@ pub fn rows(rows: &[(i64, &str)]) -> RecordBatch {
     RecordBatch::try_new(conformance::schema(), vec![Arc::new(ids), Arc::new(names)]).unwrap()
 }
 
-/// So many rows with the suite's columns, in batches of 1000, made when they are asked for.
+/// This many rows with the suite's columns, in batches of 1000, generated on demand.
 pub fn many(count: i64) -> SendableRecordBatchStream {
     let batches = (0..count / 1000)
         .map(|piece| conformance::rows(&(piece * 1000..(piece + 1) * 1000).collect::<Vec<_>>()));
@@ -199,7 +199,7 @@ fn one(name: &'static str, array: ArrayRef) -> (&'static str, RecordBatch) {
     (name, RecordBatch::try_from_iter([(name, array)]).unwrap())
 }
 
-/// Columns with a value that SQLite cannot keep, and what the error says of it.
+/// Columns with a value that SQLite cannot store, and a part of the error.
 pub fn unfit_for_sqlite() -> Vec<(&'static str, RecordBatch, &'static str)> {
     let cases: Vec<((&'static str, ArrayRef), &'static str)> = vec![
         (
@@ -231,7 +231,7 @@ pub fn unfit_for_sqlite() -> Vec<(&'static str, RecordBatch, &'static str)> {
         .collect()
 }
 
-/// Columns with a value that PostgreSQL cannot keep, and what the error says of it.
+/// Columns with a value that PostgreSQL cannot store, and a part of the error.
 pub fn unfit_for_postgres() -> Vec<(&'static str, RecordBatch, &'static str)> {
     let cases: Vec<((&'static str, ArrayRef), &'static str)> = vec![
         (
@@ -274,7 +274,7 @@ pub fn unfit_for_postgres() -> Vec<(&'static str, RecordBatch, &'static str)> {
         .collect()
 }
 
-/// The first row of a table as texts, read through SQL; the second must be all NULL.
+/// The first row of a table as text, read through SQL. The second row must be all NULL.
 pub async fn texts(location: &str, format: &str, table: &str) -> Vec<(String, String)> {
     let context = KafkaSessionBuilder::new().build().unwrap();
     let create = format!(

@@ -1,4 +1,4 @@
-//! The sink in SQLite.
+//! SQLite as a sink.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,10 +1,10 @@
-//! What the text of statements may do, from the command line.
+//! What the text of statements may do when it comes from the command line.
 
 use std::path::Path;
 
 use crate::support::{code, demo, err, kafka_sql, names, ok};
 
-/// Runs a restricted session over the demo's cluster.
+/// Runs a restricted session on the demo's cluster.
 fn restricted(flags: &[&str], command: &[&str]) -> std::process::Output {
     demo(&[&["--restricted"], flags, command].concat())
 }
@@ -36,7 +36,7 @@ fn restricted_queries_reach_the_cluster_and_what_is_named() {
     let orders = restricted(&[], &["query", "SELECT count(*) AS n FROM orders"]);
     assert_eq!(ok(&orders), "{\"n\":1000}\n");
 
-    // A way around a file of statements is none.
+    // A file of statements is no way around the restriction.
     let script = written(folder.path(), "theirs.sql", &sql);
     refused(&restricted(&[], &["query", "-f", &script]));
 
@@ -86,7 +86,7 @@ fn restricted_jobs_exports_and_verifications_have_the_same_bounds() {
         &["export", "orders", ":+3", "-o", &export],
     ));
 
-    // The query of an export is text of whoever made it.
+    // The query of an export is text from whoever made the export.
     let plan = Path::new(&export).join("_export/plan.json");
     let text = std::fs::read_to_string(&plan).unwrap();
     let theirs = text.replacen("\"sql\": null", &format!("\"sql\": \"{schema}\""), 1);

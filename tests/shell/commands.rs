@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{code, demo, err, kafka_sql, ok, with_input};
 
-/// The message: one line that starts with the program's name.
+/// The message, which must be one line that starts with the program's name.
 #[track_caller]
 fn one_line(output: &std::process::Output) -> String {
     let text = err(output);
@@ -71,7 +71,7 @@ fn describe_learns_columns_and_writes_the_statement() {
     ] {
         assert!(statement.contains(part), "{part}: {statement}");
     }
-    // It is a statement, under a name that is free.
+    // The output is a valid statement, tried here under a free name.
     let named = statement.replace("TABLE orders", "TABLE typed");
     let sql = format!("{named} SELECT count(amount) AS n FROM typed");
     assert_eq!(ok(&demo(&["query", &sql])), "{\"n\":1000}\n");
@@ -273,7 +273,7 @@ fn every_example_runs_and_has_the_rows_it_expects() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sql-examples");
     let output = demo(&["--examples", folder.to_str().unwrap()]);
     let text = ok(&output);
-    // Its folders have jobs, which run against servers of their own.
+    // Its folders contain jobs, which run against their own servers.
     let entries = std::fs::read_dir(&folder)
         .unwrap()
         .map(|e| e.unwrap().path());

@@ -1,4 +1,4 @@
-//! A person at a terminal.
+//! A user at a terminal.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use rexpect::session::{PtySession, spawn_command};
 const PROMPT: &str = "kafka-sql> ";
 const PATIENCE_MS: u64 = 30_000;
 
-/// Starts `kafka-sql demo` on a terminal, with a data folder of its own.
+/// Starts `kafka-sql demo` on a terminal, with a separate data folder.
 fn shell(data: &std::path::Path) -> PtySession {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kafka-sql"));
     command
@@ -22,10 +22,10 @@ fn shell(data: &std::path::Path) -> PtySession {
     session
 }
 
-/// Types a line, waits for texts of the answer in their order, then for the next prompt.
+/// Types a line, waits for texts of the answer in order, then for the next prompt.
 ///
-/// The line editor redraws prompt and input as it likes, so the texts must not be in the input.
-/// Returns what was printed from the first text on.
+/// The line editor may redraw prompt and input at any time, so the texts must not occur in the input. Returns
+/// what was printed from the first text on.
 fn ask(session: &mut PtySession, line: &str, expected: &[&str]) -> String {
     session.send_line(line).expect("it reads");
     let mut seen = String::new();
@@ -51,7 +51,7 @@ fn a_session_from_prompt_to_quit() {
     let data = tempfile::tempdir().unwrap();
     let mut session = shell(data.path());
 
-    // A statement over two lines.
+    // A statement on two lines.
     session.send_line("SELECT count(*) AS n").unwrap();
     let offsets = "4 ranges, 1,000 offsets: 1,000 delivered";
     ask(
@@ -136,7 +136,7 @@ fn the_history_keeps_no_password() {
     let mut session = shell(data.path());
     let secret = "CREATE EXTERNAL TABLE t STORED AS KAFKA LOCATION 'orders' \
                   OPTIONS ('kafka.sasl.password' 'hunter2');";
-    // A password without a login that takes one changes nothing.
+    // A password changes nothing without a login that uses it.
     ask(&mut session, secret, &["OK"]);
     ask(&mut session, "SELECT 40 + 2 AS answer;", &["| 42 "]);
     leave(session);
@@ -153,7 +153,7 @@ fn the_history_keeps_no_password() {
 fn tab_completes_a_topic() {
     let data = tempfile::tempdir().unwrap();
     let mut session = shell(data.path());
-    // The names come in the background; the first statement waits for the cluster as well.
+    // The names arrive in the background, but the first statement waits for the cluster as well.
     ask(&mut session, "\\topics", &["4 rows, "]);
     session.send("SELECT count(*) AS n FROM paym\t").unwrap();
     session.flush().unwrap();
@@ -169,7 +169,7 @@ fn ctrl_c_stops_the_statement_and_not_the_shell() {
     session
         .send_line("SELECT count(*) FROM orders a CROSS JOIN orders b CROSS JOIN orders c WHERE a.offset * b.offset * c.offset < 0;")
         .unwrap();
-    // Long enough that the statement runs; it would run for hours.
+    // Long enough for the statement to be running. It would run for hours.
     std::thread::sleep(Duration::from_secs(2));
     let started = Instant::now();
     session.send_control('c').unwrap();
@@ -198,7 +198,7 @@ fn ctrl_c_at_the_prompt_clears_the_line_and_ctrl_d_leaves() {
     session.exp_eof().expect("it ends");
 }
 
-/// Names, values and errors in which somebody hid what a terminal obeys.
+/// Names, values and errors that contain what a terminal would obey.
 #[test]
 fn a_terminal_is_shown_what_it_would_obey() {
     const SQL: &str =
@@ -217,7 +217,7 @@ fn a_terminal_is_shown_what_it_would_obey() {
         assert!(text.contains(r"\u001b[2Jx\u009b\u202e"), "{text:?}");
         assert!(text.contains(r"\u001b]0;n\u0007"), "{text:?}");
     }
-    // A message of one line, whatever is in it.
+    // The message is one line, whatever it contains.
     let forged = "SELECT CAST('1\u{1b}[1A\rkafka-sql: all is well' AS INT)";
     let text = run(&["query", forged]);
     assert!(

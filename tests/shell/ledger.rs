@@ -1,4 +1,4 @@
-//! What became of the offsets, on standard error, and receipts.
+//! The summary of offsets on standard error, and receipts.
 
 use crate::support::{code, demo, err, names, ok};
 

@@ -9,7 +9,7 @@ use crate::support::{code, demo, err, kafka_sql, names, ok};
 
 const FIRST_THREE: &str = "SELECT partition, offset, key, value IS NULL AS gone FROM orders WHERE partition = 0 AND offset < 3 ORDER BY offset";
 
-/// More rows than any pipe or test waits for.
+/// More rows than any pipe or test would wait for.
 const ENDLESS: &str = "SELECT a.offset AS x, b.offset AS y, c.value FROM orders a CROSS JOIN orders b CROSS JOIN orders c";
 
 fn first_three(format: &str) -> String {
@@ -144,7 +144,7 @@ fn an_existing_file_is_not_touched_without_overwrite() {
 fn a_failing_query_leaves_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("out.ndjson");
-    // Fails in the middle of the result: a key is no number.
+    // Fails in the middle of the result, because a key is not a number.
     let failing = "SELECT CAST(CAST(key AS VARCHAR) AS BIGINT) FROM orders";
     let output = demo(&["query", failing, "-o", file.to_str().unwrap()]);
     assert_eq!(code(&output), 1, "{}", err(&output));
@@ -190,7 +190,7 @@ fn a_closed_pipe_ends_quietly() {
             .spawn()
             .unwrap();
         let mut reader = child.stdout.take().unwrap();
-        // What `head -c 100` does: read a little and go.
+        // Like `head -c 100`: reads a little, then closes the pipe.
         let mut first = [0; 100];
         reader.read_exact(&mut first).unwrap();
         drop(reader);
@@ -236,7 +236,7 @@ fn a_file_holds_one_result() {
     assert_eq!(names(folder.path()), [] as [&str; 0]);
 }
 
-/// What a terminal would not be sent goes into pipes and files as it is.
+/// Pipes and files get unchanged what a terminal must not be sent.
 #[test]
 fn pipes_get_every_byte() {
     let sql = "SELECT chr(27) || '[2J' || chr(155) || chr(13) AS v";

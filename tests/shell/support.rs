@@ -1,10 +1,10 @@
-//! Starting the shell and looking at what it did.
+//! Starts the shell and inspects what it did.
 
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-/// The binary, with an environment that holds none of the user's settings.
+/// The program, in an environment without the user's settings.
 pub(crate) fn kafka_sql() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kafka-sql"));
     command
@@ -24,7 +24,7 @@ pub(crate) fn demo(args: &[&str]) -> Output {
         .expect("the shell starts")
 }
 
-/// Runs `kafka-sql ARGS` with a text on standard input.
+/// Runs `kafka-sql ARGS` with text on standard input.
 pub(crate) fn with_input(args: &[&str], input: &str) -> Output {
     let mut child = kafka_sql()
         .args(args)
@@ -41,7 +41,7 @@ pub(crate) fn with_input(args: &[&str], input: &str) -> Output {
     child.wait_with_output().expect("the shell ends")
 }
 
-/// Standard output of a run that must have succeeded.
+/// The standard output of a run, which must have succeeded.
 #[track_caller]
 pub(crate) fn ok(output: &Output) -> String {
     assert_eq!(code(output), 0, "stderr: {}", err(output));

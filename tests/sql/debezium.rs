@@ -1,4 +1,4 @@
-//! Changes of rows, as Debezium writes them.
+//! Changes of database rows, as Debezium writes them.
 
 use datafusion::prelude::SessionContext;
 
@@ -109,7 +109,7 @@ async fn rows_that_are_no_changes_are_named() {
     let found = error(&context, "SELECT count(*) FROM t").await.to_string();
     assert!(
         found.starts_with(&format!(
-            "{topic}[0]@0: the value does not decode: no envelope"
+            "{topic}[0]@0: the value does not decode: not an envelope"
         )),
         "{found}"
     );

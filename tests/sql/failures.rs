@@ -1,4 +1,4 @@
-//! Brokers that are down, that refuse, that die in mid-scan.
+//! Brokers that are down, refuse, or die during a scan.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use super::{error, rows, session_with};
 use crate::support::produce::{self, Fill};
 use crate::support::{KafkaOptions, KafkaServer, admin};
 
-/// The promise: an error within 15 s.
+/// The promise to users: an error within 15 s.
 const LIMIT: Duration = Duration::from_secs(15);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,7 +47,7 @@ async fn host_without_a_name_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn broker_that_never_answers_is_told_in_time() {
+async fn broker_that_never_answers_is_reported_in_time() {
     let deaf = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let hosts = deaf.local_addr().expect("an address").to_string();
     let context = session_with(ConnectionConfig::new(&hosts));
@@ -74,7 +74,7 @@ async fn broker_killed_in_mid_scan_and_started_again_gives_the_exact_result() {
     };
     produce::fill(server.bootstrap(), "big", fill);
     let mut config = ConnectionConfig::new(server.bootstrap());
-    // So that the kill finds most of the range still unread.
+    // Makes sure that most of the range is still unread when the broker is killed.
     config.set("read.buffer.bytes", "1000000").expect("valid");
     let context = session_with(config);
     let frame = context

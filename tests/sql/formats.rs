@@ -1,4 +1,4 @@
-//! Payloads as columns, and what becomes of those that do not decode, on a real broker.
+//! Payloads as columns on a real broker, and what happens to payloads that do not decode.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use datafusion_kafka::{Error, ErrorKind};
 use super::{batches, error, filled, rows, session, topic};
 use crate::support::{Record, produce, shared};
 
-/// A topic of one partition with these values; `None` is a tombstone.
+/// A topic with one partition and these values; `None` is a tombstone.
 fn with_values(values: &[Option<&str>]) -> String {
     let topic = topic(1);
     let records: Vec<Record> = values
@@ -58,7 +58,8 @@ async fn table(topic: &str, options: &str) -> datafusion::prelude::SessionContex
     context
 }
 
-/// With the names of Kafka's columns, of constraints and none, and two types that close at once.
+/// The fields have the names of Kafka's columns, of constraints, or no name; two types close at the same
+/// place.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_learned_statement_reads_what_it_was_learned_of() {
     let topic = with_values(&[Some(
@@ -83,7 +84,7 @@ async fn a_learned_statement_reads_what_it_was_learned_of() {
         r#"SELECT "key", "offset", "", "check", s['list'][1]['a']['b'], _offset, s FROM learned"#;
     let found = rows(&context, sql).await;
     assert!(found[0].starts_with("1 2 3 true 5 0 "), "{found:?}");
-    // DataFusion has no way to a field without a name but its struct.
+    // In DataFusion, a field without a name can only be reached through its struct.
     assert!(found[0].contains(": 4, list: "), "{found:?}");
 }
 
@@ -134,7 +135,7 @@ async fn a_sample_of_nothing_is_an_error() {
 async fn the_first_bad_record_is_named() {
     let topic = with_bad_ones();
     let context = table(&topic, "").await;
-    // Also where no field is asked for.
+    // The policy also applies where no field is selected.
     for columns in ["id", "count(*)", "partition"] {
         let found = error(&context, &format!("SELECT {columns} FROM t")).await;
         assert_eq!(found.kind(), ErrorKind::BadRow);
@@ -143,11 +144,11 @@ async fn the_first_bad_record_is_named() {
             format!(
                 "{topic}[0]@1: the value does not decode: field 'id': expected Int64, found the text 'x' \
                  (21 bytes: \"{{\\\"id\\\":\\\"x\\\",\\\"name\\\":\\\"b\\\"}}\"); 'on.bad.row' = 'null' or \
-                 'skip' goes on without"
+                 'skip' continues without it"
             )
         );
     }
-    // What conditions on offset and timestamp rule out is not decoded.
+    // Records that conditions on offset and timestamp rule out are not decoded.
     let sql = "SELECT id FROM t WHERE \"offset\" IN (0, 4) ORDER BY id";
     assert_eq!(rows(&context, sql).await, ["1", "5"]);
     let sql = "SELECT id FROM t WHERE timestamp > '1970-01-01T00:00:04Z'";
@@ -175,7 +176,7 @@ async fn bad_records_are_null_with_a_reason() {
         rows(&context, sql).await,
         ["value: field 'id': expected Int64, found the text 'x'"]
     );
-    // What is not looked at is not bad: the payload of offset 1 is JSON.
+    // Records that are not read are not bad: the payload at offset 1 is JSON.
     let sql = "SELECT name FROM t WHERE \"offset\" = 1";
     assert_eq!(rows(&context, sql).await, ["b"]);
 }
@@ -324,7 +325,7 @@ async fn declarations_that_no_format_fills_are_refused() {
     }
 }
 
-/// A schema's file, and the folder that it goes with.
+/// A schema file, and the folder that keeps it alive.
 fn schema_file(name: &str, text: &str) -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join(name);
@@ -345,7 +346,7 @@ async fn avro_is_read_with_the_schema_of_a_file() {
     let schema = r#"{"type":"record","name":"Order","fields":[
         {"name":"id","type":"long"},{"name":"name","type":["null","string"]}]}"#;
     let (_folder, file) = schema_file("order.avsc", schema);
-    // Numbers in zigzag; the union's branch before the name.
+    // Numbers in zigzag encoding; the union's branch precedes the name.
     let topic = produced(&[b"\x02\x02\x02a", b"\x04\x00", b"\x06\x02\x04b", b""]);
     let context = session();
     let from = |more: &str| {
@@ -402,7 +403,7 @@ async fn protobuf_is_read_with_the_schema_of_a_file() {
 async fn a_registry_that_is_down_is_no_bad_row() {
     let topic = produced(&[b"\x00\x00\x00\x00\x01\x02"]);
     let context = session();
-    // Nobody listens on the port of a listener that is gone.
+    // Nothing listens on the port of a closed listener.
     let port = std::net::TcpListener::bind("127.0.0.1:0")
         .expect("a port")
         .local_addr()

@@ -35,7 +35,7 @@ async fn avro_is_a_struct_of_its_fields() {
             "{id: 2, name: } 3 false"
         ]
     );
-    // A registry's frame is taken off by the function on bytes.
+    // The function itself removes a registry's frame.
     let framed = produced(&[Some(b"\0\0\0\0\x07\x02\x02\x02a")]);
     let sql =
         format!("SELECT avro_from(substr(value, 6), '{ORDER}')['name'] AS name FROM {framed:?}");

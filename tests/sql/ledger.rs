@@ -1,4 +1,4 @@
-//! What became of every offset on a real broker.
+//! Accounting for every offset on a real broker.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use datafusion_kafka::table::KafkaTableBuilder;
 use super::{filled, rows, table, topic, with_table};
 use crate::support::{Record, Transaction, admin, produce, shared, topic_to_compact};
 
-/// What became of the offsets of a table's range.
+/// The counts of the offsets in a table's range.
 async fn counts(of: KafkaTableBuilder) -> LedgerCounts {
     let context = with_table(of).await;
     let frame = context.sql("SELECT value FROM t").await.expect("planned");
@@ -23,7 +23,7 @@ async fn counts(of: KafkaTableBuilder) -> LedgerCounts {
     ledger.total()
 }
 
-/// The counts as the client in use can tell them: without reasons, where it hands out records only.
+/// The counts as the current client can report them: without reasons if it only returns records.
 async fn told(topic: &str, counts: LedgerCounts) -> LedgerCounts {
     let table = table(topic).build().await.expect("the topic is there");
     if table.client().name() != "librdkafka" {
@@ -42,7 +42,7 @@ fn records(count: usize, value: &str) -> Vec<Record> {
     vec![Record::new(0).value(value); count]
 }
 
-/// The look-up cuts the start alone: what is too old behind it is passed by the heads of its batches.
+/// The look-up only cuts the start. Later batches that are too old are skipped by their heads.
 #[tokio::test(flavor = "multi_thread")]
 async fn record_batches_too_old_for_a_predicate_are_passed_whole() {
     let topic = topic(1);
@@ -84,7 +84,7 @@ async fn control_and_aborted_records_are_counted() {
         ..LedgerCounts::default()
     };
     assert_eq!(counts(table(&topic)).await, told(&topic, expected).await);
-    // 12..16 are the last three of the aborted records and the end of their transaction.
+    // 12..16 are the last three aborted records and the end of their transaction.
     let expected = LedgerCounts {
         control: 1,
         aborted: 3,
@@ -117,7 +117,8 @@ async fn compacted_and_deleted_offsets_are_counted() {
     assert_eq!(counts(skipping).await, expected);
 }
 
-/// A topic of 200 records that keeps the last of each key, its end, and how many are left.
+/// A topic of 200 records that keeps the last record of each key. Returns its end, and how many records are
+/// left.
 fn compacted() -> (String, i64, u64) {
     let (topic, bootstrap) = (topic_to_compact(), shared().bootstrap());
     let survivors = admin::compact(bootstrap, &topic, 0);

@@ -1,4 +1,4 @@
-//! TLS and logins, by both clients: what works, and what is said where something is wrong.
+//! TLS and logins with both clients: what works, and the messages when something is wrong.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::support::{KafkaOptions, KafkaServer, Listener, Login, PASSWORD, admin
 
 const CLIENTS: [&str; 2] = ["wire", "librdkafka"];
 
-/// Settings of the broker of all tests; those in `over` go over the others.
+/// Settings for the tests' broker. Those in `over` take precedence.
 fn config(
     client: &str,
     listener: Listener,
@@ -59,7 +59,7 @@ async fn count(config: ConnectionConfig, topic: &str) -> Vec<String> {
     rows(&session_with(config), &sql).await
 }
 
-/// What a query fails with, soon: nobody waits for a time limit.
+/// The error of a query, which must fail quickly and not by running into a time limit.
 async fn failure(config: ConnectionConfig) -> Error {
     let begun = Instant::now();
     let found = error(&session_with(config), "SELECT * FROM anything").await;
@@ -72,7 +72,7 @@ async fn failure(config: ConnectionConfig) -> Error {
     found
 }
 
-/// As [`failure`], with the reason where the wire client gives it.
+/// As [`failure`], but with the reason where the wire client knows it.
 async fn reason(config: ConnectionConfig) -> String {
     match failure(config).await {
         Error::Authentication { reason, .. } | Error::Connection { reason, .. } => reason,
@@ -171,7 +171,7 @@ async fn a_missing_client_certificate_is_named() {
 async fn a_wrong_protocol_is_named() {
     let (user, tls) = (Login::Plain("admin", PASSWORD), Listener::SaslSsl);
     let cases = [
-        // The listener, the login, the protocol that is set instead, and what is said.
+        // The listener, the login, the protocol set by mistake, and the message.
         (
             Listener::Plaintext,
             Login::Nobody,
@@ -212,7 +212,7 @@ async fn a_wrong_protocol_is_named() {
             Listener::Plaintext,
             user,
             "sasl_plaintext",
-            "takes no login at this listener",
+            "accepts no login at this listener",
         ),
     ];
     for (listener, login, protocol, said) in cases {
@@ -249,7 +249,7 @@ async fn settings_that_need_librdkafka_choose_it() {
     assert_eq!(client.name(), "wire");
 }
 
-/// Gives unsecured tokens, or others.
+/// Provides unsecured tokens, or others.
 #[derive(Debug)]
 struct Tokens(&'static str);
 
@@ -321,7 +321,7 @@ fn connections_to(port: u16) -> BTreeSet<u16> {
     connections.collect()
 }
 
-/// A broker that ends a login after two seconds, and knows PLAIN and SCRAM-SHA-256 alone.
+/// A broker that ends a login after two seconds, and only supports PLAIN and SCRAM-SHA-256.
 fn strict() -> KafkaServer {
     let mechanisms = "listener.name.sasl_plaintext.sasl.enabled.mechanisms";
     KafkaServer::start(
@@ -350,7 +350,7 @@ async fn a_long_read_logs_in_anew() {
         },
     );
 
-    // The mechanism of the other clients is not offered: both what is and the setting are named.
+    // The other clients' mechanism is not offered. The message names the offered ones and the setting.
     let login = Login::ScramSha512("admin", PASSWORD);
     let text = reason(config_of(
         &server,
@@ -364,7 +364,7 @@ async fn a_long_read_logs_in_anew() {
     assert_eq!(
         text,
         format!(
-            "broker {broker} does not take 'sasl.mechanism' = 'SCRAM-SHA-512' here, it offers PLAIN, \
+            "broker {broker} does not accept 'sasl.mechanism' = 'SCRAM-SHA-512' here; it offers PLAIN, \
              SCRAM-SHA-256"
         )
     );
@@ -399,7 +399,7 @@ async fn a_long_read_logs_in_anew() {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             assert_eq!(rows, RECORDS, "{client} {login:?}");
-            // Two logins and more have expired.
+            // At least two logins have expired.
             assert!(
                 begun.elapsed() > Duration::from_millis(5500),
                 "{:?}",

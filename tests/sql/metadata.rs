@@ -1,4 +1,4 @@
-//! Topics, offsets and what SQL shows of tables; nothing in the cluster changes by asking.
+//! Topics, offsets and SQL's views of tables. Querying them changes nothing in the cluster.
 
 use datafusion_kafka::{Error, ErrorKind};
 

@@ -1,4 +1,4 @@
-//! What SQL over a real broker must give: rows, errors and their coordinates.
+//! What SQL on a real broker must return: rows, and errors with their coordinates.
 
 mod debezium;
 mod failures;
@@ -31,7 +31,7 @@ use datafusion_kafka::table::{KafkaTable, KafkaTableBuilder};
 use crate::support;
 use crate::support::{Record, admin, produce};
 
-/// A session over the shared broker.
+/// A session connected to the shared broker.
 pub(crate) fn session() -> SessionContext {
     session_with(ConnectionConfig::new(support::shared().bootstrap()))
 }
@@ -51,7 +51,7 @@ pub(crate) fn topic(partitions: i32) -> String {
     topic
 }
 
-/// A new topic whose partitions hold `count` records each: `value N` at offset N.
+/// A new topic with `count` records in each partition: `value N` at offset N.
 pub(crate) fn filled(partitions: i32, count: i64) -> String {
     let topic = topic(partitions);
     for partition in 0..partitions {
@@ -72,7 +72,7 @@ pub(crate) fn table(topic: &str) -> KafkaTableBuilder {
     KafkaTable::builder(&config).topic(topic)
 }
 
-/// A session where `t` is the given table.
+/// A session in which `t` is the given table.
 pub(crate) async fn with_table(builder: KafkaTableBuilder) -> SessionContext {
     let context = session();
     let table = builder.build().await.expect("the topic is there");
@@ -89,7 +89,7 @@ pub(crate) async fn batches(
     context.sql(sql).await?.collect().await
 }
 
-/// Rows as text, cells parted by a blank.
+/// Rows as text, with cells separated by spaces.
 pub(crate) async fn rows(context: &SessionContext, sql: &str) -> Vec<String> {
     let batches = batches(context, sql)
         .await
@@ -106,7 +106,7 @@ pub(crate) async fn rows(context: &SessionContext, sql: &str) -> Vec<String> {
         .collect()
 }
 
-/// The error of ours that a statement fails with.
+/// This crate's error within the error of a statement.
 pub(crate) async fn error(context: &SessionContext, sql: &str) -> Error {
     match batches(context, sql).await {
         Ok(rows) => panic!("{sql} gave {} batches, expected an error", rows.len()),

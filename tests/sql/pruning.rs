@@ -1,4 +1,4 @@
-//! Pushed-down predicates give what filtering after reading gives, and cost less.
+//! Pushed-down predicates yield the same rows as filtering after reading, at lower cost.
 
 use std::sync::Arc;
 

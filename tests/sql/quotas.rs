@@ -1,4 +1,4 @@
-//! Clients that a broker holds back by a quota: nothing fails, and the time is told.
+//! Clients throttled by a broker's quota: nothing fails, and the time is reported.
 
 use arrow::array::RecordBatch;
 use datafusion::physical_plan::collect;
@@ -16,7 +16,7 @@ async fn queries_wait_out_a_quota_and_tell_for_how_long() {
         let mut connection = ConnectionConfig::new(support::shared().bootstrap());
         connection.set("kafka.client", client).unwrap();
         connection.set("client.id", &id).unwrap();
-        // No longer than the broker holds a client back.
+        // Not longer than the broker throttles a client.
         connection.set("read.timeout.ms", "1500").unwrap();
         let context = session_with(connection);
         let select = format!("SELECT value FROM kafka('{topic}')");

@@ -1,4 +1,4 @@
-//! Ranges are exact, whatever is appended meanwhile.
+//! Ranges are exact, whatever is appended in the meantime.
 
 use datafusion_kafka::{Error, ErrorKind};
 
@@ -77,7 +77,7 @@ async fn empty_topic_and_empty_partitions_give_no_rows_at_once() {
     let begun = std::time::Instant::now();
     assert_eq!(count(&topic, "start:end").await, "2");
     assert_eq!(count(&topic, "0=start:end").await, "0");
-    // Far below any time-out: an empty range is never waited for.
+    // Far below any timeout: an empty range never waits.
     assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
 }
 
@@ -108,7 +108,7 @@ async fn log_start_moved_is_an_error_or_counted() {
     assert!(analyzed.contains("lost_offsets=20"), "{analyzed}");
     let sql = format!("SELECT count(*) FROM kafka('{topic}', '0:10', 'on.data.loss=skip')");
     assert_eq!(rows(&session(), &sql).await, ["0"]);
-    // Past the end, Spark's name gives what there is, ours does not.
+    // Past the end, Spark's option yields what exists, and this crate's own fails.
     let sql = format!("SELECT min(offset), count(*) FROM kafka('{topic}', '20:99', 'OPTION')");
     assert_eq!(rows(&session(), &skip(&sql)).await, ["30 20"]);
     let strict = sql.replace("OPTION", "on.data.loss=skip");
@@ -119,7 +119,7 @@ async fn log_start_moved_is_an_error_or_counted() {
     );
 }
 
-/// The plan is made, then the log moves: the reader notices.
+/// The log start moves after planning, which the reader must notice.
 #[tokio::test(flavor = "multi_thread")]
 async fn retention_between_planning_and_reading_is_noticed() {
     let topic = filled(1, 50);

@@ -1,4 +1,4 @@
-//! Every shape of record: nulls, headers, codecs, sizes, names.
+//! Records of every shape: NULLs, headers, codecs, sizes, names.
 
 use arrow::array::{Array, AsArray};
 

@@ -1,4 +1,4 @@
-//! Payloads that Confluent's serializers wrote with a real registry.
+//! Payloads that Confluent's serializers wrote, with a real registry.
 
 use datafusion::prelude::SessionContext;
 
@@ -8,7 +8,7 @@ use super::{error, rows, session, session_with, topic};
 use crate::support::registry::shared as registry;
 use crate::support::{Record, produce, shared};
 
-/// A topic with the records of a case of tests/support/typed.py.
+/// A topic with the records of a case in tests/support/typed.py.
 fn written(case: &str) -> String {
     let topic = topic(1);
     registry().produce(shared().bootstrap(), &topic, case);
@@ -68,7 +68,7 @@ async fn avro_records_of_many_schemas_are_read_with_one() {
         "{}",
         one(&context, &why(6)).await
     );
-    // The ids of the schemas, as the registry gave them.
+    // The ids of the schemas, as assigned by the registry.
     let sql = format!("SELECT count(DISTINCT value_schema_id) FROM {read} WHERE \"offset\" < 5");
     assert_eq!(one(&context, &sql).await, "4");
 
@@ -179,7 +179,7 @@ async fn json_has_the_columns_of_its_schema() {
     );
     let sql = format!("SELECT * FROM {first} ORDER BY \"offset\"");
     let found = rows(&context, &sql).await;
-    // Columns in the order of the schema, which the registry may have changed: compared by name.
+    // Compared by name, because the registry may have changed the order of the schema's fields.
     assert_eq!(found.len(), 3, "{found:?}");
     let sql = format!(
         "SELECT id, note, placed, lines[1]['n'] + 1, lines[2]['sku'], stock['x'], extra FROM {first} \
@@ -189,7 +189,7 @@ async fn json_has_the_columns_of_its_schema() {
         rows(&context, &sql).await,
         ["1  2026-01-14T10:00:00Z 2.0 b 3 [1]", "2 n     ", "      "]
     );
-    // The newest version has other columns, whatever the records were written with.
+    // The newest version has different columns, whatever the records were written with.
     let newest = from(&topic, &["value.format=json-registry"]);
     let sql = format!("SELECT id, total FROM {newest} ORDER BY \"offset\"");
     assert_eq!(rows(&context, &sql).await, ["1 ", "2 ", " "]);
@@ -224,7 +224,7 @@ async fn json_without_a_schema_is_sampled_only_where_it_is_plain() {
             && found.contains(&format!("no subject '{framed}-value'")),
         "{found}"
     );
-    // One that options name must be there.
+    // A subject named in the options must exist.
     let named = ["value.format=json", "value.subject=nowhere"];
     let sql = format!("SELECT * FROM {}", from(&plain, &named));
     let found = error(&context, &sql).await.to_string();
@@ -275,7 +275,7 @@ async fn a_session_has_a_registry_for_all_of_its_tables() {
         .value_format(datafusion_kafka::decode::Format::Avro);
     let context = super::with_table(builder).await;
     assert_eq!(rows(&context, "SELECT sum(id) FROM t").await, ["3"]);
-    // A session without one says what the format needs.
+    // In a session without a registry, the error says what the format needs.
     let found = error(&session(), &sql).await.to_string();
     assert!(
         found.contains("'avro-registry' needs a registry: set 'schema.registry.url'"),

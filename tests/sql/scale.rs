@@ -1,4 +1,4 @@
-//! Many partitions, many ranges, many queries: bounded threads, connections and memory.
+//! Many partitions, ranges and queries: threads, connections and memory stay bounded.
 
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ async fn a_thousand_small_ranges() {
 async fn fifty_queries_at_once_share_threads() {
     let topic = filled(4, 3000);
     let context = session_with(ConnectionConfig::new(shared().bootstrap()));
-    // One query first: the session's own threads are not counted against the fifty.
+    // Runs one query first, so that the session's own threads do not count towards the fifty.
     let sql = format!("SELECT count(*), sum(offset) FROM \"{topic}\"");
     let expected = [format!("12000 {}", 4 * (0..3000).sum::<i64>())];
     assert_eq!(rows(&context, &sql).await, expected);
@@ -62,7 +62,7 @@ async fn fifty_queries_at_once_share_threads() {
         most = most.max(threads());
         assert_eq!(query.await.expect("no panic"), expected);
     }
-    // Eight sessions of a few threads each, and as many that wait on them.
+    // Eight sessions with a few threads each, and the same number of waiting streams.
     assert!(
         most < before + 80,
         "{before} threads before, {most} at most"

@@ -1,4 +1,4 @@
-//! Authorization, Java's files, and secrets that appear nowhere.
+//! Authorization, Java's files, and secrets that must appear nowhere.
 
 use datafusion_kafka::ErrorKind;
 use datafusion_kafka::config::ConnectionConfig;

@@ -1,9 +1,9 @@
-//! Ranges and predicates by time, as the broker's index and the records have it.
+//! Ranges and predicates by time, compared with the broker's index and the records.
 
 use super::{error, filled, plan, rows, session, table, topic, with_table};
 use crate::support::{Record, admin, produce, shared};
 
-/// The record at offset n has the timestamp 1000 * (n + 1) ms; one late record at the end.
+/// The record at offset n has the timestamp 1000 * (n + 1) ms, and one late record is at the end.
 fn with_late_record() -> String {
     let topic = filled(1, 100);
     let late = Record::new(0).value("late").timestamp_ms(5500);
@@ -80,7 +80,7 @@ async fn spark_timestamps_are_offsets_by_look_up() {
             "CREATE OR REPLACE EXTERNAL TABLE s STORED AS KAFKA LOCATION '{topic}' OPTIONS ({options})"
         )
     };
-    // No filter: the late record lies within the offsets.
+    // There is no filter: the late record lies within the offsets.
     rows(&context, &create("'startingTimestamp' '99000'")).await;
     assert_eq!(rows(&context, "SELECT count(*) FROM s").await, ["3"]);
     rows(

@@ -1,4 +1,4 @@
-//! What an administrator does: topics, log starts, compaction, access control.
+//! Operations of an administrator: topics, log starts, compaction, access control.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::{Read, Write};
@@ -22,7 +22,7 @@ use super::{block_on, wait_until};
 /// How long a single request may take on a busy machine.
 pub(super) const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 
-/// The settings of a client of these helpers: nothing is printed but what the helpers panic with.
+/// The settings of the helpers' clients. They print nothing; the helpers panic with a message instead.
 pub(super) fn client(bootstrap: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
@@ -47,8 +47,8 @@ fn options() -> AdminOptions {
         .operation_timeout(Some(REQUEST_LIMIT))
 }
 
-/// Sets a quota for clients of that id, such as `consumer_byte_rate`. librdkafka has no call for it, so
-/// that the request is made by hand.
+/// Sets a quota for clients with this id, such as `consumer_byte_rate`. librdkafka has no call for it, so the
+/// request is encoded by hand.
 ///
 /// # Panics
 /// When the broker does not answer.
@@ -65,7 +65,7 @@ pub fn limit_client(bootstrap: &str, client_id: &str, quota: &str, bytes_a_secon
         &one,
         &text(quota),
         &(bytes_a_second as f64).to_be_bytes(),
-        // Neither removed nor only tried.
+        // Neither a removal nor a dry run.
         &[0, 0],
     ]
     .concat();
@@ -89,7 +89,7 @@ pub fn unique_topic(prefix: &str) -> String {
 /// Creates a topic with settings such as `("retention.ms", "1000")`, and waits for its leaders.
 ///
 /// # Panics
-/// When the broker refuses, for example because there is such a topic.
+/// When the broker refuses, for example because the topic exists.
 pub fn create_topic(bootstrap: &str, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
     create(
         bootstrap,
@@ -98,7 +98,7 @@ pub fn create_topic(bootstrap: &str, topic: &str, partitions: i32, settings: &[(
     );
 }
 
-/// Creates a topic whose partitions have these replicas, as node ids, the leader first.
+/// Creates a topic whose partitions have these replicas, given as node ids with the leader first.
 ///
 /// # Panics
 /// As [`create_topic`].
@@ -129,7 +129,7 @@ fn create<'a>(bootstrap: &str, mut new: NewTopic<'a>, settings: &[(&'a str, &'a 
     wait_for_partitions(bootstrap, topic, partitions);
 }
 
-/// Creates a topic that [`compact`] can compact at once.
+/// Creates a topic that [`compact`] can compact immediately.
 pub fn create_compacted_topic(bootstrap: &str, topic: &str, partitions: i32) {
     let settings = [
         ("cleanup.policy", "compact"),
@@ -140,7 +140,7 @@ pub fn create_compacted_topic(bootstrap: &str, topic: &str, partitions: i32) {
     create_topic(bootstrap, topic, partitions, &settings);
 }
 
-/// Deletes a topic and waits until the broker does not name it any more.
+/// Deletes a topic, and waits until the broker no longer lists it.
 ///
 /// # Panics
 /// When the broker refuses.
@@ -168,7 +168,7 @@ pub fn grow_topic(bootstrap: &str, topic: &str, partitions: usize) {
     wait_for_partitions(bootstrap, topic, partitions);
 }
 
-/// Moves the log start of a partition to `before`: the records below it are gone.
+/// Moves the log start of a partition to `before`. The records below it are gone.
 ///
 /// # Panics
 /// When the broker refuses, for example because the log ends earlier.
@@ -196,7 +196,7 @@ pub struct Watermarks {
     pub high: i64,
 }
 
-/// Asks for the ends of a partition's log.
+/// Looks up the ends of a partition's log.
 ///
 /// # Panics
 /// When the leader does not answer.
@@ -219,7 +219,7 @@ pub fn watermarks(bootstrap: &str, topic: &str, partition: i32) -> Watermarks {
     }
 }
 
-/// The topics that the broker names, internal ones too.
+/// The topics that the broker lists, including internal ones.
 ///
 /// # Panics
 /// When the broker does not answer.
@@ -243,7 +243,7 @@ pub fn list_groups(bootstrap: &str) -> BTreeSet<String> {
     groups.map(|group| group.name().to_owned()).collect()
 }
 
-/// Whether the node is registered and every partition there is has a leader.
+/// Whether the node is registered and every existing partition has a leader.
 pub(super) fn is_ready(bootstrap: &str) -> bool {
     consumer(bootstrap)
         .fetch_metadata(None, Duration::from_secs(2))
@@ -256,7 +256,7 @@ pub(super) fn is_ready(bootstrap: &str) -> bool {
         })
 }
 
-/// The node that leads a partition; `None` while there is none.
+/// The node that leads a partition; `None` while there is no leader.
 pub fn leader(bootstrap: &str, topic: &str, partition: i32) -> Option<i32> {
     let metadata = consumer(bootstrap)
         .fetch_metadata(None, REQUEST_LIMIT)
@@ -270,7 +270,7 @@ fn wait_for_partitions(bootstrap: &str, topic: &str, partitions: i32) {
     let consumer = consumer(bootstrap);
     let what = format!("{topic} has {partitions} partitions with leaders");
     wait_until(REQUEST_LIMIT, &what, || {
-        // All topics are asked for: to name one that is not known yet might create it.
+        // Requests all topics, because naming one that does not exist yet might create it.
         let metadata = consumer.fetch_metadata(None, REQUEST_LIMIT).ok()?;
         let found = metadata.topics().iter().find(|t| t.name() == topic)?;
         let led = found.partitions().iter().filter(|p| p.leader() >= 0);
@@ -278,15 +278,15 @@ fn wait_for_partitions(bootstrap: &str, topic: &str, partitions: i32) {
     });
 }
 
-/// Compacts a partition of a topic of [`create_compacted_topic`], and returns what is left.
+/// Compacts a partition of a topic made by [`create_compacted_topic`], and returns the records that are left.
 ///
-/// The open segment is never compacted, so one record with a key of its own is appended, which
-/// closes it. Returns when no key is left twice below that record; the record itself comes last.
+/// The open segment is never compacted, so this appends a record with its own key, which closes the segment.
+/// It returns once no key occurs twice below that record. The record itself comes last.
 ///
 /// # Panics
-/// When the cleaner has not come by within a minute.
+/// When the cleaner does not run within a minute.
 pub fn compact(bootstrap: &str, topic: &str, partition: i32) -> Vec<ReadRecord> {
-    // Longer than `segment.ms`: only then does the next record open a segment.
+    // Longer than `segment.ms`, so that the next record opens a segment.
     std::thread::sleep(Duration::from_millis(150));
     let marker = Record::new(partition).key(unique_topic("end-of-compaction"));
     let end = produce(bootstrap, topic, &[marker])[0];
@@ -325,7 +325,7 @@ fn allow(server: &KafkaServer, principal: &str, operation: &str, resource: &[&st
     server.run_tool("org.apache.kafka.tools.AclCommand", &arguments);
 }
 
-/// The code of a failed request, where librdkafka gives one.
+/// The code of a failed request, if librdkafka has one.
 pub fn error_code(error: &rdkafka::error::KafkaError) -> Option<RDKafkaErrorCode> {
     error.rdkafka_error_code()
 }

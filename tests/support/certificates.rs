@@ -1,4 +1,4 @@
-//! Certificates for a broker's TLS listeners, made anew for every broker.
+//! Certificates for a broker's TLS listeners, generated for each broker.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,20 +9,20 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
-/// The files that were written.
+/// The paths of the generated files.
 #[derive(Debug)]
 pub(super) struct Certificates {
-    /// The authority that signed the broker's and the client's certificate.
+    /// The authority that signed the certificates of the broker and the client.
     pub(super) ca: PathBuf,
-    /// An authority that signed nothing.
+    /// An authority that has signed nothing.
     pub(super) other_ca: PathBuf,
     /// The broker's key and certificate for `localhost` and `127.0.0.1`.
     pub(super) server: PathBuf,
-    /// The client's certificate, its common name is `alice`.
+    /// The client's certificate, with the common name `alice`.
     pub(super) client_certificate: PathBuf,
     /// The client's key.
     pub(super) client_key: PathBuf,
-    /// Both as PKCS12, under [`STORE_PASSWORD`].
+    /// Both in PKCS12 format, under [`STORE_PASSWORD`].
     pub(super) client_store: PathBuf,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct Certificates {
 pub(super) const STORE_PASSWORD: &str = "store password";
 
 impl Certificates {
-    /// Writes them to a folder.
+    /// Generates the files in a folder.
     pub(super) fn write(folder: &Path) -> Self {
         let (ca, issuer) = authority("test authority");
         let (other_ca, _) = authority("another authority");
@@ -48,7 +48,7 @@ impl Certificates {
         };
         let file = |name: &str, text: &str| bytes(name, text.as_bytes());
         Self {
-            // Kafka takes a PEM key store as the key followed by its chain, in one file.
+            // Kafka expects a PEM key store to be the key followed by its chain, in one file.
             server: file(
                 "server.pem",
                 &format!("{}{}{ca}", server.key, server.certificate),

@@ -1,10 +1,10 @@
-//! Several Kafka nodes, each broker and controller, that fail one by one.
+//! Several Kafka nodes, each both broker and controller, which can fail one by one.
 
 use super::kafka::{KafkaServer, Member, cluster_id, free_port};
 use super::libs::Jvm;
 use super::options::KafkaOptions;
 
-/// A cluster of nodes 1, 2, …; a quorum of more than half must be up. Dropping it removes all.
+/// A cluster with nodes 1, 2, …. More than half must be up for a quorum. Dropping it removes everything.
 #[derive(Debug)]
 pub struct KafkaCluster {
     nodes: Vec<KafkaServer>,
@@ -14,7 +14,7 @@ impl KafkaCluster {
     /// Starts nodes and waits until all of them answer.
     ///
     /// # Panics
-    /// With the end of a node's log when it does not start.
+    /// When a node does not start, with the end of its log.
     pub fn start(nodes: usize, options: &KafkaOptions) -> Self {
         let cluster_id = cluster_id();
         let ports: Vec<u16> = (0..nodes).map(|_| free_port()).collect();
@@ -34,7 +34,7 @@ impl KafkaCluster {
                 .map(|of| KafkaServer::prepared(options, &member(of), Jvm::Small))
                 .collect(),
         };
-        // None answers before there is a quorum.
+        // No node answers before there is a quorum.
         cluster.nodes.iter_mut().for_each(KafkaServer::spawn);
         for node in &mut cluster.nodes {
             if let Err(log) = node.wait_until_ready() {
@@ -44,13 +44,13 @@ impl KafkaCluster {
         cluster
     }
 
-    /// `host:port` of all nodes, also of those that are down.
+    /// `host:port` of all nodes, including those that are down.
     pub fn bootstrap(&self) -> String {
         let hosts = self.nodes.iter().map(KafkaServer::bootstrap);
         hosts.collect::<Vec<_>>().join(",")
     }
 
-    /// A node by its id, to ask it alone.
+    /// A node by its id, to ask only that one.
     pub fn node(&self, id: usize) -> &KafkaServer {
         &self.nodes[id - 1]
     }

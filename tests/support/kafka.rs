@@ -1,4 +1,4 @@
-//! One Apache Kafka node (KRaft, broker and controller in one) with its own ports and data.
+//! One Apache Kafka node (KRaft, both broker and controller) with its own ports and data.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -20,15 +20,15 @@ use super::options::{
 };
 use super::process::Watched;
 
-/// How long a broker may take until it answers; it is ready after 3 s on an idle machine.
+/// How long a broker may take to answer. On an idle machine it is ready after 3 s.
 const START_LIMIT: Duration = Duration::from_secs(90);
 
 /// A running (or stopped) node. Dropping it kills the process and removes the data.
 ///
-/// - The process never outlives the test process, even when that is killed.
-/// - Topics are created automatically, on purpose: so a test can prove that reading creates none.
-/// - Records never expire unless a topic's `retention.ms` says so; timestamps may lie far back.
-/// - The cleaner looks every 200 ms and takes topics made by [`admin::create_compacted_topic`].
+/// - The process never outlives the test process, even if that is killed.
+/// - Topics are created automatically. This is on purpose: it lets tests prove that reading creates none.
+/// - Records never expire unless a topic's `retention.ms` says so, so timestamps may lie far in the past.
+/// - The cleaner runs every 200 ms and compacts topics made by [`admin::create_compacted_topic`].
 /// - Messages may have up to 64 MiB.
 #[derive(Debug)]
 pub struct KafkaServer {
@@ -40,12 +40,12 @@ pub struct KafkaServer {
     process: Option<Watched>,
 }
 
-/// What a node is among others.
+/// The role of a node among others.
 #[derive(Debug, Clone)]
 pub(super) struct Member {
     pub(super) id: usize,
     pub(super) controller_port: u16,
-    /// `controller.quorum.voters`; `None` for a node alone.
+    /// `controller.quorum.voters`; `None` for a single node.
     pub(super) voters: Option<String>,
     pub(super) cluster_id: String,
 }
@@ -54,9 +54,9 @@ impl KafkaServer {
     /// Starts a node and waits until it answers.
     ///
     /// # Panics
-    /// With the end of the broker's log when it does not start; without the jars of Kafka.
+    /// When the broker does not start, with the end of its log; also when Kafka's jars are missing.
     pub fn start(options: KafkaOptions) -> Self {
-        /// Another process may take a port between the choice and the start.
+        /// Another process may take a port before the broker starts.
         const ATTEMPTS: usize = 3;
         for _ in 1..ATTEMPTS {
             match Self::try_start(&options) {
@@ -69,7 +69,7 @@ impl KafkaServer {
     }
 
     fn try_start(options: &KafkaOptions) -> Result<Self, String> {
-        /// Java starts on all cores: brokers that start at once on a small machine time out together.
+        /// Java starts up on all cores, so brokers started together on a small machine would all time out.
         static STARTING: Mutex<()> = Mutex::new(());
         let _one_at_a_time = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         let alone = Member {
@@ -88,7 +88,7 @@ impl KafkaServer {
         Ok(server)
     }
 
-    /// A node that was configured and formatted, and is not started.
+    /// A node that is configured and formatted, but not started.
     pub(super) fn prepared(options: &KafkaOptions, member: &Member, jvm: Jvm) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("kafka-test-")
@@ -118,7 +118,7 @@ impl KafkaServer {
         &self.bootstrap
     }
 
-    /// `host:port` of a listener. The host of the TLS ones is `localhost`.
+    /// `host:port` of a listener. TLS listeners have the host `localhost`.
     ///
     /// # Panics
     /// When the broker was started without this listener.
@@ -133,7 +133,7 @@ impl KafkaServer {
         format!("{host}:{port}")
     }
 
-    /// The librdkafka settings of a client that logs in through a listener.
+    /// The librdkafka settings for a client that logs in on a listener.
     pub fn client_settings(&self, listener: Listener, login: Login<'_>) -> Vec<(String, String)> {
         let mut settings = vec![
             ("bootstrap.servers", self.bootstrap_of(listener)),
@@ -183,7 +183,7 @@ impl KafkaServer {
         &self.certificates.ca
     }
 
-    /// The PEM file of an authority that signed nothing here.
+    /// The PEM file of an authority that has signed nothing.
     pub fn other_ca_pem_path(&self) -> &Path {
         &self.certificates.other_ca
     }
@@ -206,29 +206,29 @@ impl KafkaServer {
         self.running().pid()
     }
 
-    /// The folder that holds configuration, certificates, log and data; it goes with the broker.
+    /// The folder with configuration, certificates, log and data. It is removed with the broker.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Shuts the broker down as an administrator would; the data stays.
+    /// Shuts the broker down as an administrator would, keeping its data.
     pub fn stop(&mut self) {
         if let Some(process) = self.process.take() {
             process.end("TERM");
         }
     }
 
-    /// Kills the broker (SIGKILL); the data stays.
+    /// Kills the broker (SIGKILL), keeping its data.
     pub fn kill(&mut self) {
         if let Some(process) = self.process.take() {
             process.end("KILL");
         }
     }
 
-    /// Stops the broker if it runs and starts it on the same ports and data.
+    /// Stops the broker if it runs, and starts it with the same ports and data.
     ///
     /// # Panics
-    /// With the end of the broker's log when it does not start.
+    /// When the broker does not start, with the end of its log.
     pub fn restart(&mut self) {
         self.stop();
         if let Err(log) = self.launch() {
@@ -236,17 +236,17 @@ impl KafkaServer {
         }
     }
 
-    /// Stops the broker's clock (SIGSTOP): connections stay open, nothing is answered.
+    /// Freezes the broker (SIGSTOP): connections stay open, but nothing is answered.
     pub fn freeze(&self) {
         self.running().signal("STOP");
     }
 
-    /// Lets a frozen broker go on (SIGCONT).
+    /// Lets a frozen broker continue (SIGCONT).
     pub fn thaw(&self) {
         self.running().signal("CONT");
     }
 
-    /// The topics that have a partition on disk, internal ones too: no client is asked.
+    /// The topics that have a partition on disk, including internal ones. This contacts no broker.
     pub fn topics_on_disk(&self) -> BTreeSet<String> {
         let entries = fs::read_dir(self.data()).expect("cannot list the broker's data");
         entries
@@ -259,7 +259,7 @@ impl KafkaServer {
             .collect()
     }
 
-    /// The topics that the broker names, internal ones too.
+    /// The topics that the broker lists, including internal ones.
     pub fn list_topics(&self) -> BTreeSet<String> {
         admin::list_topics(self.bootstrap())
     }
@@ -273,8 +273,8 @@ impl KafkaServer {
         lines[lines.len().saturating_sub(LINES)..].join("\n")
     }
 
-    /// Runs one of Kafka's own tools, such as `org.apache.kafka.tools.GetOffsetShell`, with its jars
-    /// and returns what it printed; takes a second or two.
+    /// Runs one of Kafka's own tools, such as `org.apache.kafka.tools.GetOffsetShell`, and returns its
+    /// output. This takes a second or two.
     ///
     /// # Panics
     /// When the tool fails.
@@ -329,7 +329,7 @@ impl KafkaServer {
         );
         properties.extend(security_properties(&listeners, &self.certificates));
         properties.extend(extra.iter().cloned());
-        // The last line of a key wins, so a test's properties go over the others.
+        // The last line of a key wins, so a test's properties override the others.
         let text: String = properties
             .iter()
             .map(|(key, value)| format!("{key}={value}\n"))
@@ -362,7 +362,7 @@ impl KafkaServer {
         self.run_tool("kafka.tools.StorageTool", &arguments);
     }
 
-    /// Starts the process and waits until it answers; the error is the end of its log.
+    /// Starts the process and waits until it answers. The error is the end of its log.
     fn launch(&mut self) -> Result<(), String> {
         self.spawn();
         self.wait_until_ready()
@@ -386,7 +386,7 @@ impl KafkaServer {
             if self.running().has_ended() {
                 break "the process ended".to_owned();
             }
-            // An open port says little: the broker must be registered and lead its partitions.
+            // An open port is not enough: the broker must be registered and lead its partitions.
             if accepts_connections(self.ports[0].1) && admin::is_ready(&self.bootstrap) {
                 return Ok(());
             }
@@ -412,11 +412,11 @@ fn accepts_connections(port: u16) -> bool {
     TcpStream::connect_timeout(&address, Duration::from_millis(500)).is_ok()
 }
 
-/// A new cluster id: a UUID in Kafka's print, 22 characters of URL-safe base64.
+/// A new cluster id: a UUID as Kafka prints it, in 22 characters of URL-safe base64.
 pub(super) fn cluster_id() -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut bits = u128::from(random()) << 64 | u128::from(random());
-    // The first character must not look like an option to a tool; the last carries two bits only.
+    // The first character must not look like an option to a tool. The last one carries only two bits.
     let mut id = String::from("k");
     for _ in 0..20 {
         id.push(char::from(ALPHABET[(bits & 63) as usize]));
@@ -426,7 +426,7 @@ pub(super) fn cluster_id() -> String {
     id
 }
 
-/// A number that differs from call to call and from process to process.
+/// A number that differs between calls and between processes.
 fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::collections::hash_map::RandomState::new()
@@ -434,10 +434,10 @@ fn random() -> u64 {
         .finish()
 }
 
-/// A port that nobody listens to now.
+/// A port that is currently free.
 ///
-/// Below the range that outgoing connections take theirs from: while a broker is down, no client's
-/// connection can then take its port, not even the client that keeps trying to reach it.
+/// It lies below the range for outgoing connections. While a broker is down, no client's connection can then
+/// take its port, not even that of a client that keeps trying to reach it.
 pub(super) fn free_port() -> u16 {
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 12_000;

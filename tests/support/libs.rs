@@ -1,13 +1,13 @@
-//! Where the jars of Kafka lie, and how Java is called with them.
+//! Where Kafka's jars are, and how to run Java with them.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The folder of the jars: `KAFKA_LIBS`, else the place in the user's cache that `make setup` fills.
+/// The folder of the jars: `KAFKA_LIBS`, or else the folder in the user's cache that `make setup` fills.
 ///
 /// # Panics
-/// When the folder is not there or only half filled.
+/// When the folder is missing or incomplete.
 pub fn folder() -> PathBuf {
     let folder = match set("KAFKA_LIBS") {
         Some(folder) => PathBuf::from(folder),
@@ -32,18 +32,18 @@ fn set(variable: &str) -> Option<OsString> {
     std::env::var_os(variable).filter(|value| !value.is_empty())
 }
 
-/// How Java is to run.
+/// How to run Java.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Jvm {
-    /// A small heap, one compiler tier, the simplest collector: a broker for a test.
+    /// A small heap, one compiler tier and the simplest collector, for a broker in a test.
     FastStart,
-    /// The same with less heap: one of several brokers at a time.
+    /// The same with less heap, for one of several brokers.
     Small,
-    /// Java's defaults and a gigabyte of heap: a broker that is measured.
+    /// Java's defaults and a gigabyte of heap, for a broker in a benchmark.
     FullSpeed,
 }
 
-/// The arguments of a `java`.
+/// The arguments for `java`.
 pub(super) fn java_arguments(jvm: Jvm, log4j: &Path, class: &str) -> Vec<OsString> {
     let mut class_path = folder().into_os_string();
     class_path.push("/*");
@@ -60,7 +60,7 @@ pub(super) fn java_arguments(jvm: Jvm, log4j: &Path, class: &str) -> Vec<OsStrin
     arguments
 }
 
-/// Runs one of Kafka's command-line tools to its end and returns what it printed.
+/// Runs one of Kafka's command-line tools to its end, and returns its output.
 ///
 /// # Panics
 /// When Java is missing or the tool fails.

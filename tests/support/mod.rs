@@ -1,7 +1,7 @@
 //! Real Kafka brokers for tests, and the few calls that put data into them.
 //!
-//! A test file says `mod support;`. Most tests then take the one broker of their process and a topic
-//! of their own:
+//! A test file says `mod support;`. Most tests then use the broker that the process shares, with a topic of
+//! their own:
 //!
 //! ```ignore
 //! let broker = support::shared();
@@ -11,10 +11,10 @@
 //! ```
 //!
 //! A test that stops, kills or freezes a broker, or needs other settings, starts its own with
-//! [`KafkaServer::start`]. The helpers talk to brokers through librdkafka or Kafka's own tools, never
-//! through the crate under test, and panic with the whole story when something goes wrong.
+//! [`KafkaServer::start`]. The helpers talk to brokers through librdkafka or Kafka's own tools, never through
+//! the crate under test. When something goes wrong, they panic with all details.
 
-// Each test file compiles this module anew and uses a part of it.
+// Each test file compiles this module again and uses a part of it.
 #![allow(dead_code, unused_imports)]
 
 pub mod admin;
@@ -42,7 +42,7 @@ pub use kafka::KafkaServer;
 pub use options::{KafkaOptions, Listener, Login, PASSWORD, USERS};
 pub use produce::{Record, Transaction};
 
-/// The broker that the tests of this process share, with every listener; started when first asked for.
+/// The broker that the tests of this process share, with every listener. It starts on first use.
 ///
 /// A static is never dropped: the broker's watchdog stops it when the process ends.
 pub fn shared() -> &'static KafkaServer {
@@ -64,10 +64,10 @@ pub fn topic_to_compact() -> String {
     topic
 }
 
-/// The folder of the repository, above the package whose tests these are.
+/// The folder of the repository, which is above this package.
 ///
 /// # Panics
-/// When the tests run without it.
+/// When the tests run outside the repository.
 pub fn repository() -> &'static Path {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut folders = package.ancestors();
@@ -76,10 +76,10 @@ pub fn repository() -> &'static Path {
         .expect("the sources are there")
 }
 
-/// Asks again and again until there is an answer.
+/// Calls `answer` repeatedly until it returns something.
 ///
 /// # Panics
-/// When there is none within `limit`.
+/// When it does not within `limit`.
 pub fn wait_until<T>(limit: Duration, what: &str, mut answer: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + limit;
     loop {
@@ -94,7 +94,7 @@ pub fn wait_until<T>(limit: Duration, what: &str, mut answer: impl FnMut() -> Op
     }
 }
 
-/// Waits for a future that another thread completes, inside an asynchronous test or outside.
+/// Waits for a future that another thread completes, inside or outside an asynchronous test.
 fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(Thread);
 

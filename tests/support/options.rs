@@ -1,21 +1,21 @@
-//! How a broker can be set up, and what that means in server properties.
+//! Options of a broker, and the server properties that they become.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use super::certificates::Certificates;
 
-/// Users that can log in with PLAIN and SCRAM; `admin` may do everything, the others nothing that
-/// was not granted. OAUTHBEARER lets in whatever name the token has.
+/// Users that can log in with PLAIN and SCRAM. `admin` may do everything, the others only what they were
+/// granted. OAUTHBEARER accepts whatever name the token has.
 pub const USERS: [&str; 3] = ["admin", "alice", "bob"];
 
 /// The password of each of [`USERS`].
 pub const PASSWORD: &str = "correct horse";
 
-/// What a broker listens to.
+/// A listener of a broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Listener {
-    /// No encryption, no login: the principal `User:ANONYMOUS`, who may do everything.
+    /// No encryption and no login. The principal `User:ANONYMOUS` may do everything.
     Plaintext,
     /// A login without encryption.
     SaslPlaintext,
@@ -26,7 +26,7 @@ pub enum Listener {
 }
 
 impl Listener {
-    /// As Kafka and librdkafka call it.
+    /// The name that Kafka and librdkafka use.
     pub fn name(self) -> &'static str {
         match self {
             Self::Plaintext => "PLAINTEXT",
@@ -41,10 +41,10 @@ impl Listener {
     }
 }
 
-/// How a client proves who it is.
+/// How a client logs in.
 #[derive(Debug, Clone, Copy)]
 pub enum Login<'a> {
-    /// Not at all.
+    /// Without a login.
     Nobody,
     /// PLAIN with user and password.
     Plain(&'a str, &'a str),
@@ -60,7 +60,7 @@ pub enum Login<'a> {
     CertificateStore,
 }
 
-/// How a broker is set up; the default has a plaintext listener only.
+/// The options of a broker. By default it only has a plaintext listener.
 #[derive(Debug, Clone, Default)]
 pub struct KafkaOptions {
     pub(super) listeners: Vec<Listener>,
@@ -77,7 +77,7 @@ impl KafkaOptions {
             .listener(Listener::Ssl)
     }
 
-    /// Adds a listener; the plaintext one is always there.
+    /// Adds a listener. The plaintext listener always exists.
     pub fn listener(mut self, listener: Listener) -> Self {
         if listener != Listener::Plaintext && !self.listeners.contains(&listener) {
             self.listeners.push(listener);
@@ -85,20 +85,20 @@ impl KafkaOptions {
         self
     }
 
-    /// Sets a server property, over what the harness would set.
+    /// Sets a server property, overriding the harness.
     pub fn property(mut self, key: &str, value: &str) -> Self {
         self.properties.push((key.to_owned(), value.to_owned()));
         self
     }
 
-    /// Java as brokers run it, where tests want it to start fast: for measurements.
+    /// Runs Java as in production rather than for a fast start, for benchmarks.
     pub fn full_speed(mut self) -> Self {
         self.full_speed = true;
         self
     }
 }
 
-/// What every node of the harness is told.
+/// Properties of every node in the harness.
 pub(super) const NODE_PROPERTIES: &[(&str, &str)] = &[
     ("process.roles", "broker,controller"),
     ("controller.listener.names", "CONTROLLER"),
@@ -107,7 +107,7 @@ pub(super) const NODE_PROPERTIES: &[(&str, &str)] = &[
     ("num.io.threads", "2"),
     ("auto.create.topics.enable", "true"),
     ("num.partitions", "1"),
-    // Internal topics on one node.
+    // Internal topics work on a single node.
     ("offsets.topic.num.partitions", "1"),
     ("offsets.topic.replication.factor", "1"),
     ("transaction.state.log.num.partitions", "1"),
@@ -117,7 +117,7 @@ pub(super) const NODE_PROPERTIES: &[(&str, &str)] = &[
     ("share.coordinator.state.topic.replication.factor", "1"),
     ("share.coordinator.state.topic.min.isr", "1"),
     ("group.initial.rebalance.delay.ms", "0"),
-    // What a test waits for should come soon.
+    // What a test waits for should happen soon.
     (
         "transaction.abort.timed.out.transaction.cleanup.interval.ms",
         "200",
@@ -125,13 +125,13 @@ pub(super) const NODE_PROPERTIES: &[(&str, &str)] = &[
     ("log.initial.task.delay.ms", "500"),
     ("log.retention.check.interval.ms", "500"),
     ("log.cleaner.backoff.ms", "200"),
-    // A killed broker may register again only when its session has ended.
+    // A killed broker can only register again when its session has expired.
     ("broker.session.timeout.ms", "3000"),
     ("broker.heartbeat.interval.ms", "500"),
     ("log.segment.delete.delay.ms", "1000"),
-    // The cleaner's map of keys: 8 MiB hold 300,000 of them, the default takes 128 MiB of heap.
+    // The cleaner's map of keys. 8 MiB hold 300,000 keys; the default would take 128 MiB of heap.
     ("log.cleaner.dedupe.buffer.size", "8388608"),
-    // Records with old timestamps must not expire under a test.
+    // Records with old timestamps must not expire during a test.
     ("log.retention.ms", "-1"),
     ("message.max.bytes", "67108864"),
     ("replica.fetch.max.bytes", "67108864"),
@@ -142,7 +142,7 @@ pub(super) const NODE_PROPERTIES: &[(&str, &str)] = &[
     ("super.users", "User:ANONYMOUS;User:admin"),
 ];
 
-/// Warnings and errors go to the standard output, which is the broker's log file.
+/// Warnings and errors go to standard output, which is the broker's log file.
 pub(super) const LOG4J: &str = "\
 rootLogger.level=warn
 rootLogger.appenderRef.console.ref=console
@@ -212,7 +212,7 @@ const LOGIN_MODULES: &[(&str, &str)] = &[
     ("oauthbearer", "oauthbearer.OAuthBearerLoginModule"),
 ];
 
-/// A path as it is written into a configuration.
+/// A path, as written into a configuration.
 pub(super) fn path_text(path: &Path) -> String {
     path.to_str()
         .expect("the temporary folder's path is not UTF-8")

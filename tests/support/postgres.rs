@@ -1,7 +1,7 @@
 //! Real PostgreSQL servers for tests, each with its own data and port.
 //!
-//! The programs are Debian's or those on the path. As root, which the server refuses, they run as the
-//! user `postgres`.
+//! The programs come from Debian's packages or from the path. The server refuses to run as root; in that case
+//! it runs as the user `postgres`.
 
 use std::ffi::OsString;
 use std::net::TcpListener;
@@ -17,13 +17,13 @@ use super::certificates::Certificates;
 use super::process::Watched;
 use super::wait_until;
 
-/// The password of the user `alice`, who must give it; `postgres` needs none.
+/// The password of the user `alice`. `postgres` needs none.
 pub const PASSWORD: &str = "correct horse";
 
 /// How long a server may take to start.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// A running server; dropped, it ends and its data go.
+/// A running server. Dropping it stops it and removes its data.
 pub struct PostgresServer {
     folder: TempDir,
     port: u16,
@@ -43,7 +43,7 @@ impl PostgresServer {
         Self::new(false)
     }
 
-    /// Starts a server that lets only `postgres` in without TLS.
+    /// Starts a server that only accepts `postgres` without TLS.
     pub fn start_with_tls() -> Self {
         Self::new(true)
     }
@@ -87,13 +87,13 @@ impl PostgresServer {
             "listen_addresses=127.0.0.1".to_owned(),
             "unix_socket_directories=".to_owned(),
             format!("port={}", self.port),
-            // A killed server loses nothing by it; the machine is not switched off.
+            // A killed server loses nothing this way, because the machine stays on.
             "fsync=off".to_owned(),
             "shared_buffers=32MB".to_owned(),
         ];
         if let Some(tls) = &self.tls {
             settings.push("ssl=on".to_owned());
-            // One file has both; each reader takes its part.
+            // One file contains both; each reader takes its part.
             settings.push(format!("ssl_cert_file={}", tls.server.display()));
             settings.push(format!("ssl_key_file={}", tls.server.display()));
         }
@@ -113,7 +113,7 @@ impl PostgresServer {
         });
     }
 
-    /// Ends the server at once, as its own crash would.
+    /// Ends the server immediately, like a crash.
     pub fn stop(&mut self) {
         if let Some(process) = self.process.take() {
             process.end("QUIT");
@@ -126,18 +126,18 @@ impl PostgresServer {
         self.launch();
     }
 
-    /// The URL for a user, who is superuser if it is `postgres`.
+    /// The URL for a user. `postgres` is the superuser.
     pub fn url(&self, user: &str) -> String {
         format!("postgres://{user}@127.0.0.1:{}/postgres", self.port)
     }
 
-    /// The file of the authority that signed the server's certificate, and of another one.
+    /// The authority that signed the server's certificate, and another one.
     pub fn authorities(&self) -> (&Path, &Path) {
         let tls = self.tls.as_ref().expect("the server was started with TLS");
         (&tls.ca, &tls.other_ca)
     }
 
-    /// Runs statements as the superuser and gives what comes back: rows as lines, columns by tabs,
+    /// Runs statements as the superuser and returns the result: rows as lines, columns separated by tabs,
     /// NULL as `\N`.
     ///
     /// # Panics
@@ -164,7 +164,7 @@ fn psql(port: u16, statements: &str) -> std::process::Output {
         .expect("cannot start psql: scripts/setup installs PostgreSQL")
 }
 
-/// The newest program of Debian's packages, else that on the path.
+/// The newest program in Debian's packages, or else the one on the path.
 fn program(name: &str) -> PathBuf {
     let versions = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
@@ -185,7 +185,7 @@ fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
-/// Gives a folder and what is in it to the user that the server runs as, for nobody else to read.
+/// Gives a folder and its content to the user that the server runs as, unreadable for others.
 fn give(folder: &Path) {
     let mut commands = vec!["chmod -R go-rwx \"$1\""];
     if is_root() {

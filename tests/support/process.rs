@@ -8,12 +8,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Starts the server, prints its pid, and waits for a line: the signal to end it with.
+/// Starts the server, prints its pid, and waits for a line with the signal to end it with.
 ///
-/// A test process that ends, however it ends, closes the pipe instead: then the server is ended with
-/// the signal $3 and its folder ($1) removed. The server inherits the standard output, as its
-/// descriptor 3, which the shell closes for itself: the reader on the other side sees the end when
-/// the server has ended.
+/// When the test process ends in any way, it closes the pipe. The watchdog then ends the server with the
+/// signal $3 and removes its folder ($1). The server inherits standard output as descriptor 3, which the
+/// shell closes for itself, so the reader on the other side sees the end once the server has ended.
 const WATCHDOG: &str = r#"
 folder=$1 log=$2 last=$3; shift 3
 "$@" 3>&1 >>"$log" 2>&1 </dev/null &
@@ -39,11 +38,11 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    /// Starts a command, a program and its arguments; what it prints goes to `log`. `last` is the
-    /// signal that ends it when this process is gone.
+    /// Starts a command, given as a program with arguments. Its output goes to `log`. `last` is the signal
+    /// that ends it when this process is gone.
     ///
     /// # Panics
-    /// When there is no shell to start it with.
+    /// When no shell can be started.
     pub(super) fn start(folder: &Path, log: &Path, last: &str, command: &[OsString]) -> Self {
         let mut watchdog = Command::new("sh")
             .args(["-c", WATCHDOG, "watchdog"])
@@ -54,7 +53,7 @@ impl Watched {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            // Ctrl-C at the terminal is for the test; the pipe tells the watchdog.
+            // Ctrl-C in the terminal is meant for the test. The pipe notifies the watchdog.
             .process_group(0)
             .spawn()
             .expect("cannot start sh");
@@ -85,7 +84,7 @@ impl Watched {
         self.pid
     }
 
-    /// Whether the server has ended by itself.
+    /// Whether the server has ended on its own.
     pub(super) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }
@@ -101,10 +100,10 @@ impl Watched {
         assert!(status.success(), "cannot send {signal} to {}", self.pid);
     }
 
-    /// Ends the server with a signal such as TERM or KILL and waits until it is gone; its folder stays.
+    /// Ends the server with a signal such as TERM or KILL, and waits until it is gone. Its folder stays.
     pub(super) fn end(mut self, signal: &str) {
         let mut stdin = self.watchdog.stdin.take().expect("the input is piped");
-        // A watchdog that is gone has ended the server already.
+        // If the watchdog is gone, it has already ended the server.
         let _ = writeln!(stdin, "{signal}");
         let _ = self.watchdog.wait();
     }

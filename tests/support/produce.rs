@@ -1,4 +1,4 @@
-//! Puts records into topics: single ones, many, and in transactions.
+//! Puts records into topics: single ones, many at once, and in transactions.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -16,7 +16,7 @@ use super::wait_until;
 /// How long a set of records may take to arrive.
 const DELIVERY_LIMIT: Duration = Duration::from_secs(120);
 
-/// A record to produce. Without more it has neither key nor value nor headers, and the time of now.
+/// A record to produce. By default it has no key, value or headers, and the current time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Record {
     partition: i32,
@@ -35,13 +35,13 @@ impl Record {
         }
     }
 
-    /// Gives it a key.
+    /// Sets the key.
     pub fn key(mut self, key: impl Into<Vec<u8>>) -> Self {
         self.key = Some(key.into());
         self
     }
 
-    /// Gives it a value; a record without one is a tombstone.
+    /// Sets the value. A record without a value is a tombstone.
     pub fn value(mut self, value: impl Into<Vec<u8>>) -> Self {
         self.value = Some(value.into());
         self
@@ -54,7 +54,7 @@ impl Record {
         self
     }
 
-    /// Sets the create time, in ms since the epoch; from 1 on, as 0 means now to librdkafka.
+    /// Sets the create time, in ms since the epoch. It must be at least 1, because 0 means now in librdkafka.
     pub fn timestamp_ms(mut self, timestamp_ms: i64) -> Self {
         assert!(timestamp_ms > 0, "librdkafka takes {timestamp_ms} for now");
         self.timestamp_ms = Some(timestamp_ms);
@@ -62,7 +62,7 @@ impl Record {
     }
 }
 
-/// Produces records one batch after another and returns their offsets, in the records' order.
+/// Produces records one batch after another, and returns their offsets in the order of the records.
 ///
 /// # Panics
 /// When a record does not arrive.
@@ -81,28 +81,28 @@ pub fn produce_with(
     settings: &[(&str, &str)],
 ) -> Vec<i64> {
     let mut config = client(bootstrap);
-    // One request in flight: the order within a partition is the records' order.
+    // With one request in flight, the order within a partition is that of the records.
     config.set("max.in.flight.requests.per.connection", "1");
     send_all(&producer(config, settings), topic, records)
 }
 
-/// Makes a topic that takes a client of that id some ten seconds to read: by a quota the broker holds
-/// it back after the first five sixths. Returns the topic and its number of records.
+/// Makes a topic that takes a client with this id about ten seconds to read: the broker's quota throttles it
+/// after the first five sixths. Returns the topic and its number of records.
 ///
 /// # Panics
 /// When the broker refuses.
 pub fn held_back(bootstrap: &str, client_id: &str) -> (String, usize) {
     const BYTES_A_SECOND: usize = 20_000;
-    // Brokers measure a rate over ten seconds at least.
+    // Brokers measure a rate over at least ten seconds.
     const RECORDS: usize = 10 * BYTES_A_SECOND * 6 / 5 / 1000;
-    // Before the topic, so that the broker holds to it when it has the topic.
+    // Set before the topic exists, so that it is in force as soon as the topic does.
     super::admin::limit_client(bootstrap, client_id, "consumer_byte_rate", BYTES_A_SECOND);
     let topic = super::admin::unique_topic("quota");
     super::admin::create_topic(bootstrap, &topic, 1, &[]);
     let records: Vec<Record> = (0..RECORDS)
         .map(|n| Record::new(0).value(fill_value(n, 900)))
         .collect();
-    // A batch that is larger than the quota would never be sent.
+    // A batch larger than the quota would never be sent.
     produce_with(bootstrap, &topic, &records, &[("batch.size", "8000")]);
     (topic, RECORDS)
 }
@@ -110,17 +110,17 @@ pub fn held_back(bootstrap: &str, client_id: &str) -> (String, usize) {
 /// How [`fill`] fills a topic.
 #[derive(Debug, Clone, Copy)]
 pub struct Fill<'a> {
-    /// Records in all, dealt out to the partitions one by one.
+    /// The total number of records, distributed over the partitions one by one.
     pub records: usize,
-    /// Partitions, from 0.
+    /// The number of partitions.
     pub partitions: i32,
-    /// Bytes of a value, at least 16; see [`fill_value`].
+    /// The size of a value, at least 16 bytes; see [`fill_value`].
     pub value_bytes: usize,
     /// librdkafka settings, such as `("compression.type", "lz4")`.
     pub settings: &'a [(&'a str, &'a str)],
 }
 
-/// Produces many records without keys, a million of 100 bytes in a few seconds.
+/// Produces many records without keys; a million records of 100 bytes take a few seconds.
 ///
 /// Record `n` goes to partition `n % partitions` with [`fill_value`]`(n, …)`, at offset
 /// `n / partitions` of an empty topic.
@@ -168,11 +168,11 @@ fn write_fill_value(value: &mut Vec<u8>, number: usize, bytes: usize) {
 
 /// A transaction that stays open until it is committed or aborted.
 ///
-/// Dropping it leaves it open on the broker, as the crash of a producer would, until the transaction
-/// times out after ten minutes or another producer with the same transactional id begins.
+/// Dropping it leaves it open on the broker, like the crash of a producer, until it times out after ten
+/// minutes or another producer begins with the same transactional id.
 pub struct Transaction {
     producer: BaseProducer<Deliveries>,
-    /// The partitions it has written to.
+    /// The partitions that it has written to.
     written: Mutex<BTreeSet<(String, i32)>>,
 }
 
@@ -207,8 +207,7 @@ impl Transaction {
         }
     }
 
-    /// Produces records within the transaction, waits until the broker has them, and returns their
-    /// offsets.
+    /// Produces records within the transaction, waits until the broker has them, and returns their offsets.
     ///
     /// # Panics
     /// When a record does not arrive.
@@ -219,7 +218,7 @@ impl Transaction {
         offsets
     }
 
-    /// Commits; the next transaction of the same id can then [`begin`](Self::begin).
+    /// Commits. The next transaction with the same id can then [`begin`](Self::begin).
     ///
     /// # Panics
     /// When the coordinator refuses.
@@ -239,8 +238,8 @@ impl Transaction {
         });
     }
 
-    /// The coordinator answers first and writes the control records then: what is produced next must
-    /// not come before them.
+    /// The coordinator answers before it writes the control records. Records produced next must not come
+    /// before those.
     fn end(self, what: &str, end: impl FnOnce(&BaseProducer<Deliveries>) -> KafkaResult<()>) {
         let written = self.written.lock().expect("nobody panics with the lock");
         let log_end = |(topic, partition): &(String, i32)| {
@@ -259,7 +258,7 @@ impl Transaction {
     }
 }
 
-/// What became of the records: their number among those sent, and their offset.
+/// The outcome for each record: its number in the order of sending, and its offset.
 #[derive(Default)]
 struct Deliveries(Mutex<Vec<(usize, Result<i64, KafkaError>)>>);
 
@@ -314,7 +313,7 @@ fn send_all(producer: &BaseProducer<Deliveries>, topic: &str, records: &[Record]
     finish(producer, records.len())
 }
 
-/// Hands a record over, serving delivery reports while the queue is full.
+/// Sends a record, handling delivery reports while the queue is full.
 fn send<'a, K, P>(
     producer: &BaseProducer<Deliveries>,
     number: usize,

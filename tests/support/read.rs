@@ -1,4 +1,4 @@
-//! Reads partitions with librdkafka's plain consumer: what a test compares with.
+//! Reads partitions with librdkafka's plain consumer, for tests to compare with.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,10 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::admin::client;
 
-/// How long a partition may take to be read.
+/// How long reading a partition may take.
 const READ_LIMIT: Duration = Duration::from_secs(120);
 
-/// Which records of transactions are read.
+/// Which records of transactions to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isolation {
     /// Committed ones.
@@ -22,7 +22,7 @@ pub enum Isolation {
 }
 
 impl Isolation {
-    /// Kafka's name of the level.
+    /// Kafka's name for the level.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ReadCommitted => "read_committed",
@@ -31,7 +31,7 @@ impl Isolation {
     }
 }
 
-/// A record as it lies in the log.
+/// A record in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadRecord {
     /// The offset.
@@ -46,10 +46,10 @@ pub struct ReadRecord {
     pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
-/// Reads a partition from its log start to its end by the isolation level.
+/// Reads a partition from its log start to its end for the isolation level.
 ///
-/// Creates the internal topic `__consumer_offsets` where there is none: librdkafka looks for a
-/// group's coordinator. No group is joined.
+/// This creates the internal topic `__consumer_offsets` if it is missing, because librdkafka looks for a
+/// group's coordinator. It joins no group.
 ///
 /// # Panics
 /// When the end is not reached.
@@ -76,7 +76,7 @@ pub fn read(bootstrap: &str, topic: &str, partition: i32, isolation: Isolation) 
         match consumer.poll(Duration::from_millis(100)) {
             None => {}
             Some(Err(KafkaError::PartitionEOF(_))) => return records,
-            // librdkafka goes on by itself after transient errors; the limit ends lasting ones.
+            // librdkafka continues after transient errors; the time limit ends permanent ones.
             Some(Err(KafkaError::MessageConsumption(code))) if is_transient(code) => {}
             Some(Err(error)) => panic!("cannot read {topic}[{partition}]: {error}"),
             Some(Ok(message)) => records.push(ReadRecord {

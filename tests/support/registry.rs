@@ -1,4 +1,4 @@
-//! A real schema registry (Apicurio, by Confluent's API), and records that Confluent's own serializers
+//! A real schema registry (Apicurio, with Confluent's API), and records that Confluent's own serializers
 //! write with it.
 
 use std::ffi::OsString;
@@ -16,7 +16,7 @@ use super::{repository, s3, wait_until};
 
 /// How long the registry may take to start.
 const START_LIMIT: Duration = Duration::from_secs(120);
-/// Where it has Confluent's API.
+/// The path of Confluent's API.
 const API: &str = "/apis/ccompat/v7";
 
 /// A running registry.
@@ -26,7 +26,7 @@ pub struct Registry {
     _process: Watched,
 }
 
-/// The registry that the tests of this process share; its watchdog ends it with the process.
+/// The registry that the tests of this process share. Its watchdog ends it with the process.
 pub fn shared() -> &'static Registry {
     static SHARED: OnceLock<Registry> = OnceLock::new();
     SHARED.get_or_init(Registry::start)
@@ -68,13 +68,13 @@ impl Registry {
         format!("http://127.0.0.1:{}{API}", self.port)
     }
 
-    /// Lets Confluent's serializers write a case of tests/support/typed.py to a topic.
+    /// Makes Confluent's serializers write a case of tests/support/typed.py to a topic.
     pub fn produce(&self, bootstrap: &str, topic: &str, case: &str) {
         self.typed(bootstrap, topic, case);
     }
 
-    /// What Confluent's deserializers read from partition 0 of a topic, by a case of
-    /// tests/support/typed.py: a line of JSON for each record.
+    /// What Confluent's deserializers read from partition 0 of a topic, with a case of
+    /// tests/support/typed.py: one line of JSON per record.
     pub fn consume(&self, bootstrap: &str, topic: &str, case: &str) -> Vec<String> {
         let printed = self.typed(bootstrap, topic, case);
         printed.lines().map(str::to_owned).collect()
@@ -92,7 +92,7 @@ impl Registry {
     }
 }
 
-/// The registry's program: in `KAFKA_SQL_REGISTRY`, else where `make setup` puts it.
+/// The registry's program: `KAFKA_SQL_REGISTRY`, or else where `make setup` puts it.
 fn jar() -> PathBuf {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     let folder = set("KAFKA_SQL_REGISTRY").map_or_else(

@@ -1,7 +1,7 @@
-//! An S3 endpoint for tests, of moto, and the Python that runs it.
+//! An S3 endpoint for tests, provided by moto, and the Python that runs it.
 //!
-//! `KAFKA_SQL_TEST_PYTHON` names a Python with the packages of tests/python/requirements.txt; without
-//! it the one that `make setup` makes is taken.
+//! `KAFKA_SQL_TEST_PYTHON` names a Python with the packages in tests/python/requirements.txt. The default is
+//! the one that `make setup` creates.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::process::Watched;
 use super::{repository, wait_until};
 
-/// The bucket that is there.
+/// The bucket, which exists.
 pub const BUCKET: &str = "test";
 
 /// How long the endpoint may take to start.
@@ -28,7 +28,7 @@ pub struct S3Server {
     _process: Watched,
 }
 
-/// The endpoint that the tests of this process share; its watchdog ends it with the process.
+/// The endpoint that the tests of this process share. Its watchdog ends it with the process.
 pub fn shared() -> &'static S3Server {
     static SHARED: OnceLock<S3Server> = OnceLock::new();
     SHARED.get_or_init(S3Server::start)
@@ -59,7 +59,7 @@ impl S3Server {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// What a client has to be told, under object_store's names.
+    /// The settings that a client needs, under object_store's names.
     pub fn options(&self) -> HashMap<String, String> {
         let options = [
             ("aws.endpoint", self.endpoint().as_str()),
@@ -72,7 +72,7 @@ impl S3Server {
         options.into()
     }
 
-    /// The same as the environment has it.
+    /// The same settings as environment variables.
     pub fn environment(&self) -> Vec<(String, String)> {
         let options = self.options().into_iter();
         let named = options.map(|(name, value)| (name.replace('.', "_").to_uppercase(), value));

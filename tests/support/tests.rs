@@ -1,4 +1,4 @@
-//! The harness's own tests: what other tests rely on, shown once.
+//! Tests of the harness itself: everything that other tests rely on.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -110,7 +110,7 @@ fn an_open_transaction_holds_the_last_stable_offset() {
     let open = watermarks(broker, &topic, 0);
     assert_eq!((open.start, open.last_stable, open.high), (0, 0, 1));
     transaction.commit();
-    // The marker takes an offset of its own.
+    // The control record takes an offset too.
     wait_until(LIMIT, "the commit marker is written", || {
         (watermarks(broker, &topic, 0).last_stable == 2).then_some(())
     });
@@ -127,7 +127,7 @@ fn an_open_transaction_holds_the_last_stable_offset() {
     assert_eq!(offsets(&committed), [0]);
     assert_eq!(offsets(&all), [0, 2]);
 
-    // A producer that is gone leaves its transaction open.
+    // A producer that disappears leaves its transaction open.
     let transaction = Transaction::begin(broker, &topic);
     transaction.produce(&topic, &one);
     drop(transaction);
@@ -166,7 +166,7 @@ fn compaction_leaves_holes() {
     let left = compact(broker, &topic, 0);
     let offsets: Vec<i64> = left.iter().map(|record| record.offset).collect();
     assert_eq!(offsets, [6, 7, 8, 9]);
-    // The log start stays: the offsets below are holes, not expired.
+    // The log start stays: the offsets below are holes and not expired.
     assert_eq!(watermarks(broker, &topic, 0).start, 0);
 }
 
@@ -187,7 +187,7 @@ fn topics_can_grow_and_go() {
     });
 }
 
-/// Asks for the metadata of a topic as a client with these settings.
+/// Requests the metadata of a topic, as a client with these settings.
 fn partitions_seen(
     settings: Vec<(String, String)>,
     topic: &str,
@@ -196,7 +196,7 @@ fn partitions_seen(
     config.extend(settings);
     config.set_log_level(RDKafkaLogLevel::Emerg);
     let consumer: BaseConsumer = config.create().expect("the settings are valid");
-    // OAUTHBEARER gets its token while events are served.
+    // OAUTHBEARER gets its token while events are handled.
     let _ = consumer.poll(Duration::from_millis(100));
     let metadata = consumer
         .fetch_metadata(Some(topic), Duration::from_secs(10))
@@ -226,7 +226,7 @@ fn every_login_is_let_in() {
     }
 }
 
-/// The errors that librdkafka reports besides the answers to requests.
+/// Errors that librdkafka reports apart from the answers to requests.
 #[derive(Default)]
 struct Reported(Mutex<Vec<RDKafkaErrorCode>>);
 
@@ -239,7 +239,7 @@ impl ClientContext for Reported {
 
 impl ConsumerContext for Reported {}
 
-/// What keeps a client with these settings from connecting.
+/// The error that keeps a client with these settings from connecting.
 fn refusal(settings: Vec<(String, String)>) -> RDKafkaErrorCode {
     let mut config = ClientConfig::new();
     config.extend(settings);
@@ -248,7 +248,7 @@ fn refusal(settings: Vec<(String, String)>) -> RDKafkaErrorCode {
         .create_with_context(Reported::default())
         .expect("the settings are valid");
     wait_until(LIMIT, "the broker refuses", || {
-        // Errors are reported while events are served. The sum of them all says nothing new.
+        // Errors are reported while events are handled. The summary error adds nothing.
         let _ = consumer.poll(Duration::from_millis(50));
         let mut reported = consumer.context().0.lock().expect("nobody panics with it");
         let mut reported = reported.drain(..);
@@ -306,12 +306,12 @@ fn tls_needs_the_right_certificates() {
             *value = server.other_ca_pem_path().display().to_string();
         }
     }
-    // A connection that broke for another reason, on a busy machine, says nothing.
+    // On a busy machine, a connection may break for another reason, which proves nothing.
     wait_until(LIMIT, "the broker's certificate is refused", || {
         (refusal(stranger.clone()) == RDKafkaErrorCode::SSL).then_some(())
     });
 
-    // The broker hangs up on a client without a certificate.
+    // The broker disconnects a client without a certificate.
     let without = server.client_settings(Listener::Ssl, Login::Nobody);
     let refusal = refusal(without);
     let hung_up = [
@@ -325,7 +325,7 @@ fn tls_needs_the_right_certificates() {
 fn data_survives_stop_and_kill() {
     let mut server = KafkaServer::start(KafkaOptions::default().property("num.partitions", "2"));
     let broker = server.bootstrap().to_owned();
-    // Topics are created automatically, with the property that was asked for.
+    // Topics are created automatically, with the configured property.
     produce(&broker, "auto", &[Record::new(1).value("a")]);
     let first_pid = server.pid();
 
@@ -339,7 +339,7 @@ fn data_survives_stop_and_kill() {
     server.kill();
     server.restart();
     assert_eq!(produce(&broker, "auto", &[Record::new(1).value("c")]), [2]);
-    // Nothing so far has looked for a group; reading does.
+    // Nothing has looked for a group so far, but reading does.
     let topics: Vec<String> = server.topics_on_disk().into_iter().collect();
     assert_eq!(topics, ["auto"]);
     assert_eq!(
@@ -373,7 +373,7 @@ const VICTIM: &str = "DATAFUSION_KAFKA_TEST_VICTIM";
 #[test]
 fn a_broker_ends_with_its_test_process() {
     if std::env::var_os(VICTIM).is_some() {
-        // This process is the one to be killed: it says what is to go with it, and waits.
+        // This is the process to be killed. It prints what must go with it, and waits.
         let server = KafkaServer::start(KafkaOptions::default());
         println!("\nvictim {} {}", server.pid(), server.folder().display());
         std::thread::sleep(Duration::from_secs(600));
@@ -397,7 +397,7 @@ fn a_broker_ends_with_its_test_process() {
     let folder = Path::new(words[2]);
     assert!(is_alive(pid) && folder.is_dir());
 
-    // SIGKILL: nothing in the process can clean up.
+    // SIGKILL: the process cannot clean up.
     victim.kill().expect("the victim can be killed");
     victim.wait().expect("the victim can be waited for");
     wait_until(LIMIT, "the broker and its folder are gone", || {

@@ -74,7 +74,7 @@ def maps():
 
 
 def messages():
-    """A file with two messages, of which the second has one within, and that imports another."""
+    """A file that imports another one and has two messages, the second with a nested one."""
     common = descriptor_pb2.FileDescriptorProto(name=f"{topic}/common.proto", package="shop", syntax="proto3")
     money = common.message_type.add(name="Money")
     money.field.add(name="cents", number=1, type=3, label=1)
@@ -144,7 +144,7 @@ def json_columns():
     send(serialize(first, value_of_topic))
     send(serialize({"id": 2, "note": "n", "unknown": True}, value_of_topic))
     send(None)
-    # A version whose columns are others.
+    # A version with other columns.
     changed = {**schema, "properties": {"id": {"type": "integer"}, "total": {"type": "number"}}}
     registry.register_schema(f"{topic}-value", Schema(json.dumps(changed), "JSON"))
 
@@ -191,7 +191,7 @@ def receive():
     end = consumer.get_watermark_offsets(partition, timeout=60)[1]
     while consumer.position([partition])[0].offset < end:
         message = consumer.poll(10)
-        # Where a transaction ends is no record, but an offset.
+        # The end of a transaction has an offset but no record.
         if message is None:
             break
         if message.error():

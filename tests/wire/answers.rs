@@ -1,4 +1,4 @@
-//! What a broker answers that nobody has told to do otherwise.
+//! A broker's answers, unless the script changes them.
 
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::describe_configs_response::{
@@ -94,7 +94,7 @@ pub fn metadata(state: &State, request: &MetadataRequest, version: i16) -> Metad
         None => state.topics.keys().map(|t| name(t)).collect(),
         Some(topics) => topics.iter().filter_map(|t| t.name.clone()).collect(),
     };
-    // A node that is down is in nobody's list.
+    // A node that is down is not listed.
     let up = state.nodes.iter().filter(|n| !n.down);
     MetadataResponse::default()
         .with_brokers(up.map(broker).collect())
@@ -174,7 +174,7 @@ pub fn offsets(
     ListOffsetsResponse::default().with_topics(topics.collect())
 }
 
-/// The topic that a Fetch means.
+/// The topic that a Fetch refers to.
 fn fetched<'a>(state: &'a State, asked: &FetchTopic, version: i16) -> Option<(&'a str, &'a Topic)> {
     let is_meant = |(name, topic): &(&String, &Topic)| {
         if version >= FETCH_BY_ID {
@@ -270,7 +270,7 @@ struct Reader<'a> {
     committed: bool,
     rack: &'a str,
     most: usize,
-    /// Nothing was sent before: at least one batch is.
+    /// Nothing was sent before, so at least one batch must be sent.
     whole: bool,
 }
 

@@ -1,12 +1,12 @@
-//! Fake brokers: they speak Kafka's protocol as brokers do, until a script has them do otherwise.
+//! Fake brokers. They behave like real ones, until a script makes them do something else.
 //!
-//! A [`FakeCluster`] has a port for each node and lives in the runtime of its test. Like a broker it
-//! - answers requests of a connection one after another;
-//! - refuses what it does not lead, other epochs, offsets outside of its log, unknown topic ids;
-//! - sends at least one whole record batch, and cuts the last one off at the limit of bytes;
-//! - lets committed readers see no offset behind an open transaction, and lists aborted ones.
+//! A [`FakeCluster`] has a port for each node and lives in its test's runtime. Like a broker it
+//! - answers the requests on a connection one after another;
+//! - refuses partitions that it does not lead, other epochs, offsets outside its log, and unknown topic ids;
+//! - sends at least one whole record batch, and cuts off the last one at the limit of bytes;
+//! - hides offsets behind an open transaction from committed readers, and lists aborted transactions.
 //!
-//! It notes every Fetch, so that a test can tell what a result has cost.
+//! It records every Fetch, so that a test can tell what a result has cost.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -25,7 +25,7 @@ use super::answers;
 use super::log::Log;
 use super::script::{Act, Answer, Delivery, Rule, When};
 
-/// The versions of requests that a broker knows, as its release had them.
+/// The request versions of a broker, by its release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Release {
     V1_0,
@@ -50,13 +50,13 @@ impl Release {
             (ApiKey::Metadata, 0, metadata),
             (ApiKey::ApiVersions, 0, versions),
             (ApiKey::DescribeConfigs, 0, 1),
-            // Never sent: by it librdkafka tells which formats of messages a broker knows.
+            // Never sent, but librdkafka derives from it which message formats a broker knows.
             (ApiKey::Produce, 3, 7),
         ]
     }
 }
 
-/// What the brokers hold, what they were told to do and what they saw.
+/// What the brokers hold, how they should behave, and what they saw.
 #[derive(Default)]
 pub struct State {
     pub nodes: Vec<Node>,
@@ -65,7 +65,7 @@ pub struct State {
     pub fetches: Vec<SeenFetch>,
     /// Requests by API.
     pub requests: BTreeMap<i16, usize>,
-    /// Connections that are open now, and the most that ever were.
+    /// The connections open now; below, the most that were ever open.
     pub open: usize,
     pub open_most: usize,
 }
@@ -89,12 +89,12 @@ pub struct Topic {
 pub struct Partition {
     pub leader: i32,
     pub epoch: i32,
-    /// Others that have the log, too.
+    /// Other nodes that hold the log.
     pub followers: Vec<i32>,
     pub log: Log,
 }
 
-/// A Fetch as it was asked.
+/// A Fetch, as it was received.
 #[derive(Debug, Clone)]
 pub struct SeenFetch {
     pub node: i32,
@@ -103,13 +103,13 @@ pub struct SeenFetch {
     pub parts: Vec<SeenPart>,
 }
 
-/// What a Fetch asked of a partition.
+/// What a Fetch requested of a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenPart {
     pub topic: String,
     pub partition: i32,
     pub offset: i64,
-    /// The leader epoch of the record before, as the client knows it.
+    /// The leader epoch of the record before the position, as the client knows it.
     pub last_epoch: i32,
     pub max_bytes: i32,
 }
@@ -120,7 +120,7 @@ pub struct FakeCluster {
 }
 
 impl FakeCluster {
-    /// Nodes 1, 2, …, each of a release.
+    /// Starts nodes 1, 2, …, each with its release.
     pub async fn start(releases: &[Release]) -> Self {
         let shared: Arc<Mutex<State>> = Arc::default();
         for (id, release) in (1..).zip(releases) {
@@ -154,12 +154,12 @@ impl FakeCluster {
         hosts.collect::<Vec<_>>().join(",")
     }
 
-    /// Creates a topic of such logs, the first led by node 1 and so on.
+    /// Creates a topic with these logs. Node 1 leads the first, and so on.
     pub fn create(&self, name: &str, logs: Vec<Log>) {
         self.state().create(name, logs);
     }
 
-    /// Says which requests something is to be done about.
+    /// Selects requests, to change what happens to them.
     pub fn on(&self, api: ApiKey) -> When<'_> {
         When {
             cluster: self,
@@ -171,7 +171,7 @@ impl FakeCluster {
         }
     }
 
-    /// The first Fetch, unless told otherwise.
+    /// Selects the first Fetch, unless refined.
     pub fn on_fetch(&self) -> When<'_> {
         self.on(ApiKey::Fetch)
     }
@@ -206,7 +206,7 @@ impl State {
         &mut topic.partitions[usize::try_from(partition).unwrap()]
     }
 
-    /// Has another node lead partition 0 from now on, in a new epoch.
+    /// Makes another node lead partition 0 from now on, in a new epoch.
     pub fn move_leader(&mut self, topic: &str, to: i32) {
         let partition = self.partition(topic, 0);
         partition.leader = to;
@@ -217,7 +217,7 @@ impl State {
         self.nodes.iter_mut().find(|n| n.id == id).unwrap()
     }
 
-    /// What is to be done about a request.
+    /// The changes that apply to a request.
     fn acts(&mut self, api: ApiKey, node: i32) -> Vec<Act> {
         let met = self.rules.iter_mut().filter_map(|r| r.meet(api, node));
         let acts: Vec<Act> = met.collect();
@@ -230,7 +230,7 @@ impl State {
     }
 }
 
-/// Counts a connection as long as it is open.
+/// Counts a connection while it is open.
 struct Open(Arc<Mutex<State>>);
 
 impl Open {
@@ -245,14 +245,14 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        // A test that has failed with the lock has more to say than this.
+        // If a test failed while holding the lock, its own message matters more.
         if let Ok(mut state) = self.0.lock() {
             state.open -= 1;
         }
     }
 }
 
-/// Answers requests of a connection until it ends.
+/// Answers the requests on a connection until it ends.
 async fn serve(shared: Arc<Mutex<State>>, node: i32, mut stream: TcpStream) {
     let _open = Open::new(&shared);
     loop {
@@ -274,7 +274,7 @@ async fn serve(shared: Arc<Mutex<State>>, node: i32, mut stream: TcpStream) {
     }
 }
 
-/// Sends an answer as it is to be sent; `None` when the connection is of no use afterwards.
+/// Delivers an answer as the script says; `None` if the connection cannot be used afterwards.
 async fn deliver(
     stream: &mut TcpStream,
     mut answer: Vec<u8>,
@@ -325,7 +325,7 @@ async fn silence(stream: &mut TcpStream) -> Option<()> {
     None
 }
 
-/// A request's answer with its length, and how it is to be delivered; `None` closes the connection.
+/// The answer to a request with its length, and how to deliver it; `None` closes the connection.
 fn answer(
     shared: &Mutex<State>,
     node: i32,
@@ -383,7 +383,7 @@ fn answer(
         }
         other => panic!("a {other:?} request, which the fake broker does not know"),
     };
-    // librdkafka's Metadata may have a field that its version has no more; brokers do not look at it.
+    // librdkafka's Metadata may contain a field that this version no longer has. Brokers ignore it.
     assert!(
         !request.has_remaining() || api == ApiKey::Metadata,
         "{api:?} v{version} has bytes left"

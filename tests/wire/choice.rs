@@ -1,4 +1,4 @@
-//! Which client the setting `kafka.client` gives.
+//! Which client the setting `kafka.client` selects.
 
 use datafusion_kafka::client::ClientPool;
 use datafusion_kafka::config::ConnectionConfig;
@@ -26,7 +26,7 @@ async fn wire_is_taken_unless_told_otherwise() {
     assert_eq!(client.name(), "librdkafka");
 }
 
-/// No broker is asked for anything: the settings decide.
+/// The settings decide, without contacting a broker.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn librdkafka_is_taken_for_what_wire_lacks() {
     let client = |choice: &str, settings: &[(&str, &str)]| {
@@ -55,7 +55,7 @@ async fn librdkafka_is_taken_for_what_wire_lacks() {
     ];
     match client("auto", &kerberos) {
         Ok(client) => assert_eq!(client.name(), "librdkafka"),
-        // librdkafka without the feature `gssapi`.
+        // If librdkafka was built without the feature `gssapi`.
         Err(error) => assert!(error.to_string().contains("GSSAPI"), "{error}"),
     }
     assert!(

@@ -1,4 +1,4 @@
-//! What results cost: Fetches, partitions in one Fetch, bytes asked for, connections.
+//! The cost of results: Fetches, partitions per Fetch, requested bytes, connections.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ async fn small_range_is_one_fetch() {
         assert_eq!(setup.cluster.fetches().len(), read);
     }
     let state = setup.cluster.state();
-    // One description, and one connection for it and for all Fetches.
+    // One description, and one connection for it and all Fetches.
     assert_eq!(state.requests[&(ApiKey::Metadata as i16)], 1);
     assert!(state.open_most <= 2, "{} connections", state.open_most);
 }
@@ -67,13 +67,13 @@ async fn partitions_with_small_ranges_share_fetches() {
     let ranges: Vec<_> = (0..64).map(|p| of_partition(p, 0, END)).collect();
     let outcome = setup.run(request(ranges.clone())).await;
     assert_eq!(outcome.whole().len(), 64 * RECORDS);
-    // At first records are taken for 1 KiB, later their size is known.
+    // At first records are assumed to have 1 KiB. Later their size is known.
     let first = setup.cluster.fetches().len();
     assert!(first <= 10, "{first} Fetches");
     setup.run(request(ranges)).await.whole();
     let second = setup.cluster.fetches().len() - first;
     assert!(second <= 3, "{second} Fetches");
-    // Partitions in their order, as far as they are likely to come whole.
+    // Partitions in order, as many as will probably come whole.
     let fetch = &setup.cluster.fetches()[first];
     let partitions: Vec<i32> = fetch.parts.iter().map(|p| p.partition).collect();
     let expected: Vec<i32> = (0..).take(partitions.len()).collect();
@@ -111,7 +111,7 @@ async fn answers_stay_below_what_brokers_allow() {
     );
 }
 
-/// A merge needs a first batch of every stream before it takes a second of any.
+/// A merge needs a first batch from every stream before a second one from any.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_hundred_streams_share_two_connections() {
     let settings = [
@@ -149,7 +149,7 @@ async fn five_hundred_streams_share_two_connections() {
         );
     }
     let most = setup.cluster.state().open_most;
-    // Two that are kept, two for turns, one for questions.
+    // Two that are kept, two for turns, one for requests about metadata.
     assert!(most <= 5, "{most} connections");
 }
 

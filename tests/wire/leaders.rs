@@ -1,4 +1,4 @@
-//! Leaders that move, die and come back, and replicas that are nearer.
+//! Leaders that move, die and come back, and replicas that are closer.
 
 use datafusion_kafka::{Error, ErrorKind};
 use kafka_protocol::messages::ApiKey;
@@ -23,7 +23,7 @@ async fn leader_moves_in_the_midst_of_a_range() {
             .after(2)
             .change(|state| state.move_leader(TOPIC, 2));
         setup.reads_all().await;
-        // Node 1 refuses once; node 2 is asked then.
+        // Node 1 refuses once, then the client asks node 2.
         assert_eq!(nodes_asked(&setup), [1, 2]);
     }
 }
@@ -46,7 +46,7 @@ async fn leader_dies_and_another_takes_over() {
         state.node(1).down = true;
         state.move_leader(TOPIC, 2);
     });
-    // The Fetch under way is still answered, all after it are not.
+    // The current Fetch is still answered; later ones are not.
     setup.reads_all().await;
     assert_eq!(nodes_asked(&setup), [1, 2]);
 }
@@ -79,7 +79,7 @@ async fn partition_that_gets_no_leader_is_an_error() {
     expect_no_leader(&error);
 }
 
-/// The error of a partition whose only replica is on broker 2 and does not lead.
+/// Checks the error about a partition whose only replica is on broker 2 and does not lead.
 pub fn expect_no_leader(error: &Error) {
     let text = error.to_string();
     let Error::NoLeader { waited_ms, .. } = error else {
@@ -96,9 +96,9 @@ pub fn expect_no_leader(error: &Error) {
     assert_eq!(error.kind(), ErrorKind::Connection);
 }
 
-/// What a broker answered last stands in the error, not that no time was left to ask again.
+/// The error has the broker's last answer, and not that no time was left to ask again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn leader_that_says_it_is_none_is_named_with_its_answer() {
+async fn broker_that_denies_leadership_is_named_with_its_answer() {
     let setup = Setup::new().await;
     setup
         .cluster
@@ -156,7 +156,7 @@ async fn leader_in_metadata_that_is_no_known_broker() {
     setup.reads_all().await;
 }
 
-/// A broker with a broken disk says so again and again, while another leads already.
+/// A broker with a broken disk keeps saying so, while another one already leads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn broken_disk_of_an_old_leader() {
     let setup = Setup::new().await;
@@ -176,7 +176,7 @@ async fn broken_disk_of_an_old_leader() {
     assert_eq!(nodes_asked(&setup), [1, 2]);
 }
 
-/// Three nodes; node 3 is a follower in the client's rack.
+/// Three nodes, of which node 3 is a follower in the client's rack.
 async fn racks(release: Release) -> Setup {
     let settings = [
         ("fetch.message.max.bytes", "4000"),
@@ -194,7 +194,7 @@ async fn replica_in_the_same_rack_is_read() {
     let fetches = setup.cluster.fetches();
     assert_eq!(fetches.iter().filter(|f| f.node == 1).count(), 1);
     assert!(fetches.iter().skip(1).all(|f| f.node == 3));
-    // Before KIP-392 there is the leader only.
+    // Before KIP-392, clients could only read from the leader.
     let setup = racks(Release::V2_1).await;
     setup.reads_all().await;
     assert_eq!(nodes_asked(&setup), [1]);

@@ -1,5 +1,4 @@
-//! Offsets are asked for of leaders that are silent, refuse, or are not there, and of hosts of which
-//! only some answer.
+//! Looking up offsets when leaders are silent, refuse or are missing, and when only some of the hosts answer.
 
 use std::time::Instant;
 
@@ -14,7 +13,7 @@ use super::script::Delivery;
 use super::{END, SOON, Setup, TOPIC, code, plain_log};
 
 impl Setup {
-    /// The end of partition 0, or why it is not to be had.
+    /// The end of partition 0, or the error.
     pub async fn end(&self) -> Result<Option<i64>, Error> {
         let query = OffsetQuery {
             partition: TopicPartition::new(TOPIC, 0),
@@ -41,7 +40,7 @@ async fn partition_without_a_leader_is_named_with_its_replicas() {
         let mut state = setup.cluster.state();
         state.move_leader(TOPIC, -1);
         state.partition(TOPIC, 0).followers = vec![2];
-        // One of three hosts is down as well.
+        // One of three hosts is down too.
         state.node(2).down = true;
     }
     expect_no_leader(&setup.end().await.unwrap_err());
@@ -113,7 +112,7 @@ async fn hosts_that_never_answer_are_passed_over() {
     assert_eq!(described.brokers.len(), 5);
 }
 
-/// A broker that does not know of a new leader tells an older epoch; the newest of all counts.
+/// A broker that missed a change of leaders reports an older epoch. The newest of all counts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn newest_leader_epoch_is_asked_of_every_broker() {
     let setup = Setup::with(&[Release::V2_1; 2], vec![plain_log()], &[]).await;
@@ -127,7 +126,7 @@ async fn newest_leader_epoch_is_asked_of_every_broker() {
     assert_eq!(newest().await.unwrap(), [Some(5)]);
     stale(2);
     assert_eq!(newest().await.unwrap(), [Some(3)]);
-    // Who does not answer might know of a newer one.
+    // A broker that does not answer might know a newer epoch.
     let metadata = || setup.cluster.on(ApiKey::Metadata);
     metadata().at(2).always().deliver(Delivery::Silence);
     let error = newest().await.unwrap_err();

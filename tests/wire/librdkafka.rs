@@ -1,5 +1,4 @@
-//! Where one client or the other meets hosts that are silent, formats from before Kafka 0.11, and damaged
-//! records.
+//! Where one of the clients meets silent hosts, formats from before Kafka 0.11, and damaged records.
 
 use std::time::Instant;
 
@@ -19,7 +18,7 @@ use super::*;
 use crate::conformance::Codec;
 use crate::conformance::reading::ReadCommitted;
 
-/// Records 10 to 30 in an old format and codec, as they come back.
+/// Records 10 to 30 in an old format and codec, and the records to expect.
 fn in_old_format(magic: u8, codec: Codec) -> (Log, Vec<Record>) {
     let records = numbered(30).split_off(10);
     let log = Log::of(&[Batch::new(10, &records).in_format(magic).packed(codec)]);
@@ -56,7 +55,7 @@ fn over_librdkafka(setup: Setup) -> Setup {
     Setup { client, ..setup }
 }
 
-/// Format 0 has no timestamps: they are NULL, not of 1970.
+/// Format 0 has no timestamps: they become NULL and not 1970.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn formats_from_before_0_11_are_read_over_librdkafka_where_it_can() {
     for magic in [0, 1] {
@@ -90,7 +89,7 @@ async fn where_librdkafka_misreads_old_formats_the_error_names_the_client_that_d
     }
 }
 
-/// Changes a bit of the records 30 to 40, or changes it back.
+/// Flips a bit within the records 30 to 40, or flips it back.
 fn damage(state: &mut State) {
     let batch = &mut state.partition(TOPIC, 0).log.batches[3];
     let mut bytes = batch.bytes.to_vec();
@@ -98,7 +97,7 @@ fn damage(state: &mut State) {
     batch.bytes = bytes.into();
 }
 
-/// Both clients compare checksums unless told otherwise.
+/// Both clients verify checksums by default.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_checksum_that_fails_once_is_read_again_and_one_that_fails_always_is_an_error() {
     for librdkafka in [false, true] {
@@ -137,7 +136,7 @@ async fn a_host_that_does_not_answer_does_not_keep_another_from_answering() {
     });
     let cluster = FakeCluster::start(&[Release::V3_1]).await;
     cluster.create(TOPIC, vec![plain_log()]);
-    // librdkafka chooses among the hosts by chance.
+    // librdkafka chooses among the hosts at random.
     for _ in 0..5 {
         let bootstrap = format!("127.0.0.1:{port},{}", cluster.bootstrap());
         let mut config = ConnectionConfig::new(&bootstrap);
@@ -153,7 +152,7 @@ async fn a_host_that_does_not_answer_does_not_keep_another_from_answering() {
     }
 }
 
-/// A paused process, a half-open network: the leader accepts connections, and no more.
+/// A paused process or a half-open network: the leader accepts connections, but does nothing else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_goes_on_when_a_silent_leader_answers_again() {
     let patience = [("request.timeout.ms", "1000"), ("read.timeout.ms", "1000")];

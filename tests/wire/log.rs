@@ -1,6 +1,6 @@
-//! A partition's log as bytes: record batches, or messages of older formats, written field by field.
+//! A partition's log as bytes: record batches, or messages in older formats, encoded field by field.
 //!
-//! Nothing is checked, so that a test can write what no broker would.
+//! Nothing is validated, so a test can write what no broker would.
 
 use std::io::Write;
 
@@ -9,11 +9,11 @@ use datafusion_kafka::client::memory::Record;
 
 use crate::conformance::Codec;
 
-/// A record batch to be written.
+/// A record batch to write.
 #[derive(Debug, Clone)]
 pub struct Batch {
     pub base: i64,
-    /// The last offset, where that is not the last record's.
+    /// The last offset, if it is not that of the last record.
     pub last: i64,
     /// Offsets and records.
     pub records: Vec<(i64, Record)>,
@@ -21,7 +21,7 @@ pub struct Batch {
     pub epoch: i32,
     pub producer: i64,
     pub transactional: bool,
-    /// A control batch: whether it aborts.
+    /// Set for a control batch: whether it aborts.
     pub control: Option<bool>,
     /// The message format: 2, or 0 and 1 from before Kafka 0.11.
     pub magic: u8,
@@ -76,7 +76,7 @@ impl Batch {
             .map(|(_, r)| r.timestamp_ms.unwrap_or(-1))
     }
 
-    /// The batch as it lies in the log.
+    /// The batch, encoded as in the log.
     pub fn write(&self) -> Vec<u8> {
         if self.magic < 2 {
             return self.write_messages();
@@ -107,7 +107,7 @@ impl Batch {
         all
     }
 
-    /// One message after another; if they are compressed, in one under the last offset.
+    /// The messages one after another; if compressed, within one message that has the last offset.
     fn write_messages(&self) -> Vec<u8> {
         let relative = match (self.magic, self.codec) {
             (0, _) | (_, Codec::None) => 0,
@@ -216,9 +216,9 @@ pub struct Log {
     pub batches: Vec<Written>,
     pub start: i64,
     pub end: i64,
-    /// Transactions that were aborted.
+    /// The aborted transactions.
     pub aborted: Vec<Aborted>,
-    /// Where committed readers must stop, while a transaction is open.
+    /// Where committed readers must stop while a transaction is open.
     pub stable: Option<i64>,
 }
 
@@ -231,7 +231,7 @@ pub struct Written {
     pub bytes: Bytes,
 }
 
-/// A transaction that was aborted.
+/// An aborted transaction.
 #[derive(Debug, Clone, Copy)]
 pub struct Aborted {
     pub producer: i64,
@@ -240,7 +240,7 @@ pub struct Aborted {
 }
 
 impl Log {
-    /// A log of such batches.
+    /// A log with these batches.
     pub fn of(batches: &[Batch]) -> Self {
         let mut log = Self::default();
         for batch in batches {
@@ -249,14 +249,14 @@ impl Log {
         log
     }
 
-    /// Records in batches of so many, at successive offsets from the log's end on.
+    /// Appends records in batches of this size, at successive offsets from the log's end on.
     pub fn extend(&mut self, records: &[Record], batch: usize) {
         for records in records.chunks(batch) {
             self.push(&Batch::new(self.end, records));
         }
     }
 
-    /// Appends a batch; offsets may be left out before it.
+    /// Appends a batch. It may leave out offsets before itself.
     pub fn push(&mut self, batch: &Batch) {
         if batch.control == Some(true) {
             let of_producer = |w: &&Written| {
@@ -288,8 +288,8 @@ impl Log {
         }
     }
 
-    /// Batches from the one that holds `offset` on, cut off at `most` bytes in the midst of a batch,
-    /// as brokers do. The first batch is whole if it must be.
+    /// The batches from the one with `offset` on. As with brokers, they are cut off after `most` bytes, even
+    /// within a batch. With `whole`, the first batch is complete.
     pub fn slice(&self, offset: i64, committed: bool, most: usize, whole: bool) -> Bytes {
         let bound = self.bound(committed);
         let mut bytes = Vec::new();

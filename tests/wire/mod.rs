@@ -1,7 +1,7 @@
-//! The client over the wire protocol against fake brokers, which do at will what real ones do rarely.
+//! The client over the wire protocol against fake brokers, which do on demand what real ones do rarely.
 //!
-//! A script makes the n-th request of an API go wrong ([`script`]); whatever it is, a read gives all
-//! records or says with coordinates why not, within its deadline. No Java is needed.
+//! A script makes the n-th request of an API go wrong ([`script`]). Whatever happens, a read yields all
+//! records, or an error that says with coordinates why not, within its deadline. This needs no Java.
 
 mod answers;
 mod broker;
@@ -37,11 +37,11 @@ const TOPIC: &str = "orders";
 /// Records of partition 0, in batches of [`BATCH`].
 const RECORDS: usize = 300;
 const BATCH: usize = 10;
-/// The end of the range that is read.
+/// The end of the range to read.
 const END: i64 = 300;
 /// `read.timeout.ms`.
 const READ_TIMEOUT: Duration = Duration::from_millis(2000);
-/// A read that goes on after a fault takes no longer than this, also on a busy machine.
+/// The time limit for a read that recovers from a fault, even on a busy machine.
 const SOON: Duration = Duration::from_secs(8);
 
 /// Fake brokers and the client under test.
@@ -51,8 +51,8 @@ struct Setup {
 }
 
 impl Setup {
-    /// Two nodes of the newest release; the topic has one partition, which node 1 leads. A range of
-    /// all records takes several Fetches.
+    /// Two nodes with the newest release. The topic has one partition, led by node 1. Reading all records
+    /// takes several Fetches.
     async fn new() -> Self {
         Self::with(
             &[Release::V4_1; 2],
@@ -77,7 +77,7 @@ impl Setup {
         self.run(request(vec![of_partition(0, start, end)])).await
     }
 
-    /// Reads the whole range, which must give all records.
+    /// Reads the whole range, which must yield all records.
     async fn reads_all(&self) -> Outcome {
         let outcome = self.read(0, END).await;
         assert_eq!(outcome.records(), numbered(RECORDS));
@@ -85,7 +85,7 @@ impl Setup {
         outcome
     }
 
-    /// Reads the whole range, which must fail; gives the offset up to which records came, too.
+    /// Reads the whole range, which must fail. Also returns the offset up to which records came.
     async fn fails(&self) -> (i64, Error) {
         let outcome = self.read(0, END).await;
         assert!(outcome.took < SOON, "it took {:?}", outcome.took);

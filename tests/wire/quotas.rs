@@ -1,5 +1,5 @@
-//! Brokers that hold the client back because it has used up a quota (KIP-124, KIP-219): answers come
-//! at once, those to Fetch without partitions, and the next request is left unread for a while.
+//! Brokers that throttle the client because its quota is used up (KIP-124, KIP-219). They answer immediately,
+//! to Fetch without partitions, and leave the next request unread for a while.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::{END, READ_TIMEOUT, RECORDS, Setup, of_partition, plain_log};
 use crate::conformance::numbered;
 use crate::conformance::reading::request;
 
-/// An answer as brokers give it that hold a client back.
+/// Changes an answer to one that throttles the client, as brokers send it.
 fn hold_back(throttle: Duration) -> impl Fn(&mut FetchResponse) + Send + Sync {
     move |answer| {
         answer.throttle_time_ms = i32::try_from(throttle.as_millis()).unwrap();
@@ -23,7 +23,7 @@ fn hold_back(throttle: Duration) -> impl Fn(&mut FetchResponse) + Send + Sync {
 }
 
 impl Setup {
-    /// The client is held back `times` times from the second Fetch on.
+    /// Throttles the client `times` times from the second Fetch on.
     fn hold_back(&self, times: usize, throttle: Duration) {
         let when = || self.cluster.on_fetch().after(1).times(times);
         when().fetch(hold_back(throttle));
@@ -36,8 +36,8 @@ async fn answers_without_partitions_are_waited_out() {
     let usual = Setup::new().await;
     usual.reads_all().await;
     let usual = usual.cluster.fetches().len();
-    // More often than an answer that explains nothing is asked for again, and longer than a read may
-    // go without progress.
+    // More often than the client retries an answer without an explanation, and longer than a read may go
+    // without progress.
     let (times, throttle) = (8, READ_TIMEOUT / 6);
     let setup = Setup::new().await;
     setup.hold_back(times, throttle);
@@ -58,7 +58,7 @@ async fn answers_with_records_are_read_before_waiting() {
     assert!(outcome.throttled >= Duration::from_millis(200));
 }
 
-/// Before KIP-219 the answer itself comes late, and nothing is left to wait for.
+/// Before KIP-219 the answer itself comes late, so there is nothing left to wait for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn old_brokers_have_waited_already() {
     let settings = [("fetch.message.max.bytes", "4000")];
@@ -79,7 +79,7 @@ async fn streams_that_take_turns_are_held_back_together() {
         ("fetch.message.max.bytes", "4000"),
     ];
     let setup = Setup::with(&[Release::V4_1], vec![plain_log(); 4], &settings).await;
-    // It keeps the only connection of its own as long as it is there.
+    // While it exists, it keeps the only connection that a stream can have to itself.
     let mut keeper = setup.client.read(request(vec![of_partition(3, 0, END)]));
     keeper.next().await.unwrap().unwrap();
     let throttle = READ_TIMEOUT / 6;
@@ -119,7 +119,7 @@ async fn holding_back_without_end_is_an_error_in_time() {
     assert!((2..50).contains(&fetches), "{fetches} Fetches");
 }
 
-/// A question is asked when the broker reads it again; that it was not read before is no silence.
+/// A question waits until the broker reads again. This waiting does not count as silence.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn questions_wait_too() {
     let settings = [("request.timeout.ms", "300")];

@@ -1,4 +1,4 @@
-//! Topics that were deleted and created again: their offsets mean other records.
+//! Topics that were deleted and created again, so that their offsets refer to other records.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::conformance::reading::request;
 
 const WITH_IDS: [Release; 3] = [Release::V2_8, Release::V3_1, Release::V4_1];
 
-/// A client that knows the topic already, and a request with the topic's id.
+/// A client that already knows the topic, and a request with the topic's id.
 async fn warm(release: Release) -> (Setup, ReadRequest) {
     let settings = [("fetch.message.max.bytes", "4000")];
     let setup = Setup::with(&[release], vec![plain_log()], &settings).await;
@@ -29,7 +29,7 @@ async fn warm(release: Release) -> (Setup, ReadRequest) {
     (setup, request)
 }
 
-/// Another topic under the same name, longer than the first.
+/// Another log for the same topic name, longer than the first.
 fn other_log() -> Log {
     let mut log = Log::default();
     let other = numbered(900).into_iter().rev();
@@ -96,7 +96,7 @@ async fn deleted_topic_is_an_error() {
     }
 }
 
-/// A broker may learn of a new topic later than the one that described it.
+/// A broker may learn about a new topic later than the one that described it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn topic_that_a_leader_does_not_know_yet() {
     let setup = Setup::new().await;

@@ -1,4 +1,4 @@
-//! Answers that refuse, are empty, damaged, or not what was asked for.
+//! Answers that refuse, or are empty, damaged, or not what was requested.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -166,8 +166,8 @@ async fn empty_answer_is_not_taken_for_a_gap() {
     setup.reads_all().await;
 }
 
-/// A broker that fetches from a remote tier and is too slow for it answers with nothing after the
-/// time that the request allows.
+/// A broker that reads too slowly from a remote tier sends an empty answer after the time that the request
+/// allows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn empty_answers_of_a_slow_tier_are_not_taken_for_a_gap() {
     let setup = Setup::new().await;
@@ -193,7 +193,7 @@ async fn end_of_a_range_that_was_cleaned_away_is_a_gap() {
     assert_eq!(outcome.passed.gap, 50);
 }
 
-/// A broker, or what stands between, that sends no record at all.
+/// A broker, or something in between, that sends no record at all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn empty_answers_are_no_gap_where_a_look_up_names_a_record() {
     let setup = Setup::new().await;
@@ -227,7 +227,7 @@ async fn empty_answers_are_no_gap_in_a_topic_that_is_not_compacted() {
     );
 }
 
-/// Gaps before show that the log was compacted, whatever its policy is now.
+/// Earlier gaps show that the log was compacted, whatever its policy is now.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn end_of_a_range_that_was_cleaned_away_before_the_policy_was_changed_is_a_gap() {
     let mut log = plain_log();
@@ -286,9 +286,9 @@ async fn diverging_epoch_is_an_error() {
     assert_eq!(error.kind(), ErrorKind::DataUnavailable);
 }
 
-/// A leader takes the epoch of a record for that of the one before the position.
+/// A leader assumes that the epoch in a request belongs to the record before the position.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_left_out_between_two_ranges_may_be_of_other_epochs() {
+async fn records_between_two_ranges_may_have_other_epochs() {
     let setup = Setup::new().await;
     let ranges = vec![of_partition(0, 0, 10), of_partition(0, 250, 260)];
     let outcome = setup.run(request(ranges)).await;
@@ -337,11 +337,11 @@ async fn log_start_that_passes_the_reader_is_an_error_or_is_counted() {
     );
 }
 
-/// Changes a byte of the second batch.
+/// Changes a byte in the second batch.
 pub(super) fn damage(part: &mut PartitionData) {
     if let Some(records) = part.records.as_mut().filter(|r| !r.is_empty()) {
         let mut damaged = records.to_vec();
-        // Within the second batch, so that rows come before the error.
+        // In the second batch, so that rows come before the error.
         let first = 12 + u32::from_be_bytes(damaged[8..12].try_into().unwrap()) as usize;
         damaged[first + 100] ^= 1;
         *records = damaged.into();
@@ -353,7 +353,7 @@ async fn damaged_records_are_asked_for_again() {
     let setup = Setup::new().await;
     setup.cluster.on_fetch().after(1).parts(damage);
     setup.reads_all().await;
-    // Also when the attempt before failed for another reason.
+    // The same when the attempt before failed for another reason.
     let setup = Setup::new().await;
     setup
         .cluster
@@ -362,13 +362,13 @@ async fn damaged_records_are_asked_for_again() {
         .refuse(code::NOT_LEADER_OR_FOLLOWER);
     setup.cluster.on_fetch().after(2).parts(damage);
     setup.reads_all().await;
-    // And more than once at different places.
+    // The same with damage at several places.
     let setup = Setup::new().await;
     setup.cluster.on_fetch().every(2).parts(damage);
     setup.reads_all().await;
 }
 
-/// What was damaged once in a partition says nothing about the same offset of another.
+/// Damage in one partition says nothing about the same offset in another.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_damaged_once_at_one_offset_of_two_partitions() {
     let settings = [("fetch.message.max.bytes", "4000")];
@@ -486,7 +486,7 @@ async fn batch_larger_than_what_is_asked_for() {
     );
 }
 
-/// Brokers send at least one whole batch; one that does not is asked for more at once.
+/// Brokers send at least one whole batch. If one does not, the client immediately asks for more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn batch_cut_by_the_limit_is_asked_for_with_a_larger_one() {
     let mut log = Log::default();
@@ -594,7 +594,7 @@ async fn refused_look_ups_are_asked_again() {
     }
 }
 
-/// Grants no more than so many bytes at once.
+/// Grants at most this many bytes at a time.
 #[derive(Debug)]
 struct Most(usize);
 

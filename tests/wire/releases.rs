@@ -1,4 +1,4 @@
-//! Brokers of other releases, which know other versions of the requests.
+//! Brokers of other releases, which support other versions of the requests.
 
 use datafusion_kafka::client::{EpochQuery, OffsetAt, OffsetQuery, TopicSelection};
 use datafusion_kafka::range::TopicPartition;
@@ -66,7 +66,7 @@ async fn many_partitions_of_each() {
     }
 }
 
-/// More streams than connections: an answer is received by a task that makes its request before it
+/// There are more streams than connections, so a task receives an answer. It makes its request before it
 /// knows the version.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_in_turns_on_each() {
@@ -81,7 +81,7 @@ async fn streams_in_turns_on_each() {
     }
 }
 
-/// Brokers that do not know the question leave it open where leader epochs end.
+/// Brokers that do not know the request cannot tell where leader epochs end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leader_epochs_of_brokers_that_do_not_tell_them() {
     let setup = Setup::with(&[Release::V1_0], vec![plain_log()], &[]).await;
@@ -100,7 +100,7 @@ async fn leader_epochs_of_brokers_that_do_not_tell_them() {
     assert_eq!(end.unwrap()[0].leader_epoch, None);
 }
 
-/// During an upgrade a cluster has brokers of two releases.
+/// During an upgrade, a cluster has brokers of two releases.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cluster_in_the_midst_of_an_upgrade() {
     let releases = [Release::V2_8, Release::V4_1];
@@ -117,7 +117,7 @@ async fn cluster_in_the_midst_of_an_upgrade() {
 async fn newer_versions_are_given_up_where_the_broker_does_not_know_them() {
     let setup = Setup::with(&[Release::V1_0], vec![plain_log()], &[]).await;
     setup.reads_all().await;
-    // The first connection asks twice: in version 3, which is refused, and in version 0.
+    // The first connection asks twice: in version 3, which is refused, then in version 0.
     let asked = setup.cluster.state().requests[&(ApiKey::ApiVersions as i16)];
     assert_eq!(asked % 2, 0);
 }

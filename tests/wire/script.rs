@@ -1,4 +1,4 @@
-//! What a test has the fake brokers do wrong, and when.
+//! What a test makes the fake brokers do wrong, and when.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,29 +10,29 @@ use kafka_protocol::messages::{
 
 use super::broker::{FakeCluster, State};
 
-/// How an answer reaches the client, if it does.
+/// How an answer reaches the client, if at all.
 #[derive(Debug, Clone)]
 pub enum Delivery {
-    /// The connection is closed instead.
+    /// The connection closes instead.
     Close,
-    /// The connection is closed behind so many bytes of the answer.
+    /// The connection closes after this many bytes of the answer.
     CloseAfter(usize),
     /// There is no answer.
     Silence,
-    /// Nothing comes behind so many bytes of the answer.
+    /// Nothing comes after this many bytes of the answer.
     SilenceAfter(usize),
     /// The answer comes later.
     Late(Duration),
-    /// These bytes come instead of the answer.
+    /// These bytes replace the answer.
     Bytes(Vec<u8>),
-    /// These bytes come behind the answer's correlation id.
+    /// These bytes follow the answer's correlation id.
     Body(Vec<u8>),
     /// The answer has another correlation id.
     OtherId,
-    /// The answer comes in pieces of so many bytes.
+    /// The answer comes in pieces of this many bytes.
     Pieces(usize),
-    /// The answer comes, and the connection's next request is not read for so long, as brokers do
-    /// that hold a client back (KIP-219).
+    /// The answer comes, but the connection's next request stays unread for this long, as when brokers
+    /// throttle a client (KIP-219).
     Hold(Duration),
 }
 
@@ -47,32 +47,32 @@ pub enum Answer {
 pub type Change = dyn Fn(&mut State) + Send + Sync;
 pub type Edit = dyn Fn(&mut Answer) + Send + Sync;
 
-/// What is done about a request.
+/// A change to what happens on a request.
 #[derive(Clone)]
 pub enum Act {
-    /// The cluster changes before it is answered.
+    /// The cluster changes before the answer.
     Change(Arc<Change>),
-    /// The answer is another one.
+    /// The answer changes.
     Edit(Arc<Edit>),
     Deliver(Delivery),
 }
 
-/// Which requests something is done about.
+/// Which requests an act applies to.
 pub struct Rule {
     pub api: ApiKey,
     pub node: Option<i32>,
-    /// So many requests are passed before.
+    /// How many requests to skip first.
     pub skip: usize,
-    /// So many requests are meant.
+    /// How many requests it applies to.
     pub times: usize,
-    /// Of the meant requests, only each of so many.
+    /// Of these, it only applies to each n-th one.
     pub every: usize,
     pub seen: usize,
     pub act: Act,
 }
 
 impl Rule {
-    /// Counts a request; the act if it is meant.
+    /// Counts a request. Returns the act if it applies.
     pub fn meet(&mut self, api: ApiKey, node: i32) -> Option<Act> {
         if self.api != api || self.node.is_some_and(|n| n != node) {
             return None;
@@ -86,7 +86,7 @@ impl Rule {
     }
 }
 
-/// A rule in the making: the first request of the API unless told otherwise.
+/// A rule under construction. By default it applies to the first request of the API.
 pub struct When<'a> {
     pub cluster: &'a FakeCluster,
     pub api: ApiKey,
@@ -103,12 +103,12 @@ impl When<'_> {
         Self { node, ..self }
     }
 
-    /// The one behind so many.
+    /// Skips this many requests first.
     pub fn after(self, skip: usize) -> Self {
         Self { skip, ..self }
     }
 
-    /// So many in succession.
+    /// Applies to this many consecutive requests.
     pub fn times(self, times: usize) -> Self {
         Self { times, ..self }
     }
@@ -117,7 +117,7 @@ impl When<'_> {
         self.times(usize::MAX)
     }
 
-    /// The first and then each of so many.
+    /// Applies to the first one, and then to each n-th one.
     pub fn every(self, every: usize) -> Self {
         Self { every, ..self }.always()
     }
@@ -130,7 +130,7 @@ impl When<'_> {
         self.act(Act::Change(Arc::new(change)));
     }
 
-    /// Changes answers to Fetch.
+    /// Edits answers to Fetch.
     pub fn fetch(self, edit: impl Fn(&mut FetchResponse) + Send + Sync + 'static) {
         self.act(Act::Edit(Arc::new(move |answer| {
             if let Answer::Fetch(answer) = answer {
@@ -139,7 +139,7 @@ impl When<'_> {
         })));
     }
 
-    /// Changes each partition's part of answers to Fetch.
+    /// Edits each partition in answers to Fetch.
     pub fn parts(self, edit: impl Fn(&mut PartitionData) + Send + Sync + 'static) {
         self.fetch(move |answer| {
             let topics = answer.responses.iter_mut();
@@ -147,7 +147,7 @@ impl When<'_> {
         });
     }
 
-    /// Refuses each partition's part of answers to Fetch.
+    /// Refuses each partition in answers to Fetch.
     pub fn refuse(self, code: i16) {
         self.parts(move |part| {
             part.error_code = code;
@@ -155,7 +155,7 @@ impl When<'_> {
         });
     }
 
-    /// Changes answers to ListOffsets.
+    /// Edits answers to ListOffsets.
     pub fn offsets(self, edit: impl Fn(&mut ListOffsetsResponse) + Send + Sync + 'static) {
         self.act(Act::Edit(Arc::new(move |answer| {
             if let Answer::Offsets(answer) = answer {
@@ -164,7 +164,7 @@ impl When<'_> {
         })));
     }
 
-    /// Changes answers to Metadata.
+    /// Edits answers to Metadata.
     pub fn metadata(self, edit: impl Fn(&mut MetadataResponse) + Send + Sync + 'static) {
         self.act(Act::Edit(Arc::new(move |answer| {
             if let Answer::Metadata(answer) = answer {

@@ -1,4 +1,4 @@
-//! Connections that break, hang, or speak another language.
+//! Connections that break, hang, or speak another protocol.
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ async fn connections_that_last_for_half_an_answer_are_enough() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cluster_where_every_first_attempt_fails() {
     let setup = Setup::new().await;
-    // Numbers without a common divisor, so that no request always meets a closed connection.
+    // Numbers without a common divisor, so that no request meets a closed connection every time.
     for (api, every) in APIS.into_iter().zip([3, 2, 2]) {
         setup.cluster.on(api).every(every).deliver(Delivery::Close);
     }
@@ -169,7 +169,7 @@ async fn web_server_is_an_error_that_says_so() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn garbage_is_an_error() {
-    // A frame of the right length and id whose content means nothing.
+    // A frame with the right length and id, but meaningless content.
     let frame = |correlation: u8| {
         let mut frame = vec![0, 0, 0, 204, 0, 0, 0, correlation];
         frame.extend((0..200u8).map(|n| n.wrapping_mul(37) ^ 0xa5));
@@ -219,13 +219,13 @@ async fn connections_closed_between_two_reads_are_replaced() {
     assert!(started.elapsed() < Duration::from_secs(1));
 }
 
-/// `kafka-protocol` makes room for as many elements as an array announces: two billion of them end
+/// `kafka-protocol` reserves memory for as many elements as an array announces. Two billion of them would end
 /// the process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn counts_beyond_the_answer_are_an_error() {
     const COUNT: [u8; 5] = [0xff, 0xff, 0xff, 0xff, 0x0f];
     for (api, before) in [
-        // Behind the error; behind the header's tagged fields and the throttle time.
+        // After the error; after the header's tagged fields and the throttle time.
         (ApiKey::ApiVersions, 2),
         (ApiKey::Metadata, 5),
         (ApiKey::ListOffsets, 5),

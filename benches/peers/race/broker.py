@@ -1,4 +1,4 @@
-"""One Kafka broker (KRaft, broker and controller in one) in a temporary folder."""
+"""One Kafka broker (KRaft, both broker and controller) in a temporary folder."""
 
 import ctypes
 import signal
@@ -38,7 +38,7 @@ appender.console.layout.type=PatternLayout
 appender.console.layout.pattern=%d{HH:mm:ss.SSS} %p %c{1}: %m%n
 """
 
-# A broker as it is run: Java's own choice of collector and compilers, and room on the heap.
+# As in production: Java chooses collector and compilers, and there is room on the heap.
 HEAP = ["-Xms1g", "-Xmx1g"]
 
 
@@ -74,7 +74,7 @@ class Broker:
         return ["java", *options, "-XX:-UsePerfData", log4j, "-cp", jars, class_name, *arguments]
 
     def log(self) -> str:
-        """The end of what the broker said."""
+        """The end of the broker's log."""
         log = self.folder / "broker.log"
         return log.read_text(errors="replace")[-4000:] if log.exists() else ""
 
@@ -101,7 +101,7 @@ class Broker:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                # Ctrl-C is for the race, which then stops the broker in its own order.
+                # Ctrl-C is meant for the race, which then stops the broker itself.
                 start_new_session=True,
                 preexec_fn=end_with_parent,
             )

@@ -1,4 +1,4 @@
-"""What is read: the topics, and the questions that kafka-sql answers about them."""
+"""The topics to read, and the queries that kafka-sql answers about them."""
 
 from dataclasses import dataclass, field
 
@@ -14,7 +14,7 @@ class Case:
     fill: tuple
     queries: tuple = ("sum", "columns", "offsets")
     compressed: bool = False
-    # Whether values become columns: only who can do that is measured.
+    # Whether values become columns. Only contestants that can do that are measured.
     decoded: bool = False
 
     def records(self, most: int) -> int:
@@ -22,7 +22,7 @@ class Case:
         return int(most * self.share) // self.partitions * self.partitions
 
 
-# A batch of Kafka's producer is closed by its size after compression: more text fits into it.
+# Kafka's producer closes a batch by its size after compression, so more text fits into it.
 _PACKED = ("--payload", "json", "--batch-bytes", str(160 << 10))
 
 CASES = (
@@ -79,7 +79,7 @@ class Query:
     name: str
     title: str
     sql: str
-    # The part of the topic's records that it looks at, where that is not all of them.
+    # The share of the topic's records that it reads, if not all of them.
     share: float = field(default=1.0)
 
 
@@ -132,7 +132,7 @@ JSON_COLUMNS = 'id BIGINT, "user" VARCHAR, event VARCHAR, country VARCHAR, price
 
 
 def main_query(case_queries) -> str:
-    """The query that contestants are compared by."""
+    """The query that all contestants run."""
     return "group" if "group" in case_queries else "sum"
 
 
@@ -150,7 +150,7 @@ def pieces(case: Case, records: int, count: int = 1000) -> tuple:
     return " OR ".join(f"({term})" for term in terms), len(terms) * length
 
 
-# What is asked again and again in a warm session, and once in a new process.
+# Run repeatedly in a warm session, and once in a new process.
 SHORT = (
     ("range", "1,000 records from an offset", 5000, 1000),
     ("limit", "10 records (LIMIT 10)", 0, 10),

@@ -7,7 +7,7 @@ from measure import median
 WIDTH, COLUMNS, MARGIN = 1000, 2, 24
 LABEL, NUMBER, BAR, GAP, HEAD, AXIS = 128, 44, 16, 6, 34, 34
 
-# Who has a bar, with which colour: limits grey, ours blue, the others ochre.
+# Contestants with a bar, and their colours: limits grey, kafka-sql blue, the others ochre.
 BARS = (
     ("drain", "raw Fetch drain", "#b8bec6"),
     ("inflate", "decompress-only", "#b8bec6"),
@@ -57,7 +57,7 @@ def _bars(case: dict) -> list:
     for key, label, colour in BARS:
         entry = entries.get(key) or entries.get(key.replace("/sum", "/group"), {})
         samples = None if "failed" in entry else entry.get("samples")
-        # Of a compressed topic the raw drain would dwarf all others, and limits none of them.
+        # On a compressed topic the raw drain would dwarf all others, and is no limit for them.
         if not samples or (key == "drain" and "inflate" in entries):
             continue
         bars.append((label, median(s["records"] / s["seconds"] for s in samples) / 1e6, colour))

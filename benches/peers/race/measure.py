@@ -1,4 +1,4 @@
-"""Times, processors and memory of what takes part, and of the broker meanwhile."""
+"""Measures time, processors and memory of the contestants, and of the broker at the same time."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ _TICK = os.sysconf("SC_CLK_TCK")
 
 
 class Failure(Exception):
-    """A measurement that could not be made; the race goes on."""
+    """A measurement that failed. The race continues."""
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Sample:
     user: float
     system: float
     peak_mib: float
-    # The processor time of the broker, and how many processors all else on the machine took.
+    # The broker's processor time, and how many processors the rest of the machine used.
     broker: float = 0.0
     foreign: float = 0.0
     # The raw drain's rate, measured just before.
@@ -47,7 +47,7 @@ class Sample:
 
 @dataclass
 class Finished:
-    """A process that has ended well."""
+    """A process that has succeeded."""
 
     seconds: float
     user: float
@@ -70,7 +70,7 @@ def processor_seconds(pid: int) -> tuple:
 
 
 def peak_mib(pid: int) -> float:
-    """The most memory that a process had resident, 0 when it has ended."""
+    """The most memory that a process had resident; 0 if it has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -82,14 +82,14 @@ def peak_mib(pid: int) -> float:
 
 
 def busy_seconds() -> float:
-    """The processor time that the whole machine has spent on something."""
+    """The processor time that the whole machine has used."""
     fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
     user, nice, system, _idle, _wait, irq, softirq = fields[:7]
     return (user + nice + system + irq + softirq) / _TICK
 
 
 class Meter:
-    """What the broker and the rest of the machine spend while something is measured."""
+    """What the broker and the rest of the machine use during a measurement."""
 
     def __init__(self, broker_pid: int):
         self._broker_pid = broker_pid

@@ -32,7 +32,7 @@ class Peer:
         self.bootstrap = broker.bootstrap
 
     def close(self):
-        """Called when the race is over, also when it ends early."""
+        """Called when the race is over, even if it ends early."""
 
     def scan(self, case, query, of: int, records: int) -> Sample:
         raise NotImplementedError
@@ -45,7 +45,7 @@ class Peer:
 
 
 def check(records: int, found: dict, case):
-    """A peer that read something else was not measured."""
+    """Rejects the measurement of a peer that read something else."""
     if found["records"] < records:
         raise Failure(f"read {found['records']} of {records} records of {case.name}")
 
@@ -160,7 +160,7 @@ class Program(Peer):
 
     def warm(self, topic, start, count, times) -> list:
         arguments = [self.bootstrap, topic, start, count, times + 1]
-        # The first one connects.
+        # The first run connects.
         return json.loads(run([*self.command, "range", *arguments]).out)["times"][1:]
 
     def cold(self, topic, start, count) -> Finished:
@@ -188,7 +188,7 @@ class Franz(Program):
     short_does = "The same client, which is given the partition again each time."
 
 
-# Spark has other quotes, and no VARCHAR without a length.
+# Spark uses other quotes, and has no VARCHAR without a length.
 _SPARK_COLUMNS = JSON_COLUMNS.replace('"', "`").replace("VARCHAR", "STRING")
 
 
@@ -253,7 +253,7 @@ class Spark(Peer):
         return [self._ask(**ask)["seconds"] for _ in range(min(times, 10))]
 
     def _ensure(self):
-        """Starts the session at its first use: it takes memory, and what comes before needs none."""
+        """Starts the session on first use, because it takes memory that earlier measurements do not need."""
         if self._process is not None:
             return
         jars = ",".join(str(jar) for jar in sorted(self.jars.glob("*.jar")))

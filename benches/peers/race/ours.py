@@ -17,7 +17,7 @@ from measure import Failure, Sample, peak_mib, processor_seconds, run
 
 # What the shell says after a statement: `1 row, 0.512 s`.
 _SUMMARY = re.compile(r"^(?:OK|[\d,]+ rows?)\b.*?, (\d+\.\d{3}) s$")
-# What it says of the offsets that were read: `4 ranges, 20,000 offsets: 20,000 delivered`.
+# What it says about the offsets that were read: `4 ranges, 20,000 offsets: 20,000 delivered`.
 _LEDGER = re.compile(r"^[\d,]+ ranges?, [\d,]+ offsets?: ")
 
 
@@ -32,7 +32,7 @@ class Shell:
         settings = termios.tcgetattr(terminal)
         settings[3] &= ~termios.ECHO
         termios.tcsetattr(terminal, termios.TCSANOW, settings)
-        # A plain terminal, so that no line editor is in the way; the history is not the user's.
+        # A plain terminal without a line editor, and a separate history.
         env = os.environ | {"TERM": "dumb", "XDG_DATA_HOME": str(folder)}
         command = [program, "-b", bootstrap, "-X", f"kafka.client={client}"]
         self._process = subprocess.Popen(
@@ -50,7 +50,7 @@ class Shell:
             self._follow(self._process.stderr, self._lines),
             self._follow(self._process.stdout, self._rows),
         ]
-        # It says how to get help before its first prompt, and statements after that line are ours.
+        # It prints how to get help before its first prompt. Later lines belong to the race's statements.
         self._line(time.monotonic() + 30)
 
     @property
@@ -63,7 +63,7 @@ class Shell:
         return times[0], self._row()
 
     def execute(self, sql: str, timeout: float = 60):
-        """Runs a statement that has no rows."""
+        """Runs a statement that returns no rows."""
         self._include(sql + ";\n", 1, timeout)
 
     def repeat(self, sql: str, times: int, timeout: float = 120) -> list:
@@ -114,7 +114,7 @@ class Shell:
                 _, line = self._rows.get(timeout=5)
             except queue.Empty:
                 return {}
-            # The prompt stands before the row.
+            # The prompt precedes the row.
             if line and "{" in line:
                 return json.loads(line[line.index("{") :])
 

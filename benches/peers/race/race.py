@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[3]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "datafusion-kafka"
 CLIENTS = ("wire", "librdkafka")
 PEERS = (PerfTest, Kcat, Confluent, Franz, Spark)
-# Whom `--only` may name, also where they are missing.
+# Names that `--only` accepts, even of missing contestants.
 EVERYONE = {"drain", "inflate", *CLIENTS, *(peer.name for peer in PEERS)}
 
 
@@ -143,7 +143,7 @@ class Race:
             if only_short and case.name != "b100":
                 continue
             self.fill(case)
-        # What was written goes to the disk before anything is measured, not meanwhile.
+        # Writes everything to disk first, so that this does not happen during a measurement.
         os.sync()
         for case in chosen if not only_short else []:
             self.measure_case(case)
@@ -202,16 +202,16 @@ class Race:
         limit = contestant in (self.drain, self.inflate)
         try:
             if isinstance(contestant, Ours):
-                # A process for each query: its memory is that of no other.
+                # A separate process for each query, to measure its memory alone.
                 contestant.close()
-            # Long enough that what a run costs apart from its records does not matter.
+            # Long enough that the fixed costs of a run do not matter.
             seconds = self.options.seconds * getattr(contestant, "patience", 1)
             least = min(most, max(int(of * 0.05), 200_000) // case.partitions * case.partitions)
             records = least
             for _ in range(getattr(contestant, "warm_ups", 1)):
                 warm = contestant.scan(case, query, of, records)
                 records = size(case, least, most, warm.rate * seconds)
-            # The first run of a process may be slow; a second look at the rate costs little.
+            # The first run of a process may be slow, and measuring the rate again costs little.
             if not limit and warm.seconds < seconds / 2:
                 warm = contestant.scan(case, query, of, records)
                 records = size(case, least, most, warm.rate * seconds)
@@ -233,7 +233,7 @@ class Race:
             contestant.close()
 
     def check_answer(self, case, contestant, query, sample, of):
-        """A wrong answer is no measurement."""
+        """Rejects a measurement whose answer is wrong."""
         if not isinstance(contestant, Ours) or query.name == "parquet":
             return
         whole = self.results["cases"][case.name]
@@ -282,14 +282,14 @@ class Race:
 
 
 def size(case, least: int, most: int, records: float) -> int:
-    """How many records a run reads: all where it can read nearly all."""
+    """How many records a run reads: all if it can read nearly all."""
     if records > most * 0.6:
         return most
     return max(int(records) // case.partitions * case.partitions, least)
 
 
 def contestants() -> tuple:
-    """The peers that are there, and why the others are not."""
+    """The available peers, and why the others are missing."""
     folder = Path(os.environ.get("KAFKA_SQL_PEERS") or CACHE / "peers")
     python = folder / "python" / "bin" / "python"
     programs = Path(__file__).resolve().parent.parent / "programs"
@@ -316,7 +316,7 @@ def in_ms(value) -> str:
 
 
 def shown(error) -> str:
-    """One line of an error, without the places of this machine."""
+    """One line of an error, without paths of this machine."""
     text = " ".join(str(error).split())
     for place in (str(ROOT), str(CACHE), str(Path.home()), tempfile.gettempdir()):
         text = text.replace(place, "…")

@@ -36,7 +36,7 @@ def write(folder: Path, results: dict, text: str):
 
 
 def added(folder: Path, new: dict) -> dict:
-    """The results that are there, with topics that were measured by themselves."""
+    """The existing results, including topics that were measured separately."""
     results = json.loads((folder / "benchmarks.json").read_text())
     for name, case in new["cases"].items():
         results["cases"][name] = case | {"measured": new["machine"]["date"]}
@@ -46,13 +46,13 @@ def added(folder: Path, new: dict) -> dict:
 
 
 def compact(results: dict) -> str:
-    """JSON with a line for each entry."""
+    """JSON with one line per entry."""
     text = json.dumps(results, indent=1, ensure_ascii=False)
     return re.sub(r"\n {5,}\s*|\n {4}(?=[}\]])", " ", text) + "\n"
 
 
 class Entry:
-    """What the runs of one contestant say together: medians."""
+    """The medians over the runs of one contestant."""
 
     def __init__(self, case: dict, entry: dict):
         samples = entry.get("samples") or []
@@ -114,7 +114,7 @@ def _head(results: dict) -> str:
 
 
 def versions() -> str:
-    """Who ran, in which version."""
+    """The contestants, with their versions."""
     python = dict(re.findall(r"^([\w-]+)==(\S+)$", (SOURCES / "requirements.txt").read_text(), re.M))
     go = re.search(r"franz-go v(\S+)", (SOURCES / "franz" / "go.mod").read_text())[1]
     try:

@@ -1,4 +1,4 @@
-//! Prints a topic's records as Arrow batches, with nothing but kafka-arrow:
+//! Prints a topic's records as Arrow batches, using only kafka-arrow:
 //!
 //! ```sh
 //! cargo run -p kafka-arrow --no-default-features --example print -- localhost:9092 orders
@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let client = WireClient::connect(&ConnectionConfig::new(brokers))?;
     let isolation = IsolationLevel::ReadCommitted;
 
-    // Where the partitions begin and end now.
+    // Where the partitions currently begin and end.
     let topic: Arc<str> = topic.into();
     let named = [Arc::clone(&topic)];
     let cluster = client.describe(TopicSelection::Named(&named)).await?;

@@ -1,9 +1,9 @@
-//! What `fuzz/` drives: each takes any bytes, and panics where a decoder does not obey its laws.
+//! Entry points for `fuzz/`. Each accepts any bytes, and panics where a decoder breaks its laws.
 
 use crate::client::laws as fetch;
 use crate::decode::laws as payloads;
 
-/// Fetch answers.
+/// Answers to Fetch, the request that reads records from a broker.
 pub fn answer(data: &[u8]) {
     fetch::answer(data);
 }
@@ -33,7 +33,7 @@ pub fn protobuf(data: &[u8]) {
     payloads::protobuf(data);
 }
 
-/// Payloads of one value.
+/// Payloads that hold a single value.
 pub fn scalar(data: &[u8]) {
     payloads::scalar(data);
 }

@@ -1,11 +1,13 @@
 //! Exact Kafka offset ranges as Arrow record batches.
 //!
-//! A [range](range::OffsetRange) is a part of one partition's log, from an offset to an offset. A
-//! [client](client::KafkaClient) resolves where ranges begin and end, and reads them: the same range
-//! gives the same records, or an error that names what is missing. [`decode`] makes columns of keys and
-//! values. Nothing here knows a query engine; `datafusion-kafka` makes tables of it.
+//! Kafka keeps records in numbered partitions and numbers the records of each: a record's number is its
+//! *offset*. A [range](range::OffsetRange) is the part of a partition between two offsets. A
+//! [client](client::KafkaClient) finds out where ranges begin and end, and reads them. The same range yields
+//! the same records, or an error that names what is missing. [`decode`] turns keys and values into columns.
+//! This crate knows no query engine; `datafusion-kafka` turns ranges into tables.
 
 #![deny(unsafe_code, rustdoc::broken_intra_doc_links)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs, unreachable_pub, clippy::clone_on_ref_ptr)]
 
 pub mod client;

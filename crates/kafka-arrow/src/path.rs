@@ -1,4 +1,4 @@
-//! Paths that text names.
+//! Paths to local files, as options and URLs name them.
 
 use std::path::PathBuf;
 
@@ -6,13 +6,13 @@ use url::Url;
 
 use crate::error::{Error, Result};
 
-/// The path that a URL or a plain path names, if it is a local one.
+/// The path that a URL or a plain path names, if it is local.
 pub fn local_path(url: &str) -> Result<Option<PathBuf>> {
     let path = match Url::parse(url) {
         Ok(parsed) if parsed.scheme() == "file" => parsed
             .to_file_path()
             .map_err(|()| Error::invalid(format!("'{url}': a file URL is written file:///dir")))?,
-        // One letter is a drive of Windows.
+        // A single letter is a Windows drive.
         Ok(parsed) if parsed.scheme().len() > 1 && url.contains("://") => return Ok(None),
         _ if url.is_empty() => return Err(Error::invalid("a folder or a URL is needed, found ''")),
         _ => PathBuf::from(url),
@@ -22,8 +22,8 @@ pub fn local_path(url: &str) -> Result<Option<PathBuf>> {
     Ok(Some(one_name(&path)))
 }
 
-/// The path under which a folder is known however it is written: two sinks with one folder are one.
-/// What is not there yet has no links to follow.
+/// One path for a folder, however it is written, so that two sinks with the same folder are recognised. Parts
+/// that do not exist yet have no links to resolve.
 pub(crate) fn one_name(path: &std::path::Path) -> PathBuf {
     for there in path.ancestors() {
         if let (Ok(known), Ok(rest)) = (there.canonicalize(), path.strip_prefix(there)) {

@@ -1,9 +1,9 @@
 //! What the text of a session may do.
 //!
-//! The text of a statement has the authority of whoever runs it: it reads and writes their files, reaches
-//! any host, and names their environment's secrets. A [`Policy`] that is
-//! [restricted](Policy::restricted) takes that away for text which somebody else wrote. It is asked where a
-//! file is opened, a host is named, a secret is looked up and a setting is changed; what it was not told to
+//! The text of a statement acts with the authority of the user who runs it: it can read and write their
+//! files, reach any host, and use the secrets in their environment. A [restricted](Policy::restricted)
+//! [`Policy`] takes that away from text that comes from someone else. It decides whenever a file is opened, a
+//! host is named, a secret is looked up, or a setting is changed. Everything that it does not explicitly
 //! allow is refused.
 
 use std::collections::HashMap;
@@ -17,36 +17,36 @@ use crate::config::ConnectionConfig;
 use crate::error::{Error, Result};
 use crate::path;
 
-/// The largest file that a secret is read from.
+/// The largest file from which a secret is read.
 pub(crate) const MAX_SECRET_BYTES: u64 = 1 << 20;
-/// The largest file that schemas or certificates are read from.
+/// The largest file from which schemas or certificates are read.
 pub const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// What the text of a session may do; see the [module](self)'s documentation.
 ///
-/// Without restrictions, which is the default, it may do whatever the process may.
+/// Without restrictions, which is the default, the text may do whatever the process may.
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct Policy {
-    /// What a restricted session may use; `None` is all.
+    /// What a restricted session may use; `None` means everything.
     allowed: Option<Arc<Allowed>>,
-    /// Whether `COPY` may write over a file.
+    /// Whether `COPY` may not overwrite files.
     keeps_files: bool,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Allowed {
-    /// Files and folders, without links in them.
+    /// Files and folders, with links resolved.
     paths: Vec<PathBuf>,
-    /// Locations in object stores, which end with `/`.
+    /// Locations in object stores, each ending with `/`.
     urls: Vec<String>,
-    /// Names or addresses of hosts, each with a port or with any.
+    /// Names or addresses of hosts. `None` allows any port.
     hosts: Vec<(String, Option<u16>)>,
 }
 
 impl Policy {
-    /// A session whose text reaches the session's own brokers and registry, and nothing else: no other
-    /// host, no file, no `env:` or `file:` reference, no `COPY`, no setting but those that tune.
+    /// A session whose text only reaches the session's own brokers and registry. It may use no other host, no
+    /// file, no `env:` or `file:` reference, no `COPY`, and no settings except for tuning.
     pub fn restricted() -> Self {
         Self {
             allowed: Some(Arc::default()),
@@ -54,18 +54,18 @@ impl Policy {
         }
     }
 
-    /// Whether text is restricted.
+    /// Whether the text is restricted.
     pub fn is_restricted(&self) -> bool {
         self.allowed.is_some()
     }
 
-    /// Allows a restricted session a file, a folder with all that lies in it, or a location in an object
-    /// store such as `s3://bucket/folder`: to read, and to write where a table is written.
+    /// Allows a restricted session to use a file, a folder with its content, or a location in an object store
+    /// such as `s3://bucket/folder`. It may read there, and write where a table is written.
     ///
-    /// Links are followed, here and in what is compared with it.
+    /// Links are resolved, both in this path and in the paths that are compared with it.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a path or URL that is none.
+    /// [`Error::Invalid`] when this is not a path or URL.
     pub fn allow_path(mut self, path: &str) -> Result<Self> {
         match path::local_path(path)? {
             Some(path) => self.change(|allowed| allowed.paths.push(path)),
@@ -77,11 +77,11 @@ impl Policy {
         Ok(self)
     }
 
-    /// Allows a restricted session a host, as `HOST`, `HOST:PORT` or `[ADDRESS]:PORT`: a broker, a registry,
-    /// a database, the endpoint of an object store.
+    /// Allows a restricted session to use a host, as `HOST`, `HOST:PORT` or `[ADDRESS]:PORT`: a broker, a
+    /// registry, a database, or the endpoint of an object store.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when it is none of these.
+    /// [`Error::Invalid`] when it has another form.
     pub fn allow_host(mut self, host: &str) -> Result<Self> {
         let wrong = || Error::invalid(format!("'{host}': expected HOST or HOST:PORT"));
         let (name, port) = split_host(host).ok_or_else(wrong)?;
@@ -93,13 +93,13 @@ impl Policy {
         Ok(self)
     }
 
-    /// Whether `COPY` refuses to write over a file that is there; restricted sessions have no `COPY`.
+    /// Sets whether `COPY` refuses to overwrite an existing file. Restricted sessions have no `COPY`.
     pub fn keep_files(mut self, keep: bool) -> Self {
         self.keeps_files = keep;
         self
     }
 
-    /// Allows the hosts of a session's own settings.
+    /// Allows the hosts in a session's own settings.
     pub fn allow_hosts_of(mut self, connection: &ConnectionConfig) -> Self {
         let mut own: Vec<(String, Option<u16>)> = brokers(connection).collect();
         let registry = connection.get("schema.registry.url").unwrap_or_default();
@@ -120,15 +120,15 @@ impl Policy {
         }
     }
 
-    /// Whether `COPY` refuses to write over a file.
+    /// Whether `COPY` refuses to overwrite a file.
     pub fn keeps_files(&self) -> bool {
         self.keeps_files
     }
 
-    /// Refuses a host that was not allowed; `what` names whose it is.
+    /// Refuses a host that is not allowed. `what` says in the message what the host belongs to.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with what would allow it.
+    /// [`Error::Invalid`], which says how to allow it.
     pub fn check_host(&self, what: &str, host: &str, port: Option<u16>) -> Result<()> {
         let Some(allowed) = &self.allowed else {
             return Ok(());
@@ -142,12 +142,12 @@ impl Policy {
         }
         let shown = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         Err(refused(&format!(
-            "{what} '{shown}' is not among the allowed hosts; whoever runs the session allows it with \
+            "{what} '{shown}' is not among the allowed hosts; the operator of the session can allow it with \
              --allow-host {shown}"
         )))
     }
 
-    /// Refuses brokers that were not allowed.
+    /// Refuses brokers that are not allowed.
     ///
     /// # Errors
     /// As [`check_host`](Self::check_host).
@@ -155,10 +155,10 @@ impl Policy {
         brokers(connection).try_for_each(|(host, port)| self.check_host("the broker", &host, port))
     }
 
-    /// Refuses the hosts of a list of URLs.
+    /// Refuses the hosts in a list of URLs unless they are allowed.
     ///
     /// # Errors
-    /// As [`check_host`](Self::check_host), and when one of them has no host.
+    /// As [`check_host`](Self::check_host), and when a URL has no host.
     pub fn check_urls(&self, what: &str, list: &str) -> Result<()> {
         if !self.is_restricted() {
             return Ok(());
@@ -178,19 +178,19 @@ impl Policy {
             })
     }
 
-    /// Refuses a file or folder that was not allowed.
+    /// Refuses a file or folder that is not allowed.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with what would allow it.
+    /// [`Error::Invalid`], which says how to allow it.
     pub fn check_path(&self, what: &str, path: &Path) -> Result<()> {
         let Some(allowed) = &self.allowed else {
             return Ok(());
         };
         let known = std::path::absolute(path).map(|path| path::one_name(&path));
         let is_in = known.is_ok_and(|known| {
-            // What is not there yet has its dots still in it.
+            // The part of a path that does not exist yet may still contain dots.
             let climbs = known.components().any(|part| part == Component::ParentDir);
-            // A link that leads to nothing is not resolved, and is followed when it is written.
+            // A dangling link cannot be resolved, but writing would follow it.
             let is_link = |part: &Path| part.symlink_metadata().is_ok_and(|m| m.is_symlink());
             let dangles = known.ancestors().any(is_link);
             !climbs
@@ -205,15 +205,15 @@ impl Policy {
         }
         let shown = path.display();
         Err(refused(&format!(
-            "{what} '{shown}' is not among the allowed files; whoever runs the session allows it with \
+            "{what} '{shown}' is not among the allowed files; the operator of the session can allow it with \
              --allow-path {shown}"
         )))
     }
 
-    /// Refuses a path or URL that was not allowed; `what` names whose it is.
+    /// Refuses a path or URL that is not allowed. `what` says in the message what it belongs to.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with what would allow it.
+    /// [`Error::Invalid`], which says how to allow it.
     pub fn check_location(&self, what: &str, location: &str) -> Result<()> {
         let Some(allowed) = &self.allowed else {
             return Ok(());
@@ -228,15 +228,15 @@ impl Policy {
         }
         let shown = url.trim_end_matches('/');
         Err(refused(&format!(
-            "{what} '{shown}' is not among the allowed locations; whoever runs the session allows it with \
+            "{what} '{shown}' is not among the allowed locations; the operator of the session can allow it with \
              --allow-path {shown}"
         )))
     }
 
-    /// Refuses options of an object store that name hosts, files or credentials.
+    /// Refuses options for an object store that name hosts, files or credentials.
     ///
     /// # Errors
-    /// [`Error::Config`], without the value.
+    /// [`Error::Config`], which leaves out the value.
     pub fn check_store_options(&self, options: &HashMap<String, String>) -> Result<()> {
         const OPEN: [&str; 4] = [
             "aws_region",
@@ -261,21 +261,21 @@ impl Policy {
     /// Refuses `env:NAME` and `file:PATH`.
     ///
     /// # Errors
-    /// [`Error::Config`], without the reference.
+    /// [`Error::Config`], which leaves out the reference.
     pub(crate) fn check_reference(&self, key: &str, value: &str) -> Result<()> {
         if self.is_restricted() && (value.starts_with("env:") || value.starts_with("file:")) {
             return Err(Error::config(
                 key,
-                "a restricted session looks up no env:NAME and no file:PATH",
+                "a restricted session may not look up env:NAME or file:PATH",
             ));
         }
         Ok(())
     }
 
-    /// Reads a file that text names, up to `most` bytes of it.
+    /// Reads a file that text names, if it has at most `most` bytes.
     ///
     /// # Errors
-    /// What the system reports, and one of kind `PermissionDenied` when the file was not allowed.
+    /// The system's error; its kind is `PermissionDenied` when the file is not allowed.
     pub fn read(&self, path: &Path, most: u64) -> io::Result<Vec<u8>> {
         let allowed = self.check_path("the file", path);
         allowed.map_err(|e| io::Error::new(io::ErrorKind::PermissionDenied, e.to_string()))?;
@@ -283,10 +283,10 @@ impl Policy {
     }
 }
 
-/// Reads a file that has no more than `most` bytes: a device may have no end.
+/// Reads a file with at most `most` bytes. The limit matters because a device may have no end.
 ///
 /// # Errors
-/// What the system reports, and one of kind `FileTooLarge`.
+/// The system's error; its kind is `FileTooLarge` when the file is larger.
 pub fn read_bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = vec![];
     let read = std::fs::File::open(path)?
@@ -301,7 +301,7 @@ pub fn read_bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The same of a file that is text.
+/// The same for a file that contains text.
 ///
 /// # Errors
 /// As [`read_bounded`], and when it is not UTF-8.
@@ -310,19 +310,20 @@ pub(crate) fn read_text(path: &Path, most: u64) -> io::Result<String> {
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
 }
 
-/// The error of what a restricted session may not do.
+/// The error for something that a restricted session may not do.
 pub fn refused(what: &str) -> Error {
     Error::invalid(format!("restricted session: {what}"))
 }
 
-/// The brokers that settings name, with Kafka's usual port.
+/// The brokers in the settings, with Kafka's default port.
 fn brokers(connection: &ConnectionConfig) -> impl Iterator<Item = (String, Option<u16>)> {
     const PORT: u16 = 9092;
     let list = connection.bootstrap_servers().split(',').map(str::trim);
     list.filter(|broker| !broker.is_empty()).map(|broker| {
-        // librdkafka takes a protocol in front.
+        // librdkafka accepts a protocol in front.
         let broker = broker.split_once("://").map_or(broker, |(_, rest)| rest);
-        // What clients may cut in another way is no host: it fits nothing that was allowed.
+        // Text that clients might split in different ways is not a host, so that it never matches an allowed
+        // one.
         if broker.contains(['/', '\\', '@']) || broker.contains(char::is_whitespace) {
             return (broker.to_ascii_lowercase(), None);
         }
@@ -333,7 +334,7 @@ fn brokers(connection: &ConnectionConfig) -> impl Iterator<Item = (String, Optio
     })
 }
 
-/// A host and its port; an IPv6 address stands in brackets where it has one.
+/// A host and its port. An IPv6 address with a port has brackets.
 fn split_host(text: &str) -> Option<(&str, Option<u16>)> {
     if let Some(rest) = text.strip_prefix('[') {
         let (host, rest) = rest.split_once(']')?;
@@ -356,9 +357,9 @@ fn bare(host: &str) -> &str {
     inner.unwrap_or(host)
 }
 
-/// A location without login and query, which ends with `/`.
+/// A location without login and query, ending with `/`.
 fn folder_url(url: &Url) -> String {
-    // Dots in the path are resolved by the parser.
+    // The parser has resolved the dots in the path.
     let host = &url[url::Position::BeforeHost..url::Position::AfterPort];
     let path = url.path().trim_end_matches('/');
     format!("{}://{host}{path}/", url.scheme())

@@ -1,8 +1,8 @@
-//! Files that somebody changed: for tests of what reads them.
+//! Modified copies of files, to test the code that reads them.
 
 use serde_json::{Value, json};
 
-/// A JSON text with each of its values exchanged, left out, repeated or cut off in turn.
+/// Variants of a JSON text. Each value in turn is replaced, removed, repeated or cut off.
 pub(crate) fn spoiled(text: &str) -> Vec<String> {
     let whole: Value = serde_json::from_str(text).unwrap();
     let mut all = vec![];

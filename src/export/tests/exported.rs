@@ -76,7 +76,7 @@ async fn an_export_is_a_table_with_all_topics_and_folders() {
     assert_eq!(number(&context, "SELECT count(*) FROM e").await, 18);
     let sql = "SELECT count(DISTINCT topic) FROM e WHERE partition = 1";
     assert_eq!(number(&context, sql).await, 2);
-    // NULL and empty text are one folder; what is no text is base64 there.
+    // NULL and empty text share a folder, and values that are not text appear there in base64.
     for (key, rows) in [
         ("k IS NULL", 4),
         ("k = '/'", 2),
@@ -120,7 +120,7 @@ async fn an_export_without_rows_is_an_empty_table() {
 }
 
 #[tokio::test]
-async fn what_is_no_finished_export_of_parquet_is_refused() {
+async fn other_folders_than_finished_parquet_exports_are_refused() {
     let (cluster, folder) = (cluster(), tempfile::tempdir().unwrap());
     run(builder(&cluster, &folder)).await.unwrap();
     std::fs::remove_file(folder.path().join("manifest.json")).unwrap();

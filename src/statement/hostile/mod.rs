@@ -1,5 +1,5 @@
-//! Statements that are nested deeply, long, or nonsense: planned or refused, and neither slowly nor
-//! with the process's end.
+//! Statements that are deeply nested, long, or nonsense. They must be planned or refused, quickly and without
+//! ending the process.
 
 mod random;
 
@@ -18,7 +18,7 @@ use crate::config::ConnectionConfig;
 use crate::error::Error;
 use crate::session::KafkaSessionBuilder;
 
-/// The topics of the demo, with ten records each.
+/// A session over the demo's topics, with ten records each.
 fn session() -> SessionContext {
     let cluster = MemoryCluster::builder().build();
     for topic in ["orders", "customers", "payments", "changes"] {
@@ -36,13 +36,13 @@ fn session() -> SessionContext {
     session.connection(config).build().unwrap()
 }
 
-/// Plans a statement, up to the physical plan, and reads some of its rows where that takes no time;
-/// nothing is defined or written.
+/// Plans a statement down to the physical plan, and reads some of its rows where that is quick. It defines
+/// and writes nothing.
 async fn run(context: &SessionContext, text: &str) -> Result<()> {
     let state = context.state();
     let first = text.trim_start().get(..6).map(str::to_ascii_uppercase);
     let plan = match first.as_deref() {
-        // As `sql` does, but for making the table.
+        // Like `sql`, but without creating the table.
         Some("CREATE") => match defined(&state, text).await? {
             Some(plan) => plan,
             None => plan(&state, text).await?,
@@ -69,7 +69,7 @@ async fn run(context: &SessionContext, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// What became of a statement.
+/// How a statement ended.
 #[derive(Debug)]
 enum End {
     Planned,
@@ -77,13 +77,13 @@ enum End {
     Panicked,
 }
 
-/// Runs statements on a thread with tokio's stack, and watches over it. A stack that overflows ends
-/// the test: with `KAFKA_SQL_TEST_TRACE` set, the last statement that is printed is the one.
+/// Runs statements on a thread with tokio's stack size, and watches over it. A stack overflow ends the test;
+/// with `KAFKA_SQL_TEST_TRACE` set, the last statement printed is the culprit.
 fn watch(
     statements: impl Iterator<Item = String> + Send + 'static,
     mut see: impl FnMut(&str, End),
 ) {
-    /// Far above what a statement takes on a busy machine.
+    /// Far longer than a statement takes on a busy machine.
     const HANGS: Duration = Duration::from_secs(60);
     let trace = std::env::var_os("KAFKA_SQL_TEST_TRACE").is_some();
     let (tell, told) = mpsc::channel();
@@ -138,9 +138,9 @@ fn begins(statement: &str) -> String {
     statement.chars().take(300).collect()
 }
 
-/// However often it is repeated: a few times it is planned, thousands of times it is refused.
+/// Repeated a few times it is planned, repeated thousands of times it is refused.
 #[test]
-fn what_is_nested_or_strung_together_is_planned_or_refused() {
+fn nested_or_chained_statements_are_planned_or_refused() {
     let kinds = (0..REPEATED).flat_map(|what| {
         let times = [1, 3, 12, 20, 40, 100, 240, 400, 1000, 3000, 20_000];
         times.into_iter().map(move |times| repeated(what, times))
@@ -157,7 +157,7 @@ fn what_is_nested_or_strung_together_is_planned_or_refused() {
     );
 }
 
-/// `KAFKA_SQL_TEST_STATEMENTS` sets how many are tried, `KAFKA_SQL_TEST_SEED` which.
+/// `KAFKA_SQL_TEST_STATEMENTS` sets how many statements are tried, `KAFKA_SQL_TEST_SEED` which ones.
 #[test]
 fn random_statements_are_planned_or_refused() {
     let set = |name, default| {
@@ -188,7 +188,7 @@ fn random_statements_are_planned_or_refused() {
     assert_eq!(panicked, Vec::<String>::new(), "seed {seed}");
 }
 
-/// The statements of the examples.
+/// The statements in the examples.
 fn examples() -> Vec<String> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("sql-examples");
     let mut statements = vec![];
@@ -245,12 +245,12 @@ fn refusals_name_the_bound() {
     .unwrap();
     assert_eq!(
         refusal(&repeated(6, 51)),
-        "the statement is nested too deeply: more than 50 brackets, types or CASEs lie in one another"
+        "the statement is nested too deeply: more than 50 brackets, types or CASEs are nested"
     );
     assert_eq!(
         refusal(&repeated(8, 30)),
-        "the statement is nested too deeply: brackets behind names lie so deep within each other that the \
-         parser would read what is in them millions of times; compute the inner ones in WITH"
+        "the statement is nested too deeply: brackets after names are nested so deeply that the \
+         parser would read their content millions of times; compute the inner ones in WITH"
     );
     let many = format!(
         "SELECT 1 WHERE 1 IN ({})",
@@ -258,11 +258,11 @@ fn refusals_name_the_bound() {
     );
     assert_eq!(
         refusal(&many),
-        "the statement has more than 500 queries within it; make views or several statements of it"
+        "the statement has more than 500 queries within it; split it into views or several statements"
     );
     assert_eq!(
         refusal(&repeated(47, 13)),
-        "the statement comes to more than 500 tables with each query of WITH written out where it is \
+        "the statement has more than 500 tables when each query in WITH is expanded where it is \
          named; store results in between as tables"
     );
 }
@@ -287,7 +287,7 @@ fn what_takes_twice_as_long_with_each_step_is_bounded() {
         refusal(&format!("SELECT 1 FROM t GROUP BY CUBE({cube})")),
         "CUBE of more than 12 expressions; write GROUPING SETS"
     );
-    // Side by side they are as many as they like.
+    // Expressions next to each other do not add up.
     let columns = vec!["x ->> 'a' = 'b' AND f(x -> 'a' -> 'b', y -> 'a')"; 40].join(", ");
     bounds::check(&format!("SELECT {columns}"), &PostgreSqlDialect {}).unwrap();
 }
@@ -306,7 +306,7 @@ fn usual_statements_are_within_the_bounds() {
     check(&format!("SELECT CASE {} END", cases.join(" "))).unwrap();
     check(&repeated(38, 100_000)).unwrap();
     check(&repeated(40, 100_000)).unwrap();
-    // Columns of a query of WITH do not name it again.
+    // Naming columns of a query in WITH does not name the query again.
     let columns = vec!["a.x"; 40].join(", ");
     let chain: Vec<String> = (1..40)
         .map(|i| {
@@ -321,18 +321,18 @@ fn usual_statements_are_within_the_bounds() {
         chain.join(", ")
     ))
     .unwrap();
-    // What a name, a string or a comment holds is no nesting.
+    // Brackets in names, strings and comments do not count.
     check(&format!(
         "SELECT '{0}', \"{0}\" /* {0} */",
         "(".repeat(5000)
     ))
     .unwrap();
-    // `<` after a column that is called like a type.
+    // `<` after a column whose name is also that of a type.
     check(&vec!["array < 5"; 200].join(" OR ")).unwrap();
     check(&vec!["map < other"; 40].join(" OR ")).unwrap();
 }
 
-/// Thirty views, each of which reads the one before twice.
+/// Thirty views, each of which reads the previous one twice.
 #[tokio::test]
 async fn views_over_views_are_counted_as_written_out() {
     let context = session();

@@ -1,9 +1,9 @@
-//! Statements that nobody has written: from a grammar, and from the examples with words changed.
+//! Random statements: from a grammar, and from the examples with changed words.
 
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
-/// Numbers that look random and are the same for the same seed.
+/// Random numbers that are the same for the same seed.
 pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
@@ -24,7 +24,7 @@ impl Dice {
         of[self.below(of.len())]
     }
 
-    /// How often something is repeated: mostly a few times, now and then very often.
+    /// How often to repeat something: mostly a few times, sometimes very often.
     fn times(&mut self) -> usize {
         match self.below(8) {
             0 => 1 + self.below(4000),
@@ -127,7 +127,7 @@ const TYPES: [&str; 14] = [
     "INT[]",
 ];
 
-/// With the fewest and the most arguments that are tried.
+/// With the least and the greatest number of arguments to try.
 const FUNCTIONS: [(&str, usize, usize); 26] = [
     ("abs", 1, 1),
     ("coalesce", 1, 3),
@@ -169,7 +169,7 @@ const AGGREGATES: [&str; 9] = [
     "median",
 ];
 
-/// An expression of at most so many levels.
+/// An expression with at most `levels` levels.
 fn expression(dice: &mut Dice, levels: usize) -> String {
     if levels == 0 || dice.one_in(5) {
         return match dice.below(3) {
@@ -248,7 +248,7 @@ fn relation(dice: &mut Dice, levels: usize) -> String {
     }
 }
 
-/// A query of at most so many levels.
+/// A query with at most `levels` levels.
 fn query(dice: &mut Dice, levels: usize) -> String {
     let mut text = String::new();
     if dice.one_in(10) && levels > 0 {
@@ -299,7 +299,7 @@ fn query(dice: &mut Dice, levels: usize) -> String {
     text
 }
 
-/// Something that is nested or strung together, however often.
+/// Something nested or chained, `times` times.
 pub(super) fn repeated(what: usize, times: usize) -> String {
     let joined = |word: &str, by: &str| vec![word; times].join(by);
     let nested = |open: &str, inner: &str, close: &str| {
@@ -379,7 +379,7 @@ pub(super) fn repeated(what: usize, times: usize) -> String {
     }
 }
 
-/// How many kinds of [`repeated`] there are.
+/// The number of kinds of [`repeated`].
 pub(super) const REPEATED: usize = 53;
 
 fn definition(of: &str) -> String {
@@ -388,7 +388,7 @@ fn definition(of: &str) -> String {
     )
 }
 
-/// Queries of WITH that each read the one before, once or twice.
+/// Queries in WITH that each read the previous one, once or twice.
 fn chained(times: usize, select: &str, again: &str) -> String {
     let mut text = "WITH w0 AS (SELECT 1 AS x)".to_owned();
     for i in 1..=times {
@@ -411,7 +411,7 @@ pub(super) fn made(dice: &mut Dice) -> String {
     format!("{explain}{}", query(dice, levels))
 }
 
-/// A text with some of its words left out, doubled, exchanged, replaced or nested.
+/// A text with some words removed, doubled, swapped, replaced or nested.
 pub(super) fn changed(dice: &mut Dice, text: &str) -> String {
     let tokens = Tokenizer::new(&PostgreSqlDialect {}, text).tokenize();
     let mut words: Vec<String> = tokens.unwrap().iter().map(Token::to_string).collect();

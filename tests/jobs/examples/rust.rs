@@ -1,4 +1,4 @@
-//! The examples in Rust: each runs twice, with more records in between.
+//! The examples in Rust. Each runs twice, and more records arrive in between.
 
 #[path = "../../../examples/jobs/copy.rs"]
 mod copy;
@@ -62,7 +62,7 @@ impl World {
     }
 }
 
-/// What a run that succeeded did.
+/// The counts of a run, which must have succeeded.
 fn did(result: Result<RunSummary, BoxError>) -> (u64, u64, u64) {
     let summary = result.unwrap();
     (summary.batches, summary.records, summary.rows)
@@ -100,7 +100,7 @@ async fn landing_goes_on_where_it_ended() {
 #[tokio::test(flavor = "multi_thread")]
 async fn shares_of_a_minute_add_up() {
     let world = World::new();
-    // The example names its table, so that it gets a server of its own.
+    // The example names its table, so it needs a server of its own.
     let server = PostgresServer::start();
     let (database, checkpoint) = (server.url("postgres"), world.text_path("checkpoint"));
     let run = || per_minute::run(broker().bootstrap(), &world.topic, &database, &checkpoint);
@@ -187,8 +187,8 @@ async fn windowed_counts_are_replaced() {
     assert_eq!(counts, sorted([row(5, "3"), row(4, "1")]));
 }
 
-/// Crashes in the first batch, between rows and offsets, and returns how often each of its ten rows
-/// came in the end. What comes after it must come once.
+/// Crashes in the first batch between rows and offsets. Returns how often each of its ten rows arrived in the
+/// end. Later rows must arrive once.
 async fn after_a_crash(semantics: Semantics) -> usize {
     let world = World::new();
     let (file, checkpoint) = (world.text_path("store.db"), world.text_path("checkpoint"));
@@ -201,7 +201,7 @@ async fn after_a_crash(semantics: Semantics) -> usize {
     world.produce(&(0..10).map(record).collect::<Vec<_>>());
     let crashed = run(true).await.unwrap_err().to_string();
     assert!(crashed.contains("crashed half-way"), "{crashed}");
-    // More records come before the job starts again: the batch is repeated without them.
+    // More records arrive before the job restarts. The batch is repeated without them.
     world.produce(&(10..16).map(record).collect::<Vec<_>>());
     run(false).await.unwrap();
 
@@ -221,7 +221,7 @@ async fn after_a_crash(semantics: Semantics) -> usize {
     assert_eq!(of_the_crash, [of_the_crash[0]; 10]);
     assert_eq!((10..16).map(times).collect::<Vec<_>>(), [1; 6]);
 
-    // The store knows its offsets: without the log the job goes on, too.
+    // The store knows its offsets, so the job also continues without its log.
     std::fs::remove_dir_all(world.path("checkpoint")).unwrap();
     world.produce(&[record(16)]);
     assert_eq!(did(run(false).await), (1, 1, 1));

@@ -1,4 +1,4 @@
-//! The job files: each runs on the first records of a shop, and again after more have come.
+//! The job files. Each runs on the first records of a shop, and again after more have arrived.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::support::{Record, admin, produce, repository};
 
 const PARTITIONS: i32 = 4;
 
-/// A record of `orders`, as the demo has them.
+/// A record of `orders`, as in the demo.
 struct Order {
     partition: i32,
     timestamp_ms: i64,
@@ -25,7 +25,7 @@ struct Order {
     status: &'static str,
 }
 
-/// The orders that are there for the first runs, and those that come between the runs.
+/// The orders before the first runs, and those that arrive between the runs.
 fn orders() -> [Vec<Order>; 2] {
     let order = |partition, timestamp_ms, number, item, amount, status| Order {
         partition,
@@ -44,21 +44,21 @@ fn orders() -> [Vec<Order>; 2] {
         order(1, at(9, 3), 6, "gift card", "25.00", "new"),
     ];
     let second = vec![
-        // Late, into a minute that has rows already.
+        // Late, for a minute that already has rows.
         order(0, at(10, 30), 7, "mug", "17.80", "shipped"),
         order(1, at(5, 0), 8, "coffee grinder", "89.50", "cancelled"),
         order(2, at(5, 10), 9, "espresso machine", "747.00", "new"),
-        // So late that it is beyond the hour of the windowed counts.
+        // Too late for the hour that the windowed counts cover.
         order(2, at(200, 0), 10, "teapot", "27.90", "shipped"),
     ];
     [first, second]
 }
 
-/// Orders that are paid, with the time: before the second runs, by their numbers.
+/// The payments before the first and before the second runs: numbers of orders, with times.
 fn payments() -> [Vec<(u32, i64)>; 2] {
     [
         vec![(2, at(8, 0)), (3, at(7, 0))],
-        // Order 5 came before, 9 comes with its payment, and 1 is paid after five hours.
+        // Order 5 came before, 9 arrives with its payment, and 1 is paid after five hours.
         vec![(5, at(3, 0)), (9, at(2, 0)), (6, at(2, 30)), (1, at(1, 0))],
     ]
 }
@@ -70,11 +70,11 @@ fn value(order: &Order) -> String {
     )
 }
 
-/// What the jobs have written, after both runs.
+/// What the jobs have written after both runs.
 struct Shop {
     folder: TempDir,
     database: &'static PostgresServer,
-    /// What jobs said that did not end well, by their names.
+    /// The output of jobs that did not succeed, by name.
     failures: BTreeMap<String, String>,
 }
 
@@ -91,12 +91,12 @@ fn files() -> Vec<PathBuf> {
     files
 }
 
-/// What sinks know a file's job by.
+/// The name by which sinks know a file's job.
 fn name_of(file: &Path) -> String {
     file.file_stem().unwrap().to_str().unwrap().to_owned()
 }
 
-/// The flags that the comment on top of a file runs it with, `--every` left out.
+/// The flags in the comment at the top of a file, without `--every`.
 fn flags(file: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(file).unwrap();
     let name = file.file_name().unwrap().to_str().unwrap();
@@ -110,7 +110,7 @@ fn flags(file: &Path) -> Vec<String> {
     flags
 }
 
-/// A statement in the comment on top of a file, from these words to its semicolon.
+/// A statement in the comment at the top of a file, from these words to its semicolon.
 fn commented(file: &str, begin: &str) -> String {
     let files = files();
     let file = files.iter().find(|path| path.ends_with(file)).unwrap();
@@ -153,7 +153,7 @@ impl Shop {
         produce::produce(broker().bootstrap(), "payments", &records);
     }
 
-    /// Runs every file, to the end of what is there.
+    /// Runs every file to the end of the available records.
     fn run(&mut self) {
         let checkpoints = self.folder.path().join("checkpoints");
         let products = repository().join("sql-examples/jobs/products.csv");
@@ -192,14 +192,14 @@ impl Shop {
         lines(&self.database.sql(query))
     }
 
-    /// A row of a query on a file of counts.
+    /// The rows of a query on a file of counts.
     fn counts(&self, job: &str, query: &str) -> Vec<Vec<String>> {
         let file = self.folder.path().join(job).with_extension("db");
         sqlite(&file, query)
     }
 }
 
-/// The shop, after two runs of this job that ended well.
+/// The shop after both runs of this job, which must have succeeded.
 fn shop(job: &str) -> &'static Shop {
     static SHOP: OnceLock<Shop> = OnceLock::new();
     let shop = SHOP.get_or_init(|| {
@@ -223,7 +223,7 @@ fn shop(job: &str) -> &'static Shop {
     shop
 }
 
-/// What readers of committed records see in a topic.
+/// The records in a topic, as committed readers see them.
 fn records(topic: &str) -> Vec<ReadRecord> {
     let partitions = 0..PARTITIONS;
     let read = |partition| {
@@ -249,7 +249,7 @@ fn with_offsets() -> Vec<(Order, i64)> {
     orders.map(offset_of).collect()
 }
 
-/// A minute of PostgreSQL as the tests ask for it.
+/// A minute in PostgreSQL, in the form that the tests compare.
 fn epoch(timestamp_ms: i64) -> String {
     (timestamp_ms / 1_000).to_string()
 }

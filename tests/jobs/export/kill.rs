@@ -1,4 +1,4 @@
-//! Killed at any moment and resumed, an export is what it would have been undisturbed.
+//! An export that is killed at any moment and resumed equals one that ran undisturbed.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ fn pieces(world: &World) -> Vec<String> {
         .collect()
 }
 
-/// Every file with the time of its last change.
+/// Every file, with the time of its last change.
 fn changed(world: &World) -> BTreeMap<String, std::time::SystemTime> {
     let root = world.folder.path().join("out");
     let names = world.files().into_iter();
@@ -82,7 +82,7 @@ fn killed_twenty_times_and_resumed_nothing_is_lost_repeated_or_redone() {
             .unwrap();
         std::thread::sleep(took.mul_f64(share));
         if child.try_wait().unwrap().is_some() {
-            // Complete before its time: begin anew, what matters are the kills.
+            // It completed too early. Start over, because only runs that were killed count.
             std::fs::remove_dir_all(world.folder.path().join("out")).unwrap();
             finished.clear();
             continue;
@@ -169,7 +169,8 @@ fn records_that_go_between_two_runs_leave_no_file_behind() {
     assert!(!crash.status.success());
     assert_eq!(world.files().len(), 2);
     admin::delete_records(support::shared().bootstrap(), &world.topic, 0, 12);
-    // The second piece is not done and its records are gone: an error, and its file goes too.
+    // The second piece is not done and its records are gone. This is an error, and the piece's file is
+    // removed too.
     let message = failed(&world.export(&["--max-file-offsets", "5", "--resume"]), 5);
     assert!(message.contains("the log now starts at 12"), "{message}");
     assert!(

@@ -1,4 +1,4 @@
-//! Exports of a real topic: compared record by record, killed and resumed, and what is refused.
+//! Exports of a real topic: compared record by record, killed and resumed, and refused.
 
 mod kill;
 mod refused;
@@ -32,8 +32,8 @@ impl World {
         Self { topic, folder }
     }
 
-    /// `count` more records in each partition: keys, values, headers, NULLs and a timestamp a
-    /// second apart from 2026-01-14T00:00:00Z on.
+    /// Adds `count` records to each partition, with keys, values, headers and NULLs. Their timestamps are a
+    /// second apart, from 2026-01-14T00:00:00Z on.
     pub(crate) fn produce(&self, partitions: i32, count: i64) {
         for partition in 0..partitions {
             let records: Vec<Record> = (0..count).map(|n| record(partition, n)).collect();
@@ -65,7 +65,7 @@ impl World {
         command.output().unwrap()
     }
 
-    /// The files of data, relative to the export, sorted.
+    /// The data files, relative to the export, sorted.
     pub(crate) fn files(&self) -> Vec<String> {
         let root = self.folder.path().join("out");
         let mut names = vec![];
@@ -80,9 +80,9 @@ impl World {
         serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
     }
 
-    /// Rows of a statement in which `e` is the table of the exported files below `folder`.
+    /// The rows of a statement in which `e` is the table of the exported files below `folder`.
     pub(crate) fn query(&self, folder: &str, sql: &str) -> Vec<String> {
-        // The folders' `partition` would clash with the column of the files.
+        // The folders' `partition` would conflict with the column in the files.
         let sql = format!(
             "SET datafusion.execution.listing_table_factory_infer_partitions = false; \
              CREATE EXTERNAL TABLE e STORED AS PARQUET LOCATION '{}/{folder}/'; {sql}",
@@ -106,7 +106,7 @@ pub(crate) fn record(partition: i32, n: i64) -> Record {
 }
 
 fn collect(root: &Path, folder: &Path, names: &mut Vec<String>) {
-    // An export that was killed at once has no folder yet.
+    // An export that was killed early has no folder yet.
     let Ok(entries) = std::fs::read_dir(folder) else {
         return;
     };
@@ -121,7 +121,7 @@ fn collect(root: &Path, folder: &Path, names: &mut Vec<String>) {
     }
 }
 
-/// The shell on the shared broker.
+/// The shell, connected to the shared broker.
 pub(crate) fn kafka_sql() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kafka-sql"));
     command

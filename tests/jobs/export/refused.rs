@@ -1,4 +1,4 @@
-//! What is refused, and what a verification finds.
+//! What exports refuse, and what verification finds.
 
 use super::*;
 
@@ -50,7 +50,7 @@ fn an_export_that_is_there_is_not_touched() {
         8,
     );
     assert!(message.contains(&world.topic), "{message}");
-    // A complete export is complete: nothing is written again.
+    // The export is complete, so nothing is written again.
     let output = world.export(&["--max-file-offsets", "4", "--resume"]);
     ok(&output);
     assert!(

@@ -1,4 +1,4 @@
-//! What the files hold.
+//! The content of exported files.
 
 use super::*;
 use crate::support::Transaction;
@@ -82,7 +82,7 @@ fn the_query_runs_over_each_piece() {
     ]));
     let manifest = world.json("manifest.json");
     assert_eq!(manifest["rows"], 8);
-    // The first piece has no rows, so it has no file.
+    // The first piece has no rows and therefore no file.
     assert_eq!(manifest["pieces"][0]["rows"], 0);
     assert_eq!(manifest["pieces"][0]["files"].as_array().unwrap().len(), 0);
     assert_eq!(manifest["pieces"][1]["files"][0]["min_offset"], 11);
@@ -111,7 +111,7 @@ fn hive_folders_hold_the_rows_of_their_value() {
     ok(&world.export(&["--partition-by", by, "--max-file-offsets", "20000"]));
     let files = world.files();
     let folder = format!("{}/day=2026-01-14/partition=0", world.topic);
-    // There are more days than files kept open: the first day comes back and gets another file.
+    // There are more days than files may be open. The first day comes again and gets another file.
     let second = format!("{folder}/00000000000000000000-00000000000000020000.1.parquet");
     assert!(files.contains(&second), "{files:?}");
     let sql = "SELECT count(*) n, count(DISTINCT offset) d, max(offset % 25) o FROM e";
@@ -160,7 +160,7 @@ fn aborted_and_compacted_offsets_have_no_row_and_are_counted() {
         err(&output)
     );
     ok(&world.verify(&["--against-kafka"]));
-    // What is compacted afterwards is no fault of the export.
+    // Later compaction is not a fault of the export.
     admin::compact(bootstrap, &world.topic, 0);
     let verified = world.verify(&["--against-kafka"]);
     ok(&verified);

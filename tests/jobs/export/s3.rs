@@ -1,4 +1,4 @@
-//! The same in a bucket.
+//! Exports to a bucket.
 
 use super::*;
 use crate::support::s3;
@@ -41,7 +41,7 @@ fn a_killed_export_to_a_bucket_is_resumed_and_verified() {
         "{}",
         err(&verified)
     );
-    // A folder above holds the export, so it is not empty.
+    // A folder above contains the export, so it is not empty.
     let above = format!("s3://{}/{}", s3::BUCKET, world.topic);
     let refused = command(&["export", &world.topic, "-o", &above])
         .output()

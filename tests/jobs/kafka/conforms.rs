@@ -1,4 +1,4 @@
-//! What every sink promises, from a sink in Kafka.
+//! Kafka as a sink keeps the promises of every sink.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use super::{config, sink};
 use crate::conformance::{Fixture, Row, batch, deliver, job};
 use crate::support::{admin, shared};
 
-/// Keys are the suite's ids, values its names.
+/// Keys are the ids of the suite, values its names.
 #[derive(Debug)]
 struct Named(KafkaSink);
 
@@ -76,7 +76,7 @@ impl Sink for Named {
     }
 }
 
-/// What our own reader of committed records sees.
+/// What this crate's reader of committed records sees.
 async fn read(topic: &str) -> Vec<Row> {
     let table = KafkaTable::builder(&config(&[])).topic(topic).build().await;
     let table = match table {
@@ -127,8 +127,8 @@ fn fixture() -> Fixture {
     )
 }
 
-// All but the race of two drivers: whoever opens fences the other, which is a conflict for good and
-// not, as in a database, a reason to try again.
+// All cases except the race of two drivers: the driver that opens fences the other, which is a permanent
+// conflict and not, as in a database, a reason to try again.
 sink_conformance!(fixture(), fencing);
 
 #[tokio::test(flavor = "multi_thread")]

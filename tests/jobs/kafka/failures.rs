@@ -1,4 +1,4 @@
-//! Crashes, fencing, refusals: what is seen afterwards, and what is said.
+//! Crashes, fencing and refusals: what readers see afterwards, and the messages.
 
 use std::process::Command;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::*;
 use crate::conformance::{again, batch};
 use crate::support::{KafkaOptions, KafkaServer, Listener, Login, PASSWORD, wait_until};
 
-/// Opens and delivers until nothing transient is in the way.
+/// Opens and delivers, and repeats that while errors are transient.
 async fn deliver_at_last(sink: &KafkaSink, batch: &BatchRanges, rows: &RecordBatch) {
     for _ in 0..100 {
         let delivered = async {
@@ -95,7 +95,7 @@ async fn a_transaction_that_took_too_long_is_told_from_another_driver() {
     assert_eq!(seen(&topic), ["a"]);
 }
 
-/// Where the child of the next test dies, and what it writes to.
+/// Tells the child process of the next test where to die and what to write to.
 const CHILD: &str = "KAFKA_SINK_TEST_CHILD";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,7 +129,7 @@ async fn a_crash_around_the_commit_delivers_once() {
         assert!(said.contains(&format!("crash at {point}")), "{said}");
         let sink = sink(&topic, &options);
         let found = sink.open(&job_of(&rows)).await.unwrap();
-        // Opening has settled it, one way or the other.
+        // Opening has decided the transaction in one way or the other.
         assert_eq!(seen(&topic).len(), visible, "{point}");
         assert_eq!(found.is_some(), visible > 0, "{point}");
         deliver_at_last(&sink, &first, &rows).await;
@@ -158,11 +158,11 @@ async fn a_broker_that_is_gone_for_a_while_costs_nothing() {
         server.kill();
         server.restart();
     });
-    // Whether this attempt survives is up to the client library; the next one does.
+    // The client library decides whether this attempt survives. The next one does.
     if sink.commit(&second, staged).await.is_err() {
         deliver_at_last(&sink, &second, &rows).await;
     }
-    // Opening waits until what was committed can be seen.
+    // Opening waits until the committed records are visible.
     sink.open(&job_of(&rows)).await.unwrap();
     let read =
         crate::support::read::read(server.bootstrap(), "target", 0, Isolation::ReadCommitted);
@@ -180,7 +180,7 @@ async fn a_row_that_is_too_large_is_named() {
         &[("max.message.bytes", "10000")],
     );
     let sink = sink(&topic, &own_state());
-    // Refused by the client library, and by the broker.
+    // Once the client library refuses it, once the broker.
     for size in [2_000_000, 50_000] {
         let rows = values(&["a", "b", &"x".repeat(size)]);
         let first = batch(0, &[(0, None, 3)]);
@@ -208,7 +208,7 @@ async fn a_row_that_is_too_large_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn topics_and_partitions_that_are_not_there_are_errors_and_made_by_nobody() {
+async fn missing_topics_and_partitions_are_errors_and_are_not_created() {
     let options = own_state();
     let topic = topic(1);
     let near = format!("{topic}x");
@@ -330,7 +330,7 @@ async fn an_open_transaction_of_another_job_hides_nothing() {
         .key(key)
         .value(r#"{"version":1,"owner":"o","batch":0}"#);
     open.produce(&options.state_topic, &[record]);
-    // Committed behind a record that is not.
+    // Committed after a record that is not.
     let first = batch(0, &[(0, None, 1)]);
     deliver(&sink, &first, &rows).await.unwrap();
     let other = super::sink(&mine, &options);

@@ -1,4 +1,4 @@
-//! Jobs that write in formats, read by Confluent's deserializers and by our own tables.
+//! Jobs that write in formats, read by Confluent's deserializers and by this crate's tables.
 
 use std::process::{Command, Output};
 
@@ -12,7 +12,7 @@ use crate::job::text;
 use crate::support::registry::shared as registry;
 use crate::support::{Record, produce};
 
-/// A topic of orders in JSON: one is whole, one has NULL, one is to become a tombstone.
+/// A topic of orders in JSON: one is complete, one has NULL, one will become a tombstone.
 fn orders() -> String {
     let topic = topic(1);
     let records = [
@@ -31,7 +31,7 @@ const COLUMNS: &str =
 /// The time as an instant.
 const AT: &str = "arrow_cast(at, 'Timestamp(Microsecond, Some(\"UTC\"))') AS at";
 
-/// Runs a job from the orders into a topic, with these options of the target.
+/// Runs a job from the orders into a topic, with these options for the target.
 fn run(from: &str, to: &str, options: &str, select: &str) -> Output {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("typed.sql");
@@ -64,7 +64,7 @@ fn consumed(topic: &str, case: &str) -> Vec<String> {
     tokio::task::block_in_place(|| registry().consume(shared().bootstrap(), topic, case))
 }
 
-/// The rows of `SELECT columns` from a topic that is read with these options.
+/// The rows of `SELECT columns` from a topic, read with these options.
 async fn rows_of(columns: &str, topic: &str, options: &[&str]) -> Vec<String> {
     let options: String = options.iter().map(|o| format!(", '{o}'")).collect();
     let sql = format!("SELECT {columns} FROM kafka('{topic}', ':'{options}) ORDER BY \"offset\"");
@@ -129,7 +129,7 @@ async fn avro_of_the_columns_is_registered_and_read_by_others() {
         ]
     );
 
-    // From now on the subject's schema is written with, and nothing is to be registered.
+    // From now on, jobs write with the subject's schema and register nothing.
     let options = with_registry("'key.format' 'avro', 'value.format' 'avro'");
     let misspelt = "id AS key_id, id, name AS nmae";
     let output = tokio::task::block_in_place(|| run(&from, &to, &options, misspelt));
@@ -258,7 +258,7 @@ async fn json_is_framed_where_there_is_a_schema() {
         ]
     );
 
-    // Without a schema the same objects are bare.
+    // Without a schema, the same objects have no frame.
     let bare = topic(1);
     let options = with_registry("'value.format' 'json'");
     written(&from, &bare, &options, "id, name").await;

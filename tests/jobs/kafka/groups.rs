@@ -1,4 +1,4 @@
-//! Offsets of consumer groups, for the tools that show lag.
+//! Committing offsets to consumer groups, for tools that show lag.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Rows become records: every part of them, in the right place.
+//! Rows become records, with every part in the right place.
 
 use std::sync::Arc;
 
@@ -94,7 +94,7 @@ async fn every_part_of_a_record_arrives() {
     assert!(found[1].headers.is_empty() && found[2].headers.is_empty());
 }
 
-/// The partition that Java's default partitioner gives a key.
+/// The partition that Java's default partitioner chooses for a key.
 fn java_partition(key: &[u8], partitions: i32) -> i32 {
     const M: u32 = 0x5bd1_e995;
     let mut hash = 0x9747_b28c_u32 ^ u32::try_from(key.len()).unwrap();
@@ -267,7 +267,7 @@ async fn a_job_carries_a_topic_into_another_once() {
             produce::produce(shared().bootstrap(), &from, &[record]);
             expected.push(value);
         }
-        // The second run has lost its log: the sink knows.
+        // The second run has lost its log, but the sink knows.
         if run == 1 {
             std::fs::remove_dir_all(folder.path()).unwrap();
         }

@@ -1,4 +1,4 @@
-//! Makes a topic and fills it with record batches as a producer would have sent them.
+//! Creates a topic and fills it with record batches, encoded as a producer would.
 
 use std::collections::VecDeque;
 use std::io::Write as _;
@@ -7,11 +7,11 @@ use std::time::Instant;
 use crate::wire::Connection;
 use crate::{Options, Result, print_result};
 
-/// How many requests are under way on a connection.
+/// How many requests are in flight on a connection.
 const WINDOW: usize = 8;
-/// Random text that values are cut from.
+/// The size of the random text that values are cut from.
 const POOL_BYTES: usize = 16 << 20;
-/// 2026-01-01; each record of a partition is a millisecond later than the one before.
+/// 2026-01-01. Each record of a partition is one millisecond later than the one before.
 const FIRST_TIMESTAMP_MS: i64 = 1_767_225_600_000;
 
 struct Shape {
@@ -20,7 +20,7 @@ struct Shape {
     codec: Codec,
     key_bytes: usize,
     headers: usize,
-    /// The bytes of records, before compression, after which a batch is closed.
+    /// The size of the records, before compression, at which a batch is closed.
     batch_bytes: usize,
 }
 
@@ -52,7 +52,7 @@ pub fn run(options: &Options) -> Result<()> {
     let begun = Instant::now();
     let mut first = Connection::open(bootstrap)?;
     first.create_topic(topic, partitions)?;
-    // Its leaders are ready a little later.
+    // The leaders are ready a little later.
     while first.offsets(topic, partitions, true).is_err() {
         if begun.elapsed().as_secs() > 30 {
             return Err(format!("topic {topic} has no leaders after 30 s").into());
@@ -81,7 +81,8 @@ pub fn run(options: &Options) -> Result<()> {
     print_result(records, sent, begun.elapsed(), &more)
 }
 
-/// Fills some partitions with `each` records; returns records, bytes of values and bytes sent.
+/// Fills some partitions with `each` records. Returns the number of records, the bytes of values and the
+/// bytes sent.
 fn produce(
     bootstrap: &str,
     topic: &str,
@@ -99,7 +100,7 @@ fn produce(
     let (mut done, mut values, mut sent) = (0, 0, 0);
     while done < each {
         let mut batches = Vec::with_capacity(partitions.len());
-        // All partitions of a request get as many records.
+        // All partitions in a request get the same number of records.
         let mut count = 0;
         for (maker, &partition) in makers.iter_mut().zip(partitions) {
             let most = if count == 0 { each - done } else { count };
@@ -153,7 +154,7 @@ impl<'a> Maker<'a> {
         })
     }
 
-    /// A batch of at most `most` records: until it is full, or exactly so many.
+    /// A batch of at most `most` records: as many as fit, or exactly that many.
     fn batch(&mut self, most: usize, until_full: bool) -> Result<(Vec<u8>, usize, usize)> {
         self.records.clear();
         let (mut count, mut values) = (0, 0);
@@ -200,7 +201,7 @@ impl<'a> Maker<'a> {
         Ok((batch, count, values))
     }
 
-    /// Appends a record; returns the length of its value.
+    /// Appends a record. Returns the length of its value.
     fn record(&mut self, delta: i64) -> Result<usize> {
         self.random = xorshift(self.random);
         let random = self.random;
@@ -238,7 +239,7 @@ impl<'a> Maker<'a> {
         Ok(self.value.len())
     }
 
-    /// An event as services log them, of the length that was asked for where that is long enough.
+    /// An event such as services log, with the requested length if that is long enough.
     fn json_value(&mut self, random: u64, at: usize) -> Result<()> {
         const EVENTS: [&str; 8] = [
             "view", "click", "search", "cart", "order", "pay", "refund", "login",
@@ -277,7 +278,7 @@ fn xorshift(mut x: u64) -> u64 {
     x ^ (x << 17)
 }
 
-/// Letters and digits that hardly compress.
+/// Letters and digits that barely compress.
 fn random_text() -> Vec<u8> {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut random = 0x2545_f491_4f6c_dd1d_u64;

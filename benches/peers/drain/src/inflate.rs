@@ -1,21 +1,21 @@
-//! Decompresses record batches and walks the offsets of the records in them.
+//! Decompresses record batches, and walks through the offsets of their records.
 
 use std::io::Read;
 
 use crate::Result;
 
 const LZ4_MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
-/// A batch that inflates to more is not one of ours.
+/// A batch that is larger when decompressed is not one that `fill` wrote.
 const MOST_BYTES: usize = 64 << 20;
 
-/// Keeps its buffer and contexts from batch to batch.
+/// Keeps its buffer and contexts between batches.
 #[derive(Default)]
 pub struct Inflater {
     inflated: Vec<u8>,
     zstd: Option<zstd::bulk::Decompressor<'static>>,
 }
 
-/// What walking a batch found.
+/// The result of walking through a batch.
 pub struct Walked {
     pub last_offset: i64,
     /// The bytes of its records.
@@ -23,7 +23,7 @@ pub struct Walked {
 }
 
 impl Inflater {
-    /// Walks the `count` records of a batch that begins at offset `base`.
+    /// Walks through the `count` records of a batch that begins at offset `base`.
     pub fn walk(&mut self, codec: u8, records: &[u8], base: i64, count: u64) -> Result<Walked> {
         let plain = match codec {
             0 => records,
@@ -55,7 +55,7 @@ impl Inflater {
             Some(zstd) => zstd,
             none => none.insert(zstd::bulk::Decompressor::new()?),
         };
-        // Frames need not tell their size: where the buffer is too small, a larger one is tried.
+        // Frames may omit their size. If the buffer is too small, a larger one is tried.
         loop {
             match zstd.decompress_to_buffer(from, &mut self.inflated) {
                 Ok(_) => return Ok(&self.inflated),
@@ -68,8 +68,8 @@ impl Inflater {
         }
     }
 
-    /// The frames that Kafka's clients write have independent blocks and tell no size: these are
-    /// inflated block by block into the kept buffer. Others take the general way.
+    /// Kafka's clients write frames with independent blocks and without a size. These are decompressed block
+    /// by block into the kept buffer. Other frames go through the general decoder.
     fn lz4(&mut self, from: &[u8]) -> Result<&[u8]> {
         const INDEPENDENT: u8 = 0x20;
         const BLOCK_CHECKSUM: u8 = 0x10;

@@ -1,4 +1,5 @@
-//! The limit of the race and its filler: Kafka's protocol by hand, nothing built from the records.
+//! The upper limit in the race, and the tool that fills its topics. It speaks Kafka's protocol directly and
+//! builds nothing from the records.
 //!
 //! `kafka-drain wait|fill|read --bootstrap HOST:PORT [--topic T …]`. Each command prints one JSON
 //! object. One broker, no TLS: it leads every partition.
@@ -106,7 +107,7 @@ fn wait(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Prints what a command did, with what it cost this process.
+/// Prints what a command did, and what it cost this process.
 pub fn print_result(records: u64, bytes: u64, took: Duration, more: &str) -> Result<()> {
     let usage = getrusage(UsageWho::RUSAGE_SELF)?;
     let seconds = |t: nix::sys::time::TimeVal| t.tv_sec() as f64 + t.tv_usec() as f64 / 1e6;
@@ -121,7 +122,7 @@ pub fn print_result(records: u64, bytes: u64, took: Duration, more: &str) -> Res
     Ok(())
 }
 
-/// The most memory this process had resident. (`ru_maxrss` would count what started it as well.)
+/// The most memory that this process had resident. (`ru_maxrss` would include the process that started it.)
 fn peak_kib() -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

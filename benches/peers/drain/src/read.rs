@@ -1,7 +1,7 @@
-//! Fetches a whole topic, walks the headers of its record batches and builds nothing.
+//! Fetches a whole topic, and walks through the headers of its record batches without building anything.
 //!
-//! With `--decompress` each batch is inflated as well, and the offset of each record is read. The
-//! checksums are not looked at: this is the limit, not a reader.
+//! With `--decompress` it also decompresses each batch and reads the offset of each record. It ignores
+//! checksums, because it shows the upper limit and is not a reader.
 
 use std::time::Instant;
 
@@ -11,12 +11,12 @@ use crate::{Options, Result, print_result};
 
 /// Offset, length, epoch, magic, checksum, attributes, deltas, times, producer, count.
 const HEADER_BYTES: usize = 61;
-/// Offset and length, which the length does not count.
+/// Offset and length, which are not included in the length.
 const PREFIX_BYTES: usize = 12;
-/// A broker answers with at most 55 MiB, and the partitions behind that get nothing.
+/// A broker answers with at most 55 MiB, and partitions beyond that get nothing.
 const RESPONSE_BYTES: usize = 50 << 20;
 
-/// What one partition still has to give.
+/// What is left to read of a partition.
 struct Left {
     partition: usize,
     next: i64,
@@ -141,7 +141,7 @@ fn drain(
             connection.skip(bytes)?;
         }
         left.retain(|l| l.next < l.end);
-        // Where answers are full, those at the end of a request get less.
+        // When answers are full, the partitions at the end of a request get less.
         if !left.is_empty() {
             left.rotate_left(1);
         }
@@ -149,7 +149,7 @@ fn drain(
     Ok(seen)
 }
 
-/// What draining needs of a batch.
+/// The fields of a batch that draining needs.
 struct Header {
     base: i64,
     /// The offset after the batch.

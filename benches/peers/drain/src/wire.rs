@@ -1,4 +1,5 @@
-//! The few requests that filling and draining need, in old versions that a Kafka 4 broker takes and that know zstd.
+//! The few requests that filling and draining need, in old versions that a Kafka 4 broker accepts and that
+//! support zstd.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,10 +12,10 @@ const LIST_OFFSETS: (i16, i16) = (2, 2);
 const METADATA: (i16, i16) = (3, 4);
 const CREATE_TOPICS: (i16, i16) = (19, 2);
 
-/// As a query of kafka-sql reads, unless told otherwise.
+/// As a query in kafka-sql reads, by default.
 const READ_COMMITTED: i8 = 1;
 
-/// What a [`Connection`] holds of a response at a time: it stays in the processor's cache.
+/// How much of a response a [`Connection`] holds at a time, so that it stays in the processor's cache.
 const BUFFER_BYTES: usize = 256 * 1024;
 
 /// A request being written.
@@ -59,7 +60,7 @@ impl Request {
     }
 }
 
-/// A connection, and the part of a response that was received and not yet consumed.
+/// A connection, with the part of a response that was received but not consumed.
 pub struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -95,7 +96,7 @@ impl Connection {
         }
     }
 
-    /// The next `n` bytes in one piece, without consuming them.
+    /// The next `n` contiguous bytes, without consuming them.
     pub fn peek(&mut self, n: usize) -> Result<&[u8]> {
         if self.buffer.len() - self.start < n {
             self.buffer.copy_within(self.start..self.end, 0);
@@ -111,7 +112,7 @@ impl Connection {
         Ok(&self.buffer[self.start..self.start + n])
     }
 
-    /// Passes over `n` bytes, which may be more than are there yet.
+    /// Skips `n` bytes, which may be more than have arrived.
     pub fn skip(&mut self, mut n: usize) -> Result<()> {
         while n > self.end - self.start {
             n -= self.end - self.start;
@@ -203,12 +204,12 @@ impl Connection {
         Ok((brokers, partitions))
     }
 
-    /// How many brokers the cluster knows.
+    /// The number of brokers in the cluster.
     pub fn brokers(&mut self) -> Result<usize> {
         Ok(self.metadata(None)?.0)
     }
 
-    /// How many partitions a topic has.
+    /// The number of partitions in a topic.
     pub fn partitions(&mut self, topic: &str) -> Result<usize> {
         match self.metadata(Some(topic))?.1 {
             0 => Err(format!("topic {topic} has no partitions").into()),
@@ -229,7 +230,7 @@ impl Connection {
         self.skip(8)?;
         self.skip_string()?;
         let mut offsets = vec![0; partitions];
-        // Judged when all is read: the connection may be used again.
+        // Reported after everything was read, because the connection may be used again.
         let mut failed = None;
         for _ in 0..self.len()? {
             let (partition, failure) = (self.len()?, self.i16()?);
@@ -247,7 +248,7 @@ impl Connection {
         }
     }
 
-    /// Makes a topic whose records never expire.
+    /// Creates a topic whose records never expire.
     pub fn create_topic(&mut self, topic: &str, partitions: usize) -> Result<()> {
         let mut request = Request::new(CREATE_TOPICS);
         request.len(1).string(topic).len(partitions).i16(1).len(0);
@@ -264,7 +265,7 @@ impl Connection {
         }
     }
 
-    /// Sends one record batch for each of some partitions; the answer is for [`Self::produced`].
+    /// Sends one record batch to each of some partitions. [`Self::produced`] receives the answer.
     pub fn produce(&mut self, topic: &str, batches: &[(usize, Vec<u8>)]) -> Result<()> {
         let mut request = Request::new(PRODUCE);
         request.i16(-1).i16(1).i32(30_000).len(1).string(topic);
@@ -291,7 +292,7 @@ impl Connection {
         self.skip(4)
     }
 
-    /// Asks for records of some partitions from an offset each; see [`Self::fetched`].
+    /// Requests records from some partitions, each from its own offset; see [`Self::fetched`].
     pub fn fetch(&mut self, topic: &str, from: &[(usize, i64)], bytes: usize) -> Result<()> {
         let mut request = Request::new(FETCH);
         request.i32(-1).i32(500).i32(1).len(bytes * from.len());
@@ -304,8 +305,8 @@ impl Connection {
         self.send(request.len(0))
     }
 
-    /// Begins the answer to a [`Self::fetch`]; returns how many partitions follow, each with
-    /// [`Self::fetched_partition`] and so many bytes of record batches.
+    /// Begins the answer to a [`Self::fetch`]. Returns how many partitions follow. Each has a
+    /// [`Self::fetched_partition`] and that many bytes of record batches.
     pub fn fetched(&mut self) -> Result<usize> {
         self.response_header()?;
         self.skip(4)?;
@@ -321,7 +322,7 @@ impl Connection {
         self.len()
     }
 
-    /// The partition that follows, and how many bytes its record batches take.
+    /// The next partition, and the size of its record batches.
     pub fn fetched_partition(&mut self) -> Result<(usize, usize)> {
         let (partition, failure) = (self.len()?, self.i16()?);
         if failure != 0 {

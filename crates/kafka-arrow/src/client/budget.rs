@@ -1,4 +1,4 @@
-//! How a reader asks for the memory that it holds. Who grants it, the client does not know.
+//! How a reader asks for memory. The client does not know who grants it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,23 +8,23 @@ use async_trait::async_trait;
 /// Grants memory to the streams of [`KafkaClient::read_within`](super::KafkaClient::read_within).
 #[async_trait]
 pub trait MemoryBudget: fmt::Debug + Send + Sync {
-    /// Takes so many bytes more, at once or not at all.
+    /// Takes `bytes` more, immediately or not at all.
     ///
     /// # Errors
-    /// In words: what the limit is, what is left of it and how it is raised.
+    /// A message for the user: the limit, how much of it is left, and how to raise it.
     fn try_take(&self, bytes: usize) -> Result<(), String>;
 
-    /// Takes so many bytes more, and waits while others may give some back.
+    /// Takes `bytes` more, and waits while others may give some back.
     ///
     /// # Errors
-    /// As [`try_take`](Self::try_take), when there is no hope.
+    /// As [`try_take`](Self::try_take), when waiting cannot help.
     async fn take(&self, bytes: usize) -> Result<(), String>;
 
-    /// Gives back what was taken.
+    /// Gives back `bytes` that were taken.
     fn give_back(&self, bytes: usize);
 }
 
-/// Whatever is asked for is there.
+/// A budget without a limit.
 #[derive(Debug, Clone, Copy)]
 pub struct Unlimited;
 
@@ -41,7 +41,7 @@ impl MemoryBudget for Unlimited {
     fn give_back(&self, _bytes: usize) {}
 }
 
-/// A part of a budget; what it holds is given back when it is dropped.
+/// A part of a budget. Dropping it gives back what it holds.
 #[derive(Debug)]
 pub struct Held {
     budget: Arc<dyn MemoryBudget>,
@@ -49,7 +49,7 @@ pub struct Held {
 }
 
 impl Held {
-    /// Nothing yet of a budget.
+    /// An empty part of a budget.
     pub fn nothing_of(budget: &Arc<dyn MemoryBudget>) -> Self {
         let budget = Arc::clone(budget);
         Self { budget, bytes: 0 }
@@ -59,19 +59,19 @@ impl Held {
         Self::nothing_of(&(Arc::new(Unlimited) as _))
     }
 
-    /// How many bytes are held.
+    /// The number of bytes held.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// What is held, to be given back with something else.
+    /// Moves the held bytes into a separate part, to be given back with something else.
     pub(crate) fn part(&mut self) -> Self {
         let budget = Arc::clone(&self.budget);
         let bytes = std::mem::take(&mut self.bytes);
         Self { budget, bytes }
     }
 
-    /// Holds exactly so many bytes from here on, or what it held before.
+    /// Changes the held amount to exactly `bytes`; on failure it stays as it was.
     pub fn try_hold(&mut self, bytes: usize) -> Result<(), String> {
         if bytes > self.bytes {
             self.budget.try_take(bytes - self.bytes)?;
@@ -80,7 +80,7 @@ impl Held {
         Ok(())
     }
 
-    /// As [`try_hold`](Self::try_hold), and waits where that may help.
+    /// As [`try_hold`](Self::try_hold), but waits where that may help.
     pub async fn hold(&mut self, bytes: usize) -> Result<(), String> {
         if bytes > self.bytes {
             self.budget.take(bytes - self.bytes).await?;

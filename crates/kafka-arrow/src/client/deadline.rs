@@ -1,17 +1,17 @@
-//! How long a question to a cluster may take in all, and one attempt of it.
+//! Time limits: for a request to a cluster as a whole, and for one attempt of it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::HELD_MOST;
 
-/// When a question must be answered.
+/// The time by which a request must be answered.
 #[derive(Debug)]
 pub(crate) struct Deadline {
     asked: Instant,
     end: Instant,
     whole: Duration,
-    /// Time that does not count: a broker held the client back, in ms.
+    /// Time that does not count because a broker throttled the client, in ms.
     held_ms: AtomicU64,
 }
 
@@ -26,7 +26,7 @@ impl Deadline {
         }
     }
 
-    /// Lets a time not count in which a broker holds the client back, unless it is out of all bounds.
+    /// Excludes time in which a broker throttles the client, unless that exceeds all reason.
     pub(crate) fn extend(&self, held: Duration) {
         if held <= self.whole.saturating_mul(HELD_MOST) {
             let held_ms = u64::try_from(held.as_millis()).unwrap_or(u64::MAX);
@@ -34,18 +34,18 @@ impl Deadline {
         }
     }
 
-    /// When the question was asked, whose earlier attempts count.
+    /// When the request was first made; earlier attempts count.
     #[cfg(feature = "librdkafka")]
     pub(crate) fn asked(&self) -> Instant {
         self.asked
     }
 
-    /// The time from asking to the end.
+    /// The whole time that the request may take.
     pub(crate) fn whole(&self) -> Duration {
         self.whole
     }
 
-    /// An earlier one: a part of the time that is left, but a second at least.
+    /// An earlier deadline: a fraction of the time that is left, but at least a second.
     pub(crate) fn part(&self, of: u32) -> Self {
         let part = (self.left() / of)
             .max(Duration::from_secs(1))

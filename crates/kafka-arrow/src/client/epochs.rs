@@ -1,8 +1,9 @@
-//! Whether a log is still the one that was read, by leader epochs (KIP-101, KIP-320).
+//! Checks whether a log still is the one that was read, by leader epochs (KIP-101, KIP-320).
 //!
-//! Within one leader epoch a log only grows, and two replicas that both have a record of one epoch at
-//! one offset are the same up to there. So a position is told by the epoch of the record before it: the
-//! log is the one that was read if it still has that epoch, and has it up to the position.
+//! Each partition has a leader, the broker that appends its records. Every new leader starts a new *epoch*.
+//! Within one epoch a log only grows. If two replicas hold a record of the same epoch at the same offset,
+//! they agree up to that offset. So a position is identified by the epoch of the record before it: the log is
+//! still the same if it has that epoch and the epoch reaches up to the position.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,29 +17,29 @@ use crate::range::{IsolationLevel, Snapshot, TopicPartition};
 pub struct Mark {
     /// The partition.
     pub partition: TopicPartition,
-    /// The offset behind its last record.
+    /// The offset after its last record.
     pub offset: i64,
     /// The epoch of that record.
     pub epoch: i32,
-    /// The epoch of the leader that is to be asked; `None` for any.
+    /// The epoch of the leader that shall answer; `None` for any leader.
     pub leader_epoch: Option<i32>,
 }
 
-/// A position compared with the log.
+/// How a position compares with the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stands {
-    /// All before it is as it was.
+    /// The log is unchanged up to the position.
     Same,
-    /// The log was cut at this offset; the record before it is of this epoch.
+    /// The log was cut at this offset. The record before it has this epoch.
     Cut(i64, i32),
-    /// The log was cut before the position, and nobody can tell where: the log that came instead was
-    /// longer in epochs of its own.
+    /// The log was cut before the position, at an unknown offset: its replacement reaches further, in epochs
+    /// of its own.
     Gone,
-    /// The brokers do not tell.
+    /// The brokers cannot tell.
     Untold,
 }
 
-/// Compares positions with the logs: one request for each leader.
+/// Compares positions with the logs, using one request for each leader.
 pub async fn compare(client: &dyn KafkaClient, marks: &[Mark]) -> Result<Vec<Stands>> {
     let query = |mark: &Mark| EpochQuery {
         partition: mark.partition.clone(),
@@ -52,8 +53,8 @@ pub async fn compare(client: &dyn KafkaClient, marks: &[Mark]) -> Result<Vec<Sta
     let answers = client.epoch_ends(&queries).await?;
     let answers = marks.iter().zip(answers);
     let mut stands: Vec<Stands> = answers.map(|(mark, answer)| mark.against(answer)).collect();
-    // Replicas of a compacted topic need not know the same epochs: one that was built anew has none of
-    // those whose records were all removed.
+    // Replicas of a compacted topic may know different epochs: a rebuilt replica does not know epochs whose
+    // records were all removed.
     let is_cut = |stands: &Stands| matches!(stands, Stands::Cut(..) | Stands::Gone);
     let cut = marks
         .iter()
@@ -93,24 +94,24 @@ impl Mark {
     }
 }
 
-/// An offset whose record before it is of an epoch that is not known.
+/// An offset for which the epoch of the record before it is unknown.
 #[derive(Debug, Clone)]
 pub struct Sought {
     /// The partition.
     pub partition: TopicPartition,
-    /// Behind the log start, no further than the end.
+    /// Above the log start, and not beyond the end.
     pub offset: i64,
-    /// The leader's own epoch: the highest that it can be.
+    /// The leader's current epoch, which is the highest possible.
     pub leader_epoch: i32,
-    /// An epoch that ends before the offset, or -1.
+    /// An epoch that is known to end before the offset, or -1.
     pub above: i32,
 }
 
-/// The leader epochs of the records before offsets; `None` where the brokers do not tell.
+/// The leader epochs of the records before some offsets; `None` where the brokers cannot tell.
 ///
-/// Most are of the leader's own epoch or of the one before, and are found by one question at most.
+/// Most records are from the leader's current epoch or the one before, which takes at most one request.
 pub async fn before(client: &dyn KafkaClient, sought: &[Sought]) -> Result<Vec<Option<i32>>> {
-    // Each epoch up to `low` ends before the offset, `high` does not.
+    // Every epoch up to `low` ends before the offset; `high` does not.
     struct Search {
         low: i32,
         high: i32,
@@ -161,8 +162,8 @@ pub async fn before(client: &dyn KafkaClient, sought: &[Sought]) -> Result<Vec<O
     Ok(found.collect())
 }
 
-/// The leader epochs of the records before offsets, each with the start of its log, of leaders whose
-/// epochs are not known either.
+/// The leader epochs of the records before some offsets, each given with the start of its log. The leaders'
+/// epochs need not be known.
 pub async fn look_up(
     client: &dyn KafkaClient,
     offsets: &[(TopicPartition, i64, i64)],
@@ -209,12 +210,12 @@ pub async fn look_up(
     Ok(epochs)
 }
 
-/// Notes the leader epochs at the ends of a snapshot's ranges, as far as they can be told.
+/// Adds the leader epochs at the ends of a snapshot's ranges, where the brokers can tell.
 pub async fn note_ends(client: &dyn KafkaClient, snapshot: &mut Snapshot) -> Result<()> {
     let offsets: Vec<_> = snapshot
         .ranges
         .iter()
-        // Nothing is read of an empty range.
+        // An empty range reads nothing.
         .map(|r| {
             (
                 r.range.topic_partition(),
@@ -230,7 +231,7 @@ pub async fn note_ends(client: &dyn KafkaClient, snapshot: &mut Snapshot) -> Res
     Ok(())
 }
 
-/// The ranges of a snapshot whose logs were cut before their ends, as errors that end with `next`.
+/// An error for each range of a snapshot whose log was cut before its end. The errors end with `next`.
 pub async fn cut_ranges(
     client: &dyn KafkaClient,
     snapshot: &Snapshot,
@@ -264,7 +265,7 @@ pub async fn refuse_cut(client: &dyn KafkaClient, snapshot: &Snapshot, next: &st
     cut.into_iter().next().map_or(Ok(()), Err)
 }
 
-/// The error of a position that is in the log no more.
+/// The error about a position that the log no longer has.
 pub fn refusal(
     partition: &TopicPartition,
     offset: i64,
@@ -288,8 +289,8 @@ pub fn refusal(
             partition,
             offset,
             message: format!(
-                "the record before this offset was of leader epoch {epoch}, of which the log has none any \
-                 more: it was cut somewhere before, by the loss of several leaders, and holds other \
+                "the record before this offset was of leader epoch {epoch}, which the log no longer has: it \
+                 was cut somewhere before, by the loss of several leaders, and holds other \
                  records now; {next}"
             ),
         }),
@@ -314,7 +315,7 @@ mod tests {
         assert_eq!(against(2, 75), Stands::Same);
         assert_eq!(against(2, 59), Stands::Cut(59, 2));
         assert_eq!(against(1, 30), Stands::Cut(30, 1));
-        // Longer, by records that the leader of epoch 2 never had.
+        // The log is longer now, with records that the leader of epoch 2 never had.
         assert_eq!(against(1, 75), Stands::Gone);
         assert_eq!(mark.against(None), Stands::Untold);
         let refused = refusal(&mark.partition, 60, 2, Stands::Gone, "start a new job").unwrap();
@@ -327,7 +328,7 @@ mod tests {
         );
     }
 
-    /// A replica that was built anew knows no epochs of which compaction has left no record.
+    /// A rebuilt replica does not know epochs that compaction has left without records.
     #[tokio::test]
     async fn a_compacted_topic_is_not_called_cut() {
         use crate::client::memory::TopicOptions;

@@ -1,4 +1,4 @@
-//! In place of librdkafka's [`GroupCommits`] in builds without it.
+//! Replaces librdkafka's [`GroupCommits`] in builds without librdkafka.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use crate::config::ConnectionConfig;
 use crate::error::{Error, Result};
 use crate::range::TopicPartition;
 
-/// Commits offsets to a consumer group, which no client of this build does.
+/// Commits offsets to a consumer group, which no client in this build can do.
 #[derive(Debug, Clone)]
 pub enum GroupCommits {}
 
@@ -21,7 +21,7 @@ impl GroupCommits {
     }
 
     /// # Errors
-    /// None: there is nothing to call it with.
+    /// Never: there is nothing to call it with.
     pub async fn commit(&self, _next: &BTreeMap<TopicPartition, i64>) -> Result<()> {
         match *self {}
     }

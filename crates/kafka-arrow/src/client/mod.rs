@@ -1,8 +1,9 @@
-//! The only code that talks to brokers.
+//! The clients, and the only code that talks to brokers.
 //!
-//! [`KafkaClient`] is what the rest of the crate knows of Kafka: a cluster is *described*, offsets
-//! are *listed*, ranges are *read*. None of the three changes anything in the cluster: no consumer
-//! group is joined, no offset is committed, no topic is created.
+//! A Kafka cluster is a set of servers, the *brokers*. They keep *topics*, which are split into *partitions*,
+//! each an append-only log of records. The rest of the crate only knows the trait [`KafkaClient`], which
+//! *describes* a cluster, *lists* offsets and *reads* ranges. None of this changes anything in the cluster:
+//! it joins no consumer group, commits no offset and creates no topic.
 
 mod budget;
 mod deadline;
@@ -47,31 +48,31 @@ use crate::range::{IsolationLevel, OffsetRange, TopicPartition};
 
 pub use crate::range::OnDataLoss;
 
-/// For how long brokers may hold a client back by quotas before that counts as a failure: a multiple
-/// of the time that there may be no progress, or no answer, otherwise.
+/// For how long brokers may throttle a client before that counts as a failure, as a multiple of the time
+/// limit that otherwise applies without progress or an answer.
 const HELD_MOST: u32 = 10;
 
-/// What is asked of a cluster; see the module's documentation.
+/// Read access to a cluster; see the module's documentation.
 ///
 /// # Guarantees of every implementation
 ///
-/// - Nothing in the cluster changes: no group, no commit, no topic.
-/// - A call that cannot reach a broker fails with [`Error::Connection`](crate::Error::Connection)
-///   within `request.timeout.ms` (15 s unless set), it never hangs.
-/// - Answers are a moment's truth: log bounds move on while they travel.
+/// - Nothing in the cluster changes: it joins no group, commits nothing, creates no topic.
+/// - A call that cannot reach a broker fails with [`Error::Connection`](crate::Error::Connection) within
+///   `request.timeout.ms` (15 s by default). It never hangs.
+/// - Answers are only true for a moment: log bounds may move before the answer arrives.
 #[async_trait]
 pub trait KafkaClient: fmt::Debug + Send + Sync {
-    /// The cluster's id and its topics: all of them, or those named.
+    /// The cluster's id, and its topics: all of them, or the named ones.
     ///
-    /// A named topic that does not exist is simply absent from the answer.
+    /// A named topic that does not exist is left out of the answer.
     ///
     /// # Errors
-    /// When no broker answers, or a named topic may not be described.
+    /// When no broker answers, or access to a named topic is denied.
     async fn describe(&self, topics: TopicSelection<'_>) -> Result<ClusterDescription>;
 
     /// One offset for each query, in the order of the queries.
     ///
-    /// Requests are sent once per leader, not once per partition.
+    /// There is one request per leader, not one per partition.
     ///
     /// # Errors
     /// When a leader does not answer, or a partition does not exist.
@@ -82,17 +83,17 @@ pub trait KafkaClient: fmt::Debug + Send + Sync {
     ) -> Result<Vec<OffsetAnswer>>;
 
     /// Where leader epochs end in the logs of their partitions, in the order of the queries (KIP-101,
-    /// KIP-320); `None` where that cannot be told: an old broker, or a client that cannot ask.
+    /// KIP-320). `None` means that it is unknown, because the broker is old or the client cannot ask.
     ///
     /// # Errors
-    /// [`Error::Connection`](crate::Error::Connection) when a leader does not answer, or is not that of
-    /// the query's [`leader_epoch`](EpochQuery::leader_epoch) any more.
+    /// [`Error::Connection`](crate::Error::Connection) when a leader does not answer, or no longer has the
+    /// query's [`leader_epoch`](EpochQuery::leader_epoch).
     async fn epoch_ends(&self, queries: &[EpochQuery]) -> Result<Vec<Option<EpochEnd>>> {
         Ok(vec![None; queries.len()])
     }
 
-    /// The newest leader epochs that any broker knows of partitions, in their order; `None` where nobody
-    /// tells. A leader that has not noticed yet that it was replaced knows less than others do.
+    /// For each partition, in order, the newest leader epoch that any broker knows; `None` where no broker
+    /// knows one. A leader that has not noticed its replacement knows less than others do.
     ///
     /// # Errors
     /// [`Error::Connection`](crate::Error::Connection) when one of the brokers does not answer.
@@ -100,19 +101,19 @@ pub trait KafkaClient: fmt::Debug + Send + Sync {
         Ok(vec![None; partitions.len()])
     }
 
-    /// The committed offsets of a consumer group; partitions without one are absent.
+    /// The committed offsets of a consumer group. Partitions without one are absent.
     ///
-    /// This is the one call that needs rights on a group (DESCRIBE); nothing else calls it.
+    /// This is the only call that needs rights on a group (DESCRIBE). Nothing else makes it.
     ///
     /// # Errors
-    /// When the group's coordinator does not answer or denies.
+    /// When the group's coordinator does not answer or denies access.
     async fn group_offsets(
         &self,
         group: &str,
         partitions: &[TopicPartition],
     ) -> Result<BTreeMap<TopicPartition, i64>>;
 
-    /// Settings of topics that decide what a range means; `None` where they may not be read.
+    /// The settings of topics that decide what a range means; `None` where access is denied.
     ///
     /// # Errors
     /// When no broker answers.
@@ -120,44 +121,44 @@ pub trait KafkaClient: fmt::Debug + Send + Sync {
 
     /// Reads ranges one after another, in the order given.
     ///
-    /// The stream yields batches in offset order within a range and never mixes partitions in a
-    /// batch. It ends when the *position* has reached the end of the last range: offsets without a
-    /// visible record (control records, aborted or compacted ones) are passed over. It is an error
-    /// if offsets of a range cannot be read; a time-out never ends a range.
+    /// The stream yields batches in offset order within a range, and never mixes partitions in a batch. It
+    /// ends when the *position* reaches the end of the last range. It passes over offsets without a visible
+    /// record (control records, aborted or compacted records). If offsets of a range cannot be read, that is
+    /// an error; a timeout never ends a range.
     ///
     /// Nothing is fetched before the first poll. Dropping the stream stops fetching.
     ///
-    /// The `next_offset` of a batch never exceeds the end of the range that it belongs to, and the
-    /// last batch of a range has it there. Every offset in between is accounted for: the rows, the
-    /// `lost_offsets` and the `passed` of a batch add up to what its `next_offset` lies behind that of
-    /// the batch before, or behind the range's start.
+    /// The `next_offset` of a batch never exceeds the end of its range, and equals that end in the last batch
+    /// of the range. Every offset is accounted for. A batch advances the position from the previous
+    /// `next_offset`, or from the range's start, to its own `next_offset`. Its rows, `lost_offsets` and
+    /// `passed` add up to that distance.
     ///
     /// # Errors
     /// The stream yields one error, its last item:
     ///
     /// - [`Error::Invalid`](crate::Error::Invalid), before anything is sent, for a range that
-    ///   [`OffsetRange::try_new`] refuses: a negative partition or start, a start after the end.
+    ///   [`OffsetRange::try_new`] would refuse: a negative partition or start, or a start after the end.
     /// - [`Error::UnknownTopic`](crate::Error::UnknownTopic),
     ///   [`Error::UnknownPartition`](crate::Error::UnknownPartition),
     ///   [`Error::BelowLogStart`](crate::Error::BelowLogStart) and
-    ///   [`Error::PastLogEnd`](crate::Error::PastLogEnd) where offsets are not there. A client may
-    ///   take a second or two to be sure of it.
-    /// - [`Error::TopicRecreated`](crate::Error::TopicRecreated) where the request's ids and the
-    ///   cluster's differ: the cluster is asked after the request was made and before the first
-    ///   batch, and again after the last record has come.
+    ///   [`Error::PastLogEnd`](crate::Error::PastLogEnd) where offsets do not exist. A client may take a
+    ///   second or two to be sure.
+    /// - [`Error::TopicRecreated`](crate::Error::TopicRecreated) where the ids of the request and the cluster
+    ///   differ. The client asks the cluster after the request was made and before the first batch, and again
+    ///   after the last record.
     /// - [`Error::NoLeader`](crate::Error::NoLeader) after `read.timeout.ms` without a leader, and
-    ///   [`Error::Stalled`](crate::Error::Stalled) after as long without progress for other reasons.
-    ///   Time that brokers hold the client back by quotas does not count, up to ten times of it.
-    /// - What the cluster answered otherwise.
+    ///   [`Error::Stalled`](crate::Error::Stalled) after the same time without progress for other reasons.
+    ///   Time during which brokers throttle the client does not count, up to ten times that limit.
+    /// - Any other error from the cluster.
     fn read(&self, request: ReadRequest) -> BoxStream<'static, Result<RawBatch>>;
 
-    /// As [`read`](Self::read), and asks `memory` for what the stream holds beyond
-    /// [`read_buffer_bytes`](Self::read_buffer_bytes) and the batch it yields: large records on their
-    /// way, record batches that are unpacked. A client that never holds more need not ask.
+    /// As [`read`](Self::read), but asks `memory` before holding more than
+    /// [`read_buffer_bytes`](Self::read_buffer_bytes) and the yielded batch: for large records in transit,
+    /// and for record batches that are unpacked. A client that never holds more need not ask.
     ///
     /// # Errors
-    /// As [`read`](Self::read), and [`Error::Memory`](crate::Error::Memory) with the record where the
-    /// memory is not granted.
+    /// As [`read`](Self::read), and [`Error::Memory`](crate::Error::Memory), which names the record, where
+    /// the memory is refused.
     fn read_within(
         &self,
         request: ReadRequest,
@@ -167,11 +168,11 @@ pub trait KafkaClient: fmt::Debug + Send + Sync {
         self.read(request)
     }
 
-    /// The most bytes that one stream of [`read`](Self::read) may hold beyond the batch it yields,
-    /// while no record is larger.
+    /// The most bytes that one stream of [`read`](Self::read) may hold in addition to the yielded batch, as
+    /// long as no record is larger.
     fn read_buffer_bytes(&self, request: &ReadRequest) -> usize;
 
-    /// What the client is called in receipts; a client that wraps another gives that one's name.
+    /// The client's name in receipts. A client that wraps another returns the name of that one.
     fn name(&self) -> &'static str {
         "other"
     }
@@ -180,16 +181,16 @@ pub trait KafkaClient: fmt::Debug + Send + Sync {
 /// Which topics to describe.
 #[derive(Debug, Clone, Copy)]
 pub enum TopicSelection<'a> {
-    /// All that the principal may see.
+    /// All topics that the principal may see.
     All,
-    /// These, as far as they exist.
+    /// The named topics that exist.
     Named(&'a [Arc<str>]),
 }
 
-/// A cluster as one of its brokers described it.
+/// A cluster, as one of its brokers described it.
 #[derive(Debug, Clone, Default)]
 pub struct ClusterDescription {
-    /// The cluster's id, where the broker gives it.
+    /// The cluster's id, if the broker provides it.
     pub cluster_id: Option<String>,
     /// The brokers, by id.
     pub brokers: Vec<Broker>,
@@ -206,7 +207,7 @@ pub struct Broker {
     pub host: String,
     /// The advertised port.
     pub port: u16,
-    /// `broker.rack`, where it is set and the client learns it.
+    /// `broker.rack`, if it is set and the client learns it.
     pub rack: Option<String>,
 }
 
@@ -215,7 +216,7 @@ pub struct Broker {
 pub struct TopicDescription {
     /// The name.
     pub name: Arc<str>,
-    /// The topic id (KIP-516) as Kafka prints it, where the broker gives it.
+    /// The topic id (KIP-516) as Kafka prints it, if the broker provides it.
     pub id: Option<String>,
     /// Whether the broker calls it internal, such as `__consumer_offsets`.
     pub internal: bool,
@@ -228,7 +229,7 @@ pub struct TopicDescription {
 pub struct PartitionDescription {
     /// The number, from 0.
     pub partition: i32,
-    /// The leader; `None` while there is none.
+    /// The leader; `None` while there is no leader.
     pub leader: Option<i32>,
     /// All replicas, the preferred leader first.
     pub replicas: Vec<i32>,
@@ -250,7 +251,7 @@ pub struct OffsetQuery {
 pub enum OffsetAt {
     /// The log start.
     Earliest,
-    /// The end by the isolation level: last stable offset or high watermark.
+    /// The end for the isolation level: last stable offset or high watermark.
     Latest,
     /// The first offset whose record has a timestamp at or after this one, in ms since the epoch.
     Timestamp(i64),
@@ -261,33 +262,33 @@ pub enum OffsetAt {
 pub struct OffsetAnswer {
     /// The offset; `None` when no record has such a timestamp.
     pub offset: Option<i64>,
-    /// For [`OffsetAt::Latest`], the epoch of the leader that answered, where it says so. The record
-    /// before the end may be of an earlier one.
+    /// For [`OffsetAt::Latest`], the epoch of the leader that answered, if it reports one. The record before
+    /// the end may be from an earlier epoch.
     pub leader_epoch: Option<i32>,
 }
 
-/// A leader epoch whose end is asked for.
+/// A request for the end of a leader epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EpochQuery {
     /// The partition.
     pub partition: TopicPartition,
-    /// The epoch of the leader that is to answer; any leader where it is `None`. Within one epoch a
-    /// log only grows, so that answers of one leader belong together.
+    /// The epoch of the leader that shall answer; `None` for any leader. Within one epoch a log only grows,
+    /// so the answers of one leader fit together.
     pub leader_epoch: Option<i32>,
-    /// The epoch that is asked for.
+    /// The epoch whose end to look up.
     pub epoch: i32,
 }
 
 /// The answer to an [`EpochQuery`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EpochEnd {
-    /// The last epoch up to the one asked for that the log has.
+    /// The last epoch in the log, up to the requested one.
     pub epoch: i32,
-    /// Where the next epoch starts; for the leader's own, the end of its log.
+    /// Where the next epoch starts; for the leader's own epoch, the end of its log.
     pub end: i64,
 }
 
-/// Settings of a topic, as its configuration has them.
+/// Settings of a topic, from its configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicSettings {
     /// Whether `message.timestamp.type` is `LogAppendTime`.
@@ -296,7 +297,7 @@ pub struct TopicSettings {
     pub cleanup_policy: String,
 }
 
-/// The raw columns a reader is asked to build. Offsets are always built.
+/// The raw columns to build. Offsets are always built.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct RawColumns {
     /// Timestamps.
@@ -328,28 +329,28 @@ impl RawColumns {
 /// What to read and how.
 #[derive(Debug, Clone)]
 pub struct ReadRequest {
-    /// The ranges, in the order they are to be read. Several may name one partition; none overlap.
+    /// The ranges, in reading order. Several may belong to one partition; they must not overlap.
     pub ranges: Vec<OffsetRange>,
-    /// Topic ids that the ranges were taken from. A client that can tell refuses another id.
+    /// The ids of the topics that the ranges were taken from. A client that can tell refuses other ids.
     pub topic_ids: BTreeMap<Arc<str>, String>,
     /// The columns to build.
     pub columns: RawColumns,
-    /// Which records of transactions are seen.
+    /// Which records of transactions to show.
     pub isolation: IsolationLevel,
     /// The most rows of a batch.
     pub batch_rows: usize,
-    /// The bytes of keys and values after which a batch is closed; one larger record still fits.
+    /// A batch is closed when its keys and values reach this many bytes. A single larger record still fits.
     pub batch_bytes: usize,
-    /// A hint: no more than so many records will be consumed.
+    /// A hint: at most this many records will be consumed.
     pub limit: Option<usize>,
     /// What to do about offsets below the log start.
     pub on_data_loss: OnDataLoss,
-    /// Partitions of which only records with such timestamps are wanted. A client may leave the
-    /// others out and count them as [`filtered`](PassedOffsets::filtered).
+    /// Partitions from which only records with such timestamps are wanted. A client may leave out the others
+    /// and count them as [`filtered`](PassedOffsets::filtered).
     pub timestamps: BTreeMap<TopicPartition, TimestampBounds>,
 }
 
-/// Timestamps in ms, `from_ms..to_ms`; a record without a timestamp lies outside.
+/// Timestamps in ms, `from_ms..to_ms`. A record without a timestamp lies outside.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TimestampBounds {
     /// The first timestamp within.
@@ -360,11 +361,11 @@ pub struct TimestampBounds {
 
 /// Records of one partition as columns, in offset order.
 ///
-/// All columns have the length of `offsets`; those not asked for are `None`. A batch may be empty:
-/// it then only reports progress.
+/// All columns have the length of `offsets`; columns that were not requested are `None`. A batch may be empty
+/// and only report progress.
 #[derive(Debug, Clone)]
 pub struct RawBatch {
-    /// The partition that all records come from.
+    /// The partition of all records.
     pub partition: TopicPartition,
     /// The position after this batch: the next offset to read.
     pub next_offset: i64,
@@ -372,35 +373,35 @@ pub struct RawBatch {
     pub offsets: Int64Array,
     /// Timestamp(ms, UTC), NULL for a record without one.
     pub timestamps: Option<TimestampMillisecondArray>,
-    /// The timestamps' types, one for each record.
+    /// The timestamps' types, one per record.
     pub timestamp_types: Option<Vec<TimestampType>>,
     /// Keys; NULL is not empty.
     pub keys: Option<BinaryViewArray>,
     /// Values; NULL is a tombstone.
     pub values: Option<BinaryViewArray>,
-    /// Headers in wire order, as [`headers_type`] describes them; a record without has an empty list.
+    /// Headers in wire order, with the type [`headers_type`]; an empty list for a record without headers.
     pub headers: Option<ListArray>,
     /// Leader epochs, NULL where unknown.
     pub leader_epochs: Option<Int32Array>,
-    /// Payload bytes (keys, values, headers as far as known) that the client received for these records.
+    /// Bytes of payload (keys, values, and headers where known) that the client received for these records.
     pub bytes: usize,
-    /// Of these, the bytes that the stream's [`MemoryBudget`] already counts, for as long as the
-    /// columns live.
+    /// The part of these bytes that the stream's [`MemoryBudget`] already counts, until the columns are
+    /// dropped.
     pub budgeted_bytes: usize,
-    /// Offsets below the log start that were passed over before this batch.
+    /// Offsets below the log start that were skipped before this batch.
     pub lost_offsets: i64,
-    /// Offsets without a row that were passed since the batch before, by the reason.
+    /// Offsets without a row that were passed since the previous batch, by reason.
     pub passed: PassedOffsets,
-    /// Time that the client waited for the broker since the batch before, in ns.
+    /// How long the client waited for the broker since the previous batch, in ns.
     pub fetch_wait_ns: u64,
-    /// Time that building the columns took, in ns.
+    /// How long building the columns took, in ns.
     pub decode_ns: u64,
-    /// Time that brokers held this client back since the batch before (quotas, KIP-124), in ns.
+    /// How long brokers throttled this client since the previous batch (quotas, KIP-124), in ns.
     pub throttle_ns: u64,
 }
 
 impl RawBatch {
-    /// The records of which `wanted` is true. What was passed, and where the position is, stays.
+    /// Keeps the records for which `wanted` is true. The position and the passed offsets stay.
     pub fn filter(&self, wanted: &BooleanArray) -> Result<Self, ArrowError> {
         fn rows<A: Array + Clone + 'static>(
             column: Option<&A>,
@@ -433,18 +434,18 @@ impl RawBatch {
     }
 }
 
-/// Offsets that a reader passed without yielding a row, by the reason.
+/// Offsets that a reader passed without yielding a row, by reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PassedOffsets {
     /// Control records: the ends of transactions.
     pub control: u64,
     /// Records of aborted transactions, under `read_committed`.
     pub aborted: u64,
-    /// Offsets that hold nothing: compacted away, or never written.
+    /// Offsets without a record: compacted away, or never written.
     pub gap: u64,
     /// Records outside the request's [`timestamps`](ReadRequest::timestamps).
     pub filtered: u64,
-    /// One of the first three; the client cannot tell which.
+    /// One of the first three, when the client cannot tell which.
     pub untold: u64,
 }
 
@@ -468,7 +469,7 @@ impl std::ops::AddAssign for PassedOffsets {
 /// What a record's timestamp means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TimestampType {
-    /// The record has none.
+    /// The record has no timestamp.
     NotAvailable,
     /// Set by the producer.
     CreateTime,

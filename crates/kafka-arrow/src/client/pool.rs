@@ -1,4 +1,4 @@
-//! Clients for reuse: one for each configuration.
+//! Clients for reuse, one for each configuration.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,19 +13,19 @@ use crate::config::{ClientChoice, ConnectionConfig};
 use crate::error::Error;
 use crate::error::Result;
 
-/// How long a client that nobody holds keeps its connections.
+/// How long an unused client keeps its connections.
 const IDLE_KEEPS: Duration = Duration::from_secs(300);
-/// How often idle clients are looked for.
+/// How often to look for idle clients.
 const SWEEP: Duration = Duration::from_secs(30);
 
 /// Clients by configuration, kept for reuse.
 ///
 /// - Equal configurations get the same client; clones share the pool.
-/// - A client that nobody has held for five minutes is closed.
+/// - A client that has been unused for five minutes is closed.
 #[derive(Clone, Default)]
 pub struct ClientPool {
     clients: Arc<Mutex<Clients>>,
-    /// What makes a client; the setting `kafka.client` decides unless set.
+    /// Makes clients. By default, the setting `kafka.client` decides.
     connect: Option<Arc<Connect>>,
 }
 
@@ -35,7 +35,7 @@ type Connect = dyn Fn(&ConnectionConfig) -> Result<Arc<dyn KafkaClient>> + Send 
 #[derive(Default)]
 struct Clients {
     by_config: HashMap<ConnectionConfig, Pooled>,
-    /// A task looks for idle clients.
+    /// Whether a task looks for idle clients.
     swept: bool,
 }
 
@@ -45,8 +45,7 @@ struct Pooled {
 }
 
 impl ClientPool {
-    /// The target of log lines that a user should see: which client reads, where that is not the
-    /// usual one.
+    /// The target of log lines that users should see: which client reads, when it is not the usual one.
     pub const NOTICES: &str = "datafusion_kafka::notice";
 
     /// An empty pool.
@@ -54,8 +53,8 @@ impl ClientPool {
         Self::default()
     }
 
-    /// An empty pool whose clients are made by `connect`: for clusters in this process, and for
-    /// clients that wrap others.
+    /// An empty pool that makes its clients with `connect`: for clusters in this process, and for clients
+    /// that wrap others.
     pub fn with_factory(
         connect: impl Fn(&ConnectionConfig) -> Result<Arc<dyn KafkaClient>> + Send + Sync + 'static,
     ) -> Self {
@@ -65,7 +64,7 @@ impl ClientPool {
         }
     }
 
-    /// A pool that makes its clients in the same way and has none yet.
+    /// An empty pool that makes its clients in the same way.
     pub fn empty(&self) -> Self {
         Self {
             clients: Arc::default(),
@@ -79,7 +78,7 @@ impl ClientPool {
         GLOBAL.get_or_init(Self::new).clone()
     }
 
-    /// The client of a configuration, made if there is none.
+    /// The client for a configuration, made on first use.
     ///
     /// # Errors
     /// As [`WireClient::connect`] and [`LibrdkafkaClient::connect`](super::librdkafka::LibrdkafkaClient::connect); no broker is asked for anything.
@@ -158,7 +157,7 @@ fn lock(clients: &Mutex<Clients>) -> MutexGuard<'_, Clients> {
     clients.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Ends with the pool, with the last client, or with the runtime; then another may begin.
+/// Ends with the pool, with the last client, or with the runtime. After that, another may start.
 async fn sweep(sweeper: Sweeper) {
     loop {
         tokio::time::sleep(SWEEP).await;

@@ -1,4 +1,4 @@
-//! Parts of Arrow columns that clients build records' columns of.
+//! Building blocks of Arrow columns that all clients share.
 
 use std::sync::Arc;
 
@@ -9,15 +9,15 @@ use arrow::error::ArrowError;
 
 use super::headers_type;
 
-/// The longest value that lies in its view.
+/// The longest value that a view itself can hold.
 pub(super) const INLINE: usize = 12;
 const INLINE_AND_MORE: usize = INLINE + 1;
 
-/// Arrow's view: length, then the value itself, or its first four bytes, the buffer and the offset
-/// in it.
+/// Arrow's view: the length, then either the value itself, or its first four bytes, its buffer and its offset
+/// in the buffer.
 ///
-/// Put together in registers: a view that is written in parts and read as a whole stalls the
-/// processor for longer than the rest of a record takes.
+/// It is assembled in registers. Writing a view in parts and reading it as a whole stalls the processor for
+/// longer than the rest of a record takes.
 #[inline(always)]
 pub(super) fn view(value: &[u8], buffer: u32, offset: u32) -> u128 {
     let length = value.len() as u128;
@@ -27,7 +27,7 @@ pub(super) fn view(value: &[u8], buffer: u32, offset: u32) -> u128 {
         None => 0,
     };
     let byte = |index: usize| u128::from(value.get(index).copied().unwrap_or_default());
-    // Parts that overlap agree where they do.
+    // The parts overlap, and agree where they do.
     let rest = match value.len() {
         INLINE_AND_MORE.. => word(0) << at(0) | u128::from(buffer) << 64 | u128::from(offset) << 96,
         n @ 8.. => word(0) << at(0) | word(4) << at(4) | word(n - 4) << at(n - 4),
@@ -38,7 +38,7 @@ pub(super) fn view(value: &[u8], buffer: u32, offset: u32) -> u128 {
     length | rest
 }
 
-/// `None` if all are valid.
+/// `None` if all values are valid.
 pub(super) fn nulls<T>(values: &[T], valid: impl Fn(&T) -> bool) -> Option<NullBuffer> {
     if values.iter().all(&valid) {
         return None;
@@ -75,7 +75,7 @@ impl Headers {
         self.names.len() + self.values.len()
     }
 
-    /// Appends a header to the record that is begun. Kafka's names are UTF-8; others are mended.
+    /// Appends a header to the current record. Header names are UTF-8 in Kafka; invalid ones are repaired.
     pub(crate) fn push(&mut self, name: &[u8], value: Option<&[u8]>) {
         match std::str::from_utf8(name) {
             Ok(_) => self.names.extend_from_slice(name),
@@ -87,12 +87,12 @@ impl Headers {
         self.value_valid.push(value.is_some());
     }
 
-    /// Ends the record; the next header belongs to the next one.
+    /// Ends the record. Further headers belong to the next one.
     pub(crate) fn end_row(&mut self) {
         self.ends.push(self.value_valid.len() as i32);
     }
 
-    /// Ends so many records that have none.
+    /// Ends `rows` records without headers.
     pub(super) fn end_rows(&mut self, rows: usize) {
         let end = self.value_valid.len() as i32;
         self.ends.resize(self.ends.len() + rows, end);

@@ -1,7 +1,8 @@
-//! What settings have power over, besides tuning a connection: code, files, whom a client talks to.
+//! What settings can do besides tuning a connection: load code, read files, change which servers a client
+//! talks to.
 //!
-//! Two lists cover every setting; a test holds them against [`known`](super::known), so that a newer
-//! librdkafka brings none that was not judged.
+//! Two lists cover every setting. A test compares them with [`known`](super::known), so that no setting of a
+//! newer librdkafka is used unchecked.
 
 use super::keys;
 use crate::error::{Error, Result};
@@ -10,9 +11,9 @@ use crate::policy::Policy;
 /// What a setting has power over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Power {
-    /// Code is loaded or run: never by the text of a statement.
+    /// Code is loaded or run. The text of a statement may never do this.
     Code,
-    /// How a client proves itself, whom it trusts, and the files and addresses that it does this by.
+    /// How a client authenticates, whom it trusts, and the files and addresses that this uses.
     Security,
     /// A file, or what is written to the log.
     Files,
@@ -20,8 +21,8 @@ pub(super) enum Power {
     Cluster,
 }
 
-/// Settings with power, each with what it does. A name that ends with a dot stands for all that begin so;
-/// the first that fits counts.
+/// Settings with power, each with what it does. A name that ends with a dot stands for all names with this
+/// prefix. The first match counts.
 const POWERFUL: [(&str, Power, &str); 34] = [
     (
         "ssl.engine.",
@@ -86,17 +87,17 @@ const POWERFUL: [(&str, Power, &str); 34] = [
     (
         "ssl.keystore.",
         Power::Security,
-        "is a file that the client proves itself with",
+        "is a file that the client authenticates with",
     ),
     (
         "ssl.key.",
         Power::Security,
-        "is what the client proves itself with, perhaps a file",
+        "is what the client authenticates with, perhaps a file",
     ),
     (
         "ssl.certificate.",
         Power::Security,
-        "is what the client proves itself with, perhaps a file",
+        "is what the client authenticates with, perhaps a file",
     ),
     (
         "ssl.endpoint.identification.algorithm",
@@ -136,17 +137,17 @@ const POWERFUL: [(&str, Power, &str); 34] = [
     (
         "enable.sasl.oauthbearer.unsecure.jwt",
         Power::Security,
-        "makes tokens that nobody signed",
+        "makes unsigned tokens",
     ),
     (
         "enable_sasl_queue",
         Power::Security,
-        "hands logins to a queue that nobody serves",
+        "hands logins to a queue that is never served",
     ),
     (
         "sasl.",
         Power::Security,
-        "decides who the client is and how it proves it",
+        "decides who the client is and how it authenticates",
     ),
     (
         "security.",
@@ -187,7 +188,7 @@ const POWERFUL: [(&str, Power, &str); 34] = [
     ),
 ];
 
-/// Settings that tune queues, sizes and times, and have power over nothing else; so do the consumers' own.
+/// Settings that only tune queues, sizes and times, and those of consumers.
 const TUNING: [&str; 68] = [
     "acks",
     "api.version.fallback.ms",
@@ -264,7 +265,7 @@ fn tunes(key: &str) -> bool {
     TUNING.contains(&key) || keys::is_of_consumers(key)
 }
 
-/// What a setting has power over, and how; `None` where it only tunes, or is not known.
+/// What a setting has power over, and how; `None` if it only tunes, or is unknown.
 fn power(key: &str) -> Option<(Power, &'static str)> {
     let fits = |name: &str| {
         let begins = name.ends_with('.') && key.starts_with(name);
@@ -274,17 +275,17 @@ fn power(key: &str) -> Option<(Power, &'static str)> {
     found.map(|(_, power, does)| (*power, *does))
 }
 
-/// Whether a setting decides who a client is, whom it trusts, or how it proves itself: credentials that
-/// were given for another value of it are not given for this one.
+/// Whether a setting decides who a client is, whom it trusts, or how it authenticates. Credentials given for
+/// one value of such a setting must not be used with another.
 pub(super) fn is_security(key: &str) -> bool {
     matches!(power(key), Some((Power::Security | Power::Code, _)))
 }
 
-/// Refuses what the text of a statement may not set: code always, and in a restricted session all but
-/// what only tunes. Addresses are checked where they are used.
+/// Refuses what the text of a statement may not set. That is code in any session, and in a restricted session
+/// everything but tuning. Addresses are checked where they are used.
 ///
 /// # Errors
-/// [`Error::Config`] with what the setting does.
+/// [`Error::Config`], which says what the setting does.
 pub(super) fn check(key: &str, canonical: &str, policy: &Policy) -> Result<()> {
     match power(canonical) {
         Some((Power::Code, does)) => Err(Error::config(

@@ -1,19 +1,20 @@
-//! Lines of a settings file: librdkafka's `key=value` and Java's properties, told apart by content.
+//! Parses settings files, either librdkafka's `key=value` lines or Java's properties. The content tells
+//! which.
 
-/// One setting of a file.
+/// One setting in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) key: String,
     pub(super) value: String,
-    /// Where it starts, from 1.
+    /// The line on which it starts, counted from 1.
     pub(super) line: usize,
 }
 
-/// The settings of a file, in order.
+/// The settings in a file, in order.
 ///
-/// A file is Java's when it holds what only Java's format has: a line that goes on after a
-/// backslash, a `:` or blank as the separator, or a key that only the Java client knows. Elsewhere
-/// a backslash is a backslash, as in librdkafka's files.
+/// A file is Java's if it has anything that only Java's format knows: a line continued after a backslash, a
+/// `:` or blank as separator, or a key that only the Java client has. In librdkafka's files, a backslash is
+/// just a backslash.
 pub(super) fn parse(content: &str) -> Vec<Entry> {
     let content = content.strip_prefix('\u{feff}').unwrap_or(content);
     if is_java(content) {
@@ -97,7 +98,7 @@ fn java(content: &str) -> Vec<Entry> {
     entries
 }
 
-/// Splits at the first unescaped `=`, `:` or blank; blanks around the separator go.
+/// Splits at the first unescaped `=`, `:` or blank. Blanks around the separator are dropped.
 fn split_java(line: &str) -> (&str, &str) {
     let mut escaped = false;
     for (i, c) in line.char_indices() {
@@ -114,7 +115,7 @@ fn split_java(line: &str) -> (&str, &str) {
     (line, "")
 }
 
-/// Resolves `\n`, `\t`, `\uXXXX` and the like; an unknown escape is its character.
+/// Resolves `\n`, `\t`, `\uXXXX` and the like. An unknown escape stands for its character.
 fn unescape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut units: Vec<u16> = Vec::new();
@@ -143,7 +144,7 @@ fn unescape(text: &str) -> String {
     out
 }
 
-/// Escaped code units may be halves of one character.
+/// Decodes escaped code units, two of which may form one character.
 fn flush(units: &mut Vec<u16>, out: &mut String) {
     out.extend(char::decode_utf16(units.drain(..)).map(|r| r.unwrap_or('\u{fffd}')));
 }

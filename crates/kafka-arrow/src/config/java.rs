@@ -1,4 +1,4 @@
-//! What the Java client's security settings are called in librdkafka.
+//! Translates the Java client's security settings into librdkafka's.
 
 use std::collections::BTreeMap;
 
@@ -48,7 +48,7 @@ pub(super) fn jaas(key: &str, value: &str) -> Result<Vec<(&'static str, String)>
             Ok(out)
         }
         _ => {
-            // What is no module may be a secret that stands alone.
+            // A word that is not a module may be a secret.
             let named = match class.ends_with("LoginModule") {
                 true => format!("the login module '{class}' is not known"),
                 false => "it does not begin with a login module".to_owned(),
@@ -81,7 +81,7 @@ fn oauth(options: &BTreeMap<String, String>) -> Vec<(&'static str, String)> {
         );
         return out;
     }
-    // Unsecured tokens, for tests: claims become librdkafka's configuration line.
+    // For unsecured tokens, in tests: the claims become librdkafka's configuration line.
     let mut config = Vec::new();
     for (name, value) in options {
         if let Some(claim) = name.strip_prefix("unsecuredLoginStringClaim_") {
@@ -98,7 +98,7 @@ fn oauth(options: &BTreeMap<String, String>) -> Vec<(&'static str, String)> {
     out
 }
 
-/// Splits a JAAS line: blanks separate, quotes (with `\` escapes) hold together, `;` ends.
+/// Splits a JAAS line into words. Blanks separate, quotes (with `\` escapes) group, `;` ends the line.
 fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = String::new();
@@ -125,7 +125,7 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// What a store file holds.
+/// The content of a store file.
 #[derive(PartialEq, Eq)]
 enum Store {
     Pem,
@@ -133,9 +133,9 @@ enum Store {
     Jks,
 }
 
-/// Translates Java's key and trust store settings; they are understood only together.
+/// Translates Java's settings for key and trust stores, which only make sense together.
 ///
-/// The file's content decides what it is, `ssl.*.type` only where the file cannot be read.
+/// The file's content decides its type; `ssl.*.type` only counts if the file cannot be read.
 pub(super) fn stores(java: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
     let mut out = BTreeMap::new();
     let mut put = |key: &str, value: &str| out.insert(key.to_owned(), value.to_owned());
@@ -169,7 +169,7 @@ pub(super) fn stores(java: &BTreeMap<String, String>) -> Result<BTreeMap<String,
     if let Some(path) = get("ssl.keystore.location") {
         match kind(path, get("ssl.keystore.type")) {
             Store::Pem => {
-                // One file with the key and the chain.
+                // One file with both the key and the chain.
                 put("ssl.key.location", path);
                 put("ssl.certificate.location", path);
             }
@@ -212,7 +212,7 @@ fn kind(path: &str, declared: Option<&str>) -> Store {
     let read = std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut head));
     match (read, head) {
         (Ok(()), [0xfe, 0xed, 0xfe, 0xed]) => Store::Jks,
-        // A DER sequence.
+        // The beginning of a DER sequence.
         (Ok(()), [0x30, ..]) => Store::Pkcs12,
         (Ok(()), _) => Store::Pem,
         (Err(_), _) => match declared.map(str::to_ascii_uppercase).as_deref() {

@@ -1,8 +1,8 @@
-//! What the settings' names mean to us: aliases, secrets, those we decide ourselves.
+//! What the names of settings mean here: aliases, secrets, and settings that this crate decides itself.
 
 use super::known::{self, Side};
 
-/// Settings of this crate, unknown to librdkafka.
+/// Settings of this crate, which librdkafka does not know.
 pub(super) const OWN: [&str; 5] = [
     "client",
     "request.timeout.ms",
@@ -11,12 +11,12 @@ pub(super) const OWN: [&str; 5] = [
     "read.buffer.bytes",
 ];
 
-/// Whether a setting concerns producers alone.
+/// Whether a setting only concerns producers.
 pub(super) fn is_of_producers(key: &str) -> bool {
     is_of(key, Side::Producers)
 }
 
-/// Whether a setting concerns consumers alone.
+/// Whether a setting only concerns consumers.
 pub(super) fn is_of_consumers(key: &str) -> bool {
     is_of(key, Side::Consumers)
 }
@@ -25,7 +25,7 @@ fn is_of(key: &str, side: Side) -> bool {
     known::find(key).is_some_and(|(_, of, _)| *of == side)
 }
 
-/// Settings of the Java client that change nothing here and that librdkafka does not know.
+/// Settings of the Java client that librdkafka does not know and that make no difference here.
 pub(super) const JAVA_ONLY: [&str; 44] = [
     "auto.include.jmx.reporter",
     "bootstrap.controllers",
@@ -73,7 +73,7 @@ pub(super) const JAVA_ONLY: [&str; 44] = [
     "value.serializer",
 ];
 
-/// Names that mean the same: Java's or old ones, and librdkafka's.
+/// Aliases: Java's or old names, with librdkafka's names.
 const ALIASES: [(&str, &str); 14] = [
     ("metadata.broker.list", "bootstrap.servers"),
     ("sasl.mechanisms", "sasl.mechanism"),
@@ -97,11 +97,11 @@ const ALIASES: [(&str, &str); 14] = [
     ("request.required.acks", "acks"),
 ];
 
-/// The one name of a setting: no `kafka.` prefix, lower case, aliases resolved.
+/// The canonical name of a setting: without `kafka.` prefix, in lower case, with aliases resolved.
 pub(super) fn canonical(key: &str) -> String {
     let key = key.trim().to_ascii_lowercase();
     let key = key.strip_prefix("kafka.").unwrap_or(&key);
-    // librdkafka takes the settings of topics with and without this, which four of its own begin with.
+    // librdkafka accepts topic settings with and without this prefix. Four of its own names begin with it.
     let key = match key.strip_prefix("topic.") {
         Some(of_topic) if of_topic != "blacklist" && !of_topic.starts_with("metadata.") => of_topic,
         _ => key,
@@ -130,7 +130,7 @@ pub(super) fn is_secret(key: &str) -> bool {
     PARTS.iter().any(|part| key.contains(part))
 }
 
-/// Whether a setting says who the client is: what it was given for one cluster it is not given for another.
+/// Whether a setting identifies the client. A value for one cluster must not be used for another.
 pub(super) fn is_credential(key: &str) -> bool {
     const PARTS: [&str; 8] = [
         "sasl.username",
@@ -145,17 +145,17 @@ pub(super) fn is_credential(key: &str) -> bool {
     is_secret(key) || PARTS.iter().any(|part| key.contains(part))
 }
 
-/// Whether a value must never be printed: that of a secret, or a registry's URL with a login in it.
+/// Whether a value must never be printed: a secret, or a registry's URL that contains a login.
 pub(super) fn hides(key: &str, value: &str) -> bool {
     is_secret(key) || (key == "schema.registry.url" && value.contains('@'))
 }
 
-/// Java's key and trust store settings, which are understood only together.
+/// Java's settings for key and trust stores, which only make sense together.
 pub(super) fn is_store(key: &str) -> bool {
     key.starts_with("ssl.truststore.") || key.starts_with("ssl.keystore.")
 }
 
-/// Why a setting is not the user's to choose, or `None` if it is.
+/// Why the user cannot choose a setting; `None` if they can.
 pub(super) fn refused(key: &str) -> Option<&'static str> {
     Some(match key {
         "group.id" | "group.instance.id" | "group.protocol" => {
@@ -191,14 +191,14 @@ pub(super) fn refused(key: &str) -> Option<&'static str> {
     })
 }
 
-/// A value as librdkafka spells it.
+/// A value in librdkafka's spelling.
 pub(super) fn normal_value(key: &str, value: &str) -> String {
     let value = value.trim();
     match key {
         "client" => value.to_ascii_lowercase(),
-        // Java's empty text switches the check off.
+        // In Java, an empty text disables the check.
         "ssl.endpoint.identification.algorithm" if value.is_empty() => "none".into(),
-        // Java: -1 leaves the size to the system; librdkafka: 0.
+        // Leaves the size to the system: -1 in Java, 0 in librdkafka.
         "socket.send.buffer.bytes" | "socket.receive.buffer.bytes" if value == "-1" => "0".into(),
         _ => value.to_owned(),
     }

@@ -1,14 +1,14 @@
-//! librdkafka's settings: the values that each takes, and who is given it.
+//! librdkafka's settings: their values, and whether they concern consumers or producers.
 //!
-//! The table stands here so that checking a setting takes no C library; a test holds it against
-//! librdkafka's own (`client::librdkafka::tests::settings`). What this crate decides itself is not in it,
-//! see [`keys::refused`](super::keys::refused). Whether a build of librdkafka can do what a setting asks
-//! for is not checked here but when a client is made.
+//! The table is kept here so that checking a setting needs no C library. A test compares it with librdkafka's
+//! own (`client::librdkafka::tests::settings`). It leaves out what this crate decides itself, see
+//! [`keys::refused`](super::keys::refused). Whether a build of librdkafka supports a value is not checked
+//! here, but when a client is made.
 
 use self::Kind::{Bool, Decimal, Int, IntOr, Text, Word, Words};
 use self::Side::{Both, Consumers, Producers};
 
-/// Who is given a setting.
+/// Which clients use a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
     Both,
@@ -16,34 +16,34 @@ pub(crate) enum Side {
     Producers,
 }
 
-/// The values that a setting takes.
+/// The values that a setting accepts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Kind {
     Text,
     Bool,
-    /// A whole number, from the first to the second.
+    /// A whole number between two others, inclusive.
     Int(i32, i32),
-    /// The same, or one of some words.
+    /// The same, or one of several words.
     IntOr(i32, i32, &'static [&'static str]),
     Decimal(f64, f64),
-    /// One of some words, in any case.
+    /// One of several words, in any case.
     Word(&'static [&'static str]),
-    /// Some of some words, with commas between them, each perhaps with `+` or `-` before it.
+    /// A comma-separated list of some of these words, each optionally with a `+` or `-` before it.
     Words(&'static [&'static str]),
 }
 
-/// A setting: its name, who is given it, and its values.
+/// A setting: its name, which clients use it, and its values.
 pub(crate) type Setting = (&'static str, Side, Kind);
 
-/// The setting of a canonical name.
+/// The setting with a canonical name.
 pub(crate) fn find(name: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|(known, _, _)| *known == name)
 }
 
-/// A value as it is spelled everywhere in this crate: `true`, not `T`.
+/// A value in the only spelling used within this crate: `true`, not `T`.
 ///
 /// # Errors
-/// What was expected, where the value does not fit.
+/// What was expected, if the value is invalid.
 pub(crate) fn normal(kind: Kind, value: &str) -> Result<String, String> {
     let expected = |what: String| format!("expected {what}, found '{value}'");
     let word = |words: &[&'static str]| {

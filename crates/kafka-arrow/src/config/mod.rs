@@ -1,14 +1,15 @@
-//! How to reach a cluster: librdkafka's settings, Java `client.properties`, and a few of our own.
+//! How to reach a cluster: librdkafka's settings, Java's `client.properties`, and a few settings of this
+//! crate.
 //!
 //! # Keys
 //!
-//! Keys are librdkafka's, with or without a `kafka.` prefix, in any case. Java's names are
-//! translated where the two differ (`sasl.jaas.config`, `ssl.truststore.*`, …). These are ours:
+//! Keys are librdkafka's, with or without a `kafka.` prefix, in any case. Java's names are translated where
+//! they differ (`sasl.jaas.config`, `ssl.truststore.*`, …). These keys belong to this crate:
 //!
 //! | key | default | unit | meaning |
 //! |---|---|---|---|
 //! | `kafka.client` | `auto` | | `wire` reads with this crate's own client, `librdkafka` with librdkafka, `auto` with the former where it can |
-//! | `request.timeout.ms` | 15000 | ms | how long a question to the cluster (topics, offsets) may take in all |
+//! | `request.timeout.ms` | 15000 | ms | how long a request to the cluster (topics, offsets) may take with all retries |
 //! | `read.timeout.ms` | 60000 | ms | how long a read may go without progress before it fails |
 //! | `client.sessions.max` | 8 | readers | how many streams of a client read at once; more take turns |
 //! | `read.buffer.bytes` | 16777216 | bytes | payload that a stream may fetch ahead |
@@ -16,14 +17,15 @@
 //!
 //! # Secrets
 //!
-//! The value of a secret (passwords, keys, JAAS lines) may be `env:NAME` or `file:PATH`; it is read
-//! once, when it is set. No secret is ever printed: not by `Debug`, not by `Display`, not in errors.
+//! The value of a secret (passwords, keys, JAAS lines) may be `env:NAME` or `file:PATH`, which is read once,
+//! when the setting is set. Secrets are never printed: not by `Debug`, not by `Display`, not in errors.
 //!
 //! # Settings in the text of statements
 //!
-//! What loads or runs code (`ssl.engine.location`, `ssl.providers`, `sasl.kerberos.kinit.cmd` and what becomes
-//! part of it) is refused there. What decides who a client is and whom it trusts leaves the session's
-//! credentials behind. A [restricted](crate::policy::Policy) session takes neither.
+//! The text of a statement may not set anything that loads or runs code (`ssl.engine.location`,
+//! `ssl.providers`, `sasl.kerberos.kinit.cmd` and the settings that become part of it). A setting that
+//! decides who a client is and whom it trusts drops the session's credentials. A
+//! [restricted](crate::policy::Policy) session refuses both.
 
 mod authority;
 mod file;
@@ -45,13 +47,13 @@ use crate::range::IsolationLevel;
 const REQUEST_TIMEOUT_MS: u64 = 15_000;
 /// The default of `read.timeout.ms`.
 const READ_TIMEOUT_MS: u64 = 60_000;
-/// The default of `client.sessions.max`: two for each core of a small machine, and each costs a
-/// connection and a thread per broker.
+/// The default of `client.sessions.max`: two for each core of a small machine. Each costs a connection and a
+/// thread per broker.
 const SESSIONS_MAX: usize = 8;
 /// The default of `read.buffer.bytes`: 16 MiB.
 const READ_BUFFER_BYTES: usize = 16 << 20;
 
-/// What a secret is printed as.
+/// Printed instead of a secret.
 const REDACTED: &str = "[redacted]";
 
 /// Which client reads: `kafka.client`.
@@ -80,8 +82,8 @@ impl ClientChoice {
 /// How to reach a cluster and how to read from it; see the module's documentation.
 ///
 /// - Equal configurations share clients in a [`ClientPool`](crate::client::ClientPool).
-/// - Every value is checked when it is set; what only shows in combination (a key file that does not
-///   fit its certificate), and what a client's build does not have, shows when a client is made.
+/// - Every value is checked when it is set. Some problems only show when a client is made: settings that do
+///   not fit together (a key file and its certificate), and features that the build lacks.
 ///
 /// ```
 /// use kafka_arrow::config::ConnectionConfig;
@@ -98,14 +100,14 @@ impl ClientChoice {
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ConnectionConfig {
-    /// librdkafka's and our own settings, by their canonical names.
+    /// Settings of librdkafka and of this crate, by canonical name.
     values: BTreeMap<String, String>,
-    /// Java's key store settings, whose meaning depends on each other; see [`java::stores`].
+    /// Java's key store settings, which depend on each other; see [`java::stores`].
     stores: BTreeMap<String, String>,
 }
 
 impl ConnectionConfig {
-    /// A configuration for brokers `host:port[,host:port…]`, with defaults for all else.
+    /// A configuration for brokers `host:port[,host:port…]`, with defaults for everything else.
     pub fn new(bootstrap_servers: impl Into<String>) -> Self {
         let mut config = Self::empty();
         config
@@ -114,8 +116,7 @@ impl ConnectionConfig {
         config
     }
 
-    /// A configuration without brokers, to be filled by [`set`](Self::set) or
-    /// [`merge`](Self::merge).
+    /// A configuration without brokers, to fill with [`set`](Self::set) or [`merge`](Self::merge).
     pub fn empty() -> Self {
         Self {
             values: BTreeMap::new(),
@@ -126,28 +127,28 @@ impl ConnectionConfig {
     /// Sets a value.
     ///
     /// # Errors
-    /// When the key is unknown (the nearest names are told), when this crate decides the setting
-    /// itself, when the value does not fit, or when the key already has another value: to override,
-    /// [`merge`](Self::merge).
+    /// When the key is unknown (the error suggests the nearest names), when this crate decides the setting
+    /// itself, when the value is invalid, or when the key already has another value. Use
+    /// [`merge`](Self::merge) to override.
     pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
         self.apply(key, value, Origin::Explicit)
     }
 
-    /// Sets a value that stands in the text of a statement.
+    /// Sets a value that comes from the text of a statement.
     ///
     /// # Errors
-    /// As [`set`](Self::set), and when text may not set it under this policy.
+    /// As [`set`](Self::set), and when the policy does not allow text to set it.
     pub fn set_by_statement(&mut self, key: &str, value: &str, policy: &Policy) -> Result<()> {
         self.apply(key, value, Origin::Statement(policy))
     }
 
     /// Reads a file: `key=value` lines for librdkafka, or a Java `client.properties`.
     ///
-    /// Settings of consumers that have no meaning here (`group.id`, `auto.offset.reset`,
-    /// `enable.auto.commit`, deserializers) are passed over with a log line.
+    /// Settings for consumers that mean nothing here (`group.id`, `auto.offset.reset`, `enable.auto.commit`,
+    /// deserializers) are ignored with a log line.
     ///
     /// # Errors
-    /// When the file cannot be read, or as for [`set`](Self::set); the line is told.
+    /// When the file cannot be read, or as for [`set`](Self::set); the error names the line.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let name = path.display().to_string();
@@ -168,7 +169,7 @@ impl ConnectionConfig {
         Ok(config)
     }
 
-    /// Takes over all values of another configuration; where both have one, the other's wins.
+    /// Takes over all values of another configuration. Where both have a value, the other's wins.
     pub fn merge(&mut self, other: &Self) {
         for (key, value) in &other.values {
             self.values.insert(key.clone(), value.clone());
@@ -178,7 +179,7 @@ impl ConnectionConfig {
         }
     }
 
-    /// The value of a setting, if it was set; secrets too.
+    /// The value of a setting if it was set, including secrets.
     pub fn get(&self, key: &str) -> Option<&str> {
         let key = keys::canonical(key);
         self.values
@@ -187,7 +188,7 @@ impl ConnectionConfig {
             .map(String::as_str)
     }
 
-    /// The names of all settings that can be set, sorted.
+    /// The names of all settings, sorted.
     pub fn known_keys() -> Vec<String> {
         let names = known::SETTINGS.iter().map(|(name, _, _)| *name);
         let names = names.chain(keys::OWN).chain(RegistryConfig::KEYS);
@@ -196,12 +197,12 @@ impl ConnectionConfig {
         names
     }
 
-    /// `bootstrap.servers`, or an empty text.
+    /// `bootstrap.servers`, or an empty string.
     pub fn bootstrap_servers(&self) -> &str {
         self.get("bootstrap.servers").unwrap_or_default()
     }
 
-    /// `isolation.level`: which records of transactions are seen, `read_committed` unless set.
+    /// `isolation.level`: which records of transactions are visible. The default is `read_committed`.
     pub fn isolation(&self) -> IsolationLevel {
         match self.get("isolation.level") {
             Some("read_uncommitted") => IsolationLevel::ReadUncommitted,
@@ -209,14 +210,14 @@ impl ConnectionConfig {
         }
     }
 
-    /// `request.timeout.ms`: how long a question to the cluster may take in all.
+    /// `request.timeout.ms`: how long a request to the cluster may take with all retries.
     pub fn request_timeout(&self) -> Duration {
         Duration::from_millis(self.own("request.timeout.ms", REQUEST_TIMEOUT_MS))
     }
 
     /// `kafka.client`: which client reads.
     pub fn client(&self) -> ClientChoice {
-        // Checked when it was set.
+        // It was checked when it was set.
         let choice = self
             .values
             .get("client")
@@ -239,7 +240,7 @@ impl ConnectionConfig {
         self.own("read.buffer.bytes", READ_BUFFER_BYTES)
     }
 
-    /// What is set, by key; secrets read `[redacted]`.
+    /// All values by key. Secrets read `[redacted]`.
     pub fn properties(&self) -> impl Iterator<Item = (&str, &str)> {
         let mut all: Vec<(&str, &str)> = self
             .values
@@ -260,14 +261,14 @@ impl ConnectionConfig {
         all.into_iter()
     }
 
-    /// What librdkafka is given for readers, secrets in clear.
+    /// The settings that librdkafka gets for readers, including secrets.
     pub(crate) fn client_properties(&self) -> Result<BTreeMap<String, String>> {
         let mut all = self.properties_in_clear()?;
         all.retain(|key, _| !keys::is_of_producers(key));
         Ok(all)
     }
 
-    /// What librdkafka is given for producers, secrets in clear.
+    /// The settings that librdkafka gets for producers, including secrets.
     #[cfg(any(test, feature = "librdkafka"))]
     pub(crate) fn producer_properties(&self) -> Result<BTreeMap<String, String>> {
         let mut all = self.properties_in_clear()?;
@@ -285,15 +286,15 @@ impl ConnectionConfig {
         Ok(all)
     }
 
-    /// These settings without those of producers and of a schema registry: tables that differ in these
-    /// alone share clients.
+    /// These settings without those of producers and of a schema registry. Tables that only differ in the
+    /// latter share clients.
     pub fn for_reading(&self) -> Self {
         let mut config = self.clone();
         config.values.retain(|key, _| !keys::is_of_producers(key));
         config.without_registry()
     }
 
-    /// The settings of a schema registry, secrets in clear.
+    /// The settings of a schema registry, including secrets.
     pub fn registry(&self) -> impl Iterator<Item = (&str, &str)> {
         let all = self.values.iter().map(|(k, v)| (k.as_str(), v.as_str()));
         all.filter(|(key, _)| RegistryConfig::owns(key))
@@ -304,8 +305,8 @@ impl ConnectionConfig {
         self
     }
 
-    /// These settings as a base for those of a table: what they were given for other brokers, another
-    /// registry or another kind of security stays behind.
+    /// These settings as defaults for a table's own. Settings given for other brokers, another registry or
+    /// another kind of security are left out.
     pub fn base_for(&self, table: &Self) -> Self {
         let brokers = table.bootstrap_servers();
         if !brokers.is_empty() && brokers != self.bootstrap_servers() {
@@ -327,7 +328,7 @@ impl ConnectionConfig {
     }
 
     fn own<T: std::str::FromStr>(&self, key: &str, default: T) -> T {
-        // Checked when it was set.
+        // It was checked when it was set.
         self.values
             .get(key)
             .and_then(|v| v.parse().ok())
@@ -388,7 +389,7 @@ impl ConnectionConfig {
         self.put(key, &canonical, &value)
     }
 
-    /// Checks a value of a setting of librdkafka's and keeps it.
+    /// Checks a value for a librdkafka setting, and keeps it.
     fn put(&mut self, key: &str, canonical: &str, value: &str) -> Result<()> {
         let Some((_, _, kind)) = known::find(canonical) else {
             let names = Self::known_keys();
@@ -432,9 +433,9 @@ pub fn hides(key: &str, value: &str) -> bool {
 /// Where a setting comes from.
 #[derive(Clone, Copy)]
 enum Origin<'a> {
-    /// Flags, code: meant for us.
+    /// Flags or code: written for this crate.
     Explicit,
-    /// A file, perhaps written for another client.
+    /// A file, which may have been written for another client.
     File,
     /// The text of a statement, in a session with this policy.
     Statement(&'a Policy),
@@ -444,7 +445,7 @@ fn twice(key: &str) -> Error {
     Error::config(key, "is set twice with different values; keep one of them")
 }
 
-/// What a secret is: `env:NAME` and `file:PATH` become what they name.
+/// Resolves a secret: `env:NAME` and `file:PATH` become the text that they name.
 pub fn secret(key: &str, value: &str, policy: &Policy) -> Result<String> {
     policy.check_reference(key, value)?;
     if let Some(name) = value.strip_prefix("env:") {
@@ -474,7 +475,7 @@ fn check_own(key: &str, canonical: &str, value: &str) -> Result<()> {
     }
     let (unit, least) = match canonical {
         "client.sessions.max" => ("readers", 1),
-        // Below this not even one small fetch fits.
+        // Below this, not even one small Fetch fits.
         "read.buffer.bytes" => ("bytes", 64 << 10),
         _ => ("ms", 1),
     };
@@ -490,7 +491,7 @@ fn check_own(key: &str, canonical: &str, value: &str) -> Result<()> {
 }
 
 impl fmt::Display for ConnectionConfig {
-    /// One `key=value` a line, secrets redacted.
+    /// One `key=value` per line, with secrets redacted.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, (key, value)) in self.properties().enumerate() {
             let end = if i == 0 { "" } else { "\n" };

@@ -60,7 +60,7 @@ fn values_are_spelled_in_one_way() {
 }
 
 #[test]
-fn what_is_no_value_is_refused_with_those_that_are() {
+fn invalid_values_are_refused_and_valid_ones_listed() {
     for (key, value, message) in [
         (
             "fetch.min.bytes",
@@ -169,7 +169,7 @@ fn secrets_come_from_files_and_the_environment() {
         set("sasl.password", &path).unwrap().get("sasl.password"),
         Some("pw")
     );
-    // Any variable that is always there.
+    // A variable that is always set.
     let home = std::env::var("PATH").unwrap();
     assert_eq!(
         set("sasl.password", "env:PATH")
@@ -181,7 +181,7 @@ fn secrets_come_from_files_and_the_environment() {
         refused("sasl.password", "env:NO_SUCH_VARIABLE_4711").contains("NO_SUCH_VARIABLE_4711")
     );
     assert!(refused("sasl.password", "file:/no/such/file").contains("/no/such/file"));
-    // No secret: taken as it stands.
+    // Not a secret, so it is taken literally.
     assert_eq!(
         set("client.id", "env:PATH").unwrap().get("client.id"),
         Some("env:PATH")
@@ -328,7 +328,7 @@ fn a_registrys_settings_are_kept_for_tables() {
             ("schema.registry.url", "http://a:8081"),
         ]
     );
-    // Clients are made without them, and shared.
+    // Clients ignore these settings, so they are shared.
     assert_eq!(config.for_reading(), ConnectionConfig::new("h:1"));
     let clear = config.producer_properties().unwrap();
     assert!(clear.keys().all(|key| !key.contains("registry")));
@@ -386,7 +386,7 @@ fn the_text_of_a_statement_runs_no_code() {
             "{key}: {error}"
         );
     }
-    // The operator's own word holds.
+    // The operator may set it.
     assert!(set("ssl.providers", "default").is_ok());
 }
 
@@ -425,7 +425,7 @@ fn other_security_leaves_the_credentials_behind() {
         all.filter(|(_, value)| *value == "hunter2").count()
     };
     assert_eq!(secrets(&session), 4);
-    // What the table sets, and how many of the session's secrets it gets.
+    // A setting of the table, and how many of the session's secrets the table then gets.
     for (key, value, left) in [
         ("client.id", "y", 4),
         ("fetch.max.bytes", "1000000", 4),
@@ -455,7 +455,7 @@ fn other_security_leaves_the_credentials_behind() {
         table.set(key, value).unwrap();
         let base = session.base_for(&table);
         assert_eq!(secrets(&base), left, "{key}={value}: {base:?}");
-        // The rest stays as it is.
+        // All other settings stay.
         let kept = if left == 0 { None } else { Some("x") };
         assert_eq!(base.get("client.id"), kept, "{key}={value}");
     }

@@ -1,35 +1,35 @@
 //! How much memory a payload may take in columns.
 //!
-//! What a list or a map holds takes memory where it is absent, too: two bytes can be a message of a
-//! thousand fields. So elements are charged with what they take at least, and a payload that would
-//! take more than its length justifies is bad. What a row takes once, however short its payload is, is
-//! the table's choice and free.
+//! Elements of lists and maps take memory even where they are empty: two bytes can be a message of a thousand
+//! fields. So each element is charged the least that it takes, and a payload is bad if it would take more
+//! than its length justifies. What a row takes once is free, however short its payload, because the table
+//! chose its columns.
 
 use std::cell::Cell;
 use std::fmt;
 
 use arrow::datatypes::DataType;
 
-/// What a payload may take beyond its length: a list of some wide and empty elements is good.
+/// What a payload may take beyond its length, so that a list of a few wide but empty elements is good.
 pub(super) const FREE_BYTES: usize = 64 << 10;
 
-/// How many bytes of columns a byte of a payload may take in elements that are charged.
+/// How many bytes of charged elements each byte of a payload may produce.
 pub(super) const PER_BYTE: usize = 96;
 
-/// Elements that take no more than this are not charged, as each has a byte in the payload. Together
-/// with [`PER_BYTE`] a byte of a payload takes 128 bytes of columns at most.
+/// Elements up to this size are not charged, as each takes at least a byte of the payload. Together with
+/// [`PER_BYTE`], a byte of a payload produces at most 128 bytes of columns.
 pub(super) const ELEMENT_FREE_BYTES: usize = 32;
 
-/// The class of payloads that take too much.
+/// The error class of payloads that take too much memory.
 pub(super) const CLASS: &str = "size";
 
-/// What is left of the memory that a payload may take.
+/// What is left of a payload's memory.
 #[derive(Debug)]
 pub(super) struct Budget {
     left: Cell<usize>,
 }
 
-/// A payload takes too much.
+/// A payload takes too much memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Exceeded;
 
@@ -41,7 +41,7 @@ impl Budget {
         }
     }
 
-    /// For what is no payload.
+    /// For values that do not come from a payload.
     pub(super) const fn unlimited() -> Self {
         Self {
             left: Cell::new(usize::MAX),
@@ -68,23 +68,23 @@ impl fmt::Display for Exceeded {
     }
 }
 
-/// What a value of a type takes in a column at least, for example when it is NULL.
+/// The least that a value of a type takes in a column, for example when it is NULL.
 pub(super) fn width(data_type: &DataType) -> usize {
-    // One for whether it is NULL.
+    // One byte for whether it is NULL.
     1 + match data_type {
         DataType::Null => 0,
         DataType::Struct(fields) => fields.iter().map(|f| width(f.data_type())).sum(),
         DataType::Utf8View | DataType::BinaryView => 16,
         DataType::FixedSizeBinary(bytes) => usize::try_from(*bytes).unwrap_or(0),
-        // While they are built, offsets and narrow numbers take eight as well.
+        // During building, offsets and narrow numbers take eight bytes too.
         other => other.primitive_width().unwrap_or(0).max(8),
     }
 }
 
-/// How many bytes of columns a byte of `batch.bytes` may become.
+/// How many bytes of columns each byte of `batch.bytes` may become.
 const COLUMN_BYTES: usize = 8;
 
-/// What clients close a batch at, so that the rows made of it take memory within bounds.
+/// The size at which clients close a batch, so that its rows take a bounded amount of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchLimits {
     /// The most rows of a batch.
@@ -94,7 +94,7 @@ pub struct BatchLimits {
 }
 
 impl BatchLimits {
-    /// For payloads of up to `batch_bytes` that become columns of such types.
+    /// Limits for payloads of up to `batch_bytes` that become columns of the given types.
     pub(super) fn of<'a>(
         types: impl Iterator<Item = &'a DataType> + Clone,
         batch_bytes: usize,
@@ -103,7 +103,7 @@ impl BatchLimits {
         let row_bytes: usize = types.clone().map(width).sum();
         let rows = most / row_bytes.max(1);
         let mut types = types;
-        // Few bytes may become many there.
+        // In such columns a few bytes may become many.
         let (rows, bytes) = match types.any(is_charged) {
             true => (
                 rows.min(most / FREE_BYTES),
@@ -118,7 +118,7 @@ impl BatchLimits {
     }
 }
 
-/// Whether it has elements that are charged.
+/// Whether a column of this type has elements that are charged.
 fn is_charged(data_type: &DataType) -> bool {
     match data_type {
         DataType::List(element) | DataType::Map(element, _) => {
@@ -129,7 +129,7 @@ fn is_charged(data_type: &DataType) -> bool {
     }
 }
 
-/// What an element that takes so many bytes at least is charged.
+/// The charge for an element that takes at least `bytes` bytes.
 pub(super) const fn charge(bytes: usize) -> usize {
     if bytes > ELEMENT_FREE_BYTES { bytes } else { 0 }
 }

@@ -1,7 +1,7 @@
 //! Columns that are built row by row and can be cut back.
 //!
-//! Arrow's own builders only grow. A payload turns out bad in its middle, or names a field twice of
-//! which the last counts: both take back what was appended.
+//! Arrow's own builders only grow. Here a payload may turn out to be bad in its middle, or may name a field
+//! twice so that the last value counts. Both must remove what was already appended.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use arrow::error::ArrowError;
 
 use crate::error::{Error, Result};
 
-/// A column that is built; every row is a value or NULL.
+/// A column under construction; every row is a value or NULL.
 #[derive(Debug, Clone)]
 pub(crate) struct Builder {
     data_type: DataType,
@@ -25,13 +25,13 @@ pub(crate) struct Builder {
     pub(crate) values: Values,
 }
 
-/// The values of a [`Builder`]; in rows that are NULL they are of no meaning.
+/// The values of a [`Builder`]. Those of NULL rows mean nothing.
 #[derive(Debug, Clone)]
 pub(crate) enum Values {
     /// The type that has only NULL.
     Null,
     Bool(Vec<bool>),
-    /// Whole numbers but UInt64; days, times and timestamps in the unit of the type.
+    /// Whole numbers except UInt64, and days, times and timestamps in the unit of the type.
     Whole(Vec<i64>),
     Unsigned(Vec<u64>),
     Float(Vec<f64>),
@@ -51,16 +51,16 @@ pub(crate) struct Entries {
     /// Text.
     pub(crate) keys: Builder,
     pub(crate) values: Builder,
-    /// Those whose key came again later in the same map, so that they do not count.
+    /// Entries that do not count, because their key came again later in the same map.
     pub(crate) replaced: Vec<usize>,
 }
 
-/// Among so few keys, looking at each is faster than a hash.
+/// Up to this number of keys, comparing each is faster than hashing.
 const KEYS_FEW: usize = 16;
 
 impl Entries {
-    /// Notes that an entry of this key comes next, in a map whose entries begin at `start`. `places` is
-    /// empty when the map begins.
+    /// Announces the key of the next entry, in a map whose entries begin at `start`. `places` is empty when a
+    /// map begins.
     pub(crate) fn announce(
         &mut self,
         key: &str,
@@ -82,7 +82,7 @@ impl Entries {
         self.replaced.extend(before);
     }
 
-    /// The columns of entries, and where those of each row end, without those that do not count.
+    /// The columns of the entries that count, and where those of each row end.
     fn without_replaced(
         &mut self,
         columns: Vec<ArrayRef>,
@@ -98,7 +98,7 @@ impl Entries {
                 *kept = false;
             }
         }
-        // How many are left of those that end there.
+        // How many entries are kept up to this end.
         let (mut left, mut at) = (0, 0);
         for end in ends {
             left += kept[at..*end].iter().filter(|kept| **kept).count();
@@ -209,12 +209,12 @@ impl Builder {
         (&self.data_type, &mut self.values)
     }
 
-    /// The rows that were ended.
+    /// The number of rows that were ended.
     pub(crate) fn len(&self) -> usize {
         self.valid.len()
     }
 
-    /// Whether a row that was ended is NULL.
+    /// Whether an ended row is NULL.
     pub(crate) fn is_null(&self, row: usize) -> bool {
         !self.valid.get(row).copied().unwrap_or_default()
     }
@@ -246,7 +246,7 @@ impl Builder {
         self.valid.push(false);
     }
 
-    /// Takes back all rows from `rows` on, also one that was not ended.
+    /// Removes all rows from `rows` on, including one that was not ended.
     pub(crate) fn truncate(&mut self, rows: usize) {
         match &mut self.values {
             Values::Null => {}
@@ -272,7 +272,7 @@ impl Builder {
         self.valid.truncate(rows);
     }
 
-    /// The column of all rows; the builder starts anew.
+    /// Returns the column of all rows and empties the builder.
     ///
     /// # Errors
     /// Arrow's, for example when text exceeds 2 GiB.
@@ -361,7 +361,7 @@ fn take<T: arrow::datatypes::ArrowNativeType>(values: &mut Vec<T>) -> ScalarBuff
     std::mem::take(values).into()
 }
 
-/// Whole numbers as the type that they belong to; they were checked to fit.
+/// Converts whole numbers, already checked to fit, to their type.
 fn whole(array: Int64Array, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
     let narrow = matches!(data_type, DataType::Date32 | DataType::Time32(_));
     let array: ArrayRef = Arc::new(array);

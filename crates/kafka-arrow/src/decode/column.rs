@@ -1,4 +1,7 @@
 //! The columns of a Kafka table.
+//!
+//! A record in Kafka is a key and a value, both plain bytes, with a time and headers. It lies at a numbered
+//! position, its *offset*, in one of the *partitions* of a *topic*. Each of these is a column here.
 
 use std::sync::Arc;
 use std::sync::LazyLock;
@@ -25,21 +28,21 @@ pub enum Column {
     Key,
     /// BinaryView, or another type by `value.format`; NULL is a tombstone.
     Value,
-    /// `List<Struct<key: Utf8, value: Binary>>` in wire order; a record without has an empty list.
+    /// `List<Struct<key: Utf8, value: Binary>>` in wire order; empty for a record without headers.
     Headers,
     /// Int32; NULL where the client does not know it.
     LeaderEpoch,
-    /// A field of the key, by its place among those of the format.
+    /// A field of the key, by its place among the fields of the format.
     KeyField(usize),
-    /// A field of the value, by its place among those of the format.
+    /// A field of the value, by its place among the fields of the format.
     ValueField(usize),
-    /// Int32: the registry's id of the key's schema; NULL where it has none.
+    /// Int32: the registry's id of the key's schema; NULL where the key names none.
     KeySchemaId,
-    /// Int32: the registry's id of the value's schema; NULL where it has none.
+    /// Int32: the registry's id of the value's schema; NULL where the value names none.
     ValueSchemaId,
-    /// Utf8View: why fields of the record are NULL; NULL where they decode.
+    /// Utf8View: why fields of the record are NULL; NULL where all fields decode.
     BadReason,
-    /// Utf8View: the kind of what is wrong with a dead letter.
+    /// Utf8View: what kind of fault a dead letter has.
     BadClass,
     /// Int32: the registry's id of the schema that a dead letter names; NULL where it names none.
     BadSchemaId,
@@ -63,7 +66,7 @@ impl Column {
         Self::LeaderEpoch,
     ];
 
-    /// The column's name without a prefix; fields are called as their format says.
+    /// The column's name without a prefix. A format's fields have the names that the format gives them.
     pub fn name(self) -> &'static str {
         match self {
             Self::Topic => "topic",
@@ -87,7 +90,7 @@ impl Column {
         }
     }
 
-    /// The type without regard to formats, and whether it can be NULL.
+    /// The type, leaving formats aside, and whether it can be NULL.
     pub(super) fn data_type(self) -> (DataType, bool) {
         match self {
             Self::Topic => (DataType::Utf8View, false),

@@ -1,7 +1,7 @@
-//! Comma-separated values, one line a payload, into declared columns.
+//! Comma-separated values, one line per payload, into declared columns.
 //!
-//! There is no header: the columns are the fields in their order. An empty field is NULL, of text
-//! `''`. Quotes may hold separators and line ends.
+//! Payloads have no header line: fields belong to columns by their order. An empty field is NULL, or `''` in
+//! a column of text. Quoted fields may contain separators and line ends.
 
 use arrow::array::BinaryViewArray;
 use arrow::datatypes::{DataType, Fields};
@@ -129,7 +129,7 @@ impl Line {
         &self.text[start..self.ends[index]]
     }
 
-    /// Takes a payload apart, which must have exactly so many fields.
+    /// Splits a payload, which must have exactly `fields` fields.
     fn split(&mut self, payload: &[u8], fields: usize) -> std::result::Result<(), Fault> {
         if payload.is_empty() {
             return Err(Fault::new(
@@ -141,12 +141,12 @@ impl Line {
             return Err(Fault::new("syntax", "begins with an empty line"));
         }
         self.reader.reset();
-        // What is unquoted is never longer, and the reader asks for room before a line's end as well; one
-        // field more tells that there are too many.
+        // Unquoted text is never longer than the payload, but the reader wants room before it reports a
+        // line's end. One extra field shows that there are too many.
         self.text.resize(payload.len() + 1, 0);
         self.ends.resize(fields + 1, 0);
         let (mut input, mut written, mut ended) = (payload, 0, 0);
-        // The payload, and then the end of its line where it has none.
+        // First the payload, then a line end in case it has none.
         let mut line_end: &[u8] = b"\n";
         loop {
             let (result, read, text, ends) =

@@ -1,4 +1,4 @@
-//! The names of formats.
+//! The names of formats, which say how the bytes of a record's key or value become columns.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use crate::error::{Error, Result, nearest_names};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Format {
-    /// As they are: BinaryView.
+    /// The bytes as they are: BinaryView.
     #[default]
     Raw,
     /// UTF-8 text: Utf8View.
@@ -27,19 +27,19 @@ pub enum Format {
     Uuid,
     /// A JSON object; its fields are columns.
     Json,
-    /// A line of comma-separated values, which are columns.
+    /// A line of comma-separated values; each is a column.
     Csv,
-    /// An Avro datum, in a registry's frame where there is a registry; its fields are columns.
+    /// An Avro datum, behind a registry's frame where a registry is used; its fields are columns.
     Avro,
-    /// An Avro datum behind the fingerprint of its schema.
+    /// An Avro datum behind its schema's fingerprint.
     AvroSingleObject,
-    /// Debezium's envelope of a changed row, as JSON with or without Kafka Connect's wrapper; what it has
-    /// of the row and of the change are columns. Keys are as in [`Json`](Self::Json).
+    /// Debezium's envelope of a changed row, as JSON with or without Kafka Connect's wrapper. The parts of
+    /// the envelope are columns. Keys are as in [`Json`](Self::Json).
     DebeziumJson,
-    /// The same in Avro, in a registry's frame where there is a registry. Keys are as in
+    /// The same in Avro, behind a registry's frame where a registry is used. Keys are as in
     /// [`Avro`](Self::Avro).
     DebeziumAvro,
-    /// A Protobuf message, in a registry's frame where there is a registry; its fields are columns.
+    /// A Protobuf message, behind a registry's frame where a registry is used; its fields are columns.
     Protobuf,
 }
 
@@ -77,7 +77,7 @@ impl Format {
         matches!(self, Self::Json | Self::DebeziumJson)
     }
 
-    /// Whether payloads are Avro, however framed.
+    /// Whether payloads are Avro, in any framing.
     pub fn is_avro(self) -> bool {
         matches!(
             self,
@@ -101,7 +101,7 @@ impl Format {
     }
 }
 
-/// Names that are those of other formats and say that there is a registry.
+/// Aliases of formats that imply a registry.
 const OF_REGISTRIES: [(&str, Format); 3] = [
     ("avro-registry", Format::Avro),
     ("json-registry", Format::Json),
@@ -109,10 +109,10 @@ const OF_REGISTRIES: [(&str, Format); 3] = [
 ];
 
 impl Format {
-    /// The format with a name, and whether the name asks for a schema registry.
+    /// The format with this name, and whether the name implies a schema registry.
     ///
     /// # Errors
-    /// When there is no such format; the nearest names are told.
+    /// When no format has this name. The message suggests the nearest names.
     pub fn named(text: &str) -> Result<(Self, bool)> {
         let wanted = text.to_ascii_lowercase();
         let asks = OF_REGISTRIES.iter().find(|(name, _)| *name == wanted);

@@ -1,12 +1,14 @@
-//! From raw columns to the columns that SQL sees.
+//! Turns raw columns, as a client reads them from Kafka, into the columns that SQL sees.
 //!
 //! ```text
-//! RawBatch ─▶ key and value through their formats ─▶ policy for bad ones ─▶ columns, rows that stay
+//! RawBatch ─▶ decode key and value by their formats ─▶ apply the policy for bad records ─▶ columns
+//! ```
 //! ```
 //!
-//! [`RecordDecoder`] fixes a table's schema and turns a [`RawBatch`](crate::client::RawBatch) into an Arrow record batch of
-//! it. Only the columns of a projection are built, and [`RecordDecoder::raw_columns`] tells the
-//! client which raw ones they need, so that a projection reaches the reader.
+//! [`RecordDecoder`] fixes a table's schema and turns each [`RawBatch`](crate::client::RawBatch) into an
+//! Arrow record batch with that schema. It builds only the columns of a projection.
+//! [`RecordDecoder::raw_columns`] tells the client which raw columns those need, so the client reads no
+//! others.
 
 pub(crate) mod avro;
 mod budget;

@@ -1,11 +1,11 @@
-//! What a format does: payloads, which are the bytes of keys or of values, become columns.
+//! The trait of formats, which turn payloads (the bytes of keys or of values) into columns.
 //!
 //! ```text
-//! payloads ─▶ prepare (may ask a registry) ─▶ decode ─▶ columns, and what is wrong with which row
+//! payloads ─▶ prepare (may ask a registry) ─▶ decode ─▶ columns, and the faults of bad rows
 //! ```
 //!
-//! A decoder never decides what becomes of a bad payload: that is the table's policy, the same code
-//! for every format.
+//! A decoder only reports bad payloads. The table's policy decides about them, with the same code for every
+//! format.
 
 use std::fmt;
 
@@ -15,49 +15,48 @@ use async_trait::async_trait;
 
 use crate::error::Result;
 
-/// A format with its schema, fixed when the table is planned.
+/// A format with its schema, fixed when a table is planned.
 #[async_trait]
 pub trait PayloadDecoder: fmt::Debug + Send + Sync {
-    /// The columns of a payload, all nullable.
+    /// The columns that a payload becomes, all nullable.
     fn fields(&self) -> &Fields;
 
-    /// Gets what decoding these payloads needs and is not at hand, such as writers' schemas.
+    /// Fetches what decoding these payloads needs and does not have yet, such as writers' schemas.
     ///
     /// # Errors
-    /// Those of the source alone, for example a registry that is down. What a payload is to blame
-    /// for, such as an id that the registry does not know, is told by [`decode`](Self::decode).
+    /// When the source fails, for example because a registry is down. Faults of a payload, such as an id that
+    /// the registry does not know, are left to [`decode`](Self::decode).
     async fn prepare(&self, payloads: &BinaryViewArray) -> Result<()> {
         let _ = payloads;
         Ok(())
     }
 
-    /// Decodes payloads; a NULL is one without fields, and not bad.
+    /// Decodes payloads. A NULL payload has NULL fields and is not bad.
     ///
     /// # Errors
-    /// Only for faults of this crate. A payload that does not decode is told in
-    /// `Decoded::bad`.
+    /// Only for faults of this crate. Payloads that do not decode are listed in `Decoded::bad`.
     fn decode(&self, payloads: &BinaryViewArray, wanted: &Wanted<'_>) -> Result<Decoded>;
 }
 
-/// What is wanted of payloads.
+/// What the caller wants of the payloads.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
-    /// The fields to build, as indices into [`PayloadDecoder::fields`], each at most once.
+    /// The fields to build, as indices into [`PayloadDecoder::fields`], without duplicates.
     pub fields: &'a [usize],
-    /// Whether fields that are not built are checked as well: a payload is bad when any of the
-    /// schema's fields does not fit. Without it a decoder may look at what it builds alone.
+    /// Whether to check the other fields too: a payload is then bad when any of the schema's fields does not
+    /// fit. Otherwise a decoder may check only what it builds.
     pub check_all: bool,
-    /// Whether `Decoded::schema_ids` is wanted.
+    /// Whether to fill `Decoded::schema_ids`.
     pub schema_ids: bool,
 }
 
-/// Payloads as columns.
+/// Payloads, decoded into columns.
 #[derive(Debug, Default)]
 pub struct Decoded {
-    /// A column for each wanted field, in their order, of the field's type, and as long as the
-    /// payloads are many; NULL where the payload is NULL or bad.
+    /// A column for each wanted field, in the order asked for, of the field's type, with a row for each
+    /// payload. The row is NULL where the payload is NULL or bad.
     pub columns: Vec<ArrayRef>,
-    /// The bad payloads, by row; no row twice.
+    /// The bad payloads, by row. No row occurs twice.
     pub bad: Vec<BadPayload>,
     /// The registry's id of each payload's schema, if it has one.
     pub(crate) schema_ids: Option<Int32Array>,
@@ -68,11 +67,11 @@ pub struct Decoded {
 pub struct BadPayload {
     /// Its place among the payloads.
     pub row: usize,
-    /// The kind of the fault, for example `syntax`, `type`, `schema`, `frame`, `empty`.
+    /// The kind of fault, for example `syntax`, `type`, `schema`, `frame`, `empty`.
     pub(crate) class: &'static str,
-    /// What is wrong, in a few words, without coordinates and without the payload's bytes.
+    /// A few words about the fault, without coordinates and without the payload's bytes.
     pub message: String,
-    /// The id of the schema that it names, where formats have one.
+    /// The id of the schema that the payload names, in formats that have one.
     pub(crate) schema_id: Option<i32>,
 }
 

@@ -1,4 +1,4 @@
-//! What becomes of records that do not decode.
+//! What happens to records that do not decode.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,19 +7,19 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::error::{Error, Result, nearest_names};
 
-/// What becomes of a record that does not decode: `on.bad.row`.
+/// What to do about a record that does not decode: `on.bad.row`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OnBadRow {
-    /// The query fails and names the record.
+    /// Fail the query with an error that names the record.
     #[default]
     Fail,
-    /// The fields of its key or value are NULL, and a column `_error` says why.
+    /// Set the fields of its key or value to NULL. The column `_error` says why.
     Null,
-    /// It is no row; the ledger counts it as bad.
+    /// Leave the record out. The ledger counts it as bad.
     Skip,
-    /// As `Skip`, and the record goes to a topic or a folder of its own, together with why. Jobs and
-    /// exports do so; a query is refused.
+    /// Leave the record out as `Skip` does, and write it to a separate topic or folder together with the
+    /// reason. Only jobs and exports can do this; a query is refused.
     Dlq,
 }
 
@@ -31,7 +31,7 @@ impl OnBadRow {
         ("dlq", Self::Dlq),
     ];
 
-    /// Whether a record that does not decode is no row.
+    /// Whether records that do not decode are left out of the rows.
     pub fn leaves_out(self) -> bool {
         matches!(self, Self::Skip | Self::Dlq)
     }
@@ -62,13 +62,13 @@ impl FromStr for OnBadRow {
     }
 }
 
-/// How many bad records a statement, or a batch of a job, puts up with: `bad.row.limit`.
+/// How many bad records a statement, or a batch of a job, tolerates: `bad.row.limit`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum BadRowLimit {
-    /// So many: `100`.
+    /// A number of records: `100`.
     Count(u64),
-    /// A share of the records, in percent: `0.1%`. It is judged from 1,000 records on, and at the end.
+    /// A share of the records, in percent: `0.1%`. It is checked at the end, and from 1,000 records on.
     Percent(f64),
 }
 
@@ -102,40 +102,40 @@ impl fmt::Display for BadRowLimit {
     }
 }
 
-/// The policy of a table.
+/// A table's policy for bad records.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct BadRows {
-    /// What becomes of a record that does not decode.
+    /// What to do about a record that does not decode.
     pub on: OnBadRow,
-    /// How many there may be.
+    /// How many bad records to tolerate.
     pub limit: Option<BadRowLimit>,
 }
 
 impl BadRows {
-    /// Whether every record must be checked, whatever columns a query names: rows, and whether there
-    /// are any, must not depend on that.
+    /// Whether to check all fields of every record, whichever columns a query names. The choice of columns
+    /// must change neither rows nor failures.
     pub(crate) fn checks_all(&self) -> bool {
         self.on != OnBadRow::Null || self.limit.is_some()
     }
 }
 
-/// From so many records on a share is judged.
+/// The number of records from which on a share is checked.
 const JUDGED_FROM: u64 = 1000;
 
-/// The bad records of a statement, counted by all its streams.
+/// The bad records of a statement, counted across all its streams.
 #[derive(Debug, Default)]
 pub struct BadRowCount {
     limit: Option<BadRowLimit>,
     records: AtomicU64,
     bad: AtomicU64,
-    /// One of the bad records, and what is wrong with it.
+    /// One bad record, with its fault.
     example: OnceLock<String>,
-    /// Streams that have not ended.
+    /// The number of streams that have not ended.
     open: AtomicUsize,
 }
 
 impl BadRowCount {
-    /// For a statement that reads with so many streams.
+    /// A count for a statement that reads with `streams` streams.
     pub fn new(limit: Option<BadRowLimit>, streams: usize) -> Self {
         Self {
             limit,
@@ -144,10 +144,10 @@ impl BadRowCount {
         }
     }
 
-    /// Counts the records of a batch and the bad ones among them; `first` tells of one.
+    /// Adds the records of a batch and the bad ones among them. `first` describes one of the bad records.
     ///
     /// # Errors
-    /// [`Error::BadRowLimit`] when there are more than the limit allows.
+    /// [`Error::BadRowLimit`] when the limit is exceeded.
     pub fn add(&self, records: u64, bad: u64, first: Option<String>) -> Result<()> {
         let Some(limit) = self.limit else {
             return Ok(());
@@ -167,11 +167,11 @@ impl BadRowCount {
         Ok(())
     }
 
-    /// A stream has come to its end; with the last one a share is judged however few records there
+    /// Notes that a stream has ended. With the last stream a share is checked, however few records there
     /// were.
     ///
     /// # Errors
-    /// [`Error::BadRowLimit`] as above.
+    /// [`Error::BadRowLimit`] when the limit is exceeded.
     pub fn end(&self) -> Result<()> {
         let last = self.open.fetch_sub(1, Ordering::Relaxed) == 1;
         let (records, bad) = (

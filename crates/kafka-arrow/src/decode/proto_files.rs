@@ -1,4 +1,4 @@
-//! What Protobuf decoders are made of: files, and what lies before messages.
+//! What a Protobuf decoder is made from: schema files, and the framing of messages.
 
 use std::sync::Arc;
 
@@ -7,19 +7,19 @@ use arrow::datatypes::Fields;
 use super::protobuf::ProtobufSchema;
 use super::registry::WriterSchemas;
 
-/// A schema as files: one that matters and what it imports.
+/// A schema as files: the main file and its imports.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProtoFiles {
-    /// What errors call the file, for example its path or `schema 7`.
+    /// What errors call the main file, for example its path or `schema 7`.
     pub name: String,
     /// `.proto` text, or the base64 of a FileDescriptorProto or FileDescriptorSet.
     pub text: String,
-    /// What it imports, directly or not: names as in `import`, and texts as above. Those of
-    /// `google/protobuf/` and `confluent/` are known without.
+    /// Its direct and indirect imports: names as in `import`, and texts in the same forms. Imports from
+    /// `google/protobuf/` and `confluent/` are built in.
     pub references: Vec<(String, String)>,
 }
 
-/// What lies before messages.
+/// What precedes each message.
 #[derive(Debug, Clone)]
 pub enum Framing {
     /// Nothing.
@@ -28,13 +28,13 @@ pub enum Framing {
     Registry(Arc<dyn WriterSchemas>),
 }
 
-/// What a [`ProtobufDecoder`](super::ProtobufDecoder) is made of.
+/// What a [`ProtobufDecoder`](super::ProtobufDecoder) is made from.
 #[derive(Debug)]
 pub struct ProtobufOptions<'a> {
-    /// The message that payloads are read as.
+    /// The message type to read payloads as.
     pub schema: ProtobufSchema,
-    /// The columns, where the table declares them: fields by name, of their type or a wider one.
+    /// The columns that the table declares: fields by name, with their own type or a wider one.
     pub declared: Option<&'a Fields>,
-    /// What lies before the messages.
+    /// What precedes each message.
     pub framing: Framing,
 }

@@ -1,5 +1,5 @@
-//! In place of [`protobuf`](super::protobuf) in builds without the feature: schemas are refused, so that
-//! there is no decoder of one.
+//! Replaces [`protobuf`](super::protobuf) in builds without the feature. It refuses every schema, so no
+//! decoder can exist.
 
 use arrow::array::BinaryViewArray;
 use arrow::datatypes::Fields;
@@ -8,7 +8,7 @@ use super::payload::{Decoded, PayloadDecoder, Wanted};
 use super::proto_files::{ProtoFiles, ProtobufOptions};
 use crate::error::{Error, Result};
 
-/// A message's description, of which there is none in this build.
+/// A message's description, which cannot exist in this build.
 #[derive(Debug, Clone)]
 pub enum ProtobufSchema {}
 
@@ -43,13 +43,13 @@ pub(crate) fn absent(name: &str) -> Error {
     ))
 }
 
-/// A decoder, of which there is none in this build.
+/// A decoder, which cannot exist in this build.
 #[derive(Debug)]
 pub enum ProtobufDecoder {}
 
 impl ProtobufDecoder {
     /// # Errors
-    /// None: there is no schema to call it with.
+    /// Never: there is no schema to call it with.
     pub fn new(options: ProtobufOptions<'_>) -> Result<Self> {
         match options.schema {}
     }

@@ -1,4 +1,4 @@
-//! Formats of a single value: text, and what Kafka's own serializers write.
+//! Formats whose payload is a single value: text, and the output of Kafka's own serializers.
 
 use std::sync::Arc;
 
@@ -24,8 +24,8 @@ pub(crate) enum Scalar {
     Float,
     /// Big-endian IEEE 754, as DoubleSerializer writes it: Float64.
     Double,
-    /// Text in the form of RFC 9562, as UUIDSerializer writes it: Utf8View. Sixteen bytes are
-    /// taken as well.
+    /// Text in the form of RFC 9562, as UUIDSerializer writes it: Utf8View. Sixteen bytes are accepted as
+    /// well.
     Uuid,
 }
 
@@ -41,7 +41,7 @@ impl Scalar {
     }
 }
 
-/// Decodes payloads that are one value each.
+/// Decodes payloads that hold one value each.
 #[derive(Debug)]
 pub(crate) struct ScalarDecoder {
     scalar: Scalar,
@@ -49,7 +49,7 @@ pub(crate) struct ScalarDecoder {
 }
 
 impl ScalarDecoder {
-    /// `name` is the column's.
+    /// `name` is the column's name.
     pub(crate) fn new(scalar: Scalar, name: &str) -> Self {
         let fields = vec![Field::new(name, scalar.data_type(), true)].into();
         Self { scalar, fields }
@@ -97,7 +97,7 @@ impl PayloadDecoder for ScalarDecoder {
 }
 
 fn text(payloads: &BinaryViewArray, bad: &mut Vec<BadPayload>) -> ArrayRef {
-    // The usual case costs a check and no copy.
+    // The usual case costs one check and no copy.
     if let Ok(text) = payloads.clone().to_string_view() {
         return Arc::new(text);
     }
@@ -107,7 +107,7 @@ fn text(payloads: &BinaryViewArray, bad: &mut Vec<BadPayload>) -> ArrayRef {
             Some(Ok(text)) => builder.append_value(text),
             Some(Err(error)) => {
                 let at = error.valid_up_to();
-                let message = format!("not UTF-8 text: byte {at} belongs to no character");
+                let message = format!("not UTF-8 text: byte {at} is not part of a character");
                 bad.push(BadPayload::new(row, "syntax", message));
                 builder.append_null();
             }

@@ -1,6 +1,6 @@
-//! Single values as text, appended to a column if they fit its type.
+//! Appends a single value, given as text, to a column if it fits the type.
 //!
-//! What does not fit exactly is a fault of the payload: a fraction in a column of whole numbers, a
+//! A value that does not fit exactly is a fault of the payload: a fraction in a column of whole numbers, a
 //! number that overflows, digits that the column's unit would lose.
 
 use arrow::datatypes::{DataType, TimeUnit};
@@ -28,7 +28,7 @@ impl Fault {
         }
     }
 
-    /// A value of another kind than the column's.
+    /// A value of a kind that does not match the column.
     pub(super) fn expected(data_type: &DataType, found: &str) -> Self {
         Self::new("type", format!("expected {data_type}, found {found}"))
     }
@@ -38,12 +38,12 @@ impl Fault {
         Self::new("range", format!("{shown} does not fit {data_type}"))
     }
 
-    /// Whether a value does not fit its column, in a payload that can be read on.
+    /// Whether only a value does not fit its column, so that the rest of the payload can still be read.
     pub(super) fn is_of_value(&self) -> bool {
         matches!(self.class, "type" | "range")
     }
 
-    /// The same fault, of the value called `name`.
+    /// The same fault, attributed to the value called `name`.
     pub(super) fn of(self, name: &str) -> Self {
         Self {
             message: format!("field '{name}': {}", self.message),
@@ -60,7 +60,7 @@ impl From<Exceeded> for Fault {
 
 type Outcome = std::result::Result<(), Fault>;
 
-/// Appends a number as JSON writes it. Timestamps and times take one in their own unit, days in days.
+/// Appends a number as JSON writes it. Timestamps and times take numbers in their own unit, dates take days.
 pub(super) fn number(to: &mut Builder, text: &str) -> Outcome {
     let (data_type, values) = to.parts();
     let misfit = || Fault::range(data_type, text);
@@ -82,7 +82,7 @@ pub(super) fn number(to: &mut Builder, text: &str) -> Outcome {
         }
         Values::Float(values) => {
             let value = match data_type {
-                // By way of the wider type it would be rounded twice.
+                // Going through the wider type would round twice.
                 DataType::Float32 => text.parse::<f32>().map(f64::from),
                 _ => text.parse(),
             };
@@ -103,11 +103,11 @@ pub(super) fn number(to: &mut Builder, text: &str) -> Outcome {
     Ok(())
 }
 
-/// Appends a number of at most 18 digits, of which `places` are behind the point, if that takes no more
-/// than a glance.
+/// Appends a number of at most 18 digits, of which `places` follow the point. Returns false if that needs
+/// more than this fast path.
 #[inline]
 pub(super) fn short(to: &mut Builder, digits: i64, places: usize) -> bool {
-    /// The powers of ten that are floats exactly.
+    /// The powers of ten that floats represent exactly.
     const TENS: [f64; 19] = [
         1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
         1e17, 1e18,
@@ -121,8 +121,8 @@ pub(super) fn short(to: &mut Builder, digits: i64, places: usize) -> bool {
             }
             values.push(digits);
         }
-        // Of two floats that are exact, the quotient is the one that is nearest; of two of 24 bits also
-        // when it is rounded to 53 bits before it is to 24.
+        // Dividing two exact floats gives the nearest float. For two floats of 24 bits this holds even with
+        // rounding to 53 bits before rounding to 24.
         (Values::Float(values), _, Some(tens)) => {
             let exact = match data_type {
                 DataType::Float32 => {
@@ -150,8 +150,8 @@ pub(super) fn boolean(to: &mut Builder, value: bool) -> Outcome {
     Ok(())
 }
 
-/// Appends text: as it is, as an instant, a day or a time in ISO 8601, as base64, or as a decimal
-/// number, which many programs write as text so that no reader takes it for a binary one.
+/// Appends text to a column: as it is, as an instant, a date or a time in ISO 8601, as base64, or as a
+/// decimal number. Many programs write decimals as text so that no reader takes them for binary numbers.
 pub(super) fn text(to: &mut Builder, text: &str) -> Outcome {
     let (data_type, values) = to.parts();
     match values {
@@ -168,7 +168,7 @@ pub(super) fn text(to: &mut Builder, text: &str) -> Outcome {
     Ok(())
 }
 
-/// Appends a value of which there is nothing but text, as in CSV.
+/// Appends a value from a format that has only text, such as CSV.
 pub(super) fn any_text(to: &mut Builder, value: &str) -> Outcome {
     let numeric = match &to.values {
         Values::Bool(_) => {
@@ -179,7 +179,7 @@ pub(super) fn any_text(to: &mut Builder, value: &str) -> Outcome {
             };
             return boolean(to, value);
         }
-        // `2026-01-14` has the letters of a number.
+        // `2026-01-14` has only characters that occur in numbers.
         Values::Whole(_) if to.data_type().is_temporal() => value.parse::<i64>().is_ok(),
         Values::Whole(_) => is_number(value),
         Values::Unsigned(_) | Values::Float(_) | Values::Decimal(_) => true,
@@ -194,7 +194,7 @@ pub(super) fn any_text(to: &mut Builder, value: &str) -> Outcome {
     number(to, value)
 }
 
-/// Whether text has the form of a number in JSON or CSV: no words such as `inf`, no spaces.
+/// Whether text is a number as in JSON or CSV: without words such as `inf`, and without spaces.
 fn is_number(text: &str) -> bool {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     digits.starts_with(|c: char| c.is_ascii_digit() || c == '.')
@@ -209,7 +209,7 @@ fn is_plain_number(text: &str) -> bool {
     is_number(text) && !text.contains(['e', 'E'])
 }
 
-/// Some text, as errors show it.
+/// Text as error messages show it.
 pub(super) fn quoted(text: &str) -> String {
     let shown: String = text.chars().take(40).collect();
     let more = if shown.len() < text.len() { "…" } else { "" };
@@ -224,7 +224,7 @@ fn whole(text: &str) -> Option<i64> {
     }
 }
 
-/// A decimal number times ten to the power of `scale`, if that is a whole number of 38 digits.
+/// A decimal number times ten to the power of `scale`, if that is a whole number of at most 38 digits.
 fn scaled(text: &str, scale: i64) -> Option<i128> {
     let (digits, negative) = match text.strip_prefix('-') {
         Some(digits) => (digits, true),
@@ -236,12 +236,12 @@ fn scaled(text: &str, scale: i64) -> Option<i128> {
     };
     let (before, behind) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let mut value = 0i128;
-    // How many digits of the value lie behind the point.
+    // How many digits of the value follow the point.
     let mut places = 0i64;
     let mut zeros = 0u32;
     for (index, digit) in before.bytes().chain(behind.bytes()).enumerate() {
         let digit = digit.is_ascii_digit().then(|| i128::from(digit - b'0'))?;
-        // Zeros count when a digit follows: they may be no more than the end of a fraction.
+        // A zero counts only when another digit follows: it may be the end of a fraction.
         if digit == 0 {
             zeros += 1;
             continue;
@@ -255,7 +255,7 @@ fn scaled(text: &str, scale: i64) -> Option<i128> {
         return Some(0);
     }
     let shift = scale.checked_add(exponent)?.checked_sub(places)?;
-    // A number with more digits behind the point than the scale has room for.
+    // Fails if the number has more digits after the point than the scale.
     let shift = u32::try_from(shift).ok()?;
     let value = value.checked_mul(10i128.checked_pow(shift)?)?;
     let fits = value < 10i128.pow(38);
@@ -284,9 +284,8 @@ fn per_second(unit: TimeUnit) -> i64 {
     }
 }
 
-/// An instant, a day or a time of the day, in the type's unit, each in UTC: what has an offset is brought
-/// there. A day may be written as the instant at which it begins. A leap second is none of them: no unit
-/// has a place for it.
+/// An instant, a date or a time of day in the type's unit, converted to UTC if it has an offset. A date may
+/// stand for the instant at which it begins. A leap second is an error, because no unit can represent it.
 fn moment(text: &str, data_type: &DataType) -> std::result::Result<i64, Fault> {
     const DAY_SECONDS: i64 = 86_400;
     let unread = || Fault::expected(data_type, &quoted(text));
@@ -294,7 +293,7 @@ fn moment(text: &str, data_type: &DataType) -> std::result::Result<i64, Fault> {
     let on_first_day = match data_type {
         DataType::Time32(_) | DataType::Time64(_) => {
             let clock = text.strip_prefix(['T', 't']).unwrap_or(text);
-            // No digits of a date, which might be taken for hours and minutes.
+            // Not the digits of a date, which could be read as hours and minutes.
             let digits = |b: u8| b.is_ascii_digit() || b == b'.';
             if clock.as_bytes().get(2) != Some(&b':') && !clock.bytes().all(digits) {
                 return Err(unread());
@@ -305,14 +304,14 @@ fn moment(text: &str, data_type: &DataType) -> std::result::Result<i64, Fault> {
     };
     let written = on_first_day.as_deref().unwrap_or(text);
     let pieces = Pieces::parse(written).map_err(|_| unread())?;
-    // Without a zone it is in UTC; a zone's name alone does not say how far off it is.
+    // Without an offset it is in UTC. A zone's name alone does not give the offset.
     let offset = match (pieces.to_numeric_offset(), pieces.time_zone_annotation()) {
         (Some(_), _) if pieces.time().is_none() => return Err(unread()),
         (Some(offset), _) => i64::from(offset.seconds()),
         (None, None) => 0,
         (None, Some(_)) => return Err(unread()),
     };
-    // jiff has offsets of up to 25 hours.
+    // jiff accepts offsets of up to 25 hours.
     if offset.abs() >= DAY_SECONDS {
         return Err(unread());
     }
@@ -321,7 +320,7 @@ fn moment(text: &str, data_type: &DataType) -> std::result::Result<i64, Fault> {
         return Err(misfit());
     }
     let local = pieces.date().to_datetime(time);
-    // Not by jiff's instants, which end a day before the year 9999 does.
+    // Does not use jiff's instants, which end a day before the year 9999 does.
     let epoch = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
     let since = local.duration_since(epoch);
     let since = since.checked_sub(SignedDuration::from_secs(offset));
@@ -346,7 +345,7 @@ fn moment(text: &str, data_type: &DataType) -> std::result::Result<i64, Fault> {
     }
 }
 
-/// Whether the seconds are 60, which jiff reads as 59.
+/// Whether the text has 60 as its seconds, which jiff reads as 59.
 fn is_leap_second(text: &str, read: Time) -> bool {
     if read.second() != 59 {
         return false;
@@ -361,7 +360,7 @@ fn is_leap_second(text: &str, read: Time) -> bool {
     )
 }
 
-/// `None` when the unit loses digits, or overflows. Both parts have one sign, or are 0.
+/// `None` when the unit would lose digits, or overflows. Both parts have the same sign, or are 0.
 fn in_unit(seconds: i64, nanoseconds: i64, unit: TimeUnit) -> Option<i64> {
     let per_second = per_second(unit);
     let nanoseconds_each = 1_000_000_000 / per_second;
@@ -547,7 +546,7 @@ mod tests {
             let array = built(&DataType::Float32, |to| number(to, text))?;
             Some(array.as_primitive::<Float32Type>().value(0))
         };
-        // Half-way between two floats but for its last digit, which 53 bits have no room for.
+        // Half-way between two floats except for its last digit, which 53 bits cannot hold.
         assert_eq!(real("1.000000178813934326171875"), Some(1.000_000_2));
         for text in [
             "1.00000017881393432617187499",

@@ -1,4 +1,4 @@
-//! Columns as encoders look at them: a few kinds in place of Arrow's many types.
+//! Columns as encoders see them: a few kinds instead of Arrow's many types.
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryViewArray, BooleanArray, Decimal128Array, Decimal256Array,
@@ -19,7 +19,7 @@ pub(super) enum Cells {
     /// The type that has only NULL.
     Null,
     Bool(BooleanArray),
-    /// All whole numbers but UInt64.
+    /// All whole numbers except UInt64.
     Whole(Int64Array),
     Unsigned(UInt64Array),
     Float(Float32Array),
@@ -31,9 +31,9 @@ pub(super) enum Cells {
     Bytes(BinaryViewArray),
     /// Days since the epoch.
     Date(Int32Array),
-    /// Of the day.
+    /// Time of day.
     Time(Int64Array, TimeUnit),
-    /// Since the epoch; an instant, or what a clock without a zone shows.
+    /// Time since the epoch: either an instant, or what a clock shows in no particular zone.
     Timestamp(Int64Array, TimeUnit, Zoned),
     Duration(Int64Array, TimeUnit),
     Interval(IntervalMonthDayNanoArray),
@@ -68,7 +68,7 @@ impl Ranges {
     where
         usize: TryFrom<O>,
     {
-        // Arrow's offsets are never below 0.
+        // Arrow's offsets are never negative.
         let end = |offset: &O| usize::try_from(*offset).unwrap_or_default();
         Self {
             ends: offsets.iter().map(end).collect(),
@@ -83,7 +83,7 @@ impl Ranges {
 
 impl Cells {
     /// # Errors
-    /// When the type is one that no format writes.
+    /// When no format can write the type.
     pub(super) fn of(array: &ArrayRef) -> Result<Self, String> {
         use DataType as T;
         let unknown = || {
@@ -94,7 +94,7 @@ impl Cells {
         };
         let as_type = |to: &T| cast(array, to).map_err(|e| e.to_string());
         let whole = || Ok::<_, String>(as_type(&T::Int64)?.as_primitive::<Int64Type>().clone());
-        // Times of 32 bits are not cast to 64 at once.
+        // Arrow cannot cast 32-bit times to 64 bits in one step.
         let narrow = || {
             let array = cast(&as_type(&T::Int32)?, &T::Int64).map_err(|e| e.to_string())?;
             Ok::<_, String>(array.as_primitive::<Int64Type>().clone())
@@ -187,10 +187,10 @@ impl Cells {
         })
     }
 
-    /// Cells of a type without rows, to make a plan by.
+    /// Cells of a type without rows, from which a plan can be made.
     ///
     /// # Errors
-    /// When the type is one that no format writes.
+    /// When no format can write the type.
     pub(super) fn like(of: &DataType) -> Result<Self, String> {
         Self::of(&new_empty_array(of))
     }
@@ -228,7 +228,7 @@ impl Cells {
         }
     }
 
-    /// A decimal or whole number times ten to the power of its scale.
+    /// The digits and the scale of a decimal or whole number.
     pub(super) fn unscaled(&self, row: usize) -> Option<(i256, i8)> {
         match self {
             Self::Decimal(array, scale) => Some((i256::from_i128(array.value(row)), *scale)),
@@ -237,7 +237,7 @@ impl Cells {
         }
     }
 
-    /// A decimal as text, all digits of its scale.
+    /// A decimal as text, with all digits of its scale.
     pub(super) fn decimal_text(&self, row: usize) -> Option<String> {
         match self {
             Self::Decimal(array, scale) => {
@@ -250,7 +250,7 @@ impl Cells {
         }
     }
 
-    /// What messages call the kind.
+    /// The name of the kind in messages.
     pub(super) fn title(&self) -> &'static str {
         match self {
             Self::Null => "NULL",
@@ -275,10 +275,10 @@ impl Cells {
     }
 }
 
-/// A row of columns as a struct that is never NULL, without rows: what plans are made by.
+/// The columns as a struct that is never NULL and has no rows, from which plans are made.
 ///
 /// # Errors
-/// When a column has a type that no format writes; names the column.
+/// When no format can write a column's type. The message names the column.
 pub(super) fn like_fields<'a>(
     fields: impl IntoIterator<Item = &'a Field>,
 ) -> Result<Vec<Member>, String> {
@@ -292,7 +292,7 @@ pub(super) fn like_fields<'a>(
     each.collect()
 }
 
-/// In one second.
+/// The number of units in a second.
 pub(super) const fn per_second(unit: TimeUnit) -> i64 {
     match unit {
         TimeUnit::Second => 1,
@@ -302,7 +302,7 @@ pub(super) const fn per_second(unit: TimeUnit) -> i64 {
     }
 }
 
-/// A time in another unit; `None` when digits would be lost, or it overflows.
+/// A time in another unit; `None` when digits would be lost, or the value overflows.
 pub(super) fn in_unit(value: i64, from: TimeUnit, to: TimeUnit) -> Option<i64> {
     let (from, to) = (per_second(from), per_second(to));
     match to >= from {

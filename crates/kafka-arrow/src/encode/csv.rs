@@ -1,7 +1,7 @@
-//! Lines of comma-separated values, without a header and without a line end.
+//! Encodes rows as comma-separated values, without a header and without a line end.
 //!
-//! NULL is an empty field, as is `''`: CSV does not tell them apart. Fields with separators, quotes or
-//! line ends are quoted.
+//! NULL and `''` are both an empty field, because CSV cannot tell them apart. Fields that contain separators,
+//! quotes or line ends are quoted.
 
 use arrow::array::{ArrayRef, BinaryViewArray};
 use arrow::datatypes::FieldRef;
@@ -42,7 +42,7 @@ impl CsvEncoder {
 
     fn field(&self, text: &str, out: &mut Vec<u8>) {
         let special = |byte: u8| byte == self.delimiter || matches!(byte, b'"' | b'\n' | b'\r');
-        // A byte order mark at the start of a line would be passed over.
+        // Readers drop a byte order mark at the start of a line.
         if !text.bytes().any(special) && !text.starts_with('\u{feff}') {
             out.extend_from_slice(text.as_bytes());
             return;
@@ -84,7 +84,7 @@ impl PayloadEncoder for CsvEncoder {
                 }
             }
             if out.is_empty() {
-                // A line has at least a byte.
+                // A line has at least one byte.
                 out.extend_from_slice(b"\"\"");
             }
             Ok(())

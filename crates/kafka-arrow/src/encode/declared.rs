@@ -1,4 +1,4 @@
-//! A query's columns as a table declares them: in its order, in its types.
+//! Arranges a query's columns as a table declares them: in its order and with its types.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use arrow::util::display::array_value_to_string;
 use super::{Misfit, PayloadEncoder};
 use crate::error::{Error, Result, nearest_names};
 
-/// Declared columns, each with the query's that fills it.
+/// Declared columns, each with the query's column that fills it.
 #[derive(Debug)]
 pub struct Declared {
     fields: Vec<FieldRef>,
@@ -20,8 +20,7 @@ pub struct Declared {
 
 impl Declared {
     /// # Errors
-    /// When the query has a column that is not declared, or one of a type whose values are none of
-    /// the declared type.
+    /// When the query has an undeclared column, or one whose values never belong to the declared type.
     pub fn of(declared: &[FieldRef], given: &[FieldRef]) -> Result<Self> {
         let known = || declared.iter().map(|field| field.name().as_str());
         if let Some(field) = given.iter().find(|f| known().all(|name| name != f.name())) {
@@ -62,7 +61,7 @@ impl Declared {
         &self.fields
     }
 
-    /// An encoder of the query's columns, by one of the declared ones.
+    /// Wraps an encoder of the declared columns into one that accepts the query's columns.
     pub fn over(self, encoder: Arc<dyn PayloadEncoder>) -> Arc<dyn PayloadEncoder> {
         Arc::new(Aligned {
             declared: self,
@@ -101,7 +100,7 @@ impl PayloadEncoder for Aligned {
     }
 }
 
-/// Whether encoders see no difference.
+/// Whether encoders treat both types alike.
 fn alike(one: &DataType, other: &DataType) -> bool {
     use DataType as T;
     let text = |of: &T| matches!(of, T::Utf8 | T::LargeUtf8 | T::Utf8View);
@@ -137,7 +136,7 @@ fn alike(one: &DataType, other: &DataType) -> bool {
     }
 }
 
-/// Whether values of one type may be ones of the other; each is looked at.
+/// Whether values of one type may belong to the other. Each value is still checked.
 fn convertible(from: &DataType, to: &DataType) -> bool {
     use DataType as T;
     match (from, to) {
@@ -150,7 +149,7 @@ fn convertible(from: &DataType, to: &DataType) -> bool {
     }
 }
 
-/// The column in the declared type, if it can be turned back into what it was.
+/// Casts the column to the declared type, if the cast can be undone.
 fn converted(
     column: &ArrayRef,
     field: &FieldRef,
@@ -160,7 +159,7 @@ fn converted(
         row: 0,
         message: format!("column '{}': {e}", field.name()),
     };
-    // What does not fit is NULL, and told below.
+    // A value that does not fit becomes NULL, which the comparison below reports.
     let options = CastOptions {
         safe: true,
         ..CastOptions::default()

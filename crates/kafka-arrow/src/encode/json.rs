@@ -1,9 +1,9 @@
-//! JSON objects, one a row, in the shape that the decoder reads back.
+//! Encodes each row as a JSON object, in the form that the decoder reads back.
 //!
-//! - Every column is there; NULL is `null`.
-//! - Floats have a point or an exponent, decimals all digits of their scale, so that a reader that
-//!   learns columns from records learns the same kinds. NaN and infinities are no JSON: an error.
-//! - Dates and times are ISO 8601, instants in UTC with `Z`; bytes are base64.
+//! - Every column is written; NULL is `null`.
+//! - Floats have a point or an exponent, and decimals have all digits of their scale. So a reader that infers
+//!   columns from records finds the same kinds. NaN and infinities are errors, because JSON has neither.
+//! - Dates and times are ISO 8601, instants are in UTC with `Z`, bytes are base64.
 
 use std::collections::HashSet;
 
@@ -20,15 +20,15 @@ use crate::error::{Error, Result};
 pub struct JsonEncoder {
     /// Each name as JSON, with the colon.
     names: Vec<(String, String)>,
-    /// What stands before each object.
+    /// What precedes each object.
     frame: Vec<u8>,
 }
 
 impl JsonEncoder {
-    /// `id` is the schema's in a registry, where payloads have its frame.
+    /// `id` is the schema's id in a registry, where payloads have its frame.
     ///
     /// # Errors
-    /// When a column has a type that JSON is not written of.
+    /// When JSON cannot represent a column's type.
     pub fn new(fields: &[FieldRef], id: Option<i32>) -> Result<Self> {
         let members = like_fields(fields.iter().map(AsRef::as_ref)).map_err(Error::invalid)?;
         check_members(&members).map_err(|Fault(e)| Error::invalid(e))?;
@@ -68,21 +68,21 @@ impl PayloadEncoder for JsonEncoder {
     }
 }
 
-/// Whether each has a name of its own: of a name that comes twice, readers keep one value.
+/// Checks that names are unique: readers keep only one value of a name that comes twice.
 fn check_members(members: &[Member]) -> Outcome {
     let mut names = HashSet::with_capacity(members.len());
     members.iter().try_for_each(|m| {
         let checked = match names.insert(&m.name) {
             true => check(&m.cells),
             false => Err(Fault::new(
-                "is there twice, and a JSON object has each name once: rename one",
+                "occurs twice, but a JSON object can have each name only once: rename one",
             )),
         };
         checked.map_err(|fault| fault.of(&m.name))
     })
 }
 
-/// Whether names differ, and maps have keys that can be names.
+/// Checks that names are unique, and that maps have keys that can be names.
 fn check(cells: &Cells) -> Outcome {
     match cells {
         Cells::Struct(_, members) => check_members(members),
@@ -121,7 +121,7 @@ fn value(cells: &Cells, row: usize, out: &mut Vec<u8>) -> Outcome {
         }
         Cells::Map(ranges, entries) => {
             let (Cells::Text(keys), values) = (&entries.0, &entries.1) else {
-                return Err(Fault::new("the keys of a map are no text"));
+                return Err(Fault::new("the keys of a map are not text"));
             };
             out.push(b'{');
             for (place, entry) in ranges.of(row).enumerate() {
@@ -169,8 +169,8 @@ fn key(name: &str) -> String {
     String::from_utf8_lossy(&key).into_owned()
 }
 
-/// A text as JSON writes it.
+/// Text as a JSON string.
 fn quote(text: &str, out: &mut Vec<u8>) {
-    // Text is always JSON, and a vector takes all bytes.
+    // Any text can be written as JSON, and writing to a vector does not fail.
     let _ = serde_json::to_writer(out, text);
 }

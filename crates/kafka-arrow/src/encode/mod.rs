@@ -1,13 +1,13 @@
-//! From columns to payloads, which are the bytes of keys or of values: the way back of
+//! Turns columns into payloads, which are the bytes of Kafka's keys or values: the reverse of
 //! [`decode`](crate::decode).
 //!
 //! ```text
-//! columns ─▶ cells: few kinds in place of Arrow's many types ─▶ a format's plan ─▶ payloads
+//! columns ─▶ cells: a few kinds instead of Arrow's many types ─▶ a format's plan ─▶ payloads
 //! ```
 //!
-//! What an encoder writes, the decoder of the same format reads back as it was. Whether columns fit a
-//! schema at all is decided when the encoder is made; a value that does not fit is a [`Misfit`], which
-//! has its row and its column, and is never rounded, cut or left out.
+//! The decoder of a format reads back exactly what its encoder wrote. Making an encoder checks whether the
+//! columns fit the schema at all. A value that does not fit is a [`Misfit`] with its row and column; it is
+//! never rounded, truncated or left out.
 
 mod avro;
 mod cells;
@@ -39,8 +39,8 @@ use self::cells::{Cells, Member};
 
 /// A format with its schema, fixed when a sink is opened.
 pub trait PayloadEncoder: fmt::Debug + Send + Sync {
-    /// Encodes rows. `columns` are those that the encoder was made for, in their order; a row that is
-    /// `absent` is not looked at and becomes NULL.
+    /// Encodes rows. `columns` are those that the encoder was made for, in the same order. Rows marked in
+    /// `absent` are not read and become NULL.
     ///
     /// # Errors
     /// The first row that does not fit.
@@ -51,8 +51,8 @@ pub trait PayloadEncoder: fmt::Debug + Send + Sync {
         absent: &dyn Fn(usize) -> bool,
     ) -> Result<BinaryViewArray, Misfit>;
 
-    /// The schema's id in a registry, for formats whose payloads have its frame: a schema is
-    /// registered when it is known that the columns fit it.
+    /// Sets the schema's id in a registry, for formats whose payloads have its frame. It comes late, because
+    /// a schema is only registered once the columns are known to fit it.
     fn set_id(&mut self, _id: i32) {}
 }
 
@@ -65,7 +65,7 @@ pub struct Misfit {
     pub message: String,
 }
 
-/// What is wrong with a value, without saying where it stands.
+/// What is wrong with a value, without its row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Fault(String);
 
@@ -75,7 +75,7 @@ impl Fault {
         Self(message.into())
     }
 
-    /// The same fault, of the value called `name`.
+    /// The same fault, attributed to the value called `name`.
     #[cold]
     fn of(self, name: &str) -> Self {
         Self(match self.0.strip_prefix("column '") {
@@ -89,7 +89,7 @@ type Outcome = Result<(), Fault>;
 
 /// The columns of rows as cells.
 fn cells_of(columns: &[ArrayRef]) -> Result<Vec<Cells>, Misfit> {
-    // That the types are known was checked when the encoder was made.
+    // Making the encoder checked that the types are known.
     let cells: Result<Vec<_>, String> = columns.iter().map(Cells::of).collect();
     cells.map_err(|message| Misfit { row: 0, message })
 }
@@ -104,7 +104,7 @@ fn members_of(names: &[String], columns: &[ArrayRef]) -> Result<Vec<Member>, Mis
     Ok(members.collect())
 }
 
-/// Writes rows one after the other.
+/// Encodes rows one after the other.
 fn each_row(
     rows: usize,
     absent: &dyn Fn(usize) -> bool,
@@ -124,7 +124,7 @@ fn each_row(
     Ok(built.finish())
 }
 
-/// The magic byte and the id that a registry's serializers write first.
+/// The magic byte and the schema id that a registry's serializers put first.
 fn frame(id: i32) -> Vec<u8> {
     let mut frame = vec![0];
     frame.extend(id.to_be_bytes());

@@ -1,4 +1,4 @@
-//! In place of [`protobuf`](super::protobuf) in builds without the feature.
+//! Replaces [`protobuf`](super::protobuf) in builds without the feature.
 
 use arrow::array::{ArrayRef, BinaryViewArray};
 use arrow::datatypes::FieldRef;
@@ -7,13 +7,13 @@ use super::{Misfit, PayloadEncoder};
 use crate::decode::{ProtobufSchema, protobuf_absent};
 use crate::error::Result;
 
-/// An encoder, of which there is none in this build.
+/// An encoder, which cannot exist in this build.
 #[derive(Debug)]
 pub enum ProtobufEncoder {}
 
 impl ProtobufEncoder {
     /// # Errors
-    /// None: there is no schema to call it with.
+    /// Never: there is no schema to call it with.
     pub fn new(schema: &ProtobufSchema, _fields: &[FieldRef], _id: Option<i32>) -> Result<Self> {
         match *schema {}
     }

@@ -1,4 +1,4 @@
-//! Formats of a single value: text, and what Kafka's own serializers write.
+//! Formats whose payload is a single value: text, and the output of Kafka's own serializers.
 
 use arrow::array::{ArrayRef, BinaryViewArray};
 use arrow::datatypes::Field;
@@ -17,7 +17,7 @@ pub struct ScalarEncoder {
 
 impl ScalarEncoder {
     /// # Errors
-    /// When the column has a type that the format does not write.
+    /// When the format cannot write the column's type.
     pub fn new(format: Format, field: &Field) -> Result<Self> {
         let name = field.name().clone();
         let like = Cells::like(field.data_type())
@@ -97,7 +97,7 @@ pub(super) fn utf8(cells: &Cells, row: usize) -> Result<&str, Fault> {
     match cells {
         Cells::Text(array) => Ok(array.value(row)),
         Cells::Bytes(array) => std::str::from_utf8(array.value(row))
-            .map_err(|_| Fault::new("the bytes are no UTF-8 text")),
+            .map_err(|_| Fault::new("the bytes are not UTF-8 text")),
         other => Err(unfit(other, "text")),
     }
 }
@@ -115,14 +115,14 @@ pub(super) fn uuid(cells: &Cells, row: usize) -> Result<uuid::Uuid, Fault> {
     parsed.map_err(|e| Fault::new(format!("not a UUID: {e}")))
 }
 
-/// A whole number, if it is one of the type.
+/// A whole number, if it fits the type.
 pub(super) fn integer<T: TryFrom<i128>>(cells: &Cells, row: usize) -> Result<T, Fault> {
     let value = cells
         .whole(row)
         .ok_or_else(|| unfit(cells, "a whole number"))?;
     T::try_from(value).map_err(|_| {
         let bits = 8 * size_of::<T>();
-        // Of the types that formats have, the unsigned ones take 2^63 in their 64 bits or -1 never.
+        // Among the types of formats, unsigned ones never hold -1; 2^63 only fits unsigned 64 bits.
         let kind = if T::try_from(-1).is_ok() {
             ""
         } else {
@@ -132,7 +132,7 @@ pub(super) fn integer<T: TryFrom<i128>>(cells: &Cells, row: usize) -> Result<T, 
     })
 }
 
-/// What single precision holds exactly.
+/// A number that single precision holds exactly.
 pub(super) fn float(cells: &Cells, row: usize) -> Result<f32, Fault> {
     match cells {
         Cells::Float(array) => Ok(array.value(row)),
@@ -147,7 +147,7 @@ pub(super) fn float(cells: &Cells, row: usize) -> Result<f32, Fault> {
     }
 }
 
-/// What double precision holds exactly.
+/// A number that double precision holds exactly.
 pub(super) fn double(cells: &Cells, row: usize) -> Result<f64, Fault> {
     match cells {
         Cells::Double(array) => Ok(array.value(row)),
@@ -163,7 +163,7 @@ pub(super) fn double(cells: &Cells, row: usize) -> Result<f64, Fault> {
     }
 }
 
-/// A value of another kind than the schema's; plans see to it that there is none.
+/// A value of another kind than the schema's. Plans rule this out.
 #[cold]
 pub(super) fn unfit(cells: &Cells, expected: &str) -> Fault {
     Fault::new(format!("{} where {expected} is written", cells.title()))

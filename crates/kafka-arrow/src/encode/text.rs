@@ -1,4 +1,4 @@
-//! Single values as JSON and CSV write them, so that [`decode`](crate::decode) reads them back.
+//! Single values as JSON and CSV write them, in forms that [`decode`](crate::decode) reads back.
 
 use std::fmt::Write;
 
@@ -11,17 +11,17 @@ use jiff::{SignedDuration, Span};
 use super::Fault;
 use super::cells::{Cells, Zoned, per_second};
 
-/// A value in text.
+/// A value as text.
 pub(super) enum Text<'a> {
     /// A number, `true` or `false`: JSON writes it without quotes.
     Bare(String),
     /// Any other value.
     Quoted(String),
-    /// Text as it is.
+    /// Text, unchanged.
     Slice(&'a str),
 }
 
-/// A scalar that is not NULL; `None` for what has parts.
+/// A scalar that is not NULL; `None` for nested values.
 pub(super) fn text(cells: &Cells, row: usize) -> Option<Result<Text<'_>, Fault>> {
     Some(Ok(match cells {
         Cells::Bool(array) => Text::Bare(array.value(row).to_string()),
@@ -29,7 +29,8 @@ pub(super) fn text(cells: &Cells, row: usize) -> Option<Result<Text<'_>, Fault>>
         Cells::Unsigned(array) => Text::Bare(array.value(row).to_string()),
         Cells::Float(array) => {
             return Some(number(array.value(row).into(), || {
-                // `Debug` has the shortest digits that mean the number, and a point: it stays a fraction.
+                // `Debug` prints the fewest digits that identify the number, and always a point or an
+                // exponent.
                 format!("{:?}", array.value(row))
             }));
         }
@@ -59,7 +60,7 @@ fn number(value: f64, text: impl Fn() -> String) -> Result<Text<'static>, Fault>
     match value.is_finite() {
         true => Ok(Text::Bare(text())),
         false => Err(Fault::new(format!(
-            "{value} is no number of this format; write NULL in its place, for example by \
+            "{value} is not a number in this format; write NULL in its place, for example with \
              CASE WHEN isnan(x) THEN NULL ELSE x END"
         ))),
     }
@@ -93,7 +94,7 @@ fn time(value: i64, unit: TimeUnit) -> Option<String> {
 
 fn timestamp(value: i64, unit: TimeUnit, zoned: Zoned) -> Option<String> {
     let (seconds, nanosecond) = split(value, unit);
-    // Not by jiff's instants, which end a day before the year 9999 does.
+    // Does not use jiff's instants, which end a day before the year 9999 does.
     let since = SignedDuration::new(seconds, nanosecond);
     let epoch = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
     let shown = epoch.checked_add(since).ok()?;
@@ -103,10 +104,10 @@ fn timestamp(value: i64, unit: TimeUnit, zoned: Zoned) -> Option<String> {
     })
 }
 
-/// Seconds, and nanoseconds of the second, which are not below 0.
+/// Whole seconds, and the nanoseconds within the second, which are never negative.
 pub(super) fn split(value: i64, unit: TimeUnit) -> (i64, i32) {
     let each = per_second(unit);
-    // Below 10^9.
+    // The result is below 10^9.
     let rest = (value.rem_euclid(each) * (1_000_000_000 / each)) as i32;
     (value.div_euclid(each), rest)
 }
@@ -117,7 +118,7 @@ fn duration(value: i64, unit: TimeUnit) -> String {
     SignedDuration::new(seconds, nanosecond).to_string()
 }
 
-/// ISO 8601, for example `P1M2DT3.5S`: months, days and seconds are not turned into each other.
+/// ISO 8601, for example `P1M2DT3.5S`. Months, days and seconds are not converted into each other.
 fn interval(value: IntervalMonthDayNano) -> String {
     let mut text = String::from("P");
     // Writing to a string does not fail.

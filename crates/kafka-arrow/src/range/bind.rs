@@ -1,4 +1,4 @@
-//! From what was written to exact offsets, in two pure steps with the look-ups between them.
+//! Turns what a user wrote into exact offsets, in two pure steps with look-ups in the cluster between them.
 //!
 //! ```text
 //! RangeSpec::plan(partitions, now) -> LookupPlan      what must be asked of the cluster
@@ -16,28 +16,27 @@ use crate::error::{Error, Result};
 
 /// What must be looked up before a range is exact.
 ///
-/// What the bounds promise:
+/// Binding follows these rules:
 ///
-/// - An offset that was written out is taken at its word. Beyond the end of the log it is an error, or
-///   that end where [`LookupFacts::past_end_is_end`] says so; below the log start it is an error, or with [`OnDataLoss::Skip`] stays as it is, so that the
-///   reader can count what is gone.
-/// - What is relative to the log (`start`, `+N`, `-N`, times, groups) is brought into the log. Two
-///   such bounds may cross (`+10:-10` on five records): the range is empty.
-/// - Look-ups are made after the end of the log was listed. What they find behind that end is the
-///   end: records that came later belong to the next snapshot.
-/// - A time selects records by their timestamp, which [`BoundRange`] carries along. As an upper
-///   bound it cuts the range only where the broker stamps the records: a producer's timestamps
-///   need not rise, so older records may follow newer ones.
+/// - An explicit offset is taken literally. Beyond the end of the log it is an error, or means that end where
+///   [`LookupFacts::past_end_is_end`] is set. Below the log start it is an error, or with
+///   [`OnDataLoss::Skip`] stays as it is, so that the reader can count the lost offsets.
+/// - Bounds relative to the log (`start`, `+N`, `-N`, times, groups) are clamped to the log. Two such bounds
+///   may cross (`+10:-10` on five records); the range is then empty.
+/// - The end of the log is listed before anything else is looked up. A look-up that finds an offset beyond
+///   that end yields the end: later records belong to the next snapshot.
+/// - A time selects records by their timestamp, which [`BoundRange`] carries along. An upper bound by time
+///   only shortens the range where the broker stamps the records. Producers' timestamps may be out of order,
+///   so older records may follow newer ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LookupPlan {
-    /// The partitions to read, in order. All need their [`LogBounds`], which are to be listed
-    /// before anything else is looked up.
+    /// The partitions to read, in order. Each needs its [`LogBounds`], to be listed before any other look-up.
     pub partitions: Vec<TopicPartition>,
     /// Offsets to look up by timestamp, in ms.
     pub timestamps: Vec<(TopicPartition, i64)>,
     /// Consumer groups whose committed offsets are needed.
     pub groups: Vec<(String, Vec<TopicPartition>)>,
-    /// Whether it matters that a topic's records are stamped by the broker.
+    /// Whether binding needs to know which topics have their records stamped by the broker.
     pub needs_timestamp_type: bool,
     pub(super) planned: Vec<Planned>,
 }
@@ -50,17 +49,17 @@ pub(super) struct Planned {
     pub(super) end: Point,
 }
 
-/// A bound whose time is known.
+/// A bound with its times resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Point {
     Offset(i64),
-    /// Offsets after the log start, 0 for the start itself.
+    /// This many offsets after the log start.
     AfterStart(i64),
-    /// Offsets before the end, 0 for the end itself.
+    /// This many offsets before the end of the log.
     BeforeEnd(i64),
-    /// Records by their timestamp, in ms.
+    /// Records from this timestamp on, in ms.
     Time(i64),
-    /// Spark's look-up of an offset by time, in ms.
+    /// An offset looked up by time as in Spark, in ms.
     Lookup {
         ms: i64,
         no_match_is_error: bool,
@@ -68,7 +67,7 @@ pub(super) enum Point {
     Group(String),
 }
 
-/// What the cluster answered to a [`LookupPlan`].
+/// The cluster's answers to a [`LookupPlan`].
 #[derive(Debug, Clone, Default)]
 pub struct LookupFacts {
     /// The isolation level at which the bounds were listed.
@@ -77,30 +76,29 @@ pub struct LookupFacts {
     pub bounds: BTreeMap<TopicPartition, LogBounds>,
     /// The first offset whose record has at least this timestamp (ms); `None` when there is none.
     ///
-    /// Upper bounds by time are needed only for the topics of
-    /// [`log_append_time`](Self::log_append_time).
+    /// Upper bounds by time are only needed for topics in [`log_append_time`](Self::log_append_time).
     pub timestamps: BTreeMap<(TopicPartition, i64), Option<i64>>,
     /// Committed offsets; partitions without one are absent.
     pub groups: BTreeMap<(String, TopicPartition), i64>,
-    /// Topics whose records are stamped by the broker, so that timestamps rise with the offsets.
+    /// Topics whose records the broker stamps, so that timestamps rise with the offsets.
     pub log_append_time: BTreeSet<Arc<str>>,
-    /// What to do about an explicit start below the log start.
+    /// What to do when an explicit start lies below the log start.
     pub on_data_loss: OnDataLoss,
-    /// Whether an explicit offset beyond the end of the log means that end, as with Spark's
-    /// `failOnDataLoss` = `false`; an error otherwise.
+    /// Whether an explicit offset beyond the end of the log means that end, as with Spark's `failOnDataLoss`
+    /// = `false`. Otherwise it is an error.
     pub past_end_is_end: bool,
 }
 
 /// Where a log starts and ends, at an isolation level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LogBounds {
-    /// The first offset that the log still has.
+    /// The first offset that the log still holds.
     pub start: i64,
-    /// The offset after the last one that may be read.
+    /// The offset after the last readable one.
     pub end: i64,
 }
 
-/// Exact offsets, and the timestamps that records among them must have.
+/// Exact offsets, and the timestamps to select among their records.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct BoundRange {
     /// The offsets to read.
@@ -126,15 +124,15 @@ impl fmt::Display for Point {
 }
 
 impl LookupPlan {
-    /// The exact ranges, one for each of [`partitions`](Self::partitions); empty ones are kept.
+    /// The exact ranges, one for each of [`partitions`](Self::partitions), including empty ones.
     ///
     /// # Errors
     /// - [`Error::PastLogEnd`] when an explicit offset lies beyond the end of the log, unless that is
     ///   allowed.
-    /// - [`Error::BelowLogStart`] when an explicit start lies below the log start and offsets of
-    ///   the range are gone, unless data loss is to be skipped.
-    /// - [`Error::Invalid`] when the range starts after its end, a group has no committed offset,
-    ///   or no record has a timestamp that a Spark option asks for as a start.
+    /// - [`Error::BelowLogStart`] when an explicit start lies below the log start and the range has lost
+    ///   offsets, unless data loss is to be skipped.
+    /// - [`Error::Invalid`] when the range starts after its end, a group has no committed offset, or no
+    ///   record has a timestamp that a Spark option requires as a start.
     /// - [`Error::Kafka`] when a needed answer is missing.
     pub fn bind(&self, facts: &LookupFacts) -> Result<Vec<BoundRange>> {
         for (name, partitions) in &self.groups {
@@ -159,7 +157,7 @@ impl Planned {
             .get(&self.partition)
             .copied()
             .ok_or_else(|| self.unanswered("listing offsets", "no offsets"))?;
-        // A last stable offset that is behind the log start bounds an empty log.
+        // If the last stable offset lies below the log start, the log is empty.
         let log = LogBounds {
             start: log.start,
             end: log.end.max(log.start),
@@ -186,7 +184,7 @@ impl Planned {
         })
     }
 
-    /// Where a bound lies; within the log, unless it was written out.
+    /// The offset of a bound. It lies within the log, unless it is explicit.
     fn offset(&self, point: &Point, log: LogBounds, facts: &LookupFacts) -> Result<i64> {
         Ok(match point {
             Point::Offset(offset) if *offset > log.end && facts.past_end_is_end => {
@@ -227,7 +225,7 @@ impl Planned {
             },
             Point::Group(name) => {
                 match facts.groups.get(&(name.clone(), self.partition.clone())) {
-                    // A commit below the log start is as explicit as a written offset.
+                    // A commit below the log start counts like an explicit offset.
                     Some(offset) if *offset >= 0 => (*offset).min(log.end),
                     _ => log.start,
                 }
@@ -255,11 +253,11 @@ impl Planned {
     /// Checks the start against the end and the log.
     fn fit(&self, start: i64, end: i64, log: LogBounds, facts: &LookupFacts) -> Result<(i64, i64)> {
         if start > end {
-            // Bounds that are relative to the log cross in a short one.
+            // Bounds relative to the log may cross when the log is short.
             if matches!(self.end, Point::BeforeEnd(_) | Point::Time(_)) {
                 return Ok((start, start));
             }
-            // Everything before the end is gone, which the user has allowed.
+            // Everything before the end is lost, which the user allows.
             if end < log.start && facts.on_data_loss == OnDataLoss::Skip {
                 return Ok((end, end));
             }

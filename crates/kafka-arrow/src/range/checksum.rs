@@ -6,10 +6,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The sum of the records' hashes, modulo 2^128; written as 32 hexadecimal digits.
+/// The sum of the records' hashes, modulo 2^128, written as 32 hexadecimal digits.
 ///
-/// Sums of parts add up to the sum of the whole, so neither the order of records nor how a range is
-/// split changes it. It finds accidents; it is no signature against somebody who makes records up.
+/// The sums of parts add up to the sum of the whole, so neither the order of records nor the split of a range
+/// matters. It detects accidents. It does not protect against someone who forges records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct RowsChecksum(pub u128);
 

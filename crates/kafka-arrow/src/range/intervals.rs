@@ -3,11 +3,10 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-/// A set of `i64`, as few closed intervals as possible.
+/// A set of `i64`, stored as few closed intervals as possible.
 ///
-/// - The intervals are not empty, sorted, and neither overlap nor touch: equal sets are equal
-///   values.
-/// - All of `i64::MIN..=i64::MAX` can be held; nothing overflows.
+/// - The intervals are sorted, not empty, and neither overlap nor touch. So equal sets are equal values.
+/// - Any value from `i64::MIN` to `i64::MAX` can be in the set; nothing overflows.
 ///
 /// ```
 /// # use kafka_arrow::range::IntervalSet;
@@ -31,7 +30,7 @@ impl IntervalSet {
         Self::from_range(i64::MIN..=i64::MAX)
     }
 
-    /// The integers of a range; none when it is reversed.
+    /// The integers of a range; empty when it is reversed.
     pub fn from_range(range: RangeInclusive<i64>) -> Self {
         let (low, high) = range.into_inner();
         Self::from_sorted([(low, high)])
@@ -42,7 +41,7 @@ impl IntervalSet {
         Self::from_range(low..=i64::MAX)
     }
 
-    /// The integers up to and with `high`.
+    /// The integers up to `high`, inclusive.
     pub fn at_most(high: i64) -> Self {
         Self::from_range(i64::MIN..=high)
     }
@@ -52,7 +51,7 @@ impl IntervalSet {
         Self::from_range(value..=value)
     }
 
-    /// Merges intervals that are sorted by their low ends; reversed ones are dropped.
+    /// Merges intervals that are sorted by their lower ends. Reversed ones are dropped.
     fn from_sorted(sorted: impl IntoIterator<Item = (i64, i64)>) -> Self {
         let mut intervals: Vec<(i64, i64)> = Vec::new();
         for (low, high) in sorted {
@@ -60,7 +59,7 @@ impl IntervalSet {
                 continue;
             }
             match intervals.last_mut() {
-                // Saturation is right: nothing lies above i64::MAX.
+                // Saturating is correct: nothing lies above i64::MAX.
                 Some(last) if low <= last.1.saturating_add(1) => last.1 = last.1.max(high),
                 _ => intervals.push((low, high)),
             }
@@ -68,7 +67,7 @@ impl IntervalSet {
         Self { intervals }
     }
 
-    /// What is in either set.
+    /// The integers in either set.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         let mut all = [self.intervals.as_slice(), &other.intervals].concat();
@@ -76,7 +75,7 @@ impl IntervalSet {
         Self::from_sorted(all)
     }
 
-    /// What is in both sets.
+    /// The integers in both sets.
     #[must_use]
     pub fn intersect(&self, other: &Self) -> Self {
         let mut intervals = Vec::new();
@@ -92,7 +91,7 @@ impl IntervalSet {
         Self::from_sorted(intervals)
     }
 
-    /// What is not in the set.
+    /// The integers that are not in the set.
     #[must_use]
     pub fn complement(&self) -> Self {
         let mut intervals = Vec::with_capacity(self.intervals.len() + 1);
@@ -115,7 +114,7 @@ impl IntervalSet {
         self.intervals.get(at).is_some_and(|(low, _)| *low <= value)
     }
 
-    /// Whether the set holds nothing.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.intervals.is_empty()
     }
@@ -135,13 +134,13 @@ impl IntervalSet {
         Some((self.intervals.first()?.0, self.intervals.last()?.1))
     }
 
-    /// The parts of `start..end` (`end` excluded) that are in the set, with their ends excluded.
+    /// The parts of `start..end` in the set. All ends are exclusive.
     pub fn cut(&self, start: i64, end: i64) -> Vec<(i64, i64)> {
         let first = self.intervals.partition_point(|(_, high)| *high < start);
         self.intervals[first..]
             .iter()
             .take_while(|(low, _)| *low < end)
-            // An interval that reaches i64::MAX is cut by `end`, which is no greater.
+            // An interval up to i64::MAX is cut at `end`, which cannot be greater.
             .map(|(low, high)| (start.max(*low), end.min(high.saturating_add(1))))
             .filter(|(from, to)| from < to)
             .collect()
@@ -210,7 +209,7 @@ mod tests {
         assert_eq!(IntervalSet::full().cut(6, 5), []);
     }
 
-    /// Integers close to each other and to one of the edges, so that intervals meet.
+    /// Integers close to each other and to one of the edges, so that intervals touch.
     fn values(edge: i64) -> impl Strategy<Value = i64> {
         (-12..=12i64).prop_map(move |near| edge.saturating_add(near))
     }

@@ -1,15 +1,15 @@
-//! JSON as it was written, for maps in which nothing may be named twice.
+//! Parses JSON without dropping duplicate names, for maps that must not have any.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// JSON as it was written: an object keeps what is named twice, so that it can be refused.
+/// JSON as written. An object keeps duplicate names, so that they can be refused.
 pub(super) enum Node {
     Number(i64),
     Text(String),
     Object(Vec<(String, Node)>),
-    /// What is never valid here, in words.
+    /// A value that is never valid here, described in words.
     Other(&'static str),
 }
 
@@ -63,7 +63,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<Node, E> {
-        Ok(Node::Other("a number that is no offset"))
+        Ok(Node::Other("a number that is not an offset"))
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
@@ -92,7 +92,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 }
 
-/// Reads JSON; an error in words.
+/// Parses JSON. Errors are messages for the user.
 pub(super) fn parse(text: &str) -> Result<Node, String> {
     serde_json::from_str(text).map_err(|error| {
         format!(

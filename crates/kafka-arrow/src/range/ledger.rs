@@ -1,4 +1,4 @@
-//! What became of every offset of the ranges that were read.
+//! Accounts for every offset of the ranges that were read.
 //!
 //! ```text
 //! orders[0] 0..100:  90 delivered   8 aborted   2 control                       = 100
@@ -6,10 +6,10 @@
 //!                    ╰── passed: from the start up to 50 ──╯ ╰─ a LIMIT stopped
 //! ```
 //!
-//! Of a ledger's range one part was *passed*, from its start on (or down from its end, for a range
-//! that was read backward), and the rest was not read. In the passed part every offset has one of
-//! the classes of [`LedgerCounts`]. The sum of all classes is `end - start`: the scan compares it
-//! with what the client reports for each batch, and fails where they differ.
+//! Reading has *passed* one part of a range, from its start on, or down from its end for a range that was
+//! read backward. The rest is unread. Every passed offset has one of the classes of [`LedgerCounts`]. All
+//! classes together add up to `end - start`. The scan compares this with what the client reports for each
+//! batch, and fails on a difference.
 
 use std::fmt;
 use std::iter::Sum;
@@ -20,28 +20,28 @@ use serde::{Deserialize, Serialize};
 use super::{OffsetRange, RowsChecksum};
 use crate::error::{Error, Result};
 
-/// How many offsets of a range became what.
+/// How many offsets of a range ended up in each class.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LedgerCounts {
-    /// Records that the scan handed on.
+    /// Records that the scan returned.
     pub delivered: u64,
-    /// Records outside the `@T1:T2` of the range.
+    /// Records outside the times `@T1:T2` of the range.
     pub filtered: u64,
     /// Control records: the ends of transactions.
     pub control: u64,
     /// Records of aborted transactions, under `read_committed`.
     pub aborted: u64,
-    /// Offsets that hold nothing: compacted away, or never written.
+    /// Offsets without a record: compacted away, or never written.
     pub gap: u64,
-    /// Offsets below the log start, passed over because the user allowed it.
+    /// Offsets below the log start, skipped because the user allows it.
     pub lost: u64,
     /// Records that do not decode and were passed over. None today: such a record ends the scan
     /// with an error.
     pub bad: u64,
     /// `control`, `aborted` or `gap`: the client cannot tell which.
     pub untold: u64,
-    /// Not read: a LIMIT was reached, or the reader of the rows went away.
+    /// Offsets that were not read: a LIMIT was reached, or the consumer of the rows stopped.
     pub unread: u64,
 }
 
@@ -84,12 +84,12 @@ impl LedgerCounts {
         self.total() - self.unread
     }
 
-    /// Offsets that hold no record for this reader: `control`, `aborted`, `gap` and `untold`.
+    /// Offsets without a record for this reader: `control`, `aborted`, `gap` and `untold`.
     pub fn without_record(&self) -> u64 {
         self.control + self.aborted + self.gap + self.untold
     }
 
-    /// Whether there is no offset.
+    /// Whether there are no offsets.
     pub fn is_empty(&self) -> bool {
         self.total() == 0
     }
@@ -118,7 +118,7 @@ impl Sum for LedgerCounts {
     }
 }
 
-/// The classes that are not empty: `90 delivered, 8 aborted, 2 control`.
+/// The classes that are not zero: `90 delivered, 8 aborted, 2 control`.
 impl fmt::Display for LedgerCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} delivered", self.delivered)?;
@@ -131,28 +131,28 @@ impl fmt::Display for LedgerCounts {
     }
 }
 
-/// One range and what became of its offsets.
+/// One range, and what happened to its offsets.
 ///
-/// - [`counts`](Self::counts) add up to the length of the range.
-/// - What is unread lies at the range's end; at its start, where the range was read backward.
+/// - The [`counts`](Self::counts) add up to the length of the range.
+/// - Unread offsets lie at the end of the range, or at its start if it was read backward.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RangeLedger {
     /// The range that was to be read.
     #[serde(flatten)]
     pub range: OffsetRange,
-    /// Whether it was read from its end, for `ORDER BY offset DESC`.
+    /// Whether the range was read from its end, for `ORDER BY offset DESC`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub backward: bool,
-    /// What became of its offsets.
+    /// What happened to its offsets.
     #[serde(flatten)]
     pub counts: LedgerCounts,
-    /// The checksum of the delivered records, where it was asked for.
+    /// The checksum of the delivered records, if it was requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<RowsChecksum>,
 }
 
 impl RangeLedger {
-    /// The ledger of a range of which nothing was read yet.
+    /// The ledger of a range of which nothing has been read yet.
     pub fn unread(range: OffsetRange, backward: bool) -> Self {
         let unread = u64::try_from(range.len()).unwrap_or(0);
         Self {
@@ -166,7 +166,7 @@ impl RangeLedger {
         }
     }
 
-    /// The part of the range that reading has passed; empty where nothing was read.
+    /// The part of the range that reading has passed; empty if nothing was read.
     pub fn passed(&self) -> OffsetRange {
         let unread = i64::try_from(self.counts.unread).unwrap_or(i64::MAX);
         let mut part = self.range.clone();
@@ -178,10 +178,10 @@ impl RangeLedger {
         part
     }
 
-    /// Books offsets that reading has passed.
+    /// Records offsets that reading has passed.
     ///
     /// # Errors
-    /// [`Error::Unaccounted`] when there are more of them than unread ones.
+    /// [`Error::Unaccounted`] when there are more of them than unread offsets.
     pub fn pass(&mut self, counts: LedgerCounts, rows: Option<RowsChecksum>) -> Result<()> {
         let passed = counts.passed();
         let Some(unread) = self.counts.unread.checked_sub(passed) else {
@@ -202,7 +202,7 @@ impl RangeLedger {
         Ok(())
     }
 
-    /// Checks what the type promises of a ledger that was read.
+    /// Checks the promises of this type, for a ledger that was read from JSON.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the counts do not add up to the range.
@@ -219,7 +219,7 @@ impl RangeLedger {
         )))
     }
 
-    /// Whether `next` begins where this range ends and the two read like one range.
+    /// Whether `next` begins where this range ends, and both can count as one range.
     fn continues_in(&self, next: &Self) -> bool {
         let wholly_unread = |ledger: &Self| ledger.counts.passed() == 0;
         self.range.topic == next.range.topic
@@ -234,19 +234,19 @@ impl RangeLedger {
     }
 }
 
-/// What became of the offsets of all ranges of a query.
+/// What happened to the offsets of all ranges of a query.
 ///
-/// `scan::ledger` of datafusion-kafka reads it off an executed plan.
+/// `scan::ledger` in datafusion-kafka takes it from an executed plan.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Ledger {
-    /// The ranges that are not empty. A topic that a query reads twice is listed twice.
+    /// The ranges that are not empty. A topic that a query reads twice appears twice.
     pub ranges: Vec<RangeLedger>,
 }
 
 impl Ledger {
-    /// The ledger of one scan: by topic, partition and offset, ranges that were only split for
-    /// reading put together again.
+    /// The ledger of one scan, by topic, partition and offset. Ranges that were only split for reading are
+    /// joined again.
     pub fn of_scan(mut ranges: Vec<RangeLedger>) -> Self {
         ranges.retain(|ledger| !ledger.range.is_empty());
         ranges.sort_by(|a, b| a.range.cmp(&b.range));
@@ -271,7 +271,7 @@ impl Ledger {
         self.ranges.iter().map(|ledger| ledger.counts).sum()
     }
 
-    /// Whether there is no offset in any range.
+    /// Whether no range has any offset.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }

@@ -1,6 +1,7 @@
-//! Offset ranges as values: what a user may write, what it resolves to, how it is split.
+//! Offset ranges as values: what a user may write, what it resolves to, and how it is split.
 //!
-//! A range lives through three states:
+//! Kafka numbers the records of a partition: a record's number is its *offset*. A range of offsets names the
+//! same records whenever it is read. It goes through three states:
 //!
 //! ```text
 //! RangeSpec  --plan-->  LookupPlan  --bind-->  BoundRange  (kept in a Snapshot, split for reading)
@@ -8,9 +9,9 @@
 //!                       looked up
 //! ```
 //!
-//! Nothing here does I/O, reads a clock or knows DataFusion: the caller brings the time and the
-//! offsets that were looked up. An [`OffsetRange`] is half-open
-//! (`start` inclusive, `end` exclusive), as in Koeninger's direct stream for Spark.
+//! Nothing here does I/O, reads a clock or knows DataFusion. The caller passes in the time and the offsets
+//! that were looked up. An [`OffsetRange`] is half-open (`start` inclusive, `end` exclusive), as in
+//! Koeninger's direct stream for Spark.
 
 use std::fmt;
 use std::sync::Arc;
@@ -109,7 +110,7 @@ pub struct OffsetRange {
     pub partition: i32,
     /// The first offset that is read.
     pub start: i64,
-    /// The first offset that is not read any more.
+    /// The first offset that is not read.
     pub end: i64,
 }
 
@@ -134,7 +135,7 @@ impl OffsetRange {
         Ok(range)
     }
 
-    /// Refuses what [`try_new`](Self::try_new) refuses: the fields are public.
+    /// Makes the checks of [`try_new`](Self::try_new), because the fields are public.
     pub(crate) fn check(&self) -> Result<()> {
         let problem = if self.partition < 0 {
             "partitions are numbered from 0"
@@ -148,19 +149,19 @@ impl OffsetRange {
         Err(Error::invalid(format!("range {self}: {problem}")))
     }
 
-    /// How many offsets the range spans: an upper bound of its records, never their count.
+    /// How many offsets the range spans. This is an upper bound on its records, never their exact count.
     ///
     /// 0 for a range whose start lies after its end.
     pub fn len(&self) -> i64 {
         self.end.saturating_sub(self.start).max(0)
     }
 
-    /// Whether the range spans no offset.
+    /// Whether the range spans no offsets.
     pub fn is_empty(&self) -> bool {
         self.start >= self.end
     }
 
-    /// Whether the offset is read.
+    /// Whether the range includes the offset.
     pub fn contains(&self, offset: i64) -> bool {
         self.start <= offset && offset < self.end
     }
@@ -184,13 +185,13 @@ impl fmt::Display for OffsetRange {
     }
 }
 
-/// What to do when offsets of a range are gone.
+/// What to do when offsets of a range no longer exist.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum OnDataLoss {
-    /// An error that names them.
+    /// Fail with an error that names them.
     #[default]
     Fail,
-    /// Read what is left; the reader counts what was skipped.
+    /// Read what is left. The reader counts what it skipped.
     Skip,
 }
 

@@ -1,4 +1,4 @@
-//! Reads the range grammar: one small function for each of its parts.
+//! Parses the grammar of ranges, with one small function for each of its parts.
 
 use std::collections::BTreeMap;
 
@@ -99,7 +99,7 @@ fn interval(text: Part<'_>) -> Parsed<Interval> {
         return group(text);
     }
     offset_interval(text).map_err(|error| {
-        // "-1h" and "2026-01-14": a time, were it not for the missing '@'.
+        // "-1h" and "2026-01-14" would be times if they had an '@'.
         match time_interval(text) {
             Ok(_) => text.error_at_text("'@' before a time"),
             Err(_) => error,
@@ -118,7 +118,7 @@ fn group(text: Part<'_>) -> Parsed<Interval> {
     })
 }
 
-/// A range whose start is no time.
+/// A range whose start is not a time.
 fn offset_interval(text: Part<'_>) -> Parsed<Interval> {
     let (start, rest) = match text.strip(':') {
         Some(_) => (Bound::LogStart, text),
@@ -157,7 +157,8 @@ fn offset_interval(text: Part<'_>) -> Parsed<Interval> {
     Ok(Interval { start, end })
 }
 
-/// A bound at the beginning of the text: whether it is kcat's `s@` or `e@`, the bound, the rest.
+/// The bound at the beginning of the text: kcat's letter if it has the form `s@` or `e@`, the bound, and the
+/// rest.
 fn first_bound(text: Part<'_>) -> Parsed<(Option<char>, Bound, Part<'_>)> {
     let (word, rest) = text.take_while(|c| c.is_ascii_alphabetic());
     if word.is_empty() {
@@ -221,7 +222,7 @@ fn end_bound(text: Part<'_>, start: &Bound) -> Parsed<Bound> {
     }
     match (kcat, start, &end) {
         (Some('s'), ..) => Err(text.error_at_text("an end; 's@' starts a range")),
-        // Only kcat's forms get here with a time as start.
+        // Only kcat's forms can get here with a time as start.
         (_, Bound::Time(_), Bound::Time(_) | Bound::LogEnd) => Ok(end),
         (_, Bound::Time(_), _) => Err(text.error_at_text("'end' or a time to end at")),
         _ => Ok(end),
@@ -258,7 +259,7 @@ fn time_interval(text: Part<'_>) -> Parsed<Interval> {
                     end,
                 });
             }
-            // The error that concerns the longest first time is the most useful one.
+            // The most useful error is the one about the longest first time.
             Err(error) => right_error = right_error.or(Some(error)),
         }
     }
@@ -277,13 +278,13 @@ fn time_end(text: Part<'_>) -> Parsed<Bound> {
     }
 }
 
-/// Without an `@` of its own: `@T1:@T2` is as good as `@T1:T2`.
+/// Removes an extra `@`: `@T1:@T2` means the same as `@T1:T2`.
 fn unmarked(text: Part<'_>) -> Part<'_> {
     let text = text.trim();
     text.strip('@').unwrap_or(text)
 }
 
-/// A time as an end; `counted` says whether there is a first time to count a duration from.
+/// A time as an end. `counted` says whether there is a first time from which a duration can count.
 fn end_time(text: Part<'_>, counted: bool) -> Parsed<Bound> {
     let text = text.trim();
     match time::parse(text.text()) {
@@ -295,7 +296,7 @@ fn end_time(text: Part<'_>, counted: bool) -> Parsed<Bound> {
     }
 }
 
-/// A time as a start: it cannot be counted from a first time.
+/// A time as a start. It cannot count from a first time.
 fn first_time(text: &str) -> Result<TimeRef, Option<TimeProblem>> {
     match time::parse(text) {
         Ok(TimeRef::After(_)) => Err(None),
@@ -303,7 +304,7 @@ fn first_time(text: &str) -> Result<TimeRef, Option<TimeProblem>> {
     }
 }
 
-/// No beginning of the text is a time: says why, as precisely as one of them allows.
+/// The error when no beginning of the text is a time, as precise as one of them allows.
 fn first_time_error(text: Part<'_>) -> RangeSyntaxError {
     let first = text.split_once(':').map_or(text, |(first, _)| first).trim();
     for part in [first, text] {

@@ -1,4 +1,4 @@
-//! Says what must be looked up for a range, before anything is.
+//! Determines what must be looked up for a range. It does no look-ups itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,19 +11,19 @@ use super::spec::{Bound, Form, Interval, RangeSpec};
 use super::time::TimeRef;
 use crate::error::{Error, Result};
 
-/// How many partitions a message lists before it only counts them.
+/// How many partitions a message lists. Beyond that, it only counts them.
 const LISTED_PARTITIONS: usize = 10;
 
 impl RangeSpec {
-    /// Says what must be looked up to read this range of some partitions.
+    /// Determines what must be looked up to read this range of the given partitions.
     ///
-    /// `partitions` are all partitions of the selected topics, or exactly those that were assigned.
-    /// `now_ms` is the time that durations count from.
+    /// `partitions` are all partitions of the selected topics, or exactly the assigned ones. Durations count
+    /// from `now_ms`.
     ///
     /// # Errors
-    /// - [`Error::UnknownPartition`] when a partition is listed that one of the topics lacks.
-    /// - [`Error::Invalid`] when a range ends before it starts whatever the log holds, a time
-    ///   leaves the calendar, or Spark's JSON does not name exactly these partitions.
+    /// - [`Error::UnknownPartition`] when the range lists a partition that one of the topics lacks.
+    /// - [`Error::Invalid`] when a range ends before it starts in any log, a time is outside the calendar, or
+    ///   Spark's JSON does not name exactly these partitions.
     pub fn plan(&self, partitions: &[TopicPartition], now_ms: i64) -> Result<LookupPlan> {
         let assigned: BTreeSet<&TopicPartition> = partitions.iter().collect();
         let planned = match &self.0 {
@@ -70,7 +70,7 @@ fn plan_listed(
     Ok(planned)
 }
 
-/// The partitions of a topic in words.
+/// A topic's partitions, in words.
 fn available(topic: &str, assigned: &BTreeSet<&TopicPartition>) -> String {
     let numbers: Vec<i32> = assigned
         .iter()
@@ -85,7 +85,7 @@ fn available(topic: &str, assigned: &BTreeSet<&TopicPartition>) -> String {
     }
 }
 
-/// The first few items, and how many more there are.
+/// The first few items, and the number of further ones.
 pub(super) fn list<T: fmt::Display>(items: impl ExactSizeIterator<Item = T>) -> String {
     let more = items.len().saturating_sub(LISTED_PARTITIONS);
     let shown: Vec<String> = items
@@ -143,7 +143,7 @@ fn plan_spark(range: &SparkRange, assigned: &BTreeSet<&TopicPartition>) -> Resul
         .collect())
 }
 
-/// Spark's rule: JSON names exactly the partitions there are.
+/// Spark's rule: the JSON must name exactly the existing partitions.
 fn check_names(side: &str, limit: &Limit, assigned: &BTreeSet<&TopicPartition>) -> Result<()> {
     let (topics, option, class) = match limit {
         Limit::Offsets(topics) => (
@@ -219,7 +219,7 @@ fn limit_point(limit: &Limit, partition: &TopicPartition, no_match_is_error: boo
         Limit::Earliest => Point::AfterStart(0),
         Limit::Latest => Point::BeforeEnd(0),
         Limit::Time(ms) => lookup(*ms),
-        // `check_names` has found every partition; the start of the log loses nothing.
+        // `check_names` has found every partition, so the fallback to the log start never applies.
         Limit::Times(topics) => value(topics).map_or(Point::AfterStart(0), lookup),
         Limit::Offsets(topics) => match value(topics) {
             Some(EARLIEST) | None => Point::AfterStart(0),
@@ -229,7 +229,7 @@ fn limit_point(limit: &Limit, partition: &TopicPartition, no_match_is_error: boo
     }
 }
 
-/// Refuses bounds that contradict each other in every log.
+/// Refuses bounds that contradict each other whatever the log holds.
 fn refuse_reversed(planned: &Planned) -> Result<()> {
     let reversed = match (&planned.start, &planned.end) {
         (Point::Offset(start), Point::Offset(end))
@@ -248,7 +248,7 @@ fn refuse_reversed(planned: &Planned) -> Result<()> {
     Ok(())
 }
 
-/// Collects what the bounds need.
+/// Collects the look-ups that the bounds need.
 fn from_planned(planned: Vec<Planned>) -> LookupPlan {
     let mut timestamps = BTreeSet::new();
     let mut groups: BTreeMap<&str, Vec<TopicPartition>> = BTreeMap::new();

@@ -9,23 +9,23 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::{IsolationLevel, OffsetRange, shared_str};
 use crate::error::{Error, Result};
 
-/// The version of the JSON that this crate writes and reads.
+/// The version of the JSON that this crate reads and writes.
 const VERSION: u64 = 1;
 
-/// The ranges of a query with what was known of the cluster when they were resolved.
+/// The ranges of a query, with what was known of the cluster when they were resolved.
 ///
-/// A snapshot is a plain value: printed as JSON, sent to another machine and read again, it names
-/// the same records for as long as the log keeps them.
+/// A snapshot is a plain value. Printed as JSON, sent to another machine and read there, it names the same
+/// records for as long as the log keeps them.
 ///
-/// - The JSON says `"version": 1`; another version is refused. Unknown fields are ignored.
-/// - Read from JSON, every range is of a listed topic, starts at or before its end, and no two
-///   ranges overlap. Built by hand, [`validate`](Self::validate) says so.
-/// - Log bounds and leaders are those of the moment `created_ms`; they move on.
+/// - The JSON says `"version": 1`. Other versions are refused, unknown fields are ignored.
+/// - Reading JSON checks that every range belongs to a listed topic and starts at or before its end, and that
+///   no two ranges overlap. For a snapshot built by hand, call [`validate`](Self::validate).
+/// - Log bounds and leaders are those at the time `created_ms`. They may have changed since.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The cluster's id, where the broker gives it.
+    /// The cluster's id, if the broker provides it.
     pub cluster_id: Option<String>,
-    /// The isolation level at which the ends were listed and records are to be read.
+    /// The isolation level at which the ends were listed. Records are read at the same level.
     pub isolation_level: IsolationLevel,
     /// When the ranges were resolved, in ms since the epoch.
     pub created_ms: i64,
@@ -41,8 +41,8 @@ pub struct SnapshotTopic {
     /// The topic's name.
     #[serde(with = "shared_str")]
     pub topic: Arc<str>,
-    /// The topic id (KIP-516), where the broker gives it: a topic that was deleted and created
-    /// again has another one.
+    /// The topic id (KIP-516), if the broker provides it. A topic that is deleted and created again gets
+    /// another id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic_id: Option<String>,
     /// Whether the broker stamps the records, so that timestamps rise with the offsets.
@@ -50,7 +50,7 @@ pub struct SnapshotTopic {
     pub log_append_time: bool,
 }
 
-/// A range with the log that it was taken from.
+/// A range, with the state of its log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotRange {
     /// The offsets to read.
@@ -62,15 +62,15 @@ pub struct SnapshotRange {
     /// Only records with a timestamp before this one, in ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to_ms: Option<i64>,
-    /// The log start at that moment.
+    /// The log start at that time.
     pub log_start: i64,
-    /// The end of the log at that moment and isolation level.
+    /// The end of the log at that time, for the isolation level.
     pub log_end: i64,
-    /// The broker that led the partition.
+    /// The broker that led the partition at that time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<i32>,
-    /// The leader epoch of the record before the range's end, where it was asked for and told: a log
-    /// that was cut before the end and has grown again has another one there.
+    /// The leader epoch of the record before the range's end, if it was looked up and the broker knows it. If
+    /// the log is cut before the end and grows again, the epoch there differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader_epoch: Option<i32>,
 }
@@ -81,41 +81,41 @@ impl Snapshot {
         self.ranges.iter().map(|range| &range.range)
     }
 
-    /// The id of a topic, where the broker gave it.
+    /// The id of a topic, if the broker provided it.
     pub fn topic_id(&self, topic: &str) -> Option<&str> {
         let found = self.topics.iter().find(|t| &*t.topic == topic)?;
         found.topic_id.as_deref()
     }
 
-    /// The ids of all topics, as far as the broker gave them.
+    /// The ids of all topics for which the broker provided one.
     pub fn topic_ids(&self) -> BTreeMap<Arc<str>, String> {
         let id = |t: &SnapshotTopic| Some((Arc::clone(&t.topic), t.topic_id.clone()?));
         self.topics.iter().filter_map(id).collect()
     }
 
-    /// How many offsets all ranges span: an upper bound of the records, never their count.
+    /// How many offsets all ranges span. This is an upper bound on the records, never their exact count.
     ///
-    /// Stops at `i64::MAX`.
+    /// Saturates at `i64::MAX`.
     pub fn len(&self) -> i64 {
         self.ranges()
             .fold(0, |sum: i64, range| sum.saturating_add(range.len()))
     }
 
-    /// Whether there is no offset to read.
+    /// Whether there are no offsets to read.
     pub fn is_empty(&self) -> bool {
         self.ranges().all(OffsetRange::is_empty)
     }
 
     /// The snapshot as JSON on one line.
     pub fn to_json(&self) -> String {
-        // The parts hold strings and numbers alone, which JSON always can.
+        // It only contains strings and numbers, which JSON can always represent.
         serde_json::to_string(self).expect("strings and numbers are JSON")
     }
 
-    /// Checks what the type promises of a snapshot that was read.
+    /// Checks the promises of this type, for a snapshot that was built by hand.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when a topic is listed twice, a range is of no listed topic, starts after
+    /// [`Error::Invalid`] when a topic is listed twice, or a range belongs to no listed topic, starts after
     /// its end or overlaps another.
     pub fn validate(&self) -> Result<()> {
         let mut by_topic: BTreeMap<&str, Vec<&OffsetRange>> = BTreeMap::new();
@@ -135,13 +135,13 @@ impl Snapshot {
                 .get_mut(&*range.topic)
                 .ok_or_else(|| {
                     Error::invalid(format!(
-                        "snapshot: range {range} is of no topic listed in 'topics'"
+                        "snapshot: range {range} belongs to no topic listed in 'topics'"
                     ))
                 })?
                 .push(range);
         }
         for ranges in by_topic.values_mut() {
-            // Empty ranges hold nothing that could be read twice.
+            // Empty ranges cannot read anything twice.
             ranges.retain(|range| !range.is_empty());
             ranges.sort();
             for pair in ranges.windows(2) {
@@ -172,7 +172,7 @@ impl FromStr for Snapshot {
     }
 }
 
-/// The JSON of a snapshot.
+/// A snapshot's JSON.
 #[derive(Serialize)]
 struct Written<'a> {
     version: u64,
@@ -211,7 +211,7 @@ impl<'de> Deserialize<'de> for Snapshot {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         use serde::de::Error as _;
 
-        // The version decides what the other fields mean, so it is looked at first.
+        // The version determines the meaning of the other fields, so it is checked first.
         let json = serde_json::Value::deserialize(from)?;
         let Some(version) = json.get("version") else {
             return Err(D::Error::custom(
@@ -316,7 +316,7 @@ mod tests {
             (
                 "\"topic\":\"orders\",\"topic_id\"",
                 "\"topic\":\"other\",\"topic_id\"",
-                "snapshot: range orders[0] 10..20 is of no topic listed in 'topics'",
+                "snapshot: range orders[0] 10..20 belongs to no topic listed in 'topics'",
             ),
             (
                 "\"ranges\":[",
@@ -407,7 +407,7 @@ mod tests {
         #[test]
         fn json_round_trip(snapshot in snapshots()) {
             prop_assert_eq!(&snapshot.to_json().parse::<Snapshot>().unwrap(), &snapshot);
-            // Inside another document, as in a job's log.
+            // Nested in another document, as in a job's log.
             let nested = serde_json::json!({ "snapshot": snapshot });
             let back: Snapshot = serde_json::from_value(nested["snapshot"].clone()).unwrap();
             prop_assert_eq!(back, snapshot);

@@ -9,7 +9,7 @@ use super::syntax::{Part, RangeSyntaxError, excerpt};
 use super::time::{self, TimeRef};
 use crate::error::Error;
 
-/// What a text begins with when it holds Spark's options as JSON.
+/// The prefix of a text that holds Spark's options as JSON.
 pub(super) const PREFIX: &str = "spark:";
 
 /// Spark's number for the end of the log.
@@ -36,12 +36,12 @@ pub struct SparkOffsets {
     pub starting_offsets_by_timestamp_strategy: Option<String>,
 }
 
-/// A range by Spark's rules: never `earliest` to `latest`, which is `start:end`.
+/// A range by Spark's rules. It is never `earliest` to `latest`, which is `start:end`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct SparkRange {
     pub(super) start: Limit,
     pub(super) end: Limit,
-    /// What a start time without a match means: the end of the log, or an error.
+    /// Whether a start time without a match means the end of the log. Otherwise it is an error.
     pub(super) no_match_is_latest: bool,
 }
 
@@ -50,11 +50,11 @@ pub(super) struct SparkRange {
 pub(super) enum Limit {
     Earliest,
     Latest,
-    /// Offsets, [`EARLIEST`] or [`LATEST`].
+    /// Explicit offsets, [`EARLIEST`] or [`LATEST`].
     Offsets(ByTopic),
     /// Times in ms.
     Times(ByTopic),
-    /// One time in ms for all partitions.
+    /// The same time in ms for all partitions.
     Time(i64),
 }
 
@@ -63,9 +63,9 @@ pub(super) type ByTopic = BTreeMap<String, ByPartition>;
 /// The values of a topic's partitions.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum ByPartition {
-    /// One for all.
+    /// The same value for all.
     All(i64),
-    /// One for each.
+    /// A value for each.
     Each(BTreeMap<i32, i64>),
 }
 
@@ -75,14 +75,14 @@ enum Side {
     End,
 }
 
-/// An option that is refused, and why.
+/// An option that is refused, with the reason.
 struct Refused {
     key: &'static str,
     message: String,
 }
 
 impl SparkOffsets {
-    /// Spark's name of an option that ends the range, if one is given.
+    /// Spark's name for an option that ends the range, if one is set.
     pub fn ending_option(&self) -> Option<&'static str> {
         let given = [
             &self.ending_timestamp,
@@ -97,18 +97,16 @@ impl SparkOffsets {
 impl RangeSpec {
     /// The range that Spark's batch source would read.
     ///
-    /// - Timestamps are *looked up* on both sides: the range begins at the first offset whose
-    ///   record has at least that timestamp, and ends before the first offset whose record has at
-    ///   least the other. No record is filtered by its timestamp, as `@T1:T2` does. A start without
-    ///   a match is an error unless the strategy is `latest`; an end without one is the latest
-    ///   offset.
-    /// - A timestamp for all beats timestamps by partition, those beat offsets; what is beaten is
-    ///   not even parsed.
-    /// - Without options it is everything: earliest to latest.
-    /// - JSON must name exactly the partitions of the selected topics. That shows in
-    ///   [`RangeSpec::plan`].
-    /// - Beyond Spark: a topic's partitions may share a value (`{"a":"earliest"}`), and a
-    ///   timestamp may be a date or RFC 3339.
+    /// - Timestamps are *looked up* on both sides. The range begins at the first offset whose record has at
+    ///   least the starting timestamp. It ends before the first offset whose record has at least the ending
+    ///   timestamp. Unlike `@T1:T2`, no record is filtered by its timestamp. A start without a match is an
+    ///   error unless the strategy is `latest`; an end without a match is the latest offset.
+    /// - A timestamp for all partitions overrides timestamps by partition, and those override offsets.
+    ///   Overridden options are not even parsed.
+    /// - Without options the range is everything: earliest to latest.
+    /// - JSON must name exactly the partitions of the selected topics. [`RangeSpec::plan`] checks this.
+    /// - Beyond Spark, the partitions of a topic may share a value (`{"a":"earliest"}`), and a timestamp may
+    ///   be a date or RFC 3339.
     ///
     /// # Errors
     /// [`Error::Config`] with Spark's name of the option when a value is malformed, a start is
@@ -159,7 +157,7 @@ fn from_options(options: &SparkOffsets) -> Result<RangeSpec, Refused> {
 const STRATEGY: &str = "startingOffsetsByTimestampStrategy";
 
 impl Side {
-    /// The names of the three options of a side, the strongest first.
+    /// The names of a side's three options, by falling precedence.
     fn keys(self) -> [&'static str; 3] {
         match self {
             Self::Start => [
@@ -218,7 +216,7 @@ fn offset_limit(side: Side, text: &str) -> Result<Limit, String> {
     if !text.starts_with('{') {
         return Err(format!(
             "expected '{word}' or JSON such as {{\"topic\":{{\"0\":100,\"1\":200}}}}, found '{}'; \
-             other forms ('100:200', '-10', '@-1h:end') belong into the option 'range'",
+             other forms ('100:200', '-10', '@-1h:end') belong in the option 'range'",
             excerpt(text)
         ));
     }
@@ -250,8 +248,8 @@ const NO_LATEST_START: &str = "a query cannot start at 'latest' (-1): it would r
 const NO_EARLIEST_END: &str = "a query cannot end at 'earliest' (-2): it would read nothing; \
      write 'latest' (-1) or an offset";
 
-/// A timestamp: ms since the epoch however many digits, a date or RFC 3339. Behind the calendar's end as
-/// well: 9223372036854775807 is how Spark's users write "never".
+/// A timestamp: ms since the epoch with any number of digits, a date or RFC 3339. It may lie beyond the
+/// calendar: Spark's users write 9223372036854775807 for "never".
 fn time_ms(text: &str) -> Result<i64, String> {
     let text = text.trim();
     let parsed = match text.parse() {
@@ -269,7 +267,7 @@ fn time_ms(text: &str) -> Result<i64, String> {
     })
 }
 
-/// The range `{"topic":{"partition":offset}}`: starts, also at the end of the log.
+/// Parses `{"topic":{"partition":offset}}`, which gives the starts; ranges extend to the end of the log.
 pub(super) fn parse_offsets_json(text: Part<'_>) -> Result<RangeSpec, RangeSyntaxError> {
     const EXPECTED: &str =
         r#"JSON such as {"topic":{"0":100,"1":-2}} (offsets, -2 for the start, -1 for the end)"#;
@@ -283,7 +281,7 @@ pub(super) fn parse_offsets_json(text: Part<'_>) -> Result<RangeSpec, RangeSynta
     })))
 }
 
-/// The range `spark:{"startingOffsets":…}`: what [`SparkRange`] prints.
+/// Parses `spark:{"startingOffsets":…}`, which [`SparkRange`] prints.
 pub(super) fn parse_options_json(text: Part<'_>) -> Result<RangeSpec, RangeSyntaxError> {
     const EXPECTED: &str = r#"Spark's options as JSON such as {"startingTimestamp":1768348800000}"#;
     let refuse = |message: String| text.error_found(0, EXPECTED, message);
@@ -324,7 +322,7 @@ fn parse_json(text: Part<'_>, expected: &str) -> Result<Node, RangeSyntaxError> 
     })
 }
 
-/// What the values of a JSON map are.
+/// What kind of values a JSON map has.
 #[derive(PartialEq, Eq)]
 enum Values {
     Offsets,
@@ -418,7 +416,7 @@ impl fmt::Display for SparkRange {
         for (side, limit) in [(Side::Start, &self.start), (Side::End, &self.end)] {
             let [timestamp, by_timestamp, offsets] = side.keys();
             match limit {
-                // The defaults: `latest` is no start and `earliest` no end here.
+                // The defaults. `latest` is never a start here, and `earliest` never an end.
                 Limit::Earliest | Limit::Latest => {}
                 Limit::Offsets(topics) => {
                     options.push(format!(

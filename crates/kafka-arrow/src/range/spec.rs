@@ -9,10 +9,10 @@ use super::spark::{Limit, SparkRange};
 use super::syntax::RangeSyntaxError;
 use super::time::TimeRef;
 
-/// Which offsets of which partitions to read, as it was written.
+/// Which offsets of which partitions to read, as the user wrote it.
 ///
-/// - Printing gives a canonical text that parses to an equal value.
-/// - It is not bound to a topic: whether it fits one shows in [`RangeSpec::plan`].
+/// - Printing gives a canonical text, which parses to an equal value.
+/// - It does not belong to a topic. [`RangeSpec::plan`] checks whether it fits one.
 /// - The default is `start:end`.
 ///
 /// ```
@@ -41,33 +41,33 @@ use super::time::TimeRef;
 /// | `group:NAME` | from the committed offsets of a consumer group | `group:NAME` |
 /// | `s@MS`, `e@MS` | kcat's forms in ms: `@T`, and `@:T` | `@T:end`, `@:T` |
 ///
-/// [`TimeRef`] lists the forms of a time. `+N` and `-N` count offsets of the log, also as an end:
-/// `:+10` are the first ten. `s@MS:e@MS` selects records by their timestamp like `@T1:T2`; kcat
-/// itself stops at the first record that is too new, and loses older ones behind it.
+/// [`TimeRef`] lists the forms of a time. `+N` and `-N` count offsets in the log, also as an end: `:+10` is
+/// the first ten. `s@MS:e@MS` selects records by their timestamp, like `@T1:T2`. kcat itself stops at the
+/// first record that is too new, and misses older ones after it.
 ///
 /// # Ranges by partition
 ///
-/// `0=100:200,3=50:` reads two partitions and no other. One item without a number gives the range
-/// of all others: `start:end,3=50:`. With several topics a number means that partition of each.
+/// `0=100:200,3=50:` reads two partitions and no others. One item may lack a number; it gives the range of
+/// all other partitions: `start:end,3=50:`. With several topics, a number means that partition of each.
 ///
 /// # Spark's forms
 ///
-/// `{"orders":{"0":100,"1":-2}}` gives the start of *every* partition (-2 is the log start, -1 the
-/// end), `{"orders":"earliest"}` that of a whole topic; the end is the latest offset. Ranges made
-/// by [`RangeSpec::from_spark`] print as `spark:{"endingTimestamp":…}` where nothing else says it.
+/// `{"orders":{"0":100,"1":-2}}` gives the start of *every* partition (-2 is the log start, -1 the end).
+/// `{"orders":"earliest"}` gives the start of a whole topic. The end is the latest offset. Ranges from
+/// [`RangeSpec::from_spark`] print as `spark:{"endingTimestamp":…}` if no other form can express them.
 ///
 /// # Where a `:` separates
 ///
-/// Times contain colons. The first time of `@T1:T2` is the longest text that is a time and leaves
-/// a time (or `end`, or nothing) behind its `:`. So `@2026-01-14T10:00:30` is one time with
-/// seconds, not the time 10:00 and the epoch second 30.
+/// Times contain colons. The first time in `@T1:T2` is the longest text that is a time and leaves a time (or
+/// `end`, or nothing) after its `:`. So `@2026-01-14T10:00:30` is one time with seconds, and not the time
+/// 10:00 followed by the epoch second 30.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RangeSpec(pub(super) Form);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Form {
     Listed {
-        /// The interval of partitions that are not listed; they are not read without one.
+        /// The interval of partitions that are not listed. Without it, they are not read.
         rest: Option<Interval>,
         /// Not empty when `rest` is `None`.
         partitions: BTreeMap<i32, Interval>,
@@ -75,7 +75,7 @@ pub(super) enum Form {
     Spark(SparkRange),
 }
 
-/// Two bounds: from the first, up to and without the second.
+/// Two bounds. The first is inclusive, the second exclusive.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Interval {
     pub(super) start: Bound,
@@ -86,19 +86,19 @@ pub struct Interval {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Bound {
-    /// The first offset that the log still has.
+    /// The first offset that the log still holds.
     LogStart,
     /// The end of the log at the isolation level.
     LogEnd,
     /// This offset; it must exist, or be the end of the log.
     Offset(i64),
-    /// So many offsets after the log start, at most the end of the log.
+    /// This many offsets after the log start, at most the end of the log.
     AfterStart(i64),
-    /// So many offsets before the end of the log, at least its start.
+    /// This many offsets before the end of the log, at least its start.
     BeforeEnd(i64),
     /// Records by their timestamp.
     Time(TimeRef),
-    /// The committed offset of this consumer group; only as a start.
+    /// The committed offset of this consumer group. Only valid as a start.
     Group(String),
 }
 
@@ -120,7 +120,7 @@ impl RangeSpec {
         }
     }
 
-    /// The partitions that are listed by number, in ascending order; none for Spark's forms.
+    /// The partitions that are listed by number, in ascending order. Empty for Spark's forms.
     pub fn partition_intervals(&self) -> impl Iterator<Item = (i32, &Interval)> {
         match &self.0 {
             Form::Listed { partitions, .. } => Some(partitions),
@@ -142,7 +142,7 @@ impl RangeSpec {
         }
     }
 
-    /// Whether a partition that is not named is read too.
+    /// Whether partitions that are not listed are read too.
     pub fn covers_all_partitions(&self) -> bool {
         match &self.0 {
             Form::Listed { rest, .. } => rest.is_some(),
@@ -166,7 +166,7 @@ impl Interval {
         &self.start
     }
 
-    /// Where reading ends; not read itself.
+    /// Where reading ends; this offset is not read.
     pub fn end(&self) -> &Bound {
         &self.end
     }

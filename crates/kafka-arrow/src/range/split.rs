@@ -1,41 +1,42 @@
-//! Distributes offset ranges over execution partitions.
+//! Distributes offset ranges over execution partitions, the parts of a scan that run in parallel.
 //!
 //! Two rules, both deterministic:
 //!
-//! - *Balanced* (the default): at most `target_partitions` of about the same number of offsets. A
-//!   Kafka partition stays whole unless it is large and would be the last to finish.
-//! - *Spark's*, as soon as one of Spark's options is set: each piece is its own execution
-//!   partition, cut by Spark's arithmetic.
+//! - *Balanced* (the default): at most `target_partitions` execution partitions with about the same number of
+//!   offsets. A Kafka partition stays whole unless it is large and would be the last to finish.
+//! - *Spark's*, as soon as one of Spark's options is set: each piece is an execution partition, cut by
+//!   Spark's arithmetic.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::OffsetRange;
 
-/// Kafka partitions up to so many offsets are not split: reading them takes a fraction of a second
-/// (tens of millions of small records per second and stream), so another stream gains nothing.
+/// Kafka partitions with at most this many offsets are not split. Reading them takes a fraction of a second
+/// (tens of millions of small records per second and stream), so a second stream gains nothing.
 pub const SPLIT_ABOVE_OFFSETS: i64 = 2_000_000;
 
-/// The smallest piece is this fraction of `split_above`: below, opening a stream costs more.
+/// The smallest piece is this fraction of `split_above`. For smaller ones, opening a stream costs more than
+/// it gains.
 const SMALLEST_PIECE_DIVISOR: i128 = 4;
 
-/// A remainder below this fraction of a piece is spread over the others instead of being a piece.
+/// A remainder below this fraction of a piece is spread over the other pieces instead of becoming one.
 const REMAINDER_DIVISOR: i128 = 8;
 
-/// The most pieces that are ever made: a plan with more is no use to anyone, and Spark's options
-/// could ask for one piece a record.
+/// The most pieces ever made. A larger plan would be useless, and Spark's options could ask for one piece per
+/// record.
 const MAX_PIECES: usize = 100_000;
 
-/// How [`split`] distributes.
+/// How [`split`] distributes ranges.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SplitOptions {
-    /// The most execution partitions; 0 counts as 1. Not used under Spark's options.
+    /// The most execution partitions; 0 counts as 1. Ignored under Spark's options.
     pub target_partitions: usize,
-    /// Spark's `minPartitions`: at least about so many pieces.
+    /// Spark's `minPartitions`: the least number of pieces, approximately.
     pub min_partitions: Option<usize>,
-    /// Spark's `maxRecordsPerPartition`: the most offsets of a piece.
+    /// Spark's `maxRecordsPerPartition`: the most offsets in a piece.
     pub max_records_per_partition: Option<u64>,
-    /// Kafka partitions with at most so many offsets stay whole. Not used under Spark's options.
+    /// Kafka partitions with at most this many offsets stay whole. Ignored under Spark's options.
     pub split_above: i64,
 }
 
@@ -53,10 +54,10 @@ impl Default for SplitOptions {
 /// Cuts ranges into execution partitions.
 ///
 /// - Every offset of the input is in the output exactly once; empty ranges are dropped.
-/// - The ranges of an execution partition are in the order of topic, partition and start; none is
-///   empty, nor is an execution partition.
-/// - The same input gives the same output, whatever the order of the ranges.
-/// - No more than 100,000 pieces are made, whatever the options ask for.
+/// - Within an execution partition, ranges are ordered by topic, partition and start. Neither a range nor an
+///   execution partition is empty.
+/// - The output does not depend on the order of the input ranges.
+/// - There are at most 100,000 pieces, whatever the options ask for.
 pub fn split(ranges: &[OffsetRange], options: &SplitOptions) -> Vec<Vec<OffsetRange>> {
     let mut ranges: Vec<OffsetRange> = ranges.iter().filter(|r| !r.is_empty()).cloned().collect();
     ranges.sort();
@@ -91,11 +92,11 @@ fn total(ranges: &[OffsetRange]) -> i128 {
     ranges.iter().map(size).sum()
 }
 
-/// Largest first into the emptiest bin.
+/// Puts the largest unit first, each into the emptiest bin.
 fn balanced(ranges: Vec<OffsetRange>, options: &SplitOptions) -> Vec<Vec<OffsetRange>> {
     let target = options.target_partitions.clamp(1, MAX_PIECES);
     let smallest = i128::from(options.split_above) / SMALLEST_PIECE_DIVISOR;
-    // At most `target`, so it fits.
+    // The share is at most `target`, so it fits.
     let share = (total(&ranges) + target as i128 - 1) / target as i128;
     let piece = share.max(smallest).max(1);
 
@@ -108,14 +109,14 @@ fn balanced(ranges: Vec<OffsetRange>, options: &SplitOptions) -> Vec<Vec<OffsetR
             units.push(unit);
         }
     }
-    // Stable: units of one size stay in the order of topic, partition and start.
+    // Stable: units of equal size stay ordered by topic, partition and start.
     units.sort_by_key(|unit| Reverse(unit.size));
 
     let mut bins: Vec<Vec<OffsetRange>> = vec![Vec::new(); target.min(units.len())];
     let mut emptiest: BinaryHeap<Reverse<(i128, usize)>> =
         (0..bins.len()).map(|bin| Reverse((0, bin))).collect();
     for unit in units {
-        // There are bins as soon as there is a unit.
+        // If there is a unit, there is a bin.
         let Some(Reverse((load, bin))) = emptiest.pop() else {
             break;
         };
@@ -129,7 +130,7 @@ fn balanced(ranges: Vec<OffsetRange>, options: &SplitOptions) -> Vec<Vec<OffsetR
     bins
 }
 
-/// Cuts a Kafka partition into full pieces and a remainder, or equal ones if that is tiny.
+/// Cuts a Kafka partition into full pieces and a remainder, or into equal pieces if the remainder is tiny.
 fn pieces(unit: Unit, piece: i128) -> Vec<Unit> {
     let full = unit.size / piece;
     let remainder = unit.size % piece;
@@ -157,7 +158,7 @@ fn pieces(unit: Unit, piece: i128) -> Vec<Unit> {
                 taken.push(range);
                 current = rest.next();
             } else {
-                // Between start and end, so it fits.
+                // The cut lies between start and end, so it fits.
                 let cut = (i128::from(range.start) + wanted) as i64;
                 wanted = 0;
                 taken.push(OffsetRange {
@@ -175,10 +176,10 @@ fn pieces(unit: Unit, piece: i128) -> Vec<Unit> {
     pieces
 }
 
-/// Spark's `KafkaOffsetRangeCalculator`: first the most records of a piece, then the least number
-/// of pieces, which is only approximated.
+/// Spark's `KafkaOffsetRangeCalculator`. It first applies the most records in a piece, then the least number
+/// of pieces, which it only approximates.
 ///
-/// Spark has one range per Kafka partition; where there are several, each counts for itself.
+/// Spark has one range per Kafka partition. Where there are several, each counts separately.
 fn by_spark(ranges: Vec<OffsetRange>, options: &SplitOptions) -> Vec<OffsetRange> {
     let mut ranges = ranges;
     if let Some(most) = options.max_records_per_partition {
@@ -197,7 +198,7 @@ fn by_spark(ranges: Vec<OffsetRange>, options: &SplitOptions) -> Vec<OffsetRange
         .iter()
         .map(|r| part_count(size(r), all, least) == 1)
         .collect();
-    // What stays whole is taken out of the sum: the rest shares the remaining partitions.
+    // Ranges that stay whole leave the sum; the others share the remaining partitions.
     let whole_count = whole.iter().filter(|w| **w).count();
     let whole_size: i128 = ranges
         .iter()
@@ -217,14 +218,14 @@ fn by_spark(ranges: Vec<OffsetRange>, options: &SplitOptions) -> Vec<OffsetRange
     divide_all(ranges, &counts)
 }
 
-/// The share of a range in so many pieces, rounded half up, at least one.
+/// The number of pieces for a range by its share of all, rounded half up, at least one.
 fn part_count(size: i128, all: i128, pieces: usize) -> u128 {
-    // In floating point, because Spark does; a cast saturates.
+    // In floating point, as in Spark. The cast saturates.
     let share = (size as f64 / all as f64 * pieces as f64).round();
     (share as u128).max(1)
 }
 
-/// Divides each range into its number of pieces, within [`MAX_PIECES`] of all.
+/// Divides each range into its number of pieces, with at most [`MAX_PIECES`] in total.
 fn divide_all(ranges: Vec<OffsetRange>, counts: &[u128]) -> Vec<OffsetRange> {
     let mut budget = MAX_PIECES.saturating_sub(ranges.len()) as u128;
     let mut pieces = Vec::with_capacity(ranges.len());
@@ -236,7 +237,7 @@ fn divide_all(ranges: Vec<OffsetRange>, counts: &[u128]) -> Vec<OffsetRange> {
     pieces
 }
 
-/// Each piece is what remains divided by the pieces that remain: 20 in 3 are 6, 7 and 7.
+/// Each piece is the remainder divided by the number of remaining pieces: 20 in 3 are 6, 7 and 7.
 fn divide(range: &OffsetRange, count: i128, pieces: &mut Vec<OffsetRange>) {
     let mut start = range.start;
     for left in (1..=count).rev() {

@@ -1,8 +1,8 @@
-//! Why the text of a range is refused, and the pieces of text the parser works on.
+//! Why the text of a range is refused, and the parts of text that the parser works on.
 
 use std::fmt;
 
-/// The longest excerpt of the input that a message repeats, in characters.
+/// How many characters of the input a message repeats.
 const EXCERPT_CHARS: usize = 200;
 
 /// The text of a range does not follow the grammar of [`RangeSpec`](super::RangeSpec).
@@ -38,22 +38,22 @@ impl RangeSyntaxError {
         }
     }
 
-    /// The whole text as it was given.
+    /// The whole text as the user gave it.
     pub fn input(&self) -> &str {
         &self.input
     }
 
-    /// Where the text stops making sense: a character of the input, counted from 1.
+    /// Where the text stops making sense: the number of a character, counted from 1.
     pub fn column(&self) -> usize {
         self.column
     }
 
-    /// What could stand there.
+    /// What would be valid there.
     pub fn expected(&self) -> &str {
         &self.expected
     }
 
-    /// What stands there.
+    /// What is there instead.
     pub fn found(&self) -> &str {
         &self.found
     }
@@ -74,7 +74,7 @@ impl fmt::Display for RangeSyntaxError {
 
 impl std::error::Error for RangeSyntaxError {}
 
-/// The text, or its beginning when it is long.
+/// The text, or its beginning if it is long.
 pub(super) fn excerpt(text: &str) -> String {
     match text.char_indices().nth(EXCERPT_CHARS) {
         Some((cut, _)) => format!("{}…", &text[..cut]),
@@ -82,7 +82,7 @@ pub(super) fn excerpt(text: &str) -> String {
     }
 }
 
-/// A part of the input that knows where it stands in it.
+/// A part of the input that knows its position.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Part<'a> {
     input: &'a str,
@@ -107,7 +107,7 @@ impl<'a> Part<'a> {
         self.len == 0
     }
 
-    /// Without the white space around it.
+    /// The part without surrounding white space.
     pub(super) fn trim(self) -> Self {
         let text = self.text();
         let start = text.len() - text.trim_start().len();
@@ -129,14 +129,14 @@ impl<'a> Part<'a> {
         (head, tail)
     }
 
-    /// The rest after a prefix, when the part begins with it.
+    /// The rest after a prefix, if the part begins with it.
     pub(super) fn strip(self, prefix: char) -> Option<Self> {
         self.text()
             .starts_with(prefix)
             .then(|| self.split_at(prefix.len_utf8()).1)
     }
 
-    /// What stands before and after the first such character.
+    /// The text before and after the first occurrence of a character.
     pub(super) fn split_once(self, separator: char) -> Option<(Self, Self)> {
         let (before, after) = self.split_at(self.text().find(separator)?);
         Some((before, after.strip(separator)?))
@@ -164,7 +164,7 @@ impl<'a> Part<'a> {
         )
     }
 
-    /// An error `offset` bytes into the part, with words of its own for what was found.
+    /// An error `offset` bytes into the part, with a given description of what was found.
     pub(super) fn error_found(
         self,
         offset: usize,
@@ -179,7 +179,7 @@ impl<'a> Part<'a> {
             if self.at >= self.input.len() {
                 "the end of the text".to_owned()
             } else {
-                // An empty part before a separator: what follows is what was found.
+                // The part before a separator is empty, so the separator is what was found.
                 let next = self.input[self.at..].chars().next().unwrap_or(' ');
                 format!("'{next}'")
             }

@@ -1,4 +1,4 @@
-//! Times in ranges: instants, `now`, and durations counted from either.
+//! Times in ranges: instants, `now`, and durations that count from either.
 
 use std::fmt;
 
@@ -6,16 +6,16 @@ use jiff::civil::{Date, Time};
 use jiff::tz::{Offset, TimeZone};
 use jiff::{Span, Timestamp};
 
-/// A longer text is no time. Keeps the search for the separating `:` linear.
+/// A longer text is not a time. This keeps the search for the separating `:` linear.
 const MAX_TEXT_BYTES: usize = 100;
 
-/// Up to so many digits are seconds: that reaches the year 2286.
+/// Up to this many digits are seconds, which reaches the year 2286.
 const MAX_SECOND_DIGITS: usize = 10;
 
-/// So many digits are milliseconds: the years 2001 to 2286.
+/// Exactly this many digits are milliseconds: the years 2001 to 2286.
 const MILLISECOND_DIGITS: usize = 13;
 
-/// A point in time as it was written.
+/// A point in time, as the user wrote it.
 ///
 /// | text | meaning |
 /// |---|---|
@@ -24,12 +24,12 @@ const MILLISECOND_DIGITS: usize = 13;
 /// | `2026-01-14` | midnight UTC |
 /// | `2026-01-14T10:00`, `2026-01-14 10:00:30.5`, `2026-01-14T10:00:00+02:00` | RFC 3339; seconds and fractions may be left out, without a zone it is UTC |
 /// | `now` | the time at which the range is resolved |
-/// | `-1h30m`, `-7d`, `2 hours ago` | so long before now |
-/// | `500ms`, `1h`, `2w` | so long after the first time of the range |
+/// | `-1h30m`, `-7d`, `2 hours ago` | this long before now |
+/// | `500ms`, `1h`, `2w` | this long after the first time of the range |
 ///
-/// Durations are jiff's friendly and ISO 8601 forms, except those with `:` or `,`. Months and
-/// years follow the calendar in UTC. Kafka's timestamps are whole milliseconds, so an instant
-/// between two of them is rounded up: that selects the same records as a start and as an end.
+/// Durations have jiff's friendly or ISO 8601 form, without `:` or `,`. Months and years follow the calendar
+/// in UTC. Kafka's timestamps are whole milliseconds, so an instant between two of them is rounded up. This
+/// selects the same records both as a start and as an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TimeRef {
@@ -37,9 +37,9 @@ pub enum TimeRef {
     Instant(i64),
     /// The time at which the range is resolved.
     Now,
-    /// So long before [`Now`](Self::Now).
+    /// This long before [`Now`](Self::Now).
     Ago(Period),
-    /// So long after the first time of the range.
+    /// This long after the first time of the range.
     After(Period),
 }
 
@@ -56,7 +56,7 @@ impl Period {
         self.months
     }
 
-    /// What is added to the months, in ms.
+    /// The milliseconds to add to the months.
     pub fn ms(&self) -> i64 {
         self.ms
     }
@@ -69,20 +69,20 @@ impl Period {
     }
 }
 
-/// Why a text is no time.
+/// Why a text is not a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TimeProblem {
-    /// It looks like none of the forms.
+    /// It has none of the known forms.
     NotATime,
     /// The digits are neither seconds nor milliseconds.
     Digits,
-    /// The form is right, a field is not: month 13.
+    /// The form is right but a field is not: month 13.
     NoSuchTime,
     /// Kafka has no negative timestamps.
     BeforeEpoch,
-    /// A duration that is no whole number of milliseconds.
+    /// The duration is not a whole number of milliseconds.
     TooFine,
-    /// A signed number without a unit.
+    /// A signed number lacks a unit.
     NoUnit,
 }
 
@@ -135,7 +135,7 @@ fn epoch(digits: &str) -> Result<TimeRef, TimeProblem> {
     }
 }
 
-/// An instant in ms, as long as it can be printed as a date.
+/// An instant in ms, if it can be printed as a date.
 pub(super) fn instant_ms(ms: i64) -> Result<TimeRef, TimeProblem> {
     if ms < 0 {
         return Err(TimeProblem::BeforeEpoch);
@@ -146,7 +146,7 @@ pub(super) fn instant_ms(ms: i64) -> Result<TimeRef, TimeProblem> {
     }
 }
 
-/// A leading `YYYY-MM-DD` and what follows; `None` when the text has no such shape.
+/// A leading `YYYY-MM-DD` and the rest; `None` when the text has another shape.
 fn civil_date(text: &str) -> Option<(Result<Date, TimeProblem>, &str)> {
     let bytes = text.as_bytes();
     let shaped = bytes.len() >= 10
@@ -158,7 +158,7 @@ fn civil_date(text: &str) -> Option<(Result<Date, TimeProblem>, &str)> {
     if !shaped {
         return None;
     }
-    // The first ten bytes are ASCII, so all these are boundaries between characters.
+    // The first ten bytes are ASCII, so these are all boundaries between characters.
     let date = number(&text[..4])
         .zip(number(&text[5..7]))
         .zip(number(&text[8..10]))
@@ -187,7 +187,7 @@ fn rfc3339(date: Date, rest: &str) -> Result<i64, TimeProblem> {
     i64::try_from(ms).map_err(|_| TimeProblem::NoSuchTime)
 }
 
-/// `HH:MM[:SS[.fraction]]` and what follows.
+/// `HH:MM[:SS[.fraction]]` and the rest.
 fn clock_time(text: &str) -> Result<(Time, &str), TimeProblem> {
     let (hour, rest) = two_digits(text)?;
     let (minute, mut rest) = two_digits(rest.strip_prefix(':').ok_or(TimeProblem::NotATime)?)?;
@@ -250,7 +250,7 @@ fn duration(text: &str) -> Result<TimeRef, TimeProblem> {
         return Err(TimeProblem::NotATime);
     }
     let span: Span = text.parse().map_err(|_| TimeProblem::NotATime)?;
-    // Not asked of the span: a zero one has lost its sign, and "-0s" counts from now.
+    // Not taken from the span: a span of zero has no sign, and "-0s" counts from now.
     let backwards = text.starts_with('-') || text.ends_with("ago");
     let span = span.abs();
     let months = i64::from(span.get_years()) * 12 + i64::from(span.get_months());
@@ -270,7 +270,8 @@ fn duration(text: &str) -> Result<TimeRef, TimeProblem> {
         months,
         ms: i64::try_from(ms).map_err(|_| TimeProblem::NotATime)?,
     };
-    // Whether a date can be moved so far is known only at resolution; that the units hold it, now.
+    // Only resolution can tell whether the calendar reaches that far. Whether the units hold it can be
+    // checked now.
     if period.span().is_none() {
         return Err(TimeProblem::NotATime);
     }
@@ -282,17 +283,17 @@ fn duration(text: &str) -> Result<TimeRef, TimeProblem> {
 }
 
 impl TimeRef {
-    /// The instant in ms since the epoch: `first_ms` is the first time of the range, if it has one.
+    /// The instant in ms since the epoch. `first_ms` is the first time of the range, if it has one.
     ///
-    /// `None` when it lies beyond the calendar, or counts from a first time that is not there. A
-    /// time before 1970 is 1970: no record is older.
+    /// `None` when it lies beyond the calendar, or counts from a first time that does not exist. A time
+    /// before 1970 becomes 1970, because no record is older.
     pub(super) fn resolve(self, now_ms: i64, first_ms: Option<i64>) -> Option<i64> {
         match self {
             Self::Instant(ms) => Some(ms),
             Self::Now => Some(now_ms.max(0)),
             Self::Ago(period) => {
                 let now = calendar(now_ms)?;
-                // Years of years ago are before 1970 too, even where the calendar has no name for it.
+                // If the calendar does not reach back that far, the time is before 1970 too.
                 let then = now.checked_sub(period.span()?);
                 Some(then.map_or(0, |t| t.timestamp().as_millisecond().max(0)))
             }

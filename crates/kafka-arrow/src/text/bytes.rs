@@ -1,4 +1,4 @@
-//! Binary values as text, however deep they lie in a column.
+//! Turns binary values into text, at any depth of nesting.
 
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ pub fn to_text(batch: &RecordBatch, mode: BytesAs) -> Result<RecordBatch, ArrowE
     RecordBatch::try_new(schema, columns)
 }
 
-/// Whether values of this type hold binary values that [`to_text`] replaces.
+/// Whether values of this type contain binary values that [`to_text`] replaces.
 fn holds_binary(data_type: &DataType) -> bool {
     match data_type {
         DataType::Binary
@@ -97,7 +97,7 @@ fn array_to_text(array: &ArrayRef, mode: BytesAs) -> Result<ArrayRef, ArrowError
             let view = array.as_binary_view();
             if let (BytesAs::Auto | BytesAs::Utf8, Ok(text)) = (mode, view.clone().to_string_view())
             {
-                // All of it is text: the buffers are shared, nothing is copied.
+                // Everything is text already: the result shares the buffers and copies nothing.
                 Arc::new(text)
             } else {
                 values_to_text(view.iter(), mode)?

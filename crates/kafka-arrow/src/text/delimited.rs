@@ -1,4 +1,4 @@
-//! CSV and TSV, written so that NULL and empty text stay apart.
+//! CSV and TSV, written so that NULL and empty text stay distinct.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ enum Dialect {
     Tsv,
 }
 
-/// How rows become delimited text, below a line of column names.
+/// How rows become delimited text, after a line of column names.
 #[derive(Debug, Clone, Copy)]
 pub struct Delimited {
     bytes: BytesAs,
@@ -46,15 +46,14 @@ impl Delimited {
         }
     }
 
-    /// The same for a terminal: each row is one line, whatever is in it, and holds nothing that a
-    /// terminal obeys.
+    /// The same format for a terminal: each row is one line, and contains nothing that a terminal would obey.
     pub fn on_screen(self) -> Self {
         let on_screen = true;
         Self { on_screen, ..self }
     }
 
     fn push(&self, cell: &str, line: &mut String) {
-        // The escapes of TSV leave no line in a cell.
+        // TSV's escapes already keep a cell on one line.
         let cell = match self.on_screen && self.dialect == Dialect::Csv {
             true => visible(cell, &[]),
             false => cell.into(),
@@ -142,7 +141,7 @@ impl Dialect {
     }
 }
 
-/// The columns of `batch`, nested ones as JSON text.
+/// The columns of `batch`, with nested ones as JSON text.
 ///
 /// # Errors
 /// When a nested column has no JSON form.
@@ -162,7 +161,7 @@ pub fn flat_columns(batch: &RecordBatch) -> Result<Vec<ArrayRef>, ArrowError> {
         .collect()
 }
 
-/// Whether a value has parts; unions have no JSON form and keep their own text.
+/// Whether a value is nested. Unions have no JSON form and keep their own text.
 fn is_nested(data_type: &DataType) -> bool {
     data_type.is_nested() && !matches!(data_type, DataType::Union(_, _))
 }

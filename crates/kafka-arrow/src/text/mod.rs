@@ -1,6 +1,6 @@
 //! Rows as text, as the shell prints them and exports write them.
 //!
-//! Binary values become text by [`BytesAs`]. NULL and empty text stay apart in every format.
+//! [`BytesAs`] says how binary values become text. NULL and empty text stay distinct in every format.
 //! [`visible`] is for text that people see, not for data.
 
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub use bytes::{BytesAs, to_text};
 pub use delimited::{Delimited, flat_columns};
 pub use visible::visible;
 
-/// Appends the rows of a batch as JSON objects, one a line; NULL fields are written as `null`.
+/// Appends the rows of a batch as JSON objects, one per line. NULL fields are written as `null`.
 ///
 /// # Errors
 /// With [`BytesAs::Utf8`], when a value is not UTF-8.
@@ -35,7 +35,7 @@ pub fn json_lines(
     writer.finish()
 }
 
-/// A nested column as JSON text, for formats that have no nesting.
+/// A nested column as JSON text, for formats without nesting.
 pub(super) fn column_as_json(field: &FieldRef, column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     let options = EncoderOptions::default().with_explicit_nulls(true);
     let mut encoder = make_encoder(field, column.as_ref(), &options)?;

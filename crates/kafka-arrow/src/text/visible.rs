@@ -1,15 +1,15 @@
-//! Text of others, made fit for the eyes of a person.
+//! Makes text from other sources safe to show to a person.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// `text` with every character escaped that a terminal obeys or hides: control characters, line and
-/// paragraph separators, those that turn the direction of writing, and those without width. Records,
-/// topics, brokers, registries and databases may hold or say anything: without this they could move
-/// the cursor, write over what stands there, or begin a line that looks like the program's own.
+/// `text` with every character escaped that a terminal obeys or hides: control characters, line and paragraph
+/// separators, characters that change the direction of writing, and those without width. Records, topics,
+/// brokers, registries and databases may contain anything. Unescaped, they could move the cursor, overwrite
+/// what is on the screen, or begin a line that looks like the program's own.
 ///
-/// Escapes are JSON's, `\n` and `\u001b`. Characters in `kept` stay as they are, for text in which
-/// they have a meaning of its own.
+/// Escapes are JSON's: `\n` and `\u001b`. Characters in `kept` stay as they are, for texts in which they have
+/// a meaning.
 pub fn visible<'a>(text: &'a str, kept: &[char]) -> Cow<'a, str> {
     let hides = |c: char| is_hidden(c) && !kept.contains(&c);
     if !text.contains(hides) {
@@ -22,7 +22,7 @@ pub fn visible<'a>(text: &'a str, kept: &[char]) -> Cow<'a, str> {
             '\n' => shown.push_str("\\n"),
             '\r' => shown.push_str("\\r"),
             '\t' => shown.push_str("\\t"),
-            // All of them have four digits. Writing into a String does not fail.
+            // They all have four digits. Writing into a String does not fail.
             c => drop(write!(shown, "\\u{:04x}", u32::from(c))),
         }
     }

@@ -1,4 +1,4 @@
-//! Messages become Arrow columns: each column is one buffer, appended to in a plain loop.
+//! Turns messages into Arrow columns. Each column is one buffer, appended to in a simple loop.
 
 use arrow::array::{BinaryViewArray, Int32Array, Int64Array, TimestampMillisecondArray};
 use arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
@@ -19,9 +19,9 @@ pub(super) struct Columns {
     values: Views,
     headers: Headers,
     leader_epochs: Vec<i32>,
-    /// Bytes of keys, values and headers.
+    /// The bytes of keys, values and headers so far.
     bytes: usize,
-    /// What the batch before held, so that this one's buffers are allocated once.
+    /// The sizes of the previous batch, so that this one allocates its buffers once.
     expected: Expected,
 }
 
@@ -56,7 +56,7 @@ impl Columns {
         self.bytes
     }
 
-    /// Makes room for so many rows, as large as those of the batch before.
+    /// Makes room for `rows` rows of the size seen in the previous batch.
     pub(super) fn reserve(&mut self, rows: usize) {
         if !self.offsets.is_empty() {
             return;
@@ -104,7 +104,7 @@ impl Columns {
         }
     }
 
-    /// Hands out what was appended; the builder starts anew.
+    /// Returns what was appended, and empties the builder.
     pub(super) fn finish(
         &mut self,
         partition: TopicPartition,
@@ -152,14 +152,14 @@ impl Columns {
 struct Views {
     views: Vec<u128>,
     data: Vec<u8>,
-    /// Which rows are NULL, from the first NULL on.
+    /// Which rows are valid; only kept from the first NULL on.
     valid: Option<Vec<bool>>,
 }
 
 impl Views {
     fn reserve(&mut self, rows: usize, bytes: usize) {
         self.views.reserve(rows);
-        // A little more, because no two batches are of exactly one size.
+        // A little more, because no two batches have exactly the same size.
         self.data.reserve(bytes + bytes / 16);
     }
 
@@ -185,7 +185,7 @@ impl Views {
 
     fn finish(&mut self) -> Result<BinaryViewArray, ArrowError> {
         let mut data = std::mem::take(&mut self.data);
-        // What is kept downstream should not keep much more than it needs.
+        // A consumer that keeps the batch should not keep much unused memory.
         if data.capacity() / 2 > data.len() {
             data.shrink_to_fit();
         }

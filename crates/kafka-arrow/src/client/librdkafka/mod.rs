@@ -1,11 +1,11 @@
-//! [`KafkaClient`] over librdkafka.
+//! [`KafkaClient`] over librdkafka, the C library behind many Kafka clients.
 //!
-//! One handle asks about topics and offsets (`meta`); a bounded pool of further handles, the
-//! sessions, reads (`session`, `read`). No handle has a `group.id`, so no coordinator is ever
-//! looked for, no right on a group is needed and nothing is written to the cluster.
+//! One handle asks about topics and offsets (`meta`). A bounded pool of further handles, the sessions, reads
+//! (`session`, `read`). No handle has a `group.id`. So no coordinator is looked up, no rights on a group are
+//! needed, and nothing is written to the cluster.
 
 mod columns;
-// What writes is for the sink of Kafka, and for nobody else.
+// Code that writes is only for Kafka as a sink.
 #[allow(missing_docs)]
 mod ffi;
 mod meta;
@@ -33,7 +33,7 @@ use crate::range::{IsolationLevel, TopicPartition};
 use ffi::{Conf, SettingError};
 pub use produce::{GroupCommits, commit_group_offsets};
 
-/// What writes to a cluster. No part of [`KafkaClient`], which changes nothing.
+/// Code that writes to a cluster. It is not part of [`KafkaClient`], which changes nothing.
 #[doc(hidden)]
 pub mod writing {
     pub use super::ffi::{
@@ -42,18 +42,18 @@ pub mod writing {
     pub use super::produce::{Writing, create_topic, producer};
 }
 
-/// A cluster's client over librdkafka; cheap to clone, clones share connections.
+/// A client of a cluster over librdkafka. It is cheap to clone, and clones share connections.
 ///
-/// - Streams of [`read`](KafkaClient::read) take turns on `client.sessions.max` sessions: a stream
-///   that nobody polls gives its session up to one that waits, and goes on where it was.
-/// - Sessions that nobody has read with for a minute are closed.
-/// - [`read_buffer_bytes`](KafkaClient::read_buffer_bytes) holds for records that are not compressed;
-///   batches that compress to a small part of their size take more, because a Fetch is unpacked as
-///   a whole. Set `read.buffer.bytes` lower for such topics.
-/// - librdkafka tells nothing of what lies between records: offsets without one are
+/// - Streams of [`read`](KafkaClient::read) take turns on `client.sessions.max` sessions. A stream that is
+///   not polled gives up its session to one that waits, and later continues where it was.
+/// - A session is closed after a minute without a reader.
+/// - [`read_buffer_bytes`](KafkaClient::read_buffer_bytes) holds for uncompressed records. Batches that
+///   compress to a small part of their size take more, because librdkafka unpacks a Fetch as a whole. Set
+///   `read.buffer.bytes` lower for such topics.
+/// - librdkafka reports nothing about what lies between records, so offsets without one are
 ///   [`untold`](super::PassedOffsets::untold).
-/// - librdkafka has no call for the ends of leader epochs: a [`WireClient`] of the same settings asks.
-///   Where it does not support these, they cannot be told.
+/// - librdkafka has no call for the ends of leader epochs. A [`WireClient`] with the same settings asks for
+///   them. Where it does not support the settings, epochs are unknown.
 /// - Streams must be polled inside a tokio runtime with timers. They block no thread.
 #[derive(Debug, Clone)]
 pub struct LibrdkafkaClient {
@@ -61,21 +61,21 @@ pub struct LibrdkafkaClient {
     sessions: Arc<session::SessionPool>,
     read_timeout: Duration,
     config: Arc<ConnectionConfig>,
-    /// What asks for leader epochs, once that was needed; `None` inside where the settings forbid it.
+    /// The client that asks for leader epochs, made on first use; `None` where the settings rule it out.
     epochs: Arc<OnceLock<Option<WireClient>>>,
 }
 
 impl LibrdkafkaClient {
-    /// Makes a client; no broker is asked for anything yet.
+    /// Makes a client, without contacting a broker.
     ///
     /// # Errors
-    /// When `bootstrap.servers` is missing, or librdkafka refuses the settings as a whole, for
-    /// example because a certificate cannot be read.
+    /// When `bootstrap.servers` is missing, or librdkafka rejects the settings as a whole, for example
+    /// because a certificate cannot be read.
     pub fn connect(config: &ConnectionConfig) -> Result<Self> {
         Self::connect_keeping(config, session::FREE_KEEPS)
     }
 
-    /// Connects; sessions that stay free so long are closed.
+    /// Connects. Sessions that stay free for this long are closed.
     fn connect_keeping(config: &ConnectionConfig, free: Duration) -> Result<Self> {
         if config.bootstrap_servers().trim().is_empty() {
             return Err(Error::config(
@@ -166,7 +166,7 @@ impl KafkaClient for LibrdkafkaClient {
     }
 }
 
-/// Settings that hold for every handle unless the user chose otherwise.
+/// Settings for every handle, unless the user chose otherwise.
 fn common(conf: &mut BTreeMap<String, String>) {
     for (key, value) in [
         (
@@ -175,7 +175,7 @@ fn common(conf: &mut BTreeMap<String, String>) {
         ),
         ("enable.metrics.push", "false"),
         ("log.connection.close", "false"),
-        // A broker that restarts is found again soon.
+        // Reconnects quickly to a broker that restarts.
         ("reconnect.backoff.ms", "50"),
         ("reconnect.backoff.max.ms", "1000"),
         ("socket.nagle.disable", "true"),
@@ -184,7 +184,7 @@ fn common(conf: &mut BTreeMap<String, String>) {
     }
 }
 
-/// Makes a handle of defaults, overridden by the user's settings, overridden by what must be.
+/// Makes a handle. The user's settings override `conf`, and `forced` settings override the user's.
 fn handle(
     kind: ffi::Kind,
     mut conf: BTreeMap<String, String>,
@@ -220,7 +220,7 @@ fn handle(
     })
 }
 
-/// librdkafka's reasons may quote a value.
+/// Removes secrets: librdkafka's reasons may quote a value.
 fn redact(mut reason: String, user: &BTreeMap<String, String>) -> String {
     for (key, value) in user {
         if crate::config::is_secret(key) && value.len() > 2 {

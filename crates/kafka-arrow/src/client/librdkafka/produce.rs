@@ -1,4 +1,4 @@
-//! What writes to a cluster: producers, a sink's state topic, offsets of groups for lag tools.
+//! Everything that writes to a cluster: producers, a sink's state topic, and offsets of groups for lag tools.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,16 +9,16 @@ use crate::config::ConnectionConfig;
 use crate::error::{Error, Result};
 use crate::range::TopicPartition;
 
-/// The default of `transaction.timeout.ms`: ten minutes. A batch must be written within it; the
-/// brokers' own bound, `transaction.max.timeout.ms`, is fifteen minutes unless set.
+/// The default of `transaction.timeout.ms`: ten minutes, within which a batch must be written. The brokers'
+/// own limit, `transaction.max.timeout.ms`, is fifteen minutes by default.
 const TRANSACTION_TIMEOUT_MS: u64 = 600_000;
-/// The default of `message.timeout.ms`, as in Java: what the brokers do not take within two minutes
-/// fails the batch.
+/// The default of `message.timeout.ms`, as in Java: a message that the brokers do not accept within two
+/// minutes fails the batch.
 const MESSAGE_TIMEOUT_MS: u64 = 120_000;
-/// The default of `queue.buffering.max.kbytes`: 64 MiB of keys and values on their way.
+/// The default of `queue.buffering.max.kbytes`: 64 MiB of keys and values in transit.
 const QUEUE_KBYTES: u64 = 64 << 10;
-/// The default of `queue.buffering.max.messages`. Each costs some 300 bytes besides key and value,
-/// so that these are 60 MB at most.
+/// The default of `queue.buffering.max.messages`. Each costs about 300 bytes in addition to key and value, so
+/// they take 60 MB at most.
 const QUEUE_MESSAGES: u64 = 200_000;
 
 /// How a producer writes.
@@ -26,14 +26,14 @@ const QUEUE_MESSAGES: u64 = 200_000;
 pub enum Writing<'a> {
     /// In transactions under this id.
     Transactions(&'a str),
-    /// Without.
+    /// Without transactions.
     Plain,
 }
 
-/// Makes a producer; no broker is asked for anything yet.
+/// Makes a producer, without contacting a broker.
 ///
 /// # Errors
-/// When the settings contradict each other or exactly-once delivery.
+/// When the settings conflict with each other or with exactly-once delivery.
 pub fn producer(config: &ConnectionConfig, writing: Writing<'_>) -> Result<Producer> {
     let user = config.producer_properties()?;
     let number = |key: &str, default: u64| {
@@ -74,7 +74,7 @@ pub fn producer(config: &ConnectionConfig, writing: Writing<'_>) -> Result<Produ
             forced.push(("transactional.id", id));
             forced.push(("enable.idempotence", "true"));
         }
-        // No duplicates and no gaps from retries, unless the settings do not go with it.
+        // Retries make neither duplicates nor gaps, unless the settings rule that out.
         Writing::Plain
             if !["acks", "max.in.flight.requests.per.connection", "retries"]
                 .iter()
@@ -91,10 +91,10 @@ pub fn producer(config: &ConnectionConfig, writing: Writing<'_>) -> Result<Produ
     handle(Kind::Producer, conf, &user, &forced).map(Producer::new)
 }
 
-/// Creates a topic of one partition with the brokers' replication; fine if there is one already.
+/// Creates a topic with one partition and the brokers' replication. It succeeds if the topic already exists.
 ///
 /// # Errors
-/// The code and the reason of a refusal, inside; outside, when no broker answers.
+/// The inner error has the code and reason of a refusal; the outer one means that no broker answered.
 pub async fn create_topic(
     config: &ConnectionConfig,
     topic: &str,
@@ -104,9 +104,9 @@ pub async fn create_topic(
     meta.create_topic(topic, settings).await
 }
 
-/// Commits offsets to a consumer group, for the tools that show lag. Nothing here reads them back.
+/// Commits offsets to a consumer group, for tools that show lag. This crate never reads them back.
 ///
-/// It is the one thing that writes to a group. The group is not joined and must have no members.
+/// Nothing else writes to a group. The group is not joined, and must have no members.
 #[derive(Debug, Clone)]
 pub struct GroupCommits {
     meta: Arc<meta::Meta>,
@@ -114,14 +114,14 @@ pub struct GroupCommits {
 }
 
 impl GroupCommits {
-    /// Makes a client; no broker is asked for anything yet.
+    /// Makes a client, without contacting a broker.
     ///
     /// # Errors
-    /// When the group has no name, or librdkafka refuses the settings as a whole.
+    /// When the group has no name, or librdkafka rejects the settings as a whole.
     pub fn connect(config: &ConnectionConfig, group: &str) -> Result<Self> {
         if group.is_empty() {
             return Err(Error::invalid(
-                "offsets are committed to a group with a name",
+                "committing offsets needs the name of a group",
             ));
         }
         let meta = meta::Meta::new(config, &config.client_properties()?)?;
@@ -134,13 +134,13 @@ impl GroupCommits {
     /// Commits the next offset of each partition.
     ///
     /// # Errors
-    /// When the group's coordinator does not answer or denies, or the group has members.
+    /// When the group's coordinator does not answer or denies access, or the group has members.
     pub async fn commit(&self, next: &BTreeMap<TopicPartition, i64>) -> Result<()> {
         self.meta.commit_group_offsets(&self.group, next).await
     }
 }
 
-/// Commits the next offset of each partition to a consumer group, once; see [`GroupCommits`].
+/// Commits the next offset of each partition to a consumer group, just once; see [`GroupCommits`].
 ///
 /// # Errors
 /// As [`GroupCommits::connect`] and [`GroupCommits::commit`].

@@ -1,4 +1,4 @@
-//! The client's calls, answered from the cluster's state.
+//! The client's calls, answered from the state of the cluster.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,17 +17,16 @@ use crate::client::{
 use crate::error::{Error, Result};
 use crate::range::{IsolationLevel, TopicPartition};
 
-/// The port that the brokers claim to listen on. Nothing does.
+/// The port that the brokers claim to listen on. Nothing listens there.
 const PORT: u16 = 9092;
 
 /// A client of a [`MemoryCluster`](super::MemoryCluster), made by
 /// [`MemoryCluster::client`](super::MemoryCluster::client).
 ///
-/// Answers come at once; only a stalled or leaderless partition makes a reader wait, and such a
-/// wait needs a Tokio runtime with its timer enabled. Each poll of a stream of
-/// [`read`](KafkaClient::read) makes one fetch at most unless that fetch found no record, and
-/// nothing is fetched ahead. [`ReadRequest::limit`] bounds the fetches until it is reached; a
-/// consumer that polls on gets the rest of its ranges.
+/// Answers come immediately. Only a stalled or leaderless partition makes a reader wait, and waiting needs a
+/// Tokio runtime with its timer enabled. Each poll of a [`read`](KafkaClient::read) stream makes at most one
+/// fetch, unless that fetch finds no record. Nothing is prefetched. [`ReadRequest::limit`] bounds the fetches
+/// until the limit is reached; a consumer that keeps polling gets the rest of the ranges.
 #[derive(Debug, Clone)]
 pub struct MemoryClient {
     shared: Arc<Shared>,
@@ -186,8 +185,8 @@ impl KafkaClient for MemoryClient {
         Reader::new(Arc::clone(&self.shared), request).into_stream()
     }
 
-    /// The bytes of one fetch: its records wait in the stream, shared with the log, until their
-    /// batch is built.
+    /// The bytes of one fetch. Its records wait in the stream, shared with the log, until they become part of
+    /// a batch.
     fn read_buffer_bytes(&self, _request: &ReadRequest) -> usize {
         self.shared.fetch.bytes
     }

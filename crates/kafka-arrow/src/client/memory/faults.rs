@@ -1,4 +1,4 @@
-//! Faults that a cluster was told to have.
+//! Faults that a test makes a cluster have.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,20 +26,20 @@ pub enum Call {
 
 #[derive(Debug, Default)]
 pub(super) struct Faults {
-    /// For each kind of call, how many calls pass before each error.
+    /// For each kind of call, how many calls succeed before each error.
     pending: BTreeMap<Call, Vec<(usize, Error)>>,
     stalled: BTreeSet<TopicPartition>,
     leaderless: BTreeSet<TopicPartition>,
     /// Whether the brokers are too old to know leader epochs.
     pub(super) without_epochs: bool,
-    /// Whether the brokers are too old to give topics ids.
+    /// Whether the brokers are too old to provide topic ids.
     pub(super) without_ids: bool,
-    /// What leaders tell that have not noticed that they were replaced: their epoch and end.
+    /// The epoch and end that replaced leaders report while they do not know that they were replaced.
     pub(super) stale: BTreeMap<TopicPartition, (i32, i64)>,
 }
 
 impl Faults {
-    /// Counts a call and fails it if its turn has come.
+    /// Counts a call, and fails it if its turn has come.
     pub(super) fn check(&mut self, call: Call) -> Result<()> {
         let Some(pending) = self.pending.get_mut(&call) else {
             return Ok(());
@@ -57,7 +57,7 @@ impl Faults {
         self.leaderless.contains(partition)
     }
 
-    /// Why a fetch gets no answer, if it does not.
+    /// Why a fetch gets no answer, if it gets none.
     pub(super) fn silence(&self, partition: &TopicPartition) -> Option<&'static str> {
         if self.is_leaderless(partition) {
             Some("the partition has no leader")
@@ -70,19 +70,19 @@ impl Faults {
 }
 
 impl MemoryCluster {
-    /// Makes the next call of a kind fail. Several errors are met one after another.
+    /// Makes the next call of a kind fail. Several errors occur one after another.
     pub fn fail_next(&self, call: Call, error: Error) {
         self.fail_after(call, 0, error);
     }
 
-    /// Makes a call of a kind fail after so many others of it have passed.
+    /// Makes a call of a kind fail after `passes` others have succeeded.
     pub fn fail_after(&self, call: Call, passes: usize, error: Error) {
         let mut state = self.shared.lock();
         let pending = state.faults.pending.entry(call).or_default();
         pending.push((passes, error));
     }
 
-    /// Fetches from this partition get no answer until [`resume`](Self::resume). Readers wait, and
+    /// Leaves fetches from this partition without an answer until [`resume`](Self::resume). Readers wait, and
     /// fail with [`Error::Stalled`] after the cluster's `read_timeout`.
     pub fn stall(&self, topic: &str, partition: i32) {
         let mut state = self.shared.lock();
@@ -90,19 +90,19 @@ impl MemoryCluster {
         state.faults.stalled.insert(partition);
     }
 
-    /// Ends a [`stall`](Self::stall); waiting readers go on.
+    /// Ends a [`stall`](Self::stall). Waiting readers continue.
     pub fn resume(&self, topic: &str, partition: i32) {
         let partition = TopicPartition::new(topic, partition);
         self.shared.lock().faults.stalled.remove(&partition);
         self.shared.changed.notify_waiters();
     }
 
-    /// Takes the partition's leader away, or gives it a new one in a new leader epoch.
+    /// Removes the partition's leader, or elects one in a new leader epoch.
     ///
-    /// Without a leader, offsets cannot be listed and readers wait as for a stalled partition.
+    /// Without a leader, listing offsets fails, and readers wait as for a stalled partition.
     ///
     /// # Errors
-    /// When there is no such topic or partition.
+    /// When the topic or the partition does not exist.
     pub fn set_leaderless(&self, topic: &str, partition: i32, leaderless: bool) -> Result<()> {
         let mut state = self.shared.lock();
         state.log_mut(topic, partition)?;
@@ -117,18 +117,18 @@ impl MemoryCluster {
         Ok(())
     }
 
-    /// Makes the brokers so old that they tell no leader epochs, or new again.
+    /// Makes the brokers so old that they report no leader epochs, or makes them new again.
     pub fn set_without_epochs(&self, without: bool) {
         self.shared.lock().faults.without_epochs = without;
     }
 
-    /// Makes the brokers so old that they give topics no ids, or new again.
+    /// Makes the brokers so old that they provide no topic ids, or makes them new again.
     pub fn set_without_ids(&self, without: bool) {
         self.shared.lock().faults.without_ids = without;
     }
 
-    /// Has questions for the partition's end answered by a leader that has not noticed that it was
-    /// replaced: with its leader epoch and the end of its log. `None` has it notice.
+    /// Lets a replaced leader answer requests for the partition's end, with its old epoch and the end of its
+    /// log. `None` makes it notice the replacement.
     pub fn set_stale_leader(&self, topic: &str, partition: i32, told: Option<(i32, i64)>) {
         let mut state = self.shared.lock();
         let partition = TopicPartition::new(topic, partition);
@@ -138,11 +138,11 @@ impl MemoryCluster {
         };
     }
 
-    /// Gives the partition a new leader in a new leader epoch, whose log ends at `end`: behind it all is
-    /// gone, as after an unclean election. Readers that are further have read what is in no log.
+    /// Elects a leader in a new leader epoch whose log ends at `end`. Everything after `end` is lost, as
+    /// after an unclean election. Readers beyond it have read records that no longer exist in any log.
     ///
     /// # Errors
-    /// When there is no such topic or partition.
+    /// When the topic or the partition does not exist.
     pub fn elect_at(&self, topic: &str, partition: i32, end: i64) -> Result<()> {
         self.shared.lock().log_mut(topic, partition)?.cut(end);
         Ok(())

@@ -1,4 +1,4 @@
-//! One partition's log: offsets, holes, transactions and bounds. No locks, no I/O.
+//! The log of one partition: offsets, holes, transactions and bounds. It has no locks and does no I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,32 +9,32 @@ use crate::range::IsolationLevel;
 
 /// A partition's log.
 ///
-/// - Entries lie in offset order, all within `start..end`.
-/// - `end` is the high watermark; it falls only where an election cuts the log.
-/// - Removing entries leaves holes, it moves neither bound.
+/// - Entries are in offset order and lie within `start..end`.
+/// - `end` is the high watermark. It only falls when an election cuts the log.
+/// - Removing entries leaves holes and moves neither bound.
 #[derive(Debug, Default)]
 pub(super) struct PartitionLog {
     entries: Vec<Arc<Entry>>,
     start: i64,
     end: i64,
     leader_epoch: i32,
-    /// Where each epoch that has records starts. Compaction leaves them.
+    /// The start of each epoch that has records. Compaction keeps them.
     epochs: BTreeMap<i32, i64>,
-    /// Open transactions and the first offset that each has here.
+    /// Open transactions, each with its first offset in this log.
     open: BTreeMap<TransactionId, i64>,
     aborted: BTreeSet<TransactionId>,
 }
 
-/// A part of a log, as one fetch hands it over.
+/// A part of a log, as returned by one fetch.
 #[derive(Debug)]
 pub(super) struct Fetched {
     /// The visible records, in offset order.
     pub(super) entries: Vec<Visible>,
-    /// What lies behind the last of them.
+    /// The offsets passed after the last of them.
     pub(super) tail: PassedOffsets,
-    /// The next offset to fetch: that of the next entry, or the end that was asked for.
+    /// The next offset to fetch: that of the next entry, or the requested end.
     pub(super) next_offset: i64,
-    /// Records handed over, including those of aborted transactions.
+    /// The number of records returned, including those of aborted transactions.
     pub(super) records: u64,
     /// The payload of these records, in bytes.
     pub(super) bytes: u64,
@@ -44,12 +44,12 @@ pub(super) struct Fetched {
 #[derive(Debug)]
 pub(super) struct Visible {
     pub(super) entry: Arc<Entry>,
-    /// What lies between it and the one before.
+    /// The offsets passed between the previous visible record and this one.
     pub(super) before: PassedOffsets,
 }
 
 impl Fetched {
-    /// What a fetch that reaches `next_offset` without a record hands over.
+    /// The result of a fetch that reaches `next_offset` without finding a record.
     pub(super) fn nothing(next_offset: i64) -> Self {
         Self {
             entries: Vec::new(),
@@ -61,7 +61,7 @@ impl Fetched {
     }
 }
 
-/// How much one fetch may hand over. The first record always fits.
+/// How much one fetch may return. The first record always fits.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FetchLimits {
     pub(super) records: usize,
@@ -78,7 +78,7 @@ impl PartitionLog {
         self.end
     }
 
-    /// The first offset of the oldest open transaction, else the high watermark.
+    /// The first offset of the oldest open transaction, or else the high watermark.
     pub(super) fn last_stable_offset(&self) -> i64 {
         let first_open = self.open.values().min().copied();
         first_open.unwrap_or(self.end).max(self.start)
@@ -99,7 +99,7 @@ impl PartitionLog {
         self.leader_epoch = self.leader_epoch.saturating_add(1);
     }
 
-    /// A replica that ends at `end` becomes the leader: what lies behind is gone.
+    /// Makes a replica that ends at `end` the leader. Everything after `end` is lost.
     pub(super) fn cut(&mut self, end: i64) {
         let kept = self.index_of(end);
         self.entries.truncate(kept);
@@ -109,7 +109,7 @@ impl PartitionLog {
         self.bump_leader_epoch();
     }
 
-    /// The last epoch up to `epoch` and where the one after it starts, as Kafka's leaders answer.
+    /// The last epoch up to `epoch`, and where the next one starts, as Kafka's leaders answer.
     pub(super) fn epoch_end(&self, epoch: i32) -> Option<EpochEnd> {
         if epoch == self.leader_epoch {
             return Some(EpochEnd {
@@ -120,7 +120,7 @@ impl PartitionLog {
         let later = self.epochs.range(epoch.saturating_add(1)..).next();
         let end = match later {
             Some((_, start)) => (*start).max(self.start),
-            // The leader's own epoch starts at the end while it has no records.
+            // While the leader's own epoch has no records, it starts at the end.
             None if epoch < self.leader_epoch => self.end,
             None => return None,
         };
@@ -131,7 +131,7 @@ impl PartitionLog {
         })
     }
 
-    /// Appends a record; `append_time_ms` is given where the broker sets the time.
+    /// Appends a record. `append_time_ms` is set where the broker stamps the records.
     pub(super) fn append(
         &mut self,
         record: Record,
@@ -140,7 +140,7 @@ impl PartitionLog {
     ) -> i64 {
         let (timestamp_ms, timestamp_type) = match (append_time_ms, record.timestamp_ms) {
             (Some(now_ms), _) => (Some(now_ms), TimestampType::LogAppendTime),
-            // Kafka stores "no timestamp" as -1.
+            // Kafka stores -1 for "no timestamp".
             (None, Some(ms)) if ms >= 0 => (Some(ms), TimestampType::CreateTime),
             (None, _) => (None, TimestampType::NotAvailable),
         };
@@ -155,7 +155,7 @@ impl PartitionLog {
         )
     }
 
-    /// Ends a transaction by a control record. Does nothing if it has no record here.
+    /// Ends a transaction with a control record. Does nothing if the transaction has no record here.
     pub(super) fn end_transaction(&mut self, id: TransactionId, committed: bool, now_ms: i64) {
         if self.open.remove(&id).is_none() {
             return;
@@ -220,7 +220,7 @@ impl PartitionLog {
         })
     }
 
-    /// Removes what one offset holds, control records included.
+    /// Removes the entry at an offset, even a control record.
     pub(super) fn remove(&mut self, offset: i64) -> bool {
         match self.entries.binary_search_by_key(&offset, |e| e.offset) {
             Ok(index) => {
@@ -237,7 +237,7 @@ impl PartitionLog {
             self.start = offset.min(self.end);
             let gone = self.index_of(self.start);
             self.entries.drain(..gone);
-            // Of the epochs that start before, Kafka keeps the last.
+            // Of the epochs that start before, Kafka keeps the last one.
             let before = self.epochs.values().filter(|start| **start <= self.start);
             for _ in 1..before.count() {
                 self.epochs.pop_first();
@@ -247,8 +247,8 @@ impl PartitionLog {
 
     /// The first stored offset whose timestamp is at or after `timestamp_ms`.
     ///
-    /// As in Kafka, control records and aborted ones count, and an answer that the isolation
-    /// level may not read yet is no answer.
+    /// As in Kafka, control records and aborted records count. The answer is `None` if the isolation level
+    /// may not read that offset yet.
     pub(super) fn at_timestamp(&self, timestamp_ms: i64, isolation: IsolationLevel) -> Option<i64> {
         self.entries
             .iter()
@@ -257,7 +257,7 @@ impl PartitionLog {
             .filter(|offset| *offset < self.end(isolation))
     }
 
-    /// Hands over the entries of `from..to` as far as the limits allow.
+    /// Returns the entries of `from..to`, as far as the limits allow.
     pub(super) fn fetch(
         &self,
         from: i64,
@@ -312,7 +312,7 @@ impl PartitionLog {
     }
 }
 
-/// The offsets from `position` up to `offset`, which does not lie before it.
+/// The number of offsets from `position` up to `offset`, which must not lie before it.
 fn distance(position: i64, offset: i64) -> u64 {
     u64::try_from(offset - position).unwrap_or(0)
 }

@@ -1,14 +1,14 @@
-//! A Kafka cluster in memory, to test code that reads Kafka without a broker.
+//! A Kafka cluster in memory, to test code that reads Kafka without running a broker.
 //!
-//! A [`MemoryCluster`] holds topics whose logs have all that makes offsets difficult: holes left by
-//! compaction, control records, aborted and open transactions, a log start that moves, topics that
-//! are deleted and created again. Its [`client`](MemoryCluster::client) keeps every guarantee of
-//! [`KafkaClient`](super::KafkaClient) and passes the test suite that the clients for real brokers
-//! pass, so code that works on it has met those cases.
+//! A [`MemoryCluster`] holds topics whose logs have everything that makes offsets difficult: holes left by
+//! compaction, control records, aborted and open transactions, a log start that moves, topics that are
+//! deleted and created again. Its [`client`](MemoryCluster::client) keeps every guarantee of
+//! [`KafkaClient`](super::KafkaClient) and passes the same test suite as the clients for real brokers. So
+//! code that works with it has met those cases.
 //!
-//! It is no broker: there is no network, no producer protocol and no consumer group, and nothing is
-//! kept when the process ends. It also counts what reading costs ([`MemoryCluster::stats`]) and
-//! fails where it is told to ([`MemoryCluster::fail_next`], [`stall`](MemoryCluster::stall),
+//! It is not a broker: it has no network, no producer protocol and no consumer groups, and it keeps nothing
+//! when the process ends. It counts what reading costs ([`MemoryCluster::stats`]), and fails on request
+//! ([`MemoryCluster::fail_next`], [`stall`](MemoryCluster::stall),
 //! [`set_leaderless`](MemoryCluster::set_leaderless)).
 //!
 //! ```
@@ -33,7 +33,7 @@
 //! let ends = client.list_offsets(&[latest.clone()], IsolationLevel::ReadCommitted).await?;
 //! assert_eq!(ends[0].offset, Some(1));
 //!
-//! // The commit takes an offset of its own: 0 and 1 are records, 2 is the control record.
+//! // The commit takes up an offset too: 0 and 1 are records, 2 is the control record.
 //! transaction.commit()?;
 //! let ends = client.list_offsets(&[latest], IsolationLevel::ReadCommitted).await?;
 //! assert_eq!(ends[0].offset, Some(3));
@@ -69,8 +69,8 @@ use state::Shared;
 
 /// A Kafka cluster in memory; see the [module's documentation](self).
 ///
-/// A clone is the same cluster. All methods may be called from any thread while readers read, and
-/// each is atomic: a reader sees all of an [`append_all`](Self::append_all) or nothing of it.
+/// A clone refers to the same cluster. All methods may be called from any thread while readers are reading.
+/// Each is atomic: a reader sees all records of an [`append_all`](Self::append_all) or none.
 #[derive(Debug, Clone)]
 pub struct MemoryCluster {
     shared: Arc<Shared>,
@@ -83,17 +83,17 @@ impl Default for MemoryCluster {
 }
 
 impl MemoryCluster {
-    /// A cluster of one broker without topics.
+    /// A cluster with one broker and no topics.
     pub fn new() -> Self {
         MemoryClusterBuilder::default().build()
     }
 
-    /// A cluster with other settings than those of [`new`](Self::new).
+    /// Builds a cluster with other settings than [`new`](Self::new).
     pub fn builder() -> MemoryClusterBuilder {
         MemoryClusterBuilder::default()
     }
 
-    /// A client of this cluster. All clients share the cluster's counters and faults.
+    /// A client of this cluster. All clients share its counters and faults.
     pub fn client(&self) -> MemoryClient {
         MemoryClient::new(Arc::clone(&self.shared))
     }
@@ -122,25 +122,25 @@ impl MemoryCluster {
     /// Deletes a topic and its records.
     ///
     /// # Errors
-    /// [`Error::UnknownTopic`] when there is none.
+    /// [`Error::UnknownTopic`] when it does not exist.
     pub fn delete_topic(&self, name: &str) -> Result<()> {
         self.shared.lock().delete_topic(name).map(drop)
     }
 
-    /// Deletes a topic and creates it again, empty: same name and options, another topic id.
+    /// Deletes a topic and creates it again, empty. Name and options stay the same, the topic id changes.
     ///
     /// # Errors
-    /// [`Error::UnknownTopic`] when there is none.
+    /// [`Error::UnknownTopic`] when it does not exist.
     pub fn recreate_topic(&self, name: &str) -> Result<()> {
         let mut state = self.shared.lock();
         let old = state.delete_topic(name)?;
         state.create_topic(name, old.partition_count(), old.options)
     }
 
-    /// Adds partitions, so that the topic has `partitions` of them.
+    /// Adds partitions, so that the topic has `partitions` in total.
     ///
     /// # Errors
-    /// When there is no such topic, or it has as many partitions already.
+    /// When the topic does not exist, or already has that many partitions.
     pub fn add_partitions(&self, name: &str, partitions: i32) -> Result<()> {
         self.shared.lock().add_partitions(name, partitions)
     }
@@ -148,13 +148,13 @@ impl MemoryCluster {
     /// Appends a record and returns its offset.
     ///
     /// # Errors
-    /// When there is no such topic or partition.
+    /// When the topic or the partition does not exist.
     pub fn append(&self, topic: &str, partition: i32, record: Record) -> Result<i64> {
         let offsets = self.append_all(topic, partition, [record])?;
         Ok(offsets.start)
     }
 
-    /// Appends records and returns their offsets, which are contiguous.
+    /// Appends records and returns their offsets, which are consecutive.
     ///
     /// # Errors
     /// As [`append`](Self::append).
@@ -164,7 +164,7 @@ impl MemoryCluster {
         partition: i32,
         records: impl IntoIterator<Item = Record>,
     ) -> Result<Range<i64>> {
-        // The iterator is the caller's code: run it before the lock is taken.
+        // The iterator runs the caller's code, so it must finish before the lock is taken.
         let records: Vec<Record> = records.into_iter().collect();
         self.shared.lock().append(topic, partition, records, None)
     }
@@ -175,13 +175,13 @@ impl MemoryCluster {
         Transaction::new(Arc::clone(&self.shared), id)
     }
 
-    /// Removes the records for which `keep` is false and returns how many they were.
+    /// Removes the records for which `keep` is false, and returns their number.
     ///
-    /// This leaves holes, as Kafka's compaction does: neither the log start nor its end moves, and
-    /// control records stay. `keep` gets each record's offset and must not call this cluster.
+    /// This leaves holes, as Kafka's compaction does: neither the log start nor the log end moves, and
+    /// control records stay. `keep` gets the offset of each record and must not call this cluster.
     ///
     /// # Errors
-    /// When there is no such topic or partition.
+    /// When the topic or the partition does not exist.
     pub fn compact(
         &self,
         topic: &str,
@@ -192,32 +192,32 @@ impl MemoryCluster {
         Ok(state.log_mut(topic, partition)?.compact(keep))
     }
 
-    /// Keeps the last record of each key, as Kafka's log cleaner does, and returns how many records
-    /// were removed. Records without a key, tombstones and whatever lies at or after the last
-    /// stable offset stay.
+    /// Keeps the last record of each key, as Kafka's log cleaner does, and returns the number of removed
+    /// records. Records without a key, tombstones, and everything at or after the last stable offset stay.
     ///
     /// # Errors
-    /// When there is no such topic or partition.
+    /// When the topic or the partition does not exist.
     pub fn compact_by_key(&self, topic: &str, partition: i32) -> Result<usize> {
         let mut state = self.shared.lock();
         Ok(state.log_mut(topic, partition)?.compact_by_key())
     }
 
-    /// Makes an offset a hole, be it a record or a control record; false if it is one already.
+    /// Turns an offset into a hole, whether it has a record or a control record. Returns false if it already
+    /// is one.
     ///
     /// # Errors
-    /// When there is no such topic or partition.
+    /// When the topic or the partition does not exist.
     pub fn remove(&self, topic: &str, partition: i32, offset: i64) -> Result<bool> {
         let mut state = self.shared.lock();
         Ok(state.log_mut(topic, partition)?.remove(offset))
     }
 
-    /// Moves the log start up to `offset`, as Kafka's DeleteRecords and retention do. A log that
-    /// starts there or later stays as it is.
+    /// Moves the log start up to `offset`, as Kafka's DeleteRecords and retention do. A log that already
+    /// starts there or later does not change.
     ///
     /// # Errors
-    /// [`Error::PastLogEnd`] when `offset` lies beyond the high watermark; when there is no such
-    /// topic or partition.
+    /// [`Error::PastLogEnd`] when `offset` lies beyond the high watermark; also when the topic or the
+    /// partition does not exist.
     pub fn truncate_before(&self, topic: &str, partition: i32, offset: i64) -> Result<()> {
         let mut state = self.shared.lock();
         let log = state.log_mut(topic, partition)?;
@@ -234,10 +234,10 @@ impl MemoryCluster {
         Ok(())
     }
 
-    /// Commits an offset of a consumer group.
+    /// Commits an offset for a consumer group.
     ///
     /// # Errors
-    /// When there is no such topic or partition.
+    /// When the topic or the partition does not exist.
     pub fn commit_group_offset(
         &self,
         group: &str,
@@ -251,14 +251,14 @@ impl MemoryCluster {
         Ok(())
     }
 
-    /// Stops the cluster's clock at a time, in ms since the epoch; `None` takes the system's.
+    /// Stops the cluster's clock at a time, in ms since the epoch; `None` uses the system's clock.
     ///
     /// The clock stamps records of topics with `LogAppendTime`, and control records.
     pub fn set_clock_ms(&self, now_ms: Option<i64>) {
         self.shared.lock().clock_ms = now_ms;
     }
 
-    /// What reading has cost so far, by all clients.
+    /// What reading has cost so far, for all clients together.
     pub fn stats(&self) -> MemoryStats {
         self.shared.lock().stats.clone()
     }

@@ -1,4 +1,4 @@
-//! How a cluster and its topics are made.
+//! The settings of a cluster and its topics.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use super::MemoryCluster;
 use super::log::FetchLimits;
 use super::state::Shared;
 
-/// Records that one fetch hands over at most, unless set.
+/// The most records that one fetch returns, by default.
 const DEFAULT_FETCH_RECORDS: usize = 1_000;
-/// Bytes that one fetch hands over at most, unless set: Kafka's `max.partition.fetch.bytes`.
+/// The most bytes that one fetch returns, by default: Kafka's `max.partition.fetch.bytes`.
 const DEFAULT_FETCH_BYTES: usize = 1024 * 1024;
-/// Time that a reader waits for a partition that does not answer, unless set.
+/// How long a reader waits for a partition that does not answer, by default.
 const DEFAULT_READ_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How a topic is configured.
@@ -21,7 +21,7 @@ const DEFAULT_READ_TIMEOUT: Duration = Duration::from_secs(15);
 pub struct TopicOptions {
     /// Whether the cluster's clock replaces the records' timestamps (`message.timestamp.type`).
     pub log_append_time: bool,
-    /// `cleanup.policy`. It is reported and has no effect: compaction happens when it is called.
+    /// `cleanup.policy`. It is reported but has no effect: compaction only happens on request.
     pub cleanup_policy: String,
     /// Whether the topic is reported as internal.
     pub internal: bool,
@@ -38,7 +38,7 @@ impl Default for TopicOptions {
 }
 
 impl TopicOptions {
-    /// Timestamps are set by the cluster, not by the producer.
+    /// Lets the cluster set timestamps instead of the producer.
     #[must_use]
     pub fn log_append_time(mut self) -> Self {
         self.log_append_time = true;
@@ -60,7 +60,7 @@ impl TopicOptions {
     }
 }
 
-/// Settings of a [`MemoryCluster`] that is to be made.
+/// Settings for a new [`MemoryCluster`].
 #[derive(Debug, Clone)]
 pub struct MemoryClusterBuilder {
     seed: Option<u64>,
@@ -84,15 +84,15 @@ impl Default for MemoryClusterBuilder {
 }
 
 impl MemoryClusterBuilder {
-    /// Makes the cluster id and the topic ids a function of `seed` and the order of creation.
-    /// Without a seed they are unique.
+    /// Derives the cluster id and the topic ids from `seed` and the order of creation. Without a seed they
+    /// are unique.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// One broker for each rack. Leaders are spread over them by partition number.
+    /// Makes one broker for each rack. Leaders are spread over them by partition number.
     #[must_use]
     pub fn racks<R: Into<String>>(mut self, racks: impl IntoIterator<Item = R>) -> Self {
         self.racks = racks.into_iter().map(|rack| Some(rack.into())).collect();
@@ -102,30 +102,30 @@ impl MemoryClusterBuilder {
         self
     }
 
-    /// The most records that one fetch hands over (1,000 unless set, at least 1).
+    /// The most records that one fetch returns (1,000 by default, at least 1).
     #[must_use]
     pub fn fetch_records(mut self, records: usize) -> Self {
         self.fetch.records = records.max(1);
         self
     }
 
-    /// The most bytes that one fetch hands over (1 MiB unless set); one larger record still fits.
+    /// The most bytes that one fetch returns (1 MiB by default). A single larger record still fits.
     #[must_use]
     pub fn fetch_bytes(mut self, bytes: usize) -> Self {
         self.fetch.bytes = bytes.max(1);
         self
     }
 
-    /// How long a reader waits for a stalled or leaderless partition (15 s unless set).
+    /// How long a reader waits for a stalled or leaderless partition (15 s by default).
     #[must_use]
     pub fn read_timeout(mut self, timeout: Duration) -> Self {
         self.read_timeout = timeout;
         self
     }
 
-    /// The cluster.
+    /// Makes the cluster.
     pub fn build(self) -> MemoryCluster {
-        // A `RandomState` has keys of its own: two clusters without a seed have different ids.
+        // Each `RandomState` has different keys, so two clusters without a seed get different ids.
         let seed = self.seed.unwrap_or_else(|| RandomState::new().hash_one(0));
         MemoryCluster {
             shared: Arc::new(Shared::new(seed, self.racks, self.fetch, self.read_timeout)),

@@ -1,4 +1,4 @@
-//! The stream of a read: fetch a part of a range, cut it into batches, go on behind it.
+//! The stream of a read: it fetches a part of a range, cuts it into batches, and continues after it.
 //!
 //! ```text
 //! range ──check bounds──> fetch ──visible records──> pending ──batch_rows, batch_bytes──> batch
@@ -33,25 +33,25 @@ use crate::range::{OffsetRange, TopicPartition};
 pub(super) struct Reader {
     shared: Arc<Shared>,
     request: ReadRequest,
-    /// The ranges that are not read to their end, the current one first.
+    /// The ranges that are not read to their end yet, the current one first.
     ranges: VecDeque<OffsetRange>,
-    /// Fetched records of the current range that no batch has yielded yet.
+    /// Fetched records of the current range that are not part of a batch yet.
     pending: VecDeque<Visible>,
-    /// What lies between the last of them and the position.
+    /// The offsets passed between the last of them and the position.
     tail: PassedOffsets,
-    /// Where the last fetched record lies, and its leader epoch.
+    /// The position of the last fetched record, with its leader epoch.
     last: Option<(TopicPartition, i64, i32)>,
-    /// Rows yielded so far, to be compared with the request's limit.
+    /// The number of rows yielded so far, to compare with the request's limit.
     rows: usize,
-    /// Offsets lost since the batch before.
+    /// Offsets lost since the previous batch.
     lost_offsets: i64,
     fetch_wait_ns: u64,
 }
 
-/// What came of an attempt to fetch.
+/// The result of an attempt to fetch.
 enum Attempt {
     Fetched(Fetched),
-    /// No answer, and why.
+    /// There is no answer, with the reason.
     Silent(&'static str),
 }
 
@@ -79,7 +79,7 @@ impl Reader {
     }
 
     async fn next_batch(&mut self) -> Result<Option<RawBatch>> {
-        // The front range's `start` is the position: where the next fetch begins.
+        // The `start` of the first range is the position, where the next fetch begins.
         while self
             .ranges
             .front()
@@ -103,12 +103,12 @@ impl Reader {
         Ok(Some(self.cut_batch(partition)))
     }
 
-    /// Fetches once, waiting while the partition is silent, and moves the position.
+    /// Fetches once and moves the position. Waits while the partition is silent.
     async fn fetch(&mut self, partition: &TopicPartition) -> Result<()> {
         let started = tokio::time::Instant::now();
         let shared = Arc::clone(&self.shared);
         loop {
-            // Registered before the attempt, so that no change between the two is missed.
+            // Registered before the attempt, so that no change in between is missed.
             let mut changed = std::pin::pin!(shared.changed.notified());
             changed.as_mut().enable();
             let reason = match self.attempt(partition)? {
@@ -138,7 +138,7 @@ impl Reader {
         }
     }
 
-    /// Checks the range against the log of this moment and fetches if it may be read.
+    /// Checks the range against the current log, and fetches if it can be read.
     fn attempt(&mut self, partition: &TopicPartition) -> Result<Attempt> {
         let mut state = self.shared.lock();
         let Some(range) = self.ranges.front_mut() else {
@@ -172,7 +172,7 @@ impl Reader {
         }
         self.lost_offsets += lost_offsets;
         if range.start == range.end {
-            // All of it is lost: there is nothing to ask the broker for.
+            // All of it is lost, so there is nothing to fetch.
             return Ok(Attempt::Fetched(Fetched::nothing(range.end)));
         }
         if let Some(reason) = state.faults.silence(partition) {
@@ -254,7 +254,7 @@ fn check_topic_id(state: &State, request: &ReadRequest, range: &OffsetRange) -> 
     }
 }
 
-/// Moves the range's start to the log start, as far as losing data is allowed, and counts.
+/// Moves the range's start up to the log start where losing data is allowed, and counts the lost offsets.
 fn pass_lost_offsets(range: &mut OffsetRange, log_start: i64, on_loss: OnDataLoss) -> Result<i64> {
     let lost = log_start.min(range.end) - range.start;
     if lost <= 0 {
@@ -275,14 +275,14 @@ fn pass_lost_offsets(range: &mut OffsetRange, log_start: i64, on_loss: OnDataLos
     }
 }
 
-/// Builds the columns that were asked for, and no others.
+/// Builds the requested columns and no others.
 fn build(
     partition: TopicPartition,
     next_offset: i64,
     entries: &[Arc<Entry>],
     columns: RawColumns,
 ) -> RawBatch {
-    // Every pending entry is a record: control records never leave the log.
+    // Every pending entry is a record, because control records never leave the log.
     let records = || entries.iter().filter_map(|entry| entry.record());
     RawBatch {
         partition,
@@ -329,7 +329,7 @@ fn build_headers<'a>(records: impl Iterator<Item = &'a Record> + Clone) -> ListA
     ListArray::new(field, lengths, Arc::new(entries), None)
 }
 
-/// The list's item and the item's fields, taken from [`headers_type`] so that they cannot differ.
+/// The type of the list's items and their fields, taken from [`headers_type`] so that they cannot differ.
 fn header_fields() -> (arrow::datatypes::FieldRef, Fields) {
     let DataType::List(item) = headers_type() else {
         unreachable!("headers_type is a list by its definition");

@@ -1,16 +1,16 @@
-//! What is put into the log, and what the log keeps of it.
+//! Records as they are appended, and what the log keeps of them.
 
 use crate::client::TimestampType;
 
 /// A record to append.
 ///
-/// `None` is not empty: a record without a key differs from one with an empty key, and a value of
-/// `None` is a tombstone.
+/// `None` differs from empty: a record without a key is not one with an empty key, and a value of `None` is a
+/// tombstone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Record {
     /// The producer's timestamp in ms since the epoch; `None` for a record without one.
     ///
-    /// A topic with `LogAppendTime` replaces it by the cluster's clock.
+    /// A topic with `LogAppendTime` replaces it with the cluster's clock.
     pub timestamp_ms: Option<i64>,
     /// The key.
     pub key: Option<Vec<u8>>,
@@ -21,7 +21,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// A record with a value and nothing else, not even a timestamp.
+    /// A record that only has a value, not even a timestamp.
     pub fn new(value: impl Into<Vec<u8>>) -> Self {
         Self {
             value: Some(value.into()),
@@ -37,28 +37,28 @@ impl Record {
         }
     }
 
-    /// The same record with a key.
+    /// Adds a key.
     #[must_use]
     pub fn with_key(mut self, key: impl Into<Vec<u8>>) -> Self {
         self.key = Some(key.into());
         self
     }
 
-    /// The same record with a timestamp, in ms since the epoch.
+    /// Adds a timestamp, in ms since the epoch.
     #[must_use]
     pub fn with_timestamp_ms(mut self, timestamp_ms: i64) -> Self {
         self.timestamp_ms = Some(timestamp_ms);
         self
     }
 
-    /// The same record with one more header.
+    /// Adds a header.
     #[must_use]
     pub fn with_header(mut self, name: impl Into<String>, value: Option<&[u8]>) -> Self {
         self.headers.push((name.into(), value.map(<[u8]>::to_vec)));
         self
     }
 
-    /// The bytes of key and value, which is what bounds a batch.
+    /// The bytes of key and value, which count towards the size of a batch.
     pub(super) fn key_value_bytes(&self) -> usize {
         self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len)
     }
@@ -77,11 +77,11 @@ impl Record {
 /// A transaction's number, unique in its cluster.
 pub(super) type TransactionId = u64;
 
-/// What one offset of a log holds. An offset without an entry is a hole.
+/// What the log holds at an offset. An offset without an entry is a hole.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) offset: i64,
-    /// Ms since the epoch; control records have one too, and look-ups find them as Kafka's do.
+    /// Ms since the epoch. Control records have a timestamp too, and look-ups find them, as in Kafka.
     pub(super) timestamp_ms: Option<i64>,
     pub(super) timestamp_type: TimestampType,
     pub(super) leader_epoch: i32,
@@ -93,7 +93,7 @@ pub(super) struct Entry {
 #[derive(Debug)]
 pub(super) enum Content {
     Record(Record),
-    /// A transaction's end: it takes an offset and is never seen by a reader.
+    /// The end of a transaction. It takes up an offset, and readers never see it.
     Control,
 }
 

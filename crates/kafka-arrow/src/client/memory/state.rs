@@ -1,4 +1,4 @@
-//! The cluster's state behind its lock.
+//! The state of the cluster, behind a lock.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -23,12 +23,12 @@ const TOPIC_NAME_MAX_BYTES: usize = 249;
 /// What all handles of a cluster share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    /// Held for the time of one call or one fetch, never across an await.
+    /// Held for one call or one fetch, never across an await.
     state: Mutex<State>,
-    /// Tells waiting readers that a stalled partition may answer again.
+    /// Wakes waiting readers when a stalled partition may answer again.
     pub(super) changed: Notify,
     pub(super) cluster_id: String,
-    /// The brokers' racks; a broker's id is its index plus one.
+    /// The brokers' racks. A broker's id is its index plus one.
     pub(super) racks: Vec<Option<String>>,
     pub(super) fetch: FetchLimits,
     pub(super) read_timeout: Duration,
@@ -60,12 +60,12 @@ impl Shared {
         }
     }
 
-    /// The state. A panic in a caller's closure leaves it whole: `compact` retains in place.
+    /// The state. A panic in a caller's closure leaves it consistent, because `compact` retains in place.
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The broker that leads a partition while it has a leader.
+    /// The broker that leads a partition whenever it has a leader.
     pub(super) fn leader(&self, partition: i32) -> i32 {
         let brokers = i32::try_from(self.racks.len()).unwrap_or(i32::MAX).max(1);
         partition.rem_euclid(brokers) + 1
@@ -92,7 +92,7 @@ pub(super) struct Topic {
 
 impl Topic {
     pub(super) fn partition_count(&self) -> i32 {
-        // Topics are made with an `i32` of partitions.
+        // Topics are created with an `i32` number of partitions.
         i32::try_from(self.partitions.len()).unwrap_or(i32::MAX)
     }
 

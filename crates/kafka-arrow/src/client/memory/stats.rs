@@ -1,11 +1,11 @@
-//! What reading has cost, counted so that tests can prove pruning by its cost.
+//! Counts what reading costs, so that tests can prove pruning.
 
 use std::collections::BTreeMap;
 
 use crate::range::TopicPartition;
 
-/// What the clients of a [`MemoryCluster`](super::MemoryCluster) have asked for since it was made
-/// or [`reset_stats`](super::MemoryCluster::reset_stats) was called.
+/// What the clients of a [`MemoryCluster`](super::MemoryCluster) have requested since it was made or
+/// [`reset_stats`](super::MemoryCluster::reset_stats) was called.
 ///
 /// Rows cannot tell "pruned" from "read and filtered"; these counters can.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,7 +13,7 @@ use crate::range::TopicPartition;
 pub struct MemoryStats {
     /// Calls of `describe`.
     pub describes: u64,
-    /// Calls of `list_offsets`, however many queries each had.
+    /// Calls of `list_offsets`, regardless of their number of queries.
     pub list_offsets: u64,
     /// Queries in these calls.
     pub offset_queries: u64,
@@ -23,10 +23,10 @@ pub struct MemoryStats {
     pub group_offsets: u64,
     /// Calls of `topic_settings`.
     pub topic_settings: u64,
-    /// Fetches of all partitions.
+    /// Fetches from all partitions.
     pub fetches: u64,
-    /// Records fetched, including those of aborted transactions that the reader then drops;
-    /// control records are not counted.
+    /// Records fetched, including those of aborted transactions, which the reader drops. Control records are
+    /// not counted.
     pub records: u64,
     /// Bytes of keys, values and headers of these records, whether or not their columns were built.
     pub bytes: u64,

@@ -1,4 +1,4 @@
-//! What the shared conformance suite cannot ask of a broker: cost, faults, exact batches.
+//! What the shared conformance suite cannot demand of a broker: cost, faults, exact batches.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -35,7 +35,7 @@ fn request(ranges: Vec<OffsetRange>) -> ReadRequest {
     }
 }
 
-/// A cluster with topic `t` of one partition and `records` records of 4 bytes.
+/// A cluster with topic `t` of one partition, filled with `records` records of 4 bytes.
 fn filled(builder: MemoryClusterBuilder, records: usize) -> MemoryCluster {
     let cluster = builder.build();
     cluster.create_topic("t", 1).unwrap();
@@ -85,7 +85,7 @@ async fn limit_bounds_the_records_fetched() {
     let mut stream = cluster.client().read(limited);
     assert_eq!(stream.next().await.unwrap().unwrap().offsets.len(), 3);
     assert_eq!(cluster.stats().records, 3);
-    // A limit is a hint: who polls on gets the rest.
+    // A limit is a hint: a consumer that keeps polling gets the rest.
     assert_eq!(stream.next().await.unwrap().unwrap().next_offset, 100);
 }
 

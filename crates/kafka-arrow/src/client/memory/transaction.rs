@@ -10,9 +10,9 @@ use crate::range::TopicPartition;
 
 /// An open transaction, made by [`MemoryCluster::begin`](super::MemoryCluster::begin).
 ///
-/// From its first record in a partition until its end it holds back the partition's last stable
-/// offset. Its end puts one control record into each of its partitions, which takes one offset.
-/// Dropped without an end it stays open, as after a producer's crash.
+/// From its first record in a partition until it ends, it holds back the partition's last stable offset. When
+/// it ends, each of its partitions gets a control record, which takes up one offset. If it is dropped it
+/// stays open, as after a producer's crash.
 #[derive(Debug)]
 #[must_use = "a transaction that is dropped stays open"]
 pub struct Transaction {
@@ -30,10 +30,10 @@ impl Transaction {
         }
     }
 
-    /// Appends a record within the transaction and returns its offset.
+    /// Appends a record as part of the transaction, and returns its offset.
     ///
     /// # Errors
-    /// When there is no such topic or partition.
+    /// When the topic or the partition does not exist.
     pub fn append(&mut self, topic: &str, partition: i32, record: Record) -> Result<i64> {
         let mut state = self.shared.lock();
         let offsets = state.append(topic, partition, vec![record], Some(self.id))?;
@@ -45,12 +45,12 @@ impl Transaction {
     /// Makes the records visible to readers of committed data.
     ///
     /// # Errors
-    /// When a topic was deleted meanwhile; the transaction has ended in all others.
+    /// When a topic was deleted in the meantime. In all other topics the transaction has ended.
     pub fn commit(self) -> Result<()> {
         self.end(true)
     }
 
-    /// Drops the records for readers of committed data.
+    /// Hides the records from readers of committed data.
     ///
     /// # Errors
     /// As [`commit`](Self::commit).

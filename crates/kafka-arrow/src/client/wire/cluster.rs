@@ -1,7 +1,7 @@
 //! What is known of a cluster, and the connections to its brokers.
 //!
-//! Connections are leased: who has one has it alone, for a question or for as long as a stream
-//! reads. Given back they stay open and are taken again, the one used last first.
+//! Connections are leased. The holder has a connection to itself, for one request or for as long as a stream
+//! reads. Connections that are given back stay open for reuse, the most recently used first.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,9 +19,9 @@ use super::settings::Settings;
 
 /// How long an unused connection stays open; brokers close it after ten minutes.
 const IDLE_KEEPS: Duration = Duration::from_secs(120);
-/// The most unused connections to a broker.
+/// The most unused connections to keep per broker.
 const IDLE_MOST: usize = 16;
-/// Streams that take turns at the end of the queue share so many connections to a broker.
+/// Streams without a connection of their own take turns on this many connections to a broker.
 const TURNS: usize = 2;
 
 /// See the module's documentation.
@@ -32,16 +32,16 @@ pub(super) struct Cluster {
     hosts: String,
     pub(super) chunks: Chunks,
     known: Mutex<Known>,
-    /// Whether a broker ever answered.
+    /// Whether any broker has ever answered.
     connected: AtomicBool,
-    /// Which address is asked first.
+    /// Which address to try first.
     turn: AtomicUsize,
 }
 
 #[derive(Default)]
 struct Known {
     nodes: HashMap<i32, Node>,
-    /// Nodes by address, with the bootstrap servers among them.
+    /// Brokers by address, including the bootstrap servers.
     brokers: HashMap<(String, u16), Arc<Broker>>,
     topics: HashMap<Arc<str>, Topic>,
 }
@@ -53,29 +53,29 @@ pub(super) struct Node {
     pub(super) port: u16,
 }
 
-/// A topic as the cluster described it.
+/// A topic, as the cluster described it.
 #[derive(Debug, Clone)]
 pub(super) struct Topic {
-    /// `None` where the broker gives no ids.
+    /// `None` where the broker provides no ids.
     pub(super) id: Option<Uuid>,
-    /// When it was asked for.
+    /// When the description was requested.
     pub(super) asked: Instant,
-    /// By partition.
+    /// Leaders by partition.
     pub(super) leaders: HashMap<i32, Leader>,
     /// The partitions that had no leader.
     pub(super) leaderless: HashMap<i32, Replicas>,
-    /// The mean size of a record in record batches, in bytes; 0 while nothing was read.
+    /// The mean size of a record within record batches, in bytes; 0 until something was read.
     pub(super) mean_bytes: usize,
 }
 
-/// A partition's leader and the epoch of its leadership; -1 where it is not known.
+/// A partition's leader and its leader epoch, which is -1 where unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Leader {
     pub(super) node: i32,
     pub(super) epoch: i32,
 }
 
-/// The brokers that have a partition, by id.
+/// The brokers that hold a partition, by id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Replicas {
     pub(super) all: Vec<i32>,
@@ -86,22 +86,22 @@ pub(super) struct Replicas {
 pub(super) struct Broker {
     pub(super) host: String,
     pub(super) port: u16,
-    /// For how long it takes no questions of this client.
+    /// For how long the broker accepts no requests from this client.
     pub(super) questions: Hold,
-    /// For how long it sends this client no records. Questions are answered meanwhile, on other
-    /// connections than those that fetch.
+    /// For how long the broker sends this client no records. It still answers requests on connections that do
+    /// not fetch.
     pub(super) fetches: Hold,
-    /// How many Fetches it has answered without holding this client back.
+    /// How many Fetches the broker has answered without throttling this client.
     pub(super) served: AtomicUsize,
     idle: Mutex<Vec<(Connection, Instant)>>,
-    /// One for each stream that may keep a connection.
+    /// A permit for each stream that may keep a connection.
     pub(super) keepers: Arc<Semaphore>,
-    /// For the other streams, which give it back after each answer.
+    /// Permits for the other streams, which give their connection back after each answer.
     pub(super) turns: Arc<Semaphore>,
 }
 
-/// Until when a broker holds this client back, because it has used up its quota (KIP-219): it would
-/// leave a request unread until then.
+/// Until when a broker throttles this client, whose quota is used up (KIP-219). The broker would leave a
+/// request unread until then.
 #[derive(Debug, Default)]
 pub(super) struct Hold(Mutex<Option<Instant>>);
 
@@ -111,7 +111,7 @@ impl Hold {
         *until = (*until).max(Some(Instant::now() + throttle));
     }
 
-    /// The time that is left; zero where the client is not held back.
+    /// The time that is left; zero while the client is not throttled.
     pub(super) fn left(&self) -> Duration {
         let mut until = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let left = until.map_or(Duration::ZERO, |at| {
@@ -141,7 +141,7 @@ impl Cluster {
         &self.hosts
     }
 
-    /// Whether a broker ever answered.
+    /// Whether any broker has ever answered.
     pub(super) fn connected(&self) -> bool {
         self.connected.load(Ordering::Relaxed)
     }
@@ -150,21 +150,21 @@ impl Cluster {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Replaces what is known of the brokers.
+    /// Replaces the known brokers.
     pub(super) fn learn_nodes(&self, nodes: HashMap<i32, Node>) {
         if !nodes.is_empty() {
             self.known().nodes = nodes;
         }
     }
 
-    /// Adds a broker that the others named.
+    /// Adds a broker that other brokers named.
     pub(super) fn learn_node(&self, id: i32, host: &str, port: i32) {
         let host = host.to_owned();
         let port = u16::try_from(port).unwrap_or_default();
         self.known().nodes.insert(id, Node { host, port });
     }
 
-    /// Keeps what is known of a topic, unless that was asked for later.
+    /// Remembers a topic's description, unless a later one is already known.
     pub(super) fn learn_topic(&self, name: &Arc<str>, mut topic: Topic) {
         let mut known = self.known();
         if let Some(old) = known.topics.get(name) {
@@ -180,31 +180,31 @@ impl Cluster {
         self.known().topics.remove(name);
     }
 
-    /// What is known of a topic: its id and when it was asked for, and a partition's leader.
+    /// Looks at what is known of a topic.
     pub(super) fn topic<T>(&self, name: &str, look: impl FnOnce(&Topic) -> T) -> Option<T> {
         self.known().topics.get(name).map(look)
     }
 
-    /// Notes the mean size of a topic's records.
+    /// Remembers the mean size of a topic's records.
     pub(super) fn learn_mean(&self, name: &str, mean_bytes: usize) {
         if let Some(topic) = self.known().topics.get_mut(name) {
             topic.mean_bytes = mean_bytes;
         }
     }
 
-    /// The nodes that the cluster names, without bootstrap servers that it does not.
+    /// The brokers that the cluster has named, which may leave out bootstrap servers.
     pub(super) fn nodes(&self) -> Vec<i32> {
         self.known().nodes.keys().copied().collect()
     }
 
-    /// The broker of a node id.
+    /// The broker with a node id.
     pub(super) fn node(&self, id: i32) -> Option<Arc<Broker>> {
         let mut known = self.known();
         let node = known.nodes.get(&id)?.clone();
         Some(known.broker(node.host, node.port, self.settings.fetchers_most))
     }
 
-    /// `host:port` of a node, with its id, for messages.
+    /// `host:port` of a node with its id, for messages.
     pub(super) fn node_named(&self, id: i32) -> String {
         match self.known().nodes.get(&id) {
             Some(Node { host, port }) => format!("{host}:{port} (broker {id})"),
@@ -212,7 +212,7 @@ impl Cluster {
         }
     }
 
-    /// All brokers that might answer, known ones first, beginning with another one each time.
+    /// All brokers that might answer, known ones first. Each call begins with another one.
     pub(super) fn candidates(&self) -> Vec<Arc<Broker>> {
         let most = self.settings.fetchers_most;
         let mut known = self.known();
@@ -240,13 +240,13 @@ impl Cluster {
             .collect()
     }
 
-    /// Asks another broker first from now on.
+    /// Makes another broker the first to be tried.
     pub(super) fn turn(&self) {
         self.turn.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A connection to a broker: an unused one, or a new one. `true` if it was used before, when a
-    /// failure may only mean that the broker had closed it meanwhile.
+    /// A connection to a broker, unused or new. `true` means that it was used before; a failure may then only
+    /// mean that the broker has closed it since.
     pub(super) async fn lease(
         self: &Arc<Self>,
         broker: &Arc<Broker>,
@@ -279,7 +279,7 @@ impl Cluster {
         }
     }
 
-    /// Logs in anew if the broker would end the connection soon.
+    /// Logs in again if the broker would soon end the connection.
     pub(super) async fn keep_alive(&self, lease: &mut Lease) -> Result<(), Trouble> {
         if lease.connection.is_expiring() {
             lease.connection.authenticate(&self.security).await?;
@@ -316,7 +316,7 @@ impl Known {
 }
 
 impl Broker {
-    /// The unused connection that was used last; others that are too old are closed.
+    /// The most recently used idle connection. Connections that are too old are closed.
     fn take_idle(&self) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|(_, since)| since.elapsed() < IDLE_KEEPS);
@@ -336,26 +336,26 @@ impl Broker {
     }
 }
 
-/// A connection that belongs to the holder alone. Dropping it closes the connection, because nobody
-/// knows what is under way on it; [`give_back`](Self::give_back) keeps it.
+/// A connection for the holder alone. Dropping it closes the connection, because an answer may still be on
+/// its way; [`give_back`](Self::give_back) keeps it open.
 pub(super) struct Lease {
     broker: Arc<Broker>,
     pub(super) connection: Connection,
-    /// The broker held back what was last fetched over it.
+    /// Whether the broker throttled the last Fetch on it.
     held: bool,
 }
 
 impl Lease {
-    /// For the next who needs one; `rest` bytes of an answer are still to come.
+    /// Returns the connection for reuse. `rest` bytes of an answer are still to come.
     pub(super) fn give_back(mut self, rest: usize) {
-        // Over one that is held back a question would wait for what it has nothing to do with.
+        // On a throttled connection, a request would wait for something that does not concern it.
         let held = self.held && !self.broker.fetches.left().is_zero();
         if !held && self.connection.give_up(rest) {
             self.broker.give_back(self.connection);
         }
     }
 
-    /// The broker will leave Fetches unread for so long.
+    /// Notes that the broker will leave Fetches unread for this long.
     pub(super) fn hold(&mut self, throttle: Duration) {
         self.held = true;
         self.broker.fetches.extend(throttle);

@@ -1,4 +1,4 @@
-//! Kafka's error codes, as far as they are told apart.
+//! Kafka's error codes, as far as this client distinguishes them.
 
 use kafka_protocol::error::ResponseError;
 
@@ -25,7 +25,7 @@ pub(super) const UNKNOWN_LEADER_EPOCH: i16 = 75;
 pub(super) const UNKNOWN_TOPIC_ID: i16 = 100;
 pub(super) const INCONSISTENT_TOPIC_ID: i16 = 103;
 
-/// The broker is not, or not yet, the one to ask; one with a broken disk will not be.
+/// Whether another broker should be asked, now or soon. One with a broken disk does not recover.
 pub(super) fn is_of_leadership(code: i16) -> bool {
     matches!(
         code,
@@ -38,12 +38,12 @@ pub(super) fn is_of_leadership(code: i16) -> bool {
     )
 }
 
-/// Asking again later may help; so says Kafka, also of what is missing or damaged.
+/// Whether trying again later may help, according to Kafka. That includes missing and damaged data.
 pub(super) fn is_retriable(code: i16) -> bool {
     ResponseError::try_from_code(code).is_some_and(|error| error.is_retriable())
 }
 
-/// The topic or the partition is not there.
+/// Whether the topic or the partition does not exist.
 pub(super) fn is_missing(code: i16) -> bool {
     matches!(
         code,
@@ -51,7 +51,7 @@ pub(super) fn is_missing(code: i16) -> bool {
     )
 }
 
-/// The code in words.
+/// The error code in words.
 pub(super) fn text(code: i16) -> String {
     match ResponseError::try_from_code(code) {
         Some(ResponseError::Unknown(_)) | None => format!("error {code} of the broker"),

@@ -1,12 +1,12 @@
-//! One connection to one broker: dialled, secured, and asked one thing at a time.
+//! A connection to a broker: it is opened, secured, and handles one request at a time.
 //!
 //! ```text
 //! dial ─TCP─▶ TLS ─▶ ApiVersions ─▶ SASL ─▶ ready ─▶ call(request) ─▶ answer
 //!                                             └─▶ send(request), then the caller takes the answer's bytes
 //! ```
 //!
-//! A Fetch is answered with megabytes, so its bytes go to the caller as they arrive
-//! ([`receive`](Connection::receive)); all other answers are read whole.
+//! The answer to a Fetch has megabytes, so its bytes go to the caller as they arrive
+//! ([`receive`](Connection::receive)). All other answers are read as a whole.
 
 use std::io;
 use std::sync::Arc;
@@ -28,22 +28,22 @@ use super::security::{self, Security, Transport};
 use super::settings::Settings;
 use super::{LIBRDKAFKA, decode};
 
-/// An answer's size and the correlation id.
+/// The size of an answer, and its correlation id.
 pub(super) const FRAME_HEAD: usize = 8;
-/// The most bytes taken off a socket at once: they are decoded while they lie in the processor's
+/// The most bytes to read from a socket at once, so that they are decoded while they are in the processor's
 /// cache.
 const RECEIVE_MOST: usize = 256 << 10;
-/// A rest of an answer up to this size is read away, so that the connection can be kept.
+/// The rest of an answer is read and dropped up to this size, to keep the connection.
 const SKIP_MOST: usize = 4 << 20;
 
-/// Why a connection cannot be had, or is of no use any more.
+/// Why there is no connection, or why it cannot be used any more.
 #[derive(Debug, Clone)]
 pub(super) enum Trouble {
-    /// The network, or the broker went away: another attempt may help.
+    /// The network failed, or the broker went away. Another attempt may help.
     Io(String),
     /// The broker refused the credentials, or the TLS handshake failed.
     Refused(String),
-    /// What came is no answer of Kafka's protocol, or none that this client understands.
+    /// The bytes received are not an answer in Kafka's protocol, or not one that this client understands.
     Protocol(String),
 }
 
@@ -61,10 +61,10 @@ impl From<io::Error> for Trouble {
     }
 }
 
-/// An answer that says for how long the broker holds the client back (KIP-124).
+/// An answer that says for how long the broker throttles the client (KIP-124).
 pub(super) trait Throttles {
-    /// The first version whose brokers answer at once and take the next request later (KIP-219);
-    /// before, the answer itself came so much later.
+    /// The first version in which brokers answer immediately and delay the next request (KIP-219). Before,
+    /// they delayed the answer itself.
     const AHEAD_FROM: i16;
 
     fn throttle_ms(&self) -> i32;
@@ -91,14 +91,14 @@ throttles! {
     OffsetForLeaderEpochResponse: 2,
 }
 
-/// The versions of a broker's requests, as it told them.
+/// The request versions that a broker has announced.
 #[derive(Debug, Default)]
 pub(super) struct Versions {
     ranges: Vec<(i16, VersionRange)>,
 }
 
 impl Versions {
-    /// The highest version that both sides know, no higher than `most`.
+    /// The highest version that both sides know, at most `most`.
     pub(super) fn of<R: Request>(&self, most: i16) -> Option<i16> {
         let theirs = self.ranges.iter().find(|(key, _)| *key == R::KEY)?.1;
         let both = theirs.intersect(&R::VERSIONS);
@@ -113,19 +113,19 @@ pub(super) struct Connection {
     versions: Versions,
     client_id: StrBytes,
     correlation: i32,
-    /// Bytes of the last answer that nobody wants and that are still to come.
+    /// Bytes of an abandoned answer that are still to be received.
     to_skip: usize,
-    /// When the broker will close it unless it is authenticated anew.
+    /// When the broker closes the connection unless the client logs in again.
     expires: Option<Instant>,
     broker: Arc<str>,
     answer_most: usize,
-    /// What to say when the broker closes it instead of answering: the first request, and the first
-    /// after the setup.
+    /// What to say if the broker closes the connection instead of answering. This matters for the first
+    /// request, and for the first one after the setup.
     if_closed: &'static str,
 }
 
 impl Connection {
-    /// Connects to `host:port`; every address of the host is tried.
+    /// Connects to `host:port`, trying every address of the host.
     pub(super) async fn dial(
         host: &str,
         port: u16,
@@ -157,20 +157,20 @@ impl Connection {
         &self.broker
     }
 
-    /// Whether its credentials are about to expire (KIP-368).
+    /// Whether the credentials on this connection are about to expire (KIP-368).
     pub(super) fn is_expiring(&self) -> bool {
         self.expires.is_some_and(|at| Instant::now() >= at)
     }
 
-    /// Logs in, or does so anew; the broker says how long that lasts.
+    /// Logs in, or logs in again. The broker says how long that lasts.
     pub(super) async fn authenticate(&mut self, security: &Security) -> Result<(), Trouble> {
         let lifetime = security.authenticate(self).await?;
-        // Before the broker thinks so too.
+        // Earlier than the broker does.
         self.expires = lifetime.map(|lifetime| Instant::now() + lifetime.mul_f64(0.8));
         Ok(())
     }
 
-    /// Whether it is open and silent, as a connection must be that nobody uses.
+    /// Whether the connection is open and silent, as an unused one must be.
     pub(super) fn is_idle(&mut self) -> bool {
         self.to_skip > 0 || self.transport.is_silent()
     }
@@ -201,7 +201,7 @@ impl Connection {
         }
     }
 
-    /// Sends a request in the highest version up to `most` and returns the answer with it.
+    /// Sends a request in the highest version up to `most`, and returns the answer with its version.
     pub(super) async fn call<R: Request>(
         &mut self,
         request: &R,
@@ -225,14 +225,14 @@ impl Connection {
         })
     }
 
-    /// One request and its whole answer, without the answer's header.
+    /// Sends a request and receives its whole answer, without the answer's header.
     async fn exchange<R: Request>(&mut self, request: &R, version: i16) -> Result<Bytes, Trouble> {
         let expected = self.send(request, version).await?;
         let mut buffer = BytesMut::with_capacity(4096);
         while buffer.len() < FRAME_HEAD {
             match self.receive(&mut buffer).await {
                 Ok(_) => {}
-                // An alert is shorter than an answer's head.
+                // A TLS alert is shorter than the head of an answer.
                 Err(_) if is_tls_alert(&buffer) => return Err(self.speaks_tls()),
                 Err(trouble) => return Err(trouble),
             }
@@ -256,7 +256,7 @@ impl Connection {
         Ok(body)
     }
 
-    /// Sends a request and returns the correlation id that its answer will have.
+    /// Sends a request, and returns the correlation id that its answer will have.
     pub(super) async fn send<R: Request>(
         &mut self,
         request: &R,
@@ -288,7 +288,7 @@ impl Connection {
         }
     }
 
-    /// Checks an answer's first eight bytes; the size counts from the correlation id on.
+    /// Checks the first eight bytes of an answer. The size counts from the correlation id on.
     pub(super) fn check_frame(
         &self,
         size: i32,
@@ -315,7 +315,7 @@ impl Connection {
         ))
     }
 
-    /// Takes more bytes of an answer; never none.
+    /// Waits for more bytes of an answer; never returns zero.
     pub(super) async fn receive(&mut self, buffer: &mut BytesMut) -> Result<usize, Trouble> {
         let mut buffer = buffer.limit(RECEIVE_MOST);
         match self.transport.read_buf(&mut buffer).await {
@@ -325,7 +325,7 @@ impl Connection {
         }
     }
 
-    /// Takes what is there at once; `None` when nothing is.
+    /// Takes the bytes that are available without waiting; `None` when there are none.
     pub(super) fn receive_now(&mut self, buffer: &mut BytesMut) -> Result<Option<usize>, Trouble> {
         match self.transport.try_read_buf(&mut buffer.limit(RECEIVE_MOST)) {
             Ok(Some(0)) => Err(self.closed()),
@@ -334,7 +334,7 @@ impl Connection {
         }
     }
 
-    /// The broker answers, so that it did not close the connection for what it was sent.
+    /// The broker has answered, so it did not close the connection over what it was sent.
     fn received(&mut self, n: usize) -> usize {
         self.if_closed = "";
         n
@@ -360,7 +360,7 @@ impl Connection {
         ))
     }
 
-    /// Gives up the rest of an answer. Whether the connection is of use afterwards.
+    /// Abandons the rest of an answer. Returns whether the connection can still be used.
     pub(super) fn give_up(&mut self, rest: usize) -> bool {
         self.to_skip = rest;
         rest <= SKIP_MOST
@@ -393,12 +393,12 @@ impl Connection {
     }
 }
 
-/// Whether a listener of TLS says that it could not read what it was sent.
+/// Whether a TLS listener reports that it could not read what it was sent.
 fn is_tls_alert(answer: &[u8]) -> bool {
     answer.starts_with(&[0x15, 0x03])
 }
 
-/// The size and the correlation id of an answer whose head is there.
+/// The size and the correlation id of an answer whose head has arrived.
 pub(super) fn frame_head(buffer: &[u8]) -> (i32, i32) {
     let word = |at: usize| {
         let bytes = buffer.get(at..at + 4).and_then(|b| b.try_into().ok());
@@ -423,7 +423,7 @@ fn api_name(key: i16) -> &'static str {
     }
 }
 
-/// Opens a TCP connection to the first address of the host that takes it.
+/// Opens a TCP connection to the first address of the host that accepts it.
 async fn dial(host: &str, port: u16, settings: &Settings) -> Result<TcpStream, Trouble> {
     let addresses = tokio::net::lookup_host((host, port))
         .await
@@ -450,5 +450,5 @@ async fn dial(host: &str, port: u16, settings: &Settings) -> Result<TcpStream, T
     Err(last.unwrap_or_else(|| Trouble::Io(format!("'{host}' has no usable address"))))
 }
 
-/// Time for TCP, TLS and login together.
+/// The time limit for TCP, TLS and login together.
 pub(super) const SETUP_TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,16 +1,16 @@
-//! [`KafkaClient`] over Kafka's wire protocol, made for reading: Fetch answers straight into Arrow.
+//! [`KafkaClient`] over Kafka's own network protocol, made for reading: Fetch answers go straight into Arrow.
 //!
 //! ```text
 //! WireClient ─┬─ ask/         topics, offsets, groups, settings
 //!             ├─ read/        streams: what to ask for, what to do about refusals
 //!             │    └─ decode/ bytes to columns, without a socket
-//!             ├─ cluster      brokers, leaders, connections that are leased
+//!             ├─ cluster      brokers, leaders, leased connections
 //!             └─ connection ─ security/
 //! ```
 //!
-//! It speaks to brokers from Kafka 1.0 on, which store message format v2, with the versions that
-//! both sides know. From Kafka 3.1 on (Fetch version 13) topics are read by their ids, so that the
-//! leader itself refuses a topic that was deleted and created again.
+//! It works with brokers from Kafka 1.0 on, which store message format v2, and uses the highest versions that
+//! both sides know. From Kafka 3.1 on (Fetch version 13) it reads topics by their ids, so the leader itself
+//! refuses a topic that was deleted and created again.
 
 mod ask;
 mod chunks;
@@ -43,18 +43,17 @@ use crate::config::ConnectionConfig;
 use crate::error::{Error, Result};
 use crate::range::{IsolationLevel, TopicPartition};
 
-/// Chunks that a stream holds beyond the batch it yields: the one that is filled, the one that the
-/// next batch shows, and one in which a cut record batch is continued.
+/// Chunks that a stream holds in addition to the yielded batch: the one being filled, the one that the next
+/// batch shows, and one that continues a split record batch.
 const CHUNKS_HELD: usize = 3;
 
-/// A cluster's client over Kafka's wire protocol; cheap to clone, clones share connections.
+/// A client of a cluster over Kafka's wire protocol. It is cheap to clone, and clones share connections.
 ///
-/// - Streams of [`read`](KafkaClient::read) keep a connection each, up to `client.sessions.max` for a
-///   broker; more take turns.
-/// - Columns are views into the memory that answers are received in; it is used again when nobody
-///   holds a batch that points into it.
-/// - Checksums of record batches are compared (`check.crcs`), except where nothing but the batches'
-///   heads is needed.
+/// - Each stream of [`read`](KafkaClient::read) keeps a connection, up to `client.sessions.max` per broker.
+///   Further streams take turns.
+/// - Columns are views into the memory in which answers are received. It is reused when no batch points into
+///   it any more.
+/// - Checksums of record batches are verified (`check.crcs`), unless only the batches' heads are needed.
 /// - Streams must be polled inside a tokio runtime with timers and I/O. They block no thread.
 #[derive(Debug, Clone)]
 pub struct WireClient {
@@ -62,16 +61,16 @@ pub struct WireClient {
 }
 
 impl WireClient {
-    /// Makes a client; no broker is asked for anything yet.
+    /// Makes a client, without contacting a broker.
     ///
     /// # Errors
-    /// When `bootstrap.servers` is missing, a file of the settings cannot be read, or this client
-    /// does not support a setting: [`LibrdkafkaClient`](super::librdkafka::LibrdkafkaClient) may.
+    /// When `bootstrap.servers` is missing, a file named in the settings cannot be read, or this client does
+    /// not support a setting. [`LibrdkafkaClient`](super::librdkafka::LibrdkafkaClient) may support it.
     pub fn connect(config: &ConnectionConfig) -> Result<Self> {
         Self::supported(config)?.map_err(unsupported)
     }
 
-    /// Makes a client that logs in with tokens of the program (SASL OAUTHBEARER).
+    /// Makes a client that logs in with tokens that the program provides (SASL OAUTHBEARER).
     ///
     /// ```
     /// # use std::sync::Arc;
@@ -94,7 +93,7 @@ impl WireClient {
         Self::made(config, Some(tokens))?.map_err(unsupported)
     }
 
-    /// A client, or inside why these settings need the other one.
+    /// A client, or the inner error: why these settings need the other client.
     ///
     /// # Errors
     /// When the settings are wrong for any client.

@@ -1,4 +1,4 @@
-//! What the connection's settings mean to this client, and which of them it does not support.
+//! What the connection's settings mean to this client, and which ones it does not support.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,38 +8,37 @@ use super::connection::SETUP_TIMEOUT;
 use crate::config::ConnectionConfig;
 use crate::error::{Error, Result};
 
-/// The default of `fetch.message.max.bytes`: larger pieces gain nothing, smaller ones are asked for
-/// more often.
+/// The default of `fetch.message.max.bytes`. Larger pieces gain nothing, smaller ones need more requests.
 const PARTITION_FETCH_BYTES: usize = 16 << 20;
 /// The default of `receive.message.max.bytes`, as in librdkafka.
 const ANSWER_BYTES_MOST: usize = 100_000_000;
-/// Brokers cap an answer at 55 MiB unless told otherwise (`fetch.max.bytes` of the broker).
+/// Brokers limit an answer to 55 MiB by default (the broker's own `fetch.max.bytes`).
 const FETCH_BYTES_MOST: usize = 50 << 20;
 
-/// Settings of the network and of reading; those of security are in [`super::security`].
+/// Settings of the network and of reading. Those of security are in [`super::security`].
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
     pub(super) client_id: String,
-    /// `client.rack`: reads from a replica there, where the brokers offer it (KIP-392).
+    /// `client.rack`: read from a replica in this rack, if the brokers allow it (KIP-392).
     pub(super) rack: String,
-    /// `host`, `port` of `bootstrap.servers`.
+    /// The `host` and `port` pairs of `bootstrap.servers`.
     pub(super) bootstrap: Vec<(String, u16)>,
     pub(super) address_family: AddressFamily,
-    /// Time for one address to take a connection.
+    /// Time limit for one address to accept a connection.
     pub(super) setup_timeout: Duration,
     /// `request.timeout.ms`.
     pub(super) request_timeout: Duration,
     /// `read.timeout.ms`.
     pub(super) read_timeout: Duration,
-    /// `client.sessions.max`: connections to a broker that fetch.
+    /// `client.sessions.max`: the most connections per broker that fetch.
     pub(super) fetchers_most: usize,
-    /// `fetch.message.max.bytes`: what is asked for of a partition at once.
+    /// `fetch.message.max.bytes`: how much to request of a partition at once.
     pub(super) partition_bytes: usize,
-    /// `fetch.max.bytes`: what is asked for at once.
+    /// `fetch.max.bytes`: how much to request at once.
     pub(super) fetch_bytes: usize,
-    /// `receive.message.max.bytes`: the largest answer, and the largest record batch, unpacked.
+    /// `receive.message.max.bytes`: the largest answer, and the largest unpacked record batch.
     pub(super) answer_bytes_most: usize,
-    /// `check.crcs`: on unless switched off.
+    /// `check.crcs`: on by default.
     pub(super) check_crcs: bool,
 }
 
@@ -63,13 +62,13 @@ impl AddressFamily {
 
 impl Settings {
     /// # Errors
-    /// When `bootstrap.servers` is missing or no list of `host:port`.
+    /// When `bootstrap.servers` is missing or not a list of `host:port`.
     pub(super) fn new(
         config: &ConnectionConfig,
         properties: &BTreeMap<String, String>,
     ) -> Result<Self> {
         let get = |key: &str| properties.get(key).map(String::as_str);
-        // That these are numbers was checked when they were set.
+        // These were checked to be numbers when they were set.
         let number = |key: &str| get(key).and_then(|v| v.parse::<usize>().ok());
         let millis = |key: &str| number(key).map(|ms| Duration::from_millis(ms as u64));
         let fetch_bytes = number("fetch.max.bytes").unwrap_or(FETCH_BYTES_MOST);
@@ -96,8 +95,8 @@ impl Settings {
     }
 }
 
-/// Splits `host:port,[v6]:port,host`; a scheme such as `SASL_SSL://` is passed over, as librdkafka
-/// does, and the port is 9092 unless written.
+/// Splits `host:port,[v6]:port,host`. As in librdkafka, a scheme such as `SASL_SSL://` is ignored. The
+/// default port is 9092.
 fn bootstrap(servers: &str) -> Result<Vec<(String, u16)>> {
     let refused = |server: &str| {
         Error::config(

@@ -1,9 +1,9 @@
-//! The fingerprint of a schema, by which single-object encoding names it: CRC-64-AVRO of the
-//! schema's canonical form.
+//! A schema's fingerprint: the CRC-64-AVRO of its canonical form. Single-object encoding puts it before each
+//! value, to name the schema that the value was written with.
 
 use super::schema::{Definition, Schema, Type};
 
-/// The polynomial, and the fingerprint of no bytes.
+/// The polynomial of the CRC, and the fingerprint of an empty input.
 const EMPTY: u64 = 0xc15d_213a_a4d7_a795;
 
 static TABLE: [u64; 256] = table();
@@ -32,8 +32,8 @@ pub(crate) fn fingerprint(schema: &Schema) -> u64 {
     })
 }
 
-/// The parsing canonical form: a named type is defined where it is first used, by its full name, and
-/// what does not matter for reading is left out.
+/// Writes the parsing canonical form. It defines each named type at its first use, by its full name,
+/// and leaves out everything that does not affect reading.
 fn write(schema: &Schema, of: &Type, defined: &mut Vec<usize>, out: &mut String) {
     match of {
         Type::Primitive(primitive, _) => quote(primitive.name(), out),

@@ -1,7 +1,7 @@
-//! Columns that are being built, value by value.
+//! Columns under construction, filled value by value.
 //!
-//! A value that fails halfway leaves what it had written so far; [`Column::truncate`] takes it away,
-//! as the length that a column had tells what of its parts belongs to whole values.
+//! A value that fails halfway leaves behind what it has written so far. [`Column::truncate`] removes it: the
+//! number of whole values tells how much of each part to keep.
 
 use std::sync::Arc;
 
@@ -17,11 +17,11 @@ use arrow::error::ArrowError;
 use super::fault::Fault;
 use super::types::{is_binary, is_text};
 
-/// A column, by how its values lie in memory; which of the types with the same values it is, is said
-/// when it is finished.
+/// A column, by the layout of its values in memory. Several Arrow types share a layout;
+/// [`Column::finish`] chooses between them.
 #[derive(Debug)]
 pub(super) enum Column {
-    /// Not wanted: values are read and checked, and go nowhere.
+    /// Not wanted: values are read and checked, then dropped.
     Skip,
     Null(usize),
     Boolean(BooleanBufferBuilder, NullBufferBuilder),
@@ -60,7 +60,7 @@ pub(super) struct Fixed {
     valid: NullBufferBuilder,
 }
 
-/// Lists of one column's values; for maps, of the keys' and the values' columns.
+/// Lists of values of one column. A map has two columns, one of keys and one of values.
 #[derive(Debug)]
 pub(super) struct Items {
     offsets: Vec<i32>,
@@ -157,7 +157,7 @@ impl Items {
         }
     }
 
-    /// Ends a value: what the columns have gained since the last one are its items.
+    /// Ends a value: its items are what the columns have gained since the previous value.
     fn end(&mut self) -> Result<(), Fault> {
         let items = self.columns.first().map_or(0, Column::len);
         self.offsets.push(offset(items)?);
@@ -183,10 +183,10 @@ impl Items {
 }
 
 impl Column {
-    /// A column for values of a type; `rows` is how many there will be, as far as is known.
+    /// An empty column for values of a type. `rows` is the expected number of values.
     ///
     /// # Errors
-    /// For types that no schema's values become.
+    /// When no schema has values of this type.
     pub(super) fn new(data_type: &DataType, rows: usize) -> Result<Self, ArrowError> {
         Ok(match data_type {
             DataType::Null => Self::Null(0),
@@ -283,7 +283,7 @@ impl Column {
         }
     }
 
-    /// Keeps the first `rows` values, of which there are at least as many.
+    /// Keeps the first `rows` values. The column has at least that many.
     pub(super) fn truncate(&mut self, rows: usize) {
         match self {
             Self::Skip => {}
@@ -317,8 +317,8 @@ impl Column {
         }
     }
 
-    /// The column of a struct's field, of a list's items, or of a map's keys (0) and values (1). What
-    /// is within something that is not wanted is not wanted either.
+    /// The column of a struct's field, of a list's items, or of a map's keys (0) or values (1).
+    /// Everything inside an unwanted value is unwanted too.
     #[inline]
     pub(super) fn child(&mut self, place: usize) -> Result<&mut Self, Fault> {
         match self {
@@ -332,7 +332,7 @@ impl Column {
         }
     }
 
-    /// Ends a struct, a list or a map whose children have got their values.
+    /// Ends a struct, a list or a map whose children have received their values.
     #[inline]
     pub(super) fn end(&mut self) -> Result<(), Fault> {
         match self {
@@ -346,7 +346,7 @@ impl Column {
         }
     }
 
-    /// Ends a struct of which only the member at `chosen` has got a value.
+    /// Ends a struct in which only the member at `chosen` has received a value.
     pub(super) fn end_member(&mut self, chosen: Option<usize>) -> Result<(), Fault> {
         let Self::Struct(of) = self else {
             return self.end();
@@ -369,7 +369,7 @@ impl Column {
     }
 
     /// # Errors
-    /// When the type is not the one that the column was made for.
+    /// When the column was made for another type.
     pub(super) fn finish(self, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
         match (self, data_type) {
             (Self::Null(rows), _) => Ok(Arc::new(NullArray::new(rows))),
@@ -441,7 +441,7 @@ fn offset(length: usize) -> Result<i32, Fault> {
     })
 }
 
-/// A value and the column that it is for do not fit, which resolving schemas rules out.
+/// A value does not fit its column. Resolving the schemas rules this out.
 #[cold]
 pub(super) fn misfit(value: &str) -> Fault {
     Fault::ours(format!("{value} has no place in its column"))

@@ -1,20 +1,20 @@
-//! The bytes of one datum, taken from the front.
+//! Reads the bytes of one datum (an Avro value) from the front.
 
 use super::fault::Fault;
 use super::schema::MAX_DEPTH;
 use crate::decode::budget::Budget;
 
-/// How many values without bytes, items of arrays or records, a datum may have.
+/// How many values without bytes a datum may have as items of arrays or as records.
 ///
-/// A count of them stands for memory and time that no length of the payload justifies: four bytes
-/// may say that an array has 2^27 nulls.
+/// The payload's length does not limit them: four bytes may announce an array of 2^27 nulls, which would
+/// take memory and time.
 const MAX_EMPTY: u64 = 4_096;
 
 pub(super) struct Cursor<'a> {
     rest: &'a [u8],
-    /// How many more values without bytes there may be.
+    /// How many more values without bytes are allowed.
     empty: u64,
-    /// How many more levels values may be nested.
+    /// How many more levels of nesting are allowed.
     levels: usize,
     budget: Budget,
 }
@@ -24,7 +24,7 @@ impl<'a> Cursor<'a> {
         Self::with(datum, Budget::of(datum.len()))
     }
 
-    /// For a default, which the reader's schema and not a payload has.
+    /// A cursor over a default value, which comes from the reader's schema and not from a payload.
     pub(super) const fn of_default(datum: &'a [u8]) -> Self {
         Self::with(datum, Budget::unlimited())
     }
@@ -38,7 +38,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Charges the payload with bytes of columns.
+    /// Charges the payload for bytes of columns.
     #[inline]
     pub(super) fn charge(&self, bytes: usize) -> Result<(), Fault> {
         Ok(self.budget.spend(bytes)?)
@@ -85,7 +85,7 @@ impl<'a> Cursor<'a> {
     pub(super) fn int(&mut self) -> Result<i32, Fault> {
         let value = self.long()?;
         i32::try_from(value)
-            .map_err(|_| Fault::syntax(format!("{value} is no int, which has 32 bits")))
+            .map_err(|_| Fault::syntax(format!("{value} does not fit an int of 32 bits")))
     }
 
     #[inline]
@@ -107,7 +107,7 @@ impl<'a> Cursor<'a> {
     fn varint(&mut self) -> Result<u64, Fault> {
         let mut value = 0;
         for (place, byte) in self.rest.iter().take(10).enumerate() {
-            // The tenth byte has room for one bit.
+            // The tenth byte has only one bit left.
             if place == 9 && *byte > 1 {
                 break;
             }
@@ -123,7 +123,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Bytes or text, which follow their length.
+    /// Reads bytes or text, preceded by their length.
     #[inline]
     pub(super) fn bytes(&mut self, what: &str) -> Result<&'a [u8], Fault> {
         let length = self.long()?;
@@ -146,7 +146,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The place of a branch or a symbol among `count`.
+    /// Reads the place of a branch or a symbol among `count`.
     #[inline]
     pub(super) fn place(&mut self, count: usize, what: &str) -> Result<usize, Fault> {
         let place = self.long()?;
@@ -158,8 +158,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The next block of an array or a map: how many items it has, zero at the end, and its length in
-    /// bytes if it is written.
+    /// Reads the head of the next block of an array or a map: its number of items, which is zero at the
+    /// end, and its length in bytes if the writer gave it.
     pub(super) fn block(&mut self) -> Result<(u64, Option<usize>), Fault> {
         let count = self.long()?;
         if count >= 0 {
@@ -183,7 +183,7 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// Goes one level down for what `inside` reads.
+    /// Goes one level down while `inside` reads.
     pub(super) fn nested<T>(
         &mut self,
         inside: impl FnOnce(&mut Self) -> Result<T, Fault>,

@@ -1,5 +1,5 @@
-//! Default values of a reader's fields, from a schema's JSON to the bytes that a writer of the
-//! reader's schema would have written: then they are read like any other value.
+//! Default values of a reader's fields, turned from the schema's JSON into the bytes that a writer with
+//! the reader's schema would have written. They are then read like any other value.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use super::schema::{Definition, MAX_DEPTH, Primitive, RecordField, Schema, Type}
 /// Appends a field's default.
 ///
 /// # Errors
-/// When it has none, or one that is no value of its type.
+/// When the field has no default, or one that is not a value of its type.
 pub(super) fn write_field(
     schema: &Schema,
     field: &RecordField,
@@ -39,8 +39,8 @@ fn write(
         (Type::Primitive(primitive, _), json) => {
             write_primitive(*primitive, json, out).ok_or_else(misfit)?;
         }
-        // The first branch that the value fits; older versions allow the first branch alone, which
-        // then is that.
+        // The first branch that the value fits. Older versions of the specification allow only the first
+        // branch of all, which this finds as well.
         (Type::Union(branches), json) => {
             let start = out.len();
             for (place, branch) in branches.iter().enumerate() {
@@ -95,7 +95,7 @@ fn write(
     Ok(())
 }
 
-/// `None` when the JSON is no such value.
+/// `None` when the JSON is not a value of this type.
 fn write_primitive(primitive: Primitive, json: &Value, out: &mut Vec<u8>) -> Option<()> {
     match primitive {
         Primitive::Null => json.as_null()?,
@@ -110,7 +110,7 @@ fn write_primitive(primitive: Primitive, json: &Value, out: &mut Vec<u8>) -> Opt
     Some(())
 }
 
-/// JSON has no numbers that are none or without end; Avro's libraries write them as text.
+/// JSON has neither NaN nor infinities; Avro's libraries write them as text.
 fn float(json: &Value) -> Option<f64> {
     match json {
         Value::String(text) => match text.as_str() {
@@ -123,7 +123,7 @@ fn float(json: &Value) -> Option<f64> {
     }
 }
 
-/// Bytes are written as text with a character for each.
+/// A default of type bytes is text in which each character stands for one byte.
 fn latin(text: &str) -> Option<Vec<u8>> {
     text.chars()
         .map(|c| u8::try_from(u32::from(c)).ok())

@@ -1,7 +1,8 @@
-//! Debezium's envelopes as a reader's schema: the columns of a change, in their order.
+//! Debezium's envelopes as a reader's schema. Debezium publishes each change of a database row in an
+//! envelope: the row before, the row after, and what was done to it.
 //!
-//! The writer's `ts_ms` is read as `ts` by an alias, and as an instant, because a plain number is
-//! taken to be in the reader's unit. So nothing but the reader's schema is special about envelopes.
+//! An alias reads the writer's `ts_ms` as `ts`. It is declared as an instant, because a plain number is taken
+//! to be in the reader's unit. Beyond the reader's schema, envelopes need no special treatment.
 
 use arrow::datatypes::TimeUnit;
 
@@ -12,7 +13,7 @@ use crate::decode::debezium;
 /// The schema of an envelope, with the fields that are columns.
 ///
 /// # Errors
-/// When there is no envelope at the root, without saying which schema it is.
+/// When the root is not an envelope. The message does not name the schema.
 pub(super) fn reader(mut schema: Schema) -> Result<Schema, String> {
     let place = find(&schema)?;
     schema.root = Type::Named(place);
@@ -36,7 +37,7 @@ pub(super) fn reader(mut schema: Schema) -> Result<Schema, String> {
     Ok(schema)
 }
 
-/// The record that has an operation, and a row before or after it: the root, or a branch of it.
+/// Finds the record that has an operation and a row before or after it: the root, or a branch of it.
 fn find(schema: &Schema) -> Result<usize, String> {
     let branches = match &schema.root {
         Type::Union(branches) => branches.as_slice(),
@@ -54,14 +55,14 @@ fn find(schema: &Schema) -> Result<usize, String> {
     };
     branches.iter().find_map(envelope).ok_or_else(|| {
         format!(
-            "is {}, and no envelope of Debezium: a record with the fields 'op', 'before' and 'after'; rows \
+            "is {}, and not an envelope of Debezium: a record with the fields 'op', 'before' and 'after'; rows \
              without an envelope have the format 'avro'",
             schema.title(&schema.root)
         )
     })
 }
 
-/// Takes whole numbers for milliseconds since the epoch.
+/// Declares whole numbers as milliseconds since the epoch.
 fn instants(of: &mut Type) {
     match of {
         Type::Primitive(Primitive::Long, logical @ None) => {

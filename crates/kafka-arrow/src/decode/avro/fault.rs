@@ -2,7 +2,7 @@
 
 use crate::decode::budget::{self, Exceeded};
 
-/// A failure while one datum is read. Small, as it travels in every result of the walk.
+/// A failure while reading one datum. It is small, because every result of the walk carries one.
 #[derive(Debug)]
 pub(super) struct Fault(Box<Kind>);
 
@@ -13,7 +13,7 @@ pub(super) enum Kind {
         class: &'static str,
         message: String,
     },
-    /// The payload is not: a limit of Arrow's, or a fault of this crate.
+    /// The payload is not to blame: it met a limit of Arrow, or a fault of this crate.
     Ours(String),
 }
 
@@ -37,7 +37,7 @@ impl Fault {
         Self::bad("type", message)
     }
 
-    /// The value is none of the reader's schema.
+    /// The value does not exist in the reader's schema.
     #[cold]
     pub(super) fn schema(message: impl Into<String>) -> Self {
         Self::bad("schema", message)
@@ -54,7 +54,7 @@ impl Fault {
         Self(Box::new(Kind::Ours(message.into())))
     }
 
-    /// The same, with the field that it was found in.
+    /// The same failure, with the field in which it was found.
     #[cold]
     pub(super) fn in_field(mut self, name: &str) -> Self {
         if let Kind::Bad { message, .. } = self.0.as_mut() {

@@ -1,10 +1,10 @@
-//! What stands before a datum and names the schema that it was written with.
+//! Frames: the bytes before a datum that name the schema it was written with.
 
 use super::super::payload::BadPayload;
 
-/// Before an id of a registry.
+/// Precedes the schema id in a registry's frame.
 const MAGIC: u8 = 0;
-/// Before a fingerprint, in single-object encoding.
+/// Precedes a fingerprint in single-object encoding.
 const MARKER: [u8; 2] = [0xc3, 0x01];
 
 /// The id of a registry's frame.

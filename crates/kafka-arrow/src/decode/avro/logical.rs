@@ -1,6 +1,6 @@
 //! Logical types: what a value means beyond its type.
 //!
-//! Those that are not known, or do not fit their type, are passed over, as the specification asks.
+//! Unknown ones, and those that do not fit their type, are ignored, as the specification asks.
 
 use arrow::datatypes::{DECIMAL256_MAX_PRECISION, TimeUnit};
 use serde_json::Value;
@@ -13,7 +13,7 @@ pub(crate) enum Logical {
     Time(TimeUnit),
     /// An instant.
     Timestamp(TimeUnit),
-    /// A date with a time, wherever that is.
+    /// A date with a time of day, in no particular time zone.
     LocalTimestamp(TimeUnit),
     Decimal {
         precision: u8,
@@ -57,7 +57,7 @@ impl Logical {
     pub(crate) fn of_fixed(json: &Value, size: usize) -> Option<Self> {
         match json.get("logicalType")?.as_str()? {
             "decimal" => {
-                // What the largest number of so many bytes has in digits, the sign's bit left out.
+                // The digits of the largest number that fits into `size` bytes with its sign.
                 let bits = (size * 8).saturating_sub(1);
                 decimal(json, (bits as f64 * 2f64.log10()) as u64)
             }
@@ -85,9 +85,9 @@ impl Logical {
     }
 }
 
-/// What Debezium says by names of Kafka Connect's: its own times have no logical type in Avro.
+/// What Kafka Connect's type names say. Debezium's own types for times have no logical type in Avro.
 ///
-/// Times of day stay numbers. Those of MySQL go beyond a day, and are no times of Arrow's.
+/// Times of day stay numbers, because MySQL's go beyond a day and Arrow's cannot.
 fn of_connect(json: &Value, of: Primitive) -> Option<Logical> {
     let name = json.get("connect.name")?.as_str()?;
     match (of, name.strip_prefix("io.debezium.time.")?) {
@@ -99,7 +99,7 @@ fn of_connect(json: &Value, of: Primitive) -> Option<Logical> {
     }
 }
 
-/// A decimal of at most so many digits; none when Arrow has no decimal so long.
+/// A decimal of at most `digits` digits; `None` when Arrow has no decimal of that length.
 fn decimal(json: &Value, digits: u64) -> Option<Logical> {
     let precision = json.get("precision")?.as_u64()?;
     let scale = json.get("scale").map_or(Some(0), Value::as_u64)?;

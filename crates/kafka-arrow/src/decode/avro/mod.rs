@@ -1,4 +1,5 @@
-//! Avro: payloads become the columns of one reader's schema, whatever schemas they were written with.
+//! Decodes Avro payloads into the columns of one schema, the reader's, whatever schemas they were written
+//! with.
 //!
 //! ```text
 //! reader's schema ─▶ types ──▶ columns ◀── what the table declares
@@ -8,15 +9,15 @@
 //!    a fingerprint, or given)                   cursor ◀─ one payload
 //! ```
 //!
-//! A plan is made once for each writer's schema. What it does not build it still reads, so that a
-//! payload is bad or good whichever columns a query names, and bytes left over are found.
+//! Each writer's schema gets one plan. A plan reads even the fields that it does not build, so that the
+//! choice of columns never decides whether a payload is bad, and so that left-over bytes are found.
 //!
-//! The datums are not read by `arrow-avro`, whose decoder is made for files that are whole or not. A
-//! record that fails in it leaves columns of different lengths, and with them the batch is lost, while
-//! here a bad payload must be one row of NULLs among good ones. It takes counts of values without bytes
-//! at their word (6 bytes that promise 2^30 nulls take 5 seconds), has no references between schemas,
-//! and its unions are Arrow's, which SQL can do little with. It is no faster either: of records with 5
-//! fields in 62 bytes it decodes 12 million a second on a core, this one 13.6 million.
+//! `arrow-avro` does not fit here: its decoder is made for files, which are either whole or broken. A record
+//! that fails in it leaves columns of different lengths and so loses the whole batch, while here a bad
+//! payload must become one row of NULLs among good ones. It trusts counts of values without bytes (6 bytes
+//! that promise 2^30 nulls take 5 seconds). It has no references between schemas, and its unions are Arrow's,
+//! which SQL can do little with. Nor is it faster: it decodes 12 million records a second on a core (5 fields
+//! in 62 bytes), this module 13.6 million.
 
 pub(crate) mod canonical;
 mod column;
@@ -58,30 +59,30 @@ pub fn record_name(text: &str) -> Option<String> {
     Some(name.full().to_owned())
 }
 
-/// What an [`AvroDecoder`] is made of.
+/// What an [`AvroDecoder`] is made from.
 #[derive(Debug)]
 pub struct AvroOptions<'a> {
     /// The reader's schema: a record, as JSON.
     pub reader: &'a str,
-    /// Names and texts of the schemas that it uses, each after those that it uses itself.
+    /// Names and texts of the schemas that it uses. Each comes after those that it uses itself.
     pub references: &'a [(String, String)],
     /// Its id in the registry, for messages.
     pub reader_id: Option<i32>,
-    /// The columns that the table declares; all fields of the reader's schema unless given.
+    /// The columns that the table declares; without them, all fields of the reader's schema.
     pub declared: Option<&'a Fields>,
-    /// What lies before each value.
+    /// What precedes each value.
     pub framing: Framing,
 }
 
-/// What stands before a datum, and where the schema that it was written with comes from.
+/// What precedes a datum, and where the schema that it was written with comes from.
 #[derive(Debug)]
 pub enum Framing {
-    /// Nothing: all payloads are written with one schema, the reader's unless another is given.
+    /// Nothing: all payloads are written with one schema, which is the reader's unless another is given.
     Plain {
         /// The schema that they are written with.
         writer: Option<String>,
     },
-    /// A schema's fingerprint: single-object encoding, with one of these schemas or the reader's.
+    /// A schema's fingerprint (single-object encoding), of one of these schemas or of the reader's.
     SingleObject {
         /// Schemas of writers, as JSON.
         schemas: Vec<String>,
@@ -97,7 +98,7 @@ pub struct AvroDecoder {
     writers: Writers,
 }
 
-/// The schema that everything is read with.
+/// The schema with which everything is read.
 #[derive(Debug)]
 struct Reader {
     schema: Arc<Schema>,
@@ -107,15 +108,15 @@ struct Reader {
 
 impl AvroDecoder {
     /// # Errors
-    /// When a given schema cannot be read or has no columns, or what is declared does not fit it.
+    /// When a given schema cannot be read or has no columns, or the declared columns do not fit it.
     pub fn new(options: AvroOptions<'_>) -> Result<Self> {
         Self::with_reader(options, Ok)
     }
 
-    /// Decodes Debezium's envelopes; the reader's schema is one.
+    /// A decoder of Debezium's envelopes, one of which is the reader's schema.
     ///
     /// # Errors
-    /// As [`new`](Self::new), and when it is none.
+    /// As [`new`](Self::new), and when the reader's schema is not an envelope.
     pub fn debezium(options: AvroOptions<'_>) -> Result<Self> {
         Self::with_reader(options, envelope::reader)
     }
@@ -217,7 +218,7 @@ impl PayloadDecoder for AvroDecoder {
 }
 
 impl AvroDecoder {
-    /// The reader's record, of which the wanted fields are built.
+    /// The column of the reader's record. Only its wanted fields are built.
     fn record(&self, wanted: &Wanted<'_>, rows: usize) -> Result<Column, ArrowError> {
         let fields = self.fields();
         let mut columns: Vec<Column> = fields.iter().map(|_| Column::Skip).collect();
@@ -240,13 +241,13 @@ impl AvroDecoder {
     }
 }
 
-/// Why a payload is no row.
+/// Why a payload does not become a row.
 enum Miss {
     Bad(BadPayload),
     Ours(Error),
 }
 
-/// Reads one datum, all of it.
+/// Reads one datum, which must take all bytes.
 fn read(row: usize, writer: &Writer, datum: &[u8], record: &mut Column) -> Result<(), Miss> {
     let plan = match writer.plan() {
         Ok(plan) => plan,

@@ -1,4 +1,4 @@
-//! Reads a datum into columns, as a plan says that was made of the writer's and the reader's schema.
+//! Reads a datum into columns, by a plan made from the writer's and the reader's schema.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::schema::{Definition, Primitive, Schema, Type};
 
 /// How a value that was written with one type is read as another.
 ///
-/// What is called by a type is the type in the bytes; numbers become what the column takes.
+/// A variant that is named after a type reads that type from the bytes. Numbers become what the column takes.
 #[derive(Debug)]
 pub(super) enum Read {
     Null,
@@ -20,12 +20,12 @@ pub(super) enum Read {
     Long,
     Float,
     Double,
-    /// Moments and times of day in a finer unit than they are written in.
+    /// Moments and times of day whose column has a finer unit than the bytes.
     Time(Time),
     Bytes,
     Text,
     Fixed(usize),
-    /// For each symbol of the writer the reader's.
+    /// For each symbol of the writer, that of the reader.
     Enum(Vec<Result<Box<str>, String>>),
     Decimal(Decimal),
     Duration,
@@ -35,22 +35,22 @@ pub(super) enum Read {
         items: Box<Self>,
         /// Whether an item takes bytes.
         sized: bool,
-        /// What an item is charged.
+        /// What each item is charged.
         charge: usize,
     },
     Map {
         values: Box<Self>,
-        /// What an entry is charged.
+        /// What each entry is charged.
         charge: usize,
     },
     Record(Vec<Step>),
-    /// For each branch of the writer, why it is none of the reader, or how it is read.
+    /// For each branch of the writer: how to read it, or why the reader has no such branch.
     Union(Vec<Result<Self, String>>),
-    /// A branch of a reader's union: a member of a struct, unless the table selects others.
+    /// A branch of a reader's union. It is a member of a struct, if the table selects it.
     Member(Option<usize>, Box<Self>),
-    /// What is not in the columns.
+    /// Read, but not part of any column.
     Skip(Type),
-    /// A value of the reader's that the writer does not have: bytes as the reader would write them.
+    /// A field that only the reader has: its default, in the bytes that a writer would have written.
     Default(Box<Supplied>),
 }
 
@@ -65,25 +65,25 @@ pub(super) struct Supplied {
 #[derive(Debug)]
 pub(super) struct Step {
     pub(super) name: Box<str>,
-    /// The place of the column among the record's.
+    /// The column's place among those of the record.
     pub(super) column: Option<usize>,
     pub(super) read: Read,
 }
 
 #[derive(Debug)]
 pub(super) struct Time {
-    /// Whether it is written as a long, else as an int.
+    /// Whether it is written as a long; otherwise as an int.
     pub(super) long: bool,
     pub(super) factor: i64,
-    /// Times of day are below it, in the column's unit.
+    /// The end of the day in the column's unit, for times of day, which must lie below it.
     pub(super) end: Option<i64>,
 }
 
 #[derive(Debug)]
 pub(super) struct Decimal {
-    /// The length of a fixed one.
+    /// The length of a value of type fixed.
     pub(super) size: Option<usize>,
-    /// How many digits the column has more after the point.
+    /// How many more digits the column has after the point.
     pub(super) shift: u8,
     pub(super) precision: u8,
     pub(super) scale: i8,
@@ -93,8 +93,8 @@ impl Read {
     /// Reads one value; `writer` is the schema that the bytes follow.
     ///
     /// # Errors
-    /// When the bytes do not follow it, or the value does not fit. The column may then have a part of
-    /// the value.
+    /// When the bytes do not follow it, or the value does not fit. The column may then hold a part of the
+    /// value.
     pub(super) fn read(
         &self,
         cursor: &mut Cursor<'_>,
@@ -193,7 +193,7 @@ impl Read {
                 let place = cursor.place(symbols.len(), "there is no symbol")?;
                 match &symbols[place] {
                     Ok(symbol) => {
-                        // A symbol may be longer than its number.
+                        // The reader's symbol may be longer than its number in the payload.
                         cursor.charge(symbol.len())?;
                         push_bytes(column, symbol.as_bytes())
                     }
@@ -257,8 +257,8 @@ impl Read {
 }
 
 impl Read {
-    /// What an element that is read so is charged besides the width of its column: for defaults, which
-    /// no byte of a payload stands for, and for fields that take nothing but time.
+    /// What such an element is charged besides the width of its column: its defaults, which take no byte of
+    /// the payload, and its fields, which take time even where they take nothing else.
     pub(super) fn extra(&self) -> usize {
         match self {
             Self::Record(steps) => steps.iter().map(|step| 1 + step.read.extra()).sum(),
@@ -275,7 +275,7 @@ impl Read {
         }
     }
 
-    /// The most that an element or a symbol within is charged.
+    /// The most that one element or symbol within is charged.
     fn widest(&self) -> usize {
         match self {
             Self::Record(steps) => {
@@ -325,7 +325,7 @@ impl Time {
         }
         match column {
             Column::Int64(values) => values.push(value),
-            // A time of day in ms, which is below 2^27.
+            // A time of day in milliseconds is below 2^27.
             Column::Int32(values) => values.push(value as i32),
             Column::Skip => {}
             _ => return Err(misfit("time")),
@@ -347,7 +347,7 @@ impl Decimal {
             Column::Decimal256(values) => {
                 values.push(self.long(bytes).ok_or_else(|| self.misfit())?);
             }
-            // Badness must not depend on what is built; the longer type takes both.
+            // Which columns are built must not decide whether a payload is bad. The longer type accepts both.
             Column::Skip => {
                 self.long(bytes).ok_or_else(|| self.misfit())?;
             }
@@ -383,7 +383,7 @@ impl Decimal {
     }
 }
 
-/// A number as so many bytes, from one in any number of bytes that it fits.
+/// A number as `N` bytes, from any number of bytes whose value fits.
 fn extended<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
     let negative = bytes.first().is_some_and(|first| *first >= 0x80);
     let fill = if negative { 0xff } else { 0 };
@@ -415,12 +415,12 @@ fn duration(cursor: &mut Cursor<'_>, column: &mut Column) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Passes over a value. Only its structure is checked, the same for all columns that a query may
-/// name: what is skipped so is in no column of the table.
+/// Passes over a value and checks only its structure. The check is the same whichever columns a query
+/// names, because a skipped value belongs to no column of the table.
 fn skip(cursor: &mut Cursor<'_>, writer: &Schema, of: &Type) -> Result<(), Fault> {
     match of {
         Type::Primitive(primitive, _) => skip_primitive(cursor, *primitive),
-        // Nothing to read, however many records are within.
+        // There is nothing to read, however many records it holds.
         _ if !writer.takes_bytes(of) => Ok(()),
         _ => cursor.nested(|cursor| skip_within(cursor, writer, of)),
     }
@@ -460,7 +460,7 @@ fn skip_within(cursor: &mut Cursor<'_>, writer: &Schema, of: &Type) -> Result<()
             }
             Definition::Fixed { size, .. } => cursor.take(*size, "a fixed value").map(drop),
             Definition::Record(fields) => {
-                // Fields without bytes take time.
+                // Fields take time even without bytes.
                 cursor.charge(fields.len())?;
                 fields.iter().try_for_each(|field| {
                     skip(cursor, writer, &field.of).map_err(|fault| fault.in_field(&field.name))

@@ -1,6 +1,6 @@
-//! Makes the plan by which what was written with one schema is read with another, into columns of
-//! given types. The rules are those of the specification's "Schema Resolution", with one addition:
-//! moments and times of day keep their meaning when their unit gets finer.
+//! Plans how to read values that were written with one schema as values of another, into columns of given
+//! types. The rules are those of the specification's "Schema Resolution", with one addition: moments and
+//! times of day keep their meaning when their unit gets finer.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use super::schema::{
 use super::types::{Columns, is_binary, is_text, members, only_branch, per_second, place_of};
 use crate::decode::budget::{charge, width};
 
-/// The plan for a record's columns.
+/// The plan for the columns of a record.
 ///
 /// # Errors
-/// When the schemas do not go together: what does not, without saying which schemas they are.
+/// When the schemas do not match: the message says where, but does not name the schemas.
 pub(super) fn resolve(
     writer: &Schema,
     reader: &Arc<Schema>,
@@ -31,7 +31,7 @@ pub(super) fn resolve(
         types: 0,
         depth: 0,
     };
-    // A record that was written as a branch of a union, as Java does for topics of several types.
+    // The record was written as a branch of a union, as Java does for topics with several types.
     if let Type::Union(branches) = &writer.root {
         let read = |branch| resolver.record(branch, &reader.root, &columns.fields, &columns.places);
         return union(branches.iter().map(read).collect());
@@ -39,7 +39,7 @@ pub(super) fn resolve(
     resolver.record(&writer.root, &reader.root, &columns.fields, &columns.places)
 }
 
-/// Reads a union of the writer's; one of which no branch can be read cannot be read.
+/// Reads a union of the writer. At least one branch must be readable.
 fn union(branches: Vec<Result<Read, String>>) -> Result<Read, String> {
     let reason = branches.iter().find_map(|branch| branch.as_ref().err());
     match (branches.iter().any(Result::is_ok), reason) {
@@ -127,8 +127,8 @@ impl Resolver<'_> {
         }
     }
 
-    /// What is no union as the branch of one that it fits best: the one that is the same, else the
-    /// first that it can be read as.
+    /// Reads a value that is not a union as the branch that fits it best: the branch of the same type, or
+    /// else the first that can read it.
     fn branch(
         &mut self,
         written: &Type,
@@ -138,7 +138,7 @@ impl Resolver<'_> {
         if written.is_null() {
             return match branches.iter().any(Type::is_null) {
                 true => Ok(Read::Null),
-                false => Err("null is no branch of the reader's union".to_owned()),
+                false => Err("null is not a branch of the reader's union".to_owned()),
             };
         }
         if let Some(branch) = only_branch(branches) {
@@ -155,7 +155,7 @@ impl Resolver<'_> {
             let place = targets.iter().position(|target| target.name() == name);
             let read = match place {
                 Some(place) => self.any(written, branch, targets[place].data_type()),
-                // No column, but it must be told whether this is the branch.
+                // No column takes the value, but reading must still find out whether this is its branch.
                 None => {
                     let natural = super::types::natural(self.reader, branch)?;
                     self.any(written, branch, &natural)
@@ -166,7 +166,7 @@ impl Resolver<'_> {
             }
         }
         Err(format!(
-            "{} is no branch of the reader's union",
+            "{} is not a branch of the reader's union",
             self.writer.title(written)
         ))
     }
@@ -182,7 +182,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// A record, into the columns `targets` of the reader's fields at `places`.
+    /// Reads a record into the columns `targets` of the reader's fields at `places`.
     fn record(
         &mut self,
         written: &Type,
@@ -200,7 +200,7 @@ impl Resolver<'_> {
         };
         same_name(self.writer.named(*a), reader.named(*b))?;
         let sources = sources(known, fields);
-        // For each field of the writer's the one of the reader's, if that is a column.
+        // For each field of the writer, the reader's field, if that is a column.
         let mut columns = vec![None; known.len()];
         for (column, read) in places.iter().enumerate() {
             if let Some(place) = sources[*read] {
@@ -270,8 +270,8 @@ impl Resolver<'_> {
     }
 }
 
-/// For each field of the reader's the place of the writer's that it is read from: the one of the same
-/// name, or of an alias that no other field is read from.
+/// For each field of the reader, the place of the writer's field that supplies it: the field of the same
+/// name, or else of an alias, if no other field uses it.
 fn sources(written: &[RecordField], read: &[RecordField]) -> Vec<Option<usize>> {
     let named = written.iter().map(|field| field.name.as_str()).zip(0..);
     let places: HashMap<&str, usize> = named.collect();
@@ -295,8 +295,8 @@ fn no_place(target: &DataType) -> String {
     format!("it has no place in a column of {target}")
 }
 
-/// Named types go together when their names do, without namespaces, or the reader's has the writer's
-/// name as an alias.
+/// Named types match when their names do, without namespaces, or when the writer's name is an alias of
+/// the reader's type.
 fn same_name(written: &Named, read: &Named) -> Result<(), String> {
     let alias = |alias: &super::schema::Name| *alias == written.name;
     match written.name.short() == read.name.short() || read.aliases.iter().any(alias) {
@@ -365,7 +365,7 @@ fn named(written: &Named, read: &Named, target: &DataType) -> Result<Read, Strin
 }
 
 /// # Errors
-/// With the reason, or without one when the types just differ.
+/// With a reason, or with `None` when the types simply differ.
 fn primitive(
     (written, written_logical): (Primitive, Option<Logical>),
     (read, logical): (Primitive, Option<Logical>),
@@ -408,8 +408,8 @@ enum Counts {
     Moment,
 }
 
-/// Moments and times of day. Their unit may get finer, from the writer to the reader and from the
-/// reader to a declared column.
+/// Reads moments and times of day. The unit may get finer from the writer to the reader, and again
+/// from the reader to a declared column.
 fn moment(
     long: bool,
     written: Option<Logical>,

@@ -1,7 +1,7 @@
 //! Avro schemas, read from their JSON.
 //!
-//! Named types are kept in one list and meant by their place in it, so that types may contain
-//! themselves. Attributes that this crate has no use for are passed over.
+//! Named types live in one list, and other types refer to them by their place in it. This is how a type may
+//! contain itself. Attributes that this crate does not use are ignored.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,13 +10,12 @@ use serde_json::{Number, Value};
 
 use super::logical::Logical;
 
-/// How deep types, and values of types that contain themselves, may be nested.
+/// How deep types may be nested, and values of types that contain themselves.
 pub(crate) const MAX_DEPTH: usize = 64;
 
-/// What the types of a schema may be in number, when every use of a named type counts.
+/// How many types a schema may have when every use of a named type counts.
 ///
-/// Named types multiply: each of thirty types may use the next one twice. Real schemas have some
-/// hundred uses.
+/// Uses multiply: each of thirty types may use the next one twice. Real schemas have a few hundred uses.
 pub(crate) const MAX_TYPES: usize = 20_000;
 
 /// A schema, with all types that it names.
@@ -24,7 +23,7 @@ pub(crate) const MAX_TYPES: usize = 20_000;
 pub(crate) struct Schema {
     pub root: Type,
     named: Vec<Named>,
-    /// For each of `named` whether a value takes at least one byte.
+    /// For each type in `named`, whether its values take at least one byte.
     takes_bytes: Vec<bool>,
 }
 
@@ -53,7 +52,7 @@ pub(crate) enum Primitive {
 #[derive(Debug)]
 pub(crate) struct Named {
     pub(crate) name: Name,
-    /// Full names that it is known by as well.
+    /// Other full names for the same type.
     pub(crate) aliases: Vec<Name>,
     pub(crate) definition: Definition,
 }
@@ -88,7 +87,7 @@ pub(crate) struct Name {
 impl Name {
     fn new(name: &str, namespace: &str) -> Self {
         let full = match name.contains('.') || namespace.is_empty() {
-            // A dot in front says that the namespace is the empty one.
+            // A leading dot denotes the empty namespace.
             true => name.trim_start_matches('.').to_owned(),
             false => format!("{namespace}.{name}"),
         };
@@ -145,11 +144,11 @@ impl Type {
 }
 
 impl Schema {
-    /// Reads a schema. `references` are the names and texts of schemas whose types it uses, each
+    /// Reads a schema. `references` are the names and texts of the schemas whose types it uses. Each comes
     /// after those that it uses itself.
     ///
     /// # Errors
-    /// With what is wrong, without saying which schema it is.
+    /// When the schema is wrong. The message says how, but does not name the schema.
     pub(crate) fn parse(text: &str, references: &[(String, String)]) -> Result<Self, String> {
         let mut parser = Parser::default();
         for (name, text) in references {
@@ -174,7 +173,7 @@ impl Schema {
         &mut self.named[place]
     }
 
-    /// The fields of a record, unless the type is something else.
+    /// The fields, if the type is a record.
     pub(crate) fn record(&self, of: &Type) -> Option<(&Name, &[RecordField])> {
         let Type::Named(place) = of else {
             return None;
@@ -186,8 +185,8 @@ impl Schema {
         }
     }
 
-    /// Whether every value of the type takes at least one byte. The others, such as null and records
-    /// without fields, may be as many as an array's count says, whatever the length of the payload.
+    /// Whether every value of the type takes at least one byte. Values of other types, such as null and
+    /// records without fields, can be as many as an array claims, however short the payload.
     pub(crate) fn takes_bytes(&self, of: &Type) -> bool {
         match of {
             Type::Primitive(primitive, _) => *primitive != Primitive::Null,
@@ -196,8 +195,8 @@ impl Schema {
         }
     }
 
-    /// A record takes bytes when a field does; asked until nothing changes, as types may contain
-    /// themselves.
+    /// A record takes bytes when one of its fields does. As types may contain themselves, this repeats until
+    /// nothing changes.
     fn find_empty(&mut self) {
         loop {
             let mut changed = false;
@@ -216,7 +215,7 @@ impl Schema {
         }
     }
 
-    /// The type as messages call it: the name of named ones, else what it is.
+    /// What messages call the type: its name if it has one, otherwise its kind.
     pub(crate) fn title(&self, of: &Type) -> String {
         match of {
             Type::Primitive(primitive, None) => primitive.name().to_owned(),
@@ -247,7 +246,7 @@ impl Definition {
     }
 }
 
-/// Read by jiter: floats of serde_json may be off by one unit in their last place.
+/// Uses jiter, because serde_json may misread a float's last digit.
 fn json(text: &str) -> Result<Value, String> {
     JsonValue::parse(text.as_bytes(), false)
         .map(plain)
@@ -310,7 +309,7 @@ impl Parser {
             return Ok(Type::Primitive(primitive, None));
         }
         let full = Name::new(name, namespace);
-        // Names of the empty namespace are meant as well, as Java's library does.
+        // A name may also belong to the empty namespace, as in Java's library.
         let place = self
             .places
             .get(full.full())
@@ -413,7 +412,7 @@ impl Parser {
         depth: usize,
     ) -> Result<Vec<RecordField>, String> {
         let Value::Array(described) = attribute(json, "fields", "record")? else {
-            return Err(format!("record '{record}': 'fields' is no array"));
+            return Err(format!("record '{record}': 'fields' is not an array"));
         };
         let mut fields: Vec<RecordField> = Vec::with_capacity(described.len());
         let mut names = HashSet::with_capacity(described.len());
@@ -444,7 +443,7 @@ fn attribute<'a>(json: &'a Value, name: &str, of: &str) -> Result<&'a Value, Str
 fn text<'a>(json: &'a Value, name: &str, of: &str) -> Result<&'a str, String> {
     match attribute(json, name, of)? {
         Value::String(text) if !text.is_empty() => Ok(text),
-        _ => Err(format!("has '{of}' whose attribute '{name}' is no text")),
+        _ => Err(format!("has '{of}' whose attribute '{name}' is not text")),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the reader's schema is in Arrow, and which of it a table's declared columns select.
+//! Maps the reader's schema to Arrow types, and selects the columns that a table declares.
 
 use std::sync::Arc;
 
@@ -9,15 +9,15 @@ use arrow::datatypes::{
 use super::logical::Logical;
 use super::schema::{Definition, MAX_DEPTH, MAX_TYPES, Primitive, RecordField, Schema, Type};
 
-/// Up to which length fixed values have a column of their own type. There a NULL takes as much memory
-/// as a value, and a payload can have one in each of its bytes.
+/// The longest fixed value that gets a fixed-size column. In such a column a NULL takes as much memory as
+/// a value, and a payload can hold a NULL in each of its bytes.
 const MAX_FIXED_BYTES: usize = 1_024;
 
 /// The columns of a reader's schema.
 #[derive(Debug)]
 pub(super) struct Columns {
     pub(super) fields: Fields,
-    /// For each field its place in the reader's record.
+    /// For each field, its place in the reader's record.
     pub(super) places: Vec<usize>,
 }
 
@@ -25,8 +25,8 @@ impl Columns {
     /// All fields of the reader's record, or those that `declared` selects by name.
     ///
     /// # Errors
-    /// When the schema is no record, contains itself, or does not fit what is declared; without
-    /// saying which schema it is.
+    /// When the schema is not a record, contains itself, or does not fit the declared columns. The message
+    /// does not name the schema.
     pub(super) fn new(schema: &Schema, declared: Option<&Fields>) -> Result<Self, String> {
         let Some((_, fields)) = schema.record(&schema.root) else {
             return Err(format!(
@@ -64,7 +64,7 @@ impl Columns {
     }
 }
 
-/// The place of the field with this name, exactly or, when there is only one, without case.
+/// The place of the field with this name. The case may differ if only one field matches that way.
 pub(crate) fn place_of(fields: &[RecordField], name: &str) -> Result<usize, String> {
     if let Some(place) = fields.iter().position(|f| f.name == name) {
         return Ok(place);
@@ -77,7 +77,7 @@ pub(crate) fn place_of(fields: &[RecordField], name: &str) -> Result<usize, Stri
     match (alike.next(), alike.next()) {
         (Some((place, _)), None) => Ok(place),
         (Some((_, first)), Some((_, second))) => Err(format!(
-            "has fields '{}' and '{}', and none that is '{name}' to the letter; write the column's \
+            "has fields '{}' and '{}', but none that is exactly '{name}'; write the column's \
              name in double quotes as the field has it",
             first.name, second.name
         )),
@@ -93,8 +93,8 @@ pub(crate) fn place_of(fields: &[RecordField], name: &str) -> Result<usize, Stri
     }
 }
 
-/// The branches of a union that are not null, and the names of the members that they become: what
-/// a branch is, or its short name, or its full one where short ones are not told apart.
+/// The branches of a union except null, with the names of the members that they become: the kind of type
+/// or its short name, or its full name where short names collide.
 pub(crate) fn members<'a>(schema: &Schema, branches: &'a [Type]) -> Vec<(String, &'a Type)> {
     let short = |branch: &Type| match branch {
         Type::Primitive(primitive, _) => primitive.name().to_owned(),
@@ -115,23 +115,23 @@ pub(crate) fn members<'a>(schema: &Schema, branches: &'a [Type]) -> Vec<(String,
     named.iter().map(full).collect()
 }
 
-/// The one branch of a union besides null.
+/// The one branch of a union besides null, if there is exactly one.
 pub(crate) fn only_branch(branches: &[Type]) -> Option<&Type> {
     let mut branches = branches.iter().filter(|branch| !branch.is_null());
     branches.next().filter(|_| branches.next().is_none())
 }
 
-/// What a type of the reader's schema is in Arrow when nothing else is declared.
+/// The Arrow type of a type in the reader's schema, unless the table declares another.
 ///
 /// # Errors
-/// When it contains itself, or is too large.
+/// When the type contains itself, or is too large.
 pub(super) fn natural(schema: &Schema, of: &Type) -> Result<DataType, String> {
     Mapping::new(schema).natural(of)
 }
 
 struct Mapping<'a> {
     schema: &'a Schema,
-    /// The records that are being mapped.
+    /// The records whose fields are being mapped.
     inside: Vec<usize>,
     types: usize,
     depth: usize,
@@ -191,7 +191,7 @@ impl<'a> Mapping<'a> {
         };
         if self.inside.contains(&place) {
             return Err(format!(
-                "has a record '{}' that contains itself, which is no column; declare columns without \
+                "has a record '{}' that contains itself, which cannot be a column; declare columns without \
                  it, or read with a schema that leaves it out",
                 named.name.full()
             ));
@@ -213,8 +213,7 @@ impl<'a> Mapping<'a> {
             .collect()
     }
 
-    /// Whether values of the schema's type are also ones of a declared type, which is the natural
-    /// one or a wider one.
+    /// Whether the values fit a declared type: the natural one, or a wider one.
     fn fits(&mut self, of: &Type, declared: &DataType) -> Result<(), String> {
         match (of, declared) {
             (Type::Union(branches), declared) => match only_branch(branches) {
@@ -356,7 +355,7 @@ pub(super) const fn is_binary(data_type: &DataType) -> bool {
     )
 }
 
-/// Whether every value of the natural type is one of the declared type, without loss.
+/// Whether every value of the natural type fits the declared type without loss.
 fn is_wider(natural: &DataType, declared: &DataType) -> bool {
     use DataType::{
         Decimal128, Decimal256, FixedSizeBinary, Float32, Float64, Int32, Int64, Time32, Time64,
@@ -380,7 +379,8 @@ fn is_wider(natural: &DataType, declared: &DataType) -> bool {
         (Time32(unit), Time32(wide) | Time64(wide)) | (Time64(unit), Time64(wide)) => {
             per_second(*wide) >= per_second(*unit)
         }
-        // An instant may be shown in any zone, without one as UTC has it; what has no zone stays so.
+        // An instant may be shown in any zone; one declared without a zone means UTC. Local times have no
+        // zone and get none.
         (Timestamp(unit, zone), Timestamp(wide, wide_zone)) => {
             per_second(*wide) >= per_second(*unit) && (zone.is_some() || wide_zone.is_none())
         }
@@ -397,7 +397,7 @@ pub(super) const fn per_second(unit: TimeUnit) -> i64 {
     }
 }
 
-/// Fields that may be NULL, with all fields within: a payload may lack what a table declares.
+/// The fields, all nullable down to the innermost: a payload may lack what a table declares.
 fn all_nullable(fields: &Fields) -> Fields {
     let nullable = |field: &FieldRef| {
         let data_type = nullable_type(field.data_type());

@@ -1,4 +1,4 @@
-//! The schemas that payloads are written with, each resolved once to the reader's.
+//! The schemas that payloads were written with, each resolved once against the reader's.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -19,7 +19,7 @@ use super::resolve::resolve;
 use super::schema::Schema;
 use crate::error::Result;
 
-/// How many schemas are asked of a registry at the same time.
+/// How many schemas are requested from a registry at the same time.
 const ASKED_AT_ONCE: usize = 8;
 
 #[derive(Debug)]
@@ -28,20 +28,20 @@ pub(super) enum Writers {
     Fingerprints(BTreeMap<u64, Arc<Writer>>),
     Registry {
         registry: Arc<dyn WriterSchemas>,
-        /// By id, those that were asked for. An id never means another schema, so none is dropped.
+        /// The schemas requested so far, by id. An id never changes its meaning, so nothing is dropped.
         known: RwLock<HashMap<i32, Arc<Writer>>>,
     },
 }
 
-/// A writer's schema, as far as it can be read.
+/// A writer's schema, or why it cannot be read.
 #[derive(Debug)]
 pub(super) struct Writer {
     id: Option<i32>,
-    /// Inside, why it cannot.
+    /// The error says why it cannot be read.
     plan: Result<Plan, String>,
 }
 
-/// How what was written with a schema is read.
+/// How to read what was written with a schema.
 #[derive(Debug)]
 pub(super) struct Plan {
     schema: Schema,
@@ -50,10 +50,10 @@ pub(super) struct Plan {
 
 impl Plan {
     /// # Errors
-    /// When the schemas do not go together: why, without saying which schema it is.
+    /// When the schemas do not match: why, without naming the schema.
     pub(super) fn new(schema: Schema, reader: &Reader) -> Result<Self, String> {
         let read = resolve(&schema, &reader.schema, &reader.columns)
-            .map_err(|e| format!("does not go together with the schema it is read with: {e}"))?;
+            .map_err(|e| format!("does not match the schema it is read with: {e}"))?;
         Ok(Self { schema, read })
     }
 
@@ -93,7 +93,7 @@ impl Writer {
         self.plan.as_ref().map_err(String::as_str)
     }
 
-    /// A bad payload that was written with this schema.
+    /// Reports a bad payload that was written with this schema.
     pub(super) fn bad(
         &self,
         row: usize,
@@ -132,10 +132,10 @@ impl Writers {
         }
     }
 
-    /// Asks the registry for schemas that payloads name and that are not known yet.
+    /// Requests the schemas that payloads name and that are not known yet.
     ///
     /// # Errors
-    /// When the registry does not answer, or refuses to.
+    /// When the registry does not answer, or refuses.
     pub(super) async fn prepare(&self, payloads: &BinaryViewArray, reader: &Reader) -> Result<()> {
         let Self::Registry { registry, known } = self else {
             return Ok(());
@@ -167,7 +167,7 @@ impl Writers {
     }
 }
 
-/// The ids of the payloads' frames that are not known.
+/// The ids in the payloads' frames that are not known.
 fn unknown(payloads: &BinaryViewArray, known: &HashMap<i32, Arc<Writer>>) -> BTreeSet<i32> {
     let mut unknown = BTreeSet::new();
     let mut last = None;
@@ -182,7 +182,7 @@ fn unknown(payloads: &BinaryViewArray, known: &HashMap<i32, Arc<Writer>>) -> BTr
     unknown
 }
 
-/// Finds the writers of payloads, one after the other. Most have the one before's.
+/// Finds the writers of payloads, one after the other. Most share the writer of the payload before.
 pub(super) struct Lookup<'a> {
     writers: &'a Writers,
     /// The id of the last frame, and its schema, if the registry has it.
@@ -190,10 +190,10 @@ pub(super) struct Lookup<'a> {
 }
 
 impl Lookup<'_> {
-    /// What a payload was written with, and the datum behind its frame.
+    /// The schema that a payload was written with, and the datum behind its frame.
     ///
     /// # Errors
-    /// When there is no such frame, or nobody knows the schema that it names.
+    /// When the payload has no such frame, or the schema that it names is unknown.
     pub(super) fn datum<'p>(
         &mut self,
         row: usize,

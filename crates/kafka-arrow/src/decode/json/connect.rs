@@ -4,10 +4,10 @@
 use super::scan::Scan;
 use super::text::skip;
 
-/// What is in the wrapper; `None` where there is none.
+/// The payload within the wrapper; `None` where there is no wrapper.
 ///
-/// An object is one when it has these two fields and no other. What is no JSON is no wrapper either:
-/// whoever reads it next says what is wrong.
+/// An object is a wrapper when it has exactly these two fields. Invalid JSON is not a wrapper either: the
+/// next reader reports what is wrong with it.
 pub fn unwrapped(json: &[u8]) -> Option<&[u8]> {
     let mut parser = Scan::new(json);
     if parser.peek().ok()? != jiter::Peek::Object {

@@ -1,4 +1,4 @@
-//! The fields of a sample of objects.
+//! Infers columns from a sample of JSON objects.
 
 use std::sync::Arc;
 
@@ -11,17 +11,17 @@ use crate::decode::column::timestamp_type;
 use crate::decode::debezium;
 use crate::decode::value::Fault;
 
-/// More fields than these are no schema but a map. One more is remembered, to tell.
+/// An object with more fields than this is a map and not a schema. One field more is kept, to notice it.
 const FIELDS_MOST: usize = 1000;
 
-/// What is known of the fields of objects, after some of them.
+/// What is known of the objects' fields so far.
 #[derive(Debug, Default)]
 pub struct Inference {
     fields: Seen,
     objects: usize,
 }
 
-/// Fields in the order in which they were seen first.
+/// Fields, in the order of their first appearance.
 #[derive(Debug, Default, Clone, PartialEq)]
 struct Seen(Vec<(String, Kind)>);
 
@@ -34,7 +34,7 @@ enum Kind {
     Float,
     Object(Seen),
     List(Box<Kind>),
-    /// Text, and whatever has nothing else in common.
+    /// Text, or values that have nothing else in common.
     Text,
 }
 
@@ -42,7 +42,7 @@ impl Inference {
     /// Looks at one more payload.
     ///
     /// # Errors
-    /// Why it is no JSON object: nothing is learned of it.
+    /// When the payload is not a JSON object. Nothing is learned from it.
     pub fn add(&mut self, payload: &[u8]) -> Result<(), String> {
         self.look(payload).map_err(|fault| fault.message)
     }
@@ -64,13 +64,13 @@ impl Inference {
         Ok(())
     }
 
-    /// How many objects were seen.
+    /// The number of objects seen so far.
     pub fn objects(&self) -> usize {
         self.objects
     }
 
-    /// The columns of Debezium's envelopes; `None` where none was seen. A row has the same fields before
-    /// and after, so that what is learned of one holds for the other.
+    /// The columns of Debezium's envelopes; `None` where the sample had none. A row has the same fields
+    /// before and after a change, so both sides learn from each other.
     pub fn debezium_columns(self) -> Option<Fields> {
         let Seen(mut fields) = self.fields;
         let mut kind = |name: &str| {
@@ -97,7 +97,7 @@ impl Inference {
     /// The fields, all nullable: Boolean, Int64, Float64, Utf8View, List and Struct.
     ///
     /// # Errors
-    /// When there are too many: none is left out in silence.
+    /// When there are too many. Leaving some out silently would be worse.
     pub fn fields(self) -> Result<Fields, String> {
         if self.fields.are_too_many() {
             return Err(format!("more than {FIELDS_MOST} fields"));
@@ -220,7 +220,7 @@ impl Kind {
             Self::Whole => DataType::Int64,
             Self::Float => DataType::Float64,
             Self::Null | Self::Text => DataType::Utf8View,
-            // A struct without fields has nothing to show but its text.
+            // A struct without fields would show nothing, so the column keeps the JSON text.
             Self::Object(fields) if fields.0.is_empty() => DataType::Utf8View,
             Self::Object(fields) => DataType::Struct(fields.fields()),
             Self::List(item) => {

@@ -1,13 +1,13 @@
-//! JSON objects, one a payload.
+//! Decodes JSON objects, one per payload.
 //!
-//! The parser is pulled: each value goes from the text to its column, and nothing is built in between.
-//! The rules:
+//! Each value goes straight from the text to its column; no tree is built in between. The rules:
 //!
-//! - A field that is missing is NULL, one that the schema does not have is passed over.
-//! - Names match exactly, else without case where only one does. Of a name that comes twice, the
-//!   last value counts.
-//! - Any value fits a column of text: what is no text itself stays as it was written, without spaces.
-//! - Nothing is converted in silence: see [`super::value`].
+//! - A missing field is NULL. A field that the schema does not have is ignored.
+//! - Names match exactly, or without case where only one field does. If a name comes twice, the last value
+//!   counts.
+//! - Any value fits a column of text. A value that is not text itself stays as it was written, without
+//!   spaces.
+//! - Nothing is converted silently: see [`super::value`].
 
 mod connect;
 mod infer;
@@ -35,26 +35,26 @@ pub use connect::unwrapped;
 pub use infer::Inference;
 pub use schema::schema_fields;
 
-/// How deep arrays and objects may lie within each other.
+/// How deep arrays and objects may be nested.
 const DEPTH_MOST: usize = 128;
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct JsonDecoder {
     fields: Fields,
-    /// Empty columns, of which each batch has a copy.
+    /// Empty columns; each batch starts from a copy.
     object: Object,
-    /// Whether a payload may stand in the frame of a registry's serializer.
+    /// Whether payloads may have the frame of a registry's serializer.
     framed: bool,
-    /// Whether it may stand in Kafka Connect's wrapper.
+    /// Whether payloads may have Kafka Connect's wrapper.
     wrapped: bool,
-    /// The column that no payload lacks, where there is one.
+    /// The column that every payload must have, if there is one.
     required: Option<usize>,
 }
 
 impl JsonDecoder {
     /// # Errors
-    /// When a field has a type that JSON is not decoded to.
+    /// When a field has a type that JSON cannot be decoded to.
     pub fn new(fields: &Fields, framed: bool) -> Result<Self> {
         Ok(Self {
             object: Object::new(fields)?,
@@ -65,7 +65,7 @@ impl JsonDecoder {
         })
     }
 
-    /// The same, for payloads that may stand in Kafka Connect's wrapper.
+    /// The same decoder, for payloads that may have Kafka Connect's wrapper.
     pub fn wrapped(self) -> Self {
         Self {
             wrapped: true,
@@ -73,10 +73,10 @@ impl JsonDecoder {
         }
     }
 
-    /// Decodes Debezium's envelopes into some of their columns.
+    /// A decoder of Debezium's envelopes into some of their columns.
     ///
     /// # Errors
-    /// As [`new`](Self::new), and when a column is none of an envelope.
+    /// As [`new`](Self::new), and when a column does not belong to an envelope.
     pub fn debezium(columns: &Fields, framed: bool) -> Result<Self> {
         debezium::check(columns)?;
         let renamed = |column: &FieldRef| {
@@ -84,7 +84,7 @@ impl JsonDecoder {
             Arc::new(column.as_ref().clone().with_name(name))
         };
         let mut fields: Vec<FieldRef> = columns.iter().map(renamed).collect();
-        // Told from other objects also where nobody asks for it.
+        // Needed to tell envelopes from other objects, even where the query does not select it.
         let op = fields.iter().position(|field| field.name() == debezium::OP);
         if op.is_none() {
             fields.push(Arc::new(Field::new(debezium::OP, DataType::Utf8, true)));
@@ -98,7 +98,7 @@ impl JsonDecoder {
         })
     }
 
-    /// Appends a payload as a row; NULL in a wrapper is a tombstone too.
+    /// Appends a payload as a row. A wrapper around NULL is a tombstone too.
     fn row(
         &self,
         payload: &[u8],
@@ -114,7 +114,7 @@ impl JsonDecoder {
         match self.required {
             Some(column) if object.is_null(column, row) => Err(Fault::new(
                 "type",
-                "no envelope of Debezium: it has no field 'op'; rows without an envelope have the format \
+                "not an envelope of Debezium: it has no field 'op'; rows without an envelope have the format \
                  'json'",
             )),
             _ => Ok(()),
@@ -170,8 +170,8 @@ impl PayloadDecoder for JsonDecoder {
     }
 }
 
-/// The id and the JSON of a payload in a registry's frame; one that does not begin with byte 0 has
-/// none, and no JSON does.
+/// The schema id and the JSON in a registry's frame. Frames begin with byte 0, JSON never does; without
+/// a frame the result is `None`.
 pub fn unframed(payload: &[u8]) -> Option<(i32, &[u8])> {
     match payload {
         [0, a, b, c, d, json @ ..] => Some((i32::from_be_bytes([*a, *b, *c, *d]), json)),

@@ -1,4 +1,4 @@
-//! The columns of an object's fields, and the values that go into them.
+//! The columns of an object's fields, and how values get into them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,10 +14,10 @@ use crate::decode::builder::{Builder, Values, builders};
 use crate::decode::value::{self, Fault};
 type Outcome = Result<(), Fault>;
 
-/// Among so few names, looking at each is faster than a hash.
+/// Up to this number of names, comparing each is faster than hashing.
 const FEW: usize = 16;
 
-/// The columns of payloads.
+/// The columns that payloads are decoded into.
 #[derive(Debug, Clone)]
 pub(super) struct Object {
     names: Names,
@@ -30,11 +30,11 @@ pub(super) struct Object {
 enum Shape {
     Plain,
     Object(Box<Names>),
-    /// With what an item is charged.
+    /// Holds the charge for an item.
     Items(Box<Shape>, usize),
-    /// With what an entry is charged.
+    /// Holds the charge for an entry.
     Entries(Box<Shape>, usize),
-    /// Not at all: the column is not wanted.
+    /// Not read: the column is not wanted.
     Ignored,
 }
 
@@ -42,18 +42,18 @@ enum Shape {
 #[derive(Debug, Clone)]
 struct Names {
     names: Vec<String>,
-    /// As keys are written; empty where a name needs an escape.
+    /// Names as they appear in JSON, in quotes; empty where a name needs an escape.
     quoted: Vec<Vec<u8>>,
-    /// By name, where there are too many to look at each.
+    /// Fields by name, where there are too many to compare each.
     exact: HashMap<String, usize>,
-    /// By name in lower case, where only one field has it.
+    /// Fields by lower-case name, where only one field has it.
     caseless: HashMap<String, usize>,
-    /// Of each field, whether it is among these.
+    /// For each field, whether its lower-case name is its alone.
     alone: Vec<bool>,
     shapes: Vec<Shape>,
-    /// For each field what a value takes at least.
+    /// For each field, the least that a value takes in memory.
     widths: Vec<usize>,
-    /// For each field, one more than the last row whose value came by the very name.
+    /// For each field, one more than the last row in which its exact name occurred.
     by_name: Vec<usize>,
 }
 
@@ -87,7 +87,7 @@ impl Names {
         }
     }
 
-    /// The field whose key begins here, and whether that is its very name. `likely` is looked at first.
+    /// Finds the field whose key begins here, and whether the name is exact. Compares with `likely` first.
     fn read(&self, parser: &mut Scan<'_>, likely: usize) -> Result<Option<(usize, bool)>, Fault> {
         match self.quoted.get(likely) {
             Some(quoted) if parser.key_is(quoted) => Ok(Some((likely, true))),
@@ -95,7 +95,7 @@ impl Names {
         }
     }
 
-    /// The field called `name`, and whether that is its very name.
+    /// The field called `name`, and whether the name is exact.
     fn find(&self, name: &str) -> Option<(usize, bool)> {
         if self.names.len() <= FEW && name.is_ascii() {
             let exact = self.names.iter().position(|n| n == name);
@@ -116,7 +116,7 @@ impl Names {
     }
 }
 
-/// A name as a key, if it is written without escapes.
+/// A name in quotes as in JSON, if it needs no escapes; otherwise empty.
 fn quoted(name: &str) -> Vec<u8> {
     match name.contains(|c: char| matches!(c, '"' | '\\' | ..'\x20')) {
         true => vec![],
@@ -153,7 +153,7 @@ impl Object {
         })
     }
 
-    /// Reads no other fields but these; the others stay NULL and are never finished.
+    /// Reads only these fields. The others stay NULL and are never finished.
     pub(super) fn keep_only(&mut self, wanted: &[usize], required: Option<usize>) {
         for (index, shape) in self.names.shapes.iter_mut().enumerate() {
             if !wanted.contains(&index) && required != Some(index) {
@@ -212,11 +212,11 @@ fn object(
                 let column = &mut columns[index];
                 let again = column.len() > row;
                 if again && !exact && names.by_name[index] == row + 1 {
-                    // The field's very name came before.
+                    // The exact name came before and takes precedence.
                     skip(parser, peek, depth)?;
                 } else {
                     if again {
-                        // However many fields it has, they are written anew.
+                        // Repeating a field costs again, however few fields the object has.
                         budget.spend(names.widths[index])?;
                         column.truncate(row);
                         misfits.retain(|(misfit, _)| *misfit != index);
@@ -246,7 +246,7 @@ fn object(
     Ok(())
 }
 
-/// A value that does not fit its column. It is no fault yet: if its name comes again, it does not count.
+/// A value that does not fit its column. It becomes a fault only if the same name does not come again.
 struct Misfit {
     from: usize,
     peek: Peek,
@@ -254,7 +254,7 @@ struct Misfit {
 }
 
 impl Misfit {
-    /// Goes on behind the value, with NULL in its place; a fault of the text is one in any case.
+    /// Skips the value and puts NULL in its place. Invalid JSON is a fault in any case.
     #[cold]
     fn pass(
         self,
@@ -320,7 +320,7 @@ fn append(
             if short.is_some_and(|short| value::short(column, short.digits, short.places)) {
                 return Ok(());
             }
-            // Numbers are written in ASCII.
+            // Numbers are ASCII.
             value::number(column, std::str::from_utf8(digits).unwrap_or_default())
         }
     }

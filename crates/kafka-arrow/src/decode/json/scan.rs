@@ -1,7 +1,8 @@
-//! A payload read from its left: the structure and what is usual here, everything else by jiter.
+//! Scans a payload from left to right. This module handles structure and the common cases; jiter does the
+//! rest.
 //!
-//! jiter takes every string and number that it is given as if it began anew, so that the cursor is ours
-//! and a key that was expected costs a comparison. What is refused, and with which words, is as in jiter.
+//! jiter only sees single strings and numbers, so the cursor belongs to this module and an expected key
+//! costs one comparison. What is rejected, and with which message, matches jiter.
 
 use std::borrow::Cow;
 
@@ -17,7 +18,7 @@ pub(super) struct Scan<'j> {
     at: usize,
 }
 
-/// A number of few digits without an exponent: `digits` over ten to the power of `places`.
+/// A short number without an exponent: `digits` divided by ten to the power of `places`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Short {
     pub(super) digits: i64,
@@ -29,22 +30,22 @@ impl<'j> Scan<'j> {
         Self { json, at: 0 }
     }
 
-    /// Where the next byte is.
+    /// The position of the next byte.
     pub(super) fn at(&self) -> usize {
         self.at
     }
 
-    /// Goes back to where a value begins.
+    /// Returns to the beginning of a value.
     pub(super) fn back_to(&mut self, start: usize) {
         self.at = start;
     }
 
-    /// What was read from `start` on.
+    /// The bytes that were read since `start`.
     pub(super) fn since(&self, start: usize) -> &'j [u8] {
         self.json.get(start..self.at).unwrap_or_default()
     }
 
-    /// How the value that comes next begins.
+    /// How the next value begins.
     #[inline]
     pub(super) fn peek(&mut self) -> Result<Peek> {
         match self.byte() {
@@ -53,14 +54,14 @@ impl<'j> Scan<'j> {
         }
     }
 
-    /// Enters the object that begins here; whether it has a key.
+    /// Enters the object that begins here. Returns whether it has a key.
     #[inline]
     pub(super) fn object(&mut self) -> Result<bool> {
         let next = self.first(b'}', JsonErrorType::EofWhileParsingObject)?;
         self.is_key(next)
     }
 
-    /// Goes on behind a value in an object; whether there is one more key.
+    /// Moves past a value in an object. Returns whether another key follows.
     #[inline]
     pub(super) fn next_key(&mut self) -> Result<bool> {
         let next = self.step(
@@ -71,8 +72,8 @@ impl<'j> Scan<'j> {
         self.is_key(next)
     }
 
-    /// Passes over the key that begins here and its colon if it is `quoted`, a name in quotes. What is
-    /// no such key is not passed over, nor is one that no colon follows.
+    /// Passes over the key that begins here, and its colon, if the key is `quoted` (a name in quotes).
+    /// Otherwise, or if no colon follows, the position does not change.
     #[inline]
     pub(super) fn key_is(&mut self, quoted: &[u8]) -> bool {
         let start = self.at;
@@ -96,14 +97,14 @@ impl<'j> Scan<'j> {
         Ok(key)
     }
 
-    /// Enters the array that begins here; how its first item begins.
+    /// Enters the array that begins here. Returns how its first item begins.
     #[inline]
     pub(super) fn array(&mut self) -> Result<Option<Peek>> {
         let next = self.first(b']', JsonErrorType::EofWhileParsingList)?;
         Ok(next.map(Peek::new))
     }
 
-    /// Goes on behind an item; how the next one begins.
+    /// Moves past an item. Returns how the next one begins.
     #[inline]
     pub(super) fn next_item(&mut self) -> Result<Option<Peek>> {
         let next = self.step(
@@ -114,7 +115,7 @@ impl<'j> Scan<'j> {
         Ok(next.map(Peek::new))
     }
 
-    /// Reads the string that begins here: UTF-8.
+    /// Reads the string that begins here, as UTF-8.
     #[inline]
     pub(super) fn text(&mut self) -> Result<Cow<'j, [u8]>> {
         if let Some(plain) = plain(self.json.get(self.at + 1..).unwrap_or_default()) {
@@ -132,7 +133,7 @@ impl<'j> Scan<'j> {
         })
     }
 
-    /// Reads the number that begins here, and its value where it is short.
+    /// Reads the number that begins here, and its value if it is short.
     #[inline]
     pub(super) fn number(&mut self, peek: Peek) -> Result<(&'j [u8], Option<Short>)> {
         let start = self.at;
@@ -157,7 +158,7 @@ impl<'j> Scan<'j> {
         self.jiter(|jiter| jiter.known_bool(peek))
     }
 
-    /// Nothing may be left but spaces.
+    /// Checks that only spaces are left.
     pub(super) fn finish(&mut self) -> Result<()> {
         match self.byte() {
             None => Ok(()),
@@ -169,7 +170,7 @@ impl<'j> Scan<'j> {
         self.json.get(self.at..).unwrap_or_default()
     }
 
-    /// The next byte that is no space.
+    /// The next byte that is not a space.
     #[inline]
     fn byte(&mut self) -> Option<u8> {
         loop {
@@ -180,7 +181,7 @@ impl<'j> Scan<'j> {
         }
     }
 
-    /// The first byte within brackets, unless they are closed.
+    /// The first byte within brackets, unless they close at once.
     #[inline]
     fn first(&mut self, close: u8, eof: JsonErrorType) -> Result<Option<u8>> {
         self.at += 1;
@@ -194,7 +195,7 @@ impl<'j> Scan<'j> {
         }
     }
 
-    /// The first byte behind a comma, unless the brackets are closed.
+    /// The first byte after a comma, unless the brackets close.
     #[inline]
     fn step(
         &mut self,
@@ -229,7 +230,7 @@ impl<'j> Scan<'j> {
         }
     }
 
-    /// Reads the value that begins here by jiter.
+    /// Reads the value that begins here with jiter.
     fn jiter<T>(&mut self, read: impl FnOnce(&mut Jiter<'j>) -> JiterResult<T>) -> Result<T> {
         let mut jiter = Jiter::new(self.rest());
         let value = read(&mut jiter).map_err(|e| syntax(e.error_type, self.at + e.index))?;
@@ -247,12 +248,13 @@ fn syntax(error: impl std::fmt::Display, at: usize) -> Fault {
     Fault::new("syntax", format!("no JSON: {error} at byte {at}"))
 }
 
-/// The text up to a quote, if it is UTF-8 without escapes.
+/// The text up to the closing quote, if it is UTF-8 without escapes.
 #[inline]
 fn plain(json: &[u8]) -> Option<&[u8]> {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const HIGH: u64 = ONES << 7;
-    // Of the bytes below `least`, at most 128, and those behind the first of them, the highest bits.
+    // Sets the highest bit of each byte below `least` (at most 128), and maybe of bytes after the first of
+    // them.
     let below = |word: u64, least: u64| word.wrapping_sub(ONES * least) & !word & HIGH;
     let is = |word: u64, byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
 
@@ -283,10 +285,10 @@ fn plain(json: &[u8]) -> Option<&[u8]> {
     None
 }
 
-/// A number of few digits, and how long it is.
+/// A short number, and its length in bytes.
 #[inline]
 fn short(json: &[u8]) -> Option<(Short, usize)> {
-    /// So many digits fit, with or without a point.
+    /// This many digits fit, with or without a point.
     const MOST: usize = 18;
     let negative = json.first() == Some(&b'-');
     let start = usize::from(negative);
@@ -304,7 +306,7 @@ fn short(json: &[u8]) -> Option<(Short, usize)> {
     let whole = point.unwrap_or(at) - start;
     let places = point.map_or(0, |point| at - point - 1);
     let leading_zero = json.get(start) == Some(&b'0') && whole > 1;
-    // What has no digits, and minus zero, is for others to see.
+    // Numbers without digits, and minus zero, are left to jiter.
     if whole == 0 || leading_zero || (point.is_some() && places == 0) || (negative && digits == 0) {
         return None;
     }

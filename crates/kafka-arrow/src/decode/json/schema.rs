@@ -1,8 +1,8 @@
 //! The columns that a JSON Schema describes.
 //!
-//! A schema says which values there may be, and a column needs one type for all of them. What a keyword
-//! leaves open, or this crate does not know, allows [`Kind::Any`], which is a column of JSON text: every
-//! value fits it.
+//! A schema says which values are allowed, while a column needs one type for all of them. Whatever a keyword
+//! leaves open, or this crate does not know, becomes [`Kind::Any`]: a column of JSON text, which every value
+//! fits.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -10,16 +10,17 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use jiter::JsonValue;
 
-/// How deep schemas may lie within each other, and how many there may be when every use of a definition
-/// counts; a definition may use another one twice, thirty times over.
+/// How deep schemas may be nested, and how many there may be when every use of a definition counts. Uses
+/// multiply: each of thirty definitions may use the next one twice.
 const DEPTH_MOST: usize = 64;
 const SCHEMAS_MOST: usize = 10_000;
 
-/// The fields of the object that a schema describes, all nullable. `references` are the names and texts
-/// of the schemas that it uses.
+/// The fields, all nullable, of the object that a schema describes. `references` are the names and texts of
+/// the schemas that it uses.
 ///
 /// # Errors
-/// When it describes no object with properties, or contains itself; without saying which schema it is.
+/// When it does not describe an object with properties, or contains itself. The message does not name the
+/// schema.
 pub fn schema_fields(text: &str, references: &[(String, String)]) -> Result<Fields, String> {
     let parsed = |text: &str| {
         let json = JsonValue::parse_owned(text.as_bytes(), false, jiter::PartialMode::Off);
@@ -32,7 +33,7 @@ pub fn schema_fields(text: &str, references: &[(String, String)]) -> Result<Fiel
     }
     let mut reader = Reader {
         documents: &documents,
-        // What refers to the root is within it.
+        // A reference to the root comes from within it.
         inside: vec![(0, "")],
         depth: 0,
         schemas: 0,
@@ -43,10 +44,10 @@ pub fn schema_fields(text: &str, references: &[(String, String)]) -> Result<Fiel
     }
 }
 
-/// What values a schema allows.
+/// The values that a schema allows.
 #[derive(Debug, Clone, PartialEq)]
 enum Kind {
-    /// Whatever there is.
+    /// Any value.
     Any,
     Null,
     Bool,
@@ -64,16 +65,16 @@ enum Kind {
 type Json = JsonValue<'static>;
 
 struct Reader<'a> {
-    /// The schema, and those that it refers to by name.
+    /// The schema, and those that it refers to, by name.
     documents: &'a [(&'a str, Json)],
-    /// The definitions that are being read, as a document and a place in it.
+    /// The definitions being read, each as a document and a place in it.
     inside: Vec<(usize, &'a str)>,
     depth: usize,
     schemas: usize,
 }
 
 impl<'a> Reader<'a> {
-    /// The kind of a schema of a document.
+    /// The kind of one schema in a document.
     fn kind(&mut self, document: usize, schema: &'a Json) -> Result<Kind, String> {
         self.schemas += 1;
         if self.depth >= DEPTH_MOST || self.schemas > SCHEMAS_MOST {
@@ -104,7 +105,7 @@ impl<'a> Reader<'a> {
         Ok(kind)
     }
 
-    /// What it says by itself.
+    /// What the schema itself says, without its references.
     fn own(&mut self, document: usize, schema: &'a Json) -> Result<Kind, String> {
         match get(schema, "type") {
             Some(JsonValue::Str(name)) => self.named(name, document, schema),
@@ -144,7 +145,7 @@ impl<'a> Reader<'a> {
                 Some(items @ JsonValue::Object(_)) => {
                     Kind::List(Box::new(self.kind(document, items)?))
                 }
-                // Items of any kind, or of a kind for each place.
+                // Items of any kind, or of a different kind at each place.
                 _ => Kind::Any,
             },
             _ => Kind::Any,
@@ -174,7 +175,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What a schema refers to: `#/definitions/Name`, a schema of the registry's, or a place in one.
+    /// The kind that a reference leads to: `#/definitions/Name`, a schema of the registry, or a place in one.
     fn referred(&mut self, document: usize, reference: &'a str) -> Result<Kind, String> {
         let (name, place) = reference.split_once('#').unwrap_or((reference, ""));
         let document = match name {
@@ -182,7 +183,7 @@ impl<'a> Reader<'a> {
             name => self.documents.iter().position(|(known, _)| *known == name),
         };
         let pointer = unescaped(place);
-        // What is elsewhere, or is named by an anchor, may be anything.
+        // A reference to somewhere else, or to an anchor, may be anything.
         let document = document.filter(|_| pointer.is_empty() || pointer.starts_with('/'));
         let Some(document) = document else {
             return Ok(Kind::Any);
@@ -191,7 +192,7 @@ impl<'a> Reader<'a> {
             .ok_or_else(|| format!("refers to '{reference}', which it does not define"))?;
         if self.inside.contains(&(document, place)) {
             return Err(format!(
-                "contains itself by the reference '{reference}', which is no column"
+                "contains itself by the reference '{reference}', which cannot be a column"
             ));
         }
         self.inside.push((document, place));
@@ -202,7 +203,7 @@ impl<'a> Reader<'a> {
 }
 
 impl Kind {
-    /// What is of one kind or of the other.
+    /// The kind of values that are of either kind.
     fn either(self, other: Self) -> Self {
         match (self, other) {
             (Self::Null, one) | (one, Self::Null) => one,
@@ -217,7 +218,7 @@ impl Kind {
         }
     }
 
-    /// What is of both kinds.
+    /// The kind of values that are of both kinds.
     fn both(self, other: Self) -> Self {
         match (self, other) {
             (Self::Any, one) | (one, Self::Any) => one,
@@ -242,7 +243,7 @@ impl Kind {
             Self::Whole => DataType::Int64,
             Self::Float => DataType::Float64,
             Self::Date => DataType::Date32,
-            // In nanoseconds time ends in 2262.
+            // Nanoseconds would end in 2262.
             Self::Instant => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
             Self::Object(fields) => DataType::Struct(struct_fields(fields)),
             Self::Map(values) => {
@@ -267,7 +268,7 @@ fn struct_fields(fields: Vec<(String, Kind)>) -> Fields {
         .collect()
 }
 
-/// The fields of both; those that both have by what `join` makes of them.
+/// The fields of both. `join` combines a field that both have.
 fn merged(
     mut one: Vec<(String, Kind)>,
     other: Vec<(String, Kind)>,
@@ -294,7 +295,7 @@ fn of_value(value: &Json) -> Kind {
     }
 }
 
-/// The last value of a name.
+/// The last value with this name.
 fn get<'a>(json: &'a Json, name: &str) -> Option<&'a Json> {
     let JsonValue::Object(fields) = json else {
         return None;
@@ -303,7 +304,7 @@ fn get<'a>(json: &'a Json, name: &str) -> Option<&'a Json> {
     fields.find_map(|(known, value)| (known == name).then_some(value))
 }
 
-/// The items of an array; none where there is none.
+/// The items of an array; empty where there is no array.
 fn list<'a>(json: &'a Json, name: &str) -> impl Iterator<Item = &'a Json> {
     let items = match get(json, name) {
         Some(JsonValue::Array(items)) => items.as_slice(),
@@ -312,7 +313,7 @@ fn list<'a>(json: &'a Json, name: &str) -> impl Iterator<Item = &'a Json> {
     items.iter()
 }
 
-/// A URI's fragment, whose `%20` is a space. What is escaped in no known way stays as it is.
+/// Decodes a URI's fragment, in which `%20` is a space. Invalid escapes stay as they are.
 fn unescaped(fragment: &str) -> Cow<'_, str> {
     if !fragment.contains('%') {
         return fragment.into();

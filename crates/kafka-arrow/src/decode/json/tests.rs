@@ -1,4 +1,4 @@
-//! What JSON becomes, value by value.
+//! How JSON values become columns.
 
 mod debezium;
 mod maps;
@@ -18,7 +18,7 @@ fn field(name: &str, data_type: DataType) -> Field {
     Field::new(name, data_type, true)
 }
 
-/// All fields of payloads, NULL as `-`, and what is wrong by row.
+/// All fields of the payloads, with NULL as `-`, and the faults by row.
 fn decode(fields: Vec<Field>, payloads: &[&str]) -> (Vec<String>, Vec<(usize, String)>) {
     let decoder = JsonDecoder::new(&Fields::from(fields), false).unwrap();
     let payloads: Vec<_> = payloads.iter().map(|p| Some(*p)).collect();
@@ -131,7 +131,7 @@ fn a_name_matches_exactly_or_else_without_case_and_the_last_value_counts() {
     );
     assert_eq!(rows, ["1|x", "1|-", "1|-", "2|-", "3|-"]);
     assert_eq!(bad, []);
-    // Where two fields differ by case alone, only exact names match.
+    // Where two fields differ only in case, names must match exactly.
     let fields = vec![field("id", DataType::Int64), field("ID", DataType::Int64)];
     let (rows, _) = decode(fields, &[r#"{"ID":1,"Id":3}"#]);
     assert_eq!(rows, ["-|1"]);
@@ -173,7 +173,7 @@ fn a_value_that_does_not_count_is_not_judged() {
             r#"{"i":"x","I":1}"#,
             r#"{"i":"x","i":1,"s":{"i":true}}"#,
             r#"{"i":"x","s":{"i":1.5},"i":1}"#,
-            // No JSON is no JSON, whether it counts or not.
+            // Invalid JSON is a fault even where its value would not count.
             r#"{"i":"\ud800","i":1}"#,
             r#"{"i":[01],"i":1}"#,
             r#"{"i":1}"#,
@@ -216,7 +216,7 @@ fn numbers_fit_exactly() {
         Ok("1234567890.12".into())
     );
     assert!(one(money.clone(), "0.001").is_err());
-    // As Debezium writes them with `decimal.handling.mode=string`.
+    // As Debezium writes decimals with `decimal.handling.mode=string`.
     assert_eq!(one(money.clone(), "\"12.30\""), Ok("12.30".into()));
     assert!(one(money, "\"12.301\"").is_err());
     assert_eq!(one(DataType::Boolean, "true"), Ok("true".into()));
@@ -224,7 +224,7 @@ fn numbers_fit_exactly() {
 }
 
 #[test]
-fn text_columns_keep_what_is_no_text_as_it_was_written() {
+fn text_columns_keep_other_values_as_written() {
     let text = |value: &str| one(DataType::Utf8View, value);
     assert_eq!(text(r#""plain""#), Ok("plain".into()));
     assert_eq!(text(r#""\u00e4\n\"\ud83d\ude00""#), Ok("ä\n\"😀".into()));
@@ -377,7 +377,7 @@ fn any_type() -> impl Strategy<Value = DataType> {
 }
 
 proptest! {
-    /// Whatever bytes come, rows stay in place, and a good payload is read as if it were alone.
+    /// Whatever the bytes, rows stay in place, and a good payload reads as it would alone.
     #[test]
     fn any_bytes_keep_the_rows_in_place(
         types in prop::collection::vec(any_type(), 1..4),
@@ -432,7 +432,7 @@ fn a_registrys_frame_is_taken_off_where_there_is_a_registry() {
     }
 }
 
-/// Struct items of two bytes take 1,800.
+/// An item of two bytes becomes a struct of 1,800.
 #[test]
 fn items_without_fields_have_a_bound() {
     let wide: Fields = (0..200)
@@ -449,7 +449,7 @@ fn items_without_fields_have_a_bound() {
          64 KiB for fields that they do not have; declare the columns that you want, with fewer \
          fields in them"
     );
-    // Nor is a struct written over and over.
+    // Nor may a struct be repeated without bound.
     let again = vec!["\"f\":{}"; 10_000].join(",");
     let payload = format!("{{{again}}}");
     let (rows, bad) = decode(vec![field("f", wide)], &[&payload, "{}"]);
@@ -493,11 +493,11 @@ fn a_sample_has_a_thousand_names_at_most() {
         inference.fields()
     };
     assert_eq!(sampled(&[object(0..1000)]).unwrap().len(), 1000);
-    // None is left out without a word.
+    // Columns are never dropped silently.
     let many = Err("more than 1000 fields".to_owned());
     assert_eq!(sampled(&[object(0..100_000)]), many);
     assert_eq!(sampled(&[object(0..600), object(500..1100)]), many);
-    // Within a field they are no schema but a map, which has the type of text.
+    // An inner object of that size is a map and not a schema, so its column is text.
     let within = |names| format!("{{\"m\":{}}}", object(names));
     for payloads in [&[within(0..1001)][..], &[within(0..600), within(500..1100)]] {
         let fields = sampled(payloads).unwrap();

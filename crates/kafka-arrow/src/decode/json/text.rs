@@ -1,4 +1,4 @@
-//! JSON as text: values that are passed over, or kept as they were written.
+//! JSON as text: values that are skipped, or kept as they were written.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use crate::decode::value::Fault;
 
 type Outcome = std::result::Result<(), Fault>;
 
-/// What a value that begins so is called.
+/// What messages call a value that begins like this.
 pub(super) fn kind(peek: Peek) -> String {
     match peek {
         Peek::Null => "null".to_owned(),
@@ -27,13 +27,13 @@ pub(super) fn deeper(depth: usize) -> Outcome {
     if depth > DEPTH_MOST {
         return Err(Fault::new(
             "syntax",
-            format!("arrays and objects lie more than {DEPTH_MOST} deep within each other"),
+            format!("arrays and objects are nested more than {DEPTH_MOST} deep"),
         ));
     }
     Ok(())
 }
 
-/// Passes over a value; it must be JSON all the same.
+/// Passes over a value, which must still be valid JSON.
 pub(super) fn skip(parser: &mut Scan<'_>, peek: Peek, depth: usize) -> Outcome {
     let depth = depth + 1;
     match peek {
@@ -55,7 +55,7 @@ pub(super) fn skip(parser: &mut Scan<'_>, peek: Peek, depth: usize) -> Outcome {
                 more = parser.next_key()?;
             }
         }
-        // Not merely passed over: half a surrogate or half a character is no JSON.
+        // Decoded although it is skipped: half a surrogate or half a character is not JSON.
         Peek::String => {
             parser.text()?;
         }

@@ -1,4 +1,4 @@
-//! The decoders that inputs choose from: of each format some that have all that it can do.
+//! The decoders that an input can choose: for each format, some that use all of its features.
 
 use std::sync::{Arc, LazyLock};
 
@@ -16,7 +16,7 @@ use super::super::scalar::{Scalar, ScalarDecoder};
 use super::{Input, obeys, run};
 use crate::error::Result;
 
-/// A decoder and what is put before payloads, so that inputs need not guess it.
+/// A decoder, and frames to put before payloads, which a random input would not guess.
 pub(super) struct Case {
     pub(super) decoder: Box<dyn PayloadDecoder>,
     frames: Vec<Vec<u8>>,
@@ -34,7 +34,7 @@ impl Case {
         }
     }
 
-    /// Replaces the first byte of a payload by the frame that it stands for, if it does.
+    /// Replaces the first byte of a payload with the frame that it selects, if any.
     pub(super) fn frame(&self, payload: &mut Vec<u8>) {
         if let Some(first) = payload.first()
             && let Some(frame) = self.frames.get(usize::from(*first))
@@ -65,7 +65,7 @@ fn utc(unit: TimeUnit) -> DataType {
     DataType::Timestamp(unit, Some("UTC".into()))
 }
 
-/// A column of each type that text is read into.
+/// A column of each type that text can be read into.
 pub(super) fn flat() -> Fields {
     Fields::from(vec![
         field("i", DataType::Int64),
@@ -109,7 +109,7 @@ fn nested() -> Fields {
     ])
 }
 
-/// Little that has much around it.
+/// Fields that turn small payloads into much memory.
 fn sparse_fields() -> Fields {
     Fields::from(vec![
         field("a", DataType::Int32),
@@ -119,7 +119,7 @@ fn sparse_fields() -> Fields {
     ])
 }
 
-/// More names than are looked at one by one, and some that differ by case alone.
+/// More names than are compared one by one, some of which differ only in case.
 fn names() -> Fields {
     let many = (0..20).map(|n| field(&format!("F{n}"), DataType::Int64));
     let alike = ["id", "ID", "\u{e4}", "\u{c4}", "\u{130}"].map(|n| field(n, DataType::Utf8));
@@ -139,7 +139,7 @@ pub(crate) fn json(data: &[u8]) {
         ]
     });
     run(&CASES, data);
-    // The same payloads as a sample.
+    // Infers a schema from the same payloads.
     let Some((_, input)) = Input::parse(data) else {
         return;
     };
@@ -186,7 +186,7 @@ pub(crate) fn scalar(data: &[u8]) {
     run(&CASES, data);
 }
 
-/// Something of each kind.
+/// A schema with something of each kind.
 pub(super) const RICH: &str = r#"{"type":"record","name":"R","fields":[
     {"name":"a","type":"boolean"},{"name":"b","type":["null","int"]},{"name":"c","type":"long"},
     {"name":"d","type":"float"},{"name":"e","type":["double","null"]},{"name":"f","type":"bytes"},
@@ -203,7 +203,7 @@ pub(super) const RICH: &str = r#"{"type":"record","name":"R","fields":[
     {"name":"q","type":{"type":"long","logicalType":"timestamp-micros"}},
     {"name":"r","type":["null",{"type":"fixed","name":"U","size":16,"logicalType":"uuid"}]}]}"#;
 
-/// Reads [`RICH`]: other types, a part of a union, defaults, and much that is skipped.
+/// Reads [`RICH`] with other types, part of a union, defaults and many skipped fields.
 const OTHER: &str = r#"{"type":"record","name":"R","fields":[
     {"name":"b","type":["null","double"]},{"name":"c","type":"double"},{"name":"new","type":"string","default":"x"},
     {"name":"h","type":{"type":"enum","name":"E","symbols":["X","No"],"default":"No"}},
@@ -212,13 +212,13 @@ const OTHER: &str = r#"{"type":"record","name":"R","fields":[
     {"name":"l","type":["null","long",{"type":"map","values":"int"}]},
     {"name":"q","type":{"type":"long","logicalType":"timestamp-nanos"}}]}"#;
 
-/// Contains itself in what [`SHALLOW`] skips.
+/// Contains itself in a field that [`SHALLOW`] skips.
 const RECURSIVE: &str = r#"{"type":"record","name":"R","fields":[
     {"name":"next","type":["null","R",{"type":"array","items":"R"},{"type":"map","values":"R"}]},
     {"name":"c","type":"long"}]}"#;
 const SHALLOW: &str = r#"{"type":"record","name":"R","fields":[{"name":"c","type":"long"}]}"#;
 
-/// A record whose items of a byte or none have much without it.
+/// A record with items of at most one byte that become large.
 fn sparse() -> String {
     let fields: Vec<String> = (0..100)
         .map(|n| format!(r#"{{"name":"w{n}","type":"long","default":{n}}}"#))
@@ -237,7 +237,7 @@ fn sparse() -> String {
     )
 }
 
-/// What [`sparse`] reads: without the fields that have a default.
+/// The writer's schema for [`sparse`], without the fields that have a default.
 const SPARSE_WRITER: &str = r#"{"type":"record","name":"R","fields":[
     {"name":"a","type":{"type":"array","items":["null",{"type":"record","name":"W","fields":[]}]}},
     {"name":"b","type":{"type":"array","items":{"type":"fixed","name":"Z","size":0}}},
@@ -245,10 +245,10 @@ const SPARSE_WRITER: &str = r#"{"type":"record","name":"R","fields":[
     {"name":"d","type":{"type":"map","values":["null",{"type":"fixed","name":"K","size":1000}]}},
     {"name":"e","type":{"type":"array","items":{"type":"record","name":"N","fields":[]}}}]}"#;
 
-/// The registry of Avro's framed cases, by id: the third is none, 4 and others are not there.
+/// The registry for Avro's framed cases, by id. The third text is not a schema; ids from 4 on do not exist.
 const WRITERS: [(i32, &str); 3] = [(1, RICH), (2, SHALLOW), (3, "{")];
 
-/// The frames of ids, of one that is not known, and of one that is cut.
+/// Frames of known ids, of an unknown id, and a cut one.
 fn frames() -> Vec<Vec<u8>> {
     let known = WRITERS.into_iter().map(|(id, _)| id);
     let frame = |id: i32| [&[0][..], &id.to_be_bytes()].concat();
@@ -272,7 +272,7 @@ pub(crate) fn avro(data: &[u8]) {
             let writer = writer.map(str::to_owned);
             Case::plain(avro_of(reader, AvroFraming::Plain { writer }))
         };
-        // The last is nobody's.
+        // The last one belongs to no schema.
         let prints = [SHALLOW_PRINT, RICH_PRINT, 1].map(|print: u64| {
             let marker = [0xc3, 0x01].into_iter();
             marker.chain(print.to_le_bytes()).collect()
@@ -299,7 +299,7 @@ pub(crate) fn avro(data: &[u8]) {
 const SHALLOW_PRINT: u64 = 0x78f9_3250_50f9_8a13;
 const RICH_PRINT: u64 = 0xcc05_b336_26aa_5673;
 
-/// Every kind of field of proto3.
+/// Every kind of field in proto3.
 pub(super) const PROTO3: &str = r#"syntax = "proto3";
     import "google/protobuf/timestamp.proto";
     import "google/protobuf/duration.proto";
@@ -319,7 +319,7 @@ pub(super) const PROTO3: &str = r#"syntax = "proto3";
         message Deep { Inner x = 1; repeated Inner y = 2; map<uint32, bytes> z = 3; Deeper d = 4; }
         message Deeper { repeated bool b = 1; oneof o { Inner i = 2; int32 n = 3; } } }"#;
 
-/// A wide message wherever one can be.
+/// A message with a wide message wherever one can be.
 fn proto_sparse() -> String {
     let wide: Vec<String> = (1..=200).map(|n| format!("int64 w{n} = {n};")).collect();
     format!(
@@ -352,7 +352,7 @@ pub(super) fn proto_schema(text: &str) -> ProtobufSchema {
     ProtobufSchema::from_files(&proto_files(text), Some("M")).unwrap()
 }
 
-/// The registry of Protobuf's framed cases.
+/// The registry for Protobuf's framed cases.
 const PROTO_WRITERS: [(i32, &str); 3] = [
     (1, PROTO2),
     (2, "syntax = \"proto3\"; message Other {}"),
@@ -395,7 +395,7 @@ pub(crate) fn protobuf(data: &[u8]) {
             field("l", list(DataType::Struct(inner))),
         ]);
         let registry = InMemory(SchemaKind::Protobuf, &PROTO_WRITERS);
-        // Indexes to M, to the first message, to none, and none at all.
+        // Message indexes of M, of the first message, of a missing message, and no indexes at all.
         let mut framed: Vec<Vec<u8>> = Vec::new();
         for indexes in [&[2, 2][..], &[0], &[4, 2, 8], &[]] {
             framed.extend(frames().into_iter().map(|frame| [&frame, indexes].concat()));

@@ -1,19 +1,19 @@
-//! Declared columns, made of bytes.
+//! Declares columns from random bytes.
 
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 
-/// Names that the schemas of the cases have, and some that they do not.
+/// Names that the schemas of the cases have, and a few that they do not.
 const NAMES: [&str; 24] = [
     "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s",
     "v", "w1", "A", "", "string",
 ];
 
-/// Deeper types are like these.
+/// Types at this depth are not nested further.
 const DEEPEST: usize = 4;
 
-/// The columns that bytes stand for; what is left of them is not looked at.
+/// The columns that bytes stand for. Left-over bytes are ignored.
 pub(super) fn fields(bytes: &mut &[u8], depth: usize) -> Fields {
     let count = next(bytes) % 5;
     (0..count).map(|_| field(bytes, depth)).collect()

@@ -1,13 +1,13 @@
-//! What holds for every decoder, whatever the bytes are: for the unit tests and for `fuzz/`.
+//! Laws that every decoder obeys, whatever the bytes. The unit tests and `fuzz/` check them.
 //!
-//! An input is a byte that chooses a decoder, one of options, a mask of fields that are wanted, and
-//! payloads behind their lengths: 255 is NULL, 254 a length of two bytes.
+//! An input is a byte that chooses a decoder, a byte of options, a mask of wanted fields, and payloads with
+//! their lengths: 255 stands for NULL, 254 for a length of two bytes.
 //!
-//! - Every column has a row for each payload and the type of its field.
-//! - A bad row is told once, with a class and a message. It is NULL in all columns, as a NULL is.
-//! - A row is what it is alone, with whatever neighbours.
-//! - Which fields are wanted changes no row; and no badness, if all are checked.
-//! - The columns' memory is bounded by the payloads' length, see [`memory_bound`].
+//! - Every column has a row for each payload, and the type of its field.
+//! - A bad row is reported once, with a class and a message. All its columns are NULL, as for a NULL payload.
+//! - A row does not depend on its neighbours.
+//! - The choice of wanted fields changes no row. It changes no badness either, if all fields are checked.
+//! - The payloads' length bounds the memory of the columns, see [`memory_bound`].
 
 mod cases;
 mod declare;
@@ -29,10 +29,10 @@ use super::payload::{BadPayload, Decoded, PayloadDecoder, Wanted};
 pub(crate) use self::cases::{avro, csv, json, protobuf, scalar};
 pub(crate) use self::schemas::schemas;
 
-/// More payloads than these only take time.
+/// More payloads would only take time.
 const MOST_PAYLOADS: usize = 12;
 
-/// Payloads and what is wanted of them.
+/// Payloads, and which fields are wanted.
 struct Input {
     payloads: Vec<Option<Vec<u8>>>,
     options: u8,
@@ -74,7 +74,7 @@ impl Input {
         Some((usize::from(*choice), input))
     }
 
-    /// Some of the fields, in one order or the other.
+    /// Some of the fields, in either order.
     fn wanted(&self, fields: usize) -> Vec<usize> {
         let some = (0..fields).filter(|field| self.mask >> (field % 8) & 1 == 1);
         match self.options & 1 {
@@ -84,7 +84,7 @@ impl Input {
     }
 }
 
-/// Decodes an input with the decoder that it chooses, unless it has none.
+/// Decodes an input with the decoder that it chooses, if it chooses one.
 fn run(cases: &[Case], data: &[u8]) {
     let Some((choice, mut input)) = Input::parse(data) else {
         return;
@@ -135,7 +135,7 @@ fn obeys(decoder: &dyn PayloadDecoder, input: &Input) {
     }
 }
 
-/// Decodes, and checks what can be seen at once.
+/// Decodes, and checks the laws that one result can show.
 fn decode(
     decoder: &dyn PayloadDecoder,
     payloads: &[Option<Vec<u8>>],
@@ -183,13 +183,13 @@ fn decode(
     decoded
 }
 
-/// The most that columns may take: what their rows take without values, and for every byte of a
-/// payload 128 bytes besides 64 KiB for each payload. Twice that, as what grows has room.
+/// The most memory that columns may take: that of rows without values, plus 64 KiB for each payload and
+/// 128 bytes for each of its bytes. All of it twice, because growing buffers keep spare room.
 fn memory_bound(decoder: &dyn PayloadDecoder, payloads: &[Option<Vec<u8>>]) -> usize {
     let fields = decoder.fields();
     let row: usize = fields.iter().map(|f| width(f.data_type())).sum();
     let bytes: usize = payloads.iter().flatten().map(Vec::len).sum();
-    // Buffers are rounded up, those of columns in columns too.
+    // Each buffer is rounded up, also in columns within columns.
     let empty = 1024 * (1 + fields.iter().map(|f| leaves(f.data_type())).sum::<usize>());
     let each = payloads.len() * (row + FREE_BYTES);
     2 * (each + bytes * (PER_BYTE + ELEMENT_FREE_BYTES)) + empty
@@ -211,7 +211,7 @@ fn same(one: &ArrayRef, row: usize, other: &ArrayRef, other_row: usize) -> bool 
     *one.slice(row, 1) == *other.slice(other_row, 1)
 }
 
-/// Waits for a source in memory.
+/// Waits for a future that never needs to wait, because its source is in memory.
 fn wait<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     let mut context = Context::from_waker(Waker::noop());

@@ -1,4 +1,4 @@
-//! Schemas of any bytes: each is refused with a reason, or has a decoder that obeys the laws.
+//! Feeds random bytes as schemas. Each is refused with a reason, or yields a decoder that obeys the laws.
 
 use arrow::datatypes::Fields;
 use base64::Engine;
@@ -15,10 +15,10 @@ use super::declare::fields;
 use super::{Input, obeys};
 use crate::error::Result;
 
-/// Between the parts of an input; in no text.
+/// Separates the parts of an input. It occurs in no text.
 const SEPARATOR: u8 = 0xff;
 
-/// A byte for what the rest is.
+/// The first byte chooses what the rest is.
 pub(crate) fn schemas(data: &[u8]) {
     let [kind, rest @ ..] = data else {
         return;
@@ -81,7 +81,7 @@ fn avro(
     })
 }
 
-/// `import "other.proto"` finds the other text.
+/// Makes `import "other.proto"` find the other text.
 fn proto(text: &str, other: &str) -> Result<ProtobufDecoder> {
     let mut files = proto_files(text);
     files.references = vec![("other.proto".to_owned(), other.to_owned())];
@@ -98,7 +98,7 @@ fn proto_of(schema: ProtobufSchema, declared: Option<&Fields>) -> Result<Protobu
     })
 }
 
-/// A refusal has a reason. What is accepted decodes some payloads that fit many schemas.
+/// A refusal must have a reason. An accepted schema decodes some payloads that fit many schemas.
 fn judge<D: PayloadDecoder>(decoder: Result<D>) {
     let decoder = match decoder {
         Ok(decoder) => decoder,
@@ -107,7 +107,7 @@ fn judge<D: PayloadDecoder>(decoder: Result<D>) {
     let payloads: [Option<&[u8]>; 11] = [
         None,
         Some(b""),
-        // A value of RICH.
+        // A value of `RICH`.
         Some(&[0; 31]),
         Some(&[0; 40]),
         Some(&[2; 40]),

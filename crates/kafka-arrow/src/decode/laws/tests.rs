@@ -1,16 +1,16 @@
-//! A short run of the fuzzer without a fuzzer: changed seeds, the same ones each time.
+//! A short deterministic run of the fuzz targets: seeds, mutated the same way each time.
 
 use std::fs;
 use std::path::Path;
 
 use super::{avro, csv, json, protobuf, scalar, schemas};
 
-/// Bytes that lie at ends of numbers, lengths, tags and text.
+/// Bytes at the boundaries of numbers, lengths, tags and text.
 const TELLING: [u8; 16] = [
     0, 1, 2, 4, 8, 0x0a, 0x22, 0x2c, 0x5b, 0x7b, 0x7f, 0x80, 0xc3, 0xfd, 0xfe, 0xff,
 ];
 
-/// Xorshift: what it gives is the same on all machines.
+/// Xorshift, which yields the same numbers on all machines.
 struct Random(u64);
 
 impl Random {
@@ -30,7 +30,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
     files.iter().map(|file| fs::read(file).unwrap()).collect()
 }
 
-/// Changes an input as a fuzzer does; the choice of the decoder stays.
+/// Mutates an input as a fuzzer does, but keeps the choice of the decoder.
 fn mutate(random: &mut Random, input: &mut Vec<u8>, other: &[u8]) {
     for _ in 0..=random.below(4) {
         let place = 1 + random.below(input.len() - 1);

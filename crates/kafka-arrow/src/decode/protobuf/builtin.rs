@@ -1,8 +1,8 @@
-//! Files that schemas import without bringing them: registries know them too.
+//! Files that schemas may import without supplying them, as registries allow too.
 
 use protox::file::{File, FileResolver};
 
-/// `confluent/meta.proto` annotates, the others are small common types.
+/// `confluent/meta.proto` holds annotations; the others are small common types.
 const FILES: &[(&str, &str)] = &[
     (
         "confluent/meta.proto",
@@ -69,7 +69,7 @@ const FILES: &[(&str, &str)] = &[
     ),
 ];
 
-/// Finds them.
+/// Resolves imports of these files.
 pub(super) struct BuiltinFiles;
 
 impl FileResolver for BuiltinFiles {

@@ -1,22 +1,23 @@
-//! Declared columns choose fields of a message by name, and may be wider than these.
+//! Selects a message's fields by name for the declared columns, which may have wider types.
 
 use arrow::datatypes::{DataType, FieldRef, Fields, TimeUnit};
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 
 use crate::error::{Error, Result, nearest_names};
 
-/// A field and the type it is declared with.
+/// A field, and the type declared for it.
 pub(super) struct Place<'a> {
-    /// The field with those that lead to it, joined by dots.
+    /// The path of names to the field, joined by dots.
     pub(super) column: String,
     pub(super) field: &'a FieldDescriptor,
     pub(super) declared: Option<&'a DataType>,
 }
 
 impl Place<'_> {
-    /// The type of the column: as declared, if a value of its own type always fits in it.
+    /// The column's type: the declared one, if every value of the field's own type fits it.
     ///
     /// # Errors
+    /// When the declared type is too narrow.
     /// When it does not.
     pub(super) fn fit(&self, own: DataType) -> Result<DataType> {
         use DataType::{
@@ -32,7 +33,7 @@ impl Place<'_> {
             | (Float32, Float64)
             | (Utf8, Utf8View | LargeUtf8)
             | (Binary, BinaryView | LargeBinary) => true,
-            // Nanoseconds are finer and end in 2262, which is checked value by value.
+            // Nanoseconds end in 2262; each value is checked for that.
             (Timestamp(..), Timestamp(TimeUnit::Microsecond | TimeUnit::Nanosecond, _)) => true,
             (own, declared) => own == declared,
         };
@@ -43,7 +44,7 @@ impl Place<'_> {
         }
     }
 
-    /// The declared type is not one for values of type `own`.
+    /// Reports that the declared type does not fit values of type `own`.
     pub(super) fn misfit(&self, own: &DataType) -> Error {
         let kind = match self.field.kind() {
             Kind::Message(message) if !self.field.is_map() => message.full_name().to_owned(),
@@ -66,12 +67,12 @@ impl Place<'_> {
     }
 }
 
-/// The fields that become columns, with what they are declared as, in the order of the columns.
+/// The fields that become columns with their declared types, in the order of the columns.
 ///
-/// Names match exactly, or else without regard to case if one field alone does.
+/// Names match exactly, or without case if only one field matches that way.
 ///
 /// # Errors
-/// When a declared column is no field of the message.
+/// When a declared column is not a field of the message.
 pub(super) fn choose<'a>(
     message: &MessageDescriptor,
     fields: &[FieldDescriptor],
@@ -128,7 +129,7 @@ fn only_without_case(fields: &[FieldDescriptor], name: &str) -> Option<usize> {
     matches.next().is_none().then_some(index)
 }
 
-/// The type as SQL writes it, where SQL has it.
+/// The type's name in SQL, where SQL has the type.
 fn sql_type(data_type: &DataType) -> String {
     match data_type {
         DataType::Boolean => "BOOLEAN".into(),

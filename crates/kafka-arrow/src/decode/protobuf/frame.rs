@@ -1,12 +1,12 @@
-//! The frame that a registry's serializers put before a message, and what it says.
+//! The frame that a registry's serializers put before a message.
 //!
 //! ```text
 //! 0x00 | schema id, 4 bytes | count | index … | message
 //! ```
 //!
-//! Count and indexes are zigzag varints: they lead from the messages of the writer's file into those
-//! nested in them. A count of 0 stands for the first message. The message is read with the reader's
-//! schema, by field numbers, so the writer's is needed for the message's name alone.
+//! Count and indexes are zigzag varints. They lead from the messages of the writer's file down into nested
+//! ones; a count of 0 stands for the first message. The reader's schema reads the message, by field numbers,
+//! so the writer's schema only serves to check the message's name.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,18 +19,18 @@ use super::schema::compile;
 use super::wire::Input;
 use crate::error::Result;
 
-/// A payload's frame, and the rest.
+/// A payload's frame, and the message behind it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Framed<'a> {
     pub(super) id: i32,
-    /// The indexes with their count, as bytes.
+    /// The count and the indexes, as bytes.
     indexes: &'a [u8],
     /// All bytes before the message.
     frame: &'a [u8],
     pub(super) message: &'a [u8],
 }
 
-/// Why a frame or its schema is not good.
+/// Why a frame or its schema is rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct BadFrame {
     pub(super) class: &'static str,
@@ -38,10 +38,10 @@ pub(super) struct BadFrame {
     pub(super) id: Option<i32>,
 }
 
-/// How long the frame is up to the indexes.
+/// The length of the frame before the indexes.
 const HEADER_BYTES: usize = 5;
 
-/// The id, if there is room for one.
+/// The id and the rest, if the payload is long enough.
 fn header(bytes: &[u8]) -> Option<(i32, &[u8])> {
     let (header, rest) = bytes.split_first_chunk::<HEADER_BYTES>()?;
     let [0, id @ ..] = *header else {
@@ -83,7 +83,7 @@ impl<'a> Framed<'a> {
     }
 }
 
-/// Passes over the indexes; `None` when they are none.
+/// Passes over the indexes; `None` when they are invalid.
 fn pass_indexes(input: &mut Input<'_>) -> Option<()> {
     for _ in 0..index(input)? {
         index(input)?;
@@ -95,7 +95,7 @@ fn index(input: &mut Input<'_>) -> Option<u32> {
     u32::try_from(input.zigzag().ok()?).ok()
 }
 
-/// The message that indexes lead to.
+/// The message that the indexes lead to.
 fn resolve(file: &FileDescriptor, indexes: &[u8]) -> Option<MessageDescriptor> {
     let mut input = Input::new(indexes);
     let count = index(&mut input)?;
@@ -105,7 +105,8 @@ fn resolve(file: &FileDescriptor, indexes: &[u8]) -> Option<MessageDescriptor> {
     let mut message = file.messages().nth(index(&mut input)? as usize)?;
     for _ in 1..count {
         let index = index(&mut input)? as usize;
-        // The Java serializer counts what the text declares; entries of maps are not in it.
+        // The Java serializer counts only messages declared in the text, which leaves out the entries of
+        // maps.
         let nested = message
             .child_messages()
             .filter(|m| !m.is_map_entry())
@@ -122,11 +123,11 @@ enum Writer {
     File(FileDescriptor),
 }
 
-/// The writers' schemas that were met, and the message that they must write.
+/// The writers' schemas seen so far, and the message that each must have written.
 #[derive(Debug)]
 pub(super) struct Writers {
     source: Arc<dyn WriterSchemas>,
-    /// The reader's message.
+    /// The name of the reader's message.
     message: String,
     known: Mutex<HashMap<i32, Arc<Writer>>>,
 }
@@ -140,15 +141,15 @@ impl Writers {
         }
     }
 
-    /// Gets the schemas that payloads name and that are not known yet.
+    /// Fetches the schemas that payloads name and that are not known yet.
     ///
-    /// An id that the registry did not know is asked for again: it may be there by now.
+    /// An id that the registry did not know is requested again: it may have been registered since.
     ///
     /// # Errors
-    /// Those of the registry.
+    /// When the registry fails.
     pub(super) async fn prepare(&self, payloads: &BinaryViewArray) -> Result<()> {
         for id in self.missing(payloads) {
-            // Ids that the registry does not know are as many as bad payloads say: none is kept.
+            // Unknown ids are not remembered: bad payloads can name any number of them.
             let Some(found) = self.source.schema(id).await? else {
                 continue;
             };
@@ -183,11 +184,11 @@ impl Writers {
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, HashMap<i32, Arc<Writer>>> {
-        // Nothing panics while the lock is held; what is there is whole.
+        // Nothing panics while holding the lock, so the map is consistent.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a frame is of the reader's message; outside it, what is wrong with that.
+    /// What is wrong with a frame; `None` if it names the reader's message.
     fn judge(&self, framed: &Framed<'_>) -> Option<Arc<str>> {
         let id = framed.id;
         let writer = self.known().get(&id).map(Arc::clone);
@@ -208,12 +209,12 @@ impl Writers {
     }
 }
 
-/// Opens frames; those that are equal are judged once.
+/// Opens frames, judging each of a run of equal frames only once.
 #[derive(Debug)]
 pub(super) struct Opener<'a> {
     writers: &'a Writers,
     judged: HashMap<(i32, &'a [u8]), Option<Arc<str>>>,
-    /// The last good frame, which most often is the next one too.
+    /// The last good frame, which usually repeats.
     last: Option<Framed<'a>>,
 }
 
@@ -226,7 +227,8 @@ impl<'a> Opener<'a> {
         }
     }
 
-    /// The message of a payload, if it is one of the reader's; [`Writers::prepare`] has seen it.
+    /// The message of a payload, if it is of the reader's type. [`Writers::prepare`] must have seen the
+    /// payload.
     pub(super) fn open(&mut self, bytes: &'a [u8]) -> Result<Framed<'a>, BadFrame> {
         if let Some(last) = self.last
             && let Some(message) = bytes.strip_prefix(last.frame)

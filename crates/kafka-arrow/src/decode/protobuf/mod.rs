@@ -1,11 +1,12 @@
 //! Protobuf payloads: a message's fields become columns.
 //!
 //! ```text
-//! files ─▶ schema: a message ─▶ plan: its columns, fixed
-//! payload ─▶ frame: is it that message? ─▶ wire bytes ─▶ columns, field by field
+//! files ─▶ schema: the message's type ─▶ plan: its columns, fixed
+//! payload ─▶ frame: is it that type? ─▶ wire bytes ─▶ columns, field by field
 //! ```
 //!
-//! The descriptors are prost-reflect's; reading the bytes is done here, without a value in between.
+//! prost-reflect supplies the descriptors. This module reads the bytes straight into columns, without
+//! intermediate values.
 
 mod builtin;
 mod columns;
@@ -48,7 +49,7 @@ impl ProtobufDecoder {
     /// Fixes the columns.
     ///
     /// # Errors
-    /// When the message cannot be columns, or not those that are declared.
+    /// When the message cannot become columns, or does not fit the declared ones.
     pub fn new(options: ProtobufOptions<'_>) -> Result<Self> {
         let plan = planner::plan(options.schema.message(), options.declared)?;
         let writers = match options.framing {
@@ -58,7 +59,7 @@ impl ProtobufDecoder {
         Ok(Self { plan, writers })
     }
 
-    /// A column of whole messages, where only the wanted fields are kept.
+    /// A column of whole messages that keeps only the wanted fields.
     fn message(&self, wanted: &Wanted<'_>, rows: usize) -> Message {
         let mut kept = vec![false; self.plan.fields.len()];
         for field in wanted.fields {

@@ -1,7 +1,7 @@
-//! What becomes of a message: a column for each of its fields, fixed when a table is planned.
+//! How a message becomes columns, one for each field. This is fixed when a table is planned.
 //!
-//! A plan is a tree as the message is one: [`MessagePlan`] has the fields by their numbers, and a
-//! [`Shape`] makes the column that reads a field. The same tree has the Arrow types.
+//! A plan has the same tree structure as the message. [`MessagePlan`] finds fields by number, and a [`Shape`]
+//! makes the column that reads a field. The tree also holds the Arrow types.
 
 use std::sync::Arc;
 
@@ -15,26 +15,26 @@ use super::columns::{
     Wrapped,
 };
 
-/// The fields of a message and the columns they become.
+/// The fields of a message, and the columns that they become.
 #[derive(Debug)]
 pub(super) struct MessagePlan {
-    /// In the order of the file; those that are not declared are skipped.
+    /// In the order of the file. Undeclared fields are skipped.
     pub(super) fields: Vec<FieldPlan>,
-    /// How many oneofs there are.
+    /// The number of oneofs.
     pub(super) oneofs: usize,
-    /// The fields that become columns, in the order of the columns.
+    /// The indices of fields that become columns, in the order of the columns.
     pub(super) columns: Vec<usize>,
     /// The columns.
     pub(super) arrow: Fields,
-    /// What a message without a field takes.
+    /// The memory that a message without any field takes.
     pub(super) width: usize,
-    /// Field numbers below the length of this table: the index of the field, or [`ABSENT`].
+    /// For field numbers below the table's length, the field's index or [`ABSENT`].
     small: Box<[u32]>,
-    /// The other numbers, sorted.
+    /// Larger numbers with their indices, sorted.
     large: Box<[(u32, u32)]>,
 }
 
-/// Where a table of indices has none.
+/// Marks a number without a field.
 const ABSENT: u32 = u32::MAX;
 
 /// A field of a message.
@@ -42,11 +42,11 @@ const ABSENT: u32 = u32::MAX;
 pub(super) struct FieldPlan {
     pub(super) name: Box<str>,
     pub(super) number: u32,
-    /// The oneof that it belongs to.
+    /// The oneof that the field belongs to.
     pub(super) oneof: Option<usize>,
-    /// `None` where the field is no column.
+    /// `None` where the field does not become a column.
     pub(super) shape: Option<Shape>,
-    /// What the field takes where it is absent; what is no column takes some time.
+    /// What the field costs when it is absent. A field that is not a column still costs some time.
     pub(super) width: usize,
 }
 
@@ -79,7 +79,7 @@ pub(super) enum Shape {
 #[derive(Debug)]
 pub(super) struct Scalar {
     pub(super) kind: ScalarKind,
-    /// Whether an absent value is the default and not NULL.
+    /// Whether an absent value is the default; otherwise it is NULL.
     pub(super) implicit: bool,
     pub(super) data_type: DataType,
 }
@@ -105,14 +105,14 @@ pub(super) enum ScalarKind {
 }
 
 impl MessagePlan {
-    /// Makes the tables of numbers.
+    /// Builds the tables of field numbers.
     pub(super) fn new(
         fields: Vec<FieldPlan>,
         oneofs: usize,
         columns: Vec<usize>,
         arrow: Fields,
     ) -> Self {
-        /// Numbers below this are found in a table.
+        /// Numbers below this are looked up in a table.
         const SMALL: u32 = 256;
         let numbers = fields.iter().map(|field| field.number);
         let mut numbers: Vec<(u32, u32)> = numbers.zip(0..).collect();
@@ -147,7 +147,7 @@ impl MessagePlan {
 }
 
 impl FieldPlan {
-    /// A column for values of the field, with room for `rows`; `None` where it is not declared.
+    /// A column for the field with room for `rows` values; `None` where the field is not declared.
     pub(super) fn column(&self, rows: usize) -> Option<Box<dyn Column>> {
         Some(self.shape.as_ref()?.column(self.number, rows))
     }
@@ -167,7 +167,7 @@ impl Shape {
                     plan.fields[field].column(rows)
                 }))
             }
-            // Nobody knows how many elements come: these columns grow as they do.
+            // The number of elements is unknown, so these columns start empty and grow.
             Self::List {
                 items,
                 item,
@@ -195,7 +195,7 @@ impl Shape {
         }
     }
 
-    /// What a value takes where it is absent, see [`budget::width`].
+    /// The memory that an absent value takes, see [`budget::width`].
     pub(super) fn width(&self) -> usize {
         match self {
             Self::Scalar(scalar) => scalar.width(),

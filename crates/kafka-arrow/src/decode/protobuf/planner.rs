@@ -1,4 +1,4 @@
-//! From a message's descriptor to its plan.
+//! Makes the plan of a message from its descriptor.
 
 use std::sync::Arc;
 
@@ -12,15 +12,13 @@ use super::wire::MAX_DEPTH;
 use crate::decode::budget::charge;
 use crate::error::{Error, Result};
 
-/// More columns than this, those inside columns included, are refused: types that hold each other
-/// twice grow exponentially.
+/// The most columns, including nested ones. Types that contain each other twice grow exponentially.
 const MAX_COLUMNS: usize = 10_000;
 
-/// The plan of a message: of all its fields, or of the declared columns.
+/// The plan of a message, with all its fields or only the declared columns.
 ///
 /// # Errors
-/// When a declared column does not fit, when a message holds itself, or when there are too many
-/// columns.
+/// When a declared column does not fit, a message contains itself, or there are too many columns.
 pub(super) fn plan(
     message: &MessageDescriptor,
     declared: Option<&Fields>,
@@ -33,7 +31,7 @@ pub(super) fn plan(
     planner.message(message, declared)
 }
 
-/// A scalar or an enum as the type that is declared, or as its own.
+/// A scalar or an enum, with the declared type or its own.
 fn scalar(kind: &Kind, implicit: bool, place: &Place<'_>) -> Result<Scalar> {
     let (kind, own) = match kind {
         Kind::Int32 => (ScalarKind::Int32, DataType::Int32),
@@ -61,16 +59,16 @@ fn scalar(kind: &Kind, implicit: bool, place: &Place<'_>) -> Result<Scalar> {
     })
 }
 
-/// The fields in the order of the file; prost-reflect has them by number.
+/// The fields in the order of the file; prost-reflect orders them by number.
 fn in_order(message: &MessageDescriptor) -> Vec<FieldDescriptor> {
     let mut fields: Vec<FieldDescriptor> = message.fields().collect();
-    // A path leads through the file by indices; its last one is the field's in its message.
+    // A path leads through the file by indices; the last is the field's index in its message.
     fields.sort_by_key(|field| field.path().last().copied());
     fields
 }
 
 fn names(descriptor: &EnumDescriptor) -> Arc<EnumNames> {
-    // The descriptor's own list is in the order of the file, which decides between aliases.
+    // The descriptor's own list keeps the order of the file, in which the first of several aliases counts.
     let values = &descriptor.enum_descriptor_proto().value;
     let names = values
         .iter()
@@ -79,11 +77,11 @@ fn names(descriptor: &EnumDescriptor) -> Arc<EnumNames> {
     Arc::new(EnumNames::new(names, default))
 }
 
-/// Makes plans, and knows where it is in the message.
+/// Makes plans, and tracks the current position in the message.
 struct Planner {
-    /// The messages that are being planned, the outermost first.
+    /// The messages being planned, outermost first.
     open: Vec<MessageDescriptor>,
-    /// The fields that lead here.
+    /// The names of the fields that lead to the current position.
     path: Vec<String>,
     columns: usize,
 }
@@ -115,7 +113,7 @@ impl Planner {
         }
         self.open.pop();
 
-        // The synthetic ones have one member, an optional field.
+        // Each synthetic oneof just holds one optional field.
         let oneofs: Vec<_> = message.oneofs().filter(|o| !o.is_synthetic()).collect();
         let fields = descriptors
             .iter()
@@ -185,7 +183,7 @@ impl Planner {
             entries.map_or(own, |(_, fields)| fields[i].name().as_str())
         };
 
-        // An entry without key or value has their defaults, whatever the syntax.
+        // An entry without key or value has their defaults, in any syntax.
         let keys = scalar(&key.kind(), true, &self.place(field, inner(0)))?;
         let values = self.value(&value, true, inner(1))?;
         let fields = Fields::from(vec![
@@ -202,7 +200,7 @@ impl Planner {
         })
     }
 
-    /// One value of a field: all of it, an element or the value of an entry.
+    /// A single value of a field: the whole, a list's element or a map entry's value.
     fn value(
         &mut self,
         field: &FieldDescriptor,
@@ -268,13 +266,13 @@ impl Planner {
         }
     }
 
-    /// Arrow has no types that hold themselves.
+    /// Arrow has no recursive types.
     fn refuse_cycle(&self, message: &MessageDescriptor) -> Result<()> {
         if let Some(first) = self.open.iter().position(|open| open == message) {
             let mut cycle: Vec<&str> = self.open[first..].iter().map(|m| m.full_name()).collect();
             cycle.push(message.full_name());
             return Err(Error::invalid(format!(
-                "message '{}' holds itself at field '{}' ({}): no column type can do that; declare \
+                "message '{}' contains itself at field '{}' ({}): no column type can do that; declare \
                  the columns that you want, without this field",
                 message.full_name(),
                 self.path.join("."),
@@ -283,7 +281,7 @@ impl Planner {
         }
         if self.open.len() > MAX_DEPTH {
             return Err(Error::invalid(format!(
-                "messages lie more than {MAX_DEPTH} deep at field '{}'; declare the columns that \
+                "messages are nested more than {MAX_DEPTH} deep at field '{}'; declare the columns that \
                  you want, without this field",
                 self.path.join(".")
             )));

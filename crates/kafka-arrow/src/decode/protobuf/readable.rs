@@ -1,5 +1,5 @@
-//! Files that prost-reflect must not get: it panics on a syntax that it does not know, and options nested
-//! deeply overflow its stack. And texts as protox reads them.
+//! Protects against files that prost-reflect cannot take: it panics on an unknown syntax, and deeply nested
+//! options overflow its stack. Also rewrites text that protoc accepts and protox does not.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -15,8 +15,8 @@ use super::wire::MAX_DEPTH;
 
 pub(super) const NO_EDITIONS: &str = "editions are not read, only the syntaxes proto2 and proto3";
 
-/// A text with what protoc reads and protox does not in other words, on the same lines: options of a single
-/// extension number, and own options whose value is no number or without end. Neither has a meaning here.
+/// Rewrites what protoc reads and protox does not, keeping the line numbers: options of a single extension
+/// number, and custom options whose value is NaN or infinite. Neither has a meaning here.
 pub(super) fn for_protox(text: &str) -> Cow<'_, str> {
     static NUMBER: LazyLock<Regex> = LazyLock::new(|| {
         let pattern = r"\b(extensions\s(?:[^;\[{}]*,)?\s*)(\d\w*)(\s*\[)";
@@ -32,7 +32,7 @@ pub(super) fn for_protox(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Why a file must not be compiled, if so.
+/// The reason why a file must not be compiled, if there is one.
 pub(super) fn unreadable(file: &FileDescriptorProto) -> Option<String> {
     match file.syntax() {
         "" | "proto2" | "proto3" => {}
@@ -51,7 +51,7 @@ pub(super) fn unreadable(file: &FileDescriptorProto) -> Option<String> {
     (deepest > MAX_DEPTH).then(|| format!("an option is nested more than {MAX_DEPTH} deep"))
 }
 
-/// How deep messages lie in each other in a value in Protobuf's text format.
+/// How deep messages are nested in a value in Protobuf's text format.
 fn depth(value: &str) -> usize {
     let (mut depth, mut deepest) = (0usize, 0);
     let mut bytes = value.bytes();
@@ -80,7 +80,7 @@ fn depth(value: &str) -> usize {
 
 type Look<'a> = dyn FnMut(&[UninterpretedOption]) + 'a;
 
-/// Looks at all options that are not compiled yet.
+/// Visits all options that are not compiled yet.
 fn walk(file: &FileDescriptorProto, look: &mut Look<'_>) {
     if let Some(options) = &file.options {
         look(&options.uninterpreted_option);

@@ -1,5 +1,5 @@
-//! Where a message's description comes from: `.proto` text with its imports, a descriptor set, or
-//! what a registry has.
+//! Where the description of a message comes from: `.proto` text with its imports, a descriptor set, or a
+//! registry.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -17,28 +17,28 @@ use super::builtin::BuiltinFiles;
 use super::readable::{NO_EDITIONS, for_protox, unreadable};
 use crate::error::{Error, Result, nearest_names};
 
-/// A message and all that its fields need.
+/// A message type, with all types that its fields need.
 #[derive(Debug, Clone)]
 pub struct ProtobufSchema {
     message: MessageDescriptor,
 }
 
 impl ProtobufSchema {
-    /// The message named, or the only one, of a file.
+    /// The message with this name in a file, or the file's only message.
     ///
     /// # Errors
-    /// When a file does not parse, an import is missing or the message is not there; the error names
-    /// the messages that are.
+    /// When a file does not parse, an import is missing or there is no such message. The error then lists the
+    /// messages that exist.
     pub fn from_files(files: &ProtoFiles, message: Option<&str>) -> Result<Self> {
         let file = compile(files)?;
         Self::choose(&[file], &files.name, message)
     }
 
-    /// The message named, or the only one, of a FileDescriptorSet as `protoc --include_imports
-    /// --descriptor_set_out` writes it.
+    /// The message with this name in a FileDescriptorSet, or the set's only message. `protoc
+    /// --include_imports --descriptor_set_out` writes such a set.
     ///
     /// # Errors
-    /// As [`from_files`](Self::from_files); `name` is what errors call the set.
+    /// As [`from_files`](Self::from_files). Errors call the set `name`.
     pub fn from_descriptor_set(name: &str, bytes: &[u8], message: Option<&str>) -> Result<Self> {
         let set = FileDescriptorSet::decode(bytes).map_err(|e| {
             invalid(
@@ -53,7 +53,7 @@ impl ProtobufSchema {
         Self::choose(&roots, name, message)
     }
 
-    /// The name of the message with its package.
+    /// The message's name, including its package.
     pub fn full_name(&self) -> &str {
         self.message.full_name()
     }
@@ -100,13 +100,13 @@ impl ProtobufSchema {
     }
 }
 
-/// The messages that lie in no other, in the order of the file.
+/// The top-level messages, in the order of the file.
 fn messages(file: &FileDescriptor) -> Vec<MessageDescriptor> {
     file.messages().collect()
 }
 
 fn listed(messages: &[MessageDescriptor]) -> String {
-    /// More names do not help.
+    /// A longer list would not help.
     const SHOWN: usize = 10;
     let mut names: Vec<_> = messages
         .iter()
@@ -119,7 +119,7 @@ fn listed(messages: &[MessageDescriptor]) -> String {
     names.join(", ")
 }
 
-/// The names that a `.proto` text imports, for who reads the files.
+/// The names that a `.proto` text imports, so that the caller can read those files.
 ///
 /// # Errors
 /// When the text does not parse.
@@ -128,7 +128,7 @@ pub fn imports(name: &str, text: &str) -> Result<Vec<String>> {
     Ok(file.file_descriptor_proto().dependency.clone())
 }
 
-/// Compiles a schema and what it imports.
+/// Compiles a schema together with its imports.
 ///
 /// # Errors
 /// When a file does not parse, or an import is missing.
@@ -158,7 +158,7 @@ pub(super) fn compile(files: &ProtoFiles) -> Result<FileDescriptor> {
     }
 }
 
-/// Compiles a set; returns the files that no other file of it imports.
+/// Compiles a set. Returns the files that no other file in the set imports.
 fn compile_set(
     name: &str,
     set: FileDescriptorSet,
@@ -206,7 +206,7 @@ fn open(
         .collect())
 }
 
-/// What a text is.
+/// What kind of schema a text is.
 enum Source {
     File(Box<File>),
     Set(FileDescriptorSet),
@@ -228,11 +228,11 @@ impl Source {
     }
 }
 
-/// The descriptor that a base64 text is, if it is one.
+/// Decodes a descriptor from base64; `None` if the text is something else.
 fn descriptor(text: &str) -> Option<Source> {
     let text: String = text.split_ascii_whitespace().collect();
     let bytes = BASE64.decode(text).ok()?;
-    // A single file read as a set would have its name as a file: such a file has no name itself.
+    // A single file, read as a set, would have its name as its only file, which then has no name itself.
     if let Ok(set) = FileDescriptorSet::decode(bytes.as_slice())
         && !set.file.is_empty()
         && set.file.iter().all(|file| file.name.is_some())
@@ -244,7 +244,7 @@ fn descriptor(text: &str) -> Option<Source> {
     Some(Source::File(Box::new(File::from(file))))
 }
 
-/// Refuses files that must not be compiled.
+/// Rejects files that must not be compiled.
 fn readable<'a>(
     name: &str,
     files: impl IntoIterator<Item = &'a FileDescriptorProto>,
@@ -258,7 +258,7 @@ fn readable<'a>(
 struct KnownFiles(HashMap<String, File>);
 
 impl FileResolver for KnownFiles {
-    /// Names are not paths here: an absolute one is as good as any.
+    /// Names of imports are not paths, so an absolute one is as good as any other.
     fn resolve_path(&self, path: &Path) -> Option<String> {
         path.to_str().map(str::to_owned)
     }
@@ -271,7 +271,7 @@ impl FileResolver for KnownFiles {
 }
 
 fn not_compiled(name: &str, error: &protox::Error) -> Error {
-    // `Debug` has the line and the column.
+    // `Debug` includes the line and the column.
     let mut reason = format!("{error:?}");
     if error.is_file_not_found() {
         reason.push_str("; give it as a reference of the schema");
@@ -286,7 +286,7 @@ fn not_compiled(name: &str, error: &protox::Error) -> Error {
 fn invalid(name: &str, reason: impl std::fmt::Display) -> Error {
     let prefix = format!("{name}:");
     let reason = reason.to_string();
-    // Parse errors begin with the file already.
+    // Parse errors already begin with the file name.
     let reason = reason.strip_prefix(&prefix).unwrap_or(&reason);
     Error::invalid(format!("Protobuf schema '{name}': {}", reason.trim_start()))
 }

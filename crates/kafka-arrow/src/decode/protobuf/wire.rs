@@ -1,14 +1,14 @@
-//! The wire format: tags, numbers and lengths, read with every bound checked.
+//! Protobuf's wire format: tags, numbers and lengths, with every bound checked.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use crate::decode::budget::{self, Budget, Exceeded};
 
-/// How deep groups that nobody asked for may lie in each other.
+/// How deep groups within skipped fields may be nested.
 pub(super) const MAX_DEPTH: usize = 100;
 
-/// How a value lies on the wire: the lower three bits of its tag.
+/// How a value is encoded on the wire: the lower three bits of its tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wire {
     Varint,
@@ -32,7 +32,7 @@ impl fmt::Display for Wire {
     }
 }
 
-/// What is wrong with a payload, and where in its message.
+/// A fault of a payload, and its place in the message.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) class: &'static str,
@@ -73,7 +73,7 @@ impl Fault {
         Self::syntax("the bytes end within a value")
     }
 
-    /// The same fault, told by the message that holds the field.
+    /// The same fault, located within the message that holds the field.
     #[cold]
     pub(super) fn within(mut self: Box<Self>, field: &str) -> Box<Self> {
         if !self.path.is_empty() {
@@ -94,7 +94,7 @@ impl fmt::Display for Fault {
 }
 
 impl Wire {
-    /// Refuses a value that lies otherwise on the wire than its field's type does.
+    /// Rejects a value whose encoding does not match its field's type.
     #[inline]
     pub(super) fn expect(self, expected: Self) -> Outcome<()> {
         if self == expected {
@@ -113,11 +113,11 @@ impl From<Exceeded> for Box<Fault> {
     }
 }
 
-/// The bytes of a message that are not read yet.
+/// The bytes of a message that are still to be read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Input<'a> {
     rest: &'a [u8],
-    /// What the whole payload may take in columns; `None` where it goes into none.
+    /// The memory that the whole payload may take; `None` where nothing goes into columns.
     budget: Option<&'a Budget>,
 }
 
@@ -129,7 +129,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// The bytes of a payload that goes into columns.
+    /// A payload whose values go into columns.
     pub(super) fn charged(bytes: &'a [u8], budget: &'a Budget) -> Self {
         Self {
             rest: bytes,
@@ -137,7 +137,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Charges the payload with bytes of columns.
+    /// Charges the payload for bytes of columns.
     #[inline]
     pub(super) fn spend(&self, bytes: usize) -> Outcome<()> {
         match self.budget {
@@ -151,7 +151,7 @@ impl<'a> Input<'a> {
         self.rest.is_empty()
     }
 
-    /// What is left.
+    /// The bytes that are left.
     pub(super) fn rest(&self) -> &'a [u8] {
         self.rest
     }
@@ -173,7 +173,7 @@ impl<'a> Input<'a> {
         for (i, byte) in self.rest.iter().take(MAX_BYTES).enumerate() {
             value |= u64::from(byte & 0x7f) << (7 * i);
             if *byte < 0x80 {
-                // The tenth byte has room for the 64th bit alone.
+                // The tenth byte has only room for the 64th bit.
                 if i + 1 == MAX_BYTES && *byte > 1 {
                     break;
                 }
@@ -188,7 +188,7 @@ impl<'a> Input<'a> {
         })
     }
 
-    /// A signed number whose sign is its lowest bit.
+    /// A signed number, with the sign in its lowest bit.
     #[inline]
     pub(super) fn zigzag(&mut self) -> Outcome<i64> {
         let value = self.varint()?;
@@ -215,7 +215,7 @@ impl<'a> Input<'a> {
         Ok(*bytes)
     }
 
-    /// Bytes behind their length.
+    /// Bytes, preceded by their length.
     #[inline]
     pub(super) fn delimited(&mut self) -> Outcome<&'a [u8]> {
         let len = self.varint()?;
@@ -227,7 +227,7 @@ impl<'a> Input<'a> {
         Ok(bytes)
     }
 
-    /// Bytes behind their length, which are read by themselves.
+    /// Bytes, preceded by their length, as an input of their own.
     #[inline]
     pub(super) fn within(&mut self) -> Outcome<Self> {
         Ok(Self {
@@ -236,10 +236,10 @@ impl<'a> Input<'a> {
         })
     }
 
-    /// A field's number and how its value lies on the wire.
+    /// A field's number, and how its value is encoded.
     #[inline]
     pub(super) fn tag(&mut self) -> Outcome<(u32, Wire)> {
-        /// So many bytes hold 32 bits; Google's parsers read no more.
+        /// This many bytes hold 32 bits; Google's parsers read no more.
         const MAX_BYTES: usize = 5;
         let before = self.rest.len();
         let tag = self.varint()?;
@@ -262,7 +262,7 @@ impl<'a> Input<'a> {
         Ok((tag >> 3, wire))
     }
 
-    /// Passes over the value of a field whose tag is read.
+    /// Passes over the value of a field whose tag was read.
     pub(super) fn skip(&mut self, number: u32, wire: Wire) -> Outcome<()> {
         self.skip_at(number, wire, 0)
     }
@@ -275,7 +275,7 @@ impl<'a> Input<'a> {
             Wire::Fixed32 => self.fixed32().map(drop),
             Wire::GroupEnd => Err(Self::unopened()),
             Wire::Group if depth == MAX_DEPTH => Err(Fault::syntax(format!(
-                "groups lie more than {MAX_DEPTH} deep"
+                "groups are nested more than {MAX_DEPTH} deep"
             ))),
             Wire::Group => loop {
                 match self.tag()? {
@@ -286,13 +286,13 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// The end of a group that is not the innermost open one.
+    /// The fault of a group's end that does not match the innermost open group.
     #[cold]
     pub(super) fn unopened() -> Box<Fault> {
         Fault::syntax("a group ends that is not open")
     }
 
-    /// The bytes of a message that end before its group does.
+    /// The fault of a message whose bytes end within a group.
     #[cold]
     pub(super) fn unclosed() -> Box<Fault> {
         Fault::truncated()
@@ -367,7 +367,7 @@ mod tests {
         assert_eq!(skip(&nested(100)).unwrap(), [7]);
         assert_eq!(
             skip(&nested(101)).unwrap_err().to_string(),
-            "groups lie more than 100 deep"
+            "groups are nested more than 100 deep"
         );
         assert!(skip(&[0x0b, 0x14]).is_err(), "ends as another one");
         assert!(skip(&[0x0b, 0x08]).is_err(), "has no end");

@@ -7,7 +7,7 @@ use url::Url;
 
 use crate::error::{Error, Result, nearest_names};
 
-/// What the names of all options begin with.
+/// The prefix of all these options.
 const PREFIX: &str = "schema.registry.";
 
 const URL: &str = "schema.registry.url";
@@ -18,51 +18,51 @@ const TIMEOUT: &str = "schema.registry.request.timeout.ms";
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(10_000);
 
-/// Where a registry is and who asks it. Secrets are not printed.
+/// Where a registry is, and how to log in. Secrets are not printed.
 #[derive(Debug, Clone)]
 pub struct RegistryConfig {
-    /// At least one, the first to be asked first.
+    /// At least one endpoint. The first is tried first.
     pub(super) endpoints: Vec<Endpoint>,
     pub(super) login: Option<Login>,
-    /// A PEM file, or a folder of such, with the authorities to trust; the system's unless given.
+    /// A PEM file, or a folder of PEM files, with the trusted authorities; the system's by default.
     pub(super) ca_location: Option<String>,
-    /// How long a question may take with all its repetitions.
+    /// The time limit for a request with all its retries.
     pub(super) timeout: Duration,
 }
 
 /// One URL of a registry.
 #[derive(Clone)]
 pub(super) struct Endpoint {
-    /// May hold a user and a password.
+    /// May contain a user and a password.
     pub(super) url: Url,
-    /// The URL without them.
+    /// The URL without user and password.
     pub(super) shown: String,
 }
 
-/// Who asks, unless the URL says so.
+/// The login, unless the URL has one.
 #[derive(Clone)]
 pub(super) enum Login {
-    /// A user and a password with a colon between them.
+    /// User and password, joined by a colon.
     Basic(String),
     Bearer(String),
 }
 
 impl RegistryConfig {
-    /// The options that there are.
+    /// All options of registries.
     pub(crate) const KEYS: [&str; 5] = [URL, USER_INFO, TOKEN, CA_LOCATION, TIMEOUT];
 
-    /// Those that say who is asked and how it is known: a login was given for their values.
+    /// The options that decide which server receives the login, and how it is verified.
     pub(crate) const WHOM: [&str; 2] = [URL, CA_LOCATION];
 
-    /// Whether an option is a registry's by its name.
+    /// Whether an option belongs to registries, by its name.
     pub(crate) fn owns(name: &str) -> bool {
         name.starts_with(PREFIX)
     }
 
-    /// Checks an option by itself.
+    /// Checks one option in isolation.
     ///
     /// # Errors
-    /// When it is not known or cannot be used.
+    /// When it is unknown, or its value is not usable.
     pub(crate) fn check(name: &str, value: &str) -> Result<()> {
         match name {
             URL => urls(value, false).map(drop),
@@ -73,10 +73,10 @@ impl RegistryConfig {
         }
     }
 
-    /// Takes the options that are a registry's; `None` when there is none among them.
+    /// Reads the options that belong to a registry; `None` when there are none.
     ///
     /// # Errors
-    /// When one is not known or cannot be used, or the URL is missing.
+    /// When one is unknown or not usable, or the URL is missing.
     pub fn from_options<'a>(
         options: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Option<Self>> {
@@ -110,7 +110,7 @@ impl RegistryConfig {
 
 #[cfg(not(feature = "ssl"))]
 impl RegistryConfig {
-    /// A setting that only makes sense with TLS.
+    /// The name of a setting that only makes sense with TLS, if one is set.
     pub(super) fn needs_tls(&self) -> Option<&'static str> {
         match self.ca_location {
             Some(_) => Some(CA_LOCATION),
@@ -124,7 +124,7 @@ impl RegistryConfig {
 
 impl Endpoint {
     fn new(text: &str, has_login: bool) -> Result<Self> {
-        // The text may hold a password, so that no message shows it.
+        // The text may contain a password, so messages never show it.
         let wrong = |what: &str| {
             Error::config(
                 URL,
@@ -190,13 +190,13 @@ fn milliseconds(value: &str) -> Result<Duration> {
         Ok(milliseconds) if milliseconds > 0 => Ok(Duration::from_millis(milliseconds)),
         _ => Err(Error::config(
             TIMEOUT,
-            format!("'{value}' is no number of milliseconds above 0"),
+            format!("'{value}' is not a number of milliseconds above 0"),
         )),
     }
 }
 
 fn not_known(name: &str) -> Error {
-    /// Of tables that are written.
+    /// For tables that are written to.
     const AUTO_REGISTER: &str = "schema.registry.auto.register";
     let known = RegistryConfig::KEYS;
     if name == AUTO_REGISTER {
@@ -207,7 +207,10 @@ fn not_known(name: &str) -> Error {
         Some(nearest) => format!("did you mean '{nearest}'?"),
         None => format!("the options are {}", known.join(", ")),
     };
-    Error::config(name, format!("is no option of a schema registry; {hint}"))
+    Error::config(
+        name,
+        format!("is not an option of a schema registry; {hint}"),
+    )
 }
 
 impl fmt::Debug for Endpoint {

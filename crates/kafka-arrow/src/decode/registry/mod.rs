@@ -1,14 +1,17 @@
-//! Schemas by their ids and subjects, from a registry with Confluent's API.
+//! Looks up schemas by id and by subject, in a registry with Confluent's API.
+//!
+//! A schema registry is a server that keeps the schemas of a topic's records, so that each record only needs
+//! to carry an id.
 //!
 //! ```text
-//! Registry ── remembers schemas by id, asks once for each
-//!    └─ transport ── URLs, repetitions, logins ── tls
+//! Registry ── caches schemas by id, requests each once
+//!    └─ transport ── URLs, retries, logins ── tls
 //! ```
 //!
-//! An id means one schema forever, so that what was found is kept. That an id is not known is kept for
-//! half a minute only: a producer may register it any time.
+//! An id means the same schema forever, so a schema is cached without a limit of time. An unknown id is
+//! cached only for half a minute, because a producer may register it at any time.
 
-// Without the feature, settings are checked, and nothing is done with them.
+// Without the feature, settings are still checked, but never used.
 #[cfg_attr(not(feature = "registry"), allow(dead_code))]
 mod config;
 mod references;
@@ -41,13 +44,13 @@ use self::transport::Transport;
 use super::proto_files::ProtoFiles;
 use crate::error::{Error, Result};
 
-/// How long it is believed that the registry does not know an id.
+/// For how long an id stays unknown before it is requested again.
 const UNKNOWN_FOR: Duration = Duration::from_secs(30);
 
-/// How many ids are remembered before those without a schema are dropped.
+/// How many ids are cached before those without a schema are dropped.
 const MAX_IDS: usize = 10_000;
 
-/// A registry's client; clones share what it has found.
+/// A client of a registry. Clones share its cache.
 #[derive(Debug, Clone)]
 pub struct Registry {
     inner: Arc<Inner>,
@@ -60,7 +63,7 @@ struct Inner {
     by_id: Mutex<HashMap<i32, Slot>>,
 }
 
-/// What is known of an id. Whoever asks the registry for it holds the lock, and others wait.
+/// What is known of an id. The task that requests it holds the lock while others wait.
 type Slot = Arc<tokio::sync::Mutex<State>>;
 
 #[derive(Debug, Default)]
@@ -72,7 +75,7 @@ enum State {
     Failed(Error, Instant),
 }
 
-/// A schema of a registry.
+/// A schema from a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegisteredSchema {
     /// Its id, which means this schema forever.
@@ -81,7 +84,7 @@ pub struct RegisteredSchema {
     pub kind: SchemaKind,
     /// Its text.
     pub text: String,
-    /// Names and texts of all schemas that it uses, each after those that it uses itself.
+    /// Names and texts of all schemas that it uses. Each comes after those that it uses itself.
     pub references: Vec<(String, String)>,
 }
 
@@ -96,10 +99,10 @@ impl RegisteredSchema {
     }
 }
 
-/// The schemas that payloads were written with, by their ids.
+/// The schemas that payloads were written with, by id.
 #[async_trait]
 pub trait WriterSchemas: fmt::Debug + Send + Sync {
-    /// A schema; `None` when the registry does not know the id.
+    /// The schema with this id; `None` when the registry does not know the id.
     ///
     /// # Errors
     /// When the registry does not answer.
@@ -122,7 +125,7 @@ pub enum SchemaKind {
     Json,
     /// Protocol Buffers.
     Protobuf,
-    /// What the registry calls it.
+    /// Another language, under the registry's name for it.
     Other(String),
 }
 
@@ -138,10 +141,10 @@ impl fmt::Display for SchemaKind {
 }
 
 impl Registry {
-    /// A client; the registry is not asked yet.
+    /// A client, which does not connect yet.
     ///
     /// # Errors
-    /// When certificates cannot be read, or the login is none.
+    /// When certificates cannot be read, or the login is malformed.
     pub fn new(config: RegistryConfig) -> Result<Self> {
         let inner = Inner {
             transport: Transport::new(config)?,
@@ -153,11 +156,11 @@ impl Registry {
         })
     }
 
-    /// The schema with an id; `None` when the registry does not know it. Asked once however many ask
-    /// at the same time, and then remembered.
+    /// The schema with this id; `None` when the registry does not know it. Concurrent callers share one
+    /// request, and the result is cached.
     ///
     /// # Errors
-    /// When the registry cannot be asked, see [`Error::Registry`].
+    /// When the registry cannot be reached or refuses, see [`Error::Registry`].
     pub async fn schema(&self, id: i32) -> Result<Option<Arc<RegisteredSchema>>> {
         if id < 0 {
             return Ok(None);
@@ -168,7 +171,7 @@ impl Registry {
         match &*state {
             State::Known(schema) => return Ok(Some(Arc::clone(schema))),
             State::Unknown(since) if since.elapsed() < self.inner.unknown_for => return Ok(None),
-            // The question failed while this one waited for its answer.
+            // The request failed while this call waited for it.
             State::Failed(error, at) if *at >= asked => return Err(error.clone()),
             _ => {}
         }
@@ -181,19 +184,18 @@ impl Registry {
         answer
     }
 
-    /// The newest schema of a subject; `None` when there is no such subject. Asked anew each time.
+    /// The latest schema of a subject; `None` when there is no such subject. Requested each time.
     ///
     /// # Errors
-    /// When the registry cannot be asked, see [`Error::Registry`].
+    /// When the registry cannot be reached or refuses, see [`Error::Registry`].
     pub async fn latest(&self, subject: &str) -> Result<Option<Arc<RegisteredSchema>>> {
         self.of_subject(subject, "latest").await
     }
 
-    /// A version of a subject's schema, counted from 1; `None` when there is no such version or
-    /// subject.
+    /// One version of a subject's schema, counted from 1; `None` when there is no such version or subject.
     ///
     /// # Errors
-    /// When the registry cannot be asked, see [`Error::Registry`].
+    /// When the registry cannot be reached or refuses, see [`Error::Registry`].
     pub async fn version(
         &self,
         subject: &str,
@@ -206,7 +208,7 @@ impl Registry {
         let by_id = self.inner.by_id.lock();
         let mut by_id = by_id.unwrap_or_else(PoisonError::into_inner);
         if by_id.len() >= MAX_IDS && !by_id.contains_key(&id) {
-            // Those whose lock is held are being asked for.
+            // A slot whose lock is held is being requested.
             by_id.retain(|_, slot| match slot.try_lock() {
                 Ok(state) => matches!(*state, State::Known(_)),
                 Err(_) => true,
@@ -246,7 +248,7 @@ impl Registry {
         schema.await.map(Some)
     }
 
-    /// A schema of an answer, with the ones that it refers to, all until one deadline.
+    /// Reads the schema of an answer and fetches those that it refers to, all before one deadline.
     async fn complete(
         &self,
         id: i32,
@@ -257,7 +259,7 @@ impl Registry {
         let text = answer["schema"]
             .as_str()
             .ok_or_else(|| self.useless(operation, "has no 'schema'"))?;
-        // Registries leave the type out where it is Avro.
+        // Registries omit the type for Avro.
         let kind = match answer["schemaType"].as_str() {
             None | Some("AVRO") => SchemaKind::Avro,
             Some("JSON") => SchemaKind::Json,

@@ -1,4 +1,4 @@
-//! The schemas that a schema refers to, by subject and version, and that these refer to in turn.
+//! Fetches the schemas that a schema refers to by subject and version, directly or indirectly.
 
 use std::collections::BTreeSet;
 
@@ -8,19 +8,19 @@ use tokio::time::Instant;
 use super::{Registry, integer};
 use crate::error::Result;
 
-/// How many schemas one may use, directly or not.
+/// How many schemas one schema may use, directly or indirectly.
 const MAX_REFERENCES: usize = 512;
 
-/// What a schema says of one that it uses.
+/// A schema's reference to another one.
 #[derive(Debug, Clone)]
 pub(super) struct Reference {
-    /// What it calls it: an Avro type's name, a file's name in Protobuf.
+    /// The name by which the schema uses it: an Avro type, or a file in Protobuf.
     name: String,
     subject: String,
     version: i32,
 }
 
-/// The references in a registry's answer; `None` when they cannot be read.
+/// The references in a registry's answer; `None` when they are malformed.
 pub(super) fn listed(answer: &Value) -> Option<Vec<Reference>> {
     let listed = match &answer["references"] {
         Value::Null => return Some(Vec::new()),
@@ -41,16 +41,17 @@ pub(super) fn listed(answer: &Value) -> Option<Vec<Reference>> {
 /// A step of the walk over references.
 enum Step {
     Ask(Reference),
-    /// All that this one uses has been found.
+    /// Everything that this schema uses has been found.
     Found(String, String),
 }
 
 impl Registry {
-    /// Names and texts of what is listed and of all that it uses, each once and after what it uses
+    /// Names and texts of the listed schemas and of all that they use. Each comes once, after those that it
+    /// uses
     /// itself.
     ///
     /// # Errors
-    /// When the registry cannot be asked until the deadline, does not have one, or there are too many.
+    /// When the registry does not answer before the deadline, lacks a schema, or there are too many of them.
     pub(super) async fn references(
         &self,
         listed_first: Vec<Reference>,

@@ -1,20 +1,20 @@
-//! Schemas that are written with: the registry tells their ids, or is given them.
+//! Schemas for writing: looks up their ids in the registry, or registers them.
 
 use serde_json::{Value, json};
 
 use super::{Registry, SchemaKind, integer};
 use crate::error::Result;
 
-/// A schema under a subject, as the registry is asked about it.
+/// A schema under a subject, as the registry wants it.
 #[derive(Debug, Clone, Copy)]
 pub struct Submitted<'a> {
-    /// The subject that has it, or is to have it.
+    /// The subject that has the schema, or shall have it.
     pub subject: &'a str,
     /// Its language.
     pub kind: &'a SchemaKind,
     /// Its text.
     pub text: &'a str,
-    /// The schemas that it uses: what it calls them, their subjects and versions.
+    /// The schemas that it uses: their name in this schema, subject and version.
     pub references: &'a [(String, String, i32)],
 }
 
@@ -24,7 +24,7 @@ impl Submitted<'_> {
             json!({ "name": name, "subject": subject, "version": version })
         });
         let mut body = json!({ "schema": self.text });
-        // Registries take what has no type for Avro, and some of them know no other way to say so.
+        // Registries take a schema without a type for Avro, and some do not accept Avro's type.
         let kind = match self.kind {
             SchemaKind::Avro => None,
             SchemaKind::Json => Some("JSON"),
@@ -42,11 +42,11 @@ impl Submitted<'_> {
 }
 
 impl Registry {
-    /// Registers a schema under a subject; returns its id, the old one when it is there already.
+    /// Registers a schema under a subject and returns its id. A schema that is already there keeps its id.
     ///
     /// # Errors
-    /// When the registry cannot be asked, and [`Error::Invalid`](crate::Error::Invalid) when it refuses
-    /// the schema because it is not compatible or none.
+    /// When the registry cannot be reached, and [`Error::Invalid`](crate::Error::Invalid) when it refuses
+    /// the schema as incompatible or invalid.
     pub async fn register(&self, schema: Submitted<'_>) -> Result<i32> {
         let operation = format!(
             "registering a schema of {} under subject '{}'",
@@ -65,7 +65,7 @@ impl Registry {
     /// The id and the version of a schema under a subject; `None` when it is not registered there.
     ///
     /// # Errors
-    /// When the registry cannot be asked.
+    /// When the registry cannot be reached or refuses.
     pub async fn registered(&self, schema: Submitted<'_>) -> Result<Option<(i32, i32)>> {
         let operation = format!("looking a schema up under subject '{}'", schema.subject);
         let path = ["subjects", schema.subject];

@@ -1,10 +1,10 @@
-//! The subjects that schemas of a topic's records are registered under.
+//! The subjects under which the schemas of a topic's records are registered.
 
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
 
-/// How subjects are named, as Confluent's serializers do.
+/// How subjects are named, with the strategies of Confluent's serializers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SubjectNames {
     /// By the topic: `orders-key` and `orders-value`.
@@ -20,7 +20,7 @@ impl SubjectNames {
     /// The subject of a topic's keys or values; `record` is the full name of the record's type.
     ///
     /// # Errors
-    /// When the name of the record is needed and not given.
+    /// When the record's name is needed and not given.
     pub fn subject(self, topic: &str, key: bool, record: Option<&str>) -> Result<String> {
         let needed = || {
             record.ok_or_else(|| {
@@ -42,7 +42,7 @@ impl SubjectNames {
 impl FromStr for SubjectNames {
     type Err = Error;
 
-    /// Reads `topic`, `record`, `topic-record`, or the class that Confluent's serializers have for it.
+    /// Reads `topic`, `record`, `topic-record`, or the name of Confluent's class for one of them.
     fn from_str(text: &str) -> Result<Self> {
         let class = text.rsplit('.').next().unwrap_or_default();
         match class {

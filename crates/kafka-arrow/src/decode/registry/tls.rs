@@ -1,4 +1,4 @@
-//! Whom to trust when a registry is reached by TLS.
+//! Which certificates to trust when connecting to a registry with TLS.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::policy::{MAX_FILE_BYTES, read_bounded};
 
 /// # Errors
-/// When no authority is found that can be trusted.
+/// When there is no trusted authority.
 pub(super) fn client_config(config: &RegistryConfig) -> Result<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let needed = config.endpoints.iter().any(|e| e.url.scheme() == "https");
@@ -51,7 +51,7 @@ fn roots(location: Option<&str>) -> Result<RootCertStore> {
     Ok(roots)
 }
 
-/// The certificates of a PEM file, or of all files of a folder that are such.
+/// The certificates in a PEM file, or in all PEM files of a folder.
 fn located(path: &str) -> Result<Vec<CertificateDer<'static>>> {
     let unreadable = |e| Error::config(CA_LOCATION, format!("cannot read '{path}': {e}"));
     if !Path::new(path).is_dir() {
@@ -60,7 +60,7 @@ fn located(path: &str) -> Result<Vec<CertificateDer<'static>>> {
     }
     let mut found = Vec::new();
     for entry in std::fs::read_dir(path).map_err(unreadable)? {
-        // A folder may hold other things as well.
+        // A folder may contain other things as well.
         let file = entry.map_err(unreadable)?.path();
         if let Ok(content) = read_bounded(&file, MAX_FILE_BYTES) {
             found.extend(certificates(&content));

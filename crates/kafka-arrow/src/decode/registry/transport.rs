@@ -1,5 +1,5 @@
-//! Questions to a registry and what is made of its answers: which URL is asked, how often, and what
-//! is an error.
+//! Sends requests to a registry and interprets the answers: which URL to try, how often, and what counts as
+//! an error.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,18 +14,18 @@ use url::Url;
 use super::config::{CA_LOCATION, Endpoint, Login, RegistryConfig};
 use crate::error::{Error, Result};
 
-/// The largest answer that is taken. Schemas have some kilobytes.
+/// The largest accepted answer. Schemas have a few kilobytes.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 
-/// How often all URLs are asked before a question fails.
+/// How often all URLs are tried before a request fails.
 const ROUNDS: u32 = 6;
 
-/// The pause after the first round; each one after is twice as long: 3 seconds together.
+/// The pause after the first round. It doubles each time: 3 seconds in total.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 
-/// A registry behind one or several URLs. The one that answered last is asked first.
+/// A registry behind one or more URLs. The one that answered last is tried first.
 pub(super) struct Transport {
     client: Client,
     endpoints: Vec<Endpoint>,
@@ -36,16 +36,16 @@ pub(super) struct Transport {
 
 /// Why there is no answer.
 enum Trouble {
-    /// Another URL, or the same one later, may give one; at the earliest after a time that it names.
+    /// Another URL or a later attempt may succeed, at the earliest after the time that the answer names.
     Again(String, Option<Duration>),
     Final(String),
-    /// What was sent is at fault, and would be the next time.
+    /// The request itself is wrong; repeating it would not help.
     Refused(String),
 }
 
 impl Transport {
     /// # Errors
-    /// When a certificate cannot be read, or the login is none.
+    /// When a certificate cannot be read, or the login is malformed.
     pub(super) fn new(config: RegistryConfig) -> Result<Self> {
         let builder = Client::builder()
             .user_agent(concat!("datafusion-kafka/", env!("CARGO_PKG_VERSION")))
@@ -74,11 +74,11 @@ impl Transport {
         })
     }
 
-    /// Asks for what is at a path, until a [`deadline`](Self::deadline); `None` when the registry does
-    /// not have it. `operation` says what for, in messages.
+    /// Requests a path before a [`deadline`](Self::deadline); `None` when the registry does not have it.
+    /// Messages use `operation` to say what the request was for.
     ///
     /// # Errors
-    /// When no URL answers in time, the login is refused, or an answer is of no use.
+    /// When no URL answers in time, the login is refused, or an answer makes no sense.
     pub(super) async fn ask(
         &self,
         operation: &str,
@@ -88,10 +88,10 @@ impl Transport {
         self.answer(operation, path, None, deadline).await
     }
 
-    /// Sends a body to a path, otherwise as [`ask`](Self::ask). It may arrive more than once.
+    /// Sends a body to a path, otherwise like [`ask`](Self::ask). The registry may receive it more than once.
     ///
     /// # Errors
-    /// As [`ask`](Self::ask), and [`Error::Invalid`] when the registry refuses what it is sent.
+    /// As [`ask`](Self::ask), and [`Error::Invalid`] when the registry refuses the body.
     pub(super) async fn tell(
         &self,
         operation: &str,
@@ -102,7 +102,7 @@ impl Transport {
             .await
     }
 
-    /// When what is asked for now must be there, with all that belongs to it.
+    /// The time limit for a request that starts now, and for the requests that follow from it.
     pub(super) fn deadline(&self) -> Instant {
         Instant::now() + self.timeout
     }
@@ -122,7 +122,7 @@ impl Transport {
             let mut failed = (&self.endpoints[first], String::new(), None);
             for step in 0..self.endpoints.len() {
                 let place = (first + step) % self.endpoints.len();
-                // A URL that hangs leaves time for the others.
+                // A URL that hangs must leave time for the others.
                 let left = (self.endpoints.len() - step) as u32;
                 let share = deadline.saturating_duration_since(Instant::now()) / left;
                 let endpoint = &self.endpoints[place];
@@ -167,7 +167,7 @@ impl Transport {
         }
     }
 
-    /// An error of the URL that answered last.
+    /// An error that names the URL that answered last.
     pub(super) fn error(&self, operation: &str, reason: String) -> Error {
         let place = self.preferred.load(Ordering::Relaxed);
         error(&self.endpoints[place], operation, reason, false)
@@ -216,7 +216,7 @@ impl Transport {
     }
 }
 
-/// What an answer means.
+/// Interprets an answer.
 fn answer(
     status: StatusCode,
     body: &[u8],
@@ -241,7 +241,7 @@ fn answer(
             return Ok(None);
         }
         return Err(Trouble::Final(
-            "it answers 404 without saying what it does not know; is the path of the URL right? Some \
+            "it answers 404 without saying what is missing; is the path of the URL right? Some \
              registries need one, for example http://host/apis/ccompat/v7"
                 .to_owned(),
         ));
@@ -257,7 +257,7 @@ fn answer(
              'schema.registry.bearer.auth.token'"
         ))),
         StatusCode::CONFLICT => Err(Trouble::Final(format!(
-            "{told}; the schema does not go together with those that the subject has: change it, write \
+            "{told}; the schema is not compatible with those of the subject: change it, write \
              under another subject, or relax the subject's compatibility"
         ))),
         StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => {
@@ -290,7 +290,7 @@ fn retry_after(response: &Response) -> Option<Duration> {
     seconds.parse().ok().map(Duration::from_secs)
 }
 
-/// The URL with a path below it, each part of which may hold any character.
+/// The URL with a path appended. Each part of the path may contain any character.
 fn located(url: &Url, path: &[&str]) -> Option<Url> {
     let mut url = url.clone();
     url.path_segments_mut().ok()?.pop_if_empty().extend(path);
@@ -316,7 +316,7 @@ fn authorization(login: &Login) -> Result<HeaderValue> {
     Ok(value)
 }
 
-/// What went wrong with a request, down to its cause and without the URL, which may hold a password.
+/// The cause of a failed request, without its URL, which may contain a password.
 fn reason(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut reason = error.to_string();
@@ -331,7 +331,7 @@ fn reason(error: reqwest::Error) -> String {
     reason
 }
 
-/// What to do about a certificate that was not accepted, if that is what rustls says.
+/// What to do about a rejected certificate, if that is what rustls reports.
 fn certificate_hint(reason: &str) -> Option<String> {
     let says = |what: &str| reason.contains(what);
     if says("certificate expired") {

@@ -1,5 +1,5 @@
-//! In place of [`transport`](super::transport) in builds without the feature: a registry is refused, so
-//! that none is asked.
+//! Replaces [`transport`](super::transport) in builds without the feature. It refuses every registry, so none
+//! is ever contacted.
 
 use serde_json::Value;
 use tokio::time::Instant;
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::config::RegistryConfig;
 use crate::error::{Error, Result};
 
-/// A registry behind URLs, of which there is none in this build.
+/// A registry, which cannot exist in this build.
 #[derive(Debug)]
 pub(super) enum Transport {}
 
@@ -17,7 +17,7 @@ impl Transport {
     pub(super) fn new(_config: RegistryConfig) -> Result<Self> {
         Err(Error::config(
             "schema.registry.url",
-            "this build asks no schema registry (feature 'registry')",
+            "this build cannot use a schema registry (feature 'registry')",
         ))
     }
 

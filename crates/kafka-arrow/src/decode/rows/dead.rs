@@ -1,4 +1,4 @@
-//! Dead letters: the records that do not decode, as they are, together with why.
+//! Dead letters: records that do not decode, kept unchanged together with the reason.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::client::{HeaderLists, RawBatch};
 use crate::decode::{BadRowLimit, BadRows};
 use crate::error::Result;
 
-/// The columns of dead letters in a table of their own.
+/// The columns of dead letters in a table.
 pub const LETTER_COLUMNS: [Column; 11] = [
     Column::Topic,
     Column::TopicId,
@@ -28,16 +28,16 @@ pub const LETTER_COLUMNS: [Column; 11] = [
     Column::BadSchemaId,
 ];
 
-/// The columns of dead letters as records; their headers say the rest.
+/// The columns of dead letters that are written as Kafka records; the headers hold the rest.
 pub const LETTER_RECORD: [Column; 3] = [Column::Key, Column::Value, Column::DeadLetterHeaders];
 
-/// What [`Column::BadReason`] is called among [`LETTER_COLUMNS`].
+/// The name of [`Column::BadReason`] among [`LETTER_COLUMNS`].
 const MESSAGE: &str = "error_message";
 
 impl RecordDecoder {
-    /// The decoder of the same records that keeps those that do not decode, with these columns.
+    /// A decoder of the same records that keeps exactly those that do not decode, with these columns.
     ///
-    /// `limit` is that of the records that do not decode.
+    /// `limit` bounds their number.
     pub fn dead_letters(&self, columns: &[Column], limit: Option<BadRowLimit>) -> Self {
         let plain = Self::raw(columns.to_vec());
         let fields = plain.schema.fields().iter();
@@ -51,7 +51,7 @@ impl RecordDecoder {
         Self {
             key: self.key.clone(),
             value: self.value.clone(),
-            // Every record is looked at.
+            // Every record must be checked.
             bad_rows: BadRows {
                 on: OnBadRow::Skip,
                 limit,
@@ -62,12 +62,12 @@ impl RecordDecoder {
         }
     }
 
-    /// The ids of the topics that dead letters come from.
+    /// Sets the ids of the topics that dead letters come from.
     pub fn with_topic_ids(self, topic_ids: BTreeMap<Arc<str>, String>) -> Self {
         Self { topic_ids, ..self }
     }
 
-    /// Whether the records that do not decode are the rows.
+    /// Whether the rows are the records that do not decode.
     pub fn keeps_bad(&self) -> bool {
         self.only_bad
     }
@@ -133,7 +133,7 @@ impl RecordDecoder {
     }
 }
 
-/// The headers of dead letters: the record's own, and after them where it comes from and why.
+/// The headers of dead letters: first the record's own, then where it came from and why.
 fn headers(
     bad: &RawBatch,
     topic_id: Option<&String>,

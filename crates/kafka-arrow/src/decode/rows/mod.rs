@@ -1,4 +1,4 @@
-//! The table's columns of raw batches.
+//! Turns raw batches, as a client reads them from Kafka, into rows of a table.
 
 mod dead;
 mod reasons;
@@ -32,17 +32,17 @@ pub use dead::{LETTER_COLUMNS, LETTER_RECORD};
 /// How keys or values are read.
 #[derive(Debug, Clone, Default)]
 pub enum Payload {
-    /// As they are.
+    /// As plain bytes.
     #[default]
     Raw,
-    /// The column `key` or `value` itself has another type.
+    /// The column `key` or `value` has another type than bytes.
     Column(Arc<dyn PayloadDecoder>),
-    /// Their fields are columns.
+    /// The fields of the payload are columns.
     Fields(Arc<dyn PayloadDecoder>),
 }
 
 impl Payload {
-    /// A payload of a format that is one value; `name` is its column's.
+    /// A format whose payload is a single value; `name` is the column's name.
     pub fn of_scalar(format: Format, name: &str) -> Self {
         match format.scalar() {
             Some(scalar) => Self::Column(Arc::new(ScalarDecoder::new(scalar, name))),
@@ -57,7 +57,7 @@ impl Payload {
         }
     }
 
-    /// Fields that become columns.
+    /// The fields that become columns.
     fn fields(&self) -> &[Arc<Field>] {
         match self {
             Self::Fields(decoder) => decoder.fields(),
@@ -66,22 +66,22 @@ impl Payload {
     }
 }
 
-/// What a table is made of, besides ranges.
+/// What a table consists of, apart from its ranges.
 #[derive(Debug, Clone)]
 pub struct TableFormat {
-    /// What keys are.
+    /// How keys are read.
     pub key: Payload,
-    /// What values are.
+    /// How values are read.
     pub value: Payload,
-    /// The order of the fields in the table; those of the key come first unless set.
+    /// The order of the fields in the table. By default, the key's come first.
     pub fields: Option<Vec<Column>>,
-    /// The columns of Kafka's that the table has.
+    /// The columns that come from Kafka, such as topic and offset.
     pub columns: Vec<Column>,
-    /// What the names of these begin with.
+    /// The prefix of their names.
     pub metadata_prefix: String,
-    /// What the names of the key's fields begin with in the table.
+    /// The prefix of the names of the key's fields.
     pub key_prefix: String,
-    /// What becomes of records that do not decode.
+    /// What to do about records that do not decode.
     pub bad_rows: BadRows,
 }
 
@@ -102,30 +102,30 @@ impl Default for TableFormat {
 /// The default of `key.prefix`.
 pub(crate) const DEFAULT_KEY_PREFIX: &str = "key_";
 
-/// Which columns a table has and how its bytes are read; shared by all its scans.
+/// The columns of a table, and how to read its bytes. All scans of the table share one.
 #[derive(Debug, Clone)]
 pub struct RecordDecoder {
     columns: Vec<Column>,
     key: Payload,
     value: Payload,
     bad_rows: BadRows,
-    /// Whether the records that do not decode are the rows.
+    /// Whether the rows are the records that do not decode.
     only_bad: bool,
-    /// Of the topics that dead letters come from.
+    /// The ids of the topics that dead letters come from.
     topic_ids: BTreeMap<Arc<str>, String>,
     schema: SchemaRef,
 }
 
-/// Rows of a batch as the table shows them.
+/// Rows of a batch, as the table shows them.
 #[derive(Debug)]
 pub struct Rows {
     /// The rows.
     pub batch: RecordBatch,
-    /// Which of the records are rows, where not all are.
+    /// Which records are rows, where some are not.
     pub kept: Option<BooleanArray>,
-    /// How many records do not decode.
+    /// The number of records that do not decode.
     pub bad: usize,
-    /// The first of these, and what is wrong with it, where there is a limit.
+    /// The first of them and its fault, where there is a limit.
     pub first_bad: Option<String>,
 }
 
@@ -136,7 +136,7 @@ impl Default for RecordDecoder {
 }
 
 impl RecordDecoder {
-    /// A table of Kafka's own columns, bytes as they are.
+    /// A table of Kafka's own columns, with keys and values as bytes.
     pub fn raw(columns: Vec<Column>) -> Self {
         let fields: Vec<Field> = columns
             .iter()
@@ -156,7 +156,7 @@ impl RecordDecoder {
         }
     }
 
-    /// A table whose payloads have formats: fields first, then Kafka's columns, then `_error`.
+    /// A table whose payloads have formats. Fields come first, then Kafka's columns, then `_error`.
     ///
     /// # Errors
     /// When two columns have the same name.
@@ -221,7 +221,7 @@ impl RecordDecoder {
         })
     }
 
-    /// The table's schema.
+    /// The schema of the table.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
@@ -236,7 +236,7 @@ impl RecordDecoder {
         self.key.decoder().is_some() || self.value.decoder().is_some()
     }
 
-    /// What becomes of records that do not decode.
+    /// What to do about records that do not decode.
     pub fn bad_rows(&self) -> BadRows {
         self.bad_rows
     }
@@ -263,7 +263,8 @@ impl RecordDecoder {
         }
     }
 
-    /// What the client closes a batch at for a projection; `bytes` unless columns may take far more.
+    /// The limits at which a client closes a batch for a projection. They are lower than `bytes` only where
+    /// columns may take far more than their payloads.
     pub fn batch_limits(&self, projection: &[usize], bytes: usize) -> BatchLimits {
         let decoded = projection.iter().filter(|i| {
             let column = self.columns.get(**i).copied();
@@ -289,10 +290,10 @@ impl RecordDecoder {
         }
     }
 
-    /// Gets what decoding the batch needs and is not at hand.
+    /// Fetches what decoding the batch needs and does not have yet.
     ///
     /// # Errors
-    /// Those of a schema registry.
+    /// When a schema registry fails.
     pub async fn prepare(&self, raw: &RawBatch, projection: &[usize]) -> Result<()> {
         for part in Part::BOTH {
             if let (Some(decoder), true) =
@@ -308,7 +309,7 @@ impl RecordDecoder {
     /// Builds the projected columns; `schema` is the projected schema.
     ///
     /// # Errors
-    /// [`Error::BadRow`] for a record that does not decode, where that is the policy.
+    /// [`Error::BadRow`] for a record that does not decode, if the policy says so.
     pub fn decode(&self, raw: &RawBatch, projection: &[usize], schema: &SchemaRef) -> Result<Rows> {
         if self.only_bad {
             return self.letters(raw, projection, schema);
@@ -328,7 +329,7 @@ impl RecordDecoder {
         let batch = RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
             .map_err(failed)?;
         let bad = reasons.rows.len();
-        // Named only where a limit may have to name it.
+        // Only an error about a limit names it.
         let named = self.bad_rows.limit.and_then(|_| reasons.first());
         let first_bad = named.map(|first| first.located(raw));
         if bad > 0 && self.bad_rows.on.leaves_out() {
@@ -431,7 +432,7 @@ impl RecordDecoder {
             Column::KeySchemaId => key.schema_ids(rows),
             Column::ValueSchemaId => value.schema_ids(rows),
             Column::BadReason => Arc::new(reasons.texts(rows)),
-            // Columns of dead letters alone.
+            // Columns that only dead letters have.
             Column::BadClass
             | Column::BadSchemaId
             | Column::TopicId
@@ -447,7 +448,7 @@ fn failed(error: impl fmt::Display) -> Error {
     }
 }
 
-/// Keys or values as they are.
+/// Keys or values as bytes.
 fn bytes(raw: &RawBatch, column: Column) -> ArrayRef {
     let bytes = match column {
         Column::Key => &raw.keys,
@@ -459,7 +460,7 @@ fn bytes(raw: &RawBatch, column: Column) -> ArrayRef {
     }
 }
 
-/// Two columns of one name can be told apart by no query.
+/// No query could tell two columns of the same name apart.
 fn refuse_collisions(columns: &[Column], fields: &[Field]) -> Result<()> {
     for (at, field) in fields.iter().enumerate() {
         let Some(before) = fields[..at].iter().position(|f| f.name() == field.name()) else {
@@ -524,13 +525,14 @@ impl Part {
         }
     }
 
-    /// Whether a column is made of decoded payloads.
+    /// Whether decoding this part contributes to a column.
     fn shows(self, column: Column) -> bool {
         match column {
             Column::BadReason => true,
             Column::KeyField(_) => self == Self::Key,
             Column::ValueField(_) => self == Self::Value,
-            // Also where it is bytes: then its payload is decoded for nothing, which is rare.
+            // True even where the column is plain bytes. Its payload is then decoded for nothing, which is
+            // rare.
             other => other == self.column() || other == self.schema_id(),
         }
     }
@@ -543,11 +545,11 @@ impl Part {
     }
 }
 
-/// What became of the keys or values of a batch.
+/// The decoded keys or values of a batch.
 #[derive(Debug, Default)]
 struct DecodedPart {
     part: Option<Part>,
-    /// The fields that `decoded` has columns of.
+    /// The fields for which `decoded` has columns.
     fields: Vec<usize>,
     decoded: Decoded,
 }
@@ -569,7 +571,7 @@ impl DecodedPart {
     }
 }
 
-/// One text in every row: the bytes are held once.
+/// The same text in every row; its bytes are stored once.
 fn repeated(text: &str, rows: usize) -> StringViewArray {
     let mut builder = StringViewBuilder::with_capacity(rows).with_deduplicate_strings();
     for _ in 0..rows {

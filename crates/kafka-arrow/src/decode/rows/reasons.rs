@@ -1,4 +1,4 @@
-//! What is wrong with the records of a batch, and how it is said.
+//! What is wrong with the records of a batch, and the messages about it.
 
 use arrow::array::{BooleanArray, StringViewArray};
 
@@ -11,9 +11,9 @@ use crate::hex::hex;
 /// The bad payloads of a batch, by row.
 #[derive(Default)]
 pub(super) struct Reasons<'a> {
-    /// Of rows in ascending order, a key's before a value's.
+    /// In ascending order of rows; in each row the key before the value.
     all: Vec<(Part, &'a BadPayload)>,
-    /// The rows, each once.
+    /// The rows, without duplicates.
     pub(super) rows: Vec<usize>,
 }
 
@@ -51,13 +51,13 @@ impl<'a> Reasons<'a> {
         texts.into_iter().collect()
     }
 
-    /// Record by record.
+    /// The faults, record by record.
     pub(super) fn letters(&self) -> impl Iterator<Item = Letter<'_>> {
         self.all.chunk_by(|a, b| a.1.row == b.1.row).map(Letter)
     }
 }
 
-/// What is wrong with one record: with its key, its value, or both.
+/// The faults of one record: of its key, its value, or both.
 pub(super) struct Letter<'a>(&'a [(Part, &'a BadPayload)]);
 
 impl Letter<'_> {
@@ -65,7 +65,7 @@ impl Letter<'_> {
         self.0.first().map_or(0, |(_, bad)| bad.row)
     }
 
-    /// The kind of fault; the key's where both are bad.
+    /// The kind of fault. Where both are bad, the key's.
     pub(super) fn class(&self) -> Option<&'static str> {
         self.0.first().map(|(_, bad)| bad.class)
     }
@@ -93,13 +93,13 @@ impl Reason<'_> {
             partition: raw.partition.partition,
             offset: raw.offsets.value(self.bad.row),
             message: format!(
-                "{}; 'on.bad.row' = 'null' or 'skip' goes on without",
+                "{}; 'on.bad.row' = 'null' or 'skip' continues without it",
                 self.message(raw)
             ),
         }
     }
 
-    /// With the record's coordinates.
+    /// The message, with the record's coordinates.
     pub(super) fn located(&self, raw: &RawBatch) -> String {
         let offset = raw.offsets.value(self.bad.row);
         format!("{}@{offset}: {}", raw.partition, self.message(raw))
@@ -118,13 +118,13 @@ impl Reason<'_> {
     }
 }
 
-/// The beginning of a payload: as text if that is UTF-8, else in hex.
+/// The beginning of a payload, as text if it is UTF-8, otherwise in hex.
 pub fn preview(bytes: &[u8]) -> String {
     const PREVIEW_BYTES: usize = 64;
     let shown = &bytes[..bytes.len().min(PREVIEW_BYTES)];
     let more = if shown.len() < bytes.len() { "…" } else { "" };
     let size = bytes.len();
-    // The end of what is shown may lie within a character.
+    // The cut may fall within a character.
     let text = match std::str::from_utf8(shown) {
         Ok(text) => Some(text),
         Err(e) if e.error_len().is_none() && !more.is_empty() => {

@@ -1,4 +1,4 @@
-//! Rows of raw batches, good and bad.
+//! Decodes raw batches into rows, good and bad.
 
 use arrow::array::{Array, AsArray, Int64Array};
 use arrow::datatypes::{Fields, Int32Type, Int64Type};
@@ -92,14 +92,14 @@ fn text_keeps_nulls_and_names_the_bad_record() {
     assert!(good.column(0).is_null(0));
     assert_eq!(good.column(0).as_string_view().value(1), "x");
 
-    // Whether a record is bad does not depend on the columns that are asked for.
+    // The choice of columns does not decide whether a record is bad.
     for columns in [vec![Column::Value], vec![Column::Offset], vec![]] {
         let bad = decode(&decoder, &raw(vec![None, Some(b"x\xff")]), &columns);
         assert_eq!(
             bad.unwrap_err().to_string(),
             "a-topic-with-a-long-name[3]@11: the value does not decode: not UTF-8 text: byte 1 \
-             belongs to no character (2 bytes in hex: 78ff); 'on.bad.row' = 'null' or 'skip' goes \
-             on without"
+             is not part of a character (2 bytes in hex: 78ff); 'on.bad.row' = 'null' or 'skip' continues \
+             without it"
         );
     }
 }
@@ -113,7 +113,7 @@ fn bad_records_are_null_with_a_reason_or_no_rows() {
     let shown = rows.batch.column(0).as_string_view();
     assert_eq!(shown.iter().collect::<Vec<_>>(), [Some("a"), None, None]);
     let reasons = rows.batch.column(1).as_string_view();
-    let expected = "value: not UTF-8 text: byte 0 belongs to no character";
+    let expected = "value: not UTF-8 text: byte 0 is not part of a character";
     assert_eq!(
         reasons.iter().collect::<Vec<_>>(),
         [None, Some(expected), None]

@@ -1,21 +1,21 @@
-//! The default of a field, which a schema has as JSON, as it is written.
+//! Encodes the default of a field, which the schema holds as JSON.
 
 use serde_json::Value;
 
 use super::write::{bytes, long};
 use crate::decode::avro::schema::{Definition, Primitive, Schema, Type};
 
-/// Appends a default. Of a union it is one of the first branch.
+/// Appends a default. The default of a union belongs to its first branch.
 ///
 /// # Errors
-/// When it is no value of the type.
+/// When it is not a value of the type.
 pub(super) fn default_of(
     schema: &Schema,
     of: &Type,
     json: &Value,
     out: &mut Vec<u8>,
 ) -> Result<(), String> {
-    let misfit = || format!("{json} is none of {}", schema.title(of));
+    let misfit = || format!("{json} is not a value of {}", schema.title(of));
     match of {
         Type::Primitive(primitive, _) => {
             return primitive_default(*primitive, json, out).ok_or_else(misfit);
@@ -82,7 +82,7 @@ fn primitive_default(of: Primitive, json: &Value, out: &mut Vec<u8>) -> Option<(
     Some(())
 }
 
-/// Bytes in JSON: a character for each.
+/// Bytes in JSON are text in which each character stands for one byte.
 fn latin(json: &Value) -> Option<Vec<u8>> {
     let text = json.as_str()?;
     text.chars()

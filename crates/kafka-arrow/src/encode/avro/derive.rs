@@ -1,15 +1,15 @@
-//! A schema for columns that have none: a record whose fields all may be NULL.
+//! Derives a schema for columns that have none: a record in which every field may be NULL.
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, IntervalUnit, TimeUnit};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 
-/// The schema of a record `name` with these columns, as JSON. Each is a union of null, its default,
-/// and a type, so that columns can be added and left out later.
+/// The schema, as JSON, of a record `name` with these columns. Each field is a union of null, which is the
+/// default, and a type. This allows columns to be added and removed later.
 ///
 /// # Errors
-/// When a column has a name or a type that Avro does not have.
+/// When Avro does not allow a column's name or type.
 pub fn derived(name: &str, fields: &[FieldRef]) -> Result<String> {
     let record = record(name, &fields.iter().cloned().collect())
         .map_err(|e| Error::invalid(format!("no Avro schema can be made of the columns: {e}")))?;
@@ -32,7 +32,7 @@ fn field(record: &str, field: &Field) -> Result<Value, String> {
             "column '{name}': a name has the letters A to Z, digits and '_' in Avro; give it another with AS"
         ));
     }
-    // Types have names of their own: those that lead to them.
+    // Named types need unique names, so each is named after its path.
     let last = record.rsplit('.').next().unwrap_or(record);
     let of = optional(&format!("{last}_{name}"), field.data_type())
         .map_err(|e| format!("column '{name}': {e}"))?;
@@ -51,7 +51,7 @@ fn type_of(name: &str, of: &DataType) -> Result<Value, String> {
         T::Boolean => json!("boolean"),
         T::Int8 | T::Int16 | T::Int32 | T::UInt8 | T::UInt16 => json!("int"),
         T::Int64 | T::UInt32 => json!("long"),
-        // No long holds all of them.
+        // No long holds all values.
         T::UInt64 => decimal(20, 0),
         T::Float16 | T::Float32 => json!("float"),
         T::Float64 => json!("double"),

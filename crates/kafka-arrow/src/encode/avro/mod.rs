@@ -1,11 +1,11 @@
-//! Avro datums, written with one schema.
+//! Encodes rows as Avro datums with a given schema.
 //!
 //! ```text
-//! schema, columns ─▶ plan: for each type of the schema the cells that it is written of ─▶ datums
+//! schema, columns ─▶ plan: which cells each type of the schema is written from ─▶ datums
 //! ```
 //!
-//! Columns are the fields of the schema's record by name. A field that no column fills has its
-//! default, or else NULL where its type has that.
+//! Columns fill the fields of the schema's record that have the same name. Any other field gets its default,
+//! or else NULL where its type allows it.
 
 mod default;
 mod derive;
@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 
 pub use self::derive::derived;
 
-/// What stands before each datum.
+/// What precedes each datum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AvroFrame {
     Plain,
@@ -43,10 +43,11 @@ pub struct AvroEncoder {
 }
 
 impl AvroEncoder {
-    /// `references` are the names and texts of schemas that `schema` uses, each after those that it
+    /// `references` are the names and texts of the schemas that `schema` uses. Each comes after those that it
     /// uses itself.
     ///
     /// # Errors
+    /// When the schema cannot be read, is not a record, or does not fit the columns.
     /// When the schema cannot be read, is no record, or does not go together with the columns.
     pub fn new(
         schema: &str,

@@ -1,4 +1,4 @@
-//! Which cells each type of a schema is written of, decided once.
+//! Decides, once for each schema, which cells every type is written from.
 
 use std::collections::HashMap;
 
@@ -32,7 +32,7 @@ pub(super) enum Write {
     Decimal {
         precision: u8,
         scale: i8,
-        /// The length, unless it is the value's own.
+        /// The length that values must have, if it is fixed.
         size: Option<usize>,
     },
     Duration,
@@ -40,9 +40,9 @@ pub(super) enum Write {
     Fixed(usize),
     Array(Box<Write>),
     Map(Box<Write>),
-    /// The fields in the schema's order.
+    /// The fields, in the order of the schema.
     Record(Vec<Part>),
-    /// A union with at most one branch besides null: the places of both.
+    /// A union with at most one branch besides null. Holds the places of both.
     Nullable {
         null: Option<usize>,
         branch: usize,
@@ -55,16 +55,16 @@ pub(super) enum Write {
     },
 }
 
-/// A field of a record.
+/// A field of a record, and what fills it.
 #[derive(Debug)]
 pub(super) enum Part {
     /// The member at this place.
     Member(usize, String, Write),
-    /// What no column fills.
+    /// The encoded value of a field that no column fills.
     Constant(Vec<u8>),
 }
 
-/// A branch of a union and the member that it is written of.
+/// A branch of a union, and the member that fills it.
 #[derive(Debug)]
 pub(super) struct Branch {
     pub(super) member: usize,
@@ -84,11 +84,11 @@ impl<'a> Planner<'a> {
     }
 
     /// # Errors
-    /// When values of these cells are none of the type, with the field's name.
+    /// When values of these cells do not belong to the type. The message names the field.
     pub(super) fn plan(&self, of: &Type, cells: &Cells) -> Result<Write, String> {
         let misfit = || {
             Err(format!(
-                "{} is not written of {}",
+                "{} cannot be written from {}",
                 self.schema.title(of),
                 cells.title()
             ))
@@ -179,7 +179,7 @@ impl<'a> Planner<'a> {
         Ok(parts)
     }
 
-    /// What is written of a field that no column fills.
+    /// The encoded value of a field that no column fills.
     fn absent(&self, field: &RecordField) -> Result<Vec<u8>, String> {
         let mut out = Vec::new();
         if let Some(default) = &field.default {
@@ -235,13 +235,13 @@ impl<'a> Planner<'a> {
                 return self.members(branches, null, given);
             }
         }
-        // A column of one type is the first branch that takes it.
+        // A column with a single type fills the first branch that accepts it.
         let mut planned = branches.iter().enumerate().filter(|(_, b)| !b.is_null());
         planned
             .find_map(|(place, branch)| Some(nullable(place, self.plan(branch, cells).ok()?)))
             .ok_or_else(|| {
                 format!(
-                    "{} is not written of {}",
+                    "{} cannot be written from {}",
                     self.schema.title(of),
                     cells.title()
                 )
@@ -275,7 +275,8 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// The member that fills a field: by its very name, or without case where only one of both has it.
+/// The member that fills a field: the one with the exact name, or with the same name without case if both
+/// sides have only one.
 fn member_of(
     name: &str,
     members: &[Member],
@@ -286,7 +287,7 @@ fn member_of(
     }
     let wanted = name.to_lowercase();
     let alike = |other: &str| other.to_lowercase() == wanted;
-    // A column that has another field's very name belongs there.
+    // A column with the exact name of another field belongs to that field.
     let free = |member: &Member| !fields.iter().any(|field| field.name == member.name);
     let mut found = members
         .iter()
@@ -318,7 +319,7 @@ fn primitive_of(of: Primitive, logical: Option<Logical>, cells: &Cells) -> Optio
         (Primitive::Null, _, C::Null) => Write::Null,
         (_, Some(Logical::Date), C::Date(_)) => Write::Date,
         (_, Some(Logical::Time(unit)), C::Time(..)) => Write::Moment(unit),
-        // What has no zone is taken for UTC, and an instant is shown as UTC's clock does.
+        // Times without a zone count as UTC, and instants become what a clock in UTC shows.
         (_, Some(Logical::Timestamp(unit) | Logical::LocalTimestamp(unit)), C::Timestamp(..)) => {
             Write::Moment(unit)
         }
@@ -331,7 +332,7 @@ fn primitive_of(of: Primitive, logical: Option<Logical>, cells: &Cells) -> Optio
             scale,
             size: None,
         },
-        // Bytes of a decimal are not those of a value.
+        // A decimal's bytes are not a value's bytes.
         (Primitive::Bytes, Some(Logical::Decimal { .. }), _) => return None,
         (Primitive::String, Some(Logical::Uuid), C::Text(_) | C::Bytes(_)) => {
             Write::Uuid { binary: false }

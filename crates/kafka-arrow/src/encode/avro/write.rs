@@ -1,4 +1,4 @@
-//! Values as Avro's binary encoding has them.
+//! Writes values in Avro's binary encoding.
 
 use arrow::datatypes::{Decimal256Type, DecimalType, IntervalMonthDayNano, TimeUnit, i256};
 
@@ -7,11 +7,11 @@ use crate::encode::cells::{Cells, in_unit};
 use crate::encode::scalar::{double, float, integer, unfit, utf8, uuid};
 use crate::encode::{Fault, Outcome};
 
-/// Powers of ten have at most so many digits here.
+/// The most digits that a power of ten can have here.
 const MAX_SHIFT: u32 = 76;
 
 impl Write {
-    /// Appends a value; one that is NULL needs a type that takes it.
+    /// Appends a value. NULL needs a type that allows it.
     pub(super) fn value(&self, cells: &Cells, row: usize, out: &mut Vec<u8>) -> Outcome {
         let null = cells.is_null(row);
         match self {
@@ -75,7 +75,7 @@ impl Write {
                 let symbol = array.value(row);
                 let place = symbols.get(symbol).ok_or_else(|| {
                     let shown: String = symbol.chars().take(40).collect();
-                    Fault::new(format!("'{shown}' is no symbol of the enum"))
+                    Fault::new(format!("'{shown}' is not a symbol of the enum"))
                 })?;
                 long(*place as i64, out);
             }
@@ -135,7 +135,7 @@ impl Write {
                     }
                     (Some(first), Some(second)) => {
                         return Err(Fault::new(format!(
-                            "a union has one value, and '{}' and '{}' both are not NULL",
+                            "a union has one value, but neither '{}' nor '{}' is NULL",
                             first.name, second.name
                         )));
                     }
@@ -152,7 +152,7 @@ fn no_null() -> Fault {
     Fault::new("NULL, which the schema does not have here")
 }
 
-/// A whole number: zigzag, seven bits a byte.
+/// A whole number as a zigzag varint, seven bits per byte.
 pub(super) fn long(value: i64, out: &mut Vec<u8>) {
     let mut rest = (value << 1 ^ value >> 63).cast_unsigned();
     while rest >= 0x80 {
@@ -170,13 +170,13 @@ pub(super) fn bytes(value: &[u8], out: &mut Vec<u8>) {
 fn moment(value: i64, from: TimeUnit, to: TimeUnit) -> Result<i64, Fault> {
     in_unit(value, from, to).ok_or_else(|| {
         Fault::new(format!(
-            "the schema has {to:?}s, which do not hold the value's {from:?}s; cut it by date_trunc, or \
+            "the schema has {to:?}s, which do not hold the value's {from:?}s; cut it with date_trunc, or \
              CAST it"
         ))
     })
 }
 
-/// A decimal's digits in the schema's scale: bytes of two's complement, as few as will do.
+/// A decimal's digits in the schema's scale, in as few bytes of two's complement as possible.
 fn decimal(
     cells: &Cells,
     row: usize,
@@ -191,7 +191,7 @@ fn decimal(
     let misfit = || {
         let shown = cells.decimal_text(row).unwrap_or_else(|| value.to_string());
         Fault::new(format!(
-            "{shown} does not fit a decimal of {precision} digits, {scale} of them behind the point"
+            "{shown} does not fit a decimal of {precision} digits, {scale} of them after the point"
         ))
     };
     let value = rescaled(value, own, scale)
@@ -199,7 +199,7 @@ fn decimal(
         .ok_or_else(misfit)?;
     let all = value.to_be_bytes();
     let sign = if value < i256::ZERO { 0xff } else { 0 };
-    // A byte is left out when the next one begins with the sign's bit.
+    // A byte is not needed when the next one already begins with the sign bit.
     let spare = (0..all.len() - 1)
         .take_while(|i| all[*i] == sign && (all[*i + 1] ^ sign) < 0x80)
         .count();

@@ -1,4 +1,4 @@
-//! A `.proto` text for columns that have none: one message whose fields all may be NULL.
+//! Derives a `.proto` text for columns that have none: one message in which every field may be NULL.
 
 use std::fmt::Write;
 
@@ -6,10 +6,11 @@ use arrow::datatypes::{DataType, Field, FieldRef};
 
 use crate::error::{Error, Result};
 
-/// The text of a file with a message `name`, with its package, of these columns, numbered in their order.
+/// The text of a file with a message `name`, which includes its package. The fields are these columns,
+/// numbered in order.
 ///
 /// # Errors
-/// When a column has a name or a type that Protobuf does not have.
+/// When Protobuf does not allow a column's name or type.
 pub fn derived(name: &str, fields: &[FieldRef]) -> Result<String> {
     let (mut imports, mut body) = (Imports::default(), String::new());
     let (package, name) = match name.rsplit_once('.') {
@@ -134,7 +135,7 @@ fn single(
             return single(name, values.data_type(), depth, imports, out);
         }
         T::Struct(fields) => {
-            // Fields and messages of one message have names of their own.
+            // Fields and nested messages of a message share one set of names.
             let inner = format!("{name}_message");
             message(
                 &inner,

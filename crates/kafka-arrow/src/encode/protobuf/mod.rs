@@ -1,8 +1,8 @@
-//! Protobuf messages, field by field, with one schema.
+//! Encodes rows as Protobuf messages with a given schema.
 //!
-//! Columns are the message's fields by name; what no column fills is absent. A field without presence
-//! (a proto3 scalar without `optional`) cannot say NULL: it would be read as 0 or `''`, so that NULL is
-//! a misfit there.
+//! Columns fill the message's fields of the same name. A field without a column is absent. A field without
+//! presence (a proto3 scalar without `optional`) cannot represent NULL: readers would see 0 or `''`. So NULL
+//! is a misfit there.
 
 mod derive;
 mod plan;
@@ -27,13 +27,13 @@ pub use self::derive::derived;
 pub struct ProtobufEncoder {
     plan: MessagePlan,
     names: Vec<String>,
-    /// Which message of the file it is, as a registry's frame says it.
+    /// Which message of the file it is, as in a registry's frame.
     indexes: Vec<u8>,
     frame: Vec<u8>,
 }
 
 impl ProtobufEncoder {
-    /// `id` is the schema's in a registry, where payloads have its frame.
+    /// `id` is the schema's id in a registry, where payloads have its frame.
     ///
     /// # Errors
     /// When the columns do not fit the message.
@@ -82,7 +82,7 @@ impl PayloadEncoder for ProtobufEncoder {
     }
 }
 
-/// The way from the file to a message, by places; entries of maps do not count, as in Java.
+/// The path of places from the file to a message. Entries of maps do not count, as in Java.
 fn indexes(message: &MessageDescriptor) -> Option<Vec<usize>> {
     let Some(parent) = message.parent_message() else {
         let file = message.parent_file();
@@ -95,7 +95,7 @@ fn indexes(message: &MessageDescriptor) -> Option<Vec<usize>> {
     Some(way)
 }
 
-/// A count and the indexes, in zigzag; a single 0 stands for the first message.
+/// The count and the indexes as zigzag varints. A single 0 stands for the first message.
 fn put_indexes(indexes: &[usize], out: &mut Vec<u8>) {
     if indexes == [0] {
         out.push(0);

@@ -1,4 +1,4 @@
-//! Which cells each field of a message is written of, decided once.
+//! Decides, once for each schema, which cells every field of a message is written from.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use crate::error::nearest_names;
 #[derive(Debug)]
 pub(super) struct MessagePlan {
     pub(super) fields: Vec<FieldPlan>,
-    /// For each oneof the fields of it, as places in `fields`.
+    /// For each oneof, its fields as places in `fields`.
     pub(super) oneofs: Vec<Vec<usize>>,
 }
 
@@ -20,7 +20,7 @@ pub(super) struct MessagePlan {
 pub(super) struct FieldPlan {
     pub(super) name: String,
     pub(super) number: u32,
-    /// The column or member that fills it.
+    /// The column or member that fills the field.
     pub(super) member: usize,
     pub(super) shape: Shape,
 }
@@ -32,13 +32,13 @@ pub(super) enum Shape {
     Map { keys: Value, values: Value },
 }
 
-/// What it means that a field is not there.
+/// What the absence of the field means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Absent {
     Null,
-    /// The type's default, which NULL must not become.
+    /// Readers see the type's default, so NULL must not be written this way.
     Default,
-    /// The message is none.
+    /// The message is invalid without the field.
     Broken,
 }
 
@@ -46,7 +46,7 @@ pub(super) enum Absent {
 #[derive(Debug)]
 pub(super) enum Value {
     Scalar(Scalar),
-    /// Numbers by names.
+    /// The numbers of an enum, by name.
     Enum(HashMap<String, i32>),
     /// A wrapper such as `google.protobuf.Int32Value`.
     Wrapped(Scalar),
@@ -99,7 +99,7 @@ impl Scalar {
         })
     }
 
-    /// Whether it is written of these cells.
+    /// Whether it can be written from these cells.
     fn takes(self, cells: &Cells) -> bool {
         use Cells as C;
         match self {
@@ -123,7 +123,7 @@ impl Scalar {
 
 impl MessagePlan {
     /// # Errors
-    /// When a column is no field, or none of its type; names it.
+    /// When a column matches no field, or has another type. The message names the column.
     pub(super) fn new(message: &MessageDescriptor, members: &[Member]) -> Result<Self, String> {
         let descriptors: Vec<FieldDescriptor> = message.fields().collect();
         let mut fields = Vec::with_capacity(members.len());
@@ -133,7 +133,7 @@ impl MessagePlan {
             let field = field_of(message, &descriptors, name)?;
             if let Some(other) = filled.insert(field.number(), name) {
                 return Err(format!(
-                    "the columns '{other}' and '{name}' both are its field '{}'",
+                    "the columns '{other}' and '{name}' both match its field '{}'",
                     field.name()
                 ));
             }
@@ -154,7 +154,7 @@ impl MessagePlan {
             ));
         }
         fields.sort_by_key(|field| field.number);
-        // The synthetic ones have one member, an optional field.
+        // Each synthetic oneof just holds one optional field.
         let oneofs = message.oneofs().filter(|oneof| !oneof.is_synthetic());
         let oneofs = oneofs.map(|oneof| {
             let numbers: Vec<u32> = oneof.fields().map(|f| f.number()).collect();
@@ -232,7 +232,7 @@ fn shape(field: &FieldDescriptor, cells: &Cells) -> Result<Shape, String> {
 }
 
 fn is_packed(field: &FieldDescriptor) -> bool {
-    // Of options in a text prost-reflect's own answer knows nothing.
+    // prost-reflect's own answer ignores options that come from `.proto` text.
     let options = field.options();
     let option = options.get_field_by_name("packed");
     let option = option.filter(|_| options.has_field_by_name("packed"));
@@ -282,7 +282,7 @@ fn nested(
             plan: MessagePlan::new(message, members)?,
             group: field.is_group(),
         }),
-        // Never written: an empty message stands for any.
+        // Never written: an empty message can stand for any.
         Cells::Null => Ok(Value::Message {
             plan: MessagePlan {
                 fields: Vec::new(),
@@ -303,7 +303,7 @@ fn nested(
 
 fn misfit(expected: &str, cells: &Cells) -> String {
     format!(
-        "the field is {expected}, which is not written of {}",
+        "the field is {expected}, which cannot be written from {}",
         cells.title()
     )
 }

@@ -1,6 +1,6 @@
-//! Tags, varints and lengths.
+//! Writes Protobuf's tags, varints and lengths.
 
-/// How a value lies on the wire.
+/// How a value is encoded on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wire {
     Varint = 0,
@@ -27,7 +27,7 @@ pub(super) fn tag(number: u32, wire: Wire, out: &mut Vec<u8>) {
     varint(u64::from(number) << 3 | wire as u64, out);
 }
 
-/// Appends a length and what `write` appends.
+/// Appends a length, then what `write` appends.
 pub(super) fn delimited<E>(
     out: &mut Vec<u8>,
     write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,

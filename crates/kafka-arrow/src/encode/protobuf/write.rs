@@ -1,4 +1,4 @@
-//! Values as Protobuf's wire format has them.
+//! Writes values in Protobuf's wire format.
 
 use std::collections::HashMap;
 
@@ -25,7 +25,7 @@ impl MessagePlan {
                 .filter(|field| !members[field.member].cells.is_null(row));
             if let (Some(first), Some(second)) = (set.next(), set.next()) {
                 return Err(Fault::new(format!(
-                    "'{}' and '{}' belong to one oneof, and both are not NULL",
+                    "'{}' and '{}' belong to one oneof, and neither is NULL",
                     first.name, second.name
                 )));
             }
@@ -46,8 +46,8 @@ impl FieldPlan {
             (Shape::One { absent, .. }, _) if null => match absent {
                 Absent::Null => Ok(()),
                 Absent::Default => Err(Fault::new(
-                    "NULL, which the field cannot say: it would be read as its default; write a value \
-                     by coalesce, or make the field 'optional' in the schema",
+                    "NULL, which the field cannot represent: it would be read as its default; write a value \
+                     with coalesce, or make the field 'optional' in the schema",
                 )),
                 Absent::Broken => Err(Fault::new("NULL, and the field is required")),
             },
@@ -56,7 +56,7 @@ impl FieldPlan {
                 let before = out.len();
                 value.tagged(self.number, cells, row, out)?;
                 if *absent == Absent::Default && value.is_default(cells, row) {
-                    // An absent value means the same.
+                    // Leaving it out means the same.
                     out.truncate(before);
                 }
                 Ok(())
@@ -65,7 +65,7 @@ impl FieldPlan {
                 let range = ranges.of(row);
                 if range.clone().any(|item| cells.is_null(item)) {
                     return Err(Fault::new(
-                        "an item of the list is NULL, which Protobuf has not",
+                        "an item of the list is NULL, which Protobuf does not allow",
                     ));
                 }
                 if *packed && !range.is_empty() {
@@ -84,7 +84,7 @@ impl FieldPlan {
                 for entry in ranges.of(row) {
                     if entries.1.is_null(entry) {
                         return Err(Fault::new(
-                            "a value of the map is NULL, which Protobuf has not",
+                            "a value of the map is NULL, which Protobuf does not allow",
                         ));
                     }
                     tag(self.number, Wire::Delimited, out);
@@ -119,7 +119,7 @@ impl Value {
         Ok(())
     }
 
-    /// The value without its tag, but with its length.
+    /// Appends the value without its tag, but with its length.
     fn bare(&self, cells: &Cells, row: usize, out: &mut Vec<u8>) -> Outcome {
         match (self, cells) {
             (Self::Scalar(scalar), _) => scalar.write(cells, row, out),
@@ -146,7 +146,7 @@ impl Value {
             }
             (Self::Duration, Cells::Duration(array, unit)) => {
                 let (mut seconds, mut nanos) = split(array.value(row), *unit);
-                // Both have one sign.
+                // Both parts have the same sign.
                 if seconds < 0 && nanos > 0 {
                     (seconds, nanos) = (seconds + 1, nanos - 1_000_000_000);
                 }
@@ -178,7 +178,7 @@ impl Scalar {
     fn write(self, cells: &Cells, row: usize, out: &mut Vec<u8>) -> Outcome {
         match self {
             Self::Int32 => {
-                // A negative one is as long as one of 64 bits.
+                // A negative number takes as many bytes as a 64-bit one.
                 let value = i64::from(integer::<i32>(cells, row)?);
                 varint(value.cast_unsigned(), out);
             }
@@ -207,7 +207,7 @@ impl Scalar {
         Ok(())
     }
 
-    /// Whether it is 0, `false` or empty; -0.0 is not 0 here.
+    /// Whether the value is 0, `false` or empty. -0.0 does not count as 0.
     fn is_default(self, cells: &Cells, row: usize) -> bool {
         match cells {
             Cells::Bool(array) => !array.value(row),
@@ -238,7 +238,7 @@ fn slice(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
-/// The number of an enum's name; numbers are taken as they are, also as text, as they are read.
+/// The number of an enum's name. Numbers are accepted as well, also as text, because the decoder yields them.
 fn number_of(names: &HashMap<String, i32>, cells: &Cells, row: usize) -> Result<i32, Fault> {
     let Cells::Text(array) = cells else {
         return integer(cells, row);
@@ -250,6 +250,6 @@ fn number_of(names: &HashMap<String, i32>, cells: &Cells, row: usize) -> Result<
         .or_else(|| name.parse().ok())
         .ok_or_else(|| {
             let shown: String = name.chars().take(40).collect();
-            Fault::new(format!("'{shown}' is no value of the enum"))
+            Fault::new(format!("'{shown}' is not a value of the enum"))
         })
 }

@@ -1,4 +1,4 @@
-//! Avro, read back by our own decoder and by arrow-avro.
+//! Avro payloads, read back by this crate's decoder and by arrow-avro.
 
 use std::sync::Arc;
 
@@ -190,7 +190,7 @@ fn columns_that_do_not_fit_the_schema_are_refused() {
     let refused = |of: &str, batch: &RecordBatch| encoder(&one(of), batch).unwrap_err().to_string();
     assert_eq!(
         refused("\"string\"", &numbers),
-        "the Avro schema: column 'x': string is not written of a whole number"
+        "the Avro schema: column 'x': string cannot be written from a whole number"
     );
     let more = batch(vec![
         ("x", Arc::new(Int64Array::from(vec![1]))),
@@ -201,7 +201,7 @@ fn columns_that_do_not_fit_the_schema_are_refused() {
         "the Avro schema: has no field for the column 'xx'; did you mean 'x'?"
     );
     let doubles = x(Arc::new(Float64Array::from(vec![0.1])));
-    assert!(refused("\"float\"", &doubles).contains("float is not written of a DOUBLE"));
+    assert!(refused("\"float\"", &doubles).contains("float cannot be written from a DOUBLE"));
     let refused = encoder("\"long\"", &numbers).unwrap_err().to_string();
     assert!(
         refused.contains("is long, and columns are the fields of a record"),
@@ -236,12 +236,12 @@ fn values_that_do_not_fit_name_row_and_column() {
     let decimals = Decimal128Array::from(vec![1230, 1234]).with_precision_and_scale(10, 2);
     assert_eq!(
         wrong(of, Arc::new(decimals.unwrap())),
-        "1 column 'x': 12.34 does not fit a decimal of 3 digits, 1 of them behind the point"
+        "1 column 'x': 12.34 does not fit a decimal of 3 digits, 1 of them after the point"
     );
     let symbols = r#"{"type":"enum","name":"E","symbols":["A"]}"#;
     assert_eq!(
         wrong(symbols, Arc::new(StringArray::from(vec!["B"]))),
-        "0 column 'x': 'B' is no symbol of the enum"
+        "0 column 'x': 'B' is not a symbol of the enum"
     );
     let fixed = r#"{"type":"fixed","name":"F","size":2}"#;
     assert_eq!(
@@ -272,7 +272,7 @@ fn a_union_is_a_struct_as_it_is_read() {
     let encoder = encoder(&of, &batch).unwrap();
     assert_eq!(
         misfit(&encoder, &batch),
-        "3 column 'x': a union has one value, and 'int' and 'string' both are not NULL"
+        "3 column 'x': a union has one value, but neither 'int' nor 'string' is NULL"
     );
     let batch = batch.slice(0, 3);
     let payloads = encoded(&encoder, &batch).unwrap();

@@ -1,4 +1,4 @@
-//! A query's columns as a table declares them.
+//! A query's columns, arranged as a table declares them.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ fn aligned(declared: &[FieldRef], batch: &RecordBatch) -> Result<Arc<dyn Payload
 }
 
 #[test]
-fn order_types_and_what_is_missing_are_as_declared() {
+fn order_types_and_missing_fields_follow_the_declaration() {
     let declared = declare(&[
         ("a", DataType::Int32),
         ("b", DataType::Utf8View),
@@ -47,7 +47,7 @@ fn order_types_and_what_is_missing_are_as_declared() {
 }
 
 #[test]
-fn values_that_are_none_of_the_declared_type_are_errors() {
+fn values_outside_the_declared_type_are_errors() {
     let cases: Vec<(DataType, ArrayRef, &str)> = vec![
         (
             DataType::Int8,

@@ -1,4 +1,4 @@
-//! What holds for all columns: what is written is read back.
+//! A law for all columns: decoding returns what was encoded.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ fn rows<T: std::fmt::Debug + Clone>(
     prop::collection::vec(prop::option::of(of), ROWS)
 }
 
-/// A column that every format with fields writes.
+/// A column that every format with fields can write.
 fn scalar() -> BoxedStrategy<ArrayRef> {
     fn column<A: Array + 'static>(array: A) -> ArrayRef {
         Arc::new(array)
@@ -49,7 +49,7 @@ fn scalar() -> BoxedStrategy<ArrayRef> {
 fn column() -> BoxedStrategy<ArrayRef> {
     let list =
         (scalar(), prop::collection::vec(0..=ROWS, ROWS - 1)).prop_map(|(items, mut cuts)| {
-            // Items that are NULL are none of Protobuf's.
+            // Protobuf's lists have no NULL items.
             let items =
                 arrow::compute::filter(&items, &arrow::compute::is_not_null(&items).unwrap());
             let items = items.unwrap();
@@ -72,7 +72,7 @@ fn column() -> BoxedStrategy<ArrayRef> {
                 Field::new("one", one.data_type().clone(), true),
                 Field::new("other", other.data_type().clone(), true),
             ]);
-            // What lies under a NULL is NULL, as readers have it.
+            // What lies under a NULL is NULL, as readers return it.
             let invalid = BooleanArray::from(valid.iter().map(|v| !v).collect::<Vec<_>>());
             let under = |array: &ArrayRef| arrow::compute::nullif(array, &invalid).unwrap();
             let columns = vec![under(&one), under(&other)];
@@ -133,7 +133,7 @@ proptest! {
         assert_same(&decoded(&decoder.unwrap(), &payloads), &batch);
     }
 
-    /// Whatever is in a column, encoders of whatever schema refuse or write, and never panic.
+    /// Whatever the column and the schema, an encoder refuses or writes, and never panics.
     #[test]
     fn misfits_are_told(array in column(), of in prop_oneof![
         Just("\"int\""), Just("\"string\""), Just("[\"null\",\"double\",\"bytes\"]"),

@@ -1,4 +1,4 @@
-//! Columns in, payloads out, and back again through the decoders.
+//! Columns to payloads, and back again through the decoders.
 
 mod avro;
 mod declared;
@@ -43,13 +43,13 @@ fn texts(encoder: &dyn PayloadEncoder, batch: &RecordBatch) -> Vec<String> {
         .collect()
 }
 
-/// What is wrong with the first row that does not fit.
+/// The fault of the first row that does not fit.
 fn misfit(encoder: &dyn PayloadEncoder, batch: &RecordBatch) -> String {
     let Misfit { row, message } = encoded(encoder, batch).unwrap_err();
     format!("{row} {message}")
 }
 
-/// All columns of payloads, none of which is bad.
+/// All columns of payloads, all of which must be good.
 fn decoded(decoder: &dyn PayloadDecoder, payloads: &BinaryViewArray) -> Vec<ArrayRef> {
     let all: Vec<usize> = (0..decoder.fields().len()).collect();
     let wanted = Wanted {
@@ -62,7 +62,7 @@ fn decoded(decoder: &dyn PayloadDecoder, payloads: &BinaryViewArray) -> Vec<Arra
     decoded.columns
 }
 
-/// Whether columns hold the same, in whatever types.
+/// Checks that columns hold the same values, whatever their types.
 fn assert_same(found: &[ArrayRef], expected: &RecordBatch) {
     assert_eq!(found.len(), expected.num_columns());
     for (index, (found, expected_column)) in found.iter().zip(expected.columns()).enumerate() {

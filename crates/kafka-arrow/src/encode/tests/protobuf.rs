@@ -1,4 +1,4 @@
-//! Protobuf, read back by our own decoder and by prost-reflect.
+//! Protobuf payloads, read back by this crate's decoder and by prost-reflect.
 
 use std::sync::Arc;
 
@@ -160,12 +160,12 @@ fn the_derived_text_is_a_file() {
 }
 
 #[test]
-fn null_needs_a_field_that_can_say_it() {
+fn null_needs_a_field_that_can_represent_it() {
     let null = x(Arc::new(Int64Array::from(vec![Some(1), None])));
     assert_eq!(payloads("optional int64 x = 1;", &null)[1], [0u8; 0]);
     let found = misfit(&encoder(&proto3("int64 x = 1;"), &null).unwrap(), &null);
     assert!(
-        found.starts_with("1 column 'x': NULL, which the field cannot say"),
+        found.starts_with("1 column 'x': NULL, which the field cannot represent"),
         "{found}"
     );
     let wrapped = payloads("google.protobuf.Int64Value x = 1;", &null);
@@ -199,7 +199,7 @@ fn of_a_oneof_one_member_is_set() {
     let encoder = encoder(&schema, &batch).unwrap();
     assert_eq!(
         misfit(&encoder, &batch),
-        "3 'a' and 'b' belong to one oneof, and both are not NULL"
+        "3 'a' and 'b' belong to one oneof, and neither is NULL"
     );
     let batch = batch.slice(0, 3);
     let payloads = encoded(&encoder, &batch).unwrap();
@@ -214,7 +214,7 @@ fn what_does_not_fit_is_refused_or_named() {
     let long = x(Arc::new(Int64Array::from(vec![1, -1])));
     assert_eq!(
         refused("string x = 1;", &long),
-        "the Protobuf message 'M': column 'x': the field is string, which is not written of a whole number"
+        "the Protobuf message 'M': column 'x': the field is string, which cannot be written from a whole number"
     );
     assert_eq!(
         refused("string xy = 1;", &long),
@@ -229,7 +229,7 @@ fn what_does_not_fit_is_refused_or_named() {
     let names = x(Arc::new(StringArray::from(vec!["PINK"])));
     assert_eq!(
         wrong("Colour x = 1;", &names),
-        "0 column 'x': 'PINK' is no value of the enum"
+        "0 column 'x': 'PINK' is not a value of the enum"
     );
     let far = x(Arc::new(TimestampSecondArray::from(vec![i64::MAX])));
     assert_eq!(

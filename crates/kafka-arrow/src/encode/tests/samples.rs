@@ -1,4 +1,4 @@
-//! A batch with every type that formats write, with NULL, extremes and nothing.
+//! A batch with every type that formats can write, with NULL, extreme and empty values.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ fn map() -> MapArray {
     map.finish()
 }
 
-/// What all formats with fields read back: three rows.
+/// Three rows that all formats with fields can read back.
 pub(super) fn common() -> RecordBatch {
     let micros = vec![Some(1_768_384_800_123_456), None, Some(-1)];
     let millis = vec![Some(1_768_384_800_123), None, Some(-1)];
@@ -98,7 +98,7 @@ pub(super) fn common() -> RecordBatch {
     ])
 }
 
-/// What JSON and Avro have as well.
+/// Further columns for JSON and Avro.
 pub(super) fn dates() -> RecordBatch {
     let decimals = Decimal128Array::from(vec![Some(-12_345), None, Some(1)]);
     batch(vec![

@@ -1,4 +1,4 @@
-//! JSON, CSV and single values, to the letter.
+//! The exact bytes of JSON, CSV and single values.
 
 use std::sync::Arc;
 
@@ -51,7 +51,7 @@ fn json_is_read_back_as_it_was() {
         let decoder = JsonDecoder::new(batch.schema().fields(), false).unwrap();
         let found = decoded(&decoder, &payloads);
         assert_eq!(found, batch.columns());
-        // And by a reader that knows nothing of columns.
+        // Check them with an independent JSON reader too.
         for payload in payloads.iter().flatten() {
             serde_json::from_slice::<serde_json::Value>(payload).unwrap();
         }
@@ -82,7 +82,7 @@ fn names_within_an_object_come_once() {
     let twice = DataType::Struct(vec![x(DataType::Int32), x(DataType::Utf8)].into());
     let list = DataType::List(Arc::new(Field::new_list_field(twice.clone(), true)));
     let refused = |fields: &[FieldRef]| JsonEncoder::new(fields, None).unwrap_err().to_string();
-    let why = "is there twice, and a JSON object has each name once: rename one";
+    let why = "occurs twice, but a JSON object can have each name only once: rename one";
     assert_eq!(refused(&[x(twice)]), format!("column 'x.x': {why}"));
     assert_eq!(refused(&[x(list)]), format!("column 'x.x': {why}"));
     let both = [x(DataType::Int32), x(DataType::Utf8)];
@@ -100,7 +100,7 @@ fn a_registrys_json_has_a_frame() {
 }
 
 #[test]
-fn what_is_no_json_names_row_and_column() {
+fn values_that_json_lacks_name_row_and_column() {
     for value in [f64::NAN, f64::INFINITY] {
         let batch = one(Arc::new(Float64Array::from(vec![1.0, value])));
         let found = misfit(&json(&batch), &batch);
@@ -218,7 +218,7 @@ fn csv_quotes_what_it_must() {
     let decoder = CsvDecoder::new(batch.schema().fields(), b';').unwrap();
     let found = decoded(&decoder, &payloads);
     assert_eq!(found[0].as_ref(), batch.column(0).as_ref());
-    // NULL is '' in text.
+    // CSV reads NULL back as '' in a column of text.
     assert_eq!(found[1].as_string::<i32>().value(1), "");
     assert!(!found[1].is_null(1));
     assert_eq!(found[2].as_ref(), batch.column(2).as_ref());
@@ -313,7 +313,7 @@ fn single_values_fit_or_are_errors() {
             Format::Text,
             Arc::new(BinaryArray::from(vec![&[255u8][..]]))
         ),
-        "column 'x': the bytes are no UTF-8 text"
+        "column 'x': the bytes are not UTF-8 text"
     );
     assert!(error(Format::Uuid, Arc::new(StringArray::from(vec!["x"]))).contains("not a UUID"));
 }

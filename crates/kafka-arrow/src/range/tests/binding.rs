@@ -1,4 +1,4 @@
-//! How written bounds become offsets.
+//! How written bounds become exact offsets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ fn plan(text: &str, partitions: &[TopicPartition]) -> Result<LookupPlan, Error> 
     text.parse::<RangeSpec>().unwrap().plan(partitions, NOW_MS)
 }
 
-/// One partition `t[0]` and what the cluster says of it.
+/// One partition `t[0]`, and the cluster's answers about it.
 #[derive(Clone, Default)]
 struct Log {
     start: i64,
@@ -97,7 +97,7 @@ impl Log {
 }
 
 #[test]
-fn past_the_end_there_is_nothing_where_that_is_allowed() {
+fn past_the_end_is_empty_where_allowed() {
     let strict = Log {
         skip: true,
         ..log(100, 200)
@@ -140,9 +140,9 @@ fn offsets_and_relative_bounds() {
         ("150:+60", (150, 160)),
         ("+9223372036854775807", (200, 200)),
         ("-9223372036854775807", (100, 200)),
-        // Nothing of an empty range can be lost.
+        // An empty range cannot lose anything.
         ("5:5", (5, 5)),
-        // Relative bounds that cross in this log leave nothing.
+        // Relative bounds that cross in this log leave an empty range.
         ("+60:-60", (160, 160)),
         ("195:-10", (195, 195)),
     ] {
@@ -159,7 +159,7 @@ fn an_empty_log_has_an_empty_range() {
         };
         assert_eq!(log.bind(text).unwrap(), (7, 7), "{text}");
     }
-    // A last stable offset behind the log start.
+    // The last stable offset is below the log start.
     assert_eq!(log(7, 5).bind("start").unwrap(), (7, 7));
 }
 
@@ -181,7 +181,7 @@ fn beyond_the_end_is_refused() {
             )
         );
         assert_eq!(error.kind(), ErrorKind::DataUnavailable);
-        // Data loss is behind, not ahead.
+        // Data loss is about old offsets, not about future ones.
         let skip = Log {
             skip: true,
             ..log.clone()
@@ -284,7 +284,7 @@ fn times_select_records_and_cut_only_where_the_broker_stamps() {
     assert_eq!((bound[0].range.start, bound[0].range.end), (120, 150));
     assert_eq!((bound[0].from_ms, bound[0].to_ms), (Some(from), Some(to)));
 
-    // No match, and matches that came after the end was listed or before the log start.
+    // No match, and matches that came after the end was listed or lie before the log start.
     for (first, second, range) in [
         (None, None, (200, 200)),
         (Some(120), None, (120, 200)),
@@ -295,7 +295,7 @@ fn times_select_records_and_cut_only_where_the_broker_stamps() {
         log.look_ups = [(from, first), (to, second)].into();
         assert_eq!(log.bind("@-2h:-1h").unwrap(), range);
     }
-    // An upper bound that is not used need not be looked up; a lower one must.
+    // An unused upper bound needs no look-up; a lower bound does.
     log.log_append_time = false;
     log.look_ups = [(from, Some(120))].into();
     assert_eq!(log.bind("@-2h:-1h").unwrap(), (120, 200));
@@ -332,7 +332,7 @@ fn groups_start_at_their_commits() {
         ..log(100, 200)
     };
     assert_eq!(at(Some(150)).bind("group:g").unwrap(), (150, 200));
-    // The group went on while the range was being resolved.
+    // The group made progress while the range was being resolved.
     assert_eq!(at(Some(250)).bind("group:g").unwrap(), (200, 200));
     assert!(matches!(
         at(Some(50)).bind("group:g"),
@@ -371,14 +371,14 @@ fn listed_partitions_and_the_rest() {
             format!("t[7] does not exist: the topic has {available}")
         );
     }
-    // With several topics a number means the partition of each.
+    // With several topics, a number means that partition of each.
     let both = [partitions("a", 2), partitions("b", 1)].concat();
     assert_eq!(plan("0=start", &both).unwrap().partitions.len(), 2);
     assert_eq!(
         plan("1=start", &both).unwrap_err().to_string(),
         "b[1] does not exist: the topic has partition 0"
     );
-    // Order and repetition of the partitions do not matter.
+    // Neither the order nor duplicates of the partitions matter.
     let mixed = [vec![both[2].clone()], both.clone()].concat();
     assert_eq!(
         plan("start", &mixed).unwrap(),
@@ -469,7 +469,7 @@ proptest! {
             if let Ok(spec) = text.parse::<RangeSpec>()
                 && let Ok(plan) = spec.plan(&partition, now_ms)
             {
-                // Negative timestamps mean other things to a broker.
+                // Brokers give negative timestamps other meanings.
                 prop_assert!(plan.timestamps.iter().all(|(_, ms)| *ms >= 0));
             }
         }

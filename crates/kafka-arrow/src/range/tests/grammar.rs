@@ -1,4 +1,4 @@
-//! What the grammar accepts, what it refuses and in which words, and its laws.
+//! What the grammar accepts, what it refuses with which messages, and its laws.
 
 use proptest::prelude::*;
 
@@ -12,7 +12,7 @@ fn refusal(text: &str) -> String {
     text.parse::<RangeSpec>().unwrap_err().to_string()
 }
 
-/// Accepted texts with their canonical print.
+/// Accepted texts with their canonical form.
 const ACCEPTED: &[(&str, &str)] = &[
     ("start", "start:end"),
     ("earliest", "start:end"),
@@ -278,7 +278,7 @@ fn refused_json_names_the_fault() {
         (
             r#"{"a":{"0":1.5}}"#,
             1,
-            "a[0]: expected an offset, -2 (earliest) or -1 (latest), found a number that is no offset",
+            "a[0]: expected an offset, -2 (earliest) or -1 (latest), found a number that is not an offset",
         ),
         (
             r#"{"a":{"0":"1"}}"#,
@@ -454,14 +454,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn what_is_printed_parses_to_the_same(text in valid()) {
+    fn printed_ranges_parse_to_the_same_value(text in valid()) {
         let spec: RangeSpec = match text.parse() {
             Ok(spec) => spec,
             Err(error) => return Err(TestCaseError::fail(format!("{error}"))),
         };
         let printed = spec.to_string();
         prop_assert_eq!(&printed.parse::<RangeSpec>().unwrap(), &spec, "{}", printed);
-        // Canonical: equal values print alike.
+        // The form is canonical: equal values print alike.
         prop_assert_eq!(printed.parse::<RangeSpec>().unwrap().to_string(), printed);
     }
 

@@ -1,4 +1,4 @@
-//! Laws and tables of the range values.
+//! Laws and tables of cases for the values of ranges.
 
 mod binding;
 mod grammar;

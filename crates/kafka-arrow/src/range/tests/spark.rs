@@ -1,4 +1,4 @@
-//! Spark's options: precedence, strictness and words.
+//! Spark's options: precedence, strictness and messages.
 
 use proptest::prelude::*;
 
@@ -68,7 +68,7 @@ fn without_options_everything_is_read() {
 
 #[test]
 fn timestamp_beats_timestamps_beat_offsets() {
-    // What is beaten is not parsed, as in Spark.
+    // As in Spark, overridden options are not parsed.
     let mut options = SparkOffsets {
         starting_timestamp: text(T),
         starting_offsets_by_timestamp: text(r#"{"a":{"0":5}}"#),
@@ -96,7 +96,7 @@ fn timestamp_beats_timestamps_beat_offsets() {
 #[test]
 fn refused_in_these_words() {
     const JSON_HINT: &str =
-        "other forms ('100:200', '-10', '@-1h:end') belong into the option 'range'";
+        "other forms ('100:200', '-10', '@-1h:end') belong in the option 'range'";
     let start = |value: &str| SparkOffsets {
         starting_offsets: text(value),
         ..Default::default()
@@ -219,7 +219,7 @@ fn json_must_name_exactly_the_partitions() {
         message(&options),
         "endingOffsets names topics that are not read: c (KAFKA_TOPIC_OFFSET_DOES_NOT_MATCH_ASSIGNED)"
     );
-    // The range option's JSON keeps the same rule.
+    // The range option's JSON follows the same rule.
     let spec: RangeSpec = r#"{"a":{"0":20}}"#.parse().unwrap();
     assert!(spec.plan(&partitions(), 0).is_err());
 }
@@ -233,7 +233,7 @@ fn times_are_looked_up_on_both_sides() {
         ),
         ..Default::default()
     };
-    // An end without a match is the latest offset; a match behind the listed end is that end.
+    // An end without a match is the latest offset. A match beyond the listed end means that end.
     let look_up = |ms| match ms {
         1000 => Some(40),
         2000 => Some(50),

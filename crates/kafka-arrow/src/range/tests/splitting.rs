@@ -36,7 +36,7 @@ fn topics(ranges: &[(i64, i64)]) -> Vec<OffsetRange> {
 
 type Case = (usize, &'static [(i64, i64)], &'static [&'static str]);
 
-/// The examples of Spark's own tests for `minPartitions`.
+/// The examples from Spark's tests for `minPartitions`.
 #[test]
 fn spark_min_partitions() {
     let cases: &[Case] = &[
@@ -132,12 +132,12 @@ fn spark_max_records() {
         by_spark(None, Some(7), &topics(&[(0, 20), (5, 5), (0, 7)])),
         ["t1 0..6", "t1 6..13", "t1 13..20", "t3 0..7"]
     );
-    // Enough pieces already: the least number changes nothing.
+    // There are enough pieces already, so the least number changes nothing.
     assert_eq!(
         by_spark(Some(3), Some(7), &topics(&[(0, 20)])),
         ["t1 0..6", "t1 6..13", "t1 13..20"]
     );
-    // Too few: what the records gave is divided again.
+    // There are too few, so the pieces made by the record limit are divided again.
     assert_eq!(
         by_spark(Some(4), Some(10), &topics(&[(0, 20)])),
         ["t1 0..5", "t1 5..10", "t1 10..15", "t1 15..20"]
@@ -207,20 +207,20 @@ fn large_partitions_are_cut() {
         balanced(4, 10, &[range("a", 0, 0, 100)]),
         ["a[0] 0..25", "a[0] 25..50", "a[0] 50..75", "a[0] 75..100"]
     );
-    // 110 and 10 in 2: the piece that fills a partition, and the rest beside the small one.
+    // 110 and 10 in 2: one piece fills an execution partition, and the rest joins the small range.
     assert_eq!(
         balanced(2, 10, &[range("a", 0, 0, 110), range("a", 1, 0, 10)]),
         ["a[0] 0..60", "a[0] 60..110, a[1] 0..10"]
     );
-    // Cut across a hole.
+    // A cut across a hole.
     assert_eq!(
         balanced(2, 10, &[range("a", 0, 0, 60), range("a", 0, 100, 140)]),
         ["a[0] 0..50", "a[0] 50..60, a[0] 100..140"]
     );
-    // Not above the threshold, or nothing to gain.
+    // Below the threshold, or nothing to gain.
     assert_eq!(balanced(4, 100, &[range("a", 0, 0, 100)]).len(), 1);
     assert_eq!(balanced(1, 10, &[range("a", 0, 0, 100)]).len(), 1);
-    // Pieces that would be small are not made.
+    // Pieces that would be too small are not made.
     assert_eq!(balanced(64, 100, &[range("a", 0, 0, 101)]).len(), 4);
     assert!(balanced(usize::MAX, 0, &[range("a", 0, 0, i64::MAX)]).len() <= 100_000);
 }
@@ -264,7 +264,7 @@ fn options() -> impl Strategy<Value = SplitOptions> {
     })
 }
 
-/// Joins ranges that touch, so that pieces can be compared with what they were cut from.
+/// Joins ranges that touch, to compare pieces with the ranges they were cut from.
 fn joined(mut ranges: Vec<OffsetRange>) -> Vec<OffsetRange> {
     ranges.retain(|r| !r.is_empty());
     ranges.sort();
@@ -298,7 +298,7 @@ proptest! {
             prop_assert!(partition.is_sorted());
         }
         let all: Vec<OffsetRange> = pieces.iter().flatten().cloned().collect();
-        // Touching pieces are joined again; a piece twice would not join, nor would a missing one.
+        // Adjacent pieces join again. A duplicate or a missing piece would not.
         prop_assert_eq!(offsets(&all), offsets(&ranges));
         prop_assert_eq!(joined(all), joined(ranges.clone()));
         let mut reversed = ranges;
@@ -317,12 +317,12 @@ proptest! {
         let target = options.target_partitions.max(1);
         prop_assert!(pieces.len() <= target);
         let share = offsets(&ranges).div_euclid(target as i64) + 1;
-        // What cannot be cut is at most `split_above`; a piece at most 9/8 of a share.
+        // A unit that cannot be cut is at most `split_above`; a piece is at most 9/8 of a share.
         let largest = (share + share / 8 + 1).max(options.split_above);
         for partition in &pieces {
             prop_assert!(offsets(partition) <= share + largest);
         }
-        // Never more pieces of a Kafka partition than execution partitions.
+        // A Kafka partition never has more pieces than there are execution partitions.
         let mut counts = BTreeMap::new();
         for partition in &pieces {
             let mut names: Vec<_> = partition.iter().map(OffsetRange::topic_partition).collect();

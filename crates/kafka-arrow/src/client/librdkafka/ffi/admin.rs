@@ -1,4 +1,4 @@
-//! Questions to brokers that are answered on a queue.
+//! Requests to brokers whose answers arrive on a queue.
 
 use std::ffi::{CString, c_char};
 use std::sync::Arc;
@@ -8,24 +8,23 @@ use rdkafka::bindings as rd;
 use super::{Handle, PartitionList, Queue, c_text};
 use crate::range::IsolationLevel;
 
-/// An admin request; the answer arrives on the queue that it is sent with.
+/// An admin request. Its answer arrives on the queue passed to [`send`].
 #[derive(Clone, Copy)]
 pub(crate) enum AdminRequest<'a> {
     DescribeCluster,
     DescribeTopics(&'a [Arc<str>]),
-    /// Partitions and what to look for: -1 the end, -2 the start, else a timestamp. No duplicates.
+    /// Partitions and what to look up: -1 for the end, -2 for the start, or else a timestamp. No duplicates.
     ListOffsets(&'a [(&'a str, i32, i64)], IsolationLevel),
     DescribeConfigs(&'a [Arc<str>]),
     GroupOffsets(&'a str, &'a [(&'a str, i32, i64)]),
     /// A group and the offsets to commit to it.
     CommitGroupOffsets(&'a str, &'a [(&'a str, i32, i64)]),
-    /// A topic of one partition, its replicas (-1: as many as the brokers have by default), and its
-    /// settings.
+    /// A topic with one partition, its number of replicas (-1 for the brokers' default), and its settings.
     CreateTopic(&'a str, i32, &'a [(&'a str, &'a str)]),
 }
 
-/// Sends a request, to a broker of one's choice where any will do; its answer, an [`Event`], comes
-/// on `queue` within the time-out.
+/// Sends a request to a given broker, or to one that librdkafka chooses. The answer, an [`Event`], arrives on
+/// `queue` within the timeout.
 pub(crate) fn send(
     handle: &Arc<Handle>,
     queue: &Queue,
@@ -142,8 +141,8 @@ pub(crate) fn send(
                     buffer,
                     size,
                 )];
-                // NULL only for numbers out of range, which these are not; nothing is asked then,
-                // and the wait for the answer ends with its time-out.
+                // NULL only for numbers out of range, which these are not. If it happened, nothing would be
+                // requested and the wait would time out.
                 if !one[0].is_null() {
                     for (name, value) in *settings {
                         let (name, value) = (c_text(name), c_text(value));

@@ -1,4 +1,4 @@
-//! Answers to admin requests, copied into values of Rust.
+//! Answers to admin requests, copied into Rust values.
 
 use std::sync::Arc;
 
@@ -15,11 +15,11 @@ pub(crate) struct Event {
     _handle: Arc<Handle>,
 }
 
-// SAFETY: events belong to whoever took them off the queue.
+// SAFETY: an event belongs to the code that took it off the queue.
 unsafe impl Send for Event {}
 
 impl Event {
-    /// Owns an event that came off a queue of the handle's.
+    /// Takes ownership of an event from a queue of this handle.
     pub(super) fn new(event: *mut rd::rd_kafka_event_t, handle: &Arc<Handle>) -> Self {
         Self {
             event,
@@ -41,9 +41,9 @@ impl Event {
         }
     }
 
-    /// Cluster id and brokers, if the event answers `DescribeCluster`.
+    /// The cluster id and the brokers, if the event answers `DescribeCluster`.
     pub(crate) fn cluster(&self) -> Option<(Option<String>, Vec<Node>)> {
-        // SAFETY: the result and all it points to live as long as the event.
+        // SAFETY: the result, and everything it points to, lives as long as the event.
         unsafe {
             let result = rd::rd_kafka_event_DescribeCluster_result(self.event);
             if result.is_null() {
@@ -138,7 +138,7 @@ impl Event {
         }
     }
 
-    /// What became of a group's offsets, if the event answers `CommitGroupOffsets`.
+    /// The outcome of committing a group's offsets, if the event answers `CommitGroupOffsets`.
     pub(crate) fn committed_group_offsets(
         &self,
     ) -> Option<Result<Vec<PartitionOffset>, (i32, String)>> {
@@ -155,7 +155,7 @@ impl Event {
         }
     }
 
-    /// What became of the topic, if the event answers `CreateTopic`.
+    /// The outcome of creating the topic, if the event answers `CreateTopic`.
     pub(crate) fn created_topic(&self) -> Option<Result<(), (i32, String)>> {
         // SAFETY: as in `cluster`.
         unsafe {
@@ -189,7 +189,7 @@ unsafe fn group_result(
     if count == 0 {
         return Ok(Vec::new());
     }
-    // SAFETY: the caller's promise; what the results point to lives as long.
+    // SAFETY: promised by the caller; what the results point to lives as long as they do.
     unsafe {
         let error = rd::rd_kafka_group_result_error(*groups);
         if !error.is_null() {
@@ -219,7 +219,7 @@ pub(crate) struct PartitionOffset {
     pub(crate) topic: String,
     pub(crate) partition: i32,
     pub(crate) offset: i64,
-    /// -1 where it is not known.
+    /// -1 where unknown.
     pub(crate) leader_epoch: i32,
     pub(crate) code: i32,
 }
@@ -227,7 +227,7 @@ pub(crate) struct PartitionOffset {
 /// # Safety
 /// `p` points to a live element.
 unsafe fn partition_offset(p: *const rd::rd_kafka_topic_partition_t) -> PartitionOffset {
-    // SAFETY: the caller's promise; the code is an int in C.
+    // SAFETY: promised by the caller; the code is an int in C.
     unsafe {
         PartitionOffset {
             topic: text((*p).topic).unwrap_or_default(),
@@ -239,7 +239,7 @@ unsafe fn partition_offset(p: *const rd::rd_kafka_topic_partition_t) -> Partitio
     }
 }
 
-/// A broker as an answer names it.
+/// A broker in an answer.
 pub(crate) struct Node {
     pub(crate) id: i32,
     pub(crate) host: String,
@@ -247,7 +247,7 @@ pub(crate) struct Node {
     pub(crate) rack: Option<String>,
 }
 
-/// A topic as an answer describes it.
+/// A topic in an answer.
 pub(crate) struct TopicInfo {
     pub(crate) name: String,
     pub(crate) id: Option<String>,
@@ -256,7 +256,7 @@ pub(crate) struct TopicInfo {
     pub(crate) partitions: Vec<PartitionInfo>,
 }
 
-/// A partition as an answer describes it.
+/// A partition in an answer.
 pub(crate) struct PartitionInfo {
     pub(crate) partition: i32,
     pub(crate) leader: Option<i32>,
@@ -264,7 +264,7 @@ pub(crate) struct PartitionInfo {
     pub(crate) isr: Vec<i32>,
 }
 
-/// A topic's settings as an answer lists them.
+/// The settings of a topic in an answer.
 pub(crate) struct SettingsInfo {
     pub(crate) topic: String,
     pub(crate) code: i32,
@@ -274,7 +274,7 @@ pub(crate) struct SettingsInfo {
 /// # Safety
 /// `node` is live.
 unsafe fn node(node: *const rd::rd_kafka_Node_t) -> Node {
-    // SAFETY: the caller's promise.
+    // SAFETY: promised by the caller.
     unsafe {
         Node {
             id: rd::rd_kafka_Node_id(node),
@@ -288,14 +288,14 @@ unsafe fn node(node: *const rd::rd_kafka_Node_t) -> Node {
 /// # Safety
 /// `topic` is live.
 unsafe fn topic_info(topic: *const rd::rd_kafka_TopicDescription_t) -> TopicInfo {
-    // SAFETY: the caller's promise; arrays have the lengths that the calls return.
+    // SAFETY: promised by the caller; the arrays have the lengths that the calls return.
     unsafe {
         let error = rd::rd_kafka_TopicDescription_error(topic);
         let id = rd::rd_kafka_TopicDescription_topic_id(topic);
         let id = if id.is_null() {
             None
         } else {
-            // Kafka prints the URL-safe alphabet, librdkafka the standard one.
+            // Kafka prints the URL-safe alphabet; librdkafka prints the standard one.
             text(rd::rd_kafka_Uuid_base64str(id))
                 .filter(|id| id != ZERO_ID)
                 .map(|id| id.replace('+', "-").replace('/', "_"))
@@ -336,5 +336,5 @@ unsafe fn topic_info(topic: *const rd::rd_kafka_TopicDescription_t) -> TopicInfo
     }
 }
 
-/// What a broker without topic ids answers: 16 zero bytes.
+/// What a broker without topic ids sends: 16 zero bytes.
 const ZERO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";

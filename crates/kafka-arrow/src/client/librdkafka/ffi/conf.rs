@@ -1,4 +1,4 @@
-//! Settings on their way into a handle.
+//! Settings for a handle that is about to be created.
 
 use std::ffi::c_char;
 
@@ -6,16 +6,16 @@ use rdkafka::bindings as rd;
 
 use super::{c_text, text};
 
-/// Why librdkafka refuses a setting.
+/// Why librdkafka rejects a setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SettingError {
     /// There is no such setting.
     Unknown,
-    /// The value is not accepted, in librdkafka's words; these may quote the value.
+    /// The value is rejected. The text is librdkafka's and may quote the value.
     Invalid(String),
 }
 
-/// Settings on their way into a [`Handle`].
+/// Settings for a [`Handle`] that is about to be created.
 pub(crate) struct Conf(pub(super) *mut rd::rd_kafka_conf_t);
 
 impl Conf {
@@ -24,11 +24,11 @@ impl Conf {
         Self(unsafe { rd::rd_kafka_conf_new() })
     }
 
-    /// Sets a value, which is checked at once.
+    /// Sets a value. librdkafka checks it immediately.
     pub(crate) fn set(&mut self, key: &str, value: &str) -> Result<(), SettingError> {
         let (key, value) = (c_text(key), c_text(value));
         let mut message = [0 as c_char; 512];
-        // SAFETY: the conf is owned, texts and buffer outlive the call.
+        // SAFETY: the conf is owned; texts and buffer outlive the call.
         let result = unsafe {
             rd::rd_kafka_conf_set(
                 self.0,
@@ -42,20 +42,20 @@ impl Conf {
             rd::rd_kafka_conf_res_t::RD_KAFKA_CONF_OK => Ok(()),
             rd::rd_kafka_conf_res_t::RD_KAFKA_CONF_UNKNOWN => Err(SettingError::Unknown),
             rd::rd_kafka_conf_res_t::RD_KAFKA_CONF_INVALID => {
-                // SAFETY: librdkafka terminates what it writes; the buffer starts as zeros.
+                // SAFETY: librdkafka terminates the message; the buffer starts as zeros.
                 let message = unsafe { text(message.as_ptr()) }.unwrap_or_default();
                 Err(SettingError::Invalid(message))
             }
         }
     }
 
-    /// The names of the settings that have a value without being set.
+    /// The names of all settings that have a default value.
     #[cfg(test)]
     pub(crate) fn names() -> Vec<String> {
         let conf = Self::new();
         let mut count = 0;
         let mut names = Vec::new();
-        // SAFETY: the dump is an array of `count` texts, key and value in turn, freed below.
+        // SAFETY: the dump is an array of `count` texts, alternating keys and values, freed below.
         unsafe {
             let dump = rd::rd_kafka_conf_dump(conf.0, &raw mut count);
             for i in (0..count).step_by(2) {

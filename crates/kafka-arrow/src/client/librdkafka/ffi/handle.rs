@@ -1,4 +1,4 @@
-//! A client instance and what it reports about its connections.
+//! A client instance of librdkafka, and what it reports about its connections.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::fmt;
@@ -10,27 +10,27 @@ use rdkafka::bindings as rd;
 
 use super::{Conf, PartitionList, code, metadata_raw, text};
 
-/// What a handle reported about its connections since the last success.
+/// What a handle has reported about its connections since the last success.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Health {
     /// All known brokers are down.
     pub(crate) down: bool,
-    /// When a broker last refused the credentials or the TLS handshake failed, and why.
+    /// When a broker last refused the credentials or the TLS handshake failed, with the reason.
     pub(crate) refused: Option<(Instant, String)>,
-    /// The last failure of a connection.
+    /// The most recent failure of a connection.
     pub(crate) last: Option<String>,
-    /// The first message of a producer that was not delivered.
+    /// A producer's first message that could not be delivered.
     pub(crate) undelivered: Option<Undelivered>,
-    /// Until when a broker holds the client back by a quota.
+    /// The time until which a broker throttles the client.
     pub(crate) held_until: Option<Instant>,
-    /// For how long brokers have said that they do, in all.
+    /// The total time for which brokers have announced that they throttle the client.
     pub(crate) held: Duration,
 }
 
-/// A message that no broker took.
+/// A message that no broker accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Undelivered {
-    /// What the message was sent with.
+    /// The tag that the message was sent with.
     pub tag: usize,
     pub topic: String,
     pub partition: i32,
@@ -39,19 +39,19 @@ pub struct Undelivered {
     pub size: usize,
 }
 
-/// What a handle is for.
+/// What a handle is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Reads without a group, asks.
+    /// Reads without a group, and sends requests.
     Consumer,
     /// Writes.
     Producer,
 }
 
-/// A client instance of librdkafka: its threads, its connections.
+/// A client instance of librdkafka, with its threads and connections.
 pub struct Handle {
     pub(super) rk: *mut rd::rd_kafka_t,
-    /// Also the callbacks' opaque pointer, so it is freed after the instance.
+    /// Also the opaque pointer of the callbacks, so it is freed after the instance.
     health: Arc<Mutex<Health>>,
 }
 
@@ -64,7 +64,7 @@ impl Handle {
     /// Creates a consumer without a group, or a producer.
     ///
     /// # Errors
-    /// librdkafka's reason: settings that contradict each other, files that cannot be read.
+    /// librdkafka's reason: settings that conflict, or files that cannot be read.
     pub(crate) fn new(mut conf: Conf, kind: Kind, oauth: bool) -> Result<Arc<Self>, String> {
         let health = Arc::new(Mutex::new(Health::default()));
         let mut message = [0 as c_char; 512];
@@ -93,7 +93,7 @@ impl Handle {
             conf.0 = ptr::null_mut();
             let handle = Arc::new(Self { rk, health });
             if oauth {
-                // Token refresh runs on librdkafka's own thread: nobody need poll for it.
+                // Token refresh runs on a librdkafka thread, so it works without polling.
                 let error = rd::rd_kafka_sasl_background_callbacks_enable(rk);
                 if !error.is_null() {
                     let reason = text(rd::rd_kafka_error_string(error)).unwrap_or_default();
@@ -105,18 +105,18 @@ impl Handle {
         }
     }
 
-    /// What is known of the connections, after serving the callbacks that wait.
+    /// The state of the connections, after running pending callbacks.
     pub(crate) fn health(&self) -> MutexGuard<'_, Health> {
         // SAFETY: the instance is alive; poll is thread-safe and does not wait.
         unsafe { rd::rd_kafka_poll(self.rk, 0) };
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The ids of the brokers, in one request.
+    /// The ids of the brokers, from one request.
     pub(crate) fn brokers(&self, timeout_ms: i32) -> Result<Vec<i32>, i32> {
         let mut metadata: *const rd::rd_kafka_metadata = ptr::null();
-        // SAFETY: as in `all_topics`. No topic is local to a handle that never reads, so that none
-        // is asked for.
+        // SAFETY: as in `all_topics`. A handle that never reads has no local topics, so the answer lists
+        // none.
         unsafe {
             let err = metadata_raw(self.rk, 0, ptr::null_mut(), &raw mut metadata, timeout_ms);
             if err != code::OK {
@@ -131,12 +131,12 @@ impl Handle {
         }
     }
 
-    /// All topics' names, in one request.
+    /// The names of all topics, from one request.
     pub(crate) fn all_topics(&self, timeout_ms: i32) -> Result<Vec<String>, i32> {
         let mut metadata: *const rd::rd_kafka_metadata = ptr::null();
         let mut names = Vec::new();
-        // SAFETY: on success the metadata is ours until rd_kafka_metadata_destroy; its arrays have
-        // the lengths that stand beside them.
+        // SAFETY: on success, the metadata is ours until rd_kafka_metadata_destroy; each array has the length
+        // given next to it.
         unsafe {
             let err = metadata_raw(self.rk, 1, ptr::null_mut(), &raw mut metadata, timeout_ms);
             if err != code::OK {
@@ -150,7 +150,7 @@ impl Handle {
         Ok(names)
     }
 
-    /// The position of a started partition: it passes control records, which are never delivered.
+    /// The position of a started partition. It also counts control records, which are never delivered.
     pub(crate) fn position(&self, topic: &str, partition: i32) -> Option<i64> {
         let list = PartitionList::new([(topic, partition, 0)]);
         // SAFETY: the list has one element; the call fills in its offset.
@@ -174,12 +174,12 @@ impl Drop for Handle {
             rk: *mut rd::rd_kafka_t,
             _health: Arc<Mutex<Health>>,
         }
-        // SAFETY: the closing thread is the only one that still has the pointer.
+        // SAFETY: only the closing thread still has the pointer.
         unsafe impl Send for Closing {}
         impl Drop for Closing {
             fn drop(&mut self) {
                 let flags = rd::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE as c_int;
-                // SAFETY: queues, topics and messages kept the handle alive, so they are gone.
+                // SAFETY: queues, topics and messages keep the handle alive, so all of them are gone.
                 unsafe { rd::rd_kafka_destroy_flags(self.rk, flags) };
             }
         }
@@ -187,15 +187,16 @@ impl Drop for Handle {
             rk: self.rk,
             _health: Arc::clone(&self.health),
         };
-        // Destroying joins librdkafka's threads: up to some 100 ms, not for a runtime's worker.
-        // Without a thread to be had the closure is dropped, and closes, right here.
+        // Destroying joins librdkafka's threads, which takes up to about 100 ms. That is too long for a
+        // worker of the runtime. If no thread can be started, the closure is dropped, and closes the instance
+        // right here.
         let _ = std::thread::Builder::new()
             .name("kafka-close".into())
             .spawn(move || drop(closing));
     }
 }
 
-/// Keeps what concerns connections; called from `rd_kafka_poll`.
+/// Stores what concerns connections; `rd_kafka_poll` calls it.
 unsafe extern "C" fn on_error(
     _rk: *mut rd::rd_kafka_t,
     err: c_int,
@@ -204,7 +205,7 @@ unsafe extern "C" fn on_error(
 ) {
     // SAFETY: the opaque pointer is the health of the handle that is being polled.
     let health = unsafe { &*opaque.cast::<Mutex<Health>>() };
-    // SAFETY: a text of librdkafka's or NULL.
+    // SAFETY: a text from librdkafka, or NULL.
     let reason = unsafe { text(reason) }.unwrap_or_default();
     let mut health = health.lock().unwrap_or_else(PoisonError::into_inner);
     match err {
@@ -218,7 +219,7 @@ unsafe extern "C" fn on_error(
     }
 }
 
-/// Keeps for how long a broker holds the client back; called from `rd_kafka_poll`.
+/// Stores for how long a broker throttles the client; `rd_kafka_poll` calls it.
 unsafe extern "C" fn on_throttle(
     _rk: *mut rd::rd_kafka_t,
     _broker: *const c_char,
@@ -234,7 +235,7 @@ unsafe extern "C" fn on_throttle(
     health.held += throttle;
 }
 
-/// librdkafka puts every certificate that OpenSSL refuses down to the authorities.
+/// librdkafka blames the authorities for every certificate that OpenSSL rejects.
 fn explained(reason: String) -> String {
     if !reason.contains("certificate could not be verified") {
         return reason;
@@ -245,7 +246,8 @@ fn explained(reason: String) -> String {
     )
 }
 
-/// Keeps the first failure of a delivery, and of messages that were too large together the largest; called from `rd_kafka_poll` and `rd_kafka_flush`.
+/// Stores the first failed delivery. Among messages that failed for their size, it stores the largest.
+/// `rd_kafka_poll` and `rd_kafka_flush` call it.
 unsafe extern "C" fn on_delivery(
     _rk: *mut rd::rd_kafka_t,
     message: *const rd::rd_kafka_message_t,
@@ -253,11 +255,11 @@ unsafe extern "C" fn on_delivery(
 ) {
     // SAFETY: the message is live during the call; its code is an int in C.
     let err = unsafe { (&raw const (*message).err).cast::<i32>().read() };
-    // What is thrown away with a transaction has not failed.
+    // A message discarded with its transaction has not failed.
     if matches!(err, code::OK | code::PURGE_QUEUE | code::PURGE_INFLIGHT) {
         return;
     }
-    // SAFETY: as in `on_error`; a report's topic is live as long as the report.
+    // SAFETY: as in `on_error`; a report's topic lives as long as the report.
     unsafe {
         let health = &*opaque.cast::<Mutex<Health>>();
         let mut health = health.lock().unwrap_or_else(PoisonError::into_inner);
@@ -277,7 +279,7 @@ unsafe extern "C" fn on_delivery(
     }
 }
 
-/// Hands librdkafka's log lines to the `log` crate.
+/// Forwards librdkafka's log lines to the `log` crate.
 unsafe extern "C" fn on_log(
     _rk: *const rd::rd_kafka_t,
     level: c_int,
@@ -292,7 +294,7 @@ unsafe extern "C" fn on_log(
         _ => log::Level::Debug,
     };
     if log::log_enabled!(target: "librdkafka", level) {
-        // SAFETY: texts of librdkafka's or NULL.
+        // SAFETY: texts from librdkafka, or NULL.
         let (facility, line) = unsafe { (text(facility), text(line)) };
         log::log!(target: "librdkafka", level, "{}: {}", facility.unwrap_or_default(), line.unwrap_or_default());
     }

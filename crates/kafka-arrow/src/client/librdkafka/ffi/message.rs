@@ -1,4 +1,4 @@
-//! Records and reports as they come off a queue.
+//! Records and reports, as they come off a queue.
 
 use std::ffi::{CStr, c_void};
 use std::ptr;
@@ -9,15 +9,15 @@ use rdkafka::bindings as rd;
 use super::{Handle, Queue, code, header_get_all_raw, message_headers_raw};
 use crate::client::TimestampType;
 
-/// Messages taken off a queue, in order, each freed once it has been read.
+/// Messages taken off a queue, in order. Each is freed after it was read.
 pub(crate) struct Messages {
     taken: Vec<*mut rd::rd_kafka_message_t>,
-    /// The first that is not read yet.
+    /// The index of the first unread message.
     next: usize,
     handle: Option<Arc<Handle>>,
 }
 
-// SAFETY: messages belong to whoever took them off the queue.
+// SAFETY: messages belong to the code that took them off the queue.
 unsafe impl Send for Messages {}
 
 impl Messages {
@@ -33,11 +33,11 @@ impl Messages {
         self.next >= self.taken.len()
     }
 
-    /// Takes what is there, at most `count`, without waiting; drops what was not read before.
+    /// Takes up to `count` available messages without waiting. Unread messages from before are dropped.
     pub(crate) fn take(&mut self, queue: &Queue, count: usize) -> usize {
         self.clear();
         self.taken.reserve(count);
-        // SAFETY: the vector has room for `count` pointers; so many as returned are initialised.
+        // SAFETY: the vector has room for `count` pointers; the call initialises as many as it returns.
         unsafe {
             let taken =
                 rd::rd_kafka_consume_batch_queue(queue.rkqu, 0, self.taken.as_mut_ptr(), count);
@@ -47,7 +47,7 @@ impl Messages {
         self.taken.len()
     }
 
-    /// The messages that are not read yet.
+    /// The unread messages.
     pub(crate) fn rest(&self) -> impl Iterator<Item = Message<'_>> {
         // SAFETY: not freed before `advance` or `clear`, which need `&mut self`.
         self.taken[self.next.min(self.taken.len())..]
@@ -59,7 +59,7 @@ impl Messages {
     pub(crate) fn advance(&mut self, count: usize) {
         let end = (self.next + count).min(self.taken.len());
         for message in &self.taken[self.next..end] {
-            // SAFETY: owned, and passed for good.
+            // SAFETY: owned, and never read again.
             unsafe { rd::rd_kafka_message_destroy(*message) };
         }
         self.next = end;
@@ -79,15 +79,15 @@ impl Drop for Messages {
     }
 }
 
-/// A record, or a report about the partition.
+/// A record, or a report about its partition.
 #[derive(Clone, Copy)]
 pub(crate) struct Message<'a>(&'a rd::rd_kafka_message_t);
 
 impl<'a> Message<'a> {
-    /// Zero for a record, else what is reported.
+    /// Zero for a record, otherwise the code of the report.
     #[inline]
     pub(crate) fn code(self) -> i32 {
-        // SAFETY: the field is an int in C; read as such, an unlisted value is no undefined enum.
+        // SAFETY: the field is an int in C; reading it as an int makes unlisted values harmless.
         unsafe { (&raw const self.0.err).cast::<i32>().read() }
     }
 
@@ -101,7 +101,7 @@ impl<'a> Message<'a> {
         bytes(self.0.key, self.0.key_len)
     }
 
-    /// The value; of a report, its text.
+    /// The value; for a report, its text.
     #[inline]
     pub(crate) fn value(self) -> Option<&'a [u8]> {
         bytes(self.0.payload, self.0.len)
@@ -122,7 +122,7 @@ impl<'a> Message<'a> {
             2 => TimestampType::LogAppendTime,
             _ => TimestampType::NotAvailable,
         };
-        // Message format v0 has none, and then librdkafka says zero.
+        // Message format v0 has no timestamps, for which librdkafka reports zero.
         if ms < 0 || kind == TimestampType::NotAvailable {
             return (-1, TimestampType::NotAvailable);
         }
@@ -135,15 +135,15 @@ impl<'a> Message<'a> {
         unsafe { rd::rd_kafka_message_leader_epoch(self.0) }
     }
 
-    /// Whether it is what becomes of a record in a message format from before Kafka 0.11 where
-    /// librdkafka takes its lengths for variable ones: no key, no value, and no epoch, which all
-    /// later ones have.
+    /// Whether librdkafka has misread a record in a message format from before Kafka 0.11, taking its lengths
+    /// for variable ones. The result has no key, no value and no epoch, while all later formats have an
+    /// epoch.
     #[inline]
     pub(crate) fn is_misread(self) -> bool {
         self.0.payload.is_null() && self.0.key.is_null() && self.leader_epoch() < 0
     }
 
-    /// Calls `each` with name and value of every header, in wire order.
+    /// Calls `each` with the name and value of every header, in wire order.
     pub(crate) fn headers(self, mut each: impl FnMut(&'a [u8], Option<&'a [u8]>)) {
         let mut headers = ptr::null_mut();
         // SAFETY: the headers belong to the message, which lives for 'a; names are terminated.
@@ -167,12 +167,12 @@ impl<'a> Message<'a> {
     }
 }
 
-/// NULL is not empty.
+/// NULL is different from empty.
 #[inline]
 fn bytes<'a>(ptr: *mut c_void, len: usize) -> Option<&'a [u8]> {
     if ptr.is_null() {
         return None;
     }
-    // SAFETY: librdkafka's pair of pointer and length; the callers tie it to the message's life.
+    // SAFETY: pointer and length come from librdkafka; the callers tie them to the message's lifetime.
     Some(unsafe { std::slice::from_raw_parts(ptr.cast(), len) })
 }

@@ -1,19 +1,19 @@
-//! The `unsafe` lines of this client: safe wrappers over librdkafka's C interface.
+//! The `unsafe` code of this client: safe wrappers around librdkafka's C interface.
 //!
 //! ```text
 //! Conf ──> Handle <── Topic, Queue, Messages, Event
 //! ```
 //!
-//! What the wrappers promise each other:
+//! The wrappers keep these promises:
 //!
-//! - A [`Queue`], [`Topic`], [`Messages`] or [`Event`] keeps its [`Handle`] alive, so that
-//!   `rd_kafka_destroy` always runs last.
-//! - What C calls back with outlives the callback: a queue's waker is let go only after the callback
-//!   has been taken off under the lock that it runs under, a handle's [`Health`] only after the
-//!   instance's threads have been joined.
+//! - A [`Queue`], [`Topic`], [`Messages`] or [`Event`] keeps its [`Handle`] alive, so `rd_kafka_destroy`
+//!   always runs last.
+//! - Data that C callbacks use outlives them. A queue's waker is released only after its callback was
+//!   removed, under the lock that callbacks run under. A handle's [`Health`] is released only after the
+//!   instance's threads were joined.
 //! - Messages and answers are read through references that end before they are freed.
-//! - Error codes are read as plain integers, because a newer broker may send codes that the
-//!   bindings' enum does not list.
+//! - Error codes are read as plain integers, because a newer broker may send codes that the bindings' enum
+//!   does not list.
 #![allow(unsafe_code)]
 
 mod admin;
@@ -39,7 +39,7 @@ pub use producer::{Headers, Outgoing, Producer, TransactionError};
 pub(crate) use queue::Queue;
 pub use queue::Topic;
 
-/// librdkafka's and Kafka's error codes, as far as the client tells them apart.
+/// Error codes of librdkafka and Kafka, as far as this client distinguishes them.
 pub mod code {
     use kafka_protocol::error::ResponseError;
 
@@ -100,8 +100,8 @@ pub mod code {
     const TIMED_OUT_QUEUE: i32 = Resp::RD_KAFKA_RESP_ERR__TIMED_OUT_QUEUE as i32;
     const WAIT_COORDINATOR: i32 = Resp::RD_KAFKA_RESP_ERR__WAIT_COORD as i32;
 
-    /// Whether it goes away by itself: the metadata is fresh, the broker has caught up, a connection
-    /// stands again.
+    /// Whether the error passes without help: metadata is refreshed, a broker catches up, a connection is
+    /// re-established.
     pub fn is_retriable(c: i32) -> bool {
         let of_broker = || {
             let error = ResponseError::try_from_code(i16::try_from(c).ok()?)?;
@@ -120,7 +120,7 @@ pub mod code {
     }
 }
 
-// The same functions as in the bindings, but with the error code as the integer that it is in C.
+// The same functions as in the bindings, but with error codes as integers, as in C.
 unsafe extern "C" {
     #[link_name = "rd_kafka_err2str"]
     fn err2str_raw(err: c_int) -> *const c_char;
@@ -173,9 +173,9 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// What an error code means, in librdkafka's words.
+/// librdkafka's description of an error code.
 pub fn error_text(err: i32) -> String {
-    // SAFETY: takes any integer, returns a static or thread-local text.
+    // SAFETY: accepts any integer, and returns a static or thread-local text.
     unsafe { text(err2str_raw(err)) }.unwrap_or_default()
 }
 
@@ -185,7 +185,7 @@ unsafe fn text(ptr: *const c_char) -> Option<String> {
     if ptr.is_null() {
         return None;
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: promised by the caller.
     Some(
         unsafe { CStr::from_ptr(ptr) }
             .to_string_lossy()
@@ -193,18 +193,18 @@ unsafe fn text(ptr: *const c_char) -> Option<String> {
     )
 }
 
-/// A text for C; what follows a NUL byte is cut, no name or value of Kafka holds one.
+/// A text for C, cut at the first NUL byte. No name or value in Kafka contains one.
 fn c_text(value: &str) -> CString {
     let end = value.find('\0').unwrap_or(value.len());
     CString::new(&value[..end]).unwrap_or_default()
 }
 
-/// Partitions with an offset each.
+/// Partitions, each with an offset.
 struct PartitionList(*mut rd::rd_kafka_topic_partition_list_t);
 
 impl PartitionList {
     fn new<'a>(partitions: impl IntoIterator<Item = (&'a str, i32, i64)>) -> Self {
-        // SAFETY: the list grows as needed; the element returned by add is valid until the next.
+        // SAFETY: the list grows as needed; the element that add returns is valid until the next call.
         unsafe {
             let list = rd::rd_kafka_topic_partition_list_new(16);
             for (topic, partition, offset) in partitions {

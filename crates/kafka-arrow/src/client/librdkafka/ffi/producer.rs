@@ -1,4 +1,4 @@
-//! Producing: messages, with or without transactions.
+//! Producing messages, with or without transactions.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
@@ -21,23 +21,23 @@ pub struct Producer(Arc<Handle>);
 /// A message, borrowed: librdkafka copies it.
 pub struct Outgoing<'a> {
     pub topic: &'a Topic,
-    /// `None`: the partitioner decides.
+    /// `None` lets the partitioner decide.
     pub partition: Option<i32>,
     pub key: Option<&'a [u8]>,
     pub value: Option<&'a [u8]>,
-    /// Not 0, which librdkafka takes for "now"; `None` is now.
+    /// `None` means now. It must not be 0, which librdkafka also takes for "now".
     pub timestamp_ms: Option<i64>,
     pub headers: Option<Headers>,
-    /// Comes back with the report of a failed delivery.
+    /// Returned with the report of a failed delivery.
     pub tag: usize,
 }
 
-/// Why a call about transactions failed.
+/// Why a call on transactions failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransactionError {
     pub code: i32,
     pub reason: String,
-    /// The same call may be made again and goes on where it was.
+    /// Repeating the same call continues where it stopped.
     pub retriable: bool,
 }
 
@@ -53,10 +53,10 @@ impl Producer {
     /// Queues a message without waiting.
     ///
     /// # Errors
-    /// The code, for example [`code::QUEUE_FULL`].
+    /// librdkafka's code, for example [`code::QUEUE_FULL`].
     pub fn send(&self, message: Outgoing<'_>) -> Result<(), i32> {
         let bytes = |bytes: Option<&[u8]>| match bytes {
-            // Not NULL for empty ones: NULL is no key, no value.
+            // Empty slices still get a pointer, because NULL means no key or no value.
             Some(bytes) => (bytes.as_ptr().cast::<c_void>(), bytes.len()),
             None => (ptr::null(), 0),
         };
@@ -64,8 +64,8 @@ impl Producer {
         let (value, value_size) = bytes(message.value);
         let headers = message.headers.as_ref().map_or(ptr::null_mut(), |h| h.0);
         let flags = rd::RD_KAFKA_MSG_F_COPY as c_int;
-        // SAFETY: the arguments have the types that their tags ask for; key and value are copied
-        // by the call; topic and producer are alive and of one handle.
+        // SAFETY: the arguments have the types that their tags require; the call copies key and value; topic
+        // and producer are alive and share a handle.
         let result = unsafe {
             producev_raw(
                 self.0.rk,
@@ -93,50 +93,50 @@ impl Producer {
         if result != code::OK {
             return Err(result);
         }
-        // The message owns them now.
+        // The message now owns them.
         std::mem::forget(message.headers);
         Ok(())
     }
 
-    /// Runs the callbacks that wait; returns the first message that was not delivered, if any.
+    /// Runs pending callbacks. Returns the first message that was not delivered, if any.
     pub fn serve(&self) -> Option<Undelivered> {
         self.0.health().undelivered.clone()
     }
 
-    /// For how long brokers have said that they hold the producer back.
+    /// The total time for which brokers have announced that they throttle the producer.
     pub fn held(&self) -> Duration {
         self.0.health().held
     }
 
-    /// Forgets the message that was not delivered.
+    /// Forgets the undelivered message.
     pub fn forget_undelivered(&self) {
         self.0.health().undelivered = None;
     }
 
-    /// Waits until the brokers have all messages or have refused them; `false` after the time-out.
+    /// Waits until the brokers have accepted or refused all messages; `false` after the timeout.
     pub fn flush(&self, timeout_ms: i32) -> bool {
         // SAFETY: the instance is alive.
         unsafe { flush_raw(self.0.rk, timeout_ms) == code::OK }
     }
 
-    /// Throws away what was not sent yet.
+    /// Discards the messages that were not sent yet.
     pub fn purge(&self) {
         let flags = rd::RD_KAFKA_PURGE_F_QUEUE as c_int;
-        // SAFETY: as above; fails for unknown flags only.
+        // SAFETY: as above; only unknown flags make it fail.
         unsafe { purge_raw(self.0.rk, flags) };
     }
 
-    /// The error after which the instance is of no more use.
+    /// An error that makes the instance unusable, if one occurred.
     pub fn fatal(&self) -> Option<(i32, String)> {
         let mut message = [0 as c_char; 512];
-        // SAFETY: the buffer outlives the call, which terminates what it writes.
+        // SAFETY: the buffer outlives the call, which terminates the text.
         unsafe {
             let err = fatal_error_raw(self.0.rk, message.as_mut_ptr(), message.len());
             (err != code::OK).then(|| (err, text(message.as_ptr()).unwrap_or_default()))
         }
     }
 
-    /// Takes over the transactional id: earlier producers of it are fenced, their transaction ends.
+    /// Takes over the transactional id. Earlier producers with it are fenced, and their transaction ends.
     pub fn init_transactions(&self, timeout_ms: i32) -> Result<(), TransactionError> {
         // SAFETY: the instance is alive; the error, if any, is ours.
         unsafe { outcome(rd::rd_kafka_init_transactions(self.0.rk, timeout_ms)) }
@@ -161,12 +161,12 @@ impl Producer {
 }
 
 /// # Safety
-/// `error` is NULL or owned by the caller, who gives it away.
+/// `error` is NULL, or owned by the caller, who hands it over.
 unsafe fn outcome(error: *mut rd::rd_kafka_error_t) -> Result<(), TransactionError> {
     if error.is_null() {
         return Ok(());
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: promised by the caller.
     unsafe {
         let code = error_code_raw(error);
         let reason = text(rd::rd_kafka_error_string(error));
@@ -185,7 +185,7 @@ pub struct Headers(*mut rd::rd_kafka_headers_t);
 
 impl Headers {
     pub fn with_capacity(count: usize) -> Self {
-        // SAFETY: no precondition; librdkafka aborts when memory is out.
+        // SAFETY: no precondition; librdkafka aborts when out of memory.
         Self(unsafe { rd::rd_kafka_headers_new(count) })
     }
 
@@ -194,8 +194,8 @@ impl Headers {
             Some(value) => (value.as_ptr().cast::<c_void>(), value.len().cast_signed()),
             None => (ptr::null(), 0),
         };
-        // SAFETY: name and value are copied, their sizes are given; fails only for headers that
-        // belong to a message already.
+        // SAFETY: the call copies name and value, whose sizes are given; it only fails for headers that
+        // already belong to a message.
         unsafe {
             header_add_raw(
                 self.0,
@@ -210,7 +210,7 @@ impl Headers {
 
 impl Drop for Headers {
     fn drop(&mut self) {
-        // SAFETY: owned: `send` forgets those that were taken.
+        // SAFETY: owned: `send` forgets headers that a message took over.
         unsafe { rd::rd_kafka_headers_destroy(self.0) }
     }
 }

@@ -1,4 +1,4 @@
-//! Topics that are fetched, and the queues that messages and answers arrive on.
+//! Topics to fetch from, and the queues on which messages and answers arrive.
 
 use std::ffi::c_void;
 use std::ptr;
@@ -23,7 +23,7 @@ unsafe impl Sync for Topic {}
 impl Topic {
     pub fn new(handle: &Arc<Handle>, name: &str) -> Result<Self, String> {
         let name = c_text(name);
-        // SAFETY: the handle is alive, NULL means default settings.
+        // SAFETY: the handle is alive; NULL means default settings.
         let rkt = unsafe { rd::rd_kafka_topic_new(handle.rk, name.as_ptr(), ptr::null_mut()) };
         if rkt.is_null() {
             // SAFETY: reads a thread-local.
@@ -35,10 +35,10 @@ impl Topic {
         })
     }
 
-    /// Starts fetching a partition into a queue; it must not be started on this handle already.
+    /// Starts fetching a partition into a queue. It must not be started on this handle already.
     pub(crate) fn start(&self, partition: i32, offset: i64, queue: &Queue) -> Result<(), String> {
         debug_assert!(Arc::ptr_eq(&self.handle, &queue.handle));
-        // SAFETY: topic and queue are of one live handle.
+        // SAFETY: topic and queue belong to one live handle.
         let result =
             unsafe { rd::rd_kafka_consume_start_queue(self.rkt, partition, offset, queue.rkqu) };
         if result != 0 {
@@ -48,9 +48,9 @@ impl Topic {
         Ok(())
     }
 
-    /// Stops fetching a partition; returns when it has stopped.
+    /// Stops fetching a partition. Returns once it has stopped.
     pub(crate) fn stop(&self, partition: i32) {
-        // SAFETY: the topic is alive; an unknown partition is an error code that changes nothing.
+        // SAFETY: the topic is alive; an unknown partition yields an error code and changes nothing.
         unsafe { rd::rd_kafka_consume_stop(self.rkt, partition) };
     }
 }
@@ -66,7 +66,7 @@ impl Drop for Topic {
 pub(crate) struct Queue {
     pub(super) rkqu: *mut rd::rd_kafka_queue_t,
     pub(super) handle: Arc<Handle>,
-    /// Woken when the queue becomes non-empty; the C side holds a pointer to it.
+    /// Notified when the queue becomes non-empty. The C side holds a pointer to it.
     _wake: Option<Arc<Notify>>,
 }
 
@@ -77,7 +77,7 @@ unsafe impl Sync for Queue {}
 
 impl Queue {
     pub(crate) fn new(handle: &Arc<Handle>, wake: Option<Arc<Notify>>) -> Self {
-        // SAFETY: the handle is alive; `_wake` lives until `Drop` has taken the callback off.
+        // SAFETY: the handle is alive; `_wake` lives until `Drop` has removed the callback.
         let rkqu = unsafe {
             let rkqu = rd::rd_kafka_queue_new(handle.rk);
             if let Some(wake) = &wake {
@@ -103,7 +103,7 @@ impl Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        // SAFETY: owned; taking the callback off waits for the queue's lock, under which it runs.
+        // SAFETY: owned; removing the callback waits for the queue's lock, under which the callback runs.
         unsafe {
             rd::rd_kafka_queue_cb_event_enable(self.rkqu, None, ptr::null_mut());
             rd::rd_kafka_queue_destroy(self.rkqu);
@@ -111,8 +111,8 @@ impl Drop for Queue {
     }
 }
 
-/// Runs under the queue's lock, on a thread of librdkafka's.
+/// Runs under the queue's lock, on a thread of librdkafka.
 unsafe extern "C" fn on_filled(_rk: *mut rd::rd_kafka_t, opaque: *mut c_void) {
-    // SAFETY: the queue holds an Arc of this Notify as long as the callback is set.
+    // SAFETY: the queue holds an Arc of this Notify while the callback is set.
     unsafe { &*opaque.cast::<Notify>() }.notify_one();
 }

@@ -1,4 +1,4 @@
-//! How a question is asked: of which broker, for how long, and when asking is given up.
+//! How to send a request: to which broker, with which time limit, and when to give up.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -10,15 +10,15 @@ pub(super) use crate::client::deadline::Deadline;
 use crate::client::librdkafka::ffi::{self, AdminRequest, Event, Queue, code};
 use crate::error::{Error, Result};
 
-/// How often a waiting question looks at the connections' health.
+/// How often a waiting request checks the health of the connections.
 const HEALTH_TICK: Duration = Duration::from_millis(20);
-/// How long all brokers may be down before a question gives up: a client that was never connected
-/// likely has a wrong address; one that was may see a restart.
+/// How long all brokers may be down before a request gives up. A client that never connected probably has a
+/// wrong address; one that did may be seeing a restart.
 const DOWN_GRACE_NEW: Duration = Duration::from_millis(700);
 const DOWN_GRACE: Duration = Duration::from_secs(3);
-/// How long any broker may take to prove that not all are down.
+/// How long to wait for any broker to prove that not all are down.
 const PROOF: Duration = Duration::from_secs(1);
-/// The pause before another broker is asked.
+/// The pause before trying another broker.
 const PAUSE: Duration = Duration::from_millis(20);
 
 impl Meta {
@@ -33,7 +33,7 @@ impl Meta {
             .map_err(|(c, reason)| self.failed(operation, c, &reason))
     }
 
-    /// Asks one broker, and another if that one does not answer.
+    /// Asks one broker, and another one if the first does not answer.
     pub(super) async fn ask_any_raw(
         &self,
         request: AdminRequest<'_>,
@@ -53,7 +53,7 @@ impl Meta {
         }
     }
 
-    /// A broker to ask; if one just failed, another where there is another.
+    /// A broker to ask. After a failure it is another one, if there is one.
     async fn target(&self, failed: Option<i32>, deadline: &Deadline) -> Result<i32> {
         let known = self
             .state
@@ -64,10 +64,10 @@ impl Meta {
             return Ok(known);
         }
         loop {
-            // Short, because librdkafka's call does not notice that all brokers are down.
+            // Brief, because librdkafka's call does not notice that all brokers are down.
             let mut brokers = self.brokers(Duration::from_millis(250), deadline).await;
             brokers.sort_unstable();
-            // The one after the failed one, around.
+            // The next one after the failed one, wrapping around.
             let next = brokers.iter().find(|b| failed.is_some_and(|f| **b > f));
             if let Some(&target) = next.or(brokers.first()) {
                 self.state
@@ -80,7 +80,7 @@ impl Meta {
         }
     }
 
-    /// The ids of the brokers as any of them tells; none when none answers in time.
+    /// The ids of the brokers, as any of them reports; empty when none answers in time.
     pub(super) async fn brokers(&self, within: Duration, deadline: &Deadline) -> Vec<i32> {
         let handle = Arc::clone(&self.handle);
         let within = Deadline::after(within.min(deadline.left()));
@@ -93,7 +93,7 @@ impl Meta {
         brokers
     }
 
-    /// Sends a request and waits for its answer: an event, or the error of the request as a whole.
+    /// Sends a request and waits for its answer: an event, or an error of the request as a whole.
     pub(super) async fn ask_raw(
         &self,
         request: AdminRequest<'_>,
@@ -119,13 +119,13 @@ impl Meta {
         }
     }
 
-    /// As if librdkafka had reported that all brokers are down.
+    /// Acts as if librdkafka had reported that all brokers are down.
     #[cfg(test)]
     pub(crate) fn seem_down(&self) {
         self.handle.health().down = true;
     }
 
-    /// The broker that is asked what any broker knows.
+    /// The broker that is asked for what any broker knows.
     #[cfg(test)]
     pub(crate) fn asked_broker(&self) -> Option<i32> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -145,12 +145,12 @@ impl Meta {
     }
 
     /// # Errors
-    /// When it is known that waiting is no use.
+    /// When waiting is certain not to help.
     async fn check_health(&self, deadline: &Deadline) -> Result<()> {
         let health = self.handle.health().clone();
         let waited = deadline.asked().elapsed();
         if let Some((at, reason)) = health.refused
-            // One from before may be over; librdkafka is trying again meanwhile.
+            // A failure from before the request may be over; librdkafka is still retrying.
             && (at >= deadline.asked() || waited > DOWN_GRACE_NEW)
         {
             return Err(Error::Authentication {
@@ -163,8 +163,8 @@ impl Meta {
         } else {
             DOWN_GRACE_NEW
         };
-        // librdkafka reports that all connections have failed, those that it had so far, and not that
-        // one stands again.
+        // librdkafka reports when all connections that it had so far have failed. It does not report that one
+        // works again.
         if health.down && waited > grace && self.brokers(PROOF, deadline).await.is_empty() {
             return Err(Error::Connection {
                 hosts: self.hosts.clone(),

@@ -1,4 +1,4 @@
-//! Whether topics are still those that a snapshot was taken of.
+//! Checks whether topics are still the ones that a snapshot was taken of.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -7,20 +7,21 @@ use std::time::{Duration, Instant};
 use super::{Deadline, Meta, TopicId};
 use crate::error::{Error, Result};
 
-/// How long topic ids are kept; nobody asks for older ones.
+/// How long topic ids are kept. Older ones are never used.
 const IDS_KEPT: Duration = Duration::from_secs(60);
 
-/// How long to wait for the request of another. It may belong to a stream that nobody polls until
-/// this one ends: the other side of a join. Then its turn never ends, and asking again is the way.
+/// How long to wait for another stream's request. That stream may not be polled until this one ends, as the
+/// other side of a join. Its request then never finishes, so this one asks itself.
 const TURN: Duration = Duration::from_millis(200);
 
 impl Meta {
-    /// Compares topics' ids with those that the cluster was asked for at `since` or later.
+    /// Compares the topics' ids with those that the cluster reported at `since` or later.
     ///
-    /// Who asks at the same time shares a request: while one is under way the others wait, and the
-    /// next asks for all that wait.
+    /// Concurrent callers share requests: while one request is running the others wait, and the next request
+    /// asks for all of them.
     ///
     /// # Errors
+    /// When a topic was recreated or no longer exists, or no broker answers.
     /// When a topic was recreated or is gone, or no broker answers.
     pub(crate) async fn verify_ids(
         &self,
@@ -43,7 +44,7 @@ impl Meta {
                         found,
                     });
                 }
-                // The same, or a broker that gives no ids.
+                // The id is the same, or the broker provides no ids.
                 Some(_) => {}
             }
         }
@@ -79,13 +80,13 @@ impl Meta {
                 let others = std::mem::take(&mut state.ids_wanted);
                 others.into_iter().collect()
             };
-            // What is wrong with topics of others is no concern of this caller's.
+            // Faults of other callers' topics do not concern this one.
             match self.describe_topics(&wanted, false, deadline).await {
                 Ok(_) | Err(Error::Kafka { .. } | Error::Unavailable { .. }) => {}
                 Err(e) => return Err(e),
             }
         }
-        // Denied, for example: asked by name there is an error that says so.
+        // Asking by name yields an error that says why, for example a denial.
         let stale = self.stale_ids(expected, since);
         if !stale.is_empty() {
             self.describe_topics(&stale, true, deadline).await?;
@@ -105,10 +106,10 @@ impl Meta {
         state.ids_asked
     }
 
-    /// Keeps an answer, unless there is one that was asked for later.
+    /// Keeps an answer, unless one that was requested later is already there.
     pub(super) fn remember(&self, topic: &Arc<str>, asked: Instant, id: Option<TopicId>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        // Old entries are of no use; a long-lived client must not collect them.
+        // Old entries are useless, and a long-lived client must not collect them.
         if state.ids.len() > 10_000 {
             state.ids.retain(|_, (at, _)| at.elapsed() < IDS_KEPT);
         }

@@ -1,10 +1,10 @@
-//! Questions about topics, offsets and groups, over one handle that never fetches.
+//! Requests about topics, offsets and groups, over one handle that never fetches.
 //!
-//! Requests are librdkafka's admin requests: the answer wakes the waiting task, no thread is
-//! blocked. A question costs one round trip on a warm handle, the list of all topics three.
+//! They use librdkafka's admin requests: the answer wakes the waiting task, and no thread is blocked. A
+//! request costs one round trip on a warm handle; listing all topics takes three.
 //!
-//! Questions that any broker answers go to one of our choice, not to the controller as librdkafka
-//! would have it: a cluster without a controller, or with a dead one, still tells its topics.
+//! librdkafka would send requests that any broker can answer to the controller. This module picks a broker
+//! itself, so a cluster whose controller is missing or dead still describes its topics.
 
 mod ask;
 mod ids;
@@ -26,7 +26,7 @@ use crate::config::ConnectionConfig;
 use crate::error::{Error, Result, nearest_names};
 use crate::range::TopicPartition;
 
-/// How long it may take to find out why nothing was heard of a partition.
+/// How long to spend on finding out why a partition is silent.
 const LAST_LOOK: Duration = Duration::from_secs(2);
 
 /// See the module's documentation.
@@ -35,26 +35,26 @@ pub(crate) struct Meta {
     hosts: String,
     timeout: Duration,
     state: Mutex<State>,
-    /// Held by who asks for topic ids.
+    /// Held by the caller that is requesting topic ids.
     ids_turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Whether a broker ever answered.
+    /// Whether any broker has ever answered.
     connected: bool,
-    /// The broker that is asked what any broker knows.
+    /// The broker that is asked for what any broker knows.
     target: Option<i32>,
-    /// The topics' ids and when they were asked for; `None` for a topic that is not there.
+    /// Topic ids with the time of the request; `None` for a topic that does not exist.
     ids: HashMap<Arc<str>, (Instant, Option<TopicId>)>,
-    /// The topics that the next who asks for ids asks for.
+    /// The topics that the next request for ids must include.
     ids_wanted: BTreeSet<Arc<str>>,
-    /// How often ids were asked for.
+    /// The number of requests for ids.
     #[cfg(test)]
     ids_asked: usize,
 }
 
-/// A topic's id, where the broker gives one.
+/// A topic's id, if the broker provides one.
 type TopicId = Option<String>;
 
 impl fmt::Debug for Meta {
@@ -87,7 +87,7 @@ impl Meta {
         self.timeout
     }
 
-    /// Whether a broker ever answered.
+    /// Whether any broker has ever answered.
     pub(crate) fn connected(&self) -> bool {
         self.state
             .lock()
@@ -111,7 +111,7 @@ impl Meta {
                 )?
             }
             TopicSelection::All => {
-                // First, because it notices brokers that are down; the list of names does not.
+                // This comes first because it notices brokers that are down; listing names does not.
                 let cluster = self.describe_cluster(&deadline).await?;
                 let names = self.all_topics(&deadline).await?;
                 (
@@ -147,7 +147,7 @@ impl Meta {
         Ok((id.filter(|id| !id.is_empty()), brokers))
     }
 
-    /// Describes topics, sorted by name; those that do not exist are left out.
+    /// Describes topics, sorted by name. Topics that do not exist are left out.
     async fn describe_topics(
         &self,
         names: &[Arc<str>],
@@ -210,11 +210,11 @@ impl Meta {
         Ok(found)
     }
 
-    /// The names of all topics; also refreshes what librdkafka knows of their leaders.
+    /// The names of all topics. This also refreshes librdkafka's view of their leaders.
     async fn all_topics(&self, deadline: &Deadline) -> Result<Vec<Arc<str>>> {
         let handle = Arc::clone(&self.handle);
         let timeout_ms = deadline.left_ms();
-        // librdkafka offers this one as a blocking call only.
+        // librdkafka only offers this as a blocking call.
         let names = tokio::task::spawn_blocking(move || handle.all_topics(timeout_ms))
             .await
             .map_err(|e| Error::Kafka {
@@ -225,7 +225,7 @@ impl Meta {
         Ok(names.into_iter().map(Into::into).collect())
     }
 
-    /// When the partition is not there, with what there is.
+    /// An error if the partition does not exist; it says which ones do.
     pub(crate) async fn expect_partition(&self, partition: &TopicPartition) -> Result<()> {
         let deadline = Deadline::after(self.timeout);
         let topic = &partition.topic;
@@ -245,8 +245,8 @@ impl Meta {
         Err(Error::unknown_partition(partition, found.partitions.len()))
     }
 
-    /// The error of a partition that nothing was heard of for so long: that it has no leader, where
-    /// the cluster says so; librdkafka does not.
+    /// The error for a partition that has been silent too long. It says that there is no leader if the
+    /// cluster says so, which librdkafka does not report.
     pub(crate) async fn gave_up(
         &self,
         partition: &TopicPartition,
@@ -319,15 +319,15 @@ impl Meta {
     }
 }
 
-/// The replication of a topic that brokers have no default for, if there are so many brokers.
+/// The replication of a new topic where brokers have no default, if there are that many brokers.
 const REPLICATION: usize = 3;
 
 impl Meta {
-    /// Creates a topic of one partition with the brokers' default replication; that there is one
-    /// already is a success.
+    /// Creates a topic with one partition and the brokers' default replication. It succeeds if the topic
+    /// already exists.
     ///
     /// # Errors
-    /// The code and reason of the refusal, inside; outside, when no broker answers.
+    /// The inner error has the code and reason of a refusal; the outer one means that no broker answered.
     pub(crate) async fn create_topic(
         &self,
         topic: &str,
@@ -335,7 +335,7 @@ impl Meta {
     ) -> Result<Result<(), (i32, String)>> {
         let deadline = Deadline::after(self.timeout);
         match self.create(topic, -1, settings, &deadline).await? {
-            // Brokers before 2.4 take no default.
+            // Brokers before 2.4 have no default.
             Err((code::UNSUPPORTED_FEATURE, _)) => {
                 let brokers = self.brokers(deadline.left(), &deadline).await.len();
                 let replication = i32::try_from(brokers.clamp(1, REPLICATION)).unwrap_or(1);

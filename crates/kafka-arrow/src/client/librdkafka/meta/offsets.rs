@@ -1,4 +1,4 @@
-//! Offsets of partitions, by look-up and as groups committed them.
+//! Looks up offsets of partitions, and offsets that groups have committed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::client::{OffsetAnswer, OffsetAt, OffsetQuery};
 use crate::error::{Error, Result};
 use crate::range::{IsolationLevel, TopicPartition};
 
-/// librdkafka merges answers in quadratic time; so many partitions take about a millisecond.
+/// librdkafka merges answers in quadratic time; for this many partitions it takes about a millisecond.
 const OFFSETS_AT_ONCE: usize = 500;
 
 impl Meta {
@@ -26,7 +26,7 @@ impl Meta {
         let mut open: Vec<usize> = (0..queries.len()).collect();
         let mut round = 0u32;
         while !open.is_empty() {
-            // A leader that is down must leave time to ask its successor.
+            // If a leader is down, there must be time left to ask its successor.
             let attempt = deadline.part(3);
             let waves = waves(queries, &open);
             let asked = waves
@@ -37,7 +37,7 @@ impl Meta {
             for (wave, outcome) in waves.iter().zip(join_all(asked).await) {
                 let offsets = match outcome {
                     Ok(offsets) => offsets,
-                    // Brokers may answer, but no leader has.
+                    // Brokers may have answered, but no leader has.
                     Err(Error::Connection { reason: why, .. })
                         if attempt.passed() && (self.connected() || !deadline.passed()) =>
                     {
@@ -56,7 +56,7 @@ impl Meta {
                                 leader_epoch: (epoch >= 0).then_some(epoch),
                             });
                         }
-                        // librdkafka leaves the offset unset when a leader's request failed.
+                        // librdkafka leaves the offset unset when the request to a leader failed.
                         code::OK => reason = Some("a leader did not answer".into()),
                         code::TOPIC_AUTHORIZATION_FAILED => {
                             let topic = format!("topic {}", partition.topic);
@@ -94,14 +94,15 @@ impl Meta {
             let pause = Duration::from_millis(u64::from(20 * round.min(10)));
             tokio::time::sleep(pause.min(deadline.left())).await;
             if round > 1 {
-                // Leaders may have moved without this handle having noticed.
+                // Leaders may have moved without this handle noticing.
                 let _ = self.all_topics(&deadline.part(2)).await;
             }
         }
         Ok(answers.into_iter().flatten().collect())
     }
 
-    /// One admin request: no partition twice. Offset, code and leader epoch for each query.
+    /// Sends one admin request, without duplicate partitions. Returns offset, code and leader epoch for each
+    /// query.
     async fn list_wave(
         &self,
         queries: &[OffsetQuery],
@@ -117,7 +118,7 @@ impl Meta {
                 let at = match query.at {
                     OffsetAt::Latest => -1,
                     OffsetAt::Earliest => -2,
-                    // Below zero Kafka's protocol has special meanings; no record is older.
+                    // Kafka's protocol gives negative timestamps special meanings; no record is that old.
                     OffsetAt::Timestamp(ms) => ms.max(0),
                 };
                 (&*query.partition.topic, query.partition.partition, at)
@@ -141,7 +142,7 @@ impl Meta {
                 ((o.topic.as_str(), o.partition), answer)
             })
             .collect();
-        // One that the answer lacks reads like one whose leader did not answer.
+        // A query that the answer lacks counts as one whose leader did not answer.
         let lacking = (i64::MIN, code::OK, -1);
         Ok(partitions
             .iter()
@@ -193,7 +194,7 @@ impl Meta {
         Ok(found)
     }
 
-    /// Commits offsets to a group that nobody is a member of.
+    /// Commits offsets to a group that has no members.
     pub(crate) async fn commit_group_offsets(
         &self,
         group: &str,
@@ -214,8 +215,9 @@ impl Meta {
             }
             code::GROUP_IN_USE => Error::Kafka {
                 operation: operation.clone(),
-                reason: "the group has members, which commit themselves: name a group of its own"
-                    .to_owned(),
+                reason:
+                    "the group has members, which commit offsets themselves: name a separate group"
+                        .to_owned(),
             },
             _ => self.failed(&operation, c, reason),
         };
@@ -236,7 +238,7 @@ impl Meta {
     }
 }
 
-/// Sorts open queries into requests that hold no partition twice, and not too many.
+/// Groups open queries into requests of limited size, none of which has a partition twice.
 fn waves(queries: &[OffsetQuery], open: &[usize]) -> Vec<Vec<usize>> {
     let mut times: HashMap<&TopicPartition, usize> = HashMap::new();
     let mut layers: Vec<Vec<usize>> = Vec::new();

@@ -1,4 +1,4 @@
-//! Sessions: handles that fetch, bounded in number, leased to one stream at a time.
+//! Sessions: handles that fetch records. Their number is bounded, and each is leased to one stream at a time.
 //!
 //! ```text
 //! stream A ── Lease ──> Fetching { Session, started partitions }   polled: keeps it
@@ -6,10 +6,10 @@
 //! stream C ── waits ──> takes a free session, makes one, or takes B's
 //! ```
 //!
-//! So any number of streams makes progress with few sessions, whatever the order in which they are
-//! polled: a merge that needs a first batch of each of 500 streams cannot lock itself up. A stream
-//! that lost its session knows its position and asks for another when it is polled again. What
-//! librdkafka had fetched ahead for it is dropped and fetched again.
+//! So any number of streams makes progress with few sessions, in whatever order they are polled. A merge that
+//! needs a first batch from each of 500 streams cannot deadlock. A stream that lost its session knows its
+//! position, and asks for another session when it is polled again. What librdkafka had prefetched for it is
+//! dropped and fetched again.
 
 mod pool;
 mod sizes;
@@ -28,12 +28,12 @@ use crate::range::{IsolationLevel, OffsetRange};
 pub(crate) use pool::{FREE_KEEPS, SessionPool};
 pub(crate) use sizes::Profile;
 
-/// How long a stream that has yielded a batch keeps its session although others wait.
+/// How long a stream that has yielded a batch keeps its session while others wait.
 const IDLE_KEEPS: Duration = Duration::from_millis(20);
-/// How long a stream that waits for data keeps it without being polled.
+/// How long a stream that waits for data keeps its session without being polled.
 const WAITING_KEEPS: Duration = Duration::from_millis(500);
 
-/// What a session was made for.
+/// What a session was created for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SessionKind {
     pub(crate) profile: Profile,
@@ -47,7 +47,7 @@ pub(crate) struct Session {
     topics: HashMap<Arc<str>, Topic>,
 }
 
-/// A range that is being fetched.
+/// A range being fetched.
 pub(crate) struct Started {
     /// Its place in the request.
     pub(crate) index: usize,
@@ -56,21 +56,21 @@ pub(crate) struct Started {
     queue: Queue,
 }
 
-/// A leased session and what it fetches. Dropped, it stops and gives the session back.
+/// A leased session with its fetches. Dropping it stops them and returns the session.
 pub(crate) struct Fetching {
-    /// `None` only while it is dropped.
+    /// `None` only while being dropped.
     session: Option<Session>,
     started: Vec<Started>,
-    /// Taken off the first queue, not read yet.
+    /// Messages taken off the first queue but not read yet.
     pub(crate) messages: Messages,
-    /// The position counts a report at an offset, such as the end of the partition, like a record
-    /// there. Up to here it says nothing about records.
+    /// librdkafka's position counts a report, such as the end of the partition, like a record at its offset.
+    /// Up to here, the position therefore says nothing about records.
     pub(crate) reported: i64,
-    /// The end of the partition was reported here: no record below is still to come. Reported once
-    /// for each end, so it is kept for ranges of the partition that follow.
+    /// The end of the partition was reported here, so no record below will follow. librdkafka reports each
+    /// end once, so this is kept for later ranges of the partition.
     pub(crate) ended: i64,
     pool: Arc<SessionPool>,
-    /// The session is not to be used again.
+    /// The session must not be used again.
     broken: bool,
 }
 
@@ -79,7 +79,7 @@ impl Fetching {
         self.started.iter().any(|s| s.index == index)
     }
 
-    /// Whether a partition is being fetched, for whatever range.
+    /// Whether a partition is being fetched, for any range.
     pub(crate) fn has_partition(&self, range: &OffsetRange) -> bool {
         self.started
             .iter()
@@ -125,7 +125,7 @@ impl Fetching {
         Ok(())
     }
 
-    /// Stops fetching a range; what was fetched and not read is dropped.
+    /// Stops fetching a range. Unread messages are dropped.
     pub(crate) fn stop(&mut self, index: usize) {
         self.messages.clear();
         self.reported = -1;
@@ -142,7 +142,7 @@ impl Fetching {
         }
     }
 
-    /// Goes on with another range of the same partition, from where this one ended.
+    /// Continues with another range of the same partition, from where this one ended.
     pub(crate) fn rename(&mut self, from: usize, to: usize) {
         if let Some(started) = self.started.iter_mut().find(|s| s.index == from) {
             started.index = to;
@@ -157,8 +157,8 @@ impl Fetching {
         }
     }
 
-    /// The offset that reading has come to when everything delivered has been read: control
-    /// records, which are not delivered, are passed.
+    /// The offset that reading has reached once all delivered messages were read. It also passes control
+    /// records, which librdkafka does not deliver.
     pub(crate) fn passed(&self, range: &OffsetRange) -> i64 {
         let session = self.session.as_ref();
         let position = session.and_then(|s| s.handle.position(&range.topic, range.partition));
@@ -166,7 +166,7 @@ impl Fetching {
         self.ended.max(position.unwrap_or(-1))
     }
 
-    /// What the session reported about its connections.
+    /// What the session has reported about its connections.
     pub(crate) fn health(&self) -> Health {
         self.session
             .as_ref()
@@ -174,8 +174,8 @@ impl Fetching {
             .unwrap_or_default()
     }
 
-    /// For how long brokers have said since the last call that they hold the session back, and for
-    /// how long they still do.
+    /// For how long brokers have announced throttling since the last call, and for how long they still
+    /// throttle.
     pub(crate) fn take_held(&self) -> (Duration, Duration) {
         let Some(session) = &self.session else {
             return Default::default();
@@ -187,7 +187,7 @@ impl Fetching {
         (std::mem::take(&mut health.held), left)
     }
 
-    /// The connections worked.
+    /// Notes that the connections worked.
     pub(crate) fn succeeded(&self) {
         if let Some(session) = &self.session {
             let mut health = session.handle.health();
@@ -196,7 +196,7 @@ impl Fetching {
         }
     }
 
-    /// Closes the session instead of giving it back.
+    /// Closes the session instead of returning it.
     pub(crate) fn discard(mut self) {
         self.broken = true;
     }
@@ -209,7 +209,7 @@ impl Fetching {
         self.messages.clear();
     }
 
-    /// Stops and hands the session over.
+    /// Stops all fetches and hands over the session.
     fn into_session(mut self) -> Option<Session> {
         self.stop_all();
         self.session.take()
@@ -225,10 +225,10 @@ impl Drop for Fetching {
     }
 }
 
-/// A stream's hold on a session, which others may take when it is not used.
+/// A stream's hold on a session. Others may take the session while it is not used.
 pub(crate) struct Lease {
     fetching: Mutex<Option<Fetching>>,
-    /// When the session may be taken, in ms since [`SessionPool::epoch`].
+    /// The time from which the session may be taken, in ms since [`SessionPool::epoch`].
     takeable_ms: AtomicU64,
 }
 
@@ -244,13 +244,13 @@ impl Lease {
         self.fetching.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The stream is being polled.
+    /// Notes that the stream is being polled.
     pub(crate) fn busy(&self, pool: &SessionPool) {
         self.takeable_ms
             .store(pool.now_ms(WAITING_KEEPS), Ordering::Release);
     }
 
-    /// The stream has yielded; nobody knows when it is polled again.
+    /// Notes that the stream has yielded. It may not be polled again for a long time.
     pub(crate) fn idle(&self, pool: &SessionPool) {
         self.takeable_ms
             .store(pool.now_ms(IDLE_KEEPS), Ordering::Release);

@@ -1,4 +1,4 @@
-//! All sessions of a client: who gets the next one, and when idle ones close.
+//! All sessions of a client: which stream gets the next one, and when idle ones close.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -34,12 +34,12 @@ pub(crate) struct SessionPool {
 
 #[derive(Default)]
 struct PoolState {
-    /// Not leased, with the time since when; the last is the one used last.
+    /// Sessions that are not leased, with the time since when. The last was used most recently.
     free: Vec<(Session, Instant)>,
-    /// All that exist, free or leased.
+    /// The number of all sessions, free or leased.
     count: usize,
     leases: Vec<Weak<Lease>>,
-    /// A thread waits to close what stays free.
+    /// Whether a thread is waiting to close free sessions.
     sweeping: bool,
 }
 
@@ -68,11 +68,11 @@ impl SessionPool {
         }
     }
 
-    /// The most that a stream holds in queues, of records that are not compressed.
+    /// The most bytes that a stream holds in queues, for uncompressed records.
     ///
-    /// librdkafka unpacks a Fetch as a whole, so that one of highly compressed batches exceeds this:
-    /// records of 100 bytes that compress to a seventieth held 400 MB a stream where this says 34.
-    /// A smaller `read.buffer.bytes` or `fetch.message.max.bytes` bounds it in proportion.
+    /// librdkafka unpacks a Fetch as a whole, so highly compressed batches exceed this: records of 100 bytes
+    /// that compressed to a seventieth held 400 MB per stream, where this says 34. A smaller
+    /// `read.buffer.bytes` or `fetch.message.max.bytes` lowers it in proportion.
     pub(crate) fn buffer_bytes(&self, profile: Profile) -> usize {
         let mut sizes = Sizes::of(profile, self.buffer_bytes);
         let user = |key: &str| self.user.get(key).and_then(|v| v.parse::<usize>().ok());
@@ -92,7 +92,7 @@ impl SessionPool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a session of a kind and puts it into the lease.
+    /// Waits for a session of a kind, and puts it into the lease.
     pub(crate) async fn acquire(
         self: &Arc<Self>,
         kind: SessionKind,
@@ -136,7 +136,7 @@ impl SessionPool {
             if state.count < self.max {
                 state.count += 1;
             } else if !state.free.is_empty() {
-                // Of another kind: the one that was not used the longest makes room.
+                // It is of another kind: the least recently used one makes room.
                 old = Some(state.free.remove(0));
             } else {
                 drop(state);
@@ -147,7 +147,7 @@ impl SessionPool {
         self.make(kind).map(Some)
     }
 
-    /// Takes the session of the stream that has not used its own for the longest, if any may lose it.
+    /// Takes the session that has been unused for the longest time, if its stream may lose it.
     fn take_over(self: &Arc<Self>, kind: SessionKind) -> Result<Option<Session>> {
         let now = self.now_ms(Duration::ZERO);
         let leases: Vec<Arc<Lease>> = self
@@ -182,7 +182,7 @@ impl SessionPool {
         Ok(None)
     }
 
-    /// Makes a session, which the count already includes.
+    /// Makes a session that the count already includes.
     fn make(&self, kind: SessionKind) -> Result<Session> {
         let made = self.session_handle(kind);
         if made.is_err() {
@@ -202,18 +202,18 @@ impl SessionPool {
         common(&mut conf);
         let fetch_max = sizes.fetch_bytes * kind.profile.depth();
         for (key, value) in [
-            // Corruption must not pass as data; costs about 10 ns a KiB.
+            // Corruption must not pass as data. The check costs about 10 ns per KiB.
             ("check.crcs", "true".to_owned()),
             (
                 "fetch.wait.max.ms",
                 kind.profile.fetch_wait_ms().to_string(),
             ),
-            // How long a full queue is not fetched for, even when it is drained meanwhile.
+            // How long a full queue is not fetched for, even if it is drained in the meantime.
             ("fetch.queue.backoff.ms", "1".to_owned()),
             ("fetch.error.backoff.ms", "50".to_owned()),
             ("fetch.message.max.bytes", sizes.fetch_bytes.to_string()),
             ("fetch.max.bytes", fetch_max.to_string()),
-            // A record batch larger than a fetch comes whole.
+            // A record batch larger than a Fetch still arrives whole.
             ("receive.message.max.bytes", "1000000000".to_owned()),
             ("queued.min.messages", sizes.queued_messages.to_string()),
             (
@@ -223,7 +223,7 @@ impl SessionPool {
         ] {
             conf.insert(key.to_owned(), value);
         }
-        // Raised together, so that one setting of the user's is enough.
+        // These follow it, so that the user only needs to change one setting.
         if let Some(fetch) = self
             .user
             .get("fetch.message.max.bytes")
@@ -234,9 +234,9 @@ impl SessionPool {
         let forced = [
             ("isolation.level", kind.isolation.as_str()),
             ("enable.partition.eof", "true"),
-            // An offset that is gone must be an error, never another offset.
+            // An offset that no longer exists must be an error, never another offset.
             ("auto.offset.reset", "error"),
-            // A producer's setting; librdkafka demands that fetch.max.bytes is not below it.
+            // A setting for producers, which librdkafka requires not to exceed fetch.max.bytes.
             ("message.max.bytes", "1000"),
             ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
@@ -261,10 +261,10 @@ impl SessionPool {
         self.sweep_later();
     }
 
-    /// Makes sure that sessions that stay free are closed.
+    /// Makes sure that sessions that stay free get closed.
     ///
-    /// By a thread of its own, which ends with the last of them: a process may read once and never
-    /// again, and the runtime that it read in may be gone.
+    /// A separate thread does this and ends with the last of them: a process may read only once, and the
+    /// runtime that it used may be gone.
     fn sweep_later(self: &Arc<Self>) {
         {
             let mut state = self.state();
@@ -286,12 +286,12 @@ impl SessionPool {
             }
         });
         if spawned.is_err() {
-            // The next session that is given back tries again.
+            // The next session that is returned tries again.
             self.state().sweeping = false;
         }
     }
 
-    /// Closes the sessions that were free for long; says when the next will have been.
+    /// Closes the sessions that were free for long enough. Returns when the next one is due.
     fn sweep(&self) -> Option<Duration> {
         let mut closing = Vec::new();
         let mut state = self.state();
@@ -310,7 +310,7 @@ impl SessionPool {
         oldest.map(|free| self.free_keeps.saturating_sub(free))
     }
 
-    /// How many sessions exist, leased or free.
+    /// The number of sessions, leased or free.
     #[cfg(test)]
     pub(crate) fn count(&self) -> usize {
         self.state().count

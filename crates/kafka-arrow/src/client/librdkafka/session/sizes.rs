@@ -1,22 +1,22 @@
-//! How much is fetched at once, and what that holds in memory.
+//! How much to fetch at once, and how much memory that takes.
 
 use crate::client::ReadRequest;
 
-/// Up to so many offsets (of the request, or of its ranges on average) small fetches are used.
+/// Up to this number of offsets (of the request, or of its ranges on average), fetches are small.
 const SMALL_OFFSETS: i64 = 10_000;
-/// What librdkafka allocates for each queued message beside its payload.
+/// What librdkafka allocates for each queued message in addition to its payload.
 const MESSAGE_OVERHEAD_BYTES: usize = 320;
-/// What a small record takes in a Fetch response: some fifty bytes of payload. A topic of smaller
-/// ones exceeds the bound by what librdkafka allocates for each.
+/// The size of a small record in a Fetch response, with a payload of about fifty bytes. A topic with smaller
+/// records exceeds the bound by what librdkafka allocates for each.
 const RECORD_LEAST_BYTES: usize = 64;
 
-/// How much is fetched at once.
+/// How much to fetch at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Profile {
-    /// Few records, or many small ranges: little is fetched that is not read, several ranges at
-    /// a time.
+    /// For few records, or many small ranges. Little is fetched without being read, and several ranges are
+    /// fetched at a time.
     Small,
-    /// Long ranges, one after another.
+    /// For long ranges, one after another.
     Large,
 }
 
@@ -37,9 +37,9 @@ impl Profile {
 
     /// How long the broker may hold a Fetch at the end of the log, in ms.
     ///
-    /// The end of a partition shows in the Fetch after the last record, and a range that starts
-    /// meanwhile waits for that Fetch; on the other hand a stream that is held open there asks
-    /// again so often.
+    /// The end of a partition only shows in the Fetch after its last record, and a range that starts
+    /// meanwhile has to wait for that Fetch. But a stream that stays open at the end repeats its request this
+    /// often.
     pub(super) fn fetch_wait_ms(self) -> u32 {
         match self {
             Self::Small => 2,
@@ -47,7 +47,7 @@ impl Profile {
         }
     }
 
-    /// How many ranges may be fetched at a time, the one that is read included.
+    /// How many ranges to fetch at a time, including the one being read.
     pub(crate) fn depth(self) -> usize {
         match self {
             Self::Small => 8,
@@ -56,14 +56,14 @@ impl Profile {
     }
 }
 
-/// The sizes of a profile's fetches and queues; measured, see the constants' comments.
+/// The sizes of a profile's fetches and queues. They were measured, see the comments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sizes {
-    /// The most that one Fetch brings of a partition, one larger record batch excepted.
+    /// The most that one Fetch returns of a partition, unless a single record batch is larger.
     pub(super) fetch_bytes: usize,
-    /// No Fetch is sent while so much payload is queued.
+    /// While this much payload is queued, no Fetch is sent.
     pub(super) queued_bytes: usize,
-    /// No Fetch is sent while so many messages are queued.
+    /// While this many messages are queued, no Fetch is sent.
     pub(super) queued_messages: usize,
 }
 
@@ -84,8 +84,7 @@ impl Sizes {
         }
     }
 
-    /// The most that one partition's queue holds: what a last Fetch adds to a queue just below
-    /// its limits.
+    /// The most that a partition's queue holds: its limits, plus what one last Fetch adds.
     pub(super) fn most_bytes(self) -> usize {
         let payload = self.queued_bytes + self.fetch_bytes;
         let messages = self.queued_messages + self.fetch_bytes / RECORD_LEAST_BYTES;

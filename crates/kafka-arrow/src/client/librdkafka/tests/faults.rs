@@ -1,4 +1,4 @@
-//! Brokers and leaders that fail, answer with errors, or do not answer.
+//! Brokers and leaders that fail, return errors, or do not answer.
 
 use super::*;
 
@@ -54,7 +54,7 @@ async fn silence_is_an_error_not_an_end() {
         cluster.mock.broker_down(id).unwrap();
     }
     cluster.mock.request_errors(RDKafkaApiKey::Fetch, &errors);
-    // What was fetched ahead still comes; to ask anew, the session is taken away by the end.
+    // Prefetched records still arrive. To force a new request, the session is taken away by the end.
     let rest: Vec<_> = stream.collect().await;
     let read: usize = rest.iter().flatten().map(|b| b.offsets.len()).sum();
     let failed = rest.iter().any(|r| matches!(r, Err(Error::Stalled { .. })));
@@ -71,7 +71,7 @@ async fn silence_is_an_error_not_an_end() {
 }
 
 #[tokio::test]
-async fn an_unreachable_cluster_is_told_soon() {
+async fn an_unreachable_cluster_is_reported_soon() {
     let client = LibrdkafkaClient::connect(&ConnectionConfig::new("127.0.0.1:1")).unwrap();
     let started = Instant::now();
     let errors = [
@@ -145,7 +145,7 @@ async fn passing_errors_of_one_leader_are_tried_again() {
     assert!(answers.iter().all(|a| a.offset == Some(3)));
 }
 
-/// Errors that librdkafka reports with every answer and tries again by itself.
+/// Errors that librdkafka reports with every answer and retries itself.
 #[tokio::test]
 async fn a_fault_that_is_reported_for_ever_is_no_progress() {
     let cluster = Cluster::new(&[("read.timeout.ms", "1500")]);
@@ -167,7 +167,7 @@ async fn a_fault_that_is_reported_for_ever_is_no_progress() {
     assert!(started.elapsed() >= Duration::from_millis(1500));
 }
 
-/// As it is when a checksum does not match.
+/// What happens when a checksum does not match.
 #[tokio::test]
 async fn damaged_records_are_asked_for_once_more() {
     let cluster = Cluster::new(&[]);
@@ -178,11 +178,11 @@ async fn damaged_records_are_asked_for_once_more() {
     assert_eq!(offsets(&read.unwrap()).len(), 10);
 }
 
-/// A report between records is an error at the record that would have been next.
+/// A report between records becomes an error at the offset of the next record.
 #[tokio::test]
 async fn a_fault_in_the_middle_is_an_error_with_the_position() {
     let cluster = Cluster::new(&[("read.buffer.bytes", "65536")]);
-    // A Fetch brings one of these.
+    // A Fetch returns one of these.
     cluster.mock.create_topic("t", 1, 1).unwrap();
     for _ in 0..8 {
         cluster.produce("t", 1, 1, &[7; 400_000]);
@@ -209,7 +209,7 @@ async fn a_fault_in_the_middle_is_an_error_with_the_position() {
         (0..i64::try_from(read.len()).unwrap()).collect::<Vec<_>>()
     );
     assert!(stream.next().await.is_none());
-    // The session at fault is gone; another reads everything.
+    // The faulty session is gone, and another one reads everything.
     cluster.mock.clear_request_errors(RDKafkaApiKey::Fetch);
     let again = cluster.read(request(vec![range("t", 0, 0, 8)])).await;
     assert_eq!(offsets(&again.unwrap()).len(), 8);
@@ -293,8 +293,8 @@ async fn an_expired_certificate_is_not_put_down_to_the_authorities_alone() {
     );
 }
 
-/// One broker of three is down, the one that is asked, and librdkafka has reported that all are: of
-/// those that it had tried.
+/// One broker of three is down, the one that requests go to. librdkafka reports that all are down, meaning
+/// all that it had tried.
 #[tokio::test]
 async fn a_report_that_all_brokers_are_down_is_not_final_while_one_answers() {
     let cluster = Cluster::new(&[("request.timeout.ms", "9000")]);
@@ -305,7 +305,7 @@ async fn a_report_that_all_brokers_are_down_is_not_final_while_one_answers() {
     cluster.client.meta.seem_down();
     let described = cluster.client.describe(TopicSelection::All).await;
     assert_eq!(described.unwrap().topics.len(), 1);
-    // When really all are, it is told soon.
+    // When all of them really are down, the error comes soon.
     for id in 1..=3 {
         cluster.mock.broker_down(id).unwrap();
     }

@@ -1,4 +1,4 @@
-//! Against librdkafka's mock cluster: errors, leader changes, expired offsets, many streams.
+//! Tests against librdkafka's mock cluster: errors, leader changes, expired offsets, many streams.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ impl Cluster {
         Self::keeping(settings, FREE_KEEPS)
     }
 
-    /// Sessions that stay free so long are closed.
+    /// A cluster whose client closes sessions that stay free for this long.
     fn keeping(settings: &[(&str, &str)], free: Duration) -> Self {
         let mock = MockCluster::new(3).unwrap();
         let mut config = ConnectionConfig::new(mock.bootstrap_servers());
@@ -47,7 +47,7 @@ impl Cluster {
         Self { mock, client }
     }
 
-    /// Creates a topic and fills each partition with so many records, `value` their value.
+    /// Creates a topic and appends `records` records with this value to each partition.
     fn fill(&self, topic: &str, partitions: i32, records: usize, value: &[u8]) {
         self.mock.create_topic(topic, partitions, 1).unwrap();
         self.produce(topic, partitions, records, value);
@@ -187,7 +187,7 @@ async fn reads_exactly_the_ranges_in_order() {
         range("t", 1, 10, 20),
         range("t", 0, 0, 3),
         range("t", 0, 3, 3),
-        // A small gap, which is read over, then a way back.
+        // A small gap, which is read across, then a step back.
         range("t", 0, 5, 8),
         range("t", 1, 0, 2),
         range("t", 0, 99, 100),
@@ -297,7 +297,7 @@ async fn unasked_columns_are_not_built() {
 async fn a_record_of_ten_megabytes_passes() {
     let cluster = Cluster::new(&[("read.buffer.bytes", "1048576")]);
     let value: Vec<u8> = (0..10 << 20).map(|i| (i % 251) as u8).collect();
-    // Alone: the mock's log holds 5 MiB and one record batch beyond.
+    // Only this topic: the mock's log holds 5 MiB plus one record batch.
     cluster.fill("t", 1, 1, &value);
     let batches = cluster
         .read(request(vec![range("t", 0, 0, 1)]))
@@ -309,7 +309,7 @@ async fn a_record_of_ten_megabytes_passes() {
 #[tokio::test]
 async fn expired_offsets_are_lost_aloud() {
     let cluster = Cluster::new(&[]);
-    // More than the mock's log keeps.
+    // More than the mock's log can hold.
     cluster.fill("t", 1, 40, &[1; 500_000]);
     let start = OffsetQuery {
         at: OffsetAt::Earliest,
@@ -341,9 +341,9 @@ async fn expired_offsets_are_lost_aloud() {
 }
 
 #[tokio::test]
-async fn retention_that_passes_a_scan_is_told() {
+async fn retention_that_overtakes_a_scan_is_reported() {
     let cluster = Cluster::new(&[("read.buffer.bytes", "65536")]);
-    // One record batch each, or the mock would drop all of them at once.
+    // Each in its own record batch, or the mock would drop all of them at once.
     for _ in 0..8 {
         cluster.mock.create_topic("t", 1, 1).ok();
         cluster.produce("t", 1, 1, &[1; 500_000]);
@@ -418,7 +418,7 @@ async fn a_recreated_topic_is_not_taken_for_the_old_one() {
 }
 
 #[test]
-fn settings_that_contradict_are_told_on_connect() {
+fn conflicting_settings_are_reported_on_connect() {
     let mut config = ConnectionConfig::new("127.0.0.1:1");
     config.set("security.protocol", "ssl").unwrap();
     config.set("ssl.ca.location", "/no/such/ca.pem").unwrap();

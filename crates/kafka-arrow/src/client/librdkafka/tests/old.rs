@@ -1,4 +1,4 @@
-//! Against a broker of an old release, which knows three requests.
+//! A broker of an old release, which knows three requests.
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::api_versions_response::ApiVersion;
@@ -23,7 +23,7 @@ const KNOWN: [(ApiKey, i16); 3] = [
     (ApiKey::CreateTopics, 3),
 ];
 
-/// Answers one request; sends on what was asked for if it is to create topics.
+/// Answers one request. Forwards what a request to create topics contains.
 fn answer(
     mut request: Bytes,
     port: u16,
@@ -40,7 +40,7 @@ fn answer(
                     .with_max_version(most)
             });
             let answer = ApiVersionsResponse::default().with_api_keys(known.to_vec());
-            // As brokers do that do not know the version.
+            // As a broker does that does not know the version.
             let unknown = version > 2;
             let answer = answer.with_error_code(if unknown { 35 } else { 0 });
             frame(correlation, if unknown { 0 } else { version }, &answer)

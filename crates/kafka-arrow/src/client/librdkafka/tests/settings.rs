@@ -1,10 +1,10 @@
-//! The settings that this crate checks, against librdkafka's own.
+//! Compares this crate's checks of settings with librdkafka's own.
 
 use crate::client::librdkafka::ffi::{Conf, SettingError};
 use crate::config::known::{Kind, SETTINGS, normal};
 use crate::config::{ConnectionConfig, is_secret};
 
-/// What librdkafka says to a value; `None` where its build lacks what the setting is for.
+/// What librdkafka says about a value; `None` where its build lacks the feature of the setting.
 fn takes(name: &str, value: &str) -> Option<bool> {
     match Conf::new().set(name, value) {
         Ok(()) => Some(true),
@@ -17,11 +17,11 @@ fn takes(name: &str, value: &str) -> Option<bool> {
     }
 }
 
-/// Values at the bounds of what a setting takes.
+/// Values around the limits of a setting.
 fn samples(kind: Kind) -> Vec<String> {
     let around = |least: i32, most: i32| {
         let (least, most) = (i64::from(least), i64::from(most));
-        // librdkafka cuts numbers to 32 bits.
+        // librdkafka truncates numbers to 32 bits.
         let all = [least - 1, least, least + 1, most - 1, most, most + 1].into_iter();
         all.filter(|number| i32::try_from(*number).is_ok())
     };
@@ -58,7 +58,7 @@ fn values_are_taken_where_librdkafka_takes_them() {
                 there.is_none_or(|there| there == here.is_ok()),
                 "{name} = {value}: {here:?} here, {there:?} there"
             );
-            // What it is normalised to means the same there.
+            // The normalised value must mean the same to librdkafka.
             if let Ok(normal) = here {
                 assert_ne!(takes(name, &normal), Some(false), "{name} = {normal}");
             }

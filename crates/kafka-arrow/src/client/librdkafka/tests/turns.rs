@@ -6,7 +6,7 @@ use super::*;
 async fn more_streams_than_sessions_take_turns() {
     let cluster = Cluster::new(&[("client.sessions.max", "2")]);
     cluster.fill("t", 4, 200, b"v");
-    // As a merge does: one batch of each before a second of any.
+    // As a merge does: one batch from each stream before a second one from any.
     let mut streams: Vec<_> = (0..12)
         .map(|i| {
             let mut request = request(vec![range("t", i % 4, 0, 200)]);
@@ -43,7 +43,7 @@ async fn a_dropped_stream_frees_its_session() {
     }
 }
 
-/// What was taken off the queue and not yet read is fetched again by whoever lost the session.
+/// Messages that were taken off the queue but not read are fetched again by the stream that lost the session.
 #[tokio::test]
 async fn a_session_that_is_taken_away_in_mid_batch_loses_nothing() {
     let cluster = Cluster::new(&[("client.sessions.max", "1")]);
@@ -73,9 +73,9 @@ async fn a_session_that_is_taken_away_in_mid_batch_loses_nothing() {
     }
 }
 
-/// One handle starts a partition again and again; what an older start fetched must not show.
+/// One handle starts a partition again and again. What an earlier start fetched must not show.
 #[tokio::test]
-async fn starting_anew_never_mixes_in_what_was_fetched_before() {
+async fn restarting_never_mixes_in_earlier_fetches() {
     let cluster = Cluster::new(&[("client.sessions.max", "1")]);
     cluster.fill("t", 1, 1000, b"v");
     for turn in 0..150i64 {
@@ -85,7 +85,7 @@ async fn starting_anew_never_mixes_in_what_was_fetched_before() {
         small.batch_rows = 20;
         let mut stream = cluster.client.read(small);
         let mut next = start;
-        // Dropped with messages in the queue, on the way, or a Fetch under way.
+        // Dropped with messages in the queue or on the way, or during a Fetch.
         for _ in 0..turn % 5 {
             if turn % 3 == 0 {
                 tokio::time::sleep(Duration::from_millis(2)).await;
@@ -112,7 +112,7 @@ async fn streams_dropped_while_messages_arrive_do_no_harm() {
             .map(|p| cluster.client.read(request(vec![range("t", p, 0, 2000)])))
             .collect();
         let polled = futures::future::join_all(streams.iter_mut().map(|s| s.next()));
-        // Cancelled anywhere between the first wait and the first batch.
+        // Cancelled somewhere between the first wait and the first batch.
         let _ = tokio::time::timeout(Duration::from_micros(turn * 100), polled).await;
     }
     let whole = cluster.read(request(vec![range("t", 2, 0, 2000)])).await;
@@ -132,7 +132,7 @@ async fn idle_sessions_close_by_themselves() {
         assert!(Instant::now() < deadline, "sessions stay open");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    // And again, so that a second sweep is seen to start.
+    // Once more, to see that a second sweep starts.
     assert_eq!(offsets(&read().await.unwrap()).len(), 10);
     while cluster.client.sessions.count() > 0 {
         assert!(Instant::now() < deadline, "sessions stay open");
@@ -140,7 +140,7 @@ async fn idle_sessions_close_by_themselves() {
     }
 }
 
-/// Streams that start together ask for topic ids together.
+/// Streams that start together share the request for topic ids.
 #[tokio::test]
 async fn topic_ids_are_asked_for_together_and_afresh() {
     let cluster = Cluster::new(&[]);
@@ -159,7 +159,7 @@ async fn topic_ids_are_asked_for_together_and_afresh() {
         verified.unwrap();
     }
     assert_eq!(cluster.client.meta.ids_asked(), before + 1);
-    // An answer from before is not taken.
+    // An answer from before is not used.
     cluster
         .client
         .meta

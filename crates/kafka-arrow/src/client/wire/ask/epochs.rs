@@ -1,4 +1,4 @@
-//! Where leader epochs end, of the partitions' leaders.
+//! Asks the leaders of partitions where leader epochs end.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use crate::error::Result;
 use crate::range::TopicPartition;
 
 const EPOCH_ENDS_MOST: i16 = 4;
-/// Before this version (Kafka 2.3) the right to read a topic was not enough.
+/// Before this version (Kafka 2.3), the right to read a topic did not allow it.
 const EPOCH_ENDS_LEAST: i16 = 3;
 
-/// What a leader knows of an epoch, or that it is not the leader that is meant.
+/// A leader's answer about an epoch, or a code saying that it is not the intended leader.
 type End = Result<Option<EpochEnd>, i16>;
 
 impl Cluster {
@@ -85,7 +85,7 @@ impl Cluster {
         let answer = match asked {
             Ok((answer, EPOCH_ENDS_LEAST..)) => answer,
             Ok(_) => return Ok(untold()),
-            // The broker does not know the question.
+            // The broker does not know this request.
             Err(Trouble::Protocol(reason)) => {
                 log::debug!("{reason}");
                 return Ok(untold());
@@ -109,16 +109,16 @@ impl Cluster {
                 ..
             } = &queries[query];
             let told = match found.get(&(&*partition.topic, partition.partition)) {
-                // -1: the leader knows of no epochs up to this one.
+                // -1: the leader knows no epochs up to this one.
                 Some((code::OK, end)) => Ok(Ok(Some(*end).filter(|e| e.epoch >= 0 && e.end >= 0))),
-                // To ask the same again is of no use.
+                // Repeating the same request would not help.
                 Some((fenced @ (code::FENCED_LEADER_EPOCH | code::UNKNOWN_LEADER_EPOCH), _))
                     if leader_epoch.is_some() =>
                 {
                     Ok(Err(*fenced))
                 }
                 Some((code, _)) => Err(*code),
-                // One that the answer lacks is asked for again.
+                // A query that the answer lacks is sent again.
                 None => Err(code::REQUEST_TIMED_OUT),
             };
             (query, told)

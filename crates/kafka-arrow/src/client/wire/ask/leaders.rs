@@ -1,4 +1,4 @@
-//! Questions that only the leaders of partitions answer.
+//! Requests that only the leaders of partitions can answer.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use crate::client::wire::connection::Trouble;
 use crate::error::{Error, Result};
 use crate::range::TopicPartition;
 
-/// What a leader says to some of the queries: the answer, or its code.
+/// A leader's reply to some of the queries: for each the answer, or a code.
 pub(super) type Told<T> = Result<Vec<(usize, Result<T, i16>)>, Trouble>;
 
 impl Cluster {
-    /// What the partitions' leaders answer, in the order of `partitions`. `ask` puts some of the
-    /// queries, by their places, to the leader with that id; it is called until all have an answer.
+    /// Collects the answers of the partitions' leaders, in the order of `partitions`. `ask` sends some of the
+    /// queries, given by their places, to the leader with that id. It is called until all have an answer.
     pub(super) async fn ask_leaders<T, F>(
         self: &Arc<Self>,
         what: &str,
@@ -33,7 +33,7 @@ impl Cluster {
         let mut answers: Vec<Option<T>> = partitions.iter().map(|_| None).collect();
         let mut open: Vec<usize> = (0..partitions.len()).collect();
         let mut round = 0u32;
-        // Why a query has no answer yet: what its leader last came to.
+        // Why a query has no answer yet: the leader that was last asked, and what came of it.
         let mut reasons: HashMap<usize, (i32, String)> = HashMap::new();
         let gave_up = |open: &[usize], reasons: &HashMap<usize, (i32, String)>| {
             let waited = started.elapsed();
@@ -51,7 +51,7 @@ impl Cluster {
                 .await;
             match leaders {
                 Ok(()) => {}
-                // That no time was left to ask for leaders is not why.
+                // The missing time to look up leaders is not the cause.
                 Err(Error::Connection { .. }) if round > 0 && deadline.passed() => {
                     return Err(gave_up(&open, &reasons));
                 }
@@ -63,7 +63,7 @@ impl Cluster {
             for ((node, wave), told) in waves.iter().zip(join_all(asked).await) {
                 let told = match told {
                     Ok(told) => told,
-                    // Another leader may soon take over.
+                    // Another leader may take over soon.
                     Err(Trouble::Io(why)) => {
                         reasons.extend(wave.iter().map(|q| (*q, (*node, why.clone()))));
                         continue;
@@ -110,7 +110,7 @@ impl Cluster {
         Ok(answers.into_iter().flatten().collect())
     }
 
-    /// Why a question about a partition has no answer: what came of asking its leader.
+    /// The error for a partition without an answer. It says what came of asking its leader.
     fn untold(
         &self,
         what: &str,
@@ -120,7 +120,7 @@ impl Cluster {
     ) -> Error {
         let (hosts, reason) = match last {
             Some((node, reason)) => (self.node_named(*node), reason.as_str()),
-            None => (self.hosts().to_owned(), "nobody is known to lead it"),
+            None => (self.hosts().to_owned(), "its leader is unknown"),
         };
         let waited_ms = waited.as_millis();
         Error::Connection {
@@ -129,7 +129,7 @@ impl Cluster {
         }
     }
 
-    /// The error of a partition that has no leader, if that is so by what was last heard.
+    /// The error for a partition without a leader, if the latest metadata shows none.
     pub(in crate::client::wire) fn no_leader(
         &self,
         partition: &TopicPartition,
@@ -146,7 +146,7 @@ impl Cluster {
         })
     }
 
-    /// Makes sure that the leaders are known, or asks for them anew.
+    /// Makes sure that the leaders are known, and looks them up if necessary.
     async fn learn_leaders(
         self: &Arc<Self>,
         partitions: &[&TopicPartition],
@@ -173,7 +173,7 @@ impl Cluster {
         self.topic(&partition.topic, look).flatten()
     }
 
-    /// The open queries by leader, in requests that hold no partition twice: brokers refuse that.
+    /// Groups the open queries by leader, into requests without duplicate partitions, which brokers refuse.
     fn waves(
         &self,
         partitions: &[&TopicPartition],

@@ -28,10 +28,10 @@ use crate::client::{
 use crate::error::{Error, Result, nearest_names};
 use crate::range::TopicPartition;
 
-/// The highest version of Metadata whose answer is understood.
+/// The highest version of Metadata that this client understands.
 const METADATA_MOST: i16 = 12;
 const DESCRIBE_CONFIGS_MOST: i16 = 4;
-/// The pause before topics are asked for again that have no leaders yet.
+/// The pause before asking again about topics that have no leaders yet.
 const AGAIN: Duration = Duration::from_millis(50);
 /// `ConfigResource.Type.TOPIC`.
 const RESOURCE_TOPIC: i8 = 2;
@@ -45,7 +45,7 @@ impl Cluster {
         let (names, named) = match topics {
             TopicSelection::All => (None, false),
             TopicSelection::Named(names) => {
-                // An empty name is no topic's, and brokers refuse the whole request for it.
+                // No topic has an empty name, and brokers refuse the whole request because of one.
                 let names = names.iter().filter(|n| !n.is_empty());
                 (Some(names.cloned().collect::<BTreeSet<_>>()), true)
             }
@@ -90,7 +90,7 @@ impl Cluster {
         })
     }
 
-    /// Puts described topics into `found`, those to be asked for again into `again`.
+    /// Adds described topics to `found`, and those to ask about again to `again`.
     fn sort_out(
         &self,
         answer: MetadataResponse,
@@ -125,7 +125,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Asks for topics, or for all, and learns what the answer tells.
+    /// Requests the description of some topics or of all, and remembers what the answer says.
     pub(in crate::client::wire) async fn metadata(
         self: &Arc<Self>,
         names: Option<&BTreeSet<Arc<str>>>,
@@ -153,15 +153,15 @@ impl Cluster {
         Ok(answer)
     }
 
-    /// The newest leader epochs that any broker knows. All are asked: who does not know of a newer
-    /// leader cannot tell.
+    /// The newest leader epochs that any broker knows. It asks all brokers, because one that has missed a
+    /// change of leaders cannot know.
     pub(in crate::client::wire) async fn newest_epochs(
         self: &Arc<Self>,
         partitions: &[TopicPartition],
     ) -> Result<Vec<Option<i32>>> {
         let deadline = Deadline::after(self.settings.request_timeout);
         let names = partitions.iter().map(|p| Arc::clone(&p.topic)).collect();
-        // Who the brokers are.
+        // Finds out which brokers there are.
         self.metadata(Some(&names), &deadline).await?;
         let brokers: Vec<_> = (self.nodes().into_iter())
             .filter_map(|id| self.node(id))
@@ -184,7 +184,7 @@ impl Cluster {
         Ok(partitions.iter().map(of).collect())
     }
 
-    /// Learns of topics anew, when a leader or an id is in doubt.
+    /// Looks topics up again when a leader or an id is in doubt.
     pub(in crate::client::wire) async fn refresh(
         self: &Arc<Self>,
         topic: &Arc<str>,
@@ -194,7 +194,7 @@ impl Cluster {
         self.metadata(Some(&names), deadline).await.map(drop)
     }
 
-    /// When the partition is not there, with what there is.
+    /// An error if the partition does not exist; it says which ones do.
     pub(in crate::client::wire) async fn expect_partition(
         self: &Arc<Self>,
         partition: &TopicPartition,
@@ -263,7 +263,7 @@ impl Cluster {
         let answer = self.ask_any(DESCRIBE_CONFIGS_MOST, build, &deadline).await;
         let answer = match answer {
             Ok((answer, _)) => answer,
-            // A broker without the request keeps its settings to itself.
+            // A broker that does not know the request cannot tell its settings.
             Err(Error::Kafka { reason, .. }) => {
                 log::debug!("topic settings: {reason}");
                 return Ok(vec![None; topics.len()]);
@@ -286,7 +286,7 @@ impl Cluster {
     }
 }
 
-/// What asks for topics, or for all.
+/// A request about some topics, or about all.
 fn question(names: Option<&BTreeSet<Arc<str>>>) -> MetadataRequest {
     let topic = |name: &Arc<str>| {
         let name = TopicName(StrBytes::from_string(name.to_string()));
@@ -354,7 +354,7 @@ pub(in crate::client::wire) fn print_id(id: Uuid) -> String {
     URL_SAFE_NO_PAD.encode(id.as_bytes())
 }
 
-/// What [`print_id`] printed.
+/// Parses what [`print_id`] prints.
 pub(in crate::client::wire) fn parse_id(text: &str) -> Option<Uuid> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
     Uuid::from_slice(&bytes).ok()

@@ -1,5 +1,5 @@
-//! Questions about topics, offsets and groups: of which broker, for how long, and when asking is
-//! given up.
+//! Requests about topics, offsets and groups: which broker to ask, with which time limit, and when to give
+//! up.
 
 mod epochs;
 mod leaders;
@@ -20,16 +20,16 @@ use crate::client::HELD_MOST;
 pub(super) use crate::client::deadline::Deadline;
 use crate::error::{Error, Result};
 
-/// How long all brokers may be down before a question gives up: a client that was never connected
-/// likely has a wrong address; one that was may see a restart.
+/// How long all brokers may be down before a request gives up. A client that never connected probably has a
+/// wrong address; one that did may be seeing a restart.
 const DOWN_GRACE_NEW: Duration = Duration::from_millis(500);
 const DOWN_GRACE: Duration = Duration::from_secs(3);
-/// The pause before brokers that are down are tried again.
+/// The pause before trying again while all brokers are down.
 const DOWN_PAUSE: Duration = Duration::from_millis(50);
 
 impl Cluster {
-    /// Asks a broker; `build` makes the request of the version that both sides know. Time that the
-    /// broker holds this client back is waited out first, and is not part of `within`.
+    /// Sends a request to a broker. `build` makes it for the highest version that both sides know. If the
+    /// broker throttles this client, that time is waited out first and does not count towards `within`.
     pub(super) async fn ask<R>(
         self: &Arc<Self>,
         broker: &Arc<Broker>,
@@ -56,9 +56,9 @@ impl Cluster {
             let version = lease.connection.version_of::<R>(most)?;
             let answer = lease.connection.call(&build(version), version).await;
             let answer = match answer {
-                // The broker may have closed it while nobody looked.
+                // The broker may have closed the connection while it was unused.
                 Err(Trouble::Io(reason)) if reused => {
-                    log::debug!("{reason}; connecting anew");
+                    log::debug!("{reason}; reconnecting");
                     lease = self.dial(broker).await?;
                     let version = lease.connection.version_of::<R>(most)?;
                     lease.connection.call(&build(version), version).await?
@@ -87,8 +87,8 @@ impl Cluster {
         answer
     }
 
-    /// Asks what any broker knows: one, and the others if that one does not answer, or not in Kafka's
-    /// protocol.
+    /// Asks one broker for what any broker knows. Tries the others if it does not answer, or does not speak
+    /// Kafka's protocol.
     pub(super) async fn ask_any<R>(
         self: &Arc<Self>,
         most: i16,
@@ -109,7 +109,7 @@ impl Cluster {
                     break;
                 }
                 deadline.extend(broker.questions.left());
-                // Time is left for those that were not asked yet.
+                // Leaves time for the brokers that were not asked yet.
                 let within = match candidates.len() {
                     ..=3 => deadline.part(3).left(),
                     all => deadline.left() / u32::try_from(all - asked).unwrap_or(u32::MAX),
@@ -131,7 +131,7 @@ impl Cluster {
                 }
             }
             if let Some(strange) = strange {
-                // Those that are silent may be up again soon; one that speaks otherwise stays so.
+                // Silent brokers may be up again soon; one that speaks another protocol will not change.
                 if !silent {
                     return Err(self.failed(&strange));
                 }
@@ -157,7 +157,7 @@ impl Cluster {
         }
     }
 
-    /// The error of an attempt that is not repeated.
+    /// The error of an attempt that will not be repeated.
     pub(super) fn failed(&self, trouble: &Trouble) -> Error {
         let hosts = self.hosts().to_owned();
         match trouble {

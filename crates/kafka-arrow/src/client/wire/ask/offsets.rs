@@ -1,4 +1,4 @@
-//! Offsets of partitions, by look-up and as groups committed them.
+//! Looks up offsets of partitions, and offsets that groups have committed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -66,7 +66,7 @@ impl Cluster {
                     .with_timestamp(match query.at {
                         OffsetAt::Latest => -1,
                         OffsetAt::Earliest => -2,
-                        // Below zero the protocol has special meanings; no record is older.
+                        // The protocol gives negative timestamps special meanings; no record is that old.
                         OffsetAt::Timestamp(ms) => ms.max(0),
                     })
             };
@@ -98,7 +98,7 @@ impl Cluster {
                 found.insert((&topic.name.0, p.partition_index), answer);
             }
         }
-        // One that the answer lacks is asked for again.
+        // A query that the answer lacks is sent again.
         let listed = wave.iter().map(|&query| {
             let partition = &queries[query].partition;
             let key = (&*partition.topic, partition.partition);
@@ -155,7 +155,7 @@ impl Cluster {
         }
     }
 
-    /// The node id of a group's coordinator, or the code that the broker refused with.
+    /// The node id of a group's coordinator, or the code of the broker's refusal.
     async fn coordinator(
         self: &Arc<Self>,
         group: &str,
@@ -188,7 +188,7 @@ impl Cluster {
         Ok(Ok(node))
     }
 
-    /// A group's offsets as its coordinator has them, or the code that it refused with and why.
+    /// A group's offsets from its coordinator, or the code and the reason of its refusal.
     async fn committed(
         self: &Arc<Self>,
         node: i32,
@@ -281,7 +281,7 @@ impl Cluster {
     }
 }
 
-/// An isolation level in Kafka's requests.
+/// The code of an isolation level in Kafka's requests.
 pub(in crate::client::wire) fn isolation_code(isolation: IsolationLevel) -> i8 {
     match isolation {
         IsolationLevel::ReadUncommitted => 0,

@@ -1,7 +1,7 @@
-//! A Fetch answer, taken apart while it arrives.
+//! Takes a Fetch answer apart while it arrives. Fetch is the request that reads records from a broker.
 //!
-//! [`FetchAnswer`] owns no socket and no bytes: it is called with what has arrived so far, takes a
-//! piece off its front and says what the piece was, or how much it needs to see the next one.
+//! [`FetchAnswer`] owns neither a socket nor bytes. Given the bytes that have arrived so far, it takes a
+//! piece off their front and says what the piece is, or how many bytes it needs for the next one.
 //!
 //! ```text
 //! head ─▶ topic ─▶ partition ─▶ record batches … ─▶ partition's end ─▶ … ─▶ end
@@ -19,15 +19,15 @@ use super::batch::{HEAD_BYTES, MAGIC_AT};
 use super::cursor::Cursor;
 use super::old;
 
-/// Bytes in which a record batch says how long it is: its base offset and its length.
+/// The bytes from which the length of a record batch is known: its base offset and its length.
 const BATCH_LENGTH: usize = 12;
-/// The highest version of Fetch that is understood.
+/// The highest version of Fetch that this client understands.
 pub(crate) const FETCH_VERSION_MOST: i16 = 17;
-/// The first version whose brokers answer a client that they hold back at once, mostly without
-/// records, and leave its next request unread for a while (KIP-219). Before, the answer came late.
+/// The first version in which brokers answer a throttled client immediately, mostly without records, and
+/// leave its next request unread for a while (KIP-219). Before, the answer came late.
 const HELD_AHEAD: i16 = 8;
 
-/// Why bytes are no Fetch answer, or none that this client understands.
+/// Why bytes are not a Fetch answer, or not one that this client understands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Malformed(pub(crate) String);
 
@@ -40,7 +40,7 @@ impl fmt::Display for Malformed {
 /// A piece of an answer.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// The next piece needs so many bytes at the front of the buffer.
+    /// The next piece needs this many bytes at the front of the buffer.
     More(usize),
     /// The answer as a whole.
     Head(AnswerHead),
@@ -59,7 +59,7 @@ pub(crate) enum Event {
 pub(crate) struct AnswerHead {
     /// For how long the broker will leave this client's next request unread, in ms.
     pub(crate) throttle_ms: i32,
-    /// A Kafka error code of the whole request.
+    /// Kafka's error code for the whole request.
     pub(crate) error: i16,
 }
 
@@ -70,24 +70,24 @@ impl AnswerHead {
     }
 }
 
-/// What an answer says of a partition before its records.
+/// What an answer says about a partition before its records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PartitionHead {
     /// The topic, by name up to version 12 and by id from 13 on.
     pub(crate) topic: TopicRef,
     pub(crate) partition: i32,
-    /// A Kafka error code.
+    /// Kafka's error code for the partition.
     pub(crate) error: i16,
     pub(crate) high_watermark: i64,
-    /// -1 where the broker does not say it.
+    /// -1 where the broker does not report it.
     pub(crate) last_stable_offset: i64,
-    /// -1 where the broker does not say it.
+    /// -1 where the broker does not report it.
     pub(crate) log_start: i64,
-    /// Producer id and first offset of transactions that were aborted, under `read_committed`.
+    /// Producer id and first offset of each aborted transaction, under `read_committed`.
     pub(crate) aborted: Vec<(i64, i64)>,
-    /// The replica that should be asked instead (KIP-392); -1 if none.
+    /// The replica to ask instead (KIP-392); -1 if there is none.
     pub(crate) preferred_replica: i32,
-    /// Bytes of record batches that follow.
+    /// The size of the record batches that follow, in bytes.
     pub(crate) record_bytes: usize,
 }
 
@@ -98,13 +98,13 @@ pub(crate) enum TopicRef {
     Id(Uuid),
 }
 
-/// What an answer says of a partition behind its records.
+/// What an answer says about a partition after its records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct PartitionEnd {
-    /// The log has other records at the position than those that were read before it (KIP-595): the
-    /// epoch and the offset up to which both agree.
+    /// The log has other records before the position than those that were read (KIP-595). Holds the epoch and
+    /// the offset up to which both agree.
     pub(crate) diverging: Option<(i32, i64)>,
-    /// A last record batch was cut off by the limit of bytes.
+    /// The limit of bytes cut off the last record batch.
     pub(crate) cut: bool,
 }
 
@@ -112,15 +112,15 @@ pub(crate) struct PartitionEnd {
 #[derive(Debug)]
 pub(crate) struct FetchAnswer {
     version: i16,
-    /// Bytes of the answer that were not taken yet.
+    /// Bytes of the answer that were not consumed yet.
     left: usize,
     state: State,
     topic: TopicRef,
     topics: usize,
     partitions: usize,
-    /// Bytes of record batches still to come of the partition.
+    /// Bytes of the partition's record batches that are still to come.
     records: usize,
-    /// The rest of the partition's records is thrown away.
+    /// Whether to drop the rest of the partition's records.
     skipping: bool,
     cut: bool,
 }
@@ -138,8 +138,8 @@ enum State {
 }
 
 impl FetchAnswer {
-    /// An answer in `version` (4 to [`FETCH_VERSION_MOST`]) of which `left` bytes are to come, those
-    /// after the correlation id.
+    /// An answer in `version` (4 to [`FETCH_VERSION_MOST`]), of which `left` bytes after the correlation id
+    /// are still to come.
     pub(crate) fn new(version: i16, left: usize) -> Self {
         Self {
             version,
@@ -154,12 +154,12 @@ impl FetchAnswer {
         }
     }
 
-    /// Bytes of the answer that were not taken yet.
+    /// Bytes of the answer that were not consumed yet.
     pub(crate) fn left(&self) -> usize {
         self.left
     }
 
-    /// Throws the rest of the partition's records away.
+    /// Drops the rest of the partition's records.
     pub(crate) fn skip_records(&mut self) {
         self.skipping = true;
     }
@@ -171,7 +171,7 @@ impl FetchAnswer {
     /// Takes the next piece off the front of `buffer`.
     ///
     /// # Errors
-    /// When the bytes are no answer to a Fetch in the version.
+    /// When the bytes are not an answer to a Fetch in this version.
     pub(crate) fn next(&mut self, buffer: &mut BytesMut) -> Result<Event, Malformed> {
         loop {
             let step = match self.state {
@@ -185,7 +185,7 @@ impl FetchAnswer {
         }
     }
 
-    /// Anything but records: parsed when all of it is there.
+    /// Parses everything but records, once all of it has arrived.
     fn fields(&mut self, buffer: &mut BytesMut) -> Result<Option<Event>, Malformed> {
         let there = buffer.len().min(self.left);
         let mut cursor = Cursor::new(&buffer[..there]);
@@ -210,7 +210,8 @@ impl FetchAnswer {
                 self.left
             ))),
             None => {
-                // Whoever fills the buffer needs a hint; lists of aborted transactions may be long.
+                // The caller needs a hint how much to receive, because lists of aborted transactions may be
+                // long.
                 let more = cursor.missing().max(1) + there;
                 Ok(Some(Event::More(more.min(self.left))))
             }
@@ -270,8 +271,8 @@ impl FetchAnswer {
         Ok(Some(Event::More(wanted)))
     }
 
-    /// What is left of the records is the beginning of a batch, which is of no use. With batches
-    /// before it, it is looked at again when these were taken.
+    /// The rest of the records is the beginning of a batch, which cannot be used. If whole batches came
+    /// before it, this is checked again after those were taken.
     fn cut_off(&mut self, alone: bool) {
         if alone {
             self.cut = true;
@@ -442,12 +443,12 @@ impl FetchAnswer {
         Some(Ok(Some(Event::End)))
     }
 
-    /// The length of an array; one that cannot fit into the answer is refused.
+    /// The length of an array. It is refused if it cannot fit into the answer.
     fn count(&self, cursor: &mut Cursor<'_>) -> Option<Result<usize, Malformed>> {
         let count = if self.is_flexible() {
             usize::try_from(cursor.uvarint()?).ok()?.saturating_sub(1)
         } else {
-            // -1 is a list that is not there.
+            // -1 stands for a missing list.
             usize::try_from(cursor.i32()?).unwrap_or(0)
         };
         if count > self.left {
@@ -460,8 +461,8 @@ impl FetchAnswer {
     }
 }
 
-/// For how long the broker will leave this client's next request unread, by an answer in `version`
-/// that is there from its correlation id on.
+/// For how long the broker will leave this client's next request unread. `answer` is an answer in `version`,
+/// from its correlation id on.
 pub(crate) fn throttle_of(answer: &[u8], version: i16) -> Duration {
     match FetchAnswer::new(version, answer.len()).head(&mut Cursor::new(answer)) {
         Some(Ok(Some(Event::Head(head)))) => head.throttle(),
@@ -469,7 +470,7 @@ pub(crate) fn throttle_of(answer: &[u8], version: i16) -> Duration {
     }
 }
 
-/// The size of the record batch at the front, if it is told yet.
+/// The size of the record batch at the front, once enough of it has arrived.
 fn batch_size(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
     let Some(magic) = bytes.get(MAGIC_AT) else {
         return Ok(None);

@@ -1,14 +1,14 @@
-//! The head of a record batch (message format v2, KIP-98), from which much is known without a look
-//! at its records.
+//! The head of a record batch (message format v2, KIP-98). It tells much about the batch without reading its
+//! records.
 
 use super::answer::Malformed;
 use super::cursor::Cursor;
 
-/// The bytes of a head; records, perhaps compressed, follow.
+/// The size of a head. The records follow, possibly compressed.
 pub(crate) const HEAD_BYTES: usize = 61;
-/// Where the format's version stands.
+/// The position of the format's version.
 pub(crate) const MAGIC_AT: usize = 16;
-/// Where the part begins that the checksum covers.
+/// The position where the checksummed part begins.
 const CHECKED_FROM: usize = 21;
 /// The smallest record: six varints and the attributes.
 const RECORD_BYTES_LEAST: usize = 7;
@@ -96,7 +96,7 @@ impl BatchHead {
     }
 
     /// # Errors
-    /// When it is one that Kafka does not have.
+    /// When the codec does not exist in Kafka.
     pub(crate) fn codec(&self) -> Result<Codec, Malformed> {
         Ok(match self.attributes & 7 {
             0 => Codec::None,
@@ -113,7 +113,7 @@ impl BatchHead {
         })
     }
 
-    /// Whether the broker stamped the records, all with `max_timestamp`.
+    /// Whether the broker stamped the records, all of which then have `max_timestamp`.
     pub(crate) fn is_log_append_time(&self) -> bool {
         self.attributes & 8 != 0
     }
@@ -122,7 +122,7 @@ impl BatchHead {
         self.attributes & 16 != 0
     }
 
-    /// Whether it holds the end of a transaction instead of records.
+    /// Whether the batch holds the end of a transaction instead of records.
     pub(crate) fn is_control(&self) -> bool {
         self.attributes & 32 != 0
     }
@@ -132,12 +132,12 @@ impl BatchHead {
         self.base_offset + i64::from(self.last_offset_delta) + 1
     }
 
-    /// Whether every offset that it spans holds a record.
+    /// Whether every offset in the batch's span holds a record.
     pub(crate) fn is_dense(&self) -> bool {
         self.records - 1 == self.last_offset_delta
     }
 
-    /// Whether the checksum of `batch` is the one in its head (CRC-32C, KIP-98).
+    /// Whether the checksum of `batch` matches its head (CRC-32C, KIP-98).
     pub(crate) fn checks(&self, batch: &[u8]) -> bool {
         let checked = batch.get(CHECKED_FROM..).unwrap_or_default();
         let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, checked);
@@ -145,7 +145,7 @@ impl BatchHead {
     }
 }
 
-/// The mean size of a record in the first of some whole batches; 0 where it is not told.
+/// The mean size of a record in the first of some whole batches; 0 where unknown.
 pub(crate) fn mean_bytes(batches: &[u8]) -> usize {
     let head = match batches.get(MAGIC_AT) {
         Some(2) => BatchHead::parse(batches).ok(),
@@ -158,10 +158,10 @@ pub(crate) fn mean_bytes(batches: &[u8]) -> usize {
     head.map_or(0, |head| size as usize / head.records.max(1) as usize)
 }
 
-/// Whether a control batch ends its transaction by an abort; `None` for other control records.
+/// Whether a control batch aborts its transaction; `None` for other control records.
 pub(crate) fn aborts(records: &[u8]) -> Option<bool> {
     let mut cursor = Cursor::new(records);
-    // Length, attributes, deltas of timestamp and offset, length of the key: varints, zigzag.
+    // Length, attributes, timestamp delta, offset delta, key length: all zigzag varints.
     for _ in 0..5 {
         while cursor.array::<1>()?[0] >= 0x80 {}
     }

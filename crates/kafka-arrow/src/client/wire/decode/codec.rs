@@ -1,4 +1,4 @@
-//! Unpacks the records of compressed batches; contexts and memory are used again and again.
+//! Unpacks the records of compressed batches. Contexts and memory are reused.
 
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,24 +9,24 @@ use super::answer::Malformed;
 use super::batch::Codec;
 use crate::client::Held;
 
-/// What a batch is guessed to grow by at least when it is unpacked.
+/// The least factor by which a batch is expected to grow when unpacked.
 const GROWTH: usize = 4;
-/// Room is made in steps of at least so many bytes.
+/// Memory grows in steps of at least this many bytes.
 const STEP_BYTES: usize = 64 << 10;
-/// The most unused memory that is kept: so many pieces, so many bytes in all.
+/// The most unused memory to keep: the number of pieces, and the bytes in total.
 const KEPT_MOST: usize = 64;
 pub(super) const KEPT_BYTES: usize = 8 << 20;
-/// The largest batch whose memory is not asked for: the stream's buffers are counted with it.
+/// The largest batch whose memory needs no grant, because it counts among the stream's buffers.
 const FREE_BYTES: usize = 1 << 20;
 
-/// Why records are not unpacked.
+/// Why records were not unpacked.
 #[derive(Debug)]
 pub(crate) enum Packed {
     /// They are corrupt.
     Broken(Malformed),
-    /// They come to more than the settings allow, in bytes.
+    /// They exceed the size in bytes that the settings allow.
     TooLarge(usize),
-    /// So many bytes were asked for and are not granted.
+    /// This many bytes were requested and refused.
     NoMemory(usize),
 }
 
@@ -36,11 +36,11 @@ impl From<Malformed> for Packed {
     }
 }
 
-/// Unpackers by codec; see the module's documentation.
+/// Decompressors by codec; see the module's documentation.
 pub(crate) struct Unpacker {
-    /// The largest batch that is unpacked, in bytes.
+    /// The largest batch that may be unpacked, in bytes.
     most: usize,
-    /// What the batch before grew by, and the bytes that it came to.
+    /// The factor by which the previous batch grew, and its unpacked size.
     growth: usize,
     last: usize,
     snappy: snap::raw::Decoder,
@@ -48,14 +48,14 @@ pub(crate) struct Unpacker {
     slabs: Slabs,
 }
 
-/// Memory that comes back when the last column that points into it is dropped.
+/// Memory that returns here when the last column that points into it is dropped.
 type Slabs = Arc<Mutex<Vec<Vec<u8>>>>;
 
 struct Slab {
     bytes: Vec<u8>,
     used: usize,
     home: Slabs,
-    /// Given back with it.
+    /// Given back together with the memory.
     _held: Held,
 }
 
@@ -75,7 +75,7 @@ impl Drop for Slab {
     }
 }
 
-/// Where records are unpacked to: memory that is initialized once, and then only overwritten.
+/// Where records are unpacked: memory that is initialized once and then only overwritten.
 struct Target<'a> {
     bytes: Vec<u8>,
     used: usize,
@@ -84,7 +84,7 @@ struct Target<'a> {
 }
 
 impl Target<'_> {
-    /// Room for at least `least` more bytes, or an error if that is more than is allowed.
+    /// Room for at least `least` more bytes, or an error if that exceeds the limit.
     fn room(&mut self, least: usize) -> Result<&mut [u8], Packed> {
         let end = self.used.saturating_add(least);
         if end > self.most {
@@ -106,8 +106,8 @@ impl Target<'_> {
         Ok(())
     }
 
-    /// Room for what nobody knows the size of. Where all that is allowed is used up there is one
-    /// byte more, which tells "just" from "too much".
+    /// Room for data of unknown size. When the limit is used up it has one extra byte, which distinguishes
+    /// "just enough" from "too much".
     fn any_room(&mut self) -> Result<&mut [u8], Packed> {
         self.finished()?;
         if self.bytes.len() <= self.used {
@@ -138,10 +138,10 @@ impl Unpacker {
         }
     }
 
-    /// The records in `packed`; `held` is for the memory that they take.
+    /// The records in `packed`. `held` accounts for the memory that they take.
     ///
     /// # Errors
-    /// When they do not unpack, or to more than is allowed or granted.
+    /// When they do not unpack, or their size is not allowed or not granted.
     pub(crate) fn unpack(
         &mut self,
         codec: Codec,
@@ -155,14 +155,14 @@ impl Unpacker {
             most: self.most,
             held,
         };
-        // What one batch grew by says little of another: no more than one doubling is ventured.
+        // One batch's growth says little about the next, so the guess is at most one doubling.
         let likely = packed.len().saturating_mul(self.growth);
         let likely = likely.min(self.last.saturating_mul(2));
         let guess = likely
             .max(packed.len().saturating_mul(GROWTH))
             .min(self.most);
         if target.bytes.len() < guess && target.grow(guess).is_err() {
-            // It may take less.
+            // Next time it may need less.
             self.growth = GROWTH;
         }
         match codec {
@@ -181,7 +181,7 @@ impl Unpacker {
         target.finished()?;
         self.growth = target.used.div_ceil(packed.len().max(1)).max(GROWTH);
         self.last = target.used;
-        // Rows of a small batch would keep a slab that is much larger: for LZ4 64 KiB at least.
+        // The rows of a small batch would keep a much larger slab alive, at least 64 KiB for LZ4.
         let is_small = target.used <= FREE_BYTES && target.used < target.bytes.len() / 8;
         let copied = is_small.then(|| Bytes::copy_from_slice(&target.bytes[..target.used]));
         let slab = Slab {
@@ -193,10 +193,10 @@ impl Unpacker {
         Ok(copied.unwrap_or_else(|| Bytes::from_owner(slab)))
     }
 
-    /// Plain, or in the frames of snappy-java, as Kafka's Java producers write it.
+    /// Unpacks plain snappy, and the frames of snappy-java that Kafka's Java producers write.
     fn snappy(&mut self, packed: &[u8], target: &mut Target<'_>) -> Result<(), Packed> {
         const FRAMED: &[u8] = b"\x82SNAPPY\0";
-        // After the magic come two versions.
+        // The magic bytes and two version numbers.
         const FRAME_HEAD: usize = 16;
         if !packed.starts_with(FRAMED) {
             return self.snappy_block(packed, target);
@@ -233,7 +233,7 @@ impl Unpacker {
             .reset(zstd_safe::ResetDirective::SessionOnly)
             .map_err(failed)?;
         let mut input = zstd_safe::InBuffer::around(packed);
-        // Some producers write how much it is, so that it need not be found by doubling.
+        // Some producers store the size, which avoids finding it by doubling.
         if let Ok(Some(size)) = zstd_safe::get_frame_content_size(packed) {
             target.room(usize::try_from(size).unwrap_or(usize::MAX))?;
         }
@@ -247,7 +247,7 @@ impl Unpacker {
             target.used += output.pos();
             match (hint, input.pos() == packed.len()) {
                 (0, true) => return Ok(()),
-                // Frames may follow one another.
+                // Several frames may follow one another.
                 (0, false) => {}
                 (_, true) if !full => return Err(broken("zstd", &"the frame is cut off").into()),
                 _ => {}
@@ -266,11 +266,11 @@ fn read_all(mut from: impl Read, target: &mut Target<'_>, codec: &str) -> Result
     }
 }
 
-/// The frames that Kafka's producers write, block by block; others by the library's reader, which
-/// copies once more. Checksums of LZ4 itself are passed over: the batch has one.
+/// Unpacks the frames that Kafka's producers write, block by block. Other frames go through the library's
+/// reader, which copies once more. LZ4's own checksums are ignored, because the batch has one.
 fn lz4(packed: &[u8], target: &mut Target<'_>) -> Result<(), Packed> {
     let mut rest = packed;
-    // Frames may follow one another.
+    // Several frames may follow one another.
     while !rest.is_empty() {
         rest = match lz4_usual(rest) {
             Some((flags, sizes)) => lz4_frame(rest, flags, sizes, target)?,
@@ -295,7 +295,7 @@ fn lz4_usual(frame: &[u8]) -> Option<(u8, u8)> {
     (flags & VERSION_INDEPENDENT_DICTIONARY == VERSION_1_INDEPENDENT).then_some((flags, sizes))
 }
 
-/// Unpacks a frame and returns what follows it.
+/// Unpacks a frame, and returns what follows it.
 fn lz4_frame<'a>(
     frame: &'a [u8],
     flags: u8,
@@ -310,9 +310,9 @@ fn lz4_frame<'a>(
     let checksum = |flag: u8| if flags & flag != 0 { 4 } else { 0 };
     let block_most = match sizes >> 4 & 7 {
         size @ 4..=7 => 1usize << (8 + 2 * size),
-        _ => return Err(broken("lz4", &"the block size is none of LZ4's").into()),
+        _ => return Err(broken("lz4", &"LZ4 has no such block size").into()),
     };
-    // Magic, flags, sizes and a checksum, and perhaps the size of the content.
+    // Magic, flags, sizes and a checksum, and possibly the size of the content.
     let head = if flags & CONTENT_SIZE != 0 { 15 } else { 7 };
     let mut rest = frame.get(head..).ok_or_else(cut)?;
     loop {

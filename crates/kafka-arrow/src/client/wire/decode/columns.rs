@@ -1,8 +1,8 @@
-//! Columns of one batch, built of records that lie in fetched memory.
+//! The columns of one batch, built from records that lie in received memory.
 //!
-//! Keys and values are views into the memory that they were received or unpacked in: nothing is
-//! copied, and a batch keeps that memory alive. Where it would keep much more than it shows, its
-//! values are copied after all ([`RETAINED_MOST`]).
+//! Keys and values are views into the memory in which they were received or unpacked. Nothing is copied, and
+//! a batch keeps that memory alive. If that would be much more than the batch shows, the values are copied
+//! after all ([`RETAINED_MOST`]).
 
 use arrow::array::{BinaryViewArray, Int32Array, Int64Array, TimestampMillisecondArray};
 use arrow::buffer::{Buffer, ScalarBuffer};
@@ -16,17 +16,17 @@ use crate::client::views::{Headers, INLINE, nulls, view};
 use crate::client::{PassedOffsets, RawBatch, RawColumns, TimestampType};
 use crate::range::TopicPartition;
 
-/// A batch keeps no more than so many times the bytes that it shows.
+/// A batch keeps at most this many times the bytes that it shows.
 const RETAINED_MOST: usize = 8;
-/// Less than this is not worth copying.
+/// Retaining less than this is not worth a copy.
 const RETAINED_FREE_BYTES: usize = 64 << 10;
 
-/// Memory that records lie in.
+/// Memory that contains records.
 pub(super) struct Region {
     pub(super) bytes: Bytes,
-    /// They are counted by the stream's budget until they are dropped.
+    /// Whether the stream's budget counts this memory until it is dropped.
     budgeted: bool,
-    /// The batch for which `block` is valid.
+    /// The number of the batch for which `block` is valid.
     batch: u64,
     block: u32,
 }
@@ -47,11 +47,11 @@ impl Region {
     }
 }
 
-/// A record's place in its region, and what else is known of it.
+/// The place of a record in its region, and what else is known of it.
 pub(super) struct Row<'a> {
     pub(super) offset: i64,
     pub(super) timestamp: i64,
-    /// The broker stamped it, as all records of its batch.
+    /// Whether the broker stamped it, together with all records of its batch.
     pub(super) log_append_time: bool,
     pub(super) key: Option<&'a [u8]>,
     pub(super) key_at: usize,
@@ -69,7 +69,7 @@ pub(super) struct Columns {
     values: Views,
     pub(super) headers: Headers,
     leader_epochs: Vec<i32>,
-    /// The regions that views of this batch point into.
+    /// The regions that this batch's views point into.
     buffers: Vec<Buffer>,
     /// The bytes of those that the stream's budget counts.
     budgeted: usize,
@@ -77,7 +77,7 @@ pub(super) struct Columns {
     batch: u64,
     /// Bytes of keys, values and headers.
     pub(super) bytes: usize,
-    /// Rows to make room for: no more than a batch has.
+    /// The most rows to make room for, which is the size of a batch.
     rows_most: usize,
 }
 
@@ -104,10 +104,10 @@ impl Columns {
         self.offsets.len()
     }
 
-    /// Makes room for `rows` more.
+    /// Makes room for `rows` more rows.
     pub(super) fn reserve(&mut self, rows: usize) {
         let room = self.rows_most.saturating_sub(self.rows());
-        // A batch of rows that goes on over several record batches likely becomes a whole one.
+        // A batch that spans several record batches will probably become full.
         let rows = if self.rows() > 0 {
             room
         } else {
@@ -125,7 +125,7 @@ impl Columns {
         }
     }
 
-    /// Appends offsets of a batch of which nothing else is wanted than its head tells.
+    /// Appends offsets of a batch when nothing more is wanted than its head contains.
     pub(super) fn push_offsets(&mut self, head: &BatchHead, from: i64, to: i64) {
         self.offsets.extend(from..to);
         if self.wanted.timestamp {
@@ -135,7 +135,7 @@ impl Columns {
         self.push_head(head);
     }
 
-    /// Fills the columns that are the same for all records of a batch up to the last row.
+    /// Fills the columns that are the same for all records of a batch, up to the last row.
     pub(super) fn push_head(&mut self, head: &BatchHead) {
         let rows = self.offsets.len();
         if self.wanted.timestamp_type && head.is_log_append_time() {
@@ -165,8 +165,8 @@ impl Columns {
         }
     }
 
-    /// Appends up to `most` consecutive records that begin at `at`, of which the first has the offset
-    /// `delta` in its batch. All of them are rows; those that are not as usual are left.
+    /// Appends up to `most` consecutive records that begin at `at`. The first has the offset `delta` in its
+    /// batch. All of them become rows. Unusual records end the stretch.
     pub(super) fn push_stretch(
         &mut self,
         region: &mut Region,
@@ -219,13 +219,13 @@ impl Columns {
         taken
     }
 
-    /// Whether records of a batch can be taken by stretches.
+    /// Whether stretches of a batch's records can be appended at once.
     pub(super) fn takes_stretches(&self, head: &BatchHead) -> bool {
         let w = self.wanted;
         head.is_dense() && (w.timestamp || !w.timestamp_type || head.is_log_append_time())
     }
 
-    /// The index of the region among the batch's buffers.
+    /// The index of the region among the buffers of the batch.
     #[inline]
     fn block(&mut self, region: &mut Region) -> u32 {
         let points = self.wanted.key || self.wanted.value;
@@ -242,7 +242,7 @@ impl Columns {
         region.block
     }
 
-    /// Hands out what was appended; the builder starts anew.
+    /// Returns what was appended, and empties the builder.
     pub(super) fn finish(
         &mut self,
         partition: TopicPartition,
@@ -307,7 +307,7 @@ pub(super) struct Views {
     views: Vec<u128>,
     /// Which rows are not NULL.
     valid: Vec<bool>,
-    /// Bytes that do not lie in the views themselves.
+    /// Bytes that the views themselves do not hold.
     bytes: usize,
 }
 
@@ -323,12 +323,12 @@ impl Views {
         if bytes.len() > INLINE {
             self.bytes += bytes.len();
         }
-        // A region is no larger than an answer, which is far below 4 GiB.
+        // A region is at most as large as an answer, which is far below 4 GiB.
         self.views.push(view(bytes, block, at as u32));
         self.valid.push(value.is_some());
     }
 
-    /// Room for so many rows more; what is not used is taken back by [`Self::close`].
+    /// Room for `rows` more rows. [`Self::close`] takes back what was not used.
     fn room(&mut self, rows: usize) -> ViewRoom<'_> {
         let before = self.views.len();
         self.views.resize(before + rows, 0);

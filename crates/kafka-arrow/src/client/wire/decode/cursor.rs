@@ -1,6 +1,6 @@
-//! Kafka's primitive types, read from a slice that may end too early.
+//! Reads Kafka's primitive types from a slice that may end too early.
 
-/// A place in a slice. Every reading returns `None` when the slice ends before it.
+/// A position in a slice. Every read returns `None` when the slice is too short.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cursor<'a> {
     bytes: &'a [u8],
@@ -14,17 +14,17 @@ impl<'a> Cursor<'a> {
         Self { bytes, at, missing }
     }
 
-    /// The bytes before this place.
+    /// The number of bytes before the position.
     pub(super) fn at(&self) -> usize {
         self.at
     }
 
-    /// How many bytes the last reading that failed lacked.
+    /// How many bytes the last failed read lacked.
     pub(super) fn missing(&self) -> usize {
         self.missing
     }
 
-    /// Whether so many bytes follow.
+    /// Whether this many bytes follow.
     pub(super) fn has(&mut self, bytes: usize) -> bool {
         let there = self.bytes.len() - self.at;
         self.missing = bytes.saturating_sub(there);
@@ -56,7 +56,7 @@ impl<'a> Cursor<'a> {
         self.array().map(i64::from_be_bytes)
     }
 
-    /// An unsigned varint of at most five bytes; bits beyond 32 are lost.
+    /// An unsigned varint of at most five bytes. Bits beyond 32 are dropped.
     pub(super) fn uvarint(&mut self) -> Option<u32> {
         let mut value = 0u32;
         for shift in [0, 7, 14, 21, 28] {

@@ -1,8 +1,7 @@
-//! What holds for Fetch answers and record batches, whatever the bytes are: for the unit tests and for
-//! `fuzz/`.
+//! Laws for Fetch answers and record batches, whatever the bytes. The unit tests and `fuzz/` check them.
 //!
-//! Nothing panics, nothing loops, and the books balance: the rows of a range and the offsets passed
-//! without one are the offsets that the position has passed.
+//! Nothing panics or loops forever, and every offset is accounted for: the rows of a range, plus the offsets
+//! passed without a row, add up to the offsets that the position has passed.
 
 use bytes::{Bytes, BytesMut};
 
@@ -10,9 +9,9 @@ use super::{Event, FETCH_VERSION_MOST, FetchAnswer, Limits, RangeDecoder, Step};
 use crate::client::{PassedOffsets, RawColumns, TimestampBounds};
 use crate::range::{IsolationLevel, TopicPartition};
 
-/// The range that is read: long enough for offsets to matter, and to be reached.
+/// The end of the range: far enough for offsets to matter, and near enough to be reached.
 const END: i64 = 1 << 40;
-/// The least that a record takes is one byte, so that no input has more steps than this per byte.
+/// A record takes at least one byte, so an input cannot need more steps than this per byte.
 const STEPS_PER_BYTE: usize = 1 << 12;
 
 const LIMITS: Limits = Limits {
@@ -86,7 +85,7 @@ pub(crate) fn records(data: &[u8]) {
     };
     let all = run(RawColumns::ALL);
     let offsets = run(RawColumns::default());
-    // Where the heads suffice, they say what the records say.
+    // Where the heads suffice, they agree with the records.
     if let Some(all) = all {
         let offsets = offsets.expect("records decode, and their offsets do not");
         assert_eq!(all.offsets, offsets.offsets);
@@ -94,7 +93,7 @@ pub(crate) fn records(data: &[u8]) {
     }
 }
 
-/// A range that is read, and its books.
+/// A range being read, with its accounts.
 struct Reading {
     decoder: RangeDecoder,
     start: i64,
@@ -135,7 +134,7 @@ impl Reading {
         }
     }
 
-    /// Whether all of it decodes.
+    /// Returns whether all of it decodes.
     fn feed(&mut self, batches: Bytes) -> bool {
         let steps = (batches.len() + 1) * STEPS_PER_BYTE;
         self.decoder.feed(batches);
@@ -143,7 +142,7 @@ impl Reading {
             match self.decoder.step() {
                 Ok(Step::Full) => {
                     assert!(self.finish() > 0, "a full batch without a row");
-                    // Offsets that heads claim cost nothing to claim; enough is enough.
+                    // A head can claim any number of offsets at no cost, so there is a limit.
                     if self.offsets.len() > 1 << 20 {
                         return false;
                     }
@@ -165,7 +164,7 @@ impl Reading {
         self.offsets.extend(batch.offsets.values());
         self.passed += batch.passed;
         self.position = batch.next_offset;
-        // Reads every value, so that a view beyond its buffer would show.
+        // Reads every value, so that a view beyond its buffer would be noticed.
         let views = [&batch.keys, &batch.values].into_iter().flatten();
         let bytes: usize = views
             .flat_map(|v| v.iter().flatten())

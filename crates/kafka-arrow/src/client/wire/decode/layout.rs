@@ -1,35 +1,35 @@
-//! Whether the lengths in an answer are true, before code decodes it that believes them.
+//! Checks the lengths in an answer, before code that trusts them decodes it.
 //!
-//! `kafka-protocol` makes room for as many elements as an array announces before it reads the first
-//! one, and whoever answers in a broker's stead may announce two billion of them in forty bytes. So
-//! the answers that it decodes are walked through first, element by element; one that is shorter
-//! than it says is refused. [`FetchAnswer`](super::FetchAnswer) reads Fetch answers by itself.
+//! `kafka-protocol` reserves memory for as many elements as an array announces before it reads the first. A
+//! malicious server could announce two billion elements in forty bytes. So answers for `kafka-protocol` are
+//! first walked through element by element, and an answer that is shorter than it claims is refused.
+//! [`FetchAnswer`](super::FetchAnswer) does not need this, because it parses Fetch answers itself.
 
 use self::Shape::{Bytes, Data, List, Structs, Text};
 use super::answer::Malformed;
 use super::cursor::Cursor;
 
-/// What lies in an answer, as far as one must know to pass over it.
+/// The structure of a part of an answer, as far as skipping it requires.
 enum Shape {
-    /// So many bytes.
+    /// A fixed number of bytes.
     Bytes(usize),
-    /// Text behind its length.
+    /// Text, preceded by its length.
     Text,
-    /// Bytes behind their length.
+    /// Bytes, preceded by their length.
     Data,
-    /// Elements behind their number.
+    /// Elements, preceded by their number.
     List(&'static Shape),
-    /// The same; each is a structure.
+    /// The same, where each element is a structure.
     Structs(&'static [Field]),
 }
 
-/// The first and the last version with a field, and what it holds.
+/// The first and the last version of a field, and its content.
 type Field = (i16, i16, Shape);
 
-/// An answer: its request's key, the first version with compact lengths, its fields.
+/// An answer: the key of its request, the first version with compact lengths, its fields.
 type Layout = (i16, i16, &'static [Field]);
 
-/// A field that the newest version has.
+/// The last version of a field that the newest version still has.
 const ON: i16 = i16::MAX;
 
 const LIST_OFFSETS: Layout = (
@@ -242,10 +242,10 @@ const LAYOUTS: [Layout; 8] = [
     SASL_AUTHENTICATE,
 ];
 
-/// Walks through the answer to a request, without its header; gives its length.
+/// Walks through the answer to a request, without its header, and returns its length.
 ///
 /// # Errors
-/// When the answer is shorter than it says, or nobody has written down its layout.
+/// When the answer is shorter than it claims, or its layout is not known here.
 pub(crate) fn check(api: i16, version: i16, answer: &[u8]) -> Result<usize, Malformed> {
     let layout = LAYOUTS.iter().find(|(key, ..)| *key == api);
     let Some((_, compact, fields)) = layout else {
@@ -265,15 +265,15 @@ pub(crate) fn check(api: i16, version: i16, answer: &[u8]) -> Result<usize, Malf
     }
 }
 
-/// Where the body of a flexible answer begins, behind the tagged fields of its header.
+/// Where the body of a flexible answer begins, after the tagged fields of its header.
 pub(crate) fn after_header(answer: &[u8]) -> Option<usize> {
     let mut cursor = Cursor::new(answer);
     cursor.skip_tagged_fields()?;
     Some(cursor.at())
 }
 
-/// An answer to ApiVersions: its error, and the first and last version of each request that the
-/// broker knows, by key. Its tagged fields hold arrays, too, which nobody here needs.
+/// The answer to ApiVersions: its error, and for each request, by key, the first and last version that the
+/// broker knows. Its tagged fields also contain arrays, which are not needed here.
 pub(crate) fn api_versions(answer: &[u8], version: i16) -> Option<(i16, Vec<[i16; 3]>)> {
     let mut walk = Walk {
         cursor: Cursor::new(answer),
@@ -293,7 +293,7 @@ pub(crate) fn api_versions(answer: &[u8], version: i16) -> Option<(i16, Vec<[i16
 struct Walk<'a> {
     cursor: Cursor<'a>,
     version: i16,
-    /// Whether lengths are varints, and structures end with tagged fields.
+    /// Whether lengths are varints and structures end with tagged fields.
     compact: bool,
 }
 
@@ -307,7 +307,7 @@ impl Walk<'_> {
         self.end()
     }
 
-    /// Every element takes bytes, so that a number of them which is not true ends soon.
+    /// Skips a part. Every element takes at least a byte, so a false count is soon noticed.
     fn pass(&mut self, shape: &Shape) -> Option<()> {
         let bytes = match shape {
             Bytes(bytes) => *bytes,
@@ -329,7 +329,7 @@ impl Walk<'_> {
         self.cursor.bytes(bytes).map(drop)
     }
 
-    /// A length of `N` bytes, or a compact one; nothing at all is 0 as well.
+    /// A length in `N` bytes, or a compact one. A null length yields 0.
     fn length<const N: usize>(&mut self) -> Option<usize> {
         if self.compact {
             return Some(

@@ -1,16 +1,18 @@
-//! From the bytes of Fetch answers to Arrow columns, without a socket.
+//! Turns the bytes of Fetch answers into Arrow columns, without a socket.
+//!
+//! Fetch is the request that reads records from a broker.
 //!
 //! ```text
 //! bytes ─▶ FetchAnswer ─▶ whole record batches ─▶ RangeDecoder ─▶ RawBatch
 //! ```
 //!
-//! Whoever has the bytes drives this code: the connection, the fake broker of the tests, the fuzzer.
-//! All of it is safe Rust but for one line (`unchecked`). No input makes it panic, loop or allocate more than the input's own size
-//! and the limits in [`Limits`]: bytes that are no answer, or whose parts contradict each other, are
-//! an error that names the offset.
+//! Several callers feed it bytes: connections, the fake broker of the tests, and the fuzzer. All of it is
+//! safe Rust except for one line (`unchecked`). No input makes it panic, loop or allocate more than the
+//! input's size and [`Limits`] justify. Bytes that are not an answer, or contradict themselves, are an error
+//! that names the offset.
 //!
-//! A [`RangeDecoder`] also keeps the books: every offset that it passes is a row or is counted by
-//! the reason why it is none.
+//! A [`RangeDecoder`] also keeps accounts: every offset that it passes becomes a row, or is counted by the
+//! reason why it has none.
 
 mod answer;
 mod batch;

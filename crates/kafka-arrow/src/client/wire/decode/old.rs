@@ -1,5 +1,5 @@
-//! Messages in the formats from before Kafka 0.11 (v0 and v1), which brokers up to 3.9 hand out as they
-//! were written: they are rewritten as record batches, so that one walk knows one format.
+//! Rewrites messages in the formats from before Kafka 0.11 (v0 and v1) as record batches, so that the rest of
+//! the decoder only knows one format. Brokers up to 3.9 send old messages as they were written.
 
 use bytes::Bytes;
 
@@ -9,24 +9,24 @@ use super::codec::{Packed, Unpacker};
 use super::cursor::Cursor;
 use crate::client::Held;
 
-/// The smallest message: one of v0 without key and value.
+/// The size of the smallest message: format v0 without key and value.
 pub(super) const BYTES_LEAST: usize = 26;
-/// Messages that are not compressed are put together up to so many bytes.
+/// Uncompressed messages are combined up to this many bytes.
 const TOGETHER_BYTES: usize = 64 << 10;
 const CODEC: u8 = 7;
 const LOG_APPEND_TIME: u8 = 8;
 
-/// Whether a message of an old format, and not a record batch, begins here.
+/// Whether a message in an old format begins here, rather than a record batch.
 pub(super) fn is_old(bytes: &[u8]) -> bool {
     bytes.get(MAGIC_AT).is_some_and(|magic| *magic < 2)
 }
 
-/// One message; it may hold others, compressed.
+/// One message. If it is compressed, it contains others.
 struct Message<'a> {
     magic: u8,
     attributes: u8,
     offset: i64,
-    /// -1 where there is none.
+    /// -1 for a message without a timestamp.
     timestamp: i64,
     key: Option<&'a [u8]>,
     value: Option<&'a [u8]>,
@@ -34,7 +34,7 @@ struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// The message at the front of `bytes`.
+    /// Parses the message at the front of `bytes`.
     fn parse(bytes: &'a [u8], check_crcs: bool) -> Result<Self, Malformed> {
         let mut cursor = Cursor::new(bytes);
         let offset = cursor.i64().ok_or_else(|| broken(-1, "is cut off"))?;
@@ -84,11 +84,11 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Rewrites messages at the front of `bytes`, some that are not compressed or one that is; returns how
-/// many bytes they took.
+/// Rewrites messages at the front of `bytes`: several uncompressed ones, or a single compressed one. Returns
+/// how many bytes they took.
 ///
 /// # Errors
-/// When they are no messages of an old format, or do not unpack.
+/// When the bytes are not messages in an old format, or do not unpack.
 pub(super) fn rewrite(
     bytes: &[u8],
     unpacker: &mut Unpacker,
@@ -127,7 +127,7 @@ pub(super) fn rewrite(
     Ok((batch.write(first.offset)?, at))
 }
 
-/// A record batch in the making.
+/// A record batch under construction.
 #[derive(Default)]
 struct Batch {
     base_offset: i64,
@@ -140,7 +140,7 @@ struct Batch {
 }
 
 impl Batch {
-    /// Takes the messages that `outer` holds.
+    /// Adds the messages within `outer`.
     fn unpacked(&mut self, outer: &Message<'_>, inner: &[u8]) -> Result<(), Malformed> {
         let (mut rest, mut last) = (inner, 0);
         while !rest.is_empty() {
@@ -148,7 +148,7 @@ impl Batch {
             last = message.offset;
             rest = &rest[message.size..];
         }
-        // In v1 offsets count from the first message's, and the outer offset is the last one's.
+        // In v1, inner offsets count from the first message, and the outer offset is that of the last.
         let shift = match outer.magic {
             0 => 0,
             _ => outer.offset.saturating_sub(last),
@@ -156,7 +156,7 @@ impl Batch {
         self.records.reserve(inner.len());
         rest = inner;
         while !rest.is_empty() {
-            // The outer message has the checksum of all.
+            // The checksum of the outer message covers all of them.
             let mut message = Message::parse(rest, false)?;
             if message.attributes & CODEC != 0 {
                 return Err(broken(
@@ -180,14 +180,14 @@ impl Batch {
         Ok(())
     }
 
-    /// Whether the message may follow those that are there.
+    /// Whether the message may follow the ones already added.
     fn takes(&self, message: &Message<'_>) -> bool {
         self.count == 0
             || message.offset > self.last_offset
                 && i32::try_from(message.offset - self.base_offset).is_ok()
                 && self.count < i32::MAX
                 && message.is_log_append_time() == self.log_append_time
-                // There is one for the whole batch.
+                // A batch has one timestamp for all of them.
                 && (!self.log_append_time || message.timestamp == self.max_timestamp)
     }
 
@@ -220,7 +220,7 @@ impl Batch {
         }
     }
 
-    /// The whole batch; `at` is the offset of the message that it is made of.
+    /// The finished batch. `at` is the offset of the message that it was made from.
     fn write(&self, at: i64) -> Result<Bytes, Malformed> {
         let length = i32::try_from(self.records.len() + 49);
         let (Ok(length), 1..) = (length, self.count) else {
@@ -229,7 +229,7 @@ impl Batch {
         let mut checked = Vec::with_capacity(self.records.len() + 40);
         let attributes = i16::from(self.log_append_time) * i16::from(LOG_APPEND_TIME);
         checked.extend(attributes.to_be_bytes());
-        // `takes` has seen that it fits.
+        // `takes` has checked that it fits.
         checked.extend(((self.last_offset - self.base_offset) as i32).to_be_bytes());
         checked.extend(self.base_timestamp.to_be_bytes());
         checked.extend(self.max_timestamp.to_be_bytes());

@@ -1,6 +1,6 @@
-//! One record of a batch, taken apart in place. This is the loop that reading spends its time in.
+//! Parses one record of a batch in place. Reading spends most of its time in this loop.
 
-/// A record, as far as its fields are always needed.
+/// A record, with the fields that are always needed.
 pub(super) struct Record<'a> {
     pub(super) timestamp_delta: i64,
     pub(super) offset_delta: i32,
@@ -12,14 +12,14 @@ pub(super) struct Record<'a> {
     pub(super) end: usize,
 }
 
-/// The record at `at`; `None` when it does not fit.
+/// The record at `at`; `None` when it is incomplete or corrupt.
 #[inline(always)]
 pub(super) fn record(records: &[u8], at: usize) -> Option<Record<'_>> {
     let (length, at) = varint(records, at)?;
     let end = at.checked_add(usize::try_from(length).ok()?)?;
-    // From here on nothing is read beyond the record.
+    // From here on, nothing beyond the record is read.
     let records = records.get(..end)?;
-    // One byte of attributes, of which none has a meaning.
+    // One byte of attributes, none of which has a meaning.
     let (timestamp_delta, at) = varlong(records, at + 1)?;
     let (offset_delta, at) = varint(records, at)?;
     let (key, key_at, at) = bytes(records, at)?;
@@ -36,7 +36,7 @@ pub(super) fn record(records: &[u8], at: usize) -> Option<Record<'_>> {
     })
 }
 
-/// A length of -1 is NULL.
+/// Bytes with their length; -1 stands for NULL.
 #[inline(always)]
 fn bytes(records: &[u8], at: usize) -> Option<(Option<&[u8]>, usize, usize)> {
     let (length, at) = varint(records, at)?;
@@ -47,7 +47,7 @@ fn bytes(records: &[u8], at: usize) -> Option<(Option<&[u8]>, usize, usize)> {
     Some((Some(records.get(at..end)?), at, end))
 }
 
-/// Hands a record's headers to `each`, in order; `None` when they do not fit.
+/// Passes a record's headers to `each`, in order; `None` when they are corrupt.
 pub(super) fn headers(
     records: &[u8],
     at: usize,

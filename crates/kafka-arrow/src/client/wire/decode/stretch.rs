@@ -1,28 +1,28 @@
-//! The common case of walking: records one after another, without a gap and wholly wanted.
+//! The common case of walking through records: consecutive records without gaps, all of them wanted.
 //!
-//! The fields of a record before its key and value lie in few bytes, which are loaded as words and
-//! taken from registers. What does not fit there, be it rare or corrupt, ends the stretch: walking
-//! [record by record](super::record) goes on from it and judges.
+//! The fields before a record's key and value take few bytes, which are loaded as words and parsed in
+//! registers. A record that does not fit this scheme, whether rare or corrupt, ends the stretch. Walking
+//! [record by record](super::record) continues there and decides what it is.
 
 use crate::client::views::{INLINE, view};
 
-/// Consecutive records to take.
+/// Consecutive records to append.
 pub(super) struct Stretch<'a> {
     pub(super) records: &'a [u8],
-    /// The offset of the first in its batch.
+    /// The offset of the first record, relative to its batch.
     pub(super) delta: u32,
-    /// The most to take.
+    /// The most records to append.
     pub(super) most: usize,
-    /// The most bytes of keys and values.
+    /// The most bytes of keys and values to append.
     pub(super) bytes_most: usize,
-    /// Take only records without headers.
+    /// Whether to stop at records with headers.
     pub(super) bare: bool,
     pub(super) base_timestamp: i64,
-    /// The index of the records' memory among the buffers that views point into.
+    /// The index of the records' memory among the buffers that the views point into.
     pub(super) block: u32,
 }
 
-/// Room for `most` rows of each column that is wanted.
+/// Room for `most` rows in each wanted column.
 #[derive(Default)]
 pub(super) struct Room<'a> {
     pub(super) timestamps: Option<&'a mut [i64]>,
@@ -34,24 +34,24 @@ pub(super) struct Room<'a> {
 pub(super) struct ViewRoom<'a> {
     pub(super) views: &'a mut [u128],
     pub(super) valid: &'a mut [bool],
-    /// Bytes that views point to.
+    /// Bytes that the views point to.
     pub(super) viewed: usize,
 }
 
-/// What was taken.
+/// What was appended.
 #[derive(Default)]
 pub(super) struct Taken {
     pub(super) records: usize,
-    /// Where the next record begins.
+    /// The position of the next record.
     pub(super) at: usize,
-    /// Bytes of keys and values; of whole records if neither is wanted.
+    /// Bytes of keys and values, or of whole records if neither is wanted.
     pub(super) bytes: usize,
-    /// Of these, what lies outside of the views of keys, and of values.
+    /// The part of these that lies outside the views of keys, and of values.
     pub(super) viewed: (usize, usize),
 }
 
 impl Stretch<'_> {
-    /// Takes the records from `at` on.
+    /// Appends the records from `at` on.
     pub(super) fn take(&self, at: usize, room: Room<'_>) -> Taken {
         let Room {
             timestamps,
@@ -61,7 +61,7 @@ impl Stretch<'_> {
         let wanted = (timestamps.is_some(), keys.is_some(), values.is_some());
         let times = timestamps.unwrap_or_default();
         let (keys, values) = (keys.unwrap_or_default(), values.unwrap_or_default());
-        // One loop for each set of columns: what is not wanted costs nothing.
+        // A separate loop for each set of columns, so that unwanted ones cost nothing.
         match wanted {
             (false, false, false) => self.walk::<false, false, false>(at, times, keys, values),
             (false, false, true) => self.walk::<false, false, true>(at, times, keys, values),
@@ -133,16 +133,16 @@ impl ViewRoom<'_> {
     }
 }
 
-/// A record's fields before its key, and where it ends.
+/// The fields of a record before its key, and the position of its end.
 struct Record {
-    /// In zigzag.
+    /// In zigzag encoding.
     timestamp: u32,
-    /// The rest of the word that holds the length of the key.
+    /// The rest of the word that holds the key's length.
     rest: Word,
     end: usize,
 }
 
-/// Where a key or value lies; nowhere if it is NULL.
+/// The place of a key or a value; empty if it is NULL.
 struct Field {
     null: bool,
     at: usize,
@@ -159,7 +159,7 @@ impl Record {
         word.skip_byte(); // attributes
         let timestamp = word.varint()?;
         let mut rest = Word::load(records, word.at)?;
-        // Zigzag leaves the sign in the lowest bit.
+        // Zigzag keeps the sign in the lowest bit.
         let fits = length & 1 == 0 && rest.varint()? == delta << 1 && end <= records.len();
         fits.then_some(Self {
             timestamp,
@@ -192,12 +192,12 @@ impl Field {
     }
 }
 
-/// Eight bytes of a record, of which some were taken: enough for two varints of up to three bytes
-/// and what lies between them.
+/// Eight bytes of a record, some of them consumed. They are enough for two varints of up to three bytes and
+/// what lies between them.
 #[derive(Clone, Copy)]
 struct Word {
     bytes: u64,
-    /// Where the next byte lies in the records.
+    /// The position of the next byte in the records.
     at: usize,
 }
 
@@ -220,7 +220,7 @@ impl Word {
         self.take(1);
     }
 
-    /// A varint of up to three bytes as it is, in zigzag.
+    /// A varint of up to three bytes, still in zigzag encoding.
     #[inline(always)]
     fn varint(&mut self) -> Option<u32> {
         let word = self.bytes as u32;
@@ -237,7 +237,7 @@ impl Word {
         Some(value)
     }
 
-    /// The length of a key or value, -1 for NULL, and where it lies behind it.
+    /// The length of a key or a value (-1 for NULL) and the position after that length.
     #[inline(always)]
     fn field(&mut self) -> Option<Field> {
         let length = self.varint()?;

@@ -1,4 +1,4 @@
-//! What went wrong with TLS, and what to do about it.
+//! Explains what went wrong with TLS, and what to do about it.
 
 use std::io;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use rustls::{AlertDescription, CertificateError, Error as TlsError};
 use super::super::LIBRDKAFKA;
 use super::Trouble;
 
-/// Why a handshake with `host` failed; `trust` is where the trusted certificates are from.
+/// Why a handshake with `host` failed. `trust` says where the trusted certificates came from.
 pub(super) fn handshake(error: &io::Error, host: &str, trust: &str) -> Trouble {
     let reason = match tls_error(error) {
         Some(TlsError::InvalidCertificate(reason)) => certificate(reason, host, trust),
@@ -21,7 +21,7 @@ pub(super) fn handshake(error: &io::Error, host: &str, trust: &str) -> Trouble {
                 .to_owned()
         }
         Some(TlsError::PeerIncompatible(reason)) => format!(
-            "it has no version or cipher of TLS that this client has ({reason:?}); \
+            "it shares no version or cipher of TLS with this client ({reason:?}); \
              {LIBRDKAFKA} may"
         ),
         Some(other) => other.to_string(),
@@ -37,7 +37,7 @@ pub(super) fn handshake(error: &io::Error, host: &str, trust: &str) -> Trouble {
     Trouble::Refused(format!("TLS handshake with {host}: {reason}"))
 }
 
-/// What a broker says about this client on a connection that stands, if an error is that.
+/// What a broker says about this client over an established connection, if the error is that.
 pub(super) fn refusal(error: &io::Error) -> Option<String> {
     match tls_error(error)? {
         TlsError::AlertReceived(alert) if is_about_us(*alert) => Some(said(*alert)),
@@ -45,7 +45,7 @@ pub(super) fn refusal(error: &io::Error) -> Option<String> {
     }
 }
 
-/// Whether the network failed, not TLS.
+/// Whether the network failed, rather than TLS.
 pub(super) fn is_network(error: &io::Error) -> bool {
     tls_error(error).is_none()
 }
@@ -101,7 +101,7 @@ fn certificate(error: &CertificateError, host: &str, trust: &str) -> String {
     }
 }
 
-/// `DnsName("localhost")` and `IpAddress(0::1)` is how rustls prints names.
+/// rustls prints names as `DnsName("localhost")` and `IpAddress(0::1)`.
 fn plain(name: &str) -> String {
     let inner = name
         .split_once('(')
@@ -147,7 +147,7 @@ fn said(alert: AlertDescription) -> String {
              or 'ssl.keystore.location'), or another one?"
         }
         AlertDescription::UnknownCA => "it does not trust who signed this client's certificate",
-        // Java's word for any reason.
+        // Java sends this for any reason.
         AlertDescription::CertificateUnknown => {
             "it does not accept this client's certificate: it has expired, or the broker does not trust \
              who signed it"

@@ -1,4 +1,4 @@
-//! Certificates and keys, from files and settings, as PEM and PKCS12.
+//! Certificates and keys, from files and settings, as PEM or PKCS12.
 
 use std::path::Path;
 
@@ -15,11 +15,11 @@ use super::{Properties, Supported};
 use crate::error::{Error, Result};
 use crate::policy::{MAX_FILE_BYTES, read_bounded};
 
-/// Whom to trust.
+/// The trusted authorities.
 #[derive(Debug)]
 pub(super) struct Trusted {
     pub(super) certificates: Vec<CertificateDer<'static>>,
-    /// Where they are from, for messages.
+    /// Where they came from, for messages.
     pub(super) origin: String,
 }
 
@@ -27,7 +27,7 @@ impl Trusted {
     /// `ssl.ca.location` and `ssl.ca.pem`, or else the system's certificates.
     ///
     /// # Errors
-    /// When there is none, or a file cannot be read.
+    /// When there are no certificates, or a file cannot be read.
     pub(super) fn new(properties: Properties<'_>) -> Result<Self> {
         let location = properties
             .get("ssl.ca.location")
@@ -77,7 +77,7 @@ impl Trusted {
     }
 }
 
-/// The certificates of a PEM file, or of all files of a folder that are such.
+/// The certificates in a PEM file, or in all PEM files of a folder.
 fn located(path: &str) -> Result<Vec<CertificateDer<'static>>> {
     const KEY: &str = "ssl.ca.location";
     if !Path::new(path).is_dir() {
@@ -87,7 +87,7 @@ fn located(path: &str) -> Result<Vec<CertificateDer<'static>>> {
     let mut found: Vec<CertificateDer<'static>> = Vec::new();
     for entry in std::fs::read_dir(path).map_err(unreadable)? {
         let file = entry.map_err(unreadable)?.path();
-        // A folder may hold other things, and links by hash to the same files.
+        // A folder may contain other things, and links by hash to the same files.
         if let Ok(content) = read_bounded(&file, MAX_FILE_BYTES) {
             found.extend(CertificateDer::pem_slice_iter(&content).filter_map(|c| c.ok()));
         }
@@ -103,7 +103,7 @@ fn located(path: &str) -> Result<Vec<CertificateDer<'static>>> {
     Ok(found)
 }
 
-/// Who this client is: its certificate first, then those that signed it.
+/// The client's identity: its own certificate first, then the certificates of its signers.
 pub(super) struct Identity {
     pub(super) chain: Vec<CertificateDer<'static>>,
     pub(super) key: PrivateKeyDer<'static>,
@@ -113,7 +113,7 @@ impl Identity {
     /// Key and certificate as PEM or PKCS12; `None` when the settings name neither.
     ///
     /// # Errors
-    /// When one of the two is missing, cannot be read, or a password does not fit.
+    /// When only one of the two is set, one cannot be read, or a password is wrong.
     pub(super) fn new(properties: Properties<'_>) -> Result<Supported<Option<Self>>> {
         let certificate = pem(
             properties,
@@ -149,7 +149,7 @@ impl Identity {
     }
 }
 
-/// The content of the first of two settings that is set: a file's, or the setting's own.
+/// The first of two settings that is set: a file's content, or the text of the setting itself.
 fn pem(
     properties: Properties<'_>,
     location: &'static str,
@@ -168,7 +168,7 @@ fn read(setting: &str, path: &str) -> Result<Vec<u8>> {
         .map_err(|e| Error::config(setting, format!("cannot read '{path}': {e}")))
 }
 
-/// The certificates of a PEM text, at least one.
+/// The certificates in a PEM text, at least one.
 fn chain(setting: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match found {
@@ -184,7 +184,7 @@ fn chain(setting: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
     }
 }
 
-/// The key of a PEM text: PKCS8, also encrypted, PKCS1 or SEC1.
+/// The key in a PEM text: PKCS8 (plain or encrypted), PKCS1 or SEC1.
 fn private_key(
     setting: &str,
     pem: &[u8],
@@ -215,7 +215,7 @@ fn private_key(
     }
 }
 
-/// The bytes of a PEM section with this label.
+/// The bytes of the PEM section with this label.
 fn section(text: &str, label: &str) -> Option<Vec<u8>> {
     let (_, rest) = text.split_once(&format!("-----BEGIN {label}-----"))?;
     let (base64, _) = rest.split_once("-----END")?;
@@ -224,7 +224,7 @@ fn section(text: &str, label: &str) -> Option<Vec<u8>> {
 }
 
 fn decrypt(setting: &str, der: &[u8], password: &str) -> Result<Supported<PrivateKeyDer<'static>>> {
-    // Settings of the key's encryption that are not known here do not parse, or fail in another way.
+    // A key with an unknown encryption scheme does not parse, or fails in some other way.
     let unsupported = || {
         Ok(Err(format!(
             "'{setting}': a key encrypted in a way that is not PBES2 with AES"
@@ -245,7 +245,7 @@ fn decrypt(setting: &str, der: &[u8], password: &str) -> Result<Supported<Privat
     }
 }
 
-/// The first key of a PKCS12 store with its certificates.
+/// The first key in a PKCS12 store, with its certificates.
 fn pkcs12(path: &str, password: &str) -> Result<Supported<Identity>> {
     const KEY: &str = "ssl.keystore.location";
     let content = read(KEY, path)?;

@@ -1,7 +1,7 @@
-//! Who the client is and how connections are protected: TLS and SASL, from librdkafka's settings.
+//! Protects connections and identifies the client, with TLS and SASL, from librdkafka's settings.
 //!
 //! ```text
-//! Security ─┬─ tls ──┬─ material   certificates and keys of files and settings
+//! Security ─┬─ tls ──┬─ material   certificates and keys from files and settings
 //!           │        └─ explain    what went wrong in a handshake, and what to do about it
 //!           └─ sasl ─┬─ scram
 //!                    └─ oauth      tokens
@@ -35,11 +35,11 @@ pub(super) use self::transport::Transport;
 use super::connection::{Connection, Trouble};
 use crate::error::Result;
 
-/// Something made of settings; inside, the setting that this client does not support.
+/// Something made from settings. The inner error names a setting that this client does not support.
 type Supported<T> = std::result::Result<T, String>;
 
-/// What is needed to protect connections, made once for a client. TLS sessions, tokens and hashed
-/// passwords are kept for the connections that follow.
+/// Everything needed to protect a client's connections, made once. It keeps TLS sessions, tokens and hashed
+/// passwords for later connections.
 #[derive(Debug)]
 pub(super) struct Security {
     #[cfg(feature = "ssl")]
@@ -48,12 +48,12 @@ pub(super) struct Security {
 }
 
 impl Security {
-    /// What the settings ask for, with the tokens of OAUTHBEARER from `tokens`; inside, which of the
-    /// settings this client does not support.
+    /// Builds what the settings ask for, with OAUTHBEARER tokens from `tokens`. The inner error names a
+    /// setting that this client does not support.
     ///
     /// # Errors
-    /// When the settings are wrong for any client: a file that cannot be read, a key that is none, a
-    /// login without credentials, tokens that no login takes.
+    /// When the settings are wrong for any client: a file cannot be read, a key is invalid, a login lacks
+    /// credentials, or tokens are given without a login that uses them.
     pub(super) fn new(
         properties: &BTreeMap<String, String>,
         tokens: Option<Arc<dyn TokenProvider>>,
@@ -87,8 +87,8 @@ impl Security {
     /// Protects a TCP connection to `host`.
     ///
     /// # Errors
-    /// [`Trouble::Refused`] when the handshake failed, whose repetition would not help;
-    /// [`Trouble::Io`] when the network did.
+    /// [`Trouble::Refused`] when the handshake failed in a way that a retry would not change; [`Trouble::Io`]
+    /// when the network failed.
     pub(super) async fn wrap(&self, stream: TcpStream, host: &str) -> Result<Transport, Trouble> {
         #[cfg(feature = "ssl")]
         if let Some(tls) = &self.tls {
@@ -99,10 +99,10 @@ impl Security {
         Ok(Transport::Plain(stream))
     }
 
-    /// Logs in, or does so anew; returns how long that lasts, where the broker limits it (KIP-368).
+    /// Logs in, or logs in again. Returns how long that lasts, if the broker limits it (KIP-368).
     ///
     /// # Errors
-    /// [`Trouble::Refused`] when the broker does not take the credentials, or the mechanism.
+    /// [`Trouble::Refused`] when the broker rejects the credentials or the mechanism.
     pub(super) async fn authenticate(
         &self,
         connection: &mut Connection,
@@ -113,8 +113,8 @@ impl Security {
         }
     }
 
-    /// What may be wrong when a broker closes a new connection instead of answering: the `first`
-    /// request, which needs no login, or the first one after it.
+    /// What may be wrong when a broker closes a new connection instead of answering. `first` means the first
+    /// request, which needs no login; otherwise it is the first one after that.
     pub(super) fn hint_for_close(&self, first: bool) -> &'static str {
         #[cfg(feature = "ssl")]
         let tls = self.tls.is_some();
@@ -142,7 +142,7 @@ impl Security {
     }
 }
 
-/// What a broker says about this client by closing a TLS connection, if an error is that.
+/// What a broker says about this client when it closes a TLS connection, if the error is that.
 pub(super) fn refusal(error: &io::Error) -> Option<String> {
     #[cfg(feature = "ssl")]
     return explain::refusal(error);
@@ -153,7 +153,7 @@ pub(super) fn refusal(error: &io::Error) -> Option<String> {
     }
 }
 
-/// Settings by librdkafka's names; one that is empty counts as not set, as in librdkafka.
+/// Settings by librdkafka's names. As in librdkafka, an empty setting counts as not set.
 #[derive(Clone, Copy)]
 struct Properties<'a>(&'a BTreeMap<String, String>);
 
@@ -163,7 +163,7 @@ impl<'a> Properties<'a> {
         (!value.is_empty()).then_some(value.as_str())
     }
 
-    /// A setting that is true or false, as librdkafka spells these.
+    /// A boolean setting, in librdkafka's spelling.
     fn flag(self, key: &str, default: bool) -> bool {
         let is =
             |value: &str, words: [&str; 3]| words.iter().any(|w| w.eq_ignore_ascii_case(value));

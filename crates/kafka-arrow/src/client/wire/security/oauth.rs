@@ -1,4 +1,4 @@
-//! Tokens of OAUTHBEARER: from the program that embeds this crate, or unsecured ones for tests.
+//! Tokens for OAUTHBEARER: provided by the program that embeds this crate, or unsecured ones for tests.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use crate::error::{Error, Result};
 /// Why a provider has no token.
 pub type TokenError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Gives the tokens that a client logs in with (SASL OAUTHBEARER).
+/// Provides the tokens that a client logs in with (SASL OAUTHBEARER).
 ///
-/// - It is asked when a connection logs in and no token is at hand. A token serves all connections
-///   of a client until four fifths of its time are over, or a broker has refused it.
-/// - It is asked once at a time. Connections wait for it within their own time limits, so that an
-///   answer that is long in coming should be given up by the provider.
-/// - An error counts as a trouble of the network: it is asked again until the time limit of what the
-///   connection was wanted for is over.
+/// - The client asks for a token when a connection logs in and no usable one is left. It uses a token for all
+///   its connections until four fifths of the token's lifetime are over, or a broker has refused it.
+/// - The client makes one request at a time. Connections wait for it within their own time limits, so the
+///   provider should give up if its source takes long.
+/// - An error counts as a network failure. The client asks again until the time limit of what it needs the
+///   connection for is over.
 ///
 /// ```
 /// use std::time::Duration;
@@ -44,7 +44,7 @@ pub trait TokenProvider: fmt::Debug + Send + Sync {
     /// A token that is valid now.
     ///
     /// # Errors
-    /// Why there is none. The text is shown to the user, so that it must not hold a secret.
+    /// Why there is no token. Users see the text, so it must not contain a secret.
     async fn token(&self) -> Result<Token, TokenError>;
 }
 
@@ -58,7 +58,7 @@ pub struct Token {
 }
 
 impl Token {
-    /// A token, such as a JWT in its compact form, that is valid until `expires`.
+    /// A token, such as a JWT in compact form, that is valid until `expires`.
     pub fn new(value: impl Into<String>, expires: SystemTime) -> Self {
         Self {
             value: value.into(),
@@ -68,15 +68,15 @@ impl Token {
         }
     }
 
-    /// A token that is valid for some time from now on, as identity providers tell (`expires_in`).
+    /// A token that is valid for some time from now, as identity providers report it (`expires_in`).
     pub fn lasting(value: impl Into<String>, lifetime: Duration) -> Self {
         let now = SystemTime::now();
-        // What does not end within the clock's range does not end.
+        // An end beyond the range of the clock counts as no end.
         let expires = now.checked_add(lifetime).unwrap_or(now + FAR);
         Self::new(value, expires)
     }
 
-    /// Whom the token is for; only messages show it, the broker reads the token.
+    /// Whom the token is for. Only messages use this; the broker reads the token itself.
     pub fn principal(mut self, principal: impl Into<String>) -> Self {
         self.principal = Some(principal.into());
         self
@@ -88,7 +88,7 @@ impl Token {
         self
     }
 
-    /// `'NAME'`, or what else can be said of the one who logs in.
+    /// `'NAME'`, or another description of the user.
     pub(super) fn who(&self) -> String {
         match &self.principal {
             Some(principal) => format!("'{principal}'"),
@@ -96,10 +96,10 @@ impl Token {
         }
     }
 
-    /// The client's message (RFC 7628).
+    /// The client's login message (RFC 7628).
     ///
     /// # Errors
-    /// When the token or an extension has characters that the message cannot hold.
+    /// When the token or an extension contains characters that the message cannot hold.
     pub(super) fn message(&self) -> Result<String, String> {
         if self.value.is_empty() || !self.value.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(
@@ -128,7 +128,7 @@ impl Token {
         Ok(message)
     }
 
-    /// When to ask for another one: before it has expired.
+    /// When to ask for a new token: some time before this one expires.
     fn renewed(&self, now: SystemTime) -> Option<SystemTime> {
         let left = self.expires.duration_since(now).ok()?;
         (!left.is_zero()).then(|| now + left.mul_f64(0.8))
@@ -152,11 +152,11 @@ impl fmt::Debug for Token {
     }
 }
 
-/// A provider and the token that it gave last.
+/// A provider, with the last token it gave.
 #[derive(Debug)]
 pub(super) struct Tokens {
     provider: Arc<dyn TokenProvider>,
-    /// With when to ask for another one.
+    /// The token, with the time at which to ask for a new one.
     last: Mutex<Option<(Token, SystemTime)>>,
 }
 
@@ -168,7 +168,7 @@ impl Tokens {
         }
     }
 
-    /// A token that is still valid for a while.
+    /// A token that will remain valid for a while.
     ///
     /// # Errors
     /// What the provider reported, or that its token has expired.
@@ -188,7 +188,7 @@ impl Tokens {
         Ok(token)
     }
 
-    /// A broker did not take this token.
+    /// Drops a token that a broker has refused.
     pub(super) async fn refused(&self, token: &Token) {
         let mut last = self.last.lock().await;
         if last.as_ref().is_some_and(|(known, _)| known == token) {
@@ -197,7 +197,7 @@ impl Tokens {
     }
 }
 
-/// Makes tokens that nobody signed, from `sasl.oauthbearer.config`: for tests.
+/// Makes unsigned tokens from `sasl.oauthbearer.config`, for tests.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Unsecured {
     principal_claim: String,
@@ -213,7 +213,7 @@ impl Unsecured {
     /// `lifeSeconds`, `extension_NAME`.
     ///
     /// # Errors
-    /// Which word is not understood; its value is not told.
+    /// Which word is invalid. The message leaves out its value, which may be secret.
     pub(super) fn new(properties: Properties<'_>) -> Result<Self> {
         const KEY: &str = "sasl.oauthbearer.config";
         let refused = |message: String| Err(Error::config(KEY, message));
@@ -263,7 +263,7 @@ impl Unsecured {
         if made.principal.is_empty() {
             return refused("needs 'principal=NAME' for unsecured tokens".into());
         }
-        // Names and values that cannot be sent show now.
+        // Reports names and values that cannot be sent right away.
         if let Err(reason) = made.make(SystemTime::now()).message() {
             return refused(reason);
         }
@@ -375,7 +375,7 @@ mod tests {
         }
     }
 
-    /// Counts its tokens; each lasts for an hour, the first for no time.
+    /// Counts its tokens. The first expires immediately, the others last an hour.
     #[derive(Debug, Default)]
     struct Counting(AtomicU64);
 
@@ -404,7 +404,7 @@ mod tests {
         tokens.refused(&token).await;
         let other = tokens.token().await.unwrap();
         assert_eq!(other.value, "t3");
-        // Another connection's refusal of the old one.
+        // Another connection was refused with the old token.
         tokens.refused(&token).await;
         assert_eq!(tokens.token().await.unwrap(), other);
         assert!(!format!("{tokens:?}").contains("t3"), "{tokens:?}");

@@ -1,4 +1,4 @@
-//! Logging in by SASL.
+//! Logs in with SASL.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +15,7 @@ use super::scram::{Exchange, Hash, Salted};
 use super::{Connection, Properties, Supported, Trouble};
 use crate::error::{Error, Result};
 
-/// How a client logs in. `Debug` shows the mechanism alone.
+/// How a client logs in. `Debug` only shows the mechanism.
 pub(super) struct Login {
     mechanism: Mechanism,
 }
@@ -25,7 +25,7 @@ enum Mechanism {
     Scram {
         hash: Hash,
         credentials: Credentials,
-        /// From the login before.
+        /// Kept from the previous login.
         salted: Mutex<Option<Salted>>,
     },
     OAuthBearer(Tokens),
@@ -37,10 +37,10 @@ struct Credentials {
 }
 
 impl Login {
-    /// What the settings ask for; `wanted` says whether `security.protocol` does.
+    /// The login that the settings ask for. `wanted` says whether `security.protocol` includes SASL.
     ///
     /// # Errors
-    /// When a mechanism lacks its credentials, or tokens are given that nothing asks for.
+    /// When a mechanism lacks its credentials, or tokens are given that the login does not use.
     pub(super) fn new(
         wanted: bool,
         properties: Properties<'_>,
@@ -89,10 +89,10 @@ impl Login {
         Ok(Ok(Some(Self { mechanism })))
     }
 
-    /// Logs in; returns how long the broker lets that last, if it limits it.
+    /// Logs in. Returns how long that lasts, if the broker limits it.
     ///
     /// # Errors
-    /// [`Trouble::Refused`] when the broker does not take the mechanism or the credentials.
+    /// [`Trouble::Refused`] when the broker rejects the mechanism or the credentials.
     pub(super) async fn run(
         &self,
         connection: &mut Connection,
@@ -147,7 +147,7 @@ impl Login {
             ))
         })?;
         let mut answer = self.send(connection, message).await?;
-        // A token is refused by a text, which the client takes note of before it is told so.
+        // The broker refuses a token with a text. The client must acknowledge it before the login fails.
         let mut said = String::new();
         if answer.code == code::OK && !answer.text.is_empty() {
             said = std::mem::take(&mut answer.text);
@@ -167,7 +167,7 @@ impl Login {
             Err(trouble) => {
                 tokens.refused(&token).await;
                 log::debug!(
-                    "{} did not take the token of {}",
+                    "{} did not accept the token of {}",
                     connection.broker(),
                     token.who()
                 );
@@ -176,7 +176,7 @@ impl Login {
         }
     }
 
-    /// Tells the broker which mechanism is used.
+    /// Tells the broker which mechanism to use.
     async fn announce(&self, connection: &mut Connection) -> Result<(), Trouble> {
         let name = self.mechanism.name();
         let request =
@@ -191,7 +191,7 @@ impl Login {
             code::UNSUPPORTED_SASL_MECHANISM => {
                 let offered: Vec<&str> = answer.mechanisms.iter().map(StrBytes::as_str).collect();
                 Err(Trouble::Refused(format!(
-                    "broker {broker} does not take 'sasl.mechanism' = '{name}' here, it offers {}",
+                    "broker {broker} does not accept 'sasl.mechanism' = '{name}' here; it offers {}",
                     match offered.join(", ") {
                         none if none.is_empty() => "none".to_owned(),
                         some => some,
@@ -199,7 +199,7 @@ impl Login {
                 )))
             }
             code::ILLEGAL_SASL_STATE => Err(Trouble::Refused(format!(
-                "broker {broker} takes no login at this listener; set 'security.protocol' to \
+                "broker {broker} accepts no login at this listener; set 'security.protocol' to \
                  'plaintext' or 'ssl', or name another port"
             ))),
             other => Err(Trouble::Protocol(format!(
@@ -255,7 +255,7 @@ impl Login {
 }
 
 const USER_HINT: &str = "; check 'sasl.username', 'sasl.password' and 'sasl.mechanism'";
-const TOKEN_HINT: &str = "; does the broker trust who issued the token?";
+const TOKEN_HINT: &str = "; does the broker trust the token's issuer?";
 
 /// An answer to SaslAuthenticate.
 struct Answer {

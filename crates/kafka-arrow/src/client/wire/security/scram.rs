@@ -1,29 +1,29 @@
-//! SCRAM-SHA-256 and SCRAM-SHA-512 (RFC 5802, RFC 7677), as Kafka has it: no channel binding, user
-//! names and passwords as they stand.
+//! SCRAM-SHA-256 and SCRAM-SHA-512 (RFC 5802, RFC 7677) as Kafka uses them: without channel binding, and with
+//! user names and passwords taken literally.
 //!
-//! Messages in, messages out; who sends them is not known here.
+//! It turns messages into messages and sends nothing itself.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::digest::Output;
 use sha2::{Digest, Sha256, Sha512};
 
-/// Kafka stores no fewer; a broker that asks for less wants to guess the password.
+/// Kafka never stores fewer. A broker that asks for fewer may be trying to guess the password.
 const ITERATIONS_LEAST: u32 = 4096;
-/// Kafka stores no more than 16,384; hashing must not hold up a runtime's thread for long.
+/// Kafka never stores more than 16,384. Hashing must not block a thread of the runtime for long.
 const ITERATIONS_MOST: u32 = 100_000;
 
-/// `n,,`: no channel binding, no other user to act for.
+/// `n,,`: no channel binding, and no other user to act for.
 const GS2_HEADER: &str = "n,,";
 
-/// Which hash is used.
+/// The hash function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hash {
     Sha256,
     Sha512,
 }
 
-/// A password hashed with what the broker asked for; costs milliseconds to make.
+/// A password, hashed with the broker's parameters. This takes milliseconds to compute.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Salted {
     salt: Vec<u8>,
@@ -31,7 +31,7 @@ pub(super) struct Salted {
     password: Vec<u8>,
 }
 
-/// An exchange that waits for the server's first message.
+/// An exchange that waits for the first message from the server.
 pub(super) struct Exchange<'a> {
     hash: Hash,
     password: &'a str,
@@ -39,13 +39,13 @@ pub(super) struct Exchange<'a> {
     first_bare: String,
 }
 
-/// An exchange that waits for the server's last message.
+/// An exchange that waits for the last message from the server.
 pub(super) struct Proven {
     signature: Vec<u8>,
 }
 
 impl<'a> Exchange<'a> {
-    /// Begins an exchange; also the client's first message. A nonce must never come again.
+    /// Begins an exchange, and returns the client's first message too. The nonce must never repeat.
     pub(super) fn begin(
         hash: Hash,
         user: &str,
@@ -64,11 +64,11 @@ impl<'a> Exchange<'a> {
         (exchange, message)
     }
 
-    /// Takes the server's first message, and `known` from an exchange before; gives the client's last
-    /// message and what is worth knowing next time.
+    /// Processes the server's first message, with `known` from an earlier exchange. Returns the client's last
+    /// message, and the hash to reuse next time.
     ///
     /// # Errors
-    /// Why the message is not to be trusted or cannot be read.
+    /// Why the message cannot be trusted or read.
     pub(super) fn prove(
         self,
         server_first: &str,
@@ -123,10 +123,10 @@ impl<'a> Exchange<'a> {
 }
 
 impl Proven {
-    /// Checks that the server knows the password too, by its last message.
+    /// Checks by the server's last message that the server knows the password too.
     ///
     /// # Errors
-    /// What the server said, or that it does not know the password.
+    /// The server's own error, or that it does not know the password.
     pub(super) fn verify(&self, server_final: &str) -> Result<(), String> {
         let first = server_final.split(',').next().unwrap_or_default();
         if let Some(reason) = first.strip_prefix("e=") {
@@ -159,7 +159,7 @@ impl Hash {
         }
     }
 
-    /// PBKDF2 (RFC 8018) of one block.
+    /// PBKDF2 (RFC 8018) with one block.
     fn stretch(self, password: &[u8], salt: &[u8], iterations: u32) -> Vec<u8> {
         match self {
             Self::Sha256 => Keyed::<Sha256>::new(password, 64).stretch(salt, iterations),
@@ -168,14 +168,14 @@ impl Hash {
     }
 }
 
-/// HMAC (RFC 2104) with a key that is hashed in.
+/// HMAC (RFC 2104), with the key already hashed in.
 struct Keyed<D> {
     inner: D,
     outer: D,
 }
 
 impl<D: Digest + Clone> Keyed<D> {
-    /// `block` is the hash's size of a block.
+    /// `block` is the block size of the hash.
     fn new(key: &[u8], block: usize) -> Self {
         let mut padded = vec![0; block];
         if key.len() > block {
@@ -200,7 +200,7 @@ impl<D: Digest + Clone> Keyed<D> {
     }
 
     fn stretch(&self, salt: &[u8], iterations: u32) -> Vec<u8> {
-        // The number of the block, the first and only one.
+        // The number of the block, which is the only one.
         let mut last = self.mac(&[salt, &1u32.to_be_bytes()].concat());
         let mut sum = last.to_vec();
         for _ in 1..iterations {
@@ -217,7 +217,7 @@ impl<D: Digest + Clone> Keyed<D> {
 mod tests {
     use super::*;
 
-    /// The exchange of RFC 7677, section 3.
+    /// The example exchange in RFC 7677, section 3.
     const USER: &str = "user";
     const PASSWORD: &str = "pencil";
     const NONCE: &str = "rOprNGfwEbeRWgbNEkqO";
@@ -287,7 +287,7 @@ mod tests {
         assert_eq!(first, "n,,n=a=3Db=2Cc,r=N");
     }
 
-    /// RFC 4231, test cases 2 and 6: a short key, one longer than a block.
+    /// RFC 4231, test cases 2 and 6: a short key, and one longer than a block.
     #[test]
     fn hmac_of_the_rfc() {
         let hex = |bytes: Vec<u8>| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();

@@ -1,4 +1,4 @@
-//! TLS by rustls.
+//! TLS with rustls.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -24,7 +24,7 @@ use super::material::{Identity, Trusted};
 use super::{Properties, Supported, Trouble, explain};
 use crate::error::{Error, Result};
 
-/// Settings of OpenSSL's that rustls has nothing to compare with.
+/// OpenSSL's settings that have no counterpart in rustls.
 const UNSUPPORTED: [&str; 6] = [
     "ssl.cipher.suites",
     "ssl.curves.list",
@@ -34,30 +34,29 @@ const UNSUPPORTED: [&str; 6] = [
     "ssl.providers",
 ];
 
-/// Makes TLS connections; sessions are resumed.
+/// Makes TLS connections, and resumes sessions.
 pub(super) struct Tls {
     connector: TlsConnector,
-    /// Where the trusted certificates are from, for messages.
+    /// Where the trusted certificates came from, for messages.
     trust: String,
     checks: Checks,
-    /// Whether a handshake ever succeeded.
+    /// Whether any handshake has succeeded.
     connected: AtomicBool,
 }
 
-/// What is checked of a broker's certificate.
+/// What to verify about a broker's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Checks {
-    /// Who signed it and whose it is.
+    /// The signature and the host name.
     All,
-    /// Who signed it.
+    /// Only the signature.
     Signature,
     Nothing,
 }
 
 impl Tls {
     /// # Errors
-    /// When files cannot be read or hold nothing of use, or key and certificate do not belong
-    /// together.
+    /// When files cannot be read or contain nothing usable, or key and certificate do not match.
     pub(super) fn new(properties: Properties<'_>) -> Result<Supported<Self>> {
         if let Some(key) = UNSUPPORTED.iter().find(|key| properties.get(key).is_some()) {
             return Ok(Err(format!("'{key}'")));
@@ -100,10 +99,10 @@ impl Tls {
         }))
     }
 
-    /// Makes a TLS connection of a TCP connection to `host`.
+    /// Turns a TCP connection to `host` into a TLS connection.
     ///
     /// # Errors
-    /// [`Trouble::Refused`] with what to do about it, or [`Trouble::Io`].
+    /// [`Trouble::Refused`] with advice what to do, or [`Trouble::Io`].
     pub(super) async fn connect(
         &self,
         stream: TcpStream,
@@ -111,11 +110,11 @@ impl Tls {
     ) -> Result<TlsStream<TcpStream>, Trouble> {
         let name = match ServerName::try_from(host.to_owned()) {
             Ok(name) => name,
-            // Nobody looks at it.
+            // The name will not be checked.
             Err(_) if self.checks != Checks::All => IpAddr::V4(Ipv4Addr::UNSPECIFIED).into(),
             Err(_) => {
                 return Err(Trouble::Refused(format!(
-                    "'{host}' is no name that a certificate can be for"
+                    "'{host}' is not a name that a certificate can have"
                 )));
             }
         };
@@ -131,7 +130,7 @@ impl Tls {
                 );
                 Ok(stream)
             }
-            // A broker that spoke TLS before is only going away.
+            // A broker that has spoken TLS before is probably just shutting down.
             Err(e) if self.connected.load(Ordering::Relaxed) && explain::is_network(&e) => {
                 Err(Trouble::Io(format!("TLS handshake with {host}: {e}")))
             }
@@ -161,7 +160,7 @@ fn misfit(properties: Properties<'_>, error: &TlsError) -> Error {
     Error::config(key.unwrap_or_default(), message)
 }
 
-/// What checks a broker's certificate, and where its trust comes from.
+/// The verifier for a broker's certificate, and the source of its trust.
 fn verifier(
     provider: &Arc<CryptoProvider>,
     checks: Checks,
@@ -188,8 +187,8 @@ fn verifier(
     Ok((Arc::new(verifier), trusted.origin))
 }
 
-/// Checks as browsers do, and takes also a certificate that is itself among the trusted ones, as
-/// brokers have that sign for themselves.
+/// Verifies as browsers do. It also accepts a certificate that is itself trusted, as brokers with self-signed
+/// certificates have.
 struct Seeing {
     webpki: Arc<WebPkiServerVerifier>,
     algorithms: WebPkiSupportedAlgorithms,
@@ -210,11 +209,11 @@ impl ServerCertVerifier for Seeing {
             .webpki
             .verify_server_cert(certificate, intermediates, name, ocsp, now);
         match checked {
-            // Names are compared last.
+            // The name is compared last.
             Err(TlsError::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) if !self.names => Ok(ServerCertVerified::assertion()),
-            // Its dates are checked by then.
+            // The dates were already checked by then.
             Err(TlsError::InvalidCertificate(CertificateError::Other(OtherError(reason))))
                 if reason.to_string() == "CaUsedAsEndEntity"
                     && self.trusted.iter().any(|t| t == certificate) =>
@@ -260,8 +259,8 @@ impl fmt::Debug for Seeing {
     }
 }
 
-/// Takes every certificate. Signatures are not looked at either: whoever stands in between could
-/// make right ones, and certificates that cannot be read would not pass.
+/// Accepts every certificate. It does not check signatures either: an attacker in between could make valid
+/// ones, and certificates that cannot be parsed would be rejected.
 #[derive(Debug)]
 struct Blind(WebPkiSupportedAlgorithms);
 

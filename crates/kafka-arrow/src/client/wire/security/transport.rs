@@ -1,4 +1,4 @@
-//! The bytes of a connection, in clear.
+//! The bytes of a connection, decrypted.
 
 use std::future::Future;
 use std::io;
@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 #[cfg(feature = "ssl")]
 use tokio_rustls::client::TlsStream;
 
-/// A connection that is read and written in clear, whatever travels.
+/// A connection to read and write decrypted bytes, whether they travel encrypted or not.
 pub(in super::super) enum Transport {
     Plain(TcpStream),
     #[cfg(feature = "ssl")]
@@ -21,7 +21,7 @@ pub(in super::super) enum Transport {
 }
 
 impl Transport {
-    /// Reads what is there at once; `None` when nothing is.
+    /// Reads what is available without waiting; `None` when nothing is.
     pub(in super::super) fn try_read_buf(
         &mut self,
         buffer: &mut impl BufMut,
@@ -32,7 +32,7 @@ impl Transport {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
                 Err(e) => Err(e),
             },
-            // Nobody is woken for what comes later; who waits for it registers when it reads.
+            // Nothing is woken for later data; a reader registers itself when it reads.
             #[cfg(feature = "ssl")]
             Self::Tls(stream) => match poll_now(stream.read_buf(buffer)) {
                 Some(result) => result.map(Some),
@@ -41,7 +41,7 @@ impl Transport {
         }
     }
 
-    /// Whether it is open and nothing has arrived. Takes nothing that a reader would get.
+    /// Whether the connection is open and nothing has arrived. Consumes nothing meant for a reader.
     pub(in super::super) fn is_silent(&mut self) -> bool {
         match self {
             Self::Plain(stream) => is_silent(stream),
@@ -51,9 +51,9 @@ impl Transport {
     }
 }
 
-/// The outcome of a future that is ready at once.
+/// The result of a future that is ready immediately.
 fn poll_now<T>(future: impl Future<Output = T>) -> Option<T> {
-    // Within a task's budget a socket that is ready might not seem so.
+    // When a task's budget is used up, a ready socket would not seem ready.
     let future = pin!(tokio::task::unconstrained(future));
     match future.poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(outcome) => Some(outcome),
@@ -65,8 +65,8 @@ fn is_silent(stream: &TcpStream) -> bool {
     poll_now(stream.peek(&mut [0])).is_none()
 }
 
-/// Brokers send session tickets when they like: records that arrived are taken in, and what they
-/// hold for the reader stays in the session.
+/// Brokers may send session tickets at any time. This processes records that have arrived, while data for the
+/// reader stays in the session.
 #[cfg(feature = "ssl")]
 fn tls_is_silent(stream: &mut TlsStream<TcpStream>) -> bool {
     struct ReadNow<'a>(&'a TcpStream);
@@ -137,8 +137,8 @@ impl AsyncWrite for Transport {
     }
 }
 
-/// A broker that refuses a client's certificate says so and closes the connection; under TLS 1.3 the
-/// client may be writing by then. What the broker said is worth more than that writing failed.
+/// A broker that refuses a client's certificate says why and closes the connection. Under TLS 1.3 the client
+/// may already be writing then. The broker's reason is more useful than the failure to write.
 #[cfg(feature = "ssl")]
 fn why_closed(stream: &mut TlsStream<TcpStream>, error: io::Error) -> io::Error {
     match poll_now(stream.read(&mut [0])) {

@@ -1,4 +1,4 @@
-//! Debezium's envelopes, and the times of its connectors.
+//! Debezium's envelopes in Avro, and its types for times.
 
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use proptest::prelude::*;
@@ -9,7 +9,7 @@ use crate::decode::avro::{AvroDecoder, AvroOptions, Framing};
 use crate::decode::payload::PayloadDecoder;
 use crate::error::Result;
 
-/// As Debezium registers it, with a field that is no column.
+/// As Debezium registers it, with a field that does not become a column.
 const ENVELOPE: &str = r#"{"type":"record","name":"Envelope","namespace":"shop.orders","fields":[
     {"name":"before","type":["null",{"type":"record","name":"Value","fields":[
         {"name":"id","type":"long"},
@@ -125,7 +125,7 @@ fn an_envelope_may_be_a_branch_and_its_writer_another_one() {
 }
 
 #[test]
-fn what_is_no_envelope_is_refused() {
+fn other_schemas_than_envelopes_are_refused() {
     let plain = r#"{"type":"record","name":"Value","fields":[{"name":"op","type":"string"}]}"#;
     let found = decoder(plain, None, None).unwrap_err().to_string();
     assert!(
@@ -157,7 +157,7 @@ fn times_of_connectors() {
 }
 
 proptest! {
-    /// Bytes that no envelope has are bad rows.
+    /// Bytes that are not an envelope become bad rows.
     #[test]
     fn any_bytes_are_a_row(payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 1..8)) {
         let decoder = decoder(ENVELOPE, None, None).unwrap();

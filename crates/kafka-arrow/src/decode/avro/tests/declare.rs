@@ -1,4 +1,4 @@
-//! Columns that a table declares: a selection by name, of the same or of wider types.
+//! Declared columns: fields selected by name, with the same type or a wider one.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ fn wrong(reader: &str, name: &str, data_type: DataType) -> String {
         .to_owned()
 }
 
-/// A value of a type in a column that is declared otherwise.
+/// How a value shows in a column that is declared with another type.
 fn widened(of: &str, datum: Datum, data_type: DataType) -> String {
     let decoder = declared(&one(of), &[("x", data_type)]).unwrap();
     match row(&decoder, Datum::Record(vec![datum]).encode()) {
@@ -245,7 +245,7 @@ fn columns_beside_a_record_that_contains_itself() {
     assert_eq!(row(&decoder, datum.encode()).unwrap(), "1");
 }
 
-/// One of two such columns would never get a value.
+/// One of two such columns would never receive a value.
 #[test]
 fn a_field_is_declared_once() {
     let error = declared(THREE, &[("id", DataType::Int32), ("ID", DataType::Int64)]);

@@ -1,11 +1,11 @@
-//! A writer of datums, made from the specification and not from the reader.
+//! Writes datums, by the specification and independently of the reader.
 
-/// A value as it is written; whoever makes one sees to it that it fits the schema.
+/// A value to write. The caller makes sure that it fits the schema.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Datum {
     Null,
     Boolean(bool),
-    /// An int, a long or what is counted in one.
+    /// An int, a long, or a logical type based on one.
     Long(i64),
     Float(f32),
     Double(f64),
@@ -60,7 +60,7 @@ impl Datum {
     }
 }
 
-/// In two blocks, of which the second has its length in bytes, so that both forms are written.
+/// Writes two blocks, of which the second has its length in bytes, to cover both forms.
 fn blocks(count: usize, out: &mut Vec<u8>, write: impl Fn(usize, &mut Vec<u8>)) {
     let first = count / 2;
     if first > 0 {

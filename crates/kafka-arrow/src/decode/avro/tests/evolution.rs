@@ -1,4 +1,4 @@
-//! What was written with one schema, read with another.
+//! Values written with one schema and read with another.
 
 use super::encode::{Datum, none, some, text};
 use super::{one, plain, read_as};
@@ -15,7 +15,7 @@ fn in_record(datum: Datum) -> Datum {
     Datum::Record(vec![datum])
 }
 
-/// One field of the first type, read as the second.
+/// One field, written as the first type and read as the second.
 fn as_type(written: &str, read: &str, datum: Datum) -> String {
     match read_as(&one(written), &one(read), &in_record(datum)) {
         Ok(row) => row,
@@ -25,8 +25,7 @@ fn as_type(written: &str, read: &str, datum: Datum) -> String {
 
 fn incompatible(writer: &str, reader: &str) -> String {
     let message = plain(reader, Some(writer)).unwrap_err().to_string();
-    let start =
-        "the Avro schema of the writer: does not go together with the schema it is read with: ";
+    let start = "the Avro schema of the writer: does not match the schema it is read with: ";
     message
         .strip_prefix(start)
         .unwrap_or_else(|| panic!("{message}"))
@@ -41,7 +40,7 @@ fn added_field_has_its_default() {
         (r#""int""#, "-5", "-5"),
         (r#""long""#, "5000000000", "5000000000"),
         (r#""double""#, "2.5", "2.5"),
-        // To the last digit, which serde_json's reader of floats does not promise.
+        // Exact to the last digit, which serde_json's float reader does not promise.
         (r#""double""#, "2.8607215452428451", "2.860721545242845"),
         (r#""double""#, "8.7383009533423448", "8.738300953342344"),
         (r#""long""#, "9223372036854775807", "9223372036854775807"),
@@ -166,12 +165,12 @@ fn types_that_do_not_go_together() {
         (
             r#""null""#,
             r#"["int","string"]"#,
-            "null is no branch of the reader's union",
+            "null is not a branch of the reader's union",
         ),
         (
             r#""boolean""#,
             r#"["int","string"]"#,
-            "boolean is no branch of the reader's union",
+            "boolean is not a branch of the reader's union",
         ),
     ] {
         if expected.is_empty() {
@@ -251,7 +250,7 @@ fn unions_change() {
         as_type(r#""string""#, several, text("a")),
         "{string: a, long: NULL}"
     );
-    // The same type comes before one that it is promoted to.
+    // The same type wins over one that it could be promoted to.
     assert_eq!(
         as_type(r#""int""#, r#"["double","int"]"#, long(1)),
         "{double: NULL, int: 1}"

@@ -1,4 +1,4 @@
-//! Payloads without a schema's name, with a fingerprint, and the bad ones among good ones.
+//! Payloads without a frame, and with a fingerprint; bad ones among good ones.
 
 use super::encode::{Datum, text};
 use super::{decode, decode_fields, one, plain, rows};
@@ -61,7 +61,7 @@ fn bad_payloads_leave_their_neighbours_alone() {
             bad(7, "syntax", "field 'a': text has the length -5"),
         ]
     );
-    // The same rows are bad whatever is built.
+    // The choice of fields does not decide which rows are bad.
     for fields in [&[][..], &[0], &[1], &[1, 0]] {
         let some = decode_fields(&decoder, &payloads, fields);
         assert_eq!(some.bad, decoded.bad);

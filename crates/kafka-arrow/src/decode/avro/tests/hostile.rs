@@ -1,5 +1,5 @@
-//! Bytes that no writer has written. None may panic, take memory that its length does not justify, or
-//! disturb other rows.
+//! Bytes that no writer produced. None may panic, take memory that its length does not justify, or disturb
+//! other rows.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use super::random::Random;
 use super::{all, decode, decode_fields, one, plain, row, rows};
 use crate::decode::payload::PayloadDecoder;
 
-/// Something of each kind.
+/// A schema with something of each kind.
 pub(super) const RICH: &str = r#"{"type":"record","name":"R","fields":[
     {"name":"a","type":"boolean"},{"name":"b","type":"int"},{"name":"c","type":"long"},
     {"name":"d","type":"float"},{"name":"e","type":"double"},{"name":"f","type":"bytes"},
@@ -77,7 +77,7 @@ fn every_truncation_is_bad() {
     }
 }
 
-/// Changes a payload as storage and senders may: bits, bytes, pieces.
+/// Corrupts a payload as storage and senders may: bits, bytes, pieces.
 fn mutate(random: &mut Random, payload: &mut Vec<u8>) {
     for _ in 0..=random.below(3) {
         let place = random.below(payload.len().max(1));
@@ -116,7 +116,7 @@ fn mutations_do_not_disturb_their_neighbours() {
             let alone = row(&decoder, payloads[2 * n].clone().unwrap());
             assert_eq!(lines[2 * n], alone.unwrap());
         }
-        // Which rows are bad, and why, does not depend on what is built.
+        // The choice of fields changes neither which rows are bad nor why.
         let some: Vec<_> = all(&decoder)
             .into_iter()
             .filter(|_| random.below(2) == 0)
@@ -125,9 +125,9 @@ fn mutations_do_not_disturb_their_neighbours() {
     }
 }
 
-/// As the writer's schema it is skipped but for one field.
+/// As the writer's schema, all but one of its fields are skipped.
 #[test]
-fn mutations_of_what_is_skipped() {
+fn mutations_of_skipped_fields() {
     let reader = r#"{"type":"record","name":"R","fields":[{"name":"c","type":"long"}]}"#;
     let decoder = plain(reader, Some(RICH)).unwrap();
     let mut random = Random::new(8);
@@ -166,13 +166,13 @@ proptest! {
 
     #[test]
     fn random_schemas_do_not_panic(text in r#"[\{\}\[\]",:a-z ]{0,60}"#) {
-        // The result does not matter.
+        // Any result is fine.
         let _ = plain(&text, None);
         let _ = plain(&one(&text), None);
     }
 }
 
-/// Numbers as they are written, one after the other.
+/// Numbers, encoded one after the other.
 fn longs(values: &[i64]) -> Vec<u8> {
     let mut out = Vec::new();
     values.iter().for_each(|value| long(*value, &mut out));
@@ -227,7 +227,7 @@ fn counts_and_lengths_are_not_taken_at_their_word() {
         let decoder = plain(&one(&of), None).unwrap();
         let bad = row(&decoder, payload.clone()).unwrap_err();
         assert_eq!(bad.class, "syntax", "{of} {values:?}: {}", bad.message);
-        // Skipped it is as bad, unless a block says itself that it has no bytes.
+        // Skipping finds it just as bad, unless a block itself says that it has no bytes.
         let decoder = plain(other, Some(&one(&of))).unwrap();
         let bad = decode(&decoder, &[Some(payload)]).bad;
         assert_eq!(
@@ -262,9 +262,9 @@ fn numbers_that_are_too_long() {
     assert_eq!(decoder.fields().len(), 1);
 }
 
-/// What has no byte, or one, and takes hundreds.
+/// Items of one byte or none that would take hundreds of bytes in columns.
 #[test]
-fn what_items_do_not_have_is_bounded() {
+fn absent_fields_of_items_are_bounded() {
     let fields: Vec<String> = (0..300)
         .map(|n| format!(r#"{{"name":"w{n}","type":"long","default":0}}"#))
         .collect();
@@ -289,7 +289,7 @@ fn what_items_do_not_have_is_bounded() {
         "y".repeat(400)
     ));
     let nothing = text("");
-    // Nulls of a record, records of nothing but defaults, symbols, nulls of a map, items of no bytes.
+    // Nulls, records of nothing but defaults, symbols, nulls in a map, items of no bytes.
     let items = |count: i64, byte: &[u8]| {
         let mut payload = longs(&[count]);
         payload.extend(byte.repeat(count as usize));
@@ -311,9 +311,9 @@ fn what_items_do_not_have_is_bounded() {
     }
 }
 
-/// Skipped records of fields without bytes take time alone.
+/// Skipped records without bytes only cost time.
 #[test]
-fn what_is_skipped_takes_little_time() {
+fn skipped_fields_take_little_time() {
     let nulls: Vec<String> = (0..5_000)
         .map(|n| format!(r#"{{"name":"n{n}","type":"null"}}"#))
         .collect();

@@ -1,10 +1,10 @@
-//! What each type becomes in Arrow, and what a value of it looks like.
+//! The Arrow type of each Avro type, and what its values look like.
 
 use super::encode::{Datum, none, some, text};
 use super::{decode, one, plain, row, rows};
 use crate::decode::payload::PayloadDecoder;
 
-/// The Arrow type of a type, and the values as text.
+/// Checks the Arrow type of a type, and the text of values.
 fn golden(of: &str, datums: &[Datum], data_type: &str, values: &[&str]) {
     let decoder = plain(&one(of), None).unwrap();
     let payloads: Vec<_> = datums.iter().map(|d| Some(d.encode())).collect();

@@ -1,4 +1,4 @@
-//! Payloads in, columns and bad rows out.
+//! Tests from payloads to columns and bad rows.
 
 mod debezium;
 mod declare;
@@ -21,7 +21,7 @@ use super::{AvroDecoder, AvroOptions, Framing};
 use crate::decode::payload::{BadPayload, Decoded, PayloadDecoder, Wanted};
 use crate::error::Result;
 
-/// A decoder of bare datums.
+/// A decoder for datums without a frame.
 fn plain(reader: &str, writer: Option<&str>) -> Result<AvroDecoder> {
     AvroDecoder::new(AvroOptions {
         reader,
@@ -47,7 +47,7 @@ fn decode(decoder: &AvroDecoder, payloads: &[Option<Vec<u8>>]) -> Decoded {
     decode_fields(decoder, payloads, &all(decoder))
 }
 
-/// Decodes and checks what holds for all decoders: the columns' types and lengths, and NULL where a
+/// Decodes, and checks what holds for all decoders: the types and lengths of columns, and NULL where a
 /// payload is NULL or bad.
 fn decode_fields(decoder: &AvroDecoder, payloads: &[Option<Vec<u8>>], fields: &[usize]) -> Decoded {
     let payloads: BinaryViewArray = payloads.iter().map(Option::as_deref).collect();
@@ -74,7 +74,7 @@ fn decode_fields(decoder: &AvroDecoder, payloads: &[Option<Vec<u8>>], fields: &[
     decoded
 }
 
-/// The rows as text, a column after the other.
+/// The rows as text, column by column.
 fn rows(columns: &[ArrayRef]) -> Vec<String> {
     let options = FormatOptions::default().with_null("NULL");
     let formatters: Vec<_> = columns
@@ -90,7 +90,7 @@ fn rows(columns: &[ArrayRef]) -> Vec<String> {
         .collect()
 }
 
-/// What a datum of one schema is when it is read with another: the row, or why there is none.
+/// Reads a datum of one schema with another: the row, or why there is none.
 fn read_as(writer: &str, reader: &str, datum: &Datum) -> Result<String, BadPayload> {
     let decoder = plain(reader, Some(writer)).unwrap();
     row(&decoder, datum.encode())

@@ -1,4 +1,4 @@
-//! What another library has written: arrow-avro, in single-object encoding.
+//! Reads what another library wrote: arrow-avro, in single-object encoding.
 
 use std::sync::Arc;
 

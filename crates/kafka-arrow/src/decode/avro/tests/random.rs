@@ -1,4 +1,4 @@
-//! Random schemas and values: what is written is what is read.
+//! Random schemas and values: decoding returns what was encoded.
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Float32Type, Float64Type, Int32Type, Int64Type};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::encode::Datum;
 use super::{decode, plain};
 
-/// Numbers that are the same on each run (xorshift).
+/// Random numbers that are the same in each run (xorshift).
 pub(super) struct Random(u64);
 
 impl Random {
@@ -26,14 +26,14 @@ impl Random {
         (self.next() % end as u64) as usize
     }
 
-    /// Small ones as often as large ones.
+    /// Small numbers are as likely as large ones.
     const fn number(&mut self) -> i64 {
         let shift = self.below(64) as u32;
         self.next().cast_signed() >> shift
     }
 }
 
-/// A type, as the generator has it.
+/// A type of the generator.
 #[derive(Debug, Clone)]
 enum Shape {
     Primitive(&'static str),
@@ -41,9 +41,9 @@ enum Shape {
     Fixed(usize),
     Array(Box<Shape>),
     Map(Box<Shape>),
-    /// Null and another.
+    /// A union of null and another type.
     Nullable(Box<Shape>),
-    /// An int, a string and another, in this order.
+    /// A union of an int, a string and another type, in this order.
     Union(Box<Shape>),
     Record(Vec<Shape>),
 }
@@ -87,7 +87,7 @@ impl Shape {
         Self::Record((0..count).map(|_| Self::random(random, depth)).collect())
     }
 
-    /// The type's JSON. Names are numbered in the order of their use.
+    /// The type as JSON. Named types are numbered in the order of use.
     fn json(&self, names: &mut usize) -> Value {
         let mut name = || {
             *names += 1;
@@ -160,7 +160,7 @@ impl Shape {
         }
     }
 
-    /// What a reader should see.
+    /// What a reader should return.
     fn expected(&self, datum: &Datum) -> Value {
         match (self, datum) {
             (_, Datum::Null) => Value::Null,
@@ -206,7 +206,7 @@ fn bytes(random: &mut Random, most: usize) -> Vec<u8> {
         .collect()
 }
 
-/// A value of a column, structs as lists, and those of unions as the place of the member and its value.
+/// A value in a column. Structs are lists; a union's value is its member's place and the value.
 fn seen(shape: &Shape, column: &ArrayRef, row: usize) -> Value {
     if column.is_null(row) || column.data_type().is_null() {
         return Value::Null;
@@ -277,7 +277,7 @@ fn what_is_written_is_read() {
     }
 }
 
-/// The reader has some of the fields, in another order, some promoted, and one of its own.
+/// The reader has some of the fields in another order, some promoted, and one that the writer lacks.
 #[test]
 fn what_is_written_is_read_with_another_schema() {
     for seed in 0..400 {

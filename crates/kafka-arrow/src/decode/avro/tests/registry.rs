@@ -38,7 +38,7 @@ async fn prepared(decoder: &AvroDecoder, payloads: &[Option<Vec<u8>>]) -> Decode
     decode(decoder, payloads)
 }
 
-/// Schemas 1 (int), 2 (double), 3 (string), 4 (JSON), 5 (no schema), and 6, which uses another.
+/// Schemas 1 (int), 2 (double), 3 (string), 4 (JSON), 5 (invalid), and 6, which refers to another.
 async fn stub() -> Stub {
     Stub::new(|asked, _| match asked.line.as_str() {
         "GET /schemas/ids/1" => Reply::schema(&one(r#""int""#)),

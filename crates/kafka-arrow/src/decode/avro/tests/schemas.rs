@@ -1,4 +1,4 @@
-//! Schemas that are wrong, names, references and fingerprints.
+//! Invalid schemas, names, references and fingerprints.
 
 use super::{one, plain};
 use crate::decode::avro::canonical::fingerprint;
@@ -39,7 +39,7 @@ fn schemas_that_are_wrong() {
         ),
         (
             r#"{"type":"record","name":"R","fields":5}"#,
-            "record 'R': 'fields' is no array",
+            "record 'R': 'fields' is not an array",
         ),
         (r#"[["int"]]"#, "has a union right inside a union"),
         (
@@ -75,14 +75,14 @@ fn records_that_contain_themselves_are_refused() {
         {"name":"next","type":{"type":"array","items":"R"}}]}"#;
     assert_eq!(
         wrong(direct),
-        "field 'next': has a record 'a.R' that contains itself, which is no column; declare columns \
+        "field 'next': has a record 'a.R' that contains itself, which cannot be a column; declare columns \
          without it, or read with a schema that leaves it out"
     );
 }
 
 #[test]
 fn schemas_that_grow_are_refused() {
-    // Each of thirty records has the one before twice.
+    // Each of thirty records contains the previous one twice.
     let mut types = vec![r#"{"type":"record","name":"T0","fields":[]}"#.to_owned()];
     for n in 1..30 {
         types.push(format!(
@@ -163,7 +163,7 @@ fn references_define_types() {
     );
 }
 
-/// Against the fingerprints of arrow-avro, and those of the specification's own test data.
+/// Compares with the fingerprints of arrow-avro, and with the specification's own test data.
 #[test]
 fn fingerprints() {
     use arrow_avro::schema::{AvroSchema, Fingerprint, FingerprintAlgorithm};

@@ -1,4 +1,4 @@
-//! Debezium's envelopes, with Kafka Connect's wrapper and without.
+//! Debezium's envelopes, with and without Kafka Connect's wrapper.
 
 use proptest::prelude::*;
 
@@ -68,7 +68,7 @@ fn an_envelope_is_the_same_with_a_wrapper_and_without() {
 }
 
 #[test]
-fn what_is_no_envelope_is_bad_also_where_its_operation_is_not_asked_for() {
+fn values_without_an_envelope_are_bad_even_if_op_is_not_selected() {
     let payloads = [
         Some(r#"{"id":1,"name":"a"}"#),
         Some(r#"{"op":null,"after":{"id":1}}"#),
@@ -86,7 +86,7 @@ fn what_is_no_envelope_is_bad_also_where_its_operation_is_not_asked_for() {
     let faults: Vec<&str> = bad.iter().map(|(_, message)| message.as_str()).collect();
     assert_eq!(faults.len(), 7);
     for fault in &faults[..3] {
-        assert!(fault.starts_with("no envelope of Debezium"), "{fault}");
+        assert!(fault.starts_with("not an envelope of Debezium"), "{fault}");
     }
     assert_eq!(faults[3], "expected a JSON object, found an array");
     assert!(faults[4].starts_with("field 'after': field 'id'"));
@@ -94,7 +94,7 @@ fn what_is_no_envelope_is_bad_also_where_its_operation_is_not_asked_for() {
 }
 
 #[test]
-fn nothing_but_what_is_wanted_is_built_and_an_envelope_is_still_told() {
+fn only_wanted_fields_are_built_and_envelopes_still_recognised() {
     let decoder = envelopes(&columns());
     let payloads: BinaryViewArray = [CREATED, r#"{"id":1}"#]
         .iter()
@@ -120,7 +120,7 @@ fn columns_are_those_of_an_envelope() {
     };
     let found = refused("id", DataType::Int64);
     assert!(
-        found.contains("which are op, before, after, source, ts"),
+        found.contains("whose columns are op, before, after, source, ts"),
         "{found}"
     );
     let found = refused("ts", DataType::Timestamp(TimeUnit::Nanosecond, None));
@@ -177,7 +177,7 @@ fn columns_are_learned_of_rows_before_and_after() {
 }
 
 proptest! {
-    /// Whatever bytes come, rows stay in place, and what is in a wrapper is read as it is without.
+    /// Whatever the bytes, rows stay in place, and a wrapper changes nothing about its content.
     #[test]
     fn any_bytes_keep_the_rows_in_place(
         payloads in prop::collection::vec(

@@ -1,4 +1,4 @@
-//! Objects as maps.
+//! JSON objects as maps.
 
 use proptest::prelude::*;
 
@@ -93,7 +93,7 @@ fn keys_are_text() {
 }
 
 proptest! {
-    /// As a map that is written entry by entry has it.
+    /// The entries match a map that is built entry by entry.
     #[test]
     fn entries_are_those_of_a_map(
         rows in prop::collection::vec(prop::collection::vec((0..30_u8, any::<i64>()), 0..50), 1..5),

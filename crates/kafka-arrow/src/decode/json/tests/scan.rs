@@ -1,4 +1,4 @@
-//! The scan against jiter on the whole payload: the same is JSON, and the same is read.
+//! Compares the scan with jiter on whole payloads: both accept the same JSON and read the same values.
 
 use jiter::{Jiter, JiterResult, Peek};
 
@@ -7,7 +7,7 @@ use super::*;
 use crate::decode::builder::Builder;
 use crate::decode::value::{self, Fault};
 
-/// What is read of a document in order, by jiter alone.
+/// The content of a document in order, read by jiter alone.
 fn by_jiter(json: &[u8]) -> Result<Vec<String>, String> {
     let mut jiter = Jiter::new(json);
     let mut seen = vec![];
@@ -95,7 +95,7 @@ fn scan_value(scan: &mut Scan<'_>, seen: &mut Vec<String>) -> Result<(), Fault> 
     Ok(())
 }
 
-/// A short number goes into columns as its text does.
+/// A short number must reach columns exactly as its text would.
 fn assert_number(text: &str, digits: i64, places: usize) {
     for data_type in [
         DataType::Int64,
@@ -117,7 +117,7 @@ fn assert_number(text: &str, digits: i64, places: usize) {
     }
 }
 
-/// Documents, each byte of which may be another.
+/// Documents in which any byte may be replaced.
 fn document() -> impl Strategy<Value = Vec<u8>> {
     let leaf = prop_oneof![
         "\"[a-z0-9äß€😀 ]{0,20}\"",
@@ -164,7 +164,7 @@ proptest! {
         prop_assert_eq!(by_scan(&json), by_jiter(&json));
     }
 
-    /// A key that is expected is read as one that is not.
+    /// Expecting a key does not change how it is read.
     #[test]
     fn expected_keys_change_nothing(json in document()) {
         let Ok(text) = std::str::from_utf8(&json) else { return Ok(()) };
@@ -183,7 +183,7 @@ proptest! {
     }
 }
 
-/// Where a chunk of eight bytes ends makes no difference.
+/// The boundaries of chunks of eight bytes make no difference.
 #[test]
 fn texts_of_all_lengths_end_where_they_end() {
     for length in 0..40 {

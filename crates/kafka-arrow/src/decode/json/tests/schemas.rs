@@ -1,4 +1,4 @@
-//! The columns of JSON Schemas.
+//! The columns that JSON Schemas describe.
 
 use proptest::prelude::*;
 
@@ -21,7 +21,7 @@ fn columns_with(schema: &str, references: &[(&str, &str)]) -> Result<Vec<String>
         .collect())
 }
 
-/// The type of a property with this schema.
+/// The column's type for a property with this schema.
 fn of(schema: &str) -> String {
     let found = columns(&format!(
         r#"{{"type":"object","properties":{{"x":{schema}}}}}"#
@@ -158,7 +158,7 @@ fn references() {
     );
 }
 
-/// A reference is a URI, whose fragment is a JSON Pointer when its escapes are gone (RFC 6901, 6).
+/// A reference is a URI, whose unescaped fragment is a JSON Pointer (RFC 6901, 6).
 #[test]
 fn references_are_unescaped() {
     let schema = r##"{"properties":{
@@ -269,7 +269,7 @@ fn columns_of_a_schema_are_decoded() {
 }
 
 proptest! {
-    /// Any JSON as a schema has columns, which the decoder can build, or an error.
+    /// Any JSON, taken as a schema, yields an error or columns that the decoder can build.
     #[test]
     fn any_schema_has_columns_or_an_error(
         parts in prop::collection::vec(

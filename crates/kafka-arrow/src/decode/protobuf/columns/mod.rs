@@ -1,17 +1,17 @@
-//! Columns that grow by a field's value at a time, straight from the wire.
+//! Columns that grow by one field value at a time, straight from the wire.
 //!
-//! A message is read field by field, in the order of its bytes, and a field may come twice or not at
-//! all. So a value goes to a *row* of its column, and the last row is open until its message ends:
+//! A message is read field by field, in the order of its bytes, and a field may come twice or not at all. So
+//! each value goes to a numbered *row* of its column. The last row stays open until its message ends:
 //!
 //! ```text
-//! read(7), read(7)   row 7 has the later value, or the values of both for lists and messages
-//! close(7)           row 7 has NULL, the default or an empty list, if nothing was read
-//! read(7)            the message goes on: it came twice itself, and is merged
-//! truncate(7)        row 7 is gone, and all that lies below it
+//! read(7), read(7)   row 7 has the later value; for lists and messages, both values merged
+//! close(7)           row 7 gets NULL, the default or an empty list, if nothing was read
+//! read(7)            the message continues: it came twice itself, and is merged
+//! truncate(7)        removes row 7 and everything below it
 //! ```
 //!
-//! A column may end before the rows of its message do; what it does not have is NULL. This makes
-//! absent messages cheap, and a bad payload is rolled back by `truncate` alone.
+//! A column may be shorter than its message has rows; the missing rows are NULL. This makes absent messages
+//! cheap, and `truncate` alone rolls back a bad payload.
 
 mod nested;
 mod scalar;
@@ -34,46 +34,46 @@ pub(super) use times::{Times, Unit};
 
 /// The values of a field.
 pub(super) trait Column: fmt::Debug + Send {
-    /// Reads a value behind its tag into a row, which is the last or the one after it.
+    /// Reads a value, whose tag is already read, into a row: the last one or the next.
     fn read(&mut self, row: usize, input: &mut Input<'_>, wire: Wire) -> Outcome<()>;
 
-    /// Gives the row the default of its type, unless it has a value.
+    /// Gives the row its type's default, unless it has a value.
     fn present(&mut self, row: usize) -> Outcome<()>;
 
-    /// The message that the row belongs to is at its end.
+    /// Ends the message that the row belongs to.
     fn close(&mut self, row: usize) -> Outcome<()>;
 
-    /// Forgets all rows from this one on.
+    /// Removes all rows from this one on.
     fn truncate(&mut self, rows: usize);
 
-    /// The values of `rows` rows.
+    /// The column of the first `rows` rows.
     ///
     /// # Errors
-    /// When Arrow refuses what was built, which is a fault of this crate.
+    /// When Arrow rejects what was built, which is a fault of this crate.
     fn finish(&mut self, rows: usize) -> Result<ArrayRef>;
 
-    /// How an element lies in a packed list, for types that can be packed.
+    /// How an element is encoded in a packed list, for types that can be packed.
     fn packed(&self) -> Option<Wire> {
         None
     }
 
-    /// The value as a map's key; `None` where none is there.
+    /// The row's value as a map's key; `None` where the row has no value.
     fn key(&self, row: usize) -> Option<Key<'_>> {
         let _ = row;
         None
     }
 }
 
-/// A map's key: keys are equal when these are.
+/// A map's key. Two keys are equal when these values are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Key<'a> {
-    /// Integers of any type, bit by bit, and booleans.
+    /// Booleans, and the bits of integers of any type.
     Number(u64),
     Text(&'a [u8]),
 }
 
-/// A field that is checked and not kept: it is read as if it were kept, so that both agree on what is
-/// bad, and forgotten at the end of its row.
+/// A field that is checked but not kept. It is read exactly as if it were kept, so that both ways find the
+/// same payloads bad, and is dropped at the end of its row.
 #[derive(Debug)]
 pub(super) struct Checked {
     pub(super) inner: Box<dyn Column>,
@@ -110,12 +110,12 @@ fn pad(valid: &mut NullBufferBuilder, rows: usize) {
     }
 }
 
-/// Whether the row is there and not NULL.
+/// Whether the row exists and is not NULL.
 fn holds(valid: &NullBufferBuilder, row: usize) -> bool {
     row < valid.len() && valid.is_valid(row)
 }
 
-/// What must not happen.
+/// An error for what cannot happen.
 pub(super) fn broken(reason: impl fmt::Display) -> Error {
     Error::Kafka {
         operation: "decoding Protobuf".into(),

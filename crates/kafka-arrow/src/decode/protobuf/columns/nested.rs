@@ -16,24 +16,24 @@ use crate::decode::protobuf::plan::MessagePlan;
 use crate::decode::protobuf::wire::{Fault, Input, Outcome, Wire};
 use crate::error::Result;
 
-/// No member of a oneof.
+/// Stands for no member of a oneof.
 const NONE: usize = usize::MAX;
 
 /// A column of messages.
 #[derive(Debug)]
 pub(in crate::decode::protobuf) struct Message {
     plan: Arc<MessagePlan>,
-    /// A column for each field of the plan; `None` for those that are passed over.
+    /// A column for each field of the plan; `None` for fields that are skipped.
     children: Vec<Option<Box<dyn Column>>>,
     valid: NullBufferBuilder,
-    /// The field that each oneof has in the last row.
+    /// For each oneof, the field that the last row has.
     chosen: Vec<usize>,
-    /// The field's number, where it is a group.
+    /// The field number, if the field is a group.
     group: Option<u32>,
 }
 
 impl Message {
-    /// A column whose children are made by `child`, from the index of a field in the plan.
+    /// A column whose children `child` makes, given the index of a field in the plan.
     pub(in crate::decode::protobuf) fn new(
         plan: &Arc<MessagePlan>,
         group: Option<u32>,
@@ -48,7 +48,7 @@ impl Message {
         }
     }
 
-    /// Reads a message that nothing surrounds into a new row.
+    /// Reads a top-level message into a new row.
     pub(in crate::decode::protobuf) fn read_root(
         &mut self,
         row: usize,
@@ -59,7 +59,7 @@ impl Message {
         self.walk(row, &mut Input::charged(bytes, &budget), None)
     }
 
-    /// The column of a field of the plan.
+    /// The finished column of one field of the plan.
     pub(in crate::decode::protobuf) fn finish_child(
         &mut self,
         field: usize,
@@ -71,7 +71,7 @@ impl Message {
         }
     }
 
-    /// Makes the row a message that is not NULL; one that is there goes on.
+    /// Makes the row a message that is not NULL. If it already is one, the message continues.
     fn open(&mut self, row: usize) {
         if row < self.valid.len() {
             if self.valid.is_valid(row) {
@@ -81,13 +81,13 @@ impl Message {
         }
         pad(&mut self.valid, row);
         self.valid.append_non_null();
-        // To fill nothing costs more than all the rest, where memset stores under a mask.
+        // Filling nothing is not free: where memset stores under a mask it would dominate this function.
         if !self.chosen.is_empty() {
             self.chosen.fill(NONE);
         }
     }
 
-    /// Charges a message that goes on: all of its fields are looked at again.
+    /// Charges for merging into an existing message, which visits all of its fields again.
     fn merge(&self, row: usize, input: &Input<'_>) -> Outcome<()> {
         match row < self.valid.len() {
             true => input.spend(self.plan.width),
@@ -122,7 +122,7 @@ impl Message {
                     && before != NONE
                     && let Some(child) = &mut self.children[before]
                 {
-                    // All that lies in it is looked at.
+                    // Truncating visits everything within the field.
                     input.spend(self.plan.fields[before].width)?;
                     child.truncate(row);
                 }
@@ -204,10 +204,10 @@ impl Column for Message {
 /// Where the elements of each row end.
 #[derive(Debug)]
 struct Ends {
-    /// After a 0.
+    /// With a leading 0.
     offsets: Vec<i32>,
     valid: NullBufferBuilder,
-    /// How many elements there are, those of the open row included.
+    /// The number of elements, including those of the open row.
     elements: usize,
 }
 
@@ -251,7 +251,7 @@ impl Ends {
         Ok(())
     }
 
-    /// Returns how many elements stay.
+    /// Returns how many elements remain.
     fn truncate(&mut self, rows: usize) -> usize {
         self.offsets.truncate(rows + 1);
         self.valid.truncate(rows);
@@ -265,13 +265,13 @@ impl Ends {
     }
 }
 
-/// A column of lists; packed or not, and in pieces, as the bytes have it.
+/// A column of lists, packed or unpacked or both in turn, as the bytes have them.
 #[derive(Debug)]
 pub(in crate::decode::protobuf) struct List {
     ends: Ends,
     items: Box<dyn Column>,
     item: FieldRef,
-    /// What an element is charged.
+    /// The charge for an element.
     charge: usize,
 }
 
@@ -332,7 +332,7 @@ impl Column for List {
     }
 }
 
-/// A column of maps; of entries with one key the last counts.
+/// A column of maps. Of several entries with the same key, the last counts.
 #[derive(Debug)]
 pub(in crate::decode::protobuf) struct Map {
     ends: Ends,
@@ -340,7 +340,7 @@ pub(in crate::decode::protobuf) struct Map {
     values: Box<dyn Column>,
     entries: FieldRef,
     fields: Fields,
-    /// What an entry is charged.
+    /// The charge for an entry.
     charge: usize,
 }
 
@@ -363,9 +363,9 @@ impl Map {
         }
     }
 
-    /// Which entries stay; `None` when all do.
+    /// Which entries to keep; `None` when all are kept.
     ///
-    /// Found at the end and not at each row's: a row may be closed many times.
+    /// This runs once at the end, because a row may be closed many times.
     fn kept(&self, offsets: &[i32]) -> Option<Vec<bool>> {
         /// Up to this many entries, comparing all pairs is cheaper than a set.
         const FEW: usize = 16;
@@ -391,7 +391,7 @@ impl Map {
     }
 }
 
-/// Offsets of the entries that stay.
+/// Recomputes the offsets for the entries that are kept.
 fn recount(offsets: &mut [i32], kept: &[bool]) {
     let mut entry = 0;
     let mut count = 0;

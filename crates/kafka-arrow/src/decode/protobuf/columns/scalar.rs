@@ -1,4 +1,4 @@
-//! Columns of numbers, booleans, texts, bytes and names of enums.
+//! Columns of numbers, booleans, text, bytes and enum names.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub(in crate::decode::protobuf) trait Number:
 
     fn read(input: &mut Input<'_>) -> Outcome<<Self::Arrow as ArrowPrimitiveType>::Native>;
 
-    /// As a map's key; floating-point numbers are none.
+    /// The value as a map's key; `None` for floating-point numbers, which cannot be keys.
     fn key(value: <Self::Arrow as ArrowPrimitiveType>::Native) -> Option<u64>;
 }
 
@@ -54,8 +54,8 @@ macro_rules! numbers {
     };
 }
 
-// Numbers of 32 bits take the lower half of a varint, as in every implementation: a field may have
-// been one of 64 bits when the record was written.
+// A 32-bit field takes the lower half of a varint, as in every implementation: the field may have been 64
+// bits wide when the record was written.
 numbers! {
     Int32: Int32Type, Varint, |i| i.varint()? as i32, |v| Some(v as u64);
     Sint32: Int32Type, Varint, |i| zigzag32(i.varint()? as u32), |v| Some(v as u64);
@@ -82,7 +82,7 @@ type Native<N> = <<N as Number>::Arrow as ArrowPrimitiveType>::Native;
 pub(in crate::decode::protobuf) struct Numbers<N: Number> {
     values: Vec<Native<N>>,
     valid: NullBufferBuilder,
-    /// Whether an absent value is the default and not NULL.
+    /// Whether an absent value is the default; otherwise it is NULL.
     implicit: bool,
     data_type: DataType,
 }
@@ -168,7 +168,7 @@ impl<N: Number> Column for Numbers<N> {
     }
 }
 
-/// The array, as the type that the column is declared with.
+/// Casts the array to the declared type of the column.
 fn as_type(array: impl Array + 'static, data_type: &DataType) -> Result<ArrayRef> {
     if array.data_type() == data_type {
         return Ok(Arc::new(array));
@@ -256,7 +256,7 @@ impl Column for Flags {
 #[derive(Debug)]
 pub(in crate::decode::protobuf) struct Bytes {
     data: Vec<u8>,
-    /// Where each value ends in `data`, after a 0.
+    /// The end of each value in `data`, with a leading 0.
     offsets: Vec<i32>,
     valid: NullBufferBuilder,
     /// Whether values must be UTF-8.
@@ -342,7 +342,7 @@ impl Column for Bytes {
     fn truncate(&mut self, rows: usize) {
         if rows < self.rows() {
             self.offsets.truncate(rows + 1);
-            // Offsets are lengths of `data` at earlier times.
+            // The offsets are earlier lengths of `data`.
             self.data.truncate(self.end().cast_unsigned() as usize);
             self.valid.truncate(rows);
         }
@@ -373,9 +373,9 @@ impl Column for Bytes {
 /// The names of an enum's numbers.
 #[derive(Debug)]
 pub(in crate::decode::protobuf) struct EnumNames {
-    /// By number; of several names of a number the first.
+    /// Sorted by number. Where a number has several names, the first one.
     names: Vec<(i32, Box<str>)>,
-    /// The number of a value that is absent.
+    /// The number of an absent value.
     default: i32,
 }
 
@@ -390,7 +390,7 @@ impl EnumNames {
         Self { names, default }
     }
 
-    /// How long the name of a value that is absent is.
+    /// The length of an absent value's name.
     pub(in crate::decode::protobuf) fn default_len(&self) -> usize {
         self.get(self.default).map_or(0, str::len)
     }
@@ -407,7 +407,7 @@ impl EnumNames {
     }
 }
 
-/// A column of enums as names; numbers without a name are the number's text.
+/// A column of enums by name. A number without a name becomes its digits.
 #[derive(Debug)]
 pub(in crate::decode::protobuf) struct Enums {
     texts: Bytes,
@@ -439,7 +439,7 @@ impl Column for Enums {
     fn read(&mut self, row: usize, input: &mut Input<'_>, wire: Wire) -> Outcome<()> {
         wire.expect(Wire::Varint)?;
         let number = input.varint()? as i32;
-        // A name may be longer than any number.
+        // A name may be longer than its number in the payload.
         input.spend(self.names.get(number).map_or(0, str::len))?;
         self.set(row, number)
     }

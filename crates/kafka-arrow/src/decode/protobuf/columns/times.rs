@@ -8,7 +8,7 @@ use super::scalar::{Int64, Numbers};
 use crate::decode::protobuf::wire::{Fault, Input, Outcome, Wire};
 use crate::error::Result;
 
-/// What seconds and nanoseconds mean, and in which unit they are kept.
+/// What seconds and nanoseconds mean, and the unit in which they are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::decode::protobuf) enum Unit {
     TimestampMicros,
@@ -44,7 +44,7 @@ impl Unit {
                 let fits = DURATION_SECONDS.contains(&seconds) && nanos > -NANOS && nanos < NANOS;
                 if !fits || signs_differ {
                     return Err(Fault::range(
-                        "the duration is not one of up to 10,000 years",
+                        "the duration is invalid or longer than 10,000 years",
                     ));
                 }
                 in_units(seconds, 1_000_000, nanos / 1000)
@@ -57,7 +57,7 @@ impl Unit {
 }
 
 fn in_units(seconds: i64, per_second: i64, rest: i32) -> Option<i64> {
-    // In 128 bits: before the first second that fits there may be a rest that makes it fit.
+    // In 128 bits, because the product may overflow 64 bits while the sum with `rest` fits.
     let value = i128::from(seconds) * i128::from(per_second) + i128::from(rest);
     i64::try_from(value).ok()
 }
@@ -66,7 +66,7 @@ fn in_units(seconds: i64, per_second: i64, rest: i32) -> Option<i64> {
 #[derive(Debug)]
 pub(in crate::decode::protobuf) struct Times {
     values: Numbers<Int64>,
-    /// Seconds and nanoseconds of the last row: a message that comes twice is merged.
+    /// Seconds and nanoseconds of the last row, kept because a message that comes twice is merged.
     last: (i64, i32),
     unit: Unit,
 }

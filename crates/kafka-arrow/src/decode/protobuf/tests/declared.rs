@@ -1,4 +1,4 @@
-//! Declared columns: what fits, what does not, and what is said.
+//! Declared columns: which fit, which do not, and the messages.
 
 use arrow::datatypes::{DataType, Field, TimeUnit};
 
@@ -226,7 +226,7 @@ fn recursion_is_refused_where_it_is_declared() {
     );
     assert_eq!(
         plain(&schema, None).unwrap_err().to_string(),
-        "message 'Tree' holds itself at field 'tree.nodes.tree' (Tree > Node > Tree): no column \
+        "message 'Tree' contains itself at field 'tree.nodes.tree' (Tree > Node > Tree): no column \
          type can do that; declare the columns that you want, without this field"
     );
     let nodes = DataType::new_list(struct_of(vec![("n", DataType::Int32)]), true);
@@ -268,7 +268,7 @@ fn messages_that_grow_without_end_are_refused() {
     text += " message M110 { int32 n = 1; }";
     let error = plain(&schema(&text), None).unwrap_err().to_string();
     assert!(
-        error.starts_with("messages lie more than 100 deep"),
+        error.starts_with("messages are nested more than 100 deep"),
         "{error}"
     );
 }

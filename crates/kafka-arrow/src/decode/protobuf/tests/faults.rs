@@ -1,4 +1,4 @@
-//! Payloads that do not decode, and what is said of them.
+//! Payloads that do not decode, and the messages about them.
 
 use super::*;
 
@@ -44,7 +44,7 @@ fn text_must_be_utf8_in_both_syntaxes() {
 }
 
 #[test]
-fn syntax_is_checked_within_what_is_skipped_too() {
+fn syntax_is_checked_within_skipped_values_too() {
     let schema = proto3("int32 f = 1;");
     for (payload, expected) in [
         (
@@ -102,7 +102,7 @@ fn times_have_ranges() {
             &schema,
             &payload_of(&schema, "d { } d { seconds: 1 nanos: -1 }")
         ),
-        "range: field 'd': the duration is not one of up to 10,000 years"
+        "range: field 'd': the duration is invalid or longer than 10,000 years"
     );
     assert_eq!(
         fault(&schema, &[0x0a, 2, 0x0a, 0]),
@@ -123,7 +123,7 @@ fn packed_lists_end_at_an_element() {
     );
 }
 
-/// A message of every kind of column, whose last field is broken.
+/// A message with every kind of column, whose last field is broken.
 #[test]
 fn bad_rows_leave_nothing_behind() {
     let schema = proto3(
@@ -160,7 +160,7 @@ fn bad_rows_leave_nothing_behind() {
 }
 
 #[test]
-fn what_is_not_wanted_is_checked_only_if_asked() {
+fn unwanted_fields_are_checked_only_on_request() {
     let schema = proto3("int32 a = 1; string b = 2; Inner c = 3;");
     let decoder = plain(&schema, None).unwrap();
     let payloads = BinaryViewArray::from_iter([

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use super::*;
 use crate::decode::{RegisteredSchema, SchemaKind};
 
-/// A registry in memory that counts what it is asked.
+/// A registry in memory that counts its requests.
 #[derive(Debug, Default)]
 struct Registry {
     schemas: Mutex<HashMap<i32, Arc<RegisteredSchema>>>,
@@ -75,7 +75,7 @@ async fn read(decoder: &ProtobufDecoder, payloads: &[Option<Vec<u8>>]) -> Result
     decoder.decode(&payloads, &wanted)
 }
 
-/// The payload's row, or what is wrong with it.
+/// The payload's row, or its fault.
 async fn one(decoder: &ProtobufDecoder, payload: Vec<u8>) -> String {
     let decoded = read(decoder, &[Some(payload)]).await.unwrap();
     match decoded.bad.first() {
@@ -93,7 +93,7 @@ async fn indexes_lead_to_messages() {
         ("p.M", &[2, 2], &[], "{n: 0, s: \"\"}"),
         ("p.M.In", &[4, 2, 0], &[8, 1], "{n: 1}"),
         ("p.Other.Inner", &[4, 0, 0], &[8, 1], "{y: 1}"),
-        // The entries of `z` are not counted.
+        // The entry type of the map `z` is not counted.
         ("p.Other.Last", &[4, 0, 2], &[8, 1], "{y: 1}"),
         ("p.Other.Last.Leaf", &[6, 0, 2, 0], &[8, 1], "{n: 1}"),
         (

@@ -1,10 +1,10 @@
-//! Each type: its Arrow type, a value, and what absence is.
+//! For each type: its Arrow type, a value, and what absence means.
 
 use arrow::datatypes::DataType;
 
 use super::*;
 
-/// `f` as a column: its type, then what messages in text format give.
+/// Checks the column of `f`: its type, and the values of messages in text format.
 fn check(schema: &ProtobufSchema, data_type: &str, values: &[(&str, &str)]) {
     let decoder = plain(schema, None).unwrap();
     let field = decoder.fields().find("f").unwrap().1;
@@ -92,7 +92,7 @@ fn enums_are_names() {
     check(&proto2("optional Colour f = 1;"), "Utf8", &values);
     let values = [("", "[]"), ("f: [BLUE, RED]", "[\"BLUE\", \"RED\"]")];
     check(&proto3("repeated Colour f = 1;"), "List(Utf8)", &values);
-    // The first value is the default, also where its number is not 0.
+    // The first value is the default, even where its number is not 0.
     let map = proto2("map<int32, Colour> f = 1;");
     assert_eq!(
         row(&map, &payload_of(&map, "f { key: 1 }")),
@@ -106,7 +106,7 @@ fn unknown_numbers_of_enums_are_their_text() {
     assert_eq!(row(&schema, &[8, 42]), "{f: \"42\"}");
     let minus_one = [8, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1];
     assert_eq!(row(&schema, &minus_one), "{f: \"-1\"}");
-    // Proto2 calls enums closed and would hide the value.
+    // Proto2 enums are closed, so other readers would hide the value.
     assert_eq!(
         row(&proto2("optional Colour f = 1;"), &[8, 42]),
         "{f: \"42\"}"
@@ -176,7 +176,7 @@ fn values_of_maps_are_never_null() {
 #[test]
 fn groups_are_structs() {
     let group = "group F = 1 { optional int32 n = 1; }";
-    // A group's field has the name of the group in lower case.
+    // A group's field has the group's name in lower case.
     check(
         &proto2(&format!("optional {group}")),
         "Struct(\"n\": Int32)",

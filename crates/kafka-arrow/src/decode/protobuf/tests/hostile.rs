@@ -1,11 +1,11 @@
-//! Payloads that promise much: none takes memory or time that its length does not justify.
+//! Payloads that claim to be large: none may take memory or time that its length does not justify.
 
 use arrow::datatypes::{DataType, Field};
 
 use super::*;
 use crate::decode::RegisteredSchema;
 
-/// A message of 500 fields, a wide one, in every place where it may come often.
+/// A wide message of 500 fields, in every place where it may repeat.
 fn wide(extra: &str) -> ProtobufSchema {
     let fields: Vec<String> = (1..=500).map(|n| format!("int64 w{n} = {n};")).collect();
     schema(&format!(
@@ -32,11 +32,11 @@ const EXCEEDED: &str = "elements of lists and maps would take more than 96 times
 fn what_elements_do_not_have_is_bounded() {
     let schema = wide("");
     for (piece, path) in [
-        // An empty message, an empty entry, an empty message within one.
+        // An empty message, an empty entry, and an empty message within one.
         (&[0x0a, 0][..], "field 'a': "),
         (&[0x12, 0], "field 'b': "),
         (&[0x32, 2, 0x0a, 0], "field 'f': "),
-        // A message that is merged with nothing, and one that gives way to another again and again.
+        // A message that is merged with nothing, and one that is replaced again and again.
         (&[0x1a, 0], "field 'c': "),
         (&[0x22, 0, 0x28, 1], ""),
         // Names that are longer than their numbers.
@@ -50,7 +50,7 @@ fn what_elements_do_not_have_is_bounded() {
     }
 }
 
-/// What is there may be wide, and nothing that is not declared takes memory.
+/// Data that is present may be wide. Undeclared fields take no memory.
 #[test]
 fn what_is_there_is_good() {
     let schema = wide("");
@@ -77,9 +77,9 @@ fn ten_thousand_levels_are_no_recursion() {
     let groups = [vec![0x13; 10_000], vec![0x14; 10_000]].concat();
     assert_eq!(
         fault(&schema, &groups),
-        "syntax: groups lie more than 100 deep"
+        "syntax: groups are nested more than 100 deep"
     );
-    // Messages in a field that nobody asked for are bytes.
+    // Messages in a field that the table does not declare are just bytes.
     let mut nested = Vec::new();
     for _ in 0..10_000 {
         let mut length = Vec::new();
@@ -94,7 +94,7 @@ fn ten_thousand_levels_are_no_recursion() {
     assert_eq!(row(&schema, &nested), "{f: 0}");
 }
 
-/// Ids that nobody knows are as many as bad records.
+/// There can be as many unknown ids as bad records.
 #[tokio::test]
 async fn unknown_ids_are_not_kept() {
     #[derive(Debug)]

@@ -1,5 +1,5 @@
-//! What holds for all messages and all bytes: random messages are read as prost-reflect reads them,
-//! and broken ones never disturb their neighbours.
+//! Laws for all messages and all bytes: random messages read the same as with prost-reflect, and broken ones
+//! never disturb their neighbours.
 
 use proptest::prelude::*;
 use prost_reflect::{FieldDescriptor, Kind, MapKey, Value};
@@ -31,7 +31,7 @@ fn schemas() -> [ProtobufSchema; 2] {
     [three, two]
 }
 
-/// Bytes that decide what a message has: without any left everything is absent.
+/// Bytes that choose what a message contains. When they run out, everything else is absent.
 struct Choices<'a>(&'a [u8]);
 
 impl Choices<'_> {
@@ -66,7 +66,7 @@ impl Choices<'_> {
                 return message;
             }
             "google.protobuf.Duration" => {
-                // Of one sign, for two that are merged may not have different ones.
+                // Both with the same sign: merging two messages with different ones would be invalid.
                 message.set_field_by_name("seconds", Value::I64(seconds));
                 message.set_field_by_name("nanos", Value::I32(nanos));
                 return message;
@@ -121,7 +121,7 @@ impl Choices<'_> {
     }
 }
 
-/// What prost-reflect reads from bytes.
+/// What prost-reflect reads from the bytes.
 fn reflected(schema: &ProtobufSchema, bytes: &[u8]) -> Option<DynamicMessage> {
     DynamicMessage::decode(schema.message().clone(), bytes).ok()
 }
@@ -130,7 +130,7 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(any::<u8>(), 0..400)
 }
 
-/// Encodings of a schema's messages; now and then of two, which merges them.
+/// Encodes messages of a schema; sometimes two in one payload, which merges them.
 fn encoded(schema: &ProtobufSchema, choices: &[u8]) -> Vec<u8> {
     let mut choices = Choices(choices);
     let mut payload = choices.message(schema.message()).encode_to_vec();
@@ -140,7 +140,7 @@ fn encoded(schema: &ProtobufSchema, choices: &[u8]) -> Vec<u8> {
     payload
 }
 
-/// Rows are as many as payloads, bad ones are NULL, and good ones what they are alone.
+/// There are as many rows as payloads. Bad rows are NULL, and good ones do not depend on their neighbours.
 fn stand_alone(decoder: &ProtobufDecoder, payloads: &[Option<Vec<u8>>]) {
     let (together, bad) = decode(decoder, payloads);
     assert_eq!(together.len(), payloads.len());
@@ -173,9 +173,9 @@ proptest! {
         }
     }
 
-    /// Which fields are built changes neither what they hold nor which rows are bad.
+    /// The choice of fields changes neither their values nor which rows are bad.
     #[test]
-    fn rows_do_not_depend_on_what_is_wanted(
+    fn rows_do_not_depend_on_the_wanted_fields(
         choices in bytes(),
         mutations in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
         wanted in prop::collection::vec(any::<bool>(), 32),

@@ -1,14 +1,14 @@
-//! Fields that come several times, in pieces, or against each other.
+//! Fields that come several times, in pieces, or in conflict.
 
 use super::*;
 
-/// The payloads of messages, one after the other: Protobuf merges them.
+/// The messages' payloads, concatenated, which in Protobuf merges them.
 fn joined(schema: &ProtobufSchema, messages: &[&str]) -> Vec<u8> {
     let payloads = messages.iter().map(|m| payload_of(schema, m));
     payloads.collect::<Vec<_>>().concat()
 }
 
-/// What both readers make of the joined messages.
+/// The joined messages as both readers see them.
 fn merged(schema: &ProtobufSchema, messages: &[&str]) -> String {
     let payload = joined(schema, messages);
     let ours = row(schema, &payload);

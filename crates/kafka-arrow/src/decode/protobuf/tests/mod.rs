@@ -1,4 +1,4 @@
-//! What all these tests share: decoders of a text, and values in a form that two readers agree on.
+//! What these tests share: decoders made from text, and a form of values that two readers have in common.
 
 mod declared;
 mod faults;
@@ -18,7 +18,7 @@ use prost_reflect::{DynamicMessage, MessageDescriptor};
 use super::*;
 use seen::Seen;
 
-/// The message `M` of a text.
+/// The message `M` in a text.
 fn schema(text: &str) -> ProtobufSchema {
     let files = ProtoFiles {
         name: "m.proto".into(),
@@ -62,7 +62,7 @@ fn plain(schema: &ProtobufSchema, declared: Option<&Fields>) -> Result<ProtobufD
     })
 }
 
-/// All fields of payloads, as rows of structs, and the bad ones.
+/// All fields of payloads as rows of structs, and the bad payloads.
 fn decode(decoder: &ProtobufDecoder, payloads: &[Option<Vec<u8>>]) -> (Vec<Seen>, Vec<BadPayload>) {
     let payloads = BinaryViewArray::from_iter(payloads);
     let fields: Vec<usize> = (0..decoder.fields().len()).collect();
@@ -85,7 +85,7 @@ fn rows(fields: &Fields, columns: Vec<ArrayRef>, rows: usize) -> Vec<Seen> {
     (0..rows).map(|row| Seen::from_arrow(&array, row)).collect()
 }
 
-/// Decodes one payload that must be good.
+/// Decodes a single payload, which must be good.
 fn row(schema: &ProtobufSchema, payload: &[u8]) -> String {
     let decoder = plain(schema, None).unwrap();
     let (rows, bad) = decode(&decoder, &[Some(payload.to_vec())]);
@@ -93,7 +93,7 @@ fn row(schema: &ProtobufSchema, payload: &[u8]) -> String {
     rows[0].to_string()
 }
 
-/// Decodes one payload that must be bad: class and message.
+/// Decodes a single payload, which must be bad. Returns class and message.
 fn fault(schema: &ProtobufSchema, payload: &[u8]) -> String {
     let decoder = plain(schema, None).unwrap();
     let good = payload_of(schema, "");
@@ -113,9 +113,9 @@ fn fault(schema: &ProtobufSchema, payload: &[u8]) -> String {
     format!("{}: {}", bad[0].class, bad[0].message)
 }
 
-/// A message in Protobuf's text format.
+/// Parses a message in Protobuf's text format.
 fn text(descriptor: &MessageDescriptor, text: &str) -> DynamicMessage {
-    // The text format is a feature of prost-reflect that protox asks for.
+    // protox enables prost-reflect's feature for the text format.
     DynamicMessage::parse_text_format(descriptor.clone(), text).unwrap()
 }
 

@@ -1,4 +1,4 @@
-//! Schemas from texts, sets and registries, and the choice of a message.
+//! Schemas from text, descriptor sets and registries, and the choice of a message.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -33,7 +33,7 @@ fn types(schema: &ProtobufSchema) -> String {
 
 const TYPES: &str = "price Struct(\"units\": Int64, \"currency\": Utf8), at Timestamp(µs, \"UTC\")";
 
-/// The descriptors of the order's files, those it imports first.
+/// The descriptors of the order's files, each after its imports.
 fn set() -> Vec<prost_reflect::prost_types::FileDescriptorProto> {
     let schema = ProtobufSchema::from_files(&order(), None).unwrap();
     let pool = schema.message().parent_pool().clone();
@@ -61,7 +61,7 @@ fn a_text_with_its_imports() {
 fn a_descriptor_set() {
     for files in [
         set(),
-        // protoc without --include_imports leaves the well-known types out as well.
+        // protoc without --include_imports omits the well-known types as well.
         set()
             .into_iter()
             .filter(|f| !f.name().starts_with("google/"))
@@ -144,7 +144,7 @@ fn one_message_need_not_be_named() {
 }
 
 #[test]
-fn what_does_not_compile_is_told_with_its_place() {
+fn compile_errors_name_their_place() {
     for (text, expected) in [
         (
             "syntax = \"proto3\";\nmessage A { B b = 1; }",
@@ -213,7 +213,7 @@ fn bytes_that_are_no_set_are_refused() {
     );
 }
 
-/// As `protoc` writes it for editions, and prost-reflect panics on it.
+/// protoc writes this for editions. prost-reflect panics on it.
 #[test]
 fn descriptors_of_another_syntax_are_refused() {
     let file = |syntax: &str| prost_reflect::prost_types::FileDescriptorProto {
@@ -249,7 +249,7 @@ fn descriptors_of_another_syntax_are_refused() {
     );
 }
 
-/// prost-reflect reads options by recursion.
+/// prost-reflect reads options recursively.
 #[test]
 fn options_are_nested_to_a_depth() {
     let option = |levels: usize| {

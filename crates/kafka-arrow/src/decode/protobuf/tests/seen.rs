@@ -1,4 +1,4 @@
-//! Values as both readers see them: ours from Arrow, prost-reflect's from its messages.
+//! Values in a form that both readers share: this crate's from Arrow, prost-reflect's from its messages.
 
 use std::fmt;
 
@@ -9,13 +9,13 @@ use arrow::datatypes::{
 };
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, ReflectMessage, Value};
 
-/// A value; maps are sorted.
+/// A value. Maps are sorted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Seen {
     Null,
     Bool(bool),
     Int(i128),
-    /// Bit by bit.
+    /// Compared bit by bit.
     Float(u64),
     Text(String),
     Bytes(Vec<u8>),
@@ -75,7 +75,7 @@ impl Seen {
         }
     }
 
-    /// What the mapping says of a message that prost-reflect read.
+    /// A message that prost-reflect read, with the mapping to columns applied.
     pub(super) fn from_message(message: &DynamicMessage) -> Self {
         let descriptor = message.descriptor();
         let declared = descriptor.descriptor_proto().field.iter();

@@ -1,4 +1,4 @@
-//! The client against a registry of the test's own.
+//! The client against a stub registry.
 
 mod register;
 mod settings;
@@ -26,7 +26,7 @@ fn at(stub: &Stub) -> Registry {
     registry(&[("schema.registry.url", &stub.url)])
 }
 
-/// The reason why schema 1 cannot be got.
+/// The reason why schema 1 cannot be fetched.
 async fn refused(registry: &Registry) -> String {
     let error = registry.schema(1).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
@@ -98,7 +98,7 @@ async fn question_that_is_dropped_lets_the_next_ask() {
 
 #[tokio::test]
 async fn one_deadline_holds_for_a_schema_with_its_references() {
-    // Each answer comes well within the time-out, all of them together do not.
+    // Each answer comes well within the timeout, but all of them together do not.
     let stub = Stub::new(|_, asked| {
         let next = format!("r{asked}");
         let references = json!([{ "name": next, "subject": next, "version": 1 }]);
@@ -319,7 +319,7 @@ async fn logins_are_sent() {
         let last = stub.asked().pop().unwrap();
         assert_eq!(last.authorization.as_deref(), expected);
     }
-    // The option is meant where both are set.
+    // Where both are set, the option wins.
     let both = registry(&[
         ("schema.registry.url", with_login.as_str()),
         (basic, "anna:pw:x"),
@@ -355,7 +355,7 @@ async fn path_of_the_url_is_kept_and_subjects_are_one_part() {
     assert_eq!(stub.lines()[2..], expected);
 }
 
-/// `a` uses `b` and `c`, `b` uses `c` and, in a circle, `a`.
+/// `a` uses `b` and `c`; `b` uses `c` and, in a circle, `a`.
 fn related(path: &str) -> Reply {
     let reference =
         |name: &str| json!({"name": name, "subject": format!("s-{name}"), "version": 1});

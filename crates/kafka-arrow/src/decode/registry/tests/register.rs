@@ -1,4 +1,4 @@
-//! Schemas that are registered, and looked up by their text.
+//! Registering schemas, and looking them up by their text.
 
 use serde_json::{Value, json};
 
@@ -63,7 +63,7 @@ async fn a_schema_that_is_refused_says_why() {
             .register(submitted(&SchemaKind::Avro, &[]))
             .await
             .unwrap_err();
-        // Only what may pass is to be tried again.
+        // Only temporary failures are worth a retry.
         let expected = match status {
             403 => ErrorKind::Connection,
             _ => ErrorKind::Query,
@@ -79,8 +79,8 @@ async fn a_schema_that_is_refused_says_why() {
         )
         .await,
         "schema registry URL: registering a schema of Avro under subject 'orders-value' failed: it \
-         answers 409 Conflict: reader's 'x' has no default; the schema does not go together with those \
-         that the subject has: change it, write under another subject, or relax the subject's \
+         answers 409 Conflict: reader's 'x' has no default; the schema is not compatible with those of \
+         the subject: change it, write under another subject, or relax the subject's \
          compatibility"
     );
     let invalid = refusal(422, r#"{"error_code":42201,"message":"Invalid schema"}"#).await;

@@ -18,7 +18,7 @@ fn options_that_are_wrong() {
     let url = ("schema.registry.url", "http://a");
     assert_eq!(
         wrong(&[url, ("schema.registry.urls", "http://a")]),
-        "setting 'schema.registry.urls': is no option of a schema registry; did you mean \
+        "setting 'schema.registry.urls': is not an option of a schema registry; did you mean \
          'schema.registry.url'?"
     );
     assert!(

@@ -1,4 +1,4 @@
-//! A registry for tests: an HTTP server that answers as a function says.
+//! A registry for tests: an HTTP server that answers with a given function.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// What was asked.
+/// A request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Asked {
     /// Method and path.
@@ -16,14 +16,14 @@ pub(crate) struct Asked {
     pub(crate) body: String,
 }
 
-/// What is answered.
+/// An answer.
 #[derive(Debug, Clone)]
 pub(crate) struct Reply {
     status: u16,
     body: Vec<u8>,
     headers: String,
     delay: Duration,
-    /// Closes the connection instead.
+    /// Closes the connection instead of answering.
     close: bool,
 }
 
@@ -83,7 +83,7 @@ impl Stub {
             while let Ok((stream, _)) = listener.accept().await {
                 let (answer, log) = (Arc::clone(&answer), Arc::clone(&log));
                 tokio::spawn(async move {
-                    // A client may go away.
+                    // A client may disconnect.
                     let _ = serve(stream, answer.as_ref(), &log).await;
                 });
             }

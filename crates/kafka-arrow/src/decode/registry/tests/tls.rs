@@ -1,4 +1,4 @@
-//! The client against a registry that speaks TLS.
+//! The client against a registry with TLS.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ async fn server() -> (String, String) {
     server_for("localhost", (1975, 4096)).await
 }
 
-/// Answers one schema to everybody, with a certificate for a host between two years; its URL, and the
-/// authority that signed for it, as PEM.
+/// Starts a server with a certificate for a host and a span of years, which answers every request with one
+/// schema. Returns its URL, and the authority that signed the certificate as PEM.
 async fn server_for(host: &str, years: (i32, i32)) -> (String, String) {
     let authority_key = KeyPair::generate().unwrap();
     let mut authority = CertificateParams::new(Vec::new()).unwrap();
@@ -103,7 +103,7 @@ async fn other_authorities_are_not_trusted() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_certificate_is_told() {
+async fn errors_say_what_is_wrong_with_a_certificate() {
     for (host, years, hint) in [
         (
             "localhost",

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::*;
 
-/// A partition, its batches, and the transactions that were aborted.
+/// A partition, its batches, and its aborted transactions.
 type Part = (i32, Vec<u8>, Vec<(i64, i64)>);
 
-/// A Fetch answer in `version` with one topic and one part for each list of batches.
+/// A Fetch answer in `version`, with one topic and one part for each list of batches.
 pub(super) fn answer(version: i16, parts: &[Part]) -> Vec<u8> {
     use kafka_protocol::messages::fetch_response::{
         AbortedTransaction, FetchableTopicResponse, PartitionData,
@@ -46,7 +46,7 @@ pub(super) fn answer(version: i16, parts: &[Part]) -> Vec<u8> {
     bytes.split_off(4).to_vec()
 }
 
-/// What an answer holds: topics, partitions, and the bytes of whole batches.
+/// The content of an answer: topics, partitions, and the sizes of whole batches.
 fn take_apart(version: i16, bytes: &[u8], step: usize) -> Result<Vec<String>, Malformed> {
     let mut parser = FetchAnswer::new(version, bytes.len());
     let mut buffer = BytesMut::new();
@@ -107,7 +107,7 @@ fn answers_are_taken_apart_however_they_arrive() {
             "Name(\"orders\")".to_owned()
         };
         let start = if version >= 5 { 1 } else { -1 };
-        // Brokers that speak no more than version 7 have held the answer itself back.
+        // Brokers that only speak version 7 or below have delayed the answer itself.
         let throttle_ms = if version >= 8 { 3 } else { 0 };
         assert_eq!(
             throttle_of(&bytes, version),

@@ -1,4 +1,4 @@
-//! What holds for any log, any range and any damage.
+//! Laws for any log, any range and any damage.
 
 use proptest::prelude::*;
 
@@ -60,7 +60,7 @@ fn logs() -> impl Strategy<Value = Vec<Batch>> {
     })
 }
 
-/// Producer and first offset of each transaction that was aborted.
+/// Producer and first offset of each aborted transaction.
 fn aborted(log: &[Batch]) -> Vec<(i64, i64)> {
     log.windows(2)
         .filter(|pair| pair[1].control == Some(true))
@@ -69,7 +69,7 @@ fn aborted(log: &[Batch]) -> Vec<(i64, i64)> {
 }
 
 proptest! {
-    /// A naive reading of the same log is the oracle.
+    /// A naive reader of the same log serves as the oracle.
     #[test]
     fn any_log_is_read_as_it_was_written(
         log in logs(),
@@ -116,7 +116,7 @@ proptest! {
         prop_assert_eq!(heads.passed, outcome.passed);
     }
 
-    /// Ranges that follow one another in what was fed are read as if each were alone.
+    /// Consecutive ranges over the same input read as if each were alone.
     #[test]
     fn ranges_that_share_batches_are_read_as_if_alone(
         log in logs(),
@@ -153,7 +153,7 @@ proptest! {
         }
     }
 
-    /// Damaged answers are errors, or other records; never a panic, a hang or a huge allocation.
+    /// Damaged answers yield errors or other records, but never a panic, a hang or a huge allocation.
     #[test]
     fn no_answer_panics(
         log in logs(),

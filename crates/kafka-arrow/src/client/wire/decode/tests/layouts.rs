@@ -1,4 +1,4 @@
-//! Answers whose lengths are walked through before `kafka-protocol` believes them.
+//! Answers whose lengths are checked before `kafka-protocol` trusts them.
 
 use std::fmt::Debug;
 
@@ -7,9 +7,9 @@ use kafka_protocol::protocol::{Decodable, Encodable, Message};
 
 use super::*;
 
-/// An answer with an element in every array is passed over as a whole in each version. Whatever
-/// length is put into it, at whatever place: it is refused, or `kafka-protocol` may read it. Were it
-/// not refused, the test's process would end for want of memory.
+/// In each version, an answer with an element in every array is skipped as a whole. Then any length is put in
+/// any place: either the answer is refused, or `kafka-protocol` may safely read it. If a bad one were not
+/// refused, the test's process would run out of memory.
 fn holds<R>(api: ApiKey, answer: impl Fn(i16) -> R)
 where
     R: Encodable + Decodable + Message + PartialEq + Debug,

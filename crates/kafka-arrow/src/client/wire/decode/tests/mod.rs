@@ -1,4 +1,4 @@
-//! Answers that are written here, byte by byte, and taken apart again.
+//! Answers that are encoded here byte by byte, and decoded again.
 
 mod answers;
 mod laws;
@@ -25,7 +25,7 @@ const LIMITS: Limits = Limits {
 
 type Headers = Vec<(String, Option<Vec<u8>>)>;
 
-/// A record as it is written and as it is expected back.
+/// A record as it is written, and as it should be read back.
 #[derive(Debug, Clone, PartialEq)]
 struct Record {
     offset: i64,
@@ -45,18 +45,18 @@ fn record(offset: i64, value: &str) -> Record {
     }
 }
 
-/// A record batch to be written.
+/// A record batch to write.
 #[derive(Debug, Clone)]
 struct Batch {
     base: i64,
-    /// The last offset, where that is not the last record's.
+    /// The last offset, if it is not that of the last record.
     last: i64,
     records: Vec<Record>,
     codec: u8,
     log_append_time: Option<i64>,
     producer: i64,
     transactional: bool,
-    /// A control batch that aborts or commits.
+    /// A control batch that aborts (true) or commits (false).
     control: Option<bool>,
 }
 
@@ -169,7 +169,7 @@ fn pack(codec: u8, plain: &[u8]) -> Vec<u8> {
             gzip.finish().unwrap()
         }
         2 => {
-            // As snappy-java frames it, in two blocks.
+            // In two blocks, with the frame of snappy-java.
             let mut framed = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01".to_vec();
             for block in plain.chunks(plain.len().div_ceil(2).max(1)) {
                 let packed = snap::raw::Encoder::new().compress_vec(block).unwrap();
@@ -191,7 +191,7 @@ fn pack(codec: u8, plain: &[u8]) -> Vec<u8> {
     }
 }
 
-/// What a range came to.
+/// The result of reading a range.
 #[derive(Debug, Default, PartialEq)]
 struct Outcome {
     records: Vec<Record>,
@@ -264,7 +264,7 @@ impl Read {
         self.of_bytes(&[bytes])
     }
 
-    /// Feeds pieces of whole batches and hands out batch after batch.
+    /// Feeds pieces with whole batches, and collects one output batch after another.
     fn of_bytes(self, pieces: &[Vec<u8>]) -> Result<Outcome, Malformed> {
         let mut decoder = RangeDecoder::new(self.wanted, self.isolation, self.limits);
         decoder.begin(self.range.0, self.range.1, self.bounds);

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A message at an offset; formats without timestamps and headers leave them out.
+/// A message at an offset. Formats without timestamps or headers leave them out.
 fn message(magic: u8, attributes: u8, offset: i64, record: &Record) -> Vec<u8> {
     let mut checked = vec![magic, attributes];
     if magic > 0 {
@@ -20,7 +20,7 @@ fn message(magic: u8, attributes: u8, offset: i64, record: &Record) -> Vec<u8> {
     all
 }
 
-/// Messages of records, one after another, or in one that is compressed: then under the last offset.
+/// Records as messages: one after another, or within one compressed message that has the last offset.
 fn messages(magic: u8, codec: u8, records: &[Record]) -> Vec<u8> {
     let first = records[0].offset;
     let relative = if magic > 0 && codec > 0 { first } else { 0 };
@@ -41,7 +41,7 @@ fn messages(magic: u8, codec: u8, records: &[Record]) -> Vec<u8> {
     message(magic, codec, last.offset, &outer)
 }
 
-/// As they come back: v0 has no timestamps.
+/// The records as they should come back: v0 has no timestamps.
 fn expected(magic: u8, records: &[Record]) -> Vec<Record> {
     let timestamp = |r: &Record| if magic == 0 { -1 } else { r.timestamp };
     let all = records.iter().map(|r| Record {
@@ -57,7 +57,7 @@ fn old_messages_are_read_in_every_codec() {
     records[1].key = None;
     records[2].value = None;
     records[4].key = Some(vec![]);
-    // Cleaning has left holes.
+    // Compaction has left holes.
     records.remove(7);
     for magic in [0, 1] {
         for codec in 0..4 {
@@ -118,7 +118,7 @@ fn damaged_old_messages_are_errors() {
         error.to_string(),
         "the message at 5, in a format from before Kafka 0.11, does not match its checksum"
     );
-    // Offsets that leave the range of a number.
+    // Offsets that overflow.
     let plain: Vec<u8> = [i64::MAX - 1, 0]
         .iter()
         .flat_map(|offset| message(1, 0, *offset, &record(0, "a")))

@@ -1,4 +1,4 @@
-//! Ranges cut out of logs: rows, and the reasons of what is passed.
+//! Ranges cut out of logs: their rows, and the reasons for passed offsets.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -85,7 +85,7 @@ fn batches_of_rows_are_bounded_by_rows_and_bytes() {
 
 #[test]
 fn holes_are_counted_as_gaps() {
-    // 3..7 were compacted out of the first batch, and 9 at its end; a whole batch 10..20 is gone.
+    // Compaction has removed 3..7 from the first batch, 9 at its end, and the whole batch 10..20.
     let mut first = numbered(0, 9);
     first.records.retain(|r| !(3..7).contains(&r.offset));
     first.last = 9;
@@ -98,7 +98,7 @@ fn holes_are_counted_as_gaps() {
             ..Default::default()
         }
     );
-    // A range that ends in a hole has reached its end.
+    // A range that ends in a hole is finished.
     let outcome = read(2, 5).of(&[first]).unwrap();
     assert_eq!(
         (offsets(&outcome), outcome.position, outcome.passed.gap),
@@ -136,7 +136,7 @@ fn aborted_transactions_are_counted_and_not_decoded() {
         ..Default::default()
     };
     assert_eq!(outcome.passed, expected);
-    // From within the aborted transaction on; broken records of it are never looked at.
+    // A start within the aborted transaction: its records are never read, even when broken.
     let mut broken = log.clone();
     broken[0].codec = 4;
     let outcome = Read {
@@ -194,7 +194,7 @@ fn batches_outside_the_timestamps_are_passed_by_their_heads() {
     .unwrap();
     assert_eq!(offsets(&outcome), (10..20).collect::<Vec<_>>());
     assert_eq!(outcome.passed.filtered, 10);
-    // Under CreateTime a later record may be older: an upper bound rules no batch out.
+    // Under CreateTime a later record may be older, so an upper bound cannot rule out a batch.
     let bounds = TimestampBounds {
         from_ms: None,
         to_ms: Some(5),
@@ -299,7 +299,7 @@ fn damage_is_named_and_rows_before_it_are_kept() {
     assert_eq!((kept.offsets.len(), kept.next_offset), (10, 10));
 }
 
-/// A decoder that is fed a batch of 2 MiB by each codec, and the codec.
+/// For each codec, a decoder fed with a batch of 2 MiB.
 fn of_big_batch(limits: Limits) -> impl Iterator<Item = (RangeDecoder, u8)> {
     let big = batch(vec![record(0, &"x".repeat(2 << 20))]);
     (1..5).map(move |codec| {
@@ -324,7 +324,7 @@ fn batch_that_unpacks_to_too_much_is_refused() {
     }
 }
 
-/// Grants so much and no more.
+/// Grants this much memory and no more.
 #[derive(Debug)]
 struct Purse(std::sync::atomic::AtomicUsize);
 
@@ -386,7 +386,7 @@ fn a_large_batch_is_unpacked_when_memory_is_granted_which_its_rows_give_back() {
     }
 }
 
-/// A decoder of two records of 2 MB, each packed in a batch of its own.
+/// A decoder fed with two records of 2 MB, each packed in its own batch.
 fn two_large_batches(batch_bytes: usize, purse: &Arc<Purse>) -> RangeDecoder {
     let value = "x".repeat(2 << 20);
     let batches = (0..2).map(|n| Batch {
@@ -419,7 +419,7 @@ fn the_next_batch_is_not_unpacked_before_a_full_one_is_handed_out() {
     assert_eq!(decoder.step(), Ok(Step::RangeEnd));
 }
 
-/// Rows are handed out first, and what they give back suffices for the next batch.
+/// Rows are handed out first; the memory they give back suffices for the next batch.
 #[test]
 fn a_batch_that_was_refused_memory_is_unpacked_by_the_next_step() {
     let purse = Arc::new(Purse((3 << 20).into()));
@@ -455,7 +455,7 @@ fn record_with_broken_headers_is_no_row() {
     let mut log = numbered(0, 3);
     log.records[2].headers = vec![("name".into(), Some(vec![1, 2, 3]))];
     let mut bytes = log.write();
-    // The length of the last header's value, beyond the record's end.
+    // Changes the length of the last header's value to exceed the record.
     let at = bytes.len() - 4;
     assert_eq!(bytes[at], 6);
     bytes[at] = 100;

@@ -99,7 +99,7 @@ async fn names_and_addresses_are_compared() {
     let reason = refused(&checking, "not/a/name", server(&leaf)).await;
     assert_eq!(
         reason,
-        "'not/a/name' is no name that a certificate can be for"
+        "'not/a/name' is not a name that a certificate can have"
     );
     passes(&lax, "not/a/name", server(&leaf)).await;
 }
@@ -152,7 +152,7 @@ async fn a_certificate_that_is_trusted_itself() {
     }
 }
 
-/// Asks for a client's certificate.
+/// Requires a client certificate.
 fn demanding(leaf: &Leaf, authority: &Authority) -> ServerConfig {
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject;
@@ -181,7 +181,7 @@ async fn a_server_that_wants_a_certificate_says_so() {
     let with = client(&[ca, ("ssl.certificate.pem", &me.pem), ("ssl.key.pem", &key)]);
     passes(&with, "localhost", demanding(&leaf, &authority)).await;
 
-    // Under TLS 1.3 the client is through before the server has looked.
+    // Under TLS 1.3 the client finishes before the server has checked its certificate.
     let (ours, theirs) = shaken(&client(&[ca]), "localhost", demanding(&leaf, &authority)).await;
     theirs.unwrap_err();
     let mut ours = ours.unwrap();
@@ -190,7 +190,7 @@ async fn a_server_that_wants_a_certificate_says_so() {
     assert!(reason.contains("CertificateRequired"), "{reason}");
     assert!(reason.contains("'ssl.keystore.location'"), "{reason}");
 
-    // One that has expired is told from one that is missing.
+    // An expired certificate gives another message than a missing one.
     let old = authority.sign_until(&[], 2001);
     let key = old.key.serialize_pem();
     let expired = client(&[ca, ("ssl.certificate.pem", &old.pem), ("ssl.key.pem", &key)]);
@@ -203,7 +203,7 @@ async fn a_server_that_wants_a_certificate_says_so() {
          have it renewed, or look at the broker's clock"
     );
 
-    // Also when writing fails first.
+    // The same when writing fails first.
     let (ours, theirs) = shaken(&client(&[ca]), "localhost", demanding(&leaf, &authority)).await;
     theirs.unwrap_err();
     let mut ours = ours.unwrap();
@@ -238,7 +238,7 @@ async fn a_server_that_does_not_speak_tls() {
             Ok(_) => panic!("no handshake was expected"),
         }
     }
-    // Once it has spoken TLS, it is the network's fault.
+    // After a first success, failures are blamed on the network.
     passes(&checking, "localhost", server(&own(&["localhost"], false))).await;
     let (ours, theirs) = connected().await;
     drop(theirs);
@@ -255,7 +255,7 @@ async fn silence_is_told_from_data_tickets_and_an_end() {
     let client = client(&[("ssl.ca.pem", &leaf.pem)]);
     let (ours, theirs) = shaken(&client, "localhost", server(&leaf)).await;
     let (mut ours, mut theirs) = (ours.unwrap(), theirs.unwrap());
-    // The tickets of TLS 1.3 are sent with the first that is written.
+    // TLS 1.3 sends its tickets with the first data.
     assert!(ours.is_silent());
     theirs.flush().await.unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -272,7 +272,7 @@ async fn silence_is_told_from_data_tickets_and_an_end() {
     assert_eq!(&buffer[..], b"hello");
     assert!(ours.is_silent());
 
-    // A reader that waits is woken, whatever was asked before.
+    // A waiting reader is woken, whatever was polled before.
     assert_eq!(ours.try_read_buf(&mut buffer).unwrap(), None);
     let write = async {
         tokio::time::sleep(Duration::from_millis(50)).await;

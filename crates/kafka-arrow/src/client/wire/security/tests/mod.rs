@@ -1,4 +1,4 @@
-//! Settings and handshakes, with certificates made here.
+//! Settings and handshakes, with certificates made for the tests.
 
 #[cfg(feature = "ssl")]
 mod handshake;
@@ -64,7 +64,7 @@ mod made {
         }
     }
 
-    /// A certificate that signs itself, of an authority or not.
+    /// A self-signed certificate, which may be an authority's.
     pub(super) fn own(hosts: &[&str], authority: bool) -> Leaf {
         let mut params = params(hosts);
         if authority {
@@ -87,7 +87,7 @@ mod made {
     }
 
     impl Leaf {
-        /// A PKCS12 store of key and certificate.
+        /// A PKCS12 store with the key and the certificate.
         pub(super) fn pkcs12(&self, password: &str) -> Vec<u8> {
             use p12_keystore::{Certificate, KeyStore, KeyStoreEntry, PrivateKey, PrivateKeyChain};
             let certificate = Certificate::from_der(&self.certificate).unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::{Security, Token, TokenError, TokenProvider};
 use super::security;
 
-/// Why settings are left to librdkafka.
+/// Why the settings are left to librdkafka.
 fn unsupported(settings: &[(&str, &str)]) -> String {
     match security(settings) {
         Ok(Err(reason)) => reason,
@@ -13,7 +13,7 @@ fn unsupported(settings: &[(&str, &str)]) -> String {
     }
 }
 
-/// Why settings are wrong for any client.
+/// Why the settings are wrong for any client.
 fn wrong(settings: &[(&str, &str)]) -> String {
     match security(settings) {
         Err(error) => error.to_string(),
@@ -40,7 +40,7 @@ fn mechanism(name: &str) -> (&str, &str) {
 fn logins_that_are_supported() {
     supported(&[]);
     supported(&[("security.protocol", "plaintext")]);
-    // Of no concern without a login.
+    // Without a login, this does not matter.
     supported(&[mechanism("GSSAPI"), ("ssl.cipher.suites", "x")]);
     for name in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "plain"] {
         let shown = format!("{:?}", supported(&[SASL, mechanism(name), USER, PASSWORD]));
@@ -138,7 +138,7 @@ fn tokens_from_a_provider_need_a_login_that_takes_them() {
     };
     for settings in [
         vec![SASL, mechanism("OAUTHBEARER")],
-        // The provider goes before what the settings say about tokens.
+        // A provider takes precedence over settings about tokens.
         vec![
             SASL,
             mechanism("OAUTHBEARER"),
@@ -217,7 +217,7 @@ mod tls {
         }
     }
 
-    /// Settings with an authority of their own, so that none of the system is needed.
+    /// Settings with their own authority, so that the system's are not needed.
     fn with_identity<'a>(ca: &'a str, identity: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
         let mut settings = vec![TLS, ("ssl.ca.pem", ca)];
         settings.extend(identity);
@@ -278,7 +278,7 @@ mod tls {
         }
     }
 
-    /// OpenSSL made these of one key; the password is `s3cret`.
+    /// Made by OpenSSL from the same key; the password is `s3cret`.
     const CERTIFICATE: &str = include_str!("data/certificate.pem");
     const PKCS1: &str = include_str!("data/pkcs1.pem");
     const SEC1: &str = include_str!("data/sec1.pem");
@@ -347,7 +347,7 @@ mod tls {
             error.contains("'ssl.keystore.location': cannot read '/no/such.p12'"),
             "{error}"
         );
-        // librdkafka may know more kinds of stores.
+        // librdkafka may support more kinds of stores.
         let reason = unsupported(&with(&no_store, "x"));
         assert!(
             reason.starts_with(&format!("'ssl.keystore.location' = '{no_store}' (")),
