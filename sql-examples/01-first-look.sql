@@ -1,5 +1,5 @@
 -- A topic is a table. Every record has topic, partition, offset, timestamp, key, value and
--- headers; offset ranges are found and frozen before the statement runs.
+-- headers. The statement fixes its ranges of offsets before it runs.
 
 SELECT partition, count(*) AS records, min(offset) AS first, max(offset) AS last
 FROM orders

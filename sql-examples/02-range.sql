@@ -1,4 +1,4 @@
--- An exact range: offsets 10 to 12 of every partition. Ranges are half-open, the end is not read.
+-- An exact range: offsets 10 to 12 of every partition. The end of a range is not read.
 
 SELECT partition, offset, key, value
 FROM kafka('orders', '10:13')

@@ -1,4 +1,4 @@
--- A range for each partition: five records of partition 0, three of partition 2, no others.
+-- A range for each partition: five records of partition 0 and three of partition 2.
 
 SELECT partition, offset, timestamp, key
 FROM kafka('orders', '0=5:10,2=0:3')

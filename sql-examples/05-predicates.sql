@@ -1,4 +1,4 @@
--- Conditions on partition and offset cut the ranges before anything is fetched. EXPLAIN shows it.
+-- Conditions on partition and offset cut the ranges before anything is fetched. EXPLAIN shows the ranges.
 
 EXPLAIN SELECT key FROM orders WHERE partition = 1 AND offset BETWEEN 100 AND 104;
 

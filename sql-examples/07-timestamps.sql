@@ -1,4 +1,4 @@
--- Records by their own timestamp, also those that arrived late: orders of one hour, by quarter.
+-- Records by timestamp, including those that arrived late: the orders of one hour, by quarter.
 
 SELECT date_bin(INTERVAL '15 minutes', timestamp) AS quarter, count(*) AS orders
 FROM orders

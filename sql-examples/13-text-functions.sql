@@ -1,5 +1,5 @@
--- Keys and values are bytes. Lengths and parts are taken of the bytes; for other text functions the
--- bytes are cast to text.
+-- Keys and values are bytes. Lengths and substrings count bytes; for other text functions, cast the
+-- bytes to text.
 
 SELECT key, upper(CAST(key AS VARCHAR)) AS shouted, octet_length(value) AS bytes, substr(value, 11, 7) AS order_id
 FROM orders

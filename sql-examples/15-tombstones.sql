@@ -1,4 +1,4 @@
--- NULL is not empty: tombstones are rows like others.
+-- NULL differs from empty: a tombstone is a row with a NULL value.
 
 SELECT partition, offset, timestamp, key
 FROM customers

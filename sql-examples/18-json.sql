@@ -1,5 +1,5 @@
--- The values of `orders` are JSON. With the format named, their fields are columns: here learned from a sample
--- of the records, in front of Kafka's own columns.
+-- The values of `orders` are JSON. With the format their fields become columns, before Kafka's own columns.
+-- Here the columns are learned from a sample of the records.
 
 SELECT status, count(*) AS orders, sum(amount) AS amount
 FROM kafka('orders', 'start:end', 'value.format=json')

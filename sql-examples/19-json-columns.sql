@@ -1,5 +1,5 @@
--- Declared columns are read as they are declared: no sample is taken, and what does not fit is an error that
--- names the record. What is no text keeps its JSON in a VARCHAR.
+-- Declared columns need no sample. A value that does not fit its column is an error that names the record.
+-- A VARCHAR column keeps the JSON of a value that is not text.
 
 CREATE EXTERNAL TABLE bills ("order" VARCHAR, item VARCHAR, quantity INT, amount DECIMAL(10, 2))
 STORED AS KAFKA LOCATION 'orders'

@@ -1,5 +1,5 @@
 -- Which records do not decode? With 'null' their fields are NULL and a column `_error` says why; 'skip' leaves
--- them out and counts them, 'fail' (unless set) ends the query at the first. Names are no numbers.
+-- them out and counts them; 'fail', the default, ends the query at the first. Here a name is declared as a number.
 
 CREATE EXTERNAL TABLE customer_numbers (name BIGINT)
 STORED AS KAFKA LOCATION 'customers'

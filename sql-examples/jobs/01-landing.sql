@@ -1,5 +1,5 @@
--- Parquet landing: every order is a row, in Hive folders by day (day=2026-01-14/). Each is there
--- once, whatever crashes, also for DuckDB, pandas and Spark, which read the folder as it is.
+-- Parquet landing: every order becomes a row, in Hive folders by day (day=2026-01-14/). Each row is there
+-- once, whatever crashes. DuckDB, pandas and Spark can read the folder too.
 -- Topic, partition and offset name the record that a row came from.
 --
 --     export LAKE=/data/orders/        # or s3://bucket/orders/

@@ -1,18 +1,18 @@
--- Sales per minute in PostgreSQL, right however late an order comes: a batch adds its share of each
--- minute as a row of its own, and a view adds the shares up. Rows and offsets are one transaction,
--- so that no share is missing or there twice. (An upsert by minute would be wrong here: the share of
+-- Sales per minute in PostgreSQL, correct however late an order comes. A batch adds its share of each
+-- minute as a separate row, and a view adds the shares up. Rows and offsets are one transaction,
+-- so no share is missing or doubled. (An upsert by minute would be wrong here: the share of
 -- a late order would replace the minute.)
 --
 --     export SHOP='postgres://etl@localhost:5432/shop'      # the password: PGPASSWORD
 --     kafka-sql -b localhost:9092 run sql-examples/jobs/02-per-minute.sql --every 5s
 --
--- The first batch makes the table. Then, in PostgreSQL, once:
+-- The first batch creates the table. Then run this once in PostgreSQL:
 --
 --     CREATE VIEW per_minute AS
 --     SELECT minute, sum(orders)::bigint AS orders, sum(amount) AS amount
 --     FROM minute_shares GROUP BY minute;
 --
--- and whenever there are too many shares, also while the job runs:
+-- and this whenever there are too many shares, also while the job runs:
 --
 --     WITH shares AS (DELETE FROM minute_shares RETURNING *)
 --     INSERT INTO minute_shares (minute, orders, amount)

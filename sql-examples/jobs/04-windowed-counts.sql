@@ -1,13 +1,13 @@
--- The orders of each minute of the last hour, counted anew by each batch and written over the older
--- count, in SQLite. The window makes a batch's query read back one hour besides its new records, so
--- that the count of a minute is always whole. An order that comes later than the hour counts nowhere:
--- where it must, add up shares as in 02-per-minute.sql.
+-- The orders of each minute of the last hour, in SQLite. Each batch counts them again and replaces the
+-- older counts. With the window the query of a batch also reads the hour before its new records, so
+-- the count of a minute is always complete. An order that comes more than an hour late is not counted.
+-- If it must be, add up shares as in 02-per-minute.sql.
 --
 --     export COUNTS=/data/counts.db
 --     kafka-sql -b localhost:9092 run sql-examples/jobs/04-windowed-counts.sql --every 5s --window 1h
 --
 -- The window reaches from now back to the first record younger than an hour; 59 minutes before this
--- minute are whole in it.
+-- minute are complete in it.
 
 CREATE EXTERNAL TABLE per_minute
 STORED AS SQLITE

@@ -1,13 +1,13 @@
 -- Two topics and a file: orders that were paid within two hours, with the category of their item.
--- An order and its payment come in different batches; the window lets each batch find those of
--- earlier ones, and the upsert makes one row of what several batches find. It is an hour longer than
--- the two hours of the query: so late may either of them come.
+-- An order and its payment come in different batches. With the window each batch finds those of
+-- earlier batches, and the upsert makes one row of what several batches find. The window is an hour
+-- longer than the two hours of the query: either of the two may come an hour late.
 --
 --     export SHOP='postgres://etl@localhost:5432/shop'      # the password: PGPASSWORD
 --     export PRODUCTS=sql-examples/jobs/products.csv
 --     kafka-sql -b localhost:9092 run sql-examples/jobs/05-join.sql --every 5s --window 3h
 --
--- The file is read anew by each batch.
+-- Each batch reads the file again.
 
 CREATE EXTERNAL TABLE products (item VARCHAR, category VARCHAR)
 STORED AS CSV

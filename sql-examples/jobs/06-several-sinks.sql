@@ -1,6 +1,6 @@
 -- One job, three sinks, one snapshot of the topic: all orders into PostgreSQL, large ones into a
 -- topic for alerts, counts by status into SQLite. Each sink commits rows and offsets together, one
--- sink after another; after a crash in between, those that lack the batch get it, the others do not.
+-- sink after another. After a crash in between, only the sinks that lack the batch get it.
 -- The topic must exist.
 --
 --     export SHOP='postgres://etl@localhost:5432/shop'      # the password: PGPASSWORD

@@ -1,7 +1,7 @@
 -- Kafka to Kafka, in columns: the latest state of each order as JSON under the order's number, for a
--- compacted topic. A cancelled order becomes a tombstone, which compaction removes. What is written is
--- read back by `kafka('order-states', ':', 'key.format=text', 'value.format=json')`; 'avro' and 'protobuf'
--- in place of 'json' take their schemas from a registry. The topic must exist.
+-- compacted topic. A cancelled order becomes a tombstone, which compaction removes. Read the
+-- states back with `kafka('order-states', ':', 'key.format=text', 'value.format=json')`. 'avro' and 'protobuf'
+-- instead of 'json' take their schemas from a registry. The topic must exist.
 --
 --     kafka-sql -b localhost:9092 run sql-examples/jobs/07-states.sql --every 1s
 

@@ -48,7 +48,7 @@ use crate::client::{KafkaClient, epochs};
 use crate::config::ConnectionConfig;
 use crate::decode::RecordDecoder;
 use crate::error::{Error, External as _, Result};
-use crate::range::{OnDataLoss, Snapshot, SplitOptions, TopicPartition, split};
+use crate::range::{OffsetRange, OnDataLoss, Snapshot, SplitOptions, TopicPartition, split};
 use crate::scan::{KafkaScanExec, Pruned, ScanRange, ScanSource};
 #[cfg(feature = "jobs")]
 use crate::sink::KafkaSink;

@@ -100,6 +100,14 @@ fn a_session_from_prompt_to_quit() {
         &["start_offset", "4 rows, "],
     );
     ask(&mut session, "\\?", &["\\timing [on|off]"]);
+    ask(
+        &mut session,
+        "\\options failOnDataLoss",
+        &[
+            "fail.on.data.loss (Spark: failOnDataLoss)",
+            "[default: `true`]",
+        ],
+    );
 
     // A failure does not end the shell.
     ask(
@@ -107,7 +115,7 @@ fn a_session_from_prompt_to_quit() {
         "SELECT nosuch FROM orders;",
         &["kafka-sql: No field named nosuch"],
     );
-    ask(&mut session, "\\nosuch", &["is no command"]);
+    ask(&mut session, "\\nosuch", &["is not a command"]);
 
     ask(&mut session, "\\timing off", &["Timing is off."]);
     ask(&mut session, "\\pset format csv", &["Format is csv."]);

@@ -1,7 +1,7 @@
-//! mimalloc, of which large blocks go back to the system at once.
+//! mimalloc, with large blocks returned to the system at once.
 //!
-//! It keeps what is freed for a second, in case it is asked for again: a few records of 60 MB would
-//! hold several times their size. The feature `override` gives librdkafka's C code the same allocator.
+//! By itself mimalloc keeps freed blocks for a second, in case they are needed again: a few records of
+//! 60 MB would then hold several times their size. The feature `override` gives librdkafka's C code the same allocator.
 
 #![allow(unsafe_code)]
 
@@ -10,7 +10,7 @@ use std::alloc::{GlobalAlloc, Layout};
 use libmimalloc_sys::mi_collect;
 use mimalloc::MiMalloc;
 
-/// Blocks from this size on are large: to map them costs little beside filling them.
+/// Blocks from this size on are large: mapping them costs little compared with filling them.
 const LARGE_BYTES: usize = 16 << 20;
 
 pub(crate) struct Allocator;

@@ -15,13 +15,13 @@ use crate::ui::{self, Ui};
 /// `kafka-sql clean`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CleanArgs {
-    /// A folder or URL that jobs write parquet files to
+    /// A folder or URL that jobs write Parquet files to
     #[arg(value_name = "URL")]
     location: String,
-    /// Leave files alone that were written within this time: longer than any batch takes
+    /// Keep files that were written within this time, which must be longer than any batch takes
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = crate::job::time)]
     older_than: Duration,
-    /// List the files and remove none
+    /// List the files without removing them
     #[arg(long)]
     dry_run: bool,
 }

@@ -14,13 +14,12 @@ use datafusion_kafka::table::KafkaTable;
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::task::JoinHandle;
 
-use crate::args::OutputArgs;
+use crate::connection::Connection;
 use crate::failure::{Exit, Failure};
-use crate::output::Format;
-use crate::session::Connection;
+use crate::output::{Format, OutputArgs};
 use crate::ui::{self, Ui, thousands};
 
-/// What to export and how; where to is `-o`.
+/// What to export and how; `-o` says where.
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
     /// The topic
@@ -34,16 +33,16 @@ pub(crate) struct ExportArgs {
     /// An option of the table, such as value.format=json or on.bad.row=skip; any number of times
     #[arg(long = "option", value_name = "NAME=VALUE")]
     pub(crate) options: Vec<String>,
-    /// Size of a file, about, such as 128MB or 1GiB [default: 128MiB]
+    /// Approximate size of a file, such as 128MB or 1GiB [default: 128MiB]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) max_file_size: Option<u64>,
-    /// Offsets of a file, exactly
+    /// Exact number of offsets of a file
     #[arg(long, value_name = "N", conflicts_with = "max_file_size")]
     pub(crate) max_file_offsets: Option<u64>,
     /// Hive folders by an expression over the rows: EXPR or NAME=EXPR
     #[arg(long, value_name = "EXPR")]
     pub(crate) partition_by: Option<String>,
-    /// Continue an export that was begun with the same options
+    /// Resume an export with the same options
     #[arg(long)]
     pub(crate) resume: bool,
     /// Files that are written at one time [default: the number of processors]

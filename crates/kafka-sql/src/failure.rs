@@ -12,7 +12,7 @@ use datafusion_kafka::{Error, ErrorKind};
 
 use crate::ui;
 
-/// The exit codes of `kafka-sql`; success, also with no rows, is 0.
+/// The exit codes of `kafka-sql`; success is 0, also without rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// A statement, option or range is wrong, or the query failed while it ran.
@@ -23,7 +23,7 @@ pub(crate) enum Exit {
     Connection = 3,
     /// The principal may not do what was asked.
     Authorization = 4,
-    /// A topic, partition or offset is not there (any more).
+    /// A topic, partition or offset does not exist, or no longer.
     DataUnavailable = 5,
     /// More records do not decode than `bad.row.limit` allows.
     BadRowLimit = 6,
@@ -66,7 +66,7 @@ pub(crate) enum Failure {
     },
     /// The reader of our output went away, as `head` does: that is success.
     ClosedPipe,
-    /// The user pressed Ctrl-C, or the process was told to end.
+    /// The user pressed Ctrl-C, or the process got a signal to end.
     Interrupted,
 }
 
@@ -81,7 +81,7 @@ impl Failure {
         }
     }
 
-    /// The command line asks for something that cannot be.
+    /// The command line asks for something impossible.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, message)
     }

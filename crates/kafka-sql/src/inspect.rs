@@ -1,4 +1,4 @@
-//! The statements behind `topics`, `offsets` and the like, which the shell's backslash commands share.
+//! The statements of `topics`, `offsets` and the like, which the shell's backslash commands share.
 
 use datafusion::common::utils::quote_identifier;
 
@@ -11,7 +11,7 @@ pub(crate) const TABLES_SQL: &str = "SELECT table_name, table_type FROM informat
 /// The statement that lists topics.
 ///
 /// # Errors
-/// When `/…/` holds no regular expression.
+/// When `/…/` is not a regular expression.
 pub(crate) fn topics_sql(pattern: Option<&str>) -> Result<String, Failure> {
     let from = "SELECT * FROM kafka_topics()";
     let Some(pattern) = pattern else {
@@ -24,7 +24,7 @@ pub(crate) fn topics_sql(pattern: Option<&str>) -> Result<String, Failure> {
     ))
 }
 
-/// The regular expression for a pattern of topic names: `/…/` as it is and anchored, `*` and `?`
+/// The regular expression for a pattern of topic names: `/…/` unchanged and anchored, `*` and `?`
 /// as in file names, anything else as a part of the name.
 fn topic_pattern(pattern: &str) -> Result<String, Failure> {
     if let Some(inner) = pattern.strip_prefix('/').and_then(|p| p.strip_suffix('/')) {

@@ -7,11 +7,11 @@ use tokio::runtime::Runtime;
 
 use crate::failure::{Exit, Failure};
 
-/// How long interrupted work may take to let go of what it holds. Only a write that the reader of
-/// our output does not take can need longer, and that is left behind.
+/// How long interrupted work may take to release what it holds. Only a write that waits for the reader
+/// of our output can take longer; it is abandoned.
 const LET_GO: Duration = Duration::from_secs(2);
 
-/// Runs `work` to its end, or until the user presses Ctrl-C or the process is told to end.
+/// Runs `work` to its end, or until the user presses Ctrl-C or the process gets a signal to end.
 ///
 /// The work is dropped then, which stops its streams and with them all fetching.
 ///

@@ -12,8 +12,8 @@ use crate::output::{self, Format, OutputOptions};
 use crate::session;
 use crate::ui::{self, Ui, thousands};
 
-/// Says on standard error what became of the offsets that the plan's scans read; nothing where
-/// there are none.
+/// Says on standard error what became of the offsets that the plan's scans read. A plan without scans
+/// prints nothing.
 pub(crate) fn report(
     plan: &Arc<dyn ExecutionPlan>,
     options: &OutputOptions,

@@ -9,6 +9,7 @@
 mod allocator;
 mod args;
 mod clean;
+mod connection;
 mod demo;
 mod describe;
 mod export;
@@ -32,10 +33,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion_kafka::client::ClientPool;
 use datafusion_kafka::driver::Stop;
 use datafusion_kafka::export::ExportProgress;
@@ -43,19 +42,20 @@ use datafusion_kafka::receipt::Receipt;
 use datafusion_kafka::text::visible;
 use tokio::runtime::Runtime;
 
-use crate::args::{Cli, Command, OutputArgs, ReadCommand};
+use crate::args::{Cli, Command, ReadCommand};
+use crate::connection::Connection;
 use crate::failure::{Exit, Failure};
-use crate::output::{Destination, OutputOptions};
+use crate::output::{Destination, OutputArgs, OutputOptions};
 use crate::repl::Repl;
-use crate::script::{Outcome, Script};
-use crate::session::{Connection, Session};
+use crate::script::{Outcome, Script, one_batch};
+use crate::session::Session;
 use crate::ui::Ui;
 
 #[global_allocator]
 static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 
-/// Eight times tokio's, for statements that are nested as deeply as they may be. Of what a thread does
-/// not use only addresses are taken.
+/// Eight times tokio's, for statements that are nested as deeply as the policy allows. The unused part
+/// of a stack takes addresses, not memory.
 const STACK_BYTES: usize = 16 << 20;
 
 fn main() -> ExitCode {
@@ -99,7 +99,7 @@ fn start_log(verbose: u8) {
         .init();
 }
 
-/// A message of a log, in which brokers and libraries have their say.
+/// A log message without what a terminal obeys: it may quote brokers and libraries.
 fn shown(record: &log::Record<'_>) -> String {
     visible(&record.args().to_string(), &[]).into_owned()
 }
@@ -238,7 +238,7 @@ impl Shell {
                         }
                     },
                     async move {
-                        // A cluster that does not answer is better known now than after retries.
+                        // If the cluster does not answer, the user learns it now, not after retries.
                         session.topics().await?;
                         job::run(session, args, stop, ui).await
                     },
@@ -278,7 +278,7 @@ impl Shell {
                     Ok((schema, rows, export::failure(&found.problems)))
                 })
             }
-            // Its output is no result: it was taken care of above.
+            // Handled above: its output is not a result.
             ReadCommand::Export(args) => self.export(args),
         }
     }
@@ -334,7 +334,7 @@ impl Shell {
         }
         let session = Arc::new(self.session()?);
         if session.has_cluster() {
-            // A cluster that does not answer is better known now than after the first statement.
+            // If the cluster does not answer, the user learns it now, not after the first statement.
             let check = Arc::clone(&session);
             interrupt::run(self.runtime, async move { check.topics().await.map(drop) })?;
         }
@@ -345,7 +345,7 @@ impl Shell {
         Repl::new(self.runtime, session, options, self.ui).run()
     }
 
-    /// Runs every example of a folder, each in a session of its own.
+    /// Runs every example of a folder, each in a new session.
     fn examples(&self, folder: &Path) -> Result<(), Failure> {
         let options = OutputOptions {
             on_screen: self.ui.stdout_is_terminal,
@@ -403,8 +403,8 @@ impl Shell {
         options: OutputOptions,
         path: &Path,
     ) -> Result<(), Failure> {
-        // Before anything is read: a receipt that is there already is kept.
-        // The statements in it may hold what others should not see.
+        // Opened before anything is read, so that an existing receipt is kept. Only the owner may read
+        // it, because its statements may contain secrets.
         let file = Destination::private(path, options.overwrite)?;
         let receipt = Arc::new(Mutex::new(Receipt::new()));
         self.run_script(script.with_receipt(Arc::clone(&receipt)), options)?;
@@ -455,13 +455,6 @@ impl Shell {
 
 /// Rows, and a failure to report after them.
 type Rows = (SchemaRef, SendableRecordBatchStream, Option<Failure>);
-
-fn one_batch(batch: RecordBatch) -> (SchemaRef, SendableRecordBatchStream) {
-    let schema = batch.schema();
-    let rows = futures::stream::iter([Ok(batch)]);
-    let rows = RecordBatchStreamAdapter::new(Arc::clone(&schema), rows);
-    (schema, Box::pin(rows))
-}
 
 fn print(text: &str) -> Result<(), Failure> {
     writeln!(std::io::stdout(), "{text}").map_err(|e| Failure::io("standard output", &e))

@@ -15,7 +15,7 @@ use crate::ui::{self, Ui, thousands};
 /// The receipt to check.
 #[derive(Debug, Args)]
 pub(crate) struct RerunArgs {
-    /// The receipt, as `query --receipt FILE` has written it
+    /// The receipt that `query --receipt FILE` wrote
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
 }
@@ -23,7 +23,7 @@ pub(crate) struct RerunArgs {
 /// Reads a receipt.
 ///
 /// # Errors
-/// When there is no such file, or it is no receipt.
+/// When the file does not exist, or is not a receipt.
 pub(crate) fn load(path: &Path) -> Result<Receipt, Failure> {
     let name = path.display();
     let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {

@@ -8,6 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion_kafka::receipt::{Receipt, with_checksums};
 use futures::StreamExt;
 
@@ -190,6 +191,14 @@ async fn run_statement(
         receipt.statements.append(&mut added.statements);
     }
     ledger::report(&plan, options, ui)
+}
+
+/// The result that is one batch.
+pub(crate) fn one_batch(batch: RecordBatch) -> (SchemaRef, SendableRecordBatchStream) {
+    let schema = batch.schema();
+    let rows = futures::stream::iter([Ok(batch)]);
+    let rows = RecordBatchStreamAdapter::new(Arc::clone(&schema), rows);
+    (schema, Box::pin(rows))
 }
 
 /// Writes rows as they arrive, under the columns `names`. Returns how many were shown, and how many

@@ -1,163 +1,19 @@
-//! The shell's view of the library: the only file that knows how connections and sessions are made.
+//! The session that statements run in, and what it knows of the cluster and its tables.
 
 use std::sync::Arc;
 
 use datafusion::catalog::SchemaProvider;
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::context::SessionContext;
-use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion_kafka::client::{ClientPool, KafkaClient, TopicSelection};
-use datafusion_kafka::config::ConnectionConfig;
+use datafusion_kafka::client::{KafkaClient, TopicSelection};
 use datafusion_kafka::policy::Policy;
 pub(crate) use datafusion_kafka::scan::ScanProgress as Progress;
 use datafusion_kafka::session::{CATALOG, KafkaSessionBuilder};
-use datafusion_kafka::table::{KafkaCatalog, KafkaTable, KafkaTableBuilder, TableOptions};
-use datafusion_kafka::text::visible;
+use datafusion_kafka::table::KafkaCatalog;
 
-use crate::args::ConnectionArgs;
+use crate::connection::{Connection, no_cluster};
 use crate::failure::Failure;
-
-/// How to reach the cluster, resolved from flags, environment and file.
-#[derive(Debug, Clone)]
-pub(crate) struct Connection {
-    config: ConnectionConfig,
-    pool: ClientPool,
-    policy: Policy,
-    /// What bounds the memory of sessions and exports.
-    runtime: Arc<RuntimeEnv>,
-}
-
-impl Connection {
-    /// Takes the file's settings, over them the brokers of the flag or environment, over them `-X`.
-    ///
-    /// # Errors
-    /// When a setting is unknown, has a wrong value or is given twice.
-    pub(crate) fn resolve(args: &ConnectionArgs) -> Result<Self, Failure> {
-        // What is wrong here was typed on the command line or stands in a file named there.
-        let usage = |e: datafusion_kafka::Error| Failure::usage(e.to_string());
-        let mut config = match &args.config {
-            Some(path) => ConnectionConfig::from_file(path).map_err(usage)?,
-            None => ConnectionConfig::empty(),
-        };
-        if let Some(hosts) = &args.bootstrap_servers {
-            let mut brokers = ConnectionConfig::empty();
-            brokers.set("bootstrap.servers", hosts).map_err(usage)?;
-            config.merge(&brokers);
-        }
-        let mut flags = ConnectionConfig::empty();
-        for setting in args.settings() {
-            let Some((key, value)) = setting.split_once('=') else {
-                // What follows the name may be a password.
-                let name = setting.split_whitespace().next().unwrap_or_default();
-                let name = name.split(':').next().unwrap_or_default();
-                return Err(Failure::usage(format!(
-                    "-X {name}…: expected key=value, 'list' or 'dump'"
-                )));
-            };
-            flags.set(key.trim(), value.trim()).map_err(usage)?;
-        }
-        config.merge(&flags);
-        let runtime = RuntimeEnvBuilder::new();
-        let runtime = match args.memory_limit {
-            Some(bytes) => runtime.with_memory_limit(bytes, 1.0),
-            None => runtime,
-        };
-        Ok(Self {
-            config,
-            pool: ClientPool::global(),
-            policy: Policy::default(),
-            runtime: runtime.build_arc()?,
-        })
-    }
-
-    /// The settings in effect, one a line whatever is in them, secrets masked.
-    pub(crate) fn dump(&self) -> String {
-        self.config
-            .properties()
-            .map(|(key, value)| visible(&format!("{key}={value}"), &[]).into_owned())
-            .collect::<Vec<_>>()
-            .join("\n")
-    }
-
-    /// A table of the cluster, to be given its topics.
-    ///
-    /// # Errors
-    /// When no cluster was named.
-    pub(crate) fn table(&self) -> Result<KafkaTableBuilder, Failure> {
-        if self.config.bootstrap_servers().is_empty() {
-            return Err(Failure::usage(
-                "there is no cluster to ask; name its brokers with -b",
-            ));
-        }
-        Ok(KafkaTable::builder(&self.config).pool(self.pool.clone()))
-    }
-
-    /// The same with options of a table, each `NAME=VALUE`.
-    ///
-    /// # Errors
-    /// When an option is none, or has a wrong value.
-    pub(crate) fn table_with(&self, options: &[String]) -> Result<KafkaTableBuilder, Failure> {
-        let table = self.table()?;
-        if options.is_empty() {
-            return Ok(table);
-        }
-        let usage = |e: datafusion_kafka::Error| Failure::usage(e.to_string());
-        let mut known = TableOptions::default();
-        for option in options {
-            let Some((name, value)) = option.split_once('=') else {
-                return Err(Failure::usage(format!(
-                    "--option '{option}': expected NAME=VALUE, for example value.format=json"
-                )));
-            };
-            known.set(name.trim(), value.trim()).map_err(usage)?;
-        }
-        // The caller names the topics.
-        let table = known.table("_", None, Some(&self.config)).map_err(usage)?;
-        Ok(table.pool(self.pool.clone()))
-    }
-
-    /// Builds a table; with options it may have to ask for its columns.
-    ///
-    /// # Errors
-    /// As [`KafkaTableBuilder::build`].
-    pub(crate) async fn build(
-        table: KafkaTableBuilder,
-        options: &[String],
-    ) -> Result<KafkaTable, Failure> {
-        Ok(match options.is_empty() {
-            true => table.build_lazy()?,
-            false => table.build().await?,
-        })
-    }
-
-    /// What bounds the memory of an export.
-    pub(crate) fn runtime(&self) -> Arc<RuntimeEnv> {
-        Arc::clone(&self.runtime)
-    }
-
-    /// The names of all settings, one a line.
-    pub(crate) fn list() -> String {
-        ConnectionConfig::known_keys().join("\n")
-    }
-
-    /// The same for sessions whose text may do this.
-    pub(crate) fn with_policy(mut self, policy: Policy) -> Self {
-        self.policy = policy;
-        self
-    }
-
-    /// What text may do.
-    pub(crate) fn policy(&self) -> &Policy {
-        &self.policy
-    }
-
-    /// The same with clients from another pool.
-    pub(crate) fn with_pool(mut self, pool: ClientPool) -> Self {
-        self.pool = pool;
-        self
-    }
-}
 
 /// A session, over a cluster if one was named.
 pub(crate) struct Session {
@@ -181,25 +37,20 @@ impl Session {
     /// # Errors
     /// When the settings do not fit together.
     pub(crate) fn open(connection: &Connection) -> Result<Self, Failure> {
-        let Connection {
-            config,
-            pool,
-            policy,
-            ..
-        } = connection;
+        let policy = connection.policy().clone();
         let mut builder = KafkaSessionBuilder::new()
             .runtime(connection.runtime())
-            .pool(pool.clone())
+            .pool(connection.pool().clone())
             .policy(policy.clone());
         let mut client = None;
-        if !config.bootstrap_servers().is_empty() {
-            client = Some(pool.client(config)?);
+        if let Some(config) = connection.cluster() {
+            client = Some(connection.pool().client(config)?);
             builder = builder.connection(config.clone());
         }
         Ok(Self {
             context: builder.build()?,
             client,
-            policy: policy.clone(),
+            policy,
         })
     }
 
@@ -226,9 +77,7 @@ impl Session {
     /// # Errors
     /// When no cluster was named.
     pub(crate) fn client(&self) -> Result<&Arc<dyn KafkaClient>, Failure> {
-        self.client
-            .as_ref()
-            .ok_or_else(|| Failure::usage("there is no cluster to ask; name its brokers with -b"))
+        self.client.as_ref().ok_or_else(no_cluster)
     }
 
     /// Whether a cluster was named.
@@ -236,7 +85,7 @@ impl Session {
         self.client.is_some()
     }
 
-    /// The names of the topics, sorted; none without a cluster.
+    /// The sorted names of the topics; an empty list without a cluster.
     ///
     /// # Errors
     /// When the cluster does not answer.
@@ -261,7 +110,7 @@ impl Session {
         let Some(found) = cluster.topics.into_iter().find(|t| *t.name == *topic) else {
             return Ok(None);
         };
-        // Settings need a right of their own; what may not be read is shown as unknown.
+        // Reading settings needs another right; without it they are shown as unknown.
         let settings = match client.topic_settings(&names).await {
             Ok(settings) => settings.into_iter().next().flatten(),
             Err(error) => {

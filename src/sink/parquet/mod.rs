@@ -62,7 +62,8 @@ pub use factory::ParquetTableFactory;
 pub use options::ParquetOptions;
 pub(crate) use read::recorded_columns;
 pub(crate) use schema::{decode as decode_schema, encode as encode_schema};
-pub(crate) use write::plain_payloads;
+#[doc(hidden)]
+pub use write::plain_payloads;
 
 use commit::{Files, Known, Newest};
 use log::{CONCURRENT, Row};

@@ -323,7 +323,7 @@ impl Files {
 
 /// Turns dictionaries and statistics off, which copy large values, for what hardly repeats and is
 /// not compared: bytes, and texts that are long in `rows`, the first of a file.
-pub(crate) fn plain_payloads(
+pub fn plain_payloads(
     properties: WriterPropertiesBuilder,
     rows: &RecordBatch,
 ) -> WriterPropertiesBuilder {

@@ -320,14 +320,22 @@ async fn imports_are_references() {
 #[test]
 fn options_are_those_of_formats() {
     let mut options = TableOptions::default();
-    let refused = options.set("schema.registry.auto.regsiter", "true");
-    refused.unwrap();
-    options.set("schema.registry.url", "http://h").unwrap();
-    let refused = options
-        .write_formats(&crate::config::ConnectionConfig::empty())
-        .unwrap_err();
+    let misspelt = "schema.registry.auto.regsiter";
+    let refused = options.set(misspelt, "true").unwrap_err();
     assert!(
         message(&refused).contains("did you mean 'schema.registry.auto.register'?"),
+        "{refused}"
+    );
+    let mut write = |name: &str, value: &str| {
+        options.set(name, value).unwrap();
+        options.write_formats(&crate::config::ConnectionConfig::empty())
+    };
+    write("key_format", "int64").unwrap();
+    write("schema.registry.url", "http://h").unwrap();
+    write("metadataPrefix", "_").unwrap();
+    let refused = write("shared", "true").unwrap_err();
+    assert!(
+        message(&refused).starts_with("option 'shared' is not about formats"),
         "{refused}"
     );
     let mut options = TableOptions::default();

@@ -220,6 +220,14 @@ mod tests {
             "'kafka.client' = 'librdkafka' needs librdkafka, which this build \
              does not have (feature 'librdkafka')"
         );
+        let mut wire = ConnectionConfig::new("127.0.0.1:1");
+        wire.set("kafka.client", "wire").unwrap();
+        wire.set("security.protocol", "sasl_plaintext").unwrap();
+        let refused = ClientPool::new().client(&wire).unwrap_err().to_string();
+        assert!(
+            refused.ends_with("; a build with the feature 'librdkafka' does"),
+            "{refused}"
+        );
         assert_eq!(
             error("security.protocol", "sasl_plaintext"),
             "'sasl.mechanism' = 'GSSAPI' needs librdkafka, which this build \

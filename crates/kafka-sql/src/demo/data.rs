@@ -47,7 +47,7 @@ pub(super) fn records() -> Vec<Record> {
     records
 }
 
-/// The customers' changes as Debezium writes them: envelopes, and a tombstone behind each delete.
+/// The customers' changes as Debezium writes them: envelopes, and a tombstone after each delete.
 fn changes<'a>(customers: impl Iterator<Item = &'a Record>) -> Vec<Record> {
     let mut rows: HashMap<&str, &str> = HashMap::new();
     let mut records = Vec::new();

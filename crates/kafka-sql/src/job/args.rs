@@ -12,13 +12,13 @@ pub(crate) struct JobArgs {
     /// The job: tables, views, and INSERT INTO sink SELECT … statements
     #[arg(value_name = "JOB.sql")]
     pub(crate) file: PathBuf,
-    /// What sinks and log know the job by [default: the file's name without .sql]
+    /// The name by which sinks and log know the job [default: the file's name without .sql]
     #[arg(long)]
     pub(crate) name: Option<String>,
     /// The folder or URL of the job's offset log [default: the file's name with .checkpoint]
     #[arg(long, value_name = "URL")]
     checkpoint: Option<String>,
-    /// Go on from the recorded offsets although the queries have changed
+    /// Go on from the recorded ends although the queries have changed
     #[arg(long)]
     pub(crate) allow_changed_query: bool,
     /// Do not sync the offset log to disk
@@ -41,7 +41,7 @@ impl JobArgs {
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) job: JobArgs,
-    /// One batch of everything there is, whatever the limits, then end
+    /// One batch of everything there is, without limits, then end
     #[arg(long, group = "trigger")]
     once: bool,
     /// Everything that is there now, in batches within the limits, then end
@@ -50,34 +50,34 @@ pub(crate) struct RunArgs {
     /// A batch each time this has passed, for example 5s or 250ms; late ones are skipped
     #[arg(long, group = "trigger", value_name = "TIME", value_parser = time)]
     every: Option<Duration>,
-    /// At most about so many offsets in a batch, shared out by the partitions' backlogs
+    /// About the most offsets in a batch, shared out by the partitions' backlogs
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_offsets: Option<u64>,
-    /// At most so many offsets of each partition in a batch
+    /// The most offsets of each partition in a batch
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_offsets_per_partition: Option<u64>,
-    /// At most about so many key and value bytes in a batch, estimated from earlier ones
+    /// About the most key and value bytes in a batch, estimated from earlier batches
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_bytes: Option<u64>,
-    /// Wait for so many new offsets
+    /// Wait until there are this many new offsets
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     min_offsets: Option<u64>,
     /// Wait for them no longer than this [default: 15m]
     #[arg(long, value_name = "TIME", value_parser = time, requires = "min_offsets")]
     max_delay: Option<Duration>,
-    /// Leave records alone until they are so old by their timestamps
+    /// End a batch at the first record whose timestamp is younger than this
     #[arg(long, value_name = "TIME", value_parser = time)]
     lag: Option<Duration>,
-    /// Let each batch's queries read back so far, besides what the batch takes over
+    /// Let the queries of a batch also read earlier offsets, back to this long before now
     #[arg(long, value_name = "TIME", value_parser = time, group = "windows")]
     window: Option<Duration>,
-    /// Let each batch's queries read the last N batches, this one among them
+    /// Let the queries of a batch read the last N batches, including this one
     #[arg(long, value_name = "N", group = "windows")]
     window_batches: Option<u64>,
-    /// Try again for so long when a broker or a sink is down [default: 5m]
+    /// Try again for this long while a broker or a sink is down [default: 5m]
     #[arg(long, value_name = "TIME", value_parser = time)]
     retry_for: Option<Duration>,
-    /// Commit the positions to a consumer group after each batch, for lag tools; never read back
+    /// Commit the positions to a consumer group after each batch, for lag tools; the job never reads them
     #[arg(long, value_name = "GROUP")]
     commit_group: Option<String>,
     /// Write a line of JSON for each batch to a file, `-` for standard output

@@ -26,7 +26,7 @@ enum Role {
     SetUp,
     /// It is run for each batch.
     Insert,
-    /// It returns rows, which nobody would get.
+    /// It returns rows, and a job has no place to show them.
     Query,
 }
 
@@ -85,7 +85,7 @@ impl JobFile {
                 Role::Query => {
                     return Err(Failure::new(
                         Exit::Query,
-                        "a job has CREATE, SET and INSERT statements; nobody would see the rows of this one: \
+                        "a job has CREATE, SET and INSERT statements; it cannot show the rows of this one: \
                          put INSERT INTO a sink before it, or run it with 'query'",
                     )
                     .at(place()));

@@ -66,8 +66,8 @@ impl ProgressListener for Live {
                     LostBecause::Truncated => {
                         self.say(format_args!(
                             "kafka-sql: batch {}: the log of {} was cut at {} by the loss of a leader: rows of \
-                             {}..{} in the sinks are of records that are in no log any more; what stands \
-                             there now is read",
+                             {}..{} in the sinks come from records that no log has any more; the job reads \
+                             the records that are there now",
                             progress.batch, lost.partition, lost.to, lost.to, lost.from
                         ));
                         continue;
@@ -76,7 +76,7 @@ impl ProgressListener for Live {
                     _ => "are gone",
                 };
                 self.say(format_args!(
-                    "kafka-sql: batch {}: {} offsets {}..{} {why} and were passed over",
+                    "kafka-sql: batch {}: {} offsets {}..{} {why} and were skipped",
                     progress.batch, lost.partition, lost.from, lost.to
                 ));
             }
@@ -90,8 +90,8 @@ impl ProgressListener for Live {
                 others => format!(" and {others} other partitions"),
             };
             self.say(format_args!(
-                "kafka-sql: batch {}: {first}{others}: no leader epoch was recorded, or the brokers tell none; \
-                 whether the log was cut before and has grown again cannot be told",
+                "kafka-sql: batch {}: {first}{others}: no leader epoch was recorded, or the brokers give none; \
+                 if the log was cut before and has grown again, the job could not notice it",
                 progress.batch
             ));
         }

@@ -1,4 +1,4 @@
-//! Where results go: standard output, or a file that appears whole or not at all.
+//! Where results go: standard output, or a file that appears complete or not at all.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -16,7 +16,7 @@ const BUFFER_BYTES: usize = 64 * 1024;
 ///
 /// A regular file is written under a temporary name in its own folder, and takes its name in
 /// [`commit`](Self::commit) after its bytes have reached the disk. Dropping the destination before
-/// that removes the temporary file: an interrupted or failed query leaves nothing behind.
+/// that removes the temporary file: an interrupted or failed query leaves no file.
 #[derive(Debug)]
 pub(crate) enum Destination {
     /// Standard output.
@@ -109,7 +109,7 @@ impl Destination {
         Ok(Box::new(BufWriter::with_capacity(BUFFER_BYTES, output)))
     }
 
-    /// Removes the temporary file now, whoever else still holds this destination.
+    /// Removes the temporary file now, even if other handles on this destination exist.
     pub(crate) fn discard(&self) {
         if let Self::File { temporary, .. } = self {
             let _ = fs::remove_file(temporary.path());

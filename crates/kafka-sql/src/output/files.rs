@@ -3,19 +3,19 @@
 use std::io::Write;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use arrow::ipc::writer::{FileWriter, StreamWriter};
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::basic::{Compression, ZstdLevel};
-use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
-use datafusion::parquet::schema::types::ColumnPath;
+use datafusion::parquet::file::properties::WriterProperties;
+use datafusion_kafka::sink::parquet::plain_payloads;
 
 use super::{Flow, RowWriter};
 use crate::failure::Failure;
 
 type Sink = Box<dyn Write + Send>;
 
-/// A row group is closed when it holds so much memory: with the default of 1,048,576 rows, records
+/// A row group is closed when it holds this much memory. With the default of 1,048,576 rows, records
 /// of 10 KiB would hold 10 GiB.
 const ROW_GROUP_BYTES: usize = 48 * 1024 * 1024;
 
@@ -29,15 +29,9 @@ impl ParquetWriter {
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
             .set_created_by(concat!("kafka-sql ", env!("CARGO_PKG_VERSION")).to_owned());
-        // Payloads hardly repeat and are not compared: neither is worth copies of large ones.
-        let bytes = (schema.fields().iter()).filter(|f| *f.data_type() == DataType::BinaryView);
-        let properties = bytes.fold(properties, |properties, field| {
-            let column = ColumnPath::from(vec![field.name().clone()]);
-            properties
-                .set_column_dictionary_enabled(column.clone(), false)
-                .set_column_statistics_enabled(column, EnabledStatistics::None)
-        });
-        let properties = Some(properties.build());
+        // The first rows, which would tell long texts, are not known yet.
+        let no_rows = RecordBatch::new_empty(SchemaRef::clone(schema));
+        let properties = Some(plain_payloads(properties, &no_rows).build());
         Ok(Self {
             inner: ArrowWriter::try_new(sink, SchemaRef::clone(schema), properties)?,
         })

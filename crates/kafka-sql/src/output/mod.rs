@@ -3,6 +3,7 @@
 //! A [`RowWriter`] takes batches as they arrive and holds no more than its format needs; only
 //! [`Format::Table`] keeps rows, as many as `--maxrows` allows, because it must know their widths.
 
+mod args;
 mod delimited;
 mod destination;
 mod files;
@@ -19,13 +20,11 @@ use clap::ValueEnum;
 use datafusion::common::DFSchema;
 use datafusion_kafka::text::Delimited;
 
+pub(crate) use args::{MaxRows, OutputArgs, parse_max_rows};
 pub(crate) use datafusion_kafka::text::BytesAs;
 pub(crate) use destination::Destination;
 
 use crate::failure::Failure;
-
-/// How many rows a table shows unless `--maxrows` says otherwise.
-pub(crate) const DEFAULT_MAX_ROWS: usize = 1000;
 
 /// A format of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -31,7 +31,7 @@ fn options(format: Format, bytes: BytesAs) -> OutputOptions {
     OutputOptions {
         format,
         bytes,
-        max_rows: Some(DEFAULT_MAX_ROWS),
+        max_rows: MaxRows::default().0,
         path: None,
         overwrite: false,
         on_screen: false,

@@ -2,9 +2,8 @@
 
 use clap::ValueEnum;
 
-use crate::args::{MaxRows, parse_max_rows};
 use crate::failure::Failure;
-use crate::output::{BytesAs, Format};
+use crate::output::{BytesAs, Format, MaxRows, parse_max_rows};
 
 /// What `\?` prints.
 pub(super) const HELP: &str = r"Statements end with ; and may span lines. Ctrl-C stops a statement, Ctrl-D leaves.
@@ -14,22 +13,24 @@ pub(super) const HELP: &str = r"Statements end with ; and may span lines. Ctrl-C
   \topics [PATTERN]        topics
   \describe TOPIC          partitions, log bounds, settings and columns of a topic
   \offsets TOPIC [RANGE]   the offsets that a range means, for each partition
+  \options [PART]          the options of a table, or those whose names or meanings have PART in them
   \jobs URL                the batches of a job, by the folder or URL of its offset log
-  \timing [on|off]         whether the time of a statement is shown
-  \ledger [on|off]         whether the ranges of a statement are shown with what became of their offsets
+  \timing [on|off]         show the time that a statement took
+  \ledger [on|off]         show what became of the offsets of a statement's ranges
   \pset [NAME VALUE]       format table|csv|tsv|json|ndjson, bytes auto|utf8|base64|hex, maxrows N|all
   \i FILE                  run the statements of a file
   \q                       leave
   \?                       this help";
 
 /// The names, for completion.
-pub(super) const NAMES: [&str; 11] = [
+pub(super) const NAMES: [&str; 12] = [
     "\\d",
     "\\describe",
     "\\i",
     "\\jobs",
     "\\ledger",
     "\\offsets",
+    "\\options",
     "\\pset",
     "\\q",
     "\\timing",
@@ -47,6 +48,7 @@ pub(super) enum Command {
     Topics(Option<String>),
     Describe(String),
     Offsets(String, Option<String>),
+    Options(String),
     Jobs(String),
     Timing(Option<bool>),
     Ledger(Option<bool>),
@@ -87,6 +89,7 @@ impl Command {
             ("offsets", [topic, range @ ..]) => {
                 Self::Offsets((*topic).to_owned(), Some(range.join(" ")))
             }
+            ("options", part) => Self::Options(part.join(" ")),
             ("jobs", [url]) => Self::Jobs((*url).to_owned()),
             ("timing", []) => Self::Timing(None),
             ("timing", ["on"]) => Self::Timing(Some(true)),
@@ -120,7 +123,7 @@ impl Command {
             }
             _ => {
                 return Err(Failure::usage(format!(
-                    "\\{name} is no command; \\? lists them"
+                    "\\{name} is not a command; \\? lists them"
                 )));
             }
         };
@@ -151,6 +154,11 @@ mod tests {
             parse("\\offsets orders 0=1:2, 1=3:"),
             Command::Offsets("orders".into(), Some("0=1:2, 1=3:".into()))
         );
+        assert_eq!(parse("\\options"), Command::Options(String::new()));
+        assert_eq!(
+            parse("\\options dead letters"),
+            Command::Options("dead letters".into())
+        );
         assert_eq!(
             parse("\\jobs a.checkpoint"),
             Command::Jobs("a.checkpoint".into())
@@ -174,7 +182,7 @@ mod tests {
         let message = |line| Command::parse(line).unwrap_err().text(false);
         assert_eq!(
             message("\\nosuch"),
-            "\\nosuch is no command; \\? lists them"
+            "\\nosuch is not a command; \\? lists them"
         );
         assert_eq!(
             message("\\offsets"),

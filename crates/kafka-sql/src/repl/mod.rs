@@ -8,6 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use datafusion_kafka::table::TableOptions;
 use rustyline::error::ReadlineError;
 use tokio::runtime::Runtime;
 
@@ -17,10 +18,11 @@ use self::reader::Reader;
 use crate::failure::{Exit, Failure};
 use crate::inspect;
 use crate::output::{Destination, Format, OutputOptions};
+use crate::progress::Meter;
 use crate::script::Script;
 use crate::session::Session;
 use crate::ui::{self, Ui};
-use crate::{describe, interrupt, script};
+use crate::{describe, interrupt, job, script};
 
 const PROMPT: &str = "kafka-sql> ";
 
@@ -99,6 +101,14 @@ impl<'a> Repl<'a> {
         match command {
             Command::Quit => return Ok(Next::Leave),
             Command::Help => self.say(command::HELP)?,
+            Command::Options(part) => match TableOptions::help(&part).trim_end() {
+                "" => {
+                    return Err(Failure::usage(format!(
+                        "no option of a table has '{part}' in its name or meaning; \\options lists all"
+                    )));
+                }
+                options => self.say(options)?,
+            },
             Command::Tables => self.run_sql(inspect::TABLES_SQL)?,
             Command::Columns(table) => self.run_sql(&inspect::columns_sql(&table))?,
             Command::Topics(pattern) => self.run_sql(&inspect::topics_sql(pattern.as_deref())?)?,
@@ -121,8 +131,8 @@ impl<'a> Repl<'a> {
                     .check_location("the offset log", &url)?;
                 let (options, ui) = (self.options.clone(), self.ui);
                 interrupt::run(self.runtime, async move {
-                    let (schema, rows) = crate::one_batch(crate::job::history(&url).await?);
-                    let meter = crate::progress::Meter::none();
+                    let (schema, rows) = script::one_batch(job::history(&url).await?);
+                    let meter = Meter::none();
                     script::deliver(&schema, rows, meter, &options, &Destination::Stdout, ui)
                         .await
                         .map(drop)

@@ -24,9 +24,9 @@ use kafka_protocol::protocol::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::decode;
 use super::security::{self, Security, Transport};
 use super::settings::Settings;
+use super::{LIBRDKAFKA, decode};
 
 /// The size of an answer, and its correlation id.
 pub(super) const FRAME_HEAD: usize = 8;
@@ -219,8 +219,7 @@ impl Connection {
         self.versions.of::<R>(most).ok_or_else(|| {
             let name = api_name(R::KEY);
             Trouble::Protocol(format!(
-                "broker {} has no version of {name} that this client speaks; \
-                 'kafka.client' = 'librdkafka' may",
+                "broker {} has no version of {name} that this client speaks; {LIBRDKAFKA} may",
                 self.broker
             ))
         })

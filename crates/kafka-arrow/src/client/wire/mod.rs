@@ -116,11 +116,21 @@ impl WireClient {
     }
 }
 
+/// What to try where librdkafka may do what this client cannot.
+const LIBRDKAFKA: &str = if cfg!(feature = "librdkafka") {
+    "'kafka.client' = 'librdkafka'"
+} else {
+    "a build with the feature 'librdkafka'"
+};
+
 fn unsupported(reason: String) -> Error {
-    Error::config(
-        "kafka.client",
-        format!("'wire' does not support {reason}; leave it out, or write 'librdkafka'"),
-    )
+    let advice = if cfg!(feature = "librdkafka") {
+        "leave it out, or write 'librdkafka'"
+    } else {
+        "a build with the feature 'librdkafka' does"
+    };
+    let reason = format!("'wire' does not support {reason}; {advice}");
+    Error::config("kafka.client", reason)
 }
 
 #[async_trait]

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
+use super::super::LIBRDKAFKA;
 use super::Trouble;
 
 /// Why a handshake with `host` failed. `trust` says where the trusted certificates came from.
@@ -21,7 +22,7 @@ pub(super) fn handshake(error: &io::Error, host: &str, trust: &str) -> Trouble {
         }
         Some(TlsError::PeerIncompatible(reason)) => format!(
             "it shares no version or cipher of TLS with this client ({reason:?}); \
-             'kafka.client' = 'librdkafka' may"
+             {LIBRDKAFKA} may"
         ),
         Some(other) => other.to_string(),
         None if error.kind() == io::ErrorKind::UnexpectedEof
@@ -63,7 +64,7 @@ fn certificate(error: &CertificateError, host: &str, trust: &str) -> String {
             format!(
                 "its certificate names no host (subject alternative name), so not {host} either; have one \
              made that does, or set 'ssl.endpoint.identification.algorithm' = 'none'; \
-             'kafka.client' = 'librdkafka' looks at the common name too"
+             {LIBRDKAFKA} looks at the common name too"
             )
         }
         CertificateError::NotValidForNameContext {
@@ -96,9 +97,7 @@ fn certificate(error: &CertificateError, host: &str, trust: &str) -> String {
         CertificateError::NotValidYet => {
             "its certificate is not valid yet; set this machine's clock".to_owned()
         }
-        other => format!(
-            "its certificate is not accepted: {other}; 'kafka.client' = 'librdkafka' may accept it"
-        ),
+        other => format!("its certificate is not accepted: {other}; {LIBRDKAFKA} may accept it"),
     }
 }
 
@@ -138,6 +137,7 @@ fn is_about_us(alert: AlertDescription) -> bool {
 }
 
 fn said(alert: AlertDescription) -> String {
+    let no_version = format!("it has no version of TLS that this client has; {LIBRDKAFKA} may");
     let hint = match alert {
         AlertDescription::NoCertificate
         | AlertDescription::CertificateRequired
@@ -155,9 +155,7 @@ fn said(alert: AlertDescription) -> String {
         AlertDescription::CertificateExpired => {
             "this client's certificate has expired: have it renewed, or look at the broker's clock"
         }
-        AlertDescription::ProtocolVersion => {
-            "it has no version of TLS that this client has; 'kafka.client' = 'librdkafka' may"
-        }
+        AlertDescription::ProtocolVersion => &no_version,
         _ => "its log may say why",
     };
     format!("it refuses with the TLS alert '{alert:?}': {hint}")

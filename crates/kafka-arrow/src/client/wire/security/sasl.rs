@@ -9,7 +9,7 @@ use kafka_protocol::messages::{SaslAuthenticateRequest, SaslHandshakeRequest};
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use super::super::code;
+use super::super::{LIBRDKAFKA, code};
 use super::oauth::{TokenProvider, Tokens, Unsecured};
 use super::scram::{Exchange, Hash, Salted};
 use super::{Connection, Properties, Supported, Trouble};
@@ -185,7 +185,7 @@ impl Login {
         let broker = connection.broker();
         match answer.error_code {
             code::OK if version == 0 => Err(Trouble::Protocol(format!(
-                "broker {broker} is older than Kafka 1.0; 'kafka.client' = 'librdkafka' may log in"
+                "broker {broker} is older than Kafka 1.0; {LIBRDKAFKA} may log in"
             ))),
             code::OK => Ok(()),
             code::UNSUPPORTED_SASL_MECHANISM => {

@@ -1,0 +1,256 @@
+//! How to reach a cluster and what statements may do: the flags, and their resolved values.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use datafusion::execution::context::SessionContext;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion_kafka::client::ClientPool;
+use datafusion_kafka::config::ConnectionConfig;
+use datafusion_kafka::policy::Policy;
+use datafusion_kafka::table::{KafkaTable, KafkaTableBuilder, TableOptions};
+use datafusion_kafka::text::visible;
+
+use crate::failure::Failure;
+
+/// Where the cluster is and how to talk to it.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct ConnectionArgs {
+    /// Brokers to start from, as host:port, separated by commas
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "KAFKA_SQL_BOOTSTRAP_SERVERS",
+        value_name = "HOSTS"
+    )]
+    pub(crate) bootstrap_servers: Option<String>,
+    /// Read settings from a Java client.properties or librdkafka file
+    #[arg(
+        short = 'F',
+        long = "config",
+        global = true,
+        env = "KAFKA_SQL_CONFIG",
+        value_name = "FILE"
+    )]
+    pub(crate) config: Option<PathBuf>,
+    /// Set one setting; `-X dump` prints those in effect, `-X list` those that exist
+    #[arg(short = 'X', global = true, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Memory that queries, exports and jobs may hold, such as 256M or 2G [default: no limit]
+    #[arg(long, global = true, value_name = "SIZE", help_heading = "Memory", value_parser = parse_size)]
+    pub(crate) memory_limit: Option<usize>,
+}
+
+impl ConnectionArgs {
+    /// Those `-X` that are settings.
+    pub(crate) fn settings(&self) -> impl Iterator<Item = &str> {
+        self.set
+            .iter()
+            .map(String::as_str)
+            .filter(|s| !matches!(*s, "list" | "dump"))
+    }
+
+    /// Whether `-X` asks a question: `list` or `dump`.
+    pub(crate) fn asks(&self, question: &str) -> bool {
+        self.set.iter().any(|s| s == question)
+    }
+}
+
+/// Reads `256M`, as DataFusion does where the limit is SET.
+fn parse_size(text: &str) -> Result<usize, String> {
+    SessionContext::parse_capacity_limit("--memory-limit", text)
+        .map_err(|e| e.message().into_owned())
+}
+
+/// What the text of statements may do.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Authority")]
+pub(crate) struct AuthorityArgs {
+    /// Run statements that somebody else wrote: only with the files, hosts and settings that you allow
+    #[arg(long, global = true)]
+    restricted: bool,
+    /// Allow a restricted session a file, a folder or an object store's URL; any number of times
+    #[arg(long, global = true, value_name = "PATH", requires = "restricted")]
+    allow_path: Vec<String>,
+    /// Allow a restricted session a host besides those of -b and -X; any number of times
+    #[arg(
+        long,
+        global = true,
+        value_name = "HOST[:PORT]",
+        requires = "restricted"
+    )]
+    allow_host: Vec<String>,
+}
+
+impl AuthorityArgs {
+    /// The policy of the flags; `overwrite` lets `COPY` replace files.
+    pub(crate) fn policy(&self, overwrite: bool) -> Result<Policy, Failure> {
+        if !self.restricted {
+            return Ok(Policy::default().keep_files(!overwrite));
+        }
+        let usage = |e: datafusion_kafka::Error| Failure::usage(e.to_string());
+        let mut policy = Policy::restricted();
+        for path in &self.allow_path {
+            policy = policy.allow_path(path).map_err(usage)?;
+        }
+        for host in &self.allow_host {
+            policy = policy.allow_host(host).map_err(usage)?;
+        }
+        Ok(policy)
+    }
+}
+
+/// How to reach the cluster, resolved from flags, environment and file.
+#[derive(Debug, Clone)]
+pub(crate) struct Connection {
+    config: ConnectionConfig,
+    pool: ClientPool,
+    policy: Policy,
+    /// What bounds the memory of sessions and exports.
+    runtime: Arc<RuntimeEnv>,
+}
+
+impl Connection {
+    /// Merges the settings: `-X` over the brokers of the flag or environment, and these over the file.
+    ///
+    /// # Errors
+    /// When a setting is unknown, has a wrong value or is given twice.
+    pub(crate) fn resolve(args: &ConnectionArgs) -> Result<Self, Failure> {
+        // What is wrong here was typed on the command line or stands in a file named there.
+        let usage = |e: datafusion_kafka::Error| Failure::usage(e.to_string());
+        let mut config = match &args.config {
+            Some(path) => ConnectionConfig::from_file(path).map_err(usage)?,
+            None => ConnectionConfig::empty(),
+        };
+        if let Some(hosts) = &args.bootstrap_servers {
+            let mut brokers = ConnectionConfig::empty();
+            brokers.set("bootstrap.servers", hosts).map_err(usage)?;
+            config.merge(&brokers);
+        }
+        let mut flags = ConnectionConfig::empty();
+        for setting in args.settings() {
+            let Some((key, value)) = setting.split_once('=') else {
+                // What follows the name may be a password.
+                let name = setting.split_whitespace().next().unwrap_or_default();
+                let name = name.split(':').next().unwrap_or_default();
+                return Err(Failure::usage(format!(
+                    "-X {name}…: expected key=value, 'list' or 'dump'"
+                )));
+            };
+            flags.set(key.trim(), value.trim()).map_err(usage)?;
+        }
+        config.merge(&flags);
+        let runtime = RuntimeEnvBuilder::new();
+        let runtime = match args.memory_limit {
+            Some(bytes) => runtime.with_memory_limit(bytes, 1.0),
+            None => runtime,
+        };
+        Ok(Self {
+            config,
+            pool: ClientPool::global(),
+            policy: Policy::default(),
+            runtime: runtime.build_arc()?,
+        })
+    }
+
+    /// The settings in effect, exactly one a line, with secrets masked.
+    pub(crate) fn dump(&self) -> String {
+        self.config
+            .properties()
+            .map(|(key, value)| visible(&format!("{key}={value}"), &[]).into_owned())
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    /// A table of the cluster, to be given its topics.
+    ///
+    /// # Errors
+    /// When no cluster was named.
+    pub(crate) fn table(&self) -> Result<KafkaTableBuilder, Failure> {
+        let config = self.cluster().ok_or_else(no_cluster)?;
+        Ok(KafkaTable::builder(config).pool(self.pool.clone()))
+    }
+
+    /// The same with options of a table, each `NAME=VALUE`.
+    ///
+    /// # Errors
+    /// When an option is unknown, or has a wrong value.
+    pub(crate) fn table_with(&self, options: &[String]) -> Result<KafkaTableBuilder, Failure> {
+        let table = self.table()?;
+        if options.is_empty() {
+            return Ok(table);
+        }
+        let usage = |e: datafusion_kafka::Error| Failure::usage(e.to_string());
+        let mut known = TableOptions::default();
+        for option in options {
+            let Some((name, value)) = option.split_once('=') else {
+                return Err(Failure::usage(format!(
+                    "--option '{option}': expected NAME=VALUE, for example value.format=json"
+                )));
+            };
+            known.set(name.trim(), value.trim()).map_err(usage)?;
+        }
+        // The caller names the topics.
+        let table = known.table("_", None, Some(&self.config)).map_err(usage)?;
+        Ok(table.pool(self.pool.clone()))
+    }
+
+    /// Builds a table; with options it may have to ask for its columns.
+    ///
+    /// # Errors
+    /// As [`KafkaTableBuilder::build`].
+    pub(crate) async fn build(
+        table: KafkaTableBuilder,
+        options: &[String],
+    ) -> Result<KafkaTable, Failure> {
+        Ok(match options.is_empty() {
+            true => table.build_lazy()?,
+            false => table.build().await?,
+        })
+    }
+
+    /// What bounds the memory of an export.
+    pub(crate) fn runtime(&self) -> Arc<RuntimeEnv> {
+        Arc::clone(&self.runtime)
+    }
+
+    /// The names of all settings, one a line.
+    pub(crate) fn list() -> String {
+        ConnectionConfig::known_keys().join("\n")
+    }
+
+    /// The same for sessions whose text may do this.
+    pub(crate) fn with_policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// What text may do.
+    pub(crate) fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The same with clients from another pool.
+    pub(crate) fn with_pool(mut self, pool: ClientPool) -> Self {
+        self.pool = pool;
+        self
+    }
+
+    /// How to reach the cluster, if one was named.
+    pub(crate) fn cluster(&self) -> Option<&ConnectionConfig> {
+        Some(&self.config).filter(|config| !config.bootstrap_servers().is_empty())
+    }
+
+    /// Where clients come from.
+    pub(crate) fn pool(&self) -> &ClientPool {
+        &self.pool
+    }
+}
+
+/// What a command that needs a cluster says without one.
+pub(crate) fn no_cluster() -> Failure {
+    Failure::usage("there is no cluster to ask; name its brokers with -b")
+}
