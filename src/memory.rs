@@ -1,28 +1,32 @@
 //! What scans and writers hold, in DataFusion's memory pool.
 
+#[cfg(feature = "jobs")]
+mod writers;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::DataType;
 use async_trait::async_trait;
 use datafusion::execution::memory_pool::{
     MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation,
 };
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep};
 
-use crate::client::{Held, MemoryBudget};
+#[cfg(any(feature = "jobs", test))]
+use crate::client::Held;
+use crate::client::MemoryBudget;
 
-/// How long memory is waited for while nobody takes or gives back any.
+#[cfg(feature = "jobs")]
+pub(crate) use writers::{Share, column_bytes, payload_bytes, turn};
+
+/// How long a consumer waits for memory while no other takes or gives back any.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long in all, whatever changes: what others take or are granted is no hope for this one.
 const PATIENCE_MOST: Duration = Duration::from_secs(5);
 /// How often it is looked for.
 const TICK: Duration = Duration::from_millis(5);
-/// Up to this part of the limit, and so many bytes, a consumer is never refused: who can spill does
-/// so when it asks for more itself.
+/// A consumer is never refused up to this part of the limit, and up to this number of bytes: an operator that
+/// can spill does so when it asks for more itself.
 const OWN_PART: usize = 16;
 const OWN_BYTES: usize = 16 << 20;
 
@@ -42,6 +46,7 @@ pub(crate) fn budget(pool: &Arc<dyn MemoryPool>, name: String) -> Arc<dyn Memory
 }
 
 /// Nothing yet of the memory of such a consumer.
+#[cfg(any(feature = "jobs", test))]
 pub(crate) fn held(pool: &Arc<dyn MemoryPool>, name: String) -> Held {
     Held::nothing_of(&budget(pool, name))
 }
@@ -104,68 +109,6 @@ impl MemoryBudget for PoolBudget {
     }
 }
 
-/// The bytes of a batch's values, whatever memory they point into.
-pub(crate) fn payload_bytes(rows: &RecordBatch) -> usize {
-    rows.columns().iter().map(column_bytes).sum()
-}
-
-/// The bytes of a column's values, whatever memory they point into.
-pub(crate) fn column_bytes(column: &ArrayRef) -> usize {
-    match column.data_type() {
-        DataType::Utf8View => column.as_string_view().total_bytes_len(),
-        DataType::BinaryView => column.as_binary_view().total_bytes_len(),
-        _ => {
-            let slice = column.to_data().get_slice_memory_size();
-            slice.unwrap_or_else(|_| column.get_array_memory_size())
-        }
-    }
-}
-
-/// Rows of this mean size, in batches of so many bytes, are large.
-const LARGE_ROW_BYTES: usize = 1 << 20;
-const LARGE_BATCH_BYTES: usize = 8 << 20;
-static LARGE: Semaphore = Semaphore::const_new(1);
-
-/// The turn of a writer to encode so many bytes in so many rows, until it is dropped. Large rows are encoded one batch at a
-/// time in the whole process: their pages, and what these compress to, are copies that no pool knows.
-pub(crate) async fn turn(bytes: usize, rows: usize) -> Option<SemaphorePermit<'static>> {
-    let is_large = bytes > LARGE_BATCH_BYTES && bytes / rows.max(1) > LARGE_ROW_BYTES;
-    // Nobody closes it.
-    if is_large {
-        LARGE.acquire().await.ok()
-    } else {
-        None
-    }
-}
-
-/// Bytes of the row groups that all writers of the process gather.
-const ROW_GROUPS_BYTES: usize = 24 << 20;
-/// Writers that gather.
-static WRITERS: AtomicUsize = AtomicUsize::new(0);
-
-/// A writer's part of the memory for row groups, which all have the same part of; until it is
-/// dropped.
-#[derive(Debug)]
-pub(crate) struct Share(());
-
-impl Share {
-    pub(crate) fn join() -> Self {
-        WRITERS.fetch_add(1, Ordering::Relaxed);
-        Self(())
-    }
-
-    /// The bytes at which the writer ends a row group now.
-    pub(crate) fn bytes(&self) -> usize {
-        ROW_GROUPS_BYTES / WRITERS.load(Ordering::Relaxed).max(1)
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        WRITERS.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use datafusion::execution::memory_pool::GreedyMemoryPool;
@@ -190,7 +133,7 @@ mod tests {
         taken.unwrap();
         assert_eq!(pool.reserved(), 160);
 
-        // Nobody gives anything back any more.
+        // No consumer gives anything back any more.
         other.hold(150).await.unwrap();
         assert_eq!(pool.reserved(), 240);
         other.hold(241).await.unwrap_err();

@@ -15,6 +15,7 @@ use crate::decode::{BadRowCount, BadRowLimit};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::hex::hex;
+use crate::kafka_sink::letters;
 use crate::range::Snapshot;
 use crate::sink::{
     BatchRanges, Part, Sink, SinkJob, SourcePartition, SourceRange, Staged, Standing, stage_all,
@@ -44,7 +45,8 @@ impl Export {
         // Of pieces without bad records nothing is read, so that a share cannot be judged here.
         let limit = self.table.decoder().bad_rows().limit;
         let limit = limit.filter(|limit| matches!(limit, BadRowLimit::Count(_)));
-        let (Some(table), Some(sink)) = (self.table.dead_letters(limit), self.table.letter_sink()?)
+        let (Some(table), Some(sink)) =
+            (self.table.dead_letters(limit), letters::sink(&self.table)?)
         else {
             return Ok(());
         };

@@ -14,8 +14,8 @@ use datafusion::logical_expr::{
 
 use crate::decode::{Format, PayloadDecoder, Wanted, preview};
 use crate::error::External as _;
+use crate::formats::payload_decoder;
 use crate::policy::Policy;
-use crate::table::payload_decoder;
 
 /// How many decoders a function keeps: a statement has few schemas, and each batch asks for its own.
 const KEPT: usize = 16;

@@ -17,6 +17,7 @@
 //! object_store's names, such as `aws_access_key_id`; dots serve as well (`aws.endpoint`).
 
 mod cloud;
+pub(crate) mod hive;
 mod local;
 
 use std::collections::HashMap;

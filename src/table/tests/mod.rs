@@ -17,6 +17,7 @@ use crate::session::KafkaSessionBuilder;
 mod ledger;
 mod memory;
 mod predicates;
+#[cfg(all(feature = "jobs", feature = "librdkafka"))]
 mod writing;
 
 /// `orders`: 4 partitions of 100 records; the record at offset o of partition p has the key `p-o`,

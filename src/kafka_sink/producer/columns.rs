@@ -15,7 +15,7 @@ use crate::client::librdkafka::writing::Headers;
 use crate::decode::Format;
 use crate::encode::{Misfit, PayloadEncoder};
 use crate::error::{Error, Result, nearest_names};
-use crate::table::{Encoders, Naming};
+use crate::formats::{Encoders, Naming};
 
 /// What a sink without formats accepts, for messages.
 const ACCEPTED: &str = "value (text or bytes, required), key (text or bytes), topic (text), \

@@ -10,6 +10,7 @@
 //! when the future that began them is dropped: nobody else then finds the producer in between.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};

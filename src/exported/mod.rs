@@ -1,14 +1,51 @@
-//! The files of a finished export, for whoever reads its folder as a table.
+//! What an export writes about itself, and the files of a finished one as those of a table.
+//!
+//! The exporter writes it; the table of a folder of Parquet files reads it.
+
+pub(crate) mod pieces;
+pub(crate) mod place;
+pub(crate) mod plan;
+
+use std::fmt;
 
 use arrow::datatypes::{DataType, Field, Schema};
+use serde::{Deserialize, Serialize};
 
-use super::hive;
-use super::place::Place;
-use super::plan::{ExportManifest, Plan};
-use super::{ExportFormat, pieces};
 use crate::error::{Error, Result};
-use crate::store::Store;
-use crate::table::columns_of;
+use crate::formats::columns_of;
+use crate::store::{Store, hive};
+use place::Place;
+use plan::{ExportManifest, Plan};
+
+/// The format of an export's files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExportFormat {
+    /// Apache Parquet, compressed with zstd.
+    #[default]
+    Parquet,
+    /// Comma-separated, quoted as RFC 4180 has it; NULL is an empty field, empty text is `""`.
+    Csv,
+    /// One JSON object a line.
+    Ndjson,
+}
+
+impl ExportFormat {
+    /// The extension of the files' names.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Parquet => "parquet",
+            Self::Csv => "csv",
+            Self::Ndjson => "ndjson",
+        }
+    }
+}
+
+impl fmt::Display for ExportFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.extension())
+    }
+}
 
 /// What an export holds.
 #[derive(Debug)]
@@ -112,5 +149,4 @@ fn columns(plan: &Plan) -> Result<Schema> {
 }
 
 #[cfg(test)]
-#[path = "tests/exported.rs"]
 mod tests;

@@ -27,7 +27,7 @@ const LOCK: &str = "_export/lock";
 
 /// Where an export lies. Names are relative to it, with `/` between folders.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(crate) struct Place {
     store: Store,
     objects: Arc<dyn ObjectStore>,
     root: Path,
@@ -37,14 +37,14 @@ pub(super) struct Place {
 
 /// Keeps other processes out until it is dropped or the process ends.
 #[derive(Debug)]
-pub(super) struct Lock(#[expect(dead_code, reason = "holding it is its use")] Option<File>);
+pub(crate) struct Lock(#[expect(dead_code, reason = "holding it is its use")] Option<File>);
 
 impl Place {
     /// Opens a URL or a path of a folder; nothing is read.
     ///
     /// # Errors
     /// When the URL cannot be understood.
-    pub(super) fn open(target: &str) -> Result<Self> {
+    pub(crate) fn open(target: &str) -> Result<Self> {
         Self::over(Store::open(target, &HashMap::new())?)
     }
 
@@ -52,7 +52,7 @@ impl Place {
     ///
     /// # Errors
     /// When the folder's name is no path of an object store.
-    pub(super) fn over(store: Store) -> Result<Self> {
+    pub(crate) fn over(store: Store) -> Result<Self> {
         Ok(Self {
             objects: store.object_store(),
             root: store.path("")?,
@@ -62,22 +62,22 @@ impl Place {
     }
 
     /// The folder as it is shown to people, without secrets.
-    pub(super) fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         self.store.url()
     }
 
     /// A file as it is shown to people.
-    pub(super) fn show(&self, name: &str) -> String {
+    pub(crate) fn show(&self, name: &str) -> String {
         format!("{}/{name}", self.url())
     }
 
     /// The store and the file's path in it, for readers that want these.
-    pub(super) fn object(&self, name: &str) -> Result<(Arc<dyn ObjectStore>, Path)> {
+    pub(crate) fn object(&self, name: &str) -> Result<(Arc<dyn ObjectStore>, Path)> {
         Ok((Arc::clone(&self.objects), self.path(name)?))
     }
 
     /// Why a file cannot have a name; see [`Store::check_name`].
-    pub(super) fn check_name(&self, name: &str) -> std::result::Result<(), String> {
+    pub(crate) fn check_name(&self, name: &str) -> std::result::Result<(), String> {
         self.store.check_name(name)
     }
 
@@ -101,30 +101,30 @@ impl Place {
     }
 
     /// Creates a small file unless there is another one of its name.
-    pub(super) async fn create(&self, name: &str, bytes: Vec<u8>) -> Result<Created> {
+    pub(crate) async fn create(&self, name: &str, bytes: Vec<u8>) -> Result<Created> {
         let bytes = Bytes::from(bytes);
         self.store.create(name, bytes, Durability::Fsync).await
     }
 
     /// Writes a small file, in place of one of its name.
-    pub(super) async fn put(&self, name: &str, bytes: Vec<u8>) -> Result<()> {
+    pub(crate) async fn put(&self, name: &str, bytes: Vec<u8>) -> Result<()> {
         let bytes = Bytes::from(bytes);
         self.store.put(name, bytes, Durability::Fsync).await
     }
 
     /// Reads a small file.
-    pub(super) async fn get(&self, name: &str) -> Result<Option<Bytes>> {
+    pub(crate) async fn get(&self, name: &str) -> Result<Option<Bytes>> {
         self.store.get(name).await
     }
 
     /// All files with their sizes in bytes.
-    pub(super) async fn list(&self) -> Result<BTreeMap<String, u64>> {
+    pub(crate) async fn list(&self) -> Result<BTreeMap<String, u64>> {
         let entries = self.store.entries("").await?.into_iter();
         Ok(entries.map(|entry| (entry.name, entry.bytes)).collect())
     }
 
     /// A file that does not come from the beginning of an export, if there is one.
-    pub(super) async fn first_foreign(&self) -> Result<Option<String>> {
+    pub(crate) async fn first_foreign(&self) -> Result<Option<String>> {
         let ours = |name: &str| name == LOCK || name.starts_with("_export/.tmp-");
         let Some(folder) = self.folder.clone() else {
             let mut found = self.objects.list(Some(&self.root));
@@ -148,7 +148,7 @@ impl Place {
     }
 
     /// Removes what unfinished writes have left in the folders given.
-    pub(super) async fn remove_staged(&self, below: Vec<String>) -> Result<()> {
+    pub(crate) async fn remove_staged(&self, below: Vec<String>) -> Result<()> {
         let Some(folder) = self.folder.clone() else {
             return Ok(());
         };
@@ -173,7 +173,7 @@ impl Place {
     }
 
     /// Removes files.
-    pub(super) async fn delete(&self, names: &[String]) -> Result<()> {
+    pub(crate) async fn delete(&self, names: &[String]) -> Result<()> {
         for name in names {
             match self.objects.delete(&self.path(name)?).await {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
@@ -184,7 +184,7 @@ impl Place {
     }
 
     /// Begins a file of any size.
-    pub(super) async fn upload(&self, name: &str) -> Result<Upload> {
+    pub(crate) async fn upload(&self, name: &str) -> Result<Upload> {
         let upload: Box<dyn MultipartUpload> = self
             .objects
             .put_multipart(&self.path(name)?)
@@ -201,7 +201,7 @@ impl Place {
     ///
     /// # Errors
     /// [`Error::Conflict`] when another process is in.
-    pub(super) fn lock(&self) -> Result<Lock> {
+    pub(crate) fn lock(&self) -> Result<Lock> {
         let Some(folder) = &self.folder else {
             return Ok(Lock(None));
         };
@@ -238,7 +238,7 @@ impl Place {
 }
 
 /// A file in the making. Dropped, it leaves nothing that a reader would see.
-pub(super) struct Upload {
+pub(crate) struct Upload {
     writer: WriteMultipart,
     place: Place,
     name: String,
@@ -246,7 +246,7 @@ pub(super) struct Upload {
 
 impl Upload {
     /// Appends bytes; waits while too many are under way.
-    pub(super) async fn write(&mut self, bytes: impl Into<Bytes>) -> Result<()> {
+    pub(crate) async fn write(&mut self, bytes: impl Into<Bytes>) -> Result<()> {
         self.writer.put(bytes.into());
         let capacity = self.writer.wait_for_capacity(PARTS_UNDER_WAY);
         capacity.await.map_err(|e| {
@@ -256,7 +256,7 @@ impl Upload {
     }
 
     /// Gives the file its name, on disk.
-    pub(super) async fn finish(self) -> Result<()> {
+    pub(crate) async fn finish(self) -> Result<()> {
         let Self {
             writer,
             place,
@@ -270,7 +270,7 @@ impl Upload {
     }
 
     /// Gives the file up.
-    pub(super) async fn abort(self) {
+    pub(crate) async fn abort(self) {
         // It has failed already; what is left is removed by the store's own rules.
         let _ = self.writer.abort().await;
     }

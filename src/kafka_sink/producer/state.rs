@@ -10,10 +10,11 @@
 //! A consumer group's offsets would not do: they expire, and they need the source topics to be on the
 //! cluster of the target.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::Array;
 use futures::StreamExt;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::*;
