@@ -47,10 +47,6 @@ pub(crate) struct Formats {
     pub(crate) key_prefix: String,
     pub(crate) bad_rows: BadRows,
     /// Whether a schema that is written with may be registered.
-    #[cfg_attr(
-        not(all(feature = "jobs", feature = "librdkafka")),
-        expect(dead_code, reason = "only the sink of Kafka registers schemas")
-    )]
     pub(crate) auto_register: bool,
 }
 

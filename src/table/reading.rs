@@ -31,7 +31,13 @@ pub(super) enum Readers {
     /// Jobs, which pin the ranges of each batch. The error tells a query why it may not.
     Jobs(Error),
     /// Queries: this option ends the range, and a job has no end.
-    Queries(&'static str),
+    Queries(
+        #[cfg_attr(
+            not(feature = "jobs"),
+            expect(dead_code, reason = "a job is refused with it")
+        )]
+        &'static str,
+    ),
     /// Neither: there was nothing to learn the columns from. Jobs can write the table.
     Nobody(Error),
 }
@@ -45,6 +51,7 @@ pub(super) enum Splitting {
         max_records_per_partition: Option<u64>,
     },
     /// One stream reads all of a Kafka partition, in order.
+    #[cfg(feature = "jobs")]
     InOrder,
 }
 
@@ -63,6 +70,7 @@ impl Splitting {
                 max_records_per_partition,
                 ..options
             },
+            #[cfg(feature = "jobs")]
             Self::InOrder => SplitOptions {
                 split_above: i64::MAX,
                 ..options
@@ -95,6 +103,7 @@ mod tests {
         assert_eq!(partitions(within(None, None)), 4);
         assert_eq!(partitions(within(Some(10), None)), 10);
         assert_eq!(partitions(within(None, Some(1_000_000))), 20);
+        #[cfg(feature = "jobs")]
         assert_eq!(partitions(Splitting::InOrder), 2);
     }
 }
