@@ -1,8 +1,6 @@
 #![deny(unsafe_code, rustdoc::broken_intra_doc_links)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs, unreachable_pub, clippy::clone_on_ref_ptr)]
-// Large parts of tables are only used by jobs and exports.
-#![cfg_attr(not(feature = "jobs"), allow(dead_code))]
 #![doc = include_str!("../README.md")]
 
 #[cfg(all(test, feature = "sqlite"))]
@@ -12,10 +10,16 @@ pub mod driver;
 mod error;
 #[cfg(feature = "jobs")]
 pub mod export;
+#[cfg(feature = "jobs")]
+mod exported;
+#[cfg(feature = "jobs")]
 mod fault;
+mod formats;
 mod functions;
 #[cfg(test)]
 mod house;
+#[cfg(feature = "jobs")]
+mod kafka_sink;
 mod memory;
 pub mod policy;
 pub mod receipt;
@@ -37,5 +41,7 @@ mod stub;
 pub mod table;
 
 pub use error::{Cause, Error, ErrorKind, Result};
+#[cfg(all(feature = "jobs", feature = "librdkafka"))]
+use kafka_arrow::encode;
+use kafka_arrow::hex;
 pub use kafka_arrow::{client, config, decode, range, text};
-use kafka_arrow::{encode, hex};

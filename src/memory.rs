@@ -1,19 +1,23 @@
 //! Reports what scans and writers hold to DataFusion's memory pool.
 
+#[cfg(feature = "jobs")]
+mod writers;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::DataType;
 use async_trait::async_trait;
 use datafusion::execution::memory_pool::{
     MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation,
 };
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep};
 
-use crate::client::{Held, MemoryBudget};
+#[cfg(any(feature = "jobs", test))]
+use crate::client::Held;
+use crate::client::MemoryBudget;
+
+#[cfg(feature = "jobs")]
+pub(crate) use writers::{Share, column_bytes, payload_bytes, turn};
 
 /// How long to wait for memory while the pool does not change.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -42,6 +46,7 @@ pub(crate) fn budget(pool: &Arc<dyn MemoryPool>, name: String) -> Arc<dyn Memory
 }
 
 /// An empty part of such a consumer's memory.
+#[cfg(any(feature = "jobs", test))]
 pub(crate) fn held(pool: &Arc<dyn MemoryPool>, name: String) -> Held {
     Held::nothing_of(&budget(pool, name))
 }
@@ -102,68 +107,6 @@ impl MemoryBudget for PoolBudget {
 
     fn give_back(&self, bytes: usize) {
         self.reservation.shrink(bytes);
-    }
-}
-
-/// The bytes of a batch's values, regardless of the buffers they point into.
-pub(crate) fn payload_bytes(rows: &RecordBatch) -> usize {
-    rows.columns().iter().map(column_bytes).sum()
-}
-
-/// The bytes of a column's values, regardless of the buffers they point into.
-pub(crate) fn column_bytes(column: &ArrayRef) -> usize {
-    match column.data_type() {
-        DataType::Utf8View => column.as_string_view().total_bytes_len(),
-        DataType::BinaryView => column.as_binary_view().total_bytes_len(),
-        _ => {
-            let slice = column.to_data().get_slice_memory_size();
-            slice.unwrap_or_else(|_| column.get_array_memory_size())
-        }
-    }
-}
-
-/// Rows above this mean size, in batches of more than `LARGE_BATCH_BYTES`, are large.
-const LARGE_ROW_BYTES: usize = 1 << 20;
-const LARGE_BATCH_BYTES: usize = 8 << 20;
-static LARGE: Semaphore = Semaphore::const_new(1);
-
-/// A writer's turn to encode `bytes` bytes in `rows` rows, held until it is dropped. In the whole process,
-/// large rows are encoded one batch at a time, because no pool knows about their pages and the compressed
-/// copies.
-pub(crate) async fn turn(bytes: usize, rows: usize) -> Option<SemaphorePermit<'static>> {
-    let is_large = bytes > LARGE_BATCH_BYTES && bytes / rows.max(1) > LARGE_ROW_BYTES;
-    // The semaphore is never closed.
-    if is_large {
-        LARGE.acquire().await.ok()
-    } else {
-        None
-    }
-}
-
-/// The most bytes of row groups that all writers of the process collect together.
-const ROW_GROUPS_BYTES: usize = 24 << 20;
-/// The number of these writers.
-static WRITERS: AtomicUsize = AtomicUsize::new(0);
-
-/// A writer's equal share of the memory for row groups, held until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Share(());
-
-impl Share {
-    pub(crate) fn join() -> Self {
-        WRITERS.fetch_add(1, Ordering::Relaxed);
-        Self(())
-    }
-
-    /// The size at which the writer should currently end a row group.
-    pub(crate) fn bytes(&self) -> usize {
-        ROW_GROUPS_BYTES / WRITERS.load(Ordering::Relaxed).max(1)
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        WRITERS.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

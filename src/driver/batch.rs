@@ -239,7 +239,7 @@ pub(crate) fn pinned(
         )?;
         let of_batch = found.map_or_else(|| Ok(reading.clone()), letters::snapshot)?;
         let table = source.table.at(reading)?.in_order(in_order);
-        pinned.insert(source.name.clone(), Arc::new(table.minding_letters()));
+        pinned.insert(source.name.clone(), Arc::new(table.claiming_letters()));
         if let Some(table) = letters::of(&source.table) {
             let table = table.at(of_batch)?.in_order(in_order);
             pinned.insert(letters::table_name(&source.name), Arc::new(table));

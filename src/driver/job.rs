@@ -15,6 +15,7 @@ use super::letters;
 use super::output::Output;
 use super::source::{Source, SourcePolicy};
 use crate::error::{Error, Result, query_error};
+use crate::kafka_sink::KafkaSink;
 use crate::sink::{Sink, SinkTable};
 use crate::statement;
 use crate::table::KafkaTable;
@@ -194,7 +195,7 @@ async fn sink_of(context: &SessionContext, name: &str) -> Result<Arc<dyn Sink>> 
         return Ok(Arc::clone(table.sink()));
     }
     if let Some(table) = provider.downcast_ref::<KafkaTable>() {
-        return Ok(Arc::new(table.sink()?));
+        return Ok(Arc::new(KafkaSink::of_table(table)?));
     }
     Err(Error::invalid(format!(
         "INSERT INTO {name}: this table takes no rows of a job: sinks are tables \
@@ -314,7 +315,7 @@ fn kafka_table(scan: &TableScan) -> Option<&KafkaTable> {
 fn source_name(scan: &TableScan, table: &KafkaTable) -> String {
     let name = scan.table_name.table();
     if name.ends_with("()") || name.is_empty() {
-        table.topics()
+        table.topics().to_string()
     } else {
         name.to_owned()
     }

@@ -11,6 +11,7 @@ use super::intent::SourceIntent;
 use super::output::Output;
 use super::source::Source;
 use crate::error::{Error, Result, query_error};
+use crate::kafka_sink::letters;
 use crate::range::Snapshot;
 use crate::scan;
 use crate::table::KafkaTable;
@@ -28,10 +29,10 @@ pub(crate) fn of(table: &KafkaTable) -> Option<KafkaTable> {
 /// Adds the sinks of the sources' dead letters to those of a job's statements.
 pub(crate) async fn add(sources: &[Source], outputs: &mut Vec<Output>) -> Result<()> {
     for source in sources {
-        let (Some(table), Some(sink)) = (of(&source.table), source.table.letter_sink()?) else {
+        let (Some(table), Some(sink)) = (of(&source.table), letters::sink(&source.table)?) else {
             continue;
         };
-        source.table.check_letter_place().await?;
+        letters::check_place(&source.table).await?;
         let name = TableReference::bare(table_name(&source.name));
         let query = LogicalPlanBuilder::scan(name, provider_as_source(Arc::new(table)), None)
             .and_then(LogicalPlanBuilder::build)

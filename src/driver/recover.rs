@@ -110,7 +110,7 @@ fn job_record(job: &MicroBatch) -> JobRecord {
         query: QueryRecord {
             statements: job.plan.statements.clone(),
             sources: sources
-                .map(|source| (source.name.clone(), source.table.topics()))
+                .map(|source| (source.name.clone(), source.table.topics().to_string()))
                 .collect(),
             sinks: outputs.map(|output| output.sink.identity()).collect(),
         },

@@ -16,6 +16,7 @@ use crate::decode::{BadRowCount, BadRowLimit};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::hex::hex;
+use crate::kafka_sink::letters;
 use crate::range::Snapshot;
 use crate::sink::{
     BatchRanges, OpenSink, Part, SinkJob, SourcePartition, SourceRange, Staged, Standing, stage_all,
@@ -46,7 +47,8 @@ impl Export {
         // Pieces without bad records are not read here, so a share cannot be computed.
         let limit = self.table.decoder().bad_rows().limit;
         let limit = limit.filter(|limit| matches!(limit, BadRowLimit::Count(_)));
-        let (Some(table), Some(sink)) = (self.table.dead_letters(limit), self.table.letter_sink()?)
+        let (Some(table), Some(sink)) =
+            (self.table.dead_letters(limit), letters::sink(&self.table)?)
         else {
             return Ok(());
         };

@@ -37,12 +37,8 @@
 mod check;
 mod compare;
 mod encode;
-mod exported;
 mod hive;
 mod letters;
-mod pieces;
-mod place;
-mod plan;
 mod query;
 mod reading;
 mod run;
@@ -50,57 +46,26 @@ mod sample;
 mod verify;
 mod write;
 
-use std::fmt;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use datafusion::execution::runtime_env::RuntimeEnv;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::exported::{pieces, place, plan};
 use crate::policy::Policy;
 use crate::table::KafkaTable;
 use crate::text::BytesAs;
 
-pub(crate) use exported::{Exported, exported};
-pub use plan::{ExportManifest, ExportedFile, ExportedPiece};
+pub use crate::exported::ExportFormat;
+pub use crate::exported::plan::{ExportManifest, ExportedFile, ExportedPiece};
 pub use verify::{Problem, ProblemKind, Verification, Verify};
 
 /// The default size of a file.
 pub const DEFAULT_MAX_FILE_BYTES: u64 = 128 << 20;
-
-/// The format of an export's files.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum ExportFormat {
-    /// Apache Parquet, compressed with zstd.
-    #[default]
-    Parquet,
-    /// Comma-separated, quoted as in RFC 4180. NULL is an empty field, empty text is `""`.
-    Csv,
-    /// One JSON object per line.
-    Ndjson,
-}
-
-impl ExportFormat {
-    /// The extension of the files' names.
-    pub fn extension(self) -> &'static str {
-        match self {
-            Self::Parquet => "parquet",
-            Self::Csv => "csv",
-            Self::Ndjson => "ndjson",
-        }
-    }
-}
-
-impl fmt::Display for ExportFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.extension())
-    }
-}
 
 /// An export that is ready to run; see the module's documentation.
 #[derive(Debug, Clone)]
@@ -132,7 +97,7 @@ impl Export {
         ExportBuilder {
             export: Self {
                 name: name.into(),
-                table: table.minding_letters(),
+                table: table.claiming_letters(),
                 target: target.into(),
                 sql: None,
                 format: ExportFormat::default(),

@@ -17,9 +17,10 @@ use super::{DEFAULT_MAX_FILE_BYTES, Export, ExportProgress, ExportSummary, sampl
 use crate::client::{TopicSelection, epochs};
 use crate::error::{Error, Result};
 use crate::fault;
+use crate::formats::columns_text;
+use crate::kafka_sink::letters;
 use crate::range::{OffsetRange, Snapshot};
 use crate::store::Created;
-use crate::table::columns_text;
 
 /// How many small files are read at the same time.
 const READ_AT_ONCE: usize = 16;
@@ -60,7 +61,7 @@ impl Export {
         began: Instant,
         progress: &Arc<ExportProgress>,
     ) -> Result<ExportSummary> {
-        self.table.check_letter_place().await?;
+        letters::check_place(&self.table).await?;
         let (plan, query) = self.planned(place).await?;
         fault::point("export-after-plan");
         progress.planned.store(true, Ordering::Relaxed);

@@ -309,7 +309,7 @@ impl Verify {
         found: &mut Verification,
     ) -> Result<Option<Query>> {
         let request = &plan.request;
-        let mut table = table.skipping_loss().minding_letters();
+        let mut table = table.skipping_loss().claiming_letters();
         let next = "the export holds records that Kafka no longer has";
         let cut = epochs::cut_ranges(table.client().as_ref(), &plan.snapshot, next).await?;
         if !cut.is_empty() {

@@ -16,8 +16,8 @@ use kafka_arrow::BoundedCache;
 
 use crate::decode::{Format, PayloadDecoder, Wanted, preview};
 use crate::error::External as _;
+use crate::formats::payload_decoder;
 use crate::policy::Policy;
-use crate::table::payload_decoder;
 
 /// How many decoders a function keeps. A statement has few schemas, but requests one for each batch.
 const KEPT: usize = 16;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::KafkaScanExec;
-use crate::range::{Ledger, LedgerCounts};
+use crate::range::Ledger;
+#[cfg(feature = "jobs")]
+use crate::range::LedgerCounts;
 
 /// What became of the offsets that the plan's scans read; cheap, and callable while the plan runs.
 ///
@@ -47,6 +49,7 @@ pub fn ledger(plan: &Arc<dyn ExecutionPlan>) -> Ledger {
 }
 
 /// The counts of those scans that read one source of a job.
+#[cfg(feature = "jobs")]
 pub(crate) fn of_source(plan: &Arc<dyn ExecutionPlan>, name: &str) -> LedgerCounts {
     scans(plan)
         .filter(|scan| scan.reads_source(name))

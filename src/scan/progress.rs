@@ -36,6 +36,7 @@ impl ScanProgress {
     }
 
     /// Adds what the plan's scans of one source of a job did.
+    #[cfg(feature = "jobs")]
     pub(crate) fn add_source(&mut self, plan: &Arc<dyn ExecutionPlan>, name: &str) {
         self.add(plan, &|scan| scan.reads_source(name));
     }

@@ -26,11 +26,6 @@ use crate::range::shared_str;
 mod closure;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod database;
-#[cfg(feature = "librdkafka")]
-mod kafka;
-#[cfg(not(feature = "librdkafka"))]
-#[path = "kafka_absent.rs"]
-mod kafka;
 mod memory;
 pub mod parquet;
 #[cfg(feature = "postgres")]
@@ -45,11 +40,10 @@ mod table;
 #[cfg_attr(not(any(feature = "postgres", feature = "sqlite")), allow(dead_code))]
 mod value;
 
-pub use crate::table::{
-    DEFAULT_STATE_TOPIC, DEFAULT_TRANSACTIONAL_ID_PREFIX, Delivery, KafkaSinkOptions,
+pub use crate::kafka_sink::{
+    DEFAULT_STATE_TOPIC, DEFAULT_TRANSACTIONAL_ID_PREFIX, Delivery, KafkaSink, KafkaSinkOptions,
 };
 pub use closure::{BoxError, ForEachBatch};
-pub use kafka::KafkaSink;
 pub use memory::MemorySink;
 pub use parquet::{ParquetOptions, ParquetSink};
 pub(crate) use ranges::same_ends;

@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use arrow::datatypes::Fields;
 
-use super::formats::Formats;
+use super::delivery::Writing;
+use super::letters::Letters;
+use super::reading::{Readers, Reading, Splitting};
 use super::resolve::Selection;
-use super::writing::WriteFormats;
 use super::{
-    DeadLetters, KafkaSinkOptions, KafkaTable, Limits, Reading, TopicSource, letters, redecode,
-    sample,
+    DeadLetters, JobSource, KafkaSinkOptions, KafkaTable, Limits, TopicSource, redecode, sample,
 };
 use crate::client::{ClientPool, KafkaClient};
 use crate::config::ConnectionConfig;
 use crate::decode::{BadRowLimit, Column, Format, OnBadRow, RegistryConfig};
 use crate::error::{Error, ErrorKind, Result};
+use crate::formats::Formats;
 use crate::range::{IsolationLevel, OnDataLoss, RangeSpec, Snapshot};
 
 /// Key and value bytes after which a batch is closed, unless the table says otherwise.
@@ -42,13 +43,20 @@ pub struct KafkaTableBuilder {
     max_records_per_partition: Option<u64>,
     batch_bytes: usize,
     limits: Limits,
-    jobs_only: Option<Error>,
-    queries_only: Option<&'static str>,
+    readers: Readers,
     sink: KafkaSinkOptions,
     letters: Option<DeadLetters>,
-    redecode: Option<DeadLetters>,
-    /// The ranges that `redecode` stands for, once they were looked up.
-    again: Option<Snapshot>,
+    redecode: Redecode,
+}
+
+/// Whether the table reads the records of dead letters again, and nothing else.
+#[derive(Debug, Clone)]
+enum Redecode {
+    No,
+    /// Those that lie in this place when the table is built.
+    From(DeadLetters),
+    /// Those at these offsets, where the place was read.
+    Found(Snapshot),
 }
 
 impl KafkaTableBuilder {
@@ -66,16 +74,24 @@ impl KafkaTableBuilder {
             max_records_per_partition: None,
             batch_bytes: DEFAULT_BATCH_BYTES,
             limits: Limits::default(),
-            jobs_only: None,
-            queries_only: None,
+            readers: Readers::default(),
             sink: KafkaSinkOptions::default(),
             letters: None,
-            redecode: None,
-            again: None,
+            redecode: Redecode::No,
         }
     }
 
     /// One topic, all its partitions. The name is taken as it is.
+    ///
+    /// ```
+    /// use datafusion_kafka::config::ConnectionConfig;
+    /// use datafusion_kafka::table::KafkaTable;
+    ///
+    /// let (config, topic) = (ConnectionConfig::new("broker:9092"), String::from("orders"));
+    /// let table = KafkaTable::builder(&config).topic(&topic).build_lazy()?;
+    /// assert_eq!(table.topics().to_string(), topic);
+    /// # Ok::<(), datafusion_kafka::Error>(())
+    /// ```
     pub fn topic(self, name: impl AsRef<str>) -> Self {
         self.source(TopicSource::Named(vec![name.as_ref().into()]))
     }
@@ -174,7 +190,7 @@ impl KafkaTableBuilder {
     /// Reads no range but the records of the table's topics that lie in a place of dead letters, at
     /// their offsets in the topics, as they are when the table is [built](Self::build).
     pub fn redecode(mut self, place: DeadLetters) -> Self {
-        self.redecode = Some(place);
+        self.redecode = Redecode::From(place);
         self
     }
 
@@ -183,7 +199,7 @@ impl KafkaTableBuilder {
         self
     }
 
-    /// Spark's `minPartitions`: at least so many execution partitions.
+    /// Spark's `minPartitions`: the least number of execution partitions.
     pub fn min_partitions(mut self, partitions: usize) -> Self {
         self.min_partitions = Some(partitions);
         self
@@ -207,15 +223,9 @@ impl KafkaTableBuilder {
         self
     }
 
-    /// Why queries cannot read the range although jobs can.
-    pub(super) fn jobs_only(mut self, refusal: Option<Error>) -> Self {
-        self.jobs_only = refusal;
-        self
-    }
-
-    /// The option for which jobs cannot read the range although queries can.
-    pub(super) fn queries_only(mut self, option: Option<&'static str>) -> Self {
-        self.queries_only = option;
+    /// Who may read the range.
+    pub(super) fn readers(mut self, readers: Readers) -> Self {
+        self.readers = readers;
         self
     }
 
@@ -250,7 +260,7 @@ impl KafkaTableBuilder {
     /// cluster does not answer, or columns cannot be learned from a sample.
     pub async fn build(self) -> Result<KafkaTable> {
         let table = self.learn_fields().await?.build_lazy()?;
-        let selection = &table.selection;
+        let selection = &table.reading.selection;
         selection.topics.describe(selection.client.as_ref()).await?;
         Ok(table)
     }
@@ -269,19 +279,21 @@ impl KafkaTableBuilder {
             done => return done,
         };
         log::debug!("a table that a job writes cannot be read: {reason}");
+        #[cfg(feature = "jobs")]
         let formats = self.clone().with_registry()?.formats;
-        let table = self.formats(Formats::default()).build().await?;
-        Ok(KafkaTable {
-            write_formats: WriteFormats::new(formats),
-            unreadable: Some(reason),
-            ..table
-        })
+        let mut table = self.formats(Formats::default()).build().await?;
+        table.reading.readers = Readers::Nobody(reason);
+        #[cfg(feature = "jobs")]
+        {
+            table.writing.formats = formats;
+        }
+        Ok(table)
     }
 
     /// Whether columns are to be learned from records, which only [`build`](Self::build) does.
     pub(super) fn lacks_fields(&self) -> bool {
         let learned = self.formats.lacks_fields().iter().any(Option::is_some);
-        learned || self.formats.lacks_schemas() || self.redecode.is_some()
+        learned || self.formats.lacks_schemas() || matches!(self.redecode, Redecode::From(_))
     }
 
     /// Takes the connection's registry, unless options name one.
@@ -306,7 +318,7 @@ impl KafkaTableBuilder {
             },
             _ => None,
         };
-        if let Some(place) = &self.redecode {
+        if let Redecode::From(place) = &self.redecode {
             if self
                 .range
                 .as_ref()
@@ -317,7 +329,8 @@ impl KafkaTableBuilder {
                      of them out",
                 ));
             }
-            self.again = Some(redecode::snapshot(&self.selection()?, place).await?);
+            let snapshot = redecode::snapshot(&self.selection()?, place).await?;
+            self.redecode = Redecode::Found(snapshot);
         }
         self.formats.find_schemas(topic.as_deref()).await?;
         let lacks = self.formats.lacks_fields();
@@ -340,42 +353,48 @@ impl KafkaTableBuilder {
 
     fn table(self) -> Result<KafkaTable> {
         let selection = self.selection()?;
-        letters::check(self.formats.bad_rows.on, self.letters.as_ref())?;
-        let decoder = self.formats.decoder()?;
-        let decoding = self.formats.told(&decoder);
-        let write_formats = WriteFormats::new(self.formats);
-        let writing = match self.connection {
-            Connection::Config(config) => Some((config, self.sink)),
-            Connection::Client(_) => None,
+        let letters = Letters::new(self.formats.bad_rows.on, self.letters)?;
+        let pinned = match self.redecode {
+            Redecode::No => None,
+            Redecode::Found(snapshot) => Some(snapshot),
+            Redecode::From(_) => {
+                return Err(Error::invalid(
+                    "a table with 'redecode' must ask the cluster for its ranges: build it with build()",
+                ));
+            }
         };
-        if self.redecode.is_some() && self.again.is_none() {
-            return Err(Error::invalid(
-                "a table with 'redecode' must ask the cluster for its ranges: build it with build()",
-            ));
-        }
+        let decoder = self.formats.decoder()?;
         let table = KafkaTable {
-            selection,
             reading: Reading {
+                selection,
+                pinned: None,
+                readers: self.readers,
+                #[cfg(feature = "jobs")]
+                decoding: self.formats.description(&decoder),
                 decoder,
-                min_partitions: self.min_partitions,
-                max_records_per_partition: self.max_records_per_partition,
+                splitting: Splitting::Within {
+                    min_partitions: self.min_partitions,
+                    max_records_per_partition: self.max_records_per_partition,
+                },
                 batch_bytes: self.batch_bytes,
             },
-            pinned: None,
-            limits: self.limits,
-            source_name: None,
-            in_order: false,
-            jobs_only: self.jobs_only,
-            queries_only: self.queries_only,
+            writing: Writing {
+                connection: match self.connection {
+                    Connection::Config(config) => Some(config),
+                    Connection::Client(_) => None,
+                },
+                options: self.sink,
+                #[cfg(feature = "jobs")]
+                formats: self.formats,
+            },
+            job: JobSource {
+                limits: self.limits,
+                name: None,
+            },
+            letters,
             definition: None,
-            decoding,
-            letters: self.letters,
-            letters_minded: false,
-            writing,
-            write_formats,
-            unreadable: None,
         };
-        match self.again {
+        match pinned {
             Some(snapshot) => table.at(snapshot),
             None => Ok(table),
         }

@@ -1,11 +1,25 @@
 //! How a job's rows get into a topic, where a table is written.
 
+use crate::config::ConnectionConfig;
 use crate::error::{Error, Result};
+#[cfg(feature = "jobs")]
+use crate::formats::Formats;
 
 /// The topic that holds what the jobs of a cluster have committed, unless a sink names another.
 pub const DEFAULT_STATE_TOPIC: &str = "_kafka_sql_jobs";
 /// What a transactional id begins with, unless a sink says otherwise.
 pub const DEFAULT_TRANSACTIONAL_ID_PREFIX: &str = "kafka-sql:";
+
+/// How a job writes a table.
+#[derive(Debug, Clone)]
+pub(super) struct Writing {
+    /// The settings of a producer; `None` where the table was made of a client alone.
+    pub(super) connection: Option<ConnectionConfig>,
+    pub(super) options: KafkaSinkOptions,
+    /// The formats of what is written. A table that can be read is read in the same.
+    #[cfg(feature = "jobs")]
+    pub(super) formats: Formats,
+}
 
 /// How rows get into the topic.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -33,7 +47,7 @@ impl std::str::FromStr for Delivery {
     }
 }
 
-/// What a [`KafkaSink`](crate::sink::KafkaSink) may be told besides the topic.
+/// How a [`KafkaSink`](crate::sink::KafkaSink) writes, besides its topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KafkaSinkOptions {
     /// How rows get into the topic.

@@ -7,12 +7,12 @@ use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
 use datafusion::error::Result;
 use datafusion::logical_expr::CreateExternalTable;
 
-use super::formats::column_list;
 use super::options::TableOptions;
 use super::targets::is_target;
 use crate::client::ClientPool;
 use crate::config::ConnectionConfig;
 use crate::error::{Error, External as _};
+use crate::formats::column_list;
 
 /// Makes tables of `CREATE EXTERNAL TABLE name STORED AS KAFKA LOCATION 'topic' OPTIONS (…)`.
 ///

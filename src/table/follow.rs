@@ -1,13 +1,17 @@
-//! What a micro-batch driver asks of a table: where it starts, and how far its log has come.
+//! What jobs and exports ask of a table: how its rows are made, where it starts, and how far its log has
+//! come.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::reading::{Readers, Splitting};
 use super::resolve;
-use super::{KafkaTable, Limits, TopicSource};
+use super::{KafkaTable, TopicSource};
 use crate::client::{ClusterDescription, GroupCommits, TopicSelection};
+use crate::decode::RecordDecoder;
 use crate::error::{Error, Result};
-use crate::range::{LogBounds, OnDataLoss, SnapshotTopic, TopicPartition};
+use crate::formats::Formats;
+use crate::range::{LogBounds, OnDataLoss, Snapshot, SnapshotTopic, TopicPartition};
 
 /// The table's part of a cluster as it is now.
 #[derive(Debug, Clone, Default)]
@@ -34,19 +38,52 @@ impl LogView {
 }
 
 impl KafkaTable {
+    /// How the table's columns are made.
+    pub(crate) fn decoder(&self) -> &RecordDecoder {
+        &self.reading.decoder
+    }
+
+    /// How records become rows, as text: equal texts mean equal rows. `None` where payloads stay bytes.
+    pub(crate) fn decoding(&self) -> Option<&str> {
+        self.reading.decoding.as_deref()
+    }
+
+    /// The formats that a job writes the table in.
+    pub(crate) fn formats(&self) -> &Formats {
+        &self.writing.formats
+    }
+
+    /// Topics and range, as they can be written.
+    pub(crate) fn source(&self) -> String {
+        format!(
+            "{} {}",
+            self.reading.selection.topics, self.reading.selection.range
+        )
+    }
+
+    /// The ranges that the table is pinned to.
+    pub(crate) fn pinned(&self) -> Option<&Snapshot> {
+        self.reading.pinned.as_deref()
+    }
+
+    /// The same table, which passes over offsets that are gone.
+    pub(crate) fn skipping_loss(&self) -> Self {
+        let mut table = self.clone();
+        table.reading.selection.on_data_loss = OnDataLoss::Skip;
+        table
+    }
+
     /// Refuses what a job cannot have: an end.
     pub(crate) fn check_followable(&self, name: &str) -> Result<()> {
-        if let Some(reason) = &self.unreadable {
-            return Err(reason.clone());
-        }
-        let range = &self.selection.range;
-        let end = match self.queries_only {
+        let range = &self.reading.selection.range;
+        let end = match &self.reading.readers {
+            Readers::Nobody(reason) => return Err(reason.clone()),
             // Also where it says `latest`: so does Spark's stream.
-            Some(option) => Some(format!("'{option}'")),
-            None if self.pinned.is_some() || !range.ends_at_log_end() => {
-                Some(format!("range '{range}'"))
+            Readers::Queries(option) => Some(format!("'{option}'")),
+            Readers::All | Readers::Jobs(_) => {
+                let ends = self.pinned().is_some() || !range.ends_at_log_end();
+                ends.then(|| format!("range '{range}'"))
             }
-            None => None,
         };
         if let Some(end) = end {
             return Err(Error::invalid(format!(
@@ -59,26 +96,22 @@ impl KafkaTable {
 
     /// The table under the name that a job gives it.
     pub(crate) fn named(&self, name: &str) -> Self {
-        Self {
-            source_name: Some(name.into()),
-            ..self.clone()
-        }
+        let mut table = self.clone();
+        table.job.name = Some(name.into());
+        table
     }
 
     /// Whether partitions and topics that are created later belong to the table.
     pub(crate) fn takes_new_partitions(&self) -> bool {
-        self.selection.range.covers_all_partitions()
-            && !matches!(self.selection.topics, TopicSource::Assigned(_))
+        self.reading.selection.range.covers_all_partitions()
+            && !matches!(self.topics(), TopicSource::Assigned(_))
     }
 
-    /// The topics as they were written.
-    pub(crate) fn topics(&self) -> String {
-        self.selection.topics.to_string()
-    }
-
-    /// The table with each Kafka partition read by one stream, in order.
-    pub(crate) fn in_order(mut self, in_order: bool) -> Self {
-        self.in_order = in_order;
+    /// The table with each Kafka partition read by one stream, in order, if that is needed.
+    pub(crate) fn in_order(mut self, is_needed: bool) -> Self {
+        if is_needed {
+            self.reading.splitting = Splitting::InOrder;
+        }
         self
     }
 
@@ -87,10 +120,10 @@ impl KafkaTable {
     /// # Errors
     /// When the table has a client of its own, or the group no name.
     pub(crate) fn group_commits(&self, group: &str) -> Result<GroupCommits> {
-        let Some((config, _)) = &self.writing else {
+        let Some(config) = self.connection() else {
             return Err(Error::invalid(format!(
                 "the table of {} was made of a client: its offsets cannot be committed to a group",
-                self.selection.topics
+                self.topics()
             )));
         };
         GroupCommits::connect(config, group)
@@ -99,7 +132,7 @@ impl KafkaTable {
     /// Whether both tables read the same records of the same cluster, from the same start.
     pub(crate) fn is_same_source(&self, other: &Self) -> bool {
         let key = |table: &Self| {
-            let selection = &table.selection;
+            let selection = &table.reading.selection;
             format!(
                 "{} {} {} {:?} {} {:?} {:?} {}",
                 selection.topics,
@@ -107,25 +140,20 @@ impl KafkaTable {
                 selection.isolation,
                 selection.on_data_loss,
                 selection.past_end_is_end,
-                table.decoding,
-                table.letters,
+                table.decoding(),
+                table.letter_place(),
                 table.decoder().schema(),
             )
         };
-        Arc::ptr_eq(&self.selection.client, &other.selection.client) && key(self) == key(other)
+        Arc::ptr_eq(self.client(), other.client()) && key(self) == key(other)
     }
 
     pub(crate) fn on_data_loss(&self) -> OnDataLoss {
-        self.selection.on_data_loss
+        self.reading.selection.on_data_loss
     }
 
     pub(crate) fn isolation(&self) -> crate::range::IsolationLevel {
-        self.selection.isolation
-    }
-
-    /// What limits the table's batches.
-    pub(crate) fn limits(&self) -> &Limits {
-        &self.limits
+        self.reading.selection.isolation
     }
 
     /// Looks at the topics and their log bounds.
@@ -133,7 +161,7 @@ impl KafkaTable {
     /// # Errors
     /// When a named topic is not there and data loss is not allowed, or the cluster does not answer.
     pub(crate) async fn view(&self) -> Result<LogView> {
-        let selection = &self.selection;
+        let selection = &self.reading.selection;
         let cluster = match selection.topics.describe(selection.client.as_ref()).await {
             Err(Error::UnknownTopic { .. } | Error::UnknownPartition { .. })
                 if selection.on_data_loss == OnDataLoss::Skip =>
@@ -186,11 +214,11 @@ impl KafkaTable {
 
     /// The table's topics without those that are gone.
     async fn describe_what_is_there(&self) -> Result<ClusterDescription> {
-        let client = self.selection.client.as_ref();
+        let client = self.reading.selection.client.as_ref();
         let mut cluster = client.describe(TopicSelection::All).await?;
         let covers = |topic: &Arc<str>, partition: i32| {
             let partition = TopicPartition::new(Arc::clone(topic), partition);
-            self.selection.topics.covers(&partition)
+            self.reading.selection.topics.covers(&partition)
         };
         for topic in &mut cluster.topics {
             let name = Arc::clone(&topic.name);
@@ -209,7 +237,7 @@ impl KafkaTable {
     ) -> Result<BTreeMap<TopicPartition, Option<i64>>> {
         let wanted: Vec<(TopicPartition, i64)> =
             partitions.iter().map(|p| (p.clone(), ms)).collect();
-        let selection = &self.selection;
+        let selection = &self.reading.selection;
         let found =
             resolve::timestamps(selection.client.as_ref(), &wanted, selection.isolation).await?;
         Ok(found

@@ -314,7 +314,7 @@ fn int32(n: usize) -> i32 {
 }
 
 async fn offsets(table: &KafkaTable, state: &dyn Session) -> Result<Vec<ArrayRef>> {
-    let snapshot = table.statement_snapshot(state).await?;
+    let snapshot = table.reading.statement_snapshot(state).await?;
     let client = table.client().as_ref();
     let names: Vec<Arc<str>> = snapshot
         .topics()

@@ -4,24 +4,18 @@
 //! yields exactly the records that the first one left out. So they are rows of one more sink of the
 //! job, which commits them with its own record of the offsets.
 
-#[cfg(feature = "jobs")]
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::KafkaTable;
+use super::TopicSource;
 #[cfg(feature = "jobs")]
-use super::{KafkaSinkOptions, TopicSource};
-use crate::decode::{BadRowLimit, Column, LETTER_COLUMNS, LETTER_RECORD, OnBadRow};
+use super::{JobSource, KafkaTable};
+use crate::decode::OnBadRow;
+#[cfg(feature = "jobs")]
+use crate::decode::{BadRowLimit, Column, LETTER_COLUMNS, LETTER_RECORD};
 use crate::error::{Error, Result};
 use crate::policy::Policy;
 use crate::redact::without_login;
-#[cfg(feature = "jobs")]
-use crate::sink::parquet;
-#[cfg(feature = "jobs")]
-use crate::sink::{KafkaSink, ParquetOptions, ParquetSink, Sink};
-#[cfg(feature = "jobs")]
-use crate::store::Store;
 
 /// Where dead letters go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +59,7 @@ impl DeadLetters {
     }
 
     /// The columns of the letters.
+    #[cfg(feature = "jobs")]
     fn columns(&self) -> &'static [Column] {
         match self {
             Self::Topic(_) => &LETTER_RECORD,
@@ -73,153 +68,117 @@ impl DeadLetters {
     }
 }
 
-/// Checks that a place is named where one is needed, and nowhere else.
-pub(super) fn check(on_bad_row: OnBadRow, place: Option<&DeadLetters>) -> Result<()> {
-    match (on_bad_row, place) {
-        (OnBadRow::Dlq, None) => Err(Error::invalid(
-            "'on.bad.row' = 'dlq' needs a place for the records that do not decode: name a topic by \
-             'dlq.topic' or a folder by 'dlq.location'",
-        )),
-        (OnBadRow::Dlq, Some(_)) | (_, None) => Ok(()),
-        (_, Some(_)) => Err(Error::invalid(
-            "'dlq.topic' and 'dlq.location' take the records that do not decode only with \
-             'on.bad.row' = 'dlq'",
-        )),
+/// What becomes of the records of a table that do not decode.
+#[derive(Debug, Clone)]
+pub(super) enum Letters {
+    /// None of them is set aside: `on.bad.row` is not `dlq`.
+    None,
+    /// They belong into this place, and no reader has promised to put them there.
+    Unclaimed(DeadLetters),
+    /// The reader puts them there, as jobs and exports do.
+    #[cfg(feature = "jobs")]
+    Claimed(DeadLetters),
+}
+
+impl Letters {
+    /// # Errors
+    /// When no place is named where one is needed, or one where none is.
+    pub(super) fn new(on_bad_row: OnBadRow, place: Option<DeadLetters>) -> Result<Self> {
+        match (on_bad_row, place) {
+            (OnBadRow::Dlq, Some(place)) => Ok(Self::Unclaimed(place)),
+            (OnBadRow::Dlq, None) => Err(Error::invalid(
+                "'on.bad.row' = 'dlq' needs a place for the records that do not decode: name a topic by \
+                 'dlq.topic' or a folder by 'dlq.location'",
+            )),
+            (_, None) => Ok(Self::None),
+            (_, Some(_)) => Err(Error::invalid(
+                "'dlq.topic' and 'dlq.location' take the records that do not decode only with \
+                 'on.bad.row' = 'dlq'",
+            )),
+        }
+    }
+
+    /// Refuses to leave out records that no reader would put into their place.
+    pub(super) fn check_claimed(&self, topics: &TopicSource) -> Result<()> {
+        match self {
+            Self::Unclaimed(_) => Err(Error::invalid(format!(
+                "{topics}: with 'on.bad.row' = 'dlq' the records that do not decode are set aside, together \
+                 with the rows of a job (kafka-sql run) or an export (kafka-sql export); in a query choose \
+                 'fail', 'null' or 'skip'"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn place(&self) -> Option<&DeadLetters> {
+        match self {
+            Self::None => None,
+            Self::Unclaimed(place) => Some(place),
+            #[cfg(feature = "jobs")]
+            Self::Claimed(place) => Some(place),
+        }
     }
 }
 
+#[cfg(feature = "jobs")]
 impl KafkaTable {
     /// The table of its dead letters, which have the columns of their sink and are bounded by `limit`.
     pub(crate) fn dead_letters(&self, limit: Option<BadRowLimit>) -> Option<Self> {
-        let place = self.letters.as_ref()?;
+        let place = self.letter_place()?;
         let mut table = self.clone();
         table.reading.decoder = self.decoder().dead_letters(place.columns(), limit);
-        // Not the source's name: whoever asks what was read of the source means its rows.
-        table.source_name = None;
-        table.letters = None;
+        table.letters = Letters::None;
+        // The name stands for the source's rows in ledgers and metrics, and letters are no rows of it.
+        table.job = JobSource {
+            name: None,
+            ..table.job
+        };
         Some(table)
     }
 
     /// How records become rows and where those go that do not decode, in words.
     pub(crate) fn decoding_and_place(&self) -> Option<String> {
         let decoding = self.decoding()?;
-        Some(match &self.letters {
+        Some(match self.letter_place() {
             Some(place) => format!("{decoding}; dead letters to {place}"),
             None => decoding.to_owned(),
         })
     }
 
-    /// This table for a reader that sees to its dead letters.
-    pub(crate) fn minding_letters(&self) -> Self {
-        Self {
-            letters_minded: true,
-            ..self.clone()
+    /// This table for a reader that puts its dead letters into their place.
+    pub(crate) fn claiming_letters(mut self) -> Self {
+        if let Letters::Unclaimed(place) = self.letters {
+            self.letters = Letters::Claimed(place);
         }
+        self
     }
+}
 
-    /// Refuses to leave out records that nobody would see to.
-    pub(super) fn check_letters_minded(&self) -> Result<()> {
-        if self.letters.is_none() || self.letters_minded {
-            return Ok(());
-        }
-        Err(Error::invalid(format!(
-            "{}: with 'on.bad.row' = 'dlq' the records that do not decode are set aside, together \
-             with the rows of a job (kafka-sql run) or an export (kafka-sql export); in a query choose \
-             'fail', 'null' or 'skip'",
-            self.topics()
-        )))
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// Checks that the place of dead letters is there, and that a folder holds nothing else.
-    ///
-    /// # Errors
-    /// [`Error::NoLetterTopic`], or [`Error::Conflict`] where other rows lie there.
-    #[cfg(feature = "jobs")]
-    pub(crate) async fn check_letter_place(&self) -> Result<()> {
-        match &self.letters {
-            None => Ok(()),
-            Some(DeadLetters::Topic(topic)) => {
-                let checked = self.letter_topic(topic)?.check_topic().await;
-                checked.map_err(|error| match error {
-                    Error::UnknownTopic { topic, nearest } => Error::NoLetterTopic {
-                        topic,
-                        nearest,
-                        hosts: self
-                            .writing
-                            .as_ref()
-                            .map_or_else(String::new, |(config, _)| {
-                                config.bootstrap_servers().to_owned()
-                            }),
-                    },
-                    other => other,
-                })
-            }
-            Some(DeadLetters::Location(location)) => {
-                let store = Store::open(location, &HashMap::new())?;
-                let found = parquet::recorded_columns(&store).await?;
-                let letters = self.decoder().dead_letters(&LETTER_COLUMNS, None);
-                let known = letters.schema().fields();
-                match found.as_ref().and_then(|(columns, _)| {
-                    let mut names = columns.fields().iter().map(|field| field.name());
-                    names.find(|name| known.find(name).is_none())
-                }) {
-                    None => Ok(()),
-                    Some(other) => Err(Error::Conflict {
-                        target: store.url().to_owned(),
-                        message: format!(
-                            "dead letters cannot lie among other rows, and the files there have a column \
-                             '{other}': name a folder of its own by 'dlq.location'"
-                        ),
-                    }),
-                }
-            }
-        }
-    }
+    #[test]
+    fn letters_with_a_place_are_refused_until_a_reader_claims_them() {
+        let topics = TopicSource::Named(vec!["orders".into()]);
+        let place = DeadLetters::parse("dead");
+        let letters = Letters::new(OnBadRow::Dlq, Some(place.clone())).unwrap();
+        assert_eq!(letters.place(), Some(&place));
+        let refused = letters.check_claimed(&topics).unwrap_err().to_string();
+        assert!(
+            refused.starts_with("orders: with 'on.bad.row' = 'dlq'"),
+            "{refused}"
+        );
+        #[cfg(feature = "jobs")]
+        assert!(
+            Letters::Claimed(place.clone())
+                .check_claimed(&topics)
+                .is_ok()
+        );
 
-    /// What takes the table's dead letters.
-    ///
-    /// # Errors
-    /// When the place is one that the table reads, or cannot be used.
-    #[cfg(feature = "jobs")]
-    pub(crate) fn letter_sink(&self) -> Result<Option<Arc<dyn Sink>>> {
-        Ok(match &self.letters {
-            None => None,
-            Some(DeadLetters::Topic(topic)) => Some(Arc::new(self.letter_topic(topic)?)),
-            Some(DeadLetters::Location(location)) => {
-                let store = Store::open(location, &HashMap::new())?;
-                let options = ParquetOptions {
-                    shared: true,
-                    ..ParquetOptions::default()
-                };
-                Some(Arc::new(ParquetSink::new(store, options)))
-            }
-        })
-    }
-
-    #[cfg(feature = "jobs")]
-    fn letter_topic(&self, topic: &Arc<str>) -> Result<KafkaSink> {
-        let reads = match &self.selection.topics {
-            TopicSource::Named(names) => names.contains(topic),
-            other => other.covers(&crate::range::TopicPartition::new(Arc::clone(topic), 0)),
-        };
-        if reads {
-            return Err(Error::invalid(format!(
-                "'dlq.topic' = '{topic}' is a topic that the table reads: its dead letters would come \
-                 back to it; name another"
-            )));
-        }
-        let Some((config, options)) = &self.writing else {
-            return Err(Error::invalid(format!(
-                "'dlq.topic' = '{topic}': a table that was made of a client cannot write to its cluster; \
-                 make it of settings, or name a 'dlq.location'"
-            )));
-        };
-        // Several jobs and sources may have one place for what went wrong.
-        let options = KafkaSinkOptions {
-            shared: true,
-            ..options.clone()
-        };
-        let client = Arc::clone(&self.selection.client);
-        KafkaSink::with_client(config, client, Arc::clone(topic), options)
+        assert!(Letters::new(OnBadRow::Dlq, None).is_err());
+        assert!(Letters::new(OnBadRow::Skip, Some(place)).is_err());
+        let none = Letters::new(OnBadRow::Skip, None).unwrap();
+        assert!(none.place().is_none() && none.check_claimed(&topics).is_ok());
     }
 }

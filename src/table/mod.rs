@@ -10,8 +10,8 @@ mod catalog;
 mod cut;
 mod delivery;
 mod factory;
+#[cfg(feature = "jobs")]
 mod follow;
-mod formats;
 mod functions;
 mod letters;
 mod limits;
@@ -19,18 +19,15 @@ mod lookup;
 mod missing;
 mod options;
 mod pruning;
+mod reading;
 #[cfg(feature = "jobs")]
 mod recorded;
 mod redecode;
 mod resolve;
 mod sample;
-mod schemas;
 mod snapshots;
 mod targets;
 mod topics;
-// Only the Kafka sink encodes.
-#[cfg_attr(not(feature = "librdkafka"), allow(dead_code))]
-mod writing;
 
 #[cfg(test)]
 mod tests;
@@ -46,15 +43,15 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use crate::client::{KafkaClient, epochs};
 use crate::config::ConnectionConfig;
-use crate::decode::RecordDecoder;
 use crate::error::{Error, External as _, Result};
-use crate::range::{OffsetRange, OnDataLoss, Snapshot, SplitOptions, TopicPartition, split};
+use crate::range::{OffsetRange, Snapshot, TopicPartition, split};
 use crate::scan::{KafkaScanExec, Pruned, ScanRange, ScanSource};
-#[cfg(feature = "jobs")]
-use crate::sink::KafkaSink;
-use resolve::{Selection, SharedBounds};
+use resolve::SharedBounds;
 
 use builder::Connection;
+use delivery::Writing;
+use letters::Letters;
+use reading::{Readers, Reading};
 
 pub use builder::{DEFAULT_BATCH_BYTES, KafkaTableBuilder};
 pub use catalog::{KafkaCatalog, KafkaSchema};
@@ -69,53 +66,28 @@ pub use letters::DeadLetters;
 pub use limits::Limits;
 pub(crate) use missing::NameNearestTopics;
 pub use options::TableOptions;
-#[cfg(feature = "jobs")]
-pub(crate) use recorded::{RecordedFormats, columns_of, columns_text};
 pub(crate) use resolve::now_ms;
-pub(crate) use schemas::payload_decoder;
 pub(crate) use snapshots::SessionSnapshots;
 pub use targets::announce_inserts;
 pub use topics::TopicSource;
-pub(crate) use writing::WriteFormats;
-#[cfg(all(feature = "jobs", feature = "librdkafka"))]
-pub(crate) use writing::{Encoders, Naming};
 
 /// Topics and a range as a table; see the module's documentation.
 #[derive(Debug, Clone)]
 pub struct KafkaTable {
-    selection: Selection,
     reading: Reading,
-    pinned: Option<Arc<Snapshot>>,
-    limits: Limits,
-    /// What a job calls the table.
-    source_name: Option<Arc<str>>,
-    /// Whether no Kafka partition is split.
-    in_order: bool,
-    /// Why queries cannot read the table although jobs can.
-    jobs_only: Option<Error>,
-    /// The option for which jobs cannot read the table although queries can.
-    queries_only: Option<&'static str>,
+    writing: Writing,
+    job: JobSource,
+    letters: Letters,
     definition: Option<String>,
-    /// How records become rows, in words; `None` where they are bytes.
-    decoding: Option<String>,
-    /// Where the records go that do not decode.
-    letters: Option<DeadLetters>,
-    /// Whether whoever reads the table sees to them.
-    letters_minded: bool,
-    /// How the table is written, where it was not made of a client alone.
-    writing: Option<(ConnectionConfig, KafkaSinkOptions)>,
-    write_formats: WriteFormats,
-    /// Why the table can only be written.
-    unreadable: Option<Error>,
 }
 
-/// How the ranges are read, once they are known.
+/// What a job needs of a table that it reads.
 #[derive(Debug, Clone)]
-struct Reading {
-    decoder: RecordDecoder,
-    min_partitions: Option<usize>,
-    max_records_per_partition: Option<u64>,
-    batch_bytes: usize,
+struct JobSource {
+    /// What limits its batches.
+    limits: Limits,
+    /// What it calls the table; `None` outside of jobs.
+    name: Option<Arc<str>>,
 }
 
 impl KafkaTable {
@@ -131,38 +103,6 @@ impl KafkaTable {
         KafkaTableBuilder::new(Connection::Client(client))
     }
 
-    /// What writes a job's rows into the table's topic.
-    ///
-    /// # Errors
-    /// When the table has several topics, single partitions, or a client of its own.
-    #[cfg(feature = "jobs")]
-    pub fn sink(&self) -> Result<KafkaSink> {
-        let Some((config, options)) = &self.writing else {
-            return Err(Error::invalid(format!(
-                "the table of {} was made of a client and cannot be written: make it of settings",
-                self.selection.topics
-            )));
-        };
-        let TopicSource::Named(names) = &self.selection.topics else {
-            return Err(self.not_one_topic());
-        };
-        let [topic] = &names[..] else {
-            return Err(self.not_one_topic());
-        };
-        let client = Arc::clone(&self.selection.client);
-        let sink = KafkaSink::with_client(config, client, Arc::clone(topic), options.clone())?;
-        Ok(sink.with_write_formats(self.write_formats.clone()))
-    }
-
-    #[cfg(feature = "jobs")]
-    fn not_one_topic(&self) -> Error {
-        Error::invalid(format!(
-            "rows are written to a table of one topic, this one has {}; a column 'topic' can name \
-             others for single rows",
-            self.selection.topics
-        ))
-    }
-
     /// This table with its ranges fixed: every scan reads exactly those of `snapshot`.
     ///
     /// Where the snapshot has leader epochs, each scan asks first whether the logs still have them: one
@@ -176,10 +116,10 @@ impl KafkaTable {
         let mut filters: BTreeMap<TopicPartition, (Option<i64>, Option<i64>)> = BTreeMap::new();
         for range in snapshot.ranges() {
             let partition = range.range.topic_partition();
-            if !self.selection.topics.covers(&partition) {
+            if !self.reading.selection.topics.covers(&partition) {
                 return Err(Error::invalid(format!(
                     "the snapshot has {}, which does not belong to the table of {}",
-                    range.range, self.selection.topics
+                    range.range, self.reading.selection.topics
                 )));
             }
             let filter = (range.from_ms, range.to_ms);
@@ -190,17 +130,16 @@ impl KafkaTable {
                 )));
             }
         }
-        if snapshot.isolation_level() != self.selection.isolation {
+        if snapshot.isolation_level() != self.reading.selection.isolation {
             return Err(Error::invalid(format!(
                 "the snapshot was taken under {}, the table reads under {}: set isolation.level to match",
                 snapshot.isolation_level(),
-                self.selection.isolation
+                self.reading.selection.isolation
             )));
         }
-        Ok(Self {
-            pinned: Some(Arc::new(snapshot)),
-            ..self.clone()
-        })
+        let mut table = self.clone();
+        table.reading.pinned = Some(Arc::new(snapshot));
+        Ok(table)
     }
 
     /// The ranges as they are now: what a statement that begins now would read, with the leader epochs
@@ -214,7 +153,7 @@ impl KafkaTable {
     /// When a topic or partition is not there, offsets of the range are gone or not yet written,
     /// or the cluster does not answer.
     pub async fn snapshot(&self) -> Result<Snapshot> {
-        match &self.pinned {
+        match &self.reading.pinned {
             Some(snapshot) => Ok(snapshot.as_ref().clone()),
             None => {
                 let mut snapshot = self.resolved().await?;
@@ -227,40 +166,37 @@ impl KafkaTable {
     /// The ranges as they are now, without what only a later reader needs.
     pub(crate) async fn resolved(&self) -> Result<Snapshot> {
         let bounds = SharedBounds::default();
-        self.selection.resolve(now_ms(), &bounds).await
+        self.reading.selection.resolve(now_ms(), &bounds).await
     }
 
     /// The client that the table reads with.
     pub fn client(&self) -> &Arc<dyn KafkaClient> {
-        &self.selection.client
+        &self.reading.selection.client
     }
 
-    /// How the table's columns are made.
-    pub(crate) fn decoder(&self) -> &RecordDecoder {
-        &self.reading.decoder
+    /// The settings of the table's cluster; `None` where the table was made of a client.
+    pub fn connection(&self) -> Option<&ConnectionConfig> {
+        self.writing.connection.as_ref()
     }
 
-    /// How records become rows, in words that are the same where that is the same; `None` where they are
-    /// bytes.
-    pub(crate) fn decoding(&self) -> Option<&str> {
-        self.decoding.as_deref()
+    /// How a job writes into the table.
+    pub fn sink_options(&self) -> &KafkaSinkOptions {
+        &self.writing.options
     }
 
-    /// Topics and range, as they can be written.
-    pub(crate) fn source(&self) -> String {
-        format!("{} {}", self.selection.topics, self.selection.range)
+    /// Where the table's dead letters go, if it sets any aside.
+    pub fn letter_place(&self) -> Option<&DeadLetters> {
+        self.letters.place()
     }
 
-    /// The ranges that the table is pinned to.
-    pub(crate) fn pinned(&self) -> Option<&Snapshot> {
-        self.pinned.as_deref()
+    /// What limits the batches of a job that reads the table.
+    pub fn limits(&self) -> &Limits {
+        &self.job.limits
     }
 
-    /// The same table, which passes over offsets that are gone.
-    pub(crate) fn skipping_loss(&self) -> Self {
-        let mut table = self.clone();
-        table.selection.on_data_loss = OnDataLoss::Skip;
-        table
+    /// The topics of the table.
+    pub fn topics(&self) -> &TopicSource {
+        &self.reading.selection.topics
     }
 
     fn with_definition(mut self, definition: String) -> Self {
@@ -268,11 +204,14 @@ impl KafkaTable {
         self
     }
 
-    async fn statement_snapshot(&self, state: &dyn Session) -> Result<Arc<Snapshot>> {
-        match &self.pinned {
-            Some(snapshot) => Ok(Arc::clone(snapshot)),
-            None => snapshots::for_statement(&self.selection, state).await,
+    /// Refuses to read what is not for queries, or what would lose the table's dead letters.
+    fn check_readable(&self) -> Result<()> {
+        match &self.reading.readers {
+            Readers::Nobody(reason) => return Err(reason.clone()),
+            Readers::Jobs(refusal) if self.reading.pinned.is_none() => return Err(refusal.clone()),
+            Readers::All | Readers::Jobs(_) | Readers::Queries(_) => {}
         }
+        self.letters.check_claimed(self.topics())
     }
 
     async fn plan(
@@ -282,50 +221,52 @@ impl KafkaTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> datafusion::error::Result<KafkaScanExec> {
-        if let Some(reason) = &self.unreadable {
-            return Err(reason.clone().external());
+        self.check_readable().external()?;
+        let name = self.job.name.clone();
+        let reading = &self.reading;
+        reading.plan(name, state, projection, filters, limit).await
+    }
+}
+
+impl Reading {
+    async fn statement_snapshot(&self, state: &dyn Session) -> Result<Arc<Snapshot>> {
+        match &self.pinned {
+            Some(snapshot) => Ok(Arc::clone(snapshot)),
+            None => snapshots::for_statement(&self.selection, state).await,
         }
-        if let (None, Some(refusal)) = (&self.pinned, &self.jobs_only) {
-            return Err(refusal.clone().external());
-        }
-        self.check_letters_minded().external()?;
+    }
+
+    async fn plan(
+        &self,
+        name: Option<Arc<str>>,
+        state: &dyn Session,
+        projection: Option<&[usize]>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> datafusion::error::Result<KafkaScanExec> {
         let snapshot = self.statement_snapshot(state).await.external()?;
         if self.pinned.is_some() {
-            let next = "the ranges are pinned to a log that is gone: take them anew";
-            epochs::refuse_cut(self.client().as_ref(), &snapshot, next)
+            let next = "the ranges are pinned to a log that is gone: take a new snapshot";
+            epochs::refuse_cut(self.selection.client.as_ref(), &snapshot, next)
                 .await
                 .external()?;
         }
-        let mut decoder = self.reading.decoder.clone();
+        let mut decoder = self.decoder.clone();
         if decoder.keeps_bad() {
             decoder = decoder.with_topic_ids(snapshot.topic_ids());
         }
         let (kept, pruned) = self.prune(&snapshot, filters, state).await?;
 
-        let options = SplitOptions {
-            target_partitions: state.config().target_partitions(),
-            min_partitions: self.reading.min_partitions,
-            max_records_per_partition: self.reading.max_records_per_partition,
-            ..SplitOptions::default()
-        };
-        let options = if self.in_order {
-            SplitOptions {
-                target_partitions: options.target_partitions,
-                split_above: i64::MAX,
-                ..SplitOptions::default()
-            }
-        } else {
-            options
-        };
+        let options = self.splitting.options(state.config().target_partitions());
         let partitions = split(&kept, &options);
 
         let source = ScanSource {
-            name: self.source_name.clone(),
+            name,
             client: Arc::clone(&self.selection.client),
             decoder: decoder.clone(),
             isolation: self.selection.isolation,
             on_data_loss: self.selection.on_data_loss,
-            batch_bytes: self.reading.batch_bytes,
+            batch_bytes: self.batch_bytes,
             pruned,
             snapshot: Arc::clone(&snapshot),
         };
@@ -351,7 +292,7 @@ impl KafkaTable {
             .offset_ranges()
             .map(OffsetRange::topic_partition)
             .collect();
-        let kept = pruning::keep(filters, &partitions, &self.reading.decoder, state)?;
+        let kept = pruning::keep(filters, &partitions, &self.decoder, state)?;
         let cuts = lookup::timestamp_cuts(&self.selection, snapshot, &kept)
             .await
             .external()?;

@@ -11,14 +11,16 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, Int64Type};
+use datafusion::catalog::TableProvider;
+use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 
 use super::resolve::{Selection, SharedBounds, now_ms};
 use super::{DeadLetters, KafkaTable};
 use crate::decode::Column;
 use crate::error::{Error, Result, query_error};
+use crate::functions::header;
 use crate::range::{OffsetRange, Snapshot, SnapshotRange, TopicPartition};
-use crate::session::KafkaSessionBuilder;
 #[cfg(feature = "jobs")]
 use crate::sink::parquet;
 #[cfg(feature = "jobs")]
@@ -96,8 +98,8 @@ struct Letters {
     topic_ids: BTreeSet<String>,
 }
 
-/// Refuses letters of a topic that was created anew, or of a partition that is not there any more: other
-/// records lie at these offsets now, or none.
+/// Refuses letters of a topic that was deleted and created again, and of a partition that is gone: their
+/// offsets hold other records now, or none.
 fn check(
     letters: &Coordinates,
     selection: &Selection,
@@ -128,34 +130,31 @@ fn check(
 }
 
 async fn coordinates(selection: &Selection, place: &DeadLetters) -> Result<Coordinates> {
-    let context = KafkaSessionBuilder::new().build()?;
-    let query = match place {
+    let context = SessionContext::new();
+    context.register_udf(header::function());
+    let (letters, query): (Arc<dyn TableProvider>, _) = match place {
         DeadLetters::Topic(topic) => {
             let table = KafkaTable::builder_with_client(Arc::clone(&selection.client))
-                .topic(Arc::clone(topic))
+                .topic(topic)
                 .isolation(selection.isolation)
                 .columns(vec![Column::Headers]);
-            let table = Arc::new(table.build_lazy()?);
-            context
-                .register_table("letters", table)
-                .map_err(query_error)?;
-            r#"SELECT CAST(header(headers, 'dlq.topic') AS VARCHAR) AS "topic",
+            let query = r#"SELECT CAST(header(headers, 'dlq.topic') AS VARCHAR) AS "topic",
                       TRY_CAST(CAST(header(headers, 'dlq.partition') AS VARCHAR) AS INT) AS "partition",
                       TRY_CAST(CAST(header(headers, 'dlq.offset') AS VARCHAR) AS BIGINT) AS "offset",
                       CAST(header(headers, 'dlq.topic.id') AS VARCHAR) AS topic_id
-               FROM letters"#
+               FROM letters"#;
+            (Arc::new(table.build_lazy()?), query)
         }
         DeadLetters::Location(location) => {
-            check_folder(location, place).await?;
-            let location = location.replace('\'', "''");
-            let make =
-                format!("CREATE EXTERNAL TABLE letters STORED AS PARQUET LOCATION '{location}'");
-            context.sql(&make).await.map_err(query_error)?;
-            r#"SELECT CAST("topic" AS VARCHAR) AS "topic", CAST("partition" AS INT) AS "partition",
+            let query = r#"SELECT CAST("topic" AS VARCHAR) AS "topic", CAST("partition" AS INT) AS "partition",
                       CAST("offset" AS BIGINT) AS "offset", CAST(topic_id AS VARCHAR) AS topic_id
-               FROM letters"#
+               FROM letters"#;
+            (folder(location, place, &context).await?, query)
         }
     };
+    context
+        .register_table("letters", letters)
+        .map_err(query_error)?;
     let frame = context.sql(query).await.map_err(query_error)?;
     let mut rows = frame.execute_stream().await.map_err(query_error)?;
     let mut found = Coordinates::new();
@@ -165,21 +164,28 @@ async fn coordinates(selection: &Selection, place: &DeadLetters) -> Result<Coord
     Ok(found)
 }
 
-/// Refuses a folder that holds no dead letters.
+/// The folder of a job or an export as a table.
+///
+/// # Errors
+/// When it holds no dead letters.
 #[cfg(feature = "jobs")]
-async fn check_folder(location: &str, place: &DeadLetters) -> Result<()> {
+async fn folder(
+    location: &str,
+    place: &DeadLetters,
+    context: &SessionContext,
+) -> Result<Arc<dyn TableProvider>> {
     let store = Store::open(location, &HashMap::new())?;
-    let columns = parquet::recorded_columns(&store).await?;
-    if columns.is_some_and(|(columns, _)| columns.fields().find("topic_id").is_some()) {
-        return Ok(());
-    }
-    Err(Error::invalid(format!(
-        "'redecode': {place} holds no dead letters"
-    )))
+    let table = parquet::written(&store, &context.runtime_env()).await?;
+    let letters = table.filter(|table| table.schema().fields().find("topic_id").is_some());
+    letters.ok_or_else(|| Error::invalid(format!("'redecode': {place} holds no dead letters")))
 }
 
 #[cfg(not(feature = "jobs"))]
-async fn check_folder(_location: &str, place: &DeadLetters) -> Result<()> {
+async fn folder(
+    _location: &str,
+    place: &DeadLetters,
+    _context: &SessionContext,
+) -> Result<Arc<dyn TableProvider>> {
     let what = "is a folder of a job or an export, which this build does not read";
     Err(Error::missing_feature(
         "jobs",

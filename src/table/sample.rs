@@ -1,4 +1,4 @@
-//! The fields of records that nobody declared, learned from a sample.
+//! Fields that are not declared, learned from a sample of records.
 
 use arrow::array::BinaryViewArray;
 use arrow::datatypes::Fields;
@@ -9,23 +9,13 @@ use super::resolve::{Selection, SharedBounds, now_ms};
 use crate::client::{RawColumns, ReadRequest};
 use crate::decode::{Inference, unframed, unwrapped};
 use crate::error::{Error, Result};
+use crate::formats::Sampling;
 use crate::range::{OffsetRange, OnDataLoss, Snapshot};
 
 /// How many records are looked at.
 const RECORDS: usize = 1000;
 /// In how many places of a range.
 const PLACES: i64 = 4;
-
-/// What is to be learned of keys, or of values.
-#[derive(Debug)]
-pub(super) struct Sampling {
-    /// Whether Kafka Connect's wrapper may be around the objects.
-    pub(super) wrapped: bool,
-    /// Whether they are Debezium's envelopes.
-    pub(super) envelopes: bool,
-    /// Why a registry that was asked has no schema, as records with its frame should have one.
-    pub(super) unregistered: Option<String>,
-}
 
 /// The fields of keys and of values, of those that are asked for.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use arrow::datatypes::DataType;
 
 use super::*;
 use crate::decode::{Format, OnBadRow};
+use crate::kafka_sink::letters;
 use crate::table::DeadLetters;
 
 const INSERT_ID: &str = "INSERT INTO out SELECT partition, \"offset\", value FROM orders";
@@ -218,7 +219,7 @@ async fn a_query_is_refused_and_a_place_is_needed() {
         .dead_letters(place)
         .build_lazy()
         .unwrap();
-    let error = table.letter_sink().unwrap_err().to_string();
+    let error = letters::sink(&table).unwrap_err().to_string();
     assert!(error.contains("cannot write to its cluster"), "{error}");
 }
 

@@ -14,7 +14,7 @@ use datafusion::logical_expr::CreateExternalTable;
 use super::read::{self, ParquetTable};
 use super::{ParquetOptions, ParquetSink, is_visible, options};
 use crate::error::{Error, External as _};
-use crate::export::{self, Exported};
+use crate::exported::{self, Exported};
 use crate::sink::SinkTable;
 use crate::store::Store;
 
@@ -66,7 +66,7 @@ impl TableProviderFactory for ParquetTableFactory {
         if let Some((columns, partitioned_by)) = read::recorded_columns(store).await.external()? {
             return written(cmd, store, &columns, &partitioned_by);
         }
-        if let Some(exported) = export::exported(store).await.external()? {
+        if let Some(exported) = exported::exported(store).await.external()? {
             return of_export(cmd, store, exported);
         }
         if store

@@ -19,8 +19,8 @@ use arrow::datatypes::SchemaRef;
 use futures::{StreamExt, TryStreamExt};
 
 use super::manifest::{self, MANIFESTS, Manifest, Record};
-use super::schema;
 use crate::error::{Error, Result};
+use crate::formats::{decode_columns, encode_columns};
 use crate::store::{Created, Durability, Store};
 
 /// How many manifests a checkpoint takes together, and how many stay single.
@@ -334,7 +334,7 @@ pub(super) async fn put_schema(
     columns: &arrow::datatypes::Schema,
     durability: Durability,
 ) -> Result<String> {
-    let (name, bytes) = schema::encode(columns)?;
+    let (name, bytes) = encode_columns(columns)?;
     let file = schema_name(job, &name);
     if store.size(&file).await?.is_none() {
         store.create(&file, bytes, durability).await?;
@@ -347,7 +347,7 @@ pub(super) async fn get_schema(store: &Store, job: &str, name: &str) -> Result<S
     let file = schema_name(job, name);
     let shown = format!("{}/{file}", store.url());
     match store.get(&file).await? {
-        Some(bytes) => schema::decode(&shown, &bytes),
+        Some(bytes) => decode_columns(&shown, &bytes),
         None => Err(Error::corrupt(
             shown,
             "it is missing and a manifest names it",

@@ -60,8 +60,7 @@ pub(crate) use blocks::Blocks;
 pub use clean::{Orphan, clean};
 pub use factory::ParquetTableFactory;
 pub use options::ParquetOptions;
-pub(crate) use read::recorded_columns;
-pub(crate) use schema::{decode as decode_schema, encode as encode_schema};
+pub(crate) use read::{recorded_columns, written};
 #[doc(hidden)]
 pub use write::plain_payloads;
 

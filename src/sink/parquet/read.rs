@@ -19,6 +19,7 @@ use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, Pa
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::empty::EmptyExec;
@@ -31,7 +32,7 @@ use super::log::{self, Row};
 use super::manifest::{DataFile, Record};
 use super::{is_visible, schema};
 use crate::error::{Error, External as _, query_error};
-use crate::export::Exported;
+use crate::exported::Exported;
 use crate::store::Store;
 
 /// How long a reader waits until a file of the newest batch is published, before it takes the
@@ -77,6 +78,24 @@ pub(crate) async fn recorded_columns(
         });
     }
     Ok(found)
+}
+
+/// What jobs have written to a folder, as a table for a session with this `runtime`; `None` where they have
+/// written nothing.
+pub(crate) async fn written(
+    store: &Store,
+    runtime: &RuntimeEnv,
+) -> crate::Result<Option<Arc<dyn TableProvider>>> {
+    let Some((columns, partitioned_by)) = recorded_columns(store).await? else {
+        return Ok(None);
+    };
+    register(runtime, store)?;
+    let columns = table_columns(&columns, &partitioned_by)?;
+    Ok(Some(Arc::new(ParquetTable::new(
+        store.clone(),
+        columns,
+        None,
+    ))))
 }
 
 /// Columns of files and of folders, the latter at the end.
@@ -458,10 +477,7 @@ pub(super) fn as_in(
 }
 
 /// Makes the store known where plans look for it.
-pub(super) fn register(
-    runtime: &datafusion::execution::runtime_env::RuntimeEnv,
-    store: &Store,
-) -> crate::Result<()> {
+pub(super) fn register(runtime: &RuntimeEnv, store: &Store) -> crate::Result<()> {
     if store.local().is_none() {
         runtime.register_object_store(&store.root_url()?, store.object_store());
     }

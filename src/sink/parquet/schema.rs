@@ -3,11 +3,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
-use arrow::ipc::reader::StreamReader;
-use arrow::ipc::writer::StreamWriter;
-use bytes::Bytes;
 use datafusion::parquet::arrow::ArrowSchemaConverter;
-use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
@@ -100,32 +96,6 @@ pub(super) fn merge(target: &str, recorded: &Schema, new: &Schema) -> Result<Sch
     Ok(Arc::new(Schema::new(fields)))
 }
 
-/// The columns as a file, and the name that its contents give it.
-pub(crate) fn encode(schema: &Schema) -> Result<(String, Bytes)> {
-    let write = || {
-        let mut writer = StreamWriter::try_new(vec![], schema)?;
-        writer.finish()?;
-        writer.into_inner()
-    };
-    let bytes = write()
-        .map_err(|error| Error::schema(format!("the query's columns: {error}")).because(error))?;
-    let name = crate::hex::hex(&Sha256::digest(&bytes)[..8]);
-    Ok((name, bytes.into()))
-}
-
-/// Reads what [`encode`] wrote.
-pub(crate) fn decode(file: &str, bytes: &[u8]) -> Result<SchemaRef> {
-    let reader = StreamReader::try_new(std::io::Cursor::new(bytes), None);
-    let reader = reader.map_err(|error| {
-        Error::corrupt(
-            file,
-            format!("it does not hold the columns of the files: {error}"),
-        )
-        .because(error)
-    })?;
-    Ok(reader.schema())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,10 +118,6 @@ mod tests {
         assert_eq!(*found.field(0).data_type(), DataType::Utf8);
         let item = Field::new("item", DataType::Binary, false);
         assert_eq!(*found.field(1).data_type(), DataType::List(Arc::new(item)));
-        let (name, bytes) = encode(&found).unwrap();
-        assert_eq!(name.len(), 16);
-        assert_eq!(decode("x", &bytes).unwrap(), found);
-        assert!(decode("x", &bytes[..20]).is_err());
     }
 
     #[test]

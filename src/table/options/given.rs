@@ -7,7 +7,7 @@ use crate::decode::Column;
 use crate::error::{Error, Result, nearest_names};
 use crate::range::OnDataLoss;
 
-pub(super) use crate::table::formats::PartFormat as Part;
+pub(super) use crate::formats::PartFormat as Part;
 
 /// A name and a value.
 #[derive(Debug, Clone, Copy)]

@@ -15,13 +15,13 @@ use self::known::{Group, KNOWN, Known, Take, plain};
 use crate::config::{self, ConnectionConfig};
 use crate::decode::{Column, RegistryConfig};
 use crate::error::{Error, Result};
+use crate::formats::Formats;
 use crate::policy::Policy;
 use crate::range::{OnDataLoss, RangeSpec, SparkOffsets};
 use crate::redact::without_login;
 use crate::statement::columns_of;
 
-use super::formats::Formats;
-use super::writing::WriteFormats;
+use super::reading::Readers;
 use super::{DeadLetters, KafkaSinkOptions, KafkaTable, KafkaTableBuilder, Limits, TopicSource};
 
 /// Options of a table, checked one by one.
@@ -125,8 +125,8 @@ impl TableOptions {
     ///
     /// # Errors
     /// When an option is not about formats, or those of the registry contradict each other.
-    #[cfg_attr(not(feature = "librdkafka"), allow(dead_code))]
-    pub(crate) fn write_formats(&self, defaults: &ConnectionConfig) -> Result<WriteFormats> {
+    #[cfg(all(feature = "jobs", feature = "librdkafka"))]
+    pub(crate) fn write_formats(&self, defaults: &ConnectionConfig) -> Result<Formats> {
         let is_format =
             |name: &str| Known::find(name).is_some_and(|known| known.group == Group::Formats);
         if let Some((name, _)) = self.given.iter().find(|(name, _)| !is_format(name)) {
@@ -136,7 +136,7 @@ impl TableOptions {
             )));
         }
         let config = self.config(Some(defaults))?;
-        Ok(WriteFormats::new(self.all_formats(&config)?))
+        self.all_formats(&config)
     }
 
     fn all_formats(&self, config: &ConnectionConfig) -> Result<Formats> {
@@ -177,13 +177,12 @@ impl TableOptions {
                 .try_for_each(|place| place.check_allowed(policy))?;
         }
         let formats = self.all_formats(&config)?;
-        let (range, jobs_only) = self.range_spec(range)?;
+        let (range, readers) = self.range_spec(range)?;
         let mut builder = KafkaTable::builder(&config)
             .limits(self.limits.clone())
             .source(self.source(location)?)
             .range_spec(range)
-            .jobs_only(jobs_only)
-            .queries_only(self.spark.ending_option())
+            .readers(readers)
             .on_data_loss(self.on_data_loss.unwrap_or_default())
             .past_end_is_end(self.past_end_is_end)
             .formats(formats)
@@ -257,7 +256,7 @@ impl TableOptions {
     }
 
     /// The range, and the error for queries if only jobs can read it.
-    fn range_spec(&self, argument: Option<RangeSpec>) -> Result<(RangeSpec, Option<Error>)> {
+    fn range_spec(&self, argument: Option<RangeSpec>) -> Result<(RangeSpec, Readers)> {
         let given = argument.or_else(|| self.range.clone());
         let range = match (given, self.spark != SparkOffsets::default()) {
             (Some(_), true) => {
@@ -272,12 +271,13 @@ impl TableOptions {
                 Err(refused) => return self.stream_start(refused),
             },
         };
-        Ok((range, None))
+        let ending = self.spark.ending_option();
+        Ok((range, ending.map_or(Readers::All, Readers::Queries)))
     }
 
     /// Spark's streams may start at `latest`, and its batch reader refuses that. So may jobs, and so do
     /// queries.
-    fn stream_start(&self, refused: Error) -> Result<(RangeSpec, Option<Error>)> {
+    fn stream_start(&self, refused: Error) -> Result<(RangeSpec, Readers)> {
         let alone = SparkOffsets {
             starting_offsets: self.spark.starting_offsets.clone(),
             ..SparkOffsets::default()
@@ -290,7 +290,7 @@ impl TableOptions {
         };
         // Our own grammar knows both forms, with `latest` and -1.
         match ours.map(str::parse) {
-            Some(Ok(range)) if alone == self.spark => Ok((range, Some(refused))),
+            Some(Ok(range)) if alone == self.spark => Ok((range, Readers::Jobs(refused))),
             _ => Err(refused),
         }
     }

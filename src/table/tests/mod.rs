@@ -20,6 +20,7 @@ mod memory;
 mod predicates;
 mod pushdown;
 mod snapshots;
+#[cfg(all(feature = "jobs", feature = "librdkafka"))]
 mod writing;
 
 /// `orders`: 4 partitions of 100 records; the record at offset o of partition p has the key `p-o`,

@@ -166,7 +166,7 @@ async fn snapshots_go_with_their_statements_and_sessions() {
         let mut statements = vec![];
         for _ in 0..10 {
             let statement = context.state();
-            let snapshot = table.statement_snapshot(&statement).await.unwrap();
+            let snapshot = table.reading.statement_snapshot(&statement).await.unwrap();
             left.push(Arc::downgrade(&snapshot));
             statements.push(statement);
         }
@@ -189,11 +189,19 @@ async fn snapshots_of_an_unregistered_session_go_with_their_statements() {
     let context = SessionContext::new();
     let table = registered(&context, &orders()).await;
     let statement = context.state();
-    let snapshot = table.statement_snapshot(&statement).await.unwrap();
+    let snapshot = table.reading.statement_snapshot(&statement).await.unwrap();
     let snapshot = Arc::downgrade(&snapshot);
-    table.statement_snapshot(&context.state()).await.unwrap();
+    table
+        .reading
+        .statement_snapshot(&context.state())
+        .await
+        .unwrap();
     assert_eq!(snapshot.strong_count(), 1);
     drop(statement);
-    table.statement_snapshot(&context.state()).await.unwrap();
+    table
+        .reading
+        .statement_snapshot(&context.state())
+        .await
+        .unwrap();
     assert_eq!(snapshot.strong_count(), 0);
 }

@@ -6,8 +6,9 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, FieldRef};
 
 use crate::error::{Error, Result};
+use crate::formats::Encoders;
 use crate::stub::{Asked, Reply, Stub};
-use crate::table::{Encoders, TableOptions};
+use crate::table::TableOptions;
 
 const ORDER: &str =
     r#"{"type":"record","name":"Order","namespace":"shop","fields":[{"name":"id","type":"long"}]}"#;

@@ -12,7 +12,7 @@ use datafusion::prelude::SessionContext;
 use datafusion_kafka::Error;
 use datafusion_kafka::driver::{MicroBatch, Stop, Trigger};
 use datafusion_kafka::session::KafkaSessionBuilder;
-use datafusion_kafka::sink::{Guarantee, Held, KafkaSinkOptions, Sink};
+use datafusion_kafka::sink::{Guarantee, Held, KafkaSink, KafkaSinkOptions, Sink};
 use datafusion_kafka::table::KafkaTable;
 use futures::TryStreamExt;
 
@@ -220,7 +220,7 @@ async fn a_table_of_sql_is_a_target_and_can_be_read() {
     context.sql(&create).await.unwrap().collect().await.unwrap();
     let provider = context.table_provider("t").await.unwrap();
     let table = provider.downcast_ref::<KafkaTable>().unwrap();
-    let sink = table.sink().unwrap();
+    let sink = KafkaSink::of_table(table).unwrap();
     assert_eq!(sink.guarantee(), Guarantee::AtLeastOnce);
     let target = format!("kafka://{}/{topic}", shared().bootstrap());
     assert_eq!(sink.target(), target);
@@ -240,7 +240,7 @@ async fn a_table_of_sql_is_a_target_and_can_be_read() {
     assert!(admin::list_topics(shared().bootstrap()).contains(&format!("{topic}-state")));
 
     let several = KafkaTable::builder(&config(&[])).location(&format!("{topic},other"));
-    let refused = several.build_lazy().unwrap().sink().unwrap_err();
+    let refused = KafkaSink::of_table(&several.build_lazy().unwrap()).unwrap_err();
     assert!(matches!(&refused, Error::Invalid { .. }), "{refused}");
 }
 

@@ -5,11 +5,11 @@ use crate::client::librdkafka::writing::Undelivered;
 
 /// What a producer's refusal says, before it is known who is to blame.
 #[derive(Debug)]
-pub(in crate::sink::kafka) struct Refused {
-    pub(in crate::sink::kafka) operation: String,
-    pub(in crate::sink::kafka) error: Error,
+pub(in crate::kafka_sink::producer) struct Refused {
+    pub(in crate::kafka_sink::producer) operation: String,
+    pub(in crate::kafka_sink::producer) error: Error,
     /// The transaction is not this producer's any more.
-    pub(in crate::sink::kafka) fenced: bool,
+    pub(in crate::kafka_sink::producer) fenced: bool,
 }
 
 impl Session {

@@ -1,13 +1,52 @@
-//! Finds the files of a finished export, to read its folder as a table.
+//! What an export writes about itself, and the files of a finished one as those of a table.
+//!
+//! The exporter writes it; the table of a folder of Parquet files reads it.
+
+pub(crate) mod pieces;
+pub(crate) mod place;
+pub(crate) mod plan;
+
+use std::fmt;
 
 use arrow::datatypes::{DataType, Field, Schema};
+use serde::{Deserialize, Serialize};
 
-use super::place::Place;
-use super::plan::{ExportManifest, Plan};
-use super::{ExportFormat, pieces};
 use crate::error::{Error, Result};
+use crate::formats::columns_of;
 use crate::store::{Store, hive};
-use crate::table::columns_of;
+use place::Place;
+use plan::{ExportManifest, Plan};
+
+/// The format of an export's files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum ExportFormat {
+    /// Apache Parquet, compressed with zstd.
+    #[default]
+    Parquet,
+    /// Comma-separated, quoted as in RFC 4180. NULL is an empty field, empty text is `""`.
+    Csv,
+    /// One JSON object per line.
+    Ndjson,
+}
+
+impl ExportFormat {
+    /// The extension of the files' names.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Parquet => "parquet",
+            Self::Csv => "csv",
+            Self::Ndjson => "ndjson",
+        }
+    }
+}
+
+impl fmt::Display for ExportFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.extension())
+    }
+}
 
 /// The contents of an export.
 #[derive(Debug)]
@@ -111,5 +150,4 @@ fn columns(plan: &Plan) -> Result<Schema> {
 }
 
 #[cfg(test)]
-#[path = "tests/exported.rs"]
 mod tests;

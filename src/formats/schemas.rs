@@ -16,24 +16,24 @@ use crate::policy::{MAX_FILE_BYTES, Policy};
 
 /// What options say of a schema.
 #[derive(Debug, Clone, Default)]
-pub(super) struct SchemaSource {
+pub(crate) struct SchemaSource {
     /// `value.schema.file`.
-    pub(super) file: Option<String>,
+    pub(crate) file: Option<String>,
     /// `value.schema.message`: the full name of a Protobuf message, or of the record that a subject
     /// is named after.
-    pub(super) message: Option<String>,
+    pub(crate) message: Option<String>,
     /// `value.subject`.
-    pub(super) subject: Option<String>,
+    pub(crate) subject: Option<String>,
     /// `value.subject.name.strategy`, where there is no subject.
-    pub(super) subjects: SubjectNames,
+    pub(crate) subjects: SubjectNames,
     /// `value.schema.version`; the latest unless set.
-    pub(super) version: Option<i32>,
+    pub(crate) version: Option<i32>,
     /// What the registry has for it, once it was asked.
-    pub(super) found: Option<Arc<RegisteredSchema>>,
+    pub(crate) found: Option<Arc<RegisteredSchema>>,
     /// Why it has none for JSON, which may be plain.
-    pub(super) unregistered: Option<String>,
+    pub(crate) unregistered: Option<String>,
     /// Which files may be read for it.
-    pub(super) policy: Policy,
+    pub(crate) policy: Policy,
 }
 
 impl SchemaSource {

@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 
 use arrow::array::Array;
 use futures::StreamExt;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::*;

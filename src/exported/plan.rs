@@ -9,71 +9,71 @@ use super::ExportFormat;
 use super::pieces::{self, CutRange};
 use super::place::Place;
 use crate::error::{Error, Result};
+use crate::formats::RecordedFormats;
 use crate::range::{OffsetRange, Snapshot};
 use crate::store::leads_out;
-use crate::table::RecordedFormats;
 use crate::text::BytesAs;
 
 /// The plan, written before any data.
-pub(super) const PLAN: &str = "_export/plan.json";
+pub(crate) const PLAN: &str = "_export/plan.json";
 /// The manifest, written after all data.
-pub(super) const MANIFEST: &str = "manifest.json";
+pub(crate) const MANIFEST: &str = "manifest.json";
 const VERSION: u64 = 1;
 
 /// What the user asked for. Two exports with equal requests are the same export.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Request {
+pub(crate) struct Request {
     /// The table's name in the query.
-    pub(super) table: String,
+    pub(crate) table: String,
     /// Topics and range as the user wrote them.
-    pub(super) source: String,
+    pub(crate) source: String,
     /// The query; without one, every column of every record.
-    pub(super) sql: Option<String>,
+    pub(crate) sql: Option<String>,
     /// How records become rows, and where those go that do not decode. Not set where they are plain bytes.
     #[serde(default)]
-    pub(super) decoding: Option<String>,
-    pub(super) format: ExportFormat,
+    pub(crate) decoding: Option<String>,
+    pub(crate) format: ExportFormat,
     /// How text formats write binary values.
-    pub(super) bytes: BytesAs,
-    pub(super) partition_by: Option<String>,
-    pub(super) max_file_bytes: Option<u64>,
-    pub(super) max_file_offsets: Option<u64>,
+    pub(crate) bytes: BytesAs,
+    pub(crate) partition_by: Option<String>,
+    pub(crate) max_file_bytes: Option<u64>,
+    pub(crate) max_file_offsets: Option<u64>,
 }
 
 /// A column of the files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct PlannedColumn {
-    pub(super) name: String,
+pub(crate) struct PlannedColumn {
+    pub(crate) name: String,
     /// Arrow's name for the type.
     #[serde(rename = "type")]
-    pub(super) data_type: String,
+    pub(crate) data_type: String,
 }
 
 /// What an export will write, fixed before it reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     version: u64,
-    pub(super) request: Request,
+    pub(crate) request: Request,
     /// How records become rows. Exports by earlier versions did not record it.
     #[serde(default)]
-    pub(super) formats: Option<RecordedFormats>,
+    pub(crate) formats: Option<RecordedFormats>,
     /// The columns of the files with their full Arrow types. Earlier versions only had
     /// [`columns`](Self::columns).
     #[serde(default)]
-    pub(super) schema: Option<String>,
-    pub(super) columns: Vec<PlannedColumn>,
+    pub(crate) schema: Option<String>,
+    pub(crate) columns: Vec<PlannedColumn>,
     /// The column that holds the record's offset, if the query has it.
-    pub(super) offset_column: Option<String>,
+    pub(crate) offset_column: Option<String>,
     /// The column that holds the record's timestamp, if the query has it.
-    pub(super) timestamp_column: Option<String>,
+    pub(crate) timestamp_column: Option<String>,
     /// Whether one record may become several rows.
-    pub(super) repeats: bool,
-    pub(super) snapshot: Snapshot,
-    pub(super) pieces: Vec<CutRange>,
+    pub(crate) repeats: bool,
+    pub(crate) snapshot: Snapshot,
+    pub(crate) pieces: Vec<CutRange>,
 }
 
 impl Plan {
-    pub(super) fn new(request: Request, snapshot: Snapshot, pieces: Vec<CutRange>) -> Self {
+    pub(crate) fn new(request: Request, snapshot: Snapshot, pieces: Vec<CutRange>) -> Self {
         Self {
             version: VERSION,
             request,
@@ -88,7 +88,7 @@ impl Plan {
         }
     }
 
-    pub(super) fn pieces(&self) -> Vec<OffsetRange> {
+    pub(crate) fn pieces(&self) -> Vec<OffsetRange> {
         pieces::pieces(&self.snapshot, &self.pieces)
     }
 
@@ -96,7 +96,7 @@ impl Plan {
     ///
     /// # Errors
     /// When it cannot be read or is inconsistent.
-    pub(super) async fn read(place: &Place) -> Result<Option<Self>> {
+    pub(crate) async fn read(place: &Place) -> Result<Option<Self>> {
         let Some(plan) = read::<Self>(place, PLAN).await? else {
             return Ok(None);
         };
@@ -110,7 +110,7 @@ impl Plan {
     }
 
     /// A description of each way in which `other` differs from this plan.
-    pub(super) fn differences(&self, other: &Request) -> Vec<String> {
+    pub(crate) fn differences(&self, other: &Request) -> Vec<String> {
         let mut found = vec![];
         let mut compare = |what: &str, there: String, asked: String| {
             if there != asked {
@@ -238,7 +238,7 @@ pub struct ExportManifest {
 }
 
 impl ExportManifest {
-    pub(super) fn new(format: ExportFormat, pieces: Vec<ExportedPiece>) -> Self {
+    pub(crate) fn new(format: ExportFormat, pieces: Vec<ExportedPiece>) -> Self {
         let files = || pieces.iter().flat_map(|piece| &piece.files);
         // Records of pieces come from files and may contain any numbers.
         let sum = |all: u64, more: u64| all.saturating_add(more);
@@ -251,7 +251,7 @@ impl ExportManifest {
         }
     }
 
-    pub(super) async fn read(place: &Place) -> Result<Option<Self>> {
+    pub(crate) async fn read(place: &Place) -> Result<Option<Self>> {
         let manifest: Option<Self> = read(place, MANIFEST).await?;
         let pieces = manifest.iter().flat_map(|manifest| &manifest.pieces);
         check_names(place, MANIFEST, pieces)?;
@@ -260,7 +260,7 @@ impl ExportManifest {
 }
 
 /// Reads the record of a finished piece.
-pub(super) async fn read_done(place: &Place, name: &str) -> Result<Option<ExportedPiece>> {
+pub(crate) async fn read_done(place: &Place, name: &str) -> Result<Option<ExportedPiece>> {
     let done: Option<Done> = read(place, name).await?;
     let piece = done.map(|done| done.piece);
     check_names(place, name, piece.iter())?;
@@ -295,7 +295,7 @@ fn check<'a>(place: &Place, name: &str, mut names: impl Iterator<Item = &'a str>
 }
 
 /// The record of a finished piece as JSON.
-pub(super) fn done_json(piece: &ExportedPiece) -> Result<Vec<u8>> {
+pub(crate) fn done_json(piece: &ExportedPiece) -> Result<Vec<u8>> {
     json(&Done {
         version: VERSION,
         piece: piece.clone(),
@@ -303,7 +303,7 @@ pub(super) fn done_json(piece: &ExportedPiece) -> Result<Vec<u8>> {
 }
 
 /// A value as the JSON content of a file.
-pub(super) fn json(value: &impl Serialize) -> Result<Vec<u8>> {
+pub(crate) fn json(value: &impl Serialize) -> Result<Vec<u8>> {
     let mut text = serde_json::to_vec_pretty(value)
         .map_err(|e| Error::internal(format!("a file of the export: {e}")).because(e))?;
     text.push(b'\n');

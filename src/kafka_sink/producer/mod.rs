@@ -36,8 +36,9 @@ use crate::client::{ClientPool, KafkaClient, TopicSelection};
 use crate::config::ConnectionConfig;
 use crate::decode::{Column, Format};
 use crate::error::nearest_names;
+use crate::formats::Formats;
 use crate::range::IsolationLevel;
-use crate::table::{KafkaTable, TableOptions, WriteFormats};
+use crate::table::{KafkaTable, TableOptions};
 
 /// How long a stage waits for room in the queue before it looks again.
 const FULL_WAITS: Duration = Duration::from_millis(2);
@@ -53,7 +54,7 @@ pub struct KafkaSink {
     client: Arc<dyn KafkaClient>,
     topic: Arc<str>,
     options: KafkaSinkOptions,
-    formats: WriteFormats,
+    formats: Formats,
 }
 
 impl KafkaSink {
@@ -63,14 +64,14 @@ impl KafkaSink {
     /// When no topic or no brokers are named, or a setting is refused.
     pub fn new(
         config: &ConnectionConfig,
-        topic: impl Into<Arc<str>>,
+        topic: impl AsRef<str>,
         options: KafkaSinkOptions,
     ) -> Result<Self> {
         let client = ClientPool::global().client(&config.for_reading())?;
-        Self::with_client(config, client, topic.into(), options)
+        Self::with_client(config, client, topic.as_ref().into(), options)
     }
 
-    pub(crate) fn with_client(
+    pub(super) fn with_client(
         config: &ConnectionConfig,
         client: Arc<dyn KafkaClient>,
         topic: Arc<str>,
@@ -92,7 +93,7 @@ impl KafkaSink {
             client,
             topic,
             options,
-            formats: WriteFormats::default(),
+            formats: Formats::default(),
         })
     }
 
@@ -113,13 +114,13 @@ impl KafkaSink {
         Ok(self.with_write_formats(formats))
     }
 
-    pub(crate) fn with_write_formats(self, formats: WriteFormats) -> Self {
+    pub(super) fn with_write_formats(self, formats: Formats) -> Self {
         Self { formats, ..self }
     }
 
     /// # Errors
     /// [`Error::UnknownTopic`] when the topic is not there.
-    pub(crate) async fn check_topic(&self) -> Result<()> {
+    pub(super) async fn check_topic(&self) -> Result<()> {
         let known = known_topic(self.client.as_ref(), &self.topic).await?;
         if known.is_some() {
             return Ok(());

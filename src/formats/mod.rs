@@ -1,46 +1,76 @@
-//! The formats of a table's keys and values, and the columns that come of them.
+//! The formats of a topic's keys and values: how records become columns, and how columns become records.
+//!
+//! A [`Formats`] is what options say of both. It makes the decoder of a table that is read and the
+//! encoders of one that is written. Schemas come from files or from a registry ([`schemas`]).
+
+#[cfg(feature = "jobs")]
+mod columns;
+#[cfg(feature = "jobs")]
+mod description;
+#[cfg(all(feature = "jobs", feature = "librdkafka"))]
+mod encoding;
+#[cfg(feature = "jobs")]
+mod recorded;
+mod schemas;
+#[cfg(all(feature = "jobs", feature = "librdkafka"))]
+mod subjects;
 
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, FieldRef, Fields, Schema};
 
-use super::sample::Sampling;
-use sha2::{Digest, Sha256};
-
-use super::schemas::SchemaSource;
 use crate::decode::{
     BadRows, Column, CsvDecoder, Format, JsonDecoder, Payload, PayloadDecoder, RecordDecoder,
     Registry, RegistryConfig, TableFormat,
 };
 use crate::error::{Error, Result};
-use crate::hex::hex;
+
+#[cfg(feature = "jobs")]
+pub(crate) use columns::{columns_of, columns_text, decode_columns, encode_columns};
+#[cfg(all(feature = "jobs", feature = "librdkafka"))]
+pub(crate) use encoding::{Encoders, Naming};
+#[cfg(feature = "jobs")]
+pub(crate) use recorded::RecordedFormats;
+use schemas::SchemaSource;
+pub(crate) use schemas::payload_decoder;
 
 /// What options and declared columns say of keys and values.
 #[derive(Debug, Clone)]
-pub(super) struct Formats {
-    pub(super) key: PartFormat,
-    pub(super) value: PartFormat,
-    pub(super) registry: Option<RegistryConfig>,
+pub(crate) struct Formats {
+    pub(crate) key: PartFormat,
+    pub(crate) value: PartFormat,
+    pub(crate) registry: Option<RegistryConfig>,
     /// The columns in a CREATE EXTERNAL TABLE.
-    pub(super) declared: Option<Fields>,
-    pub(super) columns: Vec<Column>,
-    pub(super) metadata_prefix: String,
-    pub(super) key_prefix: String,
-    pub(super) bad_rows: BadRows,
+    pub(crate) declared: Option<Fields>,
+    pub(crate) columns: Vec<Column>,
+    pub(crate) metadata_prefix: String,
+    pub(crate) key_prefix: String,
+    pub(crate) bad_rows: BadRows,
     /// Whether a schema that is written with may be registered.
-    pub(super) auto_register: bool,
+    pub(crate) auto_register: bool,
 }
 
 /// What is said of one of them.
 #[derive(Debug, Clone)]
-pub(super) struct PartFormat {
-    pub(super) format: Format,
+pub(crate) struct PartFormat {
+    pub(crate) format: Format,
     /// The name of the format, where that asks for a registry.
     registered: Option<String>,
     /// The fields of its schema, where they are known.
-    pub(super) fields: Option<Fields>,
-    pub(super) csv_delimiter: u8,
-    pub(super) schema: SchemaSource,
+    pub(crate) fields: Option<Fields>,
+    pub(crate) csv_delimiter: u8,
+    pub(crate) schema: SchemaSource,
+}
+
+/// What is to be learned of keys, or of values, from a sample of records.
+#[derive(Debug)]
+pub(crate) struct Sampling {
+    /// Whether Kafka Connect's wrapper may be around the objects.
+    pub(crate) wrapped: bool,
+    /// Whether they are Debezium's envelopes.
+    pub(crate) envelopes: bool,
+    /// Why a registry that was asked has no schema, as records with its frame should have one.
+    pub(crate) unregistered: Option<String>,
 }
 
 impl Default for PartFormat {
@@ -80,7 +110,7 @@ impl Default for Formats {
 
 impl Formats {
     /// What of keys, and of values, is to be learned from records.
-    pub(super) fn lacks_fields(&self) -> [Option<Sampling>; 2] {
+    pub(crate) fn lacks_fields(&self) -> [Option<Sampling>; 2] {
         let lacks = |part: &PartFormat, envelopes: bool| {
             let known = part.fields.is_some() || self.declared.is_some() || part.schema.is_known();
             let lacks = part.format.is_json() && !known;
@@ -94,39 +124,15 @@ impl Formats {
     }
 
     /// Whether a registry is to be asked for schemas.
-    pub(super) fn lacks_schemas(&self) -> bool {
+    pub(crate) fn lacks_schemas(&self) -> bool {
         self.asks_registry(&self.key) || self.asks_registry(&self.value)
     }
 
-    /// Columns of JSON are those of a schema only where nobody declares them.
+    /// Declared columns of JSON need no schema.
     fn asks_registry(&self, part: &PartFormat) -> bool {
         let columns = part.fields.is_none() && self.declared.is_none();
         let needs = part.format.has_schema() || (part.format == Format::Json && columns);
         needs && self.registry.is_some() && !part.schema.is_known()
-    }
-
-    /// How records become rows, in words that are the same where that is the same; `None` where they
-    /// are bytes. Nothing of it is secret.
-    pub(super) fn told(&self, decoder: &RecordDecoder) -> Option<String> {
-        if !decoder.has_formats() {
-            return None;
-        }
-        let columns = decoder.schema().fields().iter();
-        let columns = columns.map(|field| format!("{} {}", field.name(), field.data_type()));
-        let text = format!(
-            "{}, {}, on.bad.row {}, columns: {}",
-            self.key.told("key"),
-            self.value.told("value"),
-            self.bad_rows.on,
-            columns.collect::<Vec<_>>().join(", ")
-        );
-        // It stands in each batch of a job's log.
-        const MOST: usize = 1000;
-        if text.len() <= MOST {
-            return Some(text);
-        }
-        let begins: String = text.chars().take(MOST).collect();
-        Some(format!("{begins}… ({})", digest(text.as_bytes())))
     }
 
     fn check_names(&self) -> Result<()> {
@@ -146,7 +152,7 @@ impl Formats {
     ///
     /// # Errors
     /// When the registry cannot be asked or has no such schema.
-    pub(super) async fn find_schemas(&mut self, topic: Option<&str>) -> Result<()> {
+    pub(crate) async fn find_schemas(&mut self, topic: Option<&str>) -> Result<()> {
         self.check_names()?;
         let Some(config) = self.registry.as_ref().filter(|_| self.lacks_schemas()) else {
             return Ok(());
@@ -166,7 +172,7 @@ impl Formats {
     /// # Errors
     /// When columns are declared that no format fills or that are missing, have the same name, or a
     /// type that the format does not have.
-    pub(super) fn decoder(&self) -> Result<RecordDecoder> {
+    pub(crate) fn decoder(&self) -> Result<RecordDecoder> {
         self.check_names()?;
         let (key_fields, value_fields, order) = self.fields()?;
         let framed = self.registry.is_some();
@@ -204,7 +210,7 @@ impl Formats {
 
     /// The fields of the key and of the value, and their order in the table where it was declared.
     #[allow(clippy::type_complexity)]
-    pub(super) fn fields(&self) -> Result<(Option<Fields>, Option<Fields>, Option<Vec<Column>>)> {
+    pub(crate) fn fields(&self) -> Result<(Option<Fields>, Option<Fields>, Option<Vec<Column>>)> {
         let Some(declared) = &self.declared else {
             return Ok((self.key.fields.clone(), self.value.fields.clone(), None));
         };
@@ -253,40 +259,15 @@ impl Formats {
 }
 
 impl PartFormat {
-    fn told(&self, name: &str) -> String {
-        let mut text = format!("{name} {}", self.format);
-        if self.format == Format::Csv {
-            text.push_str(&format!(" by {:?}", char::from(self.csv_delimiter)));
-        }
-        let schema = match (&self.schema.file, &self.schema.found) {
-            // One that cannot be read fails elsewhere.
-            (Some(file), _) => self.schema.bytes(file).ok().map(|bytes| digest(&bytes)),
-            (None, found) => found.as_ref().map(|found| digest(found.text.as_bytes())),
-        };
-        if let Some(schema) = schema {
-            text.push_str(&format!(" of the schema {schema}"));
-        }
-        if let Some(message) = &self.schema.message {
-            text.push_str(&format!(" {message}"));
-        }
-        text
-    }
-
     /// Takes a format by its name in the options.
     ///
     /// # Errors
     /// When there is no such format.
-    pub(super) fn name(&mut self, name: &str) -> Result<()> {
+    pub(crate) fn name(&mut self, name: &str) -> Result<()> {
         let (format, registered) = Format::named(name)?;
         self.format = format;
         self.registered = registered.then(|| name.to_owned());
         Ok(())
-    }
-
-    /// The name of the format, as [`name`](Self::name) takes it.
-    pub(super) fn name_in_options(&self) -> String {
-        let registered = self.registered.clone();
-        registered.unwrap_or_else(|| self.format.to_string())
     }
 
     fn json(
@@ -349,16 +330,11 @@ impl PartFormat {
     }
 }
 
-/// Tells texts apart, in 12 hexadecimal digits.
-fn digest(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes)[..6])
-}
-
 fn renamed(field: &Field, name: &str) -> FieldRef {
     Arc::new(field.clone().with_name(name))
 }
 
 /// A CREATE EXTERNAL TABLE statement's column list of these fields.
-pub(super) fn column_list(schema: &Schema) -> Option<Fields> {
+pub(crate) fn column_list(schema: &Schema) -> Option<Fields> {
     (!schema.fields().is_empty()).then(|| schema.fields().clone())
 }

@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, FieldRef, Schema};
 use crate::decode::Format;
 use crate::encode::PayloadEncoder;
 use crate::error::{Error, Result, nearest_names};
-use crate::table::{Encoders, Naming};
+use crate::formats::{Encoders, Naming};
 
 /// What a sink without formats accepts, for messages.
 pub(super) const ACCEPTED: &str = "value (text or bytes, required), key (text or bytes), topic (text), \

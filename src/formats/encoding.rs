@@ -1,4 +1,4 @@
-//! How rows become records: the formats of a table that is written, with their schemas.
+//! How rows become records: the encoders of keys and values, with their schemas.
 //!
 //! ```text
 //! a schema's file ───────────────────────────────┐
@@ -12,26 +12,15 @@ use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, Fields};
 
-use super::formats::{Formats, PartFormat};
-use super::schemas::{SchemaSource, no_schema};
-use crate::decode::{
-    Format, ProtoFiles, ProtobufSchema, RegisteredSchema, Registry, SchemaKind, Submitted,
-    avro_record_name, imports,
-};
+use super::schemas::no_schema;
+use super::subjects::Unnumbered;
+use super::{Formats, PartFormat};
+use crate::decode::{Format, ProtoFiles, ProtobufSchema, Registry, SchemaKind, avro_record_name};
 use crate::encode::{
     AvroEncoder, AvroFrame, CsvEncoder, Declared, JsonEncoder, PayloadEncoder, ProtobufEncoder,
     ScalarEncoder, derived_avro, derived_protobuf,
 };
 use crate::error::{Error, Result};
-
-/// The option that lets schemas be registered, as messages name it.
-const AUTO_REGISTER: &str = "'schema.registry.auto.register' = 'true'";
-
-/// The formats that a table is written in.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct WriteFormats {
-    formats: Formats,
-}
 
 /// Which columns of a query are which parts of records.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +35,7 @@ pub(crate) struct Naming {
 
 impl Default for Naming {
     fn default() -> Self {
-        WriteFormats::default().naming()
+        Formats::default().naming()
     }
 }
 
@@ -59,14 +48,14 @@ pub(crate) struct Encoders {
 
 /// A part of records that is to be encoded.
 #[derive(Clone, Copy)]
-struct Part<'a> {
+pub(super) struct Part<'a> {
     /// `key` or `value`.
-    name: &'static str,
-    topic: &'a str,
-    of: &'a PartFormat,
+    pub(super) name: &'static str,
+    pub(super) topic: &'a str,
+    pub(super) of: &'a PartFormat,
     fields: &'a [FieldRef],
     registry: Option<&'a Registry>,
-    auto_register: bool,
+    pub(super) auto_register: bool,
 }
 
 /// How a part is encoded, but for the id of its schema.
@@ -92,48 +81,14 @@ impl Planned {
     }
 }
 
-/// A schema that is looked up by its text, or registered.
-#[derive(Debug)]
-struct Unnumbered {
-    kind: SchemaKind,
-    files: ProtoFiles,
-    /// The record or message, which subjects may be named after.
-    record: Option<String>,
-    /// Whether payloads begin with the id.
-    framed: bool,
-}
-
-impl Unnumbered {
-    /// A schema of one file.
-    fn new(kind: SchemaKind, text: &str, record: Option<String>) -> Self {
-        Self {
-            kind,
-            files: ProtoFiles {
-                text: text.to_owned(),
-                ..ProtoFiles::default()
-            },
-            record,
-            framed: true,
-        }
-    }
-}
-
-impl WriteFormats {
-    pub(super) const fn new(formats: Formats) -> Self {
-        Self { formats }
-    }
-
-    pub(super) const fn formats(&self) -> &Formats {
-        &self.formats
-    }
-
+impl Formats {
+    /// Which columns of a query these formats take as which parts.
     pub(crate) fn naming(&self) -> Naming {
-        let formats = &self.formats;
         Naming {
-            key: formats.key.format,
-            value: formats.value.format,
-            metadata_prefix: formats.metadata_prefix.clone(),
-            key_prefix: formats.key_prefix.clone(),
+            key: self.key.format,
+            value: self.value.format,
+            metadata_prefix: self.metadata_prefix.clone(),
+            key_prefix: self.key_prefix.clone(),
         }
     }
 
@@ -147,12 +102,11 @@ impl WriteFormats {
         key: &[FieldRef],
         value: &[FieldRef],
     ) -> Result<Encoders> {
-        let formats = &self.formats;
         let (mut declared_key, mut declared_value) = (None, None);
-        if formats.declared.is_some() {
-            (declared_key, declared_value, _) = formats.fields()?;
+        if self.declared.is_some() {
+            (declared_key, declared_value, _) = self.fields()?;
         }
-        let config = formats.registry.clone();
+        let config = self.registry.clone();
         let registry = config.map(Registry::new).transpose()?;
         let part = |name, of, fields| Part {
             name,
@@ -160,10 +114,10 @@ impl WriteFormats {
             of,
             fields,
             registry: registry.as_ref(),
-            auto_register: formats.auto_register,
+            auto_register: self.auto_register,
         };
-        let of_key = part("key", &formats.key, key);
-        let of_value = part("value", &formats.value, value);
+        let of_key = part("key", &self.key, key);
+        let of_value = part("value", &self.value, value);
         let key = match key.is_empty() {
             true => Planned::default(),
             false => of_key.planned(declared_key).await?,
@@ -369,166 +323,6 @@ impl Part<'_> {
                 Err(self.no_subject(&self.subject(Some(&name))?, "name another"))
             }
             None => planned(None),
-        }
-    }
-
-    /// The schema of the subject, if there is such a subject.
-    async fn of_subject(
-        &self,
-        registry: &Registry,
-        name: &str,
-    ) -> Result<Option<Arc<RegisteredSchema>>> {
-        let subject = self.subject(Some(name))?;
-        match self.of.schema.version {
-            Some(version) => registry.version(&subject, version).await,
-            None => registry.latest(&subject).await,
-        }
-    }
-
-    /// The id of a schema under the subject. It is registered where that is allowed.
-    async fn id_of(&self, registry: &Registry, schema: &Unnumbered) -> Result<i32> {
-        let subject = self.subject(schema.record.as_deref())?;
-        let references = match schema.files.references.is_empty() {
-            true => vec![],
-            false => self.import_references(registry, &schema.files).await?,
-        };
-        let submitted = Submitted {
-            subject: &subject,
-            kind: &schema.kind,
-            text: &schema.files.text,
-            references: &references,
-        };
-        if self.auto_register {
-            return registry.register(submitted).await;
-        }
-        match registry.registered(submitted).await? {
-            Some((id, _)) => Ok(id),
-            None => Err(self.not_registered(
-                self.of.schema.file.as_deref().unwrap_or("the columns"),
-                &subject,
-            )),
-        }
-    }
-
-    /// The files that a `.proto` file imports, as the registry has them: each under a subject of the
-    /// import's name, as Confluent's serializers register them.
-    async fn import_references(
-        &self,
-        registry: &Registry,
-        files: &ProtoFiles,
-    ) -> Result<Vec<(String, String, i32)>> {
-        let mut known: Vec<(String, String, i32)> = Vec::new();
-        let mut open = files.references.clone();
-        let of = |known: &[(String, String, i32)], name: &str, text: &str| {
-            let names = imports(name, text)?;
-            let ours = |name: &String| files.references.iter().any(|(n, _)| n == name);
-            let names = names.into_iter().filter(ours);
-            let found: Option<Vec<_>> = names
-                .map(|name| known.iter().find(|(n, ..)| *n == name).cloned())
-                .collect();
-            Ok::<_, Error>(found)
-        };
-        // Each after those that it imports itself; the schema was compiled, so that there is no circle.
-        while !open.is_empty() {
-            let before = open.len();
-            let mut later = Vec::new();
-            for (name, text) in open {
-                let Some(references) = of(&known, &name, &text)? else {
-                    later.push((name, text));
-                    continue;
-                };
-                let submitted = Submitted {
-                    subject: &name,
-                    kind: &SchemaKind::Protobuf,
-                    text: &text,
-                    references: &references,
-                };
-                if self.auto_register {
-                    registry.register(submitted).await?;
-                }
-                let Some((_, version)) = registry.registered(submitted).await? else {
-                    return Err(self.not_registered(&name, &name));
-                };
-                known.push((name.clone(), name, version));
-            }
-            if later.len() == before {
-                return Err(Error::invalid(
-                    "the schema's files import each other in a circle",
-                ));
-            }
-            open = later;
-        }
-        Ok(of(&known, &files.name, &files.text)?.unwrap_or_default())
-    }
-
-    fn subject(&self, record: Option<&str>) -> Result<String> {
-        let SchemaSource {
-            subject,
-            subjects,
-            message,
-            ..
-        } = &self.of.schema;
-        match subject {
-            Some(subject) => Ok(subject.clone()),
-            None => subjects.subject(
-                self.topic,
-                self.name == "key",
-                message.as_deref().or(record),
-            ),
-        }
-    }
-
-    /// What a type that is made of the columns is called.
-    fn type_name(&self) -> String {
-        if let Some(message) = &self.of.schema.message {
-            return message.clone();
-        }
-        let letter = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-        let topic: String = self.topic.chars().map(letter).collect();
-        let begins = topic.starts_with(|c: char| c.is_ascii_alphabetic());
-        format!(
-            "{}{topic}_{}",
-            if begins { "" } else { "topic_" },
-            self.name
-        )
-    }
-
-    fn may_derive(&self, name: &str) -> Result<()> {
-        match (self.auto_register, self.of.schema.version) {
-            (true, None) => Ok(()),
-            _ => Err(self.no_subject(
-                &self.subject(Some(name))?,
-                &format!(
-                    "let one be made of the columns and registered by {AUTO_REGISTER}, name another"
-                ),
-            )),
-        }
-    }
-
-    fn no_subject(&self, subject: &str, advice: &str) -> Error {
-        let version = self.of.schema.version.map(|v| format!("version {v} of "));
-        Error::invalid(format!(
-            "the schema registry has no {}subject '{subject}' to write with: {advice} by '{part}.subject', \
-             or a file by '{part}.schema.file'",
-            version.unwrap_or_default(),
-            part = self.name
-        ))
-    }
-
-    fn not_registered(&self, file: &str, subject: &str) -> Error {
-        Error::invalid(format!(
-            "the schema of {file} is not registered under subject '{subject}': register it, or let that be \
-             done by {AUTO_REGISTER}"
-        ))
-    }
-
-    fn check_kind(&self, found: &RegisteredSchema, kind: &SchemaKind) -> Result<()> {
-        match found.kind == *kind {
-            true => Ok(()),
-            false => Err(Error::invalid(format!(
-                "the subject has a schema of {}, but '{}.format' is '{}'",
-                found.kind, self.name, self.of.format
-            ))),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use super::*;
 use crate::client::KafkaClient;
 use crate::config::ConnectionConfig;
-use crate::table::WriteFormats;
+use crate::formats::Formats;
 
 /// Writes the batches of a job into a topic, which no client of this build does.
 #[derive(Debug)]
@@ -16,13 +16,13 @@ impl KafkaSink {
     /// Always.
     pub fn new(
         _config: &ConnectionConfig,
-        topic: impl Into<Arc<str>>,
+        topic: impl AsRef<str>,
         _options: KafkaSinkOptions,
     ) -> Result<Self> {
-        Err(absent(&topic.into()))
+        Err(absent(topic.as_ref()))
     }
 
-    pub(crate) fn with_client(
+    pub(super) fn with_client(
         _config: &ConnectionConfig,
         _client: Arc<dyn KafkaClient>,
         topic: Arc<str>,
@@ -40,11 +40,11 @@ impl KafkaSink {
         match self.0 {}
     }
 
-    pub(crate) fn with_write_formats(self, _formats: WriteFormats) -> Self {
+    pub(super) fn with_write_formats(self, _formats: Formats) -> Self {
         self
     }
 
-    pub(crate) async fn check_topic(&self) -> Result<()> {
+    pub(super) async fn check_topic(&self) -> Result<()> {
         match self.0 {}
     }
 }

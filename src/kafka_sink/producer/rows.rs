@@ -302,8 +302,8 @@ mod tests {
 
     use super::*;
     use crate::client::headers_type;
-    use crate::sink::kafka::columns::ACCEPTED;
-    use crate::table::Naming;
+    use crate::formats::Naming;
+    use crate::kafka_sink::producer::columns::ACCEPTED;
 
     fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
         RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, a)| (n, a, true)))

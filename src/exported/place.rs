@@ -27,7 +27,7 @@ const LOCK: &str = "_export/lock";
 
 /// The location of an export. Names are relative to it, with `/` between folders.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(crate) struct Place {
     store: Store,
     objects: Arc<dyn ObjectStore>,
     root: Path,
@@ -37,14 +37,14 @@ pub(super) struct Place {
 
 /// Keeps other processes out, until it is dropped or the process ends.
 #[derive(Debug)]
-pub(super) struct Lock(#[expect(dead_code, reason = "holding it is its use")] Option<File>);
+pub(crate) struct Lock(#[expect(dead_code, reason = "holding it is its use")] Option<File>);
 
 impl Place {
     /// Opens a folder by URL or path. This reads nothing.
     ///
     /// # Errors
     /// When the URL is not valid.
-    pub(super) fn open(target: &str) -> Result<Self> {
+    pub(crate) fn open(target: &str) -> Result<Self> {
         Self::over(Store::open(target, &HashMap::new())?)
     }
 
@@ -52,7 +52,7 @@ impl Place {
     ///
     /// # Errors
     /// When the folder's name is not a valid path in object stores.
-    pub(super) fn over(store: Store) -> Result<Self> {
+    pub(crate) fn over(store: Store) -> Result<Self> {
         Ok(Self {
             objects: store.object_store(),
             root: store.path("")?,
@@ -62,22 +62,22 @@ impl Place {
     }
 
     /// The folder as messages show it, without secrets.
-    pub(super) fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         self.store.url()
     }
 
     /// A file as messages show it.
-    pub(super) fn show(&self, name: &str) -> String {
+    pub(crate) fn show(&self, name: &str) -> String {
         format!("{}/{name}", self.url())
     }
 
     /// The store and the file's path in it, for readers that need both.
-    pub(super) fn object(&self, name: &str) -> Result<(Arc<dyn ObjectStore>, Path)> {
+    pub(crate) fn object(&self, name: &str) -> Result<(Arc<dyn ObjectStore>, Path)> {
         Ok((Arc::clone(&self.objects), self.path(name)?))
     }
 
     /// Why a file cannot have this name; see [`Store::check_name`].
-    pub(super) fn check_name(&self, name: &str) -> std::result::Result<(), String> {
+    pub(crate) fn check_name(&self, name: &str) -> std::result::Result<(), String> {
         self.store.check_name(name)
     }
 
@@ -103,30 +103,30 @@ impl Place {
     }
 
     /// Creates a small file, unless a different one with the same name exists.
-    pub(super) async fn create(&self, name: &str, bytes: Vec<u8>) -> Result<Created> {
+    pub(crate) async fn create(&self, name: &str, bytes: Vec<u8>) -> Result<Created> {
         let bytes = Bytes::from(bytes);
         self.store.create(name, bytes, Durability::Fsync).await
     }
 
     /// Writes a small file, replacing one with the same name.
-    pub(super) async fn put(&self, name: &str, bytes: Vec<u8>) -> Result<()> {
+    pub(crate) async fn put(&self, name: &str, bytes: Vec<u8>) -> Result<()> {
         let bytes = Bytes::from(bytes);
         self.store.put(name, bytes, Durability::Fsync).await
     }
 
     /// Reads a small file.
-    pub(super) async fn get(&self, name: &str) -> Result<Option<Bytes>> {
+    pub(crate) async fn get(&self, name: &str) -> Result<Option<Bytes>> {
         self.store.get(name).await
     }
 
     /// All files with their sizes in bytes.
-    pub(super) async fn list(&self) -> Result<BTreeMap<String, u64>> {
+    pub(crate) async fn list(&self) -> Result<BTreeMap<String, u64>> {
         let entries = self.store.entries("").await?.into_iter();
         Ok(entries.map(|entry| (entry.name, entry.bytes)).collect())
     }
 
     /// A file that the beginning of an export would not have left, if there is one.
-    pub(super) async fn first_foreign(&self) -> Result<Option<String>> {
+    pub(crate) async fn first_foreign(&self) -> Result<Option<String>> {
         let ours = |name: &str| name == LOCK || name.starts_with("_export/.tmp-");
         let Some(folder) = self.folder.clone() else {
             let mut found = self.objects.list(Some(&self.root));
@@ -150,7 +150,7 @@ impl Place {
     }
 
     /// Removes what unfinished writes have left in the given folders.
-    pub(super) async fn remove_staged(&self, below: Vec<String>) -> Result<()> {
+    pub(crate) async fn remove_staged(&self, below: Vec<String>) -> Result<()> {
         let Some(folder) = self.folder.clone() else {
             return Ok(());
         };
@@ -175,7 +175,7 @@ impl Place {
     }
 
     /// Removes files.
-    pub(super) async fn delete(&self, names: &[String]) -> Result<()> {
+    pub(crate) async fn delete(&self, names: &[String]) -> Result<()> {
         for name in names {
             match self.objects.delete(&self.path(name)?).await {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
@@ -186,7 +186,7 @@ impl Place {
     }
 
     /// Begins a file of any size.
-    pub(super) async fn upload(&self, name: &str) -> Result<Upload> {
+    pub(crate) async fn upload(&self, name: &str) -> Result<Upload> {
         let upload: Box<dyn MultipartUpload> = self
             .objects
             .put_multipart(&self.path(name)?)
@@ -203,7 +203,7 @@ impl Place {
     ///
     /// # Errors
     /// [`Error::Conflict`] when another process is working there.
-    pub(super) fn lock(&self) -> Result<Lock> {
+    pub(crate) fn lock(&self) -> Result<Lock> {
         let Some(folder) = &self.folder else {
             return Ok(Lock(None));
         };
@@ -235,7 +235,7 @@ impl Place {
 }
 
 /// A file that is being written. If it is dropped, readers will not see anything of it.
-pub(super) struct Upload {
+pub(crate) struct Upload {
     writer: WriteMultipart,
     place: Place,
     name: String,
@@ -243,7 +243,7 @@ pub(super) struct Upload {
 
 impl Upload {
     /// Appends bytes. Waits while too many are in flight.
-    pub(super) async fn write(&mut self, bytes: impl Into<Bytes>) -> Result<()> {
+    pub(crate) async fn write(&mut self, bytes: impl Into<Bytes>) -> Result<()> {
         self.writer.put(bytes.into());
         let capacity = self.writer.wait_for_capacity(PARTS_UNDER_WAY);
         capacity.await.map_err(|e| {
@@ -253,7 +253,7 @@ impl Upload {
     }
 
     /// Makes the file durable and gives it its name.
-    pub(super) async fn finish(self) -> Result<()> {
+    pub(crate) async fn finish(self) -> Result<()> {
         let Self {
             writer,
             place,
@@ -267,7 +267,7 @@ impl Upload {
     }
 
     /// Abandons the file.
-    pub(super) async fn abort(self) {
+    pub(crate) async fn abort(self) {
         // The upload has failed already; the store's own rules remove what is left.
         let _ = self.writer.abort().await;
     }

@@ -8,24 +8,24 @@ use crate::error::{Error, Result};
 use crate::range::{OffsetRange, Snapshot, SnapshotRange};
 
 /// The most pieces in an export. Its plan is one file, and so is its manifest.
-pub(super) const MAX_PIECES: usize = 1_000_000;
+pub(crate) const MAX_PIECES: usize = 1_000_000;
 
 /// A range of the snapshot, and where it is cut.
 ///
 /// `cuts` rise strictly from the range's start to its end. An empty range has no cuts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct CutRange {
+pub(crate) struct CutRange {
     /// The index of the range in the snapshot.
-    pub(super) range: usize,
+    pub(crate) range: usize,
     /// The bounds of the pieces: `n` pieces have `n + 1` bounds.
-    pub(super) cuts: Vec<i64>,
+    pub(crate) cuts: Vec<i64>,
 }
 
 /// Cuts every range into pieces of `offsets` offsets.
 ///
 /// # Errors
 /// When there would be too many pieces.
-pub(super) fn cut(snapshot: &Snapshot, offsets: u64) -> Result<Vec<CutRange>> {
+pub(crate) fn cut(snapshot: &Snapshot, offsets: u64) -> Result<Vec<CutRange>> {
     let step = i64::try_from(offsets.max(1)).unwrap_or(i64::MAX);
     let pieces: u64 = snapshot
         .offset_ranges()
@@ -65,7 +65,7 @@ pub(super) fn cut(snapshot: &Snapshot, offsets: u64) -> Result<Vec<CutRange>> {
 }
 
 /// The pieces, in the order of the plan.
-pub(super) fn pieces(snapshot: &Snapshot, cuts: &[CutRange]) -> Vec<OffsetRange> {
+pub(crate) fn pieces(snapshot: &Snapshot, cuts: &[CutRange]) -> Vec<OffsetRange> {
     let mut pieces = vec![];
     for cut in cuts {
         let Some(range) = snapshot.ranges().get(cut.range) else {
@@ -84,7 +84,7 @@ pub(super) fn pieces(snapshot: &Snapshot, cuts: &[CutRange]) -> Vec<OffsetRange>
 ///
 /// # Errors
 /// A message that says what is wrong.
-pub(super) fn check(snapshot: &Snapshot, cuts: &[CutRange]) -> std::result::Result<(), String> {
+pub(crate) fn check(snapshot: &Snapshot, cuts: &[CutRange]) -> std::result::Result<(), String> {
     let mut of_range: BTreeMap<usize, &CutRange> = BTreeMap::new();
     for cut in cuts {
         let Some(range) = snapshot.ranges().get(cut.range) else {
@@ -113,7 +113,7 @@ pub(super) fn check(snapshot: &Snapshot, cuts: &[CutRange]) -> std::result::Resu
 }
 
 /// The snapshot of one piece. Everything else that is known stays.
-pub(super) fn snapshot_of(snapshot: &Snapshot, piece: &OffsetRange) -> Result<Snapshot> {
+pub(crate) fn snapshot_of(snapshot: &Snapshot, piece: &OffsetRange) -> Result<Snapshot> {
     let holds = |range: &&SnapshotRange| {
         let range = &range.range;
         range.topic == piece.topic
@@ -134,7 +134,7 @@ pub(super) fn snapshot_of(snapshot: &Snapshot, piece: &OffsetRange) -> Result<Sn
 }
 
 /// The folder of a piece's files below the export; `hive` is `None` without Hive folders.
-pub(super) fn folder(piece: &OffsetRange, hive: Option<&str>) -> String {
+pub(crate) fn folder(piece: &OffsetRange, hive: Option<&str>) -> String {
     match hive {
         Some(hive) => format!("{}/{hive}/partition={}", piece.topic, piece.partition),
         None => format!("{}/partition={}", piece.topic, piece.partition),
@@ -142,12 +142,12 @@ pub(super) fn folder(piece: &OffsetRange, hive: Option<&str>) -> String {
 }
 
 /// The offsets of a piece, as they appear in the names of its files.
-pub(super) fn stem(piece: &OffsetRange) -> String {
+pub(crate) fn stem(piece: &OffsetRange) -> String {
     format!("{:020}-{:020}", piece.start, piece.end)
 }
 
 /// The file of a piece. `number` counts further files in the same folder from 1.
-pub(super) fn file_name(
+pub(crate) fn file_name(
     piece: &OffsetRange,
     hive: Option<&str>,
     number: usize,
@@ -161,12 +161,12 @@ pub(super) fn file_name(
 }
 
 /// The name of the record that says that a piece is done.
-pub(super) fn done_name(piece: &OffsetRange) -> String {
+pub(crate) fn done_name(piece: &OffsetRange) -> String {
     format!("_export/done/{}/{}.json", folder(piece, None), stem(piece))
 }
 
 /// The topic, partition and stem in the name of a file.
-pub(super) fn of_name(name: &str) -> Option<(&str, i32, &str)> {
+pub(crate) fn of_name(name: &str) -> Option<(&str, i32, &str)> {
     let (folder, file) = name.rsplit_once('/')?;
     let topic = name.split('/').next()?;
     let partition = folder.rsplit('/').next()?.strip_prefix("partition=")?;
@@ -175,7 +175,7 @@ pub(super) fn of_name(name: &str) -> Option<(&str, i32, &str)> {
 
 /// The number of offsets for files of about `max_bytes`, if one offset takes `bytes`. It is rounded to two
 /// digits, so that people can read the names.
-pub(super) fn offsets_for(max_bytes: u64, bytes: f64) -> u64 {
+pub(crate) fn offsets_for(max_bytes: u64, bytes: f64) -> u64 {
     /// The limit when the sample has hardly any records, so that their size is unknown.
     const MOST: u64 = 10_000_000;
     #[expect(
