@@ -64,7 +64,12 @@ impl TableOptions {
     /// # Errors
     /// When the name is not known or the value does not fit.
     pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        self.take(name, value)?;
         self.given.push((name.to_owned(), value.to_owned()));
+        Ok(())
+    }
+
+    fn take(&mut self, name: &str, value: &str) -> Result<()> {
         let given = Given { name, value };
         let Some(known) = Known::find(name) else {
             let key = name.to_ascii_lowercase();

@@ -189,8 +189,7 @@ async fn snapshots_of_an_unregistered_session_go_with_their_statements() {
     let context = SessionContext::new();
     let table = registered(&context, &orders()).await;
     let statement = context.state();
-    let snapshot = table.reading.statement_snapshot(&statement).await.unwrap();
-    let snapshot = Arc::downgrade(&snapshot);
+    let snapshot = Arc::downgrade(&table.reading.statement_snapshot(&statement).await.unwrap());
     table
         .reading
         .statement_snapshot(&context.state())

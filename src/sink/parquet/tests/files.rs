@@ -121,7 +121,7 @@ async fn columns_are_added_and_not_changed() {
         schema: changed.unwrap().schema(),
     };
     let error = sink.open(&changed).await.unwrap_err();
-    assert!(matches!(error, Error::Invalid { .. }), "{error}");
+    assert!(matches!(error, Error::Schema { .. }), "{error}");
     assert!(
         error.to_string().contains("column 'id' is Int64"),
         "{error}"
