@@ -18,11 +18,9 @@ fn ranges(c: &mut Criterion) {
     });
 
     let ranges: Vec<OffsetRange> = (0..10_000)
-        .map(|n| OffsetRange {
-            topic: "orders".into(),
-            partition: n % 500,
-            start: i64::from(n) * 1000,
-            end: i64::from(n) * 1000 + i64::from(n % 97),
+        .map(|n| {
+            let start = i64::from(n) * 1000;
+            OffsetRange::try_new("orders", n % 500, start, start + i64::from(n % 97)).unwrap()
         })
         .collect();
     let options = SplitOptions {

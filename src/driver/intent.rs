@@ -123,11 +123,11 @@ impl SourceIntent {
                 previous: if self.joined.contains(&partition) {
                     None
                 } else {
-                    Some(restarts.map_or(range.start, |lost| lost.from))
+                    Some(restarts.map_or(range.start(), |lost| lost.from))
                 },
-                start: range.start,
-                end: range.end,
-                topic_id: self.snapshot.topic_id(&range.topic).map(str::to_owned),
+                start: range.start(),
+                end: range.end(),
+                topic_id: self.snapshot.topic_id(range.topic()).map(str::to_owned),
                 leader_epoch: with_epoch.leader_epoch,
                 partition: SourcePartition {
                     source: Arc::clone(&source),
@@ -143,17 +143,17 @@ impl SourceIntent {
     /// # Errors
     /// When windows make ranges overlap, as in a log that somebody changed.
     pub fn reading(&self) -> Result<Snapshot> {
-        let windows: BTreeMap<TopicPartition, i64> = self
+        let windows: BTreeMap<TopicPartition, &OffsetRange> = self
             .window
             .iter()
-            .map(|range| (range.topic_partition(), range.start))
+            .map(|range| (range.topic_partition(), range))
             .collect();
         let mut ranges = self.snapshot.ranges().to_vec();
         for range in &mut ranges {
             // They were compared when the batch was fixed, or before it is run again.
             range.leader_epoch = None;
-            if let Some(start) = windows.get(&range.range.topic_partition()) {
-                range.range.start = range.range.start.min(*start);
+            if let Some(window) = windows.get(&range.range.topic_partition()) {
+                range.range = range.range.hull(window);
             }
         }
         ranges.retain(|range| !range.range.is_empty());
@@ -172,8 +172,8 @@ impl SourceIntent {
                      ..
                  }| {
                     let position = Position {
-                        next: range.end,
-                        topic_id: self.snapshot.topic_id(&range.topic).map(str::to_owned),
+                        next: range.end(),
+                        topic_id: self.snapshot.topic_id(range.topic()).map(str::to_owned),
                         leader_epoch: *leader_epoch,
                     };
                     (range.topic_partition(), position)

@@ -30,26 +30,22 @@ pub(super) struct Part {
 }
 
 impl Part {
-    pub(super) fn until(&self, end: i64) -> SnapshotRange {
+    pub(super) fn until(&self, end: i64) -> Result<SnapshotRange> {
         let mut end = end.min(self.log.end).max(self.start);
         // With the end that is recorded already, the batch would look committed.
         if self.restarts_from == Some(end) && end > self.start {
             end -= 1;
         }
-        SnapshotRange {
-            range: OffsetRange {
-                topic: Arc::clone(&self.partition.topic),
-                partition: self.partition.partition,
-                start: self.start,
-                end,
-            },
+        let TopicPartition { topic, partition } = &self.partition;
+        Ok(SnapshotRange {
+            range: OffsetRange::try_new(Arc::clone(topic), *partition, self.start, end)?,
             from_ms: None,
             to_ms: None,
             log_start: self.log.start,
             log_end: self.log.end.max(self.start),
             leader: self.leader,
             leader_epoch: self.epoch.filter(|_| end == self.start),
-        }
+        })
     }
 }
 

@@ -99,13 +99,13 @@ impl Source {
         let starts: Vec<_> = snapshot
             .ranges()
             .iter()
-            .map(|r| (r.range.topic_partition(), r.range.start, r.log_start))
+            .map(|r| (r.range.topic_partition(), r.range.start(), r.log_start))
             .collect();
         let leader_epochs = epochs::look_up(self.table.client().as_ref(), &starts).await?;
         let position = |(range, leader_epoch): (&SnapshotRange, Option<i32>)| {
             let position = Position {
-                next: range.range.start,
-                topic_id: snapshot.topic_id(&range.range.topic).map(str::to_owned),
+                next: range.range.start(),
+                topic_id: snapshot.topic_id(range.range.topic()).map(str::to_owned),
                 leader_epoch,
             };
             (range.range.topic_partition(), position)
@@ -146,8 +146,12 @@ impl Source {
             .iter()
             .zip(ends)
             .map(|(part, end)| part.until(end))
-            .collect();
-        let behind = Behind::of(ranges.iter().map(|r| r.log_end.saturating_sub(r.range.end)));
+            .collect::<Result<_>>()?;
+        let behind = Behind::of(
+            ranges
+                .iter()
+                .map(|r| r.log_end.saturating_sub(r.range.end())),
+        );
         // No sink has recorded anything of a source before its first batch.
         let joined: Vec<TopicPartition> = reconciled
             .parts
@@ -219,7 +223,7 @@ impl Source {
         let mut sought = vec![];
         let mut places = vec![];
         for (place, (part, range)) in parts.iter().zip(ranges.iter_mut()).enumerate() {
-            let end = range.range.end;
+            let end = range.range.end();
             // All behind a record of the leader's own epoch is of that epoch.
             let is_own = part.leader_epoch == part.epoch;
             range.leader_epoch = range.leader_epoch.or(part.epoch.filter(|_| is_own));

@@ -67,7 +67,7 @@ impl Window {
             }
             Self::Batches(batches) => earlier_starts(source, batch, batches, log).await?,
         };
-        intent.window = windows(intent, &starts);
+        intent.window = windows(intent, &starts)?;
         Ok(())
     }
 }
@@ -95,27 +95,28 @@ async fn earlier_starts(
         for range in found.snapshot.offset_ranges() {
             let key = range.topic_partition();
             // Before a topic that was recreated, or a log that was cut, are offsets of another log.
-            if starts.get(&key).is_some_and(|start| range.end != *start) {
+            if starts.get(&key).is_some_and(|start| range.end() != *start) {
                 begun_anew.insert(key.clone());
             }
             if !begun_anew.contains(&key) {
-                starts.insert(key, range.start);
+                starts.insert(key, range.start());
             }
         }
     }
     Ok(starts)
 }
 
-fn windows(intent: &SourceIntent, starts: &BTreeMap<TopicPartition, i64>) -> Vec<OffsetRange> {
+fn windows(
+    intent: &SourceIntent,
+    starts: &BTreeMap<TopicPartition, i64>,
+) -> Result<Vec<OffsetRange>> {
     let window = |range: &SnapshotRange| {
         let start = *starts.get(&range.range.topic_partition())?;
         // What retention has taken is no part of a window.
         let start = start.max(range.log_start);
-        (start < range.range.start).then(|| OffsetRange {
-            start,
-            end: range.range.start,
-            ..range.range.clone()
-        })
+        let (range, end) = (&range.range, range.range.start());
+        let window = || OffsetRange::try_new(&**range.topic(), range.partition(), start, end);
+        (start < end).then(window)
     };
     intent.snapshot.ranges().iter().filter_map(window).collect()
 }

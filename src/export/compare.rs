@@ -45,7 +45,7 @@ pub(super) async fn piece(
     problems: &mut Vec<Problem>,
 ) -> Result<Compared> {
     let log_start = log_start(query, piece).await?;
-    if checker.form.offset.is_none() && (compacted || piece.range.start < log_start) {
+    if checker.form.offset.is_none() && (compacted || piece.range.start() < log_start) {
         return Ok(Compared {
             impossible: true,
             ..Compared::default()
@@ -225,7 +225,7 @@ impl Comparison<'_> {
         if self.differing <= NAMED_ROWS {
             let range = &self.piece.range;
             let row = match offset {
-                Some(offset) => format!("{}[{}]@{offset}", range.topic, range.partition),
+                Some(offset) => format!("{}[{}]@{offset}", range.topic(), range.partition()),
                 None => format!("a row of {range}"),
             };
             let problem = Problem::of(kind, self.piece, format!("{row} {text}"));

@@ -126,10 +126,10 @@ fn text_error(error: &arrow::error::ArrowError) -> String {
 fn properties(schema: &SchemaRef, rows: &RecordBatch, piece: &OffsetRange) -> WriterProperties {
     let entry = |key: &str, value: String| KeyValue::new(key.to_owned(), value);
     let metadata = vec![
-        entry("kafka.topic", piece.topic.to_string()),
-        entry("kafka.partition", piece.partition.to_string()),
-        entry("kafka.start", piece.start.to_string()),
-        entry("kafka.end", piece.end.to_string()),
+        entry("kafka.topic", piece.topic().to_string()),
+        entry("kafka.partition", piece.partition().to_string()),
+        entry("kafka.start", piece.start().to_string()),
+        entry("kafka.end", piece.end().to_string()),
     ];
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))

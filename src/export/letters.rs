@@ -91,20 +91,20 @@ impl Export {
         for range in plan.snapshot.offset_ranges() {
             let partition = SourcePartition {
                 source: self.name.as_str().into(),
-                topic: Arc::clone(&range.topic),
-                partition: range.partition,
+                topic: Arc::clone(range.topic()),
+                partition: range.partition(),
             };
             match ranges.iter_mut().find(|known| known.partition == partition) {
                 Some(known) => {
-                    known.start = known.start.min(range.start);
-                    known.end = known.end.max(range.end);
+                    known.start = known.start.min(range.start());
+                    known.end = known.end.max(range.end());
                 }
                 None => ranges.push(SourceRange {
                     partition,
                     previous: None,
-                    start: range.start,
-                    end: range.end,
-                    topic_id: plan.snapshot.topic_id(&range.topic).map(str::to_owned),
+                    start: range.start(),
+                    end: range.end(),
+                    topic_id: plan.snapshot.topic_id(range.topic()).map(str::to_owned),
                     leader_epoch: None,
                 }),
             }

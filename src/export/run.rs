@@ -86,7 +86,7 @@ impl Export {
 
         place.delete(&found.unfinished).await?;
         if !found.manifest {
-            let folders: BTreeSet<String> = all.iter().map(|p| p.topic.to_string()).collect();
+            let folders: BTreeSet<String> = all.iter().map(|p| p.topic().to_string()).collect();
             let staged = folders.into_iter().chain(["_export".to_owned()]);
             place.remove_staged(staged.collect()).await?;
         }
@@ -347,7 +347,7 @@ pub(super) fn columns(query: &Query) -> Vec<PlannedColumn> {
 type Key = (String, i32, i64);
 
 fn key(piece: &OffsetRange) -> Key {
-    (piece.topic.to_string(), piece.partition, piece.start)
+    (piece.topic().to_string(), piece.partition(), piece.start())
 }
 
 /// What earlier runs have left.
@@ -394,7 +394,7 @@ async fn standing(place: &Place, plan: &Plan, all: &[OffsetRange]) -> Result<Sta
     // Only files with the name of one of this export's pieces; nothing else is ever removed.
     let ours: BTreeSet<(String, i32, String)> = all
         .iter()
-        .map(|p| (p.topic.to_string(), p.partition, pieces::stem(p)))
+        .map(|p| (p.topic().to_string(), p.partition(), pieces::stem(p)))
         .collect();
     let extension = format!(".{}", plan.request.format.extension());
     let unfinished = files.keys().filter(|name| {

@@ -28,12 +28,8 @@ pub(super) async fn offsets(writing: &Writing, snapshot: &Snapshot, max_bytes: u
     ranges.sort_by_key(|range| -range.len());
     let (mut offsets, mut bytes) = (0, 0);
     for range in ranges.into_iter().take(RANGES) {
-        let start = range.start + (range.len() - OFFSETS).max(0) / 2;
-        let sample = OffsetRange {
-            start,
-            end: start.saturating_add(OFFSETS).min(range.end),
-            ..range.clone()
-        };
+        let start = range.start() + (range.len() - OFFSETS).max(0) / 2;
+        let sample = range.part(start, start.saturating_add(OFFSETS));
         let (read, written) = one(writing, &sample).await?;
         offsets += read;
         bytes += written;

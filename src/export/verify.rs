@@ -279,7 +279,7 @@ impl Verify {
         progress.offsets_total.store(offsets, relaxed);
         for pieces in manifest.pieces.chunks(PIECES_AT_ONCE) {
             let checks = pieces.iter().map(|piece| {
-                let compacted = compacted.contains(&*piece.range.topic);
+                let compacted = compacted.contains(&**piece.range.topic());
                 let kafka = query.as_ref().map(|query| (query, compacted));
                 checker.piece(piece, &files, kafka, progress)
             });

@@ -190,7 +190,7 @@ impl PieceFiles<'_> {
                 let least = offset.and_then(|column| bounds(rows.column(column)).0);
                 let piece = self.piece.topic_partition();
                 Error::Memory {
-                    place: format!("{piece}@{}", least.unwrap_or(self.piece.start)),
+                    place: format!("{piece}@{}", least.unwrap_or(self.piece.start())),
                     message: format!(
                         "writing its row to {} takes {bytes} bytes: {reason}",
                         self.open[index].name

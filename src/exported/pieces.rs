@@ -46,12 +46,12 @@ pub(crate) fn cut(snapshot: &Snapshot, offsets: u64) -> Result<Vec<CutRange>> {
         if range.is_empty() {
             return cuts;
         }
-        let mut at = range.start;
-        while at < range.end {
+        let mut at = range.start();
+        while at < range.end() {
             cuts.push(at);
             at = at.saturating_add(step);
         }
-        cuts.push(range.end);
+        cuts.push(range.end());
         cuts
     };
     Ok(snapshot
@@ -71,11 +71,8 @@ pub(crate) fn pieces(snapshot: &Snapshot, cuts: &[CutRange]) -> Vec<OffsetRange>
         let Some(range) = snapshot.ranges().get(cut.range) else {
             continue;
         };
-        pieces.extend(cut.cuts.windows(2).map(|bounds| OffsetRange {
-            start: bounds[0],
-            end: bounds[1],
-            ..range.range.clone()
-        }));
+        let bounds = cut.cuts.windows(2);
+        pieces.extend(bounds.map(|bounds| range.range.part(bounds[0], bounds[1])));
     }
     pieces
 }
@@ -103,8 +100,8 @@ pub(crate) fn check(snapshot: &Snapshot, cuts: &[CutRange]) -> std::result::Resu
         let rising = cut.cuts.windows(2).all(|pair| pair[0] < pair[1]);
         if !rising
             || cut.cuts.len() < 2
-            || cut.cuts.first() != Some(&range.start)
-            || cut.cuts.last() != Some(&range.end)
+            || cut.cuts.first() != Some(&range.start())
+            || cut.cuts.last() != Some(&range.end())
         {
             return Err(format!("the pieces of {range} are not its offsets"));
         }
@@ -116,10 +113,10 @@ pub(crate) fn check(snapshot: &Snapshot, cuts: &[CutRange]) -> std::result::Resu
 pub(crate) fn snapshot_of(snapshot: &Snapshot, piece: &OffsetRange) -> Result<Snapshot> {
     let holds = |range: &&SnapshotRange| {
         let range = &range.range;
-        range.topic == piece.topic
-            && range.partition == piece.partition
-            && range.start <= piece.start
-            && piece.end <= range.end
+        range.topic() == piece.topic()
+            && range.partition() == piece.partition()
+            && range.start() <= piece.start()
+            && piece.end() <= range.end()
     };
     let Some(range) = snapshot.ranges().iter().find(holds) else {
         return Err(Error::invalid(format!("{piece} is not of this export")));
@@ -136,14 +133,14 @@ pub(crate) fn snapshot_of(snapshot: &Snapshot, piece: &OffsetRange) -> Result<Sn
 /// The folder of a piece's files below the export; `hive` is `None` without Hive folders.
 pub(crate) fn folder(piece: &OffsetRange, hive: Option<&str>) -> String {
     match hive {
-        Some(hive) => format!("{}/{hive}/partition={}", piece.topic, piece.partition),
-        None => format!("{}/partition={}", piece.topic, piece.partition),
+        Some(hive) => format!("{}/{hive}/partition={}", piece.topic(), piece.partition()),
+        None => format!("{}/partition={}", piece.topic(), piece.partition()),
     }
 }
 
 /// The offsets of a piece, as they appear in the names of its files.
 pub(crate) fn stem(piece: &OffsetRange) -> String {
-    format!("{:020}-{:020}", piece.start, piece.end)
+    format!("{:020}-{:020}", piece.start(), piece.end())
 }
 
 /// The file of a piece. `number` counts further files in the same folder from 1.
@@ -290,11 +287,11 @@ mod tests {
             let pieces = pieces(&snapshot, &cuts);
             for (partition, start, end) in ranges {
                 let mut next = start;
-                for piece in pieces.iter().filter(|p| p.partition == partition) {
-                    prop_assert_eq!(piece.start, next);
+                for piece in pieces.iter().filter(|p| p.partition() == partition) {
+                    prop_assert_eq!(piece.start(), next);
                     prop_assert!(!piece.is_empty());
                     prop_assert!(piece.len() as u64 <= step);
-                    next = piece.end;
+                    next = piece.end();
                     prop_assert_eq!(snapshot_of(&snapshot, piece).unwrap().len(), piece.len());
                 }
                 prop_assert_eq!(next, end);

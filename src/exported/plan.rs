@@ -103,7 +103,7 @@ impl Plan {
         let topics = plan
             .snapshot
             .offset_ranges()
-            .map(|range| range.topic.as_ref());
+            .map(|range| range.topic().as_ref());
         check(place, PLAN, topics)?;
         pieces::check(&plan.snapshot, &plan.pieces).map_err(|e| corrupt(place, PLAN, e))?;
         Ok(Some(plan))
@@ -274,7 +274,7 @@ fn check_names<'a>(
     pieces: impl Iterator<Item = &'a ExportedPiece>,
 ) -> Result<()> {
     for piece in pieces {
-        let topic = [piece.range.topic.as_ref()].into_iter();
+        let topic = [piece.range.topic().as_ref()].into_iter();
         let files = piece.files.iter().map(|file| file.path.as_str());
         check(place, name, topic.chain(files))?;
     }

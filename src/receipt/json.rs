@@ -93,7 +93,7 @@ impl Receipt {
                 ranges.sort();
                 for pair in ranges.windows(2) {
                     let same = pair[0].topic_partition() == pair[1].topic_partition();
-                    if same && pair[1].start < pair[0].end {
+                    if same && pair[1].start() < pair[0].end() {
                         return Err(Error::invalid(format!(
                             "the ranges {} and {} of a scan overlap",
                             pair[0], pair[1]
@@ -104,10 +104,10 @@ impl Receipt {
                     ledger.validate()?;
                     let range = &ledger.range;
                     let within = scan.snapshot.offset_ranges().any(|all| {
-                        all.topic == range.topic
-                            && all.partition == range.partition
-                            && all.start <= range.start
-                            && range.end <= all.end
+                        all.topic() == range.topic()
+                            && all.partition() == range.partition()
+                            && all.start() <= range.start()
+                            && range.end() <= all.end()
                     });
                     if !within {
                         return Err(Error::invalid(format!(

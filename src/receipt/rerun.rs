@@ -189,7 +189,7 @@ async fn cut(
     let of = |range: &&SnapshotRange| range.range.topic_partition() == rerun.partition;
     let ranges = scan.snapshot.ranges().iter().filter(of).cloned();
     let snapshot = scan.snapshot.with_ranges(ranges.collect())?;
-    let end = rerun.parts.iter().map(|part| part.end).max();
+    let end = rerun.parts.iter().map(|part| part.end()).max();
     let next = "these are not the records of the receipt";
     let cut = epochs::cut_ranges(client.as_ref(), &snapshot, next).await?;
     // A scan that ended early may not have reached the cut.

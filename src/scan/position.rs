@@ -34,7 +34,7 @@ impl Position {
         let ranges: Vec<OffsetRange> = ranges.iter().map(|r| r.as_ref().clone()).collect();
         let mut position = Self {
             at: 0,
-            next: ranges.first().map_or(0, |r| r.start),
+            next: ranges.first().map_or(0, |r| r.start()),
             ranges,
             first: 0,
         };
@@ -52,10 +52,10 @@ impl Position {
 
     fn skip_ended(&mut self) {
         while let Some(range) = self.ranges.get(self.at)
-            && self.next >= range.end
+            && self.next >= range.end()
         {
             self.at += 1;
-            self.next = self.ranges.get(self.at).map_or(0, |r| r.start);
+            self.next = self.ranges.get(self.at).map_or(0, |r| r.start());
         }
     }
 
@@ -73,7 +73,7 @@ impl Position {
             message,
         };
         let here = self.ranges.get(self.at).filter(|range| {
-            range.topic == raw.partition.topic && range.partition == raw.partition.partition
+            *range.topic() == raw.partition.topic && range.partition() == raw.partition.partition
         });
         let Some(range) = here else {
             return Err(fault(match self.ranges.get(self.at) {
@@ -81,7 +81,7 @@ impl Position {
                 None => "a batch came after the end of the last range".to_owned(),
             }));
         };
-        if !(self.next..=range.end).contains(&raw.next_offset) {
+        if !(self.next..=range.end()).contains(&raw.next_offset) {
             return Err(fault(format!(
                 "the batch lies outside of the range {range}"
             )));
@@ -128,10 +128,10 @@ impl Position {
         match self.ranges.get(self.at) {
             None => Ok(()),
             Some(range) => Err(Error::Unaccounted {
-                topic: range.topic.to_string(),
-                partition: range.partition,
+                topic: range.topic().to_string(),
+                partition: range.partition(),
                 start: self.next,
-                end: range.end,
+                end: range.end(),
                 message: "the stream ended before it had read these offsets".to_owned(),
             }),
         }

@@ -19,7 +19,8 @@ use crate::decode::Column;
 use crate::range::OffsetRange;
 
 fn one_kafka_partition(ranges: &[ScanRange]) -> bool {
-    let same = |a: &OffsetRange, b: &OffsetRange| a.topic == b.topic && a.partition == b.partition;
+    let same =
+        |a: &OffsetRange, b: &OffsetRange| a.topic() == b.topic() && a.partition() == b.partition();
     let mut pairs = ranges.windows(2);
     pairs.all(|pair| same(&pair[0].range, &pair[1].range))
 }
@@ -38,8 +39,8 @@ pub(super) fn properties(
         Some(Arc::new(ColumnExpr::new(schema.field(index).name(), index)))
     };
     let all = || partitions.iter().flatten().map(|r| &r.range);
-    let one_topic = all().map(|r| &r.topic).min() == all().map(|r| &r.topic).max();
-    let one_number = all().map(|r| r.partition).min() == all().map(|r| r.partition).max();
+    let one_topic = all().map(|r| r.topic()).min() == all().map(|r| r.topic()).max();
+    let one_number = all().map(|r| r.partition()).min() == all().map(|r| r.partition()).max();
 
     let descending = direction == Direction::Reverse;
     let sort = |expr| {
@@ -69,7 +70,7 @@ pub(super) fn properties(
 
     let mut constants = vec![];
     if let (true, Some(range), Some(topic)) = (one_topic, all().next(), expr(Column::Topic)) {
-        let value = ScalarValue::Utf8View(Some(range.topic.to_string()));
+        let value = ScalarValue::Utf8View(Some(range.topic().to_string()));
         constants.push(ConstExpr::new(
             topic,
             AcrossPartitions::Uniform(Some(value)),
@@ -78,7 +79,7 @@ pub(super) fn properties(
     if let (true, true, Some(range), Some(partition)) =
         (one_topic, one_number, all().next(), expr(Column::Partition))
     {
-        let value = ScalarValue::Int32(Some(range.partition));
+        let value = ScalarValue::Int32(Some(range.partition()));
         constants.push(ConstExpr::new(
             partition,
             AcrossPartitions::Uniform(Some(value)),
@@ -118,12 +119,12 @@ pub(super) fn statistics(scan: &KafkaScanExec, ranges: &[&OffsetRange]) -> Stati
     for (i, index) in scan.projection.iter().enumerate() {
         let column = match scan.source.decoder.columns().get(*index) {
             Some(Column::Offset) => bounds(
-                each().map(|r| r.start).min().map(ScalarValue::from),
-                each().map(|r| r.end - 1).max().map(ScalarValue::from),
+                each().map(|r| r.start()).min().map(ScalarValue::from),
+                each().map(|r| r.end() - 1).max().map(ScalarValue::from),
             ),
             Some(Column::Partition) => bounds(
-                each().map(|r| r.partition).min().map(ScalarValue::from),
-                each().map(|r| r.partition).max().map(ScalarValue::from),
+                each().map(|r| r.partition()).min().map(ScalarValue::from),
+                each().map(|r| r.partition()).max().map(ScalarValue::from),
             ),
             _ => continue,
         };

@@ -25,7 +25,7 @@ impl ScanRange {
         let topic_ids = snapshot.topic_ids();
         let ranges = snapshot.ranges().iter().map(|range| Self {
             topic_id: topic_ids
-                .get(&range.range.topic)
+                .get(range.range.topic())
                 .map(|id| id.as_str().into()),
             leader: range.leader,
             selected: TimestampBounds::within(range.from_ms, range.to_ms),
@@ -38,10 +38,10 @@ impl ScanRange {
     /// Offsets of a partition of the snapshot, of which the records are selected as there.
     pub(crate) fn in_snapshot(snapshot: &Snapshot, offsets: &OffsetRange) -> Self {
         let known = snapshot.ranges().iter().find(|known| {
-            known.range.topic == offsets.topic && known.range.partition == offsets.partition
+            known.range.topic() == offsets.topic() && known.range.partition() == offsets.partition()
         });
         Self {
-            topic_id: snapshot.topic_id(&offsets.topic).map(Arc::from),
+            topic_id: snapshot.topic_id(offsets.topic()).map(Arc::from),
             leader: known.and_then(|known| known.leader),
             selected: known.and_then(|known| TimestampBounds::within(known.from_ms, known.to_ms)),
             matching: None,
@@ -52,8 +52,7 @@ impl ScanRange {
     /// The part at these offsets.
     pub(crate) fn piece(&self, start: i64, end: i64) -> Self {
         let mut piece = self.clone();
-        piece.range.start = start;
-        piece.range.end = end.max(start);
+        piece.range = self.range.part(start, end);
         piece
     }
 }

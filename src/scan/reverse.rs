@@ -131,7 +131,7 @@ impl Reverse {
         let whole = self.left.pop()?;
         // Ranges are used up from the last one on, so that the others keep their places.
         let place = self.left.len();
-        let OffsetRange { start, end, .. } = whole.range;
+        let (start, end) = (whole.range.start(), whole.range.end());
         let cut = start.max(end.saturating_sub(self.piece_offsets));
         if start < cut {
             self.left.push(whole.piece(start, cut));
@@ -142,7 +142,7 @@ impl Reverse {
     /// Puts a piece back that turned out to be too long.
     fn uncut(&mut self, piece: ScanRange, place: usize) {
         match self.left.get_mut(place) {
-            Some(left) => left.range.end = piece.range.end,
+            Some(left) => left.range = left.range.hull(&piece.range),
             None => self.left.push(piece),
         }
     }
@@ -161,11 +161,11 @@ impl Reverse {
             let step = position.advance(&item).external()?;
             let size = raw_bytes(&item);
             bytes += size;
-            if self.held.bytes() + size > self.piece_bytes && item.next_offset < piece.range.end {
+            if self.held.bytes() + size > self.piece_bytes && item.next_offset < piece.range.end() {
                 self.ready.clear();
                 self.let_go(usize::MAX);
                 // Shorter than before, so that this ends.
-                let read = item.next_offset - piece.range.start;
+                let read = item.next_offset - piece.range.start();
                 self.resize(bytes, read, piece.range.len() / 2);
                 self.uncut(piece, place);
                 return Ok(());

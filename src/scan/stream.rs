@@ -104,7 +104,7 @@ impl Reader {
         let limit = limit.filter(|_| self.every_record_is_a_row());
         let topic_id = |r: &ScanRange| {
             let id = r.topic_id.as_ref()?;
-            Some((Arc::clone(&r.range.topic), id.to_string()))
+            Some((Arc::clone(r.range.topic()), id.to_string()))
         };
         let timestamps = |r: &ScanRange| {
             let useful = useful(r, self.hashed.is_some())?;
@@ -128,7 +128,7 @@ impl Reader {
             .map_err(|reason| {
                 let first = request.ranges.first();
                 let place =
-                    first.map(|range| format!("{}@{}", range.topic_partition(), range.start));
+                    first.map(|range| format!("{}@{}", range.topic_partition(), range.start()));
                 let message = format!("reading buffers {bytes} bytes: {reason}");
                 let place = place.unwrap_or_default();
                 Error::Memory { place, message }

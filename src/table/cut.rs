@@ -21,13 +21,13 @@ pub(super) fn cut(
             matching: lookup::timestamp_bounds(kept),
             ..range
         };
-        let OffsetRange { start, end, .. } = range.range;
+        let (start, end) = (range.range.start(), range.range.end());
         if !kept.partition {
             pruned.extend(others(&range, &[], PrunedBy::Partition));
             continue;
         }
         let within = range.piece(start.max(*from), end.min(*to));
-        let OffsetRange { start, end, .. } = within.range;
+        let (start, end) = (within.range.start(), within.range.end());
         pruned.extend(others(&range, &[(start, end)], PrunedBy::Timestamp));
         let left = kept.offsets.cut(start, end);
         pruned.extend(others(&within, &left, PrunedBy::Offset));
@@ -39,7 +39,7 @@ pub(super) fn cut(
 /// What lies between the pieces of a range that are kept.
 fn others(range: &ScanRange, kept: &[(i64, i64)], by: PrunedBy) -> Vec<Pruned> {
     let mut pruned = vec![];
-    let OffsetRange { start, end, .. } = range.range;
+    let (start, end) = (range.range.start(), range.range.end());
     let mut next = start;
     for (start, end) in kept.iter().chain([&(end, end)]) {
         if next < *start {

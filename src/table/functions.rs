@@ -358,9 +358,11 @@ async fn offsets(table: &KafkaTable, state: &dyn Session) -> Result<Vec<ArrayRef
             partitions.iter().map(|p| p.partition),
         )),
         Arc::new(Int64Array::from_iter_values(
-            ranges().map(|r| r.range.start),
+            ranges().map(|r| r.range.start()),
         )),
-        Arc::new(Int64Array::from_iter_values(ranges().map(|r| r.range.end))),
+        Arc::new(Int64Array::from_iter_values(
+            ranges().map(|r| r.range.end()),
+        )),
         Arc::new(Int64Array::from_iter_values(ranges().map(|r| r.log_start))),
         Arc::new(ends(&high)),
         Arc::new(ends(&stable)),

@@ -30,7 +30,7 @@ pub(super) async fn timestamp_cuts(
     let mut wanted: BTreeSet<(TopicPartition, i64)> = BTreeSet::new();
     for (range, (low, high)) in snapshot.ranges().iter().zip(&bounds) {
         let partition = range.range.topic_partition();
-        let high = high.filter(|_| log_append.contains(&range.range.topic));
+        let high = high.filter(|_| log_append.contains(range.range.topic()));
         wanted.extend(low.map(|ms| (partition.clone(), ms)));
         wanted.extend(high.map(|ms| (partition, ms)));
     }
@@ -44,23 +44,23 @@ pub(super) async fn timestamp_cuts(
         .map(|((range, (low, high)), kept)| {
             let range = &range.range;
             if kept.timestamps.is_empty() {
-                return (range.end, range.end);
+                return (range.end(), range.end());
             }
             if moved.contains(&range.topic_partition()) {
-                return (range.start, range.end);
+                return (range.start(), range.end());
             }
             // Nothing found: all records up to the end are older than the bound.
             let offset = |ms: i64| match found.get(&(range.topic_partition(), ms)) {
                 Some(Some(offset)) => *offset,
-                Some(None) => range.end,
-                None => range.start,
+                Some(None) => range.end(),
+                None => range.start(),
             };
-            let start = low.map_or(range.start, offset);
+            let start = low.map_or(range.start(), offset);
             let end = match high {
-                Some(ms) if log_append.contains(&range.topic) => offset(*ms),
-                _ => range.end,
+                Some(ms) if log_append.contains(range.topic()) => offset(*ms),
+                _ => range.end(),
             };
-            (start.min(range.end), end)
+            (start.min(range.end()), end)
         })
         .collect())
 }
@@ -98,7 +98,9 @@ async fn moved_partitions(
     let ranges = snapshot.ranges().iter().map(|r| &r.range);
     Ok(ranges
         .filter(|range| match now.get(&range.topic_partition()) {
-            Some(log) => log.start > range.start || log.end < range.end || recreated(&range.topic),
+            Some(log) => {
+                log.start > range.start() || log.end < range.end() || recreated(range.topic())
+            }
             None => false,
         })
         .map(|range| range.topic_partition())

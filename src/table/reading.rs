@@ -85,12 +85,7 @@ mod tests {
     use crate::range::{OffsetRange, split};
 
     fn partitions(splitting: Splitting) -> usize {
-        let ranges = [0, 1].map(|partition| OffsetRange {
-            topic: "orders".into(),
-            partition,
-            start: 0,
-            end: 10_000_000,
-        });
+        let ranges = [0, 1].map(|n| OffsetRange::try_new("orders", n, 0, 10_000_000).unwrap());
         split(&ranges, &splitting.options(4)).len()
     }
 

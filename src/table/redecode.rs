@@ -41,16 +41,14 @@ pub(super) async fn snapshot(selection: &Selection, place: &DeadLetters) -> Resu
     check(&letters, selection, place, &snapshot)?;
     let mut ranges = vec![];
     for known in snapshot.ranges() {
+        let (topic, partition) = (known.range.topic(), known.range.partition());
         for (start, end) in letters
             .get(&known.range.topic_partition())
             .map_or(vec![], |letters| runs(&letters.offsets))
         {
             ranges.push(SnapshotRange {
-                range: OffsetRange {
-                    start,
-                    end,
-                    ..known.range.clone()
-                },
+                // Those that the log no longer has are an error when they are read.
+                range: OffsetRange::try_new(Arc::clone(topic), partition, start, end)?,
                 ..known.clone()
             });
         }

@@ -51,8 +51,8 @@ impl Selection {
                 SnapshotRange {
                     from_ms: bound.from_ms,
                     to_ms: bound.to_ms,
-                    log_start: log.map_or(bound.range.start, |b| b.start),
-                    log_end: log.map_or(bound.range.end, |b| b.end),
+                    log_start: log.map_or(bound.range.start(), |b| b.start),
+                    log_end: log.map_or(bound.range.end(), |b| b.end),
                     leader: leaders.get(&partition).copied(),
                     leader_epoch: None,
                     range: bound.range,

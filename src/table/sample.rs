@@ -85,21 +85,21 @@ pub(super) async fn fields(
 /// Pieces of the ranges, each of which is read from its start for some records.
 fn places(snapshot: &Snapshot) -> Vec<OffsetRange> {
     let ranges = snapshot.ranges().iter().map(|r| &r.range);
-    let ranges: Vec<&OffsetRange> = ranges.filter(|r| r.start < r.end).collect();
+    let ranges: Vec<&OffsetRange> = ranges.filter(|r| r.start() < r.end()).collect();
     // With more partitions than records, some are not looked at.
     let ranges = ranges.into_iter().take(RECORDS);
     ranges
         .flat_map(|range| {
-            let length = range.end - range.start;
+            let length = range.end() - range.start();
             let places = PLACES.min(length);
-            (0..places).map(move |place| OffsetRange {
-                start: range.start + length / places * place,
-                end: if place + 1 == places {
-                    range.end
+            (0..places).map(move |place| {
+                let start = range.start() + length / places * place;
+                let end = if place + 1 == places {
+                    range.end()
                 } else {
-                    range.start + length / places * (place + 1)
-                },
-                ..range.clone()
+                    start + length / places
+                };
+                range.part(start, end)
             })
         })
         .collect()

@@ -306,8 +306,8 @@ impl Log {
     /// How many offsets of a request lie below the log start.
     fn lost(&self, request: &ReadRequest) -> i64 {
         let lost = |r: &OffsetRange| {
-            let start = self.of(r.partition, request.isolation).start;
-            (start.min(r.end) - r.start).max(0)
+            let start = self.of(r.partition(), request.isolation).start;
+            (start.min(r.end()) - r.start()).max(0)
         };
         request.ranges.iter().map(lost).sum()
     }
@@ -316,7 +316,7 @@ impl Log {
         let columns = request.columns;
         let mut rows = Vec::new();
         for r in &request.ranges {
-            let seen = self.of(r.partition, request.isolation);
+            let seen = self.of(r.partition(), request.isolation);
             for (offset, record) in &seen.records {
                 if r.contains(*offset) {
                     let mut record = record.clone();
@@ -332,7 +332,7 @@ impl Log {
                     if !columns.headers {
                         record.headers.clear();
                     }
-                    rows.push((r.partition, *offset, record));
+                    rows.push((r.partition(), *offset, record));
                 }
             }
         }

@@ -111,12 +111,12 @@ fn ranges(random: &mut Random, name: &str, logs: &[Vec<Slot>]) -> Vec<OffsetRang
             .map(|_| random.below(log.len() + 1))
             .collect();
         cuts.sort_unstable();
-        ranges.extend(cuts.chunks(2).map(|cut| OffsetRange {
-            topic: name.into(),
-            partition: i32::try_from(number).unwrap(),
-            start: i64::try_from(cut[0]).unwrap(),
-            end: i64::try_from(cut[1]).unwrap(),
-        }));
+        let at = |cut: usize| i64::try_from(cut).unwrap();
+        let partition = i32::try_from(number).unwrap();
+        ranges.extend(
+            (cuts.chunks(2))
+                .map(|cut| OffsetRange::try_new(name, partition, at(cut[0]), at(cut[1])).unwrap()),
+        );
     }
     for i in (1..ranges.len()).rev() {
         ranges.swap(i, random.below(i + 1));
@@ -128,14 +128,14 @@ fn ranges(random: &mut Random, name: &str, logs: &[Vec<Slot>]) -> Vec<OffsetRang
 fn expected(request: &ReadRequest, logs: &[Vec<Slot>]) -> Vec<(i32, i64, Record)> {
     let mut rows = Vec::new();
     for range in &request.ranges {
-        let log = &logs[usize::try_from(range.partition).unwrap()];
-        for offset in range.start..range.end {
+        let log = &logs[usize::try_from(range.partition()).unwrap()];
+        for offset in range.start()..range.end() {
             let slot = &log[usize::try_from(offset).unwrap()];
             let seen = slot
                 .visible
                 .is_some_and(|committed| committed || request.isolation == ReadUncommitted);
             if seen {
-                rows.push((range.partition, offset, slot.record.clone()));
+                rows.push((range.partition(), offset, slot.record.clone()));
             }
         }
     }
@@ -146,8 +146,8 @@ fn expected(request: &ReadRequest, logs: &[Vec<Slot>]) -> Vec<(i32, i64, Record)
 fn reasons(fixture: &dyn Fixture, request: &ReadRequest, logs: &[Vec<Slot>]) -> PassedOffsets {
     let (mut control, mut aborted) = (0, 0);
     for range in &request.ranges {
-        let log = &logs[usize::try_from(range.partition).unwrap()];
-        for offset in range.start..range.end {
+        let log = &logs[usize::try_from(range.partition()).unwrap()];
+        for offset in range.start()..range.end() {
             match log[usize::try_from(offset).unwrap()].visible {
                 None => control += 1,
                 Some(false) if request.isolation == ReadCommitted => aborted += 1,

@@ -70,12 +70,13 @@ impl Outcome {
 }
 
 pub fn range(partition: &TopicPartition, start: i64, end: i64) -> OffsetRange {
-    OffsetRange {
-        topic: Arc::clone(&partition.topic),
-        partition: partition.partition,
+    OffsetRange::try_new(
+        Arc::clone(&partition.topic),
+        partition.partition,
         start,
         end,
-    }
+    )
+    .unwrap()
 }
 
 /// A request for all columns of committed records.
@@ -153,7 +154,7 @@ impl<'a> Checked<'a> {
         let mut checked = Self {
             request,
             range: 0,
-            position: request.ranges.first().map_or(0, |range| range.start),
+            position: request.ranges.first().map_or(0, |range| range.start()),
         };
         checked.skip_ended();
         checked
@@ -215,7 +216,7 @@ impl<'a> Checked<'a> {
         let from = self.position;
         let what = format!("{} {from}..{}", batch.partition, batch.next_offset);
         assert_eq!(batch.partition, range.topic_partition(), "{what}");
-        assert!((from..=range.end).contains(&batch.next_offset), "{what}");
+        assert!((from..=range.end()).contains(&batch.next_offset), "{what}");
         let first = batch.offsets.values().first();
         assert!(first.is_none_or(|first| *first >= from), "{what}");
         let told = batch.offsets.len() as u64 + batch.passed.total();
@@ -227,11 +228,11 @@ impl<'a> Checked<'a> {
 
     fn skip_ended(&mut self) {
         while let Some(range) = self.request.ranges.get(self.range)
-            && self.position >= range.end
+            && self.position >= range.end()
         {
             self.range += 1;
             let next = self.request.ranges.get(self.range);
-            self.position = next.map_or(0, |range| range.start);
+            self.position = next.map_or(0, |range| range.start());
         }
     }
 

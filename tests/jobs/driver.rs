@@ -118,7 +118,7 @@ async fn aborted_transactions_make_empty_batches_that_move_on() {
     aborted.abort();
     let empty = world.step().await;
     assert_eq!(empty.rows(), 0);
-    assert_eq!(empty.sources[0].ranges[0].end, 4);
+    assert_eq!(empty.sources[0].ranges[0].end(), 4);
 
     let open = Transaction::begin(&world.bootstrap, &admin::unique_topic("tx"));
     open.produce(&world.topic, &values(2));
@@ -158,7 +158,7 @@ async fn deleted_records_are_a_loss_that_may_be_permitted() {
     let progress = world.step().await;
     let lost = &progress.sources[0].lost[0];
     assert_eq!((lost.from, lost.to), (5, 9));
-    assert_eq!(progress.sources[0].ranges[0].start, 5);
+    assert_eq!(progress.sources[0].ranges[0].start(), 5);
     assert_eq!(world.held().len(), 5 + 6);
 }
 
@@ -192,7 +192,7 @@ async fn an_uncommitted_batch_is_repeated_with_its_ranges() {
     let again = job.step().await.unwrap().unwrap();
     assert!(again.recovered && again.sinks[0].already);
     assert_eq!(again.sources[0].ranges.len(), 1);
-    assert_eq!(again.sources[0].ranges[0].end, 5);
+    assert_eq!(again.sources[0].ranges[0].end(), 5);
     job.run(&Stop::new()).await.unwrap();
     assert_eq!(world.held().len(), 15);
 }

@@ -299,10 +299,10 @@ pub(crate) fn problems(problems: &[Problem]) -> Result<RecordBatch, Failure> {
     for problem in problems {
         let range = problem.range.as_ref();
         kind.append_value(problem.kind.to_string());
-        topic.append_option(range.map(|r| r.topic.to_string()));
-        partition.append_option(range.map(|r| r.partition));
-        start.append_option(range.map(|r| r.start));
-        end.append_option(range.map(|r| r.end));
+        topic.append_option(range.map(|r| r.topic().to_string()));
+        partition.append_option(range.map(|r| r.partition()));
+        start.append_option(range.map(|r| r.start()));
+        end.append_option(range.map(|r| r.end()));
         file.append_option(problem.file.as_ref());
         message.append_value(&problem.message);
     }

@@ -72,16 +72,16 @@ fn rows(ranges: &[RangeLedger]) -> Result<RecordBatch, Failure> {
     let column = |of: fn(&RangeLedger) -> i64| -> ArrayRef {
         Arc::new(Int64Array::from_iter_values(ranges.iter().map(of)))
     };
-    let topics = ranges.iter().map(|r| r.range.topic.as_ref());
-    let partitions = ranges.iter().map(|r| r.range.partition);
+    let topics = ranges.iter().map(|r| r.range.topic().as_ref());
+    let partitions = ranges.iter().map(|r| r.range.partition());
     let mut columns: Vec<(&str, ArrayRef)> = vec![
         ("topic", Arc::new(StringArray::from_iter_values(topics))),
         (
             "partition",
             Arc::new(Int32Array::from_iter_values(partitions)),
         ),
-        ("start", column(|r| r.range.start)),
-        ("end", column(|r| r.range.end)),
+        ("start", column(|r| r.range.start())),
+        ("end", column(|r| r.range.end())),
     ];
     for (class, name) in LedgerCounts::NAMES.iter().enumerate() {
         let counts: UInt64Array = ranges

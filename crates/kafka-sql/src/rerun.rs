@@ -111,8 +111,8 @@ fn rows(found: &Rerun) -> Result<RecordBatch, Failure> {
     for partition in &found.partitions {
         topic.append_value(&partition.partition.topic);
         number.append_value(partition.partition.partition);
-        start.append_option(partition.parts.iter().map(|part| part.start).min());
-        end.append_option(partition.parts.iter().map(|part| part.end).max());
+        start.append_option(partition.parts.iter().map(|part| part.start()).min());
+        end.append_option(partition.parts.iter().map(|part| part.end()).max());
         count.append_value(offsets(partition));
         verdict.append_value(partition.verdict.kind().as_str());
         reason.append_option(partition.verdict.reason());

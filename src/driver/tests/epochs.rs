@@ -203,7 +203,7 @@ async fn a_batch_in_the_middle_of_an_old_log_knows_its_epoch() {
     for number in job.log().intents().await.unwrap() {
         let intent = job.log().intent(number).await.unwrap();
         let range = &intent.sources[0].snapshot.ranges()[0];
-        let expected = i32::try_from((range.range.end - 1) / 10).unwrap();
+        let expected = i32::try_from((range.range.end() - 1) / 10).unwrap();
         assert_eq!(range.leader_epoch, Some(expected), "{}", range.range);
     }
 }
@@ -343,7 +343,7 @@ async fn a_window_does_not_reach_back_over_a_cut() {
     job.step().await.unwrap().unwrap();
     let intent = job.log().intent(2).await.unwrap();
     let window = &intent.sources[0].window[0];
-    assert_eq!((window.start, window.end), (30, 50));
+    assert_eq!((window.start(), window.end()), (30, 50));
 }
 
 #[tokio::test]

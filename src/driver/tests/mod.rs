@@ -121,5 +121,7 @@ fn offsets(rows: &RecordBatch) -> Vec<(i32, i64)> {
 /// The ranges that a batch took of `orders`, as (partition, start, end).
 fn taken(progress: &BatchProgress) -> Vec<(i32, i64, i64)> {
     let ranges = progress.sources.iter().flat_map(|s| &s.ranges);
-    ranges.map(|r| (r.partition, r.start, r.end)).collect()
+    ranges
+        .map(|r| (r.partition(), r.start(), r.end()))
+        .collect()
 }

@@ -95,7 +95,7 @@ impl<T: Send + 'static> ForEachBatch<T> {
     /// #     ("value", Arc::new(StringArray::from(vec!["a", "b"]))),
     /// # ])?;
     /// # let batch = BatchRanges { job: "j".into(), batch: 0, attempt: "1".into(), ranges: vec![] };
-    /// # let open = sink.open(&SinkJob { name: "j".into(), schema: rows.schema() }).await?.sink;
+    /// # let open = sink.open(&SinkJob::new("j", rows.schema())).await?.sink;
     /// # for _crash in 0..2 {
     /// #     let stream = futures::stream::iter([Ok(rows.clone())]);
     /// #     let stream = Box::pin(RecordBatchStreamAdapter::new(rows.schema(), stream));
@@ -198,7 +198,7 @@ impl<T: Send + 'static> ForEachBatch<T> {
     ///                 partition: row.get(2)?,
     ///             };
     ///             let batch = u64::try_from(row.get::<_, i64>(4)?)?;
-    ///             let so_far = committed.get_or_insert(Committed { batch, ends: Default::default() });
+    ///             let so_far = committed.get_or_insert(Committed::new(batch, Default::default()));
     ///             so_far.batch = so_far.batch.max(batch);
     ///             so_far.ends.insert(partition, Position {
     ///                 next: row.get(3)?, topic_id: None, leader_epoch: None,
@@ -221,7 +221,7 @@ impl<T: Send + 'static> ForEachBatch<T> {
     /// # let batch = |batch, range| BatchRanges {
     /// #     job: "j".into(), batch, attempt: format!("{batch}"), ranges: vec![range],
     /// # };
-    /// # let job = SinkJob { name: "j".into(), schema: rows.schema() };
+    /// # let job = SinkJob::new("j", rows.schema());
     /// # let opened = sink.open(&job).await?;
     /// # assert_eq!(opened.committed, None);
     /// # let open = opened.sink;

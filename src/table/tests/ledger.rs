@@ -13,7 +13,7 @@ use crate::client::{
     ClusterDescription, OffsetAnswer, OffsetQuery, RawBatch, ReadRequest, TopicSelection,
     TopicSettings,
 };
-use crate::range::{Ledger, LedgerCounts, RangeLedger};
+use crate::range::{Ledger, LedgerCounts, OffsetRange, RangeLedger};
 
 /// One partition: plain 0..10, aborted 10..15 and their end at 15, plain 16..18, of which 17 was
 /// compacted away, committed 18..20 and their end at 20, plain 21..25.
@@ -152,7 +152,7 @@ async fn what_a_limit_leaves_is_unread() {
     let all = ledger(&context, &of(11)).await;
     assert_eq!(all.total().delivered, 11);
     // The last row is at 16; its batch has also passed the gap behind it.
-    assert_eq!(all.ranges[0].passed().end, 18);
+    assert_eq!(all.ranges[0].passed().end(), 18);
     assert_eq!(
         shown(&ledger(&context, &of(100)).await),
         ["t[0] 0..25: 17 delivered, 2 control, 5 aborted, 1 gap"]
@@ -166,7 +166,7 @@ async fn reading_backward_leaves_the_start_unread() {
     let last = ledger(&context, &of(5)).await;
     assert!(last.ranges[0].backward);
     // 24, 23, 22, 21 and 19, past the control record at 20.
-    assert_eq!(last.ranges[0].passed().start, 19);
+    assert_eq!(last.ranges[0].passed().start(), 19);
     assert_eq!(
         shown(&last),
         ["t[0] 0..25: 5 delivered, 1 control, 19 unread"]
@@ -385,8 +385,7 @@ proptest! {
             let table = table.build().await.unwrap();
             let snapshot = table.snapshot().await.unwrap();
             let mut ranges = snapshot.ranges().to_vec();
-            ranges[0].range.start = start as i64;
-            ranges[0].range.end = end as i64;
+            ranges[0].range = OffsetRange::try_new("t", 0, start as i64, end as i64).unwrap();
             ranges[0].to_ms = until.map(|seconds| 1000 * seconds);
             let snapshot = snapshot.with_ranges(ranges).unwrap();
             let config = SessionConfig::new().with_target_partitions(2).with_batch_size(batch);
@@ -402,10 +401,10 @@ proptest! {
         }
         prop_assert_eq!(ledger.ranges.len(), 1);
         let found = &ledger.ranges[0];
-        prop_assert_eq!((found.range.start, found.range.end), (start as i64, end as i64));
+        prop_assert_eq!((found.range.start(), found.range.end()), (start as i64, end as i64));
         prop_assert_eq!(found.counts.total(), (end - start) as u64);
         let passed = found.passed();
-        let within = &classes[passed.start as usize..passed.end as usize];
+        let within = &classes[passed.start() as usize..passed.end() as usize];
         let count = |class: &str| within.iter().filter(|c| **c == class).count() as u64;
         let expected = LedgerCounts {
             delivered: count("delivered"),

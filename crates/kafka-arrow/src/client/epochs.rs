@@ -219,8 +219,8 @@ pub async fn note_ends(client: &dyn KafkaClient, snapshot: &mut Snapshot) -> Res
         .map(|r| {
             (
                 r.range.topic_partition(),
-                r.range.end,
-                r.log_start.max(r.range.start),
+                r.range.end(),
+                r.log_start.max(r.range.start()),
             )
         })
         .collect();
@@ -242,7 +242,7 @@ pub async fn cut_ranges(
         .filter_map(|range| {
             Some(Mark {
                 partition: range.range.topic_partition(),
-                offset: range.range.end,
+                offset: range.range.end(),
                 epoch: range.leader_epoch?,
                 leader_epoch: None,
             })

@@ -3,7 +3,6 @@
 //! ```text
 //! RawBatch ─▶ decode key and value by their formats ─▶ apply the policy for bad records ─▶ columns
 //! ```
-//! ```
 //!
 //! [`RecordDecoder`] fixes a table's schema and turns each [`RawBatch`](crate::raw::RawBatch) into an
 //! Arrow record batch with that schema. It builds only the columns of a projection.

@@ -101,17 +101,34 @@ impl fmt::Display for IsolationLevel {
 }
 
 /// Offsets `start..end` of a partition: `start` is read, `end` is not.
+///
+/// `0 <= start <= end`, and the partition is not negative. Both are checked when a range is made or deserialised.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "Unchecked")]
 pub struct OffsetRange {
-    /// The topic's name.
     #[serde(with = "shared_str")]
-    pub topic: Arc<str>,
-    /// The partition's number, from 0.
-    pub partition: i32,
-    /// The first offset that is read.
-    pub start: i64,
-    /// The first offset that is not read.
-    pub end: i64,
+    topic: Arc<str>,
+    partition: i32,
+    start: i64,
+    end: i64,
+}
+
+/// A range as it was written.
+#[derive(Deserialize)]
+struct Unchecked {
+    #[serde(with = "shared_str")]
+    topic: Arc<str>,
+    partition: i32,
+    start: i64,
+    end: i64,
+}
+
+impl TryFrom<Unchecked> for OffsetRange {
+    type Error = Error;
+
+    fn try_from(range: Unchecked) -> Result<Self> {
+        Self::try_new(range.topic, range.partition, range.start, range.end)
+    }
 }
 
 impl AsRef<Self> for OffsetRange {
@@ -143,34 +160,69 @@ impl OffsetRange {
             start,
             end,
         };
-        range.check()?;
-        Ok(range)
-    }
-
-    /// Makes the checks of [`try_new`](Self::try_new), because the fields are public.
-    pub(crate) fn check(&self) -> Result<()> {
-        let problem = if self.partition < 0 {
+        let problem = if range.partition < 0 {
             "partitions are numbered from 0"
-        } else if self.start < 0 {
+        } else if range.start < 0 {
             "offsets are numbered from 0"
-        } else if self.start > self.end {
+        } else if range.start > range.end {
             "the start lies after the end"
         } else {
-            return Ok(());
+            return Ok(range);
         };
-        Err(Error::invalid(format!("range {self}: {problem}")))
+        Err(Error::invalid(format!("range {range}: {problem}")))
+    }
+
+    /// The topic's name.
+    pub fn topic(&self) -> &Arc<str> {
+        &self.topic
+    }
+
+    /// The partition's number, from 0.
+    pub fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    /// The first offset that is read.
+    pub fn start(&self) -> i64 {
+        self.start
+    }
+
+    /// The first offset that is not read.
+    pub fn end(&self) -> i64 {
+        self.end
+    }
+
+    /// The part of the range at offsets `start..end`. It is empty if they are outside.
+    #[must_use]
+    pub fn part(&self, start: i64, end: i64) -> Self {
+        let start = start.clamp(self.start, self.end);
+        Self {
+            topic: Arc::clone(&self.topic),
+            partition: self.partition,
+            start,
+            end: end.clamp(start, self.end),
+        }
+    }
+
+    /// The smallest range of this one's partition that has the offsets of both.
+    #[must_use]
+    pub fn hull(&self, other: &Self) -> Self {
+        Self {
+            topic: Arc::clone(&self.topic),
+            partition: self.partition,
+            start: self.start.min(other.start),
+            end: self.end.max(other.end),
+        }
     }
 
     /// How many offsets the range spans. This is an upper bound on its records, never their exact count.
-    ///
-    /// 0 for a range whose start lies after its end.
     pub fn len(&self) -> i64 {
-        self.end.saturating_sub(self.start).max(0)
+        self.end - self.start
     }
 
     /// Whether the range spans no offsets.
     pub fn is_empty(&self) -> bool {
-        self.start >= self.end
+        self.start == self.end
     }
 
     /// Whether the range includes the offset.

@@ -197,9 +197,6 @@ impl Snapshot {
             }
         }
         for range in self.offset_ranges() {
-            range
-                .check()
-                .map_err(|error| Error::invalid(format!("snapshot: {error}")).because(error))?;
             by_topic
                 .get_mut(&*range.topic)
                 .ok_or_else(|| {

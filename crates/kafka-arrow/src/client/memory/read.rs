@@ -83,20 +83,14 @@ impl Reader {
         while self
             .ranges
             .front()
-            .is_some_and(|range| range.start == range.end && self.pending.is_empty())
+            .is_some_and(|range| range.is_empty() && self.pending.is_empty())
         {
             self.ranges.pop_front();
         }
         let Some(range) = self.ranges.front() else {
             return Ok(None);
         };
-        if range.start < 0 || range.start > range.end {
-            return Err(Error::invalid(format!(
-                "{}[{}]: cannot read offsets {}..{}; a range starts at 0 or later and does not end before its start",
-                range.topic, range.partition, range.start, range.end
-            )));
-        }
-        let partition = TopicPartition::new(Arc::clone(&range.topic), range.partition);
+        let partition = TopicPartition::new(Arc::clone(range.topic()), range.partition());
         if self.pending.is_empty() {
             self.fetch(&partition).await?;
         }
@@ -116,7 +110,7 @@ impl Reader {
                     self.pending = fetched.entries.into();
                     self.tail = fetched.tail;
                     if let Some(range) = self.ranges.front_mut() {
-                        range.start = fetched.next_offset;
+                        *range = range.part(fetched.next_offset, range.end());
                     }
                     self.fetch_wait_ns += nanoseconds(started.elapsed().as_nanos());
                     return Ok(());
@@ -125,7 +119,7 @@ impl Reader {
             };
             let deadline = started + shared.read_timeout;
             if timeout_at(deadline, changed).await.is_err() {
-                let (offset, end) = self.ranges.front().map_or((0, 0), |r| (r.start, r.end));
+                let (offset, end) = self.ranges.front().map_or((0, 0), |r| (r.start(), r.end()));
                 return Err(Error::Stalled {
                     topic: partition.topic.to_string(),
                     partition: partition.partition,
@@ -145,41 +139,41 @@ impl Reader {
             return Err(Error::invalid("a fetch without a range"));
         };
         check_topic_id(&state, &self.request, range)?;
-        let log = state.log(&range.topic, range.partition)?;
+        let log = state.log(range.topic(), range.partition())?;
         if let Some((of, offset, epoch)) = &self.last
             && of == partition
             && let Some(end) = log.epoch_end(*epoch)
             && (end.epoch < *epoch || end.end <= *offset)
         {
             return Err(Error::Truncated {
-                topic: range.topic.to_string(),
-                partition: range.partition,
-                offset: range.start,
-                cut: end.end.min(range.start - 1).max(0),
+                topic: range.topic().to_string(),
+                partition: range.partition(),
+                offset: range.start(),
+                cut: end.end.min(range.start() - 1).max(0),
                 message: Error::READ_AGAIN.to_owned(),
             });
         }
         let lost_offsets = pass_lost_offsets(range, log.start(), self.request.on_data_loss)?;
         let end = log.end(self.request.isolation);
-        if range.end > end {
+        if range.end() > end {
             return Err(Error::PastLogEnd {
-                topic: range.topic.to_string(),
-                partition: range.partition,
-                asked: range.end,
+                topic: range.topic().to_string(),
+                partition: range.partition(),
+                asked: range.end(),
                 available: end,
                 isolation: self.request.isolation.as_str(),
             });
         }
         self.lost_offsets += lost_offsets;
-        if range.start == range.end {
+        if range.is_empty() {
             // All of it is lost, so there is nothing to fetch.
-            return Ok(Attempt::Fetched(Fetched::nothing(range.end)));
+            return Ok(Attempt::Fetched(Fetched::nothing(range.end())));
         }
         if let Some(reason) = state.faults.silence(partition) {
             return Ok(Attempt::Silent(reason));
         }
         state.faults.check(Call::Fetch)?;
-        let log = state.log(&range.topic, range.partition)?;
+        let log = state.log(range.topic(), range.partition())?;
         let limits = FetchLimits {
             records: match self.request.limit {
                 Some(limit) if limit > self.rows => {
@@ -189,7 +183,7 @@ impl Reader {
             },
             bytes: self.shared.fetch.bytes,
         };
-        let fetched = log.fetch(range.start, range.end, self.request.isolation, limits);
+        let fetched = log.fetch(range.start(), range.end(), self.request.isolation, limits);
         if let Some(Visible { entry, .. }) = fetched.entries.last() {
             self.last = Some((partition.clone(), entry.offset, entry.leader_epoch));
         }
@@ -229,7 +223,7 @@ impl Reader {
             }
             None => {
                 passed += std::mem::take(&mut self.tail);
-                self.ranges.front().map_or(0, |range| range.start)
+                self.ranges.front().map_or(0, |range| range.start())
             }
         };
         let mut batch = build(partition, next_offset, &entries, self.request.columns);
@@ -243,10 +237,10 @@ impl Reader {
 
 /// Refuses a topic that is not the one the ranges were taken from.
 fn check_topic_id(state: &State, request: &ReadRequest, range: &OffsetRange) -> Result<()> {
-    let found = &state.topic(&range.topic)?.id;
-    match request.topic_ids.get(&range.topic) {
+    let found = &state.topic(range.topic())?.id;
+    match request.topic_ids.get(range.topic()) {
         Some(expected) if expected != found => Err(Error::TopicRecreated {
-            topic: range.topic.to_string(),
+            topic: range.topic().to_string(),
             expected: expected.clone(),
             found: found.clone(),
         }),
@@ -256,20 +250,20 @@ fn check_topic_id(state: &State, request: &ReadRequest, range: &OffsetRange) -> 
 
 /// Moves the range's start up to the log start where losing data is allowed, and counts the lost offsets.
 fn pass_lost_offsets(range: &mut OffsetRange, log_start: i64, on_loss: OnDataLoss) -> Result<i64> {
-    let lost = log_start.min(range.end) - range.start;
+    let lost = log_start.min(range.end()) - range.start();
     if lost <= 0 {
         return Ok(0);
     }
     match on_loss {
         OnDataLoss::Fail => Err(Error::BelowLogStart {
-            topic: range.topic.to_string(),
-            partition: range.partition,
-            asked: range.start,
+            topic: range.topic().to_string(),
+            partition: range.partition(),
+            asked: range.start(),
             available: log_start,
             lost,
         }),
         OnDataLoss::Skip => {
-            range.start += lost;
+            *range = range.part(log_start, range.end());
             Ok(lost)
         }
     }

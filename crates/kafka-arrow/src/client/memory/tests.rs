@@ -10,12 +10,7 @@ use crate::client::{KafkaClient, OffsetAt, OffsetQuery, RawBatch, ReadRequest, T
 use crate::range::OffsetRange;
 
 fn range(topic: &str, partition: i32, start: i64, end: i64) -> OffsetRange {
-    OffsetRange {
-        topic: topic.into(),
-        partition,
-        start,
-        end,
-    }
+    OffsetRange::try_new(topic, partition, start, end).unwrap()
 }
 
 fn request(ranges: Vec<OffsetRange>) -> ReadRequest {

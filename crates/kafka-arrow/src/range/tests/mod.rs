@@ -2,5 +2,6 @@
 
 mod binding;
 mod grammar;
+mod offset_range;
 mod spark;
 mod splitting;

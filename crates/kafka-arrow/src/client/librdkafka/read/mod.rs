@@ -48,10 +48,7 @@ pub(crate) fn stream(
     mut request: ReadRequest,
 ) -> BoxStream<'static, Result<RawBatch>> {
     let requested = Instant::now();
-    if let Some(e) = request.ranges.iter().find_map(|r| r.check().err()) {
-        return stream::once(std::future::ready(Err(e))).boxed();
-    }
-    request.ranges.retain(|r| r.start < r.end);
+    request.ranges.retain(|r| !r.is_empty());
     if request.ranges.is_empty() {
         return stream::empty().boxed();
     }
@@ -72,8 +69,8 @@ pub(crate) fn stream(
         kind,
         timeout,
         columns: Columns::new(request.columns),
-        position: request.ranges[0].start,
-        accounted: request.ranges[0].start,
+        position: request.ranges[0].start(),
+        accounted: request.ranges[0].start(),
         request,
         at: 0,
         requested,
@@ -205,7 +202,7 @@ impl Reader {
 
     fn partition(&self) -> TopicPartition {
         let range = self.range();
-        TopicPartition::new(Arc::clone(&range.topic), range.partition)
+        TopicPartition::new(Arc::clone(range.topic()), range.partition())
     }
 
     /// Compares the topics' ids with an answer that was asked for at `since` or later.
@@ -213,7 +210,7 @@ impl Reader {
         if self.request.topic_ids.is_empty() {
             return Ok(());
         }
-        let read = |t: &Arc<str>| self.request.ranges.iter().any(|r| r.topic == *t);
+        let read = |t: &Arc<str>| self.request.ranges.iter().any(|r| r.topic() == t);
         let ids = self.request.topic_ids.iter().filter(|(t, _)| read(t));
         self.meta
             .verify_ids(
@@ -235,10 +232,10 @@ impl Reader {
             return Ok(());
         }
         let (old, next) = (&self.request.ranges[done], &self.request.ranges[self.at]);
-        let gap = next.start - self.position;
-        let same = next.topic == old.topic && next.partition == old.partition;
-        self.position = next.start;
-        self.accounted = next.start;
+        let gap = next.start() - self.position;
+        let same = next.topic() == old.topic() && next.partition() == old.partition();
+        self.position = next.start();
+        self.accounted = next.start();
         if let Some(fetching) = self.lease.lock().as_mut() {
             if same && (0..=GAP_MOST).contains(&gap) {
                 fetching.rename(done, self.at);

@@ -51,7 +51,7 @@ impl Reader {
         let depth = self.kind.profile.depth();
         if fetching.started_count() >= depth
             || (self.kind.profile == Profile::Large
-                && self.range().end - self.position > AHEAD_OFFSETS)
+                && self.range().end() - self.position > AHEAD_OFFSETS)
         {
             return Ok(());
         }
@@ -68,14 +68,14 @@ impl Reader {
             }
             // A partition is fetched once at a time; a later range of it waits for its turn.
             if !fetching.is_started(index) && !fetching.has_partition(range) {
-                fetching.start(index, range, range.start, &self.wake)?;
+                fetching.start(index, range, range.start(), &self.wake)?;
             }
         }
         Ok(())
     }
 
     fn drain(&mut self, fetching: &mut Fetching) -> Step {
-        let end = self.range().end;
+        let end = self.range().end();
         let rows = self.request.batch_rows;
         self.columns
             .reserve(rows.min(usize::try_from(end - self.position).unwrap_or(rows)));

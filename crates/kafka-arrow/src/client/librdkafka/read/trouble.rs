@@ -27,10 +27,10 @@ impl Reader {
     pub(super) fn stalled(&self, silent: Duration) -> Error {
         let range = self.range();
         Error::Stalled {
-            topic: range.topic.to_string(),
-            partition: range.partition,
+            topic: range.topic().to_string(),
+            partition: range.partition(),
             offset: self.position,
-            end: range.end,
+            end: range.end(),
             waited_ms: u64::try_from(silent.as_millis()).unwrap_or(u64::MAX),
             reason: self.last_reason.clone().unwrap_or_else(|| {
                 format!("the broker sends nothing, or records in a message format {OLD_FORMAT}")
@@ -134,15 +134,15 @@ impl Reader {
     /// # Errors
     /// When offsets of the range are gone and may not be skipped, or its end is beyond the log.
     fn check_bounds(&mut self, log_start: i64, log_end: i64) -> Result<()> {
-        let (position, range_end) = (self.position, self.range().end);
+        let (position, range_end) = (self.position, self.range().end());
         if position < log_start {
             let available = log_start.min(range_end);
             let lost = available - position;
             if self.request.on_data_loss == OnDataLoss::Fail {
                 let range = self.range();
                 return Err(Error::BelowLogStart {
-                    topic: range.topic.to_string(),
-                    partition: range.partition,
+                    topic: range.topic().to_string(),
+                    partition: range.partition(),
                     asked: position,
                     available: log_start,
                     lost,
@@ -160,8 +160,8 @@ impl Reader {
         if log_end < range_end {
             let range = self.range();
             return Err(Error::PastLogEnd {
-                topic: range.topic.to_string(),
-                partition: range.partition,
+                topic: range.topic().to_string(),
+                partition: range.partition(),
                 asked: range_end,
                 available: log_end,
                 isolation: self.request.isolation.as_str(),
@@ -194,8 +194,8 @@ impl Reader {
                 if reason.contains(&ffi::error_text(code::LOG_TRUNCATION)) {
                     let (range, offset) = (self.range(), self.position);
                     return Err(Error::Truncated {
-                        topic: range.topic.to_string(),
-                        partition: range.partition,
+                        topic: range.topic().to_string(),
+                        partition: range.partition(),
                         offset,
                         cut: truncated_at(&reason)
                             .unwrap_or(offset)
@@ -253,8 +253,8 @@ impl Reader {
     pub(super) fn read_error(&self, reason: String, transient: bool) -> Error {
         let range = self.range();
         Error::Read {
-            topic: range.topic.to_string(),
-            partition: range.partition,
+            topic: range.topic().to_string(),
+            partition: range.partition(),
             offset: self.position,
             reason,
             transient,

@@ -83,7 +83,7 @@ impl Fetching {
     pub(crate) fn has_partition(&self, range: &OffsetRange) -> bool {
         self.started
             .iter()
-            .any(|s| s.partition == range.partition && s.topic == range.topic)
+            .any(|s| s.partition == range.partition() && s.topic == *range.topic())
     }
 
     pub(crate) fn started_count(&self) -> usize {
@@ -102,24 +102,24 @@ impl Fetching {
             return Ok(());
         };
         let failed = |reason| Error::Read {
-            topic: range.topic.to_string(),
-            partition: range.partition,
+            topic: range.topic().to_string(),
+            partition: range.partition(),
             offset,
             reason,
             transient: false,
         };
-        if !session.topics.contains_key(&range.topic) {
-            let topic = Topic::new(&session.handle, &range.topic).map_err(failed)?;
-            session.topics.insert(Arc::clone(&range.topic), topic);
+        if !session.topics.contains_key(range.topic()) {
+            let topic = Topic::new(&session.handle, range.topic()).map_err(failed)?;
+            session.topics.insert(Arc::clone(range.topic()), topic);
         }
         let queue = Queue::new(&session.handle, Some(Arc::clone(wake)));
-        session.topics[&range.topic]
-            .start(range.partition, offset, &queue)
+        session.topics[range.topic()]
+            .start(range.partition(), offset, &queue)
             .map_err(failed)?;
         self.started.push(Started {
             index,
-            topic: Arc::clone(&range.topic),
-            partition: range.partition,
+            topic: Arc::clone(range.topic()),
+            partition: range.partition(),
             queue,
         });
         Ok(())
@@ -161,7 +161,7 @@ impl Fetching {
     /// records, which librdkafka does not deliver.
     pub(crate) fn passed(&self, range: &OffsetRange) -> i64 {
         let session = self.session.as_ref();
-        let position = session.and_then(|s| s.handle.position(&range.topic, range.partition));
+        let position = session.and_then(|s| s.handle.position(range.topic(), range.partition()));
         let position = position.filter(|p| *p > self.reported);
         self.ended.max(position.unwrap_or(-1))
     }

@@ -22,9 +22,9 @@ pub(crate) enum Profile {
 
 impl Profile {
     pub(crate) fn of(request: &ReadRequest) -> Self {
-        let ranges = request.ranges.iter().filter(|r| r.start < r.end);
+        let ranges = request.ranges.iter().filter(|r| r.start() < r.end());
         let (count, offsets) = ranges.fold((0i64, 0i64), |(n, sum), r| {
-            (n + 1, sum.saturating_add(r.end - r.start))
+            (n + 1, sum.saturating_add(r.end() - r.start()))
         });
         let few = |n: i64| n <= SMALL_OFFSETS;
         let limit = request.limit.map(|l| i64::try_from(l).unwrap_or(i64::MAX));

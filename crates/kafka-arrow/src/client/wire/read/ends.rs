@@ -23,7 +23,7 @@ pub(super) const LOOK_UP: Duration = Duration::from_secs(5);
 impl Reader {
     /// The broker says that its log does not hold the position.
     pub(super) async fn out_of_range(&mut self, had_epoch: bool) -> Result<()> {
-        let topic = Arc::clone(&self.range().topic);
+        let topic = Arc::clone(self.range().topic());
         let deadline = Deadline::after(self.cluster.settings.request_timeout);
         // First, because the bounds of another topic mean nothing.
         self.cluster.refresh(&topic, &deadline).await?;
@@ -66,12 +66,12 @@ impl Reader {
     fn check_bounds(&mut self, log_start: i64, log_end: i64) -> Result<()> {
         let (position, range) = (self.decoder.position(), self.range());
         if position < log_start {
-            let available = log_start.min(range.end);
+            let available = log_start.min(range.end());
             let lost = available - position;
             if self.request.on_data_loss == OnDataLoss::Fail {
                 return Err(Error::BelowLogStart {
-                    topic: range.topic.to_string(),
-                    partition: range.partition,
+                    topic: range.topic().to_string(),
+                    partition: range.partition(),
                     asked: position,
                     available: log_start,
                     lost,
@@ -79,19 +79,19 @@ impl Reader {
             }
             log::warn!(
                 "{}[{}]@{position}: {lost} offsets are gone and are skipped",
-                range.topic,
-                range.partition
+                range.topic(),
+                range.partition()
             );
             self.report.lost += lost;
             self.decoder.skip_to(available);
             self.moved();
         }
         let range = self.range();
-        if log_end < range.end {
+        if log_end < range.end() {
             return Err(Error::PastLogEnd {
-                topic: range.topic.to_string(),
-                partition: range.partition,
-                asked: range.end,
+                topic: range.topic().to_string(),
+                partition: range.partition(),
+                asked: range.end(),
                 available: log_end,
                 isolation: self.request.isolation.as_str(),
             });
@@ -107,7 +107,7 @@ impl Reader {
         // One that waits in vain for records in remote storage answers late.
         let prompt = fetch.took < MAX_WAIT / 2;
         let position = self.decoder.position();
-        match verdict::end(&part, end, position, self.range().end, fetch.throttled) {
+        match verdict::end(&part, end, position, self.range().end(), fetch.throttled) {
             Ended::Nothing => Ok(()),
             Ended::Records { mean_bytes } => {
                 self.cluster.learn_mean(&part.partition.topic, mean_bytes);
@@ -117,8 +117,8 @@ impl Reader {
                 log::debug!("{}: leader epoch {epoch} ends at {agreed}", part.partition);
                 let range = self.range();
                 Err(Error::Truncated {
-                    topic: range.topic.to_string(),
-                    partition: range.partition,
+                    topic: range.topic().to_string(),
+                    partition: range.partition(),
                     offset: position,
                     cut: agreed.min(position - 1).max(0),
                     message: Error::READ_AGAIN.to_owned(),
@@ -217,7 +217,7 @@ impl Reader {
         if self.decoder.position() != position {
             return Ok(());
         }
-        let end = self.range().end;
+        let end = self.range().end();
         if let Some(found) = offset(2).filter(|o| (position..end).contains(o)) {
             return Err(self.read_error(format!(
                 "the broker sends no records up to {end}, and names {found} as a record's offset: \

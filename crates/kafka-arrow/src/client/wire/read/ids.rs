@@ -74,7 +74,7 @@ impl Reader {
     /// compared with an answer that was asked for after the request was made.
     pub(super) async fn check_version(&mut self, version: i16) -> Attempt<()> {
         self.ids.by_name |= version < FETCH_BY_ID;
-        let topic = Arc::clone(&self.range().topic);
+        let topic = Arc::clone(self.range().topic());
         let asked = self.cluster.topic(&topic, |t| t.asked);
         if version >= FETCH_BY_ID || asked.is_some_and(|asked| asked >= self.ids.requested) {
             return Ok(());
@@ -115,7 +115,7 @@ impl Reader {
     /// # Errors
     /// When the topic that is read was deleted and created again.
     pub(super) fn compare_id(&mut self) -> Result<()> {
-        let topic = Arc::clone(&self.range().topic);
+        let topic = Arc::clone(self.range().topic());
         let now = self.cluster.topic(&topic, |t| t.id).flatten();
         let (Some(read), Some(now)) = (self.ids.known.get(&topic).copied(), now) else {
             return Ok(());

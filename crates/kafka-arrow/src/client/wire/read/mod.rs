@@ -55,10 +55,7 @@ pub(super) fn stream(
     mut request: ReadRequest,
     memory: Arc<dyn MemoryBudget>,
 ) -> BoxStream<'static, Result<RawBatch>> {
-    if let Some(e) = request.ranges.iter().find_map(|r| r.check().err()) {
-        return stream::once(std::future::ready(Err(e))).boxed();
-    }
-    request.ranges.retain(|r| r.start < r.end);
+    request.ranges.retain(|r| !r.is_empty());
     if request.ranges.is_empty() {
         return stream::empty().boxed();
     }
@@ -278,7 +275,7 @@ impl Reader {
         let range = &self.request.ranges[self.at];
         let bounds = self.request.timestamps.get(&range.topic_partition());
         let bounds = bounds.copied().unwrap_or_default();
-        self.decoder.begin(range.start, range.end, bounds);
+        self.decoder.begin(range.start(), range.end(), bounds);
         self.moved();
     }
 
@@ -297,8 +294,8 @@ impl Reader {
         }
         let next = self.partition();
         let position = self.decoder.position();
-        let goes_on = next == done && self.range().start >= position;
-        let leaves_out = self.range().start > position;
+        let goes_on = next == done && self.range().start() >= position;
+        let leaves_out = self.range().start() > position;
         self.begin_range();
         if goes_on {
             if leaves_out {
@@ -312,7 +309,7 @@ impl Reader {
         if let State::Arriving(fetch) = &mut self.state {
             fetch.answer.skip_records();
             fetch.current = None;
-            let start = self.request.ranges[self.at].start;
+            let start = self.request.ranges[self.at].start();
             if !fetch.parts.iter().any(|part| part.holds(&next, start)) {
                 self.abandon();
             }

@@ -113,13 +113,17 @@ pub(super) fn plan(
     while let Some(range) = ranges.next() {
         let partition = range.topic_partition();
         let first = parts.is_empty();
-        let offset = if first { wanted.position } else { range.start };
+        let offset = if first {
+            wanted.position
+        } else {
+            range.start()
+        };
         let Some(source) = source(&partition) else {
             break;
         };
         let known = parts.iter().any(|part| part.partition == partition);
         // The id of another topic is compared before that topic is read.
-        let unchecked = partition.topic != wanted.ranges[0].topic && source.id.is_none();
+        let unchecked = partition.topic != *wanted.ranges[0].topic() && source.id.is_none();
         if known || !first && (source.node() != node || unchecked) {
             break;
         }
@@ -129,12 +133,12 @@ pub(super) fn plan(
             bytes.saturating_add(bytes / 4).saturating_add(MARGIN_BYTES)
         };
         // Ranges of one partition that lie close together come as one part.
-        let mut end = range.end;
+        let mut end = range.end();
         while let Some(next) = ranges.next_if(|next| {
-            let same = next.topic == range.topic && next.partition == range.partition;
-            same && next.start >= end && bytes_to(next.end) < room
+            let same = next.topic() == range.topic() && next.partition() == range.partition();
+            same && next.start() >= end && bytes_to(next.end()) < room
         }) {
-            end = next.end;
+            end = next.end();
         }
         let bytes = bytes_to(end);
         if !first && bytes > room {

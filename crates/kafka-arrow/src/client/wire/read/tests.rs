@@ -34,7 +34,7 @@ fn led_by(node: i32) -> Source {
 fn wanted(ranges: &[OffsetRange]) -> Wanted<'_> {
     Wanted {
         ranges,
-        position: ranges[0].start,
+        position: ranges[0].start(),
         last_epoch: -1,
         rows: None,
         bytes: 1 << 20,

@@ -55,7 +55,11 @@ impl Reader {
     pub(super) async fn try_again(&mut self, reason: String, leaders: bool) -> Result<()> {
         let range = self.range();
         let position = self.decoder.position();
-        log::debug!("{}[{}]@{position}: {reason}", range.topic, range.partition);
+        log::debug!(
+            "{}[{}]@{position}: {reason}",
+            range.topic(),
+            range.partition()
+        );
         self.failures.reason = Some(reason);
         let timeout = self.cluster.settings.read_timeout;
         let silent = self.progress.silent();
@@ -64,7 +68,7 @@ impl Reader {
         }
         self.failures.retries.wait(timeout - silent).await;
         if leaders {
-            let topic = Arc::clone(&self.range().topic);
+            let topic = Arc::clone(self.range().topic());
             let left = timeout.saturating_sub(self.progress.silent());
             let deadline = Deadline::after(left.clamp(ATTEMPT_LEAST, LOOK_UP));
             match self.cluster.refresh(&topic, &deadline).await {
@@ -121,10 +125,10 @@ impl Reader {
             return error;
         }
         Error::Stalled {
-            topic: range.topic.to_string(),
-            partition: range.partition,
+            topic: range.topic().to_string(),
+            partition: range.partition(),
             offset: self.decoder.position(),
-            end: range.end,
+            end: range.end(),
             waited_ms: u64::try_from(silent.as_millis()).unwrap_or(u64::MAX),
             reason: self
                 .failures
@@ -162,7 +166,9 @@ impl Reader {
         };
         self.abandon();
         match Refusal::of(c, from_replica) {
-            Refusal::TopicDenied => Err(denied(format!("topic {}", self.range().topic), "READ", c)),
+            Refusal::TopicDenied => {
+                Err(denied(format!("topic {}", self.range().topic()), "READ", c))
+            }
             Refusal::ClusterDenied => Err(denied("the cluster".into(), "READ", c)),
             Refusal::AskLeader => self.try_again(reason, true).await,
             Refusal::AskAgain => self.try_again(reason, false).await,
@@ -172,7 +178,7 @@ impl Reader {
                 self.out_of_range(had_epoch).await
             }
             Refusal::Missing => {
-                let topic = Arc::clone(&self.range().topic);
+                let topic = Arc::clone(self.range().topic());
                 let deadline = Deadline::after(self.cluster.settings.request_timeout);
                 self.cluster.refresh(&topic, &deadline).await?;
                 self.compare_id()?;
@@ -197,8 +203,8 @@ impl Reader {
     fn corrupted(&self, reason: String) -> Error {
         let range = self.range();
         Error::Corrupted {
-            topic: range.topic.to_string(),
-            partition: range.partition,
+            topic: range.topic().to_string(),
+            partition: range.partition(),
             offset: self.decoder.position(),
             reason,
         }
@@ -211,8 +217,8 @@ impl Reader {
     fn failed(&self, reason: String, transient: bool) -> Error {
         let range = self.range();
         Error::Read {
-            topic: range.topic.to_string(),
-            partition: range.partition,
+            topic: range.topic().to_string(),
+            partition: range.partition(),
             offset: self.decoder.position(),
             reason,
             transient,
