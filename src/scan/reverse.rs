@@ -16,7 +16,6 @@ use super::position::{Position, Step};
 use super::stream::{Reader, Rows, raw_bytes};
 use crate::client::{Held, RawBatch};
 use crate::error::{Error, External as _};
-use crate::range::OffsetRange;
 
 /// The longest piece, in offsets; and the shortest that a LIMIT begins with.
 const MAX_PIECE_OFFSETS: i64 = 1 << 20;

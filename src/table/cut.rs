@@ -2,7 +2,6 @@
 
 use super::lookup;
 use super::pruning::Kept;
-use crate::range::OffsetRange;
 use crate::scan::{Pruned, PrunedBy, ScanRange};
 
 /// The pieces that may hold matching records, and the offsets that cannot with the predicate that says so.
@@ -57,6 +56,7 @@ fn others(range: &ScanRange, kept: &[(i64, i64)], by: PrunedBy) -> Vec<Pruned> {
 mod tests {
     use super::*;
     use crate::range::IntervalSet;
+    use crate::range::OffsetRange;
 
     #[test]
     fn each_offset_is_in_a_piece_or_pruned_by_one_predicate() {
