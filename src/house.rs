@@ -334,3 +334,29 @@ fn modules(statement: &str) -> BTreeSet<String> {
         .map(|name| name.trim_matches('}').to_owned())
         .collect()
 }
+
+#[test]
+fn links_of_the_readme_lead_somewhere_from_the_documentation() {
+    let definitions = |text: &'static str| {
+        let lines = text.lines().filter_map(|line| line.strip_prefix('['));
+        lines
+            .filter_map(|line| line.split_once("]: "))
+            .collect::<BTreeMap<_, _>>()
+    };
+    let readme = include_str!("../README.md");
+    let (own, from_here) = (definitions(readme), definitions(include_str!("links.md")));
+    assert!(own.len() > 10, "{own:?}");
+    assert!(
+        own.keys().eq(from_here.keys()),
+        "src/links.md is not that of README.md"
+    );
+    assert!(from_here.values().all(|url| url.starts_with("https://")));
+    let relative = readme
+        .split("](")
+        .skip(1)
+        .find(|to| !to.starts_with(['#', 'h']));
+    assert_eq!(
+        relative, None,
+        "a link of README.md that src/links.md does not have"
+    );
+}

@@ -1,6 +1,8 @@
 #![deny(unsafe_code, rustdoc::broken_intra_doc_links)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(missing_docs, unreachable_pub, clippy::clone_on_ref_ptr)]
+// The first definition of a link counts, so that those of README lead to the same pages from here.
+#![doc = include_str!("links.md")]
 #![doc = include_str!("../README.md")]
 
 #[cfg(all(test, feature = "sqlite"))]

@@ -193,8 +193,6 @@ macro_rules! conformance_suite {
                 no_ranges,
                 end_past_the_log_end_fails_with_coordinates,
                 start_past_the_log_end_fails,
-                reversed_range_fails,
-                negative_start_fails,
                 stays_the_same_while_more_is_appended,
                 reads_the_same_twice,
                 disjoint_ranges_of_one_partition,

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use datafusion_kafka::Error;
 use datafusion_kafka::client::{ReadRequest, TopicSelection};
 use datafusion_kafka::range::TopicPartition;
-use datafusion_kafka::{Error, ErrorKind};
 use futures::StreamExt;
 
 use super::reading::{Outcome, range, read, request, run, span};
@@ -99,18 +99,6 @@ pub async fn start_past_the_log_end_fails(fixture: &dyn Fixture) {
     let partition = filled(fixture, "start-past-end", 10).await;
     let outcome = read(fixture, &partition, 1_000, 2_000).await;
     assert_past_end(outcome, &partition, 2_000, 10);
-}
-
-pub async fn reversed_range_fails(fixture: &dyn Fixture) {
-    let partition = filled(fixture, "reversed", 10).await;
-    let error = read(fixture, &partition, 5, 4).await.failure();
-    assert_eq!(error.kind(), ErrorKind::Query, "{error:?}");
-}
-
-pub async fn negative_start_fails(fixture: &dyn Fixture) {
-    let partition = filled(fixture, "negative", 10).await;
-    let error = read(fixture, &partition, -2, 4).await.failure();
-    assert_eq!(error.kind(), ErrorKind::Query, "{error:?}");
 }
 
 pub async fn stays_the_same_while_more_is_appended(fixture: &dyn Fixture) {

@@ -117,7 +117,7 @@ pub(super) fn plain(name: &str) -> String {
 pub(super) fn markdown() -> String {
     let mut text = String::new();
     for group in Group::ALL {
-        let page = group.page().map(|(name, to)| format!(" ([{name}]({to}))"));
+        let page = group.page().map(|(name, to)| format!(" ([{name}][{to}])"));
         let _ = writeln!(
             text,
             "\n**{}**{}\n",

@@ -205,21 +205,6 @@ async fn reads_exactly_the_ranges_in_order() {
 }
 
 #[tokio::test]
-async fn wrong_ranges_are_refused_before_anything_is_sent() {
-    // Nothing listens there.
-    let client = LibrdkafkaClient::connect(&ConnectionConfig::new("127.0.0.1:1")).unwrap();
-    for (partition, start, end) in [(0, 5, 4), (0, -2, 4), (-1, 0, 4), (0, i64::MIN, i64::MAX)] {
-        let ranges = vec![range("t", 0, 0, 1), range("t", partition, start, end)];
-        let mut stream = client.read(request(ranges));
-        let error = stream.next().await.unwrap().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Query, "{error}");
-        let named = format!("t[{partition}] {start}..{end}");
-        assert!(error.to_string().contains(&named), "{error}");
-        assert!(stream.next().await.is_none());
-    }
-}
-
-#[tokio::test]
 async fn a_limit_bounds_the_first_batch() {
     let cluster = Cluster::new(&[]);
     cluster.fill("t", 1, 100, b"v");
