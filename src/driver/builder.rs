@@ -23,7 +23,8 @@ use crate::table::Limits;
 /// answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retries {
-    /// The wait before the second attempt; it doubles from attempt to attempt.
+    /// The wait before the second attempt. It doubles from attempt to attempt, and each is changed by up to a fifth at
+    /// random.
     pub first_wait: Duration,
     /// The longest wait between two attempts.
     pub longest_wait: Duration,

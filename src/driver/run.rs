@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use datafusion::execution::context::SessionContext;
+use kafka_arrow::Backoff;
 use tokio::sync::watch;
 
 use super::batch::{self, ms};
@@ -173,7 +174,7 @@ impl MicroBatch {
     /// first, see [`Retries`].
     pub async fn run(&mut self, stop: &Stop) -> Result<RunSummary> {
         let mut summary = RunSummary::default();
-        let mut idle = IDLE.0;
+        let mut idle = Backoff::new(IDLE.0, IDLE.1);
         let mut ticks = Ticks::new(self.trigger);
         self.limit_to_trigger();
         while !stop.is_stopping() {
@@ -186,14 +187,13 @@ impl MicroBatch {
                 summary.batches += 1;
                 summary.records += progress.records();
                 summary.rows += progress.rows();
-                idle = IDLE.0;
+                idle.reset();
             }
             match (self.trigger, progress) {
                 (Trigger::Once, Some(progress)) if !progress.recovered => break,
                 (Trigger::Once | Trigger::AvailableNow, None) => break,
                 (Trigger::Continuous, None) => {
-                    stop.sleep(idle).await;
-                    idle = (idle * 2).min(IDLE.1);
+                    stop.sleep(idle.pause()).await;
                 }
                 _ => {}
             }
@@ -337,7 +337,7 @@ impl MicroBatch {
         let begun = Instant::now();
         self.failed = 0;
         let mut lost_races = 0;
-        let mut wait = self.retries.first_wait;
+        let mut backoff = Backoff::new(self.retries.first_wait, self.retries.longest_wait);
         loop {
             let error = match self.step().await {
                 Ok(progress) => return Ok(progress),
@@ -354,10 +354,11 @@ impl MicroBatch {
                 stop.sleep(AFTER_LOST_RACE).await;
                 continue;
             }
+            let wait = backoff.pause();
             if !error.may_pass() || begun.elapsed() + wait > self.retries.give_up_after {
                 return Err(error);
             }
-            self.failed += 1;
+            self.failed = backoff.failed();
             let retry = Retry {
                 batch: self.fixed,
                 failed: self.failed,
@@ -372,7 +373,6 @@ impl MicroBatch {
                 // The listeners know why; the next run repeats the batch.
                 return Ok(None);
             }
-            wait = (wait * 2).min(self.retries.longest_wait);
         }
     }
 

@@ -73,7 +73,11 @@ mod tests {
             offsets: IntervalSet::at_most(14).union(&IntervalSet::at_least(20)),
             timestamps: IntervalSet::at_least(1000),
         };
-        let (pieces, pruned) = cut(vec![whole.clone()], &[kept.clone()], &[(12, 25)]);
+        let (pieces, pruned) = cut(
+            vec![whole.clone()],
+            std::slice::from_ref(&kept),
+            &[(12, 25)],
+        );
         let offsets: Vec<OffsetRange> = pieces.iter().map(|piece| piece.range.clone()).collect();
         assert_eq!(offsets, [range(12, 15), range(20, 25)]);
         let matching = pieces[0].matching.expect("timestamps that match");

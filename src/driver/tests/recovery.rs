@@ -78,7 +78,7 @@ async fn a_retry_names_its_batch_once_it_is_fixed() {
             first_wait: std::time::Duration::from_millis(1),
             ..Retries::default()
         });
-        let listener: Arc<dyn crate::driver::ProgressListener> = retried.clone();
+        let listener: Arc<dyn crate::driver::ProgressListener> = Arc::<Retried>::clone(&retried);
         let mut job = job.listener(listener).build().await.unwrap();
         job.run(&Stop::new()).await.unwrap();
         assert_eq!(*retried.0.lock().unwrap(), [batch], "{operation}");

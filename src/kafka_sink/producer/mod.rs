@@ -153,7 +153,7 @@ impl KafkaSink {
     /// producer, too, whose transaction took too long.
     async fn settled(&self, session: &Session, error: session::Refused) -> Error {
         if !error.fenced {
-            return error.error;
+            return *error.error;
         }
         session.give_up();
         let state = self.state().read(&session.job).await;

@@ -99,7 +99,7 @@ impl Known {
 enum Recorded {
     Ours,
     /// Another attempt; its manifest, if that is still there.
-    Theirs(Option<Manifest>),
+    Theirs(Option<Box<Manifest>>),
 }
 
 impl OpenParquetSink {
@@ -142,7 +142,9 @@ impl OpenParquetSink {
         let manifest = Manifest::next(known.manifest(), batch, record);
         match self.record(known, &manifest, batch).await? {
             Recorded::Ours => known.follow(manifest),
-            Recorded::Theirs(winner) => return self.lost(known, winner, batch).await,
+            Recorded::Theirs(winner) => {
+                return self.lost(known, winner.map(|winner| *winner), batch).await;
+            }
         }
         self.publish(known).await
     }
@@ -213,7 +215,7 @@ impl OpenParquetSink {
             let ours = |winner: &Manifest| winner.record.attempt == batch.attempt;
             return Ok(match winner.as_ref().is_some_and(ours) {
                 true => Recorded::Ours,
-                false => Recorded::Theirs(winner),
+                false => Recorded::Theirs(winner.map(Box::new)),
             });
         }
         if !self.row.took(manifest).await? {

@@ -130,7 +130,7 @@ impl Session {
                 })
                 .await;
             // A producer that is fenced while it begins has met another that begins: try again.
-            started.map_err(|refused| refused.error)?;
+            started.map_err(|refused| *refused.error)?;
         }
         Ok(session)
     }

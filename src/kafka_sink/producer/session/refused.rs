@@ -7,7 +7,7 @@ use crate::client::librdkafka::writing::Undelivered;
 #[derive(Debug)]
 pub(in crate::kafka_sink::producer) struct Refused {
     pub(in crate::kafka_sink::producer) operation: String,
-    pub(in crate::kafka_sink::producer) error: Error,
+    pub(in crate::kafka_sink::producer) error: Box<Error>,
     /// The transaction is not this producer's any more.
     pub(in crate::kafka_sink::producer) fenced: bool,
 }
@@ -22,7 +22,7 @@ impl Session {
         }
         Refused {
             operation: "writing rows".to_owned(),
-            error: self.trouble.message(tag, topic, partition, c),
+            error: Box::new(self.trouble.message(tag, topic, partition, c)),
             fenced: is_fenced(c),
         }
     }
@@ -30,7 +30,7 @@ impl Session {
     pub(super) fn undelivered(&self, message: &Undelivered) -> Refused {
         Refused {
             operation: "writing rows".to_owned(),
-            error: self.trouble.undelivered(message, self.producer.held()),
+            error: Box::new(self.trouble.undelivered(message, self.producer.held())),
             fenced: is_fenced(message.code)
                 || self.producer.fatal().is_some_and(|f| is_fenced(f.0)),
         }
@@ -43,7 +43,7 @@ impl Session {
         };
         Refused {
             operation: operation.to_owned(),
-            error: self.trouble.sink(operation, &reason, true),
+            error: Box::new(self.trouble.sink(operation, &reason, true)),
             fenced: is_fenced(c),
         }
     }
@@ -58,7 +58,7 @@ impl Session {
         }
         Refused {
             operation: operation.to_owned(),
-            error: self.trouble.transaction(operation, error),
+            error: Box::new(self.trouble.transaction(operation, error)),
             fenced: is_fenced(error.code) || self.producer.fatal().is_some_and(|f| is_fenced(f.0)),
         }
     }
@@ -66,7 +66,7 @@ impl Session {
     pub(super) fn plain(&self, error: Error) -> Refused {
         Refused {
             operation: "writing rows".to_owned(),
-            error,
+            error: Box::new(error),
             fenced: false,
         }
     }
