@@ -61,13 +61,7 @@ fn run(renew: bool) -> Result<bool> {
 fn document(target: &Path) -> Result<()> {
     let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(["doc", "--release", "--config", "scripts/test-profile.toml"])
-        .args([
-            "--workspace",
-            "--no-deps",
-            "--lib",
-            "--quiet",
-            "--target-dir",
-        ])
+        .args(["--workspace", "--no-deps", "--quiet", "--target-dir"])
         .arg(target)
         // Unstable options for rustdoc alone: set for Cargo, the variable would compile dependencies again.
         .env("RUSTDOC", "scripts/public-api/rustdoc-json")
