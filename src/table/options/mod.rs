@@ -11,7 +11,7 @@ mod known;
 use arrow::datatypes::Fields;
 
 use self::given::Given;
-use self::known::{Group, KNOWN, Known, Take, plain};
+use self::known::{KNOWN, Known, Take, plain};
 use crate::config::{self, ConnectionConfig};
 use crate::decode::{Column, RegistryConfig};
 use crate::error::{Error, Result};
@@ -132,8 +132,9 @@ impl TableOptions {
     /// When an option is not about formats, or those of the registry contradict each other.
     #[cfg(all(feature = "jobs", feature = "librdkafka"))]
     pub(crate) fn write_formats(&self, defaults: &ConnectionConfig) -> Result<Formats> {
-        let is_format =
-            |name: &str| Known::find(name).is_some_and(|known| known.group == Group::Formats);
+        let is_format = |name: &str| {
+            Known::find(name).is_some_and(|known| known.group == known::Group::Formats)
+        };
         if let Some((name, _)) = self.given.iter().find(|(name, _)| !is_format(name)) {
             return Err(Error::invalid(format!(
                 "option '{name}' is not about formats; the options of formats are 'key.…', 'value.…', \

@@ -34,6 +34,8 @@ mod java;
 mod keys;
 pub(crate) mod known;
 mod own;
+// Settings are checked in every build; only a client of registries uses them.
+#[cfg_attr(not(feature = "registry"), allow(dead_code))]
 pub(crate) mod registry;
 
 use std::collections::BTreeMap;
