@@ -13,9 +13,7 @@ pub(crate) mod letters;
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use datafusion::execution::SendableRecordBatchStream;
 
 use crate::error::{Error, Result};
 use crate::sink::*;

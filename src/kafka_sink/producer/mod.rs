@@ -22,6 +22,8 @@ mod trouble;
 
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{cast, ident};
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
