@@ -57,7 +57,7 @@ deny: ## licences, bans and sources of the dependencies
 	@scripts/deny
 
 .PHONY: features
-features: ## check the smallest sets of features, each feature by itself
+features: ## check the smallest sets of features (FEATURES='postgres s3')
 	@scripts/features
 
 .PHONY: fuzz
