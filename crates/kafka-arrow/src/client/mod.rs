@@ -5,6 +5,7 @@
 //! *describes* a cluster, *lists* offsets and *reads* ranges. None of this changes anything in the cluster:
 //! it joins no consumer group, commits no offset and creates no topic.
 
+mod bounds;
 mod budget;
 mod deadline;
 pub mod epochs;

@@ -24,7 +24,7 @@ use super::faults::Call;
 use super::log::{FetchLimits, Fetched, Visible};
 use super::record::{Entry, Record};
 use super::state::{Shared, State};
-use crate::client::{OnDataLoss, PassedOffsets, RawBatch, RawColumns, ReadRequest, headers_type};
+use crate::client::{PassedOffsets, RawBatch, RawColumns, ReadRequest, headers_type};
 use crate::error::{Error, Result};
 use crate::range::{OffsetRange, TopicPartition};
 
@@ -153,17 +153,12 @@ impl Reader {
                 message: Error::READ_AGAIN.to_owned(),
             });
         }
-        let lost_offsets = pass_lost_offsets(range, log.start(), self.request.on_data_loss)?;
-        let end = log.end(self.request.isolation);
-        if range.end() > end {
-            return Err(Error::PastLogEnd {
-                topic: range.topic().to_string(),
-                partition: range.partition(),
-                asked: range.end(),
-                available: end,
-                isolation: self.request.isolation.as_str(),
-            });
-        }
+        let lost_offsets = self
+            .request
+            .lost_offsets(range, range.start(), log.start())?;
+        *range = range.part(range.start() + lost_offsets, range.end());
+        self.request
+            .check_log_end(range, log.end(self.request.isolation))?;
         self.lost_offsets += lost_offsets;
         if range.is_empty() {
             // All of it is lost, so there is nothing to fetch.
@@ -245,27 +240,6 @@ fn check_topic_id(state: &State, request: &ReadRequest, range: &OffsetRange) -> 
             found: found.clone(),
         }),
         _ => Ok(()),
-    }
-}
-
-/// Moves the range's start up to the log start where losing data is allowed, and counts the lost offsets.
-fn pass_lost_offsets(range: &mut OffsetRange, log_start: i64, on_loss: OnDataLoss) -> Result<i64> {
-    let lost = log_start.min(range.end()) - range.start();
-    if lost <= 0 {
-        return Ok(0);
-    }
-    match on_loss {
-        OnDataLoss::Fail => Err(Error::BelowLogStart {
-            topic: range.topic().to_string(),
-            partition: range.partition(),
-            asked: range.start(),
-            available: log_start,
-            lost,
-        }),
-        OnDataLoss::Skip => {
-            *range = range.part(log_start, range.end());
-            Ok(lost)
-        }
     }
 }
 

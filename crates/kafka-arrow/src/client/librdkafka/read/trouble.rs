@@ -7,7 +7,7 @@ use super::Reader;
 use crate::client::librdkafka::ffi::{self, code};
 use crate::client::librdkafka::meta::denied;
 use crate::client::librdkafka::session::Fetching;
-use crate::client::{HELD_MOST, OffsetAt, OffsetQuery, OnDataLoss};
+use crate::client::{HELD_MOST, OffsetAt, OffsetQuery};
 use crate::error::{Error, Result};
 
 /// How long without progress before the log's bounds are looked up; doubled each time.
@@ -134,40 +134,21 @@ impl Reader {
     /// # Errors
     /// When offsets of the range are gone and may not be skipped, or its end is beyond the log.
     fn check_bounds(&mut self, log_start: i64, log_end: i64) -> Result<()> {
-        let (position, range_end) = (self.position, self.range().end());
-        if position < log_start {
-            let available = log_start.min(range_end);
-            let lost = available - position;
-            if self.request.on_data_loss == OnDataLoss::Fail {
-                let range = self.range();
-                return Err(Error::BelowLogStart {
-                    topic: range.topic().to_string(),
-                    partition: range.partition(),
-                    asked: position,
-                    available: log_start,
-                    lost,
-                });
-            }
+        let position = self.position;
+        let lost = self
+            .request
+            .lost_offsets(self.range(), position, log_start)?;
+        if lost > 0 {
             log::warn!(
                 "{}@{position}: {lost} offsets are gone and are skipped",
                 self.partition()
             );
             self.lost += lost;
-            self.position = available;
+            self.position += lost;
             self.restart();
             self.moved();
         }
-        if log_end < range_end {
-            let range = self.range();
-            return Err(Error::PastLogEnd {
-                topic: range.topic().to_string(),
-                partition: range.partition(),
-                asked: range_end,
-                available: log_end,
-                isolation: self.request.isolation.as_str(),
-            });
-        }
-        Ok(())
+        self.request.check_log_end(self.range(), log_end)
     }
 
     /// Stops the range, so that the next step starts it at the position.

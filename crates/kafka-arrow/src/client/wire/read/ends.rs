@@ -10,7 +10,7 @@ use super::{Reader, State};
 use crate::client::wire::ask::Deadline;
 use crate::client::wire::code;
 use crate::client::wire::decode::PartitionEnd;
-use crate::client::{OffsetAt, OffsetQuery, OnDataLoss};
+use crate::client::{OffsetAt, OffsetQuery};
 use crate::error::{Error, Result};
 
 /// How long a log may seem to end within the range before the client believes it.
@@ -65,38 +65,18 @@ impl Reader {
     /// When offsets of the range are gone and may not be skipped, or its end is beyond the log.
     fn check_bounds(&mut self, log_start: i64, log_end: i64) -> Result<()> {
         let (position, range) = (self.decoder.position(), self.range());
-        if position < log_start {
-            let available = log_start.min(range.end());
-            let lost = available - position;
-            if self.request.on_data_loss == OnDataLoss::Fail {
-                return Err(Error::BelowLogStart {
-                    topic: range.topic().to_string(),
-                    partition: range.partition(),
-                    asked: position,
-                    available: log_start,
-                    lost,
-                });
-            }
+        let lost = self.request.lost_offsets(range, position, log_start)?;
+        if lost > 0 {
             log::warn!(
                 "{}[{}]@{position}: {lost} offsets are gone and are skipped",
                 range.topic(),
                 range.partition()
             );
             self.report.lost += lost;
-            self.decoder.skip_to(available);
+            self.decoder.skip_to(position + lost);
             self.moved();
         }
-        let range = self.range();
-        if log_end < range.end() {
-            return Err(Error::PastLogEnd {
-                topic: range.topic().to_string(),
-                partition: range.partition(),
-                asked: range.end(),
-                available: log_end,
-                isolation: self.request.isolation.as_str(),
-            });
-        }
-        Ok(())
+        self.request.check_log_end(self.range(), log_end)
     }
 
     /// A partition's part of the answer has ended.
