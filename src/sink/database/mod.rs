@@ -12,11 +12,6 @@ mod offsets;
 mod options;
 mod reader;
 
-// Some are for PostgreSQL alone.
-#[cfg_attr(not(feature = "postgres"), allow(unused_imports))]
-pub(crate) use super::rows::{JSON_TEXT, Lists, Rows, UUID_TEXT, Unfit, is_nested, item_of};
-#[cfg_attr(not(feature = "postgres"), allow(unused_imports))]
-pub(crate) use super::value::{Value, date_time, decimal_text, interval_text};
 pub(crate) use columns::{TableColumn, compare};
 pub(crate) use offsets::{
     JOB_ROW, OFFSETS_TABLE, OffsetRow, Step, add_columns, added_columns, committed, signed, step,

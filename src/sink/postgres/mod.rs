@@ -39,9 +39,10 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Statement};
 
 use super::database::{
-    Lists, OFFSETS_TABLE, ReadRows, Rows, Staging, Unfit, Value, given_up, identifier, in_stream,
-    named, quoted,
+    OFFSETS_TABLE, ReadRows, Staging, given_up, identifier, in_stream, named, quoted,
 };
+use super::rows::{Lists, Rows, Unfit};
+use super::value::Value;
 use super::{BatchRanges, Committed, Guarantee, Held, OpenSink, Opened, Sink, SinkJob, Staged};
 use crate::error::{Error, Result};
 use crate::policy::Policy;

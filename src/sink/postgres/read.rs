@@ -27,7 +27,8 @@ use tokio_postgres::types::{FromSql, Kind, Type};
 use super::types::{ColumnType, EPOCH_DAYS, EPOCH_MICROS, numeric};
 use super::{Address, Target, failure, prepare, quoted};
 use crate::error::{Error, External as _, Result};
-use crate::sink::database::{JSON_TEXT, ReadRows, UUID_TEXT, Unfit};
+use crate::sink::database::ReadRows;
+use crate::sink::rows::{JSON_TEXT, UUID_TEXT, Unfit};
 
 /// Rows of a record batch.
 const BATCH_ROWS: usize = 8_192;

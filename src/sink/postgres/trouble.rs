@@ -5,7 +5,7 @@ use tokio_postgres::error::SqlState;
 use super::connect::{HOST_VARIABLE, PASSWORD_VARIABLE};
 use super::watch::AskedInClear;
 use crate::error::{Cause, Error};
-use crate::sink::database::Unfit;
+use crate::sink::rows::Unfit;
 
 /// What goes wrong where both the client and this crate may refuse.
 pub(super) enum Trouble {

@@ -9,7 +9,8 @@ use arrow::datatypes::{DataType, TimeUnit, i256};
 use bytes::{BufMut, BytesMut};
 use tokio_postgres::types::{IsNull, Kind, ToSql, Type, to_sql_checked};
 
-use crate::sink::database::{Lists, Unfit, Value, decimal_text, is_nested, item_of};
+use crate::sink::rows::{Lists, Unfit, is_nested, item_of};
+use crate::sink::value::{Value, decimal_text};
 
 /// PostgreSQL counts from 2000-01-01.
 pub(super) const EPOCH_DAYS: i64 = 10_957;

@@ -28,9 +28,8 @@ use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt;
 use rusqlite::{Connection, ErrorCode};
 
-use super::database::{
-    Lists, OFFSETS_TABLE, ReadRows, Rows, Staging, Unfit, given_up, identifier, in_stream, named,
-};
+use super::database::{OFFSETS_TABLE, ReadRows, Staging, given_up, identifier, in_stream, named};
+use super::rows::{Lists, Rows, Unfit};
 use super::{BatchRanges, Guarantee, Held, OpenSink, Opened, Sink, SinkJob, Staged};
 use crate::error::{Cause, Error, Result};
 

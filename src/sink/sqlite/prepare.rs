@@ -6,9 +6,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::{BUSY_TIMEOUT, Open, STAGE, Target, failure, types};
 use crate::error::{Error, Result};
-use crate::sink::database::{
-    Lists, Rows, TableColumn, add_columns, added_columns, committed, compare, quoted,
-};
+use crate::sink::database::{TableColumn, add_columns, added_columns, committed, compare, quoted};
+use crate::sink::rows::{Lists, Rows};
 use crate::sink::{Committed, SinkJob, belongs_to_another};
 
 impl Target {

@@ -21,7 +21,8 @@ use super::prepare::{find_table, table_columns};
 use super::types::Affinity;
 use super::{BUSY_TIMEOUT, failure};
 use crate::error::{External as _, Result};
-use crate::sink::database::{ReadRows, Unfit, quoted};
+use crate::sink::database::{ReadRows, quoted};
+use crate::sink::rows::Unfit;
 
 /// Rows of a record batch.
 const BATCH_ROWS: usize = 8_192;

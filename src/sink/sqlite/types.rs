@@ -8,9 +8,9 @@ use jiff::civil::Time;
 use jiff::{SignedDuration, ToSpan};
 use rusqlite::types::{ToSqlOutput, Value as Owned, ValueRef};
 
-use crate::sink::database::{
-    Lists, Unfit, Value, date_time, decimal_text, interval_text, is_nested, quoted,
-};
+use crate::sink::database::quoted;
+use crate::sink::rows::{Lists, Unfit, is_nested};
+use crate::sink::value::{Value, date_time, decimal_text, interval_text};
 
 /// How SQLite keeps values of an Arrow type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
