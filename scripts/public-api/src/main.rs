@@ -59,13 +59,24 @@ fn run(renew: bool) -> Result<bool> {
 
 /// Has rustdoc write its JSON, for both libraries with their default features.
 fn document(target: &Path) -> Result<()> {
-    let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
         .args(["doc", "--release", "--config", "scripts/test-profile.toml"])
         .args(["--workspace", "--no-deps", "--quiet", "--target-dir"])
         .arg(target)
         // Unstable options for rustdoc alone: set for Cargo, the variable would compile dependencies again.
-        .env("RUSTDOC", "scripts/public-api/rustdoc-json")
-        .status()?;
+        .env("RUSTDOC", "scripts/public-api/rustdoc-json");
+    // What `cargo run` says of this program: build scripts watch it, and would compile dependencies again.
+    for (name, _) in env::vars_os() {
+        let of_this = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+        if of_this
+            .iter()
+            .any(|of| name.to_string_lossy().starts_with(of))
+        {
+            cargo.env_remove(name);
+        }
+    }
+    let status = cargo.status()?;
     if !status.success() {
         return Err(format!("cargo doc: {status}").into());
     }
