@@ -41,6 +41,10 @@ test-fast: ## the tests inside the libraries alone: no Java, no broker
 	@scripts/setup build
 	@scripts/test --lib $(ARGS)
 
+.PHONY: test-slow
+test-slow: setup ## the tests marked as slow: clusters, other releases and load, an hour or more
+	@scripts/test --test broker --test jobs $(ARGS) -- --ignored --nocapture
+
 .PHONY: lint
 lint: ## format, clippy and documentation, warnings are errors
 	cargo fmt --all --check

@@ -20,6 +20,7 @@
 pub mod admin;
 mod certificates;
 pub mod cluster;
+pub mod documented;
 pub mod kafka;
 pub mod libs;
 mod options;
