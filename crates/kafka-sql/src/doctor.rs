@@ -79,7 +79,10 @@ pub(crate) fn failure(failed: usize) -> Option<Failure> {
 fn configuration(connection: &Connection) -> Finding {
     let settings = connection.settings();
     let given = settings.iter().filter(|s| s.source != "default").count();
-    let text = format!("{given} settings are given");
+    let text = match given {
+        1 => "1 setting is given".to_owned(),
+        n => format!("{n} settings are given"),
+    };
     let mut finding = Finding::new(Check::Configuration, "", Outcome::Ok, text);
     for setting in &settings {
         let (key, value, source) = (&setting.key, &setting.value, &setting.source);

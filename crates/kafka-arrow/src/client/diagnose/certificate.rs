@@ -11,6 +11,7 @@ const SECONDS_A_DAY: i64 = 24 * 60 * 60;
 /// The most hosts of a certificate that are shown.
 const HOSTS_MOST: usize = 20;
 
+#[cfg_attr(not(feature = "ssl"), allow(dead_code))]
 struct Certificate {
     subject: String,
     issuer: String,
@@ -120,10 +121,12 @@ pub(super) fn dated(mut finding: Finding, shown: &Shown, trust: &Trust) -> Findi
         let subject = &soonest.subject;
         let text = match days {
             ..0 => format!("{whose} certificate, of {subject}, has expired"),
-            days => format!("{whose} certificate, of {subject}, expires in {days} days"),
+            days => {
+                let left = super::count(usize::try_from(days).unwrap_or_default(), "day");
+                format!("{whose} certificate, of {subject}, expires in {left}")
+            }
         };
-        let finding_text = format!("{}; {text}", finding.text);
-        finding.text = finding_text;
+        finding.text = format!("{}; {text}", finding.text);
         finding.outcome = Outcome::Warning;
         finding = finding
             .advise(format!("have it renewed before {}", soonest.not_after))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::finding::{Check, Finding, Outcome};
-use super::{Probe, Prober, connection, listed, within};
+use super::{Probe, Prober, connection, count, listed, within};
 use crate::client::wire::probe::Stage;
 use crate::client::{
     Broker, ClusterDescription, KafkaClient, PartitionDescription, TopicSelection,
@@ -27,7 +27,8 @@ pub(super) fn described(cluster: &ClusterDescription) -> Finding {
         Some(id) => format!("cluster {id}"),
         None => "a cluster without an id".to_owned(),
     };
-    let text = format!("{id} with {brokers} brokers; this client may see {topics} topics");
+    let (of_brokers, of_topics) = (count(brokers, "broker"), count(topics, "topic"));
+    let text = format!("{id} with {of_brokers}; this client may see {of_topics}");
     let finding = match topics {
         0 => Finding::new(Check::Cluster, "", Outcome::Warning, text).advise(
             "is this the right cluster? Topics are only visible with the right DESCRIBE on them",
@@ -146,8 +147,8 @@ pub(super) fn racks(cluster: &ClusterDescription, own: &str) -> Finding {
 /// failure, those of others a warning. Without any, all are wanted.
 pub(super) fn leaders(cluster: &ClusterDescription, wanted: &[Arc<str>]) -> [Finding; 2] {
     let mut led: BTreeMap<i32, usize> = BTreeMap::new();
-    let mut offline = Vec::new();
-    let mut behind = Vec::new();
+    let mut offline = Counted::default();
+    let mut behind = Counted::default();
     let mut matters = false;
     for topic in &cluster.topics {
         for partition in &topic.partitions {
@@ -157,27 +158,26 @@ pub(super) fn leaders(cluster: &ClusterDescription, wanted: &[Arc<str>]) -> [Fin
                 Some(leader) => *led.entry(leader).or_default() += 1,
                 None => {
                     matters |= wanted.is_empty() || wanted.contains(&topic.name);
-                    offline.push(format!(
-                        "{name} has replicas {}, of which in sync: {}",
-                        listed(replicas.iter()),
-                        listed(isr.iter())
-                    ));
+                    offline.push(|| {
+                        let (all, in_sync) = (listed(replicas.iter()), listed(isr.iter()));
+                        format!("{name} has replicas {all}, of which in sync: {in_sync}")
+                    });
                 }
             }
             if isr.len() < replicas.len() {
-                let missing = replicas.iter().filter(|r| !isr.contains(r));
-                let missing: Vec<&i32> = missing.collect();
-                behind.push(format!("{name} lacks {}", listed(missing.into_iter())));
+                behind.push(|| {
+                    let missing = replicas.iter().filter(|r| !isr.contains(r));
+                    let missing: Vec<&i32> = missing.collect();
+                    format!("{name} lacks {}", listed(missing.into_iter()))
+                });
             }
         }
     }
-    let all: usize = led.values().sum::<usize>() + offline.len();
-    let leaders = match offline.len() {
+    let all: usize = led.values().sum::<usize>() + offline.count;
+    let leaders = match offline.count {
         0 => {
-            let text = format!(
-                "all {all} partitions have a leader, on {} brokers",
-                led.len()
-            );
+            let (partitions, on) = (count(all, "partition"), count(led.len(), "broker"));
+            let text = format!("{partitions}, all with a leader, on {on}");
             Finding::new(Check::Leaders, "", Outcome::Ok, text)
         }
         none => {
@@ -186,35 +186,54 @@ pub(super) fn leaders(cluster: &ClusterDescription, wanted: &[Arc<str>]) -> [Fin
                 false => Outcome::Warning,
             };
             let text = format!("{none} of {all} partitions have no leader and cannot be read");
-            with_notes(Finding::new(Check::Leaders, "", outcome, text), &offline)
+            offline
+                .noted(Finding::new(Check::Leaders, "", outcome, text))
                 .advise("start a broker that holds them in sync; it becomes their leader")
         }
     };
-    let replicas = match behind.len() {
+    let replicas = match behind.count {
         0 => {
             let text = "all replicas are in sync";
             Finding::new(Check::Replicas, "", Outcome::Ok, text)
         }
         some => {
             let text = format!("{some} of {all} partitions have replicas that are not in sync");
-            with_notes(Finding::new(Check::Replicas, "", Outcome::Warning, text), &behind)
+            behind
+                .noted(Finding::new(Check::Replicas, "", Outcome::Warning, text))
                 .advise("look for brokers that are down or slow; if the leaders fail too, the partitions go offline")
         }
     };
     [
         leaders
             .fact("partitions", all)
-            .fact("offline", offline.len()),
-        replicas.fact("behind", behind.len()),
+            .fact("offline", offline.count),
+        replicas.fact("behind", behind.count),
     ]
 }
 
-fn with_notes(mut finding: Finding, lines: &[String]) -> Finding {
-    for line in lines.iter().take(super::LISTED_MOST) {
-        finding = finding.note(line.clone());
+/// How many there are, and a line for each of the first.
+#[derive(Default)]
+struct Counted {
+    count: usize,
+    lines: Vec<String>,
+}
+
+impl Counted {
+    fn push(&mut self, line: impl FnOnce() -> String) {
+        self.count += 1;
+        if self.lines.len() < super::LISTED_MOST {
+            self.lines.push(line());
+        }
     }
-    match lines.len().checked_sub(super::LISTED_MOST + 1) {
-        Some(more) => finding.note(format!("and {} more", more + 1)),
-        None => finding,
+
+    fn noted(&self, finding: Finding) -> Finding {
+        let finding = self
+            .lines
+            .iter()
+            .fold(finding, |f, line| f.note(line.clone()));
+        match self.count - self.lines.len() {
+            0 => finding,
+            more => finding.note(format!("and {more} more")),
+        }
     }
 }

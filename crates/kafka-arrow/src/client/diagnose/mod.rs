@@ -261,3 +261,9 @@ fn listed<T: ToString>(names: impl ExactSizeIterator<Item = T>) -> String {
         more => format!("{shown} and {more} more"),
     }
 }
+
+/// `1 topic`, `3 topics`.
+fn count(n: usize, noun: &str) -> String {
+    let end = if n == 1 { "" } else { "s" };
+    format!("{n} {noun}{end}")
+}

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use jiff::Timestamp;
 
 use super::finding::{Check, Finding, Outcome};
-use super::{Questions, is_denied, listed, within};
+use super::{Questions, count, is_denied, listed, within};
 use crate::client::{
     ClusterDescription, KafkaClient, OffsetAt, OffsetQuery, ReadRequest, TimestampType,
     TopicDescription, TopicSelection, TopicSettings,
@@ -99,7 +99,10 @@ impl Asking<'_> {
                 Check::Topic,
                 &**topic,
                 Outcome::Ok,
-                format!("DESCRIBE is allowed; it has {partitions} partitions"),
+                format!(
+                    "DESCRIBE is allowed; it has {}",
+                    count(partitions, "partition")
+                ),
             )
             .fact("partitions", partitions),
         );
@@ -167,7 +170,10 @@ impl Asking<'_> {
         let ranges: Vec<OffsetRange> = ranges.collect();
         let offsets: u64 = ranges.iter().map(|r| r.end().abs_diff(r.start())).sum();
         let offline = topic.partitions.len() - bounds[0].len();
-        let text = format!("{offsets} offsets in {} partitions", bounds[0].len());
+        let text = format!(
+            "{offsets} offsets in {}",
+            count(bounds[0].len(), "partition")
+        );
         let finding = match offline {
             0 => Finding::new(Check::Offsets, &*topic.name, Outcome::Ok, text),
             _ => {
@@ -265,8 +271,9 @@ impl Asking<'_> {
                 return;
             }
         };
-        let text =
-            format!("READ is allowed: {records} records from the ends of {partitions} partitions");
+        let (of_records, of_partitions) =
+            (count(records, "record"), count(partitions, "partition"));
+        let text = format!("READ is allowed: {of_records} from the ends of {of_partitions}");
         tell(Finding::new(Check::Read, &**topic, Outcome::Ok, text).fact("records", records));
         tell(clock(topic, newest, settings));
     }
