@@ -130,7 +130,9 @@ const KAFKA_SQL: &[(&str, &[&str])] = &[
     (
         "repl",
         &[
+            "connection",
             "describe",
+            "doctor",
             "inspect",
             "interrupt",
             "job",

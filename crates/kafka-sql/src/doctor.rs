@@ -37,6 +37,18 @@ pub(crate) struct DoctorArgs {
     json: bool,
 }
 
+impl DoctorArgs {
+    /// The checks of some topics, as text.
+    pub(crate) fn of_topics(topics: Vec<String>) -> Self {
+        Self {
+            topics,
+            group: None,
+            step_timeout: Questions::default().step_limit,
+            json: false,
+        }
+    }
+}
+
 /// Examines the way to the cluster and prints what it finds; returns how many checks failed.
 ///
 /// # Errors

@@ -361,7 +361,8 @@ impl Shell {
             banner.iter().flat_map(|b| b.lines()).for_each(ui::note);
             ui::note("kafka-sql: \\? for help, \\q or Ctrl-D to leave.");
         }
-        Repl::new(self.runtime, session, options, self.ui).run()
+        let connection = self.connection.clone();
+        Repl::new(self.runtime, session, connection, options, self.ui).run()
     }
 
     /// Runs every example of a folder, each in a new session.
