@@ -10,7 +10,7 @@ mod servers;
 use std::time::Duration;
 
 use self::run::{Started, at, cell, filled, logged_in, shared, with};
-use self::servers::{BlackHole, closed_port, dated, dated_with, server};
+use self::servers::{BlackHole, closed_port, dated, server};
 use crate::support::documented::documented;
 use crate::support::{
     KafkaCluster, KafkaOptions, Listener, Login, PASSWORD, Record, admin, produce, wait_until,
@@ -192,7 +192,10 @@ async fn certificate_expired(column: &str) -> String {
 async fn certificate_that_expires_within_a_week(column: &str) -> String {
     let says = ["expires in 6 days", "have it renewed before"];
     cell("week", column, &says, || {
-        dated_with(Login::Plain("admin", PASSWORD), &[])
+        let dated = dated();
+        let login = Login::Plain("admin", PASSWORD);
+        let over = [("ssl.ca.location", dated.ca.as_str())];
+        logged_in(&dated.server, Listener::SaslSsl, login, &over)
     })
 }
 
@@ -220,7 +223,8 @@ async fn mechanism_not_offered(column: &str) -> String {
         "it offers PLAIN",
     ];
     cell("mechanism", column, &says, || {
-        dated_with(Login::ScramSha256("admin", PASSWORD), &[])
+        let login = Login::ScramSha256("admin", PASSWORD);
+        logged_in(&dated().server, Listener::SaslPlaintext, login, &[])
     })
 }
 
@@ -330,26 +334,27 @@ async fn kerberos_which_only_librdkafka_has(column: &str) -> String {
 
 async fn partition_without_a_leader(column: &str) -> String {
     let says = [
-        "2 of 3 partitions have no leader",
+        "1 of 3 partitions have no leader",
         "start a broker that holds them",
-        "doctor-offline[0] has replicas 2, of which in sync: 2",
-        "doctor-offline[2] lacks 2",
+        "offline[0] has replicas 2, of which in sync: 2",
+        "behind[0] lacks 2",
     ];
     cell("offline", column, &says, || {
         let mut cluster = KafkaCluster::start(3, &KafkaOptions::default());
         let bootstrap = cluster.node(1).bootstrap().to_owned();
-        let replicas: [&[i32]; 3] = [&[2], &[2], &[1, 2]];
-        admin::create_replicated_topic(&bootstrap, "doctor-offline", &replicas, &[]);
+        admin::create_replicated_topic(&bootstrap, "offline", &[&[2], &[1]], &[]);
+        admin::create_replicated_topic(&bootstrap, "behind", &[&[1, 2]], &[]);
         cluster.node_mut(2).kill();
         wait_until(
             Duration::from_secs(60),
             "the partition has no leader",
             || {
-                let led = |partition| admin::leader(&bootstrap, "doctor-offline", partition);
-                (led(0).is_none() && led(1).is_none() && led(2) == Some(1)).then_some(())
+                admin::leader(&bootstrap, "offline", 0)
+                    .is_none()
+                    .then_some(())
             },
         );
-        let args = with(at(&bootstrap), &["--topic", "doctor-offline"]);
+        let args = with(at(&bootstrap), &["--topic", "offline"]);
         Started::with(cluster, args)
     })
 }

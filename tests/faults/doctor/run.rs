@@ -56,11 +56,6 @@ impl Run {
         self.document["checks"].as_array().expect("a list")
     }
 
-    pub(super) fn check(&self, name: &str) -> &Value {
-        let found = self.checks().iter().find(|c| c["check"] == name);
-        found.unwrap_or_else(|| panic!("no check {name}: {:#}", self.document))
-    }
-
     /// The checks with this outcome, in their order, each once.
     pub(super) fn with(&self, outcome: &str) -> String {
         let mut names: Vec<&str> = Vec::new();

@@ -9,8 +9,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
 };
 
-use super::run::logged_in;
-use crate::support::{KafkaOptions, KafkaServer, Listener, Login, admin};
+use crate::support::{KafkaOptions, KafkaServer, Listener, admin};
 
 /// A port on which nothing listens.
 pub(super) fn closed_port() -> u16 {
@@ -63,16 +62,8 @@ pub(super) fn server(says: &'static [u8]) -> String {
     address.to_string()
 }
 
-/// The arguments for the broker whose certificate expires soon.
-pub(super) fn dated_with(login: Login<'_>, over: &[(&str, &str)]) -> Vec<String> {
-    let dated = dated();
-    let mut all = vec![("ssl.ca.location", dated.ca.as_str())];
-    all.extend(over);
-    logged_in(&dated.server, Listener::SaslSsl, login, &all)
-}
-
-/// A broker whose certificate for logins expires in a week. That of its other listener has expired. It only
-/// offers PLAIN.
+/// A broker whose certificate for logins expires in a week. That of its other listener has expired. Without
+/// TLS it only offers PLAIN.
 pub(super) struct Dated {
     pub(super) server: KafkaServer,
     pub(super) ca: String,
@@ -105,13 +96,17 @@ pub(super) fn dated() -> &'static Dated {
         });
         std::fs::write(path("ca.pem"), &ca).expect("written");
         let options = KafkaOptions::default()
+            .listener(Listener::SaslPlaintext)
             .listener(Listener::SaslSsl)
             .listener(Listener::Ssl)
             .property("listener.name.sasl_ssl.ssl.keystore.type", "PEM")
             .property("listener.name.sasl_ssl.ssl.keystore.location", &soon)
             .property("listener.name.ssl.ssl.keystore.type", "PEM")
             .property("listener.name.ssl.ssl.keystore.location", &expired)
-            .property("listener.name.sasl_ssl.sasl.enabled.mechanisms", "PLAIN");
+            .property(
+                "listener.name.sasl_plaintext.sasl.enabled.mechanisms",
+                "PLAIN",
+            );
         let server = KafkaServer::start(options);
         admin::create_topic(server.bootstrap(), "any", 1, &[]);
         let ca = path("ca.pem");

@@ -24,11 +24,11 @@ pub(super) async fn describe(
 pub(super) fn described(cluster: &ClusterDescription) -> Finding {
     let (brokers, topics) = (cluster.brokers.len(), cluster.topics.len());
     let id = match &cluster.cluster_id {
-        Some(id) => format!("cluster {id}"),
-        None => "a cluster without an id".to_owned(),
+        Some(id) => format!("id '{id}'"),
+        None => "without an id".to_owned(),
     };
     let (of_brokers, of_topics) = (count(brokers, "broker"), count(topics, "topic"));
-    let text = format!("{id} with {of_brokers}; this client may see {of_topics}");
+    let text = format!("{id}, {of_brokers}; this client may see {of_topics}");
     let finding = match topics {
         0 => Finding::new(Check::Cluster, "", Outcome::Warning, text).advise(
             "is this the right cluster? Topics are only visible with the right DESCRIBE on them",
