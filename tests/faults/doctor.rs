@@ -31,6 +31,7 @@ documented!("doctor.md", "What it finds", ["exit code", "failed", "warning"], [
     certificate_for_another_host,
     certificate_expired,
     certificate_that_expires_within_a_week,
+    certificates_not_verified,
     client_certificate_missing,
     wrong_password,
     mechanism_not_offered,
@@ -196,6 +197,14 @@ async fn certificate_that_expires_within_a_week(column: &str) -> String {
         let login = Login::Plain("admin", PASSWORD);
         let over = [("ssl.ca.location", dated.ca.as_str())];
         logged_in(&dated.server, Listener::SaslSsl, login, &over)
+    })
+}
+
+async fn certificates_not_verified(column: &str) -> String {
+    let says = ["certificates are not verified", "READ is allowed"];
+    cell("unverified", column, &says, || {
+        let args = over_tls(&[("enable.ssl.certificate.verification", "false")]);
+        with(args, &["--topic", &filled()])
     })
 }
 

@@ -50,6 +50,15 @@ fn settings_have_their_sources() {
     let from = "environment KAFKA_SQL_BOOTSTRAP_SERVERS";
     assert_eq!(find("bootstrap.servers").1, from);
     assert_eq!(find("isolation.level"), ("read_committed", "default"));
+
+    let given = vec!["-b".to_owned(), format!("localhost:{port}")];
+    let output = doctor(&given)
+        .env("KAFKA_SQL_BOOTSTRAP_SERVERS", "ignored:1")
+        .output()
+        .expect("the shell starts");
+    let (out, _) = text(&output);
+    let line = format!("    bootstrap.servers = localhost:{port} (option -b)\n");
+    assert!(out.contains(&line), "{out}");
 }
 
 #[test]

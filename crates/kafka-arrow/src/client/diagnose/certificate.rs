@@ -103,8 +103,15 @@ pub(super) fn shown(mut finding: Finding, shown: &Shown, trust: &Trust) -> Findi
         .fact("trusted", trust.trusted.len())
 }
 
-/// Warns of certificates that expire soon: the broker's, those of its signers, and the client's own.
+/// Warns of certificates that are not verified, and of those that expire soon: the broker's, those of its signers, and the client's own.
 pub(super) fn dated(mut finding: Finding, shown: &Shown, trust: &Trust) -> Finding {
+    if trust.trusted.is_empty() {
+        finding.outcome = Outcome::Warning;
+        finding = finding.advise(
+            "anybody in between could read along: set 'enable.ssl.certificate.verification' = 'true', and \
+             'ssl.ca.location' if need be",
+        );
+    }
     let now = Timestamp::now();
     for (whose, chain) in [
         ("the broker's", &shown.chain),

@@ -248,16 +248,19 @@ impl Finding {
     /// Adds a detail for programs.
     #[must_use]
     pub fn fact(mut self, name: &str, value: impl Into<Value>) -> Self {
-        let value = match value.into() {
-            Value::String(text) => Value::String(cut(text)),
-            Value::Array(mut all) => {
-                all.truncate(super::BROKERS_MOST);
-                Value::Array(all)
-            }
-            value => value,
-        };
-        self.facts.insert(name.to_owned(), value);
+        self.facts.insert(name.to_owned(), bounded(value.into()));
         self
+    }
+}
+
+fn bounded(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(cut(text)),
+        Value::Array(all) => {
+            let some = all.into_iter().take(super::BROKERS_MOST);
+            Value::Array(some.map(bounded).collect())
+        }
+        value => value,
     }
 }
 
@@ -265,5 +268,55 @@ fn cut(text: String) -> String {
     match text.char_indices().nth(TEXT_MOST) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_split_into_what_is_and_what_to_do() {
+        for (reason, text, advice) in [
+            ("it is down; start it; wait", "it is down", "start it; wait"),
+            (
+                "broker h:1: it refuses with the TLS alert 'UnknownCA': it does not trust you",
+                "broker h:1: it refuses with the TLS alert 'UnknownCA'",
+                "it does not trust you",
+            ),
+            (
+                "it is 'down': why",
+                "it is 'down': why",
+                "look at the brokers' logs",
+            ),
+        ] {
+            let finding = Finding::failed(Check::Cluster, "", reason);
+            assert_eq!(finding.text, text);
+            assert_eq!(finding.advice.as_deref(), Some(advice));
+        }
+    }
+
+    #[test]
+    fn what_others_say_is_cut() {
+        let long = "ü".repeat(1 << 16);
+        let mut finding = Finding::new(Check::Name, &long, Outcome::Ok, &long)
+            .advise(&long)
+            .fact("text", long.clone())
+            .fact("texts", vec![long.clone(); 1000]);
+        for _ in 0..100 {
+            finding = finding.note(&long);
+        }
+        let facts = Value::Object(finding.facts).to_string();
+        assert!(facts.len() < 1 << 19, "{} bytes", facts.len());
+        let notes: usize = finding.notes.iter().map(String::len).sum();
+        assert!(notes < 1 << 16, "{notes} bytes");
+        assert_eq!(finding.text.chars().count(), TEXT_MOST + 1);
+    }
+
+    #[test]
+    fn checks_are_in_their_order_and_have_names_of_their_own() {
+        assert!(Check::ALL.is_sorted());
+        let names: std::collections::BTreeSet<&str> = Check::ALL.map(Check::name).into();
+        assert_eq!(names.len(), Check::ALL.len());
     }
 }
