@@ -344,8 +344,8 @@ async fn kerberos_which_only_librdkafka_has(column: &str) -> String {
 async fn partition_without_a_leader(column: &str) -> String {
     let says = [
         "1 of 3 partitions have no leader",
-        "start a broker that holds them",
-        "offline[0] has replicas 2, of which in sync: 2",
+        "start the brokers that hold them",
+        "offline[0] has replicas 2, of which in sync: none",
         "behind[0] lacks 2",
     ];
     cell("offline", column, &says, || {

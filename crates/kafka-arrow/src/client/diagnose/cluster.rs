@@ -188,7 +188,7 @@ pub(super) fn leaders(cluster: &ClusterDescription, wanted: &[Arc<str>]) -> [Fin
             let text = format!("{none} of {all} partitions have no leader and cannot be read");
             offline
                 .noted(Finding::new(Check::Leaders, "", outcome, text))
-                .advise("start a broker that holds them in sync; it becomes their leader")
+                .advise("start the brokers that hold them: the one that was in sync last becomes the leader")
         }
     };
     let replicas = match behind.count {
