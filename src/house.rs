@@ -113,15 +113,26 @@ const KAFKA_SQL: &[(&str, &[&str])] = &[
     ("export", &["connection", "output"]),
     ("job", &["session", "statements"]),
     ("clean", &["job"]),
+    ("doctor", &["connection", "job", "output"]),
     ("rerun", &["session"]),
     (
         "args",
-        &["clean", "connection", "export", "job", "output", "rerun"],
+        &[
+            "clean",
+            "connection",
+            "doctor",
+            "export",
+            "job",
+            "output",
+            "rerun",
+        ],
     ),
     (
         "repl",
         &[
+            "connection",
             "describe",
+            "doctor",
             "inspect",
             "interrupt",
             "job",

@@ -11,6 +11,8 @@ mod crash;
 #[cfg(all(feature = "postgres", feature = "sqlite"))]
 #[path = "jobs/crossings.rs"]
 mod crossings;
+#[path = "faults/doctor.rs"]
+mod doctor;
 #[path = "jobs/driver.rs"]
 mod driver;
 #[path = "jobs/elections.rs"]

@@ -164,7 +164,24 @@ fn exit_3_when_no_broker_answers() {
         "{:?}",
         started.elapsed()
     );
-    assert!(one_line(&output).contains("127.0.0.1:1"));
+    let line = one_line(&output);
+    assert!(line.contains("127.0.0.1:1"), "{line}");
+    assert!(line.contains("; 'kafka-sql doctor' checks"), "{line}");
+}
+
+#[test]
+fn the_demo_is_healthy() {
+    let output = demo(&["doctor", "--topic", "orders"]);
+    let text = ok(&output);
+    assert!(text.contains("\n✓ read orders: READ is allowed"), "{text}");
+    let output = demo(&["doctor", "--topic", "ordres", "--json"]);
+    assert_eq!(code(&output), 1, "{}", err(&output));
+    let text = String::from_utf8_lossy(&output.stdout);
+    let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let checks = document["checks"].as_array().unwrap();
+    let failed = checks.iter().find(|c| c["outcome"] == "failed").unwrap();
+    assert_eq!(failed["check"], "topic");
+    assert!(failed.to_string().contains("orders"), "{failed}");
 }
 
 #[test]

@@ -4,11 +4,13 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use datafusion_kafka::text::visible;
 
 use crate::clean::CleanArgs;
-use crate::connection::{AuthorityArgs, ConnectionArgs};
+use crate::connection::{AuthorityArgs, ConnectionArgs, Environment};
+use crate::doctor::DoctorArgs;
 use crate::export::{ExportArgs, VerifyArgs};
 use crate::job::{JobsArgs, ReplayArgs, RunArgs};
 use crate::output::OutputArgs;
@@ -95,6 +97,8 @@ pub(crate) enum ReadCommand {
     Export(ExportArgs),
     /// Prove an export: ranges, files, checksums, and on demand every row
     Verify(VerifyArgs),
+    /// Connect step by step, and say what is wrong and what to do
+    Doctor(DoctorArgs),
 }
 
 /// Where the statements come from.
@@ -129,7 +133,8 @@ impl Cli {
     /// Reads the process's arguments.
     pub(crate) fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let args: Vec<OsString> = args.into_iter().collect();
-        Self::try_parse_from(&args).map_err(|error| {
+        let matches = Self::command().try_get_matches_from(&args);
+        matches.and_then(|m| Self::of(&m)).map_err(|error| {
             // It quotes what was given, which may come from elsewhere.
             let shown = args.iter().map(|arg| {
                 let arg = arg.to_string_lossy();
@@ -137,6 +142,17 @@ impl Cli {
             });
             Self::try_parse_from(shown).err().unwrap_or(error)
         })
+    }
+
+    fn of(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut cli =
+            Self::from_arg_matches(matches).map_err(|e| e.format(&mut Self::command()))?;
+        let is = |id| matches.value_source(id) == Some(ValueSource::EnvVariable);
+        cli.connection.environment = Environment {
+            brokers: is("bootstrap_servers"),
+            config: is("config"),
+        };
+        Ok(cli)
     }
 }
 
@@ -147,8 +163,6 @@ pub(crate) fn stdin_has_statements() -> bool {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
     use crate::output::Format;
 

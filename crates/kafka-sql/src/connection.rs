@@ -1,7 +1,9 @@
 //! How to reach a cluster and what statements may do: the flags, and their resolved values.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use datafusion::execution::context::SessionContext;
@@ -39,9 +41,18 @@ pub(crate) struct ConnectionArgs {
     /// Set one setting; `-X dump` prints those in effect, `-X list` those that exist
     #[arg(short = 'X', global = true, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
+    #[arg(skip)]
+    pub(crate) environment: Environment,
     /// Memory that queries, exports and jobs may hold, such as 256M or 2G [default: no limit]
     #[arg(long, global = true, value_name = "SIZE", help_heading = "Memory", value_parser = parse_size)]
     pub(crate) memory_limit: Option<usize>,
+}
+
+/// Which of [`ConnectionArgs`] come from environment variables.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Environment {
+    pub(crate) brokers: bool,
+    pub(crate) config: bool,
 }
 
 impl ConnectionArgs {
@@ -107,6 +118,8 @@ impl AuthorityArgs {
 #[derive(Debug, Clone)]
 pub(crate) struct Connection {
     config: ConnectionConfig,
+    /// Where the settings come from, by name.
+    sources: BTreeMap<String, String>,
     pool: ClientPool,
     policy: Policy,
     /// What bounds the memory of sessions and exports.
@@ -121,13 +134,30 @@ impl Connection {
     pub(crate) fn resolve(args: &ConnectionArgs) -> Result<Self, Failure> {
         // What is wrong here was typed on the command line or stands in a file named there.
         let usage = |e: datafusion_kafka::Error| Failure::usage(e.to_string());
+        let mut sources = BTreeMap::new();
+        let mut came = |from: &ConnectionConfig, source: &str| {
+            let keys = from.properties().map(|(key, _)| key.to_owned());
+            sources.extend(keys.map(|key| (key, source.to_owned())));
+        };
         let mut config = match &args.config {
             Some(path) => ConnectionConfig::from_file(path).map_err(usage)?,
             None => ConnectionConfig::empty(),
         };
+        if let Some(path) = &args.config {
+            let file = match args.environment.config {
+                true => format!("file {} of KAFKA_SQL_CONFIG", path.display()),
+                false => format!("file {}", path.display()),
+            };
+            came(&config, &file);
+        }
         if let Some(hosts) = &args.bootstrap_servers {
             let mut brokers = ConnectionConfig::empty();
             brokers.set("bootstrap.servers", hosts).map_err(usage)?;
+            let source = match args.environment.brokers {
+                true => "environment KAFKA_SQL_BOOTSTRAP_SERVERS",
+                false => "option -b",
+            };
+            came(&brokers, source);
             config.merge(&brokers);
         }
         let mut flags = ConnectionConfig::empty();
@@ -142,6 +172,7 @@ impl Connection {
             };
             flags.set(key.trim(), value.trim()).map_err(usage)?;
         }
+        came(&flags, "option -X");
         config.merge(&flags);
         let runtime = RuntimeEnvBuilder::new();
         let runtime = match args.memory_limit {
@@ -150,6 +181,7 @@ impl Connection {
         };
         Ok(Self {
             config,
+            sources,
             pool: ClientPool::global(),
             policy: Policy::default(),
             runtime: runtime.build_arc()?,
@@ -163,6 +195,41 @@ impl Connection {
             .map(|(key, value)| visible(&format!("{key}={value}"), &[]).into_owned())
             .collect::<Vec<_>>()
             .join("\n")
+    }
+
+    /// The settings in effect with where they come from, secrets masked, and the defaults of those that decide
+    /// how to connect.
+    pub(crate) fn settings(&self) -> Vec<Setting> {
+        let given = self.config.properties().map(|(key, value)| Setting {
+            key: key.to_owned(),
+            value: value.to_owned(),
+            source: self.sources.get(key).cloned().unwrap_or_default(),
+        });
+        let mut all: Vec<Setting> = given.collect();
+        let millis = |time: Duration| time.as_millis().to_string();
+        let tls = matches!(self.config.get("security.protocol"), Some(p) if p.ends_with("ssl"));
+        let trusted = ["ssl.ca.location", "ssl.ca.pem", "ssl.truststore.location"];
+        let trusts = trusted
+            .into_iter()
+            .any(|key| self.config.get(key).is_some());
+        for (key, default) in [
+            ("security.protocol", "plaintext".to_owned()),
+            ("client", "auto".to_owned()),
+            ("isolation.level", "read_committed".to_owned()),
+            ("request.timeout.ms", millis(self.config.request_timeout())),
+            ("read.timeout.ms", millis(self.config.read_timeout())),
+            ("ssl.ca.location", "the system's certificates".to_owned()),
+        ] {
+            let applies = key != "ssl.ca.location" || (tls && !trusts);
+            if applies && self.config.get(key).is_none() {
+                all.push(Setting {
+                    key: key.to_owned(),
+                    value: default,
+                    source: "default".to_owned(),
+                });
+            }
+        }
+        all
     }
 
     /// A table of the cluster, to be given its topics.
@@ -248,6 +315,15 @@ impl Connection {
     pub(crate) fn pool(&self) -> &ClientPool {
         &self.pool
     }
+}
+
+/// A setting in effect.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Setting {
+    pub(crate) key: String,
+    pub(crate) value: String,
+    /// `option -X`, `file …`, `default`.
+    pub(crate) source: String,
 }
 
 /// What a command that needs a cluster says without one.

@@ -155,7 +155,8 @@ impl From<Failure> for ExitCode {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self::new(Exit::of(error.kind()), error.to_string())
+        let message = format!("{error}{}", hint(&error));
+        Self::new(Exit::of(error.kind()), message)
     }
 }
 
@@ -168,7 +169,7 @@ impl From<DataFusionError> for Failure {
                 exit: Exit::of(ours.kind()),
                 place: None,
                 detail: (!whole.ends_with(&message)).then_some(whole),
-                message,
+                message: message + hint(ours),
             };
         }
         let root = error.find_root();
@@ -240,6 +241,16 @@ impl From<datafusion::parquet::errors::ParquetError> for Failure {
             },
             other => Self::new(Exit::Query, format!("writing Parquet: {other}")),
         }
+    }
+}
+
+/// What finds the cause of an error, where that is not the statement or the data.
+fn hint(error: &Error) -> &'static str {
+    match error {
+        Error::Connection { .. } | Error::Authentication { .. } => {
+            "; 'kafka-sql doctor' checks the connection step by step"
+        }
+        _ => "",
     }
 }
 

@@ -12,6 +12,7 @@ mod clean;
 mod connection;
 mod demo;
 mod describe;
+mod doctor;
 mod export;
 mod failure;
 mod inspect;
@@ -172,6 +173,9 @@ impl Shell {
         if let ReadCommand::Export(args) = command {
             return self.export(args);
         }
+        if let ReadCommand::Doctor(args) = command {
+            return self.doctor(args);
+        }
         let options = self.output.resolve(self.ui.stdout_is_terminal)?;
         match command {
             ReadCommand::Query(query) => {
@@ -278,9 +282,24 @@ impl Shell {
                     Ok((schema, rows, export::failure(&found.problems)))
                 })
             }
-            // Handled above: its output is not a result.
+            // Handled above: their output is not a result.
             ReadCommand::Export(args) => self.export(args),
+            ReadCommand::Doctor(args) => self.doctor(args),
         }
+    }
+
+    fn doctor(&self, args: doctor::DoctorArgs) -> Result<(), Failure> {
+        if self.output.format.is_some() {
+            return Err(Failure::usage(
+                "doctor prints text, or JSON with --json; leave --format out",
+            ));
+        }
+        let options = self.output.resolve(self.ui.stdout_is_terminal)?;
+        let connection = self.connection.clone();
+        let failed = self.with_destination(options, |_, destination| {
+            interrupt::run(self.runtime, doctor::run(args, connection, destination))
+        })?;
+        doctor::failure(failed).map_or(Ok(()), Err)
     }
 
     fn export(&self, args: export::ExportArgs) -> Result<(), Failure> {
@@ -342,7 +361,8 @@ impl Shell {
             banner.iter().flat_map(|b| b.lines()).for_each(ui::note);
             ui::note("kafka-sql: \\? for help, \\q or Ctrl-D to leave.");
         }
-        Repl::new(self.runtime, session, options, self.ui).run()
+        let connection = self.connection.clone();
+        Repl::new(self.runtime, session, connection, options, self.ui).run()
     }
 
     /// Runs every example of a folder, each in a new session.

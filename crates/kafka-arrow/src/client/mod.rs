@@ -8,6 +8,7 @@
 mod bounds;
 mod budget;
 mod deadline;
+pub mod diagnose;
 pub mod epochs;
 #[cfg(not(feature = "librdkafka"))]
 mod groups_absent;
@@ -354,6 +355,8 @@ pub struct TopicSettings {
     pub log_append_time: bool,
     /// `cleanup.policy`, for example `delete` or `compact,delete`.
     pub cleanup_policy: String,
+    /// `compression.type`; with `producer`, its default, record batches keep what producers chose.
+    pub compression_type: String,
 }
 
 impl TopicSettings {
@@ -362,6 +365,7 @@ impl TopicSettings {
         Self {
             log_append_time,
             cleanup_policy: cleanup_policy.into(),
+            compression_type: "producer".to_owned(),
         }
     }
 }

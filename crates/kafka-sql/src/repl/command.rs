@@ -13,6 +13,7 @@ pub(super) const HELP: &str = r"Statements end with ; and may span lines. Ctrl-C
   \topics [PATTERN]        topics
   \describe TOPIC          partitions, log bounds, settings and columns of a topic
   \offsets TOPIC [RANGE]   the offsets that a range means, for each partition
+  \doctor [TOPIC …]        what is wrong with the connection, step by step
   \options [PART]          the options of a table, or those whose names or meanings have PART in them
   \jobs URL                the batches of a job, by the folder or URL of its offset log
   \timing [on|off]         show the time that a statement took
@@ -23,9 +24,10 @@ pub(super) const HELP: &str = r"Statements end with ; and may span lines. Ctrl-C
   \?                       this help";
 
 /// The names, for completion.
-pub(super) const NAMES: [&str; 12] = [
+pub(super) const NAMES: [&str; 13] = [
     "\\d",
     "\\describe",
+    "\\doctor",
     "\\i",
     "\\jobs",
     "\\ledger",
@@ -48,6 +50,7 @@ pub(super) enum Command {
     Topics(Option<String>),
     Describe(String),
     Offsets(String, Option<String>),
+    Doctor(Vec<String>),
     Options(String),
     Jobs(String),
     Timing(Option<bool>),
@@ -89,6 +92,7 @@ impl Command {
             ("offsets", [topic, range @ ..]) => {
                 Self::Offsets((*topic).to_owned(), Some(range.join(" ")))
             }
+            ("doctor", topics) => Self::Doctor(topics.iter().map(|t| (*t).to_owned()).collect()),
             ("options", part) => Self::Options(part.join(" ")),
             ("jobs", [url]) => Self::Jobs((*url).to_owned()),
             ("timing", []) => Self::Timing(None),
@@ -153,6 +157,11 @@ mod tests {
         assert_eq!(
             parse("\\offsets orders 0=1:2, 1=3:"),
             Command::Offsets("orders".into(), Some("0=1:2, 1=3:".into()))
+        );
+        assert_eq!(parse("\\doctor"), Command::Doctor(vec![]));
+        assert_eq!(
+            parse("\\doctor a b;"),
+            Command::Doctor(vec!["a".into(), "b".into()])
         );
         assert_eq!(parse("\\options"), Command::Options(String::new()));
         assert_eq!(

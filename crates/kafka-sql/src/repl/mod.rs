@@ -15,6 +15,8 @@ use tokio::runtime::Runtime;
 use self::command::Command;
 use self::helper::Names;
 use self::reader::Reader;
+use crate::connection::Connection;
+use crate::doctor::DoctorArgs;
 use crate::failure::{Exit, Failure};
 use crate::inspect;
 use crate::output::{Destination, Format, OutputOptions};
@@ -22,7 +24,7 @@ use crate::progress::Meter;
 use crate::script::Script;
 use crate::session::Session;
 use crate::ui::{self, Ui};
-use crate::{describe, interrupt, job, script};
+use crate::{describe, doctor, interrupt, job, script};
 
 const PROMPT: &str = "kafka-sql> ";
 
@@ -30,6 +32,7 @@ const PROMPT: &str = "kafka-sql> ";
 pub(crate) struct Repl<'a> {
     runtime: &'a Runtime,
     session: Arc<Session>,
+    connection: Connection,
     options: OutputOptions,
     ui: Ui,
     names: Arc<Names>,
@@ -47,6 +50,7 @@ impl<'a> Repl<'a> {
     pub(crate) fn new(
         runtime: &'a Runtime,
         session: Arc<Session>,
+        connection: Connection,
         options: OutputOptions,
         mut ui: Ui,
     ) -> Self {
@@ -54,6 +58,7 @@ impl<'a> Repl<'a> {
         Self {
             runtime,
             session,
+            connection,
             options,
             ui,
             names: Arc::default(),
@@ -123,6 +128,12 @@ impl<'a> Repl<'a> {
                     Arc::new(Destination::Stdout),
                     self.ui,
                 );
+                interrupt::run(self.runtime, work)?;
+            }
+            Command::Doctor(topics) => {
+                let args = DoctorArgs::of_topics(topics);
+                let (connection, screen) = (self.connection.clone(), Destination::Stdout);
+                let work = doctor::run(args, connection, Arc::new(screen));
                 interrupt::run(self.runtime, work)?;
             }
             Command::Jobs(url) => {

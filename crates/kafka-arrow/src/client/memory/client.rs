@@ -173,10 +173,8 @@ impl KafkaClient for MemoryClient {
         state.faults.check(Call::TopicSettings)?;
         let settings = |name: &Arc<str>| {
             let options = &state.topics.get(name)?.options;
-            Some(TopicSettings {
-                log_append_time: options.log_append_time,
-                cleanup_policy: options.cleanup_policy.clone(),
-            })
+            let policy = options.cleanup_policy.clone();
+            Some(TopicSettings::new(options.log_append_time, policy))
         };
         Ok(topics.iter().map(settings).collect())
     }

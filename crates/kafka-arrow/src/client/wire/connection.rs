@@ -105,12 +105,20 @@ impl Versions {
         let version = both.max.min(most);
         (version >= both.min).then_some(version)
     }
+
+    /// API keys with the first and the last version that the broker knows.
+    pub(super) fn announced(&self) -> Vec<[i16; 3]> {
+        let ranges = self.ranges.iter();
+        ranges.map(|(api, of)| [*api, of.min, of.max]).collect()
+    }
 }
 
 /// See the module's documentation.
 pub(super) struct Connection {
     transport: Transport,
-    versions: Versions,
+    pub(super) versions: Versions,
+    /// The mechanisms of SASL that the broker offered at the last login.
+    pub(super) offered: Vec<String>,
     client_id: StrBytes,
     correlation: i32,
     /// Bytes of an abandoned answer that are still to be received.
@@ -134,9 +142,24 @@ impl Connection {
     ) -> Result<Self, Trouble> {
         let stream = dial(host, port, settings).await?;
         let transport = security.wrap(stream, host).await?;
-        let mut connection = Self {
+        let mut connection = Self::over(transport, host, port, settings, security);
+        connection.ask_versions().await?;
+        connection.log_in(security).await?;
+        Ok(connection)
+    }
+
+    /// A connection over a transport that is protected. Nothing was sent yet.
+    pub(super) fn over(
+        transport: Transport,
+        host: &str,
+        port: u16,
+        settings: &Settings,
+        security: &Security,
+    ) -> Self {
+        Self {
             transport,
             versions: Versions::default(),
+            offered: Vec::new(),
             client_id: StrBytes::from_string(settings.client_id.clone()),
             correlation: 0,
             to_skip: 0,
@@ -144,12 +167,20 @@ impl Connection {
             broker: format!("{host}:{port}").into(),
             answer_most: settings.answer_bytes_most,
             if_closed: security.hint_for_close(true),
-        };
-        connection.ask_versions().await?;
-        connection.if_closed = "";
-        connection.authenticate(security).await?;
-        connection.if_closed = security.hint_for_close(false);
-        Ok(connection)
+        }
+    }
+
+    /// The first login, for which the broker must have told its versions.
+    pub(super) async fn log_in(&mut self, security: &Security) -> Result<(), Trouble> {
+        self.if_closed = "";
+        self.authenticate(security).await?;
+        self.if_closed = security.hint_for_close(false);
+        Ok(())
+    }
+
+    /// When to log in again.
+    pub(super) fn expires(&self) -> Option<Instant> {
+        self.expires
     }
 
     /// `host:port`.
@@ -175,7 +206,8 @@ impl Connection {
         self.to_skip > 0 || self.transport.is_silent()
     }
 
-    async fn ask_versions(&mut self) -> Result<(), Trouble> {
+    /// Learns which versions of requests the broker knows.
+    pub(super) async fn ask_versions(&mut self) -> Result<(), Trouble> {
         let request = ApiVersionsRequest::default()
             .with_client_software_name(StrBytes::from_static_str("datafusion-kafka"))
             .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));

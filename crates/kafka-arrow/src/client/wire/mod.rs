@@ -18,8 +18,9 @@ mod cluster;
 mod code;
 mod connection;
 mod decode;
+pub(super) mod probe;
 mod read;
-mod security;
+pub(super) mod security;
 mod settings;
 
 use std::collections::BTreeMap;

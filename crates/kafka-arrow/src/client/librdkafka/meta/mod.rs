@@ -317,6 +317,7 @@ impl Meta {
             let settings = TopicSettings {
                 log_append_time: kind == Some("LogAppendTime"),
                 cleanup_policy: entry("cleanup.policy").unwrap_or("delete").to_owned(),
+                compression_type: entry("compression.type").unwrap_or("producer").to_owned(),
             };
             found.insert(info.topic, settings);
         }

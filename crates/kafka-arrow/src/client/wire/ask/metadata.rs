@@ -253,7 +253,11 @@ impl Cluster {
         }
         let deadline = Deadline::after(self.settings.request_timeout);
         let build = |_version: i16| {
-            let keys = ["message.timestamp.type", "cleanup.policy"];
+            let keys = [
+                "message.timestamp.type",
+                "cleanup.policy",
+                "compression.type",
+            ];
             let resource = |topic: &&Arc<str>| {
                 DescribeConfigsResource::default()
                     .with_resource_type(RESOURCE_TOPIC)
@@ -282,6 +286,7 @@ impl Cluster {
             let settings = TopicSettings {
                 log_append_time: value("message.timestamp.type") == Some("LogAppendTime"),
                 cleanup_policy: value("cleanup.policy").unwrap_or("delete").to_owned(),
+                compression_type: value("compression.type").unwrap_or("producer").to_owned(),
             };
             found.insert(&result.resource_name, settings);
         }

@@ -99,6 +99,57 @@ impl Security {
         Ok(Transport::Plain(stream))
     }
 
+    /// As [`wrap`](Self::wrap), and what the broker showed.
+    pub(super) async fn inspect(
+        &self,
+        stream: TcpStream,
+        host: &str,
+    ) -> (Result<Transport, Trouble>, Shown) {
+        #[cfg(feature = "ssl")]
+        if let Some(tls) = &self.tls {
+            let (outcome, chain) = tls.inspect(stream, host).await;
+            let chain = chain.iter().map(|c| c.to_vec()).collect();
+            let mut shown = Shown {
+                chain,
+                ..Shown::default()
+            };
+            if let Ok(stream) = &outcome {
+                let session = stream.get_ref().1;
+                shown.version = session.protocol_version().and_then(|v| v.as_str());
+            }
+            return (outcome.map(|s| Transport::Tls(Box::new(s))), shown);
+        }
+        let _ = host;
+        (Ok(Transport::Plain(stream)), Shown::default())
+    }
+
+    /// Whether connections are in TLS.
+    pub(super) fn has_tls(&self) -> bool {
+        #[cfg(feature = "ssl")]
+        return self.tls.is_some();
+        #[cfg(not(feature = "ssl"))]
+        false
+    }
+
+    /// Where the certificates come from that are trusted, these, and the client's own (DER).
+    pub(super) fn trust(&self) -> Trust {
+        #[cfg(feature = "ssl")]
+        if let Some(tls) = &self.tls {
+            let (origin, trusted) = tls.trust();
+            return Trust {
+                origin: origin.to_owned(),
+                trusted: trusted.iter().map(|c| c.to_vec()).collect(),
+                own: tls.own().iter().map(|c| c.to_vec()).collect(),
+            };
+        }
+        Trust::default()
+    }
+
+    /// The mechanism of the login.
+    pub(super) fn mechanism(&self) -> Option<&'static str> {
+        self.login.as_ref().map(Login::mechanism)
+    }
+
     /// Logs in, or logs in again. Returns how long that lasts, if the broker limits it (KIP-368).
     ///
     /// # Errors
@@ -116,11 +167,7 @@ impl Security {
     /// What may be wrong when a broker closes a new connection instead of answering. `first` means the first
     /// request, which needs no login; otherwise it is the first one after that.
     pub(super) fn hint_for_close(&self, first: bool) -> &'static str {
-        #[cfg(feature = "ssl")]
-        let tls = self.tls.is_some();
-        #[cfg(not(feature = "ssl"))]
-        let tls = false;
-        match (first, tls, self.login.is_some()) {
+        match (first, self.has_tls(), self.login.is_some()) {
             (true, false, false) => {
                 "; does its listener expect TLS ('security.protocol' = 'ssl' or 'sasl_ssl')?"
             }
@@ -140,6 +187,25 @@ impl Security {
             (false, _, true) => "",
         }
     }
+}
+
+/// What a broker showed in a TLS handshake.
+#[derive(Debug, Default)]
+pub(in crate::client) struct Shown {
+    /// Its certificate and those of its signers (DER); empty without TLS.
+    pub(in crate::client) chain: Vec<Vec<u8>>,
+    /// The version of TLS, for example `TLSv1_3`.
+    pub(in crate::client) version: Option<&'static str>,
+}
+
+/// What a client trusts, and its own certificate (DER).
+#[derive(Debug, Default)]
+pub(in crate::client) struct Trust {
+    /// Where the trusted certificates come from.
+    pub(in crate::client) origin: String,
+    pub(in crate::client) trusted: Vec<Vec<u8>>,
+    /// Its own certificate and those of its signers.
+    pub(in crate::client) own: Vec<Vec<u8>>,
 }
 
 /// What a broker says about this client when it closes a TLS connection, if the error is that.

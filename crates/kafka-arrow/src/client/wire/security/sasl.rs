@@ -20,6 +20,13 @@ pub(super) struct Login {
     mechanism: Mechanism,
 }
 
+impl Login {
+    /// The mechanism's name.
+    pub(super) fn mechanism(&self) -> &'static str {
+        self.mechanism.name()
+    }
+}
+
 enum Mechanism {
     Plain(Credentials),
     Scram {
@@ -182,22 +189,20 @@ impl Login {
         let request =
             SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str(name));
         let (answer, version) = connection.call(&request, 1).await?;
+        connection.offered = answer.mechanisms.iter().map(StrBytes::to_string).collect();
         let broker = connection.broker();
         match answer.error_code {
             code::OK if version == 0 => Err(Trouble::Protocol(format!(
                 "broker {broker} is older than Kafka 1.0; {LIBRDKAFKA} may log in"
             ))),
             code::OK => Ok(()),
-            code::UNSUPPORTED_SASL_MECHANISM => {
-                let offered: Vec<&str> = answer.mechanisms.iter().map(StrBytes::as_str).collect();
-                Err(Trouble::Refused(format!(
-                    "broker {broker} does not accept 'sasl.mechanism' = '{name}' here; it offers {}",
-                    match offered.join(", ") {
-                        none if none.is_empty() => "none".to_owned(),
-                        some => some,
-                    }
-                )))
-            }
+            code::UNSUPPORTED_SASL_MECHANISM => Err(Trouble::Refused(format!(
+                "broker {broker} does not accept 'sasl.mechanism' = '{name}' here; it offers {}",
+                match connection.offered.join(", ") {
+                    none if none.is_empty() => "none".to_owned(),
+                    some => some,
+                }
+            ))),
             code::ILLEGAL_SASL_STATE => Err(Trouble::Refused(format!(
                 "broker {broker} accepts no login at this listener; set 'security.protocol' to \
                  'plaintext' or 'ssl', or name another port"

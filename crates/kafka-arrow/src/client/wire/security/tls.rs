@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
 };
@@ -37,8 +37,12 @@ const UNSUPPORTED: [&str; 6] = [
 /// Makes TLS connections, and resumes sessions.
 pub(super) struct Tls {
     connector: TlsConnector,
+    verifier: Arc<dyn ServerCertVerifier>,
     /// Where the trusted certificates came from, for messages.
     trust: String,
+    trusted: Arc<[CertificateDer<'static>]>,
+    /// The client's own certificate, and those of its signers.
+    own: Vec<CertificateDer<'static>>,
     checks: Checks,
     /// Whether any handshake has succeeded.
     connected: AtomicBool,
@@ -77,14 +81,15 @@ impl Tls {
             false => Checks::Nothing,
         };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let (verifier, trust) = verifier(&provider, checks, properties)?;
+        let (verifier, trust, trusted) = verifier(&provider, checks, properties)?;
         let failed =
             |e: TlsError| Error::config("security.protocol", format!("TLS cannot be set up: {e}"));
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(failed)?
             .dangerous()
-            .with_custom_certificate_verifier(verifier);
+            .with_custom_certificate_verifier(Arc::clone(&verifier));
+        let own = identity.as_ref().map(|identity| identity.chain.clone());
         let config = match identity {
             None => builder.with_no_client_auth(),
             Some(Identity { chain, key }) => builder
@@ -93,7 +98,10 @@ impl Tls {
         };
         Ok(Ok(Self {
             connector: Arc::new(config).into(),
+            verifier,
             trust,
+            trusted,
+            own: own.unwrap_or_default(),
             checks,
             connected: AtomicBool::new(false),
         }))
@@ -108,6 +116,51 @@ impl Tls {
         stream: TcpStream,
         host: &str,
     ) -> Result<TlsStream<TcpStream>, Trouble> {
+        self.shake(&self.connector, stream, host).await
+    }
+
+    /// As [`connect`](Self::connect), without resuming a session. Also returns the broker's certificate and
+    /// those of its signers, even if they are not accepted.
+    pub(super) async fn inspect(
+        &self,
+        stream: TcpStream,
+        host: &str,
+    ) -> (
+        Result<TlsStream<TcpStream>, Trouble>,
+        Vec<CertificateDer<'static>>,
+    ) {
+        let recording = Arc::new(Recording {
+            verifier: Arc::clone(&self.verifier),
+            shown: Mutex::default(),
+        });
+        let mut config = ClientConfig::clone(self.connector.config());
+        config.resumption = Resumption::disabled();
+        let verifier = Arc::clone(&recording);
+        config.dangerous().set_certificate_verifier(verifier);
+        let outcome = self.shake(&Arc::new(config).into(), stream, host).await;
+        let mut shown = recording
+            .shown
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        (outcome, std::mem::take(&mut *shown))
+    }
+
+    /// Where the trusted certificates came from, and these.
+    pub(super) fn trust(&self) -> (&str, &[CertificateDer<'static>]) {
+        (&self.trust, &self.trusted)
+    }
+
+    /// The client's own certificate, and those of its signers.
+    pub(super) fn own(&self) -> &[CertificateDer<'static>] {
+        &self.own
+    }
+
+    async fn shake(
+        &self,
+        connector: &TlsConnector,
+        stream: TcpStream,
+        host: &str,
+    ) -> Result<TlsStream<TcpStream>, Trouble> {
         let name = match ServerName::try_from(host.to_owned()) {
             Ok(name) => name,
             // The name will not be checked.
@@ -118,7 +171,7 @@ impl Tls {
                 )));
             }
         };
-        match self.connector.connect(name, stream).await {
+        match connector.connect(name, stream).await {
             Ok(stream) => {
                 self.connected.store(true, Ordering::Relaxed);
                 let (_, session) = stream.get_ref();
@@ -160,31 +213,40 @@ fn misfit(properties: Properties<'_>, error: &TlsError) -> Error {
     Error::config(key.unwrap_or_default(), message)
 }
 
+/// A verifier, where its trust came from, and the trusted certificates.
+type Verifier = (
+    Arc<dyn ServerCertVerifier>,
+    String,
+    Arc<[CertificateDer<'static>]>,
+);
+
 /// The verifier for a broker's certificate, and the source of its trust.
 fn verifier(
     provider: &Arc<CryptoProvider>,
     checks: Checks,
     properties: Properties<'_>,
-) -> Result<(Arc<dyn ServerCertVerifier>, String)> {
+) -> Result<Verifier> {
     let algorithms = provider.signature_verification_algorithms;
     if checks == Checks::Nothing {
         log::warn!(
             "brokers' certificates are not verified: 'enable.ssl.certificate.verification' = 'false'"
         );
-        return Ok((Arc::new(Blind(algorithms)), "nothing".to_owned()));
+        let nothing = Arc::default();
+        return Ok((Arc::new(Blind(algorithms)), "nothing".to_owned(), nothing));
     }
     let trusted = Trusted::new(properties)?;
     let roots = Arc::new(trusted.roots());
     let webpki = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider))
         .build()
         .map_err(|e| Error::config("ssl.ca.location", e.to_string()))?;
+    let certificates: Arc<[_]> = trusted.certificates.into();
     let verifier = Seeing {
         webpki,
         algorithms,
-        trusted: trusted.certificates,
+        trusted: Arc::clone(&certificates),
         names: checks == Checks::All,
     };
-    Ok((Arc::new(verifier), trusted.origin))
+    Ok((Arc::new(verifier), trusted.origin, certificates))
 }
 
 /// Verifies as browsers do. It also accepts a certificate that is itself trusted, as brokers with self-signed
@@ -192,7 +254,7 @@ fn verifier(
 struct Seeing {
     webpki: Arc<WebPkiServerVerifier>,
     algorithms: WebPkiSupportedAlgorithms,
-    trusted: Vec<CertificateDer<'static>>,
+    trusted: Arc<[CertificateDer<'static>]>,
     names: bool,
 }
 
@@ -296,5 +358,53 @@ impl ServerCertVerifier for Blind {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.supported_schemes()
+    }
+}
+
+/// Verifies as another does, and keeps what the broker showed.
+#[derive(Debug)]
+struct Recording {
+    verifier: Arc<dyn ServerCertVerifier>,
+    shown: Mutex<Vec<CertificateDer<'static>>>,
+}
+
+impl ServerCertVerifier for Recording {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        let chain = std::iter::once(certificate).chain(intermediates);
+        let chain = chain.map(|c| c.clone().into_owned()).collect();
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = chain;
+        self.verifier
+            .verify_server_cert(certificate, intermediates, name, ocsp, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        self.verifier
+            .verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        self.verifier
+            .verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
     }
 }
