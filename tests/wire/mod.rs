@@ -9,6 +9,7 @@ mod broker;
 mod choice;
 mod code;
 mod cost;
+mod damaged;
 mod ends;
 mod leaders;
 mod leaders_of_look_ups;

@@ -166,6 +166,12 @@ impl Fetching {
         self.ended.max(position.unwrap_or(-1))
     }
 
+    /// Where the log ends by the last answer; negative where unknown.
+    pub(crate) fn log_end(&self, range: &OffsetRange) -> i64 {
+        let session = self.session.as_ref();
+        session.map_or(-1, |s| s.handle.log_end(range.topic(), range.partition()))
+    }
+
     /// What the session has reported about its connections.
     pub(crate) fn health(&self) -> Health {
         self.session
