@@ -15,15 +15,16 @@ use crate::support::proxy::{Proxy, Weather};
 use crate::support::wait_until;
 
 /// No process may take longer, whatever the network does.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(300);
 const SECOND: Duration = Duration::from_secs(1);
 
 documented!(
     "faults.md",
     "Jobs and exports on bad networks",
     ["sqlite", "kafka", "parquet", "export"],
-    [silent_for_three_seconds, sigterm],
+    [sigterm],
     slow [
+        silent_for_three_seconds,
         latency_of_200_ms,
         slow_link,
         each_connection_ends_after_150_kb,
@@ -37,13 +38,13 @@ documented!(
 
 /// What comes of a job, or an export, that is on its way when the fault begins: for both clients, which must
 /// be the same. After an error it is run again on a good network.
-async fn delivered(column: &str, fault: impl Fn(&Arc<Proxy>, u32)) -> String {
+async fn delivered(column: &str, lasts: Lasts, fault: impl Fn(&Arc<Proxy>, u32)) -> String {
     let found = CLIENTS.map(|client| {
         tokio::task::block_in_place(|| {
             let way = bed().way();
             match column {
-                "export" => export(client, way, &fault),
-                _ => run(column, client, way, &fault),
+                "export" => export(client, way, lasts, &fault),
+                _ => run(column, client, way, lasts, &fault),
             }
         })
     });
@@ -54,22 +55,46 @@ async fn delivered(column: &str, fault: impl Fn(&Arc<Proxy>, u32)) -> String {
     }
 }
 
-fn settings(client: &str) -> Vec<String> {
-    let client = format!("kafka.client={client}");
-    let settings = [
-        &client,
-        "fetch.message.max.bytes=100000",
-        "read.buffer.bytes=100000",
-        "request.timeout.ms=6000",
-        "read.timeout.ms=15000",
-    ];
-    settings
-        .iter()
-        .flat_map(|s| ["-X".to_owned(), (*s).to_owned()])
-        .collect()
+/// Whether the network will be good again, which decides how long is waited for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lasts {
+    Passes,
+    Stays,
 }
 
-fn run(sink: &str, client: &str, way: Way, fault: &impl Fn(&Arc<Proxy>, u32)) -> String {
+impl Lasts {
+    /// `--retry-for`, longer than the minute after which a producer gives up a connection.
+    fn retry_for(self) -> &'static str {
+        match self {
+            Self::Passes => "2m",
+            Self::Stays => "5s",
+        }
+    }
+
+    fn settings(self, client: &str) -> Vec<String> {
+        let read_timeout_ms = match self {
+            Self::Passes => 40_000,
+            Self::Stays => 10_000,
+        };
+        let settings = [
+            format!("kafka.client={client}"),
+            format!("read.timeout.ms={read_timeout_ms}"),
+            "request.timeout.ms=6000".to_owned(),
+            "fetch.message.max.bytes=100000".to_owned(),
+            "read.buffer.bytes=100000".to_owned(),
+        ];
+        let settings = settings.into_iter();
+        settings.flat_map(|set| ["-X".to_owned(), set]).collect()
+    }
+}
+
+fn run(
+    sink: &str,
+    client: &str,
+    way: Way,
+    lasts: Lasts,
+    fault: &impl Fn(&Arc<Proxy>, u32),
+) -> String {
     let bed = bed();
     let (insert, held): (_, fn(&Job) -> Held) = match sink {
         "sqlite" => (INSERT, crash::sqlite_held),
@@ -96,10 +121,10 @@ fn run(sink: &str, client: &str, way: Way, fault: &impl Fn(&Arc<Proxy>, u32)) ->
         "--max-offsets",
         "900",
         "--retry-for",
-        "20s",
+        lasts.retry_for(),
     ]);
     let child = command
-        .args(settings(client))
+        .args(lasts.settings(client))
         .spawn()
         .expect("the shell starts");
     job.wait_for_batches(1, "no batch was made");
@@ -115,7 +140,7 @@ fn run(sink: &str, client: &str, way: Way, fault: &impl Fn(&Arc<Proxy>, u32)) ->
     outcome(first.status, whole)
 }
 
-fn export(client: &str, way: Way, fault: &impl Fn(&Arc<Proxy>, u32)) -> String {
+fn export(client: &str, way: Way, lasts: Lasts, fault: &impl Fn(&Arc<Proxy>, u32)) -> String {
     let bed = bed();
     let folder = tempfile::tempdir().expect("a folder");
     let target = folder.path().join("out");
@@ -139,7 +164,7 @@ fn export(client: &str, way: Way, fault: &impl Fn(&Arc<Proxy>, u32)) -> String {
                 "-o",
             ])
             .arg(&target)
-            .args(settings(client))
+            .args(lasts.settings(client))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         command
@@ -198,50 +223,65 @@ fn ended(mut child: Child) -> Output {
 }
 
 async fn latency_of_200_ms(column: &str) -> String {
-    delivered(column, |proxy, _| proxy.weather(Weather::Late(SECOND / 5))).await
+    delivered(column, Lasts::Passes, |proxy, _| {
+        proxy.weather(Weather::Late(SECOND / 5))
+    })
+    .await
 }
 
 async fn slow_link(column: &str) -> String {
-    delivered(column, |proxy, _| proxy.weather(Weather::Narrow(200_000))).await
+    delivered(column, Lasts::Passes, |proxy, _| {
+        proxy.weather(Weather::Narrow(200_000))
+    })
+    .await
 }
 
 async fn silent_for_three_seconds(column: &str) -> String {
-    delivered(column, |proxy, _| {
+    delivered(column, Lasts::Passes, |proxy, _| {
         proxy.weather_for(3 * SECOND, Weather::Silent)
     })
     .await
 }
 
 async fn each_connection_ends_after_150_kb(column: &str) -> String {
-    delivered(column, |proxy, _| proxy.lasts(150_000)).await
+    delivered(column, Lasts::Passes, |proxy, _| proxy.lasts(150_000)).await
 }
 
 async fn nothing_listens_for_eight_seconds(column: &str) -> String {
-    delivered(column, |proxy, _| {
+    delivered(column, Lasts::Passes, |proxy, _| {
         proxy.weather_for(8 * SECOND, Weather::Refuses)
     })
     .await
 }
 
 async fn silent_for_good(column: &str) -> String {
-    delivered(column, |proxy, _| proxy.weather(Weather::Silent)).await
+    delivered(column, Lasts::Stays, |proxy, _| {
+        proxy.weather(Weather::Silent)
+    })
+    .await
 }
 
 async fn nothing_listens_any_more(column: &str) -> String {
-    delivered(column, |proxy, _| proxy.weather(Weather::Refuses)).await
+    delivered(column, Lasts::Stays, |proxy, _| {
+        proxy.weather(Weather::Refuses)
+    })
+    .await
 }
 
 async fn half_open_connections(column: &str) -> String {
-    delivered(column, |proxy, _| proxy.strand()).await
+    delivered(column, Lasts::Passes, |proxy, _| proxy.strand()).await
 }
 
 async fn sigterm(column: &str) -> String {
-    delivered(column, |_, process| job::signal(process, "TERM")).await
+    delivered(column, Lasts::Passes, |_, process| {
+        job::signal(process, "TERM")
+    })
+    .await
 }
 
 /// As on a laptop that sleeps.
 async fn frozen_while_its_connections_die(column: &str) -> String {
-    delivered(column, |proxy, process| {
+    delivered(column, Lasts::Passes, |proxy, process| {
         job::signal(process, "STOP");
         proxy.strand();
         std::thread::sleep(5 * SECOND);

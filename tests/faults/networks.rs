@@ -26,16 +26,18 @@ documented!(
     ],
     [
         latency_of_200_ms,
-        slow_link,
         record_batch_that_takes_longer_than_read_timeout,
         silent_for_a_second,
-        silent_for_good,
         each_connection_ends_after_150_kb,
         accepts_and_closes_for_good,
+    ],
+    slow [
+        slow_link,
+        silent_for_good,
         nothing_listens_for_eight_seconds,
         nothing_listens_any_more,
-    ],
-    slow[half_open_connections]
+        half_open_connections,
+    ]
 );
 
 /// What comes of a query that begins when the fault is there, or reads when it comes, as the column says.
