@@ -271,8 +271,8 @@ TEXTS = {
     + "bootstrap.servers: a:9092, \\\n  b:9092\nsecurity.protocol SASL_SSL\nsasl.mechanism=SCRAM-SHA-512\n"
     + "sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required \\\n"
     + '  username="u\\u0041" password="p;\\"";\nssl.truststore.type=PEM\nssl.truststore.location=/ca.pem\n',
-    "offsets": RANGE + "0..100,2=start+5..end-7,3=group:g..",
-    "times": RANGE + "2026-01-14T10:00:00.123+01:00..now-1h30m",
+    "offsets": RANGE + "start:100,2=+5:-7,3=50:",
+    "times": RANGE + "@2026-01-14T10:00:00.123+01:00:1h30m",
     "spark": RANGE + '{"t":{"0":-2,"1":23}}',
     "snapshot": SNAPSHOT
     + '{"version":1,"cluster_id":"abc","isolation_level":"read_committed","created_ms":5,'

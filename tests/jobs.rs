@@ -35,6 +35,8 @@ mod kafka;
 #[cfg(feature = "sqlite")]
 #[path = "jobs/letters.rs"]
 mod letters;
+#[path = "faults/load.rs"]
+mod load;
 #[cfg(feature = "sqlite")]
 #[path = "faults/machine.rs"]
 mod machine;

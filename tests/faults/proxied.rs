@@ -8,6 +8,7 @@ use arrow::datatypes::{Int32Type, Int64Type};
 use datafusion::error::DataFusionError;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_kafka::Error;
+use datafusion_kafka::client::ClientPool;
 use datafusion_kafka::config::ConnectionConfig;
 use datafusion_kafka::session::KafkaSessionBuilder;
 use futures::StreamExt;
@@ -191,14 +192,12 @@ impl Topic {
 /// A session that reads through a network with one client of its own.
 pub(crate) fn session(bootstrap: &str, settings: &[(&str, &str)]) -> SessionContext {
     let mut config = ConnectionConfig::new(bootstrap);
-    // Equal settings share a client.
-    let id = admin::unique_topic("faults");
-    let own = ("client.id", id.as_str());
-    let has_own = settings.iter().any(|(key, _)| *key == own.0);
-    for (key, value) in settings.iter().chain((!has_own).then_some(&own)) {
+    for (key, value) in settings {
         config.set(key, value).expect("valid");
     }
-    let session = KafkaSessionBuilder::new().connection(config).config(
+    // The client ends with the session, and connects to nobody's network afterwards.
+    let builder = KafkaSessionBuilder::new().pool(ClientPool::new());
+    let session = builder.connection(config).config(
         SessionConfig::new()
             .with_target_partitions(2)
             .with_batch_size(100),
