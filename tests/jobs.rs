@@ -35,6 +35,7 @@ mod kafka;
 #[cfg(feature = "sqlite")]
 #[path = "jobs/letters.rs"]
 mod letters;
+#[cfg(feature = "sqlite")]
 #[path = "faults/load.rs"]
 mod load;
 #[cfg(feature = "sqlite")]
