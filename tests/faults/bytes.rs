@@ -61,7 +61,14 @@ async fn all(
     let mut found = BTreeSet::new();
     let (mut met, mut tried) = (0, 0);
     for place in places {
-        let (outcome, _, has_struck) = struck(client, |proxy| strike(proxy, place)).await;
+        // What comes in pieces may pass the place by.
+        let mut tries = 0..5;
+        let (outcome, has_struck) = loop {
+            let (outcome, _, has_struck) = struck(client, |proxy| strike(proxy, place)).await;
+            if has_struck || outcome != "exact" || tries.next().is_none() {
+                break (outcome, has_struck);
+            }
+        };
         if outcome != "exact" {
             eprintln!("{client} at {place}: {outcome}");
         }
