@@ -6,6 +6,11 @@ mod commands;
 #[macro_use]
 #[path = "jobs/conformance.rs"]
 mod conformance;
+#[cfg(feature = "sqlite")]
+#[path = "faults/addresses.rs"]
+mod addresses;
+#[path = "faults/bytes.rs"]
+mod bytes;
 #[path = "jobs/crash.rs"]
 mod crash;
 #[cfg(all(feature = "postgres", feature = "sqlite"))]
@@ -13,6 +18,9 @@ mod crash;
 mod crossings;
 #[path = "faults/doctor.rs"]
 mod doctor;
+#[cfg(feature = "sqlite")]
+#[path = "faults/deliveries.rs"]
+mod deliveries;
 #[path = "jobs/driver.rs"]
 mod driver;
 #[path = "jobs/elections.rs"]
@@ -32,13 +40,20 @@ mod letters;
 #[cfg(feature = "sqlite")]
 #[path = "faults/load.rs"]
 mod load;
+#[cfg(feature = "sqlite")]
+#[path = "faults/machine.rs"]
+mod machine;
 #[path = "jobs/memory.rs"]
 mod memory;
+#[path = "faults/networks.rs"]
+mod networks;
 #[path = "jobs/parquet.rs"]
 mod parquet;
 #[cfg(feature = "postgres")]
 #[path = "jobs/postgres.rs"]
 mod postgres;
+#[path = "faults/proxied.rs"]
+mod proxied;
 #[path = "jobs/receipts.rs"]
 mod receipts;
 #[cfg(feature = "s3")]

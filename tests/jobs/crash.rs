@@ -1,6 +1,7 @@
 //! Jobs as processes that die: whatever happens, each record is in the sink exactly once.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use arrow::datatypes::{Int32Type, Int64Type};
 use datafusion::dataframe::DataFrame;
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
 use datafusion_kafka::store::Store;
+use tempfile::TempDir;
 
 use crate::job::{Held, Job, PARTITIONS, Random, count, pair, signal, text};
 #[cfg(feature = "postgres")]
@@ -67,7 +69,7 @@ impl Job {
         }
     }
 
-    fn assert_exactly_once(&self, held: Held, seed: u64) {
+    pub(crate) fn assert_exactly_once(&self, held: Held, seed: u64) {
         let expected = self.expected();
         let missing: Vec<_> = expected.keys().filter(|k| !held.contains_key(k)).collect();
         let twice: Vec<_> = held.iter().filter(|(_, times)| **times > 1).collect();
@@ -147,7 +149,7 @@ impl Job {
     }
 }
 
-const INSERT: &str =
+pub(crate) const INSERT: &str =
     "INSERT INTO out SELECT partition, offset, CAST(value AS VARCHAR) AS value FROM orders";
 
 /// The points that every job's driver passes, whatever its sink.
@@ -190,21 +192,25 @@ macro_rules! crash_tests {
 
 #[cfg(feature = "sqlite")]
 pub(crate) fn sqlite_job() -> Job {
-    Job::new(
-        |folder| {
-            let file = folder.path().join("out.db");
-            format!(
-                "CREATE EXTERNAL TABLE out STORED AS SQLITE LOCATION '{}' OPTIONS ('table' 'out')",
-                file.display()
-            )
-        },
-        INSERT,
+    Job::new(|folder| sqlite_sink(folder.path()), INSERT)
+}
+
+#[cfg(feature = "sqlite")]
+pub(crate) fn sqlite_sink(folder: &Path) -> String {
+    let file = folder.join("out.db");
+    format!(
+        "CREATE EXTERNAL TABLE out STORED AS SQLITE LOCATION '{}' OPTIONS ('table' 'out')",
+        file.display()
     )
 }
 
 #[cfg(feature = "sqlite")]
 pub(crate) fn sqlite_held(job: &Job) -> Held {
-    let file = job.folder.path().join("out.db");
+    sqlite_rows(&job.folder.path().join("out.db"))
+}
+
+#[cfg(feature = "sqlite")]
+pub(crate) fn sqlite_rows(file: &Path) -> Held {
     let connection = rusqlite::Connection::open(file).expect("a database");
     let mut rows = connection
         .prepare("SELECT \"partition\", \"offset\" FROM out")
@@ -223,22 +229,25 @@ crash_tests!(
     ["sqlite-before-commit", "sqlite-after-commit"]
 );
 
-fn kafka_job() -> Job {
+/// What [`kafka_held`] understands.
+pub(crate) const INSERT_TEXT: &str = "INSERT INTO out SELECT CAST(partition AS VARCHAR) || ' ' || CAST(offset AS VARCHAR) AS value FROM orders";
+
+/// A topic as the target, of which the job's folder has the name.
+pub(crate) fn kafka_sink(brokers: &str, folder: &TempDir) -> String {
     let target = admin::unique_topic("out");
-    admin::create_topic(support::shared().bootstrap(), &target, 2, &[]);
-    Job::new(
-        |folder| {
-            std::fs::write(folder.path().join("target"), &target).expect("a file");
-            format!("CREATE EXTERNAL TABLE out STORED AS KAFKA LOCATION '{target}'")
-        },
-        "INSERT INTO out SELECT CAST(partition AS VARCHAR) || ' ' || CAST(offset AS VARCHAR) AS value FROM orders",
-    )
-    .starts_within_ms(600)
+    admin::create_topic(brokers, &target, 2, &[]);
+    std::fs::write(folder.path().join("target"), &target).expect("a file");
+    format!("CREATE EXTERNAL TABLE out STORED AS KAFKA LOCATION '{target}'")
 }
 
-fn kafka_held(job: &Job) -> Held {
+fn kafka_job() -> Job {
+    let sink = |folder: &TempDir| kafka_sink(support::shared().bootstrap(), folder);
+    Job::new(sink, INSERT_TEXT).starts_within_ms(600)
+}
+
+pub(crate) fn kafka_held(job: &Job) -> Held {
     let target = std::fs::read_to_string(job.folder.path().join("target")).expect("a name");
-    let bootstrap = support::shared().bootstrap();
+    let bootstrap = &job.brokers;
     let records = (0..2).flat_map(|partition| {
         support::read::read(
             bootstrap,
@@ -370,25 +379,24 @@ const PARQUET_POINTS: [&str; 4] = [
 ];
 
 fn parquet_job() -> Job {
-    Job::new(
-        |folder| {
-            let out = folder.path().join("out");
-            format!(
-                "CREATE EXTERNAL TABLE out STORED AS PARQUET LOCATION '{}'",
-                out.display()
-            )
-        },
-        INSERT,
+    Job::new(|folder| parquet_sink(folder.path()), INSERT)
+}
+
+pub(crate) fn parquet_sink(folder: &Path) -> String {
+    let out = folder.join("out");
+    format!(
+        "CREATE EXTERNAL TABLE out STORED AS PARQUET LOCATION '{}'",
+        out.display()
     )
 }
 
-fn parquet_held(job: &Job) -> Held {
+pub(crate) fn parquet_held(job: &Job) -> Held {
     let out = job.folder.path().join("out");
     parquet_rows(out.to_str().expect("text"), HashMap::new())
 }
 
 /// The rows according to the manifests, which must match the files.
-fn parquet_rows(url: &str, options: HashMap<String, String>) -> Held {
+pub(crate) fn parquet_rows(url: &str, options: HashMap<String, String>) -> Held {
     let runtime = tokio::runtime::Runtime::new().expect("threads");
     runtime.block_on(async {
         let session = datafusion_kafka::session::KafkaSessionBuilder::new();

@@ -21,6 +21,9 @@ pub(crate) type Held = BTreeMap<(i32, i64), usize>;
 pub(crate) struct Job {
     pub(crate) folder: TempDir,
     pub(crate) topic: String,
+    /// Where its processes find the brokers, and where the test does.
+    pub(crate) bootstrap: String,
+    pub(crate) brokers: String,
     file: PathBuf,
     environment: Vec<(String, String)>,
     /// How long a process takes to reach its first batch, in ms.
@@ -55,7 +58,20 @@ impl Job {
         options: impl FnOnce(&TempDir) -> String,
     ) -> Self {
         let topic = admin::unique_topic("crash");
-        admin::create_topic(support::shared().bootstrap(), &topic, PARTITIONS, &[]);
+        let brokers = support::shared().bootstrap();
+        admin::create_topic(brokers, &topic, PARTITIONS, &[]);
+        Self::over([brokers, brokers], topic, sink, insert, options)
+    }
+
+    /// The same over an existing topic. `brokers` names them for the job's processes and for the test.
+    pub(crate) fn over(
+        brokers: [&str; 2],
+        topic: String,
+        sink: impl FnOnce(&TempDir) -> String,
+        insert: &str,
+        options: impl FnOnce(&TempDir) -> String,
+    ) -> Self {
+        let [bootstrap, brokers] = brokers.map(str::to_owned);
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("job.sql");
         let text = format!(
@@ -67,6 +83,8 @@ impl Job {
         Self {
             folder,
             topic,
+            bootstrap,
+            brokers,
             file,
             environment: vec![],
             start_ms: 80,
@@ -89,6 +107,7 @@ impl Job {
     pub(crate) fn produce(&self) -> Producing {
         let stop = Arc::new(AtomicBool::new(false));
         let (stopping, topic) = (Arc::clone(&stop), self.topic.clone());
+        let brokers = self.brokers.clone();
         let thread = thread::spawn(move || {
             let mut number = 0u64;
             while !stopping.load(Ordering::SeqCst) {
@@ -98,7 +117,7 @@ impl Job {
                         Record::new(n % PARTITIONS).value(format!("{number}"))
                     })
                     .collect();
-                produce::produce(support::shared().bootstrap(), &topic, &records);
+                produce::produce(&brokers, &topic, &records);
                 thread::sleep(Duration::from_millis(10));
             }
         });
@@ -114,7 +133,7 @@ impl Job {
     pub(crate) fn shell(&self, name: &str, flags: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kafka-sql"));
         command
-            .args(["-b", support::shared().bootstrap(), name])
+            .args(["-b", &self.bootstrap, name])
             .arg(&self.file)
             .args(flags)
             .envs(self.environment.iter().cloned())
@@ -161,7 +180,7 @@ impl Job {
 
     /// Each record of the topic, with the number of times that a sink must have it: one.
     pub(crate) fn expected(&self) -> Held {
-        let bootstrap = support::shared().bootstrap();
+        let bootstrap = &self.brokers;
         (0..PARTITIONS)
             .flat_map(|partition| {
                 let marks = admin::watermarks(bootstrap, &self.topic, partition);

@@ -1,7 +1,6 @@
 //! One Apache Kafka node (KRaft, both broker and controller) with its own ports and data.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -35,6 +34,8 @@ pub struct KafkaServer {
     folder: TempDir,
     certificates: Certificates,
     ports: Vec<(Listener, u16)>,
+    /// For each proxy its address, and the broker's port behind it.
+    proxies: Vec<(String, u16)>,
     bootstrap: String,
     jvm: Jvm,
     process: Option<Watched>,
@@ -104,6 +105,11 @@ impl KafkaServer {
             folder,
             certificates,
             ports,
+            proxies: options
+                .proxies
+                .iter()
+                .map(|proxy| (proxy.clone(), free_port()))
+                .collect(),
             bootstrap,
             jvm,
             process: None,
@@ -131,6 +137,16 @@ impl KafkaServer {
             "127.0.0.1"
         };
         format!("{host}:{port}")
+    }
+
+    /// `host:port` that a proxy must forward to.
+    ///
+    /// # Panics
+    /// When the broker was started without this proxy.
+    pub fn behind(&self, proxy: &str) -> String {
+        let known = self.proxies.iter().find(|(address, _)| address == proxy);
+        let (_, port) = known.unwrap_or_else(|| panic!("no proxy {proxy}"));
+        format!("127.0.0.1:{port}")
     }
 
     /// The librdkafka settings for a client that logs in on a listener.
@@ -305,13 +321,19 @@ impl KafkaServer {
     fn write_configuration(&self, member: &Member, extra: &[(String, String)]) {
         let controller_port = member.controller_port;
         let listeners: Vec<Listener> = self.ports.iter().map(|(listener, _)| *listener).collect();
-        let mut addresses = format!("CONTROLLER://127.0.0.1:{controller_port}");
-        for listener in &listeners {
-            let address = self.bootstrap_of(*listener);
-            write!(addresses, ",{}://{address}", listener.name()).expect("text can be written");
+        let mut addresses: Vec<String> = listeners
+            .iter()
+            .map(|listener| format!("{}://{}", listener.name(), self.bootstrap_of(*listener)))
+            .collect();
+        let mut advertised = addresses.clone();
+        for (number, (proxy, port)) in self.proxies.iter().enumerate() {
+            addresses.push(format!("PROXY{number}://127.0.0.1:{port}"));
+            advertised.push(format!("PROXY{number}://{proxy}"));
         }
+        addresses.push(format!("CONTROLLER://127.0.0.1:{controller_port}"));
         let mut properties: Vec<(String, String)> = vec![
-            ("listeners".into(), addresses),
+            ("listeners".into(), addresses.join(",")),
+            ("advertised.listeners".into(), advertised.join(",")),
             match &member.voters {
                 Some(voters) => ("controller.quorum.voters".into(), voters.clone()),
                 None => (
@@ -327,7 +349,11 @@ impl KafkaServer {
                 .iter()
                 .map(|(key, value)| ((*key).to_owned(), (*value).to_owned())),
         );
-        properties.extend(security_properties(&listeners, &self.certificates));
+        properties.extend(security_properties(
+            &listeners,
+            self.proxies.len(),
+            &self.certificates,
+        ));
         properties.extend(extra.iter().cloned());
         // The last line of a key wins, so a test's properties override the others.
         let text: String = properties

@@ -27,6 +27,7 @@ mod options;
 pub mod postgres;
 mod process;
 pub mod produce;
+pub mod proxy;
 pub mod read;
 pub mod registry;
 pub mod s3;

@@ -66,6 +66,8 @@ pub struct KafkaOptions {
     pub(super) listeners: Vec<Listener>,
     pub(super) properties: Vec<(String, String)>,
     pub(super) full_speed: bool,
+    /// The addresses of the proxies in front of the broker.
+    pub(super) proxies: Vec<String>,
 }
 
 impl KafkaOptions {
@@ -88,6 +90,13 @@ impl KafkaOptions {
     /// Sets a server property, overriding the harness.
     pub fn property(mut self, key: &str, value: &str) -> Self {
         self.properties.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Adds a plaintext listener that the broker advertises as `address`, which is that of a proxy. Whoever
+    /// connects through the proxy stays behind it. See [`KafkaServer::behind`](super::KafkaServer::behind).
+    pub fn behind(mut self, address: String) -> Self {
+        self.proxies.push(address);
         self
     }
 
@@ -155,9 +164,13 @@ appender.console.layout.pattern=%d{HH:mm:ss.SSS} %p %c{1}: %m%n
 /// The listeners' protocols, certificates and login modules.
 pub(super) fn security_properties(
     listeners: &[Listener],
+    proxies: usize,
     certificates: &Certificates,
 ) -> Vec<(String, String)> {
     let mut protocols = "CONTROLLER:PLAINTEXT".to_owned();
+    for number in 0..proxies {
+        write!(protocols, ",PROXY{number}:PLAINTEXT").expect("text can be written");
+    }
     let mut properties = Vec::new();
     let mut set = |key: &str, value: String| properties.push((key.to_owned(), value));
     for listener in listeners {

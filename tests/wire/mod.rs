@@ -10,6 +10,7 @@ mod choice;
 mod code;
 mod cost;
 mod doctor;
+mod damaged;
 mod ends;
 mod leaders;
 mod leaders_of_look_ups;

@@ -106,6 +106,12 @@ fn shown(record: &log::Record<'_>) -> String {
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {
+    // Where no thread can be started tokio panics, and then waits for those that it has for ever.
+    std::panic::set_hook(Box::new(|panic| {
+        let reason = panic.payload_as_str().unwrap_or("no thread");
+        ui::note(format_args!("kafka-sql: cannot start: {reason}"));
+        std::process::exit(i32::from(Exit::Query as u8));
+    }));
     // Never dropped: that would wait for an interrupted query that does not pause.
     let runtime: &'static Runtime = Box::leak(Box::new(
         tokio::runtime::Builder::new_multi_thread()
@@ -114,6 +120,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             .build()
             .map_err(|e| Failure::io("cannot start threads", &e))?,
     ));
+    drop(std::panic::take_hook());
     if cli.connection.asks("list") {
         return print(&Connection::list());
     }

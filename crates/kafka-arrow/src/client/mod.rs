@@ -37,7 +37,7 @@ pub use pool::ClientPool;
 pub(crate) use wire::laws;
 pub use wire::{Token, TokenError, TokenProvider, WireClient};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::range::{IsolationLevel, OffsetRange, TopicPartition};
 
 pub use crate::range::OnDataLoss;
@@ -196,6 +196,24 @@ pub struct ClusterDescription {
 }
 
 impl ClusterDescription {
+    /// The same, if each topic's partitions are numbered from 0 on as in every cluster. Nothing else shows that
+    /// an answer was damaged on its way, and rows would be missing.
+    pub(crate) fn checked(self) -> Result<Self> {
+        for topic in &self.topics {
+            let numbers = topic.partitions.iter().map(|p| p.partition);
+            if !numbers.clone().eq((0..).take(topic.partitions.len())) {
+                return Err(Error::Kafka {
+                    operation: format!("describing topic {}", topic.name),
+                    reason: format!(
+                        "a broker names partitions {:?}, which no cluster has: the answer was damaged on its way",
+                        numbers.collect::<Vec<_>>()
+                    ),
+                });
+            }
+        }
+        Ok(self)
+    }
+
     /// A cluster without an id.
     pub fn new(brokers: Vec<Broker>, topics: Vec<TopicDescription>) -> Self {
         Self {

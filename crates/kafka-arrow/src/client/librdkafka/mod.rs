@@ -109,7 +109,7 @@ impl LibrdkafkaClient {
 #[async_trait]
 impl KafkaClient for LibrdkafkaClient {
     async fn describe(&self, topics: TopicSelection<'_>) -> Result<ClusterDescription> {
-        self.meta.describe(topics).await
+        self.meta.describe(topics).await?.checked()
     }
 
     async fn list_offsets(
@@ -179,6 +179,8 @@ fn common(conf: &mut BTreeMap<String, String>) {
         ("reconnect.backoff.ms", "50"),
         ("reconnect.backoff.max.ms", "1000"),
         ("socket.nagle.disable", "true"),
+        // A name's next address is tried while there is time to ask.
+        ("socket.connection.setup.timeout.ms", "5000"),
     ] {
         conf.insert(key.into(), value.into());
     }

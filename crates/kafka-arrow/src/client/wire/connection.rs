@@ -9,10 +9,13 @@
 //! ([`receive`](Connection::receive)). All other answers are read as a whole.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, DescribeConfigsResponse, FindCoordinatorResponse,
     ListOffsetsResponse, MetadataResponse, OffsetFetchResponse, OffsetForLeaderEpochResponse,
@@ -455,31 +458,44 @@ fn api_name(key: i16) -> &'static str {
     }
 }
 
-/// Opens a TCP connection to the first address of the host that accepts it.
+/// How long an address may take to answer before the next one is tried beside it (RFC 8305).
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+
+/// Opens a TCP connection to the address of the host that accepts it first. Attempts begin in order, so that
+/// an address that does not answer costs little.
 async fn dial(host: &str, port: u16, settings: &Settings) -> Result<TcpStream, Trouble> {
     let addresses = tokio::net::lookup_host((host, port))
         .await
         .map_err(|e| Trouble::Io(format!("cannot resolve '{host}': {e}")))?;
-    let mut last = None;
-    for address in addresses.filter(|a| settings.address_family.allows(a)) {
-        let attempt = TcpStream::connect(address);
-        let outcome = match tokio::time::timeout(settings.setup_timeout, attempt).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("no answer within {} ms", settings.setup_timeout.as_millis()),
-            )),
+    let addresses = addresses.filter(|a| settings.address_family.allows(a));
+    let mut addresses = addresses.peekable();
+    let mut attempts = FuturesUnordered::new();
+    let mut last = Trouble::Io(format!("'{host}' has no usable address"));
+    loop {
+        attempts.extend(addresses.next().map(|a| connect(a, settings.setup_timeout)));
+        let next = match addresses.peek() {
+            Some(_) => tokio::time::timeout(NEXT_ADDRESS, attempts.next()).await,
+            None => Ok(attempts.next().await),
         };
-        match outcome {
-            Ok(stream) => {
-                // Requests are small and wait for their answers.
-                stream.set_nodelay(true)?;
-                return Ok(stream);
-            }
-            Err(e) => last = Some(Trouble::Io(format!("connecting to {address}: {e}"))),
+        match next {
+            Ok(Some(Ok(stream))) => return Ok(stream),
+            Ok(Some(Err(trouble))) => last = trouble,
+            Ok(None) => return Err(last),
+            Err(_) => {}
         }
     }
-    Err(last.unwrap_or_else(|| Trouble::Io(format!("'{host}' has no usable address"))))
+}
+
+async fn connect(address: SocketAddr, within: Duration) -> Result<TcpStream, Trouble> {
+    let outcome = tokio::time::timeout(within, TcpStream::connect(address)).await;
+    let outcome = outcome.unwrap_or_else(|_| {
+        let reason = format!("no answer within {} ms", within.as_millis());
+        Err(io::Error::new(io::ErrorKind::TimedOut, reason))
+    });
+    let stream = outcome.map_err(|e| Trouble::Io(format!("connecting to {address}: {e}")))?;
+    // Requests are small and wait for their answers.
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// The time limit for TCP, TLS and login together.

@@ -137,7 +137,7 @@ fn unsupported(reason: String) -> Error {
 #[async_trait]
 impl KafkaClient for WireClient {
     async fn describe(&self, topics: TopicSelection<'_>) -> Result<ClusterDescription> {
-        self.cluster.describe(topics).await
+        self.cluster.describe(topics).await?.checked()
     }
 
     async fn list_offsets(

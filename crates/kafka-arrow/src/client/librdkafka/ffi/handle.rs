@@ -1,6 +1,6 @@
 //! A client instance of librdkafka, and what it reports about its connections.
 
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{CString, c_char, c_int, c_void};
 use std::fmt;
 use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -159,6 +159,19 @@ impl Handle {
             (*(*list.0).elems).offset
         };
         (offset >= 0).then_some(offset)
+    }
+
+    /// Where a partition's log ended by the last answer with its records; negative where unknown.
+    pub(crate) fn log_end(&self, topic: &str, partition: i32) -> i64 {
+        let (mut low, mut high) = (-1, -1);
+        if let Ok(topic) = CString::new(topic) {
+            // SAFETY: the name and both numbers outlive the call, which blocks on nothing.
+            unsafe {
+                let (low, high) = (&raw mut low, &raw mut high);
+                rd::rd_kafka_get_watermark_offsets(self.rk, topic.as_ptr(), partition, low, high);
+            }
+        }
+        high
     }
 }
 

@@ -72,6 +72,9 @@ impl Meta {
     ) -> Result<Self> {
         let mut conf = BTreeMap::new();
         common(&mut conf);
+        // A connection that is dead without a word is found out while there is time to ask again.
+        let attempt_ms = (config.request_timeout().as_millis() / 3).clamp(1000, 60_000);
+        conf.insert("socket.timeout.ms".into(), attempt_ms.to_string());
         let forced = [("allow.auto.create.topics", "false")];
         let handle = handle(ffi::Kind::Consumer, conf, properties, &forced)?;
         Ok(Self {

@@ -124,6 +124,7 @@ impl Reader {
         let rows_most = self.request.batch_rows;
         let bytes_most = self.request.batch_bytes;
         let (rows_before, bytes_before) = (self.columns.rows(), self.columns.bytes());
+        let log_end = fetching.log_end(self.range());
         let mut read = 0;
         let mut fault = None;
         let (mut reported, mut ended) = (fetching.reported, fetching.ended);
@@ -134,6 +135,13 @@ impl Reader {
                 reported = reported.max(offset.saturating_add(1));
             }
             if c == code::OK {
+                // No checksum covers the offset of a record batch.
+                if log_end >= 0 && offset >= log_end {
+                    let reason =
+                        format!("a record has offset {offset}, and the log ends at {log_end}");
+                    fault = Some(Step::Fault(code::BAD_MSG, reason));
+                    break;
+                }
                 if offset >= end {
                     self.position = end;
                     break;

@@ -162,8 +162,16 @@ impl Fetching {
     pub(crate) fn passed(&self, range: &OffsetRange) -> i64 {
         let session = self.session.as_ref();
         let position = session.and_then(|s| s.handle.position(range.topic(), range.partition()));
-        let position = position.filter(|p| *p > self.reported);
+        // One behind the log is that of a damaged record.
+        let log_end = self.log_end(range);
+        let position = position.filter(|p| *p > self.reported && (log_end < 0 || *p <= log_end));
         self.ended.max(position.unwrap_or(-1))
+    }
+
+    /// Where the log ends by the last answer; negative where unknown.
+    pub(crate) fn log_end(&self, range: &OffsetRange) -> i64 {
+        let session = self.session.as_ref();
+        session.map_or(-1, |s| s.handle.log_end(range.topic(), range.partition()))
     }
 
     /// What the session has reported about its connections.

@@ -49,10 +49,24 @@ impl Cluster {
             }
             tokio::time::sleep(held).await;
         }
+        let silent = |time: Duration| {
+            let (host, port, time_ms) = (&broker.host, broker.port, time.as_millis());
+            Trouble::Io(format!(
+                "broker {host}:{port} does not answer within {time_ms} ms"
+            ))
+        };
         let asking = async {
             let (mut lease, reused) = self.lease(broker).await?;
+            // A connection that was unused may be dead without a word: leaves time for a new one.
+            let time = if reused { within / 2 } else { within };
             let version = lease.connection.version_of::<R>(most)?;
-            let answer = lease.connection.call(&build(version), version).await;
+            let request = build(version);
+            let asked = lease.connection.call(&request, version);
+            let answer = tokio::time::timeout(time, asked).await;
+            let answer = answer.unwrap_or_else(|_| {
+                broker.forget_idle();
+                Err(silent(time))
+            });
             let answer = match answer {
                 // The broker may have closed the connection while it was unused.
                 Err(Trouble::Io(reason)) if reused => {
@@ -67,14 +81,7 @@ impl Cluster {
             Ok(answer)
         };
         let answer = tokio::time::timeout(within, asking).await;
-        let answer: Result<(R::Response, i16), _> = answer.unwrap_or_else(|_| {
-            Err(Trouble::Io(format!(
-                "broker {}:{} does not answer within {} ms",
-                broker.host,
-                broker.port,
-                within.as_millis()
-            )))
-        });
+        let answer: Result<(R::Response, i16), _> = answer.unwrap_or_else(|_| Err(silent(within)));
         if let Ok((answer, version)) = &answer
             && let throttle_ms @ 1.. = answer.throttle_ms()
             && *version >= R::Response::AHEAD_FROM
@@ -98,11 +105,13 @@ impl Cluster {
     {
         let started = Instant::now();
         let mut last = None;
+        let mut garbled = false;
         let mut backoff = backoff();
         loop {
             let candidates = self.candidates();
             let mut strange = None;
             let mut silent = false;
+            let mut late = false;
             for (asked, broker) in candidates.iter().enumerate() {
                 if deadline.passed() {
                     break;
@@ -113,6 +122,7 @@ impl Cluster {
                     ..=3 => deadline.part(3).left(),
                     all => deadline.left() / u32::try_from(all - asked).unwrap_or(u32::MAX),
                 };
+                let asking = Instant::now();
                 match self.ask(broker, most, &build, within).await {
                     Ok(answer) => return Ok(answer),
                     Err(refused @ Trouble::Refused(_)) => return Err(self.failed(&refused)),
@@ -122,6 +132,7 @@ impl Cluster {
                         match trouble {
                             Trouble::Io(reason) => {
                                 silent = true;
+                                late |= asking.elapsed() >= within;
                                 last = Some(reason);
                             }
                             trouble => strange = Some(trouble),
@@ -130,16 +141,23 @@ impl Cluster {
                 }
             }
             if let Some(strange) = strange {
-                // Silent brokers may be up again soon; one that speaks another protocol will not change.
+                // Silent brokers may be up again soon, and an answer may have been damaged on its way. One that
+                // speaks another protocol will not change.
                 if !silent {
-                    return Err(self.failed(&strange));
+                    if std::mem::replace(&mut garbled, true) {
+                        return Err(self.failed(&strange));
+                    }
+                    last = Some(strange.reason().to_owned());
+                    backoff.wait(deadline.left()).await;
+                    continue;
                 }
                 last = last.map(|reason| format!("{reason}; {}", strange.reason()));
             }
-            let grace = if self.connected() {
-                DOWN_GRACE
-            } else {
-                DOWN_GRACE_NEW
+            let grace = match self.connected() {
+                // It is not down, and was there before: the network may be bad for a while.
+                true if late => deadline.whole(),
+                true => DOWN_GRACE,
+                false => DOWN_GRACE_NEW,
             };
             let reason = || last.as_deref().unwrap_or("no time was left to ask");
             if deadline.passed() {

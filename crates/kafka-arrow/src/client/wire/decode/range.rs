@@ -88,6 +88,12 @@ pub(crate) struct RangeDecoder {
     /// The epoch of the last batch that was walked, to notice a truncated log (KIP-595).
     epoch: i32,
     aborted: Aborted,
+    /// The head of the last batch of the part that was looked at.
+    seen: Option<BatchHead>,
+    /// Where the broker says that its log ends.
+    log_end: i64,
+    /// Whether two batches of a part contradict each other, of which the first may be the wrong one.
+    contradicted: bool,
     /// What was fed and is not walked.
     fed: Option<Region>,
     at: usize,
@@ -121,6 +127,9 @@ impl RangeDecoder {
             gaps: false,
             epoch: -1,
             aborted: Aborted::default(),
+            seen: None,
+            log_end: i64::MAX,
+            contradicted: false,
             fed: None,
             at: 0,
             behind_old: None,
@@ -161,12 +170,26 @@ impl RangeDecoder {
         self.behind_old = None;
         self.walk = None;
         self.aborted = Aborted::default();
+        self.seen = None;
+        self.log_end = i64::MAX;
     }
 
     /// Begins a partition's part of an answer; `aborted` holds producer ids and first offsets.
     pub(crate) fn begin_part(&mut self, aborted: &[(i64, i64)]) {
         self.clear();
         self.aborted = Aborted::new(aborted);
+    }
+
+    /// Notes where the log ends by the answer whose part has begun: no record batch may reach beyond.
+    pub(crate) fn log_ends_at(&mut self, log_end: i64) {
+        if log_end >= 0 {
+            self.log_end = log_end;
+        }
+    }
+
+    /// Whether the last error says that rows before it may have wrong offsets.
+    pub(crate) fn is_contradicted(&self) -> bool {
+        self.contradicted
     }
 
     /// Hands over whole record batches, when [`step`](Self::step) has used up those before.
@@ -310,6 +333,7 @@ impl RangeDecoder {
     /// Decides about a whole batch: it is passed, or a walk of it begins.
     fn begin_batch(&mut self, batch: &Bytes) -> Result<(), Malformed> {
         let head = BatchHead::parse(batch)?;
+        self.check_place(&head)?;
         let next = self.at + batch.len();
         self.aborted.reach(&head);
         if head.end() <= self.place.position {
@@ -356,6 +380,31 @@ impl RangeDecoder {
             return Ok(());
         }
         self.begin_walk(head, batch, next, purpose)
+    }
+
+    /// Compares a batch's offsets with what else the answer says. Its checksum does not cover them.
+    fn check_place(&mut self, head: &BatchHead) -> Result<(), Malformed> {
+        if head.end() > self.log_end {
+            return Err(Malformed(format!(
+                "the record batch at {} reaches to {}, and the log ends at {}",
+                head.base_offset,
+                head.end(),
+                self.log_end
+            )));
+        }
+        // A batch may be looked at again, for the next range or when there is memory for it.
+        if let Some(seen) = self.seen.filter(|seen| seen != head)
+            && head.base_offset < seen.end()
+        {
+            self.contradicted = true;
+            return Err(Malformed(format!(
+                "the record batch at {} follows one that ends at {}: offsets were changed on their way",
+                head.base_offset,
+                seen.end()
+            )));
+        }
+        self.seen = Some(*head);
+        Ok(())
     }
 
     /// Goes over to the next batch, unless this one reaches beyond the range: the next range may

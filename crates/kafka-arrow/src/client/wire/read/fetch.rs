@@ -23,7 +23,7 @@ const MEAN_BYTES: usize = 1024;
 /// A chunk with less room than this is changed for an empty one: small reads cost calls.
 const ROOM_LEAST: usize = 64 << 10;
 /// How long a broker may send nothing before another connection is tried.
-const SILENCE_MOST: Duration = Duration::from_secs(10);
+pub(super) const SILENCE_MOST: Duration = Duration::from_secs(10);
 /// How long the last attempt may take at least: an error is to say what brokers answer, not that no
 /// time was left to ask.
 pub(super) const ATTEMPT_LEAST: Duration = Duration::from_millis(100);
@@ -49,6 +49,8 @@ pub(super) struct Fetch {
     pub(super) answer: FetchAnswer,
     /// What has arrived and was not taken.
     pub(super) buffer: BytesMut,
+    /// The bytes that have arrived in all.
+    pub(super) arrived: usize,
     /// The buffer is larger than a chunk.
     pub(super) large: bool,
     /// Where the rest comes from; `None` when all of it is in the buffer.
@@ -168,8 +170,10 @@ impl Reader {
         let started = Instant::now();
         let size = within(self.time_left(), sent).await?;
         bytes::Buf::advance(&mut buffer, FRAME_HEAD);
+        self.progress.arrived(buffer.len());
         Ok(Fetch {
             answer: FetchAnswer::new(version, size - 4),
+            arrived: buffer.len(),
             buffer,
             large: false,
             line: Some(line),
@@ -212,7 +216,19 @@ impl Reader {
             requests,
             fresh: self.failures.retries.failed() > 0,
         };
-        let taken = within(self.time_left(), turn.start().outcome()).await?;
+        let waiting = Instant::now();
+        let mut task = turn.start().await;
+        // Others had their turns: that is no silence.
+        self.progress.excuse(waiting.elapsed());
+        let taken = loop {
+            let time = self.time_left();
+            match tokio::time::timeout(time, task.outcome()).await {
+                Ok(outcome) => break outcome?,
+                Err(_) if self.progress.arrived(task.arrived()) => {}
+                Err(_) => return Err(silent(time)),
+            }
+        };
+        self.progress.arrived(taken.buffer.len());
         let Taken {
             buffer,
             version,
@@ -223,6 +239,7 @@ impl Reader {
             answer: FetchAnswer::new(version, buffer.len()),
             // Not one of the chunks.
             large: true,
+            arrived: buffer.len(),
             buffer,
             line: None,
             parts,
@@ -278,9 +295,11 @@ impl Reader {
             self.cluster.chunks.give_back(used, large);
         }
         let connection = &mut line.lease.connection;
-        if connection.receive_now(buffer)?.is_none() {
-            within(time, connection.receive(buffer)).await?;
-        }
+        fetch.arrived += match connection.receive_now(buffer)? {
+            Some(bytes) => bytes,
+            None => within(time, connection.receive(buffer)).await?,
+        };
+        self.progress.arrived(fetch.arrived);
         Ok(())
     }
 
@@ -296,11 +315,15 @@ impl Reader {
     }
 }
 
-async fn within<T>(time: Duration, work: impl Future<Output = Attempt<T>>) -> Attempt<T> {
-    tokio::time::timeout(time, work).await.unwrap_or_else(|_| {
-        let waited = time.as_millis();
-        Err(Trouble::Io(format!(
-            "the broker sends nothing for {waited} ms"
-        )))
-    })
+pub(super) async fn within<T>(
+    time: Duration,
+    work: impl Future<Output = Attempt<T>>,
+) -> Attempt<T> {
+    let outcome = tokio::time::timeout(time, work).await;
+    outcome.unwrap_or_else(|_| Err(silent(time)))
+}
+
+fn silent(time: Duration) -> Trouble {
+    let waited = time.as_millis();
+    Trouble::Io(format!("the broker sends nothing for {waited} ms"))
 }

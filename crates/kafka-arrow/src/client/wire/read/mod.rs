@@ -191,6 +191,9 @@ impl Reader {
                 // Rows before it are handed out first: they take memory, too.
                 Ok(Step::Short) if self.has_news() => return self.finish().map(Some),
                 Ok(Step::Short) => self.unpack_later().await?,
+                Err(malformed) if self.decoder.is_contradicted() => {
+                    return Err(self.corrupted(malformed.to_string()));
+                }
                 Err(malformed) => self.corrupt(malformed).await?,
             }
         }
@@ -374,11 +377,8 @@ impl Reader {
                         .await?;
                 }
             }
-            Err(malformed) => {
-                // The bytes that follow mean nothing any more.
-                self.state = State::Idle(None);
-                return Err(self.read_error(malformed.to_string()));
-            }
+            // The bytes that follow mean nothing any more.
+            Err(malformed) => self.garbled(malformed.to_string()).await?,
         }
         Ok(())
     }
@@ -394,13 +394,14 @@ impl Reader {
             Begun::Current(_) if head.error != code::OK => return self.refused(head.error).await,
             Begun::Current(part) => {
                 self.decoder.begin_part(&head.aborted);
+                self.decoder.log_ends_at(head.high_watermark);
                 fetch.current = Some(part);
             }
             Begun::Later => fetch.answer.skip_records(),
             Begun::Strange => {
                 let found = format!("{:?}[{}]", head.topic, head.partition);
-                self.state = State::Idle(None);
-                return Err(self.read_error(format!("the broker answers with {found} instead")));
+                let reason = format!("the broker answers with {found} instead");
+                return self.garbled(reason).await;
             }
         }
         Ok(())

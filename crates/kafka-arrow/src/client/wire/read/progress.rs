@@ -7,11 +7,14 @@ use crate::client::RawBatch;
 use crate::client::wire::ask::backoff;
 use crate::range::TopicPartition;
 
-/// When a stream's position last moved.
+/// When a stream last got on: its position moved, or more of an answer arrived than ever since it moved. So a
+/// record batch that takes long is progress, and one that breaks off at the same byte again is none.
 pub(super) struct Progress {
     /// `None` before the first range begins.
     position: Option<i64>,
-    /// When it last moved, plus the time since then that does not count as silence: in which the stream was
+    /// The most bytes of an answer that arrived since the position moved.
+    arrived_bytes: usize,
+    /// When it last got on, plus the time since then that does not count as silence: in which the stream was
     /// not polled, waited for memory, or was held back by a broker.
     since: Instant,
     /// When the last batch was handed out, if the stream was not polled since.
@@ -22,6 +25,7 @@ impl Progress {
     pub(super) fn new() -> Self {
         Self {
             position: None,
+            arrived_bytes: 0,
             since: Instant::now(),
             yielded: None,
         }
@@ -37,9 +41,20 @@ impl Progress {
         let moved = self.position != Some(position);
         if moved {
             self.position = Some(position);
+            self.arrived_bytes = 0;
             self.since = Instant::now();
         }
         moved
+    }
+
+    /// Notes how many bytes of an answer have arrived. Whether that is progress.
+    pub(super) fn arrived(&mut self, bytes: usize) -> bool {
+        let more = bytes > self.arrived_bytes;
+        if more {
+            self.arrived_bytes = bytes;
+            self.since = Instant::now();
+        }
+        more
     }
 
     /// The time without progress, as far as it counts.
@@ -136,7 +151,7 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     #[test]
-    fn only_a_position_that_moves_is_progress() {
+    fn a_position_that_moves_is_progress_and_so_is_more_of_an_answer() {
         let mut progress = Progress::new();
         assert!(!progress.has_begun());
         assert!(progress.reach(0), "the first range begins at 0");
@@ -144,6 +159,15 @@ mod tests {
         assert!(!progress.reach(0));
         assert!(progress.silent() >= HOUR);
         assert!(progress.reach(1));
+        assert!(progress.silent() < HOUR);
+        for (bytes, gets_on) in [(10, true), (9, false), (10, false), (11, true)] {
+            progress.since = Instant::now() - HOUR;
+            assert_eq!(progress.arrived(bytes), gets_on, "{bytes}");
+            assert_eq!(progress.silent() < HOUR, gets_on, "{bytes}");
+        }
+        assert!(progress.reach(2));
+        progress.since -= HOUR;
+        assert!(progress.arrived(1), "of another answer");
         assert!(progress.silent() < HOUR);
     }
 

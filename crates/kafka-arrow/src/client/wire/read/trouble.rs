@@ -38,8 +38,18 @@ impl Reader {
                 self.try_again(reason, true).await
             }
             Trouble::Refused(_) => Err(self.cluster.failed(&trouble)),
-            Trouble::Protocol(reason) => Err(self.read_error(reason)),
+            Trouble::Protocol(reason) => self.garbled(reason).await,
         }
+    }
+
+    /// An answer cannot be understood. It may have been damaged on its way, so it is asked for once more.
+    pub(super) async fn garbled(&mut self, reason: String) -> Result<()> {
+        self.drop_connection();
+        let (partition, position) = (self.partition(), self.decoder.position());
+        if self.failures.corrupt_again(partition, position) {
+            return Err(self.read_error(reason));
+        }
+        self.try_again(reason, false).await
     }
 
     fn drop_connection(&mut self) {
@@ -200,7 +210,7 @@ impl Reader {
         self.try_again(malformed.to_string(), false).await
     }
 
-    fn corrupted(&self, reason: String) -> Error {
+    pub(super) fn corrupted(&self, reason: String) -> Error {
         let range = self.range();
         Error::Corrupted {
             topic: range.topic().to_string(),

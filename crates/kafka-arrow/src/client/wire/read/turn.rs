@@ -1,6 +1,7 @@
 //! Answers for streams that have no connection: received whole, in a task of their own.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -8,6 +9,7 @@ use kafka_protocol::messages::FetchRequest;
 use tokio::task::JoinHandle;
 
 use super::Attempt;
+use super::fetch::{SILENCE_MOST, within};
 use super::plan::FETCH_BY_ID;
 use crate::client::wire::cluster::{Broker, Cluster};
 use crate::client::wire::connection::{FRAME_HEAD, Trouble, frame_head};
@@ -27,20 +29,29 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    /// Starts the task.
-    pub(super) fn start(self) -> Task {
-        Task(tokio::spawn(self.take()))
-    }
-
-    async fn take(self) -> Attempt<Taken> {
+    /// Waits for the turn, and starts the task. The task ends soon on a silent broker, also if its owner is
+    /// not polled, so that the turn goes on to others.
+    pub(super) async fn start(self) -> Task {
         let turns = Arc::clone(&self.broker.turns);
         // The semaphore is never closed; without a permit there would only be one more connection.
-        let _turn = turns.acquire_owned().await.ok();
-        let mut lease = if self.fresh {
-            self.cluster.dial(&self.broker).await?
-        } else {
-            self.cluster.lease(&self.broker).await?.0
+        let turn = turns.acquire_owned().await.ok();
+        let arrived = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&arrived);
+        let handle = tokio::spawn(async move {
+            let _turn = turn;
+            self.take(&count).await
+        });
+        Task { handle, arrived }
+    }
+
+    async fn take(self, arrived: &AtomicUsize) -> Attempt<Taken> {
+        let leased = async {
+            match self.fresh {
+                true => self.cluster.dial(&self.broker).await,
+                false => Ok(self.cluster.lease(&self.broker).await?.0),
+            }
         };
+        let mut lease = within(SILENCE_MOST, leased).await?;
         let connection = &mut lease.connection;
         let version = connection.version_of::<FetchRequest>(FETCH_VERSION_MOST)?;
         let [by_name, by_id] = &self.requests;
@@ -55,7 +66,8 @@ impl Turn {
         let mut took = Duration::ZERO;
         let mut whole = FRAME_HEAD;
         while buffer.len() < whole {
-            connection.receive(&mut buffer).await?;
+            within(SILENCE_MOST, connection.receive(&mut buffer)).await?;
+            arrived.store(buffer.len(), Ordering::Relaxed);
             if whole == FRAME_HEAD && buffer.len() >= FRAME_HEAD {
                 took = started.elapsed();
                 let (size, correlation) = frame_head(&buffer);
@@ -87,11 +99,20 @@ pub(super) struct Taken {
 }
 
 /// A task that ends with its owner.
-pub(super) struct Task(JoinHandle<Attempt<Taken>>);
+pub(super) struct Task {
+    handle: JoinHandle<Attempt<Taken>>,
+    arrived: Arc<AtomicUsize>,
+}
 
 impl Task {
-    pub(super) async fn outcome(mut self) -> Attempt<Taken> {
-        match (&mut self.0).await {
+    /// The bytes of the answer that have arrived.
+    pub(super) fn arrived(&self) -> usize {
+        self.arrived.load(Ordering::Relaxed)
+    }
+
+    /// May be waited for again, unless it has come.
+    pub(super) async fn outcome(&mut self) -> Attempt<Taken> {
+        match (&mut self.handle).await {
             Ok(outcome) => outcome,
             Err(e) => Err(Trouble::Io(format!("the read was stopped: {e}"))),
         }
@@ -100,6 +121,6 @@ impl Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
-        self.0.abort();
+        self.handle.abort();
     }
 }
