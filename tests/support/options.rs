@@ -66,6 +66,7 @@ pub struct KafkaOptions {
     pub(super) listeners: Vec<Listener>,
     pub(super) properties: Vec<(String, String)>,
     pub(super) full_speed: bool,
+    pub(super) log_requests: bool,
 }
 
 impl KafkaOptions {
@@ -88,6 +89,12 @@ impl KafkaOptions {
     /// Sets a server property, overriding the harness.
     pub fn property(mut self, key: &str, value: &str) -> Self {
         self.properties.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Logs each request with its answer, to show what the broker served.
+    pub(super) fn logging_requests(mut self) -> Self {
+        self.log_requests = true;
         self
     }
 
@@ -150,6 +157,12 @@ appender.console.type=Console
 appender.console.name=console
 appender.console.layout.type=PatternLayout
 appender.console.layout.pattern=%d{HH:mm:ss.SSS} %p %c{1}: %m%n
+";
+
+/// Added to [`LOG4J`].
+pub(super) const LOG_REQUESTS: &str = "\
+logger.requests.name=kafka.request.logger
+logger.requests.level=debug
 ";
 
 /// The listeners' protocols, certificates and login modules.
