@@ -307,6 +307,10 @@ pub async fn start(
 async fn scanned(session: &SessionContext) -> Read {
     let mut found = vec![];
     let read = async {
+        // Which would deal out the batches of a partition, and lose their order.
+        session
+            .sql("SET datafusion.optimizer.enable_round_robin_repartition = false")
+            .await?;
         let frame = session
             .sql(&format!("SELECT {COLUMNS} FROM orders"))
             .await?;

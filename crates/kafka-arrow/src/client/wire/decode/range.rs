@@ -54,6 +54,8 @@ pub(crate) enum Step {
     Empty,
     /// The next record batch is not unpacked: see [`RangeDecoder::shortage`].
     Short,
+    /// The record at this offset is of a later epoch than the range can have: others stood there.
+    Cut(i64),
 }
 
 /// Why a record batch is not unpacked.
@@ -87,6 +89,8 @@ pub(crate) struct RangeDecoder {
     gaps: bool,
     /// The epoch of the last batch that was walked, to notice a truncated log (KIP-595).
     epoch: i32,
+    /// The newest epoch that a record of the range can have.
+    newest_epoch: i32,
     aborted: Aborted,
     /// What was fed and is not walked.
     fed: Option<Region>,
@@ -120,6 +124,7 @@ impl RangeDecoder {
             place: Place::default(),
             gaps: false,
             epoch: -1,
+            newest_epoch: i32::MAX,
             aborted: Aborted::default(),
             fed: None,
             at: 0,
@@ -153,6 +158,11 @@ impl RangeDecoder {
         self.place.end = end;
         self.bounds = bounds;
         self.gaps = false;
+    }
+
+    /// Sets the newest leader epoch that a record of the range can have.
+    pub(crate) fn expect_up_to(&mut self, newest_epoch: i32) {
+        self.newest_epoch = newest_epoch;
     }
 
     /// Forgets what was fed, before a part of another partition or of another answer.
@@ -300,15 +310,18 @@ impl RangeDecoder {
             let size = usize::try_from(size).unwrap_or(0).saturating_add(12);
             let batch = batch.get(..size).ok_or_else(|| cut(self.place.position))?;
             let batch = fed.bytes.slice_ref(batch);
-            self.begin_batch(&batch)?;
+            if let Some(cut) = self.begin_batch(&batch)? {
+                return Ok(Step::Cut(cut));
+            }
             if self.shortage.is_some() {
                 return Ok(Step::Short);
             }
         }
     }
 
-    /// Decides about a whole batch: it is passed, or a walk of it begins.
-    fn begin_batch(&mut self, batch: &Bytes) -> Result<(), Malformed> {
+    /// Decides about a whole batch: it is passed, or a walk of it begins. Returns its first offset in the range if it
+    /// cannot belong there.
+    fn begin_batch(&mut self, batch: &Bytes) -> Result<Option<i64>, Malformed> {
         let head = BatchHead::parse(batch)?;
         let next = self.at + batch.len();
         self.aborted.reach(&head);
@@ -316,11 +329,14 @@ impl RangeDecoder {
             // The batch that holds the position begins before it; one before that is of no use.
             self.note_control(&head, batch);
             self.at = next;
-            return Ok(());
+            return Ok(None);
         }
         if head.base_offset >= self.place.end {
             self.pass_gap();
-            return Ok(());
+            return Ok(None);
+        }
+        if head.leader_epoch > self.newest_epoch {
+            return Ok(Some(head.base_offset.max(self.place.position)));
         }
         self.epoch = head.leader_epoch;
         self.place.pass_gap(head.base_offset);
@@ -337,7 +353,7 @@ impl RangeDecoder {
             self.place.pass(marker, |passed| &mut passed.control);
             self.place.pass_gap(head.end());
             self.leave(&head, next);
-            return Ok(());
+            return Ok(None);
         }
         let purpose = if committed && self.aborted.holds(&head) {
             Purpose::Aborted
@@ -349,13 +365,14 @@ impl RangeDecoder {
         if purpose == Purpose::Rows {
             if head.is_dense() && self.is_told_by_head(&head) {
                 self.rows_of_head(&head, next, batch.len());
-                return Ok(());
+                return Ok(None);
             }
         } else if self.pass_whole(&head, purpose) {
             self.leave(&head, next);
-            return Ok(());
+            return Ok(None);
         }
-        self.begin_walk(head, batch, next, purpose)
+        self.begin_walk(head, batch, next, purpose)?;
+        Ok(None)
     }
 
     /// Goes over to the next batch, unless this one reaches beyond the range: the next range may

@@ -191,6 +191,7 @@ impl Reader {
                 // Rows before it are handed out first: they take memory, too.
                 Ok(Step::Short) if self.has_news() => return self.finish().map(Some),
                 Ok(Step::Short) => self.unpack_later().await?,
+                Ok(Step::Cut(offset)) => return Err(ReadRequest::cut_within(self.range(), offset)),
                 Err(malformed) => self.corrupt(malformed).await?,
             }
         }
@@ -276,6 +277,8 @@ impl Reader {
         let bounds = self.request.timestamps.get(&range.topic_partition());
         let bounds = bounds.copied().unwrap_or_default();
         self.decoder.begin(range.start(), range.end(), bounds);
+        let newest_epoch = self.request.newest_epoch(&range.topic_partition());
+        self.decoder.expect_up_to(newest_epoch);
         self.moved();
     }
 
