@@ -30,6 +30,9 @@ mod kafka;
 #[cfg(feature = "sqlite")]
 #[path = "jobs/letters.rs"]
 mod letters;
+#[cfg(feature = "sqlite")]
+#[path = "faults/load.rs"]
+mod load;
 #[path = "jobs/memory.rs"]
 mod memory;
 #[path = "jobs/parquet.rs"]
