@@ -94,7 +94,12 @@ impl Bed {
             ("read.timeout.ms", ms(READ_TIMEOUT)),
             ("fetch.message.max.bytes", "65536".to_owned()),
         ];
-        for (key, value) in set.iter().chain(&self.settings) {
+        let own = |key: &str| self.settings.iter().any(|(known, _)| *known == key);
+        for (key, value) in set
+            .iter()
+            .filter(|(key, _)| !own(key))
+            .chain(&self.settings)
+        {
             config.set(key, value).expect("the setting is known");
         }
         config
@@ -261,7 +266,13 @@ impl Job {
         let session = self.bed.session(self.client, gate, "").await?;
         let job = MicroBatch::builder(session, "job").sink("out", Arc::new(self.sink.clone()))?;
         let insert = format!("INSERT INTO out SELECT {COLUMNS} FROM orders");
-        start(job.insert(insert), self.folder.path(), batch_offsets).await
+        start(
+            job.insert(insert),
+            self.folder.path(),
+            batch_offsets,
+            RETRY_FOR,
+        )
+        .await
     }
 
     /// One batch of about so many offsets.
@@ -289,11 +300,12 @@ pub async fn start(
     job: datafusion_kafka::driver::MicroBatchBuilder,
     folder: &Path,
     batch_offsets: u64,
+    retry_for: Duration,
 ) -> Result<MicroBatch> {
     let mut limits = Limits::default();
     limits.max_offsets = Some(batch_offsets);
     let retries = Retries {
-        give_up_after: RETRY_FOR,
+        give_up_after: retry_for,
         ..Retries::default()
     };
     let job = job.checkpoint(folder.join("checkpoint").display().to_string());

@@ -46,8 +46,8 @@ struct Fault {
     begin: Act,
     /// What happens while they do.
     end: Act,
-    /// The replicas of partition 0. Those of others are all nodes.
-    replicas: fn(leader: usize) -> Vec<i32>,
+    /// The number of replicas of each partition.
+    replicas: usize,
     /// Whether the leader of partition 0 is the controller.
     of_controller: bool,
     read_timeout: Duration,
@@ -58,7 +58,7 @@ struct Fault {
 const FAULT: Fault = Fault {
     begin: |_, _, _| {},
     end: |_, _, _| {},
-    replicas: led_by,
+    replicas: 3,
     of_controller: false,
     read_timeout: READ_TIMEOUT,
     pause: Duration::ZERO,
@@ -78,11 +78,13 @@ impl Fault {
             true => controller,
             false => controller % 3 + 1,
         };
-        let (first, second) = ((self.replicas)(leader), led_by(leader % 3 + 1));
-        let third = led_by((leader + 1) % 3 + 1);
+        // Each node leads a partition.
+        let replicas = led_by(leader).into_iter().map(|id| led_by(id as usize));
+        let replicas: Vec<Vec<i32>> = replicas.map(|ids| ids[..self.replicas].to_vec()).collect();
+        let replicas: Vec<&[i32]> = replicas.iter().map(Vec::as_slice).collect();
         let timeout = self.read_timeout.as_millis().to_string();
         let bed = tokio::task::block_in_place(|| {
-            let bed = Bed::new(&cluster, &[&first, &second, &third], &[]);
+            let bed = Bed::new(&cluster, &replicas, &[]);
             (0..3).for_each(|p| bed.produce(p, RECORDS as usize, 'a'));
             bed.with("read.timeout.ms", timeout)
         });
@@ -184,7 +186,7 @@ async fn leader_restarted(column: &str) -> String {
 async fn leader_moved_by_reassignment(column: &str) -> String {
     static ALL: Tried = Tried::const_new();
     let fault = Fault {
-        replicas: |leader| led_by(leader)[..2].to_vec(),
+        replicas: 2,
         begin: |cluster, bed, leader| {
             let others = led_by(leader).split_off(1);
             let others: Vec<usize> = others.into_iter().map(|id| id as usize).collect();
@@ -239,7 +241,7 @@ async fn all_killed_for_30_s(column: &str) -> String {
 async fn only_replica_killed(column: &str) -> String {
     static ALL: Tried = Tried::const_new();
     let fault = Fault {
-        replicas: |leader| led_by(leader)[..1].to_vec(),
+        replicas: 1,
         begin: |cluster, _, leader| cluster.node_mut(leader).kill(),
         ..FAULT
     };

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use datafusion_kafka::driver::{MicroBatch, Stop};
 
@@ -30,6 +31,8 @@ documented!(
 
 const RECORDS: i64 = 600;
 const HELD_AT: i64 = 150;
+/// Twice what the sink into Kafka waits for brokers that stall.
+const RETRY_FOR: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sink {
@@ -103,7 +106,7 @@ impl Target {
             .await
             .expect("the sink is understood");
         let job = MicroBatch::builder(session, &self.name).insert(self.insert());
-        start(job, self.folder.path(), 900).await
+        start(job, self.folder.path(), 900, RETRY_FOR).await
     }
 
     async fn run(self, bed: Bed, client: &'static str, gate: Arc<Gate>) -> Read {
@@ -212,7 +215,7 @@ async fn deliver(sinks: &[Sink], fault: impl FnOnce(&mut KafkaCluster)) -> Outco
     }
     for job in jobs {
         let name = job.column.clone();
-        let read = job.done(LIMIT).await;
+        let read = job.done(LIMIT + 2 * RETRY_FOR).await;
         outcomes.insert(name, bed.outcome(&read, &expected));
     }
     outcomes
