@@ -1,5 +1,8 @@
 //! Tests of jobs against real servers: sinks, the driver and exports.
 
+#[cfg(all(feature = "postgres", feature = "sqlite"))]
+#[path = "faults/cluster/mod.rs"]
+mod cluster_faults;
 #[cfg(feature = "sqlite")]
 #[path = "jobs/commands.rs"]
 mod commands;

@@ -11,6 +11,8 @@ pub(crate) struct ScanRange {
     pub(crate) range: OffsetRange,
     /// The id of the topic that the offsets were taken from, where the broker gave it.
     pub(crate) topic_id: Option<Arc<str>>,
+    /// The newest leader epoch that a record of the range can have, if it is known.
+    pub(crate) newest_epoch: Option<i32>,
     /// The partition's leader when the snapshot was taken: for EXPLAIN.
     pub(crate) leader: Option<i32>,
     /// The timestamps that select records: the `@T1:T2` of the table's range.
@@ -23,10 +25,12 @@ impl ScanRange {
     /// The ranges of a snapshot, before predicates cut them.
     pub(crate) fn of_snapshot(snapshot: &Snapshot) -> Vec<Self> {
         let topic_ids = snapshot.topic_ids();
+        let newest_epochs = snapshot.newest_epochs();
         let ranges = snapshot.ranges().iter().map(|range| Self {
             topic_id: topic_ids
                 .get(range.range.topic())
                 .map(|id| id.as_str().into()),
+            newest_epoch: newest_epochs.get(&range.range.topic_partition()).copied(),
             leader: range.leader,
             selected: TimestampBounds::within(range.from_ms, range.to_ms),
             matching: None,
@@ -42,6 +46,10 @@ impl ScanRange {
         });
         Self {
             topic_id: snapshot.topic_id(offsets.topic()).map(Arc::from),
+            newest_epoch: snapshot
+                .newest_epochs()
+                .get(&offsets.topic_partition())
+                .copied(),
             leader: known.and_then(|known| known.leader),
             selected: known.and_then(|known| TimestampBounds::within(known.from_ms, known.to_ms)),
             matching: None,

@@ -110,6 +110,7 @@ impl Reader {
             let useful = useful(r, self.hashed.is_some())?;
             Some((r.range.topic_partition(), useful))
         };
+        let newest_epoch = |r: &ScanRange| Some((r.range.topic_partition(), r.newest_epoch?));
         let request = ReadRequest {
             ranges: ranges.iter().map(|r| r.range.clone()).collect(),
             topic_ids: ranges.iter().filter_map(topic_id).collect(),
@@ -120,6 +121,7 @@ impl Reader {
             limit,
             on_data_loss: self.source.on_data_loss,
             timestamps: ranges.iter().filter_map(timestamps).collect(),
+            newest_epochs: ranges.iter().filter_map(newest_epoch).collect(),
         };
         let bytes = self.source.client.read_buffer_bytes(&request);
         buffers

@@ -64,6 +64,7 @@ mod tests {
         let whole = ScanRange {
             range: range(10, 30),
             topic_id: None,
+            newest_epoch: None,
             leader: None,
             selected: None,
             matching: None,

@@ -42,6 +42,7 @@ impl Selection {
         let plan = self.range.plan(&partitions, now_ms)?;
         let facts = self.look_up(&plan, &cluster, bounds).await?;
         let bound = plan.bind(&facts)?;
+        let leader_epochs = bounds.leader_epochs(&partitions).await;
         let leaders: BTreeMap<TopicPartition, i32> = leaders(&cluster);
         let ranges = bound
             .into_iter()
@@ -68,7 +69,9 @@ impl Selection {
                 log_append_time: facts.log_append_time.contains(&t.name),
             })
             .collect();
-        Snapshot::try_new(cluster.cluster_id, self.isolation, now_ms, topics, ranges)
+        let (id, isolation) = (cluster.cluster_id, self.isolation);
+        let snapshot = Snapshot::try_new(id, isolation, now_ms, topics, ranges)?;
+        Ok(snapshot.listed_by(leader_epochs))
     }
 
     async fn look_up(
@@ -210,9 +213,10 @@ fn short_answer(what: &str) -> Error {
     }
 }
 
-/// Log bounds by partition, each looked up by the first that asks: what shares them ends alike.
+/// Log bounds by partition with the epoch of the leader that told the end, each looked up by the first that asks: what
+/// shares them ends alike.
 #[derive(Debug, Default)]
-pub(super) struct SharedBounds(Mutex<BTreeMap<TopicPartition, LogBounds>>);
+pub(super) struct SharedBounds(Mutex<BTreeMap<TopicPartition, (LogBounds, Option<i32>)>>);
 
 impl SharedBounds {
     async fn of(
@@ -228,12 +232,21 @@ impl SharedBounds {
             .cloned()
             .collect();
         if !unknown.is_empty() {
-            known.extend(log_bounds(client, &unknown, isolation).await?);
+            known.extend(log_bounds_of_leaders(client, &unknown, isolation).await?);
         }
         let bounds = partitions.iter();
         Ok(bounds
-            .filter_map(|p| Some((p.clone(), *known.get(p)?)))
+            .filter_map(|p| Some((p.clone(), known.get(p)?.0)))
             .collect())
+    }
+
+    /// The epochs of the leaders that told the ends, as far as they did.
+    async fn leader_epochs(&self, partitions: &[TopicPartition]) -> BTreeMap<TopicPartition, i32> {
+        let known = self.0.lock().await;
+        let partitions = partitions.iter();
+        partitions
+            .filter_map(|p| Some((p.clone(), known.get(p)?.1?)))
+            .collect()
     }
 }
 

@@ -1,19 +1,15 @@
 //! Jobs on a cluster of several nodes that loses records together with a leader.
 
-use std::time::Duration;
-
 use datafusion_kafka::driver::LostBecause;
 use datafusion_kafka::{Error, ErrorKind};
 
 use super::driver::World;
-use crate::support::{KafkaCluster, KafkaOptions, admin, wait_until};
-
-const LIMIT: Duration = Duration::from_secs(60);
+use crate::support::{admin, cluster};
 
 /// Both clients have reached 60 when an unclean election cuts the log to 30. It then grows to 75.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_an_unclean_election_has_cut_is_never_read_on_in_silence() {
-    let mut cluster = KafkaCluster::start(3, &KafkaOptions::default());
+    let mut cluster = cluster::shared().await;
     let bootstrap = cluster.bootstrap();
     let topic = admin::unique_topic("elections");
     let settings = [
@@ -34,10 +30,7 @@ async fn a_log_that_an_unclean_election_has_cut_is_never_read_on_in_silence() {
     // Node 3 and the follower form a quorum, and only the follower still has the log.
     cluster.node_mut(1).kill();
     cluster.node_mut(2).restart();
-    wait_until(LIMIT, "the follower leads", || {
-        let bootstrap = cluster.node(2).bootstrap();
-        (admin::leader(bootstrap, &topic, 0) == Some(2)).then_some(())
-    });
+    cluster.wait_for_leader(&topic, 0, 2);
     worlds[0].produce(0, 45);
     for world in &mut worlds {
         let error = world.run().await.unwrap_err();

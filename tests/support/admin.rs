@@ -6,12 +6,15 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
+    TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::metadata::Metadata;
+use rdkafka::metadata::{Metadata, MetadataPartition};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::kafka::KafkaServer;
@@ -168,6 +171,21 @@ pub fn grow_topic(bootstrap: &str, topic: &str, partitions: usize) {
     wait_for_partitions(bootstrap, topic, partitions);
 }
 
+/// Changes settings of a topic, and resets its others.
+///
+/// # Panics
+/// When the broker refuses.
+pub fn alter_topic(bootstrap: &str, topic: &str, settings: &[(&str, &str)]) {
+    let mut alter = AlterConfig::new(ResourceSpecifier::Topic(topic));
+    for (key, value) in settings {
+        alter = alter.set(key, value);
+    }
+    let results = block_on(admin(bootstrap).alter_configs([&alter], &options()));
+    for result in results.expect("AlterConfigs was not answered") {
+        result.unwrap_or_else(|(_, code)| panic!("cannot change the topic {topic}: {code}"));
+    }
+}
+
 /// Moves the log start of a partition to `before`. The records below it are gone.
 ///
 /// # Panics
@@ -256,14 +274,41 @@ pub(super) fn is_ready(bootstrap: &str) -> bool {
         })
 }
 
+/// Whether a broker sees so many brokers, and every partition with all of its replicas in sync.
+pub(super) fn is_in_sync(bootstrap: &str, brokers: usize) -> bool {
+    let metadata = consumer(bootstrap).fetch_metadata(None, Duration::from_secs(2));
+    metadata.is_ok_and(|metadata| {
+        let mut partitions = metadata.topics().iter().flat_map(|t| t.partitions());
+        metadata.brokers().len() == brokers
+            && partitions.all(|p| p.leader() >= 0 && p.isr().len() == p.replicas().len())
+    })
+}
+
+/// The replicas of a partition, the preferred leader first.
+pub fn replicas(bootstrap: &str, topic: &str, partition: i32) -> Option<Vec<i32>> {
+    of_partition(bootstrap, topic, partition, |found| {
+        found.replicas().to_vec()
+    })
+}
+
 /// The node that leads a partition; `None` while there is no leader.
 pub fn leader(bootstrap: &str, topic: &str, partition: i32) -> Option<i32> {
+    let leader = of_partition(bootstrap, topic, partition, MetadataPartition::leader)?;
+    Some(leader).filter(|leader| *leader >= 0)
+}
+
+fn of_partition<T>(
+    bootstrap: &str,
+    topic: &str,
+    partition: i32,
+    get: impl Fn(&MetadataPartition) -> T,
+) -> Option<T> {
     let metadata = consumer(bootstrap)
         .fetch_metadata(None, REQUEST_LIMIT)
         .ok()?;
     let found = metadata.topics().iter().find(|t| t.name() == topic)?;
     let found = found.partitions().iter().find(|p| p.id() == partition)?;
-    Some(found.leader()).filter(|leader| *leader >= 0)
+    Some(get(found))
 }
 
 fn wait_for_partitions(bootstrap: &str, topic: &str, partitions: i32) {

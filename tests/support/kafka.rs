@@ -14,13 +14,13 @@ use super::admin;
 use super::certificates::{Certificates, STORE_PASSWORD};
 use super::libs::{self, Jvm};
 use super::options::{
-    KafkaOptions, LOG4J, Listener, Login, NODE_PROPERTIES, PASSWORD, USERS, path_text,
-    security_properties,
+    KafkaOptions, LOG_REQUESTS, LOG4J, Listener, Login, NODE_PROPERTIES, PASSWORD, USERS,
+    path_text, security_properties,
 };
 use super::process::Watched;
 
 /// How long a broker may take to answer. On an idle machine it is ready after 3 s.
-const START_LIMIT: Duration = Duration::from_secs(90);
+const START_LIMIT: Duration = Duration::from_secs(180);
 
 /// A running (or stopped) node. Dropping it kills the process and removes the data.
 ///
@@ -114,7 +114,7 @@ impl KafkaServer {
             jvm,
             process: None,
         };
-        server.write_configuration(member, &options.properties);
+        server.write_configuration(member, options);
         server.format(member);
         server
     }
@@ -252,6 +252,14 @@ impl KafkaServer {
         }
     }
 
+    /// Starts the broker if it is down, and lets it continue if it is frozen; does not wait until it answers.
+    pub(super) fn revive(&mut self) {
+        match &self.process {
+            Some(process) if !process.has_ended() => process.signal("CONT"),
+            _ => self.spawn(),
+        }
+    }
+
     /// Freezes the broker (SIGSTOP): connections stay open, but nothing is answered.
     pub fn freeze(&self) {
         self.running().signal("STOP");
@@ -280,11 +288,16 @@ impl KafkaServer {
         admin::list_topics(self.bootstrap())
     }
 
+    /// What the broker logged.
+    pub fn whole_log(&self) -> String {
+        let text = fs::read(self.log_path()).unwrap_or_default();
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
     /// The last lines of what the broker logged.
     pub fn log(&self) -> String {
         const LINES: usize = 60;
-        let text = fs::read(self.log_path()).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
+        let text = self.whole_log();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(LINES)..].join("\n")
     }
@@ -318,7 +331,7 @@ impl KafkaServer {
         self.folder.path().join("server.properties")
     }
 
-    fn write_configuration(&self, member: &Member, extra: &[(String, String)]) {
+    fn write_configuration(&self, member: &Member, options: &KafkaOptions) {
         let controller_port = member.controller_port;
         let listeners: Vec<Listener> = self.ports.iter().map(|(listener, _)| *listener).collect();
         let mut addresses: Vec<String> = listeners
@@ -354,14 +367,20 @@ impl KafkaServer {
             self.proxies.len(),
             &self.certificates,
         ));
-        properties.extend(extra.iter().cloned());
+        properties.extend(options.properties.iter().cloned());
         // The last line of a key wins, so a test's properties override the others.
         let text: String = properties
             .iter()
             .map(|(key, value)| format!("{key}={value}\n"))
             .collect();
         fs::write(self.configuration_path(), text).expect("cannot write the configuration");
-        fs::write(self.log4j_path(), LOG4J).expect("cannot write the configuration");
+        let requests = if options.log_requests {
+            LOG_REQUESTS
+        } else {
+            ""
+        };
+        let log4j = format!("{LOG4J}{requests}");
+        fs::write(self.log4j_path(), log4j).expect("cannot write the configuration");
     }
 
     fn format(&self, member: &Member) {

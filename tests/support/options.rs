@@ -68,6 +68,7 @@ pub struct KafkaOptions {
     pub(super) full_speed: bool,
     /// The addresses of the proxies in front of the broker.
     pub(super) proxies: Vec<String>,
+    pub(super) log_requests: bool,
 }
 
 impl KafkaOptions {
@@ -97,6 +98,12 @@ impl KafkaOptions {
     /// connects through the proxy stays behind it. See [`KafkaServer::behind`](super::KafkaServer::behind).
     pub fn behind(mut self, address: String) -> Self {
         self.proxies.push(address);
+        self
+    }
+
+    /// Logs each request with its answer, to show what the broker served.
+    pub(super) fn logging_requests(mut self) -> Self {
+        self.log_requests = true;
         self
     }
 
@@ -159,6 +166,12 @@ appender.console.type=Console
 appender.console.name=console
 appender.console.layout.type=PatternLayout
 appender.console.layout.pattern=%d{HH:mm:ss.SSS} %p %c{1}: %m%n
+";
+
+/// Added to [`LOG4J`].
+pub(super) const LOG_REQUESTS: &str = "\
+logger.requests.name=kafka.request.logger
+logger.requests.level=debug
 ";
 
 /// The listeners' protocols, certificates and login modules.

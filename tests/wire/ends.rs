@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use datafusion_kafka::ErrorKind;
 use datafusion_kafka::client::{OnDataLoss, ReadRequest};
+use datafusion_kafka::range::TopicPartition;
 use kafka_protocol::messages::fetch_response::{EpochEndOffset, PartitionData};
 
 use super::broker::Release;
@@ -140,6 +141,32 @@ async fn diverging_epoch_is_an_error() {
         )
     );
     assert_eq!(error.kind(), ErrorKind::DataUnavailable);
+}
+
+/// When the range was taken, its last record was of epoch 5 or before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_of_a_later_epoch_than_the_range_can_have_are_an_error() {
+    let setup = Setup::new().await;
+    for batch in &mut setup.cluster.state().partition(TOPIC, 0).log.batches {
+        let epoch: i32 = if batch.base < 200 { 5 } else { 6 };
+        let mut bytes = batch.bytes.to_vec();
+        // Behind the base offset and the length; the checksum does not cover it.
+        bytes[12..16].copy_from_slice(&epoch.to_be_bytes());
+        batch.bytes = bytes.into();
+    }
+    let mut request = request(vec![of_partition(0, 0, END)]);
+    let partition = TopicPartition::new(TOPIC, 0);
+    request.newest_epochs.insert(partition.clone(), 5);
+    let outcome = setup.run(request.clone()).await;
+    assert_eq!(outcome.rows.len(), 200);
+    assert_eq!(
+        outcome.failure().to_string(),
+        "orders[0]@300: the log was cut at 200 by the loss of a leader: its records 200..300 are in no log any \
+         more, and others may stand at these offsets; what was read before may be of either log: run \
+         the query again"
+    );
+    request.newest_epochs.insert(partition, 6);
+    assert_eq!(setup.run(request).await.rows.len(), RECORDS);
 }
 
 /// A leader assumes that the epoch in a request belongs to the record before the position.

@@ -87,6 +87,60 @@ async fn a_pinned_table_refuses_a_log_that_was_cut_and_has_grown_again() {
     };
 }
 
+/// Its epochs say nothing of the topic that was pinned.
+#[tokio::test]
+async fn a_pinned_table_refuses_a_topic_that_was_recreated_and_is_shorter() {
+    let cluster = orders();
+    let table = builder(&cluster).topic("orders").build().await.unwrap();
+    let pinned = table.at(table.snapshot().await.unwrap()).unwrap();
+    let context = session();
+    context.register_table("orders", Arc::new(pinned)).unwrap();
+    cluster.recreate_topic("orders").unwrap();
+    cluster.append("orders", 0, Record::new("new")).unwrap();
+    let error = query(&context, "SELECT count(*) FROM orders")
+        .await
+        .unwrap_err();
+    let Some(Error::TopicRecreated { .. }) = Error::find(&error) else {
+        panic!("{error}");
+    };
+}
+
+/// The statement's end was told by the leader that is lost. What stands before it now are other records.
+#[tokio::test]
+async fn a_statement_refuses_a_log_that_is_cut_behind_its_position() {
+    let cluster = orders();
+    let context = session();
+    let table = registered(&context, &cluster).await;
+    let sql = "SELECT offset FROM orders WHERE partition = 0";
+    let planned = context
+        .sql(sql)
+        .await
+        .unwrap()
+        .create_physical_plan()
+        .await
+        .unwrap();
+    let early = table.at(table.snapshot().await.unwrap()).unwrap();
+    cluster.elect_at("orders", 0, 40).unwrap();
+    for number in 0..70 {
+        let record = Record::new(format!("another {number}"));
+        cluster.append("orders", 0, record).unwrap();
+    }
+    let read = datafusion::physical_plan::collect(planned, context.task_ctx());
+    let error = read.await.unwrap_err();
+    let expected = "orders[0]@100: the log was cut at 40 by the loss of a leader: its records 40..100 are in no \
+                    log any more, and others may stand at these offsets; what was read before may be of \
+                    either log: run the query again";
+    assert_eq!(Error::find(&error).unwrap().to_string(), expected);
+    // A new statement sees the new log; a snapshot is refused before it is read.
+    assert_eq!(
+        rows(&context, "SELECT count(*) FROM orders WHERE partition = 0").await,
+        ["110"]
+    );
+    context.register_table("early", Arc::new(early)).unwrap();
+    let early = context.sql("SELECT count(*) FROM early").await.unwrap();
+    assert!(early.collect().await.is_err());
+}
+
 #[tokio::test]
 async fn pinned_table_does_not_move() {
     let cluster = orders();

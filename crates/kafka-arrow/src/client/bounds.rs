@@ -2,7 +2,7 @@
 
 use super::ReadRequest;
 use crate::error::{Error, Result};
-use crate::range::{OffsetRange, OnDataLoss};
+use crate::range::{OffsetRange, OnDataLoss, TopicPartition};
 
 impl ReadRequest {
     /// How many offsets of the range, from `position` on, lie before the log start and are to be skipped.
@@ -28,6 +28,25 @@ impl ReadRequest {
                 lost,
             }),
             OnDataLoss::Skip => Ok(lost),
+        }
+    }
+
+    /// The newest leader epoch that a record of a partition's ranges can have.
+    pub(super) fn newest_epoch(&self, partition: &TopicPartition) -> i32 {
+        self.newest_epochs
+            .get(partition)
+            .copied()
+            .unwrap_or(i32::MAX)
+    }
+
+    /// The error about a range whose log was cut before its end: a record at `cut` is of a later epoch.
+    pub(super) fn cut_within(range: &OffsetRange, cut: i64) -> Error {
+        Error::Truncated {
+            topic: range.topic().to_string(),
+            partition: range.partition(),
+            offset: range.end(),
+            cut,
+            message: Error::READ_AGAIN.to_owned(),
         }
     }
 

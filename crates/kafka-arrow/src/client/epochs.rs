@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{EpochEnd, EpochQuery, KafkaClient, OffsetAt, OffsetQuery};
+use super::{EpochEnd, EpochQuery, KafkaClient, OffsetAt, OffsetQuery, TopicSelection};
 use crate::error::{Error, Result};
 use crate::range::{IsolationLevel, Snapshot, TopicPartition};
 
@@ -250,11 +250,33 @@ pub async fn cut_ranges(
         .collect();
     let stands = compare(client, &marks).await?;
     let errors = marks.iter().zip(stands);
-    Ok(errors
+    let errors: Vec<Error> = errors
         .filter_map(|(mark, stands)| {
             refusal(&mark.partition, mark.offset, mark.epoch, stands, next)
         })
-        .collect())
+        .collect();
+    if !errors.is_empty() {
+        refuse_recreated(client, snapshot).await?;
+    }
+    Ok(errors)
+}
+
+/// Another topic of the same name has epochs of its own, of which nothing follows.
+async fn refuse_recreated(client: &dyn KafkaClient, snapshot: &Snapshot) -> Result<()> {
+    let topics = snapshot.topics().iter();
+    let names: Vec<Arc<str>> = topics.map(|t| Arc::clone(&t.topic)).collect();
+    for topic in client.describe(TopicSelection::Named(&names)).await?.topics {
+        if let (Some(expected), Some(found)) = (snapshot.topic_id(&topic.name), topic.id)
+            && expected != found
+        {
+            return Err(Error::TopicRecreated {
+                topic: topic.name.to_string(),
+                expected: expected.to_owned(),
+                found,
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a snapshot if one of its logs was cut before the end of its range.

@@ -141,6 +141,9 @@ pub trait KafkaClient: fmt::Debug + Send + Sync {
     /// - [`Error::TopicRecreated`](crate::Error::TopicRecreated) where the ids of the request and the cluster
     ///   differ. The client asks the cluster after the request was made and before the first batch, and again
     ///   after the last record.
+    /// - [`Error::Truncated`](crate::Error::Truncated) where the log was cut before the position, and where it was
+    ///   cut before the range's end and a record is of a later epoch than the request's
+    ///   [`newest_epochs`](ReadRequest::newest_epochs) allow.
     /// - [`Error::NoLeader`](crate::Error::NoLeader) after `read.timeout.ms` without a leader, and
     ///   [`Error::Stalled`](crate::Error::Stalled) after the same time without progress for other reasons.
     ///   Time during which brokers throttle the client does not count, up to ten times that limit.
@@ -418,6 +421,9 @@ pub struct ReadRequest {
     /// Partitions from which only records with such timestamps are wanted. A client may leave out the others
     /// and count them as [`filtered`](PassedOffsets::filtered).
     pub timestamps: BTreeMap<TopicPartition, TimestampBounds>,
+    /// The newest leader epoch that a record of the ranges can have: that of the leader which reported a log end at or
+    /// behind them. A record of a later epoch took the place of one that was lost.
+    pub newest_epochs: BTreeMap<TopicPartition, i32>,
 }
 
 impl ReadRequest {
@@ -433,6 +439,7 @@ impl ReadRequest {
             limit: None,
             on_data_loss: OnDataLoss::Fail,
             timestamps: BTreeMap::new(),
+            newest_epochs: BTreeMap::new(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{IsolationLevel, OffsetRange, shared_str};
+use super::{IsolationLevel, OffsetRange, TopicPartition, shared_str};
 use crate::error::{Error, Result};
 
 /// The version of the JSON that this crate reads and writes.
@@ -28,6 +28,8 @@ pub struct Snapshot {
     created_ms: i64,
     topics: Vec<SnapshotTopic>,
     ranges: Vec<SnapshotRange>,
+    /// The leaders' epochs when the ends were listed; not in the JSON, for which the epochs at the ends are looked up.
+    leader_epochs: BTreeMap<TopicPartition, i32>,
 }
 
 /// A topic as it was when the ranges were resolved.
@@ -89,6 +91,7 @@ impl Snapshot {
             created_ms,
             topics,
             ranges,
+            leader_epochs: BTreeMap::new(),
         };
         snapshot.check()?;
         Ok(snapshot)
@@ -109,17 +112,49 @@ impl Snapshot {
     pub fn with_ranges(&self, ranges: Vec<SnapshotRange>) -> Result<Self> {
         let mut topics = self.topics.clone();
         topics.retain(|t| ranges.iter().any(|r| r.range.topic == t.topic));
-        Self::try_new(
+        let snapshot = Self::try_new(
             self.cluster_id.clone(),
             self.isolation_level,
             self.created_ms,
             topics,
             ranges,
-        )
+        )?;
+        Ok(snapshot.listed_by(self.leader_epochs.clone()))
     }
 
-    /// Notes the leader epoch of the record before each range's end.
+    /// Notes the epochs of the leaders that listed the ends, as far as no range reaches further.
+    pub fn listed_by(mut self, leader_epochs: BTreeMap<TopicPartition, i32>) -> Self {
+        self.leader_epochs = leader_epochs;
+        for range in self
+            .ranges
+            .iter()
+            .filter(|range| range.range.end() > range.log_end)
+        {
+            self.leader_epochs.remove(&range.range.topic_partition());
+        }
+        self
+    }
+
+    /// For each partition, as far as it is known, the newest leader epoch that a record of its ranges can have. A record
+    /// of a later one took the place of one that was lost.
+    pub fn newest_epochs(&self) -> BTreeMap<TopicPartition, i32> {
+        let mut newest: BTreeMap<TopicPartition, Option<i32>> = BTreeMap::new();
+        for range in self.ranges.iter().filter(|range| !range.range.is_empty()) {
+            let known = newest
+                .entry(range.range.topic_partition())
+                .or_insert(Some(-1));
+            *known = (*known).zip(range.leader_epoch).map(|(a, b)| a.max(b));
+        }
+        let listed = self.leader_epochs.clone().into_iter();
+        let at_ends = newest
+            .into_iter()
+            .filter_map(|(partition, epoch)| Some((partition, epoch?)));
+        listed.chain(at_ends).collect()
+    }
+
+    /// Notes the leader epoch of the record before each range's end, which says more than those of the leaders.
     pub(crate) fn note_leader_epochs(&mut self, epochs: impl IntoIterator<Item = Option<i32>>) {
+        self.leader_epochs.clear();
         for (range, epoch) in self.ranges.iter_mut().zip(epochs) {
             range.leader_epoch = epoch;
         }

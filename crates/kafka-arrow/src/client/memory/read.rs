@@ -179,6 +179,11 @@ impl Reader {
             bytes: self.shared.fetch.bytes,
         };
         let fetched = log.fetch(range.start(), range.end(), self.request.isolation, limits);
+        let newest_epoch = self.request.newest_epoch(partition);
+        let mut entries = fetched.entries.iter().map(|visible| &visible.entry);
+        if let Some(later) = entries.find(|entry| entry.leader_epoch > newest_epoch) {
+            return Err(ReadRequest::cut_within(range, later.offset));
+        }
         if let Some(Visible { entry, .. }) = fetched.entries.last() {
             self.last = Some((partition.clone(), entry.offset, entry.leader_epoch));
         }

@@ -191,6 +191,7 @@ impl Reader {
                 }
                 Step::NoSession => self.acquire().await?,
                 Step::Fault(c, reason) => self.fault(c, reason).await?,
+                Step::Cut(offset) => return Err(ReadRequest::cut_within(self.range(), offset)),
             }
         }
         Ok(None)

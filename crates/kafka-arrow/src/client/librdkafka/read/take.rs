@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Reader;
-use crate::client::librdkafka::ffi::code;
+use crate::client::librdkafka::ffi::{Message, code};
 use crate::client::librdkafka::session::{Fetching, Profile};
 use crate::error::Result;
 
@@ -25,6 +25,8 @@ pub(super) enum Step {
     NoSession,
     /// librdkafka reported an error.
     Fault(i32, String),
+    /// The record at this offset is of a later epoch than the range can have: others stood there.
+    Cut(i64),
 }
 
 impl Reader {
@@ -104,6 +106,9 @@ impl Reader {
                 }
             }
             let before = self.position;
+            if let Some(cut) = self.cut(fetching, end) {
+                return Step::Cut(cut);
+            }
             let fault = self.append(fetching, end);
             // Reports are no progress: a fault that is reported for ever is a stalled broker.
             if self.position > before {
@@ -117,6 +122,20 @@ impl Reader {
                 return fault;
             }
         }
+    }
+
+    /// The first record whose epoch shows that the log was cut within the range. Epochs rise with the offsets, so the
+    /// last record decides.
+    fn cut(&self, fetching: &Fetching, end: i64) -> Option<i64> {
+        let newest_epoch = self.request.newest_epoch(&self.partition());
+        let records = || {
+            let wanted = self.position..end;
+            let messages = fetching.messages.rest();
+            messages.filter(move |m| m.code() == code::OK && wanted.contains(&m.offset()))
+        };
+        let is_later = |message: &Message<'_>| message.leader_epoch() > newest_epoch;
+        records().last().filter(is_later)?;
+        records().find(is_later).map(|message| message.offset())
     }
 
     /// Appends messages until the batch is full, the range ends or none is left.

@@ -185,7 +185,7 @@ impl Reading {
                     }
                 }
                 Ok(Step::Empty) => return true,
-                Ok(Step::RangeEnd | Step::Short) | Err(_) => return false,
+                Ok(Step::RangeEnd | Step::Short | Step::Cut(_)) | Err(_) => return false,
             }
         }
         panic!("it does not end");

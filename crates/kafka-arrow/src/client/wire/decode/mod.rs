@@ -23,6 +23,7 @@ mod cursor;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod laws;
 mod layout;
+mod limits;
 mod old;
 mod range;
 mod record;
@@ -38,4 +39,5 @@ pub(crate) use answer::{
 };
 pub(crate) use batch::mean_bytes;
 pub(crate) use layout::{after_header, api_versions, check};
-pub(crate) use range::{Limits, RangeDecoder, ShortOf, Step};
+pub(crate) use limits::Limits;
+pub(crate) use range::{RangeDecoder, ShortOf, Step};

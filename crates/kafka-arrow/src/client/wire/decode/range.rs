@@ -9,39 +9,11 @@ use super::answer::Malformed;
 use super::batch::{BatchHead, Codec, HEAD_BYTES, aborts};
 use super::codec::{KEPT_BYTES, Packed, Unpacker};
 use super::columns::{Columns, Region};
+use super::limits::Limits;
 use super::old;
 use super::walk::{Place, Purpose, Records, Walked};
 use crate::client::{Held, PassedOffsets, RawBatch, RawColumns, TimestampBounds};
 use crate::range::{IsolationLevel, TopicPartition};
-
-/// What decoding may use.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    /// The most rows of a batch, at least 1.
-    pub(crate) batch_rows: usize,
-    /// The bytes of keys and values after which a batch is closed; one larger record still fits.
-    pub(crate) batch_bytes: usize,
-    /// The largest record batch, unpacked, in bytes.
-    pub(crate) unpacked_bytes: usize,
-    /// Whether checksums are compared.
-    pub(crate) check_crcs: bool,
-}
-
-impl Limits {
-    /// The rows and bytes that a batch has room for; `None` when it is full.
-    pub(super) fn room(&self, columns: &Columns) -> Option<(usize, usize)> {
-        let rows = self.batch_rows.checked_sub(columns.rows())?;
-        let bytes = self.batch_bytes.checked_sub(columns.bytes)?;
-        (rows > 0).then_some((rows, bytes))
-    }
-
-    /// Whether a batch has no room for a record of `bytes`.
-    #[inline(always)]
-    pub(super) fn is_full_for(&self, columns: &Columns, bytes: usize) -> bool {
-        let rows = columns.rows();
-        rows >= self.batch_rows || rows > 0 && columns.bytes + bytes > self.batch_bytes
-    }
-}
 
 /// What a call of [`RangeDecoder::step`] came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +26,8 @@ pub(crate) enum Step {
     Empty,
     /// The next record batch is not unpacked: see [`RangeDecoder::shortage`].
     Short,
+    /// The record at this offset is of a later epoch than the range can have: others stood there.
+    Cut(i64),
 }
 
 /// Why a record batch is not unpacked.
@@ -87,6 +61,8 @@ pub(crate) struct RangeDecoder {
     gaps: bool,
     /// The epoch of the last batch that was walked, to notice a truncated log (KIP-595).
     epoch: i32,
+    /// The newest epoch that a record of the range can have.
+    newest_epoch: i32,
     aborted: Aborted,
     /// The head of the last batch of the part that was looked at.
     seen: Option<BatchHead>,
@@ -126,6 +102,7 @@ impl RangeDecoder {
             place: Place::default(),
             gaps: false,
             epoch: -1,
+            newest_epoch: i32::MAX,
             aborted: Aborted::default(),
             seen: None,
             log_end: i64::MAX,
@@ -162,6 +139,11 @@ impl RangeDecoder {
         self.place.end = end;
         self.bounds = bounds;
         self.gaps = false;
+    }
+
+    /// Sets the newest leader epoch that a record of the range can have.
+    pub(crate) fn expect_up_to(&mut self, newest_epoch: i32) {
+        self.newest_epoch = newest_epoch;
     }
 
     /// Forgets what was fed, before a part of another partition or of another answer.
@@ -323,15 +305,18 @@ impl RangeDecoder {
             let size = usize::try_from(size).unwrap_or(0).saturating_add(12);
             let batch = batch.get(..size).ok_or_else(|| cut(self.place.position))?;
             let batch = fed.bytes.slice_ref(batch);
-            self.begin_batch(&batch)?;
+            if let Some(cut) = self.begin_batch(&batch)? {
+                return Ok(Step::Cut(cut));
+            }
             if self.shortage.is_some() {
                 return Ok(Step::Short);
             }
         }
     }
 
-    /// Decides about a whole batch: it is passed, or a walk of it begins.
-    fn begin_batch(&mut self, batch: &Bytes) -> Result<(), Malformed> {
+    /// Decides about a whole batch: it is passed, or a walk of it begins. Returns its first offset in the range if it
+    /// cannot belong there.
+    fn begin_batch(&mut self, batch: &Bytes) -> Result<Option<i64>, Malformed> {
         let head = BatchHead::parse(batch)?;
         self.check_place(&head)?;
         let next = self.at + batch.len();
@@ -340,11 +325,14 @@ impl RangeDecoder {
             // The batch that holds the position begins before it; one before that is of no use.
             self.note_control(&head, batch);
             self.at = next;
-            return Ok(());
+            return Ok(None);
         }
         if head.base_offset >= self.place.end {
             self.pass_gap();
-            return Ok(());
+            return Ok(None);
+        }
+        if head.leader_epoch > self.newest_epoch {
+            return Ok(Some(head.base_offset.max(self.place.position)));
         }
         self.epoch = head.leader_epoch;
         self.place.pass_gap(head.base_offset);
@@ -361,7 +349,7 @@ impl RangeDecoder {
             self.place.pass(marker, |passed| &mut passed.control);
             self.place.pass_gap(head.end());
             self.leave(&head, next);
-            return Ok(());
+            return Ok(None);
         }
         let purpose = if committed && self.aborted.holds(&head) {
             Purpose::Aborted
@@ -373,13 +361,14 @@ impl RangeDecoder {
         if purpose == Purpose::Rows {
             if head.is_dense() && self.is_told_by_head(&head) {
                 self.rows_of_head(&head, next, batch.len());
-                return Ok(());
+                return Ok(None);
             }
         } else if self.pass_whole(&head, purpose) {
             self.leave(&head, next);
-            return Ok(());
+            return Ok(None);
         }
-        self.begin_walk(head, batch, next, purpose)
+        self.begin_walk(head, batch, next, purpose)?;
+        Ok(None)
     }
 
     /// Compares a batch's offsets with what else the answer says. Its checksum does not cover them.

@@ -3,7 +3,7 @@
 use super::answer::Malformed;
 use super::batch::BatchHead;
 use super::columns::{Columns, Region};
-use super::range::Limits;
+use super::limits::Limits;
 use super::record::{Record, headers, record};
 use crate::client::PassedOffsets;
 

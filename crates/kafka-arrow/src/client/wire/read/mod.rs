@@ -194,6 +194,7 @@ impl Reader {
                 Err(malformed) if self.decoder.is_contradicted() => {
                     return Err(self.corrupted(malformed.to_string()));
                 }
+                Ok(Step::Cut(offset)) => return Err(ReadRequest::cut_within(self.range(), offset)),
                 Err(malformed) => self.corrupt(malformed).await?,
             }
         }
@@ -279,6 +280,8 @@ impl Reader {
         let bounds = self.request.timestamps.get(&range.topic_partition());
         let bounds = bounds.copied().unwrap_or_default();
         self.decoder.begin(range.start(), range.end(), bounds);
+        let newest_epoch = self.request.newest_epoch(&range.topic_partition());
+        self.decoder.expect_up_to(newest_epoch);
         self.moved();
     }
 

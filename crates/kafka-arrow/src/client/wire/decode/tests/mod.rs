@@ -286,6 +286,7 @@ impl Read {
                     None => break,
                 },
                 Step::Short => return Err(Malformed(format!("{:?}", decoder.shortage()))),
+                Step::Cut(offset) => return Err(Malformed(format!("cut at {offset}"))),
             }
         }
         let batch = decoder.finish(partition).unwrap();
