@@ -36,6 +36,8 @@ mod parquet;
 mod postgres;
 #[path = "jobs/receipts.rs"]
 mod receipts;
+#[path = "faults/release_jobs.rs"]
+mod release_jobs;
 #[cfg(feature = "s3")]
 #[path = "jobs/s3.rs"]
 mod s3;

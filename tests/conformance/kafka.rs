@@ -112,8 +112,15 @@ impl KafkaFixture {
 /// The first of the tested releases that can do something, if not all can.
 fn since(need: Need) -> Option<(Release, &'static str)> {
     Some(match need {
-        Need::LeaderEpochs => (Release::V2_1, "KIP-320 came with Kafka 2.1"),
+        Need::LeaderEpochs => (
+            Release::V2_8,
+            "Kafka 2.1 does not tell the epoch of a log's end",
+        ),
         Need::TopicIds => (Release::V2_8, "KIP-516 came with Kafka 2.8"),
+        Need::TopicSettings => (
+            Release::V2_1,
+            "Kafka 1.1 tells settings of topics that do not exist",
+        ),
         Need::Zstd => (Release::V2_1, "KIP-110 came with Kafka 2.1"),
         _ => return None,
     })

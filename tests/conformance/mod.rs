@@ -99,6 +99,7 @@ pub enum Need {
     TimestampLookUp,
     TopicDeletion,
     TopicIds,
+    TopicSettings,
     Transactions,
     Zstd,
 }

@@ -347,7 +347,10 @@ impl KafkaServer {
                 .map(|(key, value)| ((*key).to_owned(), (*value).to_owned())),
         );
         properties.extend(security_properties(&listeners, &self.certificates));
-        properties.extend(extra.iter().cloned());
+        let folder = path_text(self.folder.path());
+        let extra = extra.iter();
+        properties
+            .extend(extra.map(|(key, value)| (key.clone(), value.replace("{folder}", &folder))));
         // The last line of a key wins, so a test's properties override the others.
         let text: String = properties
             .iter()

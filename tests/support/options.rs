@@ -87,7 +87,7 @@ impl KafkaOptions {
         self
     }
 
-    /// Sets a server property, overriding the harness.
+    /// Sets a server property, overriding the harness. `{folder}` in the value is the broker's own folder.
     pub fn property(mut self, key: &str, value: &str) -> Self {
         self.properties.push((key.to_owned(), value.to_owned()));
         self
