@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 
 use arrow::array::AsArray;
 use datafusion::prelude::SessionContext;
@@ -133,6 +132,7 @@ async fn job_from_topic_to_topic(release: &str) -> String {
 }
 
 /// The shell exports a topic with every codec of the release, and compares the files with the topic.
+#[expect(clippy::unused_async, reason = "the cases of a table are async")]
 async fn export_and_verify(release: &str) -> String {
     let bootstrap = broker(release).bootstrap();
     let topic = topic(bootstrap, 1, &[]);
@@ -183,8 +183,9 @@ async fn offsets_committed_to_a_group(release: &str) -> String {
     for outcome in &mut outcomes {
         let client = ClientPool::global().client(&config(bootstrap, outcome));
         let client = client.expect("the settings are valid");
-        let found = client.group_offsets(&group, &[partition(0), partition(1)]);
-        let found = found.await.expect("an answer");
+        let asked = [partition(0), partition(1)];
+        let found = client.group_offsets(&group, &asked).await;
+        let found = found.expect("an answer");
         *outcome = if found == next {
             "exact".to_owned()
         } else {

@@ -58,6 +58,8 @@ fn broker() -> &'static KafkaServer {
                 .property("remote.log.metadata.manager.listener.name", "PLAINTEXT")
                 .property("remote.log.manager.task.interval.ms", "300")
                 .property("rsm.config.dir", "{folder}/remote")
+                // Those that wait for one segment must not keep those of others waiting.
+                .property("remote.log.reader.threads", "50")
                 .property(replication, "1")
                 .property(partitions, "1");
             KafkaServer::start(options)
@@ -172,14 +174,18 @@ fn offsets(folder: &Path) -> Vec<(i64, PathBuf)> {
 /// What came of reading a range: `exact`, or the error after the records before it.
 fn told(outcome: Outcome, start: i64, end: i64) -> String {
     let rows = i64::try_from(outcome.rows.len()).expect("few");
-    let right = (start..).zip(&outcome.rows).all(|(offset, row)| {
-        row.offset == offset && row.record.value.as_deref() == Some(&*value(offset))
-    });
+    let right =
+        (outcome.rows.iter()).all(|row| row.record.value.as_deref() == Some(&*value(row.offset)));
+    let in_order = outcome.rows.is_sorted_by(|a, b| a.offset < b.offset);
+    let passed = outcome.passed;
     match outcome.error {
-        _ if !right => format!("wrong rows after {start}"),
-        None if rows == end - start => "exact".to_owned(),
-        None => format!("{rows} rows of {}", end - start),
-        Some(Error::Corrupted { offset, .. }) if offset >= start + rows => "Corrupted".to_owned(),
+        _ if !right || !in_order => "wrong rows".to_owned(),
+        None if rows == asked => "exact".to_owned(),
+        None if rows + passed.gap == asked => "a gap in the ledger".to_owned(),
+        None if rows + passed.untold == asked => "a gap, untold in the ledger".to_owned(),
+        None => format!("{rows} rows of {asked}, {passed:?}"),
+        Some(Error::Corrupted { offset, .. }) if offset >= reached => "Corrupted".to_owned(),
+        Some(Error::Read { offset, .. }) if offset == reached => "Read".to_owned(),
         Some(Error::Stalled { .. }) => "Stalled".to_owned(),
         Some(error) => format!("{error:?}"),
     }
@@ -261,7 +267,7 @@ async fn transactions_in_the_remote_part(client: &str) -> String {
 }
 
 /// Replaces the remote segment in the middle of the range by a pipe, in which the broker waits for bytes.
-/// It comes back after some time, unless that is `None`.
+/// It comes back after some time, or when the read has given up.
 async fn slow(client: &str, time: Option<Duration>) -> String {
     let tiered = Tiered::filled(client);
     let segment = tiered.remote_segment(1500);
@@ -269,19 +275,27 @@ async fn slow(client: &str, time: Option<Duration>) -> String {
     fs::rename(&segment, &kept).expect("a segment");
     let made = Command::new("mkfifo").arg(&segment).status();
     assert!(made.expect("mkfifo runs").success());
-    let release = move || {
-        // The broker that waits opens the pipe for reading; this ends its waiting.
+    let come_back = || {
+        // Brokers' threads that wait for the pipe get to its end.
         let pipe = fs::OpenOptions::new().read(true).write(true).open(&segment);
         fs::rename(&kept, &segment).expect("the segment comes back");
         drop(pipe);
     };
-    let coming = async {
-        if let Some(time) = time {
-            tokio::time::sleep(time).await;
-            release();
+    let reading = tiered.read(0, 2400);
+    let outcome = match time {
+        None => {
+            let outcome = reading.await;
+            come_back();
+            outcome
+        }
+        Some(time) => {
+            let later = async {
+                tokio::time::sleep(time).await;
+                come_back();
+            };
+            tokio::join!(reading, later).0
         }
     };
-    let (outcome, ()) = tokio::join!(tiered.read(0, 2400), coming);
     assert!(outcome.took < LIMIT, "{:?}", outcome.took);
     told(outcome, 0, 2400)
 }

@@ -129,16 +129,16 @@ async fn look_ups(setup: &Setup) {
 
 /// A job that goes on after the topic has grown.
 async fn job(setup: &Setup) -> String {
-    let table = KafkaTable::builder_with_client(Arc::clone(&setup.client))
-        .topic(TOPIC)
-        .range("start")
-        .build_lazy()
-        .unwrap();
-    let context = KafkaSessionBuilder::new().build().unwrap();
-    context.register_table(TOPIC, Arc::new(table)).unwrap();
     let (sink, log) = (MemorySink::new("out"), tempfile::tempdir().unwrap());
     let run = async || {
-        let job = MicroBatch::builder(context.clone(), "job")
+        let table = KafkaTable::builder_with_client(Arc::clone(&setup.client))
+            .topic(TOPIC)
+            .range("start")
+            .build_lazy()
+            .unwrap();
+        let context = KafkaSessionBuilder::new().build().unwrap();
+        context.register_table(TOPIC, Arc::new(table)).unwrap();
+        let job = MicroBatch::builder(context, "job")
             .checkpoint(log.path().to_str().unwrap())
             .sink("out", Arc::new(sink.clone()))
             .unwrap()
