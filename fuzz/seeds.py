@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the seeds of the fuzz targets for payloads; crates/kafka-arrow/src/decode/laws/ says what an input is made of.
+"""Writes the seeds of the fuzz targets, but not those of Fetch answers and record batches; crates/kafka-arrow/src/decode/laws/ says what an input is made of.
 
 Run from the repository's root: python3 fuzz/seeds.py
 """
@@ -250,3 +250,34 @@ write(
         "csv-declared": b"\x09" + bytes([3, 0, 21, 9, 2, 1, 16, 2, 18, 1]),
     },
 )
+
+# A request, a version, and arrays of one element in both encodings of lengths.
+write(
+    "answers",
+    {
+        f"{request}-{version}-{kind}": bytes([request, version]) + body
+        for request in range(9)
+        for version in range(0, 12, 3)
+        for kind, body in (("plain", b"\0\0\0\1" * 24), ("compact", b"\2" * 96), ("none", b"\0" * 48))
+    },
+)
+
+PLAIN = "\x00"
+RANGE = "\x01"
+SNAPSHOT = "\x02"
+TEXTS = {
+    "librdkafka": PLAIN + "bootstrap.servers=a:9092,[::1]:9093\nsecurity.protocol = sasl_ssl\n# x\nsasl.password=\\é\n",
+    "java": PLAIN
+    + "bootstrap.servers: a:9092, \\\n  b:9092\nsecurity.protocol SASL_SSL\nsasl.mechanism=SCRAM-SHA-512\n"
+    + "sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required \\\n"
+    + '  username="u\\u0041" password="p;\\"";\nssl.truststore.type=PEM\nssl.truststore.location=/ca.pem\n',
+    "offsets": RANGE + "0..100,2=start+5..end-7,3=group:g..",
+    "times": RANGE + "2026-01-14T10:00:00.123+01:00..now-1h30m",
+    "spark": RANGE + '{"t":{"0":-2,"1":23}}',
+    "snapshot": SNAPSHOT
+    + '{"version":1,"cluster_id":"abc","isolation_level":"read_committed","created_ms":5,'
+    + '"topics":[{"topic":"orders","topic_id":"Vx","log_append_time":false}],'
+    + '"ranges":[{"topic":"orders","partition":0,"start":10,"end":20,"from_ms":7,'
+    + '"log_start":0,"log_end":30,"leader":2,"leader_epoch":4}]}',
+}
+write("texts", {name: text.encode() for name, text in TEXTS.items()})

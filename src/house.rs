@@ -15,7 +15,7 @@ const KAFKA_ARROW: &[(&str, &[&str])] = &[
     ),
     ("encode", &["decode"]),
     ("error", &[]),
-    ("fuzzing", &["client", "decode"]),
+    ("fuzzing", &["client", "config", "decode", "range"]),
     ("path", &[]),
     ("policy", &["path"]),
     ("range", &[]),

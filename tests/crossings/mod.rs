@@ -2,6 +2,7 @@
 //! others must yield. Nothing here uses the crate. `src/crossings` runs the verbs against the cluster in
 //! memory, and `tests/jobs/crossings.rs` runs them through the shell on real servers.
 
+pub(crate) mod encode;
 pub(crate) mod model;
 mod pairs;
 mod run;

@@ -2,6 +2,10 @@
 //! isolation levels, values and circumstances. The table is in `tests/crossings`; the crossings in memory are
 //! in `src/crossings`.
 
+#[path = "crossings/registry.rs"]
+mod registry;
+#[path = "crossings/statements.rs"]
+mod statements;
 #[allow(dead_code, reason = "it can do more than is needed here")]
 #[path = "../../crates/kafka-arrow/src/decode/registry/tests/stub.rs"]
 mod stub;
@@ -12,9 +16,9 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
-use serde_json::{Value, json};
-use stub::{Reply, Stub};
-use table::model::{self, Around, Format, Made, Part, Policy, Values};
+use registry::Registry;
+use serde_json::Value;
+use table::model::{Around, Made, Part, Policy, Values};
 use table::{Cell, Client, Verb, all_pairs, from_database, same, values};
 use tempfile::TempDir;
 
@@ -22,66 +26,6 @@ use crate::support::{self, Record, Transaction, admin, postgres, produce};
 
 /// The quota of a throttled client: a little less than what it reads, over ten seconds.
 const BYTES_A_SECOND: usize = 1_700;
-
-/// A registry that has a format's schema under its name, and accepts further schemas.
-struct Registry {
-    stub: Stub,
-    _runtime: tokio::runtime::Runtime,
-}
-
-impl Registry {
-    fn start() -> Self {
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        let registered: Mutex<Vec<(String, String)>> = Mutex::default();
-        let stub = Stub::new(move |asked, _| {
-            let mut registered = registered.lock().expect("nobody panics with it");
-            let (method, path) = asked.line.split_once(' ').unwrap_or_default();
-            let parts: Vec<&str> = path.split('/').skip(1).collect();
-            let made = |id: usize, schema: &str| {
-                let answer = json!({"id": id + FIRST_ID, "version": 1, "schema": schema});
-                Reply::new(200, answer.to_string())
-            };
-            let at = match parts[1..] {
-                ["subjects", subject, "versions"] if method == "POST" => {
-                    let body: Value = serde_json::from_str(&asked.body).unwrap_or_default();
-                    let schema = body["schema"].as_str().unwrap_or_default().to_owned();
-                    registered.push((subject.to_owned(), schema));
-                    Some(registered.len() - 1)
-                }
-                ["subjects", subject, ..] => registered.iter().position(|(of, _)| of == subject),
-                ["schemas", "ids", id] => id
-                    .parse::<usize>()
-                    .ok()
-                    .and_then(|id| id.checked_sub(FIRST_ID)),
-                _ => None,
-            };
-            if let Some((id, (_, schema))) = at.and_then(|at| Some((at, registered.get(at)?))) {
-                return made(id, schema);
-            }
-            let format = Format::ALL
-                .iter()
-                .find(|format| format!("{format:?}") == parts[0]);
-            match format.and_then(|format| format.schema()) {
-                // The subjects of sinks do not exist before they are written.
-                Some((end, schema)) if !path.contains("-out-value") => {
-                    let kind = if end == "avsc" { "AVRO" } else { "PROTOBUF" };
-                    let answer =
-                        json!({"id": model::SCHEMA_ID, "schemaType": kind, "schema": schema});
-                    Reply::new(200, answer.to_string())
-                }
-                _ => Reply::unknown(),
-            }
-        });
-        let stub = runtime.block_on(stub);
-        Self {
-            stub,
-            _runtime: runtime,
-        }
-    }
-}
-
-/// The id of the first registered schema.
-const FIRST_ID: usize = 100;
 
 /// A topic with the records of a cell, and a folder.
 struct World {
@@ -156,105 +100,6 @@ impl World {
 
     fn text(&self, name: &str) -> String {
         self.path(name).display().to_string()
-    }
-
-    fn options(&self) -> Vec<(String, String)> {
-        let Cell { format, policy, .. } = self.cell;
-        let part = self.part();
-        let mut options = vec![
-            (format!("{part}.format"), format.name().to_owned()),
-            ("on.bad.row".to_owned(), policy.name().to_owned()),
-        ];
-        if let (Some((end, _)), false) = (format.schema(), format.asks_registry()) {
-            let file = self.text(&format!("row.{end}"));
-            options.push((format!("{part}.schema.file"), file));
-        }
-        if format.schema().is_some_and(|(end, _)| end == "proto") {
-            options.push((format!("{part}.schema.message"), "Row".to_owned()));
-        }
-        if let Some(loss) = self.cell.around.on_data_loss() {
-            let starts = format!("{{\"{}\":{{\"0\":0,\"1\":0}}}}", self.topic);
-            options.push(("starting.offsets".to_owned(), starts));
-            options.push(("on.data.loss".to_owned(), loss.to_owned()));
-        }
-        if policy == Policy::Dlq {
-            options.push(("dlq.location".to_owned(), self.text("dead")));
-        }
-        options
-    }
-
-    fn part(&self) -> &'static str {
-        match self.cell.part {
-            Part::Key => "key",
-            Part::Value => "value",
-        }
-    }
-
-    /// The statement that makes the table `t`.
-    fn table(&self) -> String {
-        let columns = self
-            .cell
-            .format
-            .declared()
-            .map(|columns| self.types(columns, &[]));
-        let options = self.options();
-        let options = options
-            .iter()
-            .map(|(name, value)| format!("'{name}' '{value}'"));
-        format!(
-            "CREATE EXTERNAL TABLE t {} STORED AS KAFKA LOCATION '{}' OPTIONS ({})",
-            columns.unwrap_or_default(),
-            self.topic,
-            options.collect::<Vec<_>>().join(", ")
-        )
-    }
-
-    /// Columns as a statement declares them, after others that are not part of the format.
-    fn types(&self, columns: &[(&str, &str)], others: &[&str]) -> String {
-        let columns = columns.iter();
-        let columns = columns.map(|(name, of)| format!("\"{}\" {of}", self.cell.column(name)));
-        let all = others
-            .iter()
-            .map(|other| (*other).to_owned())
-            .chain(columns);
-        format!("({})", all.collect::<Vec<_>>().join(", "))
-    }
-
-    /// The columns with their actual types.
-    fn typed(&self) -> String {
-        let columns = self.cell.format.columns().iter();
-        let columns = columns.map(|(name, _)| format!(", \"{}\"", self.cell.column(name)));
-        let bad = if self.cell.says_why() {
-            ", _error IS NOT NULL AS bad"
-        } else {
-            ""
-        };
-        format!("partition, \"offset\"{}{bad}", columns.collect::<String>())
-    }
-
-    /// The columns to compare. Bytes, and numbers that JSON would round, are text.
-    fn columns(&self, table: &str) -> String {
-        self.compared(table, "\"_error\" IS NOT NULL AS bad")
-    }
-
-    fn compared(&self, table: &str, bad: &str) -> String {
-        let mut columns = vec![format!("{table}partition"), format!("{table}\"offset\"")];
-        for (name, _) in self.cell.format.columns() {
-            let name = self.cell.column(name);
-            let column = format!("{table}\"{name}\"");
-            columns.push(match (self.cell.format, name.as_str()) {
-                (Format::Raw, _) => format!("encode({column}, 'hex') AS \"{name}\""),
-                (Format::Float | Format::Double, _) => {
-                    format!("CAST(CAST({column} AS DOUBLE) AS VARCHAR) AS \"{name}\"")
-                }
-                (_, "amount" | "key_amount") => format!("CAST({column} AS VARCHAR) AS \"{name}\""),
-                _ => column,
-            });
-        }
-        if self.cell.says_why() {
-            columns.push(format!("{table}{bad}"));
-        }
-        columns.join(", ")
     }
 
     fn expected(&self) -> Vec<Value> {

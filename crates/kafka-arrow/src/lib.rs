@@ -18,7 +18,7 @@ pub mod decode;
 #[doc(hidden)]
 pub mod encode;
 mod error;
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 #[doc(hidden)]

@@ -32,7 +32,7 @@ pub use groups_absent::GroupCommits;
 pub use librdkafka::{GroupCommits, commit_group_offsets};
 pub use memory::{MemoryClient, MemoryCluster};
 pub use pool::ClientPool;
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use wire::laws;
 pub use wire::{Token, TokenError, TokenProvider, WireClient};
 

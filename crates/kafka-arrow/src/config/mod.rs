@@ -127,8 +127,13 @@ impl ConnectionConfig {
         let name = path.display().to_string();
         let content = read_text(path, MAX_FILE_BYTES)
             .map_err(|e| Error::config(&name, format!("cannot read the file: {e}")).because(e))?;
+        Self::from_text(&content, &name)
+    }
+
+    /// The settings in a file's text; messages call it `name`.
+    pub(crate) fn from_text(content: &str, name: &str) -> Result<Self> {
         let mut config = Self::empty();
-        for entry in file::parse(&content) {
+        for entry in file::parse(content) {
             config
                 .apply(&entry.key, &entry.value, Origin::File)
                 .map_err(|e| match e {

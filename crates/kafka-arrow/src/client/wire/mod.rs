@@ -30,7 +30,7 @@ use futures::stream::BoxStream;
 
 use self::chunks::CHUNK_BYTES;
 use self::cluster::Cluster;
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::decode::laws;
 use self::security::Security;
 pub use self::security::{Token, TokenError, TokenProvider};

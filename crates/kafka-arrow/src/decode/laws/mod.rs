@@ -12,8 +12,6 @@
 mod cases;
 mod declare;
 mod schemas;
-#[cfg(test)]
-mod tests;
 
 use std::future::Future;
 use std::pin::pin;

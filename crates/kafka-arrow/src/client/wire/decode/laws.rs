@@ -1,11 +1,18 @@
-//! Laws for Fetch answers and record batches, whatever the bytes. The unit tests and `fuzz/` check them.
+//! Laws for answers and record batches, whatever the bytes. The unit tests and `fuzz/` check them.
 //!
 //! Nothing panics or loops forever, and every offset is accounted for: the rows of a range, plus the offsets
 //! passed without a row, add up to the offsets that the position has passed.
 
 use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::{
+    DescribeConfigsRequest, FindCoordinatorRequest, ListOffsetsRequest, MetadataRequest,
+    OffsetFetchRequest, OffsetForLeaderEpochRequest, SaslAuthenticateRequest, SaslHandshakeRequest,
+};
+use kafka_protocol::protocol::{Decodable, Request};
 
-use super::{Event, FETCH_VERSION_MOST, FetchAnswer, Limits, RangeDecoder, Step};
+use super::{
+    Event, FETCH_VERSION_MOST, FetchAnswer, Limits, RangeDecoder, Step, api_versions, check,
+};
 use crate::client::{PassedOffsets, RawColumns, TimestampBounds};
 use crate::range::{IsolationLevel, TopicPartition};
 
@@ -90,6 +97,36 @@ pub(crate) fn records(data: &[u8]) {
         let offsets = offsets.expect("records decode, and their offsets do not");
         assert_eq!(all.offsets, offsets.offsets);
         assert_eq!(all.passed, offsets.passed);
+    }
+}
+
+/// An answer to any request but Fetch: a byte for the request, one for the version.
+///
+/// What the check of lengths accepts, the decoder can be trusted with: it reserves no more than the answer
+/// justifies. The fuzzer limits memory.
+pub(crate) fn answers(data: &[u8]) {
+    fn law<R: Request>(version: u8, mut body: Bytes) {
+        let known = R::VERSIONS.max - R::VERSIONS.min + 1;
+        let version = R::VERSIONS.min + i16::from(version) % known;
+        if let Ok(length) = check(R::KEY, version, &body) {
+            assert!(length <= body.len(), "more than there is");
+            let _ = R::Response::decode(&mut body, version);
+        }
+    }
+    let [request, version, body @ ..] = data else {
+        return;
+    };
+    let body = Bytes::copy_from_slice(body);
+    match request % 9 {
+        0 => law::<ListOffsetsRequest>(*version, body),
+        1 => law::<MetadataRequest>(*version, body),
+        2 => law::<OffsetFetchRequest>(*version, body),
+        3 => law::<FindCoordinatorRequest>(*version, body),
+        4 => law::<SaslHandshakeRequest>(*version, body),
+        5 => law::<OffsetForLeaderEpochRequest>(*version, body),
+        6 => law::<DescribeConfigsRequest>(*version, body),
+        7 => law::<SaslAuthenticateRequest>(*version, body),
+        _ => drop(api_versions(&body, i16::from(*version % 5))),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::{avro, csv, json, protobuf, scalar, schemas};
+use super::*;
 
 /// Bytes at the boundaries of numbers, lengths, tags and text.
 const TELLING: [u8; 16] = [
@@ -60,7 +60,7 @@ fn mutate(random: &mut Random, input: &mut Vec<u8>, other: &[u8]) {
 
 fn run(target: &str, iterations: usize, law: impl Fn(&[u8])) {
     let seeds = seeds(target);
-    assert!(!seeds.is_empty(), "python3 fuzz/seeds.py writes them");
+    assert!(!seeds.is_empty(), "no seeds for {target}");
     seeds.iter().for_each(|seed| law(seed));
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     for _ in 0..iterations {
@@ -99,4 +99,24 @@ fn scalar_obeys() {
 #[test]
 fn schemas_obey() {
     run("schemas", 3_000, schemas);
+}
+
+#[test]
+fn answer_obeys() {
+    run("answer", 3_000, answer);
+}
+
+#[test]
+fn answers_obey() {
+    run("answers", 20_000, answers);
+}
+
+#[test]
+fn records_obey() {
+    run("records", 3_000, records);
+}
+
+#[test]
+fn texts_obey() {
+    run("texts", 10_000, texts);
 }
