@@ -132,7 +132,6 @@ async fn job_from_topic_to_topic(release: &str) -> String {
 }
 
 /// The shell exports a topic with every codec of the release, and compares the files with the topic.
-#[expect(clippy::unused_async, reason = "the cases of a table are async")]
 async fn export_and_verify(release: &str) -> String {
     let bootstrap = broker(release).bootstrap();
     let topic = topic(bootstrap, 1, &[]);
