@@ -173,7 +173,9 @@ fn offsets(folder: &Path) -> Vec<(i64, PathBuf)> {
 
 /// What came of reading a range: `exact`, or the error after the records before it.
 fn told(outcome: Outcome, start: i64, end: i64) -> String {
-    let rows = i64::try_from(outcome.rows.len()).expect("few");
+    let rows = outcome.rows.len() as u64;
+    let asked = (start..end).count() as u64;
+    let reached = start + i64::try_from(rows).expect("few");
     let right =
         (outcome.rows.iter()).all(|row| row.record.value.as_deref() == Some(&*value(row.offset)));
     let in_order = outcome.rows.is_sorted_by(|a, b| a.offset < b.offset);

@@ -123,6 +123,8 @@ pub(super) const BROKER_PROPERTIES: &[(&str, &str)] = &[
     ("num.network.threads", "2"),
     ("num.io.threads", "2"),
     ("auto.create.topics.enable", "true"),
+    // The default is false before Kafka 1.0.
+    ("delete.topic.enable", "true"),
     ("num.partitions", "1"),
     // Internal topics work on a single node.
     ("offsets.topic.num.partitions", "1"),

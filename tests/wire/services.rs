@@ -8,7 +8,7 @@ use datafusion_kafka::client::librdkafka::LibrdkafkaClient;
 use datafusion_kafka::client::{OffsetAt, OffsetQuery, OnDataLoss, TopicSelection};
 use datafusion_kafka::driver::{MicroBatch, Stop, Trigger};
 use datafusion_kafka::session::KafkaSessionBuilder;
-use datafusion_kafka::sink::{KafkaSink, KafkaSinkOptions, MemorySink, Sink, SinkJob};
+use datafusion_kafka::sink::MemorySink;
 use datafusion_kafka::table::KafkaTable;
 use datafusion_kafka::{Error, ErrorKind};
 use kafka_protocol::messages::ApiKey;
@@ -21,7 +21,7 @@ use crate::support::documented::documented;
 documented!(
     "brokers.md",
     "What is not Apache Kafka",
-    ["wire", "librdkafka", "sink"],
+    ["wire", "librdkafka"],
     [
         azure_event_hubs,
         redpanda,
@@ -33,17 +33,17 @@ documented!(
     slow []
 );
 
-async fn azure_event_hubs(column: &str) -> String {
-    outcome(column, Release::EventHubs, |_| {}).await
+async fn azure_event_hubs(client: &str) -> String {
+    outcome(client, Release::EventHubs, |_| {}).await
 }
 
-async fn redpanda(column: &str) -> String {
-    outcome(column, Release::Redpanda, |_| {}).await
+async fn redpanda(client: &str) -> String {
+    outcome(client, Release::Redpanda, |_| {}).await
 }
 
 /// Partitions have no leaders: Metadata names a different agent each time, and each agent serves all.
-async fn warpstream(column: &str) -> String {
-    outcome(column, Release::Leaderless, |setup| {
+async fn warpstream(client: &str) -> String {
+    outcome(client, Release::Leaderless, |setup| {
         setup.cluster.state().partition(TOPIC, 0).anywhere = true;
         let metadata = setup.cluster.on(ApiKey::Metadata).always();
         metadata.change(|state| {
@@ -54,27 +54,30 @@ async fn warpstream(column: &str) -> String {
     .await
 }
 
-async fn streamnative_ursa(column: &str) -> String {
-    outcome(column, Release::Leaderless, |_| {}).await
+async fn streamnative_ursa(client: &str) -> String {
+    outcome(client, Release::Leaderless, |_| {}).await
 }
 
-async fn alibaba_cloud(column: &str) -> String {
-    outcome(column, Release::ZeroEpochs, |_| {}).await
+async fn alibaba_cloud(client: &str) -> String {
+    outcome(client, Release::ZeroEpochs, |_| {}).await
 }
 
 /// These run Apache Kafka's own code, with quotas for each cluster: every third answer throttles.
-async fn msk_serverless_confluent_cloud_automq(column: &str) -> String {
-    outcome(column, Release::V3_1, |setup| {
+async fn msk_serverless_confluent_cloud_automq(client: &str) -> String {
+    outcome(client, Release::V3_1, |setup| {
         const THROTTLE: Duration = Duration::from_millis(100);
         let every = || setup.cluster.on_fetch().every(3);
-        every().fetch(|answer| answer.throttle_time_ms = 100);
+        every().fetch(|answer| {
+            answer.throttle_time_ms = 100;
+            answer.responses.clear();
+        });
         every().deliver(script::Delivery::Hold(THROTTLE));
     })
     .await
 }
 
-/// What comes of queries, look-ups and a job of a client, or of opening a sink with transactions.
-async fn outcome(column: &str, service: Release, quirk: impl Fn(&Setup)) -> String {
+/// What comes of queries, look-ups and a job of a client.
+async fn outcome(client: &str, service: Release, quirk: impl Fn(&Setup)) -> String {
     let setup = async || {
         let settings = [("fetch.message.max.bytes", "4000")];
         let mut setup = Setup::with(&[service; 2], vec![plain_log()], &settings).await;
@@ -86,12 +89,11 @@ async fn outcome(column: &str, service: Release, quirk: impl Fn(&Setup)) -> Stri
             let config = config(&setup.cluster, &settings);
             setup.client = Arc::new(LibrdkafkaClient::connect(&config).unwrap());
         }
+        let topics = &mut setup.cluster.state().topics;
+        topics.get_mut(TOPIC).unwrap().cleanup_policy = "delete";
         quirk(&setup);
         setup
     };
-    if column == "sink" {
-        return sink(&setup().await).await;
-    }
     setup().await.reads_all().await;
     look_ups(&setup().await).await;
     job(&setup().await).await
@@ -158,22 +160,6 @@ async fn job(setup: &Setup) -> String {
             "exact".to_owned()
         }
         Err(Error::Truncated { .. }) => "exact, jobs stop with Truncated".to_owned(),
-        Err(error) => error.to_string(),
-    }
-}
-
-/// A sink with transactions, where the service has none.
-async fn sink(setup: &Setup) -> String {
-    let settings = [("request.timeout.ms", "3000")];
-    let config = config(&setup.cluster, &settings);
-    let sink = KafkaSink::new(&config, TOPIC, KafkaSinkOptions::default()).unwrap();
-    let columns = arrow::datatypes::Schema::new(vec![arrow::datatypes::Field::new(
-        "value",
-        arrow::datatypes::DataType::Utf8,
-        true,
-    )]);
-    match sink.open(&SinkJob::new("job", Arc::new(columns))).await {
-        Ok(_) => "opened".to_owned(),
         Err(error) => error.to_string(),
     }
 }
