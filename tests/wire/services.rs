@@ -13,6 +13,7 @@ use datafusion_kafka::table::KafkaTable;
 use datafusion_kafka::{Error, ErrorKind};
 use kafka_protocol::messages::ApiKey;
 
+use super::broker::State;
 use super::*;
 use crate::conformance::FIRST_TIMESTAMP_MS;
 use crate::conformance::reading::ReadCommitted;
@@ -81,16 +82,18 @@ async fn outcome(client: &str, service: Release, quirk: impl Fn(&Setup)) -> Stri
     let setup = async || {
         let settings = [("fetch.message.max.bytes", "4000")];
         let mut setup = Setup::with(&[service; 2], vec![plain_log()], &settings).await;
-        if column == "librdkafka" {
+        if client == "librdkafka" {
             let settings = [
-                ("kafka.client", column),
+                ("kafka.client", client),
                 ("fetch.message.max.bytes", "4000"),
             ];
             let config = config(&setup.cluster, &settings);
             setup.client = Arc::new(LibrdkafkaClient::connect(&config).unwrap());
         }
-        let topics = &mut setup.cluster.state().topics;
-        topics.get_mut(TOPIC).unwrap().cleanup_policy = "delete";
+        let plain = |state: &mut State| {
+            state.topics.get_mut(TOPIC).unwrap().cleanup_policy = "delete";
+        };
+        plain(&mut setup.cluster.state());
         quirk(&setup);
         setup
     };
