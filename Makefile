@@ -43,6 +43,7 @@ test-fast: ## the tests inside the libraries alone: no Java, no broker
 
 .PHONY: test-slow
 test-slow: setup ## the tests marked as slow: clusters, other releases and load, an hour or more
+	@scripts/kafka-libs old
 	@scripts/test --test broker --test jobs $(ARGS) -- --ignored --nocapture
 
 .PHONY: lint

@@ -180,7 +180,13 @@ fn poll_loop(bootstrap: &str, topic: &str, records: usize) {
 /// Million records per second, as Kafka's own tool reports it, without its rebalance.
 fn java_perf(bootstrap: &str, topic: &str, records: usize) -> Option<f64> {
     let output = Command::new("java")
-        .args(["-cp", &format!("{}/*", support::libs::folder().display())])
+        .args([
+            "-cp",
+            &format!(
+                "{}/*",
+                support::libs::folder(support::Release::default()).display()
+            ),
+        ])
         .arg("org.apache.kafka.tools.ConsumerPerformance")
         .args(["--bootstrap-server", bootstrap, "--topic", topic])
         .args(["--messages", &records.to_string(), "--timeout", "60000"])

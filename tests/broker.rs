@@ -2,8 +2,12 @@
 
 #[macro_use]
 mod conformance;
+#[path = "faults/releases.rs"]
+mod releases;
 mod sql;
 mod support;
+#[path = "faults/tiered.rs"]
+mod tiered;
 mod wire;
 
 #[path = "support/tests.rs"]
@@ -19,7 +23,11 @@ mod client {
     async fn fixture(name: &str) -> crate::conformance::kafka::KafkaFixture {
         // Starting a broker takes seconds and blocks.
         let server = tokio::task::block_in_place(crate::support::shared);
-        let bootstrap = server.bootstrap();
+        on(server.bootstrap(), name)
+    }
+
+    /// A broker, read by the client with that name.
+    pub(crate) fn on(bootstrap: &str, name: &str) -> crate::conformance::kafka::KafkaFixture {
         let mut config = datafusion_kafka::config::ConnectionConfig::new(bootstrap);
         config.set("kafka.client", name).expect("the client exists");
         let client = datafusion_kafka::client::ClientPool::global().client(&config);

@@ -59,6 +59,8 @@ mod postgres;
 mod proxied;
 #[path = "jobs/receipts.rs"]
 mod receipts;
+#[path = "faults/release_jobs.rs"]
+mod release_jobs;
 #[cfg(feature = "s3")]
 #[path = "jobs/s3.rs"]
 mod s3;

@@ -188,10 +188,16 @@ pub async fn lz4(fixture: &dyn Fixture) {
 }
 
 pub async fn zstd(fixture: &dyn Fixture) {
+    if !can(fixture, Need::Zstd) {
+        return;
+    }
     codec_keeps_the_records(fixture, Codec::Zstd).await;
 }
 
 pub async fn mixed_codecs_in_one_log(fixture: &dyn Fixture) {
+    if !can(fixture, Need::Zstd) {
+        return;
+    }
     let partition = partition(fixture, "mixed-codecs").await;
     let records = numbered(50);
     let codecs = [

@@ -71,8 +71,10 @@ pub async fn reading_and_listing_create_nothing(fixture: &dyn Fixture) {
     let client = fixture.client();
     assert!(client.list_offsets(&[latest], ReadCommitted).await.is_err());
     assert!(read(fixture, &missing, 0, 1).await.error.is_some());
-    let settings = client.topic_settings(&[Arc::clone(&missing.topic)]).await;
-    assert_eq!(settings.unwrap(), [None]);
+    if can(fixture, Need::TopicSettings) {
+        let settings = client.topic_settings(&[Arc::clone(&missing.topic)]).await;
+        assert_eq!(settings.unwrap(), [None]);
+    }
     assert!(!names(&all(fixture).await).contains(&&*missing.topic));
 }
 
@@ -116,7 +118,8 @@ pub async fn leaders_are_brokers(fixture: &dyn Fixture) {
 }
 
 pub async fn settings_of_topics(fixture: &dyn Fixture) {
-    if !can(fixture, Need::LogAppendTime) || !can(fixture, Need::Compaction) {
+    let needs = [Need::LogAppendTime, Need::Compaction, Need::TopicSettings];
+    if !needs.into_iter().all(|need| can(fixture, need)) {
         return;
     }
     let plain = topic(fixture, "plain-settings", 1).await;

@@ -21,7 +21,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::task::block_in_place;
 
-use super::{Codec, End, Fixture, TopicSpec, Transaction, unique};
+use super::{Codec, End, Fixture, Need, TopicSpec, Transaction, unique};
+use crate::support::Release;
 
 /// Time limit for one request of the fixture's own clients.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
@@ -36,6 +37,7 @@ const BATCH_RECORDS: &str = "50";
 pub struct KafkaFixture {
     bootstrap: String,
     client: Arc<dyn KafkaClient>,
+    release: Release,
     admin: AdminClient<DefaultClientContext>,
     /// By codec, made on first use.
     producers: [OnceLock<Arc<BaseProducer<Deliveries>>>; 5],
@@ -47,9 +49,15 @@ impl KafkaFixture {
         Self {
             bootstrap: bootstrap.to_owned(),
             client,
+            release: Release::default(),
             admin: config(bootstrap).create().unwrap(),
             producers: Default::default(),
         }
+    }
+
+    /// The same on a broker of an older release.
+    pub fn of_release(self, release: Release) -> Self {
+        Self { release, ..self }
     }
 
     fn producer(&self, codec: Codec) -> &BaseProducer<Deliveries> {
@@ -99,6 +107,23 @@ impl KafkaFixture {
             }
         }
     }
+}
+
+/// The first of the tested releases that can do something, if not all can.
+fn since(need: Need) -> Option<(Release, &'static str)> {
+    Some(match need {
+        Need::LeaderEpochs => (
+            Release::V2_8,
+            "Kafka 2.1 does not tell the epoch of a log's end",
+        ),
+        Need::TopicIds => (Release::V2_8, "KIP-516 came with Kafka 2.8"),
+        Need::TopicSettings => (
+            Release::V2_1,
+            "Kafka 1.1 tells settings of topics that do not exist",
+        ),
+        Need::Zstd => (Release::V2_1, "KIP-110 came with Kafka 2.1"),
+        _ => return None,
+    })
 }
 
 fn config(bootstrap: &str) -> ClientConfig {
@@ -189,6 +214,11 @@ fn wait<T>(limit: Duration, what: &str, mut answer: impl FnMut() -> Option<T>) -
 impl Fixture for KafkaFixture {
     fn client(&self) -> Arc<dyn KafkaClient> {
         Arc::clone(&self.client)
+    }
+
+    fn lacks(&self, need: Need) -> Option<&'static str> {
+        let (since, why) = since(need)?;
+        (self.release < since).then_some(why)
     }
 
     /// librdkafka only returns records and reports nothing about what lies between them.

@@ -3,7 +3,7 @@
 //! A [`Fixture`] provides a client, and fills the cluster that the client reads. The cases are functions over
 //! a fixture. `conformance_suite!` makes a test of each, so that no implementation can leave one out. A
 //! fixture reports what its server cannot do in [`Fixture::lacks`]. Such cases print that they are skipped
-//! and why. Only fixtures of mocks may do so.
+//! and why. Only fixtures of mocks and of old releases may do so.
 
 pub mod columns;
 pub mod describe;
@@ -28,6 +28,8 @@ use async_trait::async_trait;
 use datafusion_kafka::client::KafkaClient;
 use datafusion_kafka::client::memory::Record;
 use datafusion_kafka::range::TopicPartition;
+use futures::StreamExt;
+use futures::future::BoxFuture;
 
 /// A cluster to fill, and a client to read it with. Methods panic when the cluster fails.
 #[async_trait]
@@ -92,10 +94,14 @@ pub enum Need {
     Compaction,
     DeleteRecords,
     GroupOffsets,
+    LeaderEpochs,
     LogAppendTime,
     TimestampLookUp,
     TopicDeletion,
+    TopicIds,
+    TopicSettings,
     Transactions,
+    Zstd,
 }
 
 /// A topic to create.
@@ -181,7 +187,10 @@ pub fn numbered(count: usize) -> Vec<Record> {
 /// evaluates it once.
 macro_rules! conformance_suite {
     ($fixture:expr) => {
-        conformance_suite! { @tests $fixture;
+        conformance_suite! { @list @tests $fixture; }
+    };
+    (@list $($then:tt)*) => {
+        conformance_suite! { $($then)*
             ranges: [
                 whole_log,
                 empty_log,
@@ -314,6 +323,12 @@ macro_rules! conformance_suite {
             ],
         }
     };
+    (@table; $($theme:ident: [$($case:ident,)*],)*) => {
+        vec![$($((
+            concat!(stringify!($theme), "::", stringify!($case)),
+            (|fixture| Box::pin(crate::conformance::$theme::$case(fixture))) as crate::conformance::Case,
+        ),)*)*]
+    };
     (@tests $fixture:expr; $($theme:ident: [$($case:ident,)*],)*) => {
         $(mod $theme {$(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -323,4 +338,25 @@ macro_rules! conformance_suite {
             }
         )*})*
     };
+}
+
+/// A case of the suite, which panics when the fixture's client breaks a promise.
+pub type Case = for<'a> fn(&'a dyn Fixture) -> BoxFuture<'a, ()>;
+
+/// Runs every case, several at once, and returns the names of those that failed. Their panics are printed.
+pub async fn failing(fixture: Arc<dyn Fixture>) -> Vec<&'static str> {
+    const AT_ONCE: usize = 4;
+    let cases: Vec<(&str, Case)> = conformance_suite!(@list @table;);
+    let run = |(name, case): (&'static str, Case)| {
+        let fixture = Arc::clone(&fixture);
+        async move {
+            let ended = tokio::spawn(async move { case(&*fixture).await }).await;
+            ended.is_err().then_some(name)
+        }
+    };
+    let ended = futures::stream::iter(cases).map(run);
+    let failing = ended
+        .buffer_unordered(AT_ONCE)
+        .filter_map(std::future::ready);
+    failing.collect().await
 }

@@ -44,6 +44,9 @@ pub async fn earliest_and_latest(fixture: &dyn Fixture) {
 
 /// The leader's own epoch ends at the end of its log. A leader with another epoch does not answer.
 pub async fn leader_epochs_and_their_ends(fixture: &dyn Fixture) {
+    if !can(fixture, Need::LeaderEpochs) {
+        return;
+    }
     let partitions = [
         filled(fixture, "epochs", 25).await,
         filled(fixture, "epochs", 5).await,

@@ -243,7 +243,7 @@ async fn read_with_id(fixture: &dyn Fixture, partition: &TopicPartition, id: Str
 }
 
 pub async fn recreated_topic_is_refused_by_id(fixture: &dyn Fixture) {
-    if !can(fixture, Need::TopicDeletion) {
+    if !can(fixture, Need::TopicDeletion) || !can(fixture, Need::TopicIds) {
         return;
     }
     let partition = filled(fixture, "recreated", 10).await;

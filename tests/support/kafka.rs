@@ -1,4 +1,5 @@
-//! One Apache Kafka node (KRaft, both broker and controller) with its own ports and data.
+//! One Apache Kafka node with its own ports and data: broker and controller in one, or an old broker with its
+//! ZooKeeper.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,13 +15,15 @@ use super::admin;
 use super::certificates::{Certificates, STORE_PASSWORD};
 use super::libs::{self, Jvm};
 use super::options::{
-    KafkaOptions, LOG_REQUESTS, LOG4J, Listener, Login, NODE_PROPERTIES, PASSWORD, USERS,
-    path_text, security_properties,
+    KafkaOptions, LOG_REQUESTS, Listener, Login, PASSWORD, USERS, path_text, security_properties,
 };
 use super::process::Watched;
+use super::release::Release;
 
 /// How long a broker may take to answer. On an idle machine it is ready after 3 s.
 const START_LIMIT: Duration = Duration::from_secs(180);
+
+const SERVER_LOG: &str = "server.log";
 
 /// A running (or stopped) node. Dropping it kills the process and removes the data.
 ///
@@ -37,7 +40,10 @@ pub struct KafkaServer {
     /// For each proxy its address, and the broker's port behind it.
     proxies: Vec<(String, u16)>,
     bootstrap: String,
+    release: Release,
     jvm: Jvm,
+    /// Runs until the node is dropped.
+    zookeeper: Option<Watched>,
     process: Option<Watched>,
 }
 
@@ -73,10 +79,12 @@ impl KafkaServer {
         /// Java starts up on all cores, so brokers started together on a small machine would all time out.
         static STARTING: Mutex<()> = Mutex::new(());
         let _one_at_a_time = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+        let controller_port = free_port();
         let alone = Member {
             id: 1,
-            controller_port: free_port(),
-            voters: None,
+            controller_port,
+            voters: (!options.release.stands_alone())
+                .then(|| format!("1@127.0.0.1:{controller_port}")),
             cluster_id: cluster_id(),
         };
         let jvm = if options.full_speed {
@@ -101,7 +109,7 @@ impl KafkaServer {
             .map(|listener| (listener, free_port()))
             .collect();
         let bootstrap = format!("127.0.0.1:{}", ports[0].1);
-        let server = Self {
+        let mut server = Self {
             folder,
             certificates,
             ports,
@@ -111,11 +119,17 @@ impl KafkaServer {
                 .map(|proxy| (proxy.clone(), free_port()))
                 .collect(),
             bootstrap,
+            release: options.release,
             jvm,
+            zookeeper: None,
             process: None,
         };
         server.write_configuration(member, options);
-        server.format(member);
+        if server.release.has_zookeeper() {
+            server.start_zookeeper(member.controller_port);
+        } else {
+            server.format(member);
+        }
         server
     }
 
@@ -308,7 +322,7 @@ impl KafkaServer {
     /// # Panics
     /// When the tool fails.
     pub fn run_tool(&self, class: &str, arguments: &[&str]) -> String {
-        libs::run_tool(&self.log4j_path(), class, arguments)
+        libs::run_tool(self.release, &self.log4j_path(), class, arguments)
     }
 
     fn running(&self) -> &Watched {
@@ -320,11 +334,11 @@ impl KafkaServer {
     }
 
     fn log_path(&self) -> PathBuf {
-        self.folder.path().join("server.log")
+        self.folder.path().join(SERVER_LOG)
     }
 
     fn log4j_path(&self) -> PathBuf {
-        self.folder.path().join("log4j2.properties")
+        self.folder.path().join("log4j.properties")
     }
 
     fn configuration_path(&self) -> PathBuf {
@@ -343,23 +357,28 @@ impl KafkaServer {
             addresses.push(format!("PROXY{number}://127.0.0.1:{port}"));
             advertised.push(format!("PROXY{number}://{proxy}"));
         }
-        addresses.push(format!("CONTROLLER://127.0.0.1:{controller_port}"));
-        let mut properties: Vec<(String, String)> = vec![
-            ("listeners".into(), addresses.join(",")),
-            ("advertised.listeners".into(), advertised.join(",")),
-            match &member.voters {
-                Some(voters) => ("controller.quorum.voters".into(), voters.clone()),
-                None => (
-                    "controller.quorum.bootstrap.servers".into(),
-                    format!("127.0.0.1:{controller_port}"),
-                ),
-            },
-            ("log.dirs".into(), path_text(&self.data())),
-            ("node.id".into(), member.id.to_string()),
+        let controller = format!("127.0.0.1:{controller_port}");
+        let (quorum, id) = if self.release.has_zookeeper() {
+            (("zookeeper.connect", controller), "broker.id")
+        } else {
+            addresses.push(format!("CONTROLLER://{controller}"));
+            let quorum = match &member.voters {
+                Some(voters) => ("controller.quorum.voters", voters.clone()),
+                None => ("controller.quorum.bootstrap.servers", controller),
+            };
+            (quorum, "node.id")
+        };
+        let own = [
+            ("listeners", addresses.join(",")),
+            ("advertised.listeners", advertised.join(",")),
+            quorum,
+            ("log.dirs", path_text(&self.data())),
+            (id, member.id.to_string()),
         ];
+        let mut properties: Vec<(String, String)> = Vec::new();
+        properties.extend(own.map(|(key, value)| (key.to_owned(), value)));
         properties.extend(
-            NODE_PROPERTIES
-                .iter()
+            (self.release.properties())
                 .map(|(key, value)| ((*key).to_owned(), (*value).to_owned())),
         );
         properties.extend(security_properties(
@@ -367,7 +386,10 @@ impl KafkaServer {
             self.proxies.len(),
             &self.certificates,
         ));
-        properties.extend(options.properties.iter().cloned());
+        let folder = path_text(self.folder.path());
+        let extra = options.properties.iter();
+        properties
+            .extend(extra.map(|(key, value)| (key.clone(), value.replace("{folder}", &folder))));
         // The last line of a key wins, so a test's properties override the others.
         let text: String = properties
             .iter()
@@ -379,7 +401,7 @@ impl KafkaServer {
         } else {
             ""
         };
-        let log4j = format!("{LOG4J}{requests}");
+        let log4j = format!("{}{requests}", self.release.logging().1);
         fs::write(self.log4j_path(), log4j).expect("cannot write the configuration");
     }
 
@@ -407,6 +429,32 @@ impl KafkaServer {
         self.run_tool("kafka.tools.StorageTool", &arguments);
     }
 
+    fn start_zookeeper(&mut self, port: u16) {
+        let folder = self.folder.path().join("zookeeper");
+        let configuration = self.folder.path().join("zookeeper.properties");
+        let text = format!(
+            "dataDir={}\nclientPort={port}\nclientPortAddress=127.0.0.1\ntickTime=500\nadmin.enableServer=false\n",
+            path_text(&folder)
+        );
+        fs::write(&configuration, text).expect("cannot write the configuration");
+        let class = "org.apache.zookeeper.server.ZooKeeperServerMain";
+        self.zookeeper = Some(self.java(class, &configuration, "zookeeper.log"));
+    }
+
+    /// A Java process with a file as its only argument.
+    fn java(&self, class: &str, configuration: &Path, log: &str) -> Watched {
+        let mut java = vec!["java".into()];
+        java.extend(libs::java_arguments(
+            self.release,
+            self.jvm,
+            &self.log4j_path(),
+            class,
+        ));
+        java.push(configuration.into());
+        let folder = self.folder.path();
+        Watched::start(folder, &folder.join(log), "KILL", &java)
+    }
+
     /// Starts the process and waits until it answers. The error is the end of its log.
     fn launch(&mut self) -> Result<(), String> {
         self.spawn();
@@ -414,14 +462,7 @@ impl KafkaServer {
     }
 
     pub(super) fn spawn(&mut self) {
-        let mut java = vec!["java".into()];
-        java.extend(libs::java_arguments(
-            self.jvm,
-            &self.log4j_path(),
-            "kafka.Kafka",
-        ));
-        java.push(self.configuration_path().into_os_string());
-        let process = Watched::start(self.folder.path(), &self.log_path(), "KILL", &java);
+        let process = self.java("kafka.Kafka", &self.configuration_path(), SERVER_LOG);
         self.process = Some(process);
     }
 
@@ -449,6 +490,9 @@ impl KafkaServer {
 impl Drop for KafkaServer {
     fn drop(&mut self) {
         self.kill();
+        if let Some(zookeeper) = self.zookeeper.take() {
+            zookeeper.end("KILL");
+        }
     }
 }
 

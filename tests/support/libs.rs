@@ -4,18 +4,28 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The folder of the jars: `KAFKA_LIBS`, or else the folder in the user's cache that `make setup` fills.
+use super::release::Release;
+
+/// The folder of a release's jars. That of the newest is `KAFKA_LIBS`, or else the folder in the user's cache
+/// that `make setup` fills. The others are beside it.
 ///
 /// # Panics
 /// When the folder is missing or incomplete.
-pub fn folder() -> PathBuf {
-    let folder = match set("KAFKA_LIBS") {
+pub fn folder(release: Release) -> PathBuf {
+    let newest = match set("KAFKA_LIBS") {
         Some(folder) => PathBuf::from(folder),
         None => cache().join("datafusion-kafka/kafka-libs-4.1.1"),
     };
+    let version = release.version();
+    let (folder, fetch) = if release == Release::default() {
+        (newest, "make setup".to_owned())
+    } else {
+        let beside = newest.with_file_name(format!("kafka-libs-{version}"));
+        (beside, format!("scripts/kafka-libs {version}"))
+    };
     assert!(
         folder.join(".complete").is_file(),
-        "no jars of Kafka in {}: run `make setup`, it fetches them (KAFKA_LIBS names another folder)",
+        "no jars of Kafka {version} in {}: run `{fetch}`, it fetches them (KAFKA_LIBS names another folder)",
         folder.display()
     );
     folder
@@ -44,10 +54,15 @@ pub(super) enum Jvm {
 }
 
 /// The arguments for `java`.
-pub(super) fn java_arguments(jvm: Jvm, log4j: &Path, class: &str) -> Vec<OsString> {
-    let mut class_path = folder().into_os_string();
+pub(super) fn java_arguments(
+    release: Release,
+    jvm: Jvm,
+    log4j: &Path,
+    class: &str,
+) -> Vec<OsString> {
+    let mut class_path = folder(release).into_os_string();
     class_path.push("/*");
-    let mut configuration = OsString::from("-Dlog4j2.configurationFile=");
+    let mut configuration = OsString::from(format!("-D{}=file:", release.logging().0));
     configuration.push(log4j);
     let sizes: &[&str] = match jvm {
         Jvm::FastStart => &["-Xmx384m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"],
@@ -64,9 +79,9 @@ pub(super) fn java_arguments(jvm: Jvm, log4j: &Path, class: &str) -> Vec<OsStrin
 ///
 /// # Panics
 /// When Java is missing or the tool fails.
-pub(super) fn run_tool(log4j: &Path, class: &str, arguments: &[&str]) -> String {
+pub(super) fn run_tool(release: Release, log4j: &Path, class: &str, arguments: &[&str]) -> String {
     let output = Command::new("java")
-        .args(java_arguments(Jvm::FastStart, log4j, class))
+        .args(java_arguments(release, Jvm::FastStart, log4j, class))
         .args(arguments)
         .output()
         .unwrap_or_else(|error| panic!("cannot run java ({error}): run `make setup`"));

@@ -30,6 +30,7 @@ pub mod produce;
 pub mod proxy;
 pub mod read;
 pub mod registry;
+mod release;
 pub mod s3;
 
 use std::path::Path;
@@ -43,6 +44,7 @@ pub use cluster::KafkaCluster;
 pub use kafka::KafkaServer;
 pub use options::{KafkaOptions, Listener, Login, PASSWORD, USERS};
 pub use produce::{Record, Transaction};
+pub use release::Release;
 
 /// The broker that the tests of this process share, with every listener. It starts on first use.
 ///
@@ -50,6 +52,17 @@ pub use produce::{Record, Transaction};
 pub fn shared() -> &'static KafkaServer {
     static SHARED: OnceLock<KafkaServer> = OnceLock::new();
     SHARED.get_or_init(|| KafkaServer::start(KafkaOptions::secured()))
+}
+
+/// A broker of an older release, which the tests of this process share.
+///
+/// # Panics
+/// When its jars are missing.
+pub fn of_release(release: Release) -> &'static KafkaServer {
+    static BROKERS: [OnceLock<KafkaServer>; Release::ALL.len()] =
+        [const { OnceLock::new() }; Release::ALL.len()];
+    BROKERS[release as usize]
+        .get_or_init(|| KafkaServer::start(KafkaOptions::default().release(release)))
 }
 
 /// A new topic of 200 records with ten keys on the shared broker, for [`admin::compact`].

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::certificates::Certificates;
+use super::release::Release;
 
 /// Users that can log in with PLAIN and SCRAM. `admin` may do everything, the others only what they were
 /// granted. OAUTHBEARER accepts whatever name the token has.
@@ -69,6 +70,7 @@ pub struct KafkaOptions {
     /// The addresses of the proxies in front of the broker.
     pub(super) proxies: Vec<String>,
     pub(super) log_requests: bool,
+    pub(super) release: Release,
 }
 
 impl KafkaOptions {
@@ -88,7 +90,7 @@ impl KafkaOptions {
         self
     }
 
-    /// Sets a server property, overriding the harness.
+    /// Sets a server property, overriding the harness. `{folder}` in the value is the broker's own folder.
     pub fn property(mut self, key: &str, value: &str) -> Self {
         self.properties.push((key.to_owned(), value.to_owned()));
         self
@@ -107,6 +109,12 @@ impl KafkaOptions {
         self
     }
 
+    /// Starts another release than the newest. Those with ZooKeeper only have the plaintext listener.
+    pub fn release(mut self, release: Release) -> Self {
+        self.release = release;
+        self
+    }
+
     /// Runs Java as in production rather than for a fast start, for benchmarks.
     pub fn full_speed(mut self) -> Self {
         self.full_speed = true;
@@ -114,14 +122,25 @@ impl KafkaOptions {
     }
 }
 
-/// Properties of every node in the harness.
+/// Properties of a node without ZooKeeper.
 pub(super) const NODE_PROPERTIES: &[(&str, &str)] = &[
     ("process.roles", "broker,controller"),
     ("controller.listener.names", "CONTROLLER"),
+    (
+        "authorizer.class.name",
+        "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    ),
+    ("super.users", "User:ANONYMOUS;User:admin"),
+];
+
+/// Properties of every broker in the harness.
+pub(super) const BROKER_PROPERTIES: &[(&str, &str)] = &[
     ("inter.broker.listener.name", "PLAINTEXT"),
     ("num.network.threads", "2"),
     ("num.io.threads", "2"),
     ("auto.create.topics.enable", "true"),
+    // The default is false before Kafka 1.0.
+    ("delete.topic.enable", "true"),
     ("num.partitions", "1"),
     // Internal topics work on a single node.
     ("offsets.topic.num.partitions", "1"),
@@ -151,11 +170,6 @@ pub(super) const NODE_PROPERTIES: &[(&str, &str)] = &[
     ("log.retention.ms", "-1"),
     ("message.max.bytes", "67108864"),
     ("replica.fetch.max.bytes", "67108864"),
-    (
-        "authorizer.class.name",
-        "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-    ),
-    ("super.users", "User:ANONYMOUS;User:admin"),
 ];
 
 /// Warnings and errors go to standard output, which is the broker's log file.
@@ -172,6 +186,14 @@ appender.console.layout.pattern=%d{HH:mm:ss.SSS} %p %c{1}: %m%n
 pub(super) const LOG_REQUESTS: &str = "\
 logger.requests.name=kafka.request.logger
 logger.requests.level=debug
+";
+
+/// The same for Kafka 3 and older.
+pub(super) const LOG4J_OLD: &str = "\
+log4j.rootLogger=WARN, console
+log4j.appender.console=org.apache.log4j.ConsoleAppender
+log4j.appender.console.layout=org.apache.log4j.PatternLayout
+log4j.appender.console.layout.ConversionPattern=%d{HH:mm:ss.SSS} %p %c{1}: %m%n
 ";
 
 /// The listeners' protocols, certificates and login modules.

@@ -15,10 +15,14 @@ use kafka_protocol::messages::list_offsets_response::{
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
+use kafka_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderPartition;
+use kafka_protocol::messages::offset_for_leader_epoch_response::{
+    EpochEndOffset, OffsetForLeaderTopicResult,
+};
 use kafka_protocol::messages::{
     ApiVersionsResponse, BrokerId, DescribeConfigsRequest, DescribeConfigsResponse, FetchRequest,
     FetchResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse,
-    TopicName,
+    OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
@@ -46,7 +50,7 @@ pub fn versions(release: Release, knows: bool) -> ApiVersionsResponse {
     };
     ApiVersionsResponse::default()
         .with_error_code(code)
-        .with_api_keys(release.versions().map(range).to_vec())
+        .with_api_keys(release.versions().into_iter().map(range).collect())
 }
 
 fn name(name: &str) -> TopicName {
@@ -123,7 +127,7 @@ pub fn configs(state: &State, request: &DescribeConfigsRequest) -> DescribeConfi
 /// Why a node does not answer for a partition.
 fn refusal(partition: &Partition, node: i32, epoch: i32) -> i16 {
     match epoch {
-        _ if partition.leader != node => code::NOT_LEADER_OR_FOLLOWER,
+        _ if partition.leader != node && !partition.anywhere => code::NOT_LEADER_OR_FOLLOWER,
         -1 => code::NONE,
         epoch if epoch < partition.epoch => code::FENCED_LEADER_EPOCH,
         epoch if epoch > partition.epoch => code::UNKNOWN_LEADER_EPOCH,
@@ -172,6 +176,44 @@ pub fn offsets(
             .with_partitions(t.partitions.iter().map(|p| listed(topic, p)).collect())
     });
     ListOffsetsResponse::default().with_topics(topics.collect())
+}
+
+/// The ends of leader epochs. `zeros`: as a service answers that does not know them.
+pub fn epochs(
+    state: &State,
+    node: i32,
+    request: &OffsetForLeaderEpochRequest,
+    zeros: bool,
+) -> OffsetForLeaderEpochResponse {
+    let told = |topic: Option<&Topic>, asked: &OffsetForLeaderPartition| {
+        let answer = EpochEndOffset::default().with_partition(asked.partition);
+        if zeros {
+            return answer.with_leader_epoch(0).with_end_offset(0);
+        }
+        let Some(found) = partition(topic, asked.partition) else {
+            return answer.with_error_code(code::UNKNOWN_TOPIC_OR_PARTITION);
+        };
+        let refused = refusal(found, node, asked.current_leader_epoch);
+        if refused != code::NONE {
+            return answer.with_error_code(refused);
+        }
+        // The batches of fake logs are all of epoch 0.
+        let epoch = if asked.leader_epoch < found.epoch {
+            0
+        } else {
+            found.epoch
+        };
+        answer
+            .with_leader_epoch(epoch)
+            .with_end_offset(found.log.end)
+    };
+    let topics = request.topics.iter().map(|t| {
+        let topic = state.topics.get(&*t.topic.0);
+        OffsetForLeaderTopicResult::default()
+            .with_topic(t.topic.clone())
+            .with_partitions(t.partitions.iter().map(|p| told(topic, p)).collect())
+    });
+    OffsetForLeaderEpochResponse::default().with_topics(topics.collect())
 }
 
 /// The topic that a Fetch refers to.

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, DescribeConfigsRequest, FetchRequest, ListOffsetsRequest,
-    MetadataRequest, RequestHeader, ResponseHeader,
+    MetadataRequest, OffsetForLeaderEpochRequest, RequestHeader, ResponseHeader,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -25,34 +25,51 @@ use super::answers;
 use super::log::Log;
 use super::script::{Act, Answer, Delivery, Rule, When};
 
-/// The request versions of a broker, by its release.
+/// The request versions of a broker, by its release of Apache Kafka or by the service that it is. Where those of
+/// the services come from stands in docs/brokers.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Release {
+    V0_10,
     V1_0,
     V2_1,
     V2_8,
     V3_1,
     V4_1,
+    EventHubs,
+    Redpanda,
+    /// WarpStream, and StreamNative's Ursa engine: a newer Kafka without OffsetForLeaderEpoch.
+    Leaderless,
+    /// Answers OffsetForLeaderEpoch with zeros, whatever it is asked.
+    ZeroEpochs,
 }
 
 impl Release {
-    pub fn versions(self) -> [(ApiKey, i16, i16); 6] {
+    pub fn versions(self) -> Vec<(ApiKey, i16, i16)> {
         let (fetch, offsets, metadata, versions) = match self {
+            Self::V0_10 => (3, 1, 2, 0),
             Self::V1_0 => (6, 2, 5, 1),
             Self::V2_1 => (10, 4, 7, 2),
             Self::V2_8 => (12, 6, 11, 3),
-            Self::V3_1 => (13, 7, 12, 3),
+            Self::V3_1 | Self::Leaderless => (13, 7, 12, 3),
             Self::V4_1 => (17, 10, 13, 4),
+            Self::EventHubs => (6, 7, 5, 3),
+            Self::Redpanda | Self::ZeroEpochs => (11, 3, 7, 3),
         };
-        [
-            (ApiKey::Fetch, 4, fetch),
+        let mut known = vec![
+            (ApiKey::Fetch, fetch.min(4), fetch),
             (ApiKey::ListOffsets, 1, offsets),
             (ApiKey::Metadata, 0, metadata),
             (ApiKey::ApiVersions, 0, versions),
-            (ApiKey::DescribeConfigs, 0, 1),
             // Never sent, but librdkafka derives from it which message formats a broker knows.
             (ApiKey::Produce, 3, 7),
-        ]
+        ];
+        if self != Self::EventHubs {
+            known.push((ApiKey::DescribeConfigs, 0, 1));
+        }
+        if matches!(self, Self::Redpanda | Self::ZeroEpochs) {
+            known.push((ApiKey::OffsetForLeaderEpoch, 0, 3));
+        }
+        known
     }
 }
 
@@ -91,6 +108,8 @@ pub struct Partition {
     pub epoch: i32,
     /// Other nodes that hold the log.
     pub followers: Vec<i32>,
+    /// Every node serves the partition, whichever is called its leader.
+    pub anywhere: bool,
     pub log: Log,
 }
 
@@ -189,6 +208,7 @@ impl State {
             leader: nodes[number % nodes.len()],
             epoch: 5,
             followers: Vec::new(),
+            anywhere: false,
             log,
         };
         let id = Uuid::new_v4();
@@ -381,6 +401,11 @@ fn answer(
             let request = DescribeConfigsRequest::decode(&mut request, version).unwrap();
             Answer::Configs(answers::configs(&state, &request))
         }
+        ApiKey::OffsetForLeaderEpoch => {
+            let request = OffsetForLeaderEpochRequest::decode(&mut request, version).unwrap();
+            let zeros = state.node(node).release == Release::ZeroEpochs;
+            Answer::Epochs(answers::epochs(&state, node, &request, zeros))
+        }
         other => panic!("a {other:?} request, which the fake broker does not know"),
     };
     // librdkafka's Metadata may contain a field that this version no longer has. Brokers ignore it.
@@ -399,6 +424,7 @@ fn answer(
         Answer::Offsets(answer) => frame(correlation, version, answer),
         Answer::Fetch(answer) => frame(correlation, version, answer),
         Answer::Configs(answer) => frame(correlation, version, answer),
+        Answer::Epochs(answer) => frame(correlation, version, answer),
     };
     Some((bytes, delivery(acts)))
 }

@@ -21,6 +21,7 @@ mod recreated;
 mod refusals;
 mod releases;
 mod script;
+mod services;
 mod transport;
 
 use std::sync::Arc;

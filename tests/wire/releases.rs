@@ -100,6 +100,40 @@ async fn leader_epochs_of_brokers_that_do_not_tell_them() {
     assert_eq!(end.unwrap()[0].leader_epoch, None);
 }
 
+/// They would create a topic that a client names.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn brokers_from_before_0_11_are_refused_by_name() {
+    let setup = Setup::with(&[Release::V0_10], vec![plain_log()], &[]).await;
+    let described = setup.client.describe(TopicSelection::All).await;
+    let (read, error) = setup.fails().await;
+    assert_eq!(read, 0);
+    for error in [error, described.unwrap_err()] {
+        let broker = setup.cluster.bootstrap();
+        let expected = format!(
+            "broker {broker} is older than Kafka 0.11, the oldest release that can be read"
+        );
+        assert!(error.to_string().ends_with(&expected), "{error}");
+    }
+}
+
+/// Before Kafka 2.4, brokers may tell a leader's former epoch for ever (KAFKA-9212).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stale_leader_epochs_of_old_brokers_are_not_sent_back() {
+    let setup = Setup::with(&[Release::V2_1], vec![plain_log()], &[]).await;
+    let metadata = setup.cluster.on(ApiKey::Metadata).always();
+    metadata.metadata(|answer| {
+        let partitions = answer.topics.iter_mut().flat_map(|t| &mut t.partitions);
+        partitions.for_each(|p| p.leader_epoch -= 1);
+    });
+    let latest = OffsetQuery {
+        partition: TopicPartition::new(TOPIC, 0),
+        at: OffsetAt::Latest,
+    };
+    let found = setup.client.list_offsets(&[latest], ReadCommitted).await;
+    assert_eq!(found.unwrap()[0].offset, Some(END));
+    setup.reads_all().await;
+}
+
 /// During an upgrade, a cluster has brokers of two releases.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cluster_in_the_midst_of_an_upgrade() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::{
     ApiKey, DescribeConfigsResponse, FetchResponse, ListOffsetsResponse, MetadataResponse,
+    OffsetForLeaderEpochResponse,
 };
 
 use super::broker::{FakeCluster, State};
@@ -42,6 +43,7 @@ pub enum Answer {
     Offsets(ListOffsetsResponse),
     Fetch(FetchResponse),
     Configs(DescribeConfigsResponse),
+    Epochs(OffsetForLeaderEpochResponse),
 }
 
 pub type Change = dyn Fn(&mut State) + Send + Sync;

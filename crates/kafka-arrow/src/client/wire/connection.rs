@@ -18,8 +18,8 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, DescribeConfigsResponse, FindCoordinatorResponse,
-    ListOffsetsResponse, MetadataResponse, OffsetFetchResponse, OffsetForLeaderEpochResponse,
-    RequestHeader,
+    ListOffsetsResponse, MetadataRequest, MetadataResponse, OffsetFetchResponse,
+    OffsetForLeaderEpochResponse, RequestHeader,
 };
 use kafka_protocol::protocol::{
     Decodable, Encodable, HeaderVersion, Request, StrBytes, VersionRange,
@@ -232,8 +232,21 @@ impl Connection {
             let known = known.into_iter();
             let ranges = known.map(|[api, min, max]| (api, VersionRange { min, max }));
             self.versions.ranges = ranges.collect();
+            return self.expect_supported();
+        }
+    }
+
+    /// Older brokers create a topic when its name is mentioned, and their Fetch is too old.
+    fn expect_supported(&self) -> Result<(), Trouble> {
+        const CREATES_NO_TOPIC: i16 = 4;
+        let newest = self.versions.of::<MetadataRequest>(i16::MAX);
+        if newest.is_some_and(|version| version >= CREATES_NO_TOPIC) {
             return Ok(());
         }
+        Err(Trouble::Protocol(format!(
+            "broker {} is older than Kafka 0.11, the oldest release that can be read",
+            self.broker
+        )))
     }
 
     /// Sends a request in the highest version up to `most`, and returns the answer with its version.

@@ -58,6 +58,8 @@ pub mod code {
     pub(crate) const AUTO_OFFSET_RESET: i32 = Resp::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET as i32;
     pub(crate) const LOG_TRUNCATION: i32 = Resp::RD_KAFKA_RESP_ERR__LOG_TRUNCATION as i32;
     pub(crate) const OFFSET_OUT_OF_RANGE: i32 = Resp::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE as i32;
+    /// The broker does not say what went wrong.
+    pub(crate) const UNKNOWN: i32 = Resp::RD_KAFKA_RESP_ERR_UNKNOWN as i32;
     pub(crate) const UNKNOWN_PARTITION_LOCAL: i32 =
         Resp::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION as i32;
     pub(crate) const UNKNOWN_TOPIC_LOCAL: i32 = Resp::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC as i32;

@@ -199,6 +199,8 @@ impl Reader {
                 self.verify_ids(Instant::now()).await?;
                 self.meta.expect_partition(&partition).await?;
             }
+            // Such as a failed read from remote storage.
+            code::UNKNOWN => {}
             // Damaged, perhaps on their way: they are asked for once more.
             code::BAD_MSG | code::BAD_COMPRESSION | code::INVALID_MSG => {
                 if std::mem::replace(&mut self.damaged, true) {

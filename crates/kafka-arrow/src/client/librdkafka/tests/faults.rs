@@ -70,6 +70,34 @@ async fn silence_is_an_error_not_an_end() {
     );
 }
 
+/// As brokers answer whose remote storage fails.
+#[tokio::test]
+async fn unexplained_errors_of_a_broker_are_asked_again_some_times() {
+    let cluster = Cluster::new(&[]);
+    cluster.fill("t", 1, 100, b"v");
+    let unexplained = [Resp::RD_KAFKA_RESP_ERR_UNKNOWN; 1000];
+    let fetch = RDKafkaApiKey::Fetch;
+    cluster.mock.request_errors(fetch, &unexplained[..2]);
+    let whole = || cluster.read(request(vec![range("t", 0, 0, 100)]));
+    assert_eq!(
+        offsets(&whole().await.unwrap()),
+        (0..100).collect::<Vec<_>>()
+    );
+    cluster.mock.request_errors(fetch, &unexplained);
+    let error = whole().await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::Read {
+                offset: 0,
+                transient: true,
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
 #[tokio::test]
 async fn an_unreachable_cluster_is_reported_soon() {
     let client = LibrdkafkaClient::connect(&ConnectionConfig::new("127.0.0.1:1")).unwrap();

@@ -30,6 +30,9 @@ use crate::range::TopicPartition;
 
 /// The highest version of Metadata that this client understands.
 const METADATA_MOST: i16 = 12;
+/// The first version whose leader epochs can be relied on (Kafka 2.4). Before, a broker may tell an older
+/// one for ever, which the leader refuses (KAFKA-9212).
+const RELIABLE_EPOCHS: i16 = 9;
 const DESCRIBE_CONFIGS_MOST: i16 = 4;
 /// `ConfigResource.Type.TOPIC`.
 const RESOURCE_TOPIC: i8 = 2;
@@ -132,7 +135,11 @@ impl Cluster {
     ) -> Result<MetadataResponse> {
         let asked = Instant::now();
         let build = |_version: i16| question(names);
-        let (answer, _) = self.ask_any(METADATA_MOST, build, deadline).await?;
+        let (mut answer, version) = self.ask_any(METADATA_MOST, build, deadline).await?;
+        if version < RELIABLE_EPOCHS {
+            let partitions = answer.topics.iter_mut().flat_map(|t| &mut t.partitions);
+            partitions.for_each(|p| p.leader_epoch = -1);
+        }
         let node = |b: &kafka_protocol::messages::metadata_response::MetadataResponseBroker| {
             let node = Node {
                 host: b.host.to_string(),
