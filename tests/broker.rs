@@ -2,6 +2,7 @@
 
 #[macro_use]
 mod conformance;
+mod security;
 mod sql;
 mod support;
 mod wire;

@@ -37,6 +37,7 @@ pub struct KafkaServer {
     ports: Vec<(Listener, u16)>,
     bootstrap: String,
     jvm: Jvm,
+    java: Vec<String>,
     process: Option<Watched>,
 }
 
@@ -106,6 +107,7 @@ impl KafkaServer {
             ports,
             bootstrap,
             jvm,
+            java: options.java.clone(),
             process: None,
         };
         server.write_configuration(member, &options.properties);
@@ -137,7 +139,7 @@ impl KafkaServer {
     pub fn client_settings(&self, listener: Listener, login: Login<'_>) -> Vec<(String, String)> {
         let mut settings = vec![
             ("bootstrap.servers", self.bootstrap_of(listener)),
-            ("security.protocol", listener.name().to_lowercase()),
+            ("security.protocol", listener.protocol().to_lowercase()),
         ];
         if listener.has_tls() {
             settings.push(("ssl.ca.location", path_text(&self.certificates.ca)));
@@ -370,6 +372,7 @@ impl KafkaServer {
 
     pub(super) fn spawn(&mut self) {
         let mut java = vec!["java".into()];
+        java.extend(self.java.iter().map(Into::into));
         java.extend(libs::java_arguments(
             self.jvm,
             &self.log4j_path(),

@@ -246,7 +246,10 @@ fn stores_are_translated_by_content() {
     let error = config.client_properties().unwrap_err().to_string();
     assert!(error.contains("keytool"), "{error}");
     let error = file(&format!("ssl.truststore.location={}", path(&pkcs12))).unwrap_err();
-    assert!(error.to_string().contains("must be PEM"), "{error}");
+    assert!(
+        error.to_string().contains("cannot be read as PKCS12"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -33,6 +33,10 @@ use self::cluster::Cluster;
 #[cfg(feature = "fuzzing")]
 pub(crate) use self::decode::laws;
 use self::security::Security;
+#[cfg(feature = "librdkafka")]
+pub(crate) use self::security::Tokens;
+#[cfg(feature = "librdkafka")]
+pub(in crate::client) use self::security::endpoint_tokens;
 pub use self::security::{Token, TokenError, TokenProvider};
 use self::settings::Settings;
 use super::{

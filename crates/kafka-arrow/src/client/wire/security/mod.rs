@@ -4,9 +4,10 @@
 //! Security ─┬─ tls ──┬─ material   certificates and keys from files and settings
 //!           │        └─ explain    what went wrong in a handshake, and what to do about it
 //!           └─ sasl ─┬─ scram
-//!                    └─ oauth      tokens
+//!                    └─ oauth      tokens ─ endpoint   those of an identity provider
 //! ```
 
+mod endpoint;
 #[cfg(feature = "ssl")]
 mod explain;
 #[cfg(feature = "ssl")]
@@ -27,6 +28,10 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
+#[cfg(feature = "librdkafka")]
+pub(in crate::client) use self::endpoint::endpoint_tokens;
+#[cfg(feature = "librdkafka")]
+pub(crate) use self::oauth::Tokens;
 pub use self::oauth::{Token, TokenError, TokenProvider};
 use self::sasl::Login;
 #[cfg(feature = "ssl")]

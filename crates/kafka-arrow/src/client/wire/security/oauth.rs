@@ -128,12 +128,51 @@ impl Token {
         Ok(message)
     }
 
+    /// What librdkafka wants to know of it.
+    ///
+    /// # Errors
+    /// As [`message`](Self::message).
+    #[cfg(feature = "librdkafka")]
+    pub(in crate::client) fn parts(&self) -> Result<TokenParts<'_>, String> {
+        self.message()?;
+        let expires = self.expires.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(TokenParts {
+            value: &self.value,
+            expires_ms: i64::try_from(expires.as_millis()).unwrap_or(i64::MAX),
+            // librdkafka sends it nowhere, but insists on one.
+            principal: self.principal.as_deref().unwrap_or("unknown"),
+            extensions: &self.extensions,
+        })
+    }
+
     /// When to ask for a new token: some time before this one expires.
     fn renewed(&self, now: SystemTime) -> Option<SystemTime> {
         let left = self.expires.duration_since(now).ok()?;
         (!left.is_zero()).then(|| now + left.mul_f64(0.8))
     }
 }
+
+/// The parts of a [`Token`].
+#[cfg(feature = "librdkafka")]
+pub(in crate::client) struct TokenParts<'a> {
+    pub(in crate::client) value: &'a str,
+    /// Since 1970.
+    pub(in crate::client) expires_ms: i64,
+    pub(in crate::client) principal: &'a str,
+    pub(in crate::client) extensions: &'a [(String, String)],
+}
+
+/// Why there will be no token, however often it is asked for.
+#[derive(Debug)]
+pub(super) struct Denied(pub(super) String);
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Denied {}
 
 const FAR: Duration = Duration::from_secs(100 * 365 * 86_400);
 
@@ -154,11 +193,14 @@ impl fmt::Debug for Token {
 
 /// A provider, with the last token it gave.
 #[derive(Debug)]
-pub(super) struct Tokens {
+pub(crate) struct Tokens {
     provider: Arc<dyn TokenProvider>,
     /// The token, with the time at which to ask for a new one.
     last: Mutex<Option<(Token, SystemTime)>>,
 }
+
+/// For how long a provider that has failed is left alone, while its last token is still valid.
+const LEFT_ALONE: Duration = Duration::from_secs(5);
 
 impl Tokens {
     pub(super) fn new(provider: Arc<dyn TokenProvider>) -> Self {
@@ -168,24 +210,44 @@ impl Tokens {
         }
     }
 
-    /// A token that will remain valid for a while.
+    /// A token that will remain valid for a while. If the provider fails, that is its last token until it
+    /// expires.
     ///
     /// # Errors
     /// What the provider reported, or that its token has expired.
-    pub(super) async fn token(&self) -> Result<Token, String> {
+    pub(super) async fn token(&self) -> Result<Token, TokenError> {
         let mut last = self.last.lock().await;
         if let Some((token, until)) = &*last
             && SystemTime::now() < *until
         {
             return Ok(token.clone());
         }
-        *last = None;
-        let token = self.provider.token().await.map_err(|e| e.to_string())?;
-        let until = token
-            .renewed(SystemTime::now())
-            .ok_or("the token has expired already")?;
+        let given = self.provider.token().await;
+        let now = SystemTime::now();
+        let token = match (given, last.take()) {
+            (Ok(token), _) => token,
+            (Err(e), Some((token, _))) if now < token.expires => {
+                log::warn!(
+                    "OAUTHBEARER goes on with its last token, because there is no new one: {e}"
+                );
+                *last = Some((token.clone(), token.expires.min(now + LEFT_ALONE)));
+                return Ok(token);
+            }
+            (Err(e), _) => return Err(e),
+        };
+        let until = token.renewed(now).ok_or(
+            "the token has expired already; does this machine's clock agree with the provider's?",
+        )?;
         *last = Some((token.clone(), until));
         Ok(token)
+    }
+
+    /// As [`token`](Self::token), for threads without a runtime.
+    #[cfg(feature = "librdkafka")]
+    pub(crate) fn wait(&self) -> Result<Token, String> {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build().map_err(|e| e.to_string())?;
+        runtime.block_on(self.token()).map_err(|e| e.to_string())
     }
 
     /// Drops a token that a broker has refused.
@@ -393,10 +455,11 @@ mod tests {
     #[tokio::test]
     async fn a_token_is_used_until_a_broker_refuses_it() {
         let tokens = Tokens::new(Arc::new(Counting::default()));
-        assert_eq!(tokens.token().await.unwrap_err(), "no network");
+        let none = async || tokens.token().await.unwrap_err().to_string();
+        assert_eq!(none().await, "no network");
         assert_eq!(
-            tokens.token().await.unwrap_err(),
-            "the token has expired already"
+            none().await,
+            "the token has expired already; does this machine's clock agree with the provider's?"
         );
         let token = tokens.token().await.unwrap();
         assert_eq!(token.value, "t2");
@@ -408,6 +471,37 @@ mod tests {
         tokens.refused(&token).await;
         assert_eq!(tokens.token().await.unwrap(), other);
         assert!(!format!("{tokens:?}").contains("t3"), "{tokens:?}");
+    }
+
+    /// Gives a token once, which is to be renewed almost at once.
+    #[derive(Debug, Default)]
+    struct Once(AtomicU64);
+
+    #[async_trait]
+    impl TokenProvider for Once {
+        async fn token(&self) -> Result<Token, TokenError> {
+            match self.0.fetch_add(1, Ordering::Relaxed) {
+                0 => Ok(Token::lasting("first", Duration::from_millis(500))),
+                _ => Err("no network".into()),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_last_token_serves_until_it_expires() {
+        let provider = Arc::new(Once::default());
+        let tokens = Tokens::new(Arc::clone(&provider) as Arc<dyn TokenProvider>);
+        let first = tokens.token().await.unwrap();
+        let asked = || provider.0.load(Ordering::Relaxed);
+        while asked() < 2 {
+            assert_eq!(tokens.token().await.unwrap(), first);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // The provider is left alone for a while.
+        assert_eq!(tokens.token().await.unwrap(), first);
+        assert_eq!(asked(), 2);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(tokens.token().await.unwrap_err().to_string(), "no network");
     }
 
     #[test]

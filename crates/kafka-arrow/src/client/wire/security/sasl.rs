@@ -10,7 +10,8 @@ use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use super::super::{LIBRDKAFKA, code};
-use super::oauth::{TokenProvider, Tokens, Unsecured};
+use super::endpoint;
+use super::oauth::{Denied, TokenProvider, Tokens, Unsecured};
 use super::scram::{Exchange, Hash, Salted};
 use super::{Connection, Properties, Supported, Trouble};
 use crate::error::{Error, Result};
@@ -137,10 +138,13 @@ impl Login {
         connection: &mut Connection,
         tokens: &Tokens,
     ) -> Result<Option<Duration>, Trouble> {
-        let token = tokens
-            .token()
-            .await
-            .map_err(|e| Trouble::Io(format!("no token for OAUTHBEARER: {e}")))?;
+        let token = tokens.token().await.map_err(|e| {
+            let reason = format!("no token for OAUTHBEARER: {e}");
+            match e.is::<Denied>() {
+                true => Trouble::Refused(reason),
+                false => Trouble::Io(reason),
+            }
+        })?;
         let message = token.message().map_err(|reason| {
             Trouble::Refused(format!(
                 "OAUTHBEARER cannot send what the provider gave: {reason}"
@@ -309,6 +313,9 @@ fn bearer(
     if let Some(provider) = provider {
         return Ok(Ok(Tokens::new(provider)));
     }
+    if endpoint::is_wanted(properties) {
+        return Ok(endpoint::provider(properties)?.map(Tokens::new));
+    }
     for (key, default) in [
         ("sasl.oauthbearer.method", "default"),
         ("sasl.oauthbearer.metadata.authentication.type", "none"),
@@ -322,8 +329,8 @@ fn bearer(
     if !properties.flag("enable.sasl.oauthbearer.unsecure.jwt", false) {
         return Err(Error::config(
             "sasl.mechanism",
-            "'OAUTHBEARER' needs tokens: a TokenProvider in Rust programs, \
-             'sasl.oauthbearer.method' = 'oidc' where librdkafka is built with libcurl, or for tests \
+            "'OAUTHBEARER' needs tokens: from a token endpoint ('sasl.oauthbearer.method' = 'oidc' and \
+             'sasl.oauthbearer.token.endpoint.url'), from a TokenProvider in Rust programs, or for tests \
              'enable.sasl.oauthbearer.unsecure.jwt' = 'true'",
         ));
     }
