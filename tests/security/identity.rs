@@ -186,17 +186,17 @@ impl Identity {
     }
 
     fn token(&self, endpoint: &Endpoint, head: &str, body: &str) -> (u16, String) {
-        let login = format!("Basic {}", STANDARD.encode(format!("{CLIENT}:{SECRET}")));
-        let header = head.lines().find_map(|line| {
+        let sent = head.lines().find_map(|line| {
             let (name, value) = line.split_once(':')?;
-            name.eq_ignore_ascii_case("authorization")
-                .then(|| value.trim())
+            let is_login = name.eq_ignore_ascii_case("authorization");
+            let value = is_login.then(|| value.trim().strip_prefix("Basic "))??;
+            String::from_utf8(STANDARD.decode(value).ok()?).ok()
         });
-        let known = header == Some(login.as_str());
-        if !known || !body.contains("grant_type=client_credentials") {
+        let sent = sent.unwrap_or_default();
+        let is_known = sent == format!("{CLIENT}:{SECRET}");
+        if !is_known || !body.contains("grant_type=client_credentials") {
             // As some providers do, it repeats what it was sent.
-            let told =
-                json!({"error": "invalid_client", "error_description": format!("not {SECRET}")});
+            let told = json!({"error": "invalid_client", "error_description": sent});
             return (401, told.to_string());
         }
         let lifetime_s = endpoint.lifetime_s as i64;

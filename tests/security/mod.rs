@@ -12,13 +12,16 @@ use std::sync::OnceLock;
 use datafusion::error::DataFusionError;
 use datafusion_kafka::Error;
 use datafusion_kafka::config::ConnectionConfig;
+use datafusion_kafka::session::KafkaSessionBuilder;
 use futures::TryStreamExt;
 use tempfile::TempDir;
 
 use self::identity::{AUDIENCE, CLIENT, Identity, SECRET};
 use self::made::Authority;
-use crate::sql::session_with;
-use crate::support::{KafkaOptions, KafkaServer, Listener, Record, admin, produce};
+use crate::sql::{error, rows, session_with};
+use crate::support::{
+    KafkaOptions, KafkaServer, Listener, Login, PASSWORD, Record, admin, produce,
+};
 
 type Settings = Vec<(String, String)>;
 
@@ -183,7 +186,7 @@ fn filled(bootstrap: &str) -> String {
 /// `reads` if all records of a topic arrive, or what the error says.
 async fn read(config: ConnectionConfig, topic: &str) -> Result<String, Error> {
     let session = session_with(config);
-    let rows = async {
+    let counted = async {
         let found = session
             .sql(&format!("SELECT value FROM \"{topic}\""))
             .await?;
@@ -191,7 +194,7 @@ async fn read(config: ConnectionConfig, topic: &str) -> Result<String, Error> {
         let rows = batches.iter().map(|batch| batch.num_rows()).sum();
         Ok::<usize, DataFusionError>(rows)
     };
-    match rows.await {
+    match counted.await {
         Ok(RECORDS) => Ok("reads".to_owned()),
         Ok(rows) => Ok(format!("{rows} rows")),
         Err(e) => Err(Error::find(&e).expect("an error of ours").clone()),
@@ -206,4 +209,59 @@ fn outcome(found: Result<String, Error>, words: &[(&str, &str)]) -> String {
     };
     let said = words.iter().find(|(word, _)| error.contains(word));
     said.map_or(error.clone(), |(_, outcome)| (*outcome).to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_appear_nowhere() {
+    let bed = Bed::shared();
+    let login = Login::Plain("admin", PASSWORD);
+    let plain = bed.server.client_settings(Listener::SaslPlaintext, login);
+    hides(plain, "sasl.password").await;
+    let endpoint = bed.identity.endpoint(&[], 3600);
+    hides(
+        bed.credentials(&endpoint.url),
+        "sasl.oauthbearer.client.secret",
+    )
+    .await;
+}
+
+/// A table with these settings shows this one nowhere.
+async fn hides(settings: Settings, key: &str) {
+    let bed = Bed::shared();
+    let secret = settings.iter().find(|(known, _)| known == key);
+    let secret = secret.map(|(_, value)| value.as_str()).expect("it is set");
+    let context = KafkaSessionBuilder::new().build().expect("no settings");
+    let options: Vec<String> = settings
+        .iter()
+        .map(|(k, v)| format!("'kafka.{k}' '{v}'"))
+        .collect();
+    let sql = format!(
+        "CREATE EXTERNAL TABLE secret STORED AS KAFKA LOCATION '{}' OPTIONS ({})",
+        bed.topic,
+        options.join(", ")
+    );
+    rows(&context, &sql).await;
+    assert_eq!(rows(&context, "SELECT count(*) FROM secret").await, ["5"]);
+    for sql in [
+        "EXPLAIN VERBOSE SELECT * FROM secret",
+        "EXPLAIN ANALYZE SELECT * FROM secret",
+        "SHOW CREATE TABLE secret",
+        "SELECT * FROM information_schema.views",
+        "SELECT * FROM information_schema.tables",
+        "SHOW ALL",
+    ] {
+        let shown = rows(&context, sql).await.join("\n");
+        assert!(!shown.contains(secret), "{sql}: {shown}");
+    }
+    let shown = rows(&context, "SHOW CREATE TABLE secret").await.join("\n");
+    assert!(shown.contains(&format!("'kafka.{key}' '***'")), "{shown}");
+    let table = context.table_provider("secret").await.expect("the table");
+    assert!(!format!("{table:?}").contains(secret));
+    let wrong = key.replace("ss", "s").replace("secret", "secet");
+    let refused = sql.replace(&format!("kafka.{key}"), &format!("kafka.{wrong}"));
+    let found = error(&context, &refused.replace("TABLE secret", "TABLE other"))
+        .await
+        .to_string();
+    assert!(!found.contains(secret), "{found}");
+    assert!(found.contains(key), "{found}");
 }

@@ -1,5 +1,6 @@
 //! Token endpoints that fail, and logins that end in mid-read.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use datafusion::prelude::SessionConfig;
@@ -44,6 +45,7 @@ async fn tried(client: &str, answers: &[Answer], lifetime_s: u64, more: &[(&str,
     if let Err(error) = &found {
         let text = format!("{error} {error:?}");
         assert!(!bed.identity.is_leaked_in(&text), "{text}");
+        assert!(!text.contains(OTHER_SECRET), "{text}");
         assert!(
             text.contains("127.0.0.1"),
             "names neither broker nor endpoint: {text}"
@@ -96,7 +98,7 @@ async fn status_500_always(client: &str) -> String {
 }
 
 async fn status_401(client: &str) -> String {
-    let more = [("sasl.oauthbearer.client.secret", "of another")];
+    let more = [("sasl.oauthbearer.client.secret", OTHER_SECRET)];
     tried(client, &[], 3600, &more).await
 }
 
@@ -166,6 +168,13 @@ async fn long_read(all: &Settings, topic: &str, meanwhile: impl FnOnce()) -> Str
         .expect("begun");
     let (mut rows, begun) = (0, Instant::now());
     let mut meanwhile = Some(meanwhile);
+    let is_wire = all.iter().any(|(_, value)| value == "wire");
+    let port = Bed::shared().server.bootstrap_of(Listener::SaslPlaintext);
+    let port = port
+        .rsplit_once(':')
+        .and_then(|(_, port)| port.parse().ok());
+    let port = port.expect("host:port");
+    let mut at_first = BTreeSet::new();
     while let Some(batch) = stream.next().await {
         match batch {
             Ok(batch) => rows += batch.num_rows(),
@@ -173,6 +182,7 @@ async fn long_read(all: &Settings, topic: &str, meanwhile: impl FnOnce()) -> Str
         }
         if let Some(meanwhile) = meanwhile.take() {
             meanwhile();
+            at_first = connections_to(port);
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -181,12 +191,37 @@ async fn long_read(all: &Settings, topic: &str, meanwhile: impl FnOnce()) -> Str
         "{:?}",
         begun.elapsed()
     );
+    if is_wire {
+        // No login needed another connection; other tests have theirs.
+        let last = connections_to(port);
+        assert!(
+            last.intersection(&at_first).next().is_some(),
+            "{at_first:?} {last:?}"
+        );
+    }
     match rows {
         MANY => "reads".to_owned(),
         rows => format!("{rows} rows"),
     }
 }
 
+/// The local ports of connections to this port of a broker.
+fn connections_to(port: u16) -> BTreeSet<u16> {
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux tells its connections");
+    let port_of = |address: &str| {
+        let (_, port) = address.rsplit_once(':')?;
+        u16::from_str_radix(port, 16).ok()
+    };
+    let connections = table.lines().skip(1).filter_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let (local, remote, state) = (words.next()?, words.next()?, words.next()?);
+        let established = state == "01";
+        (established && port_of(remote) == Some(port)).then(|| port_of(local))?
+    });
+    connections.collect()
+}
+
+const OTHER_SECRET: &str = "secret-of-another";
 const MANY: usize = 120_000;
 
 fn topic_of_many(server: &KafkaServer) -> String {

@@ -1,8 +1,6 @@
 //! HTTP to what stands beside a cluster: schema registries, and the token endpoints of identity providers.
 
-use std::time::Duration;
-
-use reqwest::{Client, Response, redirect};
+use reqwest::{Client, ClientBuilder, Response};
 
 use crate::error::{Error, Result};
 use crate::trust::Authorities;
@@ -12,16 +10,13 @@ use crate::trust::Authorities;
 /// # Errors
 /// When a certificate cannot be read, or the build has no TLS and it is needed.
 pub(crate) fn client(
+    builder: ClientBuilder,
     setting: &'static str,
     is_https: bool,
     authorities: Authorities<'_>,
-    connect_timeout: Duration,
-    redirects: redirect::Policy,
 ) -> Result<Client> {
-    let builder = Client::builder()
-        .user_agent(concat!("datafusion-kafka/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(connect_timeout)
-        .redirect(redirects);
+    let agent = concat!("datafusion-kafka/", env!("CARGO_PKG_VERSION"));
+    let builder = builder.user_agent(agent);
     #[cfg(feature = "ssl")]
     let builder = builder.use_preconfigured_tls(tls(is_https, authorities)?);
     #[cfg(not(feature = "ssl"))]

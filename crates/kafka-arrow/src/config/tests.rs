@@ -200,6 +200,18 @@ fn jaas_lines_are_translated() {
     let line = "x.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"bob\";";
     let config = set("sasl.jaas.config", line).unwrap();
     assert_eq!(config.get("sasl.oauthbearer.config"), Some("principal=bob"));
+    let line = "x.OAuthBearerLoginModule required clientId=\"me\" clientSecret=\"pw\" scope=\"s\" \
+                extension_a=\"1\" extension_b=\"2\";";
+    let config = set("sasl.jaas.config", line).unwrap();
+    for (key, value) in [
+        ("sasl.oauthbearer.method", "oidc"),
+        ("sasl.oauthbearer.client.id", "me"),
+        ("sasl.oauthbearer.client.secret", "pw"),
+        ("sasl.oauthbearer.scope", "s"),
+        ("sasl.oauthbearer.extensions", "a=1,b=2"),
+    ] {
+        assert_eq!(config.get(key), Some(value), "{key}");
+    }
     let error = refused(
         "sasl.jaas.config",
         "x.PlainLoginModule required username=\"a\";",
@@ -444,6 +456,12 @@ fn other_security_leaves_the_credentials_behind() {
         ("ssl.truststore.location", "/mine.pem", 1),
         ("ssl.keystore.location", "/mine.p12", 1),
         ("sasl.oauthbearer.config", "principal=bob", 1),
+        (
+            "sasl.oauthbearer.token.endpoint.url",
+            "https://theirs/token",
+            1,
+        ),
+        ("https.ca.location", "/mine.pem", 1),
         (
             "client.dns.lookup",
             "resolve_canonical_bootstrap_servers_only",

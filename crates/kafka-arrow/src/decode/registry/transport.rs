@@ -55,6 +55,7 @@ impl Transport {
     pub(super) fn new(config: RegistryConfig) -> Result<Self> {
         let is_https = |endpoint: &Endpoint| endpoint.url.scheme() == "https";
         let client = http::client(
+            Client::builder().connect_timeout(config.timeout),
             "schema.registry.url",
             config.endpoints.iter().any(is_https),
             Authorities {
@@ -62,8 +63,6 @@ impl Transport {
                 location: config.ca_location.as_deref(),
                 pem: None,
             },
-            config.timeout,
-            Default::default(),
         )?;
         Ok(Self {
             client,

@@ -127,7 +127,13 @@ mod asking {
                 })
             };
             let url = url(&needed(URL)?)?;
+            let builder = Client::builder()
+                // The secret goes to the named host only.
+                .redirect(reqwest::redirect::Policy::none())
+                // Tokens are wanted from several runtimes, each of which ends its connections.
+                .pool_max_idle_per_host(0);
             let client = http::client(
+                builder,
                 URL,
                 url.scheme() == "https",
                 Authorities {
@@ -137,9 +143,6 @@ mod asking {
                         .get("https.ca.pem")
                         .map(|pem| ("https.ca.pem", pem)),
                 },
-                TIMEOUT,
-                // The secret goes to the named host only.
-                reqwest::redirect::Policy::none(),
             )?;
             let mut form = url::form_urlencoded::Serializer::new(String::new());
             form.append_pair("grant_type", "client_credentials");

@@ -316,15 +316,11 @@ fn bearer(
     if endpoint::is_wanted(properties) {
         return Ok(endpoint::provider(properties)?.map(Tokens::new));
     }
-    for (key, default) in [
-        ("sasl.oauthbearer.method", "default"),
-        ("sasl.oauthbearer.metadata.authentication.type", "none"),
-    ] {
-        if let Some(value) = properties.get(key)
-            && !value.eq_ignore_ascii_case(default)
-        {
-            return Ok(Err(format!("'{key}' = '{value}'")));
-        }
+    const AZURE: &str = "sasl.oauthbearer.metadata.authentication.type";
+    if let Some(value) = properties.get(AZURE)
+        && !value.eq_ignore_ascii_case("none")
+    {
+        return Ok(Err(format!("'{AZURE}' = '{value}'")));
     }
     if !properties.flag("enable.sasl.oauthbearer.unsecure.jwt", false) {
         return Err(Error::config(
