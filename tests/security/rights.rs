@@ -3,6 +3,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use datafusion_kafka::Error;
+use datafusion_kafka::client::commit_group_offsets;
+use datafusion_kafka::config::ConnectionConfig;
+use datafusion_kafka::range::TopicPartition;
 
 use super::{config, filled, settings};
 use crate::sql::session_with;
@@ -18,6 +21,7 @@ documented!(
         read_on_the_topic,
         describe_on_the_group,
         describe_configs_on_the_topic,
+        read_on_the_group_to_commit_offsets,
     ],
     slow []
 );
@@ -47,25 +51,32 @@ impl Somebody {
         })
     }
 
-    /// What happens to a query, in which `TOPIC` stands for the topic's name.
-    async fn asks(&self, sql: &str) -> String {
+    fn config(&self) -> ConnectionConfig {
         let login = Login::OAuthBearer(&self.name);
         let mut all = shared().client_settings(Listener::SaslPlaintext, login);
         all.extend(settings([("kafka.client", self.client.as_str())]));
-        let session = session_with(config(&all).expect("known settings"));
+        config(&all).expect("known settings")
+    }
+
+    /// What happens to a query, in which `TOPIC` stands for the topic's name.
+    async fn asks(&self, sql: &str) -> String {
+        let session = session_with(self.config());
         let sql = sql.replace("TOPIC", &self.topic);
         let rows = async { session.sql(&sql).await?.collect().await };
         match rows.await {
             Ok(_) => "reads".to_owned(),
-            Err(e) => {
-                let error = Error::find(&e).expect("an error of ours").to_string();
-                let said = error.strip_prefix("not authorized: ").unwrap_or(&error);
-                let (right, rest) = said.split_once(": ").unwrap_or((said, ""));
-                let granted = rest.contains("; grant it: kafka-acls --add --allow-principal");
-                assert!(granted, "{error}");
-                right.replace(&self.topic, "TOPIC")
-            }
+            Err(e) => self.missing(Error::find(&e).expect("an error of ours")),
         }
+    }
+
+    /// The right that an error names.
+    fn missing(&self, error: &Error) -> String {
+        let error = error.to_string();
+        let said = error.strip_prefix("not authorized: ").unwrap_or(&error);
+        let (right, rest) = said.split_once(": ").unwrap_or((said, ""));
+        let is_granted = rest.contains("; grant it: kafka-acls --add --allow-principal");
+        assert!(is_granted, "{error}");
+        right.replace(&self.topic, "TOPIC")
     }
 }
 
@@ -91,4 +102,13 @@ async fn describe_configs_on_the_topic(client: &str) -> String {
     reader
         .asks("SELECT value FROM kafka('TOPIC', '@-1h:')")
         .await
+}
+
+async fn read_on_the_group_to_commit_offsets(client: &str) -> String {
+    let reader = Somebody::who_may(client, &["Read"]);
+    let next = [(TopicPartition::new(reader.topic.as_str(), 0), 3)].into();
+    match commit_group_offsets(&reader.config(), "billing", &next).await {
+        Ok(()) => "commits".to_owned(),
+        Err(e) => reader.missing(&e),
+    }
 }

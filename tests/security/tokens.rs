@@ -259,3 +259,31 @@ async fn logins_of_plain_that_end_in_mid_read(client: &str) -> String {
     all.push(("kafka.client".to_owned(), client.to_owned()));
     long_read(&all, &topic, || {}).await
 }
+
+/// Sinks write through librdkafka.
+#[tokio::test(flavor = "multi_thread")]
+async fn producers_log_in_with_tokens_of_an_endpoint() {
+    use datafusion_kafka::client::librdkafka::writing::{Outgoing, Topic, Writing, producer};
+    let bed = Bed::shared();
+    let endpoint = bed.identity.endpoint(&[], 3600);
+    let config = config(&bed.credentials(&endpoint.url)).expect("known settings");
+    tokio::task::block_in_place(|| {
+        let topic = admin::unique_topic("produced");
+        admin::create_topic(bed.server.bootstrap(), &topic, 1, &[]);
+        let producer = producer(&config, Writing::Plain).expect("a producer");
+        let target = Topic::new(producer.handle(), &topic).expect("a topic");
+        let message = Outgoing {
+            topic: &target,
+            partition: None,
+            key: None,
+            value: Some(b"x"),
+            timestamp_ms: None,
+            headers: None,
+            tag: 0,
+        };
+        producer.send(message).expect("queued");
+        assert!(producer.flush(60_000), "not delivered in time");
+        assert_eq!(producer.serve(), None);
+    });
+    assert_eq!(endpoint.given(), 1);
+}

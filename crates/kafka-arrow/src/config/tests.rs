@@ -228,43 +228,6 @@ fn jaas_lines_are_translated() {
 }
 
 #[test]
-fn stores_are_translated_by_content() {
-    let store = |content: &[u8]| {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        std::io::Write::write_all(&mut file, content).unwrap();
-        file
-    };
-    let pem = store(b"-----BEGIN CERTIFICATE-----\n");
-    let pkcs12 = store(&[0x30, 0x82, 1, 2, 3]);
-    let jks = store(&[0xfe, 0xed, 0xfe, 0xed, 0]);
-    let path = |f: &tempfile::NamedTempFile| f.path().display().to_string();
-
-    let mut config = set("ssl.truststore.location", &path(&pem)).unwrap();
-    config.set("ssl.keystore.location", &path(&pkcs12)).unwrap();
-    config.set("ssl.keystore.password", "pw").unwrap();
-    config.set("ssl.keystore.type", "PKCS12").unwrap();
-    let properties = config.client_properties().unwrap();
-    assert_eq!(properties["ssl.ca.location"], path(&pem));
-    assert_eq!(properties["ssl.keystore.location"], path(&pkcs12));
-    assert_eq!(properties["ssl.keystore.password"], "pw");
-    assert!(!properties.contains_key("ssl.keystore.type"));
-
-    let config = set("ssl.keystore.location", &path(&pem)).unwrap();
-    let properties = config.client_properties().unwrap();
-    assert_eq!(properties["ssl.key.location"], path(&pem));
-    assert_eq!(properties["ssl.certificate.location"], path(&pem));
-
-    let config = set("ssl.truststore.location", &path(&jks)).unwrap();
-    let error = config.client_properties().unwrap_err().to_string();
-    assert!(error.contains("keytool"), "{error}");
-    let error = file(&format!("ssl.truststore.location={}", path(&pkcs12))).unwrap_err();
-    assert!(
-        error.to_string().contains("cannot be read as PKCS12"),
-        "{error}"
-    );
-}
-
-#[test]
 fn java_spellings_of_values() {
     let config = set("ssl.endpoint.identification.algorithm", "").unwrap();
     assert_eq!(

@@ -13,10 +13,17 @@ pub(super) fn grant(operation: &str, resource: &str) -> String {
         Some(("topic", name)) => format!("--topic {name}"),
         Some(("group", name)) => format!("--group {name}"),
         Some(("the", "cluster")) => "--cluster".to_owned(),
+        Some(("the", id)) if id.starts_with("transactional id") => {
+            "--transactional-id PREFIX --resource-pattern-type prefixed".to_owned()
+        }
         _ => return String::new(),
     };
-    // The tool writes DescribeConfigs, and takes any case.
-    let operation = operation.replace('_', "");
+    // DESCRIBE_CONFIGS is DescribeConfigs to the tool.
+    let words = operation.split('_').map(|word| {
+        let (first, rest) = word.split_at_checked(1).unwrap_or((word, ""));
+        first.to_owned() + &rest.to_lowercase()
+    });
+    let operation: String = words.collect();
     format!("; grant it: kafka-acls --add --allow-principal User:NAME --operation {operation} {on}")
 }
 

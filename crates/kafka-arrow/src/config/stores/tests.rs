@@ -121,3 +121,38 @@ fn no_change_of_a_byte_goes_unnoticed() {
     assert_eq!(jks::open(&[0xce; 99], None).unwrap_err(), Closed::Jceks);
     assert_eq!(jks::open(b"", None).unwrap_err(), Closed::Damaged);
 }
+
+#[test]
+fn the_content_decides_the_type() {
+    let (_pem, pem) = file(b"-----BEGIN CERTIFICATE-----\n");
+    let (_pkcs12, pkcs12) = file(&[0x30, 0x82, 1, 2, 3]);
+    let settings = [
+        ("ssl.truststore.location", pem.as_str()),
+        ("ssl.truststore.type", "JKS"),
+        ("ssl.keystore.location", &pkcs12),
+        ("ssl.keystore.password", "pw"),
+        ("ssl.keystore.type", "PEM"),
+    ];
+    let found = translated(&settings, None).unwrap();
+    let expected = [
+        ("ssl.ca.location", pem.as_str()),
+        ("ssl.keystore.location", &pkcs12),
+        ("ssl.keystore.password", "pw"),
+    ];
+    assert_eq!(
+        found,
+        expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into()
+    );
+
+    let found = translated(&[("ssl.keystore.location", &pem)], None).unwrap();
+    assert_eq!(found["ssl.key.location"], pem);
+    assert_eq!(found["ssl.certificate.location"], pem);
+
+    let (_jks, jks) = file(&[0xfe, 0xed, 0xfe, 0xed, 0]);
+    let error = translated(&[("ssl.truststore.location", &jks)], None).unwrap_err();
+    assert!(error.contains("keytool -list"), "{error}");
+    let error = translated(&[("ssl.truststore.location", &pkcs12)], None).unwrap_err();
+    assert!(error.contains("cannot be read as PKCS12"), "{error}");
+    let error = translated(&[("ssl.keystore.kind", "PEM")], None).unwrap_err();
+    assert!(error.contains("did you mean"), "{error}");
+}
