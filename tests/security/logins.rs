@@ -85,11 +85,14 @@ async fn tried(column: &str, keys: Settings, java: Settings, topic: &str) -> Str
 }
 
 /// A topic that alice may read, too.
-fn topic() -> String {
+fn topic() -> &'static str {
+    static TOPIC: OnceLock<String> = OnceLock::new();
     tokio::task::block_in_place(|| {
-        let topic = filled(shared().bootstrap());
-        admin::allow_topic(shared(), "User:alice", "Read", &topic);
-        topic
+        TOPIC.get_or_init(|| {
+            let topic = filled(shared().bootstrap());
+            admin::allow_topic(shared(), "User:alice", "Read", &topic);
+            topic
+        })
     })
 }
 
@@ -114,7 +117,7 @@ async fn with_module(
         java.push(("ssl.truststore.type", "PEM"));
         java.push(("ssl.truststore.location", &ca));
     }
-    tried(column, keys, settings(java), &topic()).await
+    tried(column, keys, settings(java), topic()).await
 }
 
 const PLAIN: &str = "org.apache.kafka.common.security.plain.PlainLoginModule";
@@ -210,7 +213,6 @@ async fn oauthbearer_endpoint_with_a_private_authority(column: &str) -> String {
 
 /// Client certificates: the settings besides those of the listener.
 async fn certificate(column: &str, keys: &[(&str, String)], java: &[(&str, String)]) -> String {
-    let topic = topic();
     let bootstrap = shared().bootstrap_of(Listener::Ssl);
     let with = |own: &[(&str, String)]| {
         let all = [
@@ -220,7 +222,7 @@ async fn certificate(column: &str, keys: &[(&str, String)], java: &[(&str, Strin
         let all = all.iter().chain(own);
         settings(all.map(|(k, v)| (*k, v.as_str())))
     };
-    tried(column, with(keys), with(java), &topic).await
+    tried(column, with(keys), with(java), topic()).await
 }
 
 fn content(path: &std::path::Path) -> String {

@@ -1,21 +1,16 @@
 //! TLS and logins with both clients: what works, and the messages when something is wrong.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use datafusion::prelude::SessionConfig;
 use datafusion_kafka::client::{
     ClientPool, KafkaClient, Token, TokenError, TokenProvider, TopicSelection, WireClient,
 };
 use datafusion_kafka::config::ConnectionConfig;
-use datafusion_kafka::session::KafkaSessionBuilder;
 use datafusion_kafka::{Error, ErrorKind};
-use futures::StreamExt;
 
 use super::{error, filled, rows, session_with};
-use crate::support::produce::{Fill, fill};
-use crate::support::{KafkaOptions, KafkaServer, Listener, Login, PASSWORD, admin, shared};
+use crate::support::{KafkaOptions, KafkaServer, Listener, Login, PASSWORD, shared};
 
 const CLIENTS: [&str; 2] = ["wire", "librdkafka"];
 
