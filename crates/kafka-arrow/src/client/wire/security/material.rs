@@ -4,13 +4,24 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use p12_keystore::error::Error as Pkcs12Error;
 use p12_keystore::{KeyStore, Pkcs12ImportPolicy};
-use pkcs8::EncryptedPrivateKeyInfoRef;
+use pkcs8::der::asn1::{AnyRef, OctetStringRef};
+use pkcs8::der::{self, Decode, Encode, Reader, SliceReader, Tag, TagNumber, Tagged};
+use pkcs8::spki::SubjectPublicKeyInfoRef;
+use pkcs8::{EncryptedPrivateKeyInfoRef, ObjectIdentifier, PrivateKeyInfoRef};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::{Properties, Supported};
 use crate::error::{Error, Result};
 use crate::trust::{chain, read};
+
+/// Keys on elliptic curves, in PKCS8.
+const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+/// Where such a key has its public half.
+const PUBLIC: Tag = Tag::ContextSpecific {
+    constructed: true,
+    number: TagNumber(1),
+};
 
 /// The client's identity: its own certificate first, then the certificates of its signers.
 pub(super) struct Identity {
@@ -54,8 +65,52 @@ impl Identity {
         };
         let chain = chain(certificate.0, "it", &certificate.1)?;
         let password = properties.get("ssl.key.password");
-        Ok(private_key(key.0, &key.1, password)?.map(|key| Some(Self { chain, key })))
+        Ok(private_key(key.0, &key.1, password)?.map(|key| Some(Self::of(chain, key))))
     }
+
+    fn of(chain: Vec<CertificateDer<'static>>, mut key: PrivateKeyDer<'static>) -> Self {
+        if let (PrivateKeyDer::Pkcs8(bytes), Some(own)) = (&key, chain.first())
+            // What cannot be read is reported when it is used.
+            && let Ok(Some(complete)) = completed(bytes.secret_pkcs8_der(), own)
+        {
+            key = PrivatePkcs8KeyDer::from(complete).into();
+        }
+        Self { chain, key }
+    }
+}
+
+/// A key with what ring needs and Java leaves out: the public half of an EC key, which the certificate has.
+/// `None` if nothing is missing.
+fn completed(key: &[u8], certificate: &CertificateDer<'_>) -> der::Result<Option<Vec<u8>>> {
+    let info = PrivateKeyInfoRef::try_from(key).map_err(|_| Tag::Sequence.value_error())?;
+    if info.algorithm.oid != EC {
+        return Ok(None);
+    }
+    let (secret, is_complete) =
+        SliceReader::new(info.private_key.as_bytes())?.sequence(|parts| {
+            u8::decode(parts)?;
+            let secret = <&OctetStringRef>::decode(parts)?;
+            let mut is_complete = false;
+            while !parts.is_finished() {
+                is_complete |= AnyRef::decode(parts)?.tag() == PUBLIC;
+            }
+            Ok::<_, der::Error>((secret, is_complete))
+        })?;
+    if is_complete {
+        return Ok(None);
+    }
+    let parsed = rustls::server::ParsedCertificate::try_from(certificate);
+    let parsed = parsed.map_err(|_| Tag::Sequence.value_error())?;
+    let public = parsed.subject_public_key_info();
+    let public = SubjectPublicKeyInfoRef::try_from(public.as_ref())
+        .map_err(|_| Tag::Sequence.value_error())?;
+    let public = public.subject_public_key.to_der()?;
+    let mut parts = 1u8.to_der()?;
+    parts.extend(secret.to_der()?);
+    parts.extend(AnyRef::new(PUBLIC, &public)?.to_der()?);
+    let both = AnyRef::new(Tag::Sequence, &parts)?.to_der()?;
+    let info = PrivateKeyInfoRef::new(info.algorithm, OctetStringRef::new(&both)?);
+    info.to_der().map(Some)
 }
 
 /// The first of two settings that is set: a file's content, or the text of the setting itself.
@@ -153,8 +208,6 @@ fn pkcs12(path: &str, password: &str) -> Result<Supported<Identity>> {
         )));
     };
     let chain = found.certs().iter().map(|c| c.as_der().to_vec().into());
-    Ok(Ok(Identity {
-        chain: chain.collect(),
-        key: PrivatePkcs8KeyDer::from(found.key().as_der().to_vec()).into(),
-    }))
+    let key = PrivatePkcs8KeyDer::from(found.key().as_der().to_vec());
+    Ok(Ok(Identity::of(chain.collect(), key.into())))
 }
