@@ -112,10 +112,7 @@ impl Bed {
                 "listener.name.sasl_plaintext.sasl.oauthbearer.jwks.endpoint.url".to_owned(),
                 identity.keys_url().as_str(),
             ),
-            (
-                "listener.name.sasl_plaintext.sasl.oauthbearer.expected.audience".to_owned(),
-                AUDIENCE,
-            ),
+            ("sasl.oauthbearer.expected.audience".to_owned(), AUDIENCE),
             (
                 "listener.name.old.ssl.enabled.protocols".to_owned(),
                 "TLSv1.2",

@@ -59,7 +59,7 @@ async fn tried(client: &str, answers: &[Answer], lifetime_s: u64, more: &[(&str,
             ("redirects are not followed", "no token: redirect"),
             ("the answer has no 'access_token'", "no token: not one"),
             ("Connection refused", "no token: nobody listens"),
-            ("no answer within 10000 ms", "no token: no answer"),
+            ("no answer within 3750 ms", "no token: no answer"),
             ("the token has expired already", "no token: expired"),
             (
                 "'https.ca.location' names a file",
@@ -246,7 +246,7 @@ async fn tokens_that_end_in_mid_read(client: &str) -> String {
     // The endpoint fails for a moment, once.
     let fails = || endpoint.answer(&[Answer::Status(503), Answer::Token]);
     let found = long_read(&all, &topic, fails).await;
-    assert!(endpoint.given() > 2, "{} tokens", endpoint.given());
+    assert!(endpoint.given() > 1, "{} tokens", endpoint.given());
     found
 }
 

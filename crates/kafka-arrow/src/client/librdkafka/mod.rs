@@ -84,7 +84,7 @@ impl LibrdkafkaClient {
                 "is not set; name at least one broker as host:port",
             ));
         }
-        let given = Given::new(config.client_properties()?)?;
+        let given = Given::new(config, config.client_properties()?)?;
         let meta = Arc::new(meta::Meta::new(config, &given)?);
         let sessions = Arc::new(session::SessionPool::new(config, given, free));
         Ok(Self {
@@ -194,8 +194,8 @@ struct Given {
 }
 
 impl Given {
-    fn new(properties: BTreeMap<String, String>) -> Result<Self> {
-        let tokens = endpoint_tokens(&properties)?;
+    fn new(config: &ConnectionConfig, properties: BTreeMap<String, String>) -> Result<Self> {
+        let tokens = endpoint_tokens(&properties, config.request_timeout())?;
         Ok(Self { properties, tokens })
     }
 

@@ -35,7 +35,7 @@ pub enum Writing<'a> {
 /// # Errors
 /// When the settings conflict with each other or with exactly-once delivery.
 pub fn producer(config: &ConnectionConfig, writing: Writing<'_>) -> Result<Producer> {
-    let given = Given::new(config.producer_properties()?)?;
+    let given = Given::new(config, config.producer_properties()?)?;
     let user = &given.properties;
     let number = |key: &str, default: u64| {
         let given = user.get(key).and_then(|value| value.parse().ok());
@@ -101,7 +101,7 @@ pub async fn create_topic(
     topic: &str,
     settings: &[(&str, &str)],
 ) -> Result<Result<(), (i32, String)>> {
-    let meta = meta::Meta::new(config, &Given::new(config.client_properties()?)?)?;
+    let meta = meta::Meta::new(config, &Given::new(config, config.client_properties()?)?)?;
     meta.create_topic(topic, settings).await
 }
 
@@ -125,7 +125,7 @@ impl GroupCommits {
                 "committing offsets needs the name of a group",
             ));
         }
-        let meta = meta::Meta::new(config, &Given::new(config.client_properties()?)?)?;
+        let meta = meta::Meta::new(config, &Given::new(config, config.client_properties()?)?)?;
         Ok(Self {
             meta: Arc::new(meta),
             group: group.into(),

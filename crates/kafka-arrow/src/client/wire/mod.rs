@@ -114,9 +114,11 @@ impl WireClient {
         let properties = config.client_properties()?;
         let settings = Settings::new(config, &properties)?;
         let hosts = config.bootstrap_servers().to_owned();
-        Ok(Security::new(&properties, tokens)?.map(|security| Self {
-            cluster: Arc::new(Cluster::new(settings, security, hosts)),
-        }))
+        Ok(
+            Security::new(&properties, tokens, config.request_timeout())?.map(|security| Self {
+                cluster: Arc::new(Cluster::new(settings, security, hosts)),
+            }),
+        )
     }
 }
 

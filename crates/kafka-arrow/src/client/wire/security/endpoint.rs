@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::oauth::{TokenProvider, Tokens};
 use super::{Properties, Supported};
@@ -27,6 +28,7 @@ pub(super) fn is_wanted(properties: Properties<'_>) -> bool {
 #[cfg(feature = "librdkafka")]
 pub(in crate::client) fn endpoint_tokens(
     properties: &BTreeMap<String, String>,
+    request_timeout: Duration,
 ) -> Result<Option<Arc<Tokens>>> {
     let properties = Properties(properties);
     let mechanism = properties.get("sasl.mechanism").unwrap_or_default();
@@ -34,7 +36,7 @@ pub(in crate::client) fn endpoint_tokens(
         return Ok(None);
     }
     // What we cannot do, librdkafka may be able to, or says that it cannot.
-    Ok(provider(properties)?
+    Ok(provider(properties, request_timeout)?
         .ok()
         .map(|it| Arc::new(Tokens::new(it))))
 }
@@ -44,7 +46,10 @@ pub(in crate::client) fn endpoint_tokens(
 /// # Errors
 /// When a setting is missing or makes no sense.
 #[cfg(feature = "oidc")]
-pub(super) fn provider(properties: Properties<'_>) -> Result<Supported<Arc<dyn TokenProvider>>> {
+pub(super) fn provider(
+    properties: Properties<'_>,
+    request_timeout: Duration,
+) -> Result<Supported<Arc<dyn TokenProvider>>> {
     for (key, default) in [
         ("sasl.oauthbearer.grant.type", "client_credentials"),
         ("sasl.oauthbearer.metadata.authentication.type", "none"),
@@ -55,13 +60,19 @@ pub(super) fn provider(properties: Properties<'_>) -> Result<Supported<Arc<dyn T
             return Ok(Err(format!("'{key}' = '{value}'")));
         }
     }
-    Ok(Ok(Arc::new(asking::Endpoint::new(properties)?)))
+    Ok(Ok(Arc::new(asking::Endpoint::new(
+        properties,
+        request_timeout,
+    )?)))
 }
 
 /// # Errors
 /// Always.
 #[cfg(not(feature = "oidc"))]
-pub(super) fn provider(_: Properties<'_>) -> Result<Supported<Arc<dyn TokenProvider>>> {
+pub(super) fn provider(
+    _: Properties<'_>,
+    _: Duration,
+) -> Result<Supported<Arc<dyn TokenProvider>>> {
     let what = format!("'{URL}': this build cannot ask for tokens");
     Err(crate::error::Error::missing_feature("oidc", what))
 }
@@ -87,8 +98,9 @@ mod asking {
     use crate::http;
     use crate::trust::Authorities;
 
-    /// How long a request may take with all its retries.
-    const TIMEOUT: Duration = Duration::from_secs(10);
+    /// The part of `request.timeout.ms` that a token may take. It leaves time for a login, of which a broker
+    /// gets a third.
+    const SHARE: u32 = 4;
     /// How often the endpoint is asked before a request fails.
     const ROUNDS: u32 = 6;
     /// The pauses between: 3 seconds together.
@@ -109,6 +121,8 @@ mod asking {
         secret: String,
         form: String,
         extensions: Vec<(String, String)>,
+        /// How long a request may take with all its retries.
+        timeout: Duration,
     }
 
     /// Why there is no token.
@@ -119,7 +133,7 @@ mod asking {
     }
 
     impl Endpoint {
-        pub(super) fn new(properties: Properties<'_>) -> Result<Self> {
+        pub(super) fn new(properties: Properties<'_>, request_timeout: Duration) -> Result<Self> {
             let needed = |key: &str| {
                 properties.get(key).map(str::to_owned).ok_or_else(|| {
                     let why = "is not set, and a token endpoint needs it";
@@ -156,6 +170,7 @@ mod asking {
                 secret: needed("sasl.oauthbearer.client.secret")?,
                 form: form.finish(),
                 extensions: extensions(properties.get(EXTENSIONS).unwrap_or_default())?,
+                timeout: request_timeout / SHARE,
             };
             // Reports extensions that cannot be sent right away.
             let probe = made.token_of("t", Duration::from_secs(1), None).message();
@@ -220,7 +235,7 @@ mod asking {
     #[async_trait]
     impl TokenProvider for Endpoint {
         async fn token(&self) -> Result<Token, TokenError> {
-            let deadline = Instant::now() + TIMEOUT;
+            let deadline = Instant::now() + self.timeout;
             let mut backoff = Backoff::new(PAUSE, PAUSE_MOST);
             loop {
                 let reason = match timeout_at(deadline, self.once()).await {
@@ -229,7 +244,10 @@ mod asking {
                         return Err(Denied(self.told(&reason)).into());
                     }
                     Ok(Err(Trouble::Again(reason))) => reason,
-                    Err(_) => format!("no answer within {} ms", TIMEOUT.as_millis()),
+                    Err(_) => format!(
+                        "no answer within {} ms, a quarter of 'request.timeout.ms'",
+                        self.timeout.as_millis()
+                    ),
                 };
                 let pause = backoff.pause();
                 if backoff.failed() == ROUNDS || Instant::now() + pause >= deadline {

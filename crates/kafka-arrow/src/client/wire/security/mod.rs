@@ -62,6 +62,7 @@ impl Security {
     pub(super) fn new(
         properties: &BTreeMap<String, String>,
         tokens: Option<Arc<dyn TokenProvider>>,
+        request_timeout: Duration,
     ) -> Result<Supported<Self>> {
         let properties = Properties(properties);
         let (tls, sasl) = match properties.get("security.protocol") {
@@ -71,7 +72,7 @@ impl Security {
             Some("sasl_ssl") => (true, true),
             Some(other) => return Ok(Err(format!("'security.protocol' = '{other}'"))),
         };
-        let login = match Login::new(sasl, properties, tokens)? {
+        let login = match Login::new(sasl, properties, tokens, request_timeout)? {
             Ok(login) => login,
             Err(reason) => return Ok(Err(reason)),
         };

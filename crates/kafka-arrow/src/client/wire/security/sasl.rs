@@ -46,6 +46,7 @@ impl Login {
         wanted: bool,
         properties: Properties<'_>,
         tokens: Option<Arc<dyn TokenProvider>>,
+        request_timeout: Duration,
     ) -> Result<Supported<Option<Self>>> {
         // librdkafka's default.
         let name = properties.get("sasl.mechanism").unwrap_or("GSSAPI");
@@ -81,7 +82,7 @@ impl Login {
             }
             "SCRAM-SHA-256" => scram(Hash::Sha256)?,
             "SCRAM-SHA-512" => scram(Hash::Sha512)?,
-            "OAUTHBEARER" => match bearer(properties, tokens)? {
+            "OAUTHBEARER" => match bearer(properties, tokens, request_timeout)? {
                 Ok(tokens) => Mechanism::OAuthBearer(tokens),
                 Err(reason) => return Ok(Err(reason)),
             },
@@ -309,12 +310,13 @@ fn credentials(mechanism: &str, properties: Properties<'_>) -> Result<Credential
 fn bearer(
     properties: Properties<'_>,
     provider: Option<Arc<dyn TokenProvider>>,
+    request_timeout: Duration,
 ) -> Result<Supported<Tokens>> {
     if let Some(provider) = provider {
         return Ok(Ok(Tokens::new(provider)));
     }
     if endpoint::is_wanted(properties) {
-        return Ok(endpoint::provider(properties)?.map(Tokens::new));
+        return Ok(endpoint::provider(properties, request_timeout)?.map(Tokens::new));
     }
     const AZURE: &str = "sasl.oauthbearer.metadata.authentication.type";
     if let Some(value) = properties.get(AZURE)

@@ -193,7 +193,11 @@ fn tokens_from_a_provider_need_a_login_that_takes_them() {
         let pairs = settings
             .iter()
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-        Security::new(&pairs.collect::<BTreeMap<_, _>>(), Some(Arc::new(Fixed)))
+        Security::new(
+            &pairs.collect::<BTreeMap<_, _>>(),
+            Some(Arc::new(Fixed)),
+            TIMEOUT,
+        )
     };
     for settings in [
         vec![SASL, mechanism("OAUTHBEARER")],
