@@ -112,7 +112,15 @@ impl Bed {
                 "listener.name.sasl_plaintext.sasl.oauthbearer.jwks.endpoint.url".to_owned(),
                 identity.keys_url().as_str(),
             ),
-            ("sasl.oauthbearer.expected.audience".to_owned(), AUDIENCE),
+            (
+                "listener.name.sasl_plaintext.sasl.oauthbearer.expected.audience".to_owned(),
+                AUDIENCE,
+            ),
+            // Kafka 4.1's default checks neither signatures nor the audience.
+            (
+                "listener.name.sasl_plaintext.sasl.oauthbearer.jwt.validator.class".to_owned(),
+                "org.apache.kafka.common.security.oauthbearer.BrokerJwtValidator",
+            ),
             (
                 "listener.name.old.ssl.enabled.protocols".to_owned(),
                 "TLSv1.2",

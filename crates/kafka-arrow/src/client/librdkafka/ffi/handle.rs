@@ -254,6 +254,7 @@ unsafe extern "C" fn on_error(
     let mut health = shared.health();
     match err {
         code::ALL_BROKERS_DOWN => health.down = true,
+        code::AUTHENTICATION if broke_off(&reason) => health.last = Some(reason),
         code::AUTHENTICATION | code::SSL | code::SASL_AUTHENTICATION_FAILED => {
             let reason = explained(reason);
             health.refused = Some((Instant::now(), reason.clone()));
@@ -261,6 +262,12 @@ unsafe extern "C" fn on_error(
         }
         _ => health.last = Some(reason),
     }
+}
+
+/// Whether a login failed because the connection broke, as it does when a broker shuts down or ends a login.
+/// librdkafka connects again.
+fn broke_off(reason: &str) -> bool {
+    reason.contains("handshake failed: Local: Broker transport failure")
 }
 
 /// Stores for how long a broker throttles the client; `rd_kafka_poll` calls it.
@@ -339,5 +346,32 @@ unsafe extern "C" fn on_log(
         // SAFETY: texts from librdkafka, or NULL.
         let (facility, line) = unsafe { (text(facility), text(line)) };
         log::log!(target: "librdkafka", level, "{}: {}", facility.unwrap_or_default(), line.unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::broke_off;
+
+    #[test]
+    fn a_connection_that_breaks_is_no_refusal() {
+        for (reason, expected) in [
+            (
+                "sasl_ssl://b:1/1: SASL OAUTHBEARER mechanism handshake failed: Local: Broker transport \
+                 failure: broker's supported mechanisms: (n/a) (after 0ms in state DOWN)",
+                true,
+            ),
+            (
+                "sasl_ssl://b:1/1: SASL PLAIN mechanism handshake failed: Broker: Unsupported SASL \
+                 mechanism: broker's supported mechanisms: SCRAM-SHA-256",
+                false,
+            ),
+            (
+                "sasl_ssl://b:1/bootstrap: SASL authentication error: Authentication failed",
+                false,
+            ),
+        ] {
+            assert_eq!(broke_off(reason), expected, "{reason}");
+        }
     }
 }
