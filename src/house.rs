@@ -7,19 +7,28 @@ use std::path::Path;
 
 /// The rooms of `kafka-arrow`, each with the rooms that it may use in addition to `error`.
 const KAFKA_ARROW: &[(&str, &[&str])] = &[
-    ("client", &["backoff", "config", "policy", "range", "raw"]),
-    ("config", &["policy", "range"]),
+    (
+        "client",
+        &[
+            "backoff", "config", "http", "policy", "range", "raw", "trust",
+        ],
+    ),
+    ("config", &["policy", "range", "trust"]),
     (
         "decode",
-        &["backoff", "cache", "config", "hex", "policy", "raw"],
+        &[
+            "backoff", "cache", "config", "hex", "http", "policy", "raw", "trust",
+        ],
     ),
     ("encode", &["decode"]),
     ("error", &[]),
     ("fuzzing", &["client", "config", "decode", "range"]),
+    ("http", &["trust"]),
     ("path", &[]),
     ("policy", &["path"]),
     ("range", &[]),
     ("raw", &["range"]),
+    ("trust", &["policy"]),
 ];
 
 /// The rooms of `datafusion-kafka`, each with the rooms that it may use in addition to `error` and [`BELOW`].

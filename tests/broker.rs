@@ -4,6 +4,7 @@
 mod conformance;
 #[path = "faults/releases.rs"]
 mod releases;
+mod security;
 mod sql;
 mod support;
 #[path = "faults/tiered.rs"]

@@ -19,11 +19,11 @@ mod crash;
 #[cfg(all(feature = "postgres", feature = "sqlite"))]
 #[path = "jobs/crossings.rs"]
 mod crossings;
-#[path = "faults/doctor.rs"]
-mod doctor;
 #[cfg(feature = "sqlite")]
 #[path = "faults/deliveries.rs"]
 mod deliveries;
+#[path = "faults/doctor.rs"]
+mod doctor;
 #[path = "jobs/driver.rs"]
 mod driver;
 #[path = "jobs/elections.rs"]

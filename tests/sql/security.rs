@@ -1,9 +1,9 @@
-//! Authorization, Java's files, and secrets that must appear nowhere.
+//! Authorization, and Java's files.
 
 use datafusion_kafka::ErrorKind;
 use datafusion_kafka::config::ConnectionConfig;
 
-use super::{error, filled, rows, session, session_with};
+use super::{error, filled, rows, session_with};
 use crate::support::{Listener, Login, PASSWORD, admin, shared};
 
 fn config(listener: Listener, login: Login<'_>) -> ConnectionConfig {
@@ -71,43 +71,4 @@ async fn java_client_properties_work_unchanged() {
     std::fs::write(&file, properties).expect("written");
     let config = ConnectionConfig::from_file(&file).expect("a readable file");
     assert_eq!(count(config, &topic).await, ["3"]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn secrets_appear_nowhere() {
-    let topic = filled(1, 3);
-    let context = session();
-    let settings =
-        shared().client_settings(Listener::SaslPlaintext, Login::Plain("admin", PASSWORD));
-    let options: Vec<String> = settings
-        .iter()
-        .map(|(k, v)| format!("'kafka.{k}' '{v}'"))
-        .collect();
-    let sql = format!(
-        "CREATE EXTERNAL TABLE secret STORED AS KAFKA LOCATION '{topic}' OPTIONS ({})",
-        options.join(", ")
-    );
-    rows(&context, &sql).await;
-    assert_eq!(rows(&context, "SELECT count(*) FROM secret").await, ["3"]);
-    for sql in [
-        "EXPLAIN VERBOSE SELECT * FROM secret",
-        "EXPLAIN ANALYZE SELECT * FROM secret",
-        "SHOW CREATE TABLE secret",
-        "SELECT * FROM information_schema.views",
-        "SELECT * FROM information_schema.tables",
-        "SHOW ALL",
-    ] {
-        let shown = rows(&context, sql).await.join("\n");
-        assert!(!shown.contains(PASSWORD), "{sql}: {shown}");
-    }
-    let shown = rows(&context, "SHOW CREATE TABLE secret").await.join("\n");
-    assert!(shown.contains("'kafka.sasl.password' '***'"), "{shown}");
-    let table = context.table_provider("secret").await.expect("the table");
-    assert!(!format!("{table:?}").contains(PASSWORD));
-    let refused = sql.replace("kafka.sasl.password", "kafka.sasl.pasword");
-    let found = error(&context, &refused.replace("TABLE secret", "TABLE other"))
-        .await
-        .to_string();
-    assert!(!found.contains(PASSWORD), "{found}");
-    assert!(found.contains("sasl.password"), "{found}");
 }

@@ -42,6 +42,7 @@ pub struct KafkaServer {
     bootstrap: String,
     release: Release,
     jvm: Jvm,
+    java: Vec<String>,
     /// Runs until the node is dropped.
     zookeeper: Option<Watched>,
     process: Option<Watched>,
@@ -121,6 +122,7 @@ impl KafkaServer {
             bootstrap,
             release: options.release,
             jvm,
+            java: options.java.clone(),
             zookeeper: None,
             process: None,
         };
@@ -167,7 +169,7 @@ impl KafkaServer {
     pub fn client_settings(&self, listener: Listener, login: Login<'_>) -> Vec<(String, String)> {
         let mut settings = vec![
             ("bootstrap.servers", self.bootstrap_of(listener)),
-            ("security.protocol", listener.name().to_lowercase()),
+            ("security.protocol", listener.protocol().to_lowercase()),
         ];
         if listener.has_tls() {
             settings.push(("ssl.ca.location", path_text(&self.certificates.ca)));
@@ -444,6 +446,7 @@ impl KafkaServer {
     /// A Java process with a file as its only argument.
     fn java(&self, class: &str, configuration: &Path, log: &str) -> Watched {
         let mut java = vec!["java".into()];
+        java.extend(self.java.iter().map(Into::into));
         java.extend(libs::java_arguments(
             self.release,
             self.jvm,

@@ -24,21 +24,32 @@ pub enum Listener {
     SaslSsl,
     /// TLS with a client certificate; the principal is its common name.
     Ssl,
+    /// Another one with this name, which properties of the test configure: by default TLS without a client
+    /// certificate. The principal `User:ANONYMOUS` may do everything.
+    Named(&'static str),
 }
 
 impl Listener {
-    /// The name that Kafka and librdkafka use.
+    /// Its name in the broker's properties.
     pub fn name(self) -> &'static str {
+        match self {
+            Self::Named(name) => name,
+            other => other.protocol(),
+        }
+    }
+
+    /// The protocol, as Kafka and librdkafka name it.
+    pub fn protocol(self) -> &'static str {
         match self {
             Self::Plaintext => "PLAINTEXT",
             Self::SaslPlaintext => "SASL_PLAINTEXT",
             Self::SaslSsl => "SASL_SSL",
-            Self::Ssl => "SSL",
+            Self::Ssl | Self::Named(_) => "SSL",
         }
     }
 
     pub(super) fn has_tls(self) -> bool {
-        matches!(self, Self::SaslSsl | Self::Ssl)
+        matches!(self, Self::SaslSsl | Self::Ssl | Self::Named(_))
     }
 }
 
@@ -66,6 +77,7 @@ pub enum Login<'a> {
 pub struct KafkaOptions {
     pub(super) listeners: Vec<Listener>,
     pub(super) properties: Vec<(String, String)>,
+    pub(super) java: Vec<String>,
     pub(super) full_speed: bool,
     /// The addresses of the proxies in front of the broker.
     pub(super) proxies: Vec<String>,
@@ -112,6 +124,12 @@ impl KafkaOptions {
     /// Starts another release than the newest. Those with ZooKeeper only have the plaintext listener.
     pub fn release(mut self, release: Release) -> Self {
         self.release = release;
+        self
+    }
+
+    /// Gives Java an argument.
+    pub fn java(mut self, argument: &str) -> Self {
+        self.java.push(argument.to_owned());
         self
     }
 
@@ -210,7 +228,7 @@ pub(super) fn security_properties(
     let mut set = |key: &str, value: String| properties.push((key.to_owned(), value));
     for listener in listeners {
         let name = listener.name();
-        write!(protocols, ",{name}:{name}").expect("text can be written");
+        write!(protocols, ",{name}:{}", listener.protocol()).expect("text can be written");
         let prefix = format!("listener.name.{}", name.to_lowercase());
         if listener.has_tls() {
             set("ssl.keystore.type", "PEM".into());
@@ -219,7 +237,7 @@ pub(super) fn security_properties(
             set("ssl.truststore.location", path_text(&certificates.ca));
         }
         match listener {
-            Listener::Plaintext => {}
+            Listener::Plaintext | Listener::Named(_) => {}
             Listener::Ssl => {
                 set(&format!("{prefix}.ssl.client.auth"), "required".into());
                 set(

@@ -23,6 +23,8 @@ mod error;
 pub mod fuzzing;
 #[doc(hidden)]
 pub mod hex;
+#[cfg(any(feature = "oidc", feature = "registry"))]
+mod http;
 #[doc(hidden)]
 pub mod path;
 pub mod policy;
@@ -31,6 +33,8 @@ pub mod raw;
 #[cfg(test)]
 mod spoil;
 pub mod text;
+#[cfg(any(feature = "oidc", feature = "registry", feature = "ssl"))]
+mod trust;
 
 pub use backoff::Backoff;
 #[doc(hidden)]

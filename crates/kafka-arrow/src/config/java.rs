@@ -79,6 +79,13 @@ fn oauth(options: &BTreeMap<String, String>) -> Vec<(&'static str, String)> {
                 .get("scope")
                 .map(|v| ("sasl.oauthbearer.scope", v.clone())),
         );
+        let extensions = options
+            .iter()
+            .filter_map(|(name, value)| Some((name.strip_prefix("extension_")?, value)));
+        let extensions: Vec<String> = extensions.map(|(k, v)| format!("{k}={v}")).collect();
+        if !extensions.is_empty() {
+            out.push(("sasl.oauthbearer.extensions", extensions.join(",")));
+        }
         return out;
     }
     // For unsecured tokens, in tests: the claims become librdkafka's configuration line.
@@ -123,115 +130,4 @@ fn words(line: &str) -> Vec<String> {
         words.push(word);
     }
     words
-}
-
-/// The content of a store file.
-#[derive(PartialEq, Eq)]
-enum Store {
-    Pem,
-    Pkcs12,
-    Jks,
-}
-
-/// Translates Java's settings for key and trust stores, which only make sense together.
-///
-/// The file's content decides its type; `ssl.*.type` only counts if the file cannot be read.
-pub(super) fn stores(java: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
-    let mut out = BTreeMap::new();
-    let mut put = |key: &str, value: &str| out.insert(key.to_owned(), value.to_owned());
-    let get = |key: &str| java.get(key).map(String::as_str);
-
-    if let Some(pem) = get("ssl.truststore.certificates") {
-        put("ssl.ca.pem", pem);
-    }
-    if let Some(path) = get("ssl.truststore.location") {
-        let key = "ssl.truststore.location";
-        match kind(path, get("ssl.truststore.type")) {
-            Store::Pem => put("ssl.ca.location", path),
-            Store::Jks => return Err(jks(key, path)),
-            Store::Pkcs12 => {
-                return Err(Error::config(
-                    key,
-                    format!(
-                        "'{path}' is PKCS12; trusted certificates must be PEM: \
-                         openssl pkcs12 -in {path} -nokeys -out ca.pem, then 'ssl.ca.location'"
-                    ),
-                ));
-            }
-        };
-    }
-    if let Some(pem) = get("ssl.keystore.key") {
-        put("ssl.key.pem", pem);
-    }
-    if let Some(pem) = get("ssl.keystore.certificate.chain") {
-        put("ssl.certificate.pem", pem);
-    }
-    if let Some(path) = get("ssl.keystore.location") {
-        match kind(path, get("ssl.keystore.type")) {
-            Store::Pem => {
-                // One file with both the key and the chain.
-                put("ssl.key.location", path);
-                put("ssl.certificate.location", path);
-            }
-            Store::Pkcs12 => {
-                put("ssl.keystore.location", path);
-                if let Some(password) = get("ssl.keystore.password") {
-                    put("ssl.keystore.password", password);
-                }
-            }
-            Store::Jks => return Err(jks("ssl.keystore.location", path)),
-        }
-    }
-    const KNOWN: [&str; 9] = [
-        "ssl.truststore.certificates",
-        "ssl.truststore.location",
-        "ssl.truststore.password",
-        "ssl.truststore.type",
-        "ssl.keystore.key",
-        "ssl.keystore.certificate.chain",
-        "ssl.keystore.location",
-        "ssl.keystore.password",
-        "ssl.keystore.type",
-    ];
-    if let Some(unknown) = java.keys().find(|k| !KNOWN.contains(&k.as_str())) {
-        let nearest = crate::error::nearest_names(unknown, KNOWN);
-        return Err(Error::config(
-            unknown,
-            format!(
-                "there is no such setting; did you mean {}?",
-                nearest.join(", ")
-            ),
-        ));
-    }
-    Ok(out)
-}
-
-fn kind(path: &str, declared: Option<&str>) -> Store {
-    use std::io::Read;
-    let mut head = [0; 4];
-    let read = std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut head));
-    match (read, head) {
-        (Ok(()), [0xfe, 0xed, 0xfe, 0xed]) => Store::Jks,
-        // The beginning of a DER sequence.
-        (Ok(()), [0x30, ..]) => Store::Pkcs12,
-        (Ok(()), _) => Store::Pem,
-        (Err(_), _) => match declared.map(str::to_ascii_uppercase).as_deref() {
-            Some("PEM") => Store::Pem,
-            Some("PKCS12") => Store::Pkcs12,
-            None if path.ends_with(".pem") || path.ends_with(".crt") => Store::Pem,
-            None if path.ends_with(".p12") || path.ends_with(".pfx") => Store::Pkcs12,
-            _ => Store::Jks,
-        },
-    }
-}
-
-fn jks(key: &str, path: &str) -> Error {
-    Error::config(
-        key,
-        format!(
-            "'{path}' is a JKS store (or cannot be read), which only Java understands; convert it: \
-             keytool -importkeystore -srckeystore {path} -destkeystore store.p12 -deststoretype PKCS12 \
-             for a key, keytool -exportcert -rfc for trusted certificates (PEM)"
-        ),
-    )
 }

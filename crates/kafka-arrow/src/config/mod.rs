@@ -37,6 +37,7 @@ mod own;
 // Settings are checked in every build; only a client of registries uses them.
 #[cfg_attr(not(feature = "registry"), allow(dead_code))]
 pub(crate) mod registry;
+mod stores;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -75,7 +76,7 @@ const REDACTED: &str = "[redacted]";
 pub struct ConnectionConfig {
     /// Settings of librdkafka and of this crate, by canonical name.
     values: BTreeMap<String, String>,
-    /// Java's key store settings, which depend on each other; see [`java::stores`].
+    /// Java's key store settings, which depend on each other; see [`stores`].
     stores: BTreeMap<String, String>,
 }
 
@@ -149,7 +150,7 @@ impl ConnectionConfig {
                     other => other,
                 })?;
         }
-        java::stores(&config.stores)?;
+        config.translated_stores()?;
         Ok(config)
     }
 
@@ -230,8 +231,12 @@ impl ConnectionConfig {
         Ok(all)
     }
 
+    fn translated_stores(&self) -> Result<BTreeMap<String, String>> {
+        stores::stores(&self.stores, self.get("ssl.key.password"))
+    }
+
     fn properties_in_clear(&self) -> Result<BTreeMap<String, String>> {
-        let mut all = java::stores(&self.stores)?;
+        let mut all = self.translated_stores()?;
         for (key, value) in &self.values {
             if !keys::OWN.contains(&key.as_str()) && !RegistryConfig::owns(key) {
                 all.insert(key.clone(), value.clone());

@@ -108,20 +108,6 @@ impl RegistryConfig {
     }
 }
 
-#[cfg(not(feature = "ssl"))]
-impl RegistryConfig {
-    /// The name of a setting that only makes sense with TLS, if one is set.
-    pub(crate) fn needs_tls(&self) -> Option<&'static str> {
-        match self.ca_location {
-            Some(_) => Some(CA_LOCATION),
-            None => {
-                let https = |endpoint: &Endpoint| endpoint.url.scheme() == "https";
-                self.endpoints.iter().any(https).then_some(URL)
-            }
-        }
-    }
-}
-
 impl Endpoint {
     fn new(text: &str, has_login: bool) -> Result<Self> {
         // The text may contain a password, so messages never show it.

@@ -200,6 +200,18 @@ fn jaas_lines_are_translated() {
     let line = "x.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"bob\";";
     let config = set("sasl.jaas.config", line).unwrap();
     assert_eq!(config.get("sasl.oauthbearer.config"), Some("principal=bob"));
+    let line = "x.OAuthBearerLoginModule required clientId=\"me\" clientSecret=\"pw\" scope=\"s\" \
+                extension_a=\"1\" extension_b=\"2\";";
+    let config = set("sasl.jaas.config", line).unwrap();
+    for (key, value) in [
+        ("sasl.oauthbearer.method", "oidc"),
+        ("sasl.oauthbearer.client.id", "me"),
+        ("sasl.oauthbearer.client.secret", "pw"),
+        ("sasl.oauthbearer.scope", "s"),
+        ("sasl.oauthbearer.extensions", "a=1,b=2"),
+    ] {
+        assert_eq!(config.get(key), Some(value), "{key}");
+    }
     let error = refused(
         "sasl.jaas.config",
         "x.PlainLoginModule required username=\"a\";",
@@ -213,40 +225,6 @@ fn jaas_lines_are_translated() {
         error.contains("MyLoginModule") && !error.contains("pw"),
         "{error}"
     );
-}
-
-#[test]
-fn stores_are_translated_by_content() {
-    let store = |content: &[u8]| {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        std::io::Write::write_all(&mut file, content).unwrap();
-        file
-    };
-    let pem = store(b"-----BEGIN CERTIFICATE-----\n");
-    let pkcs12 = store(&[0x30, 0x82, 1, 2, 3]);
-    let jks = store(&[0xfe, 0xed, 0xfe, 0xed, 0]);
-    let path = |f: &tempfile::NamedTempFile| f.path().display().to_string();
-
-    let mut config = set("ssl.truststore.location", &path(&pem)).unwrap();
-    config.set("ssl.keystore.location", &path(&pkcs12)).unwrap();
-    config.set("ssl.keystore.password", "pw").unwrap();
-    config.set("ssl.keystore.type", "PKCS12").unwrap();
-    let properties = config.client_properties().unwrap();
-    assert_eq!(properties["ssl.ca.location"], path(&pem));
-    assert_eq!(properties["ssl.keystore.location"], path(&pkcs12));
-    assert_eq!(properties["ssl.keystore.password"], "pw");
-    assert!(!properties.contains_key("ssl.keystore.type"));
-
-    let config = set("ssl.keystore.location", &path(&pem)).unwrap();
-    let properties = config.client_properties().unwrap();
-    assert_eq!(properties["ssl.key.location"], path(&pem));
-    assert_eq!(properties["ssl.certificate.location"], path(&pem));
-
-    let config = set("ssl.truststore.location", &path(&jks)).unwrap();
-    let error = config.client_properties().unwrap_err().to_string();
-    assert!(error.contains("keytool"), "{error}");
-    let error = file(&format!("ssl.truststore.location={}", path(&pkcs12))).unwrap_err();
-    assert!(error.to_string().contains("must be PEM"), "{error}");
 }
 
 #[test]
@@ -441,6 +419,12 @@ fn other_security_leaves_the_credentials_behind() {
         ("ssl.truststore.location", "/mine.pem", 1),
         ("ssl.keystore.location", "/mine.p12", 1),
         ("sasl.oauthbearer.config", "principal=bob", 1),
+        (
+            "sasl.oauthbearer.token.endpoint.url",
+            "https://theirs/token",
+            1,
+        ),
+        ("https.ca.location", "/mine.pem", 1),
         (
             "client.dns.lookup",
             "resolve_canonical_bootstrap_servers_only",

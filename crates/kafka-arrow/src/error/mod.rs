@@ -25,7 +25,7 @@ pub use words::nearest_names;
 
 use std::sync::Arc;
 
-use words::{did_you_mean, replicas_in_words};
+use words::{did_you_mean, grant, replicas_in_words};
 
 /// A result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -191,7 +191,7 @@ pub enum Error {
     },
 
     /// The principal may not do what the query needs.
-    #[error("not authorized: {operation} on {resource}: {reason}")]
+    #[error("not authorized: {operation} on {resource}: {reason}{}", grant(.operation, .resource))]
     Authorization {
         /// For example `topic orders`.
         resource: String,

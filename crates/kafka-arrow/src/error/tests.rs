@@ -180,3 +180,32 @@ fn nearest_topic_first() {
     assert_eq!(nearest_names("ordres", topics)[0], "orders");
     assert!(nearest_names("zzz", topics).is_empty());
 }
+
+#[test]
+fn a_missing_right_comes_with_the_command_that_grants_it() {
+    let denied = |operation: &str, resource: &str| {
+        let error = Error::Authorization {
+            resource: resource.into(),
+            operation: operation.into(),
+            reason: "denied".into(),
+        };
+        error.to_string()
+    };
+    let grant = "denied; grant it: kafka-acls --add --allow-principal User:NAME --operation";
+    for (operation, resource, told) in [
+        ("READ", "topic a", " Read --topic a"),
+        ("DESCRIBE_CONFIGS", "topic a", " DescribeConfigs --topic a"),
+        ("DESCRIBE", "group b", " Describe --group b"),
+        ("READ", "the cluster", " Read --cluster"),
+        (
+            "WRITE",
+            "the transactional id (see 'transactional.id.prefix')",
+            " Write --transactional-id PREFIX --resource-pattern-type prefixed",
+        ),
+    ] {
+        let expected = format!("not authorized: {operation} on {resource}: {grant}{told}");
+        assert_eq!(denied(operation, resource), expected);
+    }
+    let unnamed = denied("READ", "topics of group b");
+    assert_eq!(unnamed, "not authorized: READ on topics of group b: denied");
+}

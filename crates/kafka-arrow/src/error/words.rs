@@ -7,6 +7,26 @@ pub(super) fn did_you_mean(names: &[String]) -> String {
     format!("; did you mean {}?", names.join(", "))
 }
 
+/// The command with which an administrator grants a right.
+pub(super) fn grant(operation: &str, resource: &str) -> String {
+    let on = match resource.split_once(' ') {
+        Some(("topic", name)) => format!("--topic {name}"),
+        Some(("group", name)) => format!("--group {name}"),
+        Some(("the", "cluster")) => "--cluster".to_owned(),
+        Some(("the", id)) if id.starts_with("transactional id") => {
+            "--transactional-id PREFIX --resource-pattern-type prefixed".to_owned()
+        }
+        _ => return String::new(),
+    };
+    // DESCRIBE_CONFIGS is DescribeConfigs to the tool.
+    let words = operation.split('_').map(|word| {
+        let (first, rest) = word.split_at_checked(1).unwrap_or((word, ""));
+        first.to_owned() + &rest.to_lowercase()
+    });
+    let operation: String = words.collect();
+    format!("; grant it: kafka-acls --add --allow-principal User:NAME --operation {operation} {on}")
+}
+
 /// Which brokers have a partition, and which of them must come back for it to have a leader.
 pub(super) fn replicas_in_words(replicas: &[i32], in_sync: &[i32]) -> String {
     let list = |ids: &[i32]| match ids {

@@ -30,7 +30,8 @@ use crate::config::ConnectionConfig;
 use crate::error::{Error, Result};
 use crate::range::{IsolationLevel, TopicPartition};
 
-use ffi::{Conf, SettingError};
+use super::wire::{Tokens, endpoint_tokens};
+use ffi::{Conf, OAuth, SettingError};
 pub use produce::{GroupCommits, commit_group_offsets};
 
 /// Code that writes to a cluster. It is not part of [`KafkaClient`], which changes nothing.
@@ -83,9 +84,9 @@ impl LibrdkafkaClient {
                 "is not set; name at least one broker as host:port",
             ));
         }
-        let properties = config.client_properties()?;
-        let meta = Arc::new(meta::Meta::new(config, &properties)?);
-        let sessions = Arc::new(session::SessionPool::new(config, properties, free));
+        let given = Given::new(config, config.client_properties()?)?;
+        let meta = Arc::new(meta::Meta::new(config, &given)?);
+        let sessions = Arc::new(session::SessionPool::new(config, given, free));
         Ok(Self {
             meta,
             sessions,
@@ -186,14 +187,46 @@ fn common(conf: &mut BTreeMap<String, String>) {
     }
 }
 
+/// What the user set.
+#[derive(Debug)]
+struct Given {
+    properties: BTreeMap<String, String>,
+    /// Tokens from a token endpoint. librdkafka would need libcurl to ask for them itself.
+    tokens: Option<Arc<Tokens>>,
+}
+
+impl Given {
+    fn new(config: &ConnectionConfig, properties: BTreeMap<String, String>) -> Result<Self> {
+        let tokens = endpoint_tokens(&properties, config.request_timeout())?;
+        Ok(Self { properties, tokens })
+    }
+
+    fn oauth(&self) -> Option<OAuth> {
+        let mechanism = self.properties.get("sasl.mechanism");
+        let wanted = mechanism.is_some_and(|m| m.eq_ignore_ascii_case("OAUTHBEARER"));
+        wanted.then(|| match &self.tokens {
+            Some(tokens) => OAuth::Ours(Arc::clone(tokens)),
+            None => OAuth::OfLibrdkafka,
+        })
+    }
+
+    /// Whether librdkafka must not see a setting, because we do what it says.
+    fn is_ours(&self, key: &str) -> bool {
+        self.tokens.is_some()
+            && (key.starts_with("sasl.oauthbearer.") || key.starts_with("https.ca."))
+    }
+}
+
 /// Makes a handle. The user's settings override `conf`, and `forced` settings override the user's.
 fn handle(
     kind: ffi::Kind,
     mut conf: BTreeMap<String, String>,
-    user: &BTreeMap<String, String>,
+    given: &Given,
     forced: &[(&str, &str)],
 ) -> Result<Arc<ffi::Handle>> {
-    conf.extend(user.iter().map(|(k, v)| (k.clone(), v.clone())));
+    let user = &given.properties;
+    let shown = user.iter().filter(|(key, _)| !given.is_ours(key));
+    conf.extend(shown.map(|(k, v)| (k.clone(), v.clone())));
     conf.extend(forced.iter().map(|(k, v)| ((*k).into(), (*v).into())));
     let mut raw = Conf::new();
     for (key, value) in &conf {
@@ -213,10 +246,7 @@ fn handle(
             ),
         })?;
     }
-    let oauth = conf
-        .get("sasl.mechanism")
-        .is_some_and(|m| m.eq_ignore_ascii_case("OAUTHBEARER"));
-    ffi::Handle::new(raw, kind, oauth).map_err(|reason| Error::Kafka {
+    ffi::Handle::new(raw, kind, given.oauth()).map_err(|reason| Error::Kafka {
         operation: "making a client of the settings".into(),
         reason: redact(reason, user),
     })

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::ffi::{Kind, Producer};
-use super::{common, handle, meta};
+use super::{Given, common, handle, meta};
 use crate::config::ConnectionConfig;
 use crate::error::{Error, Result};
 use crate::range::TopicPartition;
@@ -35,7 +35,8 @@ pub enum Writing<'a> {
 /// # Errors
 /// When the settings conflict with each other or with exactly-once delivery.
 pub fn producer(config: &ConnectionConfig, writing: Writing<'_>) -> Result<Producer> {
-    let user = config.producer_properties()?;
+    let given = Given::new(config, config.producer_properties()?)?;
+    let user = &given.properties;
     let number = |key: &str, default: u64| {
         let given = user.get(key).and_then(|value| value.parse().ok());
         given.unwrap_or(default)
@@ -88,7 +89,7 @@ pub fn producer(config: &ConnectionConfig, writing: Writing<'_>) -> Result<Produ
         "message.timeout.ms".to_owned(),
         message_timeout_ms.to_string(),
     );
-    handle(Kind::Producer, conf, &user, &forced).map(Producer::new)
+    handle(Kind::Producer, conf, &given, &forced).map(Producer::new)
 }
 
 /// Creates a topic with one partition and the brokers' replication. It succeeds if the topic already exists.
@@ -100,7 +101,7 @@ pub async fn create_topic(
     topic: &str,
     settings: &[(&str, &str)],
 ) -> Result<Result<(), (i32, String)>> {
-    let meta = meta::Meta::new(config, &config.client_properties()?)?;
+    let meta = meta::Meta::new(config, &Given::new(config, config.client_properties()?)?)?;
     meta.create_topic(topic, settings).await
 }
 
@@ -124,7 +125,7 @@ impl GroupCommits {
                 "committing offsets needs the name of a group",
             ));
         }
-        let meta = meta::Meta::new(config, &config.client_properties()?)?;
+        let meta = meta::Meta::new(config, &Given::new(config, config.client_properties()?)?)?;
         Ok(Self {
             meta: Arc::new(meta),
             group: group.into(),

@@ -34,6 +34,10 @@ use self::cluster::Cluster;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::decode::laws;
 use self::security::Security;
+#[cfg(feature = "librdkafka")]
+pub(crate) use self::security::Tokens;
+#[cfg(feature = "librdkafka")]
+pub(in crate::client) use self::security::endpoint_tokens;
 pub use self::security::{Token, TokenError, TokenProvider};
 use self::settings::Settings;
 use super::{
@@ -111,9 +115,11 @@ impl WireClient {
         let properties = config.client_properties()?;
         let settings = Settings::new(config, &properties)?;
         let hosts = config.bootstrap_servers().to_owned();
-        Ok(Security::new(&properties, tokens)?.map(|security| Self {
-            cluster: Arc::new(Cluster::new(settings, security, hosts)),
-        }))
+        Ok(
+            Security::new(&properties, tokens, config.request_timeout())?.map(|security| Self {
+                cluster: Arc::new(Cluster::new(settings, security, hosts)),
+            }),
+        )
     }
 }
 

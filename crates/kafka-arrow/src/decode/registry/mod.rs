@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! Registry ── caches schemas by id, requests each once
-//!    └─ transport ── URLs, retries, logins ── tls
+//!    └─ transport ── URLs, retries, logins
 //! ```
 //!
 //! An id means the same schema forever, so a schema is cached without a limit of time. An unknown id is
@@ -18,8 +18,6 @@ mod register;
 mod subject;
 #[cfg(all(test, feature = "registry"))]
 pub(super) mod tests;
-#[cfg(all(feature = "registry", feature = "ssl"))]
-mod tls;
 #[cfg(feature = "registry")]
 mod transport;
 #[cfg(not(feature = "registry"))]

@@ -14,6 +14,8 @@ use url::Url;
 use crate::backoff::Backoff;
 use crate::config::registry::{CA_LOCATION, Endpoint, Login, RegistryConfig};
 use crate::error::{Error, Result};
+use crate::http;
+use crate::trust::Authorities;
 
 /// The largest accepted answer. Schemas have a few kilobytes.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
@@ -51,23 +53,17 @@ impl Transport {
     /// # Errors
     /// When a certificate cannot be read, or the login is malformed.
     pub(super) fn new(config: RegistryConfig) -> Result<Self> {
-        let builder = Client::builder()
-            .user_agent(concat!("datafusion-kafka/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(config.timeout);
-        #[cfg(feature = "ssl")]
-        let builder = builder.use_preconfigured_tls(super::tls::client_config(&config)?);
-        #[cfg(not(feature = "ssl"))]
-        if let Some(setting) = config.needs_tls() {
-            let what = format!("setting '{setting}' needs TLS, which this build does not have");
-            return Err(Error::missing_feature("ssl", what));
-        }
-        let client = builder.build().map_err(|e| {
-            Error::config(
-                "schema.registry.url",
-                format!("HTTP cannot be set up: {}", reason(&e)),
-            )
-            .because(e)
-        })?;
+        let is_https = |endpoint: &Endpoint| endpoint.url.scheme() == "https";
+        let client = http::client(
+            Client::builder().connect_timeout(config.timeout),
+            "schema.registry.url",
+            config.endpoints.iter().any(is_https),
+            Authorities {
+                setting: CA_LOCATION,
+                location: config.ca_location.as_deref(),
+                pem: None,
+            },
+        )?;
         Ok(Self {
             client,
             authorization: config.login.as_ref().map(authorization).transpose()?,
@@ -153,8 +149,9 @@ impl Transport {
                         )));
                     }
                     Trouble::Broken(cause) => {
-                        let reason = reason(&cause);
-                        if let Some(hint) = certificate_hint(&reason) {
+                        let reason = http::reason(&cause);
+                        let hint = http::certificate_hint(&reason, "registry", CA_LOCATION);
+                        if let Some(hint) = hint {
                             let reason = format!("{reason}; {hint}");
                             return Err(error(endpoint, operation, reason, false).because(cause));
                         }
@@ -279,17 +276,13 @@ fn answer(
     }
 }
 
-async fn received(mut response: Response) -> Result<Vec<u8>, Trouble> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(broken)? {
-        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-            return Err(Trouble::Final(format!(
-                "the answer is longer than {MAX_ANSWER_BYTES} bytes; is it a schema registry?"
-            )));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
+async fn received(response: Response) -> Result<Vec<u8>, Trouble> {
+    let body = http::body(response, MAX_ANSWER_BYTES).await;
+    body.map_err(broken)?.ok_or_else(|| {
+        Trouble::Final(format!(
+            "the answer is longer than {MAX_ANSWER_BYTES} bytes; is it a schema registry?"
+        ))
+    })
 }
 
 /// The URL may hold a password.
@@ -326,38 +319,6 @@ fn authorization(login: &Login) -> Result<HeaderValue> {
         .map_err(|_| Error::config(setting, "holds characters that a header cannot have"))?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-/// The cause of a failed request, without its URL, which may contain a password.
-fn reason(error: &reqwest::Error) -> String {
-    let mut reason = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        if !reason.ends_with(&text) {
-            reason = format!("{reason}: {text}");
-        }
-        source = cause.source();
-    }
-    reason
-}
-
-/// What to do about a rejected certificate, if that is what rustls reports.
-fn certificate_hint(reason: &str) -> Option<String> {
-    let says = |what: &str| reason.contains(what);
-    if says("certificate expired") {
-        Some("have it renewed, or set this machine's clock".to_owned())
-    } else if says("certificate not valid yet") {
-        Some("set this machine's clock".to_owned())
-    } else if says("certificate not valid for name") {
-        Some("name the registry in the URL as its certificate does".to_owned())
-    } else if says("certificate") {
-        Some(format!(
-            "'{CA_LOCATION}' names a file with the authorities to trust"
-        ))
-    } else {
-        None
-    }
 }
 
 fn error(endpoint: &Endpoint, operation: &str, reason: String, transient: bool) -> Error {

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rd;
 
-use super::{Conf, PartitionList, code, metadata_raw, text};
+use super::{Conf, PartitionList, code, metadata_raw, text, tokens};
+use crate::client::wire::Tokens;
 
 /// What a handle has reported about its connections since the last success.
 #[derive(Debug, Default, Clone)]
@@ -48,11 +49,38 @@ pub(crate) enum Kind {
     Producer,
 }
 
+/// Where the tokens of OAUTHBEARER come from.
+#[derive(Debug, Clone)]
+pub(crate) enum OAuth {
+    /// librdkafka makes or gets them itself.
+    OfLibrdkafka,
+    Ours(Arc<Tokens>),
+}
+
 /// A client instance of librdkafka, with its threads and connections.
 pub struct Handle {
     pub(super) rk: *mut rd::rd_kafka_t,
-    /// Also the opaque pointer of the callbacks, so it is freed after the instance.
-    health: Arc<Mutex<Health>>,
+    shared: Arc<Shared>,
+}
+
+/// The opaque pointer of the callbacks, so it is freed after the instance.
+#[derive(Default)]
+pub(super) struct Shared {
+    health: Mutex<Health>,
+    pub(super) tokens: Option<Arc<Tokens>>,
+}
+
+impl Shared {
+    /// # Safety
+    /// `opaque` is that of a callback of an instance that [`Handle::new`] made.
+    pub(super) unsafe fn of<'a>(opaque: *mut c_void) -> &'a Self {
+        // SAFETY: promised by the caller; the instance's handle keeps it.
+        unsafe { &*opaque.cast::<Self>() }
+    }
+
+    fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 // SAFETY: rd_kafka_t is thread-safe by librdkafka's documentation; the rest is behind a mutex.
@@ -65,18 +93,34 @@ impl Handle {
     ///
     /// # Errors
     /// librdkafka's reason: settings that conflict, or files that cannot be read.
-    pub(crate) fn new(mut conf: Conf, kind: Kind, oauth: bool) -> Result<Arc<Self>, String> {
-        let health = Arc::new(Mutex::new(Health::default()));
+    pub(crate) fn new(
+        mut conf: Conf,
+        kind: Kind,
+        oauth: Option<OAuth>,
+    ) -> Result<Arc<Self>, String> {
+        let is_oauth = oauth.is_some();
+        let tokens = match oauth {
+            Some(OAuth::Ours(tokens)) => Some(tokens),
+            Some(OAuth::OfLibrdkafka) | None => None,
+        };
+        let health = Mutex::default();
+        let shared = Arc::new(Shared { health, tokens });
         let mut message = [0 as c_char; 512];
-        // SAFETY: the conf is owned; the callbacks match their types; `health` outlives the
+        // SAFETY: the conf is owned; the callbacks match their types; `shared` outlives the
         // instance because `Drop` releases it after rd_kafka_destroy.
         unsafe {
-            rd::rd_kafka_conf_set_opaque(conf.0, Arc::as_ptr(&health).cast_mut().cast());
+            rd::rd_kafka_conf_set_opaque(conf.0, Arc::as_ptr(&shared).cast_mut().cast());
             rd::rd_kafka_conf_set_error_cb(conf.0, Some(on_error));
             rd::rd_kafka_conf_set_log_cb(conf.0, Some(on_log));
             rd::rd_kafka_conf_set_throttle_cb(conf.0, Some(on_throttle));
-            if oauth {
+            if is_oauth {
                 rd::rd_kafka_conf_enable_sasl_queue(conf.0, 1);
+            }
+            if shared.tokens.is_some() {
+                rd::rd_kafka_conf_set_oauthbearer_token_refresh_cb(
+                    conf.0,
+                    Some(tokens::on_refresh),
+                );
             }
             let kind = match kind {
                 Kind::Consumer => rd::rd_kafka_type_t::RD_KAFKA_CONSUMER,
@@ -91,8 +135,8 @@ impl Handle {
             }
             // The instance owns the conf now.
             conf.0 = ptr::null_mut();
-            let handle = Arc::new(Self { rk, health });
-            if oauth {
+            let handle = Arc::new(Self { rk, shared });
+            if is_oauth {
                 // Token refresh runs on a librdkafka thread, so it works without polling.
                 let error = rd::rd_kafka_sasl_background_callbacks_enable(rk);
                 if !error.is_null() {
@@ -109,7 +153,7 @@ impl Handle {
     pub(crate) fn health(&self) -> MutexGuard<'_, Health> {
         // SAFETY: the instance is alive; poll is thread-safe and does not wait.
         unsafe { rd::rd_kafka_poll(self.rk, 0) };
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.health()
     }
 
     /// The ids of the brokers, from one request.
@@ -185,7 +229,7 @@ impl Drop for Handle {
     fn drop(&mut self) {
         struct Closing {
             rk: *mut rd::rd_kafka_t,
-            _health: Arc<Mutex<Health>>,
+            _shared: Arc<Shared>,
         }
         // SAFETY: only the closing thread still has the pointer.
         unsafe impl Send for Closing {}
@@ -198,7 +242,7 @@ impl Drop for Handle {
         }
         let closing = Closing {
             rk: self.rk,
-            _health: Arc::clone(&self.health),
+            _shared: Arc::clone(&self.shared),
         };
         // Destroying joins librdkafka's threads, which takes up to about 100 ms. That is too long for a
         // worker of the runtime. If no thread can be started, the closure is dropped, and closes the instance
@@ -216,13 +260,14 @@ unsafe extern "C" fn on_error(
     reason: *const c_char,
     opaque: *mut c_void,
 ) {
-    // SAFETY: the opaque pointer is the health of the handle that is being polled.
-    let health = unsafe { &*opaque.cast::<Mutex<Health>>() };
+    // SAFETY: the opaque pointer is that of the handle that is being polled.
+    let shared = unsafe { Shared::of(opaque) };
     // SAFETY: a text from librdkafka, or NULL.
     let reason = unsafe { text(reason) }.unwrap_or_default();
-    let mut health = health.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut health = shared.health();
     match err {
         code::ALL_BROKERS_DOWN => health.down = true,
+        code::AUTHENTICATION if broke_off(&reason) => health.last = Some(reason),
         code::AUTHENTICATION | code::SSL | code::SASL_AUTHENTICATION_FAILED => {
             let reason = explained(reason);
             health.refused = Some((Instant::now(), reason.clone()));
@@ -230,6 +275,12 @@ unsafe extern "C" fn on_error(
         }
         _ => health.last = Some(reason),
     }
+}
+
+/// Whether a login failed because the connection broke, as it does when a broker shuts down or ends a login.
+/// librdkafka connects again.
+fn broke_off(reason: &str) -> bool {
+    reason.contains("handshake failed: Local: Broker transport failure")
 }
 
 /// Stores for how long a broker throttles the client; `rd_kafka_poll` calls it.
@@ -241,9 +292,8 @@ unsafe extern "C" fn on_throttle(
     opaque: *mut c_void,
 ) {
     // SAFETY: as in `on_error`.
-    let health = unsafe { &*opaque.cast::<Mutex<Health>>() };
+    let mut health = unsafe { Shared::of(opaque) }.health();
     let throttle = Duration::from_millis(u64::try_from(throttle_ms).unwrap_or(0));
-    let mut health = health.lock().unwrap_or_else(PoisonError::into_inner);
     health.held_until = health.held_until.max(Some(Instant::now() + throttle));
     health.held += throttle;
 }
@@ -274,8 +324,7 @@ unsafe extern "C" fn on_delivery(
     }
     // SAFETY: as in `on_error`; a report's topic lives as long as the report.
     unsafe {
-        let health = &*opaque.cast::<Mutex<Health>>();
-        let mut health = health.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut health = Shared::of(opaque).health();
         let size = (*message).len + (*message).key_len;
         if let Some(first) = &health.undelivered
             && !(err == code::MSG_SIZE_TOO_LARGE && first.code == err && first.size < size)
@@ -310,5 +359,32 @@ unsafe extern "C" fn on_log(
         // SAFETY: texts from librdkafka, or NULL.
         let (facility, line) = unsafe { (text(facility), text(line)) };
         log::log!(target: "librdkafka", level, "{}: {}", facility.unwrap_or_default(), line.unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::broke_off;
+
+    #[test]
+    fn a_connection_that_breaks_is_no_refusal() {
+        for (reason, expected) in [
+            (
+                "sasl_ssl://b:1/1: SASL OAUTHBEARER mechanism handshake failed: Local: Broker transport \
+                 failure: broker's supported mechanisms: (n/a) (after 0ms in state DOWN)",
+                true,
+            ),
+            (
+                "sasl_ssl://b:1/1: SASL PLAIN mechanism handshake failed: Broker: Unsupported SASL \
+                 mechanism: broker's supported mechanisms: SCRAM-SHA-256",
+                false,
+            ),
+            (
+                "sasl_ssl://b:1/bootstrap: SASL authentication error: Authentication failed",
+                false,
+            ),
+        ] {
+            assert_eq!(broke_off(reason), expected, "{reason}");
+        }
     }
 }

@@ -23,6 +23,7 @@ mod handle;
 mod message;
 mod producer;
 mod queue;
+mod tokens;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 
@@ -33,7 +34,7 @@ pub(crate) use admin::{AdminRequest, send};
 pub(crate) use answer::Event;
 pub(crate) use conf::{Conf, SettingError};
 pub use handle::Undelivered;
-pub(crate) use handle::{Handle, Health, Kind};
+pub(crate) use handle::{Handle, Health, Kind, OAuth};
 pub(crate) use message::{Message, Messages};
 pub use producer::{Headers, Outgoing, Producer, TransactionError};
 pub(crate) use queue::Queue;

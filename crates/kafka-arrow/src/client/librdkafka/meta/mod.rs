@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use self::ask::{Deadline, backoff, odd_answer};
 use super::ffi::{self, AdminRequest, Handle, code};
-use super::{common, handle};
+use super::{Given, common, handle};
 use crate::client::{
     Broker, ClusterDescription, PartitionDescription, TopicDescription, TopicSelection,
     TopicSettings,
@@ -66,17 +66,14 @@ impl fmt::Debug for Meta {
 }
 
 impl Meta {
-    pub(crate) fn new(
-        config: &ConnectionConfig,
-        properties: &BTreeMap<String, String>,
-    ) -> Result<Self> {
+    pub(crate) fn new(config: &ConnectionConfig, given: &Given) -> Result<Self> {
         let mut conf = BTreeMap::new();
         common(&mut conf);
         // A connection that is dead without a word is found out while there is time to ask again.
         let attempt_ms = (config.request_timeout().as_millis() / 3).clamp(1000, 60_000);
         conf.insert("socket.timeout.ms".into(), attempt_ms.to_string());
         let forced = [("allow.auto.create.topics", "false")];
-        let handle = handle(ffi::Kind::Consumer, conf, properties, &forced)?;
+        let handle = handle(ffi::Kind::Consumer, conf, given, &forced)?;
         Ok(Self {
             handle,
             hosts: config.bootstrap_servers().to_owned(),

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::sizes::{Profile, Sizes};
 use super::{Fetching, Lease, Session, SessionKind};
 use crate::client::librdkafka::ffi::{Handle, Kind, Messages};
-use crate::client::librdkafka::{common, handle};
+use crate::client::librdkafka::{Given, common, handle};
 use crate::config::ConnectionConfig;
 use crate::error::Result;
 
@@ -22,7 +22,7 @@ pub(crate) const FREE_KEEPS: Duration = Duration::from_secs(60);
 
 /// All sessions of a client.
 pub(crate) struct SessionPool {
-    user: BTreeMap<String, String>,
+    given: Given,
     buffer_bytes: usize,
     max: usize,
     /// How long a free session keeps its connections.
@@ -52,13 +52,9 @@ impl fmt::Debug for SessionPool {
 }
 
 impl SessionPool {
-    pub(crate) fn new(
-        config: &ConnectionConfig,
-        user: BTreeMap<String, String>,
-        free_keeps: Duration,
-    ) -> Self {
+    pub(crate) fn new(config: &ConnectionConfig, given: Given, free_keeps: Duration) -> Self {
         Self {
-            user,
+            given,
             buffer_bytes: config.read_buffer_bytes(),
             max: config.sessions_max().max(1),
             free_keeps,
@@ -75,7 +71,12 @@ impl SessionPool {
     /// `read.buffer.bytes` or `fetch.message.max.bytes` lowers it in proportion.
     pub(crate) fn buffer_bytes(&self, profile: Profile) -> usize {
         let mut sizes = Sizes::of(profile, self.buffer_bytes);
-        let user = |key: &str| self.user.get(key).and_then(|v| v.parse::<usize>().ok());
+        let user = |key: &str| {
+            self.given
+                .properties
+                .get(key)
+                .and_then(|v| v.parse::<usize>().ok())
+        };
         sizes.fetch_bytes = user("fetch.message.max.bytes").unwrap_or(sizes.fetch_bytes);
         sizes.queued_messages = user("queued.min.messages").unwrap_or(sizes.queued_messages);
         if let Some(kbytes) = user("queued.max.messages.kbytes") {
@@ -225,7 +226,8 @@ impl SessionPool {
         }
         // These follow it, so that the user only needs to change one setting.
         if let Some(fetch) = self
-            .user
+            .given
+            .properties
             .get("fetch.message.max.bytes")
             .and_then(|v| v.parse().ok())
         {
@@ -242,7 +244,7 @@ impl SessionPool {
             ("enable.auto.offset.store", "false"),
             ("allow.auto.create.topics", "false"),
         ];
-        handle(Kind::Consumer, conf, &self.user, &forced)
+        handle(Kind::Consumer, conf, &self.given, &forced)
     }
 
     pub(super) fn give_back(self: &Arc<Self>, session: Session, broken: bool) {

@@ -1,107 +1,27 @@
 //! Certificates and keys, from files and settings, as PEM or PKCS12.
 
-use std::path::Path;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use p12_keystore::error::Error as Pkcs12Error;
 use p12_keystore::{KeyStore, Pkcs12ImportPolicy};
-use pkcs8::EncryptedPrivateKeyInfoRef;
-use rustls::RootCertStore;
+use pkcs8::der::asn1::{AnyRef, OctetStringRef};
+use pkcs8::der::{self, Decode, Encode, Reader, SliceReader, Tag, TagNumber, Tagged};
+use pkcs8::spki::SubjectPublicKeyInfoRef;
+use pkcs8::{EncryptedPrivateKeyInfoRef, ObjectIdentifier, PrivateKeyInfoRef};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::{Properties, Supported};
 use crate::error::{Error, Result};
-use crate::policy::{MAX_FILE_BYTES, read_bounded};
+use crate::trust::{chain, read};
 
-/// The trusted authorities.
-#[derive(Debug)]
-pub(super) struct Trusted {
-    pub(super) certificates: Vec<CertificateDer<'static>>,
-    /// Where they came from, for messages.
-    pub(super) origin: String,
-}
-
-impl Trusted {
-    /// `ssl.ca.location` and `ssl.ca.pem`, or else the system's certificates.
-    ///
-    /// # Errors
-    /// When there are no certificates, or a file cannot be read.
-    pub(super) fn new(properties: Properties<'_>) -> Result<Self> {
-        let location = properties
-            .get("ssl.ca.location")
-            .filter(|path| *path != "probe");
-        let mut certificates = Vec::new();
-        let mut origin = Vec::new();
-        if let Some(path) = location {
-            certificates.extend(located(path)?);
-            origin.push(format!("'{path}'"));
-        }
-        if let Some(pem) = properties.get("ssl.ca.pem") {
-            certificates.extend(chain("ssl.ca.pem", pem.as_bytes())?);
-            origin.push("'ssl.ca.pem'".to_owned());
-        }
-        if origin.is_empty() {
-            let found = rustls_native_certs::load_native_certs();
-            for error in &found.errors {
-                log::debug!("certificates of the system: {error}");
-            }
-            certificates = found.certs;
-            origin.push("the system's certificates".to_owned());
-        }
-        let trusted = Self {
-            certificates,
-            origin: origin.join(" and "),
-        };
-        if trusted.roots().is_empty() {
-            return Err(Error::config(
-                "ssl.ca.location",
-                format!(
-                    "{} hold no certificate that can be trusted; name a PEM file with the \
-                     authority's certificate",
-                    trusted.origin
-                ),
-            ));
-        }
-        Ok(trusted)
-    }
-
-    pub(super) fn roots(&self) -> RootCertStore {
-        let mut roots = RootCertStore::empty();
-        let (_, ignored) = roots.add_parsable_certificates(self.certificates.iter().cloned());
-        if ignored > 0 {
-            log::debug!("{ignored} certificates of {} cannot be used", self.origin);
-        }
-        roots
-    }
-}
-
-/// The certificates in a PEM file, or in all PEM files of a folder.
-fn located(path: &str) -> Result<Vec<CertificateDer<'static>>> {
-    const KEY: &str = "ssl.ca.location";
-    if !Path::new(path).is_dir() {
-        return chain(KEY, &read(KEY, path)?);
-    }
-    let unreadable = |e| Error::config(KEY, format!("cannot read '{path}': {e}"));
-    let mut found: Vec<CertificateDer<'static>> = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(unreadable)? {
-        let file = entry.map_err(unreadable)?.path();
-        // A folder may contain other things, and links by hash to the same files.
-        if let Ok(content) = read_bounded(&file, MAX_FILE_BYTES) {
-            found.extend(CertificateDer::pem_slice_iter(&content).filter_map(|c| c.ok()));
-        }
-    }
-    found.sort_unstable_by(|a, b| a.as_ref().cmp(b.as_ref()));
-    found.dedup();
-    if found.is_empty() {
-        return Err(Error::config(
-            KEY,
-            format!("no file of the folder '{path}' has a PEM certificate"),
-        ));
-    }
-    Ok(found)
-}
+/// Keys on elliptic curves, in PKCS8.
+const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+/// Where such a key has its public half.
+const PUBLIC: Tag = Tag::ContextSpecific {
+    constructed: true,
+    number: TagNumber(1),
+};
 
 /// The client's identity: its own certificate first, then the certificates of its signers.
 pub(super) struct Identity {
@@ -143,10 +63,54 @@ impl Identity {
                 ));
             }
         };
-        let chain = chain(certificate.0, &certificate.1)?;
+        let chain = chain(certificate.0, "it", &certificate.1)?;
         let password = properties.get("ssl.key.password");
-        Ok(private_key(key.0, &key.1, password)?.map(|key| Some(Self { chain, key })))
+        Ok(private_key(key.0, &key.1, password)?.map(|key| Some(Self::of(chain, key))))
     }
+
+    fn of(chain: Vec<CertificateDer<'static>>, mut key: PrivateKeyDer<'static>) -> Self {
+        if let (PrivateKeyDer::Pkcs8(bytes), Some(own)) = (&key, chain.first())
+            // What cannot be read is reported when it is used.
+            && let Ok(Some(complete)) = completed(bytes.secret_pkcs8_der(), own)
+        {
+            key = PrivatePkcs8KeyDer::from(complete).into();
+        }
+        Self { chain, key }
+    }
+}
+
+/// A key with what ring needs and Java leaves out: the public half of an EC key, which the certificate has.
+/// `None` if nothing is missing.
+fn completed(key: &[u8], certificate: &CertificateDer<'_>) -> der::Result<Option<Vec<u8>>> {
+    let info = PrivateKeyInfoRef::try_from(key).map_err(|_| Tag::Sequence.value_error())?;
+    if info.algorithm.oid != EC {
+        return Ok(None);
+    }
+    let (secret, is_complete) =
+        SliceReader::new(info.private_key.as_bytes())?.sequence(|parts| {
+            u8::decode(parts)?;
+            let secret = <&OctetStringRef>::decode(parts)?;
+            let mut is_complete = false;
+            while !parts.is_finished() {
+                is_complete |= AnyRef::decode(parts)?.tag() == PUBLIC;
+            }
+            Ok::<_, der::Error>((secret, is_complete))
+        })?;
+    if is_complete {
+        return Ok(None);
+    }
+    let parsed = rustls::server::ParsedCertificate::try_from(certificate);
+    let parsed = parsed.map_err(|_| Tag::Sequence.value_error())?;
+    let public = parsed.subject_public_key_info();
+    let public = SubjectPublicKeyInfoRef::try_from(public.as_ref())
+        .map_err(|_| Tag::Sequence.value_error())?;
+    let public = public.subject_public_key.to_der()?;
+    let mut parts = 1u8.to_der()?;
+    parts.extend(secret.to_der()?);
+    parts.extend(AnyRef::new(PUBLIC, &public)?.to_der()?);
+    let both = AnyRef::new(Tag::Sequence, &parts)?.to_der()?;
+    let info = PrivateKeyInfoRef::new(info.algorithm, OctetStringRef::new(&both)?);
+    info.to_der().map(Some)
 }
 
 /// The first of two settings that is set: a file's content, or the text of the setting itself.
@@ -161,27 +125,6 @@ fn pem(
     Ok(properties
         .get(inline)
         .map(|pem| (inline, pem.as_bytes().to_vec())))
-}
-
-fn read(setting: &str, path: &str) -> Result<Vec<u8>> {
-    read_bounded(Path::new(path), MAX_FILE_BYTES)
-        .map_err(|e| Error::config(setting, format!("cannot read '{path}': {e}")).because(e))
-}
-
-/// The certificates in a PEM text, at least one.
-fn chain(setting: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    match found {
-        Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => Err(Error::config(
-            setting,
-            "holds no certificate; expected PEM: '-----BEGIN CERTIFICATE-----'",
-        )),
-        Err(_) => Err(Error::config(
-            setting,
-            "holds a PEM certificate that is damaged",
-        )),
-    }
 }
 
 /// The key in a PEM text: PKCS8 (plain or encrypted), PKCS1 or SEC1.
@@ -265,8 +208,6 @@ fn pkcs12(path: &str, password: &str) -> Result<Supported<Identity>> {
         )));
     };
     let chain = found.certs().iter().map(|c| c.as_der().to_vec().into());
-    Ok(Ok(Identity {
-        chain: chain.collect(),
-        key: PrivatePkcs8KeyDer::from(found.key().as_der().to_vec()).into(),
-    }))
+    let key = PrivatePkcs8KeyDer::from(found.key().as_der().to_vec());
+    Ok(Ok(Identity::of(chain.collect(), key.into())))
 }

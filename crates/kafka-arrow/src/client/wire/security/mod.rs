@@ -4,9 +4,10 @@
 //! Security ─┬─ tls ──┬─ material   certificates and keys from files and settings
 //!           │        └─ explain    what went wrong in a handshake, and what to do about it
 //!           └─ sasl ─┬─ scram
-//!                    └─ oauth      tokens
+//!                    └─ oauth      tokens ─ endpoint   those of an identity provider
 //! ```
 
+mod endpoint;
 #[cfg(feature = "ssl")]
 mod explain;
 #[cfg(feature = "ssl")]
@@ -27,6 +28,10 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
+#[cfg(feature = "librdkafka")]
+pub(in crate::client) use self::endpoint::endpoint_tokens;
+#[cfg(feature = "librdkafka")]
+pub(crate) use self::oauth::Tokens;
 pub use self::oauth::{Token, TokenError, TokenProvider};
 use self::sasl::Login;
 #[cfg(feature = "ssl")]
@@ -57,6 +62,7 @@ impl Security {
     pub(super) fn new(
         properties: &BTreeMap<String, String>,
         tokens: Option<Arc<dyn TokenProvider>>,
+        request_timeout: Duration,
     ) -> Result<Supported<Self>> {
         let properties = Properties(properties);
         let (tls, sasl) = match properties.get("security.protocol") {
@@ -66,7 +72,7 @@ impl Security {
             Some("sasl_ssl") => (true, true),
             Some(other) => return Ok(Err(format!("'security.protocol' = '{other}'"))),
         };
-        let login = match Login::new(sasl, properties, tokens)? {
+        let login = match Login::new(sasl, properties, tokens, request_timeout)? {
             Ok(login) => login,
             Err(reason) => return Ok(Err(reason)),
         };

@@ -128,12 +128,51 @@ impl Token {
         Ok(message)
     }
 
+    /// What librdkafka wants to know of it.
+    ///
+    /// # Errors
+    /// As [`message`](Self::message).
+    #[cfg(feature = "librdkafka")]
+    pub(in crate::client) fn parts(&self) -> Result<TokenParts<'_>, String> {
+        self.message()?;
+        let expires = self.expires.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(TokenParts {
+            value: &self.value,
+            expires_ms: i64::try_from(expires.as_millis()).unwrap_or(i64::MAX),
+            // librdkafka sends it nowhere, but insists on one.
+            principal: self.principal.as_deref().unwrap_or("unknown"),
+            extensions: &self.extensions,
+        })
+    }
+
     /// When to ask for a new token: some time before this one expires.
     fn renewed(&self, now: SystemTime) -> Option<SystemTime> {
         let left = self.expires.duration_since(now).ok()?;
         (!left.is_zero()).then(|| now + left.mul_f64(0.8))
     }
 }
+
+/// The parts of a [`Token`].
+#[cfg(feature = "librdkafka")]
+pub(in crate::client) struct TokenParts<'a> {
+    pub(in crate::client) value: &'a str,
+    /// Since 1970.
+    pub(in crate::client) expires_ms: i64,
+    pub(in crate::client) principal: &'a str,
+    pub(in crate::client) extensions: &'a [(String, String)],
+}
+
+/// Why there will be no token, however often it is asked for.
+#[derive(Debug)]
+pub(super) struct Denied(pub(super) String);
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Denied {}
 
 const FAR: Duration = Duration::from_secs(100 * 365 * 86_400);
 
@@ -154,11 +193,14 @@ impl fmt::Debug for Token {
 
 /// A provider, with the last token it gave.
 #[derive(Debug)]
-pub(super) struct Tokens {
+pub(crate) struct Tokens {
     provider: Arc<dyn TokenProvider>,
     /// The token, with the time at which to ask for a new one.
     last: Mutex<Option<(Token, SystemTime)>>,
 }
+
+/// For how long a provider that has failed is left alone, while its last token is still valid.
+const LEFT_ALONE: Duration = Duration::from_secs(5);
 
 impl Tokens {
     pub(super) fn new(provider: Arc<dyn TokenProvider>) -> Self {
@@ -168,24 +210,44 @@ impl Tokens {
         }
     }
 
-    /// A token that will remain valid for a while.
+    /// A token that will remain valid for a while. If the provider fails, that is its last token until it
+    /// expires.
     ///
     /// # Errors
     /// What the provider reported, or that its token has expired.
-    pub(super) async fn token(&self) -> Result<Token, String> {
+    pub(super) async fn token(&self) -> Result<Token, TokenError> {
         let mut last = self.last.lock().await;
         if let Some((token, until)) = &*last
             && SystemTime::now() < *until
         {
             return Ok(token.clone());
         }
-        *last = None;
-        let token = self.provider.token().await.map_err(|e| e.to_string())?;
-        let until = token
-            .renewed(SystemTime::now())
-            .ok_or("the token has expired already")?;
+        let given = self.provider.token().await;
+        let now = SystemTime::now();
+        let token = match (given, last.take()) {
+            (Ok(token), _) => token,
+            (Err(e), Some((token, _))) if now < token.expires => {
+                log::warn!(
+                    "OAUTHBEARER goes on with its last token, because there is no new one: {e}"
+                );
+                *last = Some((token.clone(), token.expires.min(now + LEFT_ALONE)));
+                return Ok(token);
+            }
+            (Err(e), _) => return Err(e),
+        };
+        let until = token.renewed(now).ok_or(
+            "the token has expired already; does this machine's clock agree with the provider's?",
+        )?;
         *last = Some((token.clone(), until));
         Ok(token)
+    }
+
+    /// As [`token`](Self::token), for threads without a runtime.
+    #[cfg(feature = "librdkafka")]
+    pub(crate) fn wait(&self) -> Result<Token, String> {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build().map_err(|e| e.to_string())?;
+        runtime.block_on(self.token()).map_err(|e| e.to_string())
     }
 
     /// Drops a token that a broker has refused.
@@ -308,115 +370,5 @@ impl fmt::Debug for Unsecured {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    use super::*;
-
-    fn unsecured(config: &str) -> Result<Unsecured> {
-        let properties =
-            BTreeMap::from([("sasl.oauthbearer.config".to_owned(), config.to_owned())]);
-        Unsecured::new(Properties(&properties))
-    }
-
-    fn claims(token: &Token) -> serde_json::Value {
-        let mut parts = token.value.split('.');
-        assert_eq!(parts.next(), Some("eyJhbGciOiJub25lIn0"));
-        let claims = URL_SAFE_NO_PAD.decode(parts.next().unwrap()).unwrap();
-        assert_eq!((parts.next(), parts.next()), (Some(""), None));
-        serde_json::from_slice(&claims).unwrap()
-    }
-
-    #[test]
-    fn unsecured_tokens_hold_what_librdkafka_puts_there() {
-        let now = UNIX_EPOCH + Duration::from_millis(1_549_251_467_546);
-        let token = unsecured("principal=alice").unwrap().make(now);
-        let expected = serde_json::json!({
-            "sub": "alice", "iat": 1_549_251_467.546, "exp": 1_549_255_067.546
-        });
-        assert_eq!(claims(&token), expected);
-        assert_eq!(token.expires, now + Duration::from_secs(3600));
-
-        let config = "  principalClaimName=azp principal=ad\"min scopeClaimName=roles \
-                      scope=a,,b lifeSeconds=10 extension_traceId=123=4";
-        let token = unsecured(config).unwrap().make(now);
-        let expected = serde_json::json!({
-            "azp": "ad\"min", "iat": 1_549_251_467.546, "exp": 1_549_251_477.546, "roles": ["a", "b"]
-        });
-        assert_eq!(claims(&token), expected);
-        let message = token.message().unwrap();
-        assert!(message.starts_with("n,,\x01auth=Bearer eyJ"), "{message:?}");
-        assert!(
-            message.ends_with(".\x01traceId=123=4\x01\x01"),
-            "{message:?}"
-        );
-    }
-
-    #[test]
-    fn configurations_that_make_no_token() {
-        for (config, reason) in [
-            ("", "needs 'principal=NAME'"),
-            ("lifeSeconds=5", "needs 'principal=NAME'"),
-            ("principal=", "word 1: expected 'name=value'"),
-            ("principal=a b", "word 2: expected 'name=value'"),
-            ("principal=a nme=s3cret", "word 2: the name is not known"),
-            ("principal=a lifeSeconds=0", "'lifeSeconds' must be"),
-            ("principal=a extension_a1=x", "names consist of letters"),
-            ("principal=a extension_auth=x", "'auth' is taken"),
-        ] {
-            let error = unsecured(config).unwrap_err().to_string();
-            assert!(
-                error.starts_with("setting 'sasl.oauthbearer.config': "),
-                "{error}"
-            );
-            assert!(error.contains(reason), "{config}: {error}");
-            assert!(!error.contains("s3cret"), "{error}");
-        }
-    }
-
-    /// Counts its tokens. The first expires immediately, the others last an hour.
-    #[derive(Debug, Default)]
-    struct Counting(AtomicU64);
-
-    #[async_trait]
-    impl TokenProvider for Counting {
-        async fn token(&self) -> Result<Token, TokenError> {
-            match self.0.fetch_add(1, Ordering::Relaxed) {
-                0 => Err("no network".into()),
-                1 => Ok(Token::lasting("t1", Duration::ZERO)),
-                n => Ok(Token::lasting(format!("t{n}"), Duration::from_secs(3600))),
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn a_token_is_used_until_a_broker_refuses_it() {
-        let tokens = Tokens::new(Arc::new(Counting::default()));
-        assert_eq!(tokens.token().await.unwrap_err(), "no network");
-        assert_eq!(
-            tokens.token().await.unwrap_err(),
-            "the token has expired already"
-        );
-        let token = tokens.token().await.unwrap();
-        assert_eq!(token.value, "t2");
-        assert_eq!(tokens.token().await.unwrap(), token);
-        tokens.refused(&token).await;
-        let other = tokens.token().await.unwrap();
-        assert_eq!(other.value, "t3");
-        // Another connection was refused with the old token.
-        tokens.refused(&token).await;
-        assert_eq!(tokens.token().await.unwrap(), other);
-        assert!(!format!("{tokens:?}").contains("t3"), "{tokens:?}");
-    }
-
-    #[test]
-    fn tokens_that_cannot_be_sent() {
-        let refused = |token: Token| token.message().unwrap_err();
-        let hour = Duration::from_secs(3600);
-        assert!(refused(Token::lasting("", hour)).contains("empty"));
-        assert!(refused(Token::lasting("a\nb", hour)).contains("blanks"));
-        let token = Token::lasting("a", Duration::MAX).extension("a", "ü");
-        assert!(refused(token).contains("extension 'a'"));
-    }
-}
+#[path = "tests/oauth.rs"]
+mod tests;

@@ -10,7 +10,8 @@ use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use super::super::{LIBRDKAFKA, code};
-use super::oauth::{TokenProvider, Tokens, Unsecured};
+use super::endpoint;
+use super::oauth::{Denied, TokenProvider, Tokens, Unsecured};
 use super::scram::{Exchange, Hash, Salted};
 use super::{Connection, Properties, Supported, Trouble};
 use crate::error::{Error, Result};
@@ -52,6 +53,7 @@ impl Login {
         wanted: bool,
         properties: Properties<'_>,
         tokens: Option<Arc<dyn TokenProvider>>,
+        request_timeout: Duration,
     ) -> Result<Supported<Option<Self>>> {
         // librdkafka's default.
         let name = properties.get("sasl.mechanism").unwrap_or("GSSAPI");
@@ -87,7 +89,7 @@ impl Login {
             }
             "SCRAM-SHA-256" => scram(Hash::Sha256)?,
             "SCRAM-SHA-512" => scram(Hash::Sha512)?,
-            "OAUTHBEARER" => match bearer(properties, tokens)? {
+            "OAUTHBEARER" => match bearer(properties, tokens, request_timeout)? {
                 Ok(tokens) => Mechanism::OAuthBearer(tokens),
                 Err(reason) => return Ok(Err(reason)),
             },
@@ -144,10 +146,13 @@ impl Login {
         connection: &mut Connection,
         tokens: &Tokens,
     ) -> Result<Option<Duration>, Trouble> {
-        let token = tokens
-            .token()
-            .await
-            .map_err(|e| Trouble::Io(format!("no token for OAUTHBEARER: {e}")))?;
+        let token = tokens.token().await.map_err(|e| {
+            let reason = format!("no token for OAUTHBEARER: {e}");
+            match e.is::<Denied>() {
+                true => Trouble::Refused(reason),
+                false => Trouble::Io(reason),
+            }
+        })?;
         let message = token.message().map_err(|reason| {
             Trouble::Refused(format!(
                 "OAUTHBEARER cannot send what the provider gave: {reason}"
@@ -310,25 +315,25 @@ fn credentials(mechanism: &str, properties: Properties<'_>) -> Result<Credential
 fn bearer(
     properties: Properties<'_>,
     provider: Option<Arc<dyn TokenProvider>>,
+    request_timeout: Duration,
 ) -> Result<Supported<Tokens>> {
     if let Some(provider) = provider {
         return Ok(Ok(Tokens::new(provider)));
     }
-    for (key, default) in [
-        ("sasl.oauthbearer.method", "default"),
-        ("sasl.oauthbearer.metadata.authentication.type", "none"),
-    ] {
-        if let Some(value) = properties.get(key)
-            && !value.eq_ignore_ascii_case(default)
-        {
-            return Ok(Err(format!("'{key}' = '{value}'")));
-        }
+    if endpoint::is_wanted(properties) {
+        return Ok(endpoint::provider(properties, request_timeout)?.map(Tokens::new));
+    }
+    const AZURE: &str = "sasl.oauthbearer.metadata.authentication.type";
+    if let Some(value) = properties.get(AZURE)
+        && !value.eq_ignore_ascii_case("none")
+    {
+        return Ok(Err(format!("'{AZURE}' = '{value}'")));
     }
     if !properties.flag("enable.sasl.oauthbearer.unsecure.jwt", false) {
         return Err(Error::config(
             "sasl.mechanism",
-            "'OAUTHBEARER' needs tokens: a TokenProvider in Rust programs, \
-             'sasl.oauthbearer.method' = 'oidc' where librdkafka is built with libcurl, or for tests \
+            "'OAUTHBEARER' needs tokens: from a token endpoint ('sasl.oauthbearer.method' = 'oidc' and \
+             'sasl.oauthbearer.token.endpoint.url'), from a TokenProvider in Rust programs, or for tests \
              'enable.sasl.oauthbearer.unsecure.jwt' = 'true'",
         ));
     }

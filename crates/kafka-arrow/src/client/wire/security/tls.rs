@@ -20,9 +20,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::material::{Identity, Trusted};
+use super::material::Identity;
 use super::{Properties, Supported, Trouble, explain};
 use crate::error::{Error, Result};
+use crate::trust::{Authorities, Trusted};
 
 /// OpenSSL's settings that have no counterpart in rustls.
 const UNSUPPORTED: [&str; 6] = [
@@ -234,7 +235,11 @@ fn verifier(
         let nothing = Arc::default();
         return Ok((Arc::new(Blind(algorithms)), "nothing".to_owned(), nothing));
     }
-    let trusted = Trusted::new(properties)?;
+    let trusted = Trusted::new(Authorities {
+        setting: "ssl.ca.location",
+        location: properties.get("ssl.ca.location"),
+        pem: properties.get("ssl.ca.pem").map(|pem| ("ssl.ca.pem", pem)),
+    })?;
     let roots = Arc::new(trusted.roots());
     let webpki = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider))
         .build()

@@ -9,11 +9,13 @@ use std::collections::BTreeMap;
 use super::{Security, Supported};
 use crate::error::Result;
 
+const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
+
 fn security(settings: &[(&str, &str)]) -> Result<Supported<Security>> {
     let pairs = settings
         .iter()
         .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-    Security::new(&pairs.collect::<BTreeMap<_, _>>(), None)
+    Security::new(&pairs.collect::<BTreeMap<_, _>>(), None, TIMEOUT)
 }
 
 /// Keys and certificates of an authority, of hosts and of clients.

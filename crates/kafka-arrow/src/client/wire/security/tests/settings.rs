@@ -69,8 +69,12 @@ fn logins_that_librdkafka_is_needed_for() {
                 SASL,
                 mechanism("OAUTHBEARER"),
                 ("sasl.oauthbearer.method", "oidc"),
+                (
+                    "sasl.oauthbearer.grant.type",
+                    "urn:ietf:params:oauth:grant-type:jwt-bearer",
+                ),
             ],
-            "'sasl.oauthbearer.method' = 'oidc'",
+            "'sasl.oauthbearer.grant.type' = 'urn:ietf:params:oauth:grant-type:jwt-bearer'",
         ),
         (
             vec![
@@ -101,9 +105,9 @@ fn logins_without_what_they_need() {
         ),
         (
             vec![SASL, mechanism("OAUTHBEARER")],
-            "setting 'sasl.mechanism': 'OAUTHBEARER' needs tokens: a TokenProvider in Rust programs, \
-             'sasl.oauthbearer.method' = 'oidc' where librdkafka is built with libcurl, or for tests \
-             'enable.sasl.oauthbearer.unsecure.jwt' = 'true'",
+            "setting 'sasl.mechanism': 'OAUTHBEARER' needs tokens: from a token endpoint \
+             ('sasl.oauthbearer.method' = 'oidc' and 'sasl.oauthbearer.token.endpoint.url'), from a \
+             TokenProvider in Rust programs, or for tests 'enable.sasl.oauthbearer.unsecure.jwt' = 'true'",
         ),
         (
             vec![
@@ -116,6 +120,61 @@ fn logins_without_what_they_need() {
     ] {
         assert_eq!(wrong(&settings), reason);
     }
+}
+
+#[cfg(feature = "oidc")]
+#[test]
+fn token_endpoints_that_cannot_be_asked() {
+    const URL: (&str, &str) = ("sasl.oauthbearer.token.endpoint.url", "https://idp/token");
+    const ID: (&str, &str) = ("sasl.oauthbearer.client.id", "reader");
+    const SECRET: (&str, &str) = ("sasl.oauthbearer.client.secret", "s3cret");
+    let url = |url| ("sasl.oauthbearer.token.endpoint.url", url);
+    let extensions = |list| ("sasl.oauthbearer.extensions", list);
+    for (settings, key, reason) in [
+        (vec![ID, SECRET], URL.0, "is not set, and a token endpoint"),
+        (vec![URL, SECRET], ID.0, "is not set, and a token endpoint"),
+        (vec![URL, ID], SECRET.0, "is not set, and a token endpoint"),
+        (vec![url("idp/token"), ID, SECRET], URL.0, "cannot be read"),
+        (
+            vec![url("file:///etc/passwd"), ID, SECRET],
+            URL.0,
+            "begins with neither http:// nor https://",
+        ),
+        (
+            vec![url("https://me:s3cret@idp/token"), ID, SECRET],
+            URL.0,
+            "has a login, which belongs to 'sasl.oauthbearer.client.id'",
+        ),
+        (
+            vec![URL, ID, SECRET, ("https.ca.location", "/does/not/exist")],
+            "https.ca.location",
+            "cannot read '/does/not/exist'",
+        ),
+        (
+            vec![URL, ID, SECRET, extensions("a")],
+            "sasl.oauthbearer.extensions",
+            "expected 'name=value,name=value'",
+        ),
+        (
+            vec![URL, ID, SECRET, extensions("a=b,auth=c")],
+            "sasl.oauthbearer.extensions",
+            "'auth' is taken",
+        ),
+    ] {
+        let oidc = ("sasl.oauthbearer.method", "oidc");
+        let all = [vec![SASL, mechanism("OAUTHBEARER"), oidc], settings].concat();
+        let error = wrong(&all);
+        assert!(error.starts_with(&format!("setting '{key}': ")), "{error}");
+        assert!(
+            error.contains(reason) && !error.contains("s3cret"),
+            "{error}"
+        );
+    }
+    // Java's settings name the endpoint only.
+    let plain = url("http://idp/token");
+    let java = security(&[SASL, mechanism("OAUTHBEARER"), plain, ID, SECRET]);
+    let shown = format!("{:?}", java.unwrap().unwrap());
+    assert!(!shown.contains("s3cret"), "{shown}");
 }
 
 #[derive(Debug)]
@@ -134,7 +193,11 @@ fn tokens_from_a_provider_need_a_login_that_takes_them() {
         let pairs = settings
             .iter()
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-        Security::new(&pairs.collect::<BTreeMap<_, _>>(), Some(Arc::new(Fixed)))
+        Security::new(
+            &pairs.collect::<BTreeMap<_, _>>(),
+            Some(Arc::new(Fixed)),
+            TIMEOUT,
+        )
     };
     for settings in [
         vec![SASL, mechanism("OAUTHBEARER")],
