@@ -37,28 +37,13 @@ fn fifty_queries_and_ten_jobs_while_nodes_die() {
     let minutes =
         std::env::var("KAFKA_SQL_LOAD_MINUTES").map_or(10, |m| m.parse().expect("minutes"));
     let seconds: u64 = minutes * 60;
-    let safe = [
-        ("offsets.topic.replication.factor", "3"),
-        ("transaction.state.log.replication.factor", "3"),
-        ("transaction.state.log.min.isr", "2"),
-    ];
-    let options = safe
-        .iter()
-        .fold(KafkaOptions::default(), |options, (key, value)| {
-            options.property(key, value)
-        });
-    let mut cluster = KafkaCluster::start(3, &options);
+    let mut cluster = KafkaCluster::start(3, &KafkaOptions::default());
     let bootstrap = cluster.bootstrap();
     let replicas: [&[i32]; 3] = [&[1, 2, 3], &[2, 3, 1], &[3, 1, 2]];
     let replicas: Vec<&[i32]> = (0..PARTITIONS as usize).map(|n| replicas[n % 3]).collect();
     let [still, live] = ["still", "live"].map(|name| {
         let topic = admin::unique_topic(name);
-        admin::create_replicated_topic(
-            &bootstrap,
-            &topic,
-            &replicas,
-            &[("min.insync.replicas", "2")],
-        );
+        admin::create_replicated_topic(&bootstrap, &topic, &replicas, &[]);
         topic
     });
     let targets: Vec<String> = (0..JOBS).map(|job| format!("{live}-out-{job}")).collect();

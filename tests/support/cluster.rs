@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
-use super::kafka::{KafkaServer, Member, cluster_id, free_port};
+use super::kafka::{KafkaServer, Member};
 use super::libs::Jvm;
 use super::options::KafkaOptions;
+use super::unique::{cluster_id, free_port};
 use super::{admin, wait_until};
 
 /// How long an election, a reassignment or a node's return may take on a busy machine.

@@ -3,9 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +18,7 @@ use super::options::{
 };
 use super::process::Watched;
 use super::release::Release;
+use super::unique::{cluster_id, free_port};
 
 /// How long a broker may take to answer. On an idle machine it is ready after 3 s.
 const START_LIMIT: Duration = Duration::from_secs(180);
@@ -502,46 +502,4 @@ impl Drop for KafkaServer {
 fn accepts_connections(port: u16) -> bool {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     TcpStream::connect_timeout(&address, Duration::from_millis(500)).is_ok()
-}
-
-/// A new cluster id: a UUID as Kafka prints it, in 22 characters of URL-safe base64.
-pub(super) fn cluster_id() -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut bits = u128::from(random()) << 64 | u128::from(random());
-    // The first character must not look like an option to a tool. The last one carries only two bits.
-    let mut id = String::from("k");
-    for _ in 0..20 {
-        id.push(char::from(ALPHABET[(bits & 63) as usize]));
-        bits >>= 6;
-    }
-    id.push('A');
-    id
-}
-
-/// A number that differs between calls and between processes.
-fn random() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    std::collections::hash_map::RandomState::new()
-        .build_hasher()
-        .finish()
-}
-
-/// A port that is currently free.
-///
-/// It lies below the range for outgoing connections. While a broker is down, no client's connection can then
-/// take its port, not even that of a client that keeps trying to reach it.
-pub(super) fn free_port() -> u16 {
-    const FIRST: u16 = 20_000;
-    const COUNT: u16 = 12_000;
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    static START: std::sync::OnceLock<u16> = std::sync::OnceLock::new();
-    let start = *START.get_or_init(|| (random() % u64::from(COUNT)) as u16);
-    for _ in 0..COUNT {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
-        let port = FIRST + (start + step) % COUNT;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no free port from {FIRST} on");
 }

@@ -32,6 +32,7 @@ pub mod read;
 pub mod registry;
 mod release;
 pub mod s3;
+mod unique;
 
 use std::path::Path;
 use std::pin::pin;

@@ -81,7 +81,7 @@ impl Proxy {
 
     /// The same at another address of this machine.
     pub fn start_at(ip: IpAddr) -> Self {
-        let address = SocketAddr::from((ip, super::kafka::free_port()));
+        let address = SocketAddr::from((ip, super::unique::free_port()));
         let state = Arc::new(Mutex::new(State {
             backend: None,
             weather: Weather::Fine,
