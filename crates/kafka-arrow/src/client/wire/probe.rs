@@ -96,7 +96,7 @@ impl Prober {
         let properties = config.client_properties()?;
         Ok(Self {
             settings: Settings::new(config, &properties)?,
-            security: Security::new(&properties, None)?,
+            security: Security::new(&properties, None, limit)?,
             limit,
         })
     }
