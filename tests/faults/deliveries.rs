@@ -72,14 +72,14 @@ impl Lasts {
     }
 
     fn settings(self, client: &str) -> Vec<String> {
-        let read_timeout_ms = match self {
-            Self::Passes => 40_000,
-            Self::Stays => 10_000,
+        let (request_timeout_ms, read_timeout_ms) = match self {
+            Self::Passes => (15_000, 40_000),
+            Self::Stays => (6_000, 10_000),
         };
         let settings = [
             format!("kafka.client={client}"),
             format!("read.timeout.ms={read_timeout_ms}"),
-            "request.timeout.ms=6000".to_owned(),
+            format!("request.timeout.ms={request_timeout_ms}"),
             "fetch.message.max.bytes=100000".to_owned(),
             "read.buffer.bytes=100000".to_owned(),
         ];
