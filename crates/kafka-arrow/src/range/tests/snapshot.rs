@@ -171,6 +171,7 @@ fn snapshots() -> impl Strategy<Value = Snapshot> {
                 created_ms,
                 topics,
                 ranges,
+                leader_epochs: BTreeMap::new(),
             }
         })
 }
