@@ -157,7 +157,8 @@ impl SourceIntent {
             }
         }
         ranges.retain(|range| !range.range.is_empty());
-        self.snapshot.with_ranges(ranges)
+        let reading = self.snapshot.with_ranges(ranges)?;
+        Ok(reading.listed_by(self.snapshot.newest_epochs()))
     }
 
     /// The positions after the batch.
