@@ -63,12 +63,11 @@ async fn alibaba_cloud(client: &str) -> String {
     outcome(client, Release::ZeroEpochs, |_| {}).await
 }
 
-/// These run Apache Kafka's own code, with quotas for each cluster: every third answer throttles. The first one
-/// does not: librdkafka does not report a refused offset while it is throttled (docs/brokers.md).
+/// These run Apache Kafka's own code, with quotas for each cluster: every third answer throttles.
 async fn msk_serverless_confluent_cloud_automq(client: &str) -> String {
     outcome(client, Release::V3_1, |setup| {
         const THROTTLE: Duration = Duration::from_millis(100);
-        let every = || setup.cluster.on_fetch().after(1).every(3);
+        let every = || setup.cluster.on_fetch().every(3);
         every().fetch(|answer| {
             answer.throttle_time_ms = 100;
             answer.responses.clear();
