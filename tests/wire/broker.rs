@@ -53,7 +53,9 @@ impl Release {
             Self::V3_1 | Self::Leaderless => (13, 7, 12, 3),
             Self::V4_1 => (17, 10, 13, 4),
             Self::EventHubs => (6, 7, 5, 3),
-            Self::Redpanda | Self::ZeroEpochs => (11, 3, 7, 3),
+            Self::Redpanda => (11, 3, 7, 3),
+            // Fetch does not compare epochs itself yet.
+            Self::ZeroEpochs => (11, 6, 11, 3),
         };
         let mut known = vec![
             (ApiKey::Fetch, fetch.min(4), fetch),
