@@ -14,7 +14,7 @@ use crate::support::{Listener, Login, admin, shared};
 
 documented!(
     "security.md",
-    "Rights",
+    "Missing rights",
     ["wire", "librdkafka"],
     [
         describe_on_the_topic,

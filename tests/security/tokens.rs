@@ -149,7 +149,7 @@ fn closed_port() -> u16 {
 }
 
 /// Reads so slowly that logins of two seconds end several times; `meanwhile` runs when rows have come.
-async fn long_read(all: &Settings, topic: &str, meanwhile: impl FnOnce()) -> String {
+async fn long_read(all: &Settings, topic: &str, pause_ms: u64, meanwhile: impl FnOnce()) -> String {
     let session = KafkaSessionBuilder::new()
         .connection(config(all).expect("known settings"))
         .config(
@@ -183,7 +183,7 @@ async fn long_read(all: &Settings, topic: &str, meanwhile: impl FnOnce()) -> Str
             meanwhile();
             at_first = connections_to(port);
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(pause_ms)).await;
     }
     assert!(
         begun.elapsed() > Duration::from_secs(5),
@@ -241,11 +241,11 @@ fn topic_of_many(server: &KafkaServer) -> String {
 async fn tokens_that_end_in_mid_read(client: &str) -> String {
     let bed = Bed::shared();
     let topic = topic_of_many(&bed.server);
-    let endpoint = bed.identity.endpoint(&[], 3);
+    let endpoint = bed.identity.endpoint(&[], 8);
     let all = with(bed, client, &endpoint.url, &[]);
-    // The endpoint fails for a moment, once.
+    // The token is renewed after 6.4 s, and the read takes 9 s. The endpoint fails for a moment, once.
     let fails = || endpoint.answer(&[Answer::Status(503), Answer::Token]);
-    let found = long_read(&all, &topic, fails).await;
+    let found = long_read(&all, &topic, 75, fails).await;
     assert!(endpoint.given() > 1, "{} tokens", endpoint.given());
     found
 }
@@ -256,7 +256,7 @@ async fn logins_of_plain_that_end_in_mid_read(client: &str) -> String {
     let login = Login::Plain("admin", PASSWORD);
     let mut all = bed.server.client_settings(Listener::SaslPlaintext, login);
     all.push(("kafka.client".to_owned(), client.to_owned()));
-    long_read(&all, &topic, || {}).await
+    long_read(&all, &topic, 50, || {}).await
 }
 
 /// Sinks write through librdkafka.

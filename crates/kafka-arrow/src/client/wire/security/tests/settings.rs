@@ -196,7 +196,7 @@ fn tokens_from_a_provider_need_a_login_that_takes_them() {
         Security::new(
             &pairs.collect::<BTreeMap<_, _>>(),
             Some(Arc::new(Fixed)),
-            TIMEOUT,
+            super::TIMEOUT,
         )
     };
     for settings in [
