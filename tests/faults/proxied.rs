@@ -256,7 +256,7 @@ pub(crate) fn named(error: &DataFusionError) -> String {
             || text.contains("[0]")
             || text.contains("[1]")
             || text.contains(".invalid")
-            || text.contains("topic '"),
+            || text.contains("topic "),
         "it does not say where: {text}"
     );
     let name = format!("{found:?}");
