@@ -304,13 +304,15 @@ impl Reader {
             return self.finish().map(Some);
         }
         self.check_health()?;
-        if self.is_held(started)? {
-            return self.finish().map(Some);
-        }
-        let silent = self.progress.elapsed();
-        if silent >= self.doubt {
-            self.doubt = silent * 2;
+        let held = self.is_held(started)?;
+        // Under a quota, too: librdkafka does not report that the log starts behind the position.
+        let quiet = self.progress.elapsed() + self.held;
+        if quiet >= self.doubt {
+            self.doubt = quiet * 2;
             self.look_up().await?;
+        }
+        if held {
+            return self.finish().map(Some);
         }
         let silent = self.progress.elapsed();
         if silent >= RENEW * (self.renewed + 1) {
