@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,7 +17,7 @@ use super::options::{
 };
 use super::process::Watched;
 use super::release::Release;
-use super::unique::{cluster_id, free_port};
+use super::unique::{accepts_connections, cluster_id, free_port};
 
 /// How long a broker may take to answer. On an idle machine it is ready after 3 s.
 const START_LIMIT: Duration = Duration::from_secs(180);
@@ -497,9 +496,4 @@ impl Drop for KafkaServer {
             zookeeper.end("KILL");
         }
     }
-}
-
-fn accepts_connections(port: u16) -> bool {
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
-    TcpStream::connect_timeout(&address, Duration::from_millis(500)).is_ok()
 }

@@ -1,7 +1,8 @@
 //! Ports and cluster ids that differ between tests.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 /// A new cluster id: a UUID as Kafka prints it, in 22 characters of URL-safe base64.
 pub(super) fn cluster_id() -> String {
@@ -43,4 +44,9 @@ pub(super) fn free_port() -> u16 {
         }
     }
     panic!("no free port from {FIRST} on");
+}
+
+pub(super) fn accepts_connections(port: u16) -> bool {
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    TcpStream::connect_timeout(&address, Duration::from_millis(500)).is_ok()
 }

@@ -18,6 +18,7 @@ mod cluster;
 mod code;
 mod connection;
 mod decode;
+mod dial;
 pub(super) mod probe;
 mod read;
 pub(super) mod security;

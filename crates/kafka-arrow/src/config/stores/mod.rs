@@ -242,7 +242,7 @@ mod read {
 
     fn wrong_password(key: &str, path: &str) -> Error {
         let reason = format!("does not open '{path}'; is it the right password?");
-        Error::config(&key.replace("location", "password"), reason)
+        Error::config(key.replace("location", "password"), reason)
     }
 
     fn pem_of_trusted<'a>(

@@ -1,12 +1,14 @@
 //! Goes through record batches: of which rows are made, which are passed, and where a range ends.
 
+mod heads;
+
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::aborted::Aborted;
 use super::answer::Malformed;
-use super::batch::{BatchHead, Codec, HEAD_BYTES, aborts};
+use super::batch::{BatchHead, Codec, HEAD_BYTES};
 use super::codec::{KEPT_BYTES, Packed, Unpacker};
 use super::columns::{Columns, Region};
 use super::limits::Limits;
@@ -401,68 +403,6 @@ impl RangeDecoder {
     fn leave(&mut self, head: &BatchHead, next: usize) {
         if head.end() <= self.place.end {
             self.at = next;
-        }
-    }
-
-    /// Counts a batch that yields no rows by its head, if the head tells which offsets it holds.
-    fn pass_whole(&mut self, head: &BatchHead, purpose: Purpose) -> bool {
-        let within = self.place.position == head.base_offset && head.end() <= self.place.end;
-        if head.is_dense() {
-            self.place
-                .pass(head.end(), |passed| purpose.counter(passed));
-            return true;
-        }
-        if within {
-            let records = u64::try_from(head.records).unwrap_or(0);
-            let spans = u64::try_from(head.end() - self.place.position).unwrap_or(0);
-            *purpose.counter(&mut self.place.passed) += records;
-            self.place.passed.gap += spans - records;
-            self.place.position = head.end();
-        }
-        within
-    }
-
-    /// Whether nothing of the records themselves is wanted.
-    fn is_told_by_head(&self, head: &BatchHead) -> bool {
-        let wanted = &self.columns.wanted;
-        let body = wanted.key || wanted.value || wanted.headers;
-        let timestamp = wanted.timestamp || wanted.timestamp_type;
-        !body && (!timestamp || head.is_log_append_time())
-    }
-
-    /// Offsets of a batch of which nothing else is wanted. Its records are neither unpacked nor
-    /// compared with their checksum.
-    fn rows_of_head(&mut self, head: &BatchHead, next: usize, bytes: usize) {
-        let to = head.end().min(self.place.end);
-        let room = self.limits.batch_rows.saturating_sub(self.columns.rows());
-        let room = i64::try_from(room).unwrap_or(i64::MAX);
-        let until = to.min(self.place.position.saturating_add(room));
-        self.columns
-            .reserve(usize::try_from(until - self.place.position).unwrap_or(0));
-        self.columns.push_offsets(head, self.place.position, until);
-        self.place.position = until;
-        if until == to {
-            self.columns.bytes += bytes;
-            self.leave(head, next);
-        }
-    }
-
-    /// Whether no record of the batch lies within the timestamps that are wanted.
-    fn is_filtered(&self, head: &BatchHead) -> bool {
-        let TimestampBounds { from_ms, to_ms } = self.bounds;
-        let latest = head.max_timestamp;
-        let before = from_ms.is_some_and(|from| latest < from);
-        let without = (from_ms.is_some() || to_ms.is_some()) && latest < 0;
-        let after = head.is_log_append_time() && to_ms.is_some_and(|to| latest >= to);
-        before || without || after
-    }
-
-    fn note_control(&mut self, head: &BatchHead, batch: &Bytes) {
-        if head.is_control() && head.records > 0 {
-            let records = batch.get(HEAD_BYTES..).unwrap_or_default();
-            if aborts(records) == Some(true) {
-                self.aborted.end(head.producer_id);
-            }
         }
     }
 

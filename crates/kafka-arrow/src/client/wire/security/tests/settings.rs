@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::{Security, Token, TokenError, TokenProvider};
-use super::{TIMEOUT, security};
+use super::security;
 
 /// Why the settings are left to librdkafka.
 fn unsupported(settings: &[(&str, &str)]) -> String {
