@@ -62,7 +62,7 @@ deny: ## licences, bans and sources of the dependencies
 	@scripts/deny
 
 .PHONY: features
-features: ## check the smallest sets of features (FEATURES='postgres s3')
+features: ## check the smallest sets of features (FEATURES='s3 azure')
 	@scripts/features
 
 .PHONY: fuzz

@@ -230,7 +230,8 @@ fn topic_of_many(server: &KafkaServer) -> String {
         let fill_with = Fill {
             records: MANY,
             partitions: 1,
-            value_bytes: 200,
+            // More than clients read ahead, so that they still fetch when logins end.
+            value_bytes: 1000,
             settings: &[],
         };
         fill(server.bootstrap(), &topic, fill_with);

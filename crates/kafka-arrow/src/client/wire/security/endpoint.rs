@@ -1,10 +1,11 @@
 //! Tokens from the token endpoint of an identity provider, by the client credentials grant (RFC 6749, 4.4).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::oauth::{TokenProvider, Tokens};
+use super::oauth::TokenProvider;
+#[cfg(feature = "librdkafka")]
+use super::oauth::Tokens;
 use super::{Properties, Supported};
 use crate::error::Result;
 
@@ -27,7 +28,7 @@ pub(super) fn is_wanted(properties: Properties<'_>) -> bool {
 /// As [`provider`].
 #[cfg(feature = "librdkafka")]
 pub(in crate::client) fn endpoint_tokens(
-    properties: &BTreeMap<String, String>,
+    properties: &std::collections::BTreeMap<String, String>,
     request_timeout: Duration,
 ) -> Result<Option<Arc<Tokens>>> {
     let properties = Properties(properties);
