@@ -52,7 +52,7 @@ const HELD_MOST: u32 = 10;
 /// # Guarantees of every implementation
 ///
 /// - Nothing in the cluster changes: it joins no group, commits nothing, creates no topic.
-/// - A call that cannot reach a broker fails with [`Error::Connection`](crate::Error::Connection) within
+/// - A call that cannot reach a broker fails with [`Error::Connection`] within
 ///   `request.timeout.ms` (15 s by default). It never hangs.
 /// - Answers are only true for a moment: log bounds may move before the answer arrives.
 #[async_trait]
@@ -81,7 +81,7 @@ pub trait KafkaClient: fmt::Debug + Send + Sync {
     /// KIP-320). `None` means that it is unknown, because the broker is old or the client cannot ask.
     ///
     /// # Errors
-    /// [`Error::Connection`](crate::Error::Connection) when a leader does not answer, or no longer has the
+    /// [`Error::Connection`] when a leader does not answer, or no longer has the
     /// query's [`leader_epoch`](EpochQuery::leader_epoch).
     async fn epoch_ends(&self, queries: &[EpochQuery]) -> Result<Vec<Option<EpochEnd>>> {
         Ok(vec![None; queries.len()])
@@ -91,7 +91,7 @@ pub trait KafkaClient: fmt::Debug + Send + Sync {
     /// knows one. A leader that has not noticed its replacement knows less than others do.
     ///
     /// # Errors
-    /// [`Error::Connection`](crate::Error::Connection) when one of the brokers does not answer.
+    /// [`Error::Connection`] when one of the brokers does not answer.
     async fn newest_epochs(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<i32>>> {
         Ok(vec![None; partitions.len()])
     }
@@ -131,21 +131,21 @@ pub trait KafkaClient: fmt::Debug + Send + Sync {
     /// # Errors
     /// The stream yields one error, its last item:
     ///
-    /// - [`Error::Invalid`](crate::Error::Invalid), before anything is sent, for a range that
+    /// - [`Error::Invalid`], before anything is sent, for a range that
     ///   [`OffsetRange::try_new`] would refuse: a negative partition or start, or a start after the end.
-    /// - [`Error::UnknownTopic`](crate::Error::UnknownTopic),
-    ///   [`Error::UnknownPartition`](crate::Error::UnknownPartition),
-    ///   [`Error::BelowLogStart`](crate::Error::BelowLogStart) and
-    ///   [`Error::PastLogEnd`](crate::Error::PastLogEnd) where offsets do not exist. A client may take a
+    /// - [`Error::UnknownTopic`],
+    ///   [`Error::UnknownPartition`],
+    ///   [`Error::BelowLogStart`] and
+    ///   [`Error::PastLogEnd`] where offsets do not exist. A client may take a
     ///   second or two to be sure.
-    /// - [`Error::TopicRecreated`](crate::Error::TopicRecreated) where the ids of the request and the cluster
+    /// - [`Error::TopicRecreated`] where the ids of the request and the cluster
     ///   differ. The client asks the cluster after the request was made and before the first batch, and again
     ///   after the last record.
-    /// - [`Error::Truncated`](crate::Error::Truncated) where the log was cut before the position, and where it was
+    /// - [`Error::Truncated`] where the log was cut before the position, and where it was
     ///   cut before the range's end and a record is of a later epoch than the request's
     ///   [`newest_epochs`](ReadRequest::newest_epochs) allow.
-    /// - [`Error::NoLeader`](crate::Error::NoLeader) after `read.timeout.ms` without a leader, and
-    ///   [`Error::Stalled`](crate::Error::Stalled) after the same time without progress for other reasons.
+    /// - [`Error::NoLeader`] after `read.timeout.ms` without a leader, and
+    ///   [`Error::Stalled`] after the same time without progress for other reasons.
     ///   Time during which brokers throttle the client does not count, up to ten times that limit.
     /// - Any other error from the cluster.
     fn read(&self, request: ReadRequest) -> BoxStream<'static, Result<RawBatch>>;
@@ -155,7 +155,7 @@ pub trait KafkaClient: fmt::Debug + Send + Sync {
     /// and for record batches that are unpacked. A client that never holds more need not ask.
     ///
     /// # Errors
-    /// As [`read`](Self::read), and [`Error::Memory`](crate::Error::Memory), which names the record, where
+    /// As [`read`](Self::read), and [`Error::Memory`], which names the record, where
     /// the memory is refused.
     fn read_within(
         &self,
