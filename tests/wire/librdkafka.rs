@@ -4,10 +4,7 @@ use std::time::Instant;
 
 use datafusion_kafka::client::librdkafka::LibrdkafkaClient;
 use datafusion_kafka::client::{OffsetAt, OffsetQuery};
-use datafusion_kafka::driver::{MicroBatch, Stop, Trigger};
-use datafusion_kafka::session::KafkaSessionBuilder;
-use datafusion_kafka::sink::MemorySink;
-use datafusion_kafka::table::KafkaTable;
+use datafusion_kafka::driver::Stop;
 use kafka_protocol::messages::ApiKey;
 use tokio::net::TcpListener;
 
@@ -157,23 +154,8 @@ async fn a_host_that_does_not_answer_does_not_keep_another_from_answering() {
 async fn a_job_goes_on_when_a_silent_leader_answers_again() {
     let patience = [("request.timeout.ms", "1000"), ("read.timeout.ms", "1000")];
     let setup = Setup::with(&[Release::V4_1], vec![plain_log()], &patience).await;
-    let table = KafkaTable::builder_with_client(Arc::clone(&setup.client))
-        .topic(TOPIC)
-        .range("start")
-        .build_lazy()
-        .unwrap();
-    let context = KafkaSessionBuilder::new().build().unwrap();
-    context.register_table(TOPIC, Arc::new(table)).unwrap();
     let (sink, log) = (MemorySink::new("out"), tempfile::tempdir().unwrap());
-    let mut job = MicroBatch::builder(context, "job")
-        .checkpoint(log.path().to_str().unwrap())
-        .sink("out", Arc::new(sink.clone()))
-        .unwrap()
-        .insert(format!("INSERT INTO out SELECT \"offset\" FROM {TOPIC}"))
-        .trigger(Trigger::AvailableNow)
-        .build()
-        .await
-        .unwrap();
+    let mut job = setup.job(&sink, &log).await;
     for api in [ApiKey::ListOffsets, ApiKey::Fetch] {
         setup.cluster.on(api).times(2).deliver(Delivery::Silence);
     }

@@ -31,7 +31,12 @@ use datafusion_kafka::Error;
 use datafusion_kafka::client::memory::Record;
 use datafusion_kafka::client::{KafkaClient, ReadRequest, WireClient};
 use datafusion_kafka::config::ConnectionConfig;
+use datafusion_kafka::driver::{MicroBatch, Trigger};
 use datafusion_kafka::range::{OffsetRange, TopicPartition};
+use datafusion_kafka::session::KafkaSessionBuilder;
+use datafusion_kafka::sink::MemorySink;
+use datafusion_kafka::table::KafkaTable;
+use tempfile::TempDir;
 
 use self::broker::{FakeCluster, Release};
 use self::log::Log;
@@ -80,6 +85,24 @@ impl Setup {
 
     async fn read(&self, start: i64, end: i64) -> Outcome {
         self.run(request(vec![of_partition(0, start, end)])).await
+    }
+
+    /// A job that copies the topic's offsets into a sink. Its log is in the folder.
+    async fn job(&self, sink: &MemorySink, folder: &TempDir) -> MicroBatch {
+        let table = KafkaTable::builder_with_client(Arc::clone(&self.client))
+            .topic(TOPIC)
+            .range("start")
+            .build_lazy()
+            .unwrap();
+        let context = KafkaSessionBuilder::new().build().unwrap();
+        context.register_table(TOPIC, Arc::new(table)).unwrap();
+        let job = MicroBatch::builder(context, "job")
+            .checkpoint(folder.path().to_str().unwrap())
+            .sink("out", Arc::new(sink.clone()))
+            .unwrap()
+            .insert(format!("INSERT INTO out SELECT \"offset\" FROM {TOPIC}"))
+            .trigger(Trigger::AvailableNow);
+        job.build().await.unwrap()
     }
 
     /// Reads the whole range, which must yield all records.

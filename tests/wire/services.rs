@@ -6,10 +6,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use datafusion_kafka::client::librdkafka::LibrdkafkaClient;
 use datafusion_kafka::client::{OffsetAt, OffsetQuery, OnDataLoss, TopicSelection};
-use datafusion_kafka::driver::{MicroBatch, Stop, Trigger};
-use datafusion_kafka::session::KafkaSessionBuilder;
-use datafusion_kafka::sink::MemorySink;
-use datafusion_kafka::table::KafkaTable;
+use datafusion_kafka::driver::Stop;
 use datafusion_kafka::{Error, ErrorKind};
 use kafka_protocol::messages::ApiKey;
 
@@ -135,24 +132,7 @@ async fn look_ups(setup: &Setup) {
 /// A job that goes on after the topic has grown.
 async fn job(setup: &Setup) -> String {
     let (sink, log) = (MemorySink::new("out"), tempfile::tempdir().unwrap());
-    let run = async || {
-        let table = KafkaTable::builder_with_client(Arc::clone(&setup.client))
-            .topic(TOPIC)
-            .range("start")
-            .build_lazy()
-            .unwrap();
-        let context = KafkaSessionBuilder::new().build().unwrap();
-        context.register_table(TOPIC, Arc::new(table)).unwrap();
-        let job = MicroBatch::builder(context, "job")
-            .checkpoint(log.path().to_str().unwrap())
-            .sink("out", Arc::new(sink.clone()))
-            .unwrap()
-            .insert(format!("INSERT INTO out SELECT \"offset\" FROM {TOPIC}"))
-            .trigger(Trigger::AvailableNow)
-            .build()
-            .await;
-        job.unwrap().run(&Stop::new()).await
-    };
+    let run = async || setup.job(&sink, &log).await.run(&Stop::new()).await;
     assert_eq!(run().await.unwrap().rows, 300);
     let grow = |log: &mut Log| log.extend(&numbered(40), BATCH);
     grow(&mut setup.cluster.state().partition(TOPIC, 0).log);
