@@ -1,6 +1,6 @@
 //! Plans that are executed more than once, and what they count.
 
-use datafusion::physical_plan::{ExecutionPlan, collect};
+use datafusion::physical_plan::collect;
 
 use super::*;
 use crate::decode::{BadRowLimit, Format, OnBadRow};
@@ -24,11 +24,6 @@ async fn with_bad_rows(limit: BadRowLimit) -> SessionContext {
     let table = table.build().await.unwrap();
     context.register_table("t", Arc::new(table)).unwrap();
     context
-}
-
-async fn planned(context: &SessionContext, sql: &str) -> Arc<dyn ExecutionPlan> {
-    let frame = context.sql(sql).await.unwrap();
-    frame.create_physical_plan().await.unwrap()
 }
 
 #[tokio::test]

@@ -41,11 +41,6 @@ fn mixed() -> MemoryCluster {
     cluster
 }
 
-async fn planned(context: &SessionContext, sql: &str) -> Arc<dyn ExecutionPlan> {
-    let frame = context.sql(sql).await.unwrap();
-    frame.create_physical_plan().await.unwrap()
-}
-
 /// The ledger of a statement that was run to its end, checked to add up.
 async fn ledger(context: &SessionContext, sql: &str) -> Ledger {
     let plan = planned(context, sql).await;

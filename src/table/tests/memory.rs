@@ -215,13 +215,7 @@ async fn pieces_that_are_read_again_are_counted_once() {
     }
     let (context, _) = limited(&cluster, 64 * MB, false).await;
     let sql = "SELECT offset, value FROM t ORDER BY offset DESC";
-    let plan = context
-        .sql(sql)
-        .await
-        .unwrap()
-        .create_physical_plan()
-        .await
-        .unwrap();
+    let plan = planned(&context, sql).await;
     let batches = datafusion::physical_plan::collect(Arc::clone(&plan), context.task_ctx());
     let batches = batches.await.unwrap();
     assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 80);

@@ -79,6 +79,11 @@ async fn count(context: &SessionContext, sql: &str) -> i64 {
     batches[0].column(0).as_primitive::<Int64Type>().value(0)
 }
 
+async fn planned(context: &SessionContext, sql: &str) -> Arc<dyn ExecutionPlan> {
+    let frame = context.sql(sql).await.unwrap();
+    frame.create_physical_plan().await.unwrap()
+}
+
 async fn plan(context: &SessionContext, sql: &str) -> String {
     rows(context, &format!("EXPLAIN {sql}")).await.join("\n")
 }

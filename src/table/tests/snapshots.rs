@@ -49,13 +49,7 @@ async fn ranges_of_one_topic_share_the_log_end_in_a_statement() {
     }
     let sql = "SELECT max(\"offset\") FROM \"all\" UNION ALL SELECT max(\"offset\") FROM tail";
     cluster.reset_stats();
-    context
-        .sql(sql)
-        .await
-        .unwrap()
-        .create_physical_plan()
-        .await
-        .unwrap();
+    planned(&context, sql).await;
     assert_eq!(cluster.stats().list_offsets, 1);
 }
 
@@ -112,13 +106,7 @@ async fn a_statement_refuses_a_log_that_is_cut_behind_its_position() {
     let context = session();
     let table = registered(&context, &cluster).await;
     let sql = "SELECT offset FROM orders WHERE partition = 0";
-    let planned = context
-        .sql(sql)
-        .await
-        .unwrap()
-        .create_physical_plan()
-        .await
-        .unwrap();
+    let planned = planned(&context, sql).await;
     let early = table.at(table.snapshot().await.unwrap()).unwrap();
     cluster.elect_at("orders", 0, 40).unwrap();
     for number in 0..70 {
