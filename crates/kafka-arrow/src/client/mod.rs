@@ -52,8 +52,8 @@ const HELD_MOST: u32 = 10;
 /// # Guarantees of every implementation
 ///
 /// - Nothing in the cluster changes: it joins no group, commits nothing, creates no topic.
-/// - A call that cannot reach a broker fails with [`Error::Connection`] within
-///   `request.timeout.ms` (15 s by default). It never hangs.
+/// - A call that cannot reach a broker fails with [`Error::Connection`] within `request.timeout.ms` (15 s by
+///   default). It never hangs.
 /// - Answers are only true for a moment: log bounds may move before the answer arrives.
 #[async_trait]
 pub trait KafkaClient: fmt::Debug + Send + Sync {
@@ -131,22 +131,18 @@ pub trait KafkaClient: fmt::Debug + Send + Sync {
     /// # Errors
     /// The stream yields one error, its last item:
     ///
-    /// - [`Error::Invalid`], before anything is sent, for a range that
-    ///   [`OffsetRange::try_new`] would refuse: a negative partition or start, or a start after the end.
-    /// - [`Error::UnknownTopic`],
-    ///   [`Error::UnknownPartition`],
-    ///   [`Error::BelowLogStart`] and
-    ///   [`Error::PastLogEnd`] where offsets do not exist. A client may take a
-    ///   second or two to be sure.
-    /// - [`Error::TopicRecreated`] where the ids of the request and the cluster
-    ///   differ. The client asks the cluster after the request was made and before the first batch, and again
-    ///   after the last record.
-    /// - [`Error::Truncated`] where the log was cut before the position, and where it was
-    ///   cut before the range's end and a record is of a later epoch than the request's
+    /// - [`Error::Invalid`], before anything is sent, for a range that [`OffsetRange::try_new`] would refuse:
+    ///   a negative partition or start, or a start after the end.
+    /// - [`Error::UnknownTopic`], [`Error::UnknownPartition`], [`Error::BelowLogStart`] and
+    ///   [`Error::PastLogEnd`] where offsets do not exist. A client may take a second or two to be sure.
+    /// - [`Error::TopicRecreated`] where the ids of the request and the cluster differ. The client asks the
+    ///   cluster after the request was made and before the first batch, and again after the last record.
+    /// - [`Error::Truncated`] where the log was cut before the position, and where it was cut before the
+    ///   range's end and a record is of a later epoch than the request's
     ///   [`newest_epochs`](ReadRequest::newest_epochs) allow.
-    /// - [`Error::NoLeader`] after `read.timeout.ms` without a leader, and
-    ///   [`Error::Stalled`] after the same time without progress for other reasons.
-    ///   Time during which brokers throttle the client does not count, up to ten times that limit.
+    /// - [`Error::NoLeader`] after `read.timeout.ms` without a leader, and [`Error::Stalled`] after the same
+    ///   time without progress for other reasons. Time during which brokers throttle the client does not
+    ///   count, up to ten times that limit.
     /// - Any other error from the cluster.
     fn read(&self, request: ReadRequest) -> BoxStream<'static, Result<RawBatch>>;
 
