@@ -217,17 +217,25 @@ async fn read_only_folder(column: &str) -> String {
 }
 
 async fn few_open_files(column: &str) -> String {
-    run(
+    let found = run(
         column,
         Fault {
-            begin: "ulimit -S -n 16",
+            // What the runner of the tests left open would take part in the count.
+            // What the runner of the tests left open is not counted.
+            begin: r#"open=$(ls /proc/self/fd | awk '$1 > 2 && $1 < 20' | wc -l); ulimit -S -n $((13 + open))"#,
             end: "ulimit -S -n 1024",
             says: ["Too many open files", "unable to open database file"],
             mounts: false,
             otherwise: "",
         },
     )
-    .await
+    .await;
+    // Which of the files is the first that cannot be opened decides whether that is tried again.
+    match &*found {
+        "exit code 1, then exact" | "exit code 3, then exact" => "exit code 1 or 3, then exact",
+        _ => return found,
+    }
+    .to_owned()
 }
 
 /// There is room for a few stacks of threads only.
