@@ -285,6 +285,16 @@ pub async fn refuse_cut(client: &dyn KafkaClient, snapshot: &Snapshot, next: &st
     cut.into_iter().next().map_or(Ok(()), Err)
 }
 
+/// Refuses a snapshot as [`refuse_cut`] does, and if one of its topics was deleted and created again.
+pub async fn refuse_another_log(
+    client: &dyn KafkaClient,
+    snapshot: &Snapshot,
+    next: &str,
+) -> Result<()> {
+    refuse_recreated(client, snapshot).await?;
+    refuse_cut(client, snapshot, next).await
+}
+
 /// The error about a position that the log no longer has.
 pub fn refusal(
     partition: &TopicPartition,

@@ -10,8 +10,7 @@ mod budget;
 mod deadline;
 pub mod diagnose;
 pub mod epochs;
-#[cfg(not(feature = "librdkafka"))]
-mod groups_absent;
+mod groups;
 #[cfg(feature = "librdkafka")]
 pub mod librdkafka;
 pub mod memory;
@@ -27,10 +26,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 
 pub use budget::{Held, MemoryBudget, Unlimited};
-#[cfg(not(feature = "librdkafka"))]
-pub use groups_absent::GroupCommits;
-#[cfg(feature = "librdkafka")]
-pub use librdkafka::{GroupCommits, commit_group_offsets};
+pub use groups::{GroupCommits, commit_group_offsets};
 pub use memory::{MemoryClient, MemoryCluster};
 pub use pool::ClientPool;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -32,7 +32,7 @@ use crate::range::{IsolationLevel, TopicPartition};
 
 use super::wire::{Tokens, endpoint_tokens};
 use ffi::{Conf, OAuth, SettingError};
-pub use produce::{GroupCommits, commit_group_offsets};
+pub(in crate::client) use produce::GroupRequests;
 
 /// Code that writes to a cluster. It is not part of [`KafkaClient`], which changes nothing.
 #[doc(hidden)]
@@ -53,8 +53,9 @@ pub mod writing {
 ///   `read.buffer.bytes` lower for such topics.
 /// - librdkafka reports nothing about what lies between records, so offsets without one are
 ///   [`untold`](super::PassedOffsets::untold).
-/// - librdkafka has no call for the ends of leader epochs. A [`WireClient`] with the same settings asks for
-///   them. Where it does not support the settings, epochs are unknown.
+/// - A [`WireClient`] with the same settings asks for the ends of leader epochs, for which librdkafka has no call, and
+///   for the offsets of groups, because librdkafka 2.12 may crash where their coordinator dies or moves. Where the
+///   wire client does not support the settings, epochs are unknown, and librdkafka asks for the offsets of groups.
 /// - Streams must be polled inside a tokio runtime with timers. They block no thread.
 #[derive(Debug, Clone)]
 pub struct LibrdkafkaClient {
@@ -62,8 +63,8 @@ pub struct LibrdkafkaClient {
     sessions: Arc<session::SessionPool>,
     read_timeout: Duration,
     config: Arc<ConnectionConfig>,
-    /// The client that asks for leader epochs, made on first use; `None` where the settings rule it out.
-    epochs: Arc<OnceLock<Option<WireClient>>>,
+    /// The client that asks what librdkafka cannot, made on first use; `None` where the settings rule it out.
+    wire: Arc<OnceLock<Option<WireClient>>>,
 }
 
 impl LibrdkafkaClient {
@@ -92,18 +93,18 @@ impl LibrdkafkaClient {
             sessions,
             read_timeout: config.read_timeout(),
             config: Arc::new(config.clone()),
-            epochs: Arc::default(),
+            wire: Arc::default(),
         })
     }
 
-    fn knows_epochs(&self) -> Option<&WireClient> {
+    fn wire(&self) -> Option<&WireClient> {
         let connect = || {
             let wire = WireClient::supported(&self.config).map_err(|error| error.to_string());
             wire.flatten()
                 .inspect_err(|reason| log::info!("leader epochs cannot be asked for: {reason}"))
                 .ok()
         };
-        self.epochs.get_or_init(connect).as_ref()
+        self.wire.get_or_init(connect).as_ref()
     }
 }
 
@@ -124,14 +125,14 @@ impl KafkaClient for LibrdkafkaClient {
     }
 
     async fn epoch_ends(&self, queries: &[EpochQuery]) -> Result<Vec<Option<EpochEnd>>> {
-        match self.knows_epochs() {
+        match self.wire() {
             Some(wire) => wire.epoch_ends(queries).await,
             None => Ok(vec![None; queries.len()]),
         }
     }
 
     async fn newest_epochs(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<i32>>> {
-        match self.knows_epochs() {
+        match self.wire() {
             Some(wire) => wire.newest_epochs(partitions).await,
             None => Ok(vec![None; partitions.len()]),
         }
@@ -142,7 +143,10 @@ impl KafkaClient for LibrdkafkaClient {
         group: &str,
         partitions: &[TopicPartition],
     ) -> Result<BTreeMap<TopicPartition, i64>> {
-        self.meta.group_offsets(group, partitions).await
+        match self.wire() {
+            Some(wire) => wire.group_offsets(group, partitions).await,
+            None => self.meta.group_offsets(group, partitions).await,
+        }
     }
 
     async fn topic_settings(&self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicSettings>>> {

@@ -105,50 +105,21 @@ pub async fn create_topic(
     meta.create_topic(topic, settings).await
 }
 
-/// Commits offsets to a consumer group, for tools that show lag. This crate never reads them back.
-///
-/// Nothing else writes to a group. The group is not joined, and must have no members.
+/// Requests about groups where the wire client does not support the settings.
 #[derive(Debug, Clone)]
-pub struct GroupCommits {
-    meta: Arc<meta::Meta>,
-    group: Arc<str>,
-}
+pub(in crate::client) struct GroupRequests(Arc<meta::Meta>);
 
-impl GroupCommits {
-    /// Makes a client, without contacting a broker.
-    ///
-    /// # Errors
-    /// When the group has no name, or librdkafka rejects the settings as a whole.
-    pub fn connect(config: &ConnectionConfig, group: &str) -> Result<Self> {
-        if group.is_empty() {
-            return Err(Error::invalid(
-                "committing offsets needs the name of a group",
-            ));
-        }
+impl GroupRequests {
+    pub(in crate::client) fn connect(config: &ConnectionConfig) -> Result<Self> {
         let meta = meta::Meta::new(config, &Given::new(config, config.client_properties()?)?)?;
-        Ok(Self {
-            meta: Arc::new(meta),
-            group: group.into(),
-        })
+        Ok(Self(Arc::new(meta)))
     }
 
-    /// Commits the next offset of each partition.
-    ///
-    /// # Errors
-    /// When the group's coordinator does not answer or denies access, or the group has members.
-    pub async fn commit(&self, next: &BTreeMap<TopicPartition, i64>) -> Result<()> {
-        self.meta.commit_group_offsets(&self.group, next).await
+    pub(in crate::client) async fn commit(
+        &self,
+        group: &str,
+        next: &BTreeMap<TopicPartition, i64>,
+    ) -> Result<()> {
+        self.0.commit_group_offsets(group, next).await
     }
-}
-
-/// Commits the next offset of each partition to a consumer group, just once; see [`GroupCommits`].
-///
-/// # Errors
-/// As [`GroupCommits::connect`] and [`GroupCommits::commit`].
-pub async fn commit_group_offsets(
-    config: &ConnectionConfig,
-    group: &str,
-    next: &BTreeMap<TopicPartition, i64>,
-) -> Result<()> {
-    GroupCommits::connect(config, group)?.commit(next).await
 }

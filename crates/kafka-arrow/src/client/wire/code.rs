@@ -12,6 +12,7 @@ pub(super) const REQUEST_TIMED_OUT: i16 = 7;
 pub(super) const REPLICA_NOT_AVAILABLE: i16 = 9;
 pub(super) const COORDINATOR_NOT_AVAILABLE: i16 = 15;
 pub(super) const INVALID_TOPIC: i16 = 17;
+pub(super) const UNKNOWN_MEMBER_ID: i16 = 25;
 pub(super) const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
 pub(super) const GROUP_AUTHORIZATION_FAILED: i16 = 30;
 pub(super) const CLUSTER_AUTHORIZATION_FAILED: i16 = 31;

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, DescribeConfigsResponse, FindCoordinatorResponse,
-    ListOffsetsResponse, MetadataRequest, MetadataResponse, OffsetFetchResponse,
-    OffsetForLeaderEpochResponse, RequestHeader,
+    ListOffsetsResponse, MetadataRequest, MetadataResponse, OffsetCommitResponse,
+    OffsetFetchResponse, OffsetForLeaderEpochResponse, RequestHeader,
 };
 use kafka_protocol::protocol::{
     Decodable, Encodable, HeaderVersion, Request, StrBytes, VersionRange,
@@ -87,6 +87,7 @@ throttles! {
     FindCoordinatorResponse: 2,
     ListOffsetsResponse: 3,
     MetadataResponse: 6,
+    OffsetCommitResponse: 4,
     OffsetFetchResponse: 4,
     OffsetForLeaderEpochResponse: 2,
 }

@@ -109,6 +109,15 @@ impl WireClient {
         Self::made(config, None)
     }
 
+    /// Commits offsets to a group without members; no part of [`KafkaClient`], which changes nothing.
+    pub(in crate::client) async fn commit_group_offsets(
+        &self,
+        group: &str,
+        next: &BTreeMap<TopicPartition, i64>,
+    ) -> Result<()> {
+        self.cluster.commit_group_offsets(group, next).await
+    }
+
     fn made(
         config: &ConnectionConfig,
         tokens: Option<Arc<dyn TokenProvider>>,

@@ -14,6 +14,10 @@ pub(crate) enum AdminRequest<'a> {
     DescribeCluster,
     DescribeTopics(&'a [Arc<str>]),
     /// Partitions and what to look up: -1 for the end, -2 for the start, or else a timestamp. No duplicates.
+    ///
+    /// The topics must have been described before, and each partition have had a leader. Otherwise librdkafka
+    /// (2.12 and before) looks for leaders with two threads at once, this one and its own, and may free the
+    /// request twice (`rd_kafka_topic_partition_list_query_leaders_async`).
     ListOffsets(&'a [(&'a str, i32, i64)], IsolationLevel),
     DescribeConfigs(&'a [Arc<str>]),
     GroupOffsets(&'a str, &'a [(&'a str, i32, i64)]),
@@ -22,6 +26,10 @@ pub(crate) enum AdminRequest<'a> {
     /// A topic with one partition, its number of replicas (-1 for the brokers' default), and its settings.
     CreateTopic(&'a str, i32, &'a [(&'a str, &'a str)]),
 }
+
+/// The shortest time limit of [`AdminRequest::ListOffsets`]: librdkafka's own thread frees a request whose time is
+/// over, also one that the caller's thread is still sending.
+const LIST_OFFSETS_LEAST_MS: i32 = 1000;
 
 /// Sends a request to a given broker, or to one that librdkafka chooses. The answer, an [`Event`], arrives on
 /// `queue` within the timeout.
@@ -42,6 +50,10 @@ pub(crate) fn send(
         AdminRequest::CommitGroupOffsets(..) => Op::RD_KAFKA_ADMIN_OP_ALTERCONSUMERGROUPOFFSETS,
         AdminRequest::CreateTopic(..) => Op::RD_KAFKA_ADMIN_OP_CREATETOPICS,
     };
+    let least_ms = match request {
+        AdminRequest::ListOffsets(..) => LIST_OFFSETS_LEAST_MS,
+        _ => 1,
+    };
     let mut message = [0 as c_char; 256];
     // SAFETY: options, lists and resources are owned here and copied by the calls; every text
     // outlives the call that reads it.
@@ -49,7 +61,7 @@ pub(crate) fn send(
         let options = rd::rd_kafka_AdminOptions_new(handle.rk, op);
         rd::rd_kafka_AdminOptions_set_request_timeout(
             options,
-            timeout_ms.max(1),
+            timeout_ms.max(least_ms),
             message.as_mut_ptr(),
             message.len(),
         );

@@ -68,6 +68,8 @@ pub mod code {
         Resp::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART as i32;
     pub(crate) const UNKNOWN_TOPIC_ID: i32 = Resp::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_ID as i32;
     pub const INVALID_TOPIC: i32 = Resp::RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION as i32;
+    pub(crate) const LEADER_NOT_AVAILABLE: i32 =
+        Resp::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE as i32;
     pub(crate) const NO_LEADERS: i32 = Resp::RD_KAFKA_RESP_ERR__NOENT as i32;
     pub const TOPIC_AUTHORIZATION_FAILED: i32 =
         Resp::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED as i32;

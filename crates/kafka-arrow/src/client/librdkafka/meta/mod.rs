@@ -7,7 +7,7 @@
 //! itself, so a cluster whose controller is missing or dead still describes its topics.
 
 mod ask;
-mod ids;
+mod known;
 mod offsets;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -35,8 +35,8 @@ pub(crate) struct Meta {
     hosts: String,
     timeout: Duration,
     state: Mutex<State>,
-    /// Held by the caller that is requesting topic ids.
-    ids_turn: tokio::sync::Mutex<()>,
+    /// Held by the caller that is asking about topics.
+    topics_turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -45,17 +45,22 @@ struct State {
     connected: bool,
     /// The broker that is asked for what any broker knows.
     target: Option<i32>,
-    /// Topic ids with the time of the request; `None` for a topic that does not exist.
-    ids: HashMap<Arc<str>, (Instant, Option<TopicId>)>,
-    /// The topics that the next request for ids must include.
-    ids_wanted: BTreeSet<Arc<str>>,
-    /// The number of requests for ids.
+    /// Topics with the time of the request; `None` for one that does not exist.
+    topics: HashMap<Arc<str>, (Instant, Option<Known>)>,
+    /// The topics that the next request must include.
+    topics_wanted: BTreeSet<Arc<str>>,
+    /// The number of requests that [`Meta::know`] has sent.
     #[cfg(test)]
-    ids_asked: usize,
+    topics_asked: usize,
 }
 
-/// A topic's id, if the broker provides one.
-type TopicId = Option<String>;
+/// A topic in the last answer about it.
+struct Known {
+    /// If the broker provides one.
+    id: Option<String>,
+    /// Whether each partition has a leader.
+    led: BTreeMap<i32, bool>,
+}
 
 impl fmt::Debug for Meta {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -79,7 +84,7 @@ impl Meta {
             hosts: config.bootstrap_servers().to_owned(),
             timeout: config.request_timeout(),
             state: Mutex::default(),
-            ids_turn: tokio::sync::Mutex::default(),
+            topics_turn: tokio::sync::Mutex::default(),
         })
     }
 
@@ -169,7 +174,10 @@ impl Meta {
                 let name: Arc<str> = info.name.into();
                 match info.code {
                     code::OK => {
-                        self.remember(&name, asked, Some(info.id.clone()));
+                        let led = info.partitions.iter();
+                        let led = led.map(|p| (p.partition, p.leader.is_some())).collect();
+                        let id = info.id.clone();
+                        self.remember(&name, asked, Some(Known { id, led }));
                         let mut partitions: Vec<PartitionDescription> = info
                             .partitions
                             .into_iter()

@@ -1,7 +1,8 @@
 //! Looks up offsets of partitions, and offsets that groups have committed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 
@@ -11,6 +12,8 @@ use crate::client::{OffsetAnswer, OffsetAt, OffsetQuery};
 use crate::error::{Error, Result};
 use crate::range::{IsolationLevel, TopicPartition};
 
+/// How old an answer about leaders may be.
+const LEADERS_RECENT: Duration = Duration::from_secs(1);
 /// librdkafka merges answers in quadratic time; for this many partitions it takes about a millisecond.
 const OFFSETS_AT_ONCE: usize = 500;
 
@@ -28,10 +31,16 @@ impl Meta {
         while !open.is_empty() {
             // If a leader is down, there must be time left to ask its successor.
             let attempt = deadline.part(3);
+            // Leaders may have moved without this handle noticing.
+            let now = Instant::now();
+            let since = match backoff.failed() {
+                0 => now.checked_sub(LEADERS_RECENT).unwrap_or(now),
+                _ => now,
+            };
             let waves = waves(queries, &open);
             let asked = waves
                 .iter()
-                .map(|w| self.list_wave(queries, w, isolation, &attempt));
+                .map(|w| self.list_wave(queries, w, isolation, since, &attempt));
             let mut reason = None;
             let mut missing = None;
             for (wave, outcome) in waves.iter().zip(join_all(asked).await) {
@@ -91,45 +100,56 @@ impl Meta {
                 return Err(self.gave_up(partition, within, error).await);
             }
             backoff.wait(deadline.left()).await;
-            if backoff.failed() > 1 {
-                // Leaders may have moved without this handle noticing.
-                let _ = self.all_topics(&deadline.part(2)).await;
-            }
         }
         Ok(answers.into_iter().flatten().collect())
     }
 
-    /// Sends one admin request, without duplicate partitions. Returns offset, code and leader epoch for each
-    /// query.
+    /// Sends one admin request, without duplicate partitions, to the leaders as of `since` or later. Returns
+    /// offset, code and leader epoch for each query.
     async fn list_wave(
         &self,
         queries: &[OffsetQuery],
         wave: &[usize],
         isolation: IsolationLevel,
+        since: Instant,
         deadline: &Deadline,
     ) -> Result<Vec<(i64, i32, i32)>> {
         let operation = "listing offsets";
-        let partitions: Vec<(&str, i32, i64)> = wave
-            .iter()
-            .map(|q| {
-                let query = &queries[*q];
+        let wave = || wave.iter().map(|q| &queries[*q]);
+        let topics: BTreeSet<Arc<str>> = wave().map(|q| Arc::clone(&q.partition.topic)).collect();
+        let topics: Vec<Arc<str>> = topics.into_iter().collect();
+        self.know(&topics, since, deadline).await?;
+        let asked: Vec<std::result::Result<(&str, i32, i64), i32>> = wave()
+            .map(|query| {
                 let at = match query.at {
                     OffsetAt::Latest => -1,
                     OffsetAt::Earliest => -2,
                     // Kafka's protocol gives negative timestamps special meanings; no record is that old.
                     OffsetAt::Timestamp(ms) => ms.max(0),
                 };
-                (&*query.partition.topic, query.partition.partition, at)
+                let partition = &query.partition;
+                match self.without_leader(partition) {
+                    Some(c) => Err(c),
+                    None => Ok((&*partition.topic, partition.partition, at)),
+                }
             })
             .collect();
+        let all_failed = |c: i32| {
+            let codes = asked.iter().map(|a| a.err().unwrap_or(c));
+            Ok(codes.map(|c| (-1, c, -1)).collect())
+        };
+        let partitions: Vec<_> = asked.iter().filter_map(|asked| asked.ok()).collect();
+        if partitions.is_empty() {
+            return all_failed(code::OK);
+        }
         let request = AdminRequest::ListOffsets(&partitions, isolation);
         let event = match self.ask_raw(request, None, deadline).await? {
             Ok(event) => event,
-            // "No leaders found": every partition of the wave is unknown or leaderless.
+            // "No leaders found": they are gone since they were described.
             Err((c, _)) if c == code::NO_LEADERS || is_missing(c) => {
-                return Ok(vec![(-1, code::UNKNOWN_TOPIC_OR_PART, -1); wave.len()]);
+                return all_failed(code::UNKNOWN_TOPIC_OR_PART);
             }
-            Err((c, _)) if code::is_retriable(c) => return Ok(vec![(-1, c, -1); wave.len()]),
+            Err((c, _)) if code::is_retriable(c) => return all_failed(c),
             Err((c, reason)) => return Err(self.failed(operation, c, &reason)),
         };
         let offsets = event.offsets().ok_or_else(|| odd_answer(operation))?;
@@ -142,10 +162,11 @@ impl Meta {
             .collect();
         // A query that the answer lacks counts as one whose leader did not answer.
         let lacking = (i64::MIN, code::OK, -1);
-        Ok(partitions
-            .iter()
-            .map(|(t, p, _)| by_partition.get(&(*t, *p)).copied().unwrap_or(lacking))
-            .collect())
+        let answer = |asked: &std::result::Result<(&str, i32, i64), i32>| match asked {
+            Ok((t, p, _)) => by_partition.get(&(*t, *p)).copied().unwrap_or(lacking),
+            Err(c) => (-1, *c, -1),
+        };
+        Ok(asked.iter().map(answer).collect())
     }
 
     pub(crate) async fn group_offsets(

@@ -342,3 +342,55 @@ async fn a_report_that_all_brokers_are_down_is_not_final_while_one_answers() {
     assert!(matches!(error, Err(Error::Connection { .. })), "{error:?}");
     assert!(started.elapsed() < Duration::from_secs(8));
 }
+
+/// `rd_kafka_ListOffsets` looks for leaders on the thread that calls it, while librdkafka's own thread may do so for the
+/// same request when its time is over or metadata arrive: the process then dies by a double free.
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn offsets_are_listed_while_time_runs_out_and_metadata_change() {
+    let cluster = Cluster::new(&[("request.timeout.ms", "1000")]);
+    cluster.fill("t", 4, 10, b"v");
+    cluster.mock.partition_leader("t", 0, None).unwrap();
+    let until = Instant::now() + Duration::from_secs(3);
+    let tasks = (0..16).map(|task| {
+        let client = cluster.client.clone();
+        tokio::spawn(async move {
+            let mut asked = 0;
+            while Instant::now() < until {
+                let (partition, within) = match task % 4 {
+                    0 => (0, Duration::from_millis(20)),
+                    1 => (1, Duration::from_millis(1)),
+                    2 => (2, Duration::from_millis(3)),
+                    _ => {
+                        let _ = client.describe(TopicSelection::All).await;
+                        continue;
+                    }
+                };
+                let query = [latest("t", partition)];
+                let level = IsolationLevel::ReadCommitted;
+                let _ = client.meta.list_offsets(&query, level, within).await;
+                asked += 1;
+            }
+            asked
+        })
+    });
+    let asked = futures::future::join_all(tasks).await;
+    assert!(asked.into_iter().map(Result::unwrap).sum::<i32>() > 100);
+    let query = [latest("t", 1)];
+    let level = IsolationLevel::ReadCommitted;
+    let answers = cluster.client.list_offsets(&query, level).await.unwrap();
+    assert_eq!(answers[0].offset, Some(10));
+}
+
+/// The bundled librdkafka (2.12) crashes on such an answer where the client has no group.
+#[tokio::test]
+async fn a_groups_coordinator_that_moves_is_asked_again() {
+    let cluster = Cluster::new(&[]);
+    cluster.fill("t", 1, 10, b"v");
+    let moved = [Resp::RD_KAFKA_RESP_ERR_NOT_COORDINATOR; 2];
+    cluster
+        .mock
+        .request_errors(RDKafkaApiKey::OffsetFetch, &moved);
+    let partitions = [TopicPartition::new("t", 0)];
+    let offsets = cluster.client.group_offsets("g", &partitions).await;
+    assert!(offsets.unwrap().is_empty());
+}

@@ -154,13 +154,13 @@ async fn topic_ids_are_asked_for_together_and_afresh() {
         .clone()
         .expect("the mock gives topic ids");
     let expected = BTreeMap::from([(Arc::clone(&named[0]), id)]);
-    let before = cluster.client.meta.ids_asked();
+    let before = cluster.client.meta.topics_asked();
     let since = Instant::now();
     let all = (0..50).map(|_| cluster.client.meta.verify_ids(&expected, since));
     for verified in futures::future::join_all(all).await {
         verified.unwrap();
     }
-    assert_eq!(cluster.client.meta.ids_asked(), before + 1);
+    assert_eq!(cluster.client.meta.topics_asked(), before + 1);
     // An answer from before is not used.
     cluster
         .client
@@ -168,5 +168,5 @@ async fn topic_ids_are_asked_for_together_and_afresh() {
         .verify_ids(&expected, Instant::now())
         .await
         .unwrap();
-    assert_eq!(cluster.client.meta.ids_asked(), before + 2);
+    assert_eq!(cluster.client.meta.topics_asked(), before + 2);
 }

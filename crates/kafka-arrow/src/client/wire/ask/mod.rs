@@ -2,6 +2,7 @@
 //! up.
 
 mod epochs;
+mod groups;
 mod leaders;
 mod metadata;
 mod offsets;
