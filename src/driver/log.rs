@@ -256,6 +256,11 @@ impl OffsetLog {
         }
     }
 
+    /// Takes back a batch that no sink has and that can never be run: it is fixed again.
+    pub(crate) async fn withdraw(&self, batch: u64) -> Result<()> {
+        self.store.delete(&[file("intent", batch)]).await
+    }
+
     /// Notes that all sinks have committed a batch.
     ///
     /// # Errors

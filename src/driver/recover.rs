@@ -5,6 +5,7 @@
 //! | empty | know nothing | a new job: the positions of the sources' options, logged first |
 //! | empty | know the job | the log was lost: go on from the sinks' ends |
 //! | last batch not committed | at its starts or its ends | run it again, where it is missing |
+//! | last batch not committed, its records gone | all at its starts | where sources allow data loss: fix it again |
 //! | last batch committed | at its ends | the next batch |
 //! | anything else | | refused: rows would be lost or repeated |
 
@@ -15,13 +16,23 @@ use super::intent::{Intent, JobRecord, Owner, QueryRecord, Start, VERSION};
 use super::output::{OpenOutput, Recorded};
 use super::run::{MicroBatch, Next, Open};
 use super::source::Positions;
-use crate::error::{Error, Result};
+use crate::client::epochs;
+use crate::error::{Error, ErrorKind, Result};
 use crate::range::TopicPartition;
 use crate::sink::{Committed, Ends, Standing, same_ends};
 use crate::table::now_ms;
 
 /// Asks log and sinks, sets the sources' positions and says what comes next.
 pub(super) async fn recover(job: &mut MicroBatch) -> Result<Open> {
+    loop {
+        // `None`: the last batch was withdrawn.
+        if let Some(open) = look(job).await? {
+            return Ok(open);
+        }
+    }
+}
+
+async fn look(job: &mut MicroBatch) -> Result<Option<Open>> {
     job.log
         .claim(job_record(job), job.allow_changed_query)
         .await?;
@@ -59,7 +70,7 @@ pub(super) async fn recover(job: &mut MicroBatch) -> Result<Open> {
         check_start(&start, &known)?;
         set_positions(job, &start_positions(&start)).await?;
         let next = Next::New(start.batch);
-        return Ok(Open { outputs, next });
+        return Ok(Some(Open { outputs, next }));
     };
     if job.allow_changed_query {
         outputs.iter_mut().for_each(OpenOutput::join);
@@ -70,7 +81,7 @@ pub(super) async fn recover(job: &mut MicroBatch) -> Result<Open> {
         }
         set_positions(job, &intent_positions(&intent)).await?;
         let next = Next::New(after(intent.batch)?);
-        return Ok(Open { outputs, next });
+        return Ok(Some(Open { outputs, next }));
     }
     let standings = outputs
         .iter()
@@ -79,8 +90,9 @@ pub(super) async fn recover(job: &mut MicroBatch) -> Result<Open> {
     if standings.contains(&Standing::Committed) && standings.contains(&Standing::Next) {
         check_decoding(job, &intent)?;
     }
-    if standings.contains(&Standing::Next) {
-        check_logs(job, &intent).await?;
+    if standings.contains(&Standing::Next) && !is_still_there(job, &intent, &standings).await? {
+        job.log.withdraw(intent.batch).await?;
+        return Ok(None);
     }
     // The positions after it are taken over when it is through; those before it only tell a
     // source that had batches from one that had none.
@@ -88,7 +100,7 @@ pub(super) async fn recover(job: &mut MicroBatch) -> Result<Open> {
         source.first = intent.batch == 0;
     }
     let next = Next::Rerun(Box::new(intent));
-    Ok(Open { outputs, next })
+    Ok(Some(Open { outputs, next }))
 }
 
 fn owner(job: &MicroBatch) -> Owner {
@@ -216,17 +228,45 @@ fn check_decoding(job: &MicroBatch, intent: &Intent) -> Result<()> {
     Ok(())
 }
 
-/// The records of a batch that was fixed must still be those that it was fixed over. The record before
+/// Whether the records of a batch that was fixed still are those that it was fixed over. The record before
 /// a range's end tells that for all before it.
-async fn check_logs(job: &MicroBatch, intent: &Intent) -> Result<()> {
-    let next = format!(
-        "batch {} of job '{}' was fixed before that and can never be run as it was: remove the offset log {}, \
-         and the job goes on from the ends of its sinks",
-        intent.batch,
-        job.name,
-        job.log.url()
-    );
-    job.compare_logs(intent, &next).await
+///
+/// # Errors
+/// When they are not, and the batch may not be fixed again: its source allows no data loss, or a sink has it.
+async fn is_still_there(job: &MicroBatch, intent: &Intent, standings: &[Standing]) -> Result<bool> {
+    let (batch, name, log) = (intent.batch, &job.name, job.log.url());
+    let halves = standings.contains(&Standing::Committed);
+    let next = match halves {
+        false => format!(
+            "batch {batch} of job '{name}' was fixed before that and can never be run as it was, and no sink has \
+             it: fix it again with 'on.data.loss' = 'skip' (failOnDataLoss = false), or remove the offset log \
+             {log}, and the job goes on from the ends of its sinks"
+        ),
+        true => format!(
+            "batch {batch} of job '{name}' was fixed before that and can never be run as it was; some of its \
+             sinks have it, and the others can never get it: start a new job"
+        ),
+    };
+    let mut is_there = true;
+    for source in &job.plan.sources {
+        let Some(of) = intent.sources.iter().find(|s| s.source == source.name) else {
+            continue;
+        };
+        let client = source.table.client();
+        match epochs::refuse_another_log(client.as_ref(), &of.snapshot, &next).await {
+            Ok(()) => {}
+            Err(gone)
+                if source.skips_losses()
+                    && !halves
+                    && gone.kind() == ErrorKind::DataUnavailable =>
+            {
+                log::warn!("source '{}': {gone}; this is allowed", source.name);
+                is_there = false;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(is_there)
 }
 
 /// A sink of a job whose last batch is committed must be at its ends.

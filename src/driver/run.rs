@@ -18,7 +18,7 @@ use super::log::OffsetLog;
 use super::output::OpenOutput;
 use super::progress::{BatchProgress, Behind, ProgressListener, Retry, SourceProgress};
 use super::recover;
-use super::source::{Positions, SourcePolicy};
+use super::source::{Positions, Source, SourcePolicy};
 use super::window::Window;
 use crate::error::{ErrorKind, Result};
 use crate::fault;
@@ -337,6 +337,7 @@ impl MicroBatch {
         let begun = Instant::now();
         self.failed = 0;
         let mut lost_races = 0;
+        let mut is_gone = false;
         let mut backoff = Backoff::new(self.retries.first_wait, self.retries.longest_wait);
         loop {
             let error = match self.step().await {
@@ -352,6 +353,14 @@ impl MicroBatch {
             if lost_race {
                 lost_races += 1;
                 stop.sleep(AFTER_LOST_RACE).await;
+                continue;
+            }
+            // Where that is allowed, recovery fixes a batch again of which the log has lost the records.
+            if error.kind() == ErrorKind::DataUnavailable
+                && self.fixed.is_some()
+                && self.plan.sources.iter().any(Source::skips_losses)
+                && !std::mem::replace(&mut is_gone, true)
+            {
                 continue;
             }
             let wait = backoff.pause();

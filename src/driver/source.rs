@@ -93,6 +93,11 @@ impl Source {
         }
     }
 
+    /// Whether offsets may be lost.
+    pub(crate) fn skips_losses(&self) -> bool {
+        self.table.on_data_loss() == OnDataLoss::Skip
+    }
+
     /// Where the table's range starts, as it is now: the job's first positions.
     pub(crate) async fn first_positions(&self) -> Result<Positions> {
         let snapshot = self.table.resolved().await?;
@@ -322,7 +327,7 @@ impl Source {
             part.log.end < end
         });
         match shrunk {
-            Some(part) if self.table.on_data_loss() == OnDataLoss::Fail => Err(Error::DataLoss {
+            Some(part) if !self.skips_losses() => Err(Error::DataLoss {
                 topic: part.partition.topic.to_string(),
                 partition: part.partition.partition,
                 offset: part.start,

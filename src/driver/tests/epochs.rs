@@ -233,22 +233,113 @@ async fn nothing_is_asked_while_the_leader_stays_and_one_thing_after_it_has_chan
     assert_eq!(asked(), before + 2);
 }
 
+/// A job that has fixed a batch over 60..70, whose sink did not take it.
+async fn fixed_to_seventy(on_data_loss: OnDataLoss) -> World {
+    let world = at_sixty(on_data_loss).await;
+    world.produce(0, 10);
+    world.sink.fail("stage", 1, false);
+    world.run().await.unwrap_err();
+    world
+}
+
 #[tokio::test]
 async fn a_batch_that_was_fixed_before_the_cut_is_not_run_again() {
-    for on_data_loss in [OnDataLoss::Fail, OnDataLoss::Skip] {
-        let world = at_sixty(on_data_loss).await;
-        world.produce(0, 10);
-        world.sink.fail("stage", 1, false);
-        world.run().await.unwrap_err();
-        cut_and_grow(&world, 90);
-        let error = world.run().await.unwrap_err();
-        is_cut_at(&error, 70, 30);
-        assert!(
-            error.to_string().contains("remove the offset log"),
-            "{error}"
-        );
-        world.assert_exactly(&[60]);
+    let world = fixed_to_seventy(OnDataLoss::Fail).await;
+    cut_and_grow(&world, 90);
+    let error = world.run().await.unwrap_err();
+    is_cut_at(&error, 70, 30);
+    for way_out in ["'on.data.loss' = 'skip'", "remove the offset log"] {
+        assert!(error.to_string().contains(way_out), "{error}");
     }
+    world.assert_exactly(&[60]);
+}
+
+/// Cut before the position of the job, behind it, and behind it with nothing written since.
+#[tokio::test]
+async fn where_loss_is_permitted_a_batch_is_fixed_again_over_what_is_there() {
+    for (cut, end, found) in [
+        (30, 90, (0, 30, 90)),
+        (65, 90, (0, 60, 90)),
+        (65, 65, (0, 60, 65)),
+    ] {
+        let world = fixed_to_seventy(OnDataLoss::Skip).await;
+        world.cluster.elect_at("orders", 0, cut).unwrap();
+        world.produce(0, end - cut);
+        let mut job = world.job().await;
+        let progress = job.step().await.unwrap().unwrap();
+        assert_eq!((progress.batch, progress.recovered), (1, false));
+        assert_eq!(taken(&progress), [found]);
+        let lost = progress.sources[0].lost.first().map(|l| (l.from, l.to));
+        assert_eq!(lost, (cut < 60).then_some((60, cut)));
+        assert_eq!(recorded(&world).next, end);
+        assert!(job.step().await.unwrap().is_none());
+        let difference = &job.replay_diff(1).await.unwrap()[0];
+        assert_eq!((difference.missing, difference.extra), (Some(0), Some(0)));
+        assert_eq!(world.held().len(), 60 + (end - found.1) as usize);
+    }
+}
+
+#[tokio::test]
+async fn where_loss_is_permitted_a_batch_is_fixed_again_over_a_new_topic() {
+    let world = fixed_to_seventy(OnDataLoss::Skip).await;
+    world.cluster.recreate_topic("orders").unwrap();
+    world.produce(0, 90);
+    let progress = world.job().await.step().await.unwrap().unwrap();
+    assert_eq!(taken(&progress), [(0, 0, 90)]);
+    assert_eq!(progress.sources[0].lost[0].reason, LostBecause::Recreated);
+}
+
+#[tokio::test]
+async fn the_first_batch_is_fixed_again_from_the_start_of_the_job() {
+    let mut world = World::new(1);
+    world.on_data_loss = OnDataLoss::Skip;
+    world.produce(0, 40);
+    world.sink.fail("stage", 1, false);
+    world.run().await.unwrap_err();
+    cut_and_grow(&world, 35);
+    world.run().await.unwrap();
+    world.assert_exactly(&[35]);
+}
+
+/// The sink fails when the batch is fixed, and the log is cut before it is tried again.
+#[tokio::test]
+async fn where_loss_is_permitted_a_run_goes_on_over_a_cut() {
+    let world = at_sixty(OnDataLoss::Skip).await;
+    world.produce(0, 10);
+    let mut job = continuous(&world).await;
+    world.sink.fail("stage", 1, false);
+    job.step().await.unwrap_err();
+    world.cluster.elect_at("orders", 0, 65).unwrap();
+    job.trigger = Trigger::AvailableNow;
+    job.run(&Stop::new()).await.unwrap();
+    world.assert_exactly(&[65]);
+}
+
+/// One of two sinks has the batch: the other one can never get the same rows.
+#[tokio::test]
+async fn a_batch_that_one_of_two_sinks_has_is_never_fixed_again() {
+    let world = at_sixty(OnDataLoss::Skip).await;
+    let late = MemorySink::new("late");
+    let both = || async {
+        let late = Arc::new(late.clone());
+        let job = world.builder("both").sink("late", late).unwrap();
+        let job = job.checkpoint(world.checkpoint().join("both").to_str().unwrap());
+        let job = job.insert(INSERT);
+        job.insert(INSERT.replace("INTO out", "INTO late"))
+            .build()
+            .await
+            .unwrap()
+    };
+    world.sink.fail("commit", 1, false);
+    let failed = both().await.step().await;
+    assert!(failed.is_err(), "{failed:?}");
+    let has = |sink: &MemorySink| sink.committed("both").is_some();
+    assert!(has(&late) && !has(&world.sink));
+    cut_and_grow(&world, 90);
+    let error = both().await.step().await.unwrap_err();
+    is_cut_at(&error, 60, 30);
+    assert!(error.to_string().contains("start a new job"), "{error}");
+    assert!(!has(&world.sink));
 }
 
 #[tokio::test]
