@@ -161,26 +161,31 @@ impl Cell {
                 verb && self.client != Client::Memory && self.format == Format::Text
             }
             Around::Restricted | Around::Allowed => self.client != Client::Memory,
+            // The cluster in memory has neither logins nor a network.
+            Around::Tokens | Around::Damaged => self.client != Client::Memory && self.is_in_few(),
             // Records that were set aside expire with the log like others.
             Around::CutFail | Around::CutSkip => self.verb != Verb::Redecode,
             Around::Usual => true,
         };
-        // Ten megabytes with every verb in one format, and with some verbs in the others.
-        let heavy = self.format == Format::Json
-            || matches!(
-                self.verb,
-                Verb::Query | Verb::ReceiptRerun | Verb::ExportParquet | Verb::JobSqlite
-            );
         // The shell's options for exports declare no columns.
         let declares = self.verb.is_export() && self.client != Client::Memory;
         self.format.has(self.values)
             && self.verb.is_done_by(self.client)
             && (self.part == Part::Value || !self.format.of_values_alone())
             && (self.verb != Verb::Redecode || set_aside)
-            && (self.values != Values::Big || (usual && heavy))
+            && (self.values != Values::Big || (usual && self.is_in_few()))
             && around
             && there
             && !(declares && self.format.declared().is_some())
+    }
+
+    /// Every verb in one format, and some verbs in the others: for what takes long, as ten megabytes do.
+    fn is_in_few(&self) -> bool {
+        self.format == Format::Json
+            || matches!(
+                self.verb,
+                Verb::Query | Verb::ReceiptRerun | Verb::ExportParquet | Verb::JobSqlite
+            )
     }
 
     /// The part of the message that refuses a crossing by design, and the shell's exit code.

@@ -73,6 +73,10 @@ dimension!(
         /// The session is restricted: it may only use its own brokers and registry, or everything that the
         /// crossing needs.
         Restricted, Allowed,
+        /// The broker wants tokens (OAUTHBEARER), which the clients get from a token endpoint.
+        Tokens,
+        /// The network flips a bit of a record, once for each command.
+        Damaged,
     }
 );
 

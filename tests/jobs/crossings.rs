@@ -2,6 +2,9 @@
 //! isolation levels, values and circumstances. The table is in `tests/crossings`; the crossings in memory are
 //! in `src/crossings`.
 
+#[allow(dead_code, reason = "it can do more than is needed here")]
+#[path = "../security/identity.rs"]
+mod identity;
 #[path = "crossings/registry.rs"]
 mod registry;
 #[path = "crossings/statements.rs"]
@@ -14,15 +17,19 @@ mod table;
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
+use identity::{Answer, Endpoint, Identity};
 use registry::Registry;
 use serde_json::Value;
 use table::model::{Around, Made, Part, Policy, Values};
 use table::{Cell, Client, Verb, all_pairs, from_database, same, values};
 use tempfile::TempDir;
 
-use crate::support::{self, Record, Transaction, admin, postgres, produce};
+use crate::proxied::{self, Way};
+use crate::support::proxy::Strike;
+use crate::support::{self, KafkaServer, Listener, Record, Transaction, admin, postgres, produce};
 
 /// The quota of a throttled client: a little less than what it reads, over ten seconds.
 const BYTES_A_SECOND: usize = 1_700;
@@ -33,6 +40,10 @@ struct World {
     topic: String,
     folder: TempDir,
     registry: String,
+    /// The network to the broker, where it damages what it carries.
+    way: Option<Way>,
+    /// Whether it has.
+    is_damaged: AtomicBool,
     /// Client ids that the broker throttles, where the crossing says so. Each command has its own, so that it
     /// only waits for itself.
     held: Mutex<Vec<String>>,
@@ -40,9 +51,36 @@ struct World {
 
 type Checked<T = ()> = Result<T, String>;
 
+/// The broker that a crossing is on.
+fn server(cell: Cell) -> &'static KafkaServer {
+    match cell.around {
+        Around::Damaged => &proxied::bed().server,
+        _ => support::shared(),
+    }
+}
+
+/// Arguments for a login with tokens of an endpoint, which starts on first use.
+fn login_with_tokens() -> Vec<String> {
+    static ENDPOINT: OnceLock<Arc<Endpoint>> = OnceLock::new();
+    let endpoint = ENDPOINT.get_or_init(|| Identity::start().endpoint(&[Answer::Unsigned], 3600));
+    let settings = [
+        ("security.protocol", "sasl_plaintext"),
+        ("sasl.mechanism", "OAUTHBEARER"),
+        ("sasl.oauthbearer.method", "oidc"),
+        ("sasl.oauthbearer.client.id", identity::CLIENT),
+        ("sasl.oauthbearer.client.secret", identity::SECRET),
+        ("sasl.oauthbearer.token.endpoint.url", &endpoint.url),
+    ];
+    let arguments = settings.iter();
+    arguments
+        .flat_map(|(key, value)| ["-X".to_owned(), format!("{key}={value}")])
+        .collect()
+}
+
 impl World {
     fn new(cell: Cell, registry: &Registry) -> Self {
-        let bootstrap = support::shared().bootstrap();
+        let way = (cell.around == Around::Damaged).then(|| proxied::bed().way());
+        let bootstrap = server(cell).bootstrap();
         let topic = admin::unique_topic("crossing");
         let ids = if cell.around == Around::Quota { 12 } else { 0 };
         let held: Vec<String> = (0..ids).map(|id| format!("{topic}-{id}")).collect();
@@ -57,6 +95,8 @@ impl World {
             topic,
             folder: tempfile::tempdir().expect("a folder"),
             registry: format!("{}/{:?}", registry.stub.url, cell.format),
+            way,
+            is_damaged: AtomicBool::new(false),
             held: Mutex::new(held),
         };
         let (records, aborted) = cell.written(false);
@@ -109,7 +149,7 @@ impl World {
     /// Moves the start of the log, where the crossing says so.
     fn cut(&self) {
         if self.cell.around.on_data_loss().is_some() {
-            admin::delete_records(support::shared().bootstrap(), &self.topic, 0, 1);
+            admin::delete_records(server(self.cell).bootstrap(), &self.topic, 0, 1);
         }
     }
 
@@ -144,15 +184,22 @@ impl World {
             vec!["-X".to_owned(), format!("client.id={id}")]
         });
         let isolation = format!("isolation.level={}", self.cell.isolation.name());
+        if let Some(way) = &self.way {
+            // In the key or the header of the next record that passes.
+            way.strike_behind(b"other", 0, Strike::Flip(1));
+        }
+        let bootstrap = match (&self.way, self.cell.around) {
+            (Some(way), _) => way.address(),
+            (None, Around::Tokens) => server(self.cell).bootstrap_of(Listener::SaslPlaintext),
+            (None, _) => server(self.cell).bootstrap().to_owned(),
+        };
+        let login = match self.cell.around {
+            Around::Tokens => login_with_tokens(),
+            _ => vec![],
+        };
         command
-            .args([
-                "-b",
-                support::shared().bootstrap(),
-                "-X",
-                client,
-                "-X",
-                &isolation,
-            ])
+            .args(["-b", &bootstrap, "-X", client, "-X", &isolation])
+            .args(login)
             .args(registry)
             .args(id)
             .args(authority)
@@ -170,6 +217,9 @@ impl World {
             .command(arguments)
             .output()
             .map_err(|e| e.to_string())?;
+        if self.way.as_ref().is_some_and(|way| way.has_struck()) {
+            self.is_damaged.store(true, Ordering::Relaxed);
+        }
         if output.status.success() {
             return String::from_utf8(output.stdout).map_err(|e| e.to_string());
         }
@@ -210,6 +260,9 @@ impl World {
             verb if verb.is_export() => self.export(),
             _ => self.job(),
         }?;
+        if self.way.is_some() && !self.is_damaged.load(Ordering::Relaxed) {
+            return Err("nothing is damaged".to_owned());
+        }
         if self.cell.around != Around::Quota {
             return Ok(());
         }
@@ -348,7 +401,7 @@ impl World {
         };
         if matches!(self.cell.verb, Verb::JobKafkaJson | Verb::JobKafkaAvro) {
             let settings = [("max.message.bytes", "20000000")];
-            admin::create_topic(support::shared().bootstrap(), &target, 1, &settings);
+            admin::create_topic(server(self.cell).bootstrap(), &target, 1, &settings);
         }
         let [out, back] = [out, back].map(|of| format!("CREATE EXTERNAL TABLE out {of}"));
         let file = self.text("job.sql");
