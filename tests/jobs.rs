@@ -1,6 +1,9 @@
 //! Tests of jobs against real servers: sinks, the driver and exports.
 
 #[cfg(all(feature = "postgres", feature = "sqlite"))]
+#[path = "faults/clock.rs"]
+mod clock;
+#[cfg(all(feature = "postgres", feature = "sqlite"))]
 #[path = "faults/cluster/mod.rs"]
 mod cluster_faults;
 #[cfg(feature = "sqlite")]

@@ -1,6 +1,6 @@
 //! Faults of the machine on which jobs and exports run: `docs/faults.md`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
 use std::sync::OnceLock;
@@ -19,7 +19,7 @@ documented!(
     "The reader's own machine",
     ["export", "parquet", "sqlite", "offset log"],
     [disk_full, read_only_folder, few_open_files],
-    slow[no_more_threads]
+    slow[no_more_threads, little_address_space, little_memory_in_a_container]
 );
 
 /// A fault of the folder `$disk`, in sh: what begins it and what ends it.
@@ -27,7 +27,7 @@ struct Fault {
     begin: &'static str,
     end: &'static str,
     /// What the error has to say, in the words of the system or of SQLite.
-    says: [&'static str; 2],
+    says: &'static [&'static str],
     /// Whether it needs a mount, and what the page says of it where there can be none.
     mounts: bool,
     otherwise: &'static str,
@@ -189,7 +189,7 @@ async fn disk_full(column: &str) -> String {
         Fault {
             begin,
             end: r#"rm "$disk/filler""#,
-            says: ["No space left on device", "disk I/O error"],
+            says: &["No space left on device", "disk I/O error"],
             mounts: true,
             otherwise: "exit code 3, then exact",
         },
@@ -205,7 +205,7 @@ async fn read_only_folder(column: &str) -> String {
         Fault {
             begin,
             end: r#"mount -o remount,rw "$disk""#,
-            says: ["Read-only file system", "unable to open database file"],
+            says: &["Read-only file system", "unable to open database file"],
             mounts: true,
             otherwise: match column {
                 "sqlite" => "exit code 3, then exact",
@@ -224,7 +224,7 @@ async fn few_open_files(column: &str) -> String {
             // What the runner of the tests left open is not counted.
             begin: r#"open=$(ls /proc/self/fd | awk '$1 > 2 && $1 < 20' | wc -l); ulimit -S -n $((13 + open))"#,
             end: "ulimit -S -n 1024",
-            says: ["Too many open files", "unable to open database file"],
+            says: &["Too many open files", "unable to open database file"],
             mounts: false,
             otherwise: "",
         },
@@ -238,6 +238,77 @@ async fn few_open_files(column: &str) -> String {
     .to_owned()
 }
 
+/// From too little to start with up to enough.
+async fn little_address_space(column: &str) -> String {
+    let mut found = BTreeSet::new();
+    for begin in [
+        "ulimit -S -v 200000",
+        "ulimit -S -v 250000",
+        "ulimit -S -v 300000",
+        "ulimit -S -v 350000",
+        "ulimit -S -v 400000",
+        "ulimit -S -v 500000",
+        "ulimit -S -v 1000000",
+    ] {
+        let fault = Fault {
+            begin,
+            end: "ulimit -S -v unlimited",
+            says: &[
+                "cannot start: ",
+                "memory allocation of",
+                "out of memory",
+                "Cannot allocate memory",
+                "Resource temporarily unavailable",
+            ],
+            mounts: false,
+            otherwise: "",
+        };
+        let outcome = run(column, fault).await;
+        eprintln!("{column}, {begin}: {outcome}");
+        found.insert(outcome);
+    }
+    let found: Vec<String> = found.into_iter().collect();
+    found.join("; ")
+}
+
+/// The system kills the largest process of the group.
+async fn little_memory_in_a_container(column: &str) -> String {
+    const OTHERWISE: &str = "killed, then exact";
+    if !may_limit_memory() {
+        eprintln!("not run: this process may not make a group with a limit of memory (cgroup)");
+        return OTHERWISE.to_owned();
+    }
+    let fault = Fault {
+        begin: r#"group=/sys/fs/cgroup/memory limit=memory.limit_in_bytes
+            [ -e $group/$limit ] || { group=/sys/fs/cgroup limit=memory.max; }
+            own=$group/kafka-sql-test-$$
+            mkdir $own && echo 24M > $own/$limit && echo $$ > $own/cgroup.procs"#,
+        end: "echo $$ > $group/cgroup.procs; rmdir $own",
+        // The system says nothing.
+        says: &[""],
+        mounts: false,
+        otherwise: OTHERWISE,
+    };
+    run(column, fault).await
+}
+
+/// Whether this process may make a group of processes whose memory is limited, with either version of cgroup.
+fn may_limit_memory() -> bool {
+    ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"]
+        .iter()
+        .any(|root| {
+            let group = format!("{root}/kafka-sql-test-{}", std::process::id());
+            let made = std::fs::create_dir(&group).is_ok();
+            let limits = ["memory.limit_in_bytes", "memory.max"];
+            let limited = made
+                && limits
+                    .iter()
+                    .any(|limit| std::path::Path::new(&format!("{group}/{limit}")).exists());
+            let removed = std::fs::remove_dir(&group).is_ok();
+            limited && removed
+        })
+}
+
 /// There is room for a few stacks of threads only.
 async fn no_more_threads(column: &str) -> String {
     run(
@@ -245,7 +316,7 @@ async fn no_more_threads(column: &str) -> String {
         Fault {
             begin: "ulimit -S -v 200000",
             end: "ulimit -S -v unlimited",
-            says: ["cannot start: ", "memory allocation of"],
+            says: &["cannot start: ", "memory allocation of"],
             mounts: false,
             otherwise: "",
         },

@@ -7,7 +7,7 @@ use std::time::Duration;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Int32Type, Int64Type};
 use datafusion::execution::context::SessionContext;
-use datafusion_kafka::client::ClientPool;
+use datafusion_kafka::client::{ClientPool, OnDataLoss};
 use datafusion_kafka::config::ConnectionConfig;
 use datafusion_kafka::driver::{Limits, MicroBatch, Retries, Stop, Trigger};
 use datafusion_kafka::export::{Export, ExportProgress};
@@ -46,6 +46,7 @@ pub struct Bed {
     pub bootstrap: String,
     pub topic: String,
     settings: Vec<(&'static str, String)>,
+    losses: OnDataLoss,
 }
 
 impl Bed {
@@ -62,6 +63,15 @@ impl Bed {
             bootstrap,
             topic,
             settings: vec![],
+            losses: OnDataLoss::Fail,
+        }
+    }
+
+    /// Lets the readers pass over what is gone.
+    pub fn skipping(&self) -> Self {
+        Self {
+            losses: OnDataLoss::Skip,
+            ..self.clone()
         }
     }
 
@@ -112,7 +122,9 @@ impl Bed {
             client,
             gate: Arc::clone(gate),
         };
-        let mut table = KafkaTable::builder_with_client(Arc::new(gated)).topic(&self.topic);
+        let mut table = KafkaTable::builder_with_client(Arc::new(gated))
+            .topic(&self.topic)
+            .on_data_loss(self.losses);
         if !range.is_empty() {
             table = table.range(range);
         }
@@ -283,6 +295,13 @@ impl Job {
             .await
             .unwrap()
             .expect("there are records");
+    }
+
+    /// Fixes a batch of about so many offsets, which the sink does not take.
+    pub async fn fix(&self, batch_offsets: u64) {
+        self.sink.fail("stage", 1, false);
+        let job = self.build(&Gate::at(i64::MAX), batch_offsets).await;
+        job.unwrap().step().await.expect_err("the sink refuses it");
     }
 
     /// All that is there, in batches of about so many offsets.

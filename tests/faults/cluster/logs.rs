@@ -18,6 +18,10 @@ documented!(
         "batch of a job, librdkafka",
         "resumed job, wire",
         "resumed job, librdkafka",
+        "fixed batch, wire",
+        "fixed batch, librdkafka",
+        "fixed batch with skip, wire",
+        "fixed batch with skip, librdkafka",
     ],
     [],
     slow [
@@ -35,7 +39,8 @@ const END: i64 = 600;
 const GROWN: usize = 450;
 
 /// A log of 600 records is cut at 300, and perhaps grows again, while readers stand at a position. A scan and a batch
-/// go up to the old end, the snapshot and the earlier batch of the resumed job up to the position.
+/// go up to the old end, the snapshot and the earlier batch of the resumed job up to the position. A batch that was fixed
+/// from there up to the old end is run when the log was cut.
 async fn cut(position: i64, written: usize) -> Outcomes {
     let mut cluster = cluster::shared().await;
     let settings = [
@@ -65,9 +70,19 @@ async fn cut(position: i64, written: usize) -> Outcomes {
             async move |bed, gate| Job::new(&bed, client).run(&gate, END as u64).await,
         ));
         snapshots.push((client, bed.snapshot(client, &range).await.unwrap()));
-        let job = Job::new(&bed, client);
-        job.step(position as u64).await;
-        jobs.push((client, job));
+        let end = (END - position) as u64;
+        for (name, losses, fixed) in [
+            ("resumed job", bed.clone(), false),
+            ("fixed batch", bed.clone(), true),
+            ("fixed batch with skip", bed.skipping(), true),
+        ] {
+            let job = Job::new(&losses, client);
+            job.step(position as u64).await;
+            if fixed {
+                job.fix(end).await;
+            }
+            jobs.push((column(name, client), job));
+        }
     }
     for reader in &mut readers {
         reader.stands().await;
@@ -95,13 +110,14 @@ async fn cut(position: i64, written: usize) -> Outcomes {
         );
         outcomes.insert(column("pinned", client), outcome);
     }
-    for (client, job) in jobs {
+    // What was cut away and taken over before stays; what stands there now follows.
+    let mut expected = marked(0, 0, position, 'a');
+    expected.extend(marked(0, position, CUT, 'a'));
+    expected.extend(marked(0, CUT, CUT + written as i64, 'b'));
+    for (column, job) in jobs {
         let read = tokio::time::timeout(LIMIT, job.run(&Gate::at(i64::MAX), 10_000)).await;
-        let mut expected = marked(0, 0, position, 'a');
-        expected.extend(marked(0, position, CUT, 'a'));
-        expected.extend(marked(0, CUT, CUT + written as i64, 'b'));
         let outcome = bed.outcome(&read.expect("it ends in time"), &expected);
-        outcomes.insert(column("resumed job", client), outcome);
+        outcomes.insert(column, outcome);
     }
     outcomes
 }
