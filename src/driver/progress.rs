@@ -21,7 +21,7 @@ pub trait ProgressListener: fmt::Debug + Send + Sync {
     fn idle(&self) {}
 }
 
-/// A batch that failed and will be tried again.
+/// A batch that failed and will be tried again, with other ranges if its records are gone.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Retry<'a> {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use super::intent::{Intent, JobRecord, Owner, QueryRecord, Start, VERSION};
 use super::output::{OpenOutput, Recorded};
+use super::progress::Retry;
 use super::run::{MicroBatch, Next, Open};
 use super::source::Positions;
 use crate::client::epochs;
@@ -234,24 +235,27 @@ fn check_decoding(job: &MicroBatch, intent: &Intent) -> Result<()> {
 /// # Errors
 /// When they are not, and the batch may not be fixed again: its source allows no data loss, or a sink has it.
 async fn is_still_there(job: &MicroBatch, intent: &Intent, standings: &[Standing]) -> Result<bool> {
-    let (batch, name, log) = (intent.batch, &job.name, job.log.url());
     let halves = standings.contains(&Standing::Committed);
-    let next = match halves {
-        false => format!(
-            "batch {batch} of job '{name}' was fixed before that and can never be run as it was, and no sink has \
-             it: fix it again with 'on.data.loss' = 'skip' (failOnDataLoss = false), or remove the offset log \
-             {log}, and the job goes on from the ends of its sinks"
-        ),
-        true => format!(
-            "batch {batch} of job '{name}' was fixed before that and can never be run as it was; some of its \
-             sinks have it, and the others can never get it: start a new job"
-        ),
-    };
     let mut is_there = true;
     for source in &job.plan.sources {
         let Some(of) = intent.sources.iter().find(|s| s.source == source.name) else {
             continue;
         };
+        let next = match halves {
+            true => "some of its sinks have it, and the others can never get it: start a new job",
+            false if source.skips_losses() => {
+                "no sink has it, and it is fixed again over what is there now"
+            }
+            false => &format!(
+                "no sink has it: fix it again with 'on.data.loss' = 'skip' (failOnDataLoss = false), or remove the \
+                 offset log {}, and the job goes on from the ends of its sinks",
+                job.log.url()
+            ),
+        };
+        let next = format!(
+            "batch {} of job '{}' was fixed before that and can never be run as it was; {next}",
+            intent.batch, job.name
+        );
         let client = source.table.client();
         match epochs::refuse_another_log(client.as_ref(), &of.snapshot, &next).await {
             Ok(()) => {}
@@ -260,7 +264,15 @@ async fn is_still_there(job: &MicroBatch, intent: &Intent, standings: &[Standing
                     && !halves
                     && gone.kind() == ErrorKind::DataUnavailable =>
             {
-                log::warn!("source '{}': {gone}; this is allowed", source.name);
+                let retry = Retry {
+                    batch: Some(intent.batch),
+                    failed: job.failed,
+                    wait_ms: 0,
+                    error: &gone,
+                };
+                for listener in &job.listeners {
+                    listener.retrying(&retry);
+                }
                 is_there = false;
             }
             Err(error) => return Err(error),

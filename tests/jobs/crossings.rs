@@ -2,9 +2,6 @@
 //! isolation levels, values and circumstances. The table is in `tests/crossings`; the crossings in memory are
 //! in `src/crossings`.
 
-#[allow(dead_code, reason = "it can do more than is needed here")]
-#[path = "../security/identity.rs"]
-mod identity;
 #[path = "crossings/registry.rs"]
 mod registry;
 #[path = "crossings/statements.rs"]
@@ -17,10 +14,9 @@ mod table;
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
 
-use identity::{Answer, Endpoint, Identity};
 use registry::Registry;
 use serde_json::Value;
 use table::model::{Around, Made, Part, Policy, Values};
@@ -40,6 +36,8 @@ struct World {
     topic: String,
     folder: TempDir,
     registry: String,
+    /// The URL of the token endpoint.
+    tokens: String,
     /// The network to the broker, where it damages what it carries.
     way: Option<Way>,
     /// Whether it has.
@@ -59,17 +57,15 @@ fn server(cell: Cell) -> &'static KafkaServer {
     }
 }
 
-/// Arguments for a login with tokens of an endpoint, which starts on first use.
-fn login_with_tokens() -> Vec<String> {
-    static ENDPOINT: OnceLock<Arc<Endpoint>> = OnceLock::new();
-    let endpoint = ENDPOINT.get_or_init(|| Identity::start().endpoint(&[Answer::Unsigned], 3600));
+/// Arguments for a login with tokens of an endpoint.
+fn login_with_tokens(endpoint: &str) -> Vec<String> {
     let settings = [
         ("security.protocol", "sasl_plaintext"),
         ("sasl.mechanism", "OAUTHBEARER"),
         ("sasl.oauthbearer.method", "oidc"),
-        ("sasl.oauthbearer.client.id", identity::CLIENT),
-        ("sasl.oauthbearer.client.secret", identity::SECRET),
-        ("sasl.oauthbearer.token.endpoint.url", &endpoint.url),
+        ("sasl.oauthbearer.client.id", registry::CLIENT),
+        ("sasl.oauthbearer.client.secret", registry::SECRET),
+        ("sasl.oauthbearer.token.endpoint.url", endpoint),
     ];
     let arguments = settings.iter();
     arguments
@@ -95,6 +91,7 @@ impl World {
             topic,
             folder: tempfile::tempdir().expect("a folder"),
             registry: format!("{}/{:?}", registry.stub.url, cell.format),
+            tokens: format!("{}/token", registry.stub.url),
             way,
             is_damaged: AtomicBool::new(false),
             held: Mutex::new(held),
@@ -194,7 +191,7 @@ impl World {
             (None, _) => server(self.cell).bootstrap().to_owned(),
         };
         let login = match self.cell.around {
-            Around::Tokens => login_with_tokens(),
+            Around::Tokens => login_with_tokens(&self.tokens),
             _ => vec![],
         };
         command

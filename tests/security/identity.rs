@@ -31,8 +31,6 @@ pub enum Answer {
     Expired,
     /// A token without `expires_in`.
     WithoutLifetime,
-    /// A token without a signature, as brokers without keys want it.
-    Unsigned,
     Status(u16),
     /// After this many milliseconds.
     Late(u64),
@@ -202,9 +200,8 @@ impl Identity {
             return (401, told.to_string());
         }
         let lifetime_s = endpoint.lifetime_s as i64;
-        let answer = endpoint.next();
-        let (audience, lifetime_s, is_told) = match answer {
-            Answer::Token | Answer::Unsigned => (AUDIENCE, lifetime_s, true),
+        let (audience, lifetime_s, is_told) = match endpoint.next() {
+            Answer::Token => (AUDIENCE, lifetime_s, true),
             Answer::Late(ms) => {
                 std::thread::sleep(Duration::from_millis(ms));
                 (AUDIENCE, lifetime_s, true)
@@ -217,36 +214,21 @@ impl Identity {
             Answer::Status(status) => return (status, json!({"error": "told"}).to_string()),
         };
         endpoint.given.fetch_add(1, Ordering::Relaxed);
-        let is_signed = !matches!(answer, Answer::Unsigned);
-        (
-            200,
-            self.answer_with(audience, lifetime_s, is_told, is_signed),
-        )
+        (200, self.answer_with(audience, lifetime_s, is_told))
     }
 
-    fn answer_with(&self, audience: &str, lifetime_s: i64, told: bool, is_signed: bool) -> String {
+    fn answer_with(&self, audience: &str, lifetime_s: i64, told: bool) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.expect("it is after 1970").as_secs() as i64;
         let begun = now.min(now + lifetime_s) - 1;
         let claims = json!({
             "sub": "admin", "aud": audience, "iat": begun, "exp": now + lifetime_s, "scope": "read",
         });
-        let header = match is_signed {
-            true => json!({"alg": "ES256", "typ": "JWT", "kid": "1"}),
-            false => json!({"alg": "none"}),
-        };
+        let header = json!({"alg": "ES256", "typ": "JWT", "kid": "1"});
         let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let signed = format!("{}.{}", encode(&header), encode(&claims));
-        let signature = match is_signed {
-            true => fixed(
-                &self
-                    .shared
-                    .key
-                    .sign(signed.as_bytes())
-                    .expect("a key signs"),
-            ),
-            false => vec![],
-        };
+        let signature = self.shared.key.sign(signed.as_bytes());
+        let signature = fixed(&signature.expect("a key signs"));
         let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature));
         lock(&self.shared.tokens).push(token.clone());
         let mut answer = json!({"access_token": token, "token_type": "Bearer"});

@@ -5,6 +5,7 @@ use futures::StreamExt;
 
 use super::super::{LostBecause, Window};
 use super::*;
+use crate::client::memory::Call;
 use crate::error::{Error, ErrorKind};
 use crate::sink::Position;
 
@@ -301,45 +302,86 @@ async fn the_first_batch_is_fixed_again_from_the_start_of_the_job() {
     world.assert_exactly(&[35]);
 }
 
-/// The sink fails when the batch is fixed, and the log is cut before it is tried again.
+/// Cuts the log when a batch has failed, and keeps what it is told.
+#[derive(Debug)]
+struct Cuts(MemoryCluster, std::sync::Mutex<Vec<String>>);
+
+impl crate::driver::ProgressListener for Cuts {
+    fn committed(&self, _progress: &BatchProgress) {}
+
+    fn retrying(&self, retry: &crate::driver::Retry<'_>) {
+        let mut told = self.1.lock().unwrap();
+        if told.is_empty() {
+            self.0.elect_at("orders", 0, 65).unwrap();
+        }
+        told.push(retry.error.to_string());
+    }
+}
+
+/// The sink is busy when the batch is fixed, and the log is cut before it is tried again.
 #[tokio::test]
-async fn where_loss_is_permitted_a_run_goes_on_over_a_cut() {
+async fn where_loss_is_permitted_a_run_goes_on_over_a_cut_and_says_so() {
     let world = at_sixty(OnDataLoss::Skip).await;
     world.produce(0, 10);
-    let mut job = continuous(&world).await;
-    world.sink.fail("stage", 1, false);
-    job.step().await.unwrap_err();
-    world.cluster.elect_at("orders", 0, 65).unwrap();
-    job.trigger = Trigger::AvailableNow;
-    job.run(&Stop::new()).await.unwrap();
+    world.sink.fail("stage", 1, true);
+    let cuts = Arc::new(Cuts(world.cluster.clone(), std::sync::Mutex::default()));
+    let listener: Arc<dyn crate::driver::ProgressListener> = Arc::<Cuts>::clone(&cuts);
+    let job = world.builder("job").insert(INSERT).listener(listener);
+    job.build().await.unwrap().run(&Stop::new()).await.unwrap();
     world.assert_exactly(&[65]);
+    let told = cuts.1.lock().unwrap();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(
+        told[1].contains("orders[0]@70: the log was cut at 65"),
+        "{told:?}"
+    );
+    assert!(
+        told[1].ends_with("it is fixed again over what is there now"),
+        "{told:?}"
+    );
+}
+
+/// A cut that shows while the batch is read lets the run look once more.
+#[tokio::test]
+async fn a_run_that_finds_data_gone_looks_once_more_where_that_is_permitted() {
+    for (on_data_loss, fails) in [(OnDataLoss::Fail, true), (OnDataLoss::Skip, false)] {
+        let world = at_sixty(on_data_loss).await;
+        world.produce(0, 10);
+        let cut = Error::Truncated {
+            topic: "orders".to_owned(),
+            partition: 0,
+            offset: 62,
+            cut: 61,
+            message: String::new(),
+        };
+        world.cluster.fail_next(Call::Fetch, cut);
+        assert_eq!(world.run().await.is_err(), fails);
+        world.assert_exactly(&[if fails { 60 } else { 70 }]);
+    }
 }
 
 /// One of two sinks has the batch: the other one can never get the same rows.
 #[tokio::test]
 async fn a_batch_that_one_of_two_sinks_has_is_never_fixed_again() {
-    let world = at_sixty(OnDataLoss::Skip).await;
-    let late = MemorySink::new("late");
-    let both = || async {
-        let late = Arc::new(late.clone());
-        let job = world.builder("both").sink("late", late).unwrap();
-        let job = job.checkpoint(world.checkpoint().join("both").to_str().unwrap());
-        let job = job.insert(INSERT);
-        job.insert(INSERT.replace("INTO out", "INTO late"))
-            .build()
-            .await
+    let mut world = World::new(1);
+    world.on_data_loss = OnDataLoss::Skip;
+    world.produce(0, 60);
+    let second = MemorySink::new("second");
+    let both = || {
+        let job = world.builder("job").insert(INSERT);
+        job.sink("second", Arc::new(second.clone()))
             .unwrap()
+            .insert(INSERT.replace("INTO out", "INTO second"))
+            .build()
     };
-    world.sink.fail("commit", 1, false);
-    let failed = both().await.step().await;
-    assert!(failed.is_err(), "{failed:?}");
-    let has = |sink: &MemorySink| sink.committed("both").is_some();
-    assert!(has(&late) && !has(&world.sink));
+    second.fail("commit", 1, false);
+    both().await.unwrap().step().await.unwrap_err();
+    world.assert_exactly(&[60]);
     cut_and_grow(&world, 90);
-    let error = both().await.step().await.unwrap_err();
+    let error = both().await.unwrap().step().await.unwrap_err();
     is_cut_at(&error, 60, 30);
     assert!(error.to_string().contains("start a new job"), "{error}");
-    assert!(!has(&world.sink));
+    assert!(second.rows().is_empty());
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use crate::crash::{self, INSERT};
 use crate::deliveries::outcome;
 use crate::job::{self, Job};
 use crate::support::documented::documented;
-use crate::support::{KafkaCluster, Record, admin, cluster, produce, wait_until};
+use crate::support::{KafkaCluster, Record, admin, cluster, produce};
 
 documented!(
     "faults.md",
@@ -24,6 +24,9 @@ documented!(
 
 /// How long a job may take for what is there.
 const PATIENCE: Duration = Duration::from_secs(180);
+
+/// How often a sink is looked at, which must not keep it from being written.
+const LOOK: Duration = Duration::from_millis(300);
 
 /// A job with its process.
 struct Running {
@@ -52,8 +55,29 @@ impl Running {
         Self { client, job, child }
     }
 
+    /// Whether the sink has all records of the topic.
     fn has_all(&self) -> bool {
-        crash::sqlite_held(&self.job) == self.job.expected()
+        // There is no table before the first batch.
+        self.job.batches() > 0 && crash::sqlite_held(&self.job) == self.job.expected()
+    }
+
+    /// Waits until it has all records.
+    fn reads_all(mut self) -> Self {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.has_all() {
+            let has_ended = self.child.try_wait().expect("it can be asked").is_some();
+            if has_ended || Instant::now() > deadline {
+                panic!("{}: {}", self.client, self.text());
+            }
+            std::thread::sleep(LOOK);
+        }
+        self
+    }
+
+    /// What the process has printed; it is killed.
+    fn text(mut self) -> String {
+        let _ = self.child.kill();
+        job::text(&self.child.wait_with_output().expect("it has ended"))
     }
 
     /// Waits until it has all records, or has ended; a job that has ended is run again.
@@ -67,11 +91,9 @@ impl Running {
                 break true;
             }
             if Instant::now() > deadline {
-                let _ = self.child.kill();
-                let output = self.child.wait_with_output().expect("it has ended");
-                panic!("{}: it hangs: {}", self.client, job::text(&output));
+                panic!("{}: it hangs: {}", self.client, self.text());
             }
-            std::thread::sleep(Duration::from_millis(200));
+            std::thread::sleep(LOOK);
         };
         if went_on {
             job::signal(self.child.id(), "TERM");

@@ -1,4 +1,4 @@
-//! A schema registry for the crossings.
+//! A schema registry for the crossings, which is a token endpoint too.
 
 use std::sync::Mutex;
 
@@ -10,6 +10,15 @@ use super::table::model::Format;
 
 /// The id of the first registered schema.
 const FIRST_ID: usize = 100;
+
+/// Who may have a token, and the same as the header of a request.
+pub(super) const CLIENT: &str = "reader";
+pub(super) const SECRET: &str = "secret";
+const LOGIN: &str = "Basic cmVhZGVyOnNlY3JldA==";
+
+/// Of `admin` until the year 2100, without a signature, for which the shared broker does not ask.
+const TOKEN: &str = "eyJhbGciOiJub25lIn0.\
+                     eyJzdWIiOiJhZG1pbiIsImlhdCI6MTcwMDAwMDAwMCwiZXhwIjo0MTAyNDQ0ODAwfQ.";
 
 /// A registry that has a format's schema under its name, and accepts further schemas.
 pub(super) struct Registry {
@@ -25,6 +34,15 @@ impl Registry {
             let mut registered = registered.lock().expect("nobody panics with it");
             let (method, path) = asked.line.split_once(' ').unwrap_or_default();
             let parts: Vec<&str> = path.split('/').skip(1).collect();
+            if parts == ["token"] {
+                let is_known = asked.authorization.as_deref() == Some(LOGIN);
+                let answer =
+                    json!({"access_token": TOKEN, "token_type": "Bearer", "expires_in": 3600});
+                return match is_known && asked.body.contains("grant_type=client_credentials") {
+                    true => Reply::new(200, answer.to_string()),
+                    false => Reply::new(401, "{}"),
+                };
+            }
             let made = |id: usize, schema: &str| {
                 let answer = json!({"id": id + FIRST_ID, "version": 1, "schema": schema});
                 Reply::new(200, answer.to_string())
