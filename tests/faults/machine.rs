@@ -259,6 +259,8 @@ async fn little_address_space(column: &str) -> String {
                 "out of memory",
                 "Cannot allocate memory",
                 "Resource temporarily unavailable",
+                // Of zstd, which then panics.
+                "null pointer",
             ],
             mounts: false,
             otherwise: "",

@@ -67,17 +67,18 @@ impl Running {
         while !self.has_all() {
             let has_ended = self.child.try_wait().expect("it can be asked").is_some();
             if has_ended || Instant::now() > deadline {
-                panic!("{}: {}", self.client, self.text());
+                self.gives_up();
             }
             std::thread::sleep(LOOK);
         }
         self
     }
 
-    /// What the process has printed; it is killed.
-    fn text(mut self) -> String {
+    /// Fails with what the process has printed.
+    fn gives_up(mut self) -> ! {
         let _ = self.child.kill();
-        job::text(&self.child.wait_with_output().expect("it has ended"))
+        let output = self.child.wait_with_output().expect("it has ended");
+        panic!("{}: {}", self.client, job::text(&output));
     }
 
     /// Waits until it has all records, or has ended; a job that has ended is run again.
@@ -91,7 +92,7 @@ impl Running {
                 break true;
             }
             if Instant::now() > deadline {
-                panic!("{}: it hangs: {}", self.client, self.text());
+                self.gives_up();
             }
             std::thread::sleep(LOOK);
         };
@@ -137,10 +138,7 @@ async fn go_on(retry_for: &str, fault: impl FnOnce(&mut KafkaCluster, &str)) -> 
         };
         grow();
         let jobs = CLIENTS.map(|client| Running::start(client, &bootstrap, &topic, retry_for));
-        for running in &jobs {
-            running.job.wait_for_batches(1, "no batch was made");
-            wait_until(PATIENCE, "all was read", || running.has_all().then_some(()));
-        }
+        let jobs = jobs.map(Running::reads_all);
         fault(&mut cluster, &topic);
         grow();
         jobs.map(Running::done).into_iter().collect()
