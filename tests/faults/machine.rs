@@ -27,7 +27,7 @@ struct Fault {
     begin: &'static str,
     end: &'static str,
     /// What the error has to say, in the words of the system or of SQLite.
-    says: [&'static str; 2],
+    says: &'static [&'static str],
     /// Whether it needs a mount, and what the page says of it where there can be none.
     mounts: bool,
     otherwise: &'static str,
@@ -189,7 +189,7 @@ async fn disk_full(column: &str) -> String {
         Fault {
             begin,
             end: r#"rm "$disk/filler""#,
-            says: ["No space left on device", "disk I/O error"],
+            says: &["No space left on device", "disk I/O error"],
             mounts: true,
             otherwise: "exit code 3, then exact",
         },
@@ -205,7 +205,7 @@ async fn read_only_folder(column: &str) -> String {
         Fault {
             begin,
             end: r#"mount -o remount,rw "$disk""#,
-            says: ["Read-only file system", "unable to open database file"],
+            says: &["Read-only file system", "unable to open database file"],
             mounts: true,
             otherwise: match column {
                 "sqlite" => "exit code 3, then exact",
@@ -224,7 +224,7 @@ async fn few_open_files(column: &str) -> String {
             // What the runner of the tests left open is not counted.
             begin: r#"open=$(ls /proc/self/fd | awk '$1 > 2 && $1 < 20' | wc -l); ulimit -S -n $((13 + open))"#,
             end: "ulimit -S -n 1024",
-            says: ["Too many open files", "unable to open database file"],
+            says: &["Too many open files", "unable to open database file"],
             mounts: false,
             otherwise: "",
         },
@@ -245,7 +245,7 @@ async fn no_more_threads(column: &str) -> String {
         Fault {
             begin: "ulimit -S -v 200000",
             end: "ulimit -S -v unlimited",
-            says: ["cannot start: ", "memory allocation of"],
+            says: &["cannot start: ", "memory allocation of", "out of memory"],
             mounts: false,
             otherwise: "",
         },
