@@ -162,7 +162,7 @@ pub(super) async fn log_bounds_of_leaders(
         .collect();
     let answers = client.list_offsets(&queries, isolation).await?;
     if answers.len() != queries.len() {
-        return Err(short_answer("log bounds"));
+        return Err(short_answer("log bounds", &queries));
     }
     let (starts, ends) = answers.split_at(partitions.len());
     let bounds = partitions.iter().zip(starts.iter().zip(ends));
@@ -170,7 +170,7 @@ pub(super) async fn log_bounds_of_leaders(
         .map(|(partition, (start, end))| {
             let leader_epoch = end.leader_epoch;
             let (Some(start), Some(end)) = (start.offset, end.offset) else {
-                return Err(short_answer("log bounds"));
+                return Err(short_answer("log bounds", &queries));
             };
             // Retention may move the start between the two answers.
             let bounds = LogBounds {
@@ -200,15 +200,24 @@ pub(super) async fn timestamps(
         .collect();
     let answers = client.list_offsets(&queries, isolation).await?;
     if answers.len() != queries.len() {
-        return Err(short_answer("timestamps"));
+        return Err(short_answer("timestamps", &queries));
     }
     let answers = answers.into_iter().map(|a| a.offset);
     Ok(wanted.iter().cloned().zip(answers).collect())
 }
 
-fn short_answer(what: &str) -> Error {
+fn short_answer(what: &str, asked: &[OffsetQuery]) -> Error {
+    let mut partitions: Vec<&TopicPartition> = asked.iter().map(|query| &query.partition).collect();
+    partitions.sort();
+    partitions.dedup();
+    let named: Vec<String> = partitions.iter().take(3).map(|p| p.to_string()).collect();
+    let more = if partitions.len() > named.len() {
+        ", …"
+    } else {
+        ""
+    };
     Error::Kafka {
-        operation: format!("looking up {what}"),
+        operation: format!("looking up {what} of {}{more}", named.join(", ")),
         reason: "the answer does not cover every partition".to_owned(),
     }
 }

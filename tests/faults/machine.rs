@@ -318,7 +318,7 @@ async fn no_more_threads(column: &str) -> String {
         Fault {
             begin: "ulimit -S -v 200000",
             end: "ulimit -S -v unlimited",
-            says: &["cannot start: ", "memory allocation of"],
+            says: &["cannot start: ", "memory allocation of", "out of memory"],
             mounts: false,
             otherwise: "",
         },
