@@ -269,8 +269,16 @@ async fn little_address_space(column: &str) -> String {
         eprintln!("{column}, {begin}: {outcome}");
         found.insert(outcome);
     }
-    let found: Vec<String> = found.into_iter().collect();
-    found.join("; ")
+    // Which of them it is depends on the machine, but little is too little and much is enough.
+    let allowed = ["exact", "exit code 1, then exact", "killed, then exact"];
+    assert!(found.len() > 1 && found.contains("exact"), "{found:?}");
+    match found
+        .iter()
+        .all(|outcome| allowed.contains(&outcome.as_str()))
+    {
+        true => "exact, or exit code 1 or killed and then exact".to_owned(),
+        false => format!("{found:?}"),
+    }
 }
 
 /// The system kills the largest process of the group.
