@@ -276,7 +276,8 @@ async fn where_loss_is_permitted_a_batch_is_fixed_again_over_what_is_there() {
         assert!(job.step().await.unwrap().is_none());
         let difference = &job.replay_diff(1).await.unwrap()[0];
         assert_eq!((difference.missing, difference.extra), (Some(0), Some(0)));
-        assert_eq!(world.held().len(), 60 + (end - found.1) as usize);
+        let fresh = usize::try_from(end - found.1).unwrap();
+        assert_eq!(world.held().len(), 60 + fresh);
     }
 }
 
