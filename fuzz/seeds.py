@@ -256,7 +256,7 @@ write(
     "answers",
     {
         f"{request}-{version}-{kind}": bytes([request, version]) + body
-        for request in range(9)
+        for request in range(10)
         for version in range(0, 12, 3)
         for kind, body in (("plain", b"\0\0\0\1" * 24), ("compact", b"\2" * 96), ("none", b"\0" * 48))
     },

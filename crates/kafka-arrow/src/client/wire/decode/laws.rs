@@ -6,7 +6,8 @@
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{
     DescribeConfigsRequest, FindCoordinatorRequest, ListOffsetsRequest, MetadataRequest,
-    OffsetFetchRequest, OffsetForLeaderEpochRequest, SaslAuthenticateRequest, SaslHandshakeRequest,
+    OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, SaslAuthenticateRequest,
+    SaslHandshakeRequest,
 };
 use kafka_protocol::protocol::{Decodable, Request};
 
@@ -117,7 +118,7 @@ pub(crate) fn answers(data: &[u8]) {
         return;
     };
     let body = Bytes::copy_from_slice(body);
-    match request % 9 {
+    match request % 10 {
         0 => law::<ListOffsetsRequest>(*version, body),
         1 => law::<MetadataRequest>(*version, body),
         2 => law::<OffsetFetchRequest>(*version, body),
@@ -126,6 +127,7 @@ pub(crate) fn answers(data: &[u8]) {
         5 => law::<OffsetForLeaderEpochRequest>(*version, body),
         6 => law::<DescribeConfigsRequest>(*version, body),
         7 => law::<SaslAuthenticateRequest>(*version, body),
+        9 => law::<OffsetCommitRequest>(*version, body),
         _ => drop(api_versions(&body, i16::from(*version % 5))),
     }
 }

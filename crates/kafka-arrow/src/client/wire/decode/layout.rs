@@ -100,6 +100,24 @@ const METADATA: Layout = (
     ],
 );
 
+const OFFSET_COMMIT: Layout = (
+    8,
+    8,
+    &[
+        (3, ON, Bytes(4)), // throttle time
+        (
+            0,
+            ON,
+            Structs(&[
+                (0, 9, Text),
+                (10, ON, Bytes(16)), // id
+                // partition, error
+                (0, ON, Structs(&[(0, ON, Bytes(4 + 2))])),
+            ]),
+        ),
+    ],
+);
+
 const OFFSET_FETCH: Layout = (
     9,
     6,
@@ -231,9 +249,10 @@ const SASL_AUTHENTICATE: Layout = (
     ],
 );
 
-const LAYOUTS: [Layout; 8] = [
+const LAYOUTS: [Layout; 9] = [
     LIST_OFFSETS,
     METADATA,
+    OFFSET_COMMIT,
     OFFSET_FETCH,
     FIND_COORDINATOR,
     SASL_HANDSHAKE,

@@ -46,6 +46,7 @@ fn no_length_is_believed_that_the_answer_does_not_have() {
     use describe_configs_response::*;
     use list_offsets_response::*;
     use metadata_response::*;
+    use offset_commit_response::*;
     use offset_fetch_response::*;
     use offset_for_leader_epoch_response::*;
 
@@ -63,6 +64,11 @@ fn no_length_is_believed_that_the_answer_does_not_have() {
         let partitions = vec![ListOffsetsPartitionResponse::default(); 2];
         let topic = ListOffsetsTopicResponse::default().with_partitions(partitions);
         ListOffsetsResponse::default().with_topics(vec![topic; 2])
+    });
+    holds(ApiKey::OffsetCommit, |_| {
+        let partitions = vec![OffsetCommitResponsePartition::default(); 2];
+        let topic = OffsetCommitResponseTopic::default().with_partitions(partitions);
+        OffsetCommitResponse::default().with_topics(vec![topic; 2])
     });
     holds(ApiKey::OffsetFetch, |version| {
         let answer = OffsetFetchResponse::default();
