@@ -2,6 +2,7 @@
 
 mod batches;
 mod epochs;
+mod fixed;
 mod hostile;
 mod letters;
 mod log;
