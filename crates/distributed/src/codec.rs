@@ -46,7 +46,7 @@ fn encode(node: &Arc<dyn ExecutionPlan>, buf: &mut Vec<u8>) -> Result<()> {
     else {
         return internal_err!("{} is no node of Kafka", node.name());
     };
-    let Origin::Planned(run) = run else {
+    let Origin::Planned(run, _) = run else {
         return internal_err!("a task of a scan is sent on by a worker");
     };
     let sent = SentTask {

@@ -112,8 +112,8 @@ pub(crate) struct TaskExec {
 /// Where a task's node is.
 #[derive(Debug)]
 pub(crate) enum Origin {
-    /// On the coordinator, to be sent.
-    Planned(Arc<ScanRun>),
+    /// On the coordinator, to be sent to this worker.
+    Planned(Arc<ScanRun>, Url),
     /// On a worker, which reports.
     Received(Arc<Reports>, String),
 }
@@ -125,6 +125,7 @@ impl TaskExec {
         scan: KafkaScanExec,
         task: usize,
         run: &Arc<ScanRun>,
+        worker: &Url,
         whole: &dyn ExecutionPlan,
     ) -> Self {
         let partitions = scan.properties().partitioning.partition_count();
@@ -134,7 +135,7 @@ impl TaskExec {
         Self {
             scan: Arc::new(scan),
             task,
-            run: Origin::Planned(Arc::clone(run)),
+            run: Origin::Planned(Arc::clone(run), worker.clone()),
             properties: Arc::new(properties),
         }
     }
@@ -157,6 +158,9 @@ impl TaskExec {
 
 impl DisplayAs for TaskExec {
     fn fmt_as(&self, t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Origin::Planned(_, worker) = &self.run {
+            write!(f, "worker {}: ", address(worker))?;
+        }
         self.scan.fmt_as(t, f)
     }
 }

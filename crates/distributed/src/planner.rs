@@ -214,8 +214,8 @@ fn in_tasks(
             parts.push((worker.url.clone(), scan.of_pieces(vec![], partitions)?));
         }
     }
-    let variants = parts.iter().enumerate().map(|(task, (_, part))| {
-        let part = TaskExec::planned(part.clone(), task, &run, plan.as_ref());
+    let variants = parts.iter().enumerate().map(|(task, (worker, part))| {
+        let part = TaskExec::planned(part.clone(), task, &run, worker, plan.as_ref());
         Arc::new(part) as Arc<dyn ExecutionPlan>
     });
     let variants: Vec<_> = variants.collect();

@@ -193,17 +193,18 @@ impl Worker {
         let unusable = |e: tonic::transport::Error| {
             Error::config("tls", format!("the worker cannot serve: {e}")).because(e)
         };
-        let mut server = Server::builder().tcp_nodelay(true);
+        let mut server = Server::builder();
         if let Some(tls) = self.link.server() {
             server = server.tls_config(tls).map_err(unusable)?;
         }
         let link = self.link;
         let check = InterceptorLayer::new(move |request| link.check(request));
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let served = server
             .layer(check)
             .add_service(scans)
             .add_service(engine.into_worker_server())
-            .serve_with_incoming_shutdown(TcpIncoming::from(listener), stop);
+            .serve_with_incoming_shutdown(incoming, stop);
         served.await.map_err(unusable)
     }
 }

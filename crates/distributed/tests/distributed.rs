@@ -3,13 +3,18 @@
 mod bed;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::physical_plan::{collect, displayable};
+use datafusion_kafka::client::KafkaClient;
 use datafusion_kafka::config::ConnectionConfig;
-use datafusion_kafka::scan;
+use datafusion_kafka::receipt::{Receipt, Verdict, with_checksums};
+use datafusion_kafka::scan::{self, KafkaScanExec};
 use datafusion_kafka::{Error, ErrorKind};
 use datafusion_kafka_distributed::{Coordinator, Link, OwnConnections, Token, Worker};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use bed::{Bed, rows};
 
@@ -220,6 +225,167 @@ async fn a_lost_worker_is_named_or_replaced() {
     assert!(text.contains(address) && text.contains("orders["), "{text}");
     let found = rows(&again, "SELECT count(*) FROM orders").await.unwrap();
     assert_eq!(found, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn receipts_are_those_of_one_machine() {
+    let bed = Bed::new(3).await;
+    let client: Arc<dyn KafkaClient> = Arc::new(bed.cluster.client());
+    for sql in [
+        "SELECT key, value FROM orders",
+        "SELECT count(*) FROM kafka('orders', '@2023-11-14T22:20:00Z:')",
+    ] {
+        let mut written = vec![];
+        for session in [bed.local(), bed.session().await] {
+            let frame = datafusion_kafka::statement::sql(&session, sql)
+                .await
+                .unwrap();
+            let task = Arc::new(with_checksums(frame.task_ctx()));
+            let plan = frame.create_physical_plan().await.unwrap();
+            collect(Arc::clone(&plan), task).await.unwrap();
+            let mut receipt = Receipt::new();
+            receipt.add(sql, &plan).unwrap();
+            assert_eq!(
+                receipt.rerun(&client).await.unwrap().verdict(),
+                Verdict::Identical
+            );
+            let ledger = receipt.statements[0].scans[0].ledger.clone();
+            assert!(
+                ledger
+                    .ranges
+                    .iter()
+                    .all(|range| range.counts.delivered == 0 || range.rows.is_some())
+            );
+            written.push(ledger);
+        }
+        assert_eq!(written[0], written[1], "{sql}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_is_run_again_and_explained() {
+    let bed = Bed::new(2).await;
+    let session = bed.session().await;
+    let frame = session.sql("SELECT count(*) FROM orders").await.unwrap();
+    let plan = frame.clone().create_physical_plan().await.unwrap();
+    for _ in 0..2 {
+        let found = collect(Arc::clone(&plan), Arc::new(frame.task_ctx()))
+            .await
+            .unwrap();
+        assert!(
+            pretty_format_batches(&found)
+                .unwrap()
+                .to_string()
+                .contains("1200")
+        );
+        assert_eq!(scan::ledger(&plan).total().delivered, 1200);
+    }
+    let limited = session.sql("SELECT * FROM orders LIMIT 5").await.unwrap();
+    let plan = limited.clone().create_physical_plan().await.unwrap();
+    let found = collect(Arc::clone(&plan), Arc::new(limited.task_ctx()))
+        .await
+        .unwrap();
+    assert_eq!(found.iter().map(RecordBatch::num_rows).sum::<usize>(), 5);
+    let total = scan::ledger(&plan).total();
+    assert!(
+        total.unread > 0 && total.total() == scan::ScanProgress::of(&plan).offsets_total,
+        "{total}"
+    );
+
+    let analyzed = rows(&session, "EXPLAIN ANALYZE SELECT count(*) FROM orders");
+    let analyzed = tokio::time::timeout(Duration::from_secs(30), analyzed).await;
+    let analyzed = analyzed.expect("it ends").unwrap().join("\n");
+    assert!(
+        analyzed.contains("records=") && analyzed.contains("t1: worker 127.0.0.1:"),
+        "{analyzed}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_goes_both_ways() {
+    let mut bed = Bed::new(0).await;
+    let authority = |name: &str| {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let certificate = params.self_signed(&key).unwrap().pem();
+        (certificate, Issuer::new(params, key))
+    };
+    let (ca, issuer) = authority("ours");
+    let (other, stranger) = authority("theirs");
+    let identity = |issuer: &Issuer<'_, KeyPair>| {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, issuer).unwrap().pem();
+        (certificate.into_bytes(), key.serialize_pem().into_bytes())
+    };
+    let link = |ca: &str, issuer: Option<&Issuer<'_, KeyPair>>| Link {
+        token: None,
+        ca: Some(ca.as_bytes().to_vec()),
+        identity: issuer.map(identity),
+    };
+    let own = link(&ca, Some(&issuer));
+    bed.add(|worker| worker.link(own.clone())).await;
+    bed.add(|worker| worker.link(own.clone())).await;
+
+    let mut options = bed.options();
+    options.link = own;
+    let session = bed.session_with(options).await;
+    let found = rows(&session, "SELECT count(*) FROM orders").await.unwrap();
+    assert!(found.iter().any(|row| row.contains("1200")), "{found:?}");
+
+    for wrong in [
+        // Without TLS, without a certificate, with one of another authority, and with trust in another.
+        Link::default(),
+        link(&ca, None),
+        link(&ca, Some(&stranger)),
+        link(&other, Some(&issuer)),
+    ] {
+        let mut options = bed.options();
+        options.link = wrong;
+        let error = Coordinator::connect(options).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_travels() {
+    let bed = Bed::new(1).await;
+    let mut config = ConnectionConfig::new(bed::BROKERS);
+    for (key, value) in [
+        ("connection.name", "prod"),
+        ("security.protocol", "sasl_ssl"),
+        ("sasl.username", "alice-the-user"),
+        ("sasl.password", "hunter2"),
+        ("ssl.ca.pem", "-----BEGIN-private"),
+    ] {
+        config.set(key, value).unwrap();
+    }
+    let table = datafusion_kafka::table::KafkaTable::builder(&config).pool(bed.pool());
+    let table = table.topic("orders").build_lazy().unwrap();
+    let session = bed.local();
+    session.register_table("t", Arc::new(table)).unwrap();
+    let plan = session.sql("SELECT * FROM t").await.unwrap();
+    let plan = plan.create_physical_plan().await.unwrap();
+    let scan = plan.downcast_ref::<KafkaScanExec>().unwrap();
+    let bytes = String::from_utf8(scan.encode(true).unwrap()).unwrap();
+    assert!(bytes.contains("\"name\":\"prod\""), "{bytes}");
+    for secret in ["hunter2", "alice-the-user", "private", "sasl", "ssl"] {
+        assert!(!bytes.contains(secret), "{secret}: {bytes}");
+    }
+    // Another version's bytes are refused, and so is what is none.
+    let other = bytes.replacen(env!("CARGO_PKG_VERSION"), "0.0.0", 1);
+    let own = OwnConnections::new([config], bed.pool());
+    for (bytes, says) in [
+        (other.as_str(), "version 0.0.0"),
+        ("{}", "no scan"),
+        ("", "no scan"),
+    ] {
+        let error = KafkaScanExec::decode(bytes.as_bytes(), &own).unwrap_err();
+        assert!(error.to_string().contains(says), "{error}");
+    }
+    assert!(KafkaScanExec::decode(bytes.as_bytes(), &own).is_ok());
 }
 
 #[tokio::test]
