@@ -50,9 +50,11 @@ test-slow: setup ## the tests marked as slow: clusters, other releases and load,
 WORKERS := --package kafka-sql --package datafusion-kafka-distributed --features kafka-sql/distributed
 
 .PHONY: test-workers
-test-workers: ## test and lint statements on workers; compiles DataFusion once more
-	@scripts/setup build
-	@scripts/test $(WORKERS) --test distributed --bin kafka-sql $(ARGS)
+test-workers: setup ## test statements on workers; compiles DataFusion once more
+	@scripts/test $(WORKERS) --test distributed --test workers $(ARGS)
+
+.PHONY: lint-workers
+lint-workers: ## clippy for the same
 	cargo clippy --release --config scripts/test-profile.toml $(WORKERS) --all-targets -- -D warnings
 
 .PHONY: lint

@@ -186,10 +186,11 @@ impl Coordinator {
         let mut urls = vec![];
         for address in self.options.workers.addresses()? {
             let scheme = if tls { "https" } else { "http" };
+            let has_port = address
+                .rsplit_once(':')
+                .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
             let url = Url::parse(&format!("{scheme}://{address}"));
-            let url = url
-                .ok()
-                .filter(|url| url.port_or_known_default().is_some() && url.host().is_some());
+            let url = url.ok().filter(|_| has_port);
             urls.push(url.ok_or_else(|| {
                 Error::config("workers", format!("expected host:port, found '{address}'"))
             })?);

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use datafusion_kafka::Error;
 use datafusion_kafka::config::{ConnectionConfig, secret};
 use datafusion_kafka::policy::Policy;
 use datafusion_kafka_distributed::{
@@ -107,7 +108,11 @@ impl WorkersArgs {
         options.link = self.link()?;
         options.retries = self.retries;
         options.offsets_per_task = self.offsets_per_task;
-        Ok(Some(Coordinator::connect(options).await?))
+        match Coordinator::connect(options).await {
+            Ok(coordinator) => Ok(Some(coordinator)),
+            Err(typed @ Error::Config { .. }) => Err(Failure::usage(typed.to_string())),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
@@ -139,8 +144,10 @@ pub(crate) async fn serve(
         .cores(args.streams)
         .runtime(Arc::clone(&connection.runtime()))
         .open_to_all(args.insecure);
-    worker.serve(listener, ended()).await?;
-    Ok(())
+    match worker.serve(listener, ended()).await {
+        Err(typed @ Error::Config { .. }) => Err(Failure::usage(typed.to_string())),
+        served => Ok(served?),
+    }
 }
 
 /// Ready when the process is told to end.
