@@ -46,12 +46,23 @@ test-slow: setup ## the tests marked as slow: clusters, other releases and load,
 	@scripts/kafka-libs old
 	@scripts/test --test broker --test jobs $(ARGS) -- --ignored --nocapture
 
+# The shell with its workers: an engine that the default build does not compile.
+WORKERS := --package kafka-sql --package datafusion-kafka-distributed --features kafka-sql/distributed
+
+.PHONY: test-workers
+test-workers: setup ## test statements on workers; compiles DataFusion once more
+	@scripts/test $(WORKERS) --test distributed --test workers $(ARGS)
+
+.PHONY: lint-workers
+lint-workers: ## clippy for the same
+	cargo clippy --release --config scripts/test-profile.toml $(WORKERS) --all-targets -- -D warnings
+
 .PHONY: lint
 lint: ## format, clippy and documentation, warnings are errors
 	cargo fmt --all --check
 	cargo fmt --manifest-path benches/peers/drain/Cargo.toml --check
-	cargo clippy --release --config scripts/test-profile.toml --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --release --config scripts/test-profile.toml --workspace --no-deps
+	cargo clippy --release --config scripts/test-profile.toml --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --release --config scripts/test-profile.toml --no-deps
 
 .PHONY: api
 api: ## compare the public API with docs/api; ARGS=--renew writes it

@@ -36,8 +36,8 @@ const DATAFUSION_KAFKA: &[(&str, &[&str])] = &[
     ("store", &[]),
     ("policy", &["redact"]),
     ("statement", &["policy", "redact"]),
-    ("scan", &["memory"]),
     ("formats", &["policy"]),
+    ("scan", &["formats", "memory"]),
     // The folder of an export, which the exporter writes and a table of `sink` reads.
     ("exported", &["formats", "store"]),
     ("functions", &["formats", "policy"]),
@@ -107,6 +107,7 @@ const KAFKA_SQL: &[(&str, &[&str])] = &[
     ("statements", &[]),
     ("connection", &[]),
     ("session", &["connection"]),
+    ("workers", &["connection"]),
     ("progress", &["session"]),
     ("ledger", &["output", "session"]),
     (
@@ -130,6 +131,7 @@ const KAFKA_SQL: &[(&str, &[&str])] = &[
             "job",
             "output",
             "rerun",
+            "workers",
         ],
     ),
     (

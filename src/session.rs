@@ -55,6 +55,17 @@ pub struct KafkaSessionBuilder {
     config: Option<SessionConfig>,
     runtime: Option<Arc<RuntimeEnv>>,
     policy: Policy,
+    extend: Option<Extend>,
+}
+
+/// What is done to a session's state before it is built.
+#[derive(Clone)]
+struct Extend(Arc<dyn Fn(SessionStateBuilder) -> SessionStateBuilder + Send + Sync>);
+
+impl std::fmt::Debug for Extend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Extend")
+    }
 }
 
 impl KafkaSessionBuilder {
@@ -95,6 +106,16 @@ impl KafkaSessionBuilder {
     /// session may also reach the hosts of its [connection](Self::connection).
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
+        self
+    }
+
+    /// Sets what is done to the session's state before it is built, for example to plan for an engine that
+    /// executes plans on other machines.
+    pub fn extend(
+        mut self,
+        extend: impl Fn(SessionStateBuilder) -> SessionStateBuilder + Send + Sync + 'static,
+    ) -> Self {
+        self.extend = Some(Extend(Arc::new(extend)));
         self
     }
 
@@ -148,6 +169,9 @@ impl KafkaSessionBuilder {
         // Before DataFusion's, which only accept text.
         let planners = builder.expr_planners().get_or_insert_default();
         planners.insert(0, Arc::new(bytes::SubstringOfBytes));
+        if let Some(Extend(extend)) = &self.extend {
+            builder = extend(builder);
+        }
         let context = SessionContext::new_with_state(builder.build());
         let pool = self.pool.unwrap_or_else(ClientPool::global);
         let schema = match &self.connection {

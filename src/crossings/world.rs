@@ -18,6 +18,7 @@ use super::model::{Format, Made, Part, Policy, float};
 use super::table::encode::SCHEMA_ID;
 use super::table::{Cell, same};
 use crate::client::memory::{MemoryCluster, Record};
+use crate::config::ConnectionConfig;
 use crate::range::IsolationLevel;
 use crate::session::KafkaSessionBuilder;
 use crate::stub::{Reply, Stub};
@@ -129,6 +130,16 @@ impl World {
             builder = builder.fields(fields.collect::<Vec<_>>());
         }
         builder.build().await.map_err(text)
+    }
+
+    /// The settings that another machine would read with.
+    pub(super) fn connection(&self) -> Result<ConnectionConfig, String> {
+        let mut config = ConnectionConfig::new("memory:1");
+        if self.cell.format.asks_registry() {
+            let url = &self.common.registries[&self.cell.format].url;
+            config.set("schema.registry.url", url).map_err(text)?;
+        }
+        Ok(config)
     }
 
     /// A table of the topic, with the crossing's formats or as someone would define it who does not know

@@ -12,6 +12,8 @@ mod encoding;
 #[cfg(feature = "jobs")]
 mod recorded;
 mod schemas;
+#[cfg(feature = "jobs")]
+mod sent;
 #[cfg(all(feature = "jobs", feature = "librdkafka"))]
 mod subjects;
 
@@ -33,6 +35,8 @@ pub(crate) use encoding::{Encoders, Naming};
 pub(crate) use recorded::RecordedFormats;
 use schemas::SchemaSource;
 pub(crate) use schemas::payload_decoder;
+#[cfg(feature = "jobs")]
+pub(crate) use sent::SentFormats;
 
 /// What options and declared columns say of keys and values.
 #[derive(Debug, Clone)]

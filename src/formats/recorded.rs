@@ -122,6 +122,30 @@ impl RecordedFormats {
     }
 
     pub(crate) async fn formats(&self, own: &Formats) -> Result<Formats> {
+        let mut formats = self.without_schemas(own)?;
+        let Some(config) = formats.registry.clone() else {
+            return Ok(formats);
+        };
+        let ids = [
+            (&mut formats.key, &self.key),
+            (&mut formats.value, &self.value),
+        ];
+        for (part, recorded) in ids {
+            if let Some(id) = recorded.schema_id {
+                let found = Registry::new(config.clone())?.schema(id).await?;
+                part.schema.found = Some(found.ok_or_else(|| {
+                    Error::invalid(format!(
+                        "the records were read with schema {id}, which this registry does not have: name \
+                         the same registry by 'schema.registry.url'"
+                    ))
+                })?);
+            }
+        }
+        Ok(formats)
+    }
+
+    /// The formats but for the schemas of a registry.
+    pub(super) fn without_schemas(&self, own: &Formats) -> Result<Formats> {
         let columns = self.columns.iter().map(|name| {
             let column = Column::ALL.into_iter().find(|c| c.name() == name);
             column.ok_or_else(|| {
@@ -141,29 +165,12 @@ impl RecordedFormats {
         };
         formats.bad_rows.on = self.on_bad_row.parse()?;
         formats.bad_rows.limit = own.bad_rows.limit;
-        if !self.registry {
-            return Ok(formats);
-        }
-        let Some(config) = &own.registry else {
-            return Err(Error::invalid(
-                "the records were read with a schema registry: name it by 'schema.registry.url'",
-            ));
-        };
-        formats.registry = Some(config.clone());
-        let ids = [
-            (&mut formats.key, &self.key),
-            (&mut formats.value, &self.value),
-        ];
-        for (part, recorded) in ids {
-            if let Some(id) = recorded.schema_id {
-                let found = Registry::new(config.clone())?.schema(id).await?;
-                part.schema.found = Some(found.ok_or_else(|| {
-                    Error::invalid(format!(
-                        "the records were read with schema {id}, which this registry does not have: name \
-                         the same registry by 'schema.registry.url'"
-                    ))
-                })?);
-            }
+        if self.registry {
+            formats.registry = Some(own.registry.clone().ok_or_else(|| {
+                Error::invalid(
+                    "the records were read with a schema registry: name it by 'schema.registry.url'",
+                )
+            })?);
         }
         Ok(formats)
     }

@@ -34,6 +34,8 @@ pub(crate) struct SchemaSource {
     pub(crate) unregistered: Option<String>,
     /// Which files may be read for it.
     pub(crate) policy: Policy,
+    /// The contents of the files, where another machine has read them.
+    pub(super) sent: Option<Arc<BTreeMap<String, Vec<u8>>>>,
 }
 
 impl SchemaSource {
@@ -208,10 +210,12 @@ impl SchemaSource {
         let mut open = imports(file, &text)?;
         while let Some(name) = open.pop() {
             // What is not there may be one of those that are known without.
-            if references.contains_key(&name) || !folder.join(&name).is_file() {
+            let path = folder.join(&name);
+            let path = path.to_string_lossy();
+            if references.contains_key(&name) || !self.is_there(&path) {
                 continue;
             }
-            let text = self.read(&folder.join(&name).to_string_lossy())?;
+            let text = self.read(&path)?;
             open.extend(imports(&name, &text)?);
             references.insert(name, text);
         }
@@ -222,12 +226,24 @@ impl SchemaSource {
         })
     }
 
+    fn is_there(&self, file: &str) -> bool {
+        match &self.sent {
+            Some(sent) => sent.contains_key(file),
+            None => Path::new(file).is_file(),
+        }
+    }
+
     pub(super) fn read(&self, file: &str) -> Result<String> {
         String::from_utf8(self.bytes(file)?)
             .map_err(|_| Error::invalid(format!("the schema file {file} is not UTF-8")))
     }
 
     pub(super) fn bytes(&self, file: &str) -> Result<Vec<u8>> {
+        if let Some(sent) = &self.sent {
+            let bytes = sent.get(file).cloned();
+            return bytes
+                .ok_or_else(|| Error::invalid(format!("the schema file {file} was not sent")));
+        }
         let read = self.policy.read(Path::new(file), MAX_FILE_BYTES);
         read.map_err(|e| {
             Error::invalid(format!("the schema file {file} cannot be read: {e}")).because(e)

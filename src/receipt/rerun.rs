@@ -7,9 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{HashedColumn, Receipt, ReceiptScan};
@@ -19,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::range::{
     LedgerCounts, OffsetRange, OnDataLoss, RowsChecksum, Snapshot, SnapshotRange, TopicPartition,
 };
-use crate::scan::{KafkaScanExec, ScanRange, ScanSource, WithChecksums};
+use crate::scan::{KafkaScanExec, ScanRange, ScanSource};
 use crate::table::DEFAULT_BATCH_BYTES;
 
 /// How many partitions are read at the same time.
@@ -289,6 +287,10 @@ async fn read(
         batch_bytes: DEFAULT_BATCH_BYTES,
         pruned: vec![],
         snapshot: Arc::new(scan.snapshot.clone()),
+        #[cfg(feature = "jobs")]
+        origin: None,
+        checksums: true,
+        may_cut: false,
     };
     let source = Arc::new(source);
     let parts = parts.iter();
@@ -296,7 +298,7 @@ async fn read(
     let parts = vec![parts.collect()];
     let found = async {
         let plan = KafkaScanExec::try_new(source, parts, projection, None)?;
-        let mut rows = plan.execute(0, task())?;
+        let mut rows = plan.execute(0, Arc::default())?;
         while rows.try_next().await?.is_some() {}
         let ledger = plan.ledger();
         let rows = ledger.ranges.iter().filter_map(|range| range.rows);
@@ -312,11 +314,6 @@ async fn read(
         Some(found) => found.clone(),
         None => Error::query(error.strip_backtrace()).because(error),
     })
-}
-
-fn task() -> Arc<TaskContext> {
-    let config = SessionConfig::new().with_extension(Arc::new(WithChecksums));
-    SessionContext::new_with_config(config).task_ctx()
 }
 
 impl From<HashedColumn> for Column {

@@ -14,6 +14,7 @@
 //! `leader_epoch` is not part of it: not every client knows it.
 
 use arrow::array::{Array, AsArray, BinaryViewArray, ListArray};
+use datafusion::execution::TaskContext;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::client::{RawBatch, RawColumns, TimestampType};
@@ -21,6 +22,12 @@ use crate::client::{RawBatch, RawColumns, TimestampType};
 /// Asks the scans of a session or task for checksums: an extension of its `SessionConfig`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WithChecksums;
+
+/// Whether the scans of a task are asked for checksums, as a receipt asks.
+pub fn wants_checksums(context: &TaskContext) -> bool {
+    let config = context.session_config();
+    config.get_extension::<WithChecksums>().is_some()
+}
 
 /// The hashes of all records.
 pub(super) fn hashes(raw: &RawBatch, columns: RawColumns) -> Vec<u128> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::physical_plan::ExecutionPlan;
 
-use super::KafkaScanExec;
+use super::{KafkaScanExec, ScansElsewhereExec};
 use crate::range::Ledger;
 #[cfg(feature = "jobs")]
 use crate::range::LedgerCounts;
@@ -63,7 +63,10 @@ pub(crate) fn scans(plan: &Arc<dyn ExecutionPlan>) -> impl Iterator<Item = &Kafk
     std::iter::from_fn(move || {
         loop {
             let plan = open.pop()?;
-            open.extend(plan.children().into_iter().rev());
+            match ScansElsewhereExec::of(plan) {
+                Some(elsewhere) => open.extend(elsewhere.scans().iter().rev()),
+                None => open.extend(plan.children().into_iter().rev()),
+            }
             if let Some(scan) = plan.downcast_ref::<KafkaScanExec>() {
                 return Some(scan);
             }

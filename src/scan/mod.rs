@@ -16,6 +16,7 @@
 
 mod account;
 mod display;
+mod elsewhere;
 mod hash;
 mod ledger;
 mod metrics;
@@ -23,8 +24,14 @@ mod position;
 mod progress;
 mod properties;
 mod range;
+#[cfg(feature = "jobs")]
+mod remote;
+mod report;
 mod reverse;
 mod stream;
+mod tasks;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -55,13 +62,21 @@ use crate::range::{
 use account::Books;
 use properties::{properties, statistics};
 
+pub use elsewhere::ScansElsewhereExec;
 pub(crate) use hash::WithChecksums;
+pub use hash::wants_checksums;
 pub use ledger::ledger;
 #[cfg(feature = "jobs")]
 pub(crate) use ledger::of_source;
 pub(crate) use ledger::scans;
 pub use progress::ScanProgress;
 pub(crate) use range::ScanRange;
+#[cfg(feature = "jobs")]
+pub use remote::Connections;
+#[cfg(feature = "jobs")]
+pub(crate) use remote::Origin;
+pub use report::ScanReport;
+pub use tasks::ScanPiece;
 
 /// The most Kafka partitions of an execution partition that `ORDER BY "offset" DESC` reads side by
 /// side: each holds a piece of its range in memory.
@@ -86,6 +101,13 @@ pub(crate) struct ScanSource {
     pub(crate) pruned: Vec<Pruned>,
     /// The snapshot that the ranges were taken from.
     pub(crate) snapshot: Arc<Snapshot>,
+    /// What another machine needs to read the same; `None` where no other can.
+    #[cfg(feature = "jobs")]
+    pub(crate) origin: Option<Origin>,
+    /// Whether checksums of the records are asked for, whatever the session says.
+    pub(crate) checksums: bool,
+    /// Whether several streams may read a Kafka partition.
+    pub(crate) may_cut: bool,
 }
 
 /// Offsets that a scan need not read.
@@ -134,6 +156,8 @@ struct Counted {
     books: Arc<[Mutex<Vec<Arc<Books>>>]>,
     /// Of the last execution of each execution partition.
     bad_rows: Arc<BadRowCount>,
+    /// What was counted on other machines, where the scan is executed there.
+    elsewhere: Arc<Mutex<Vec<ScanReport>>>,
 }
 
 impl Counted {
@@ -143,6 +167,7 @@ impl Counted {
             metrics: ExecutionPlanMetricsSet::new(),
             books: (0..partitions).map(|_| Mutex::default()).collect(),
             bad_rows: Arc::new(BadRowCount::new(limit, partitions)),
+            elsewhere: Arc::default(),
         }
     }
 }
@@ -194,6 +219,9 @@ impl KafkaScanExec {
     /// Ranges that were only split for reading are one again. An execution partition that is
     /// executed again starts from nothing.
     pub fn ledger(&self) -> Ledger {
+        if let Some(ledger) = self.ledger_elsewhere() {
+            return ledger;
+        }
         let backward = self.direction == Direction::Reverse;
         let mut all = vec![];
         for (ranges, books) in self.partitions.iter().zip(self.counted.books.iter()) {
@@ -227,7 +255,7 @@ impl KafkaScanExec {
     }
 
     /// The client that reads.
-    pub(crate) fn client(&self) -> &Arc<dyn KafkaClient> {
+    pub fn client(&self) -> &Arc<dyn KafkaClient> {
         &self.source.client
     }
 
@@ -421,7 +449,10 @@ impl ExecutionPlan for KafkaScanExec {
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
-        Some(self.counted.metrics.clone_inner())
+        Some(
+            self.metrics_elsewhere()
+                .unwrap_or_else(|| self.counted.metrics.clone_inner()),
+        )
     }
 
     /// Row counts are never exact: control, aborted and compacted offsets hold no row, and an

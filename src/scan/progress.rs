@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::MetricsSet;
 
-use super::{KafkaScanExec, metrics};
+use super::{KafkaScanExec, metrics, scans};
 
 /// Sums over all [`KafkaScanExec`] nodes of a plan; cheap, and callable while the plan runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,9 +42,7 @@ impl ScanProgress {
     }
 
     fn add(&mut self, plan: &Arc<dyn ExecutionPlan>, counts: &dyn Fn(&KafkaScanExec) -> bool) {
-        if let Some(scan) = plan.downcast_ref::<KafkaScanExec>()
-            && counts(scan)
-        {
+        for scan in scans(plan).filter(|scan| counts(scan)) {
             self.offsets_total += scan.offsets();
             if let Some(set) = scan.metrics() {
                 self.offsets_done += counter(&set, metrics::OFFSETS);
@@ -54,9 +52,6 @@ impl ScanProgress {
                 self.bad_rows += counter(&set, metrics::BAD_ROWS);
                 self.throttled_ms += counter(&set, metrics::THROTTLE) / 1_000_000;
             }
-        }
-        for child in plan.children() {
-            self.add(child, counts);
         }
     }
 }

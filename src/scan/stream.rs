@@ -15,7 +15,7 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt, stream};
 
 use super::account::{Books, Entry, Received};
-use super::hash::{WithChecksums, hashes};
+use super::hash::{hashes, wants_checksums};
 use super::metrics::ScanMetrics;
 use super::position::{Position, Step};
 use super::{ScanRange, ScanSource};
@@ -66,11 +66,11 @@ impl Reader {
         partition: usize,
         context: &TaskContext,
     ) -> Self {
-        let checksums = context.session_config().get_extension::<WithChecksums>();
+        let checksums = source.checksums || wants_checksums(context);
         let memory = format!("KafkaScanExec[{partition}]");
         let memory = memory::budget(context.memory_pool(), memory);
         let limits = source.decoder.batch_limits(&projection, source.batch_bytes);
-        let hashed = checksums.map(|_| source.decoder.raw_columns(&projection));
+        let hashed = checksums.then(|| source.decoder.raw_columns(&projection));
         // A record that is of no use is not asked whether it decodes.
         let has_formats = source.decoder.has_formats();
         let timestamps = ranges.iter().map(|range| match has_formats {

@@ -45,6 +45,8 @@ use crate::client::{KafkaClient, epochs};
 use crate::config::ConnectionConfig;
 use crate::error::{Error, External as _, Result};
 use crate::range::{OffsetRange, Snapshot, TopicPartition, split};
+#[cfg(feature = "jobs")]
+use crate::scan::Origin;
 use crate::scan::{KafkaScanExec, Pruned, ScanRange, ScanSource};
 use resolve::SharedBounds;
 
@@ -199,6 +201,13 @@ impl KafkaTable {
         &self.reading.selection.topics
     }
 
+    /// The table as if its client were that of these settings.
+    #[cfg(test)]
+    pub(crate) fn with_connection(mut self, connection: ConnectionConfig) -> Self {
+        self.writing.connection = Some(connection);
+        self
+    }
+
     fn with_definition(mut self, definition: String) -> Self {
         self.definition = Some(definition);
         self
@@ -222,9 +231,20 @@ impl KafkaTable {
         limit: Option<usize>,
     ) -> datafusion::error::Result<KafkaScanExec> {
         self.check_readable().external()?;
-        let name = self.job.name.clone();
+        let mut source = self.reading.source();
+        source.name = self.job.name.clone();
+        #[cfg(feature = "jobs")]
+        {
+            let connection = self.writing.connection.clone();
+            source.origin = connection.map(|connection| Origin {
+                connection,
+                formats: self.writing.formats.clone(),
+            });
+        }
         let reading = &self.reading;
-        reading.plan(name, state, projection, filters, limit).await
+        reading
+            .plan(source, state, projection, filters, limit)
+            .await
     }
 }
 
@@ -236,9 +256,27 @@ impl Reading {
         }
     }
 
+    /// What a scan has before its ranges are known.
+    fn source(&self) -> ScanSource {
+        ScanSource {
+            name: None,
+            client: Arc::clone(&self.selection.client),
+            decoder: self.decoder.clone(),
+            isolation: self.selection.isolation,
+            on_data_loss: self.selection.on_data_loss,
+            batch_bytes: self.batch_bytes,
+            pruned: vec![],
+            snapshot: Arc::default(),
+            #[cfg(feature = "jobs")]
+            origin: None,
+            checksums: false,
+            may_cut: self.splitting.may_cut(),
+        }
+    }
+
     async fn plan(
         &self,
-        name: Option<Arc<str>>,
+        mut source: ScanSource,
         state: &dyn Session,
         projection: Option<&[usize]>,
         filters: &[Expr],
@@ -251,28 +289,18 @@ impl Reading {
                 .await
                 .external()?;
         }
-        let mut decoder = self.decoder.clone();
-        if decoder.keeps_bad() {
-            decoder = decoder.with_topic_ids(snapshot.topic_ids());
+        if source.decoder.keeps_bad() {
+            source.decoder = source.decoder.with_topic_ids(snapshot.topic_ids());
         }
         let (kept, pruned) = self.prune(&snapshot, filters, state).await?;
+        (source.pruned, source.snapshot) = (pruned, snapshot);
 
         let options = self.splitting.options(state.config().target_partitions());
         let partitions = split(&kept, &options);
 
-        let source = ScanSource {
-            name,
-            client: Arc::clone(&self.selection.client),
-            decoder: decoder.clone(),
-            isolation: self.selection.isolation,
-            on_data_loss: self.selection.on_data_loss,
-            batch_bytes: self.batch_bytes,
-            pruned,
-            snapshot: Arc::clone(&snapshot),
-        };
         let projection = match projection {
             Some(indices) => indices.to_vec(),
-            None => (0..decoder.columns().len()).collect(),
+            None => (0..source.decoder.columns().len()).collect(),
         };
         KafkaScanExec::try_new(Arc::new(source), partitions, projection, limit)
     }

@@ -56,6 +56,15 @@ pub(super) enum Splitting {
 }
 
 impl Splitting {
+    /// Whether several streams may read a Kafka partition.
+    pub(super) fn may_cut(self) -> bool {
+        match self {
+            Self::Within { .. } => true,
+            #[cfg(feature = "jobs")]
+            Self::InOrder => false,
+        }
+    }
+
     pub(super) fn options(self, target_partitions: usize) -> SplitOptions {
         let options = SplitOptions {
             target_partitions,

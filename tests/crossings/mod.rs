@@ -21,7 +21,10 @@ dimension!(
     /// What is done with the records. A verb that writes also checks what it wrote, reads it back, and
     /// continues after a crash.
     Verb {
-        Query, SelfJoin, OrderDescLimit, ReceiptRerun,
+        Query, SelfJoin, OrderDescLimit,
+        /// The scan is sent as bytes and read in pieces, as by another machine.
+        Elsewhere,
+        ReceiptRerun,
         ExportParquet, ExportParquetSql, ExportParquetBy,
         ExportCsv, ExportCsvSql, ExportCsvBy,
         ExportNdjson, ExportNdjsonSql, ExportNdjsonBy,
@@ -44,7 +47,9 @@ impl Verb {
     fn is_done_by(self, client: Client) -> bool {
         match self {
             Self::JobPostgres | Self::JobKafkaJson | Self::JobKafkaAvro => client != Client::Memory,
-            Self::JobMemory | Self::JobWindow | Self::JobCrash => client == Client::Memory,
+            Self::JobMemory | Self::JobWindow | Self::JobCrash | Self::Elsewhere => {
+                client == Client::Memory
+            }
             // On real servers, one export of each format and of each kind is enough.
             Self::ExportParquet | Self::ExportCsvSql | Self::ExportNdjsonBy => true,
             verb => !verb.is_export() || client == Client::Memory,

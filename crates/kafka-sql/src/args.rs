@@ -43,6 +43,9 @@ pub(crate) struct Cli {
     /// Print for each range that was read what became of its offsets
     #[arg(long, global = true)]
     pub(crate) ledger: bool,
+    #[cfg(feature = "distributed")]
+    #[command(flatten)]
+    pub(crate) workers: crate::workers::WorkersArgs,
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 }
@@ -54,6 +57,9 @@ pub(crate) enum Command {
     Read(ReadCommand),
     /// Try it: an embedded broker with sample data, then the shell or the given command
     Demo(DemoArgs),
+    /// Serve coordinators: read the ranges that they send, near the brokers
+    #[cfg(feature = "distributed")]
+    Worker(crate::workers::WorkerArgs),
 }
 
 /// Commands that work on a cluster, the demo's as well as the user's.

@@ -11,6 +11,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion_kafka::client::ClientPool;
 use datafusion_kafka::config::ConnectionConfig;
 use datafusion_kafka::policy::Policy;
+use datafusion_kafka::session::KafkaSessionBuilder;
 use datafusion_kafka::table::{KafkaTable, KafkaTableBuilder, TableOptions};
 use datafusion_kafka::text::visible;
 
@@ -124,6 +125,8 @@ pub(crate) struct Connection {
     policy: Policy,
     /// What bounds the memory of sessions and exports.
     runtime: Arc<RuntimeEnv>,
+    #[cfg(feature = "distributed")]
+    coordinator: Option<datafusion_kafka_distributed::Coordinator>,
 }
 
 impl Connection {
@@ -185,6 +188,8 @@ impl Connection {
             pool: ClientPool::global(),
             policy: Policy::default(),
             runtime: runtime.build_arc()?,
+            #[cfg(feature = "distributed")]
+            coordinator: None,
         })
     }
 
@@ -287,6 +292,29 @@ impl Connection {
     /// The names of all settings, one a line.
     pub(crate) fn list() -> String {
         ConnectionConfig::known_keys().join("\n")
+    }
+
+    /// What sessions are built of, but for the cluster.
+    pub(crate) fn session(&self) -> KafkaSessionBuilder {
+        let builder = KafkaSessionBuilder::new()
+            .runtime(self.runtime())
+            .pool(self.pool.clone())
+            .policy(self.policy.clone());
+        #[cfg(feature = "distributed")]
+        if let Some(coordinator) = self.coordinator.clone() {
+            return builder.extend(move |state| coordinator.apply(state));
+        }
+        builder
+    }
+
+    /// The same for sessions that plan for workers.
+    #[cfg(feature = "distributed")]
+    pub(crate) fn with_coordinator(
+        mut self,
+        coordinator: Option<datafusion_kafka_distributed::Coordinator>,
+    ) -> Self {
+        self.coordinator = coordinator;
+        self
     }
 
     /// The same for sessions whose text may do this.

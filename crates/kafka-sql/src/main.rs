@@ -27,6 +27,8 @@ mod script;
 mod session;
 mod statements;
 mod ui;
+#[cfg(feature = "distributed")]
+mod workers;
 
 use std::future::Future;
 use std::io::Write;
@@ -143,6 +145,12 @@ fn run(cli: Cli) -> Result<(), Failure> {
     if broker.is_some() {
         connection = connection.with_pool(demo::pool());
     }
+    #[cfg(feature = "distributed")]
+    if !matches!(cli.command, Some(Command::Worker(_))) {
+        let coordinator = cli.workers.clone();
+        let coordinator = interrupt::run(runtime, async move { coordinator.coordinator().await })?;
+        connection = connection.with_coordinator(coordinator);
+    }
     let shell = Shell {
         runtime,
         ui: Ui::detect(cli.quiet, cli.verbose > 0, cli.ledger),
@@ -152,6 +160,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         None => shell.read_or_talk(None),
         Some(Command::Read(command)) => shell.read(command),
+        #[cfg(feature = "distributed")]
+        Some(Command::Worker(args)) => {
+            let serving = workers::serve(args, cli.workers, shell.connection.clone(), shell.ui);
+            runtime.block_on(serving)
+        }
         Some(Command::Demo(demo)) => match (demo.examples, demo.command) {
             (Some(folder), None) => shell.examples(&folder),
             (Some(_), Some(_)) => Err(Failure::usage(

@@ -9,7 +9,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion_kafka::client::{KafkaClient, TopicSelection};
 use datafusion_kafka::policy::Policy;
 pub(crate) use datafusion_kafka::scan::ScanProgress as Progress;
-use datafusion_kafka::session::{CATALOG, KafkaSessionBuilder};
+use datafusion_kafka::session::CATALOG;
 use datafusion_kafka::table::KafkaCatalog;
 
 use crate::connection::{Connection, no_cluster};
@@ -38,10 +38,7 @@ impl Session {
     /// When the settings do not fit together.
     pub(crate) fn open(connection: &Connection) -> Result<Self, Failure> {
         let policy = connection.policy().clone();
-        let mut builder = KafkaSessionBuilder::new()
-            .runtime(connection.runtime())
-            .pool(connection.pool().clone())
-            .policy(policy.clone());
+        let mut builder = connection.session();
         let mut client = None;
         if let Some(config) = connection.cluster() {
             client = Some(connection.pool().client(config)?);

@@ -62,7 +62,7 @@ fn document(target: &Path) -> Result<()> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .args(["doc", "--release", "--config", "scripts/test-profile.toml"])
-        .args(["--workspace", "--no-deps", "--quiet", "--target-dir"])
+        .args(["--no-deps", "--quiet", "--target-dir"])
         .arg(target)
         // Unstable options for rustdoc alone: set for Cargo, the variable would compile dependencies again.
         .env("RUSTDOC", "scripts/public-api/rustdoc-json");

@@ -189,7 +189,7 @@ const POWERFUL: [(&str, Power, &str); 34] = [
 ];
 
 /// Settings that only tune queues, sizes and times, and those of consumers.
-const TUNING: [&str; 68] = [
+const TUNING: [&str; 69] = [
     "acks",
     "api.version.fallback.ms",
     "api.version.request",
@@ -206,6 +206,7 @@ const TUNING: [&str; 68] = [
     "client.sessions.max",
     "compression.level",
     "compression.type",
+    "connection.name",
     "connections.max.idle.ms",
     "enable.gapless.guarantee",
     "enable.idempotence",
@@ -279,6 +280,11 @@ fn power(key: &str) -> Option<(Power, &'static str)> {
 /// one value of such a setting must not be used with another.
 pub(super) fn is_security(key: &str) -> bool {
     matches!(power(key), Some((Power::Security | Power::Code, _)))
+}
+
+/// Whether a setting only tunes a connection.
+pub(super) fn is_tuning(key: &str) -> bool {
+    power(key).is_none()
 }
 
 /// Refuses what the text of a statement may not set. That is code in any session, and in a restricted session

@@ -3,8 +3,9 @@
 use super::known::{self, Side};
 
 /// Settings of this crate, which librdkafka does not know.
-pub(super) const OWN: [&str; 5] = [
+pub(super) const OWN: [&str; 6] = [
     "client",
+    "connection.name",
     "request.timeout.ms",
     "read.timeout.ms",
     "client.sessions.max",

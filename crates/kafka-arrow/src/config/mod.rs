@@ -9,6 +9,7 @@
 //! | key | default | unit | meaning |
 //! |---|---|---|---|
 //! | `kafka.client` | `auto` | | `wire` reads with this crate's own client, `librdkafka` with librdkafka, `auto` with the former where it can |
+//! | `connection.name` | the brokers | | what a worker on another machine knows these settings by |
 //! | `request.timeout.ms` | 15000 | ms | how long a request to the cluster (topics, offsets) may take with all retries |
 //! | `read.timeout.ms` | 60000 | ms | how long a read may go without progress before it fails |
 //! | `client.sessions.max` | 8 | readers | how many streams of a client read at once; more take turns |
@@ -34,6 +35,7 @@ mod java;
 mod keys;
 pub(crate) mod known;
 mod own;
+mod public;
 // Settings are checked in every build; only a client of registries uses them.
 #[cfg_attr(not(feature = "registry"), allow(dead_code))]
 pub(crate) mod registry;

@@ -55,6 +55,13 @@ impl ConnectionConfig {
         choice.unwrap_or_default()
     }
 
+    /// `connection.name`: what a worker on another machine knows these settings by; the brokers unless set.
+    pub fn name(&self) -> &str {
+        self.values
+            .get("connection.name")
+            .map_or_else(|| self.bootstrap_servers(), String::as_str)
+    }
+
     /// `read.timeout.ms`: how long a read may go without progress.
     pub fn read_timeout(&self) -> Duration {
         Duration::from_millis(self.own("read.timeout.ms", READ_TIMEOUT_MS))
@@ -88,6 +95,9 @@ pub(super) fn check(key: &str, canonical: &str, value: &str) -> Result<()> {
                 format!("expected 'auto', 'wire' or 'librdkafka', found '{value}'"),
             )
         });
+    }
+    if canonical == "connection.name" {
+        return Ok(());
     }
     let (unit, least) = match canonical {
         "client.sessions.max" => ("readers", 1),

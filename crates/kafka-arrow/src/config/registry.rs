@@ -19,7 +19,7 @@ const TIMEOUT: &str = "schema.registry.request.timeout.ms";
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(10_000);
 
 /// Where a registry is, and how to log in. Secrets are not printed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RegistryConfig {
     /// At least one endpoint. The first is tried first.
     pub(crate) endpoints: Vec<Endpoint>,
@@ -31,7 +31,7 @@ pub struct RegistryConfig {
 }
 
 /// One URL of a registry.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub(crate) struct Endpoint {
     /// May contain a user and a password.
     pub(crate) url: Url,
@@ -40,7 +40,7 @@ pub(crate) struct Endpoint {
 }
 
 /// The login, unless the URL has one.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub(crate) enum Login {
     /// User and password, joined by a colon.
     Basic(String),

@@ -1,9 +1,11 @@
 //! The classes of errors that programs act on.
 
+use serde::{Deserialize, Serialize};
+
 use super::Error;
 
 /// What a caller can do about an [`Error`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The query, a range, an option or a setting is wrong: change what was asked.
@@ -66,6 +68,7 @@ impl Error {
                 transient: true, ..
             } => ErrorKind::Connection,
             Self::Sink { .. } | Self::Corrupt { .. } => ErrorKind::Sink,
+            Self::Elsewhere { kind, .. } => *kind,
             Self::Read { .. }
             | Self::Corrupted { .. }
             | Self::Unaccounted { .. }
@@ -86,7 +89,8 @@ impl Error {
             | Self::Corrupted { .. } => true,
             Self::Registry { transient, .. }
             | Self::Read { transient, .. }
-            | Self::Sink { transient, .. } => *transient,
+            | Self::Sink { transient, .. }
+            | Self::Elsewhere { transient, .. } => *transient,
             Self::RangeSyntax(_)
             | Self::Invalid { .. }
             | Self::UnknownOption { .. }

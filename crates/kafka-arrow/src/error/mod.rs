@@ -408,6 +408,19 @@ pub enum Error {
         message: String,
     },
 
+    /// What another machine reported, which executed a part of the plan.
+    #[error("{message} (on {machine})")]
+    Elsewhere {
+        /// The address of the machine.
+        machine: String,
+        /// The class that the error has there.
+        kind: ErrorKind,
+        /// The error there, with its coordinates.
+        message: String,
+        /// Whether the same attempt may succeed later.
+        transient: bool,
+    },
+
     /// The client's report of a range does not account for every offset of it.
     #[error(
         "{topic}[{partition}] {start}..{end}: {message}; the client that reads is at fault, please report this"

@@ -44,6 +44,12 @@ impl From<Sample> for &'static str {
     }
 }
 
+impl From<Sample> for ErrorKind {
+    fn from(_: Sample) -> Self {
+        Self::Internal
+    }
+}
+
 impl<T> From<Sample> for Vec<T> {
     fn from(_: Sample) -> Self {
         vec![]
@@ -98,6 +104,7 @@ table! {
     Read { topic, partition, offset, reason; transient } => Internal, false;
     Corrupted { topic, partition, offset, reason } => Internal, true;
     Memory { place, message } => Memory, false;
+    Elsewhere { machine, kind, message; transient } => Internal, false;
     Unaccounted { topic, partition, start, end, message } => Internal, false;
     Conflict { target, message } => Conflict, false;
     Sink { target, operation, reason, source; transient } => Sink, false;

@@ -87,6 +87,16 @@ pub struct RegisteredSchema {
 }
 
 impl RegisteredSchema {
+    /// A schema that a registry gave to somebody else.
+    pub fn new(id: i32, kind: SchemaKind, text: String, references: Vec<(String, String)>) -> Self {
+        Self {
+            id,
+            kind,
+            text,
+            references,
+        }
+    }
+
     /// The schema as `.proto` files.
     pub fn proto_files(&self) -> ProtoFiles {
         ProtoFiles {

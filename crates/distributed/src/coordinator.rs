@@ -1,0 +1,290 @@
+//! The coordinator: which workers there are, and sessions that plan for them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::ToSocketAddrs;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use datafusion::error::DataFusionError;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion_distributed::{DistributedExt, SessionStateBuilderExt, WorkerResolver};
+use datafusion_kafka::client::{Broker, TopicSelection};
+use datafusion_kafka::scan::KafkaScanExec;
+use datafusion_kafka::{Error, Result};
+use futures::future::join_all;
+use url::Url;
+
+use crate::VERSION;
+use crate::codec::Sending;
+use crate::link::{Channels, Link};
+use crate::nodes::address;
+use crate::planner::{Planner, desired_tasks, route, scale_up};
+use crate::service::{Hello, hello};
+
+/// How long workers and racks are taken for what they were.
+const KNOWN_FOR: Duration = Duration::from_secs(10);
+
+/// Where the addresses of workers come from.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Workers {
+    /// These, each `host:port`.
+    Listed(Vec<String>),
+    /// A file with an address a line, which is read again.
+    File(PathBuf),
+    /// All addresses of a name, `host:port`, such as a headless service of Kubernetes.
+    Name(String),
+}
+
+impl Workers {
+    /// The addresses in a text: `h1:p,h2:p`, `file:PATH` or `dns:NAME:PORT`.
+    pub fn parse(text: &str) -> Self {
+        let text = text.trim();
+        if let Some(path) = text.strip_prefix("file:") {
+            return Self::File(path.into());
+        }
+        match text.strip_prefix("dns:") {
+            Some(name) => Self::Name(name.to_owned()),
+            None => Self::Listed(listed(text.split(','))),
+        }
+    }
+
+    fn addresses(&self) -> Result<Vec<String>> {
+        let refused = |what: String, e: std::io::Error| {
+            Error::config("workers", format!("{what}: {e}")).because(e)
+        };
+        Ok(match self {
+            Self::Listed(all) => all.clone(),
+            Self::File(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|e| refused(path.display().to_string(), e))?;
+                listed(
+                    text.lines()
+                        .map(|line| line.split('#').next().unwrap_or("")),
+                )
+            }
+            Self::Name(name) => {
+                let all = name
+                    .to_socket_addrs()
+                    .map_err(|e| refused(name.clone(), e))?;
+                all.map(|address| address.to_string()).collect()
+            }
+        })
+    }
+}
+
+fn listed<'a>(all: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let all = all.map(str::trim).filter(|text| !text.is_empty());
+    all.map(str::to_owned).collect()
+}
+
+/// How a coordinator works.
+#[derive(Debug, Clone)]
+pub struct CoordinatorOptions {
+    /// Where the workers are.
+    pub workers: Workers,
+    /// How they are reached.
+    pub link: Link,
+    /// The offsets that are worth a task of their own. A statement with fewer runs on the coordinator.
+    pub offsets_per_task: u64,
+    /// How often a statement is run again when a worker is lost before any of its rows was handed on.
+    pub retries: usize,
+}
+
+impl CoordinatorOptions {
+    /// The defaults, with these workers.
+    pub fn new(workers: Workers) -> Self {
+        Self {
+            workers,
+            link: Link::default(),
+            offsets_per_task: 200_000,
+            retries: 0,
+        }
+    }
+}
+
+/// A worker that has answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerInfo {
+    /// Where it is.
+    pub url: Url,
+    /// Its rack, as brokers have theirs.
+    pub rack: Option<String>,
+    /// Its host, as brokers on the same machine advertise theirs.
+    pub host: String,
+    /// How many streams a task gets.
+    pub cores: usize,
+}
+
+/// Plans statements for workers. Clones share what is known of them.
+#[derive(Clone)]
+pub struct Coordinator {
+    pub(crate) options: Arc<CoordinatorOptions>,
+    pub(crate) channels: Channels,
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    workers: Vec<WorkerInfo>,
+    asked: Option<Instant>,
+    /// By the name of a cluster's connection.
+    brokers: BTreeMap<String, (Instant, BTreeMap<i32, Broker>)>,
+}
+
+impl fmt::Debug for Coordinator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Coordinator")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Coordinator {
+    /// Asks the workers who they are.
+    ///
+    /// # Errors
+    /// When none answers, one refuses the token, or one has another version.
+    pub async fn connect(options: CoordinatorOptions) -> Result<Self> {
+        let coordinator = Self {
+            channels: Channels::new(options.link.clone()),
+            options: Arc::new(options),
+            known: Arc::default(),
+        };
+        coordinator.workers(true).await?;
+        Ok(coordinator)
+    }
+
+    /// The session plans for the workers.
+    pub fn apply(&self, builder: SessionStateBuilder) -> SessionStateBuilder {
+        builder
+            .with_distributed_user_codec(Sending)
+            .with_distributed_channel_resolver(self.channels.clone())
+            .with_distributed_worker_resolver(self.clone())
+            .with_distributed_desired_task_count_handler(desired_tasks(self))
+            .with_distributed_scale_up_leaf_node_handler(scale_up(self))
+            .with_distributed_route_tasks_handler(route)
+            .with_distributed_planner()
+            .with_query_planner(Arc::new(Planner::new(self)))
+    }
+
+    /// The workers that answer. They are asked `again`, or when what is known of them is old.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn workers(&self, again: bool) -> Result<Vec<WorkerInfo>> {
+        {
+            let known = self.known();
+            let fresh = known.asked.is_some_and(|asked| asked.elapsed() < KNOWN_FOR);
+            if fresh && !again {
+                return Ok(known.workers.clone());
+            }
+        }
+        let tls = self.options.link.is_tls();
+        let mut urls = vec![];
+        for address in self.options.workers.addresses()? {
+            let scheme = if tls { "https" } else { "http" };
+            let has_port = address
+                .rsplit_once(':')
+                .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+            let url = Url::parse(&format!("{scheme}://{address}"));
+            let url = url.ok().filter(|_| has_port);
+            urls.push(url.ok_or_else(|| {
+                Error::config("workers", format!("expected host:port, found '{address}'"))
+            })?);
+        }
+        let asked = join_all(urls.iter().map(|url| self.hello(url))).await;
+        let mut workers = vec![];
+        let mut silent = vec![];
+        for (url, answer) in urls.into_iter().zip(asked) {
+            match answer {
+                Ok(Hello { version, .. }) if version != VERSION => {
+                    return Err(Error::invalid(format!(
+                        "worker {} has version {version}, this is version {VERSION}: run the same on all machines",
+                        address(&url)
+                    )));
+                }
+                Ok(Hello {
+                    rack, host, cores, ..
+                }) => {
+                    let host = match host.is_empty() {
+                        true => url.host_str().unwrap_or_default().to_owned(),
+                        false => host,
+                    };
+                    workers.push(WorkerInfo {
+                        url,
+                        rack,
+                        host,
+                        cores,
+                    });
+                }
+                Err(refused @ Error::Authentication { .. }) => return Err(refused),
+                Err(error) => {
+                    log::warn!("{error}");
+                    silent.push(error.to_string());
+                }
+            }
+        }
+        if workers.is_empty() {
+            return Err(Error::Unavailable {
+                operation: "finding workers".to_owned(),
+                reason: match silent.is_empty() {
+                    true => "there are none in the list".to_owned(),
+                    false => silent.join("; "),
+                },
+            });
+        }
+        let mut known = self.known();
+        known.workers.clone_from(&workers);
+        known.asked = Some(Instant::now());
+        Ok(workers)
+    }
+
+    async fn hello(&self, url: &Url) -> Result<Hello> {
+        hello(self.channels.get(url)?, url).await
+    }
+
+    /// What was known last.
+    pub(crate) fn known_workers(&self) -> Vec<WorkerInfo> {
+        self.known().workers.clone()
+    }
+
+    /// Learns the brokers of the scan's cluster, if workers have something to compare them with.
+    pub(crate) async fn learn_brokers(&self, scan: &KafkaScanExec) -> Result<()> {
+        let cluster = scan.cluster();
+        let fresh = |known: &Known| {
+            let of = known.brokers.get(&cluster);
+            of.is_some_and(|(asked, _)| asked.elapsed() < KNOWN_FOR)
+        };
+        if fresh(&self.known()) {
+            return Ok(());
+        }
+        let described = scan.client().describe(TopicSelection::Named(&[])).await?;
+        let brokers = described
+            .brokers
+            .into_iter()
+            .map(|broker| (broker.id, broker));
+        let brokers = (Instant::now(), brokers.collect());
+        self.known().brokers.insert(cluster, brokers);
+        Ok(())
+    }
+
+    pub(crate) fn brokers(&self, scan: &KafkaScanExec) -> BTreeMap<i32, Broker> {
+        let known = self.known();
+        let of = known.brokers.get(&scan.cluster());
+        of.map(|(_, brokers)| brokers.clone()).unwrap_or_default()
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl WorkerResolver for Coordinator {
+    fn get_urls(&self) -> std::result::Result<Vec<Url>, DataFusionError> {
+        let workers = self.known_workers().into_iter();
+        Ok(workers.map(|worker| worker.url).collect())
+    }
+}

@@ -1,0 +1,248 @@
+//! Plans for workers: how many tasks a scan gets, its parts, and where they go.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::Session;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{internal_datafusion_err, internal_err};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::context::QueryPlanner;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
+use datafusion_distributed::{
+    DesiredTaskCountEvent, DesiredTaskCountEventResponse, DesiredTaskCountHandler, DistributedExec,
+    DistributedLeafExec, RouteTasksEvent, RouteTasksEventResponse, ScaleUpLeafNodeEvent,
+    ScaleUpLeafNodeEventResponse, ScaleUpLeafNodeHandler, SessionStateBuilderExt,
+};
+use datafusion_kafka::scan::{KafkaScanExec, ScansElsewhereExec};
+use url::Url;
+
+use crate::coordinator::{Coordinator, WorkerInfo};
+use crate::exec::CoordinatorExec;
+use crate::nodes::{ScanRun, TaskExec, TasksExec};
+use crate::placement::place;
+
+fn external(error: datafusion_kafka::Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+/// Plans as DataFusion does, and then for the workers.
+pub(crate) struct Planner {
+    coordinator: Coordinator,
+}
+
+impl fmt::Debug for Planner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Planner")
+    }
+}
+
+impl Planner {
+    pub(crate) fn new(coordinator: &Coordinator) -> Self {
+        Self {
+            coordinator: coordinator.clone(),
+        }
+    }
+}
+
+#[async_trait]
+impl QueryPlanner for Planner {
+    async fn create_physical_plan(
+        &self,
+        logical: &LogicalPlan,
+        session: &dyn Session,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let plan = DefaultPhysicalPlanner::default()
+            .create_physical_plan(logical, session)
+            .await?;
+        let travels = |node: &Arc<dyn ExecutionPlan>| {
+            node.downcast_ref::<KafkaScanExec>()
+                .is_some_and(KafkaScanExec::travels)
+        };
+        if !plan.exists(|node| Ok(travels(node)))? {
+            return Ok(plan);
+        }
+        self.coordinator.workers(false).await.map_err(external)?;
+        let Some(state) = session.as_any().downcast_ref::<SessionState>() else {
+            return internal_err!("a session that is none of DataFusion's cannot plan for workers");
+        };
+        let state = Arc::new(state.clone());
+        let distributed = distribute(&plan, &state).await?;
+        // The query within EXPLAIN ANALYZE is planned by itself.
+        let wrap = |node: Arc<dyn ExecutionPlan>| match node.is::<DistributedExec>() {
+            true => {
+                let scans = scans_of(&node)?;
+                let all = scans.iter().map(|tasks| Arc::clone(&tasks.scan)).collect();
+                let exec = CoordinatorExec::new(&self.coordinator, &plan, &state, node, scans);
+                let exec = ScansElsewhereExec::new(Arc::new(exec), all);
+                let exec: Arc<dyn ExecutionPlan> = Arc::new(exec);
+                Ok(Transformed::new(exec, true, TreeNodeRecursion::Jump))
+            }
+            false => Ok(Transformed::no(node)),
+        };
+        Ok(distributed.transform_down(wrap)?.data)
+    }
+}
+
+/// A plan in stages of tasks, or as it is if one machine is enough.
+pub(crate) async fn distribute(
+    plan: &Arc<dyn ExecutionPlan>,
+    state: &SessionState,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    /// Plans what is planned already.
+    #[derive(Debug)]
+    struct Given(Arc<dyn ExecutionPlan>);
+
+    #[async_trait]
+    impl QueryPlanner for Given {
+        async fn create_physical_plan(
+            &self,
+            _logical: &LogicalPlan,
+            _session: &dyn Session,
+        ) -> Result<Arc<dyn ExecutionPlan>> {
+            Ok(Arc::clone(&self.0))
+        }
+    }
+
+    let given = Arc::new(Given(Arc::clone(plan)));
+    let mut builder = SessionStateBuilder::new()
+        .with_query_planner(given)
+        .with_distributed_planner();
+    let engine = builder.query_planner().take();
+    let engine = engine.ok_or_else(|| internal_datafusion_err!("the engine has no planner"))?;
+    let nothing = LogicalPlanBuilder::empty(false).build()?;
+    engine.create_physical_plan(&nothing, state).await
+}
+
+/// The scans of a plan that are executed in tasks, from left to right.
+pub(crate) fn scans_of(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<TasksExec>> {
+    let mut scans = vec![];
+    plan.apply(|node| {
+        scans.extend(tasks_of(node).cloned());
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(scans)
+}
+
+/// The node's own tasks, if it is a scan.
+fn tasks_of(node: &Arc<dyn ExecutionPlan>) -> Option<&TasksExec> {
+    let leaf = node.downcast_ref::<DistributedLeafExec>()?;
+    leaf.original().downcast_ref()
+}
+
+/// As many tasks as there is work for.
+pub(crate) fn desired_tasks(coordinator: &Coordinator) -> impl DesiredTaskCountHandler + use<> {
+    struct Handler(Coordinator);
+
+    #[async_trait]
+    impl DesiredTaskCountHandler for Handler {
+        async fn handle(
+            &self,
+            event: DesiredTaskCountEvent<'_>,
+        ) -> Option<Result<DesiredTaskCountEventResponse>> {
+            let scan = event.plan.downcast_ref::<KafkaScanExec>()?;
+            if !scan.travels() {
+                return Some(Ok(DesiredTaskCountEventResponse::maximum(1)));
+            }
+            let workers = self.0.known_workers();
+            if workers.len() > 1
+                && let Err(error) = self.0.learn_brokers(scan).await
+            {
+                return Some(Err(external(error)));
+            }
+            let each = self.0.options.offsets_per_task.max(1);
+            let tasks = usize::try_from(scan.offsets().div_ceil(each)).unwrap_or(usize::MAX);
+            Some(Ok(DesiredTaskCountEventResponse::desired(
+                tasks.clamp(1, workers.len().max(1)),
+            )))
+        }
+    }
+    Handler(coordinator.clone())
+}
+
+/// The parts of a scan.
+pub(crate) fn scale_up(coordinator: &Coordinator) -> impl ScaleUpLeafNodeHandler + use<> {
+    let coordinator = coordinator.clone();
+    move |event: ScaleUpLeafNodeEvent<'_>| {
+        let scan = event.plan.downcast_ref::<KafkaScanExec>()?;
+        scan.travels().then(|| {
+            let leaf = in_tasks(&coordinator, event.plan, scan, event.task_count)?;
+            Ok(ScaleUpLeafNodeEventResponse::new(Arc::new(leaf)))
+        })
+    }
+}
+
+fn in_tasks(
+    coordinator: &Coordinator,
+    plan: &Arc<dyn ExecutionPlan>,
+    scan: &KafkaScanExec,
+    tasks: usize,
+) -> Result<DistributedLeafExec> {
+    let mut workers = coordinator.known_workers();
+    if workers.is_empty() {
+        return internal_err!("a plan for no workers");
+    }
+    // A stage may have more tasks than there are workers left.
+    let there = workers.len();
+    workers = workers.into_iter().cycle().take(there.max(tasks)).collect();
+    let streams: usize = workers.iter().take(tasks).map(|worker| worker.cores).sum();
+    let placed = place(
+        scan.pieces(streams),
+        tasks,
+        &workers,
+        &coordinator.brokers(scan),
+    );
+    let partitions = placed.iter().map(|(_, pieces)| pieces.len()).max();
+    let partitions = partitions.unwrap_or(1).max(1);
+
+    let run = Arc::new(ScanRun::new());
+    let mut parts: Vec<(Url, KafkaScanExec)> = vec![];
+    let used: Vec<usize> = placed.iter().map(|(worker, _)| *worker).collect();
+    for (worker, pieces) in placed {
+        parts.push((
+            workers[worker].url.clone(),
+            scan.of_pieces(pieces, partitions)?,
+        ));
+    }
+    let idle = |worker: &(usize, &WorkerInfo)| !used.contains(&worker.0);
+    for (_, worker) in workers.iter().enumerate().filter(idle) {
+        if parts.len() < tasks {
+            parts.push((worker.url.clone(), scan.of_pieces(vec![], partitions)?));
+        }
+    }
+    let variants = parts.iter().enumerate().map(|(task, (worker, part))| {
+        let part = TaskExec::planned(part.clone(), task, &run, worker, plan.as_ref());
+        Arc::new(part) as Arc<dyn ExecutionPlan>
+    });
+    let variants: Vec<_> = variants.collect();
+    let whole = TasksExec {
+        scan: Arc::clone(plan),
+        run,
+        tasks: parts,
+    };
+    DistributedLeafExec::try_new(Arc::new(whole), variants)
+}
+
+/// The workers of the stage's largest scan; the engine's choice where a stage has none.
+pub(crate) fn route(event: RouteTasksEvent<'_>) -> Option<Result<RouteTasksEventResponse>> {
+    let mut largest: Option<TasksExec> = None;
+    let found = event.plan.apply(|node| {
+        if let Some(tasks) = tasks_of(node)
+            && largest
+                .as_ref()
+                .is_none_or(|l| l.offsets() < tasks.offsets())
+        {
+            largest = Some(tasks.clone());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    if let Err(error) = found {
+        return Some(Err(error));
+    }
+    let urls: Vec<Url> = largest?.tasks.iter().map(|(url, _)| url.clone()).collect();
+    (urls.len() == event.task_count).then(|| Ok(RouteTasksEventResponse::new(urls)))
+}

@@ -1,0 +1,105 @@
+//! What a worker remembers of the scans that it executes, until the coordinator has asked for it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use datafusion_kafka::scan::{KafkaScanExec, ScanReport};
+use datafusion_kafka::{Error, ErrorKind};
+use serde::{Deserialize, Serialize};
+
+/// How long a worker remembers scans that no coordinator asks about any more.
+const KEPT: Duration = Duration::from_secs(600);
+
+/// The scans of a worker's tasks, by the execution that they belong to.
+#[derive(Debug, Default)]
+pub(crate) struct Reports {
+    runs: Mutex<HashMap<String, Run>>,
+}
+
+#[derive(Debug)]
+struct Run {
+    scans: Vec<(usize, Arc<KafkaScanExec>)>,
+    failure: Option<Failure>,
+    asked: Instant,
+}
+
+/// An error of a scan, as it travels.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Failure {
+    kind: ErrorKind,
+    message: String,
+    transient: bool,
+}
+
+impl Failure {
+    pub(crate) fn on(self, machine: String) -> Error {
+        Error::Elsewhere {
+            machine,
+            kind: self.kind,
+            message: self.message,
+            transient: self.transient,
+        }
+    }
+}
+
+/// What a worker has to tell of an execution of a scan.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct RunReport {
+    /// The reports of its tasks, by their numbers.
+    pub(crate) tasks: Vec<(usize, ScanReport)>,
+    pub(crate) failure: Option<Failure>,
+}
+
+impl Reports {
+    pub(crate) fn add(&self, key: &str, task: usize, scan: &Arc<KafkaScanExec>) {
+        self.note(key, |run| run.scans.push((task, Arc::clone(scan))));
+    }
+
+    /// Keeps the first error of an execution.
+    pub(crate) fn failed(&self, key: &str, error: &Error) {
+        let failure = || Failure {
+            kind: error.kind(),
+            message: error.to_string(),
+            transient: error.may_pass(),
+        };
+        self.note(key, |run| {
+            run.failure.get_or_insert_with(failure);
+        });
+    }
+
+    fn note(&self, key: &str, note: impl FnOnce(&mut Run)) {
+        let mut runs = self.lock();
+        runs.retain(|_, run| run.asked.elapsed() < KEPT);
+        note(runs.entry(key.to_owned()).or_insert_with(|| Run {
+            scans: vec![],
+            failure: None,
+            asked: Instant::now(),
+        }));
+    }
+
+    /// What is known of an execution, which is forgotten if it is `over`.
+    pub(crate) fn of(&self, key: &str, over: bool) -> RunReport {
+        let mut runs = self.lock();
+        let Some(run) = runs.get_mut(key) else {
+            return RunReport::default();
+        };
+        run.asked = Instant::now();
+        let report = RunReport {
+            tasks: run
+                .scans
+                .iter()
+                .map(|(task, scan)| (*task, scan.report()))
+                .collect(),
+            failure: run.failure.clone(),
+        };
+        if over {
+            runs.remove(key);
+        }
+        report
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Run>> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

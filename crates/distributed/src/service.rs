@@ -1,0 +1,195 @@
+//! What a coordinator asks workers beside what the engine asks: who they are, and what became of scans.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use datafusion_distributed::grpc::BoxCloneSyncChannel;
+use datafusion_kafka::{Error, Result};
+use futures::future::BoxFuture;
+use prost::Message;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tonic::body::Body;
+use tonic::server::NamedService;
+use tonic::{Request, Response, Status};
+use tonic_prost::ProstCodec;
+use url::Url;
+
+use crate::nodes::address;
+use crate::reports::{Reports, RunReport};
+
+const HELLO: &str = "/datafusion_kafka.Scans/Hello";
+const REPORT: &str = "/datafusion_kafka.Scans/Report";
+
+/// How long a worker may take for an answer.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// A JSON text: the messages are few and small.
+#[derive(Clone, PartialEq, Message)]
+struct Json {
+    #[prost(bytes = "bytes", tag = "1")]
+    text: Bytes,
+}
+
+impl Json {
+    fn of(value: &impl Serialize) -> Self {
+        // Numbers, texts and lists.
+        Self {
+            text: serde_json::to_vec(value).unwrap_or_default().into(),
+        }
+    }
+}
+
+/// Who a worker is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    pub(crate) version: String,
+    pub(crate) rack: Option<String>,
+    pub(crate) host: String,
+    pub(crate) cores: usize,
+}
+
+/// Which executions of scans are asked about.
+#[derive(Debug, Serialize, Deserialize)]
+struct Asked {
+    keys: Vec<String>,
+    over: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct ScansService {
+    pub(crate) hello: Hello,
+    pub(crate) reports: Arc<Reports>,
+}
+
+impl ScansService {
+    fn answer(&self, path: &str, asked: &[u8]) -> std::result::Result<Json, Status> {
+        match path {
+            HELLO => Ok(Json::of(&self.hello)),
+            REPORT => {
+                let asked: Asked = serde_json::from_slice(asked)
+                    .map_err(|e| Status::invalid_argument(e.to_string()))?;
+                let of = |key: &String| self.reports.of(key, asked.over);
+                let all: Vec<RunReport> = asked.keys.iter().map(of).collect();
+                Ok(Json::of(&all))
+            }
+            _ => Err(Status::unimplemented("there is no such method")),
+        }
+    }
+}
+
+impl NamedService for ScansService {
+    const NAME: &'static str = "datafusion_kafka.Scans";
+}
+
+impl tower::Service<http::Request<Body>> for ScansService {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, std::result::Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<std::result::Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let service = self.clone();
+        Box::pin(async move {
+            let path = request.uri().path().to_owned();
+            let answer = tower::service_fn(move |request: Request<Json>| {
+                let answer = service.answer(&path, &request.into_inner().text);
+                std::future::ready(answer.map(Response::new))
+            });
+            let mut grpc = tonic::server::Grpc::new(ProstCodec::<Json, Json>::default());
+            Ok(grpc.unary(answer, request).await)
+        })
+    }
+}
+
+async fn ask<A: DeserializeOwned>(
+    channel: BoxCloneSyncChannel,
+    worker: &Url,
+    path: &'static str,
+    asked: &impl Serialize,
+) -> Result<A> {
+    let failed = |reason: String, code: Option<tonic::Code>| {
+        let hosts = address(worker);
+        match code {
+            Some(tonic::Code::Unauthenticated) => Error::Authentication { hosts, reason },
+            _ => Error::Unavailable {
+                operation: format!("asking worker {hosts}"),
+                reason,
+            },
+        }
+    };
+    let asked = async {
+        let mut grpc = tonic::client::Grpc::new(channel).max_decoding_message_size(usize::MAX);
+        grpc.ready().await.map_err(|e| failed(chain(&e), None))?;
+        let codec = ProstCodec::<Json, Json>::default();
+        let path = http::uri::PathAndQuery::from_static(path);
+        let answer = grpc.unary(Request::new(Json::of(asked)), path, codec).await;
+        let answer = answer.map_err(|status| failed(of_status(&status), Some(status.code())))?;
+        serde_json::from_slice(&answer.into_inner().text).map_err(|e| {
+            failed(
+                format!("it does not answer as a worker of this version: {e}"),
+                None,
+            )
+        })
+    };
+    let waited = tokio::time::timeout(ANSWER, asked).await;
+    waited.unwrap_or_else(|_| {
+        Err(failed(
+            format!("no answer within {} s", ANSWER.as_secs()),
+            None,
+        ))
+    })
+}
+
+fn of_status(status: &Status) -> String {
+    match std::error::Error::source(status) {
+        Some(source) => format!("{}: {}", status.message(), chain(source)),
+        None => status.message().to_owned(),
+    }
+}
+
+/// An error with its causes, of which tonic's messages say nothing.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+pub(crate) async fn hello(channel: BoxCloneSyncChannel, worker: &Url) -> Result<Hello> {
+    ask(channel, worker, HELLO, &()).await
+}
+
+/// What a worker knows of these executions of scans, in their order. If they are `over`, it forgets them.
+pub(crate) async fn report(
+    channel: BoxCloneSyncChannel,
+    worker: &Url,
+    keys: &[String],
+    over: bool,
+) -> Result<Vec<RunReport>> {
+    let asked = Asked {
+        keys: keys.to_vec(),
+        over,
+    };
+    let reports: Vec<RunReport> = ask(channel, worker, REPORT, &asked).await?;
+    if reports.len() != keys.len() {
+        return Err(Error::Unavailable {
+            operation: format!("asking worker {}", address(worker)),
+            reason: "it reports of other scans than it was asked for".to_owned(),
+        });
+    }
+    Ok(reports)
+}

@@ -1,0 +1,151 @@
+//! A cluster in memory, and workers on ports of their own.
+
+use std::sync::Arc;
+
+use datafusion::arrow::util::pretty::pretty_format_batches;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion_kafka::client::ClientPool;
+use datafusion_kafka::client::memory::{MemoryCluster, Record};
+use datafusion_kafka::config::ConnectionConfig;
+use datafusion_kafka::session::KafkaSessionBuilder;
+use datafusion_kafka_distributed::{
+    Coordinator, CoordinatorOptions, OwnConnections, Worker, Workers,
+};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+pub const BROKERS: &str = "memory:9092";
+
+pub struct Bed {
+    pub cluster: MemoryCluster,
+    pub workers: Vec<RunningWorker>,
+}
+
+pub struct RunningWorker {
+    pub address: String,
+    pub task: JoinHandle<datafusion_kafka::Result<()>>,
+}
+
+impl Bed {
+    /// Topics `orders` of six partitions, `customers` of two and `empty`, and as many workers.
+    pub async fn new(workers: usize) -> Self {
+        let cluster = MemoryCluster::new();
+        fill(&cluster);
+        let mut bed = Self {
+            cluster,
+            workers: vec![],
+        };
+        for _ in 0..workers {
+            bed.add(|worker| worker).await;
+        }
+        bed
+    }
+
+    pub fn pool(&self) -> ClientPool {
+        let cluster = self.cluster.clone();
+        ClientPool::with_factory(move |_| Ok(Arc::new(cluster.client())))
+    }
+
+    /// Starts a worker.
+    pub async fn add(&mut self, with: impl FnOnce(Worker) -> Worker) -> &RunningWorker {
+        let own = OwnConnections::new([], self.pool());
+        self.start(with(Worker::new(own))).await
+    }
+
+    pub async fn start(&mut self, worker: Worker) -> &RunningWorker {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let task = tokio::spawn(worker.serve(listener, std::future::pending()));
+        self.workers.push(RunningWorker { address, task });
+        self.workers.last().unwrap()
+    }
+
+    pub fn options(&self) -> CoordinatorOptions {
+        let all = self.workers.iter().map(|worker| worker.address.clone());
+        let mut options = CoordinatorOptions::new(Workers::Listed(all.collect()));
+        // Each scan gets all workers.
+        options.offsets_per_task = 1;
+        options
+    }
+
+    /// A session on this machine alone.
+    pub fn local(&self) -> SessionContext {
+        self.builder().build().unwrap()
+    }
+
+    fn builder(&self) -> KafkaSessionBuilder {
+        KafkaSessionBuilder::new()
+            .connection(ConnectionConfig::new(BROKERS))
+            .pool(self.pool())
+            .config(SessionConfig::new().with_target_partitions(3))
+    }
+
+    /// A session that plans for the workers.
+    pub async fn session(&self) -> SessionContext {
+        self.session_with(self.options()).await
+    }
+
+    pub async fn session_with(&self, options: CoordinatorOptions) -> SessionContext {
+        let coordinator = Coordinator::connect(options).await.unwrap();
+        let builder = self.builder();
+        let builder = builder.extend(move |state| coordinator.apply(state));
+        builder.build().unwrap()
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        for worker in &self.workers {
+            worker.task.abort();
+        }
+    }
+}
+
+fn fill(cluster: &MemoryCluster) {
+    cluster.create_topic("orders", 6).unwrap();
+    cluster.create_topic("customers", 2).unwrap();
+    cluster.create_topic("empty", 3).unwrap();
+    let mut transaction = cluster.begin();
+    transaction
+        .append("orders", 3, Record::new("aborted"))
+        .unwrap();
+    transaction.abort().unwrap();
+    for n in 0..1200_i64 {
+        // Partitions of very different sizes; 3 has nothing that is read.
+        let partition = if n % 3 == 0 { 0 } else { (n % 6) as i32 };
+        let value = format!(
+            r#"{{"id": {n}, "customer": {}, "amount": {}}}"#,
+            n % 17,
+            n % 101
+        );
+        let record = Record::new(value)
+            .with_key(format!("k{}", n % 40))
+            .with_timestamp_ms(1_700_000_000_000 + n * 1000);
+        cluster.append("orders", partition, record).unwrap();
+    }
+    for n in 0..17 {
+        let value = format!(r#"{{"id": {n}, "name": "c{n}"}}"#);
+        let record = Record::new(value).with_key(format!("{n}"));
+        cluster.append("customers", n % 2, record).unwrap();
+    }
+}
+
+/// The rows of a statement, sorted unless the statement sorts them.
+pub async fn rows(session: &SessionContext, sql: &str) -> datafusion_kafka::Result<Vec<String>> {
+    let failed =
+        |error: datafusion::error::DataFusionError| match datafusion_kafka::Error::find(&error) {
+            Some(found) => found.clone(),
+            None => panic!("{sql}: {error}"),
+        };
+    let frame = datafusion_kafka::statement::sql(session, sql)
+        .await
+        .unwrap();
+    let batches = frame.collect().await.map_err(failed)?;
+    let text = pretty_format_batches(&batches).unwrap().to_string();
+    let mut rows: Vec<String> = text.lines().map(str::to_owned).collect();
+    let end = sql.rsplit(')').next().unwrap_or_default();
+    if !end.contains("ORDER BY") {
+        rows.sort();
+    }
+    Ok(rows)
+}

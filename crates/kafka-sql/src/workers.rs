@@ -1,0 +1,166 @@
+//! Statements on other machines: the flags of a coordinator, and the worker.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use datafusion_kafka::Error;
+use datafusion_kafka::config::{ConnectionConfig, secret};
+use datafusion_kafka::policy::Policy;
+use datafusion_kafka_distributed::{
+    Coordinator, CoordinatorOptions, Link, OwnConnections, Token, Worker, Workers,
+};
+use tokio::net::TcpListener;
+
+use crate::connection::Connection;
+use crate::failure::Failure;
+use crate::ui::{self, Ui};
+
+/// Workers, and how coordinator and workers know each other.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Workers")]
+pub(crate) struct WorkersArgs {
+    /// Run statements on these workers: host:port,… or file:PATH with one a line, or dns:NAME:PORT
+    #[arg(
+        long,
+        global = true,
+        env = "KAFKA_SQL_WORKERS",
+        value_name = "ADDRESSES"
+    )]
+    workers: Option<String>,
+    /// What coordinator and workers must share: env:NAME or file:PATH
+    #[arg(long, global = true, value_name = "REFERENCE")]
+    token: Option<String>,
+    /// The authority, as PEM, that the other side's certificate must come from; asks for TLS
+    #[arg(long, global = true, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+    /// The own certificate, as PEM
+    #[arg(long, global = true, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its key, as PEM
+    #[arg(long, global = true, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Run a statement again, so many times, when a worker is lost before the first row
+    #[arg(long, global = true, value_name = "N", default_value_t = 0)]
+    retries: usize,
+    /// The offsets that are worth a task of their own; statements with fewer run here
+    #[arg(long, global = true, value_name = "N", default_value_t = 200_000)]
+    offsets_per_task: u64,
+}
+
+/// A worker.
+#[derive(Debug, Args)]
+pub(crate) struct WorkerArgs {
+    /// Where to listen
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: String,
+    /// The rack, as brokers have it in broker.rack
+    #[arg(long)]
+    rack: Option<String>,
+    /// The host, as brokers on this machine advertise theirs
+    #[arg(long)]
+    host: Option<String>,
+    /// How many streams each task gets [default: the machine's cores]
+    #[arg(long, value_name = "N")]
+    streams: Option<usize>,
+    /// A file with the settings of a further cluster, which has a connection.name; any number of times
+    #[arg(long, value_name = "FILE")]
+    connection: Vec<PathBuf>,
+    /// Listen beyond this machine although anybody may send plans
+    #[arg(long)]
+    insecure: bool,
+}
+
+impl WorkersArgs {
+    fn link(&self) -> Result<Link, Failure> {
+        let usage = |e: datafusion_kafka::Error| Failure::usage(e.to_string());
+        let token = self.token.as_deref().map(|reference| {
+            if !["env:", "file:"].iter().any(|kind| reference.starts_with(kind)) {
+                return Err(Failure::usage(
+                    "--token: expected env:NAME or file:PATH, since others on this machine see the command line",
+                ));
+            }
+            let text = secret("--token", reference, &Policy::default()).map_err(usage)?;
+            Token::new(&text).map_err(usage)
+        });
+        let pem = |option, path: &Option<PathBuf>| {
+            let read = path.as_deref().map(|path| Link::pem(option, path));
+            read.transpose().map_err(usage)
+        };
+        let certificate = pem("--tls-cert", &self.tls_cert)?;
+        let key = pem("--tls-key", &self.tls_key)?;
+        Ok(Link {
+            token: token.transpose()?,
+            ca: pem("--tls-ca", &self.tls_ca)?,
+            identity: certificate.zip(key),
+        })
+    }
+
+    /// The coordinator of the workers, if any were named.
+    ///
+    /// # Errors
+    /// When none answers, or they refuse the coordinator.
+    pub(crate) async fn coordinator(&self) -> Result<Option<Coordinator>, Failure> {
+        let Some(workers) = &self.workers else {
+            return Ok(None);
+        };
+        let mut options = CoordinatorOptions::new(Workers::parse(workers));
+        options.link = self.link()?;
+        options.retries = self.retries;
+        options.offsets_per_task = self.offsets_per_task;
+        match Coordinator::connect(options).await {
+            Ok(coordinator) => Ok(Some(coordinator)),
+            Err(typed @ Error::Config { .. }) => Err(Failure::usage(typed.to_string())),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Serves until the process is told to end.
+///
+/// # Errors
+/// When the worker cannot listen, or would listen to everybody.
+pub(crate) async fn serve(
+    args: WorkerArgs,
+    link: WorkersArgs,
+    connection: Connection,
+    ui: Ui,
+) -> Result<(), Failure> {
+    let mut own: Vec<ConnectionConfig> = connection.cluster().cloned().into_iter().collect();
+    for file in &args.connection {
+        let config = ConnectionConfig::from_file(file);
+        own.push(config.map_err(|e| Failure::usage(e.to_string()))?);
+    }
+    let listener = TcpListener::bind(&args.listen).await;
+    let listener =
+        listener.map_err(|e| Failure::usage(format!("--listen {}: {e}", args.listen)))?;
+    if let (false, Ok(address)) = (ui.quiet, listener.local_addr()) {
+        ui::note(format_args!("kafka-sql: worker listens on {address}"));
+    }
+    let worker = Worker::new(OwnConnections::new(own, connection.pool().clone()))
+        .link(link.link()?)
+        .rack(args.rack)
+        .host(args.host)
+        .cores(args.streams)
+        .runtime(Arc::clone(&connection.runtime()))
+        .open_to_all(args.insecure);
+    match worker.serve(listener, ended()).await {
+        Err(typed @ Error::Config { .. }) => Err(Failure::usage(typed.to_string())),
+        served => Ok(served?),
+    }
+}
+
+/// Ready when the process is told to end.
+async fn ended() {
+    let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok();
+    let term = async {
+        match &mut term {
+            Some(term) => drop(term.recv().await),
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = term => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

@@ -1,0 +1,105 @@
+//! A plan whose scans are executed on other machines.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::Result;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::metrics::MetricsSet;
+use datafusion::physical_plan::{
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties,
+    ReplaceChildrenOptions,
+};
+
+use super::KafkaScanExec;
+
+/// Stands for `plan` and names the scans that were planned here and that an engine executes elsewhere. Ledgers,
+/// receipts and progress are those of these scans; the engine puts into them what comes back
+/// ([`KafkaScanExec::set_reports`]).
+///
+/// Otherwise it is `plan`, also to [`downcast_ref`](dyn ExecutionPlan::downcast_ref).
+#[derive(Debug)]
+pub struct ScansElsewhereExec {
+    plan: Arc<dyn ExecutionPlan>,
+    scans: Vec<Arc<dyn ExecutionPlan>>,
+}
+
+impl ScansElsewhereExec {
+    /// A plan with the scans in it, which are [`KafkaScanExec`]s.
+    pub fn new(plan: Arc<dyn ExecutionPlan>, scans: Vec<Arc<dyn ExecutionPlan>>) -> Self {
+        debug_assert!(scans.iter().all(|scan| scan.is::<KafkaScanExec>()));
+        Self { plan, scans }
+    }
+
+    pub(super) fn of(plan: &Arc<dyn ExecutionPlan>) -> Option<&Self> {
+        let plan: &dyn Any = plan.as_ref();
+        plan.downcast_ref()
+    }
+
+    pub(super) fn scans(&self) -> &[Arc<dyn ExecutionPlan>] {
+        &self.scans
+    }
+}
+
+impl DisplayAs for ScansElsewhereExec {
+    fn fmt_as(&self, t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.plan.fmt_as(t, f)
+    }
+}
+
+impl ExecutionPlan for ScansElsewhereExec {
+    fn name(&self) -> &str {
+        self.plan.name()
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        self.plan.properties()
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        self.plan.children()
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        self.plan.apply_expressions(f)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+        options: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let plan = Arc::clone(&self.plan).replace_children(children, options)?;
+        Ok(Arc::new(Self::new(plan, self.scans.clone())))
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
+        self.replace_children(children, options)
+    }
+
+    fn downcast_delegate(&self) -> Option<&dyn ExecutionPlan> {
+        Some(self.plan.as_ref())
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        self.plan.execute(partition, context)
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        self.plan.metrics()
+    }
+}

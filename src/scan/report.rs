@@ -1,0 +1,91 @@
+//! What a scan counted on another machine, and how it becomes part of the scan that was planned here.
+
+use std::collections::BTreeMap;
+use std::sync::{MutexGuard, PoisonError};
+
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::metrics::{
+    ExecutionPlanMetricsSet, MetricBuilder, MetricValue, MetricsSet,
+};
+use serde::{Deserialize, Serialize};
+
+use super::KafkaScanExec;
+use crate::range::{Ledger, RangeLedger};
+
+/// What a scan has counted so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScanReport {
+    /// The ledgers of its ranges.
+    pub ranges: Vec<RangeLedger>,
+    /// Its metrics by name, summed over execution partitions; times in ns.
+    pub metrics: BTreeMap<String, u64>,
+}
+
+impl KafkaScanExec {
+    /// What the scan has counted in its last execution; cheap, and callable while it runs.
+    pub fn report(&self) -> ScanReport {
+        let mut metrics: BTreeMap<String, u64> = BTreeMap::new();
+        for metric in self.metrics().iter().flat_map(MetricsSet::iter) {
+            // Moments cannot be added.
+            if !matches!(
+                metric.value(),
+                MetricValue::StartTimestamp(_) | MetricValue::EndTimestamp(_)
+            ) {
+                let value = u64::try_from(metric.value().as_usize()).unwrap_or(u64::MAX);
+                *metrics.entry(metric.value().name().to_owned()).or_default() += value;
+            }
+        }
+        ScanReport {
+            ranges: self.ledger().ranges,
+            metrics,
+        }
+    }
+
+    /// Takes over what the parts of this scan, which are executed elsewhere, have counted. It replaces what was
+    /// taken over before, and what the scan has counted itself.
+    pub fn set_reports(&self, reports: Vec<ScanReport>) {
+        *self.elsewhere() = reports;
+    }
+
+    fn elsewhere(&self) -> MutexGuard<'_, Vec<ScanReport>> {
+        let elsewhere = self.counted.elsewhere.lock();
+        elsewhere.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn ledger_elsewhere(&self) -> Option<Ledger> {
+        let reports = self.elsewhere();
+        let all: Vec<RangeLedger> = reports.iter().flat_map(|r| r.ranges.clone()).collect();
+        (!reports.is_empty()).then(|| Ledger::of_scan(all))
+    }
+
+    pub(super) fn metrics_elsewhere(&self) -> Option<MetricsSet> {
+        let reports = self.elsewhere();
+        if reports.is_empty() {
+            return None;
+        }
+        let set = ExecutionPlanMetricsSet::new();
+        // A fresh scan's set tells which of them are times.
+        let times = ["fetch_wait", "decode_time", "throttle_time"];
+        let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+        for (name, value) in reports.iter().flat_map(|report| &report.metrics) {
+            *sums.entry(name).or_default() += value;
+        }
+        for (name, sum) in sums {
+            let count = usize::try_from(sum).unwrap_or(usize::MAX);
+            let duration = std::time::Duration::from_nanos(sum);
+            match name {
+                "output_rows" => MetricBuilder::new(&set).output_rows(0).add(count),
+                "elapsed_compute" => MetricBuilder::new(&set)
+                    .elapsed_compute(0)
+                    .add_duration(duration),
+                _ if times.contains(&name) => MetricBuilder::new(&set)
+                    .subset_time(name.to_owned(), 0)
+                    .add_duration(duration),
+                _ => MetricBuilder::new(&set)
+                    .counter(name.to_owned(), 0)
+                    .add(count),
+            }
+        }
+        Some(set.clone_inner())
+    }
+}

@@ -1,0 +1,107 @@
+//! How a scan is cut into pieces for tasks.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::client::memory::MemoryCluster;
+use crate::decode::Column;
+
+fn scan(may_cut: bool, partitions: Vec<Vec<(i32, i64, i64)>>) -> KafkaScanExec {
+    let cluster = MemoryCluster::new();
+    let source = ScanSource {
+        name: None,
+        client: Arc::new(cluster.client()),
+        decoder: RecordDecoder::raw(vec![Column::Partition, Column::Offset]),
+        isolation: IsolationLevel::default(),
+        on_data_loss: OnDataLoss::default(),
+        batch_bytes: 1,
+        pruned: vec![],
+        snapshot: Arc::default(),
+        #[cfg(feature = "jobs")]
+        origin: None,
+        checksums: false,
+        may_cut,
+    };
+    let range = |(partition, start, end): (i32, i64, i64)| ScanRange {
+        range: OffsetRange::try_new("t", partition, start, end).unwrap(),
+        topic_id: None,
+        newest_epoch: None,
+        leader: Some(partition % 2),
+        selected: None,
+        matching: None,
+    };
+    let partitions = partitions
+        .into_iter()
+        .map(|ranges| ranges.into_iter().map(range).collect());
+    KafkaScanExec::try_new(Arc::new(source), partitions.collect(), vec![0, 1], None).unwrap()
+}
+
+fn pieces(scan: &KafkaScanExec, streams: usize) -> Vec<String> {
+    let pieces = scan.pieces(streams).into_iter();
+    let text = pieces.map(|piece| {
+        let ranges: Vec<String> = piece.ranges().map(ToString::to_string).collect();
+        ranges.join(" ")
+    });
+    text.collect()
+}
+
+#[test]
+fn a_large_partition_is_cut_and_small_ones_stay() {
+    let scan = scan(true, vec![vec![(0, 0, 10)], vec![(1, 5, 1_000_005)]]);
+    assert_eq!(
+        pieces(&scan, 4),
+        [
+            "t[0] 0..10",
+            "t[1] 5..250007",
+            "t[1] 250007..500009",
+            "t[1] 500009..750011",
+            "t[1] 750011..1000005"
+        ]
+    );
+    // A stream costs more than the parallel reading of so few gains.
+    assert_eq!(pieces(&scan, 100_000).len(), 11);
+}
+
+#[test]
+fn pieces_have_one_leader_and_keep_the_order() {
+    let all = (0..6).map(|n| (n, 0, 100)).collect();
+    assert_eq!(
+        pieces(&scan(true, vec![all]), 1),
+        [
+            "t[0] 0..100 t[2] 0..100 t[4] 0..100",
+            "t[1] 0..100 t[3] 0..100 t[5] 0..100"
+        ]
+    );
+}
+
+#[test]
+fn a_partition_that_is_read_in_order_stays_whole() {
+    let ranges = vec![(0, 0, 900_000), (0, 950_000, 2_000_000), (2, 0, 100)];
+    assert_eq!(
+        pieces(&scan(false, vec![ranges]), 8),
+        ["t[0] 0..900000 t[0] 950000..2000000", "t[2] 0..100"]
+    );
+}
+
+#[test]
+fn the_pieces_are_the_scan() {
+    let whole = scan(
+        true,
+        vec![
+            vec![(0, 0, 777_777), (1, 3, 1_234_567)],
+            vec![(2, 0, 1), (3, 0, 5_000_000)],
+        ],
+    );
+    for streams in [1, 2, 3, 7, 64] {
+        let parts = whole.of_pieces(whole.pieces(streams), 3).unwrap();
+        let ledger = |scan: &KafkaScanExec| scan.ledger().ranges;
+        assert_eq!(ledger(&parts), ledger(&whole), "{streams}");
+        assert!(parts.ranges().len() >= 3);
+    }
+    let reports = [0, 1].map(|n| {
+        let piece = whole.pieces(2).swap_remove(n);
+        whole.of_pieces(vec![piece], 1).unwrap().report()
+    });
+    whole.set_reports(reports.to_vec());
+    assert!(whole.ledger().total().unread < whole.offsets());
+}

@@ -1,0 +1,307 @@
+//! Statements and jobs on workers, which are processes that die: real brokers, real kills.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use support::produce::{Fill, fill};
+use support::{admin, shared};
+
+const PARTITIONS: i32 = 6;
+const RECORDS: usize = 1_200_000;
+
+/// A topic that takes a while to read.
+fn topic() -> &'static str {
+    static TOPIC: OnceLock<String> = OnceLock::new();
+    TOPIC.get_or_init(|| {
+        let topic = admin::unique_topic("workers");
+        let brokers = shared().bootstrap();
+        admin::create_topic(brokers, &topic, PARTITIONS, &[]);
+        fill(
+            brokers,
+            &topic,
+            Fill {
+                partitions: PARTITIONS,
+                records: RECORDS,
+                value_bytes: 100,
+                settings: &[],
+            },
+        );
+        topic
+    })
+}
+
+fn kafka_sql() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kafka-sql"));
+    command
+        .env_remove("KAFKA_SQL_BOOTSTRAP_SERVERS")
+        .env_remove("KAFKA_SQL_CONFIG")
+        .env_remove("KAFKA_SQL_WORKERS")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+struct RunningWorker {
+    address: String,
+    child: Child,
+}
+
+impl RunningWorker {
+    /// A worker at an address; port 0 is any.
+    fn start(listen: &str, more: &[&str]) -> Self {
+        let mut child = kafka_sql()
+            .args(["worker", "--listen", listen])
+            .args(more)
+            .spawn()
+            .expect("the shell starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+        let line = lines.next().expect("a line").expect("text");
+        let address = line.rsplit("listens on ").next().expect("an address");
+        let address = address.to_owned();
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { address, child }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status();
+        assert!(sent.expect("kill runs").success());
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+    }
+}
+
+impl Drop for RunningWorker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn start(workers: usize) -> Vec<RunningWorker> {
+    let start = |_| RunningWorker::start("127.0.0.1:0", &[]);
+    (0..workers).map(start).collect()
+}
+
+fn addresses(workers: &[RunningWorker]) -> String {
+    let all: Vec<&str> = workers.iter().map(|w| w.address.as_str()).collect();
+    all.join(",")
+}
+
+fn query(workers: Option<&str>, sql: &str, more: &[&str]) -> Command {
+    let mut command = kafka_sql();
+    command.args(["-b", shared().bootstrap(), "--format", "csv"]);
+    if let Some(workers) = workers {
+        command.args(["--workers", workers, "--offsets-per-task", "1000"]);
+    }
+    command.args(["query", sql]).args(more);
+    command
+}
+
+fn text(output: &Output) -> String {
+    let [out, error] = [&output.stdout, &output.stderr].map(|b| String::from_utf8_lossy(b));
+    format!("{out}{error}")
+}
+
+fn heavy() -> String {
+    format!(
+        "SELECT partition, count(*), sum(octet_length(value)), max(value) FROM {} GROUP BY partition ORDER BY 1",
+        topic()
+    )
+}
+
+#[test]
+fn rows_ledger_and_receipt_are_those_of_one_machine() {
+    let workers = start(3);
+    let all = addresses(&workers);
+    let folder = tempfile::tempdir().expect("a folder");
+    let receipt = folder.path().join("receipt.json");
+    let receipt = receipt.to_str().expect("a path");
+    let sql = heavy();
+    let run = |workers| {
+        let output = query(workers, &sql, &["--ledger", "--receipt", receipt]).output();
+        let output = output.expect("the shell runs");
+        assert!(output.status.success(), "{}", text(&output));
+        let ledger = String::from_utf8_lossy(&output.stderr).into_owned();
+        let ledger: BTreeSet<String> = ledger
+            .lines()
+            .filter(|line| line.contains("delivered"))
+            .map(str::to_owned)
+            .collect();
+        (String::from_utf8_lossy(&output.stdout).into_owned(), ledger)
+    };
+    let local = run(None);
+    assert!(!local.1.is_empty());
+    assert_eq!(run(Some(&all)), local);
+    let rerun = kafka_sql()
+        .args(["-b", shared().bootstrap(), "rerun", receipt])
+        .output()
+        .expect("the shell runs");
+    assert!(text(&rerun).contains("identical"), "{}", text(&rerun));
+
+    let explained = query(Some(&all), &format!("EXPLAIN {sql}"), &[]).output();
+    let explained = text(&explained.expect("the shell runs"));
+    for worker in &workers {
+        assert!(explained.contains(&worker.address), "{explained}");
+    }
+}
+
+/// What comes of a query one of whose workers gets a signal after a while.
+fn signalled(signal: &str, after_ms: u64, retries: &str, expected: &str) -> &'static str {
+    let workers = start(3);
+    let all = addresses(&workers);
+    let started = Instant::now();
+    let query = query(Some(&all), &heavy(), &["--retries", retries]).spawn();
+    let query = query.expect("the shell runs");
+    std::thread::sleep(Duration::from_millis(after_ms));
+    workers[1].signal(signal);
+    let output = query.wait_with_output().expect("it ends");
+    // What hangs is noticed by pings, and the workers that are left do the work.
+    assert!(
+        started.elapsed() < Duration::from_secs(120),
+        "{}",
+        text(&output)
+    );
+    if output.status.success() {
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+        return "exact";
+    }
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains(&workers[1].address), "{said}");
+    assert!(said.contains(topic()), "it names no range: {said}");
+    "named"
+}
+
+#[test]
+fn a_worker_that_dies_or_hangs_is_named_or_replaced() {
+    let expected = query(None, &heavy(), &[]).output().expect("the shell runs");
+    let expected = String::from_utf8_lossy(&expected.stdout).into_owned();
+    let mut named = 0;
+    for signal in ["KILL", "STOP"] {
+        for after_ms in [150, 300, 600] {
+            let found = signalled(signal, after_ms, "0", &expected);
+            eprintln!("SIG{signal} after {after_ms} ms: {found}");
+            named += usize::from(found == "named");
+            let found = signalled(signal, after_ms, "3", &expected);
+            assert_eq!(
+                found, "exact",
+                "SIG{signal} after {after_ms} ms, with retries"
+            );
+        }
+    }
+    assert!(named > 0, "no signal met a query");
+}
+
+#[test]
+fn a_job_delivers_each_row_once_while_workers_and_driver_die() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut workers = start(3);
+    let all = addresses(&workers);
+    let database = folder.path().join("out.db");
+    let file = folder.path().join("job.sql");
+    let job = format!(
+        "CREATE EXTERNAL TABLE orders STORED AS KAFKA LOCATION '{}';\n\
+         CREATE EXTERNAL TABLE out STORED AS SQLITE LOCATION '{}' OPTIONS ('table' 'out');\n\
+         INSERT INTO out SELECT partition, offset FROM orders;\n",
+        topic(),
+        database.display()
+    );
+    std::fs::write(&file, job).expect("a file");
+    let mut kills = 0;
+    let deadline = Instant::now() + Duration::from_secs(400);
+    loop {
+        let mut run = kafka_sql()
+            .args(["-b", shared().bootstrap(), "--workers", &all])
+            .args(["--offsets-per-task", "1000", "-q", "run"])
+            .arg(&file)
+            .args(["--available-now", "--max-offsets", "60000"])
+            .spawn()
+            .expect("the shell runs");
+        // A worker dies and comes back; every third time the driver dies too.
+        std::thread::sleep(Duration::from_millis(300 + 37 * (kills % 20)));
+        let victim = usize::try_from(kills).expect("few") % workers.len();
+        if kills < 20 {
+            workers[victim].kill();
+            let address = workers[victim].address.clone();
+            if kills % 3 == 2 {
+                let _ = run.kill();
+            }
+            workers[victim] = RunningWorker::start(&address, &[]);
+            kills += 1;
+        }
+        let output = run.wait_with_output().expect("it ends");
+        if output.status.success() && kills >= 20 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{}", text(&output));
+    }
+    eprintln!("{kills} kills");
+    assert_once(&database);
+}
+
+fn assert_once(database: &Path) {
+    let connection = rusqlite::Connection::open(database).expect("a database");
+    let count = |sql: &str| -> i64 {
+        let row = connection.query_row(sql, [], |row| row.get(0));
+        row.expect("a number")
+    };
+    let rows = i64::try_from(RECORDS).expect("few");
+    assert_eq!(count("SELECT count(*) FROM out"), rows);
+    let distinct = "SELECT count(*) FROM (SELECT DISTINCT \"partition\", \"offset\" FROM out)";
+    assert_eq!(count(distinct), rows);
+}
+
+#[test]
+fn what_is_wrong_with_workers_is_said() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let token = folder.path().join("token");
+    std::fs::write(&token, "right\n").expect("a file");
+    let token = format!("file:{}", token.display());
+    let worker = RunningWorker::start("127.0.0.1:0", &["--token", &token]);
+    let sql = format!("SELECT count(*) FROM {}", topic());
+    for (workers, more, code, says) in [
+        (worker.address.as_str(), vec![], 3, "asks for a token"),
+        (
+            worker.address.as_str(),
+            vec!["--token", "right"],
+            2,
+            "expected env:NAME or file:PATH",
+        ),
+        ("127.0.0.1:1", vec![], 3, "finding workers failed"),
+        ("nonsense", vec![], 2, "expected host:port"),
+        ("file:/nonexistent", vec![], 2, "/nonexistent"),
+    ] {
+        let output = query(Some(workers), &sql, &more).output();
+        let output = output.expect("the shell runs");
+        let said = text(&output);
+        assert!(said.contains(says), "{workers} {more:?}: {said}");
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{workers} {more:?}: {said}"
+        );
+    }
+    let output = query(Some(&worker.address), &sql, &["--token", &token]).output();
+    let output = output.expect("the shell runs");
+    assert!(
+        text(&output).contains(&RECORDS.to_string()),
+        "{}",
+        text(&output)
+    );
+    let open = kafka_sql()
+        .args(["worker", "--listen", "0.0.0.0:0"])
+        .output();
+    let open = text(&open.expect("the shell runs"));
+    assert!(open.contains("give it a certificate"), "{open}");
+}
