@@ -115,7 +115,7 @@ fn text(output: &Output) -> String {
 
 fn heavy() -> String {
     format!(
-        "SELECT partition, count(*), sum(octet_length(value)), max(value) FROM {} GROUP BY partition ORDER BY 1",
+        "SELECT partition, count(*), sum(octet_length(value)), max(value) FROM \"{}\" GROUP BY partition ORDER BY 1",
         topic()
     )
 }
@@ -269,7 +269,7 @@ fn what_is_wrong_with_workers_is_said() {
     std::fs::write(&token, "right\n").expect("a file");
     let token = format!("file:{}", token.display());
     let worker = RunningWorker::start("127.0.0.1:0", &["--token", &token]);
-    let sql = format!("SELECT count(*) FROM {}", topic());
+    let sql = format!("SELECT count(*) FROM \"{}\"", topic());
     for (workers, more, code, says) in [
         (worker.address.as_str(), vec![], 3, "asks for a token"),
         (
