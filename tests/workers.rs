@@ -129,6 +129,7 @@ fn rows_ledger_and_receipt_are_those_of_one_machine() {
     let receipt = receipt.to_str().expect("a path");
     let sql = heavy();
     let run = |workers| {
+        let _ = std::fs::remove_file(receipt);
         let output = query(workers, &sql, &["--ledger", "--receipt", receipt]).output();
         let output = output.expect("the shell runs");
         assert!(output.status.success(), "{}", text(&output));

@@ -291,6 +291,7 @@ async fn read(
         origin: None,
         checksums: true,
         may_cut: false,
+        ordered: true,
     };
     let source = Arc::new(source);
     let parts = parts.iter();

@@ -108,7 +108,14 @@ pub(crate) struct ScanSource {
     pub(crate) checksums: bool,
     /// Whether several streams may read a Kafka partition.
     pub(crate) may_cut: bool,
+    /// Whether the plan may rely on the order of rows.
+    pub(crate) ordered: bool,
 }
+
+/// Asks the scans of a session to promise no order of their rows, for engines that do not keep it: an extension of
+/// its `SessionConfig`. `ORDER BY "offset" DESC` is answered from the end nevertheless.
+#[derive(Debug, Clone, Copy)]
+pub struct NoOrder;
 
 /// Offsets that a scan need not read.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -52,7 +52,9 @@ pub(super) fn properties(
     };
     let mut orderings: Vec<Vec<PhysicalSortExpr>> = vec![];
     // A reversed scan merges its Kafka partitions by offset.
-    if direction == Direction::Reverse || partitions.iter().all(|p| one_kafka_partition(p)) {
+    if direction == Direction::Forward && !source.ordered {
+        // Nothing is promised.
+    } else if direction == Direction::Reverse || partitions.iter().all(|p| one_kafka_partition(p)) {
         orderings.extend(expr(Column::Offset).map(|offset| vec![sort(offset)]));
     } else {
         let mut keys = vec![];

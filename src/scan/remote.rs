@@ -250,6 +250,7 @@ impl KafkaScanExec {
             }),
             checksums: sent.checksums,
             may_cut: false,
+            ordered: true,
         };
         let scan = Self::try_new(
             Arc::new(source),

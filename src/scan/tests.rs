@@ -21,6 +21,7 @@ fn scan(may_cut: bool, partitions: Vec<Vec<(i32, i64, i64)>>) -> KafkaScanExec {
         origin: None,
         checksums: false,
         may_cut,
+        ordered: true,
     };
     let range = |(partition, start, end): (i32, i64, i64)| ScanRange {
         range: OffsetRange::try_new("t", partition, start, end).unwrap(),

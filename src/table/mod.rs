@@ -47,7 +47,7 @@ use crate::error::{Error, External as _, Result};
 use crate::range::{OffsetRange, Snapshot, TopicPartition, split};
 #[cfg(feature = "jobs")]
 use crate::scan::Origin;
-use crate::scan::{KafkaScanExec, Pruned, ScanRange, ScanSource};
+use crate::scan::{KafkaScanExec, NoOrder, Pruned, ScanRange, ScanSource};
 use resolve::SharedBounds;
 
 use builder::Connection;
@@ -233,6 +233,7 @@ impl KafkaTable {
         self.check_readable().external()?;
         let mut source = self.reading.source();
         source.name = self.job.name.clone();
+        source.ordered = state.config().get_extension::<NoOrder>().is_none();
         #[cfg(feature = "jobs")]
         {
             let connection = self.writing.connection.clone();
@@ -271,6 +272,7 @@ impl Reading {
             origin: None,
             checksums: false,
             may_cut: self.splitting.may_cut(),
+            ordered: true,
         }
     }
 

@@ -11,7 +11,7 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion_distributed::{DistributedExt, SessionStateBuilderExt, WorkerResolver};
 use datafusion_kafka::client::{Broker, TopicSelection};
-use datafusion_kafka::scan::KafkaScanExec;
+use datafusion_kafka::scan::{KafkaScanExec, NoOrder};
 use datafusion_kafka::{Error, Result};
 use futures::future::join_all;
 use url::Url;
@@ -158,7 +158,9 @@ impl Coordinator {
     }
 
     /// The session plans for the workers.
-    pub fn apply(&self, builder: SessionStateBuilder) -> SessionStateBuilder {
+    pub fn apply(&self, mut builder: SessionStateBuilder) -> SessionStateBuilder {
+        let config = builder.config().get_or_insert_default();
+        config.set_extension(Arc::new(NoOrder));
         builder
             .with_distributed_user_codec(Sending)
             .with_distributed_channel_resolver(self.channels.clone())

@@ -5,13 +5,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::catalog::Session;
+use datafusion::common::format::ExplainFormat;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{internal_datafusion_err, internal_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, PlanType, StringifiedPlan};
+use datafusion::physical_plan::explain::ExplainExec;
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, displayable};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion_distributed::{
     DesiredTaskCountEvent, DesiredTaskCountEventResponse, DesiredTaskCountHandler, DistributedExec,
@@ -59,6 +63,23 @@ impl QueryPlanner for Planner {
         let plan = DefaultPhysicalPlanner::default()
             .create_physical_plan(logical, session)
             .await?;
+        if let (LogicalPlan::Explain(explain), Some(shown)) =
+            (logical, plan.downcast_ref::<ExplainExec>())
+            && explain.explain_format == ExplainFormat::Indent
+        {
+            let planned = self.create_physical_plan(&explain.plan, session).await?;
+            let text = displayable(planned.as_ref()).indent(explain.verbose);
+            let text = text.to_string();
+            let plans = shown.stringified_plans().iter();
+            let plans = plans.map(|plan| match plan.plan_type {
+                PlanType::FinalPhysicalPlan => {
+                    StringifiedPlan::new(PlanType::FinalPhysicalPlan, text.clone())
+                }
+                _ => plan.clone(),
+            });
+            let plans = ExplainExec::new(shown.schema(), plans.collect(), explain.verbose);
+            return Ok(Arc::new(plans));
+        }
         let travels = |node: &Arc<dyn ExecutionPlan>| {
             node.downcast_ref::<KafkaScanExec>()
                 .is_some_and(KafkaScanExec::travels)
@@ -66,6 +87,7 @@ impl QueryPlanner for Planner {
         if !plan.exists(|node| Ok(travels(node)))? {
             return Ok(plan);
         }
+        let plan = sorted_behind_shuffles(plan)?;
         self.coordinator.workers(false).await.map_err(external)?;
         let Some(state) = session.as_any().downcast_ref::<SessionState>() else {
             return internal_err!("a session that is none of DataFusion's cannot plan for workers");
@@ -86,6 +108,23 @@ impl QueryPlanner for Planner {
         };
         Ok(distributed.transform_down(wrap)?.data)
     }
+}
+
+/// The plan with a sort behind each repartitioning that was to keep the order of rows: between workers it does not.
+fn sorted_behind_shuffles(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let sorted = plan.transform_up(|node| {
+        let Some(repartition) = node.downcast_ref::<RepartitionExec>() else {
+            return Ok(Transformed::no(node));
+        };
+        let (true, Some(order)) = (repartition.preserve_order(), node.output_ordering()) else {
+            return Ok(Transformed::no(node));
+        };
+        let input = Arc::clone(repartition.input());
+        let plain = RepartitionExec::try_new(input, repartition.partitioning().clone())?;
+        let sort = SortExec::new(order.clone(), Arc::new(plain)).with_preserve_partitioning(true);
+        Ok(Transformed::yes(Arc::new(sort) as Arc<dyn ExecutionPlan>))
+    });
+    sorted.map(|sorted| sorted.data)
 }
 
 /// A plan in stages of tasks, or as it is if one machine is enough.

@@ -18,7 +18,7 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::VERSION;
 use crate::codec::Receiving;
-use crate::link::Link;
+use crate::link::{Channels, Link};
 use crate::reports::Reports;
 use crate::service::{Hello, ScansService};
 
@@ -165,14 +165,18 @@ impl Worker {
             connections: Arc::new(self.connections),
             reports: Arc::clone(&reports),
         });
+        // Workers send each other rows.
+        let channels = Channels::new(self.link.clone());
         let session = move |context: WorkerQueryContext| {
             let (base, codec) = (base.clone(), Arc::clone(&codec));
+            let channels = channels.clone();
             async move {
                 let functions = base.scalar_functions().values().cloned().collect();
                 Ok(context
                     .builder
                     .with_scalar_functions(functions)
                     .with_distributed_user_codec_arc(codec)
+                    .with_distributed_channel_resolver(channels)
                     .build())
             }
         };
