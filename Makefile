@@ -51,7 +51,7 @@ WORKERS := --package kafka-sql --package datafusion-kafka-distributed --features
 
 .PHONY: test-workers
 test-workers: setup ## test statements on workers; compiles DataFusion once more
-	@scripts/test $(WORKERS) --test distributed --test workers $(ARGS)
+	@scripts/test $(WORKERS) $(or $(ARGS),--test distributed --test workers)
 
 .PHONY: lint-workers
 lint-workers: ## clippy for the same
