@@ -9,7 +9,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::{Deserialize, Serialize};
 
 use super::{Formats, PartFormat, RecordedFormats};
-use crate::decode::{Format, RegisteredSchema, RegistryConfig, SchemaKind};
+use crate::decode::{BadRowLimit, Format, RegisteredSchema, RegistryConfig, SchemaKind};
 use crate::error::{Error, Result};
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -105,7 +105,11 @@ impl SentFormats {
             recorded: RecordedFormats::of(&plain)?,
             key: SentSchema::of(&formats.key)?,
             value: SentSchema::of(&formats.value)?,
-            bad_row_limit: formats.bad_rows.limit.map(|limit| limit.to_string()),
+            bad_row_limit: formats.bad_rows.limit.map(|limit| match limit {
+                // Of all parts together. The part checks all fields, as with any limit.
+                BadRowLimit::Percent(_) => BadRowLimit::Count(u64::MAX).to_string(),
+                limit => limit.to_string(),
+            }),
         })
     }
 

@@ -9,7 +9,8 @@ use datafusion::physical_plan::metrics::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::KafkaScanExec;
+use super::{KafkaScanExec, metrics};
+use crate::error::{Error, Result};
 use crate::range::{Ledger, RangeLedger};
 
 /// What a scan has counted so far.
@@ -45,6 +46,28 @@ impl KafkaScanExec {
     /// taken over before, and what the scan has counted itself.
     pub fn set_reports(&self, reports: Vec<ScanReport>) {
         *self.elsewhere() = reports;
+    }
+
+    /// Compares the bad records of all parts with the limit of the table, of which each part knows only its own.
+    ///
+    /// # Errors
+    /// [`Error::BadRowLimit`] when there are more.
+    pub fn check_bad_rows(&self, at_end: bool) -> Result<()> {
+        let Some(limit) = self.source.decoder.bad_rows().limit else {
+            return Ok(());
+        };
+        let reports = self.elsewhere();
+        let sum = |name: &str| reports.iter().filter_map(|r| r.metrics.get(name)).sum();
+        let (records, bad) = (sum(metrics::RECORDS), sum(metrics::BAD_ROWS));
+        if !limit.is_exceeded(records, bad, at_end) {
+            return Ok(());
+        }
+        Err(Error::BadRowLimit {
+            limit: limit.to_string(),
+            records,
+            bad,
+            example: "records on several workers".to_owned(),
+        })
     }
 
     fn elsewhere(&self) -> MutexGuard<'_, Vec<ScanReport>> {

@@ -121,10 +121,14 @@ impl CoordinatorExec {
         for (scan, told) in self.scans.iter().zip(&told) {
             scan.put(told);
         }
-        match failure.or(silent) {
-            Some(error) => Err(error),
-            None => Ok(()),
+        if let Some(error) = failure.or(silent) {
+            return Err(error);
         }
+        let mut scans = self
+            .scans
+            .iter()
+            .filter_map(|scan| scan.scan.downcast_ref());
+        scans.try_for_each(|scan: &KafkaScanExec| scan.check_bad_rows(over))
     }
 
     /// What a failure of the engine comes from.

@@ -166,6 +166,33 @@ async fn an_error_on_a_worker_keeps_its_kind_and_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_limit_of_bad_rows_is_that_of_the_whole_scan() {
+    let bed = Bed::new(3).await;
+    for partition in [1, 2, 4, 5] {
+        let record = datafusion_kafka::client::memory::Record::new("no json");
+        bed.cluster.append("orders", partition, record).unwrap();
+    }
+    for (limit, allowed) in [("4", true), ("3", false), ("1%", true), ("0.3%", false)] {
+        for session in [bed.local(), bed.session().await] {
+            let table = TYPED[0].replace(
+                "'value.format' 'json'",
+                &format!("'value.format' 'json', 'on.bad.row' 'skip', 'bad.row.limit' '{limit}'"),
+            );
+            datafusion_kafka::statement::sql(&session, &table)
+                .await
+                .unwrap();
+            let found = rows(&session, "SELECT count(*), sum(id) FROM o").await;
+            let kind = found.as_ref().err().map(Error::kind);
+            assert_eq!(
+                kind,
+                (!allowed).then_some(ErrorKind::BadRowLimit),
+                "{limit}: {found:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_worker_without_the_token_gives_nothing() {
     let mut bed = Bed::new(0).await;
     let link = |token: &str| Link {

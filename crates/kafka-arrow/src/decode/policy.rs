@@ -71,6 +71,16 @@ pub enum BadRowLimit {
     Percent(f64),
 }
 
+impl BadRowLimit {
+    /// Whether these are too many. A share is judged at the end, and from 1,000 records on.
+    pub fn is_exceeded(self, records: u64, bad: u64, at_end: bool) -> bool {
+        match self {
+            Self::Count(most) => bad > most,
+            Self::Percent(most) => (at_end || records >= JUDGED_FROM) && share(bad, records) > most,
+        }
+    }
+}
+
 impl FromStr for BadRowLimit {
     type Err = Error;
 
@@ -220,11 +230,7 @@ impl BadRowPart {
         self.reading.records.fetch_add(records, Ordering::Relaxed);
         self.reading.bad.fetch_add(bad, Ordering::Relaxed);
         let (records, bad) = statement.total();
-        let exceeded = match limit {
-            BadRowLimit::Count(most) => bad > most,
-            BadRowLimit::Percent(most) => records >= JUDGED_FROM && share(bad, records) > most,
-        };
-        if exceeded {
+        if limit.is_exceeded(records, bad, false) {
             return Err(statement.error(limit, records, bad));
         }
         Ok(())
@@ -238,7 +244,7 @@ impl BadRowPart {
     pub fn end(&self) -> Result<()> {
         self.reading.open.fetch_sub(1, Ordering::AcqRel);
         let statement = &self.statement;
-        let Some(limit @ BadRowLimit::Percent(most)) = statement.limit else {
+        let Some(limit @ BadRowLimit::Percent(_)) = statement.limit else {
             return Ok(());
         };
         let open = |part: &Arc<Reading>| part.open.load(Ordering::Acquire) > 0;
@@ -246,7 +252,7 @@ impl BadRowPart {
             return Ok(());
         }
         let (records, bad) = statement.total();
-        if share(bad, records) > most {
+        if limit.is_exceeded(records, bad, true) {
             return Err(statement.error(limit, records, bad));
         }
         Ok(())
