@@ -20,7 +20,7 @@ use super::KafkaScanExec;
 /// receipts and progress are those of these scans; the engine puts into them what comes back
 /// ([`KafkaScanExec::set_reports`]).
 ///
-/// Otherwise it is `plan`, also to [`downcast_ref`](dyn ExecutionPlan::downcast_ref).
+/// Otherwise it is `plan`, also to `downcast_ref`.
 #[derive(Debug)]
 pub struct ScansElsewhereExec {
     plan: Arc<dyn ExecutionPlan>,

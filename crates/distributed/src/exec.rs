@@ -33,7 +33,7 @@ use crate::service::report;
 /// How often workers are asked how far they are.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Stands for the engine's node, also to [`downcast_ref`](dyn ExecutionPlan::downcast_ref).
+/// Stands for the engine's node, also to `downcast_ref`.
 #[derive(Clone)]
 pub(crate) struct CoordinatorExec {
     coordinator: Coordinator,
