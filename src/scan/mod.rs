@@ -86,10 +86,6 @@ const MAX_MERGED_PARTITIONS: usize = 64;
 #[derive(Debug)]
 pub(crate) struct ScanSource {
     /// What the table is called in a job, to tell its metrics from those of other sources.
-    #[cfg_attr(
-        not(feature = "jobs"),
-        expect(dead_code, reason = "only jobs name their sources")
-    )]
     pub(crate) name: Option<Arc<str>>,
     pub(crate) client: Arc<dyn KafkaClient>,
     pub(crate) decoder: RecordDecoder,
