@@ -17,13 +17,15 @@ pub(super) enum Power {
     Security,
     /// A file, or what is written to the log.
     Files,
+    /// Which of its own connections another machine reads with.
+    Elsewhere,
     /// The cluster.
     Cluster,
 }
 
 /// Settings with power, each with what it does. A name that ends with a dot stands for all names with this
 /// prefix. The first match counts.
-const POWERFUL: [(&str, Power, &str); 34] = [
+const POWERFUL: [(&str, Power, &str); 35] = [
     (
         "ssl.engine.",
         Power::Code,
@@ -180,6 +182,11 @@ const POWERFUL: [(&str, Power, &str); 34] = [
         "writes logins and records to the log",
     ),
     ("log", Power::Files, "decides what is logged"),
+    (
+        "connection.name",
+        Power::Elsewhere,
+        "decides with whose login a worker reads",
+    ),
     ("bootstrap.servers", Power::Cluster, "names the brokers"),
     (
         "schema.registry.url",
@@ -189,7 +196,7 @@ const POWERFUL: [(&str, Power, &str); 34] = [
 ];
 
 /// Settings that only tune queues, sizes and times, and those of consumers.
-const TUNING: [&str; 69] = [
+const TUNING: [&str; 68] = [
     "acks",
     "api.version.fallback.ms",
     "api.version.request",
@@ -206,7 +213,6 @@ const TUNING: [&str; 69] = [
     "client.sessions.max",
     "compression.level",
     "compression.type",
-    "connection.name",
     "connections.max.idle.ms",
     "enable.gapless.guarantee",
     "enable.idempotence",
@@ -262,7 +268,7 @@ const TUNING: [&str; 69] = [
 ];
 
 /// Whether a setting only tunes.
-fn tunes(key: &str) -> bool {
+pub(super) fn tunes(key: &str) -> bool {
     TUNING.contains(&key) || keys::is_of_consumers(key)
 }
 
@@ -280,11 +286,6 @@ fn power(key: &str) -> Option<(Power, &'static str)> {
 /// one value of such a setting must not be used with another.
 pub(super) fn is_security(key: &str) -> bool {
     matches!(power(key), Some((Power::Security | Power::Code, _)))
-}
-
-/// Whether a setting only tunes a connection.
-pub(super) fn is_tuning(key: &str) -> bool {
-    power(key).is_none()
 }
 
 /// Refuses what the text of a statement may not set. That is code in any session, and in a restricted session

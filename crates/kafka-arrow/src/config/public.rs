@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{ConnectionConfig, RegistryConfig, authority, keys};
+use super::{ConnectionConfig, authority, keys};
 use crate::error::{Error, Result};
 
 impl ConnectionConfig {
@@ -10,7 +10,7 @@ impl ConnectionConfig {
     /// connection. Nothing in them is secret, names a file or decides who the client is and whom it trusts.
     pub fn public(&self) -> BTreeMap<String, String> {
         let all = self.values.iter().filter(|(key, value)| {
-            is_address(key) || (authority::is_tuning(key) && !keys::hides(key, value))
+            is_address(key) || (authority::tunes(key) && !keys::hides(key, value))
         });
         let all = all.filter(|(_, value)| !value.contains('@'));
         all.map(|(key, value)| (key.clone(), value.clone()))
@@ -29,7 +29,7 @@ impl ConnectionConfig {
     pub fn tuned(&self, public: &BTreeMap<String, String>) -> Result<Self> {
         let mut tuned = Self::empty();
         for (key, value) in public.iter().filter(|(key, _)| !is_address(key)) {
-            if !authority::is_tuning(key) || RegistryConfig::owns(key) {
+            if !authority::tunes(key) {
                 return Err(Error::config(
                     key,
                     "another machine may not set it: it belongs into the worker's own configuration",
@@ -43,13 +43,18 @@ impl ConnectionConfig {
     }
 }
 
+/// What a machine with a connection of its own does not take from another one.
 fn is_address(key: &str) -> bool {
-    matches!(key, "bootstrap.servers" | "schema.registry.url")
+    matches!(
+        key,
+        "bootstrap.servers" | "connection.name" | "schema.registry.url"
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Policy;
 
     fn config(settings: &[(&str, &str)]) -> ConnectionConfig {
         let mut config = ConnectionConfig::new("a:9092");
@@ -80,6 +85,20 @@ mod tests {
         assert_eq!(secret.name(), "prod");
         assert!(config(&[("fetch.max.bytes", "1000000")]).is_public());
         assert_eq!(config(&[]).name(), "a:9092");
+    }
+
+    #[test]
+    fn a_restricted_session_does_not_choose_whose_login_a_machine_uses() {
+        let set = |policy| {
+            let mut config = ConnectionConfig::new("a:9092");
+            config.set_by_statement("connection.name", "prod", &policy)
+        };
+        let error = set(Policy::restricted()).unwrap_err().to_string();
+        assert!(
+            error.contains("it is fixed in a restricted session"),
+            "{error}"
+        );
+        set(Policy::default()).unwrap();
     }
 
     #[test]
