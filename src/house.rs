@@ -107,7 +107,7 @@ const KAFKA_SQL: &[(&str, &[&str])] = &[
     ("statements", &[]),
     ("connection", &[]),
     ("session", &["connection"]),
-    ("workers", &["connection"]),
+    ("workers", &["connection", "interrupt"]),
     ("progress", &["session"]),
     ("ledger", &["output", "session"]),
     (

@@ -145,24 +145,20 @@ fn run(cli: Cli) -> Result<(), Failure> {
     if broker.is_some() {
         connection = connection.with_pool(demo::pool());
     }
-    #[cfg(feature = "distributed")]
-    if !matches!(cli.command, Some(Command::Worker(_))) {
-        let coordinator = cli.workers.clone();
-        let coordinator = interrupt::run(runtime, async move { coordinator.coordinator().await })?;
-        connection = connection.with_coordinator(coordinator);
-    }
     let shell = Shell {
         runtime,
         ui: Ui::detect(cli.quiet, cli.verbose > 0, cli.ledger),
         connection,
         output: cli.output,
+        #[cfg(feature = "distributed")]
+        workers: cli.workers,
     };
     match cli.command {
         None => shell.read_or_talk(None),
         Some(Command::Read(command)) => shell.read(command),
         #[cfg(feature = "distributed")]
         Some(Command::Worker(args)) => {
-            let serving = workers::serve(args, cli.workers, shell.connection.clone(), shell.ui);
+            let serving = workers::serve(args, shell.workers, shell.connection, shell.ui);
             runtime.block_on(serving)
         }
         Some(Command::Demo(demo)) => match (demo.examples, demo.command) {
@@ -185,6 +181,8 @@ struct Shell {
     ui: Ui,
     connection: Connection,
     output: OutputArgs,
+    #[cfg(feature = "distributed")]
+    workers: workers::WorkersArgs,
 }
 
 impl Shell {
@@ -410,9 +408,16 @@ impl Shell {
     }
 
     fn session(&self) -> Result<Session, Failure> {
+        let connection = self.connection.clone();
+        #[cfg(feature = "distributed")]
+        let connection = {
+            let workers = self.workers.clone();
+            let asked = interrupt::run(self.runtime, async move { workers.coordinator().await });
+            connection.with_coordinator(asked?)
+        };
         // Clients of the cluster may need the runtime when they are made.
         let _inside = self.runtime.enter();
-        Session::open(&self.connection)
+        Session::open(&connection)
     }
 
     fn run_script(&self, script: Script, options: OutputOptions) -> Result<Outcome, Failure> {

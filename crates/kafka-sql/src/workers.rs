@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 
 use crate::connection::Connection;
 use crate::failure::Failure;
+use crate::interrupt::Signals;
 use crate::ui::{self, Ui};
 
 /// Workers, and how coordinator and workers know each other.
@@ -144,23 +145,9 @@ pub(crate) async fn serve(
         .cores(args.streams)
         .runtime(Arc::clone(&connection.runtime()))
         .open_to_all(args.insecure);
-    match worker.serve(listener, ended()).await {
+    let mut signals = Signals::new()?;
+    match worker.serve(listener, signals.next()).await {
         Err(typed @ Error::Config { .. }) => Err(Failure::usage(typed.to_string())),
         served => Ok(served?),
-    }
-}
-
-/// Ready when the process is told to end.
-async fn ended() {
-    let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok();
-    let term = async {
-        match &mut term {
-            Some(term) => drop(term.recv().await),
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        () = term => {}
-        _ = tokio::signal::ctrl_c() => {}
     }
 }
