@@ -9,7 +9,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::{Deserialize, Serialize};
 
 use super::{Formats, PartFormat, RecordedFormats};
-use crate::decode::{BadRowLimit, Format, RegisteredSchema, RegistryConfig, SchemaKind};
+use crate::decode::{BadRowLimit, Format, RegisteredSchema, RegistryConfig};
 use crate::error::{Error, Result};
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ pub(crate) struct SentFormats {
 #[serde(default)]
 struct SentSchema {
     #[serde(skip_serializing_if = "Option::is_none")]
-    found: Option<SentRegistered>,
+    found: Option<RegisteredSchema>,
     /// The name of its file.
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<String>,
@@ -34,23 +34,9 @@ struct SentSchema {
     files: BTreeMap<String, String>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct SentRegistered {
-    id: i32,
-    kind: String,
-    text: String,
-    references: Vec<(String, String)>,
-}
-
 impl SentSchema {
     fn of(part: &PartFormat) -> Result<Self> {
         let schema = &part.schema;
-        let found = schema.found.as_ref().map(|found| SentRegistered {
-            id: found.id,
-            kind: found.kind.to_string(),
-            text: found.text.clone(),
-            references: found.references.clone(),
-        });
         let mut files = BTreeMap::new();
         if let Some(file) = &schema.file {
             let mut add =
@@ -65,22 +51,14 @@ impl SentSchema {
             }
         }
         Ok(Self {
-            found,
+            found: schema.found.as_deref().cloned(),
             file: schema.file.clone(),
             files,
         })
     }
 
     fn put_into(self, part: &mut PartFormat) -> Result<()> {
-        part.schema.found = self.found.map(|found| {
-            let kinds = [SchemaKind::Avro, SchemaKind::Json, SchemaKind::Protobuf];
-            let kind = kinds
-                .into_iter()
-                .find(|kind| kind.to_string() == found.kind);
-            let kind = kind.unwrap_or(SchemaKind::Other(found.kind));
-            let (id, text, references) = (found.id, found.text, found.references);
-            Arc::new(RegisteredSchema::new(id, kind, text, references))
-        });
+        part.schema.found = self.found.map(Arc::new);
         let files = self.files.into_iter().map(|(path, text)| {
             let bytes = BASE64_STANDARD.decode(text);
             let bytes = bytes

@@ -16,6 +16,20 @@ use datafusion::physical_plan::{
 
 use super::KafkaScanExec;
 
+/// How an engine executes a plan elsewhere.
+pub trait ExecuteElsewhere: fmt::Debug + Send + Sync {
+    /// The rows of a partition of `plan`.
+    ///
+    /// # Errors
+    /// When the partition cannot be executed.
+    fn execute(
+        &self,
+        plan: &Arc<dyn ExecutionPlan>,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream>;
+}
+
 /// Stands for `plan` and names the scans that were planned here and that an engine executes elsewhere. Ledgers,
 /// receipts and progress are those of these scans; the engine puts into them what comes back
 /// ([`KafkaScanExec::set_reports`]).
@@ -25,13 +39,22 @@ use super::KafkaScanExec;
 pub struct ScansElsewhereExec {
     plan: Arc<dyn ExecutionPlan>,
     scans: Vec<Arc<dyn ExecutionPlan>>,
+    engine: Arc<dyn ExecuteElsewhere>,
 }
 
 impl ScansElsewhereExec {
-    /// A plan with the scans in it, which are [`KafkaScanExec`]s.
-    pub fn new(plan: Arc<dyn ExecutionPlan>, scans: Vec<Arc<dyn ExecutionPlan>>) -> Self {
+    /// A plan with the scans in it, which are [`KafkaScanExec`]s, and with what executes it.
+    pub fn new(
+        plan: Arc<dyn ExecutionPlan>,
+        scans: Vec<Arc<dyn ExecutionPlan>>,
+        engine: Arc<dyn ExecuteElsewhere>,
+    ) -> Self {
         debug_assert!(scans.iter().all(|scan| scan.is::<KafkaScanExec>()));
-        Self { plan, scans }
+        Self {
+            plan,
+            scans,
+            engine,
+        }
     }
 
     pub(super) fn of(plan: &Arc<dyn ExecutionPlan>) -> Option<&Self> {
@@ -76,7 +99,8 @@ impl ExecutionPlan for ScansElsewhereExec {
         options: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let plan = Arc::clone(&self.plan).replace_children(children, options)?;
-        Ok(Arc::new(Self::new(plan, self.scans.clone())))
+        let (scans, engine) = (self.scans.clone(), Arc::clone(&self.engine));
+        Ok(Arc::new(Self::new(plan, scans, engine)))
     }
 
     fn with_new_children(
@@ -96,7 +120,7 @@ impl ExecutionPlan for ScansElsewhereExec {
         partition: usize,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
-        self.plan.execute(partition, context)
+        self.engine.execute(&self.plan, partition, context)
     }
 
     fn metrics(&self) -> Option<MetricsSet> {

@@ -16,8 +16,14 @@ pub(super) const BYTES: &str = "bytes_read";
 /// The counter of offsets below the log start that were skipped by choice.
 pub(super) const LOST: &str = "lost_offsets";
 
+/// The time of waiting for the broker.
+const FETCH_WAIT: &str = "fetch_wait";
+/// The time of building columns.
+const DECODE: &str = "decode_time";
 /// The time that brokers held the client back.
 pub(super) const THROTTLE: &str = "throttle_time";
+/// Those of the scan's own that are times.
+pub(super) const TIMES: [&str; 3] = [FETCH_WAIT, DECODE, THROTTLE];
 /// The counter of records that do not decode.
 pub(super) const BAD_ROWS: &str = "bad_rows";
 
@@ -72,8 +78,8 @@ impl ScanMetrics {
             filtered_records: counter("filtered_records"),
             bad_rows: counter(BAD_ROWS),
             bytes: counter(BYTES),
-            fetch_wait: MetricBuilder::new(set).subset_time("fetch_wait", partition),
-            decode: MetricBuilder::new(set).subset_time("decode_time", partition),
+            fetch_wait: MetricBuilder::new(set).subset_time(FETCH_WAIT, partition),
+            decode: MetricBuilder::new(set).subset_time(DECODE, partition),
             throttle: MetricBuilder::new(set).subset_time(THROTTLE, partition),
         }
     }

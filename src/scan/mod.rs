@@ -62,7 +62,7 @@ use crate::range::{
 use account::Books;
 use properties::{properties, statistics};
 
-pub use elsewhere::ScansElsewhereExec;
+pub use elsewhere::{ExecuteElsewhere, ScansElsewhereExec};
 pub(crate) use hash::WithChecksums;
 pub use hash::wants_checksums;
 pub use ledger::ledger;

@@ -87,8 +87,6 @@ impl KafkaScanExec {
             return None;
         }
         let set = ExecutionPlanMetricsSet::new();
-        // A fresh scan's set tells which of them are times.
-        let times = ["fetch_wait", "decode_time", "throttle_time"];
         let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
         for (name, value) in reports.iter().flat_map(|report| &report.metrics) {
             *sums.entry(name).or_default() += value;
@@ -101,7 +99,7 @@ impl KafkaScanExec {
                 "elapsed_compute" => MetricBuilder::new(&set)
                     .elapsed_compute(0)
                     .add_duration(duration),
-                _ if times.contains(&name) => MetricBuilder::new(&set)
+                _ if metrics::TIMES.contains(&name) => MetricBuilder::new(&set)
                     .subset_time(name.to_owned(), 0)
                     .add_duration(duration),
                 _ => MetricBuilder::new(&set)

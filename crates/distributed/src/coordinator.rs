@@ -17,7 +17,7 @@ use futures::future::join_all;
 use url::Url;
 
 use crate::VERSION;
-use crate::codec::Sending;
+use crate::codec::TaskCodec;
 use crate::link::{Channels, Link};
 use crate::nodes::address;
 use crate::planner::{Planner, desired_tasks, route, scale_up};
@@ -162,7 +162,7 @@ impl Coordinator {
         let config = builder.config().get_or_insert_default();
         config.set_extension(Arc::new(NoOrder));
         builder
-            .with_distributed_user_codec(Sending)
+            .with_distributed_user_codec(TaskCodec::default())
             .with_distributed_channel_resolver(self.channels.clone())
             .with_distributed_worker_resolver(self.clone())
             .with_distributed_desired_task_count_handler(desired_tasks(self))
@@ -253,7 +253,7 @@ impl Coordinator {
         self.known().workers.clone()
     }
 
-    /// Learns the brokers of the scan's cluster, if workers have something to compare them with.
+    /// Learns the brokers of the scan's cluster, with their hosts and racks.
     pub(crate) async fn learn_brokers(&self, scan: &KafkaScanExec) -> Result<()> {
         let cluster = scan.cluster();
         let fresh = |known: &Known| {

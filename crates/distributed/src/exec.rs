@@ -7,25 +7,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::arrow::array::RecordBatch;
-use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::internal_err;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::session_state::SessionState;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
-use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
-use datafusion::physical_plan::{
-    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties,
-    PlanProperties, ReplaceChildrenOptions,
-};
-use datafusion_kafka::scan::{KafkaScanExec, ScanReport, wants_checksums};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use datafusion_kafka::scan::{ExecuteElsewhere, KafkaScanExec, ScanReport, wants_checksums};
 use datafusion_kafka::{Error, Result as KafkaResult};
 use futures::StreamExt;
 use futures::future::join_all;
 use url::Url;
 
 use crate::coordinator::Coordinator;
+use crate::external;
 use crate::nodes::{TasksExec, address};
 use crate::planner::{distribute, scans_of};
 use crate::service::report;
@@ -33,52 +29,38 @@ use crate::service::report;
 /// How often workers are asked how far they are.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Stands for the engine's node, also to `downcast_ref`.
+/// Executes plans of tasks.
 #[derive(Clone)]
-pub(crate) struct CoordinatorExec {
+pub(crate) struct Execution {
     coordinator: Coordinator,
     /// The plan before it was cut into tasks: what is run again.
     whole: Arc<dyn ExecutionPlan>,
     state: Arc<SessionState>,
-    plan: Arc<dyn ExecutionPlan>,
     scans: Vec<TasksExec>,
 }
 
-impl fmt::Debug for CoordinatorExec {
+impl fmt::Debug for Execution {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("CoordinatorExec").field(&self.plan).finish()
+        f.debug_tuple("Execution").field(&self.scans).finish()
     }
 }
 
 /// What is known of the tasks of one scan, by their numbers.
 type Told = BTreeMap<usize, ScanReport>;
 
-impl CoordinatorExec {
+impl Execution {
     pub(crate) fn new(
         coordinator: &Coordinator,
         whole: &Arc<dyn ExecutionPlan>,
         state: &Arc<SessionState>,
-        plan: Arc<dyn ExecutionPlan>,
         scans: Vec<TasksExec>,
     ) -> Self {
         Self {
             coordinator: coordinator.clone(),
             whole: Arc::clone(whole),
             state: Arc::clone(state),
-            plan,
             scans,
         }
-    }
-
-    /// The workers that read, each with what it reads.
-    fn workers(&self) -> BTreeMap<&Url, BTreeSet<String>> {
-        let mut workers: BTreeMap<&Url, BTreeSet<String>> = BTreeMap::new();
-        for (worker, part) in self.scans.iter().flat_map(|scan| &scan.tasks) {
-            let ranges = part.ranges().into_iter().flatten();
-            let all = workers.entry(worker).or_default();
-            all.extend(ranges.map(|range| range.to_string()));
-        }
-        workers
     }
 
     /// Nothing has been read of any task yet.
@@ -95,18 +77,19 @@ impl CoordinatorExec {
     /// What a scan failed with, or else that a worker does not answer.
     async fn look(&self, over: bool) -> KafkaResult<()> {
         let keys: Vec<String> = self.scans.iter().map(|scan| scan.run.key()).collect();
-        let workers = self.workers();
-        let asked = workers.keys().map(|worker| async {
+        let tasks = self.scans.iter().flat_map(|scan| &scan.tasks);
+        let workers: BTreeSet<&Url> = tasks.map(|(worker, _)| worker).collect();
+        let asked = workers.iter().map(|worker| async {
             report(self.coordinator.channels.get(worker)?, worker, &keys, over).await
         });
         let mut told = vec![Told::new(); self.scans.len()];
         let mut silent = None;
         let mut failure = None;
-        for ((worker, ranges), answer) in workers.iter().zip(join_all(asked).await) {
+        for (worker, answer) in workers.iter().zip(join_all(asked).await) {
             let reports = match answer {
                 Ok(reports) => reports,
                 Err(error) => {
-                    silent = silent.or_else(|| Some(lost(worker, ranges, &error)));
+                    silent = silent.or_else(|| Some(self.lost(worker, &error)));
                     continue;
                 }
             };
@@ -139,10 +122,7 @@ impl CoordinatorExec {
         }
         match self.look(true).await {
             // The engine's own words say less than those of the scan or of the worker that is gone.
-            Err(found) => Failed {
-                again: matches!(found, Error::Unavailable { .. }),
-                error: DataFusionError::External(Box::new(found)),
-            },
+            Err(found) => found.into(),
             Ok(()) => Failed {
                 again: false,
                 error,
@@ -153,12 +133,13 @@ impl CoordinatorExec {
     /// Runs the plan once. `sent` is set when a batch was handed on.
     async fn run(
         &self,
+        plan: &Arc<dyn ExecutionPlan>,
         context: &Arc<TaskContext>,
         to: &tokio::sync::mpsc::Sender<Result<RecordBatch>>,
         sent: &mut bool,
     ) -> std::result::Result<(), Failed> {
         self.begin(context);
-        let mut rows = match self.plan.execute(0, Arc::clone(context)) {
+        let mut rows = match plan.execute(0, Arc::clone(context)) {
             Ok(rows) => rows,
             Err(error) => return Err(self.diagnose(error).await),
         };
@@ -175,10 +156,7 @@ impl CoordinatorExec {
             let batch = tokio::select! {
                 biased;
                 batch = rows.next() => batch,
-                error = &mut watch => return Err(Failed {
-                    again: matches!(error, Error::Unavailable { .. }),
-                    error: DataFusionError::External(Box::new(error)),
-                }),
+                error = &mut watch => return Err(error.into()),
             };
             match batch {
                 Some(Ok(batch)) => {
@@ -196,10 +174,9 @@ impl CoordinatorExec {
         self.look(true).await.map_err(Failed::once)
     }
 
-    /// The same with the workers that are left.
-    async fn again(&self) -> Result<Self> {
-        let workers = self.coordinator.workers(true).await;
-        workers.map_err(|error| DataFusionError::External(Box::new(error)))?;
+    /// A plan of the same for the workers that are left, and what executes it.
+    async fn again(&self) -> Result<(Arc<dyn ExecutionPlan>, Self)> {
+        self.coordinator.workers(true).await.map_err(external)?;
         for scan in &self.scans {
             scan.forget();
         }
@@ -209,11 +186,29 @@ impl CoordinatorExec {
             plan = Arc::new(CoalescePartitionsExec::new(plan));
         }
         let scans = scans_of(&plan)?;
-        Ok(Self {
-            plan,
+        let again = Self {
             scans,
             ..self.clone()
-        })
+        };
+        Ok((plan, again))
+    }
+
+    /// What a worker was to read when it was lost.
+    fn lost(&self, worker: &Url, error: &Error) -> Error {
+        const MOST: usize = 10;
+        let tasks = self.scans.iter().flat_map(|scan| &scan.tasks);
+        let parts = tasks.filter(|(of, _)| of == worker);
+        let ranges = parts.flat_map(|(_, part)| part.ranges().into_iter().flatten());
+        let ranges: BTreeSet<String> = ranges.map(|range| range.to_string()).collect();
+        let mut shown: Vec<&str> = ranges.iter().take(MOST).map(String::as_str).collect();
+        let more = format!("and {} more", ranges.len().saturating_sub(MOST));
+        if ranges.len() > MOST {
+            shown.push(&more);
+        }
+        Error::Unavailable {
+            operation: format!("reading {} on worker {}", shown.join(" "), address(worker)),
+            reason: format!("{error}; run the statement again, on the workers that are left"),
+        }
     }
 }
 
@@ -226,22 +221,18 @@ struct Failed {
 impl Failed {
     fn once(error: Error) -> Self {
         Self {
-            error: DataFusionError::External(Box::new(error)),
+            error: external(error),
             again: false,
         }
     }
 }
 
-fn lost(worker: &Url, ranges: &BTreeSet<String>, error: &Error) -> Error {
-    const MOST: usize = 10;
-    let mut shown: Vec<&str> = ranges.iter().take(MOST).map(String::as_str).collect();
-    let more = format!("and {} more", ranges.len().saturating_sub(MOST));
-    if ranges.len() > MOST {
-        shown.push(&more);
-    }
-    Error::Unavailable {
-        operation: format!("reading {} on worker {}", shown.join(" "), address(worker)),
-        reason: format!("{error}; run the statement again, on the workers that are left"),
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self {
+            again: matches!(error, Error::Unavailable { .. }),
+            error: external(error),
+        }
     }
 }
 
@@ -270,74 +261,24 @@ impl TasksExec {
     }
 }
 
-impl DisplayAs for CoordinatorExec {
-    fn fmt_as(&self, t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.plan.fmt_as(t, f)
-    }
-}
-
-impl ExecutionPlan for CoordinatorExec {
-    fn name(&self) -> &str {
-        self.plan.name()
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        self.plan.properties()
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        self.plan.children()
-    }
-
-    fn apply_expressions(
-        &self,
-        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        self.plan.apply_expressions(f)
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-        options: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let plan = Arc::clone(&self.plan).replace_children(children, options)?;
-        Ok(Arc::new(Self {
-            plan,
-            ..self.as_ref().clone()
-        }))
-    }
-
-    fn with_new_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
-        self.replace_children(children, options)
-    }
-
-    fn downcast_delegate(&self) -> Option<&dyn ExecutionPlan> {
-        Some(self.plan.as_ref())
-    }
-
+impl ExecuteElsewhere for Execution {
     fn execute(
         &self,
+        plan: &Arc<dyn ExecutionPlan>,
         partition: usize,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
         if partition != 0 {
-            return datafusion::common::internal_err!(
-                "a plan on workers has one partition, {partition} was asked for"
-            );
+            return internal_err!("a plan on workers has one partition, {partition} was asked for");
         }
-        let mut builder = RecordBatchReceiverStreamBuilder::new(self.schema(), 1);
+        let mut builder = RecordBatchReceiverStreamBuilder::new(plan.schema(), 1);
         let to = builder.tx();
-        let mut exec = self.clone();
+        let (mut plan, mut execution) = (Arc::clone(plan), self.clone());
         builder.spawn(async move {
             let mut sent = false;
-            let mut left = exec.coordinator.options.retries;
+            let mut left = execution.coordinator.options.retries;
             loop {
-                let failed = match exec.run(&context, &to, &mut sent).await {
+                let failed = match execution.run(&plan, &context, &to, &mut sent).await {
                     Ok(()) => return Ok(()),
                     Err(failed) => failed,
                 };
@@ -346,13 +287,9 @@ impl ExecutionPlan for CoordinatorExec {
                 }
                 left -= 1;
                 log::warn!("{}; running the statement again", failed.error);
-                exec = exec.again().await?;
+                (plan, execution) = execution.again().await?;
             }
         });
         Ok(builder.build())
-    }
-
-    fn metrics(&self) -> Option<MetricsSet> {
-        self.plan.metrics()
     }
 }

@@ -32,3 +32,8 @@ pub use worker::{OwnConnections, Worker};
 
 /// The version that coordinator and workers must share.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// An error of ours as DataFusion carries it.
+fn external(error: datafusion_kafka::Error) -> datafusion::error::DataFusionError {
+    datafusion::error::DataFusionError::External(Box::new(error))
+}

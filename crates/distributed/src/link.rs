@@ -20,6 +20,8 @@ use tonic::{Request, Status};
 use tower::ServiceExt;
 use url::Url;
 
+use crate::external;
+
 /// How long a connection to a worker may take.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How often an open connection is asked whether the worker is alive, and how long the answer may take.
@@ -182,8 +184,6 @@ impl ChannelResolver for Channels {
         url: &Url,
     ) -> std::result::Result<Box<dyn WorkerChannel>, DataFusionError> {
         let channel = self.get(url);
-        channel
-            .map(create_worker_client)
-            .map_err(|e| DataFusionError::External(Box::new(e)))
+        channel.map(create_worker_client).map_err(external)
     }
 }

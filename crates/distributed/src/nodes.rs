@@ -26,7 +26,7 @@ use crate::reports::Reports;
 /// What the tasks of a scan share on the coordinator.
 #[derive(Debug)]
 pub(crate) struct ScanRun {
-    pub(crate) id: Uuid,
+    id: Uuid,
     /// Counts executions, so that reports of an earlier one are not taken for those of this one.
     run: AtomicU64,
     checksums: AtomicBool,

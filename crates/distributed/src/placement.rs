@@ -37,7 +37,7 @@ fn rank(worker: &WorkerInfo, piece: &ScanPiece) -> u64 {
     hasher.finish()
 }
 
-/// The pieces of each worker, by its place among `workers`. `tasks` workers at most get some.
+/// The pieces of as many workers as there are tasks, by their places among `workers`; some may get none.
 pub(crate) fn place(
     mut pieces: Vec<ScanPiece>,
     tasks: usize,
@@ -71,6 +71,11 @@ pub(crate) fn place(
         let (load, pieces) = placed.entry(best).or_default();
         *load += weight;
         pieces.push(piece);
+    }
+    for worker in 0..workers.len() {
+        if placed.len() < tasks {
+            placed.entry(worker).or_default();
+        }
     }
     placed
         .into_iter()

@@ -8,7 +8,7 @@ use datafusion::catalog::Session;
 use datafusion::common::format::ExplainFormat;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{internal_datafusion_err, internal_err};
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, PlanType, StringifiedPlan};
@@ -25,14 +25,11 @@ use datafusion_distributed::{
 use datafusion_kafka::scan::{KafkaScanExec, ScansElsewhereExec};
 use url::Url;
 
-use crate::coordinator::{Coordinator, WorkerInfo};
-use crate::exec::CoordinatorExec;
+use crate::coordinator::Coordinator;
+use crate::exec::Execution;
+use crate::external;
 use crate::nodes::{ScanRun, TaskExec, TasksExec};
 use crate::placement::place;
-
-fn external(error: datafusion_kafka::Error) -> DataFusionError {
-    DataFusionError::External(Box::new(error))
-}
 
 /// Plans as DataFusion does, and then for the workers.
 pub(crate) struct Planner {
@@ -99,8 +96,8 @@ impl QueryPlanner for Planner {
             true => {
                 let scans = scans_of(&node)?;
                 let all = scans.iter().map(|tasks| Arc::clone(&tasks.scan)).collect();
-                let exec = CoordinatorExec::new(&self.coordinator, &plan, &state, node, scans);
-                let exec = ScansElsewhereExec::new(Arc::new(exec), all);
+                let execution = Execution::new(&self.coordinator, &plan, &state, scans);
+                let exec = ScansElsewhereExec::new(node, all, Arc::new(execution));
                 let exec: Arc<dyn ExecutionPlan> = Arc::new(exec);
                 Ok(Transformed::new(exec, true, TreeNodeRecursion::Jump))
             }
@@ -239,20 +236,11 @@ fn in_tasks(
     let partitions = partitions.unwrap_or(1).max(1);
 
     let run = Arc::new(ScanRun::new());
-    let mut parts: Vec<(Url, KafkaScanExec)> = vec![];
-    let used: Vec<usize> = placed.iter().map(|(worker, _)| *worker).collect();
-    for (worker, pieces) in placed {
-        parts.push((
-            workers[worker].url.clone(),
-            scan.of_pieces(pieces, partitions)?,
-        ));
-    }
-    let idle = |worker: &(usize, &WorkerInfo)| !used.contains(&worker.0);
-    for (_, worker) in workers.iter().enumerate().filter(idle) {
-        if parts.len() < tasks {
-            parts.push((worker.url.clone(), scan.of_pieces(vec![], partitions)?));
-        }
-    }
+    let parts = placed.into_iter().map(|(worker, pieces)| {
+        let part = scan.of_pieces(pieces, partitions)?;
+        Ok((workers[worker].url.clone(), part))
+    });
+    let parts: Vec<(Url, KafkaScanExec)> = parts.collect::<Result<_>>()?;
     let variants = parts.iter().enumerate().map(|(task, (worker, part))| {
         let part = TaskExec::planned(part.clone(), task, &run, worker, plan.as_ref());
         Arc::new(part) as Arc<dyn ExecutionPlan>

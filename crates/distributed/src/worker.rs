@@ -17,7 +17,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
 use crate::VERSION;
-use crate::codec::Receiving;
+use crate::codec::TaskCodec;
 use crate::link::{Channels, Link};
 use crate::reports::Reports;
 use crate::service::{Hello, ScansService};
@@ -161,10 +161,8 @@ impl Worker {
         }
         let base = KafkaSessionBuilder::new().build()?.state();
         let reports = Arc::<Reports>::default();
-        let codec = Arc::new(Receiving {
-            connections: Arc::new(self.connections),
-            reports: Arc::clone(&reports),
-        });
+        let codec = TaskCodec::receiving(Arc::new(self.connections), Arc::clone(&reports));
+        let codec = Arc::new(codec);
         // Workers send each other rows.
         let channels = Channels::new(self.link.clone());
         let session = move |context: WorkerQueryContext| {

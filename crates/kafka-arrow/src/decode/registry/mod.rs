@@ -29,6 +29,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -73,7 +74,7 @@ enum State {
 }
 
 /// A schema from a registry.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RegisteredSchema {
     /// Its id, which means this schema forever.
@@ -87,16 +88,6 @@ pub struct RegisteredSchema {
 }
 
 impl RegisteredSchema {
-    /// A schema that a registry gave to somebody else.
-    pub fn new(id: i32, kind: SchemaKind, text: String, references: Vec<(String, String)>) -> Self {
-        Self {
-            id,
-            kind,
-            text,
-            references,
-        }
-    }
-
     /// The schema as `.proto` files.
     pub fn proto_files(&self) -> ProtoFiles {
         ProtoFiles {
@@ -125,7 +116,7 @@ impl WriterSchemas for Registry {
 }
 
 /// The languages of schemas.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SchemaKind {
     /// Avro.
     Avro,
