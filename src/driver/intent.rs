@@ -1,6 +1,6 @@
 //! What the offset log holds: batches as values.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -112,22 +112,21 @@ impl Intent {
 impl SourceIntent {
     fn ranges(&self) -> impl Iterator<Item = SourceRange> {
         let source: Arc<str> = self.source.as_str().into();
+        let topic_ids = self.snapshot.topic_ids();
+        let joined: BTreeSet<&TopicPartition> = self.joined.iter().collect();
+        let restarts = self.lost.iter().filter(|lost| lost.reason.restarts());
+        let restarts: BTreeMap<&TopicPartition, i64> =
+            restarts.map(|lost| (&lost.partition, lost.from)).collect();
         self.snapshot.ranges().iter().map(move |with_epoch| {
             let range = &with_epoch.range;
             let partition = range.topic_partition();
-            let restarts = self
-                .lost
-                .iter()
-                .find(|l| l.partition == partition && l.reason.restarts());
+            let restarts_from = restarts.get(&partition).copied();
             SourceRange {
-                previous: if self.joined.contains(&partition) {
-                    None
-                } else {
-                    Some(restarts.map_or(range.start(), |lost| lost.from))
-                },
+                previous: (!joined.contains(&partition))
+                    .then_some(restarts_from.unwrap_or(range.start())),
                 start: range.start(),
                 end: range.end(),
-                topic_id: self.snapshot.topic_id(range.topic()).map(str::to_owned),
+                topic_id: topic_ids.get(range.topic()).cloned(),
                 leader_epoch: with_epoch.leader_epoch,
                 partition: SourcePartition {
                     source: Arc::clone(&source),
@@ -163,6 +162,7 @@ impl SourceIntent {
 
     /// The positions after the batch.
     pub(crate) fn ends(&self) -> BTreeMap<TopicPartition, Position> {
+        let topic_ids = self.snapshot.topic_ids();
         self.snapshot
             .ranges()
             .iter()
@@ -174,7 +174,7 @@ impl SourceIntent {
                  }| {
                     let position = Position {
                         next: range.end(),
-                        topic_id: self.snapshot.topic_id(range.topic()).map(str::to_owned),
+                        topic_id: topic_ids.get(range.topic()).cloned(),
                         leader_epoch: *leader_epoch,
                     };
                     (range.topic_partition(), position)

@@ -107,10 +107,11 @@ impl Source {
             .map(|r| (r.range.topic_partition(), r.range.start(), r.log_start))
             .collect();
         let leader_epochs = epochs::look_up(self.table.client().as_ref(), &starts).await?;
+        let topic_ids = snapshot.topic_ids();
         let position = |(range, leader_epoch): (&SnapshotRange, Option<i32>)| {
             let position = Position {
                 next: range.range.start(),
-                topic_id: snapshot.topic_id(range.range.topic()).map(str::to_owned),
+                topic_id: topic_ids.get(range.range.topic()).cloned(),
                 leader_epoch,
             };
             (range.range.topic_partition(), position)

@@ -127,7 +127,13 @@ impl Receipt {
         for (statement, of) in self.statements.iter().enumerate() {
             for (number, scan) in of.scans.iter().enumerate() {
                 let cluster = describe(client, &scan.snapshot).await?;
-                for (partition, (parts, recorded)) in by_partition(scan) {
+                let snapshot = Arc::new(scan.snapshot.clone());
+                let partitions = by_partition(scan);
+                let parts = partitions.values().flat_map(|(parts, _)| parts).cloned();
+                let ranges = ScanRange::in_snapshot(&snapshot, &parts.collect::<Vec<_>>());
+                let mut ranges = ranges.into_iter();
+                for (partition, (parts, recorded)) in partitions {
+                    let ranges = ranges.by_ref().take(parts.len()).collect();
                     let gone = missing(&scan.snapshot, &cluster, &partition);
                     let rerun = PartitionRerun {
                         statement,
@@ -137,7 +143,8 @@ impl Receipt {
                         verdict: gone
                             .map_or(PartitionVerdict::Identical, PartitionVerdict::Unavailable),
                     };
-                    work.push(check(client, scan, recorded, rerun));
+                    let snapshot = Arc::clone(&snapshot);
+                    work.push(check(client, scan, snapshot, ranges, recorded, rerun));
                 }
             }
         }
@@ -152,11 +159,13 @@ impl Receipt {
 async fn check(
     client: &Arc<dyn KafkaClient>,
     scan: &ReceiptScan,
+    snapshot: Arc<Snapshot>,
+    ranges: Vec<ScanRange>,
     recorded: Found,
     mut rerun: PartitionRerun,
 ) -> Result<PartitionRerun> {
     if rerun.verdict == PartitionVerdict::Identical {
-        let verdict = match read(client, scan, &rerun.parts).await {
+        let verdict = match read(client, scan, snapshot, ranges).await {
             Ok(now) => compare(&recorded, &now),
             Err(error) if error.kind() == ErrorKind::DataUnavailable => {
                 PartitionVerdict::Unavailable(error.to_string())
@@ -257,8 +266,9 @@ fn missing(
         };
         return Some(recreated.to_string());
     }
+    // They are numbered from 0 on.
     let number = partition.partition;
-    if topic.partitions.iter().any(|p| p.partition == number) {
+    if usize::try_from(number).is_ok_and(|number| number < topic.partitions.len()) {
         return None;
     }
     let gone = Error::UnknownPartition {
@@ -269,11 +279,12 @@ fn missing(
     Some(gone.to_string())
 }
 
-/// Reads parts of a partition as the scan did.
+/// Reads parts of a partition as the scan did, which took them from `snapshot`.
 async fn read(
     client: &Arc<dyn KafkaClient>,
     scan: &ReceiptScan,
-    parts: &[OffsetRange],
+    snapshot: Arc<Snapshot>,
+    parts: Vec<ScanRange>,
 ) -> Result<Found> {
     let columns: Vec<Column> = scan.columns.iter().copied().map(Column::from).collect();
     let projection = (0..columns.len()).collect();
@@ -286,7 +297,7 @@ async fn read(
         on_data_loss: OnDataLoss::Skip,
         batch_bytes: DEFAULT_BATCH_BYTES,
         pruned: vec![],
-        snapshot: Arc::new(scan.snapshot.clone()),
+        snapshot,
         #[cfg(feature = "jobs")]
         origin: None,
         checksums: true,
@@ -294,11 +305,8 @@ async fn read(
         ordered: true,
     };
     let source = Arc::new(source);
-    let parts = parts.iter();
-    let parts = parts.map(|part| ScanRange::in_snapshot(&scan.snapshot, part));
-    let parts = vec![parts.collect()];
     let found = async {
-        let plan = KafkaScanExec::try_new(source, parts, projection, None)?;
+        let plan = KafkaScanExec::try_new(source, vec![parts], projection, None)?;
         let mut rows = plan.execute(0, Arc::default())?;
         while rows.try_next().await?.is_some() {}
         let ledger = plan.ledger();

@@ -1,5 +1,6 @@
 //! A range with all that belongs to it, from the snapshot to the stream that reads it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::client::TimestampBounds;
@@ -39,22 +40,26 @@ impl ScanRange {
         ranges.collect()
     }
 
-    /// Offsets of a partition of the snapshot, of which the records are selected as there.
-    pub(crate) fn in_snapshot(snapshot: &Snapshot, offsets: &OffsetRange) -> Self {
-        let known = snapshot.ranges().iter().find(|known| {
-            known.range.topic() == offsets.topic() && known.range.partition() == offsets.partition()
+    /// Offsets of partitions of the snapshot, of which the records are selected as there.
+    pub(crate) fn in_snapshot(snapshot: &Snapshot, offsets: &[OffsetRange]) -> Vec<Self> {
+        let topic_ids = snapshot.topic_ids();
+        let newest_epochs = snapshot.newest_epochs();
+        let known = snapshot.ranges().iter().rev();
+        let known: BTreeMap<_, _> = known.map(|k| (k.range.topic_partition(), k)).collect();
+        let ranges = offsets.iter().map(|range| {
+            let partition = range.topic_partition();
+            let known = known.get(&partition);
+            Self {
+                topic_id: topic_ids.get(range.topic()).map(|id| id.as_str().into()),
+                newest_epoch: newest_epochs.get(&partition).copied(),
+                leader: known.and_then(|known| known.leader),
+                selected: known
+                    .and_then(|known| TimestampBounds::within(known.from_ms, known.to_ms)),
+                matching: None,
+                range: range.clone(),
+            }
         });
-        Self {
-            topic_id: snapshot.topic_id(offsets.topic()).map(Arc::from),
-            newest_epoch: snapshot
-                .newest_epochs()
-                .get(&offsets.topic_partition())
-                .copied(),
-            leader: known.and_then(|known| known.leader),
-            selected: known.and_then(|known| TimestampBounds::within(known.from_ms, known.to_ms)),
-            matching: None,
-            range: offsets.clone(),
-        }
+        ranges.collect()
     }
 
     /// The part at these offsets.

@@ -17,6 +17,7 @@ use crate::range::{LogBounds, OnDataLoss, Snapshot, SnapshotTopic, TopicPartitio
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LogView {
     pub(crate) cluster_id: Option<String>,
+    /// By name.
     pub(crate) topics: Vec<SnapshotTopic>,
     pub(crate) partitions: BTreeMap<TopicPartition, PartitionView>,
 }
@@ -32,8 +33,8 @@ pub(crate) struct PartitionView {
 
 impl LogView {
     pub(crate) fn topic_id(&self, topic: &str) -> Option<&str> {
-        let found = self.topics.iter().find(|t| &*t.topic == topic)?;
-        found.topic_id.as_deref()
+        let found = self.topics.binary_search_by(|t| (*t.topic).cmp(topic));
+        self.topics[found.ok()?].topic_id.as_deref()
     }
 }
 
@@ -197,17 +198,16 @@ impl KafkaTable {
             };
             Some((partition, view))
         };
+        let topics = cluster.topics.iter().map(|topic| SnapshotTopic {
+            topic: Arc::clone(&topic.name),
+            topic_id: topic.id.clone(),
+            log_append_time: false,
+        });
+        let mut topics: Vec<SnapshotTopic> = topics.collect();
+        topics.sort_by(|a, b| a.topic.cmp(&b.topic));
         Ok(LogView {
             cluster_id: cluster.cluster_id,
-            topics: cluster
-                .topics
-                .iter()
-                .map(|topic| SnapshotTopic {
-                    topic: Arc::clone(&topic.name),
-                    topic_id: topic.id.clone(),
-                    log_append_time: false,
-                })
-                .collect(),
+            topics,
             partitions: partitions.into_iter().filter_map(view).collect(),
         })
     }

@@ -330,13 +330,13 @@ async fn offsets(table: &KafkaTable, state: &dyn Session) -> Result<Vec<ArrayRef
     let stable = resolve::log_bounds(client, &partitions, IsolationLevel::ReadCommitted).await?;
     let high = resolve::log_bounds(client, &partitions, IsolationLevel::ReadUncommitted).await?;
 
-    let described: Vec<Option<&PartitionDescription>> = partitions
-        .iter()
-        .map(|p| {
-            let topic = cluster.topics.iter().find(|t| t.name == p.topic)?;
-            topic.partitions.iter().find(|d| d.partition == p.partition)
-        })
-        .collect();
+    let known = cluster.topics.iter().flat_map(|t| {
+        let partitions = t.partitions.iter();
+        partitions.map(|d| (TopicPartition::new(Arc::clone(&t.name), d.partition), d))
+    });
+    let known: BTreeMap<TopicPartition, &PartitionDescription> = known.collect();
+    let described: Vec<Option<&PartitionDescription>> =
+        partitions.iter().map(|p| known.get(p).copied()).collect();
     let brokers = |of: fn(&PartitionDescription) -> &Vec<i32>| {
         let mut list = ListBuilder::new(Int32Builder::new());
         for partition in &described {

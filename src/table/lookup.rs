@@ -90,16 +90,18 @@ async fn moved_partitions(
     let names: BTreeSet<Arc<str>> = partitions.iter().map(|p| Arc::clone(&p.topic)).collect();
     let names: Vec<Arc<str>> = names.into_iter().collect();
     let cluster = client.describe(TopicSelection::Named(&names)).await?;
-    let recreated = |topic: &str| {
-        let found = cluster.topics.iter().find(|t| *t.name == *topic);
-        let found = found.and_then(|t| t.id.as_deref());
-        matches!((snapshot.topic_id(topic), found), (Some(then), Some(now)) if then != now)
-    };
+    let recreated = cluster.topics.iter().filter(|topic| {
+        let ids = (snapshot.topic_id(&topic.name), topic.id.as_deref());
+        matches!(ids, (Some(then), Some(now)) if then != now)
+    });
+    let recreated: BTreeSet<&Arc<str>> = recreated.map(|topic| &topic.name).collect();
     let ranges = snapshot.ranges().iter().map(|r| &r.range);
     Ok(ranges
         .filter(|range| match now.get(&range.topic_partition()) {
             Some(log) => {
-                log.start > range.start() || log.end < range.end() || recreated(range.topic())
+                log.start > range.start()
+                    || log.end < range.end()
+                    || recreated.contains(range.topic())
             }
             None => false,
         })

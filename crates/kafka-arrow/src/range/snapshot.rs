@@ -1,6 +1,6 @@
 //! Exact offset ranges of a cluster, frozen at one moment: what a query reads, and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -120,8 +120,9 @@ impl Snapshot {
     /// # Errors
     /// As [`try_new`](Self::try_new).
     pub fn with_ranges(&self, ranges: Vec<SnapshotRange>) -> Result<Self> {
+        let read: BTreeSet<&Arc<str>> = ranges.iter().map(|r| &r.range.topic).collect();
         let mut topics = self.topics.clone();
-        topics.retain(|t| ranges.iter().any(|r| r.range.topic == t.topic));
+        topics.retain(|t| read.contains(&t.topic));
         let snapshot = Self::try_new(
             self.cluster_id.clone(),
             self.isolation_level,
