@@ -1,4 +1,5 @@
-//! How EXPLAIN shows a scan: every piece read, what was pruned and why, and where it is read.
+//! How EXPLAIN shows a scan: the pieces read, what was pruned and why, and where it is read. Of long lists it shows
+//! the beginning, EXPLAIN VERBOSE shows all.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,6 +8,9 @@ use datafusion::physical_plan::{DisplayFormatType, ExecutionPlan};
 
 use super::{Direction, KafkaScanExec, PrunedBy, ScanRange};
 use crate::range::{OffsetRange, TopicPartition};
+
+/// How many ranges or partitions of a list are shown.
+const MOST: usize = 64;
 
 pub(super) fn scan(
     scan: &KafkaScanExec,
@@ -17,16 +21,21 @@ pub(super) fn scan(
         DisplayFormatType::Default | DisplayFormatType::Verbose => (", ", "KafkaScanExec: "),
         DisplayFormatType::TreeRender => ("\n", ""),
     };
-    write!(f, "{open}ranges=[")?;
-    for (i, ranges) in scan.partitions.iter().enumerate() {
-        let comma = if i == 0 { "" } else { ", " };
-        write!(f, "{comma}[{}]", Pieces(ranges.iter().map(|r| &r.range)))?;
-    }
+    let most = match t {
+        DisplayFormatType::Verbose => usize::MAX,
+        DisplayFormatType::Default | DisplayFormatType::TreeRender => MOST,
+    };
+    let each = each(most, scan.partitions.len());
+    let lists = scan.partitions.iter().map(|ranges| {
+        let ranges = ranges.iter().map(|r| &r.range);
+        format!("[{}]", List(ranges, ", ", each))
+    });
+    write!(f, "{open}ranges=[{}", List(lists, ", ", most))?;
     write!(f, "]{separator}offsets={}", scan.offsets())?;
-    pruned(scan, separator, f)?;
+    pruned(scan, separator, most, f)?;
     let read = by_kafka_partition(scan);
-    selected(&read, separator, f)?;
-    leaders(&read, separator, f)?;
+    selected(&read, separator, most, f)?;
+    leaders(&read, separator, most, f)?;
     let schema = scan.schema();
     let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
     write!(f, "{separator}projection=[{}]", names.join(", "))?;
@@ -43,19 +52,34 @@ pub(super) fn scan(
     Ok(())
 }
 
-struct Pieces<I>(I);
+/// So much of each of some lists that `most` are shown in all, and something of each.
+fn each(most: usize, lists: usize) -> usize {
+    (most / lists.max(1)).max(1)
+}
 
-impl<'a, I: Iterator<Item = &'a OffsetRange> + Clone> fmt::Display for Pieces<I> {
+/// A list with what is between its items, and how many of them are shown.
+struct List<I>(I, &'static str, usize);
+
+impl<T: fmt::Display, I: ExactSizeIterator<Item = T> + Clone> fmt::Display for List<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, range) in self.0.clone().enumerate() {
-            let comma = if i == 0 { "" } else { ", " };
-            write!(f, "{comma}{range}")?;
+        let Self(items, between, most) = self;
+        for (i, item) in items.clone().take(*most).enumerate() {
+            let between = if i == 0 { "" } else { *between };
+            write!(f, "{between}{item}")?;
         }
-        Ok(())
+        match items.len().saturating_sub(*most) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
     }
 }
 
-fn pruned(scan: &KafkaScanExec, separator: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn pruned(
+    scan: &KafkaScanExec,
+    separator: &str,
+    most: usize,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
     let mut reasons: BTreeMap<PrunedBy, Vec<&OffsetRange>> = BTreeMap::new();
     for pruned in &scan.source.pruned {
         let pieces = reasons.entry(pruned.by).or_default();
@@ -67,11 +91,8 @@ fn pruned(scan: &KafkaScanExec, separator: &str, f: &mut fmt::Formatter<'_>) -> 
             PrunedBy::Offset => "pruned_by_offset",
             PrunedBy::Timestamp => "pruned_by_timestamp",
         };
-        write!(
-            f,
-            "{separator}{reason}=[{}]",
-            Pieces(pieces.iter().copied())
-        )?;
+        let pieces = List(pieces.iter(), ", ", most);
+        write!(f, "{separator}{reason}=[{pieces}]")?;
     }
     Ok(())
 }
@@ -86,23 +107,27 @@ fn by_kafka_partition(scan: &KafkaScanExec) -> BTreeMap<TopicPartition, &ScanRan
 fn selected(
     read: &BTreeMap<TopicPartition, &ScanRange>,
     separator: &str,
+    most: usize,
     f: &mut fmt::Formatter<'_>,
 ) -> fmt::Result {
-    for (partition, range) in read {
-        let Some(selected) = range.selected else {
-            continue;
-        };
+    let selected = (read.iter()).filter_map(|(p, range)| Some((p, range.selected?)));
+    let all = selected.clone().count();
+    for (partition, selected) in selected.take(most) {
         let bound = |ms: Option<i64>| ms.map(|ms| ms.to_string()).unwrap_or_default();
         let (from, to) = (bound(selected.from_ms), bound(selected.to_ms));
         write!(f, "{separator}timestamp_ms={partition} {from}..{to}")?;
     }
-    Ok(())
+    match all.saturating_sub(most) {
+        0 => Ok(()),
+        more => write!(f, " and {more} more"),
+    }
 }
 
 /// Broker ids, each with the partitions among `read` that it leads.
 fn leaders(
     read: &BTreeMap<TopicPartition, &ScanRange>,
     separator: &str,
+    most: usize,
     f: &mut fmt::Formatter<'_>,
 ) -> fmt::Result {
     let mut by_leader: BTreeMap<i32, Vec<String>> = BTreeMap::new();
@@ -115,9 +140,9 @@ fn leaders(
     if by_leader.is_empty() {
         return Ok(());
     }
-    let shown: Vec<String> = by_leader
+    let each = each(most, by_leader.len());
+    let shown = by_leader
         .iter()
-        .map(|(leader, partitions)| format!("{leader}: {}", partitions.join(" ")))
-        .collect();
-    write!(f, "{separator}leaders={{{}}}", shown.join(", "))
+        .map(|(leader, partitions)| format!("{leader}: {}", List(partitions.iter(), " ", each)));
+    write!(f, "{separator}leaders={{{}}}", List(shown, ", ", most))
 }

@@ -74,14 +74,38 @@ pub(crate) struct TasksExec {
 
 impl DisplayAs for TasksExec {
     fn fmt_as(&self, t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (task, (worker, scan)) in self.tasks.iter().enumerate() {
+        let (most_tasks, most_ranges) = match t {
+            DisplayFormatType::Verbose => (usize::MAX, usize::MAX),
+            DisplayFormatType::Default | DisplayFormatType::TreeRender => (16, 8),
+        };
+        for (task, (worker, scan)) in self.tasks.iter().enumerate().take(most_tasks) {
             let ranges = scan.ranges().into_iter().flatten();
-            let ranges: Vec<String> = ranges.map(|range| range.to_string()).collect();
-            let (worker, ranges) = (address(worker), ranges.join(" "));
-            write!(f, "task {task} -> worker {worker}: {ranges}; ")?;
+            let ranges = shown(ranges.map(|range| range.to_string()), most_ranges);
+            write!(f, "task {task} -> worker {}: {ranges}; ", address(worker))?;
+        }
+        if let Some(more @ 1..) = self.tasks.len().checked_sub(most_tasks) {
+            let offsets = self.tasks.iter().map(|(_, scan)| scan.offsets());
+            let (least, largest) = (offsets.clone().min(), offsets.max());
+            write!(
+                f,
+                "and {more} more tasks, all of {} to {} offsets; ",
+                least.unwrap_or(0),
+                largest.unwrap_or(0)
+            )?;
         }
         self.scan.fmt_as(t, f)
     }
+}
+
+/// The first of these texts, and how many more there are.
+pub(crate) fn shown(texts: impl Iterator<Item = String>, most: usize) -> String {
+    let mut texts: Vec<String> = texts.collect();
+    let more = texts.len().saturating_sub(most);
+    texts.truncate(most);
+    if more > 0 {
+        texts.push(format!("and {more} more"));
+    }
+    texts.join(" ")
 }
 
 impl TasksExec {
