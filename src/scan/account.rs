@@ -9,6 +9,7 @@
 //! A batch is posted when its rows are handed on, not when they arrive: rows that a LIMIT cuts off,
 //! or that wait when the stream is dropped, stay unread.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Int64Array, RecordBatch};
@@ -22,6 +23,8 @@ use crate::range::{LedgerCounts, OffsetRange, RangeLedger, RowsChecksum};
 #[derive(Debug)]
 pub(super) struct Books {
     ledgers: Mutex<Vec<RangeLedger>>,
+    /// The bytes that were received of each range.
+    bytes: Vec<AtomicU64>,
 }
 
 impl Books {
@@ -30,9 +33,26 @@ impl Books {
         backward: bool,
     ) -> Arc<Self> {
         let ledgers = ranges.map(|range| RangeLedger::unread(range.clone(), backward));
+        let ledgers: Vec<RangeLedger> = ledgers.collect();
         Arc::new(Self {
-            ledgers: Mutex::new(ledgers.collect()),
+            bytes: ledgers.iter().map(|_| AtomicU64::new(0)).collect(),
+            ledgers: Mutex::new(ledgers),
         })
+    }
+
+    /// Counts the bytes of a batch of the range at this place.
+    pub(super) fn received(&self, range: usize, bytes: usize) {
+        if let Some(sum) = self.bytes.get(range) {
+            sum.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// The bytes that were received of each range, in their order.
+    pub(super) fn bytes(&self) -> Vec<(OffsetRange, u64)> {
+        let ledgers = self.lock();
+        let bytes = self.bytes.iter().map(|sum| sum.load(Ordering::Relaxed));
+        let ranges = ledgers.iter().map(RangeLedger::passed);
+        ranges.zip(bytes).collect()
     }
 
     /// Books the offsets of an entry as passed.

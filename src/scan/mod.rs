@@ -75,8 +75,8 @@ pub(crate) use range::ScanRange;
 pub use remote::Connections;
 #[cfg(feature = "jobs")]
 pub(crate) use remote::Origin;
-pub use report::ScanReport;
-pub use tasks::ScanPiece;
+pub use report::{PartitionBytes, ScanReport};
+pub use tasks::{ASSUMED_BYTES_PER_OFFSET, ScanPiece};
 
 /// The most Kafka partitions of an execution partition that `ORDER BY "offset" DESC` reads side by
 /// side: each holds a piece of its range in memory.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{KafkaScanExec, metrics};
 use crate::error::{Error, Result};
-use crate::range::{Ledger, RangeLedger};
+use crate::range::{Ledger, RangeLedger, TopicPartition};
 
 /// What a scan has counted so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,21 @@ pub struct ScanReport {
     pub ranges: Vec<RangeLedger>,
     /// Its metrics by name, summed over execution partitions; times in ns.
     pub metrics: BTreeMap<String, u64>,
+    /// What was received of its Kafka partitions.
+    #[serde(default)]
+    pub received: Vec<PartitionBytes>,
+}
+
+/// What was received of a Kafka partition: how large its records are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionBytes {
+    /// The partition.
+    #[serde(flatten)]
+    pub partition: TopicPartition,
+    /// The offsets that were passed.
+    pub offsets: u64,
+    /// The bytes of their records, as they came.
+    pub bytes: u64,
 }
 
 impl KafkaScanExec {
@@ -39,7 +54,27 @@ impl KafkaScanExec {
         ScanReport {
             ranges: self.ledger().ranges,
             metrics,
+            received: self.received(),
         }
+    }
+
+    fn received(&self) -> Vec<PartitionBytes> {
+        let mut sums: BTreeMap<TopicPartition, (u64, u64)> = BTreeMap::new();
+        for books in self.counted.books.iter() {
+            let books = books.lock().unwrap_or_else(PoisonError::into_inner);
+            for (passed, bytes) in books.iter().flat_map(|books| books.bytes()) {
+                let (offsets, sum) = sums.entry(passed.topic_partition()).or_default();
+                *offsets += u64::try_from(passed.len()).unwrap_or(0);
+                *sum += bytes;
+            }
+        }
+        let received = sums.into_iter().filter(|(_, (offsets, _))| *offsets > 0);
+        let received = received.map(|(partition, (offsets, bytes))| PartitionBytes {
+            partition,
+            offsets,
+            bytes,
+        });
+        received.collect()
     }
 
     /// Takes over what the parts of this scan, which are executed elsewhere, have counted. It replaces what was

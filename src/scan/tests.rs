@@ -38,8 +38,11 @@ fn scan(may_cut: bool, partitions: Vec<Vec<(i32, i64, i64)>>) -> KafkaScanExec {
 }
 
 fn pieces(scan: &KafkaScanExec, streams: usize) -> Vec<String> {
-    let pieces = scan.pieces(streams).into_iter();
-    let text = pieces.map(|piece| {
+    texts(scan.pieces(streams))
+}
+
+fn texts(pieces: Vec<ScanPiece>) -> Vec<String> {
+    let text = pieces.into_iter().map(|piece| {
         let ranges: Vec<String> = piece.ranges().map(ToString::to_string).collect();
         ranges.join(" ")
     });
@@ -73,6 +76,46 @@ fn pieces_have_one_leader_and_keep_the_order() {
             "t[1] 0..100 t[3] 0..100 t[5] 0..100"
         ]
     );
+}
+
+#[test]
+fn parts_are_of_one_partition_and_weighed_by_bytes() {
+    let scan = scan(
+        true,
+        vec![vec![(0, 0, 1_000_000)], vec![(1, 0, 1_000_000), (2, 0, 10)]],
+    );
+    let bytes = |range: &OffsetRange| if range.partition() == 1 { 1000 } else { 100 };
+    let parts = scan.parts(4, &bytes);
+    let all: u64 = parts.iter().map(ScanPiece::bytes).sum();
+    assert_eq!(all, 1_100_001_000);
+    assert_eq!(
+        texts(parts),
+        [
+            "t[0] 0..1000000",
+            "t[1] 0..275000",
+            "t[1] 275000..550000",
+            "t[1] 550000..825000",
+            "t[1] 825000..1000000",
+            "t[2] 0..10"
+        ]
+    );
+    // A size that no record has is none that overflows.
+    assert_eq!(scan.parts(4, &|_| u64::MAX)[0].bytes(), u64::MAX);
+}
+
+#[test]
+fn long_lists_are_shown_in_part_and_whole_when_verbose() {
+    use datafusion::physical_plan::displayable;
+    let all = (0..500).map(|n| (n, 0, 100)).collect();
+    let scan = scan(true, vec![all]);
+    let text = |verbose| displayable(&scan).indent(verbose).to_string();
+    assert!(
+        text(false).contains("t[63] 0..100 and 436 more]], offsets=50000, leaders={0: t[0]"),
+        "{}",
+        text(false)
+    );
+    assert!(text(false).len() < 4_000, "{}", text(false));
+    assert!(text(true).contains("t[499] 0..100]]") && !text(true).contains("more"));
 }
 
 #[test]

@@ -11,7 +11,9 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion_distributed::{DistributedExt, SessionStateBuilderExt, WorkerResolver};
 use datafusion_kafka::client::{Broker, TopicSelection};
-use datafusion_kafka::scan::{KafkaScanExec, NoOrder};
+use datafusion_kafka::scan::{
+    ASSUMED_BYTES_PER_OFFSET, KafkaScanExec, NoOrder, PartitionBytes, ScanPiece,
+};
 use datafusion_kafka::{Error, Result};
 use futures::future::join_all;
 use url::Url;
@@ -20,7 +22,9 @@ use crate::VERSION;
 use crate::codec::TaskCodec;
 use crate::link::{Channels, Link};
 use crate::nodes::address;
+use crate::placement::{hash, in_streams, keyed, place};
 use crate::planner::{Planner, desired_tasks, route, scale_up};
+use crate::remembered::Remembered;
 use crate::service::{Hello, hello};
 
 /// How long workers and racks are taken for what they were.
@@ -118,6 +122,12 @@ pub struct WorkerInfo {
     pub cores: usize,
 }
 
+impl WorkerInfo {
+    pub(crate) fn hash(&self) -> u64 {
+        hash(self.url.as_str())
+    }
+}
+
 /// Plans statements for workers. Clones share what is known of them.
 #[derive(Clone)]
 pub struct Coordinator {
@@ -132,6 +142,8 @@ struct Known {
     asked: Option<Instant>,
     /// By the name of a cluster's connection.
     brokers: BTreeMap<String, (Instant, BTreeMap<i32, Broker>)>,
+    /// By the name of a cluster's connection.
+    partitions: BTreeMap<String, Remembered>,
 }
 
 impl fmt::Debug for Coordinator {
@@ -155,6 +167,25 @@ impl Coordinator {
         };
         coordinator.workers(true).await?;
         Ok(coordinator)
+    }
+
+    /// One that knows these workers without having asked them.
+    #[cfg(test)]
+    pub(crate) fn of_workers(workers: Vec<WorkerInfo>) -> Self {
+        let options = CoordinatorOptions::new(Workers::Listed(vec![]));
+        let coordinator = Self {
+            channels: Channels::new(options.link.clone()),
+            options: Arc::new(options),
+            known: Arc::default(),
+        };
+        coordinator.set_workers(workers);
+        coordinator
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_workers(&self, workers: Vec<WorkerInfo>) {
+        let mut known = self.known();
+        (known.workers, known.asked) = (workers, Some(Instant::now()));
     }
 
     /// The session plans for the workers.
@@ -277,6 +308,63 @@ impl Coordinator {
         let known = self.known();
         let of = known.brokers.get(&scan.cluster());
         of.map(|(_, brokers)| brokers.clone()).unwrap_or_default()
+    }
+
+    /// The pieces of the scan for each of `tasks` workers, by their places among `workers`. A piece is a stream.
+    pub(crate) fn place(
+        &self,
+        scan: &KafkaScanExec,
+        tasks: usize,
+        workers: &[WorkerInfo],
+    ) -> Vec<(usize, Vec<ScanPiece>)> {
+        let brokers = self.brokers(scan);
+        let streams = workers.iter().take(tasks).map(|worker| worker.cores).sum();
+        let mut known = self.known();
+        let remembered = known.partitions.entry(scan.cluster()).or_default();
+        let parts = scan.parts(streams, &remembered.bytes_per_offset());
+        let last = |key: &_| remembered.worker(key);
+        let placed = place(keyed(parts), tasks, workers, &brokers, last);
+        for (worker, parts) in &placed {
+            let hash = workers[*worker].hash();
+            parts
+                .iter()
+                .for_each(|(key, _)| remembered.placed(key, hash));
+        }
+        drop(known);
+        let most = scan.most_partitions_of_a_piece();
+        let placed = placed.into_iter().map(|(worker, parts)| {
+            let parts = parts.into_iter().map(|(_, part)| part).collect();
+            (worker, in_streams(parts, workers[worker].cores, most))
+        });
+        placed.collect()
+    }
+
+    /// As many tasks as there is work for.
+    pub(crate) fn tasks(&self, scan: &KafkaScanExec) -> usize {
+        let each = self.options.offsets_per_task.max(1);
+        let by_offsets = scan.offsets().div_ceil(each);
+        let known = self.known();
+        let by_bytes = known.partitions.get(&scan.cluster()).map_or(0, |known| {
+            let bytes_of = known.bytes_per_offset();
+            let ranges = scan.ranges().into_iter().flatten();
+            let bytes =
+                ranges.map(|range| range.len().unsigned_abs().saturating_mul(bytes_of(&range)));
+            let bytes = bytes.fold(0, u64::saturating_add);
+            bytes.div_ceil(each.saturating_mul(ASSUMED_BYTES_PER_OFFSET))
+        });
+        let tasks = usize::try_from(by_offsets.max(by_bytes)).unwrap_or(usize::MAX);
+        tasks.clamp(1, known.workers.len().max(1))
+    }
+
+    /// Remembers how large the records are that a statement received of the scan.
+    pub(crate) fn learn<'a>(
+        &self,
+        scan: &KafkaScanExec,
+        received: impl Iterator<Item = &'a PartitionBytes>,
+    ) {
+        let mut known = self.known();
+        let remembered = known.partitions.entry(scan.cluster()).or_default();
+        remembered.learn(received);
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {

@@ -22,7 +22,7 @@ use url::Url;
 
 use crate::coordinator::Coordinator;
 use crate::external;
-use crate::nodes::{TasksExec, address};
+use crate::nodes::{TasksExec, address, shown};
 use crate::planner::{distribute, scans_of};
 use crate::service::report;
 
@@ -103,6 +103,10 @@ impl Execution {
         }
         for (scan, told) in self.scans.iter().zip(&told) {
             scan.put(told);
+            if over && let Some(whole) = scan.scan.downcast_ref() {
+                let received = told.values().flat_map(|report| &report.received);
+                self.coordinator.learn(whole, received);
+            }
         }
         if let Some(error) = failure.or(silent) {
             return Err(error);
@@ -200,13 +204,12 @@ impl Execution {
         let parts = tasks.filter(|(of, _)| of == worker);
         let ranges = parts.flat_map(|(_, part)| part.ranges().into_iter().flatten());
         let ranges: BTreeSet<String> = ranges.map(|range| range.to_string()).collect();
-        let mut shown: Vec<&str> = ranges.iter().take(MOST).map(String::as_str).collect();
-        let more = format!("and {} more", ranges.len().saturating_sub(MOST));
-        if ranges.len() > MOST {
-            shown.push(&more);
-        }
         Error::Unavailable {
-            operation: format!("reading {} on worker {}", shown.join(" "), address(worker)),
+            operation: format!(
+                "reading {} on worker {}",
+                shown(ranges.into_iter(), MOST),
+                address(worker)
+            ),
             reason: format!("{error}; run the statement again, on the workers that are left"),
         }
     }

@@ -22,6 +22,7 @@ mod link;
 mod nodes;
 mod placement;
 mod planner;
+mod remembered;
 mod reports;
 mod service;
 mod worker;

@@ -29,7 +29,6 @@ use crate::coordinator::Coordinator;
 use crate::exec::Execution;
 use crate::external;
 use crate::nodes::{ScanRun, TaskExec, TasksExec};
-use crate::placement::place;
 
 /// Plans as DataFusion does, and then for the workers.
 pub(crate) struct Planner {
@@ -190,11 +189,8 @@ pub(crate) fn desired_tasks(coordinator: &Coordinator) -> impl DesiredTaskCountH
             {
                 return Some(Err(external(error)));
             }
-            let each = self.0.options.offsets_per_task.max(1);
-            let tasks = usize::try_from(scan.offsets().div_ceil(each)).unwrap_or(usize::MAX);
-            Some(Ok(DesiredTaskCountEventResponse::desired(
-                tasks.clamp(1, workers.len().max(1)),
-            )))
+            let tasks = self.0.tasks(scan);
+            Some(Ok(DesiredTaskCountEventResponse::desired(tasks)))
         }
     }
     Handler(coordinator.clone())
@@ -225,13 +221,7 @@ fn in_tasks(
     // A stage may have more tasks than there are workers left.
     let there = workers.len();
     workers = workers.into_iter().cycle().take(there.max(tasks)).collect();
-    let streams: usize = workers.iter().take(tasks).map(|worker| worker.cores).sum();
-    let placed = place(
-        scan.pieces(streams),
-        tasks,
-        &workers,
-        &coordinator.brokers(scan),
-    );
+    let placed = coordinator.place(scan, tasks, &workers);
     let partitions = placed.iter().map(|(_, pieces)| pieces.len()).max();
     let partitions = partitions.unwrap_or(1).max(1);
 

@@ -44,7 +44,7 @@ pub use ledger::{Ledger, LedgerCounts, RangeLedger};
 pub use snapshot::{Snapshot, SnapshotRange, SnapshotTopic};
 pub use spark::SparkOffsets;
 pub use spec::{Bound, Interval, RangeSpec};
-pub use split::{HasRange, SPLIT_ABOVE_OFFSETS, SplitOptions, split};
+pub use split::{HasRange, SPLIT_ABOVE_OFFSETS, SplitOptions, cut, split};
 pub use time::{Period, TimeRef};
 
 /// A partition of a topic.

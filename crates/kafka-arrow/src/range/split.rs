@@ -117,7 +117,9 @@ fn balanced<R: HasRange>(ranges: Vec<R>, options: &SplitOptions) -> Vec<Vec<R>> 
     for ranges in ranges.chunk_by(|a, b| same(a.as_ref(), b.as_ref())) {
         let unit = Unit::new(ranges.to_vec());
         if target > 1 && unit.size > i128::from(options.split_above) && unit.size > piece {
-            units.extend(pieces(unit, piece));
+            // A piece is at most the share, or a fraction of `split_above`.
+            let piece = i64::try_from(piece).unwrap_or(i64::MAX);
+            units.extend(cut(unit.ranges, piece).into_iter().map(Unit::new));
         } else {
             units.push(unit);
         }
@@ -148,23 +150,25 @@ fn balanced<R: HasRange>(ranges: Vec<R>, options: &SplitOptions) -> Vec<Vec<R>> 
     bins
 }
 
-/// Cuts a Kafka partition into full pieces and a remainder, or into equal pieces if the remainder is tiny.
-fn pieces<R: HasRange>(unit: Unit<R>, piece: i128) -> Vec<Unit<R>> {
-    let full = unit.size / piece;
-    let remainder = unit.size % piece;
+/// Cuts the ranges of a Kafka partition, which are in order, into pieces of `piece` offsets and a remainder, or into
+/// equal pieces if the remainder is tiny. A piece is a list of ranges.
+pub fn cut<R: HasRange>(ranges: Vec<R>, piece: i64) -> Vec<Vec<R>> {
+    let piece = i128::from(piece.max(1));
+    let all = total(&ranges);
+    let (full, remainder) = (all / piece, all % piece);
     let mut sizes = Vec::new();
-    if remainder * REMAINDER_DIVISOR < piece {
-        let mut left = unit.size;
+    if full > 0 && remainder * REMAINDER_DIVISOR < piece {
+        let mut left = all;
         for pieces_left in (1..=full).rev() {
             sizes.push(left / pieces_left);
             left -= left / pieces_left;
         }
     } else {
         sizes.extend((0..full).map(|_| piece));
-        sizes.push(remainder);
+        sizes.extend((remainder > 0).then_some(remainder));
     }
     let mut pieces = Vec::with_capacity(sizes.len());
-    let mut rest = unit.ranges.into_iter();
+    let mut rest = ranges.into_iter();
     let mut current = rest.next();
     for piece_size in sizes {
         let mut taken = Vec::new();
@@ -184,7 +188,7 @@ fn pieces<R: HasRange>(unit: Unit<R>, piece: i128) -> Vec<Unit<R>> {
                 current = Some(piece_of(&range, cut, end));
             }
         }
-        pieces.push(Unit::new(taken));
+        pieces.push(taken);
     }
     pieces
 }
