@@ -44,14 +44,14 @@ test-fast: ## the tests inside the libraries alone: no Java, no broker
 .PHONY: test-slow
 test-slow: setup ## the tests marked as slow: clusters, other releases and load, an hour or more
 	@scripts/kafka-libs old
-	@scripts/test --test broker --test jobs $(ARGS) -- --ignored --nocapture
+	@scripts/test --lib --test broker --test jobs $(ARGS) -- --ignored --nocapture
 
 # The shell with its workers: an engine that the default build does not compile.
 WORKERS := --package kafka-sql --package datafusion-kafka-distributed --features kafka-sql/distributed
 
 .PHONY: test-workers
 test-workers: setup ## test statements on workers; compiles DataFusion once more
-	@scripts/test $(WORKERS) $(or $(ARGS),--test distributed --test workers)
+	@scripts/test $(WORKERS) $(or $(ARGS),--lib --test distributed --test workers)
 
 .PHONY: lint-workers
 lint-workers: ## clippy for the same

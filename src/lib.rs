@@ -26,6 +26,8 @@ mod memory;
 pub mod policy;
 pub mod receipt;
 mod redact;
+#[cfg(all(test, feature = "jobs"))]
+mod scale_tests;
 pub mod scan;
 pub mod session;
 #[cfg(feature = "jobs")]

@@ -1,8 +1,11 @@
 //! The cost of results: Fetches, partitions per Fetch, requested bytes, connections.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use datafusion_kafka::client::{RawColumns, ReadRequest};
+use datafusion_kafka::table::KafkaTable;
 use futures::StreamExt;
 use kafka_protocol::messages::ApiKey;
 
@@ -25,6 +28,25 @@ async fn small_range_is_one_fetch() {
     // One description, and one connection for it and all Fetches.
     assert_eq!(state.requests[&(ApiKey::Metadata as i16)], 1);
     assert!(state.open_most <= 2, "{} connections", state.open_most);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_partitions_are_looked_up_by_a_question_a_leader() {
+    let setup = Setup::with(&[Release::V4_1; 3], vec![Log::default(); 10_000], &[]).await;
+    let table = KafkaTable::builder_with_client(Arc::clone(&setup.client)).topic(TOPIC);
+    let table = table.build().await.unwrap();
+    let before = setup.cluster.state().requests.clone();
+    let snapshot = table.snapshot().await.unwrap();
+    assert_eq!(snapshot.ranges().len(), 10_000);
+    let asked = |key: ApiKey| {
+        let count = |requests: &BTreeMap<i16, usize>| requests.get(&(key as i16)).copied();
+        count(&setup.cluster.state().requests).unwrap_or(0) - count(&before).unwrap_or(0)
+    };
+    // Starts and ends are two questions, since brokers refuse a partition that is named twice.
+    assert_eq!(
+        (asked(ApiKey::Metadata), asked(ApiKey::ListOffsets)),
+        (1, 6)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

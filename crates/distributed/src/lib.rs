@@ -24,6 +24,8 @@ mod placement;
 mod planner;
 mod remembered;
 mod reports;
+#[cfg(test)]
+mod scale_tests;
 mod service;
 mod worker;
 

@@ -435,3 +435,29 @@ async fn only_this_machine_is_served_without_a_secret() {
         "{error}"
     );
 }
+
+/// What a statement costs that has a task on each of many workers, for `docs/scale.md`: the workers are in this
+/// process, so that the times are those of the engine and of its connections.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "slow: hundreds of workers"]
+async fn many_workers() {
+    for workers in [10, 30, 100, 300, 1000] {
+        let bed = Bed::new(workers).await;
+        let session = bed.session().await;
+        for (what, sql, most) in [
+            ("aggregate", "SELECT count(*) FROM orders", usize::MAX),
+            // Each worker is connected with each: a thousand would need a million connections.
+            ("shuffle", SHUFFLED, 30),
+        ] {
+            if workers > most {
+                continue;
+            }
+            let expected = rows(&bed.local(), sql).await.unwrap();
+            for run in ["first", "again"] {
+                let begun = std::time::Instant::now();
+                assert_eq!(rows(&session, sql).await.unwrap(), expected);
+                println!("{workers} workers: {what}, {run}: {:?}", begun.elapsed());
+            }
+        }
+    }
+}
