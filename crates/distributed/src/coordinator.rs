@@ -14,7 +14,7 @@ use datafusion_kafka::client::{Broker, TopicSelection};
 use datafusion_kafka::scan::{KafkaScanExec, NoOrder};
 use datafusion_kafka::{Error, Result};
 use futures::future::join_all;
-use url::Url;
+use url::{Host, Url};
 
 use crate::VERSION;
 use crate::codec::TaskCodec;
@@ -116,6 +116,17 @@ pub struct WorkerInfo {
     pub host: String,
     /// How many streams a task gets.
     pub cores: usize,
+}
+
+impl WorkerInfo {
+    pub(crate) fn is_on_this_machine(&self) -> bool {
+        match self.url.host() {
+            Some(Host::Domain(name)) => name == "localhost",
+            Some(Host::Ipv4(ip)) => ip.is_loopback(),
+            Some(Host::Ipv6(ip)) => ip.is_loopback(),
+            None => false,
+        }
+    }
 }
 
 /// Plans statements for workers. Clones share what is known of them.
@@ -246,6 +257,11 @@ impl Coordinator {
 
     async fn hello(&self, url: &Url) -> Result<Hello> {
         hello(self.channels.get(url)?, url).await
+    }
+
+    /// The workers are asked again before the next plan.
+    pub(crate) fn forget(&self) {
+        self.known().asked = None;
     }
 
     /// What was known last.

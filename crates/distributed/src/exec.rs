@@ -283,6 +283,10 @@ impl ExecuteElsewhere for Execution {
                     Err(failed) => failed,
                 };
                 if sent || !failed.again || left == 0 {
+                    if failed.again {
+                        // The next statement is for the workers that are left.
+                        execution.coordinator.forget();
+                    }
                     return Err(failed.error);
                 }
                 left -= 1;

@@ -12,10 +12,14 @@ use datafusion::error::Result;
 use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, PlanType, StringifiedPlan};
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::explain::ExplainExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, displayable};
+use datafusion::physical_plan::{
+    ChildrenPropertiesMode, ExecutionPlan, ExecutionPlanProperties, ReplaceChildrenOptions,
+    displayable,
+};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion_distributed::{
     DesiredTaskCountEvent, DesiredTaskCountEventResponse, DesiredTaskCountHandler, DistributedExec,
@@ -23,9 +27,10 @@ use datafusion_distributed::{
     ScaleUpLeafNodeEventResponse, ScaleUpLeafNodeHandler, SessionStateBuilderExt,
 };
 use datafusion_kafka::scan::{KafkaScanExec, ScansElsewhereExec};
+use datafusion_kafka::sink::StageExec;
 use url::Url;
 
-use crate::coordinator::Coordinator;
+use crate::coordinator::{Coordinator, WorkerInfo};
 use crate::exec::Execution;
 use crate::external;
 use crate::nodes::{ScanRun, TaskExec, TasksExec};
@@ -85,7 +90,8 @@ impl QueryPlanner for Planner {
             return Ok(plan);
         }
         let plan = sorted_behind_shuffles(plan)?;
-        self.coordinator.workers(false).await.map_err(external)?;
+        let workers = self.coordinator.workers(false).await.map_err(external)?;
+        let plan = staged_on(&workers, plan)?;
         let Some(state) = session.as_any().downcast_ref::<SessionState>() else {
             return internal_err!("a session that is none of DataFusion's cannot plan for workers");
         };
@@ -105,6 +111,27 @@ impl QueryPlanner for Planner {
         };
         Ok(distributed.transform_down(wrap)?.data)
     }
+}
+
+/// A plan that stages rows, made so that workers do it; or the coordinator, where they do not have the store.
+fn staged_on(
+    workers: &[WorkerInfo],
+    plan: Arc<dyn ExecutionPlan>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let Some(stage) = plan.downcast_ref::<StageExec>() else {
+        return Ok(plan);
+    };
+    // What is above this node is on the coordinator.
+    if stage.travels(workers.iter().all(WorkerInfo::is_on_this_machine)) {
+        return Ok(Arc::new(CoalescePartitionsExec::new(plan)));
+    }
+    let rows = stage.children().into_iter();
+    let rows = rows.map(|rows| -> Arc<dyn ExecutionPlan> {
+        Arc::new(CoalescePartitionsExec::new(Arc::clone(rows)))
+    });
+    let rows = rows.collect();
+    let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
+    plan.replace_children(rows, options)
 }
 
 /// The plan with a sort behind each repartitioning that was to keep the order of rows: between workers it does not.

@@ -161,7 +161,11 @@ impl Worker {
         }
         let base = KafkaSessionBuilder::new().build()?.state();
         let reports = Arc::<Reports>::default();
-        let codec = TaskCodec::receiving(Arc::new(self.connections), Arc::clone(&reports));
+        let host = self.host.clone();
+        let host = host.unwrap_or_else(|| address.ip().to_string());
+        let machine = format!("worker {host}:{}", address.port());
+        let connections = Arc::new(self.connections);
+        let codec = TaskCodec::receiving(connections, Arc::clone(&reports), machine);
         let codec = Arc::new(codec);
         // Workers send each other rows.
         let channels = Channels::new(self.link.clone());

@@ -1,6 +1,7 @@
 //! Queries on workers: the rows, ledgers and errors of one machine.
 
 mod bed;
+mod staging;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,12 +70,7 @@ async fn rows_are_those_of_one_machine() {
     let mut sessions = vec![];
     for workers in [1, 2, 3, 8] {
         let mut options = bed.options();
-        options.workers = datafusion_kafka_distributed::Workers::Listed(
-            bed.workers[..workers]
-                .iter()
-                .map(|w| w.address.clone())
-                .collect(),
-        );
+        options.workers = bed.first(workers);
         sessions.push((workers, bed.session_with(options).await));
     }
     for session in sessions.iter().map(|(_, session)| session).chain([&local]) {

@@ -1,5 +1,12 @@
 //! A cluster in memory, and workers on ports of their own.
 
+#[path = "../../../../tests/support/proxy.rs"]
+#[allow(dead_code)]
+pub mod proxy;
+#[path = "../../../../tests/support/unique.rs"]
+#[allow(dead_code)]
+mod unique;
+
 use std::sync::Arc;
 
 use datafusion::arrow::util::pretty::pretty_format_batches;
@@ -14,6 +21,8 @@ use datafusion_kafka_distributed::{
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use proxy::Proxy;
+
 pub const BROKERS: &str = "memory:9092";
 
 pub struct Bed {
@@ -24,6 +33,8 @@ pub struct Bed {
 pub struct RunningWorker {
     pub address: String,
     pub task: JoinHandle<datafusion_kafka::Result<()>>,
+    /// The network between it and all others, where there is one.
+    pub proxy: Option<Proxy>,
 }
 
 impl Bed {
@@ -56,13 +67,33 @@ impl Bed {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let task = tokio::spawn(worker.serve(listener, std::future::pending()));
-        self.workers.push(RunningWorker { address, task });
+        let proxy = None;
+        self.workers.push(RunningWorker {
+            address,
+            task,
+            proxy,
+        });
         self.workers.last().unwrap()
     }
 
+    /// All workers are reached through proxies from now on.
+    pub fn behind_proxies(&mut self) {
+        for worker in &mut self.workers {
+            let proxy = Proxy::start();
+            proxy.forward_to(&worker.address);
+            worker.address = proxy.address();
+            worker.proxy = Some(proxy);
+        }
+    }
+
+    /// So many of the workers.
+    pub fn first(&self, workers: usize) -> Workers {
+        let first = self.workers[..workers].iter();
+        Workers::Listed(first.map(|worker| worker.address.clone()).collect())
+    }
+
     pub fn options(&self) -> CoordinatorOptions {
-        let all = self.workers.iter().map(|worker| worker.address.clone());
-        let mut options = CoordinatorOptions::new(Workers::Listed(all.collect()));
+        let mut options = CoordinatorOptions::new(self.first(self.workers.len()));
         // Each scan gets all workers.
         options.offsets_per_task = 1;
         options
