@@ -1,12 +1,18 @@
 //! Statements and jobs on workers, which are processes that die: real brokers, real kills.
 
+#[path = "workers/crossed.rs"]
+mod crossed;
+#[path = "workers/losses.rs"]
+mod losses;
+#[path = "workers/secrets.rs"]
+mod secrets;
 mod support;
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use support::produce::{Fill, fill};
@@ -51,6 +57,7 @@ fn kafka_sql() -> Command {
 struct RunningWorker {
     address: String,
     child: Child,
+    said: Arc<Mutex<String>>,
 }
 
 impl RunningWorker {
@@ -65,8 +72,25 @@ impl RunningWorker {
         let line = lines.next().expect("a line").expect("text");
         let address = line.rsplit("listens on ").next().expect("an address");
         let address = address.to_owned();
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { address, child }
+        let said = Arc::<Mutex<String>>::default();
+        let to = Arc::clone(&said);
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let mut said = to.lock().expect("nobody panics with it");
+                said.push_str(&line);
+                said.push('\n');
+            }
+        });
+        Self {
+            address,
+            child,
+            said,
+        }
+    }
+
+    /// What it has said since on standard error.
+    fn said(&self) -> String {
+        self.said.lock().expect("nobody panics with it").clone()
     }
 
     fn signal(&self, name: &str) {
@@ -202,6 +226,17 @@ fn a_worker_that_dies_or_hangs_is_named_or_replaced() {
         }
     }
     assert!(named > 0, "no signal met a query");
+    // One that is asked to end finishes what it has.
+    let workers = start(3);
+    let begun = Instant::now();
+    let usual = query(Some(&addresses(&workers)), &heavy(), &[]).output();
+    assert!(usual.expect("the shell runs").status.success());
+    let half_ms = u64::try_from(begun.elapsed().as_millis() / 2).expect("a short time");
+    drop(workers);
+    for after_ms in [half_ms, half_ms * 4 / 3] {
+        let found = signalled("TERM", after_ms, "0", &expected);
+        assert_eq!(found, "exact", "SIGTERM after {after_ms} ms");
+    }
 }
 
 #[test]
@@ -249,6 +284,35 @@ fn a_job_delivers_each_row_once_while_workers_and_driver_die() {
     }
     eprintln!("{kills} kills");
     assert_once(&database);
+}
+
+/// The manifests of Kubernetes call the shell as it is.
+#[test]
+fn manifests_call_the_shell_with_flags_that_it_has() {
+    let folder = support::repository().join("deploy/kubernetes");
+    let output = Command::new(support::s3::python())
+        .arg(support::repository().join("tests/python/manifests.py"))
+        .arg("--commands")
+        .arg(folder)
+        .output()
+        .expect("Python starts");
+    let commands = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(commands.lines().count(), 3, "{}", text(&output));
+    for command in commands.lines() {
+        let mut arguments: Vec<String> = serde_json::from_str(command).expect("JSON");
+        for (more, code) in [("--help", 0), ("--no-such-flag", 2)] {
+            arguments.push(more.to_owned());
+            let output = kafka_sql().args(&arguments).output();
+            let output = output.expect("the shell runs");
+            assert_eq!(
+                output.status.code(),
+                Some(code),
+                "{command}: {}",
+                text(&output)
+            );
+            arguments.pop();
+        }
+    }
 }
 
 fn assert_once(database: &Path) {
