@@ -15,7 +15,7 @@ DEMO := cargo run --release --quiet --bin kafka-sql -- demo --examples sql-examp
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: setup
 setup: ## install what building and testing need; changes nothing when all is there
@@ -26,6 +26,11 @@ demo: ## build the shell and run it on an embedded broker with sample data
 	@scripts/setup build
 	cargo build --release --bin kafka-sql
 	$(DEMO)
+
+.PHONY: demo-cluster
+demo-cluster: ## three brokers, three workers and a coordinator, here; workers die (ARGS=--keep)
+	@scripts/setup cluster
+	@scripts/demo/cluster.py $(ARGS)
 
 .PHONY: dist
 dist: ## the shell to give to others: target/dist/kafka-sql; takes long

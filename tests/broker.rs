@@ -2,6 +2,8 @@
 
 #[macro_use]
 mod conformance;
+#[path = "deploy/manifests.rs"]
+mod manifests;
 #[path = "faults/releases.rs"]
 mod releases;
 mod security;

@@ -219,6 +219,18 @@ impl Coordinator {
                         address(&url)
                     )));
                 }
+                Ok(Hello { token: false, .. }) if self.options.link.token.is_some() => {
+                    return Err(Error::Authentication {
+                        hosts: address(&url),
+                        reason: "the worker asks for no token, so others would give it no rows: start it with \
+                                 the token"
+                            .to_owned(),
+                    });
+                }
+                // It finishes what it has.
+                Ok(Hello { leaving: true, .. }) => {
+                    silent.push(format!("worker {} is about to end", address(&url)));
+                }
                 Ok(Hello {
                     rack, host, cores, ..
                 }) => {

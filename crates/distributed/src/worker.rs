@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion_distributed::{DistributedExt, Worker as Engine, WorkerQueryContext};
@@ -21,6 +23,11 @@ use crate::codec::TaskCodec;
 use crate::link::{Channels, Link};
 use crate::reports::Reports;
 use crate::service::{Hello, ScansService};
+
+/// How long a worker that is to end goes on for the statements that it has a part of.
+const FINISH: Duration = Duration::from_secs(60);
+/// How often it looks whether they are over.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The connections of a worker, by their names.
 ///
@@ -139,7 +146,7 @@ impl Worker {
         self
     }
 
-    /// Serves until `stop` is ready.
+    /// Serves until `stop` is ready, and then for up to a minute those statements that it has a part of.
     ///
     /// # Errors
     /// [`Error::Config`] when it would listen beyond this machine without TLS and without a token or clients'
@@ -193,8 +200,23 @@ impl Worker {
                 rack: self.rack,
                 host: self.host.unwrap_or_default(),
                 cores: self.cores.unwrap_or(cores),
+                token: self.link.token.is_some(),
+                leaving: false,
             },
-            reports,
+            reports: Arc::clone(&reports),
+            leaving: Arc::default(),
+        };
+        let leaving = Arc::clone(&scans.leaving);
+        let stop = async move {
+            stop.await;
+            leaving.store(true, Ordering::Relaxed);
+            let finished = async {
+                while !reports.is_idle() {
+                    tokio::time::sleep(LOOK).await;
+                }
+            };
+            // What is not over by then is lost, as with a worker that dies.
+            let _ = tokio::time::timeout(FINISH, finished).await;
         };
         let unusable = |e: tonic::transport::Error| {
             Error::config("tls", format!("the worker cannot serve: {e}")).because(e)

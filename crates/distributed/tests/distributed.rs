@@ -344,16 +344,17 @@ async fn tls_goes_both_ways() {
     };
     let (ca, issuer) = authority("ours");
     let (other, stranger) = authority("theirs");
-    let identity = |issuer: &Issuer<'_, KeyPair>| {
+    let identity_of = |name: &str, issuer: &Issuer<'_, KeyPair>| {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         let certificate = params.signed_by(&key, issuer).unwrap().pem();
         (certificate.into_bytes(), key.serialize_pem().into_bytes())
     };
+    let identity = |issuer: &Issuer<'_, KeyPair>| identity_of("127.0.0.1", issuer);
     let link = |ca: &str, issuer: Option<&Issuer<'_, KeyPair>>| Link {
-        token: None,
         ca: Some(ca.as_bytes().to_vec()),
         identity: issuer.map(identity),
+        ..Link::default()
     };
     let own = link(&ca, Some(&issuer));
     bed.add(|worker| worker.link(own.clone())).await;
@@ -377,6 +378,23 @@ async fn tls_goes_both_ways() {
         let error = Coordinator::connect(options).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
     }
+
+    // Certificates for a name that is not the address's host, between workers too.
+    let mut bed = Bed::new(0).await;
+    let named = Link {
+        identity: Some(identity_of("workers.example", &issuer)),
+        name: Some("workers.example".to_owned()),
+        ..link(&ca, None)
+    };
+    bed.add(|worker| worker.link(named.clone())).await;
+    bed.add(|worker| worker.link(named.clone())).await;
+    let mut options = bed.options();
+    options.link = named.clone();
+    let session = bed.session_with(options.clone()).await;
+    assert_eq!(rows(&session, SHUFFLED).await.unwrap(), expected);
+    options.link.name = None;
+    let error = Coordinator::connect(options).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
