@@ -240,6 +240,12 @@ fn a_worker_that_dies_or_hangs_is_named_or_replaced() {
     }
 }
 
+fn signal_to(child: &Child, name: &str) {
+    let pid = child.id().to_string();
+    let sent = Command::new("kill").args(["-s", name, &pid]).status();
+    assert!(sent.expect("kill runs").success());
+}
+
 /// The manifests of Kubernetes call the shell as it is.
 #[test]
 fn manifests_call_the_shell_with_flags_that_it_has() {

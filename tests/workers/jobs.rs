@@ -159,12 +159,6 @@ impl Drop for Driver {
     }
 }
 
-fn signal_to(child: &Child, name: &str) {
-    let pid = child.id().to_string();
-    let sent = Command::new("kill").args(["-s", name, &pid]).status();
-    assert!(sent.expect("kill runs").success());
-}
-
 /// A job with as many signals to its workers and its driver, each while a batch runs.
 fn delivers_once_while_all_die(target: impl Fn(&Path) -> Target, signals: usize) {
     let folder = tempfile::tempdir().expect("a folder");
