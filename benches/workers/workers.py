@@ -72,10 +72,13 @@ class Counter:
             threading.Thread(target=self._pass, args=(far, near, "received"), daemon=True).start()
 
     def _pass(self, source, target, direction):
-        while data := source.recv(1 << 16):
-            setattr(self, direction, getattr(self, direction) + len(data))
-            target.sendall(data)
-        target.shutdown(socket.SHUT_WR)
+        try:
+            while data := source.recv(1 << 16):
+                setattr(self, direction, getattr(self, direction) + len(data))
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # One side has ended.
 
 
 def main():

@@ -70,7 +70,7 @@ async fn mentions_of_a_growing_topic_end_alike() {
 
 /// The number that all columns of the query's row have.
 async fn same(session: &SessionContext, sql: &str, between: impl FnOnce()) -> Result<i64, String> {
-    let (plan, context) = planned(session, sql).await;
+    let (plan, context) = planned(session, sql).await?;
     between();
     let rows = collect(plan, context).await.map_err(|e| e.to_string())?;
     let row = rows
