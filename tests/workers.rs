@@ -52,12 +52,12 @@ const LOGINS: &str = "a worker takes logins from its own connections";
 
 /// Where the sessions of `sql` run their statements: on 2, 3 and 8 workers in turn.
 fn elsewhere(builder: KafkaSessionBuilder) -> KafkaSessionBuilder {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
     let thread = std::thread::current();
     let test = thread.name().unwrap_or_default();
     if HERE.iter().any(|(name, _)| *name == test) {
         return builder;
     }
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
     let coordinators = coordinators();
     let next = NEXT.fetch_add(1, Ordering::Relaxed) % coordinators.len();
     let coordinator = coordinators[next].clone();
