@@ -15,7 +15,7 @@ DEMO := cargo run --release --quiet --bin kafka-sql -- demo --examples sql-examp
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: setup
 setup: ## install what building and testing need; changes nothing when all is there
@@ -99,6 +99,12 @@ bench-peers: setup ## the race against other readers; writes docs/benchmarks.* (
 	cargo build --release --bin kafka-sql
 	cargo build --release --locked --manifest-path benches/peers/drain/Cargo.toml --target-dir "$${CARGO_TARGET_DIR:-target}"
 	python3 benches/peers/race/race.py $(ARGS)
+
+.PHONY: bench-workers
+bench-workers: setup ## what workers cost, next to one process (ARGS='--help')
+	cargo build --release $(WORKERS) --bin kafka-sql
+	cargo build --release --locked --manifest-path benches/peers/drain/Cargo.toml --target-dir "$${CARGO_TARGET_DIR:-target}"
+	python3 benches/workers/workers.py $(ARGS)
 
 .PHONY: clean
 clean: ## remove what was built; the broker's jars stay

@@ -16,6 +16,13 @@ mod wire;
 #[path = "support/tests.rs"]
 mod support_tests;
 
+/// Where the sessions of `sql` run their statements: here. `tests/workers.rs` runs the same tests on workers.
+fn elsewhere(
+    builder: datafusion_kafka::session::KafkaSessionBuilder,
+) -> datafusion_kafka::session::KafkaSessionBuilder {
+    builder
+}
+
 /// Runs the same suite on every implementation of `KafkaClient`.
 mod client {
     mod memory {

@@ -1,4 +1,5 @@
-//! Statements and jobs on workers, which are processes that die: real brokers, real kills.
+//! Statements and jobs on workers, which are processes that die: real brokers, real kills. And the tests of `sql` once
+//! more, with their statements on workers.
 
 #[path = "workers/crossed.rs"]
 mod crossed;
@@ -8,17 +9,111 @@ mod jobs;
 mod losses;
 #[path = "workers/secrets.rs"]
 mod secrets;
+mod sql;
 mod support;
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use support::produce::{Fill, fill};
 use support::{admin, postgres, s3, shared, wait_until};
+
+use datafusion_kafka::client::ClientPool;
+use datafusion_kafka::session::KafkaSessionBuilder;
+use datafusion_kafka_distributed::{
+    Coordinator, CoordinatorOptions, OwnConnections, Worker, Workers,
+};
+
+/// The tests of `sql` whose statements run here, and why.
+const HERE: [(&str, &str); 6] = [
+    (
+        "sql::failures::broker_killed_in_mid_scan_and_started_again_gives_the_exact_result",
+        "without ORDER BY, rows have no order between workers",
+    ),
+    (
+        "sql::formats::the_first_bad_record_is_named",
+        "the message also names the worker",
+    ),
+    (
+        "sql::formats::a_limit_of_bad_records_ends_the_query",
+        "the coordinator compares the sum of all workers, and knows no example",
+    ),
+    (
+        "sql::logins::settings_that_need_librdkafka_choose_it",
+        LOGINS,
+    ),
+    (
+        "sql::security::java_client_properties_work_unchanged",
+        LOGINS,
+    ),
+    (
+        "sql::security::describe_and_read_on_the_topic_are_enough",
+        LOGINS,
+    ),
+];
+const LOGINS: &str = "a worker takes logins from its own connections";
+
+/// Where the sessions of `sql` run their statements: on 2, 3 and 8 workers in turn.
+fn elsewhere(builder: KafkaSessionBuilder) -> KafkaSessionBuilder {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or_default();
+    if HERE.iter().any(|(name, _)| *name == test) {
+        return builder;
+    }
+    let coordinators = coordinators();
+    let next = NEXT.fetch_add(1, Ordering::Relaxed) % coordinators.len();
+    let coordinator = coordinators[next].clone();
+    builder.extend(move |state| coordinator.apply(state))
+}
+
+/// Coordinators of 2, 3 and 8 workers in this process, on threads of their own: a connection lives as long as
+/// the runtime that made it.
+fn coordinators() -> &'static [Coordinator] {
+    static COORDINATORS: OnceLock<Vec<Coordinator>> = OnceLock::new();
+    COORDINATORS.get_or_init(|| {
+        let (to, from) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().expect("threads");
+            runtime.block_on(async {
+                let pool = ClientPool::new();
+                let mut addresses = vec![];
+                for _ in 0..8 {
+                    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+                    let listener = listener.expect("a port");
+                    addresses.push(listener.local_addr().expect("an address").to_string());
+                    let worker = Worker::new(OwnConnections::new([], pool.clone()));
+                    tokio::spawn(worker.serve(listener, std::future::pending()));
+                }
+                for workers in [2, 3, 8] {
+                    let listed = Workers::Listed(addresses[..workers].to_vec());
+                    let mut options = CoordinatorOptions::new(listed);
+                    options.offsets_per_task = 1;
+                    to.send(Coordinator::connect(options).await.expect("workers"))
+                        .expect("somebody waits");
+                }
+                drop(to);
+                std::future::pending::<()>().await;
+            });
+        });
+        from.iter().collect()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_of_sql_plan_for_workers() {
+    let topic = sql::filled(2, 3);
+    for _ in coordinators() {
+        let sql = format!("SELECT count(*) FROM \"{topic}\"");
+        let plan = sql::plan(&sql::session(), &sql).await;
+        assert!(plan.contains("task 1 -> worker"), "{plan}");
+    }
+}
 
 const PARTITIONS: i32 = 6;
 const RECORDS: usize = 1_200_000;

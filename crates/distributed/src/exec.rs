@@ -25,6 +25,7 @@ use crate::external;
 use crate::nodes::{TasksExec, address};
 use crate::planner::{distribute, scans_of};
 use crate::service::report;
+use crate::settings;
 
 /// How often workers are asked how far they are.
 const LOOK: Duration = Duration::from_secs(1);
@@ -271,6 +272,7 @@ impl ExecuteElsewhere for Execution {
         if partition != 0 {
             return internal_err!("a plan on workers has one partition, {partition} was asked for");
         }
+        let context = Arc::new(settings::sent(&context)?);
         let mut builder = RecordBatchReceiverStreamBuilder::new(plan.schema(), 1);
         let to = builder.tx();
         let (mut plan, mut execution) = (Arc::clone(plan), self.clone());

@@ -25,6 +25,7 @@ mod placement;
 mod planner;
 mod reports;
 mod service;
+mod settings;
 mod worker;
 
 pub use coordinator::{Coordinator, CoordinatorOptions, WorkerInfo, Workers};

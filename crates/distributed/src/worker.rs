@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use datafusion::execution::FunctionRegistry;
 use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::ScalarUDF;
 use datafusion_distributed::{DistributedExt, Worker as Engine, WorkerQueryContext};
 use datafusion_kafka::client::{ClientPool, KafkaClient};
 use datafusion_kafka::config::ConnectionConfig;
@@ -23,6 +26,7 @@ use crate::codec::TaskCodec;
 use crate::link::{Channels, Link};
 use crate::reports::Reports;
 use crate::service::{Hello, ScansService};
+use crate::settings;
 
 /// How long a worker that is to end goes on for the statements that it has a part of.
 const FINISH: Duration = Duration::from_secs(60);
@@ -166,7 +170,7 @@ impl Worker {
                  worker may read: give it a certificate, and a token or the authority of its clients"
             )));
         }
-        let base = KafkaSessionBuilder::new().build()?.state();
+        let functions = functions(&KafkaSessionBuilder::new().build()?.state());
         let reports = Arc::<Reports>::default();
         let host = self.host.clone();
         let host = host.unwrap_or_else(|| address.ip().to_string());
@@ -177,16 +181,19 @@ impl Worker {
         // Workers send each other rows.
         let channels = Channels::new(self.link.clone());
         let session = move |context: WorkerQueryContext| {
-            let (base, codec) = (base.clone(), Arc::clone(&codec));
+            let (functions, codec) = (functions.clone(), Arc::clone(&codec));
             let channels = channels.clone();
             async move {
-                let functions = base.scalar_functions().values().cloned().collect();
-                Ok(context
-                    .builder
-                    .with_scalar_functions(functions)
+                let mut builder = context.builder;
+                settings::take(builder.config().get_or_insert_default(), &context.headers)?;
+                let mut state = builder
                     .with_distributed_user_codec_arc(codec)
                     .with_distributed_channel_resolver(channels)
-                    .build())
+                    .build();
+                for function in functions {
+                    state.register_udf(function)?;
+                }
+                Ok(state)
             }
         };
         let mut engine = Engine::from_session_builder(session).with_version(VERSION);
@@ -235,4 +242,16 @@ impl Worker {
             .serve_with_incoming_shutdown(incoming, stop);
         served.await.map_err(unusable)
     }
+}
+
+/// The functions that sessions for Kafka have beside DataFusion's, or in place of them. Those replace aliases too,
+/// such as `length`: registering all functions of a session in any order would bring DataFusion's back.
+fn functions(session: &SessionState) -> Vec<Arc<ScalarUDF>> {
+    let plain = SessionStateBuilder::new()
+        .with_config(session.config().clone())
+        .with_default_features()
+        .build();
+    let all = session.scalar_functions().iter();
+    let own = all.filter(|(name, function)| plain.scalar_functions().get(*name) != Some(*function));
+    own.map(|(_, function)| Arc::clone(function)).collect()
 }

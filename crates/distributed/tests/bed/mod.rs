@@ -38,10 +38,13 @@ pub struct RunningWorker {
 }
 
 impl Bed {
-    /// Topics `orders` of six partitions, `customers` of two and `empty`, and as many workers.
+    /// The topics of [`filled`], and as many workers.
     pub async fn new(workers: usize) -> Self {
-        let cluster = MemoryCluster::new();
-        fill(&cluster);
+        Self::over(filled(), workers).await
+    }
+
+    /// A cluster, and as many workers.
+    pub async fn over(cluster: MemoryCluster, workers: usize) -> Self {
         let mut bed = Self {
             cluster,
             workers: vec![],
@@ -132,7 +135,14 @@ impl Drop for Bed {
     }
 }
 
-fn fill(cluster: &MemoryCluster) {
+/// A cluster of three brokers.
+pub fn brokers() -> MemoryCluster {
+    MemoryCluster::builder().racks(["a", "b", "c"]).build()
+}
+
+/// Topics `orders` of six partitions, `customers` of two and `empty` of three.
+pub fn filled() -> MemoryCluster {
+    let cluster = brokers();
     cluster.create_topic("orders", 6).unwrap();
     cluster.create_topic("customers", 2).unwrap();
     cluster.create_topic("empty", 3).unwrap();
@@ -159,6 +169,7 @@ fn fill(cluster: &MemoryCluster) {
         let record = Record::new(value).with_key(format!("{n}"));
         cluster.append("customers", n % 2, record).unwrap();
     }
+    cluster
 }
 
 /// The rows of a statement, sorted unless the statement sorts them.
