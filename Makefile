@@ -15,7 +15,7 @@ DEMO := cargo run --release --quiet --bin kafka-sql -- demo --examples sql-examp
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: setup
 setup: ## install what building and testing need; changes nothing when all is there
@@ -26,6 +26,11 @@ demo: ## build the shell and run it on an embedded broker with sample data
 	@scripts/setup build
 	cargo build --release --bin kafka-sql
 	$(DEMO)
+
+.PHONY: demo-cluster
+demo-cluster: ## three brokers, three workers and a coordinator, here; workers die (ARGS=--keep)
+	@scripts/setup cluster
+	@scripts/demo/cluster.py $(ARGS)
 
 .PHONY: dist
 dist: ## the shell to give to others: target/dist/kafka-sql; takes long
@@ -94,6 +99,12 @@ bench-peers: setup ## the race against other readers; writes docs/benchmarks.* (
 	cargo build --release --bin kafka-sql
 	cargo build --release --locked --manifest-path benches/peers/drain/Cargo.toml --target-dir "$${CARGO_TARGET_DIR:-target}"
 	python3 benches/peers/race/race.py $(ARGS)
+
+.PHONY: bench-workers
+bench-workers: setup ## what workers cost, next to one process (ARGS='--help')
+	cargo build --release $(WORKERS) --bin kafka-sql
+	cargo build --release --locked --manifest-path benches/peers/drain/Cargo.toml --target-dir "$${CARGO_TARGET_DIR:-target}"
+	python3 benches/workers/workers.py $(ARGS)
 
 .PHONY: clean
 clean: ## remove what was built; the broker's jars stay

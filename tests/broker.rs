@@ -2,6 +2,8 @@
 
 #[macro_use]
 mod conformance;
+#[path = "deploy/manifests.rs"]
+mod manifests;
 #[path = "faults/releases.rs"]
 mod releases;
 mod security;
@@ -13,6 +15,13 @@ mod wire;
 
 #[path = "support/tests.rs"]
 mod support_tests;
+
+/// Where the sessions of `sql` run their statements: here. `tests/workers.rs` runs the same tests on workers.
+fn elsewhere(
+    builder: datafusion_kafka::session::KafkaSessionBuilder,
+) -> datafusion_kafka::session::KafkaSessionBuilder {
+    builder
+}
 
 /// Runs the same suite on every implementation of `KafkaClient`.
 mod client {

@@ -1,16 +1,119 @@
-//! Statements and jobs on workers, which are processes that die: real brokers, real kills.
+//! Statements and jobs on workers, which are processes that die: real brokers, real kills. And the tests of `sql` once
+//! more, with their statements on workers.
 
+#[path = "workers/crossed.rs"]
+mod crossed;
+#[path = "workers/jobs.rs"]
+mod jobs;
+#[path = "workers/losses.rs"]
+mod losses;
+#[path = "workers/secrets.rs"]
+mod secrets;
+mod sql;
 mod support;
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use support::produce::{Fill, fill};
-use support::{admin, shared};
+use support::{admin, postgres, s3, shared, wait_until};
+
+use datafusion_kafka::client::ClientPool;
+use datafusion_kafka::session::KafkaSessionBuilder;
+use datafusion_kafka_distributed::{
+    Coordinator, CoordinatorOptions, OwnConnections, Worker, Workers,
+};
+
+/// The tests of `sql` whose statements run here, and why.
+const HERE: [(&str, &str); 6] = [
+    (
+        "sql::failures::broker_killed_in_mid_scan_and_started_again_gives_the_exact_result",
+        "without ORDER BY, rows have no order between workers",
+    ),
+    (
+        "sql::formats::the_first_bad_record_is_named",
+        "the message also names the worker",
+    ),
+    (
+        "sql::formats::a_limit_of_bad_records_ends_the_query",
+        "the coordinator compares the sum of all workers, and knows no example",
+    ),
+    (
+        "sql::logins::settings_that_need_librdkafka_choose_it",
+        LOGINS,
+    ),
+    (
+        "sql::security::java_client_properties_work_unchanged",
+        LOGINS,
+    ),
+    (
+        "sql::security::describe_and_read_on_the_topic_are_enough",
+        LOGINS,
+    ),
+];
+const LOGINS: &str = "a worker takes logins from its own connections";
+
+/// Where the sessions of `sql` run their statements: on 2, 3 and 8 workers in turn.
+fn elsewhere(builder: KafkaSessionBuilder) -> KafkaSessionBuilder {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or_default();
+    if HERE.iter().any(|(name, _)| *name == test) {
+        return builder;
+    }
+    let coordinators = coordinators();
+    let next = NEXT.fetch_add(1, Ordering::Relaxed) % coordinators.len();
+    let coordinator = coordinators[next].clone();
+    builder.extend(move |state| coordinator.apply(state))
+}
+
+/// Coordinators of 2, 3 and 8 workers in this process, on threads of their own: a connection lives as long as
+/// the runtime that made it.
+fn coordinators() -> &'static [Coordinator] {
+    static COORDINATORS: OnceLock<Vec<Coordinator>> = OnceLock::new();
+    COORDINATORS.get_or_init(|| {
+        let (to, from) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().expect("threads");
+            runtime.block_on(async {
+                let pool = ClientPool::new();
+                let mut addresses = vec![];
+                for _ in 0..8 {
+                    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+                    let listener = listener.expect("a port");
+                    addresses.push(listener.local_addr().expect("an address").to_string());
+                    let worker = Worker::new(OwnConnections::new([], pool.clone()));
+                    tokio::spawn(worker.serve(listener, std::future::pending()));
+                }
+                for workers in [2, 3, 8] {
+                    let listed = Workers::Listed(addresses[..workers].to_vec());
+                    let mut options = CoordinatorOptions::new(listed);
+                    options.offsets_per_task = 1;
+                    to.send(Coordinator::connect(options).await.expect("workers"))
+                        .expect("somebody waits");
+                }
+                drop(to);
+                std::future::pending::<()>().await;
+            });
+        });
+        from.iter().collect()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_of_sql_plan_for_workers() {
+    let topic = sql::filled(2, 3);
+    for _ in coordinators() {
+        let sql = format!("SELECT count(*) FROM \"{topic}\"");
+        let plan = sql::plan(&sql::session(), &sql).await;
+        assert!(plan.contains("task 1 -> worker"), "{plan}");
+    }
+}
 
 const PARTITIONS: i32 = 6;
 const RECORDS: usize = 1_200_000;
@@ -51,12 +154,18 @@ fn kafka_sql() -> Command {
 struct RunningWorker {
     address: String,
     child: Child,
+    said: Arc<Mutex<String>>,
 }
 
 impl RunningWorker {
     /// A worker at an address; port 0 is any.
     fn start(listen: &str, more: &[&str]) -> Self {
+        Self::start_in(&[], listen, more)
+    }
+
+    fn start_in(environment: &[(String, String)], listen: &str, more: &[&str]) -> Self {
         let mut child = kafka_sql()
+            .envs(environment.iter().cloned())
             .args(["worker", "--listen", listen])
             .args(more)
             .spawn()
@@ -65,14 +174,25 @@ impl RunningWorker {
         let line = lines.next().expect("a line").expect("text");
         let address = line.rsplit("listens on ").next().expect("an address");
         let address = address.to_owned();
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { address, child }
+        let said = Arc::<Mutex<String>>::default();
+        let to = Arc::clone(&said);
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let mut said = to.lock().expect("nobody panics with it");
+                said.push_str(&line);
+                said.push('\n');
+            }
+        });
+        Self {
+            address,
+            child,
+            said,
+        }
     }
 
-    fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-s", name, &pid]).status();
-        assert!(sent.expect("kill runs").success());
+    /// What it has said since on standard error.
+    fn said(&self) -> String {
+        self.said.lock().expect("nobody panics with it").clone()
     }
 
     fn kill(&mut self) {
@@ -165,7 +285,7 @@ fn signalled(signal: &str, after_ms: u64, retries: &str, expected: &str) -> &'st
     let query = query(Some(&all), &heavy(), &["--retries", retries]).spawn();
     let query = query.expect("the shell runs");
     std::thread::sleep(Duration::from_millis(after_ms));
-    workers[1].signal(signal);
+    signal_to(&workers[1].child, signal);
     let output = query.wait_with_output().expect("it ends");
     // What hangs is noticed by pings, and the workers that are left do the work.
     assert!(
@@ -202,65 +322,52 @@ fn a_worker_that_dies_or_hangs_is_named_or_replaced() {
         }
     }
     assert!(named > 0, "no signal met a query");
-}
-
-#[test]
-fn a_job_delivers_each_row_once_while_workers_and_driver_die() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut workers = start(3);
-    let all = addresses(&workers);
-    let database = folder.path().join("out.db");
-    let file = folder.path().join("job.sql");
-    let job = format!(
-        "CREATE EXTERNAL TABLE orders STORED AS KAFKA LOCATION '{}';\n\
-         CREATE EXTERNAL TABLE out STORED AS SQLITE LOCATION '{}' OPTIONS ('table' 'out');\n\
-         INSERT INTO out SELECT partition, offset FROM orders;\n",
-        topic(),
-        database.display()
-    );
-    std::fs::write(&file, job).expect("a file");
-    let mut kills = 0;
-    let deadline = Instant::now() + Duration::from_secs(400);
-    loop {
-        let mut run = kafka_sql()
-            .args(["-b", shared().bootstrap(), "--workers", &all])
-            .args(["--offsets-per-task", "1000", "-q", "run"])
-            .arg(&file)
-            .args(["--available-now", "--max-offsets", "60000"])
-            .spawn()
-            .expect("the shell runs");
-        // A worker dies and comes back; every third time the driver dies too.
-        std::thread::sleep(Duration::from_millis(300 + 37 * (kills % 20)));
-        let victim = usize::try_from(kills).expect("few") % workers.len();
-        if kills < 20 {
-            workers[victim].kill();
-            let address = workers[victim].address.clone();
-            if kills % 3 == 2 {
-                let _ = run.kill();
-            }
-            workers[victim] = RunningWorker::start(&address, &[]);
-            kills += 1;
-        }
-        let output = run.wait_with_output().expect("it ends");
-        if output.status.success() && kills >= 20 {
-            break;
-        }
-        assert!(Instant::now() < deadline, "{}", text(&output));
+    // One that is asked to end finishes what it has.
+    let workers = start(3);
+    let begun = Instant::now();
+    let usual = query(Some(&addresses(&workers)), &heavy(), &[]).output();
+    assert!(usual.expect("the shell runs").status.success());
+    let half_ms = u64::try_from(begun.elapsed().as_millis() / 2).expect("a short time");
+    drop(workers);
+    for after_ms in [half_ms, half_ms * 4 / 3] {
+        let found = signalled("TERM", after_ms, "0", &expected);
+        assert_eq!(found, "exact", "SIGTERM after {after_ms} ms");
     }
-    eprintln!("{kills} kills");
-    assert_once(&database);
 }
 
-fn assert_once(database: &Path) {
-    let connection = rusqlite::Connection::open(database).expect("a database");
-    let count = |sql: &str| -> i64 {
-        let row = connection.query_row(sql, [], |row| row.get(0));
-        row.expect("a number")
-    };
-    let rows = i64::try_from(RECORDS).expect("few");
-    assert_eq!(count("SELECT count(*) FROM out"), rows);
-    let distinct = "SELECT count(*) FROM (SELECT DISTINCT \"partition\", \"offset\" FROM out)";
-    assert_eq!(count(distinct), rows);
+fn signal_to(child: &Child, name: &str) {
+    let pid = child.id().to_string();
+    let sent = Command::new("kill").args(["-s", name, &pid]).status();
+    assert!(sent.expect("kill runs").success());
+}
+
+/// The manifests of Kubernetes call the shell as it is.
+#[test]
+fn manifests_call_the_shell_with_flags_that_it_has() {
+    let folder = support::repository().join("deploy/kubernetes");
+    let output = Command::new(support::s3::python())
+        .arg(support::repository().join("tests/python/manifests.py"))
+        .arg("--commands")
+        .arg(folder)
+        .output()
+        .expect("Python starts");
+    let commands = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(commands.lines().count(), 3, "{}", text(&output));
+    for command in commands.lines() {
+        let mut arguments: Vec<String> = serde_json::from_str(command).expect("JSON");
+        for (more, code) in [("--help", 0), ("--no-such-flag", 2)] {
+            arguments.push(more.to_owned());
+            let output = kafka_sql().args(&arguments).output();
+            let output = output.expect("the shell runs");
+            assert_eq!(
+                output.status.code(),
+                Some(code),
+                "{command}: {}",
+                text(&output)
+            );
+            arguments.pop();
+        }
+    }
 }
 
 #[test]

@@ -20,7 +20,8 @@ use crate::error::{Result, query_error};
 use crate::fault;
 use crate::range::{LedgerCounts, Snapshot};
 use crate::scan::{self, ScanProgress};
-use crate::sink::{BatchRanges, Part, Staged, Standing, stage_all};
+use crate::sink::parquet::FileStaging;
+use crate::sink::{BatchRanges, Part, StageExec, Staged, Standing, stage_all};
 use crate::table::KafkaTable;
 
 /// What a batch did, for its progress.
@@ -40,6 +41,8 @@ struct Work<'a> {
     ranges: Arc<BatchRanges>,
     /// Whether the sink has the batch: then there is nothing to do.
     already: bool,
+    /// How the plans stage their rows, if they do.
+    staging: Option<FileStaging>,
     plans: Vec<Arc<dyn ExecutionPlan>>,
     staged: Vec<Staged>,
 }
@@ -51,6 +54,7 @@ impl<'a> Work<'a> {
             already: open.standing(&ranges)? == Standing::Committed,
             open,
             ranges: Arc::new(ranges),
+            staging: None,
             plans: vec![],
             staged: vec![],
         })
@@ -140,9 +144,10 @@ async fn stage(
     {
         let output = Arc::clone(&work.open.output);
         let pinned = pinned(sources, intent, output.sink.needs_order())?;
+        work.staging = work.open.sink.staging(&work.ranges).await;
         for query in &output.queries {
-            work.plans
-                .push(physical_plan(&state, query, &pinned).await?);
+            let plan = physical_plan(&state, query, &pinned, work.staging.as_ref()).await?;
+            work.plans.push(plan);
         }
     }
     done.phases.plan = ms(begun);
@@ -164,7 +169,7 @@ async fn stage(
             let of = intent.sources.iter().find(|s| s.source == *source);
             let expected = letters::expected(source, of, plans.iter());
             if expected != letters::Expected::Exactly(0) {
-                let plan = physical_plan(&state, query, &pinned).await?;
+                let plan = physical_plan(&state, query, &pinned, None).await?;
                 work.plans.push(Arc::clone(&plan));
                 looks.push((source.clone(), output.sink.target(), expected, plan));
             }
@@ -206,18 +211,21 @@ async fn stage_plans<'a, 'b: 'a>(
         }
         parts.extend(
             (streams_of_output.into_iter().enumerate()).map(|(partition, rows)| {
-                let part = Part {
-                    sink: Arc::clone(&work.open.sink),
-                    batch: Arc::clone(&work.ranges),
-                    partition,
-                    rows,
+                let part = match work.staging {
+                    Some(_) => Part::Staging(rows),
+                    None => Part::Rows {
+                        sink: Arc::clone(&work.open.sink),
+                        batch: Arc::clone(&work.ranges),
+                        partition,
+                        rows,
+                    },
                 };
                 (key, part)
             }),
         );
     }
-    for (key, part) in stage_all(parts, task.memory_pool()).await? {
-        works[key].staged.push(part);
+    for (key, staged) in stage_all(parts, task.memory_pool()).await? {
+        works[key].staged.extend(staged);
     }
     Ok(())
 }
@@ -263,13 +271,17 @@ pub(crate) fn state_at(context: &SessionContext, created_ms: i64) -> SessionStat
     state
 }
 
-/// Plans a query over the batch's ranges.
+/// Plans a query over the batch's ranges, and that its rows are staged.
 pub(crate) async fn physical_plan(
     state: &SessionState,
     query: &datafusion::logical_expr::LogicalPlan,
     pinned: &BTreeMap<String, Arc<KafkaTable>>,
+    staging: Option<&FileStaging>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
-    let query = job::pin(query, pinned)?;
+    let mut query = job::pin(query, pinned)?;
+    if let Some(staging) = staging {
+        query = StageExec::plan(query, staging.clone())?;
+    }
     let planned = state.create_physical_plan(&query).await;
     planned.map_err(query_error)
 }

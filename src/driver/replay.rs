@@ -114,7 +114,7 @@ impl MicroBatch {
         let task = Arc::new(TaskContext::from(&state));
         let mut streams = vec![];
         for query in queries {
-            let plan = batch::physical_plan(&state, query, &pinned).await?;
+            let plan = batch::physical_plan(&state, query, &pinned, None).await?;
             streams.extend(batch::streams(&plan, &task)?);
         }
         Ok(streams)

@@ -166,7 +166,7 @@ async fn stage(
     let streams = execute_stream_partitioned(scan, Arc::clone(&task));
     let streams = streams.map_err(|e| planning(&e))?.into_iter().enumerate();
     let parts = streams.map(|(partition, rows)| {
-        let part = Part {
+        let part = Part::Rows {
             sink: Arc::clone(sink),
             batch: Arc::clone(batch),
             partition,
@@ -176,5 +176,5 @@ async fn stage(
     });
     let mut staged = stage_all(parts.collect::<Vec<_>>(), task.memory_pool()).await?;
     staged.sort_by_key(|(partition, _)| *partition);
-    Ok(staged.into_iter().map(|(_, staged)| staged).collect())
+    Ok(staged.into_iter().flat_map(|(_, staged)| staged).collect())
 }

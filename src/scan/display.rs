@@ -88,6 +88,7 @@ fn pruned(
     for (by, pieces) in reasons {
         let reason = match by {
             PrunedBy::Partition => "pruned_by_partition",
+            PrunedBy::Key => "pruned_by_key",
             PrunedBy::Offset => "pruned_by_offset",
             PrunedBy::Timestamp => "pruned_by_timestamp",
         };

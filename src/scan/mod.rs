@@ -125,6 +125,8 @@ pub(crate) struct Pruned {
 pub(crate) enum PrunedBy {
     /// On topic and partition alone.
     Partition,
+    /// On the key, which lies in another partition.
+    Key,
     /// On the offset.
     Offset,
     /// On the timestamp, by look-up.

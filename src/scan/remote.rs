@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{Direction, KafkaScanExec, ScanRange, ScanSource};
 use crate::client::{KafkaClient, TimestampBounds};
 use crate::config::{ConnectionConfig, RegistryConfig};
-use crate::decode::Column;
+use crate::decode::{Column, LETTER_COLUMNS, LETTER_RECORD};
 use crate::error::{Error, Result};
 use crate::formats::{Formats, SentFormats};
 use crate::range::{IsolationLevel, OffsetRange, OnDataLoss, Snapshot};
@@ -53,9 +53,9 @@ struct Sent {
     version: String,
     connection: SentConnection,
     formats: SentFormats,
-    /// The columns of dead letters, where the rows are those.
+    /// Where the rows are dead letters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    letters: Option<Vec<String>>,
+    letters: Option<SentLetters>,
     topic_ids: BTreeMap<String, String>,
     partitions: Vec<Vec<SentRange>>,
     projection: Vec<usize>,
@@ -66,6 +66,30 @@ struct Sent {
     skips_lost: bool,
     batch_bytes: usize,
     checksums: bool,
+}
+
+/// What dead letters become. Their columns have names that others have too.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum SentLetters {
+    Records,
+    Files,
+}
+
+impl SentLetters {
+    fn of(columns: &[Column]) -> Self {
+        match columns == LETTER_RECORD {
+            true => Self::Records,
+            false => Self::Files,
+        }
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        match self {
+            Self::Records => &LETTER_RECORD,
+            Self::Files => &LETTER_COLUMNS,
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -151,10 +175,8 @@ impl KafkaScanExec {
             partitions.push(all);
         }
         let decoder = &source.decoder;
-        let letters = decoder.keeps_bad().then(|| {
-            let columns = decoder.columns().iter();
-            columns.map(|column| column.name().to_owned()).collect()
-        });
+        let letters = decoder.keeps_bad();
+        let letters = letters.then(|| SentLetters::of(decoder.columns()));
         let sent = Sent {
             version: VERSION.to_owned(),
             connection: SentConnection {
@@ -207,12 +229,7 @@ impl KafkaScanExec {
         let formats = sent.formats.formats(registry)?;
         let mut decoder = formats.decoder()?;
         if let Some(letters) = &sent.letters {
-            let column = |name: &String| {
-                let found = Column::ALL.into_iter().find(|c| c.name() == name);
-                found.ok_or_else(|| Error::invalid(format!("there is no column '{name}'")))
-            };
-            let columns: Vec<Column> = letters.iter().map(column).collect::<Result<_>>()?;
-            decoder = decoder.dead_letters(&columns, formats.bad_rows.limit);
+            decoder = decoder.dead_letters(letters.columns(), formats.bad_rows.limit);
             let ids = sent.topic_ids.iter();
             decoder = decoder
                 .with_topic_ids(ids.map(|(t, id)| (t.as_str().into(), id.clone())).collect());

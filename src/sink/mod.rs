@@ -51,6 +51,7 @@ pub use ranges::{BatchRanges, Ends, Position, SourcePartition, SourceRange, Stan
 pub(crate) use rows::{
     JSON_TEXT, Lists, Rows as RowValues, UUID_TEXT, is_nested, item_of, json_texts,
 };
+pub use stage::StageExec;
 pub(crate) use stage::{Part, stage_all};
 pub use table::SinkTable;
 pub(crate) use value::{Value, date_time, decimal_text, interval_text};
@@ -166,6 +167,12 @@ pub trait OpenSink: fmt::Debug + Send + Sync {
         self.stage(batch, partition, rows).await
     }
 
+    /// How the rows of a batch are staged where a plan is executed, which may be on other machines. `None` when
+    /// all rows must come to [`stage`](Self::stage), for example into one transaction.
+    async fn staging(&self, _batch: &BatchRanges) -> Option<parquet::FileStaging> {
+        None
+    }
+
     /// Makes the staged rows visible and records the batch's ends, in one atomic step.
     ///
     /// `staged` has what `stage` returned for every partition, in order; a batch may have no rows.
@@ -221,7 +228,7 @@ impl Committed {
 }
 
 /// What [`OpenSink::stage`] wrote.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Staged {
     /// The execution partition.
     pub partition: usize,

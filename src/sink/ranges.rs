@@ -73,7 +73,7 @@ pub struct SourceRange {
 }
 
 /// A batch: what it takes over, fixed before it runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchRanges {
     /// The job's name.
     pub job: String,

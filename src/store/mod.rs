@@ -80,6 +80,8 @@ pub struct Store {
     backend: Backend,
     /// Whether only their owner can access local files.
     private: bool,
+    /// Whether the environment and the URL say all of a store in a cloud.
+    plain: bool,
 }
 
 #[derive(Clone)]
@@ -106,6 +108,7 @@ impl Store {
                 url: path.display().to_string(),
                 backend: Backend::Local(path),
                 private: false,
+                plain: true,
             });
         }
         let parsed =
@@ -116,6 +119,11 @@ impl Store {
             url,
             backend: Backend::Cloud(cloud),
             private: false,
+            plain: options.is_empty()
+                && parsed.scheme() != "memory"
+                && parsed.query().is_none()
+                && parsed.username().is_empty()
+                && parsed.password().is_none(),
         })
     }
 
@@ -130,6 +138,16 @@ impl Store {
     /// The location of the store, without secrets; a path if it is a local folder.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The URL or path under which another process with the same folders and the same environment
+    /// [opens](Self::open) the store. `None` where it also needs what only this process has: options, a login
+    /// in the URL, its memory.
+    pub(crate) fn address(&self) -> Option<&str> {
+        match &self.backend {
+            Backend::Local(path) => path.to_str(),
+            Backend::Cloud(_) => self.plain.then_some(&self.url),
+        }
     }
 
     /// The path, if the store is a local folder.

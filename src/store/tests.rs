@@ -165,3 +165,39 @@ fn secrets_of_a_url_are_not_shown() {
     assert_eq!(store.url(), "memory://host/x");
     assert!(!format!("{store:?}").contains("hunter2"));
 }
+
+#[test]
+fn another_process_opens_a_store_whose_settings_it_has() {
+    let address = |url: &str, options: &[(&str, &str)]| {
+        let options = options
+            .iter()
+            .map(|(name, value)| ((*name).into(), (*value).into()));
+        let store = Store::open(url, &options.collect()).unwrap();
+        store.address().map(str::to_owned)
+    };
+    let here = std::env::current_dir().unwrap().join("out/a b");
+    let here = here.to_str().unwrap();
+    assert_eq!(address("out/a b", &[]).as_deref(), Some(here));
+    assert_eq!(address("file:///out/x", &[]).as_deref(), Some("/out/x"));
+    assert_eq!(address("memory:///x", &[]), None);
+    #[cfg(feature = "s3")]
+    for (url, options, expected) in [
+        ("s3://lake/x/", vec![], Some("s3://lake/x")),
+        (
+            "s3://lake/x",
+            vec![
+                ("aws.access_key_id", "id"),
+                ("aws.secret_access_key", "key"),
+            ],
+            None,
+        ),
+        ("s3://lake/x", vec![("aws.region", "here")], None),
+        ("s3://id:key@lake/x", vec![], None),
+    ] {
+        assert_eq!(
+            address(url, &options).as_deref(),
+            expected,
+            "{url} {options:?}"
+        );
+    }
+}

@@ -6,6 +6,7 @@ use arrow::datatypes::Fields;
 
 use super::delivery::Writing;
 use super::letters::Letters;
+use super::pruning::Keys;
 use super::reading::{Readers, Reading, Splitting};
 use super::resolve::Selection;
 use super::{
@@ -16,7 +17,7 @@ use crate::config::ConnectionConfig;
 use crate::decode::{BadRowLimit, Column, Format, OnBadRow, RegistryConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::formats::Formats;
-use crate::range::{IsolationLevel, OnDataLoss, RangeSpec, Snapshot};
+use crate::range::{IsolationLevel, KeyPartitioner, OnDataLoss, RangeSpec, Snapshot};
 
 /// Key and value bytes after which a batch is closed, unless the table says otherwise.
 pub const DEFAULT_BATCH_BYTES: usize = 8 << 20;
@@ -36,6 +37,7 @@ pub struct KafkaTableBuilder {
     topics: Result<Option<TopicSource>>,
     range: Result<RangeSpec>,
     isolation: Option<IsolationLevel>,
+    partitioner: Option<KeyPartitioner>,
     on_data_loss: OnDataLoss,
     past_end_is_end: bool,
     formats: Formats,
@@ -67,6 +69,7 @@ impl KafkaTableBuilder {
             topics: Ok(None),
             range: Ok(RangeSpec::default()),
             isolation: None,
+            partitioner: None,
             on_data_loss: OnDataLoss::Fail,
             past_end_is_end: false,
             formats: Formats::default(),
@@ -123,6 +126,13 @@ impl KafkaTableBuilder {
     /// Which records of transactions are seen; the connection's `isolation.level` unless set.
     pub fn isolation(mut self, isolation: IsolationLevel) -> Self {
         self.isolation = Some(isolation);
+        self
+    }
+
+    /// How the producers of the topics choose partitions by keys: the setting `key.partitioner` unless set. A
+    /// condition like `key = 'x'` then reads one partition.
+    pub fn key_partitioner(mut self, partitioner: KeyPartitioner) -> Self {
+        self.partitioner = Some(partitioner);
         self
     }
 
@@ -364,6 +374,10 @@ impl KafkaTableBuilder {
             }
         };
         let decoder = self.formats.decoder()?;
+        let partitioner = match &self.connection {
+            Connection::Config(config) => self.partitioner.or(config.key_partitioner()),
+            Connection::Client(_) => self.partitioner,
+        };
         let table = KafkaTable {
             reading: Reading {
                 selection,
@@ -371,6 +385,7 @@ impl KafkaTableBuilder {
                 readers: self.readers,
                 #[cfg(feature = "jobs")]
                 decoding: self.formats.description(&decoder),
+                keys: partitioner.map(|by| Keys::new(by, self.formats.key.format)),
                 decoder,
                 splitting: Splitting::Within {
                     min_partitions: self.min_partitions,

@@ -25,6 +25,10 @@ pub(super) fn cut(
             pruned.extend(others(&range, &[], PrunedBy::Partition));
             continue;
         }
+        if !kept.key {
+            pruned.extend(others(&range, &[], PrunedBy::Key));
+            continue;
+        }
         let within = range.piece(start.max(*from), end.min(*to));
         let (start, end) = (within.range.start(), within.range.end());
         pruned.extend(others(&range, &[(start, end)], PrunedBy::Timestamp));
@@ -71,6 +75,7 @@ mod tests {
         };
         let kept = Kept {
             partition: true,
+            key: true,
             offsets: IntervalSet::at_most(14).union(&IntervalSet::at_least(20)),
             timestamps: IntervalSet::at_least(1000),
         };

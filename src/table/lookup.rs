@@ -112,7 +112,7 @@ async fn moved_partitions(
 /// The timestamps to look up: the first that may match, and the first after the last that may.
 fn bounds(kept: &Kept) -> (Option<i64>, Option<i64>) {
     match kept.timestamps.hull() {
-        _ if !kept.partition || kept.offsets.is_empty() => (None, None),
+        _ if !kept.partition || !kept.key || kept.offsets.is_empty() => (None, None),
         None => (None, None),
         Some((low, high)) => (
             // Brokers take negative timestamps for the log's ends.

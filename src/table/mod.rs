@@ -13,6 +13,7 @@ mod factory;
 #[cfg(feature = "jobs")]
 mod follow;
 mod functions;
+mod keys;
 mod letters;
 mod limits;
 mod lookup;
@@ -322,7 +323,14 @@ impl Reading {
             .offset_ranges()
             .map(OffsetRange::topic_partition)
             .collect();
-        let kept = pruning::keep(filters, &partitions, &self.decoder, state)?;
+        let homes = match self.keys {
+            Some(keys) if pruning::name_keys(filters, &self.decoder) => {
+                let homes = keys::homes(&self.selection, snapshot, keys, state).await;
+                Some(homes.external()?)
+            }
+            _ => None,
+        };
+        let kept = pruning::keep(filters, &partitions, &self.decoder, homes.as_ref(), state)?;
         let cuts = lookup::timestamp_cuts(&self.selection, snapshot, &kept)
             .await
             .external()?;
@@ -377,7 +385,7 @@ impl TableProvider for KafkaTable {
         let decoder = &self.reading.decoder;
         Ok(filters
             .iter()
-            .map(|f| pruning::classify(f, decoder))
+            .map(|f| pruning::classify(f, decoder, self.reading.keys))
             .collect())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::pruning::Keys;
 use super::resolve::Selection;
 use crate::decode::RecordDecoder;
 use crate::error::Error;
@@ -15,6 +16,8 @@ pub(super) struct Reading {
     pub(super) pinned: Option<Arc<Snapshot>>,
     pub(super) readers: Readers,
     pub(super) decoder: RecordDecoder,
+    /// How keys choose partitions, if that is known.
+    pub(super) keys: Option<Keys>,
     /// How records become rows, as text; `None` where payloads stay bytes.
     #[cfg(feature = "jobs")]
     pub(super) decoding: Option<String>,

@@ -8,13 +8,14 @@
 //! executed again reads the same offsets. Mentions of one topic with different ranges share its log
 //! bounds.
 
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
 use datafusion::catalog::Session;
 use datafusion::common::alias::AliasGenerator;
 use tokio::sync::OnceCell;
 
+use super::keys::Checked;
 use super::resolve::{Selection, SharedBounds, now_ms};
 use crate::client::KafkaClient;
 use crate::error::{Error, Result};
@@ -22,7 +23,11 @@ use crate::range::{IsolationLevel, OnDataLoss, RangeSpec, Snapshot};
 
 /// The snapshots of a session's statements: an extension of its `SessionConfig`.
 #[derive(Debug, Default)]
-pub(crate) struct SessionSnapshots(Mutex<Vec<Arc<Mentions>>>);
+pub(crate) struct SessionSnapshots {
+    mentions: Mutex<Vec<Arc<Mentions>>>,
+    /// Topics whose keys were found to lie where they should.
+    checked: Mutex<HashSet<Checked>>,
+}
 
 /// For sessions that have no list of their own because nothing but tables was registered with them.
 static UNREGISTERED: LazyLock<Arc<SessionSnapshots>> = LazyLock::new(Arc::default);
@@ -42,7 +47,7 @@ struct Mentions {
 type Mentioned = (String, RangeSpec, OnDataLoss, bool);
 
 impl SessionSnapshots {
-    fn of(state: &dyn Session) -> Arc<Self> {
+    pub(super) fn of(state: &dyn Session) -> Arc<Self> {
         let registered = state.config().get_extension::<Self>();
         registered.unwrap_or_else(|| Arc::clone(&UNREGISTERED))
     }
@@ -51,7 +56,7 @@ impl SessionSnapshots {
     /// forgotten.
     fn mentions(&self, statement: &Arc<AliasGenerator>, selection: &Selection) -> Arc<Mentions> {
         // The list is whole after any panic: entries are only ever added and removed.
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.mentions.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|known| known.statement.strong_count() > 0);
         let same = |known: &&Arc<Mentions>| {
             known.statement.as_ptr() == Arc::as_ptr(statement)
@@ -72,10 +77,24 @@ impl SessionSnapshots {
         new
     }
 
+    /// Whether this was found before.
+    pub(super) fn has_checked(&self, checked: &Checked) -> bool {
+        self.checked().contains(checked)
+    }
+
+    pub(super) fn keep_checked(&self, checked: Checked) {
+        self.checked().insert(checked);
+    }
+
+    fn checked(&self) -> MutexGuard<'_, HashSet<Checked>> {
+        // The set is whole after any panic: it is only ever added to.
+        self.checked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How many clusters are remembered for statements, over or not.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.0.lock().unwrap().len()
+        self.mentions.lock().unwrap().len()
     }
 }
 

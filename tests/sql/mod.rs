@@ -41,7 +41,9 @@ pub(crate) fn session_with(connection: ConnectionConfig) -> SessionContext {
     let builder = KafkaSessionBuilder::new()
         .connection(connection)
         .config(config);
-    builder.build().expect("the settings are valid")
+    crate::elsewhere(builder)
+        .build()
+        .expect("the settings are valid")
 }
 
 /// A new topic on the shared broker.

@@ -3,6 +3,7 @@
 //! It begins as a good network: what arrives is forwarded at once. Tests change its [`Weather`] at any time,
 //! also for connections that exist, and may damage one byte or cut a connection at it ([`Proxy::strike`]).
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,7 +30,7 @@ pub enum Weather {
 }
 
 /// A direction of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Of {
     Requests = 0,
     Answers = 1,
@@ -67,8 +68,10 @@ struct State {
     /// Bytes of each direction, over all connections.
     forwarded: [u64; 2],
     strikes: Vec<(Of, u64, Strike)>,
-    /// A strike at so many bytes from these bytes of an answer, when they pass.
-    marked: Option<(Vec<u8>, i64, Strike)>,
+    /// A strike at so many bytes from these bytes, when they pass.
+    marked: Option<(Of, Vec<u8>, i64, Strike)>,
+    /// What has passed in each direction of each connection, if it is wanted.
+    recorded: Option<BTreeMap<(u64, Of), Vec<u8>>>,
     /// After how many bytes of answers each connection ends.
     lasts: Option<u64>,
 }
@@ -93,6 +96,7 @@ impl Proxy {
             forwarded: [0; 2],
             strikes: vec![],
             marked: None,
+            recorded: None,
             lasts: None,
         }));
         let listener = TcpListener::bind(address).expect("the port is free");
@@ -137,7 +141,24 @@ impl Proxy {
 
     /// Strikes once, at a byte that is so far behind (or before) these bytes of an answer.
     pub fn strike_behind(&self, mark: &[u8], distance: i64, what: Strike) {
-        self.state().marked = Some((mark.to_owned(), distance, what));
+        self.strike_behind_of(Of::Answers, mark, distance, what);
+    }
+
+    /// The same in either direction.
+    pub fn strike_behind_of(&self, of: Of, mark: &[u8], distance: i64, what: Strike) {
+        self.state().marked = Some((of, mark.to_owned(), distance, what));
+    }
+
+    /// Keeps what passes from now on.
+    pub fn record(&self) {
+        self.state().recorded = Some(BTreeMap::new());
+    }
+
+    /// What has passed since, for each direction of each connection.
+    pub fn recorded(&self) -> Vec<Vec<u8>> {
+        let state = self.state();
+        let recorded = state.recorded.iter().flat_map(BTreeMap::values);
+        recorded.cloned().collect()
     }
 
     /// Ends each connection after so many bytes of its answers.
@@ -335,16 +356,16 @@ impl Pump<'_> {
     fn strike(&self, bytes: &mut [u8], passed: u64) -> usize {
         let mut state = lock(self.shared);
         let begin = state.forwarded[self.of as usize];
-        if self.of == Of::Answers
-            && let Some((mark, distance, what)) = state.marked.take()
+        if state.marked.as_ref().is_some_and(|(of, ..)| *of == self.of)
+            && let Some((of, mark, distance, what)) = state.marked.take()
         {
             let found = bytes.windows(mark.len()).position(|window| window == mark);
             let index = found
                 .and_then(|found| i64::try_from(found).ok())
                 .map(|found| found + distance);
             match index.and_then(|index| u64::try_from(index).ok()) {
-                Some(index) => state.strikes.push((self.of, begin + index, what)),
-                None => state.marked = Some((mark, distance, what)),
+                Some(index) => state.strikes.push((of, begin + index, what)),
+                None => state.marked = Some((of, mark, distance, what)),
             }
         }
         let mut whole = bytes.len();
@@ -369,6 +390,10 @@ impl Pump<'_> {
             whole = whole.min(usize::try_from(lasts.saturating_sub(passed)).unwrap_or(whole));
         }
         state.forwarded[self.of as usize] += whole as u64;
+        if let Some(recorded) = &mut state.recorded {
+            let of = recorded.entry((self.number, self.of)).or_default();
+            of.extend_from_slice(&bytes[..whole]);
+        }
         whole
     }
 }

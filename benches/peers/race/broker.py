@@ -9,8 +9,8 @@ from pathlib import Path
 
 PROPERTIES = """\
 process.roles=broker,controller
-node.id=1
-controller.quorum.bootstrap.servers=127.0.0.1:{controller}
+node.id={node}
+{quorum}
 controller.listener.names=CONTROLLER
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
@@ -50,10 +50,14 @@ class Broker:
         self.folder = Path(self._folder.name)
         self._libs = libs
         self._process = None
-        port, controller = _free_ports(2)
+        port, controller = free_ports(2)
         self.bootstrap = f"127.0.0.1:{port}"
         try:
-            self._start(PROPERTIES.format(port=port, controller=controller, folder=self.folder))
+            quorum = f"controller.quorum.bootstrap.servers=127.0.0.1:{controller}"
+            properties = PROPERTIES.format(
+                node=1, quorum=quorum, port=port, controller=controller, folder=self.folder
+            )
+            self._start(properties)
             waited = subprocess.run(
                 [drain, "wait", "--bootstrap", self.bootstrap], capture_output=True, text=True
             )
@@ -93,8 +97,8 @@ class Broker:
         configuration.write_text(properties)
         (self.folder / "log4j2.properties").write_text(LOG4J)
         tool = "kafka.tools.StorageTool"
-        cluster = _output(self.java(tool, "random-uuid")).strip().splitlines()[-1]
-        _output(self.java(tool, "format", "--standalone", "-t", cluster, "-c", str(configuration)))
+        cluster = output(self.java(tool, "random-uuid")).strip().splitlines()[-1]
+        output(self.java(tool, "format", "--standalone", "-t", cluster, "-c", str(configuration)))
         with open(self.folder / "broker.log", "wb") as log:
             self._process = subprocess.Popen(
                 self.java("kafka.Kafka", str(configuration), options=HEAP),
@@ -115,14 +119,14 @@ def end_with_parent():
         pass  # Elsewhere a killed race leaves its broker behind.
 
 
-def _output(command: list) -> str:
+def output(command: list) -> str:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError(f"{command[-4:]} failed: {done.stdout}{done.stderr}")
     return done.stdout
 
 
-def _free_ports(count: int) -> list:
+def free_ports(count: int) -> list:
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [one.getsockname()[1] for one in sockets]
     for one in sockets:

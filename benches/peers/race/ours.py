@@ -24,7 +24,7 @@ _LEDGER = re.compile(r"^[\d,]+ ranges?, [\d,]+ offsets?: ")
 class Shell:
     """An interactive session of kafka-sql, as on a terminal."""
 
-    def __init__(self, program: Path, bootstrap: str, client: str, folder: Path):
+    def __init__(self, program: Path, bootstrap: str, client: str, folder: Path, *flags):
         self._script = folder / "statement.sql"
         self._lines = queue.SimpleQueue()
         self._rows = queue.SimpleQueue()
@@ -34,7 +34,7 @@ class Shell:
         termios.tcsetattr(terminal, termios.TCSANOW, settings)
         # A plain terminal without a line editor, and a separate history.
         env = os.environ | {"TERM": "dumb", "XDG_DATA_HOME": str(folder)}
-        command = [program, "-b", bootstrap, "-X", f"kafka.client={client}"]
+        command = [program, "-b", bootstrap, "-X", f"kafka.client={client}", *flags]
         self._process = subprocess.Popen(
             [str(part) for part in command],
             stdin=terminal,

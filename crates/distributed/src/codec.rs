@@ -1,4 +1,4 @@
-//! The tasks of scans in plans that travel.
+//! Our nodes in plans that travel: tasks of scans, and what stages rows.
 
 use std::sync::Arc;
 
@@ -7,14 +7,15 @@ use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_kafka::scan::{Connections, KafkaScanExec};
+use datafusion_kafka::sink::StageExec;
 use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension};
-use prost::Message;
+use prost::{Message, Oneof};
 
 use crate::external;
 use crate::nodes::{Origin, TaskExec};
 use crate::reports::Reports;
 
-/// Writes [`TaskExec`]s on the coordinator, and reads them on a worker.
+/// Writes [`TaskExec`]s and [`StageExec`]s on the coordinator, and reads them on a worker.
 #[derive(Debug, Default)]
 pub(crate) struct TaskCodec {
     receiver: Option<Receiver>,
@@ -24,6 +25,8 @@ pub(crate) struct TaskCodec {
 struct Receiver {
     connections: Arc<dyn Connections>,
     reports: Arc<Reports>,
+    /// The worker as messages name it.
+    machine: String,
 }
 
 impl std::fmt::Debug for Receiver {
@@ -34,14 +37,34 @@ impl std::fmt::Debug for Receiver {
 
 impl TaskCodec {
     /// That of a worker.
-    pub(crate) fn receiving(connections: Arc<dyn Connections>, reports: Arc<Reports>) -> Self {
+    pub(crate) fn receiving(
+        connections: Arc<dyn Connections>,
+        reports: Arc<Reports>,
+        machine: String,
+    ) -> Self {
         Self {
             receiver: Some(Receiver {
                 connections,
                 reports,
+                machine,
             }),
         }
     }
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SentNode {
+    #[prost(oneof = "Node", tags = "1, 2")]
+    node: Option<Node>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+enum Node {
+    #[prost(message, tag = "1")]
+    Task(SentTask),
+    /// What [`StageExec::encode`] wrote.
+    #[prost(bytes, tag = "2")]
+    Stage(Vec<u8>),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -58,19 +81,28 @@ impl PhysicalExtensionCodec for TaskCodec {
     fn try_decode(
         &self,
         buf: &[u8],
-        _inputs: &[Arc<dyn ExecutionPlan>],
+        inputs: &[Arc<dyn ExecutionPlan>],
         _context: &TaskContext,
         _converter: &dyn PhysicalProtoConverterExtension,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let Some(Receiver {
             connections,
             reports,
+            machine,
         }) = &self.receiver
         else {
             return internal_err!("a coordinator receives no plans");
         };
-        let SentTask { key, task, scan } = SentTask::decode(buf)
-            .map_err(|e| internal_datafusion_err!("no task of a scan: {e}"))?;
+        let sent =
+            SentNode::decode(buf).map_err(|e| internal_datafusion_err!("no node of Kafka: {e}"))?;
+        let SentTask { key, task, scan } = match (sent.node, inputs) {
+            (Some(Node::Task(task)), []) => task,
+            (Some(Node::Stage(stage)), [input]) => {
+                let stage = StageExec::decode(&stage, Arc::clone(input), machine);
+                return Ok(Arc::new(stage.map_err(external)?));
+            }
+            _ => return internal_err!("no node of Kafka"),
+        };
         let scan = KafkaScanExec::decode(&scan, connections.as_ref());
         let scan = scan.inspect_err(|error| reports.failed(&key, error));
         let scan = scan.map_err(external)?;
@@ -85,21 +117,25 @@ impl PhysicalExtensionCodec for TaskCodec {
         buf: &mut Vec<u8>,
         _converter: &dyn PhysicalProtoConverterExtension,
     ) -> Result<()> {
-        let Some(TaskExec {
+        let sent = if let Some(stage) = node.downcast_ref::<StageExec>() {
+            Node::Stage(stage.encode().map_err(external)?)
+        } else if let Some(TaskExec {
             scan, task, run, ..
         }) = node.downcast_ref()
-        else {
+        {
+            let Origin::Planned(run, _) = run else {
+                return internal_err!("a task of a scan is sent on by a worker");
+            };
+            Node::Task(SentTask {
+                key: run.key(),
+                task: *task as u64,
+                scan: scan.encode(run.checksums()).map_err(external)?,
+            })
+        } else {
             return internal_err!("{} is no node of Kafka", node.name());
         };
-        let Origin::Planned(run, _) = run else {
-            return internal_err!("a task of a scan is sent on by a worker");
-        };
-        let sent = SentTask {
-            key: run.key(),
-            task: *task as u64,
-            scan: scan.encode(run.checksums()).map_err(external)?,
-        };
+        let sent = SentNode { node: Some(sent) };
         sent.encode(buf)
-            .map_err(|e| internal_datafusion_err!("a task of a scan: {e}"))
+            .map_err(|e| internal_datafusion_err!("a node of Kafka: {e}"))
     }
 }

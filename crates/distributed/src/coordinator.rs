@@ -16,7 +16,7 @@ use datafusion_kafka::scan::{
 };
 use datafusion_kafka::{Error, Result};
 use futures::future::join_all;
-use url::Url;
+use url::{Host, Url};
 
 use crate::VERSION;
 use crate::codec::TaskCodec;
@@ -125,6 +125,15 @@ pub struct WorkerInfo {
 impl WorkerInfo {
     pub(crate) fn hash(&self) -> u64 {
         hash(self.url.as_str())
+    }
+
+    pub(crate) fn is_on_this_machine(&self) -> bool {
+        match self.url.host() {
+            Some(Host::Domain(name)) => name == "localhost",
+            Some(Host::Ipv4(ip)) => ip.is_loopback(),
+            Some(Host::Ipv6(ip)) => ip.is_loopback(),
+            None => false,
+        }
     }
 }
 
@@ -239,6 +248,18 @@ impl Coordinator {
                         address(&url)
                     )));
                 }
+                Ok(Hello { token: false, .. }) if self.options.link.token.is_some() => {
+                    return Err(Error::Authentication {
+                        hosts: address(&url),
+                        reason: "the worker asks for no token, so others would give it no rows: start it with \
+                                 the token"
+                            .to_owned(),
+                    });
+                }
+                // It finishes what it has.
+                Ok(Hello { leaving: true, .. }) => {
+                    silent.push(format!("worker {} is about to end", address(&url)));
+                }
                 Ok(Hello {
                     rack, host, cores, ..
                 }) => {
@@ -277,6 +298,11 @@ impl Coordinator {
 
     async fn hello(&self, url: &Url) -> Result<Hello> {
         hello(self.channels.get(url)?, url).await
+    }
+
+    /// The workers are asked again before the next plan.
+    pub(crate) fn forget(&self) {
+        self.known().asked = None;
     }
 
     /// What was known last.

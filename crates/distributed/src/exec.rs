@@ -25,6 +25,7 @@ use crate::external;
 use crate::nodes::{TasksExec, address, shown};
 use crate::planner::{distribute, scans_of};
 use crate::service::report;
+use crate::settings;
 
 /// How often workers are asked how far they are.
 const LOOK: Duration = Duration::from_secs(1);
@@ -274,6 +275,7 @@ impl ExecuteElsewhere for Execution {
         if partition != 0 {
             return internal_err!("a plan on workers has one partition, {partition} was asked for");
         }
+        let context = Arc::new(settings::sent(&context)?);
         let mut builder = RecordBatchReceiverStreamBuilder::new(plan.schema(), 1);
         let to = builder.tx();
         let (mut plan, mut execution) = (Arc::clone(plan), self.clone());
@@ -286,6 +288,10 @@ impl ExecuteElsewhere for Execution {
                     Err(failed) => failed,
                 };
                 if sent || !failed.again || left == 0 {
+                    if failed.again {
+                        // The next statement is for the workers that are left.
+                        execution.coordinator.forget();
+                    }
                     return Err(failed.error);
                 }
                 left -= 1;

@@ -2,7 +2,8 @@
 //!
 //! The coordinator fixes the offset ranges and plans as always. Scans are cut into tasks, each with ranges of
 //! its own, and sent to workers near the partitions' leaders; a worker reads them as the coordinator would.
-//! Ledgers, checksums and errors come back with their coordinates.
+//! Ledgers, checksums and errors come back with their coordinates. Files of a job are staged by the tasks whose
+//! rows they have; the driver on the coordinator commits them.
 //!
 //! ```text
 //! coordinator                                   worker
@@ -27,6 +28,7 @@ mod reports;
 #[cfg(test)]
 mod scale_tests;
 mod service;
+mod settings;
 mod worker;
 
 pub use coordinator::{Coordinator, CoordinatorOptions, WorkerInfo, Workers};

@@ -77,6 +77,9 @@ pub struct Link {
     pub ca: Option<Vec<u8>>,
     /// The own certificate and its key, as PEM. A worker needs them for TLS.
     pub identity: Option<(Vec<u8>, Vec<u8>)>,
+    /// The name that the certificates of workers are for, where it is not the host of their addresses: in
+    /// Kubernetes addresses are numbers that change.
+    pub name: Option<String>,
 }
 
 impl Link {
@@ -112,6 +115,9 @@ impl Link {
         let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca));
         if let Some((certificate, key)) = &self.identity {
             tls = tls.identity(Identity::from_pem(certificate, key));
+        }
+        if let Some(name) = &self.name {
+            tls = tls.domain_name(name);
         }
         Some(tls)
     }

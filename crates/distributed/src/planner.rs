@@ -1,10 +1,11 @@
 //! Plans for workers: how many tasks a scan gets, its parts, and where they go.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use datafusion::catalog::Session;
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::format::ExplainFormat;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{internal_datafusion_err, internal_err};
@@ -12,10 +13,16 @@ use datafusion::error::Result;
 use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, PlanType, StringifiedPlan};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::explain::ExplainExec;
+use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, displayable};
+use datafusion::physical_plan::{
+    ChildrenPropertiesMode, ExecutionPlan, ExecutionPlanProperties, ReplaceChildrenOptions,
+    displayable,
+};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion_distributed::{
     DesiredTaskCountEvent, DesiredTaskCountEventResponse, DesiredTaskCountHandler, DistributedExec,
@@ -23,9 +30,10 @@ use datafusion_distributed::{
     ScaleUpLeafNodeEventResponse, ScaleUpLeafNodeHandler, SessionStateBuilderExt,
 };
 use datafusion_kafka::scan::{KafkaScanExec, ScansElsewhereExec};
+use datafusion_kafka::sink::StageExec;
 use url::Url;
 
-use crate::coordinator::Coordinator;
+use crate::coordinator::{Coordinator, WorkerInfo};
 use crate::exec::Execution;
 use crate::external;
 use crate::nodes::{ScanRun, TaskExec, TasksExec};
@@ -56,26 +64,85 @@ impl QueryPlanner for Planner {
         logical: &LogicalPlan,
         session: &dyn Session,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let plan = DefaultPhysicalPlanner::default()
-            .create_physical_plan(logical, session)
-            .await?;
-        if let (LogicalPlan::Explain(explain), Some(shown)) =
-            (logical, plan.downcast_ref::<ExplainExec>())
-            && explain.explain_format == ExplainFormat::Indent
-        {
-            let planned = self.create_physical_plan(&explain.plan, session).await?;
-            let text = displayable(planned.as_ref()).indent(explain.verbose);
-            let text = text.to_string();
-            let plans = shown.stringified_plans().iter();
-            let plans = plans.map(|plan| match plan.plan_type {
-                PlanType::FinalPhysicalPlan => {
-                    StringifiedPlan::new(PlanType::FinalPhysicalPlan, text.clone())
-                }
-                _ => plan.clone(),
-            });
-            let plans = ExplainExec::new(shown.schema(), plans.collect(), explain.verbose);
-            return Ok(Arc::new(plans));
-        }
+        let planner = DefaultPhysicalPlanner::default();
+        let LogicalPlan::Explain(explain) = logical else {
+            let plan = planner.create_physical_plan(logical, session).await?;
+            return self.for_workers(plan, session).await;
+        };
+        let kept = Arc::<Kept>::default();
+        let state = SessionStateBuilder::new_from_existing(state_of(session)?.clone())
+            .with_physical_optimizer_rule(Arc::clone(&kept) as _)
+            .build();
+        let plan = planner.create_physical_plan(logical, &state).await?;
+        let (Some(shown), Some(explained)) = (plan.downcast_ref::<ExplainExec>(), kept.take())
+        else {
+            return Ok(plan);
+        };
+        let explained = self.for_workers(explained, session).await?;
+        let explained = displayable(explained.as_ref());
+        let text = match explain.explain_format {
+            ExplainFormat::Tree => explained.tree_render().to_string(),
+            _ => explained.indent(explain.verbose).to_string(),
+        };
+        let plans = shown.stringified_plans().iter();
+        let plans = plans.filter_map(|plan| match &plan.plan_type {
+            PlanType::FinalPhysicalPlan => {
+                Some(StringifiedPlan::new(PlanType::FinalPhysicalPlan, &*text))
+            }
+            PlanType::OptimizedPhysicalPlan { optimizer_name } if optimizer_name == kept.name() => {
+                None
+            }
+            _ => Some(plan.clone()),
+        });
+        let plans = ExplainExec::new(shown.schema(), plans.collect(), explain.verbose);
+        Ok(Arc::new(plans))
+    }
+}
+
+/// The last rule of EXPLAIN: keeps the plan that is explained.
+#[derive(Debug, Default)]
+struct Kept(Mutex<Option<Arc<dyn ExecutionPlan>>>);
+
+impl Kept {
+    fn take(&self) -> Option<Arc<dyn ExecutionPlan>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl PhysicalOptimizerRule for Kept {
+    fn optimize(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        _config: &ConfigOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *kept = Some(Arc::clone(&plan));
+        Ok(plan)
+    }
+
+    fn name(&self) -> &'static str {
+        "kept for the workers"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+fn state_of(session: &dyn Session) -> Result<&SessionState> {
+    let state = session.as_any().downcast_ref::<SessionState>();
+    state.ok_or_else(|| {
+        internal_datafusion_err!("a session that is none of DataFusion's cannot plan for workers")
+    })
+}
+
+impl Planner {
+    /// A plan of DataFusion's, for the workers if it reads from Kafka.
+    async fn for_workers(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        session: &dyn Session,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         let travels = |node: &Arc<dyn ExecutionPlan>| {
             node.downcast_ref::<KafkaScanExec>()
                 .is_some_and(KafkaScanExec::travels)
@@ -83,12 +150,18 @@ impl QueryPlanner for Planner {
         if !plan.exists(|node| Ok(travels(node)))? {
             return Ok(plan);
         }
-        let plan = sorted_behind_shuffles(plan)?;
-        self.coordinator.workers(false).await.map_err(external)?;
-        let Some(state) = session.as_any().downcast_ref::<SessionState>() else {
-            return internal_err!("a session that is none of DataFusion's cannot plan for workers");
+        // The second child is executed again and again; the engine executes parts on workers once.
+        let again = |node: &Arc<dyn ExecutionPlan>| match node.is::<RecursiveQueryExec>() {
+            true => node.children()[1].exists(|node| Ok(travels(node))),
+            false => Ok(false),
         };
-        let state = Arc::new(state.clone());
+        if plan.exists(again)? {
+            return Ok(plan);
+        }
+        let plan = sorted_behind_shuffles(plan)?;
+        let workers = self.coordinator.workers(false).await.map_err(external)?;
+        let plan = staged_on(&workers, plan)?;
+        let state = Arc::new(state_of(session)?.clone());
         let distributed = distribute(&plan, &state).await?;
         // The query within EXPLAIN ANALYZE is planned by itself.
         let wrap = |node: Arc<dyn ExecutionPlan>| match node.is::<DistributedExec>() {
@@ -104,6 +177,27 @@ impl QueryPlanner for Planner {
         };
         Ok(distributed.transform_down(wrap)?.data)
     }
+}
+
+/// A plan that stages rows, made so that workers do it; or the coordinator, where they do not have the store.
+fn staged_on(
+    workers: &[WorkerInfo],
+    plan: Arc<dyn ExecutionPlan>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let Some(stage) = plan.downcast_ref::<StageExec>() else {
+        return Ok(plan);
+    };
+    // What is above this node is on the coordinator.
+    if stage.travels(workers.iter().all(WorkerInfo::is_on_this_machine)) {
+        return Ok(Arc::new(CoalescePartitionsExec::new(plan)));
+    }
+    let rows = stage.children().into_iter();
+    let rows = rows.map(|rows| -> Arc<dyn ExecutionPlan> {
+        Arc::new(CoalescePartitionsExec::new(Arc::clone(rows)))
+    });
+    let rows = rows.collect();
+    let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
+    plan.replace_children(rows, options)
 }
 
 /// The plan with a sort behind each repartitioning that was to keep the order of rows: between workers it does not.
@@ -227,7 +321,11 @@ fn in_tasks(
 
     let run = Arc::new(ScanRun::new());
     let parts = placed.into_iter().map(|(worker, pieces)| {
-        let part = scan.of_pieces(pieces, partitions)?;
+        let part = match tasks {
+            // The engine may run it here, as the scan that was planned: it has the same partitions.
+            1 => whole_of(scan)?,
+            _ => scan.of_pieces(pieces, partitions)?,
+        };
         Ok((workers[worker].url.clone(), part))
     });
     let parts: Vec<(Url, KafkaScanExec)> = parts.collect::<Result<_>>()?;
@@ -242,6 +340,13 @@ fn in_tasks(
         tasks: parts,
     };
     DistributedLeafExec::try_new(Arc::new(whole), variants)
+}
+
+/// The same scan, which counts for itself.
+fn whole_of(scan: &KafkaScanExec) -> Result<KafkaScanExec> {
+    let same = scan.with_fetch(scan.fetch());
+    let same = same.and_then(|same| same.downcast_ref::<KafkaScanExec>().cloned());
+    same.ok_or_else(|| internal_datafusion_err!("a scan that cannot be limited"))
 }
 
 /// The workers of the stage's largest scan; the engine's choice where a stage has none.

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 /// How long a worker remembers scans that no coordinator asks about any more.
 const KEPT: Duration = Duration::from_secs(600);
+/// After how long without a question a scan's coordinator is gone: it asks every second.
+const GONE: Duration = Duration::from_secs(5);
 
 /// The scans of a worker's tasks, by the execution that they belong to.
 #[derive(Debug, Default)]
@@ -97,6 +99,12 @@ impl Reports {
             runs.remove(key);
         }
         report
+    }
+
+    /// Whether no coordinator waits for a report.
+    pub(crate) fn is_idle(&self) -> bool {
+        let runs = self.lock();
+        runs.values().all(|run| run.asked.elapsed() > GONE)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Run>> {

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -50,6 +51,10 @@ pub(crate) struct Hello {
     pub(crate) rack: Option<String>,
     pub(crate) host: String,
     pub(crate) cores: usize,
+    /// Whether it asks for a token, without which it gets no rows from workers that ask for one.
+    pub(crate) token: bool,
+    /// Whether it finishes what it has and then ends.
+    pub(crate) leaving: bool,
 }
 
 /// Which executions of scans are asked about.
@@ -63,12 +68,16 @@ struct Asked {
 pub(crate) struct ScansService {
     pub(crate) hello: Hello,
     pub(crate) reports: Arc<Reports>,
+    pub(crate) leaving: Arc<AtomicBool>,
 }
 
 impl ScansService {
     fn answer(&self, path: &str, asked: &[u8]) -> std::result::Result<Json, Status> {
         match path {
-            HELLO => Ok(Json::of(&self.hello)),
+            HELLO => Ok(Json::of(&Hello {
+                leaving: self.leaving.load(Ordering::Relaxed),
+                ..self.hello.clone()
+            })),
             REPORT => {
                 let asked: Asked = serde_json::from_slice(asked)
                     .map_err(|e| Status::invalid_argument(e.to_string()))?;

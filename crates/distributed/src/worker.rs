@@ -3,8 +3,13 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use datafusion::execution::FunctionRegistry;
 use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::ScalarUDF;
 use datafusion_distributed::{DistributedExt, Worker as Engine, WorkerQueryContext};
 use datafusion_kafka::client::{ClientPool, KafkaClient};
 use datafusion_kafka::config::ConnectionConfig;
@@ -21,6 +26,12 @@ use crate::codec::TaskCodec;
 use crate::link::{Channels, Link};
 use crate::reports::Reports;
 use crate::service::{Hello, ScansService};
+use crate::settings;
+
+/// How long a worker that is to end goes on for the statements that it has a part of.
+const FINISH: Duration = Duration::from_secs(60);
+/// How often it looks whether they are over.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The connections of a worker, by their names.
 ///
@@ -139,7 +150,7 @@ impl Worker {
         self
     }
 
-    /// Serves until `stop` is ready.
+    /// Serves until `stop` is ready, and then for up to a minute those statements that it has a part of.
     ///
     /// # Errors
     /// [`Error::Config`] when it would listen beyond this machine without TLS and without a token or clients'
@@ -159,23 +170,30 @@ impl Worker {
                  worker may read: give it a certificate, and a token or the authority of its clients"
             )));
         }
-        let base = KafkaSessionBuilder::new().build()?.state();
+        let functions = functions(&KafkaSessionBuilder::new().build()?.state());
         let reports = Arc::<Reports>::default();
-        let codec = TaskCodec::receiving(Arc::new(self.connections), Arc::clone(&reports));
+        let host = self.host.clone();
+        let host = host.unwrap_or_else(|| address.ip().to_string());
+        let machine = format!("worker {host}:{}", address.port());
+        let connections = Arc::new(self.connections);
+        let codec = TaskCodec::receiving(connections, Arc::clone(&reports), machine);
         let codec = Arc::new(codec);
         // Workers send each other rows.
         let channels = Channels::new(self.link.clone());
         let session = move |context: WorkerQueryContext| {
-            let (base, codec) = (base.clone(), Arc::clone(&codec));
+            let (functions, codec) = (functions.clone(), Arc::clone(&codec));
             let channels = channels.clone();
             async move {
-                let functions = base.scalar_functions().values().cloned().collect();
-                Ok(context
-                    .builder
-                    .with_scalar_functions(functions)
+                let mut builder = context.builder;
+                settings::take(builder.config().get_or_insert_default(), &context.headers)?;
+                let mut state = builder
                     .with_distributed_user_codec_arc(codec)
                     .with_distributed_channel_resolver(channels)
-                    .build())
+                    .build();
+                for function in functions {
+                    state.register_udf(function)?;
+                }
+                Ok(state)
             }
         };
         let mut engine = Engine::from_session_builder(session).with_version(VERSION);
@@ -189,8 +207,23 @@ impl Worker {
                 rack: self.rack,
                 host: self.host.unwrap_or_default(),
                 cores: self.cores.unwrap_or(cores),
+                token: self.link.token.is_some(),
+                leaving: false,
             },
-            reports,
+            reports: Arc::clone(&reports),
+            leaving: Arc::default(),
+        };
+        let leaving = Arc::clone(&scans.leaving);
+        let stop = async move {
+            stop.await;
+            leaving.store(true, Ordering::Relaxed);
+            let finished = async {
+                while !reports.is_idle() {
+                    tokio::time::sleep(LOOK).await;
+                }
+            };
+            // What is not over by then is lost, as with a worker that dies.
+            let _ = tokio::time::timeout(FINISH, finished).await;
         };
         let unusable = |e: tonic::transport::Error| {
             Error::config("tls", format!("the worker cannot serve: {e}")).because(e)
@@ -209,4 +242,16 @@ impl Worker {
             .serve_with_incoming_shutdown(incoming, stop);
         served.await.map_err(unusable)
     }
+}
+
+/// The functions that sessions for Kafka have beside DataFusion's, or in place of them. Those replace aliases too,
+/// such as `length`: registering all functions of a session in any order would bring DataFusion's back.
+fn functions(session: &SessionState) -> Vec<Arc<ScalarUDF>> {
+    let plain = SessionStateBuilder::new()
+        .with_config(session.config().clone())
+        .with_default_features()
+        .build();
+    let all = session.scalar_functions().iter();
+    let own = all.filter(|(name, function)| plain.scalar_functions().get(*name) != Some(*function));
+    own.map(|(_, function)| Arc::clone(function)).collect()
 }

@@ -1,6 +1,8 @@
 //! Queries on workers: the rows, ledgers and errors of one machine.
 
 mod bed;
+mod equal;
+mod staging;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,70 +30,6 @@ const TYPED: [&str; 2] = [
 /// Rows go from worker to worker for this one.
 const SHUFFLED: &str =
     "SELECT partition, count(*) FROM orders GROUP BY partition ORDER BY partition";
-
-const QUERIES: [&str; 30] = [
-    SHUFFLED,
-    "SELECT key, partition, max(\"offset\") FROM orders GROUP BY key, partition ORDER BY partition, key",
-    "SELECT id, sum(n) OVER (PARTITION BY customer ORDER BY id) AS s FROM (SELECT id, customer, row_number() OVER (PARTITION BY amount ORDER BY id) AS n FROM o)",
-    "SELECT count(*) FROM orders",
-    "SELECT * FROM orders",
-    "SELECT partition, count(*), min(\"offset\"), max(\"offset\"), sum(octet_length(value)) FROM orders GROUP BY partition",
-    "SELECT count(*) FROM empty",
-    "SELECT count(*) FROM kafka('orders', '0=10:20,1=:5')",
-    "SELECT count(*), min(timestamp) FROM kafka('orders', '@2023-11-14T22:20:00Z:@2023-11-14T22:25:00Z')",
-    "SELECT * FROM orders WHERE \"offset\" BETWEEN 10 AND 20",
-    "SELECT * FROM orders WHERE partition = 2 AND key = 'k8'",
-    "SELECT * FROM orders WHERE timestamp > '2023-11-14T22:30:00Z'",
-    "SELECT partition, \"offset\" FROM orders ORDER BY \"offset\" DESC, partition LIMIT 10",
-    "SELECT \"offset\" FROM kafka('orders', '1=:') ORDER BY \"offset\" DESC LIMIT 7",
-    "SELECT partition, \"offset\" FROM orders ORDER BY partition, \"offset\" LIMIT 20",
-    "SELECT count(*) FROM (SELECT * FROM orders LIMIT 33)",
-    "SELECT customer, count(*), sum(amount), avg(amount) FROM o GROUP BY customer ORDER BY customer",
-    "SELECT c.name, sum(o.amount) FROM o JOIN c ON o.customer = c.id GROUP BY c.name ORDER BY c.name",
-    "SELECT c.name, o.id FROM c LEFT JOIN o ON o.customer = c.id AND o.id < 20",
-    "SELECT count(*) FROM o a JOIN o b ON a.id = b.id",
-    "SELECT count(*) FROM o WHERE customer IN (SELECT id FROM c WHERE name < 'c5')",
-    "SELECT count(*) FROM o WHERE NOT EXISTS (SELECT 1 FROM c WHERE c.id = o.customer + 10)",
-    "SELECT id, row_number() OVER (PARTITION BY customer ORDER BY id) AS n FROM o WHERE id < 100",
-    "SELECT max(running) FROM (SELECT sum(amount) OVER (ORDER BY id) AS running FROM o)",
-    "SELECT partition FROM orders UNION SELECT partition FROM customers",
-    "SELECT count(*) FROM (SELECT key FROM orders UNION ALL SELECT key FROM customers)",
-    "SELECT (SELECT count(*) FROM customers) AS c, count(*) FROM orders",
-    "WITH big AS (SELECT customer, sum(amount) s FROM o GROUP BY customer) SELECT * FROM big WHERE s > (SELECT avg(s) FROM big)",
-    "SELECT kafka_text(key), json_get_int(kafka_text(value), 'id') FROM orders WHERE partition = 4",
-    "SELECT approx_distinct(key), count(DISTINCT key) FROM orders",
-];
-
-#[tokio::test(flavor = "multi_thread")]
-async fn rows_are_those_of_one_machine() {
-    let bed = Bed::new(8).await;
-    let local = bed.local();
-    let mut sessions = vec![];
-    for workers in [1, 2, 3, 8] {
-        let mut options = bed.options();
-        options.workers = datafusion_kafka_distributed::Workers::Listed(
-            bed.workers[..workers]
-                .iter()
-                .map(|w| w.address.clone())
-                .collect(),
-        );
-        sessions.push((workers, bed.session_with(options).await));
-    }
-    for session in sessions.iter().map(|(_, session)| session).chain([&local]) {
-        for sql in TYPED {
-            datafusion_kafka::statement::sql(session, sql)
-                .await
-                .unwrap();
-        }
-    }
-    for sql in QUERIES {
-        let expected = rows(&local, sql).await.unwrap();
-        for (workers, session) in &sessions {
-            let found = rows(session, sql).await.unwrap();
-            assert_eq!(found, expected, "{workers} workers: {sql}");
-        }
-    }
-}
 
 /// The plan of a statement, which must be one for workers.
 async fn run(
@@ -348,16 +286,17 @@ async fn tls_goes_both_ways() {
     };
     let (ca, issuer) = authority("ours");
     let (other, stranger) = authority("theirs");
-    let identity = |issuer: &Issuer<'_, KeyPair>| {
+    let identity_of = |name: &str, issuer: &Issuer<'_, KeyPair>| {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         let certificate = params.signed_by(&key, issuer).unwrap().pem();
         (certificate.into_bytes(), key.serialize_pem().into_bytes())
     };
+    let identity = |issuer: &Issuer<'_, KeyPair>| identity_of("127.0.0.1", issuer);
     let link = |ca: &str, issuer: Option<&Issuer<'_, KeyPair>>| Link {
-        token: None,
         ca: Some(ca.as_bytes().to_vec()),
         identity: issuer.map(identity),
+        ..Link::default()
     };
     let own = link(&ca, Some(&issuer));
     bed.add(|worker| worker.link(own.clone())).await;
@@ -381,6 +320,23 @@ async fn tls_goes_both_ways() {
         let error = Coordinator::connect(options).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
     }
+
+    // Certificates for a name that is not the address's host, between workers too.
+    let mut bed = Bed::new(0).await;
+    let named = Link {
+        identity: Some(identity_of("workers.example", &issuer)),
+        name: Some("workers.example".to_owned()),
+        ..link(&ca, None)
+    };
+    bed.add(|worker| worker.link(named.clone())).await;
+    bed.add(|worker| worker.link(named.clone())).await;
+    let mut options = bed.options();
+    options.link = named.clone();
+    let session = bed.session_with(options.clone()).await;
+    assert_eq!(rows(&session, SHUFFLED).await.unwrap(), expected);
+    options.link.name = None;
+    let error = Coordinator::connect(options).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -41,6 +41,9 @@ pub(crate) struct WorkersArgs {
     /// Its key, as PEM
     #[arg(long, global = true, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// The name that the workers' certificates are for, if not the host of their addresses
+    #[arg(long, global = true, value_name = "NAME", requires = "tls_ca")]
+    tls_name: Option<String>,
     /// Run a statement again, so many times, when a worker is lost before the first row
     #[arg(long, global = true, value_name = "N", default_value_t = 0)]
     retries: usize,
@@ -94,6 +97,7 @@ impl WorkersArgs {
             token: token.transpose()?,
             ca: pem("--tls-ca", &self.tls_ca)?,
             identity: certificate.zip(key),
+            name: self.tls_name.clone(),
         })
     }
 
@@ -140,14 +144,28 @@ pub(crate) async fn serve(
     }
     let worker = Worker::new(OwnConnections::new(own, connection.pool().clone()))
         .link(link.link()?)
-        .rack(args.rack)
+        // Where nodes have no zone, it is empty.
+        .rack(args.rack.filter(|rack| !rack.is_empty()))
         .host(args.host)
         .cores(args.streams)
         .runtime(Arc::clone(&connection.runtime()))
         .open_to_all(args.insecure);
     let mut signals = Signals::new()?;
-    match worker.serve(listener, signals.next()).await {
-        Err(typed @ Error::Config { .. }) => Err(Failure::usage(typed.to_string())),
-        served => Ok(served?),
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    // A second signal ends it at once.
+    let signalled = async {
+        signals.next().await;
+        let _ = stop.send(());
+        signals.next().await;
+    };
+    let stopped = async {
+        let _ = stopped.await;
+    };
+    tokio::select! {
+        served = worker.serve(listener, stopped) => match served {
+            Err(typed @ Error::Config { .. }) => Err(Failure::usage(typed.to_string())),
+            served => Ok(served?),
+        },
+        () = signalled => Ok(()),
     }
 }

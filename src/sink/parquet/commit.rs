@@ -14,7 +14,8 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::log::{CONCURRENT, STEP};
 use super::manifest::{self, DataFile, Manifest, Record};
-use super::opened::{Detail, OpenParquetSink};
+use super::opened::OpenParquetSink;
+use super::staging::Detail;
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::sink::{BatchRanges, Sink as _, Staged, Standing};

@@ -342,6 +342,12 @@ pub(super) async fn put_schema(
     Ok(name)
 }
 
+/// Whether the store has these columns.
+pub(super) async fn has_schema(store: &Store, job: &str, name: &str) -> Result<bool> {
+    let size = store.size(&schema_name(job, name)).await?;
+    Ok(size.is_some())
+}
+
 /// The columns of a job's files.
 pub(super) async fn get_schema(store: &Store, job: &str, name: &str) -> Result<SchemaRef> {
     let file = schema_name(job, name);

@@ -51,6 +51,7 @@ mod options;
 mod partition;
 mod read;
 mod schema;
+mod staging;
 mod write;
 
 #[cfg(test)]
@@ -61,6 +62,7 @@ pub use clean::{Orphan, clean};
 pub use factory::ParquetTableFactory;
 pub use options::ParquetOptions;
 pub(crate) use read::{recorded_columns, written};
+pub use staging::FileStaging;
 #[doc(hidden)]
 pub use write::plain_payloads;
 

@@ -7,16 +7,13 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::{MemoryPool, UnboundedMemoryPool};
-use datafusion::parquet::file::metadata::KeyValue;
-use futures::StreamExt;
 use tokio::sync::Mutex;
 
 use super::commit::Known;
 use super::log::Row;
-use super::manifest::{self, DataFile};
-use super::{ParquetSink, write};
-use crate::error::{Error, Result, query_error};
-use crate::memory::{self, Share};
+use super::staging::FileStaging;
+use super::{ParquetSink, manifest};
+use crate::error::Result;
 use crate::sink::{BatchRanges, OpenSink, Staged};
 
 /// A [`ParquetSink`] that a job has opened.
@@ -40,13 +37,6 @@ impl fmt::Debug for OpenParquetSink {
     }
 }
 
-/// What `stage` tells `commit`.
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
-pub(super) struct Detail {
-    pub(super) number: u64,
-    pub(super) files: Vec<DataFile>,
-}
-
 #[async_trait]
 impl OpenSink for OpenParquetSink {
     async fn stage(
@@ -63,43 +53,15 @@ impl OpenSink for OpenParquetSink {
         &self,
         batch: &BatchRanges,
         partition: usize,
-        mut rows: SendableRecordBatchStream,
+        rows: SendableRecordBatchStream,
         memory: &Arc<dyn MemoryPool>,
     ) -> Result<Staged> {
-        let number = self.known.lock().await.next_number();
-        let folder = manifest::attempt_folder(&batch.job, number, &batch.attempt);
-        let mut files = write::Files::new(
-            &self.sink.store,
-            &self.sink.options,
-            SchemaRef::clone(&self.rows),
-            format!("{folder}/{partition:05}"),
-            format!("part-{:020}-{partition:05}-{}", batch.batch, batch.attempt),
-            footer(batch)?,
-            Share::join(),
-            memory::held(memory, format!("ParquetSink[{partition}]")),
-        )?;
-        let written = async {
-            while let Some(rows) = rows.next().await {
-                files.write(rows.map_err(query_error)?).await?;
-            }
-            files.finish().await
-        };
-        let written = written.await;
-        let files = match written {
-            Ok(files) => files,
-            Err(error) => {
-                files.abort().await;
-                return Err(error);
-            }
-        };
-        let detail = Detail { number, files };
-        Ok(Staged {
-            partition,
-            rows: detail.files.iter().map(|file| file.rows).sum(),
-            bytes: detail.files.iter().map(|file| file.bytes).sum(),
-            detail: serde_json::to_value(&detail)
-                .map_err(|error| Error::invalid(format!("names of staged files: {error}")))?,
-        })
+        let staging = self.staging_of(batch).await;
+        staging.stage_partition(partition, rows, memory).await
+    }
+
+    async fn staging(&self, batch: &BatchRanges) -> Option<FileStaging> {
+        Some(self.staging_of(batch).await)
     }
 
     async fn commit(&self, batch: &BatchRanges, staged: Vec<Staged>) -> Result<()> {
@@ -123,15 +85,10 @@ impl OpenSink for OpenParquetSink {
     }
 }
 
-/// What the footers of a batch's files say.
-fn footer(batch: &BatchRanges) -> Result<Vec<KeyValue>> {
-    let ranges = serde_json::to_string(&batch.ranges)
-        .map_err(|error| Error::invalid(format!("the batch's ranges: {error}")))?;
-    let value = |name: &str, value: String| KeyValue::new(format!("kafka.{name}"), value);
-    Ok(vec![
-        value("job", batch.job.clone()),
-        value("batch", batch.batch.to_string()),
-        value("attempt", batch.attempt.clone()),
-        value("ranges", ranges),
-    ])
+impl OpenParquetSink {
+    async fn staging_of(&self, batch: &BatchRanges) -> FileStaging {
+        let number = self.known.lock().await.next_number();
+        let ParquetSink { store, options } = &self.sink;
+        FileStaging::new(store, options, &self.rows, &self.schema, number, batch)
+    }
 }

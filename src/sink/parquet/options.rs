@@ -1,6 +1,6 @@
 //! How files are cut, compressed and laid out.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use datafusion::parquet::basic::{Compression, ZstdLevel};
 
@@ -91,6 +91,24 @@ impl ParquetOptions {
         Ok(())
     }
 
+    /// The options that files are written by, as [`set`](Self::set) takes them.
+    pub(super) fn of_files(&self) -> BTreeMap<String, String> {
+        let codec = match self.compression {
+            Compression::GZIP(level) => format!("gzip({})", level.compression_level()),
+            Compression::BROTLI(level) => format!("brotli({})", level.compression_level()),
+            Compression::ZSTD(level) => format!("zstd({})", level.compression_level()),
+            plain => plain.to_string(),
+        };
+        let all = [
+            ("compression.codec", codec),
+            ("max.file.bytes", self.max_file_bytes.to_string()),
+            ("max.file.rows", self.max_file_rows.to_string()),
+            ("max.open.files", self.max_open_files.to_string()),
+            ("row.group.rows", self.row_group_rows.to_string()),
+        ];
+        all.map(|(name, value)| (name.to_owned(), value)).into()
+    }
+
     /// Splits options of SQL into those of the sink and those of its object store (`aws.…`,
     /// `google.…`, `azure.…`).
     ///
@@ -178,5 +196,31 @@ mod tests {
         assert!(refused("compression.codec", "zip").contains("zstd(1)"));
         assert!(refused("shared", "yes").contains("'true' or 'false'"));
         assert!(refused("max.file.bytes", "9999999999999").contains("4294967296"));
+    }
+
+    #[test]
+    fn options_of_files_are_read_again() {
+        for codec in [
+            "zstd(3)",
+            "gzip(6)",
+            "brotli(2)",
+            "snappy",
+            "lz4_raw",
+            "uncompressed",
+        ] {
+            let mut options = ParquetOptions {
+                max_file_rows: 7,
+                max_file_bytes: 8,
+                row_group_rows: 9,
+                max_open_files: 10,
+                ..ParquetOptions::default()
+            };
+            options.set("compression.codec", codec).unwrap();
+            let mut again = ParquetOptions::default();
+            for (name, value) in options.of_files() {
+                again.set(&name, &value).unwrap();
+            }
+            assert_eq!(again, options);
+        }
     }
 }

@@ -334,6 +334,9 @@ Reading {
     "batch.bytes": "a number of bytes", "`8388608`",
         "closes a record batch when its keys and values have this size"
         => T(|o, given| given.positive().map(|n| o.batch_bytes = Some(n)));
+    "key.partitioner": "`murmur2`, `consistent_random`, `fnv1a`, `none`", "the session's, or `none`",
+        "how producers choose partitions by keys, so that `key = 'x'` reads only one of them"
+        => Setting;
     "isolation.level" or "kafka.isolation.level": "`read_committed`, `read_uncommitted`", "`read_committed`",
         "whether records of open and aborted transactions are read"
         => Setting;

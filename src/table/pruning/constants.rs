@@ -88,7 +88,7 @@ impl<'a> Constants<'a> {
                 self.collect(left)?;
                 self.collect(right)
             }
-            Node::Compare(..) | Node::Unknown => Ok(()),
+            Node::Compare(..) | Node::Key(_) | Node::Unknown => Ok(()),
         }
     }
 

@@ -24,6 +24,14 @@ impl Sets {
         }
     }
 
+    /// What is false or NULL.
+    pub(super) fn never() -> Self {
+        Self {
+            yes: IntervalSet::empty(),
+            no: IntervalSet::full(),
+        }
+    }
+
     /// A comparison with a value that is not NULL.
     fn known(yes: IntervalSet) -> Self {
         Self {
@@ -77,6 +85,8 @@ pub(super) enum Node<'a> {
     Constant,
     /// Compares the offset or the timestamp (in ms) with literals.
     Compare(Dimension, Sets),
+    /// True for keys with one of these literals, and unknown for records without a key.
+    Key(Vec<&'a ScalarValue>),
     Not(&'a Expr),
     And(&'a Expr, &'a Expr),
     Or(&'a Expr, &'a Expr),
@@ -95,12 +105,20 @@ pub(super) fn node<'a>(expr: &'a Expr, decoder: &RecordDecoder) -> Node<'a> {
             Node::Or(left, right)
         }
         _ if constant(expr, decoder) => Node::Constant,
-        Expr::BinaryExpr(BinaryExpr { left, op, right }) => comparison(left, *op, right, decoder)
-            .or_else(|| comparison(right, op.swap()?, left, decoder))
-            .map_or(Node::Unknown, |(dimension, sets)| {
-                Node::Compare(dimension, sets)
-            }),
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            if let Some(key) = key(left, *op, right, decoder) {
+                return Node::Key(vec![key]);
+            }
+            compared(
+                comparison(left, *op, right, decoder)
+                    .or_else(|| comparison(right, op.swap()?, left, decoder)),
+            )
+        }
         Expr::Between(between) => compared(between_sets(between, decoder)),
+        Expr::InList(list) if is_key(&list.expr, decoder) && !list.negated => {
+            let keys: Option<Vec<_>> = list.list.iter().map(literal).collect();
+            keys.map_or(Node::Unknown, Node::Key)
+        }
         Expr::InList(list) => compared(in_list_sets(list, decoder)),
         Expr::IsNull(inner) if is_offset(inner, decoder) => {
             Node::Compare(Dimension::Offset, Sets::constant(Some(false)))
@@ -179,6 +197,31 @@ pub(super) fn infallible(expr: &Expr) -> bool {
 fn column(name: &str, decoder: &RecordDecoder) -> Option<Column> {
     let index = decoder.schema().index_of(name).ok()?;
     decoder.columns().get(index).copied()
+}
+
+/// The literal that a key must equal.
+fn key<'a>(
+    left: &'a Expr,
+    op: Operator,
+    right: &'a Expr,
+    decoder: &RecordDecoder,
+) -> Option<&'a ScalarValue> {
+    match op {
+        Operator::Eq if is_key(left, decoder) => literal(right),
+        Operator::Eq if is_key(right, decoder) => literal(left),
+        _ => None,
+    }
+}
+
+fn is_key(expr: &Expr, decoder: &RecordDecoder) -> bool {
+    matches!(expr, Expr::Column(c) if column(&c.name, decoder) == Some(Column::Key))
+}
+
+fn literal(expr: &Expr) -> Option<&ScalarValue> {
+    match expr {
+        Expr::Literal(value, _) => Some(value),
+        _ => None,
+    }
 }
 
 fn is_offset(expr: &Expr, decoder: &RecordDecoder) -> bool {

@@ -15,6 +15,7 @@ use crate::range::{IsolationLevel, OnDataLoss};
 use crate::session::KafkaSessionBuilder;
 
 mod executions;
+mod keys;
 mod ledger;
 mod memory;
 mod predicates;

@@ -8,6 +8,7 @@ use arrow::array::{
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field};
+use datafusion::physical_plan::displayable;
 use datafusion::prelude::SessionContext;
 use datafusion_kafka::Error;
 use datafusion_kafka::driver::{MicroBatch, Stop, Trigger};
@@ -94,54 +95,44 @@ async fn every_part_of_a_record_arrives() {
     assert!(found[1].headers.is_empty() && found[2].headers.is_empty());
 }
 
-/// The partition that Java's default partitioner chooses for a key.
-fn java_partition(key: &[u8], partitions: i32) -> i32 {
-    const M: u32 = 0x5bd1_e995;
-    let mut hash = 0x9747_b28c_u32 ^ u32::try_from(key.len()).unwrap();
-    let mut chunks = key.chunks_exact(4);
-    for chunk in &mut chunks {
-        let mut k = u32::from_le_bytes(chunk.try_into().unwrap()).wrapping_mul(M);
-        k ^= k >> 24;
-        hash = hash.wrapping_mul(M) ^ k.wrapping_mul(M);
-    }
-    let rest = chunks.remainder();
-    for (i, byte) in rest.iter().enumerate() {
-        hash ^= u32::from(*byte) << (8 * i);
-    }
-    if !rest.is_empty() {
-        hash = hash.wrapping_mul(M);
-    }
-    hash ^= hash >> 13;
-    hash = hash.wrapping_mul(M);
-    hash ^= hash >> 15;
-    (hash & 0x7fff_ffff).cast_signed() % partitions
-}
-
+/// Java's way is the default, the others are librdkafka's; a table that is told of it finds each key in one partition.
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_go_where_java_puts_them() {
-    let topic = topic(4);
-    let sink = sink(&topic, &own_state());
+async fn keys_choose_partitions() {
     let keys: Vec<String> = (0..40).map(|n| format!("customer {n}")).collect();
-    let rows = rows(vec![
-        ("key", Arc::new(StringArray::from(keys.clone()))),
-        ("value", Arc::new(StringArray::from(keys.clone()))),
-        (
-            "partition",
-            Arc::new(Int64Array::from(vec![None; keys.len()])),
-        ),
-    ]);
-    let sink = open(&sink, &rows).await;
-    deliver(&sink, &batch(0, &[(0, None, 40)]), &rows)
-        .await
-        .unwrap();
-    let mut found = 0;
-    for partition in 0..4 {
-        for record in committed(&topic, partition) {
-            assert_eq!(java_partition(&record.key.unwrap(), 4), partition);
-            found += 1;
+    for (written, read) in [
+        (None, "murmur2"),
+        (Some("consistent_random"), "consistent_random"),
+        (Some("fnv1a_random"), "fnv1a"),
+    ] {
+        let topic = topic(4);
+        let settings = written.map(|written| ("partitioner", written));
+        let config = config(settings.as_slice());
+        let rows = rows(vec![
+            ("key", Arc::new(StringArray::from(keys.clone()))),
+            ("value", Arc::new(StringArray::from(keys.clone()))),
+            (
+                "partition",
+                Arc::new(Int64Array::from(vec![None; keys.len()])),
+            ),
+        ]);
+        let sink = open(&sink_with(&config, &topic, &own_state()), &rows).await;
+        deliver(&sink, &batch(0, &[(0, None, 40)]), &rows)
+            .await
+            .unwrap();
+        let session = session();
+        let sql = format!(
+            "CREATE EXTERNAL TABLE t STORED AS KAFKA LOCATION '{topic}' OPTIONS ('key.partitioner' '{read}')"
+        );
+        session.sql(&sql).await.unwrap();
+        for key in &keys {
+            let sql = format!("SELECT partition FROM t WHERE key = '{key}'");
+            let frame = session.sql(&sql).await.unwrap();
+            let plan = frame.clone().create_physical_plan().await.unwrap();
+            let plan = displayable(plan.as_ref()).indent(false).to_string();
+            assert!(plan.contains("pruned_by_key"), "{read}: {plan}");
+            assert_eq!(frame.count().await.unwrap(), 1, "{read} {key}");
         }
     }
-    assert_eq!(found, keys.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]

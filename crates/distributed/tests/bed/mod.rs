@@ -1,5 +1,12 @@
 //! A cluster in memory, and workers on ports of their own.
 
+#[path = "../../../../tests/support/proxy.rs"]
+#[allow(dead_code)]
+pub mod proxy;
+#[path = "../../../../tests/support/unique.rs"]
+#[allow(dead_code)]
+mod unique;
+
 use std::sync::Arc;
 
 use datafusion::arrow::util::pretty::pretty_format_batches;
@@ -14,6 +21,8 @@ use datafusion_kafka_distributed::{
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use proxy::Proxy;
+
 pub const BROKERS: &str = "memory:9092";
 
 pub struct Bed {
@@ -24,13 +33,18 @@ pub struct Bed {
 pub struct RunningWorker {
     pub address: String,
     pub task: JoinHandle<datafusion_kafka::Result<()>>,
+    /// The network between it and all others, where there is one.
+    pub proxy: Option<Proxy>,
 }
 
 impl Bed {
-    /// Topics `orders` of six partitions, `customers` of two and `empty`, and as many workers.
+    /// The topics of [`filled`], and as many workers.
     pub async fn new(workers: usize) -> Self {
-        let cluster = MemoryCluster::new();
-        fill(&cluster);
+        Self::over(filled(), workers).await
+    }
+
+    /// A cluster, and as many workers.
+    pub async fn over(cluster: MemoryCluster, workers: usize) -> Self {
         let mut bed = Self {
             cluster,
             workers: vec![],
@@ -56,13 +70,33 @@ impl Bed {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let task = tokio::spawn(worker.serve(listener, std::future::pending()));
-        self.workers.push(RunningWorker { address, task });
+        let proxy = None;
+        self.workers.push(RunningWorker {
+            address,
+            task,
+            proxy,
+        });
         self.workers.last().unwrap()
     }
 
+    /// All workers are reached through proxies from now on.
+    pub fn behind_proxies(&mut self) {
+        for worker in &mut self.workers {
+            let proxy = Proxy::start();
+            proxy.forward_to(&worker.address);
+            worker.address = proxy.address();
+            worker.proxy = Some(proxy);
+        }
+    }
+
+    /// So many of the workers.
+    pub fn first(&self, workers: usize) -> Workers {
+        let first = self.workers[..workers].iter();
+        Workers::Listed(first.map(|worker| worker.address.clone()).collect())
+    }
+
     pub fn options(&self) -> CoordinatorOptions {
-        let all = self.workers.iter().map(|worker| worker.address.clone());
-        let mut options = CoordinatorOptions::new(Workers::Listed(all.collect()));
+        let mut options = CoordinatorOptions::new(self.first(self.workers.len()));
         // Each scan gets all workers.
         options.offsets_per_task = 1;
         options
@@ -101,7 +135,14 @@ impl Drop for Bed {
     }
 }
 
-fn fill(cluster: &MemoryCluster) {
+/// A cluster of three brokers.
+pub fn brokers() -> MemoryCluster {
+    MemoryCluster::builder().racks(["a", "b", "c"]).build()
+}
+
+/// Topics `orders` of six partitions, `customers` of two and `empty` of three.
+pub fn filled() -> MemoryCluster {
+    let cluster = brokers();
     cluster.create_topic("orders", 6).unwrap();
     cluster.create_topic("customers", 2).unwrap();
     cluster.create_topic("empty", 3).unwrap();
@@ -128,6 +169,7 @@ fn fill(cluster: &MemoryCluster) {
         let record = Record::new(value).with_key(format!("{n}"));
         cluster.append("customers", n % 2, record).unwrap();
     }
+    cluster
 }
 
 /// The rows of a statement, sorted unless the statement sorts them.

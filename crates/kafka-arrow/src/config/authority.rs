@@ -196,7 +196,7 @@ const POWERFUL: [(&str, Power, &str); 35] = [
 ];
 
 /// Settings that only tune queues, sizes and times, and those of consumers.
-const TUNING: [&str; 68] = [
+const TUNING: [&str; 69] = [
     "acks",
     "api.version.fallback.ms",
     "api.version.request",
@@ -219,6 +219,7 @@ const TUNING: [&str; 68] = [
     "enable.metrics.push",
     "enable.random.seed",
     "enabled_events",
+    "key.partitioner",
     "linger.ms",
     "max.in.flight.requests.per.connection",
     "message.copy.max.bytes",

@@ -3,9 +3,10 @@
 use super::known::{self, Side};
 
 /// Settings of this crate, which librdkafka does not know.
-pub(super) const OWN: [&str; 6] = [
+pub(super) const OWN: [&str; 7] = [
     "client",
     "connection.name",
+    "key.partitioner",
     "request.timeout.ms",
     "read.timeout.ms",
     "client.sessions.max",

@@ -10,6 +10,7 @@
 //! |---|---|---|---|
 //! | `kafka.client` | `auto` | | `wire` reads with this crate's own client, `librdkafka` with librdkafka, `auto` with the former where it can |
 //! | `connection.name` | the brokers | | what a worker on another machine knows these settings by |
+//! | `key.partitioner` | `none` | | how producers choose partitions by keys: `murmur2`, `consistent_random`, `fnv1a` |
 //! | `request.timeout.ms` | 15000 | ms | how long a request to the cluster (topics, offsets) may take with all retries |
 //! | `read.timeout.ms` | 60000 | ms | how long a read may go without progress before it fails |
 //! | `client.sessions.max` | 8 | readers | how many streams of a client read at once; more take turns |
@@ -251,7 +252,9 @@ impl ConnectionConfig {
     /// latter share clients.
     pub fn for_reading(&self) -> Self {
         let mut config = self.clone();
-        config.values.retain(|key, _| !keys::is_of_producers(key));
+        // How records were written makes no other client.
+        let reads = |key: &str| !keys::is_of_producers(key) && key != "key.partitioner";
+        config.values.retain(|key, _| reads(key));
         config.without_registry()
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::ConnectionConfig;
 use crate::error::{Error, Result};
+use crate::range::KeyPartitioner;
 
 /// The default of `request.timeout.ms`.
 const REQUEST_TIMEOUT_MS: u64 = 15_000;
@@ -62,6 +63,12 @@ impl ConnectionConfig {
             .map_or_else(|| self.bootstrap_servers(), String::as_str)
     }
 
+    /// `key.partitioner`: how the producers of topics choose partitions by keys, if all of them do.
+    pub fn key_partitioner(&self) -> Option<KeyPartitioner> {
+        // It was checked when it was set.
+        self.values.get("key.partitioner")?.parse().ok()
+    }
+
     /// `read.timeout.ms`: how long a read may go without progress.
     pub fn read_timeout(&self) -> Duration {
         Duration::from_millis(self.own("read.timeout.ms", READ_TIMEOUT_MS))
@@ -98,6 +105,17 @@ pub(super) fn check(key: &str, canonical: &str, value: &str) -> Result<()> {
     }
     if canonical == "connection.name" {
         return Ok(());
+    }
+    if canonical == "key.partitioner" {
+        let known = value == "none" || value.parse::<KeyPartitioner>().is_ok();
+        return known.then_some(()).ok_or_else(|| {
+            Error::config(
+                key,
+                format!(
+                    "expected 'none', 'murmur2', 'consistent_random' or 'fnv1a', found '{value}'"
+                ),
+            )
+        });
     }
     let (unit, least) = match canonical {
         "client.sessions.max" => ("readers", 1),

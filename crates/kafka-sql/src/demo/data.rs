@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
+use datafusion_kafka::range::KeyPartitioner;
+
 /// 2026-01-14T00:00:00Z, in ms since the epoch.
 pub(super) const DAY_START_MS: i64 = 1_768_348_800_000;
 const DAY_MS: i64 = 86_400_000;
@@ -119,13 +121,19 @@ fn customer_key(customer: u32) -> String {
     format!("c-{customer:03}")
 }
 
+/// Where a Java client puts a key.
+fn java_partition(key: &str) -> i32 {
+    let partition = KeyPartitioner::Murmur2.partition(key.as_bytes(), PARTITIONS as u32);
+    partition.unwrap_or_default()
+}
+
 /// A changelog: every customer once, some changed, some deleted by a tombstone.
 fn customers(random: &mut Random) -> Vec<Record> {
     let mut records = Vec::new();
     let mut push = |customer: u32, minute: i64, value: Option<String>| {
         records.push(Record {
             topic: "customers",
-            partition: (customer % 4) as i32,
+            partition: java_partition(&customer_key(customer)),
             timestamp_ms: DAY_START_MS + minute * 60_000,
             key: customer_key(customer),
             value,
