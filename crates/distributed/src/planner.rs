@@ -13,8 +13,6 @@ use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, PlanType, StringifiedPlan};
 use datafusion::physical_plan::explain::ExplainExec;
-use datafusion::physical_plan::repartition::RepartitionExec;
-use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, displayable};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion_distributed::{
@@ -22,7 +20,7 @@ use datafusion_distributed::{
     DistributedLeafExec, RouteTasksEvent, RouteTasksEventResponse, ScaleUpLeafNodeEvent,
     ScaleUpLeafNodeEventResponse, ScaleUpLeafNodeHandler, SessionStateBuilderExt,
 };
-use datafusion_kafka::scan::{KafkaScanExec, ScansElsewhereExec};
+use datafusion_kafka::scan::{KafkaScanExec, ScansElsewhereExec, sorted_behind_shuffles};
 use url::Url;
 
 use crate::coordinator::Coordinator;
@@ -105,23 +103,6 @@ impl QueryPlanner for Planner {
         };
         Ok(distributed.transform_down(wrap)?.data)
     }
-}
-
-/// The plan with a sort behind each repartitioning that was to keep the order of rows: between workers it does not.
-fn sorted_behind_shuffles(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-    let sorted = plan.transform_up(|node| {
-        let Some(repartition) = node.downcast_ref::<RepartitionExec>() else {
-            return Ok(Transformed::no(node));
-        };
-        let (true, Some(order)) = (repartition.preserve_order(), node.output_ordering()) else {
-            return Ok(Transformed::no(node));
-        };
-        let input = Arc::clone(repartition.input());
-        let plain = RepartitionExec::try_new(input, repartition.partitioning().clone())?;
-        let sort = SortExec::new(order.clone(), Arc::new(plain)).with_preserve_partitioning(true);
-        Ok(Transformed::yes(Arc::new(sort) as Arc<dyn ExecutionPlan>))
-    });
-    sorted.map(|sorted| sorted.data)
 }
 
 /// A plan in stages of tasks, or as it is if one machine is enough.

@@ -1,6 +1,8 @@
 //! Queries on workers: the rows, ledgers and errors of one machine.
 
 mod bed;
+#[path = "../../../tests/support/engines.rs"]
+mod engines;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,51 +18,8 @@ use datafusion_kafka::{Error, ErrorKind};
 use datafusion_kafka_distributed::{Coordinator, Link, OwnConnections, Token, Worker};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
-use bed::{Bed, rows};
-
-/// Declares typed tables; the topics are there by their names too.
-const TYPED: [&str; 2] = [
-    "CREATE EXTERNAL TABLE o (id BIGINT, customer BIGINT, amount DOUBLE) STORED AS KAFKA LOCATION 'orders' \
-     OPTIONS ('value.format' 'json')",
-    "CREATE EXTERNAL TABLE c STORED AS KAFKA LOCATION 'customers' OPTIONS ('value.format' 'json')",
-];
-
-/// Rows go from worker to worker for this one.
-const SHUFFLED: &str =
-    "SELECT partition, count(*) FROM orders GROUP BY partition ORDER BY partition";
-
-const QUERIES: [&str; 30] = [
-    SHUFFLED,
-    "SELECT key, partition, max(\"offset\") FROM orders GROUP BY key, partition ORDER BY partition, key",
-    "SELECT id, sum(n) OVER (PARTITION BY customer ORDER BY id) AS s FROM (SELECT id, customer, row_number() OVER (PARTITION BY amount ORDER BY id) AS n FROM o)",
-    "SELECT count(*) FROM orders",
-    "SELECT * FROM orders",
-    "SELECT partition, count(*), min(\"offset\"), max(\"offset\"), sum(octet_length(value)) FROM orders GROUP BY partition",
-    "SELECT count(*) FROM empty",
-    "SELECT count(*) FROM kafka('orders', '0=10:20,1=:5')",
-    "SELECT count(*), min(timestamp) FROM kafka('orders', '@2023-11-14T22:20:00Z:@2023-11-14T22:25:00Z')",
-    "SELECT * FROM orders WHERE \"offset\" BETWEEN 10 AND 20",
-    "SELECT * FROM orders WHERE partition = 2 AND key = 'k8'",
-    "SELECT * FROM orders WHERE timestamp > '2023-11-14T22:30:00Z'",
-    "SELECT partition, \"offset\" FROM orders ORDER BY \"offset\" DESC, partition LIMIT 10",
-    "SELECT \"offset\" FROM kafka('orders', '1=:') ORDER BY \"offset\" DESC LIMIT 7",
-    "SELECT partition, \"offset\" FROM orders ORDER BY partition, \"offset\" LIMIT 20",
-    "SELECT count(*) FROM (SELECT * FROM orders LIMIT 33)",
-    "SELECT customer, count(*), sum(amount), avg(amount) FROM o GROUP BY customer ORDER BY customer",
-    "SELECT c.name, sum(o.amount) FROM o JOIN c ON o.customer = c.id GROUP BY c.name ORDER BY c.name",
-    "SELECT c.name, o.id FROM c LEFT JOIN o ON o.customer = c.id AND o.id < 20",
-    "SELECT count(*) FROM o a JOIN o b ON a.id = b.id",
-    "SELECT count(*) FROM o WHERE customer IN (SELECT id FROM c WHERE name < 'c5')",
-    "SELECT count(*) FROM o WHERE NOT EXISTS (SELECT 1 FROM c WHERE c.id = o.customer + 10)",
-    "SELECT id, row_number() OVER (PARTITION BY customer ORDER BY id) AS n FROM o WHERE id < 100",
-    "SELECT max(running) FROM (SELECT sum(amount) OVER (ORDER BY id) AS running FROM o)",
-    "SELECT partition FROM orders UNION SELECT partition FROM customers",
-    "SELECT count(*) FROM (SELECT key FROM orders UNION ALL SELECT key FROM customers)",
-    "SELECT (SELECT count(*) FROM customers) AS c, count(*) FROM orders",
-    "WITH big AS (SELECT customer, sum(amount) s FROM o GROUP BY customer) SELECT * FROM big WHERE s > (SELECT avg(s) FROM big)",
-    "SELECT kafka_text(key), json_get_int(kafka_text(value), 'id') FROM orders WHERE partition = 4",
-    "SELECT approx_distinct(key), count(DISTINCT key) FROM orders",
-];
+use bed::Bed;
+use engines::{QUERIES, SHUFFLED, TYPED, rows};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_are_those_of_one_machine() {
@@ -218,7 +177,7 @@ async fn a_worker_without_the_token_gives_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_reads_with_its_own_login() {
     let mut bed = Bed::new(0).await;
-    let mut config = ConnectionConfig::new(bed::BROKERS);
+    let mut config = ConnectionConfig::new(engines::BROKERS);
     config.set("connection.name", "prod").unwrap();
     config.set("sasl.password", "hunter2").unwrap();
     for _ in 0..2 {
@@ -386,7 +345,7 @@ async fn tls_goes_both_ways() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_travels() {
     let bed = Bed::new(1).await;
-    let mut config = ConnectionConfig::new(bed::BROKERS);
+    let mut config = ConnectionConfig::new(engines::BROKERS);
     for (key, value) in [
         ("connection.name", "prod"),
         ("security.protocol", "sasl_ssl"),

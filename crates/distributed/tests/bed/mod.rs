@@ -1,11 +1,8 @@
 //! A cluster in memory, and workers on ports of their own.
 
-use std::sync::Arc;
-
-use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_kafka::client::ClientPool;
-use datafusion_kafka::client::memory::{MemoryCluster, Record};
+use datafusion_kafka::client::memory::MemoryCluster;
 use datafusion_kafka::config::ConnectionConfig;
 use datafusion_kafka::session::KafkaSessionBuilder;
 use datafusion_kafka_distributed::{
@@ -14,7 +11,7 @@ use datafusion_kafka_distributed::{
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-pub const BROKERS: &str = "memory:9092";
+use crate::engines::{self, BROKERS};
 
 pub struct Bed {
     pub cluster: MemoryCluster,
@@ -29,10 +26,8 @@ pub struct RunningWorker {
 impl Bed {
     /// Topics `orders` of six partitions, `customers` of two and `empty`, and as many workers.
     pub async fn new(workers: usize) -> Self {
-        let cluster = MemoryCluster::new();
-        fill(&cluster);
         let mut bed = Self {
-            cluster,
+            cluster: engines::cluster(),
             workers: vec![],
         };
         for _ in 0..workers {
@@ -42,8 +37,7 @@ impl Bed {
     }
 
     pub fn pool(&self) -> ClientPool {
-        let cluster = self.cluster.clone();
-        ClientPool::with_factory(move |_| Ok(Arc::new(cluster.client())))
+        engines::pool(&self.cluster)
     }
 
     /// Starts a worker.
@@ -99,53 +93,4 @@ impl Drop for Bed {
             worker.task.abort();
         }
     }
-}
-
-fn fill(cluster: &MemoryCluster) {
-    cluster.create_topic("orders", 6).unwrap();
-    cluster.create_topic("customers", 2).unwrap();
-    cluster.create_topic("empty", 3).unwrap();
-    let mut transaction = cluster.begin();
-    transaction
-        .append("orders", 3, Record::new("aborted"))
-        .unwrap();
-    transaction.abort().unwrap();
-    for n in 0..1200_i64 {
-        // Partitions of very different sizes; 3 has nothing that is read.
-        let partition = if n % 3 == 0 { 0 } else { (n % 6) as i32 };
-        let value = format!(
-            r#"{{"id": {n}, "customer": {}, "amount": {}}}"#,
-            n % 17,
-            n % 101
-        );
-        let record = Record::new(value)
-            .with_key(format!("k{}", n % 40))
-            .with_timestamp_ms(1_700_000_000_000 + n * 1000);
-        cluster.append("orders", partition, record).unwrap();
-    }
-    for n in 0..17 {
-        let value = format!(r#"{{"id": {n}, "name": "c{n}"}}"#);
-        let record = Record::new(value).with_key(format!("{n}"));
-        cluster.append("customers", n % 2, record).unwrap();
-    }
-}
-
-/// The rows of a statement, sorted unless the statement sorts them.
-pub async fn rows(session: &SessionContext, sql: &str) -> datafusion_kafka::Result<Vec<String>> {
-    let failed =
-        |error: datafusion::error::DataFusionError| match datafusion_kafka::Error::find(&error) {
-            Some(found) => found.clone(),
-            None => panic!("{sql}: {error}"),
-        };
-    let frame = datafusion_kafka::statement::sql(session, sql)
-        .await
-        .unwrap();
-    let batches = frame.collect().await.map_err(failed)?;
-    let text = pretty_format_batches(&batches).unwrap().to_string();
-    let mut rows: Vec<String> = text.lines().map(str::to_owned).collect();
-    let end = sql.rsplit(')').next().unwrap_or_default();
-    if !end.contains("ORDER BY") {
-        rows.sort();
-    }
-    Ok(rows)
 }
