@@ -12,9 +12,8 @@ use datafusion::error::Result;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::analyze::AnalyzeExec;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
-use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::joins::NestedLoopJoinExec;
-use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
+use datafusion::physical_plan::limit::GlobalLimitExec;
 use datafusion::physical_plan::{
     ChildrenPropertiesMode, ExecutionPlan, ExecutionPlanProperties, ReplaceChildrenOptions,
 };
@@ -99,15 +98,15 @@ fn travels(node: &Arc<dyn ExecutionPlan>) -> bool {
     scan.is_some_and(KafkaScanExec::travels)
 }
 
-/// Whether a leaf is one that Ballista would not cut: each task would read all of it. Files are cut, but executors
-/// need not have them.
+/// Whether a leaf is one that Ballista does not cut: each task would read all of it. Files are cut, but executors
+/// need not have them. Rows without a source (`SELECT 7`) are cut, but beside other leaves of a stage the scheduler
+/// then waits forever for tasks whose metrics differ in number.
 fn stays(node: &Arc<dyn ExecutionPlan>) -> bool {
     let in_memory = node.downcast_ref::<DataSourceExec>().is_some_and(|leaf| {
         let source: &dyn std::any::Any = leaf.data_source().as_ref();
         source.is::<MemorySourceConfig>()
     });
-    let cut = in_memory || node.is::<EmptyExec>() || node.is::<PlaceholderRowExec>();
-    node.children().is_empty() && !travels(node) && !cut
+    node.children().is_empty() && !travels(node) && !in_memory
 }
 
 /// Joins that give rows of their left side which have found no partner run in one task: their tasks do not know what
@@ -128,7 +127,9 @@ fn left_rows_once(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>
         if by_probe || join.right().output_partitioning().partition_count() == 1 {
             return Ok(Transformed::no(node));
         }
-        let right = CoalescePartitionsExec::new(Arc::clone(join.right()));
+        // Ballista's planner takes away what only collects, but not below a limit, be it none.
+        let right = Arc::new(CoalescePartitionsExec::new(Arc::clone(join.right())));
+        let right = GlobalLimitExec::new(right, 0, None);
         let children = vec![Arc::clone(join.left()), Arc::new(right) as _];
         let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
         node.replace_children(children, options)
