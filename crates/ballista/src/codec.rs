@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use ballista_core::execution_plans::{RangeShuffleReaderExec, ShuffleReaderExec};
 use ballista_core::serde::BallistaPhysicalExtensionCodec;
 use datafusion::arrow::datatypes::Schema;
 use datafusion::common::{internal_datafusion_err, internal_err};
@@ -15,7 +16,7 @@ use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConve
 use datafusion_proto::protobuf;
 use prost::Message;
 
-use crate::units::{KafkaUnitsExec, Place, travelling};
+use crate::units::{KafkaUnitsExec, Place, is_stage_again, travelling};
 use crate::{VERSION, external};
 
 /// What the bytes of a scan begin with; those of Ballista's own nodes are messages of protobuf, which do not.
@@ -68,7 +69,17 @@ impl PhysicalExtensionCodec for KafkaCodec {
         converter: &dyn PhysicalProtoConverterExtension,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let Some(sent) = buf.strip_prefix(MAGIC) else {
-            return self.ballista.try_decode(buf, inputs, context, converter);
+            let node = self.ballista.try_decode(buf, inputs, context, converter)?;
+            let reads = node.is::<ShuffleReaderExec>() || node.is::<RangeShuffleReaderExec>();
+            return Ok(match &self.connections {
+                // Refused once it is executed: what fails before, Ballista takes for news of the first attempt.
+                Some(connections) if reads && is_stage_again(context) => {
+                    let place = Place::Received(Arc::clone(connections));
+                    let (key, schema) = (String::new(), node.schema());
+                    Arc::new(KafkaUnitsExec::over_units(key, schema, &node, place))
+                }
+                _ => node,
+            });
         };
         let sent = SentUnits::decode(sent)
             .map_err(|e| internal_datafusion_err!("no units of a scan: {e}"))?;

@@ -37,10 +37,13 @@ use uuid::Uuid;
 use crate::client::Ballista;
 use crate::external;
 use crate::rule::{encode, travelling_plan};
-use crate::units::{KafkaUnitsExec, failure_in, report_in};
+use crate::units::{KafkaUnitsExec, STAGE_AGAIN, failure_in, report_in};
 
 /// How often the scheduler is asked how a job is.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// How often a plan runs again when executors are lost.
+const RETRIES: usize = 3;
 
 /// What the units of scans have counted, by the scan's key and their numbers.
 type Told = BTreeMap<String, BTreeMap<usize, ScanReport>>;
@@ -60,18 +63,28 @@ impl Execution {
         }
     }
 
+    /// Runs the plan, again if an executor was lost with rows that Ballista would give twice. Rows come after a job
+    /// has ended, so none has been handed on then.
     async fn run(
         &self,
-        plan: Arc<dyn ExecutionPlan>,
+        plan: &Arc<dyn ExecutionPlan>,
         context: &TaskContext,
         to: &Sender<Result<RecordBatch>>,
     ) -> Result<()> {
-        let scans = Counted::of(&plan)?;
-        scans.forget()?;
-        let bytes = encode(&travelling_plan(&plan, wants_checksums(context))?)?;
-        let scheduler = connect(&self.cluster.scheduler).await.map_err(external)?;
-        let mut job = Job::submit(scheduler, bytes, context).await?;
-        let parts = job.finish().await?;
+        let scans = Counted::of(plan)?;
+        let bytes = encode(&travelling_plan(plan, wants_checksums(context))?)?;
+        let mut left = RETRIES;
+        let (mut job, parts) = loop {
+            scans.forget()?;
+            let scheduler = connect(&self.cluster.scheduler).await.map_err(external)?;
+            let mut job = Job::submit(scheduler, bytes.clone(), context).await?;
+            match job.finish().await {
+                Ok(parts) => break (job, parts),
+                Err(error) if left > 0 && is_lost(&error) => log::warn!("{error}; it runs again"),
+                Err(error) => return Err(error),
+            }
+            left -= 1;
+        };
         for part in parts {
             let mut rows = fetch(part, &context.session_config().ballista_config()).await?;
             while let Some(batch) = rows.try_next().await? {
@@ -88,6 +101,11 @@ impl Execution {
         });
         scans.put(&told)
     }
+}
+
+fn is_lost(error: &DataFusionError) -> bool {
+    let error = Error::find(error);
+    matches!(error, Some(Error::Elsewhere { message, .. }) if message.starts_with(STAGE_AGAIN))
 }
 
 impl ExecuteElsewhere for Execution {
@@ -108,7 +126,7 @@ impl ExecuteElsewhere for Execution {
             _ => Arc::clone(plan),
         };
         let execution = self.clone();
-        builder.spawn(async move { execution.run(plan, &context, &to).await });
+        builder.spawn(async move { execution.run(&plan, &context, &to).await });
         Ok(builder.build())
     }
 }

@@ -33,6 +33,23 @@ const REPORT: &str = "kafka-report";
 /// What an error begins with in the text that Ballista makes of it, and ends with.
 const FAILURE: (&str, char) = ("[kafka-failure:", ']');
 
+/// What an error is about that comes in place of another attempt of a stage.
+pub(crate) const STAGE_AGAIN: &str = "running a stage of Ballista again";
+
+/// Whether the task is of another attempt of its stage. Ballista begins one when an executor is lost with rows that a
+/// later stage has begun to read. It then keeps the rows of the later stage's tasks that were done, which come twice
+/// in the end (`StaticExecutionGraph::rollback_running_stage` of 55.0.0 leaves them in the inputs of the stage after
+/// it). A task that runs again within an attempt is as it should be.
+pub(crate) fn is_stage_again(context: &TaskContext) -> bool {
+    // TID job/stage.attempt/task.attempt
+    let task = context.task_id();
+    let stage = task.as_deref().and_then(|task| task.split('/').nth(1));
+    let attempt = stage
+        .and_then(|stage| stage.split_once('.'))
+        .map(|(_, attempt)| attempt);
+    attempt.is_some_and(|attempt| attempt != "0")
+}
+
 /// Where a node is.
 #[derive(Clone)]
 pub(crate) enum Place {
@@ -44,6 +61,8 @@ pub(crate) enum Place {
 
 /// A scan in units, which are its execution partitions. Where it was planned, its input is the scan. What travels
 /// has an in-memory table as its input: each unit is a row of a partition of its own.
+///
+/// It also stands above what another attempt of a stage would read, to refuse it.
 pub(crate) struct KafkaUnitsExec {
     /// Tells the scans of a plan apart.
     pub(crate) key: String,
@@ -201,6 +220,13 @@ impl ExecutionPlan for KafkaUnitsExec {
         let Place::Received(connections) = &self.place else {
             return internal_err!("units of a scan are executed by executors of Ballista");
         };
+        if is_stage_again(&context) {
+            return Err(travelling(external(Error::Unavailable {
+                operation: STAGE_AGAIN.to_owned(),
+                reason: "an executor was lost with rows that others need; run the statement again"
+                    .to_owned(),
+            })));
+        }
         let connections = Arc::clone(connections);
         let scans = Arc::clone(&self.scans);
         let units = self.input.execute(partition, Arc::clone(&context))?;

@@ -222,7 +222,6 @@ async fn a_killed_executor_changes_nothing() {
         let found = found.expect("it ends").unwrap().unwrap();
         let found = pretty_format_batches(&found).unwrap().to_string();
         // What was read twice is there once, and counted once.
-        assert!(bed.cluster.stats().records > 1201);
         assert_eq!((found, scan::ledger(&plan).total()), expected);
     }
 }

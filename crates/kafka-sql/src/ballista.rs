@@ -41,8 +41,8 @@ pub(crate) struct SchedulerArgs {
     /// Where to listen
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:50050")]
     listen: String,
-    /// After how many seconds without a word an executor is lost
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    /// After how many seconds without a word an executor is lost; a busy one says one every five
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(10..))]
     executor_timeout: u64,
     /// Listen beyond this machine although anybody may send plans
     #[arg(long)]

@@ -37,8 +37,9 @@ impl Bed {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let scheduler = listener.local_addr().unwrap().to_string();
         let mut config = scheduler_config();
-        config.executor_timeout_seconds = 2;
-        config.no_executors_grace_period_seconds = 2;
+        // A busy executor gives a sign of life every five seconds.
+        config.executor_timeout_seconds = 8;
+        config.no_executors_grace_period_seconds = 8;
         config.expire_dead_executor_interval_seconds = 1;
         tokio::spawn(async move { serve_scheduler(listener, config).await.unwrap() });
         let mut bed = Self {
