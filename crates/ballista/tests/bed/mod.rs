@@ -28,7 +28,7 @@ pub struct Bed {
 /// An executor with a runtime of its own, which it loses when it is killed.
 struct Executor {
     runtime: Option<Runtime>,
-    _work_dir: TempDir,
+    work_dir: TempDir,
 }
 
 impl Bed {
@@ -73,7 +73,7 @@ impl Bed {
         runtime.spawn(async move { serve_executor(config).await.unwrap() });
         self.executors.push(Executor {
             runtime: Some(runtime),
-            _work_dir: work_dir,
+            work_dir,
         });
     }
 
@@ -81,7 +81,10 @@ impl Bed {
     pub fn kill(&mut self, executor: usize) {
         let executor = &mut self.executors[executor];
         executor.runtime.take().unwrap().shutdown_background();
-        std::fs::remove_dir_all(executor._work_dir.path()).unwrap();
+        // Until the last of its threads writes no more.
+        while std::fs::remove_dir_all(executor.work_dir.path()).is_err() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// A session on this machine alone.
