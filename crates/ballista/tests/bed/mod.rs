@@ -32,13 +32,17 @@ struct Executor {
 }
 
 impl Bed {
-    /// Executors with so many virtual cores each.
+    /// Executors with so many virtual cores each. A busy executor gives a sign of life every five seconds.
     pub async fn new(executors: &[usize]) -> Self {
+        Self::with_timeout(executors, 8).await
+    }
+
+    /// The same with a scheduler that takes an executor for lost after so many seconds.
+    pub async fn with_timeout(executors: &[usize], timeout_seconds: u64) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let scheduler = listener.local_addr().unwrap().to_string();
         let mut config = scheduler_config();
-        // A busy executor gives a sign of life every five seconds.
-        config.executor_timeout_seconds = 8;
+        config.executor_timeout_seconds = timeout_seconds;
         config.no_executors_grace_period_seconds = 8;
         config.expire_dead_executor_interval_seconds = 1;
         tokio::spawn(async move { serve_scheduler(listener, config).await.unwrap() });
