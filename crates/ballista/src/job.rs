@@ -278,6 +278,10 @@ fn asking(what: &str, status: &tonic::Status) -> Error {
 fn failed(text: &str) -> DataFusionError {
     match failure_in(text) {
         Some(failure) => external(failure.on("an executor of Ballista".to_owned())),
+        None if text.contains("executors were lost") => external(Error::Unavailable {
+            operation: "running a plan on Ballista".to_owned(),
+            reason: text.to_owned(),
+        }),
         None => DataFusionError::Execution(text.to_owned()),
     }
 }
