@@ -51,12 +51,14 @@ test-slow: setup ## the tests marked as slow: clusters, other releases and load,
 	@scripts/kafka-libs old
 	@scripts/test --lib --test broker --test jobs $(ARGS) -- --ignored --nocapture
 
-# The shell with its workers: an engine that the default build does not compile.
-WORKERS := --package kafka-sql --package datafusion-kafka-distributed --features kafka-sql/distributed
+# The shell with an engine that the default build does not compile: distributed or ballista.
+ENGINE ?= distributed
+WORKERS := --package kafka-sql --package datafusion-kafka-$(ENGINE) --features kafka-sql/$(ENGINE)
+WORKERS_TESTS := --lib --test $(ENGINE) $(if $(filter distributed,$(ENGINE)),--test workers)
 
 .PHONY: test-workers
-test-workers: setup ## test statements on workers; compiles DataFusion once more
-	@scripts/test $(WORKERS) $(or $(ARGS),--lib --test distributed --test workers)
+test-workers: setup ## test statements on workers (ENGINE=ballista: on Ballista); compiles DataFusion once more
+	@scripts/test $(WORKERS) $(or $(ARGS),$(WORKERS_TESTS))
 
 .PHONY: lint-workers
 lint-workers: ## clippy for the same

@@ -4,14 +4,16 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::metrics::MetricsSet;
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::{
-    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties,
-    ReplaceChildrenOptions,
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties,
+    PlanProperties, ReplaceChildrenOptions,
 };
 
 use super::KafkaScanExec;
@@ -126,4 +128,25 @@ impl ExecutionPlan for ScansElsewhereExec {
     fn metrics(&self) -> Option<MetricsSet> {
         self.plan.metrics()
     }
+}
+
+/// The plan with a sort behind each repartitioning that was to keep the order of rows, because between machines
+/// it does not. For engines that execute plans elsewhere, with [`NoOrder`](super::NoOrder).
+///
+/// # Errors
+/// When DataFusion refuses to build a node.
+pub fn sorted_behind_shuffles(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let sorted = plan.transform_up(|node| {
+        let Some(repartition) = node.downcast_ref::<RepartitionExec>() else {
+            return Ok(Transformed::no(node));
+        };
+        let (true, Some(order)) = (repartition.preserve_order(), node.output_ordering()) else {
+            return Ok(Transformed::no(node));
+        };
+        let input = Arc::clone(repartition.input());
+        let plain = RepartitionExec::try_new(input, repartition.partitioning().clone())?;
+        let sort = SortExec::new(order.clone(), Arc::new(plain)).with_preserve_partitioning(true);
+        Ok(Transformed::yes(Arc::new(sort) as Arc<dyn ExecutionPlan>))
+    });
+    sorted.map(|sorted| sorted.data)
 }

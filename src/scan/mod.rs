@@ -15,6 +15,8 @@
 //!   to the offsets of a range fails the query with [`Error::Unaccounted`](crate::Error::Unaccounted).
 
 mod account;
+#[cfg(feature = "jobs")]
+mod connections;
 mod display;
 mod elsewhere;
 mod hash;
@@ -62,7 +64,9 @@ use crate::range::{
 use account::Books;
 use properties::{properties, statistics};
 
-pub use elsewhere::{ExecuteElsewhere, ScansElsewhereExec};
+#[cfg(feature = "jobs")]
+pub use connections::OwnConnections;
+pub use elsewhere::{ExecuteElsewhere, ScansElsewhereExec, sorted_behind_shuffles};
 pub(crate) use hash::WithChecksums;
 pub use hash::wants_checksums;
 pub use ledger::ledger;
@@ -75,7 +79,7 @@ pub(crate) use range::ScanRange;
 pub use remote::Connections;
 #[cfg(feature = "jobs")]
 pub(crate) use remote::Origin;
-pub use report::{PartitionBytes, ScanReport};
+pub use report::{PartitionBytes, ScanFailure, ScanReport};
 pub use tasks::{ASSUMED_BYTES_PER_OFFSET, ScanPiece};
 
 /// The most Kafka partitions of an execution partition that `ORDER BY "offset" DESC` reads side by

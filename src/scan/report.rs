@@ -10,7 +10,7 @@ use datafusion::physical_plan::metrics::{
 use serde::{Deserialize, Serialize};
 
 use super::{KafkaScanExec, metrics};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::range::{Ledger, RangeLedger, TopicPartition};
 
 /// What a scan has counted so far.
@@ -35,6 +35,35 @@ pub struct PartitionBytes {
     pub offsets: u64,
     /// The bytes of their records, as they came.
     pub bytes: u64,
+}
+
+/// An error of a scan, as it travels between machines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScanFailure {
+    kind: ErrorKind,
+    message: String,
+    transient: bool,
+}
+
+impl ScanFailure {
+    /// What travels of an error.
+    pub fn of(error: &Error) -> Self {
+        Self {
+            kind: error.kind(),
+            message: error.to_string(),
+            transient: error.may_pass(),
+        }
+    }
+
+    /// The error here, which came from this machine.
+    pub fn on(self, machine: String) -> Error {
+        Error::Elsewhere {
+            machine,
+            kind: self.kind,
+            message: self.message,
+            transient: self.transient,
+        }
+    }
 }
 
 impl KafkaScanExec {

@@ -159,6 +159,21 @@ impl KafkaScanExec {
     pub fn of_pieces(&self, pieces: Vec<ScanPiece>, partitions: usize) -> Result<Self> {
         let mut lists: Vec<_> = pieces.into_iter().map(|piece| piece.ranges).collect();
         lists.resize(lists.len().max(partitions), vec![]);
+        self.of_lists(lists)
+    }
+
+    /// A scan of one execution partition of this one.
+    ///
+    /// # Errors
+    /// When there is no such partition.
+    pub fn of_partition(&self, partition: usize) -> Result<Self> {
+        match self.partitions.get(partition) {
+            Some(ranges) => self.of_lists(vec![ranges.clone()]),
+            None => internal_err!("a scan has no execution partition {partition}"),
+        }
+    }
+
+    fn of_lists(&self, lists: Vec<Vec<ScanRange>>) -> Result<Self> {
         let source = Arc::clone(&self.source);
         let scan = Self::try_new(source, lists, self.projection.to_vec(), self.fetch)?;
         match self.direction {

@@ -32,8 +32,9 @@ mod settings;
 mod worker;
 
 pub use coordinator::{Coordinator, CoordinatorOptions, WorkerInfo, Workers};
+pub use datafusion_kafka::scan::OwnConnections;
 pub use link::{Link, Token};
-pub use worker::{OwnConnections, Worker};
+pub use worker::Worker;
 
 /// The version that coordinator and workers must share.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -17,11 +17,8 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::explain::ExplainExec;
 use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
-use datafusion::physical_plan::repartition::RepartitionExec;
-use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::{
-    ChildrenPropertiesMode, ExecutionPlan, ExecutionPlanProperties, ReplaceChildrenOptions,
-    displayable,
+    ChildrenPropertiesMode, ExecutionPlan, ReplaceChildrenOptions, displayable,
 };
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion_distributed::{
@@ -29,7 +26,7 @@ use datafusion_distributed::{
     DistributedLeafExec, RouteTasksEvent, RouteTasksEventResponse, ScaleUpLeafNodeEvent,
     ScaleUpLeafNodeEventResponse, ScaleUpLeafNodeHandler, SessionStateBuilderExt,
 };
-use datafusion_kafka::scan::{KafkaScanExec, ScansElsewhereExec};
+use datafusion_kafka::scan::{KafkaScanExec, ScansElsewhereExec, sorted_behind_shuffles};
 use datafusion_kafka::sink::StageExec;
 use url::Url;
 
@@ -198,23 +195,6 @@ fn staged_on(
     let rows = rows.collect();
     let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
     plan.replace_children(rows, options)
-}
-
-/// The plan with a sort behind each repartitioning that was to keep the order of rows: between workers it does not.
-fn sorted_behind_shuffles(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-    let sorted = plan.transform_up(|node| {
-        let Some(repartition) = node.downcast_ref::<RepartitionExec>() else {
-            return Ok(Transformed::no(node));
-        };
-        let (true, Some(order)) = (repartition.preserve_order(), node.output_ordering()) else {
-            return Ok(Transformed::no(node));
-        };
-        let input = Arc::clone(repartition.input());
-        let plain = RepartitionExec::try_new(input, repartition.partitioning().clone())?;
-        let sort = SortExec::new(order.clone(), Arc::new(plain)).with_preserve_partitioning(true);
-        Ok(Transformed::yes(Arc::new(sort) as Arc<dyn ExecutionPlan>))
-    });
-    sorted.map(|sorted| sorted.data)
 }
 
 /// A plan in stages of tasks, or as it is if one machine is enough.

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use datafusion_kafka::scan::{KafkaScanExec, ScanReport};
-use datafusion_kafka::{Error, ErrorKind};
+use datafusion_kafka::Error;
+use datafusion_kafka::scan::{KafkaScanExec, ScanFailure, ScanReport};
 use serde::{Deserialize, Serialize};
 
 /// How long a worker remembers scans that no coordinator asks about any more.
@@ -22,27 +22,8 @@ pub(crate) struct Reports {
 #[derive(Debug)]
 struct Run {
     scans: Vec<(usize, Arc<KafkaScanExec>)>,
-    failure: Option<Failure>,
+    failure: Option<ScanFailure>,
     asked: Instant,
-}
-
-/// An error of a scan, as it travels.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Failure {
-    kind: ErrorKind,
-    message: String,
-    transient: bool,
-}
-
-impl Failure {
-    pub(crate) fn on(self, machine: String) -> Error {
-        Error::Elsewhere {
-            machine,
-            kind: self.kind,
-            message: self.message,
-            transient: self.transient,
-        }
-    }
 }
 
 /// What a worker has to tell of an execution of a scan.
@@ -50,7 +31,7 @@ impl Failure {
 pub(crate) struct RunReport {
     /// The reports of its tasks, by their numbers.
     pub(crate) tasks: Vec<(usize, ScanReport)>,
-    pub(crate) failure: Option<Failure>,
+    pub(crate) failure: Option<ScanFailure>,
 }
 
 impl Reports {
@@ -60,13 +41,8 @@ impl Reports {
 
     /// Keeps the first error of an execution.
     pub(crate) fn failed(&self, key: &str, error: &Error) {
-        let failure = || Failure {
-            kind: error.kind(),
-            message: error.to_string(),
-            transient: error.may_pass(),
-        };
         self.note(key, |run| {
-            run.failure.get_or_insert_with(failure);
+            run.failure.get_or_insert_with(|| ScanFailure::of(error));
         });
     }
 

@@ -1,6 +1,5 @@
 //! A worker: executes parts of plans that coordinators send.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,9 +10,7 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::ScalarUDF;
 use datafusion_distributed::{DistributedExt, Worker as Engine, WorkerQueryContext};
-use datafusion_kafka::client::{ClientPool, KafkaClient};
-use datafusion_kafka::config::ConnectionConfig;
-use datafusion_kafka::scan::Connections;
+use datafusion_kafka::scan::OwnConnections;
 use datafusion_kafka::session::KafkaSessionBuilder;
 use datafusion_kafka::{Error, Result};
 use tokio::net::TcpListener;
@@ -32,65 +29,6 @@ use crate::settings;
 const FINISH: Duration = Duration::from_secs(60);
 /// How often it looks whether they are over.
 const LOOK: Duration = Duration::from_millis(50);
-
-/// The connections of a worker, by their names.
-///
-/// A worker that has any reads with these alone. One without any takes the settings of the coordinator, as far
-/// as they need no login and no certificates.
-#[derive(Debug, Clone, Default)]
-pub struct OwnConnections {
-    by_name: BTreeMap<String, ConnectionConfig>,
-    pool: ClientPool,
-}
-
-impl OwnConnections {
-    /// These connections, with clients from `pool`.
-    pub fn new(all: impl IntoIterator<Item = ConnectionConfig>, pool: ClientPool) -> Self {
-        let by_name = all.into_iter();
-        Self {
-            by_name: by_name
-                .map(|config| (config.name().to_owned(), config))
-                .collect(),
-            pool,
-        }
-    }
-}
-
-impl Connections for OwnConnections {
-    fn connection(
-        &self,
-        name: &str,
-        public: &BTreeMap<String, String>,
-        complete: bool,
-    ) -> Result<ConnectionConfig> {
-        if let Some(own) = self.by_name.get(name) {
-            return own.tuned(public);
-        }
-        if !self.by_name.is_empty() || !complete {
-            let names: Vec<&str> = self.by_name.keys().map(String::as_str).collect();
-            let there = match names.is_empty() {
-                true => "it has none".to_owned(),
-                false => format!("it has {}", names.join(", ")),
-            };
-            return Err(Error::config(
-                "connection.name",
-                format!(
-                    "the worker has no connection '{name}', {there}: start it with a file (-F) that has this \
-                     connection.name, or these bootstrap.servers, and the login"
-                ),
-            ));
-        }
-        let mut config = ConnectionConfig::empty();
-        for (key, value) in public {
-            config.set(key, value)?;
-        }
-        Ok(config)
-    }
-
-    fn client(&self, config: &ConnectionConfig) -> Result<Arc<dyn KafkaClient>> {
-        self.pool.client(config)
-    }
-}
 
 /// A worker that is to be started.
 #[derive(Debug, Default)]

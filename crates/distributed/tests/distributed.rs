@@ -1,6 +1,8 @@
 //! Queries on workers: the rows, ledgers and errors of one machine.
 
 mod bed;
+#[path = "../../../tests/support/engines.rs"]
+mod engines;
 mod equal;
 mod staging;
 
@@ -18,18 +20,8 @@ use datafusion_kafka::{Error, ErrorKind};
 use datafusion_kafka_distributed::{Coordinator, Link, OwnConnections, Token, Worker};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
-use bed::{Bed, rows};
-
-/// Declares typed tables; the topics are there by their names too.
-const TYPED: [&str; 2] = [
-    "CREATE EXTERNAL TABLE o (id BIGINT, customer BIGINT, amount DOUBLE) STORED AS KAFKA LOCATION 'orders' \
-     OPTIONS ('value.format' 'json')",
-    "CREATE EXTERNAL TABLE c STORED AS KAFKA LOCATION 'customers' OPTIONS ('value.format' 'json')",
-];
-
-/// Rows go from worker to worker for this one.
-const SHUFFLED: &str =
-    "SELECT partition, count(*) FROM orders GROUP BY partition ORDER BY partition";
+use bed::Bed;
+use engines::{SHUFFLED, TYPED, rows};
 
 /// The plan of a statement, which must be one for workers.
 async fn run(
@@ -156,7 +148,7 @@ async fn a_worker_without_the_token_gives_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_reads_with_its_own_login() {
     let mut bed = Bed::new(0).await;
-    let mut config = ConnectionConfig::new(bed::BROKERS);
+    let mut config = ConnectionConfig::new(engines::BROKERS);
     config.set("connection.name", "prod").unwrap();
     config.set("sasl.password", "hunter2").unwrap();
     for _ in 0..2 {
@@ -342,7 +334,7 @@ async fn tls_goes_both_ways() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_travels() {
     let bed = Bed::new(1).await;
-    let mut config = ConnectionConfig::new(bed::BROKERS);
+    let mut config = ConnectionConfig::new(engines::BROKERS);
     for (key, value) in [
         ("connection.name", "prod"),
         ("security.protocol", "sasl_ssl"),

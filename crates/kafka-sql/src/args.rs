@@ -46,6 +46,9 @@ pub(crate) struct Cli {
     #[cfg(feature = "distributed")]
     #[command(flatten)]
     pub(crate) workers: crate::workers::WorkersArgs,
+    #[cfg(feature = "ballista")]
+    #[command(flatten)]
+    pub(crate) ballista: crate::ballista::BallistaArgs,
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 }
@@ -60,6 +63,12 @@ pub(crate) enum Command {
     /// Serve coordinators: read the ranges that they send, near the brokers
     #[cfg(feature = "distributed")]
     Worker(crate::workers::WorkerArgs),
+    /// Schedule a cluster of Ballista
+    #[cfg(feature = "ballista")]
+    Scheduler(crate::ballista::SchedulerArgs),
+    /// Execute tasks of a cluster of Ballista, near the brokers
+    #[cfg(feature = "ballista")]
+    Executor(crate::ballista::ExecutorArgs),
 }
 
 /// Commands that work on a cluster, the demo's as well as the user's.

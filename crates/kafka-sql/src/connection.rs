@@ -127,6 +127,8 @@ pub(crate) struct Connection {
     runtime: Arc<RuntimeEnv>,
     #[cfg(feature = "distributed")]
     coordinator: Option<datafusion_kafka_distributed::Coordinator>,
+    #[cfg(feature = "ballista")]
+    ballista: Option<datafusion_kafka_ballista::Ballista>,
 }
 
 impl Connection {
@@ -190,6 +192,8 @@ impl Connection {
             runtime: runtime.build_arc()?,
             #[cfg(feature = "distributed")]
             coordinator: None,
+            #[cfg(feature = "ballista")]
+            ballista: None,
         })
     }
 
@@ -304,6 +308,10 @@ impl Connection {
         if let Some(coordinator) = self.coordinator.clone() {
             return builder.extend(move |state| coordinator.apply(state));
         }
+        #[cfg(feature = "ballista")]
+        if let Some(cluster) = self.ballista.clone() {
+            return builder.extend(move |state| cluster.apply(state));
+        }
         builder
     }
 
@@ -314,6 +322,16 @@ impl Connection {
         coordinator: Option<datafusion_kafka_distributed::Coordinator>,
     ) -> Self {
         self.coordinator = coordinator;
+        self
+    }
+
+    /// The same for sessions that plan for a cluster of Ballista.
+    #[cfg(feature = "ballista")]
+    pub(crate) fn with_ballista(
+        mut self,
+        cluster: Option<datafusion_kafka_ballista::Ballista>,
+    ) -> Self {
+        self.ballista = cluster;
         self
     }
 

@@ -8,6 +8,8 @@
 
 mod allocator;
 mod args;
+#[cfg(feature = "ballista")]
+mod ballista;
 mod clean;
 mod connection;
 mod demo;
@@ -152,6 +154,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         output: cli.output,
         #[cfg(feature = "distributed")]
         workers: cli.workers,
+        #[cfg(feature = "ballista")]
+        ballista: cli.ballista,
     };
     match cli.command {
         None => shell.read_or_talk(None),
@@ -160,6 +164,12 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Worker(args)) => {
             let serving = workers::serve(args, shell.workers, shell.connection, shell.ui);
             runtime.block_on(serving)
+        }
+        #[cfg(feature = "ballista")]
+        Some(Command::Scheduler(args)) => runtime.block_on(ballista::schedule(args, shell.ui)),
+        #[cfg(feature = "ballista")]
+        Some(Command::Executor(args)) => {
+            runtime.block_on(ballista::execute(args, shell.connection, shell.ui))
         }
         Some(Command::Demo(demo)) => match (demo.examples, demo.command) {
             (Some(folder), None) => shell.examples(&folder),
@@ -183,6 +193,8 @@ struct Shell {
     output: OutputArgs,
     #[cfg(feature = "distributed")]
     workers: workers::WorkersArgs,
+    #[cfg(feature = "ballista")]
+    ballista: ballista::BallistaArgs,
 }
 
 impl Shell {
@@ -414,6 +426,12 @@ impl Shell {
             let workers = self.workers.clone();
             let asked = interrupt::run(self.runtime, async move { workers.coordinator().await });
             connection.with_coordinator(asked?)
+        };
+        #[cfg(feature = "ballista")]
+        let connection = {
+            let cluster = self.ballista.clone();
+            let asked = interrupt::run(self.runtime, async move { cluster.cluster().await });
+            connection.with_ballista(asked?)
         };
         // Clients of the cluster may need the runtime when they are made.
         let _inside = self.runtime.enter();

@@ -7,12 +7,9 @@ pub mod proxy;
 #[allow(dead_code)]
 mod unique;
 
-use std::sync::Arc;
-
-use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_kafka::client::ClientPool;
-use datafusion_kafka::client::memory::{MemoryCluster, Record};
+use datafusion_kafka::client::memory::MemoryCluster;
 use datafusion_kafka::config::ConnectionConfig;
 use datafusion_kafka::session::KafkaSessionBuilder;
 use datafusion_kafka_distributed::{
@@ -23,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use proxy::Proxy;
 
-pub const BROKERS: &str = "memory:9092";
+use crate::engines::{self, BROKERS};
 
 pub struct Bed {
     pub cluster: MemoryCluster,
@@ -38,9 +35,9 @@ pub struct RunningWorker {
 }
 
 impl Bed {
-    /// The topics of [`filled`], and as many workers.
+    /// The topics of [`engines::cluster`], and as many workers.
     pub async fn new(workers: usize) -> Self {
-        Self::over(filled(), workers).await
+        Self::over(engines::cluster(), workers).await
     }
 
     /// A cluster, and as many workers.
@@ -56,8 +53,7 @@ impl Bed {
     }
 
     pub fn pool(&self) -> ClientPool {
-        let cluster = self.cluster.clone();
-        ClientPool::with_factory(move |_| Ok(Arc::new(cluster.client())))
+        engines::pool(&self.cluster)
     }
 
     /// Starts a worker.
@@ -133,61 +129,4 @@ impl Drop for Bed {
             worker.task.abort();
         }
     }
-}
-
-/// A cluster of three brokers.
-pub fn brokers() -> MemoryCluster {
-    MemoryCluster::builder().racks(["a", "b", "c"]).build()
-}
-
-/// Topics `orders` of six partitions, `customers` of two and `empty` of three.
-pub fn filled() -> MemoryCluster {
-    let cluster = brokers();
-    cluster.create_topic("orders", 6).unwrap();
-    cluster.create_topic("customers", 2).unwrap();
-    cluster.create_topic("empty", 3).unwrap();
-    let mut transaction = cluster.begin();
-    transaction
-        .append("orders", 3, Record::new("aborted"))
-        .unwrap();
-    transaction.abort().unwrap();
-    for n in 0..1200_i64 {
-        // Partitions of very different sizes; 3 has nothing that is read.
-        let partition = if n % 3 == 0 { 0 } else { (n % 6) as i32 };
-        let value = format!(
-            r#"{{"id": {n}, "customer": {}, "amount": {}}}"#,
-            n % 17,
-            n % 101
-        );
-        let record = Record::new(value)
-            .with_key(format!("k{}", n % 40))
-            .with_timestamp_ms(1_700_000_000_000 + n * 1000);
-        cluster.append("orders", partition, record).unwrap();
-    }
-    for n in 0..17 {
-        let value = format!(r#"{{"id": {n}, "name": "c{n}"}}"#);
-        let record = Record::new(value).with_key(format!("{n}"));
-        cluster.append("customers", n % 2, record).unwrap();
-    }
-    cluster
-}
-
-/// The rows of a statement, sorted unless the statement sorts them.
-pub async fn rows(session: &SessionContext, sql: &str) -> datafusion_kafka::Result<Vec<String>> {
-    let failed =
-        |error: datafusion::error::DataFusionError| match datafusion_kafka::Error::find(&error) {
-            Some(found) => found.clone(),
-            None => panic!("{sql}: {error}"),
-        };
-    let frame = datafusion_kafka::statement::sql(session, sql)
-        .await
-        .unwrap();
-    let batches = frame.collect().await.map_err(failed)?;
-    let text = pretty_format_batches(&batches).unwrap().to_string();
-    let mut rows: Vec<String> = text.lines().map(str::to_owned).collect();
-    let end = sql.rsplit(')').next().unwrap_or_default();
-    if !end.contains("ORDER BY") {
-        rows.sort();
-    }
-    Ok(rows)
 }

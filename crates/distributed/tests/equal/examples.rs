@@ -9,7 +9,7 @@ use std::path::Path;
 use datafusion_kafka::client::memory::{MemoryCluster, Record};
 
 use super::Sessions;
-use crate::bed::brokers;
+use crate::engines::brokers;
 
 /// Examples whose results show the plan or what ran, and so differ.
 const DIFFER: [(&str, &str); 3] = [

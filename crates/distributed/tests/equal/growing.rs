@@ -10,7 +10,7 @@ use datafusion::prelude::SessionContext;
 use datafusion_kafka::client::memory::{MemoryCluster, Record};
 
 use super::{Sessions, planned};
-use crate::bed::brokers;
+use crate::engines::brokers;
 
 const PARTITIONS: i32 = 4;
 

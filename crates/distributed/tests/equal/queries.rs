@@ -1,44 +1,14 @@
 //! Joins, windows, limits and orders over a topic whose partitions are of very different sizes.
 
 use super::Sessions;
-use crate::bed::filled;
-use crate::{SHUFFLED, TYPED};
+use crate::engines::cluster;
+use crate::engines::{QUERIES, TYPED};
 
 /// Rows of a statement that stay in the session.
 const KEPT: &str =
     "CREATE TABLE kept AS SELECT partition, count(*) AS n FROM orders GROUP BY partition";
 
-const QUERIES: &[&str] = &[
-    SHUFFLED,
-    "SELECT key, partition, max(\"offset\") FROM orders GROUP BY key, partition ORDER BY partition, key",
-    "SELECT id, sum(n) OVER (PARTITION BY customer ORDER BY id) AS s FROM (SELECT id, customer, row_number() OVER (PARTITION BY amount ORDER BY id) AS n FROM o)",
-    "SELECT count(*) FROM orders",
-    "SELECT * FROM orders",
-    "SELECT partition, count(*), min(\"offset\"), max(\"offset\"), sum(octet_length(value)) FROM orders GROUP BY partition",
-    "SELECT count(*) FROM empty",
-    "SELECT count(*) FROM kafka('orders', '0=10:20,1=:5')",
-    "SELECT count(*), min(timestamp) FROM kafka('orders', '@2023-11-14T22:20:00Z:@2023-11-14T22:25:00Z')",
-    "SELECT * FROM orders WHERE \"offset\" BETWEEN 10 AND 20",
-    "SELECT * FROM orders WHERE partition = 2 AND key = 'k8'",
-    "SELECT * FROM orders WHERE timestamp > '2023-11-14T22:30:00Z'",
-    "SELECT partition, \"offset\" FROM orders ORDER BY \"offset\" DESC, partition LIMIT 10",
-    "SELECT \"offset\" FROM kafka('orders', '1=:') ORDER BY \"offset\" DESC LIMIT 7",
-    "SELECT partition, \"offset\" FROM orders ORDER BY partition, \"offset\" LIMIT 20",
-    "SELECT count(*) FROM (SELECT * FROM orders LIMIT 33)",
-    "SELECT customer, count(*), sum(amount), avg(amount) FROM o GROUP BY customer ORDER BY customer",
-    "SELECT c.name, sum(o.amount) FROM o JOIN c ON o.customer = c.id GROUP BY c.name ORDER BY c.name",
-    "SELECT c.name, o.id FROM c LEFT JOIN o ON o.customer = c.id AND o.id < 20",
-    "SELECT count(*) FROM o a JOIN o b ON a.id = b.id",
-    "SELECT count(*) FROM o WHERE customer IN (SELECT id FROM c WHERE name < 'c5')",
-    "SELECT count(*) FROM o WHERE NOT EXISTS (SELECT 1 FROM c WHERE c.id = o.customer + 10)",
-    "SELECT id, row_number() OVER (PARTITION BY customer ORDER BY id) AS n FROM o WHERE id < 100",
-    "SELECT max(running) FROM (SELECT sum(amount) OVER (ORDER BY id) AS running FROM o)",
-    "SELECT partition FROM orders UNION SELECT partition FROM customers",
-    "SELECT count(*) FROM (SELECT key FROM orders UNION ALL SELECT key FROM customers)",
-    "SELECT (SELECT count(*) FROM customers) AS c, count(*) FROM orders",
-    "WITH big AS (SELECT customer, sum(amount) s FROM o GROUP BY customer) SELECT * FROM big WHERE s > (SELECT avg(s) FROM big)",
-    "SELECT kafka_text(key), json_get_int(kafka_text(value), 'id') FROM orders WHERE partition = 4",
-    "SELECT approx_distinct(key), count(DISTINCT key) FROM orders",
+const MORE: &[&str] = &[
     // Windows, with and without partitions, over sorted and unsorted input.
     "SELECT id, lag(id) OVER (ORDER BY id) AS before, lead(id, 2) OVER (ORDER BY id) AS after FROM o",
     "SELECT id, rank() OVER (PARTITION BY customer ORDER BY amount) AS r, ntile(3) OVER (PARTITION BY customer ORDER BY id) AS t FROM o",
@@ -109,12 +79,13 @@ const REPEATED: &str = "WITH RECURSIVE t(p, n) AS (SELECT partition, 0 FROM orde
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_are_those_of_one_machine() {
-    let sessions = Sessions::over(filled()).await;
+    let sessions = Sessions::over(cluster()).await;
     for sql in TYPED {
         sessions.set_up(sql).await;
     }
     sessions.set_up(KEPT).await;
-    sessions.compare(QUERIES).await;
+    sessions.compare(&QUERIES).await;
+    sessions.compare(MORE).await;
     sessions.compare_here(&[REPEATED]).await;
     sessions.set_up(ZONED[0]).await;
     sessions.compare(&ZONED[1..]).await;

@@ -12,7 +12,7 @@ use tpchgen::generators::{
 use tpchgen::text::TextPool;
 
 use super::Sessions;
-use crate::bed::brokers;
+use crate::engines::brokers;
 
 /// 6000 line items.
 const SCALE: f64 = 0.001;

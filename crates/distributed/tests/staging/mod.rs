@@ -12,8 +12,9 @@ use datafusion_kafka::range::LedgerCounts;
 use datafusion_kafka::sink::MemorySink;
 use datafusion_kafka::{ErrorKind, statement};
 
+use crate::bed::Bed;
 use crate::bed::proxy::Of;
-use crate::bed::{Bed, rows};
+use crate::engines::rows;
 
 const SOURCE: &str = "CREATE EXTERNAL TABLE o (id BIGINT, customer BIGINT, amount DOUBLE) STORED AS KAFKA \
      LOCATION 'orders' OPTIONS ('value.format' 'json')";
