@@ -53,6 +53,10 @@ WORKERS := --package kafka-sql --package datafusion-kafka-distributed --features
 test-workers: setup ## test statements on workers; compiles DataFusion once more
 	@scripts/test $(WORKERS) $(or $(ARGS),--test distributed --test workers)
 
+.PHONY: test-logins
+test-logins: setup ## test the login of AWS MSK; compiles an AWS SDK, and librdkafka once more
+	@scripts/logins $(ARGS)
+
 .PHONY: lint-workers
 lint-workers: ## clippy for the same
 	cargo clippy --release --config scripts/test-profile.toml $(WORKERS) --all-targets -- -D warnings
@@ -61,6 +65,7 @@ lint-workers: ## clippy for the same
 lint: ## format, clippy and documentation, warnings are errors
 	cargo fmt --all --check
 	cargo fmt --manifest-path benches/peers/drain/Cargo.toml --check
+	cargo fmt --manifest-path examples/msk-iam/Cargo.toml --check
 	cargo clippy --release --config scripts/test-profile.toml --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --release --config scripts/test-profile.toml --no-deps
 
