@@ -54,7 +54,7 @@ test-workers: setup ## test statements on workers; compiles DataFusion once more
 	@scripts/test $(WORKERS) $(or $(ARGS),--test distributed --test workers)
 
 .PHONY: test-logins
-test-logins: setup ## test the login of AWS MSK; compiles an AWS SDK, and librdkafka once more
+test-logins: setup ## test the logins of AWS MSK and Kerberos; compiles an AWS SDK, and librdkafka once more
 	@scripts/logins $(ARGS)
 
 .PHONY: lint-workers
