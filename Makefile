@@ -60,6 +60,10 @@ WORKERS_TESTS := --lib --test $(ENGINE) $(if $(filter distributed,$(ENGINE)),--t
 test-workers: setup ## test statements on workers (ENGINE=ballista: on Ballista); compiles DataFusion once more
 	@scripts/test $(WORKERS) $(or $(ARGS),$(WORKERS_TESTS))
 
+.PHONY: test-logins
+test-logins: setup ## test the logins of AWS MSK and Kerberos; compiles an AWS SDK, and librdkafka once more
+	@scripts/logins $(ARGS)
+
 .PHONY: lint-workers
 lint-workers: ## clippy for the same
 	cargo clippy --release --config scripts/test-profile.toml $(WORKERS) --all-targets -- -D warnings
@@ -68,6 +72,7 @@ lint-workers: ## clippy for the same
 lint: ## format, clippy and documentation, warnings are errors
 	cargo fmt --all --check
 	cargo fmt --manifest-path benches/peers/drain/Cargo.toml --check
+	cargo fmt --manifest-path examples/msk-iam/Cargo.toml --check
 	cargo clippy --release --config scripts/test-profile.toml --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --release --config scripts/test-profile.toml --no-deps
 

@@ -1,6 +1,6 @@
 //! Wall clocks that jump under a running process: `docs/faults.md`. Debian's `libfaketime` fakes the clock of this test's
-//! own executable, which is started again for that; its monotonic clock stays. The shell's allocator does not
-//! start below that library.
+//! own executable, which is started again for that; its monotonic clock stays. The shell does not start below that
+//! library: docs/faults.md says why.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

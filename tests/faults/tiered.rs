@@ -16,7 +16,9 @@ use crate::conformance::Fixture;
 use crate::conformance::kafka::KafkaFixture;
 use crate::conformance::reading::{Outcome, ReadCommitted, range, request, run};
 use crate::support::documented::documented;
-use crate::support::{KafkaOptions, KafkaServer, Record, Transaction, admin, produce, wait_until};
+use crate::support::{
+    KafkaOptions, KafkaServer, Record, Release, Transaction, admin, produce, wait_until,
+};
 
 documented!(
     "brokers.md",
@@ -37,6 +39,29 @@ documented!(
     ]
 );
 
+/// The first release with tiered storage for production.
+mod kafka_3_9 {
+    use super::*;
+
+    documented!(
+        "brokers.md",
+        "Tiered storage",
+        ["wire, 3.9", "librdkafka, 3.9"],
+        [],
+        slow [
+            range_in_the_remote_part,
+            range_across_the_boundary,
+            offsets_by_time_and_bounds,
+            transactions_in_the_remote_part,
+            remote_storage_slow_for_three_seconds,
+            remote_storage_silent,
+            remote_segment_gone,
+            remote_segment_cut_off,
+            remote_segment_damaged,
+        ]
+    );
+}
+
 /// Records of a log, of which at least [`REMOTE`] are only in the remote storage.
 const RECORDS: i64 = 5000;
 const REMOTE: i64 = 2500;
@@ -45,14 +70,16 @@ const VALUE_BYTES: usize = 900;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A broker whose remote storage is the folder `remote` within its own.
-fn broker() -> &'static KafkaServer {
-    static BROKER: OnceLock<KafkaServer> = OnceLock::new();
+fn broker(release: Release) -> &'static KafkaServer {
+    static BROKERS: [OnceLock<KafkaServer>; Release::ALL.len()] =
+        [const { OnceLock::new() }; Release::ALL.len()];
     block_in_place(|| {
-        BROKER.get_or_init(|| {
+        BROKERS[release as usize].get_or_init(|| {
             let manager = "org.apache.kafka.server.log.remote.storage.LocalTieredStorage";
             let replication = "rlmm.config.remote.log.metadata.topic.replication.factor";
             let partitions = "rlmm.config.remote.log.metadata.topic.num.partitions";
             let options = KafkaOptions::default()
+                .release(release)
                 .property("remote.log.storage.system.enable", "true")
                 .property("remote.log.storage.manager.class.name", manager)
                 .property("remote.log.metadata.manager.listener.name", "PLAINTEXT")
@@ -69,6 +96,7 @@ fn broker() -> &'static KafkaServer {
 
 /// A topic with one partition, and where its log is.
 struct Tiered {
+    broker: &'static KafkaServer,
     partition: TopicPartition,
     fixture: KafkaFixture,
 }
@@ -80,8 +108,8 @@ fn value(number: i64) -> Vec<u8> {
 impl Tiered {
     /// A topic with [`RECORDS`] records a second apart, once the broker has removed the older ones from its
     /// own disk.
-    fn filled(client: &str) -> Self {
-        Self::written(client, |bootstrap, topic| {
+    fn filled(column: &str) -> Self {
+        Self::written(column, |bootstrap, topic| {
             let record = |n: i64| {
                 Record::new(0)
                     .value(value(n))
@@ -92,8 +120,14 @@ impl Tiered {
         })
     }
 
-    fn written(client: &str, write: impl FnOnce(&str, &str)) -> Self {
-        let bootstrap = broker().bootstrap();
+    /// On the release that the column names after the client, or else on the newest.
+    fn written(column: &str, write: impl FnOnce(&str, &str)) -> Self {
+        let (client, release) = match column.split_once(", ") {
+            Some((client, version)) => (client, Release::of(version)),
+            None => (column, Release::default()),
+        };
+        let broker = broker(release);
+        let bootstrap = broker.bootstrap();
         let topic = admin::unique_topic("tiered");
         let settings = [
             ("remote.storage.enable", "true"),
@@ -106,6 +140,7 @@ impl Tiered {
             write(bootstrap, &topic);
         });
         let tiered = Self {
+            broker,
             partition: TopicPartition::new(topic, 0),
             fixture: fixture(bootstrap, client),
         };
@@ -120,13 +155,13 @@ impl Tiered {
     /// The first offset on the broker's own disk.
     fn local_start(&self) -> i64 {
         let log = format!("data/{}-0", self.partition.topic);
-        let bases = offsets(&broker().folder().join(log));
+        let bases = offsets(&self.broker.folder().join(log));
         bases.iter().map(|(offset, _)| *offset).min().unwrap_or(0)
     }
 
     /// The segment in the remote storage that holds an offset.
     fn remote_segment(&self, offset: i64) -> PathBuf {
-        let storage = broker().folder().join("remote/kafka-tiered-storage");
+        let storage = self.broker.folder().join("remote/kafka-tiered-storage");
         let prefix = format!("{}-0-", self.partition.topic);
         let mut folders = fs::read_dir(&storage).expect("a storage").flatten();
         let folder = folders.find(|f| f.file_name().to_string_lossy().starts_with(&prefix));
@@ -194,12 +229,12 @@ fn told(outcome: Outcome, start: i64, end: i64) -> String {
     }
 }
 
-async fn range_in_the_remote_part(client: &str) -> String {
-    Tiered::filled(client).reads(100, 2400).await
+async fn range_in_the_remote_part(column: &str) -> String {
+    Tiered::filled(column).reads(100, 2400).await
 }
 
-async fn range_across_the_boundary(client: &str) -> String {
-    let tiered = Tiered::filled(client);
+async fn range_across_the_boundary(column: &str) -> String {
+    let tiered = Tiered::filled(column);
     let boundary = tiered.local_start();
     let near = tiered.reads(boundary - 3, boundary + 3).await;
     if near != "exact" {
@@ -208,8 +243,8 @@ async fn range_across_the_boundary(client: &str) -> String {
     tiered.reads(0, RECORDS).await
 }
 
-async fn offsets_by_time_and_bounds(client: &str) -> String {
-    let tiered = Tiered::filled(client);
+async fn offsets_by_time_and_bounds(column: &str) -> String {
+    let tiered = Tiered::filled(column);
     let boundary = tiered.local_start();
     let time = |offset: i64| OffsetAt::Timestamp(FIRST_MS + 1000 * offset);
     let asked = [
@@ -242,9 +277,9 @@ async fn offsets_by_time_and_bounds(client: &str) -> String {
 }
 
 /// The transaction index is remote, too.
-async fn transactions_in_the_remote_part(client: &str) -> String {
+async fn transactions_in_the_remote_part(column: &str) -> String {
     const EACH: i64 = 500;
-    let tiered = Tiered::written(client, |bootstrap, topic| {
+    let tiered = Tiered::written(column, |bootstrap, topic| {
         let id = admin::unique_topic("tx");
         for number in 0..RECORDS / EACH {
             let records: Vec<Record> = (0..EACH).map(|n| Record::new(0).value(value(n))).collect();
@@ -271,8 +306,8 @@ async fn transactions_in_the_remote_part(client: &str) -> String {
 
 /// Replaces the remote segment in the middle of the range by a pipe, in which the broker waits for bytes.
 /// It comes back after some time, or when the read has given up.
-async fn slow(client: &str, time: Option<Duration>) -> String {
-    let tiered = Tiered::filled(client);
+async fn slow(column: &str, time: Option<Duration>) -> String {
+    let tiered = Tiered::filled(column);
     let segment = tiered.remote_segment(1500);
     let kept = segment.with_extension("kept");
     fs::rename(&segment, &kept).expect("a segment");
@@ -303,22 +338,22 @@ async fn slow(client: &str, time: Option<Duration>) -> String {
     told(outcome, 0, 2400)
 }
 
-async fn remote_storage_slow_for_three_seconds(client: &str) -> String {
-    slow(client, Some(Duration::from_secs(3))).await
+async fn remote_storage_slow_for_three_seconds(column: &str) -> String {
+    slow(column, Some(Duration::from_secs(3))).await
 }
 
-async fn remote_storage_silent(client: &str) -> String {
-    slow(client, None).await
+async fn remote_storage_silent(column: &str) -> String {
+    slow(column, None).await
 }
 
-async fn remote_segment_gone(client: &str) -> String {
-    let tiered = Tiered::filled(client);
+async fn remote_segment_gone(column: &str) -> String {
+    let tiered = Tiered::filled(column);
     fs::remove_file(tiered.remote_segment(1500)).expect("a segment");
     tiered.reads(0, 2400).await
 }
 
-async fn remote_segment_cut_off(client: &str) -> String {
-    let tiered = Tiered::filled(client);
+async fn remote_segment_cut_off(column: &str) -> String {
+    let tiered = Tiered::filled(column);
     let segment = fs::OpenOptions::new()
         .write(true)
         .open(tiered.remote_segment(1500));
@@ -328,8 +363,8 @@ async fn remote_segment_cut_off(client: &str) -> String {
     tiered.reads(0, 2400).await
 }
 
-async fn remote_segment_damaged(client: &str) -> String {
-    let tiered = Tiered::filled(client);
+async fn remote_segment_damaged(column: &str) -> String {
+    let tiered = Tiered::filled(column);
     let path = tiered.remote_segment(1500);
     let mut bytes = fs::read(&path).expect("a segment");
     let middle = bytes.len() / 2;

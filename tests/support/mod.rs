@@ -22,6 +22,7 @@ mod certificates;
 pub mod cluster;
 pub mod documented;
 pub mod kafka;
+pub mod kerberos;
 pub mod libs;
 mod options;
 pub mod postgres;

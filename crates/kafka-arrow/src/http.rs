@@ -2,7 +2,7 @@
 
 use reqwest::{Client, ClientBuilder, Response};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, with_causes};
 use crate::trust::Authorities;
 
 /// A client of a server that `setting` names.
@@ -29,7 +29,11 @@ pub(crate) fn client(
         }
     }
     builder.build().map_err(|e| {
-        Error::config(setting, format!("HTTP cannot be set up: {}", reason(&e))).because(e)
+        Error::config(
+            setting,
+            format!("HTTP cannot be set up: {}", with_causes(&e)),
+        )
+        .because(e)
     })
 }
 
@@ -64,20 +68,6 @@ pub(crate) async fn body(
         body.extend_from_slice(&chunk);
     }
     Ok(Some(body))
-}
-
-/// The cause of a failed request. The error must be without its URL, which may contain a password.
-pub(crate) fn reason(error: &reqwest::Error) -> String {
-    let mut reason = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        if !reason.ends_with(&text) {
-            reason = format!("{reason}: {text}");
-        }
-        source = cause.source();
-    }
-    reason
 }
 
 /// What to do about a rejected certificate, if that is what rustls reports. `server` is named in a URL.

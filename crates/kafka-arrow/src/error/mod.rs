@@ -22,6 +22,7 @@ pub use kind::ErrorKind;
 pub use syntax::RangeSyntaxError;
 pub(crate) use syntax::excerpt;
 pub use words::nearest_names;
+pub(crate) use words::with_causes;
 
 use std::sync::Arc;
 

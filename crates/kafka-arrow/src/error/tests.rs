@@ -216,3 +216,25 @@ fn a_missing_right_comes_with_the_command_that_grants_it() {
     let unnamed = denied("READ", "topics of group b");
     assert_eq!(unnamed, "not authorized: READ on topics of group b: denied");
 }
+
+#[test]
+fn causes_follow_a_message_once() {
+    #[derive(Debug)]
+    struct Loading(io::Error);
+
+    impl std::fmt::Display for Loading {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("loading")
+        }
+    }
+
+    impl std::error::Error for Loading {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    let refused = Loading(io::Error::other("status 403"));
+    assert_eq!(with_causes(&refused), "loading: status 403");
+    assert_eq!(with_causes(&refused.0), "status 403");
+}

@@ -13,7 +13,7 @@ use url::Url;
 
 use crate::backoff::Backoff;
 use crate::config::registry::{CA_LOCATION, Endpoint, Login, RegistryConfig};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, with_causes};
 use crate::http;
 use crate::trust::Authorities;
 
@@ -149,7 +149,7 @@ impl Transport {
                         )));
                     }
                     Trouble::Broken(cause) => {
-                        let reason = http::reason(&cause);
+                        let reason = with_causes(&cause);
                         let hint = http::certificate_hint(&reason, "registry", CA_LOCATION);
                         if let Some(hint) = hint {
                             let reason = format!("{reason}; {hint}");

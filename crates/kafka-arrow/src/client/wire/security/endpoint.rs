@@ -95,7 +95,7 @@ mod asking {
     use super::super::oauth::{Denied, Token, TokenError, TokenProvider};
     use super::{Properties, URL};
     use crate::backoff::Backoff;
-    use crate::error::{Error, Result};
+    use crate::error::{Error, Result, with_causes};
     use crate::http;
     use crate::trust::Authorities;
 
@@ -338,7 +338,7 @@ mod asking {
     }
 
     fn broken(error: reqwest::Error) -> Trouble {
-        let reason = http::reason(&error.without_url());
+        let reason = with_causes(&error.without_url());
         match http::certificate_hint(&reason, "endpoint", CA_LOCATION) {
             Some(hint) => Trouble::Final(format!("{reason}; {hint}")),
             None => Trouble::Again(reason),

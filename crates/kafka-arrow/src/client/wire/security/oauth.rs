@@ -10,7 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::sync::Mutex;
 
 use super::Properties;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, with_causes};
 
 /// Why a provider has no token.
 pub type TokenError = Box<dyn std::error::Error + Send + Sync>;
@@ -44,7 +44,7 @@ pub trait TokenProvider: fmt::Debug + Send + Sync {
     /// A token that is valid now.
     ///
     /// # Errors
-    /// Why there is no token. Users see the text, so it must not contain a secret.
+    /// Why there is no token. Users see its text and that of its sources, so they must not contain a secret.
     async fn token(&self) -> Result<Token, TokenError>;
 }
 
@@ -228,7 +228,8 @@ impl Tokens {
             (Ok(token), _) => token,
             (Err(e), Some((token, _))) if now < token.expires => {
                 log::warn!(
-                    "OAUTHBEARER goes on with its last token, because there is no new one: {e}"
+                    "OAUTHBEARER goes on with its last token, because there is no new one: {}",
+                    with_causes(e.as_ref())
                 );
                 *last = Some((token.clone(), token.expires.min(now + LEFT_ALONE)));
                 return Ok(token);
@@ -247,7 +248,8 @@ impl Tokens {
     pub(crate) fn wait(&self) -> Result<Token, String> {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().build().map_err(|e| e.to_string())?;
-        runtime.block_on(self.token()).map_err(|e| e.to_string())
+        let token = runtime.block_on(self.token());
+        token.map_err(|e| with_causes(e.as_ref()))
     }
 
     /// Drops a token that a broker has refused.

@@ -14,7 +14,7 @@ use super::endpoint;
 use super::oauth::{Denied, TokenProvider, Tokens, Unsecured};
 use super::scram::{Exchange, Hash, Salted};
 use super::{Connection, Properties, Supported, Trouble};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, with_causes};
 
 /// How a client logs in. `Debug` only shows the mechanism.
 pub(super) struct Login {
@@ -147,7 +147,7 @@ impl Login {
         tokens: &Tokens,
     ) -> Result<Option<Duration>, Trouble> {
         let token = tokens.token().await.map_err(|e| {
-            let reason = format!("no token for OAUTHBEARER: {e}");
+            let reason = format!("no token for OAUTHBEARER: {}", with_causes(e.as_ref()));
             match e.is::<Denied>() {
                 true => Trouble::Refused(reason),
                 false => Trouble::Io(reason),
