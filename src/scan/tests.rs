@@ -149,3 +149,69 @@ fn the_pieces_are_the_scan() {
     whole.set_reports(reports.to_vec());
     assert!(whole.ledger().total().unread < whole.offsets());
 }
+
+/// What the test's own machine knows of connections: that there is the cluster in memory.
+#[cfg(feature = "jobs")]
+struct InMemory(MemoryCluster);
+
+#[cfg(feature = "jobs")]
+impl Connections for InMemory {
+    fn connection(
+        &self,
+        _name: &str,
+        public: &std::collections::BTreeMap<String, String>,
+        _complete: bool,
+    ) -> crate::Result<crate::config::ConnectionConfig> {
+        let mut config = crate::config::ConnectionConfig::empty();
+        for (key, value) in public {
+            config.set(key, value)?;
+        }
+        Ok(config)
+    }
+
+    fn client(
+        &self,
+        _config: &crate::config::ConnectionConfig,
+    ) -> crate::Result<Arc<dyn KafkaClient>> {
+        Ok(Arc::new(self.0.client()))
+    }
+}
+
+/// Bytes of a scan that were changed on the way are refused, or make a scan that ends.
+#[cfg(feature = "jobs")]
+#[tokio::test]
+async fn changed_bytes_of_a_scan_do_no_harm() {
+    use futures::StreamExt;
+
+    let cluster = MemoryCluster::new();
+    cluster.create_topic("t", 2).unwrap();
+    for n in 0..20 {
+        let record = crate::client::memory::Record::new(format!(r#"{{"a": {n}}}"#));
+        cluster.append("t", n % 2, record).unwrap();
+    }
+    let own = cluster.clone();
+    let pool = crate::client::ClientPool::with_factory(move |_| Ok(Arc::new(own.client())));
+    let config = crate::config::ConnectionConfig::new("memory:1");
+    let session = crate::session::KafkaSessionBuilder::new().pool(pool);
+    let session = session.connection(config).build().unwrap();
+    let table = "CREATE EXTERNAL TABLE t (a BIGINT) STORED AS KAFKA LOCATION 't' \
+                 OPTIONS ('value.format' 'json')";
+    session.sql(table).await.unwrap();
+    let plan = session.sql("SELECT * FROM t WHERE \"offset\" > 3").await;
+    let plan = plan.unwrap().create_physical_plan().await.unwrap();
+    let bytes = scans(&plan).next().unwrap().encode(true).unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    let machine = InMemory(cluster);
+    let mut read = 0;
+    for changed in crate::spoil::spoiled(&text) {
+        let Ok(scan) = KafkaScanExec::decode(changed.as_bytes(), &machine) else {
+            continue;
+        };
+        let plan: Arc<dyn ExecutionPlan> = Arc::new(scan);
+        if let Ok(mut rows) = datafusion::physical_plan::execute_stream(plan, session.task_ctx()) {
+            while let Some(Ok(_)) = rows.next().await {}
+        }
+        read += 1;
+    }
+    assert!(read > 10, "{read} of them are scans: {text}");
+}
