@@ -14,14 +14,13 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use support::produce::{Fill, fill};
-use support::{admin, postgres, s3, shared, wait_until};
+use support::{admin, shared};
 
 use datafusion_kafka::client::ClientPool;
 use datafusion_kafka::session::KafkaSessionBuilder;

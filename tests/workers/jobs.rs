@@ -146,7 +146,7 @@ impl Driver {
         let ended = self.child.try_wait().expect("a process");
         let done = ended.is_some_and(|ended| ended.success());
         if ended.is_some() && !done {
-            self.replace();
+            self.replace().wait().expect("it has ended");
         }
         done
     }
