@@ -108,6 +108,7 @@ const KAFKA_SQL: &[(&str, &[&str])] = &[
     ("connection", &[]),
     ("session", &["connection"]),
     ("workers", &["connection", "interrupt"]),
+    ("ballista", &["connection", "interrupt"]),
     ("progress", &["session"]),
     ("ledger", &["output", "session"]),
     (
@@ -124,6 +125,7 @@ const KAFKA_SQL: &[(&str, &[&str])] = &[
     (
         "args",
         &[
+            "ballista",
             "clean",
             "connection",
             "doctor",

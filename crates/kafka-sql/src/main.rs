@@ -335,6 +335,12 @@ impl Shell {
     fn export(&self, args: export::ExportArgs) -> Result<(), Failure> {
         let progress = Arc::new(ExportProgress::default());
         let (output, connection, ui) = (self.output.clone(), self.connection.clone(), self.ui);
+        #[cfg(feature = "distributed")]
+        if self.workers.are_named() && !ui.quiet {
+            ui::note(
+                "kafka-sql: an export reads on this machine; workers are for statements and jobs",
+            );
+        }
         let watched = Arc::clone(&progress);
         let work = async move {
             let export = export::prepare(args, &output, &connection).await?;
