@@ -9,5 +9,6 @@ SELECT offset, kafka_text(value) AS customer
 FROM customers_by_key
 WHERE key = 'c-007'
 ORDER BY offset;
+-- expect: 2 rows
 
 DROP TABLE customers_by_key;

@@ -59,6 +59,9 @@ pub(crate) enum Place {
     Received(Arc<dyn Connections>),
 }
 
+/// The partition of the node that reads a unit, and its scan, by the number of the unit.
+type Units = BTreeMap<u64, (usize, Arc<KafkaScanExec>)>;
+
 /// A scan in units, which are its execution partitions. Where it was planned, its input is the scan. What travels
 /// has an in-memory table as its input: each unit is a row of a partition of its own.
 ///
@@ -70,7 +73,7 @@ pub(crate) struct KafkaUnitsExec {
     place: Place,
     properties: Arc<PlanProperties>,
     /// What is read or was read here, by the number of the unit.
-    scans: Arc<Mutex<BTreeMap<u64, (usize, Arc<KafkaScanExec>)>>>,
+    scans: Arc<Mutex<Units>>,
 }
 
 impl KafkaUnitsExec {
@@ -144,7 +147,7 @@ impl KafkaUnitsExec {
         ))
     }
 
-    fn scans(&self) -> MutexGuard<'_, BTreeMap<u64, (usize, Arc<KafkaScanExec>)>> {
+    fn scans(&self) -> MutexGuard<'_, Units> {
         self.scans.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

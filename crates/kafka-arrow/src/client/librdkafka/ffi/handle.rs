@@ -16,6 +16,8 @@ use crate::client::wire::Tokens;
 pub(crate) struct Health {
     /// All known brokers are down.
     pub(crate) down: bool,
+    /// A broker has answered, so that it takes the login.
+    pub(crate) worked: bool,
     /// When a broker last refused the credentials or the TLS handshake failed, with the reason.
     pub(crate) refused: Option<(Instant, String)>,
     /// The most recent failure of a connection.
@@ -267,7 +269,7 @@ unsafe extern "C" fn on_error(
     let mut health = shared.health();
     match err {
         code::ALL_BROKERS_DOWN => health.down = true,
-        code::AUTHENTICATION if broke_off(&reason) => health.last = Some(reason),
+        code::AUTHENTICATION if broke_off(&reason, health.worked) => health.last = Some(reason),
         code::AUTHENTICATION | code::SSL | code::SASL_AUTHENTICATION_FAILED => {
             let reason = explained(reason);
             health.refused = Some((Instant::now(), reason.clone()));
@@ -278,9 +280,12 @@ unsafe extern "C" fn on_error(
 }
 
 /// Whether a login failed because the connection broke, as it does when a broker shuts down or ends a login.
-/// librdkafka connects again.
-fn broke_off(reason: &str) -> bool {
+/// librdkafka connects again. It does so too where it renews a login within a second of the last renewal, which a
+/// broker does not take for one; a listener without logins says the same at first.
+fn broke_off(reason: &str, worked: bool) -> bool {
     reason.contains("handshake failed: Local: Broker transport failure")
+        || worked
+            && reason.contains("handshake failed: Broker: Request not valid in current SASL state")
 }
 
 /// Stores for how long a broker throttles the client; `rd_kafka_poll` calls it.
@@ -384,7 +389,14 @@ mod tests {
                 false,
             ),
         ] {
-            assert_eq!(broke_off(reason), expected, "{reason}");
+            for worked in [false, true] {
+                assert_eq!(broke_off(reason, worked), expected, "{reason}");
+            }
         }
+        let renewed = "sasl_plaintext://b:1/1: SASL OAUTHBEARER mechanism handshake failed: Broker: Request not \
+                       valid in current SASL state: broker's supported mechanisms:  (after 1ms in state \
+                       AUTH_HANDSHAKE)";
+        assert!(broke_off(renewed, true));
+        assert!(!broke_off(renewed, false));
     }
 }

@@ -201,6 +201,7 @@ impl Fetching {
             let mut health = session.handle.health();
             health.refused = None;
             health.down = false;
+            health.worked = true;
         }
     }
 
