@@ -135,6 +135,7 @@ impl Meta {
         let mut health = self.handle.health();
         health.down = false;
         health.refused = None;
+        health.worked = true;
         health.last = None;
         drop(health);
         self.state
