@@ -5,8 +5,6 @@ use std::sync::Arc;
 
 use clap::Args;
 use datafusion::execution::memory_pool::MemoryLimit;
-use datafusion_kafka::config::ConnectionConfig;
-use datafusion_kafka::scan::OwnConnections;
 use datafusion_kafka_ballista::{
     Ballista, executor_config, scheduler_config, serve_executor, serve_scheduler,
 };
@@ -136,11 +134,6 @@ pub(crate) async fn execute(
     connection: Connection,
     ui: Ui,
 ) -> Result<(), Failure> {
-    let mut own: Vec<ConnectionConfig> = connection.cluster().cloned().into_iter().collect();
-    for file in &args.connection {
-        let config = ConnectionConfig::from_file(file);
-        own.push(config.map_err(|e| Failure::usage(e.to_string()))?);
-    }
     let (host, port) = args
         .scheduler
         .rsplit_once(':')
@@ -157,7 +150,7 @@ pub(crate) async fn execute(
         .local_addr()
         .map_err(|e| Failure::usage(format!("--listen {}: {e}", args.listen)))?;
     drop(listener);
-    let connections = Arc::new(OwnConnections::new(own, connection.pool().clone()));
+    let connections = Arc::new(connection.own(&args.connection)?);
     let mut config = executor_config(connections).map_err(ended)?;
     config.scheduler_host = host;
     config.scheduler_port = port;

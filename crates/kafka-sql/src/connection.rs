@@ -357,6 +357,25 @@ impl Connection {
         Some(&self.config).filter(|config| !config.bootstrap_servers().is_empty())
     }
 
+    /// What this machine reads with when others send it scans: its own cluster, and those of the files.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or a setting in it is refused.
+    #[cfg(any(feature = "distributed", feature = "ballista"))]
+    pub(crate) fn own(
+        &self,
+        files: &[PathBuf],
+    ) -> Result<datafusion_kafka::scan::OwnConnections, Failure> {
+        let further = files.iter().map(ConnectionConfig::from_file);
+        let own = self.cluster().cloned().map(Ok).into_iter().chain(further);
+        let own: datafusion_kafka::Result<Vec<ConnectionConfig>> = own.collect();
+        let own = own.map_err(|e| Failure::usage(e.to_string()))?;
+        Ok(datafusion_kafka::scan::OwnConnections::new(
+            own,
+            self.pool.clone(),
+        ))
+    }
+
     /// Where clients come from.
     pub(crate) fn pool(&self) -> &ClientPool {
         &self.pool

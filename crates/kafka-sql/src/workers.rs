@@ -5,11 +5,9 @@ use std::sync::Arc;
 
 use clap::Args;
 use datafusion_kafka::Error;
-use datafusion_kafka::config::{ConnectionConfig, secret};
+use datafusion_kafka::config::secret;
 use datafusion_kafka::policy::Policy;
-use datafusion_kafka_distributed::{
-    Coordinator, CoordinatorOptions, Link, OwnConnections, Token, Worker, Workers,
-};
+use datafusion_kafka_distributed::{Coordinator, CoordinatorOptions, Link, Token, Worker, Workers};
 use tokio::net::TcpListener;
 
 use crate::connection::Connection;
@@ -136,18 +134,13 @@ pub(crate) async fn serve(
     connection: Connection,
     ui: Ui,
 ) -> Result<(), Failure> {
-    let mut own: Vec<ConnectionConfig> = connection.cluster().cloned().into_iter().collect();
-    for file in &args.connection {
-        let config = ConnectionConfig::from_file(file);
-        own.push(config.map_err(|e| Failure::usage(e.to_string()))?);
-    }
     let listener = TcpListener::bind(&args.listen).await;
     let listener =
         listener.map_err(|e| Failure::usage(format!("--listen {}: {e}", args.listen)))?;
     if let (false, Ok(address)) = (ui.quiet, listener.local_addr()) {
         ui::note(format_args!("kafka-sql: worker listens on {address}"));
     }
-    let worker = Worker::new(OwnConnections::new(own, connection.pool().clone()))
+    let worker = Worker::new(connection.own(&args.connection)?)
         .link(link.link()?)
         // Where nodes have no zone, it is empty.
         .rack(args.rack.filter(|rack| !rack.is_empty()))

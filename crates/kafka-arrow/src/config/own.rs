@@ -107,15 +107,11 @@ pub(super) fn check(key: &str, canonical: &str, value: &str) -> Result<()> {
         return Ok(());
     }
     if canonical == "key.partitioner" {
-        let known = value == "none" || value.parse::<KeyPartitioner>().is_ok();
-        return known.then_some(()).ok_or_else(|| {
-            Error::config(
-                key,
-                format!(
-                    "expected 'none', 'murmur2', 'consistent_random' or 'fnv1a', found '{value}'"
-                ),
-            )
-        });
+        return match value {
+            "none" => Ok(()),
+            _ => (value.parse().map(|_: KeyPartitioner| ()))
+                .map_err(|e| Error::config(key, format!("{e}; or 'none'"))),
+        };
     }
     let (unit, least) = match canonical {
         "client.sessions.max" => ("readers", 1),

@@ -52,8 +52,9 @@ impl FromStr for KeyPartitioner {
         let mut names = Self::NAMES.into_iter();
         let found = names.find(|(name, _)| *name == text);
         found.map(|(_, known)| known).ok_or_else(|| {
+            let names = Self::NAMES.map(|(name, _)| name).join(", ");
             Error::invalid(format!(
-                "'{text}' is none of the ways to partition by keys: murmur2, consistent_random, fnv1a"
+                "'{text}' is none of the ways to partition by keys: {names}"
             ))
         })
     }
