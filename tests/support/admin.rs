@@ -3,9 +3,12 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use datafusion_kafka::client::ClientPool;
+use datafusion_kafka::config::ConnectionConfig;
 use rdkafka::admin::{
     AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
     TopicReplication,
@@ -27,6 +30,14 @@ pub(super) const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 
 /// The settings of the helpers' clients. They print nothing; the helpers panic with a message instead.
 pub(super) fn client(bootstrap: &str) -> ClientConfig {
+    static FIRST: Once = Once::new();
+    // The first client decides what becomes of OpenSSL when the process ends: ours, as in programs of users.
+    FIRST.call_once(|| {
+        let mut config = ConnectionConfig::new(bootstrap);
+        config.set("kafka.client", "librdkafka").unwrap();
+        // A build without librdkafka has none.
+        drop(ClientPool::default().client(&config));
+    });
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", bootstrap)

@@ -15,11 +15,43 @@ pub(crate) enum SettingError {
     Invalid(String),
 }
 
+/// Starts OpenSSL without its handler at exit, before librdkafka starts it with one. The handler frees what
+/// librdkafka's threads still use, so that a program that ended in the middle of a TLS handshake crashed.
+/// The first start decides: a program that has used OpenSSL before has its own way.
+fn keep_openssl_until_the_end() {
+    #[cfg(any(feature = "ssl", feature = "gssapi"))]
+    {
+        use std::ffi::{c_int, c_void};
+
+        const OPENSSL_INIT_NO_ATEXIT: u64 = 0x0008_0000;
+        unsafe extern "C" {
+            fn OPENSSL_init_crypto(options: u64, settings: *const c_void) -> c_int;
+        }
+        // SAFETY: librdkafka links the library; the call may come from any thread, at any time, and takes no
+        // settings. If it fails, so does librdkafka, with a reason.
+        unsafe { OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, std::ptr::null()) };
+    }
+}
+
+/// Makes the end of this process take a while, after what later calls leave for the end.
+#[cfg(test)]
+pub(crate) fn end_slowly() {
+    extern "C" fn wait() {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    unsafe extern "C" {
+        fn atexit(last: extern "C" fn()) -> std::ffi::c_int;
+    }
+    // SAFETY: the function uses nothing that is gone at the end.
+    unsafe { atexit(wait) };
+}
+
 /// Settings for a [`Handle`] that is about to be created.
 pub(crate) struct Conf(pub(super) *mut rd::rd_kafka_conf_t);
 
 impl Conf {
     pub(crate) fn new() -> Self {
+        keep_openssl_until_the_end();
         // SAFETY: no precondition.
         Self(unsafe { rd::rd_kafka_conf_new() })
     }

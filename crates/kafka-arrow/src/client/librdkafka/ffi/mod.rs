@@ -32,6 +32,8 @@ use rdkafka::bindings::rd_kafka_resp_err_t as Resp;
 
 pub(crate) use admin::{AdminRequest, send};
 pub(crate) use answer::Event;
+#[cfg(test)]
+pub(crate) use conf::end_slowly;
 pub(crate) use conf::{Conf, SettingError};
 pub use handle::Undelivered;
 pub(crate) use handle::{Handle, Health, Kind, OAuth};

@@ -281,15 +281,16 @@ async fn a_partition_without_a_leader_is_named_with_its_replicas() {
     }
 }
 
+/// A listener that speaks TLS with a certificate for `localhost` and then ends each connection: its port, and
+/// the certificate as PEM.
 #[cfg(feature = "ssl")]
-#[tokio::test]
-async fn an_expired_certificate_is_not_put_down_to_the_authorities_alone() {
+async fn tls_listener(expires_in_year: i32) -> (u16, String) {
     use rcgen::{CertificateParams, KeyPair, date_time_ymd};
     use rustls::pki_types::PrivatePkcs8KeyDer;
 
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    params.not_after = date_time_ymd(2001, 1, 2);
+    params.not_after = date_time_ymd(expires_in_year, 1, 2);
     let certificate = params.self_signed(&key).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let server = rustls::ServerConfig::builder_with_provider(provider)
@@ -306,12 +307,20 @@ async fn an_expired_certificate_is_not_put_down_to_the_authorities_alone() {
     tokio::spawn(async move {
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
         while let Ok((stream, _)) = listener.accept().await {
-            let _ = acceptor.accept(stream).await;
+            let handshake = acceptor.accept(stream);
+            tokio::spawn(async move { drop(handshake.await) });
         }
     });
+    (port, certificate.pem())
+}
+
+#[cfg(feature = "ssl")]
+#[tokio::test]
+async fn an_expired_certificate_is_not_put_down_to_the_authorities_alone() {
+    let (port, certificate) = tls_listener(2001).await;
     let mut config = ConnectionConfig::new(format!("localhost:{port}"));
     config.set("security.protocol", "ssl").unwrap();
-    config.set("ssl.ca.pem", &certificate.pem()).unwrap();
+    config.set("ssl.ca.pem", &certificate).unwrap();
     let client = LibrdkafkaClient::connect(&config).unwrap();
     let error = client.describe(TopicSelection::All).await.unwrap_err();
     assert!(matches!(error, Error::Authentication { .. }), "{error}");
@@ -319,6 +328,58 @@ async fn an_expired_certificate_is_not_put_down_to_the_authorities_alone() {
         error.to_string().contains("the certificate has expired"),
         "{error}"
     );
+}
+
+/// OpenSSL's handler at exit freed what handshakes still used: some programs died by a signal.
+#[cfg(feature = "ssl")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn programs_may_end_in_the_middle_of_handshakes() {
+    // Each address has a thread.
+    let mut servers = Vec::new();
+    for _ in 0..6 {
+        let (port, _) = tls_listener(2099).await;
+        servers.push(format!("127.0.0.1:{port}"));
+    }
+    let this = std::env::current_exe().unwrap();
+    for waits_ms in [20, 50, 80, 110, 140] {
+        let programs = (0..4).map(|n| {
+            std::process::Command::new(&this)
+                .args([
+                    "--ignored",
+                    "--exact",
+                    "client::librdkafka::tests::faults::ends_in_the_middle_of_handshakes",
+                ])
+                .env("TEST_SERVERS", servers.join(","))
+                .env("TEST_WAITS_MS", (waits_ms + 5 * n).to_string())
+                .stdout(std::process::Stdio::null())
+                .spawn()
+                .unwrap()
+        });
+        for mut program in programs.collect::<Vec<_>>() {
+            let status = tokio::task::block_in_place(|| program.wait()).unwrap();
+            assert_eq!(status.code(), Some(7), "after {waits_ms} ms: {status}");
+        }
+    }
+}
+
+#[cfg(feature = "ssl")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "started by programs_may_end_in_the_middle_of_handshakes"]
+async fn ends_in_the_middle_of_handshakes() {
+    crate::client::librdkafka::ffi::end_slowly();
+    let given = |name: &str| std::env::var(name).expect("the other test sets it");
+    let mut config = ConnectionConfig::new(given("TEST_SERVERS"));
+    for (key, value) in [
+        ("security.protocol", "ssl"),
+        ("reconnect.backoff.ms", "1"),
+        ("reconnect.backoff.max.ms", "2"),
+    ] {
+        config.set(key, value).unwrap();
+    }
+    let client = LibrdkafkaClient::connect(&config).unwrap();
+    let limit = Duration::from_millis(given("TEST_WAITS_MS").parse().unwrap());
+    let _ = tokio::time::timeout(limit, client.describe(TopicSelection::All)).await;
+    std::process::exit(7);
 }
 
 /// One broker of three is down, the one that requests go to. librdkafka reports that all are down, meaning
