@@ -29,6 +29,8 @@ pub(super) enum End {
 #[derive(Debug, Default)]
 pub(super) struct Coverage {
     hits: u64,
+    /// Whether these were all that were asked for. What was looked at may then hold more.
+    enough: bool,
     /// The partitions that were to be looked at, those without a record too.
     partitions: BTreeSet<TopicPartition>,
     counts: LedgerCounts,
@@ -42,10 +44,11 @@ pub(super) struct Coverage {
 
 impl Coverage {
     /// What the plan's scans have done up to now.
-    pub(super) fn of(plan: &Arc<dyn ExecutionPlan>, hits: u64) -> Self {
+    pub(super) fn of(plan: &Arc<dyn ExecutionPlan>, hits: u64, enough: bool) -> Self {
         let ledger = scan::ledger(plan);
         let mut this = Self {
             hits,
+            enough,
             counts: ledger.total(),
             unread: unread(&ledger),
             bad_rows: session::scan_progress(plan).bad_rows,
@@ -73,7 +76,7 @@ impl Coverage {
         let LedgerCounts {
             unread, lost, bad, ..
         } = self.counts;
-        unread + lost + bad + self.bad_rows == 0
+        !self.enough && unread + lost + bad + self.bad_rows == 0
     }
 
     /// The number of hits.
@@ -101,7 +104,7 @@ impl Coverage {
                 "cut short: {hits} until then, {}",
                 part.replacen("looked", "looked at most", 1)
             ),
-            End::Itself if self.counts.unread > 0 => {
+            End::Itself if self.enough || self.counts.unread > 0 => {
                 let most = thousands(self.hits);
                 format!("{hits}, stopped after the first {most}: {part}, so there may be more")
             }
@@ -303,6 +306,22 @@ mod tests {
             assert_eq!(coverage.line(end), expected);
             assert_eq!(coverage.is_complete(), complete, "{expected}");
         }
+    }
+
+    #[test]
+    fn what_stopped_at_the_last_offset_is_not_complete() {
+        let counts = LedgerCounts {
+            delivered: 40,
+            ..LedgerCounts::default()
+        };
+        let mut coverage = coverage(3, counts);
+        coverage.enough = true;
+        assert!(!coverage.is_complete());
+        assert_eq!(
+            coverage.line(End::Itself),
+            "3 hits, stopped after the first 3: looked at 40 of 40 offsets of orders[0..3], orders[5], so there may be \
+             more"
+        );
     }
 
     #[test]

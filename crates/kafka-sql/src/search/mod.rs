@@ -129,7 +129,11 @@ impl Search {
             () = plan::told(self.stop.clone()), if !self.here => Err(Failure::Interrupted),
         };
         let stopped = *self.stop.borrow();
-        let coverage = Coverage::of(&plan, hits.load(Ordering::Relaxed));
+        let hits = hits.load(Ordering::Relaxed);
+        // A table may have had enough.
+        let (shown, all) = *delivered.as_ref().unwrap_or(&(hits, hits));
+        let enough = shown < all || self.args.first == Some(shown);
+        let coverage = Coverage::of(&plan, shown, enough);
         let end = match &delivered {
             Ok(_) if !stopped => End::Itself,
             Ok(_) | Err(Failure::Interrupted) => End::Interrupted,
