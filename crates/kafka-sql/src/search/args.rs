@@ -8,7 +8,7 @@ use datafusion_kafka::range::RangeSpec;
 /// What to look for, and where.
 #[derive(Debug, Clone, Args)]
 #[command(
-    group = ArgGroup::new("condition").required(true).multiple(true),
+    group = ArgGroup::new("conditions").required(true).multiple(true),
     after_help = "A record is a hit if it meets all conditions. Exit codes: 0 hits, 9 none although everything was \
                   looked at, 130 interrupted; the others are those of every command."
 )]
@@ -25,7 +25,7 @@ pub(crate) struct SearchArgs {
     #[arg(
         long,
         value_name = "K",
-        group = "condition",
+        group = "conditions",
         allow_hyphen_values = true
     )]
     pub(super) key: Vec<String>,
@@ -33,7 +33,7 @@ pub(crate) struct SearchArgs {
     #[arg(
         long,
         value_name = "TEXT",
-        group = "condition",
+        group = "conditions",
         allow_hyphen_values = true
     )]
     pub(super) contains: Option<String>,
@@ -41,7 +41,7 @@ pub(crate) struct SearchArgs {
     #[arg(
         long,
         value_name = "R",
-        group = "condition",
+        group = "conditions",
         allow_hyphen_values = true
     )]
     pub(super) regex: Option<String>,
@@ -49,7 +49,7 @@ pub(crate) struct SearchArgs {
     #[arg(
         long = "where",
         value_name = "SQL",
-        group = "condition",
+        group = "conditions",
         allow_hyphen_values = true
     )]
     pub(super) condition: Option<String>,
@@ -57,7 +57,7 @@ pub(crate) struct SearchArgs {
     #[arg(
         long,
         value_name = "NAME=VALUE",
-        group = "condition",
+        group = "conditions",
         allow_hyphen_values = true
     )]
     pub(super) header: Vec<String>,

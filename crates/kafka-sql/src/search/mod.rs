@@ -12,8 +12,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use datafusion::execution::context::SessionContext;
-use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion_kafka::receipt::{Receipt, with_checksums};
@@ -99,9 +98,10 @@ impl Search {
     ) -> Result<Option<Failure>, Failure> {
         let planned = async {
             let sql = self.sql().await?;
-            let frame = datafusion_kafka::statement::sql(&self.context(), &sql).await?;
+            let frame = self.session.sql(&sql).await?;
             let (task, schema) = (frame.task_ctx(), frame.schema().clone());
-            let plan = frame.create_physical_plan().await?;
+            let (state, logical) = frame.into_parts();
+            let plan = self.planning(state).create_physical_plan(&logical).await?;
             Ok::<_, Failure>((sql, schema, task, plan))
         };
         let (sql, schema, task, plan) = tokio::select! {
@@ -208,20 +208,20 @@ impl Search {
         Ok(topics.into_iter().collect::<Vec<_>>().join(","))
     }
 
-    /// The session, in which plans are as a search wants them.
-    fn context(&self) -> SessionContext {
+    /// What plans as a search wants it.
+    fn planning(&self, state: SessionState) -> SessionState {
         if !self.here {
-            return self.session.context().clone();
+            return state;
         }
         let rule = plan::AsFound {
             stop: self.stop.clone(),
         };
-        let mut state = SessionStateBuilder::new_from_existing(self.session.context().state())
+        let mut state = SessionStateBuilder::new_from_existing(state)
             .with_physical_optimizer_rule(Arc::new(rule))
             .build();
         // Threads that take turns at the batches of a partition would mix their hits.
         let options = state.config_mut().options_mut();
         options.optimizer.enable_round_robin_repartition = false;
-        SessionContext::new_with_state(state)
+        state
     }
 }
