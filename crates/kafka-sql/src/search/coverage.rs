@@ -19,9 +19,9 @@ const NAMED: usize = 8;
 pub(super) enum End {
     /// By itself: there is no more to look at, or these hits were enough.
     Itself,
-    /// It was interrupted.
+    /// It was interrupted, and has printed all hits in what was looked at.
     Interrupted,
-    /// It failed.
+    /// It failed, or was left in its middle.
     Failed,
 }
 
@@ -31,7 +31,7 @@ pub(super) struct Coverage {
     hits: u64,
     /// Whether these were all that were asked for. What was looked at may then hold more.
     enough: bool,
-    /// The partitions that were to be looked at, those without a record too.
+    /// The partitions that were to be looked at, those without an offset too unless some are ruled out.
     partitions: BTreeSet<TopicPartition>,
     counts: LedgerCounts,
     /// What was not looked at, because the search ended before.
@@ -56,18 +56,20 @@ impl Coverage {
         };
         let read = ledger.ranges.iter().map(|r| r.range.topic_partition());
         let read: BTreeSet<TopicPartition> = read.collect();
-        let mut ruled_out = BTreeSet::new();
         for scan in scan::scans(plan) {
             let asked = scan.snapshot().offset_ranges();
             this.partitions
                 .extend(asked.map(OffsetRange::topic_partition));
             for (range, by) in scan.pruned() {
                 *this.pruned.entry(by).or_default() += u64::try_from(range.len()).unwrap_or(0);
-                ruled_out.insert(range.topic_partition());
             }
         }
-        this.partitions
-            .retain(|partition| read.contains(partition) || !ruled_out.contains(partition));
+        if ["partition", "key"]
+            .iter()
+            .any(|by| this.pruned.contains_key(by))
+        {
+            this.partitions = read;
+        }
         this
     }
 

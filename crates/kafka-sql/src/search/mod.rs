@@ -12,7 +12,9 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use datafusion::common::tree_node::TreeNode;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion_kafka::receipt::{Receipt, with_checksums};
@@ -83,7 +85,7 @@ struct Search {
     args: SearchArgs,
     /// Where it is noted what was looked at.
     receipt: Option<Arc<Mutex<Receipt>>>,
-    /// Whether the plan is executed in this process.
+    /// Whether the plan is for this process.
     here: bool,
     stop: watch::Receiver<bool>,
     ui: Ui,
@@ -101,6 +103,15 @@ impl Search {
             let frame = self.session.sql(&sql).await?;
             let (task, schema) = (frame.task_ctx(), frame.schema().clone());
             let (state, logical) = frame.into_parts();
+            let of_several = |node: &LogicalPlan| {
+                use LogicalPlan::{Aggregate, Distinct, Unnest, Window};
+                matches!(node, Aggregate(_) | Distinct(_) | Unnest(_) | Window(_))
+            };
+            if logical.exists(|node| Ok(of_several(node)))? {
+                return Err(Failure::usage(
+                    "--select: expected columns of a hit; for what is computed of several use 'query'",
+                ));
+            }
             let plan = self.planning(state).create_physical_plan(&logical).await?;
             Ok::<_, Failure>((sql, schema, task, plan))
         };
@@ -123,10 +134,10 @@ impl Search {
         let found = Box::pin(RecordBatchStreamAdapter::new(columns, found));
         let meter = Meter::start(&plan, self.ui).beside_rows();
         let delivered = deliver(&names, found, meter, &options, &destination, self.ui);
+        let ends = plan::ends_when_told(&plan);
         let delivered = tokio::select! {
             delivered = delivered => delivered,
-            // Here the scans end, and then all that reads them.
-            () = plan::told(self.stop.clone()), if !self.here => Err(Failure::Interrupted),
+            () = plan::told(self.stop.clone()), if !ends => Err(Failure::Interrupted),
         };
         let stopped = *self.stop.borrow();
         let hits = hits.load(Ordering::Relaxed);
@@ -136,7 +147,7 @@ impl Search {
         let coverage = Coverage::of(&plan, shown, enough);
         let end = match &delivered {
             Ok(_) if !stopped => End::Itself,
-            Ok(_) | Err(Failure::Interrupted) => End::Interrupted,
+            Ok(_) => End::Interrupted,
             Err(_) => End::Failed,
         };
         if !self.ui.quiet && !matches!(delivered, Err(Failure::ClosedPipe)) {
@@ -214,6 +225,7 @@ impl Search {
             return state;
         }
         let rule = plan::AsFound {
+            reverse: self.args.reverse,
             stop: self.stop.clone(),
         };
         let mut state = SessionStateBuilder::new_from_existing(state)

@@ -3,19 +3,24 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::compute::SortOptions;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::buffer::BufferExec;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::limit::LocalLimitExec;
+use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions,
+    SortOrderPushdownResult,
 };
 use datafusion_kafka::scan::KafkaScanExec;
 use futures::StreamExt;
@@ -31,11 +36,35 @@ pub(super) async fn told(mut stop: watch::Receiver<bool>) {
 /// The last rule of the optimizer.
 ///
 /// - Filters hand out hits at once. They would collect a batch of them.
-/// - Streams that are each read backward are not merged by offset: a merge waits for a hit of each.
-/// - Scans end when the search is told to end. What they have handed out until then still becomes hits.
+/// - What is sorted by offset in descending order is read backward instead, which DataFusion does not do below a
+///   filter. The streams are not merged by offset: a merge waits for a hit of each.
+/// - The scan ends when the search is told to end. What it has handed out until then still becomes hits.
+///
+/// A plan that reads anything else, as a condition with a subquery does, stays as it is.
 #[derive(Debug)]
 pub(super) struct AsFound {
+    pub(super) reverse: bool,
     pub(super) stop: watch::Receiver<bool>,
+}
+
+impl AsFound {
+    fn scan(&self, scan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut input = Arc::clone(&scan);
+        if self.reverse {
+            // The scan knows which of its columns is the offset.
+            for (index, field) in scan.schema().fields().iter().enumerate() {
+                let column = Arc::new(Column::new(field.name(), index));
+                let order = PhysicalSortExpr::new(column, SortOptions::new(true, true));
+                if let SortOrderPushdownResult::Exact { inner } =
+                    scan.try_pushdown_sort(&[order])?
+                {
+                    input = inner;
+                }
+            }
+        }
+        let stop = self.stop.clone();
+        Ok(Arc::new(UntilToldExec { input, stop }))
+    }
 }
 
 impl PhysicalOptimizerRule for AsFound {
@@ -48,6 +77,9 @@ impl PhysicalOptimizerRule for AsFound {
         plan: Arc<dyn ExecutionPlan>,
         _config: &ConfigOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        if !reads_only_a_scan(&plan) {
+            return Ok(plan);
+        }
         let changed = plan.transform_up(|node| {
             let changed: Arc<dyn ExecutionPlan> =
                 if let Some(filter) = node.downcast_ref::<FilterExec>() {
@@ -55,13 +87,16 @@ impl PhysicalOptimizerRule for AsFound {
                 } else if let Some(merge) = node.downcast_ref::<SortPreservingMergeExec>() {
                     let all = CoalescePartitionsExec::new(Arc::clone(merge.input()));
                     Arc::new(all.with_fetch(merge.fetch()))
+                } else if let Some(sort) = node.downcast_ref::<SortExec>() {
+                    let rows = Arc::clone(sort.input());
+                    match sort.fetch() {
+                        Some(fetch) => Arc::new(LocalLimitExec::new(rows, fetch)),
+                        None => rows,
+                    }
                 } else if let Some(ahead) = node.downcast_ref::<BufferExec>() {
                     Arc::clone(ahead.input())
                 } else if node.is::<KafkaScanExec>() {
-                    Arc::new(UntilToldExec {
-                        input: node,
-                        stop: self.stop.clone(),
-                    })
+                    self.scan(node)?
                 } else {
                     return Ok(Transformed::no(node));
                 };
@@ -72,6 +107,22 @@ impl PhysicalOptimizerRule for AsFound {
 
     fn schema_check(&self) -> bool {
         true
+    }
+}
+
+fn reads_only_a_scan(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    match plan.children().as_slice() {
+        [] => plan.is::<KafkaScanExec>(),
+        [input] => reads_only_a_scan(input),
+        _ => false,
+    }
+}
+
+/// Whether the plan's scan ends when it is told to.
+pub(super) fn ends_when_told(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    match plan.children().as_slice() {
+        [input] => plan.is::<UntilToldExec>() || ends_when_told(input),
+        _ => false,
     }
 }
 
