@@ -265,7 +265,7 @@ fn the_first_hits_are_the_newest_from_the_end_and_the_rest_is_named() {
     let all = search(
         "wire",
         &topic,
-        &["--contains", "00000007", "--reverse", "--first", "9"],
+        &["--contains", "0000000000000007", "--reverse", "--first", "9"],
     );
     let said = found(&all, &topic).2;
     assert_eq!(said, "1 hit in 200,000 offsets of T[0], all looked at");
