@@ -265,11 +265,27 @@ fn the_first_hits_are_the_newest_from_the_end_and_the_rest_is_named() {
     let all = search(
         "wire",
         &topic,
-        &["--contains", "0000000000000007", "--reverse", "--first", "9"],
+        &[
+            "--contains",
+            "0000000000000007",
+            "--reverse",
+            "--first",
+            "9",
+        ],
     );
     let said = found(&all, &topic).2;
     assert_eq!(said, "1 hit in 200,000 offsets of T[0], all looked at");
-    // Within a partition the newest comes first.
+    // Within a partition the newest comes first, and others may have newer ones.
+    let several = search(
+        "wire",
+        rough(),
+        &["--regex", ".", "--first", "1", "--reverse"],
+    );
+    let said = err(&several);
+    assert!(
+        said.contains("so there may be more, in other partitions also newer ones"),
+        "{said}"
+    );
     let newest = ok(&search(
         "wire",
         rough(),
@@ -351,6 +367,27 @@ fn an_interrupted_search_says_what_it_has_covered() {
             0
         );
     }
+}
+
+/// Hits and progress share a terminal.
+#[test]
+fn a_terminal_shows_hits_and_how_far_the_search_is() {
+    let id = admin::unique_topic("search-client");
+    let (topic, _) = held_back(shared().bootstrap(), &id);
+    let mut command = kafka_sql();
+    command.args(["-X", &format!("client.id={id}"), "search", &topic]);
+    command.args(["--regex", "^[0-9]{15}[05]", "--select", "offset, partition"]);
+    let mut session =
+        rexpect::session::spawn_command(command, Some(30_000)).expect("the shell starts");
+    for text in ["offset\tpartition", "5\t0", "of the offset span  ETA "] {
+        session.exp_string(text).expect(text);
+    }
+    session.send_control('c').expect("it reads");
+    session.exp_string("interrupted: ").expect("it says so");
+    session
+        .exp_string("; not looked at: ")
+        .expect("and what is left");
+    session.exp_eof().expect("it ends");
 }
 
 #[test]

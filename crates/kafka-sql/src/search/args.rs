@@ -8,6 +8,7 @@ use datafusion_kafka::range::RangeSpec;
 /// What to look for, and where.
 #[derive(Debug, Clone, Args)]
 #[command(
+    override_usage = "kafka-sql search [OPTIONS] <CONDITION>... <TOPIC>... [RANGE]",
     group = ArgGroup::new("conditions").required(true).multiple(true),
     after_help = "A record is a hit if it meets all conditions. Exit codes: 0 hits, 9 none although everything was \
                   looked at, 130 interrupted; the others are those of every command."
@@ -15,11 +16,7 @@ use datafusion_kafka::range::RangeSpec;
 pub(crate) struct SearchArgs {
     /// Topics or patterns (with * and ?, or a regular expression as /…/), and at the end a range such as
     /// @-1h:end [default: the whole log]
-    #[arg(
-        value_name = "TOPIC… [RANGE]",
-        required = true,
-        allow_negative_numbers = true
-    )]
+    #[arg(value_name = "TOPIC", required = true, allow_negative_numbers = true)]
     places: Vec<String>,
     /// The key is K; given several times, it is one of them
     #[arg(

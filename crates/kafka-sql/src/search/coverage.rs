@@ -31,6 +31,8 @@ pub(super) struct Coverage {
     hits: u64,
     /// Whether these were all that were asked for. What was looked at may then hold more.
     enough: bool,
+    /// Whether partitions were read from their ends.
+    reverse: bool,
     /// The partitions that were to be looked at, those without an offset too unless some are ruled out.
     partitions: BTreeSet<TopicPartition>,
     counts: LedgerCounts,
@@ -44,11 +46,17 @@ pub(super) struct Coverage {
 
 impl Coverage {
     /// What the plan's scans have done up to now.
-    pub(super) fn of(plan: &Arc<dyn ExecutionPlan>, hits: u64, enough: bool) -> Self {
+    pub(super) fn of(
+        plan: &Arc<dyn ExecutionPlan>,
+        hits: u64,
+        enough: bool,
+        reverse: bool,
+    ) -> Self {
         let ledger = scan::ledger(plan);
         let mut this = Self {
             hits,
             enough,
+            reverse,
             counts: ledger.total(),
             unread: unread(&ledger),
             bad_rows: session::scan_progress(plan).bad_rows,
@@ -108,7 +116,13 @@ impl Coverage {
             ),
             End::Itself if self.enough || self.counts.unread > 0 => {
                 let most = thousands(self.hits);
-                format!("{hits}, stopped after the first {most}: {part}, so there may be more")
+                let newer = match self.reverse && self.partitions.len() > 1 {
+                    true => ", in other partitions also newer ones",
+                    false => "",
+                };
+                format!(
+                    "{hits}, stopped after the first {most}: {part}, so there may be more{newer}"
+                )
             }
             End::Itself if self.hits > 0 && self.is_complete() => {
                 format!("{hits} in {offsets} of {places}, all looked at")
@@ -146,14 +160,18 @@ impl Coverage {
     /// `: 990 records, 2 control, 8 aborted`, unless all offsets that were looked at are records.
     fn classes(&self) -> String {
         let mut text = String::new();
+        let records = ["delivered", "filtered", "unread"];
         for (name, count) in LedgerCounts::NAMES.iter().zip(self.counts.values()) {
-            if count > 0 && !["delivered", "unread"].contains(name) {
+            if count > 0 && !records.contains(name) {
                 text.push_str(&format!(", {} {name}", thousands(count)));
             }
         }
         match text.is_empty() {
             true => text,
-            false => format!(": {}{text}", of(self.counts.delivered, "record")),
+            false => format!(
+                ": {}{text}",
+                of(self.counts.delivered + self.counts.filtered, "record")
+            ),
         }
     }
 }
@@ -323,6 +341,12 @@ mod tests {
             coverage.line(End::Itself),
             "3 hits, stopped after the first 3: looked at 40 of 40 offsets of orders[0..3], orders[5], so there may be \
              more"
+        );
+        coverage.reverse = true;
+        let line = coverage.line(End::Itself);
+        assert!(
+            line.ends_with("so there may be more, in other partitions also newer ones"),
+            "{line}"
         );
     }
 

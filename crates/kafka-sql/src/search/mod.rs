@@ -144,7 +144,7 @@ impl Search {
         // A table may have had enough.
         let (shown, all) = *delivered.as_ref().unwrap_or(&(hits, hits));
         let enough = shown < all || self.args.first == Some(shown);
-        let coverage = Coverage::of(&plan, shown, enough);
+        let coverage = Coverage::of(&plan, shown, enough, self.args.reverse);
         let end = match &delivered {
             Ok(_) if !stopped => End::Itself,
             Ok(_) => End::Interrupted,
