@@ -129,7 +129,7 @@ fn the_first_hits_are_the_newest_from_the_end_and_the_rest_is_named() {
         let hits = if hits.contains(' ') {
             "2 hits, stopped after the first 2"
         } else {
-            "1 hit, stopped after the first 1"
+            "1 hit, stopped at the first"
         };
         let rest = said
             .strip_prefix(&format!("{hits}: looked at "))

@@ -115,14 +115,15 @@ impl Coverage {
                 part.replacen("looked", "looked at most", 1)
             ),
             End::Itself if self.enough || self.counts.unread > 0 => {
-                let most = thousands(self.hits);
+                let stopped = match self.hits {
+                    1 => "stopped at the first".to_owned(),
+                    n => format!("stopped after the first {}", thousands(n)),
+                };
                 let newer = match self.reverse && self.partitions.len() > 1 {
                     true => ", in other partitions also newer ones",
                     false => "",
                 };
-                format!(
-                    "{hits}, stopped after the first {most}: {part}, so there may be more{newer}"
-                )
+                format!("{hits}, {stopped}: {part}, so there may be more{newer}")
             }
             End::Itself if self.hits > 0 && self.is_complete() => {
                 format!("{hits} in {offsets} of {places}, all looked at")
