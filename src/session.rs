@@ -277,8 +277,11 @@ fn register_with(
         for function in bytes::functions() {
             state.register_udf(function).map_err(registering)?;
         }
-        let header = Arc::new(header::function());
-        state.register_udf(header).map_err(registering)?;
+        for function in header::functions() {
+            state
+                .register_udf(Arc::new(function))
+                .map_err(registering)?;
+        }
         for function in from_payload::functions(policy) {
             state
                 .register_udf(Arc::new(function))

@@ -70,6 +70,8 @@ mod s3;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[path = "jobs/samples.rs"]
 mod samples;
+#[path = "jobs/search.rs"]
+mod search;
 #[cfg(feature = "sqlite")]
 #[path = "jobs/sqlite.rs"]
 mod sqlite;

@@ -2,7 +2,8 @@
 //! on the first record that is not UTF-8.
 //!
 //! `octet_length`, `bit_length`, `length` and `substr` count bytes when given bytes, like PostgreSQL's on
-//! `bytea`; on text they stay DataFusion's own. `kafka_text` turns UTF-8 bytes into text and others into
+//! `bytea`. `contains` and `regexp_like` search bytes, also those that are no text. On text they all stay
+//! DataFusion's own. `kafka_text` turns UTF-8 bytes into text and others into
 //! NULL, where a cast would fail the query. `LIKE` and regular expressions on bytes use it, so bytes that are
 //! not text never match. Comparisons with text compare bytes.
 
@@ -17,15 +18,18 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::utils::take_function_args;
 use datafusion::common::{DFSchema, Result, ScalarValue, exec_err, internal_err, plan_err};
-use datafusion::functions::{string, unicode};
+use datafusion::functions::{regex, string, unicode};
 use datafusion::logical_expr::expr::{BinaryExpr, Cast};
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult};
+use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
     ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
+
+use super::find;
 
 /// The functions that replace DataFusion's functions of the same name.
 pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
@@ -42,6 +46,8 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
             unicode::character_length(),
         ),
         substr_function(),
+        on_bytes("contains", Operation::Contains, string::contains()),
+        on_bytes("regexp_like", Operation::RegexpLike, regex::regexp_like()),
         text_function(),
     ]
 }
@@ -136,6 +142,10 @@ enum Operation {
     BitLength,
     /// Bytes from a position, counted from 1: BinaryView.
     Substr,
+    /// Whether bytes have other bytes in them: Boolean.
+    Contains,
+    /// Whether bytes match a regular expression: Boolean.
+    RegexpLike,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -178,6 +188,7 @@ impl ScalarUDFImpl for OnBytes {
         let expected = match self.operation {
             Operation::OctetLength | Operation::BitLength => 1..=1,
             Operation::Substr => 2..=3,
+            Operation::Contains | Operation::RegexpLike => 2..=2,
         };
         if !expected.contains(&arg_types.len()) {
             return plan_err!(
@@ -188,15 +199,28 @@ impl ScalarUDFImpl for OnBytes {
                 arg_types.len()
             );
         }
-        let positions = arg_types.iter().skip(1).map(|_| DataType::Int64);
+        let other = match self.operation {
+            Operation::Contains => DataType::BinaryView,
+            Operation::RegexpLike => DataType::Utf8View,
+            _ => DataType::Int64,
+        };
+        if let (DataType::BinaryView | DataType::Utf8View, [_, found]) = (&other, arg_types)
+            && !(found.is_string() || found.is_null() || is_bytes(found))
+        {
+            return plan_err!("{} on bytes looks for text, found {found}", self.name);
+        }
+        let others = arg_types.iter().skip(1).map(|_| other.clone());
         Ok(std::iter::once(DataType::BinaryView)
-            .chain(positions)
+            .chain(others)
             .collect())
     }
 
     fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
         match (arg_types.first(), self.operation) {
             (Some(t), Operation::Substr) if is_bytes(t) => Ok(DataType::BinaryView),
+            (Some(t), Operation::Contains | Operation::RegexpLike) if is_bytes(t) => {
+                Ok(DataType::Boolean)
+            }
             (Some(t), _) if is_bytes(t) => Ok(DataType::Int64),
             _ => self.on_text.return_type(arg_types),
         }
@@ -221,6 +245,13 @@ impl ScalarUDFImpl for OnBytes {
         }
     }
 
+    fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
+        match args.first().map(|first| info.get_data_type(first)) {
+            Some(Ok(first)) if !is_bytes(&first) => self.on_text.simplify(args, info),
+            _ => Ok(ExprSimplifyResult::Original(args)),
+        }
+    }
+
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let Some(first) = args.args.first().filter(|a| is_bytes(&a.data_type())) else {
             return self.on_text.invoke_with_args(args);
@@ -240,7 +271,9 @@ impl ScalarUDFImpl for OnBytes {
                 let (from, count) = (from.to_array(rows)?, count.to_array(rows)?);
                 Arc::new(substr(bytes, &from, Some(&count))?)
             }
-            (Operation::Substr, _) => return internal_err!("substr takes 2 or 3 arguments"),
+            (Operation::Contains, [needle]) => Arc::new(find::contains(bytes, needle)?),
+            (Operation::RegexpLike, [pattern]) => Arc::new(find::matches(bytes, pattern)?),
+            _ => return internal_err!("{}: the number of arguments was checked", self.name),
         };
         if scalar {
             let value = ScalarValue::try_from_array(&result, 0)?;

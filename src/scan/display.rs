@@ -86,14 +86,8 @@ fn pruned(
         pieces.push(&pruned.range);
     }
     for (by, pieces) in reasons {
-        let reason = match by {
-            PrunedBy::Partition => "pruned_by_partition",
-            PrunedBy::Key => "pruned_by_key",
-            PrunedBy::Offset => "pruned_by_offset",
-            PrunedBy::Timestamp => "pruned_by_timestamp",
-        };
         let pieces = List(pieces.iter(), ", ", most);
-        write!(f, "{separator}{reason}=[{pieces}]")?;
+        write!(f, "{separator}pruned_by_{}=[{pieces}]", by.name())?;
     }
     Ok(())
 }

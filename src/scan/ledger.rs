@@ -57,8 +57,8 @@ pub(crate) fn of_source(plan: &Arc<dyn ExecutionPlan>, name: &str) -> LedgerCoun
         .sum()
 }
 
-/// The scans of a plan, from left to right.
-pub(crate) fn scans(plan: &Arc<dyn ExecutionPlan>) -> impl Iterator<Item = &KafkaScanExec> {
+/// The scans of a plan, from left to right, also those that are executed elsewhere.
+pub fn scans(plan: &Arc<dyn ExecutionPlan>) -> impl Iterator<Item = &KafkaScanExec> {
     let mut open = vec![plan];
     std::iter::from_fn(move || {
         loop {

@@ -25,6 +25,7 @@ mod metrics;
 mod position;
 mod progress;
 mod properties;
+mod pruned;
 mod range;
 #[cfg(feature = "jobs")]
 mod remote;
@@ -35,7 +36,6 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -58,9 +58,7 @@ use datafusion::physical_plan::{
 
 use crate::client::{KafkaClient, RawColumns};
 use crate::decode::{BadRowCount, BadRowPart, Column, RecordDecoder};
-use crate::range::{
-    IsolationLevel, Ledger, OffsetRange, OnDataLoss, RangeLedger, Snapshot, TopicPartition,
-};
+use crate::range::{IsolationLevel, Ledger, OffsetRange, OnDataLoss, RangeLedger, Snapshot};
 use account::Books;
 use properties::{properties, statistics};
 
@@ -69,11 +67,11 @@ pub use connections::OwnConnections;
 pub use elsewhere::{ExecuteElsewhere, ScansElsewhereExec, sorted_behind_shuffles};
 pub(crate) use hash::WithChecksums;
 pub use hash::wants_checksums;
-pub use ledger::ledger;
 #[cfg(feature = "jobs")]
 pub(crate) use ledger::of_source;
-pub(crate) use ledger::scans;
+pub use ledger::{ledger, scans};
 pub use progress::ScanProgress;
+pub(crate) use pruned::{Pruned, PrunedBy};
 pub(crate) use range::ScanRange;
 #[cfg(feature = "jobs")]
 pub use remote::Connections;
@@ -116,26 +114,6 @@ pub(crate) struct ScanSource {
 /// its `SessionConfig`. `ORDER BY "offset" DESC` is answered from the end nevertheless.
 #[derive(Debug, Clone, Copy)]
 pub struct NoOrder;
-
-/// Offsets that a scan need not read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Pruned {
-    pub(crate) range: OffsetRange,
-    pub(crate) by: PrunedBy,
-}
-
-/// The kind of predicate that ruled offsets out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum PrunedBy {
-    /// On topic and partition alone.
-    Partition,
-    /// On the key, which lies in another partition.
-    Key,
-    /// On the offset.
-    Offset,
-    /// On the timestamp, by look-up.
-    Timestamp,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Direction {
@@ -268,9 +246,15 @@ impl KafkaScanExec {
         &self.source.client
     }
 
-    /// The snapshot that the scan was planned on.
-    pub(crate) fn snapshot(&self) -> &Snapshot {
+    /// The snapshot that the scan was planned on, before predicates cut its ranges.
+    pub fn snapshot(&self) -> &Snapshot {
         &self.source.snapshot
+    }
+
+    /// What predicates ruled out of it, and the kind of predicate: `key`, `partition`, … as EXPLAIN shows it.
+    pub fn pruned(&self) -> impl Iterator<Item = (&OffsetRange, &'static str)> {
+        let pruned = self.source.pruned.iter();
+        pruned.map(|pruned| (&pruned.range, pruned.by.name()))
     }
 
     /// The columns that checksums of the records cover.
@@ -292,7 +276,10 @@ impl KafkaScanExec {
 
     /// This scan with the newest record first, if its Kafka partitions can be read side by side.
     fn reversed(&self) -> Result<Option<Self>> {
-        let streams = self.partitions.iter().map(|p| by_kafka_partition(p).len());
+        let streams = self
+            .partitions
+            .iter()
+            .map(|p| reverse::by_kafka_partition(p).len());
         if streams.max() > Some(MAX_MERGED_PARTITIONS) {
             return Ok(None);
         }
@@ -341,11 +328,13 @@ impl KafkaScanExec {
         ranges: &[ScanRange],
         context: &TaskContext,
     ) -> Result<SendableRecordBatchStream> {
-        let groups = by_kafka_partition(ranges);
+        let groups = reverse::by_kafka_partition(ranges);
         let bad_rows = self.counted.bad_rows.begin(partition, groups.len());
         let books = self.open_books(partition, groups.values().map(Vec::as_slice));
-        let piece_bytes =
-            (reverse::MAX_PIECE_BYTES / groups.len().max(1)).max(reverse::MIN_PIECE_BYTES);
+        // There may be more execution partitions than the session's, which all hold pieces at once.
+        let turns = self.partitions.len() / context.session_config().target_partitions().max(1);
+        let piece_bytes = (reverse::MAX_PIECE_BYTES / (groups.len().max(1) * turns.max(1)))
+            .max(reverse::MIN_PIECE_BYTES);
         let mut streams: Vec<SendableRecordBatchStream> = groups
             .into_values()
             .zip(books)
@@ -376,15 +365,6 @@ impl KafkaScanExec {
             (_, None) => internal_err!("a reversed KafkaScanExec has no ordering to merge by"),
         }
     }
-}
-
-fn by_kafka_partition(ranges: &[ScanRange]) -> BTreeMap<TopicPartition, Vec<ScanRange>> {
-    let mut groups: BTreeMap<TopicPartition, Vec<ScanRange>> = BTreeMap::new();
-    for range in ranges {
-        let group = groups.entry(range.range.topic_partition()).or_default();
-        group.push(range.clone());
-    }
-    groups
 }
 
 impl DisplayAs for KafkaScanExec {

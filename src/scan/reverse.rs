@@ -4,7 +4,7 @@
 //! end; each piece is read forward and emitted backward. With a LIMIT the first piece is as long
 //! as the limit, and grows while holes leave too few records.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
@@ -16,6 +16,7 @@ use super::position::{Position, Step};
 use super::stream::{Reader, Rows, raw_bytes};
 use crate::client::{Held, RawBatch};
 use crate::error::{Error, External as _};
+use crate::range::TopicPartition;
 
 /// The longest piece, in offsets; and the shortest that a LIMIT begins with.
 const MAX_PIECE_OFFSETS: i64 = 1 << 20;
@@ -26,6 +27,16 @@ pub(super) const MAX_PIECE_BYTES: usize = 16 << 20;
 pub(super) const MIN_PIECE_BYTES: usize = 1 << 20;
 /// The first piece without a limit, in offsets: its bytes tell how long the next may be.
 const FIRST_PIECE_OFFSETS: i64 = 4096;
+
+/// The ranges of each Kafka partition.
+pub(super) fn by_kafka_partition(ranges: &[ScanRange]) -> BTreeMap<TopicPartition, Vec<ScanRange>> {
+    let mut groups: BTreeMap<TopicPartition, Vec<ScanRange>> = BTreeMap::new();
+    for range in ranges {
+        let group = groups.entry(range.range.topic_partition()).or_default();
+        group.push(range.clone());
+    }
+    groups
+}
 
 struct Reverse {
     rows: Rows,

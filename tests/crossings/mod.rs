@@ -24,6 +24,8 @@ dimension!(
         Query, SelfJoin, OrderDescLimit,
         /// The scan is sent as bytes and read in pieces, as by another machine.
         Elsewhere,
+        /// With the options of the table on the command line.
+        Search,
         ReceiptRerun,
         ExportParquet, ExportParquetSql, ExportParquetBy,
         ExportCsv, ExportCsvSql, ExportCsvBy,
@@ -46,7 +48,9 @@ impl Verb {
 
     fn is_done_by(self, client: Client) -> bool {
         match self {
-            Self::JobPostgres | Self::JobKafkaJson | Self::JobKafkaAvro => client != Client::Memory,
+            Self::Search | Self::JobPostgres | Self::JobKafkaJson | Self::JobKafkaAvro => {
+                client != Client::Memory
+            }
             Self::JobMemory | Self::JobWindow | Self::JobCrash | Self::Elsewhere => {
                 client == Client::Memory
             }
@@ -172,8 +176,9 @@ impl Cell {
             Around::CutFail | Around::CutSkip => self.verb != Verb::Redecode,
             Around::Usual => true,
         };
-        // The shell's options for exports declare no columns.
-        let declares = self.verb.is_export() && self.client != Client::Memory;
+        // The shell's options for exports and searches declare no columns.
+        let by_options = self.verb.is_export() || self.verb == Verb::Search;
+        let declares = by_options && self.client != Client::Memory;
         self.format.has(self.values)
             && self.verb.is_done_by(self.client)
             && (self.part == Part::Value || !self.format.of_values_alone())

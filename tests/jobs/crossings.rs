@@ -279,6 +279,9 @@ impl World {
         let table = self.table();
         let columns = self.columns("");
         let mut expected = self.expected();
+        if self.cell.verb == Verb::Search {
+            return same(&self.hits(&columns)?, &expected);
+        }
         let select = match self.cell.verb {
             Verb::SelfJoin => format!(
                 "SELECT {} FROM t a JOIN t b ON a.partition = b.partition AND a.\"offset\" = b.\"offset\" \
@@ -302,6 +305,25 @@ impl World {
         let receipt = self.text("receipt.json");
         self.run(&["query", &sql, "--receipt", &receipt])?;
         self.run(&["rerun", &receipt]).map(drop)
+    }
+
+    /// What a search finds that all records meet, in order.
+    fn hits(&self, columns: &str) -> Checked<Vec<Value>> {
+        let mut arguments = vec!["search".to_owned(), self.topic.clone()];
+        let all = "partition < 9 AND \"offset\" >= 0";
+        arguments.extend(["--where", all, "--select", columns].map(str::to_owned));
+        for (name, value) in self.options() {
+            arguments.extend(["--option".to_owned(), format!("{name}={value}")]);
+        }
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let found = self.run(&arguments)?;
+        let hits = found
+            .lines()
+            .map(|line| serde_json::from_str(line).map_err(|e| e.to_string()));
+        let mut hits = hits.collect::<Checked<Vec<Value>>>()?;
+        let place = |hit: &Value| (hit["partition"].as_i64(), hit["offset"].as_i64());
+        hits.sort_by_key(place);
+        Ok(hits)
     }
 
     fn export(&self) -> Checked {

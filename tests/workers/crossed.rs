@@ -121,13 +121,20 @@ fn from_five(topic: &str) -> String {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Verb {
     Query,
+    Search,
     Run,
     Replay,
     Export,
 }
 
 impl Verb {
-    const ALL: [Self; 4] = [Self::Query, Self::Run, Self::Replay, Self::Export];
+    const ALL: [Self; 5] = [
+        Self::Query,
+        Self::Search,
+        Self::Run,
+        Self::Replay,
+        Self::Export,
+    ];
 
     /// What the verb makes of [`rough`] in a new folder, as text that is the same wherever it is made.
     fn made(self, reads: Reads<'_>, folder: &Path) -> String {
@@ -151,6 +158,38 @@ impl Verb {
                 let said = reads.said(&["query", &sql, "--ledger", "--receipt", &receipt]);
                 let sql = format!("{declared}; SELECT count(*), count(id) FROM t");
                 said + &here.said(&["rerun", &receipt]) + &reads.said(&["query", &sql, "--ledger"])
+            }
+            Self::Search => {
+                let receipt = path("receipt.json");
+                let place = [
+                    "search",
+                    topic,
+                    "0=5:,1=0:,2=0:",
+                    "--option",
+                    "on.data.loss=skip",
+                ];
+                let hits = [
+                    "--contains",
+                    "3",
+                    "--select",
+                    "partition, offset, value",
+                    "--ledger",
+                ];
+                let noted = [&place[..], &hits, &["--receipt", &receipt]].concat();
+                let newest = [
+                    "2=start:end",
+                    "--reverse",
+                    "--where",
+                    "true",
+                    "--select",
+                    "offset",
+                ];
+                let newest = [&["search", topic][..], &newest].concat();
+                // They come as they are found.
+                let said = reads.said(&noted);
+                let mut said: Vec<&str> = said.lines().collect();
+                said.sort_unstable();
+                said.join("\n") + &here.said(&["rerun", &receipt]) + &reads.said(&newest)
             }
             Self::Run => {
                 let job = Job::new(folder, &declared, "");

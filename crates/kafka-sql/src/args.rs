@@ -15,6 +15,7 @@ use crate::export::{ExportArgs, VerifyArgs};
 use crate::job::{JobsArgs, ReplayArgs, RunArgs};
 use crate::output::OutputArgs;
 use crate::rerun::RerunArgs;
+use crate::search::SearchArgs;
 
 /// SQL over exact Kafka offset ranges
 ///
@@ -25,7 +26,7 @@ use crate::rerun::RerunArgs;
     version,
     max_term_width = 100,
     after_help = "Exit codes: 0 ok, 1 query, 2 usage, 3 connection or authentication, 4 authorization, \
-                  5 data unavailable, 6 bad row, 7 budget exceeded, 8 sink conflict, 130 interrupted."
+                  5 data unavailable, 6 bad row, 7 budget exceeded, 8 sink conflict, 9 nothing found by search, 130 interrupted."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -76,6 +77,8 @@ pub(crate) enum Command {
 pub(crate) enum ReadCommand {
     /// Run SQL statements
     Query(QueryArgs),
+    /// Find records, and say what was looked at: by key, text, regular expression, header or SQL
+    Search(SearchArgs),
     /// List topics
     Topics {
         /// Part of a name, a pattern with * and ?, or a regular expression as /…/

@@ -74,6 +74,11 @@ pub(crate) struct ExecutorArgs {
 }
 
 impl BallistaArgs {
+    /// Whether statements are for a cluster of Ballista.
+    pub(crate) fn is_named(&self) -> bool {
+        self.ballista.is_some()
+    }
+
     /// The cluster, if one was named.
     ///
     /// # Errors

@@ -31,6 +31,8 @@ pub(crate) enum Exit {
     Budget = 7,
     /// A sink, an offset log or an export belongs to another job or has gone on without this one.
     Conflict = 8,
+    /// A search has looked at everything, and there is no hit.
+    Absent = 9,
     /// The user interrupted the command.
     Interrupted = 130,
 }
@@ -68,6 +70,8 @@ pub(crate) enum Failure {
     ClosedPipe,
     /// The user pressed Ctrl-C, or the process got a signal to end.
     Interrupted,
+    /// A search has found nothing, which it has said.
+    Absent,
 }
 
 impl Failure {
@@ -134,6 +138,7 @@ impl Failure {
             }
             Self::ClosedPipe => "the output was closed".to_owned(),
             Self::Interrupted => "interrupted".to_owned(),
+            Self::Absent => "no record matches".to_owned(),
         }
     }
 
@@ -143,6 +148,7 @@ impl Failure {
             Self::Failed { exit, .. } => *exit as u8,
             Self::ClosedPipe => 0,
             Self::Interrupted => Exit::Interrupted as u8,
+            Self::Absent => Exit::Absent as u8,
         }
     }
 }
@@ -308,6 +314,7 @@ mod tests {
         let exhausted = DataFusionError::ResourcesExhausted("pool".into());
         assert_eq!(Failure::from(exhausted).exit_code(), 7);
         assert_eq!(Failure::Interrupted.exit_code(), 130);
+        assert_eq!(Failure::Absent.exit_code(), 9);
         assert_eq!(Failure::ClosedPipe.exit_code(), 0);
         assert_eq!(Failure::usage("x").exit_code(), 2);
     }

@@ -26,7 +26,10 @@ pub(crate) fn topics_sql(pattern: Option<&str>) -> Result<String, Failure> {
 
 /// The regular expression for a pattern of topic names: `/…/` unchanged and anchored, `*` and `?`
 /// as in file names, anything else as a part of the name.
-fn topic_pattern(pattern: &str) -> Result<String, Failure> {
+///
+/// # Errors
+/// When `/…/` is not a regular expression.
+pub(crate) fn topic_pattern(pattern: &str) -> Result<String, Failure> {
     if let Some(inner) = pattern.strip_prefix('/').and_then(|p| p.strip_suffix('/')) {
         let anchored = format!("^(?:{inner})$");
         return match regex::Regex::new(&anchored) {

@@ -21,11 +21,14 @@ mod inspect;
 mod interrupt;
 mod job;
 mod ledger;
+mod logging;
 mod output;
 mod progress;
+mod receipt;
 mod repl;
 mod rerun;
 mod script;
+mod search;
 mod session;
 mod statements;
 mod ui;
@@ -36,15 +39,12 @@ use std::future::Future;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion_kafka::client::ClientPool;
 use datafusion_kafka::driver::Stop;
 use datafusion_kafka::export::ExportProgress;
-use datafusion_kafka::receipt::Receipt;
-use datafusion_kafka::text::visible;
 use tokio::runtime::Runtime;
 
 use crate::args::{Cli, Command, ReadCommand};
@@ -73,7 +73,7 @@ fn main() -> ExitCode {
         }
     };
     let verbose = cli.verbose > 0;
-    start_log(cli.verbose);
+    logging::start(cli.verbose);
     let code = match run(cli) {
         Ok(()) => 0,
         Err(failure) => {
@@ -84,29 +84,6 @@ fn main() -> ExitCode {
     let _ = std::io::stdout().flush();
     // Leaves at once: threads that still talk to a cluster must not delay the prompt.
     std::process::exit(i32::from(code))
-}
-
-/// The log of this program and of librdkafka goes to standard error, where it was asked for.
-fn start_log(verbose: u8) {
-    let level = match verbose {
-        0 => log::LevelFilter::Off,
-        1 => log::LevelFilter::Warn,
-        _ => log::LevelFilter::Debug,
-    };
-    env_logger::Builder::new()
-        .filter_level(level)
-        .filter_module(ClientPool::NOTICES, level.max(log::LevelFilter::Warn))
-        .format(|to, record| match record.target() {
-            ClientPool::NOTICES => writeln!(to, "kafka-sql: {}", shown(record)),
-            target => writeln!(to, "[{} {target}] {}", record.level(), shown(record)),
-        })
-        .parse_default_env()
-        .init();
-}
-
-/// A log message without what a terminal obeys: it may quote brokers and libraries.
-fn shown(record: &log::Record<'_>) -> String {
-    visible(&record.args().to_string(), &[]).into_owned()
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {
@@ -206,6 +183,9 @@ impl Shell {
         if let ReadCommand::Doctor(args) = command {
             return self.doctor(args);
         }
+        if let ReadCommand::Search(args) = command {
+            return self.search(args);
+        }
         let options = self.output.resolve(self.ui.stdout_is_terminal)?;
         match command {
             ReadCommand::Query(query) => {
@@ -216,10 +196,10 @@ impl Shell {
                         return Err(Failure::usage("give statements, or a file with -f"));
                     }
                 };
-                match query.receipt {
-                    Some(path) => self.run_with_receipt(script, options, &path),
-                    None => self.run_script(script, options).map(drop),
-                }
+                receipt::noted(query.receipt.as_deref(), options.overwrite, |receipt| {
+                    self.run_script(script.with_receipt(receipt), options)
+                        .map(drop)
+                })
             }
             ReadCommand::Rerun(args) => {
                 let receipt = rerun::load(&args.file)?;
@@ -315,6 +295,7 @@ impl Shell {
             // Handled above: their output is not a result.
             ReadCommand::Export(args) => self.export(args),
             ReadCommand::Doctor(args) => self.doctor(args),
+            ReadCommand::Search(args) => self.search(args),
         }
     }
 
@@ -463,32 +444,6 @@ impl Shell {
             }
             Ok(outcome)
         })
-    }
-
-    /// Runs statements, and writes what they have read once they have succeeded.
-    fn run_with_receipt(
-        &self,
-        script: Script,
-        options: OutputOptions,
-        path: &Path,
-    ) -> Result<(), Failure> {
-        // Opened before anything is read, so that an existing receipt is kept. Only the owner may read
-        // it, because its statements may contain secrets.
-        let file = Destination::private(path, options.overwrite)?;
-        let receipt = Arc::new(Mutex::new(Receipt::new()));
-        self.run_script(script.with_receipt(Arc::clone(&receipt)), options)?;
-        let receipt = receipt.lock().unwrap_or_else(PoisonError::into_inner);
-        if receipt.statements.is_empty() {
-            return Err(Failure::usage(
-                "no statement read a Kafka topic, so no receipt was written",
-            ));
-        }
-        let mut writer = file.writer()?;
-        writeln!(writer, "{}", receipt.to_json())
-            .and_then(|()| writer.flush())
-            .map_err(|e| Failure::io(format_args!("cannot write {}", path.display()), &e))?;
-        drop(writer);
-        file.commit()
     }
 
     /// Opens the destination, lets `work` write, and makes the file appear if all went well.

@@ -19,6 +19,8 @@ const REDRAW: Duration = Duration::from_millis(200);
 pub(crate) struct Meter {
     task: Option<JoinHandle<()>>,
     bar: ProgressBar,
+    /// Whether it stays when rows are printed on the same screen.
+    stays: bool,
 }
 
 impl Meter {
@@ -26,7 +28,11 @@ impl Meter {
     pub(crate) fn start(plan: &Arc<dyn ExecutionPlan>, ui: Ui) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         if !ui.stderr_is_terminal || ui.quiet {
-            return Self { task: None, bar };
+            return Self {
+                task: None,
+                bar,
+                stays: false,
+            };
         }
         let plan = Arc::clone(plan);
         let drawn = bar.clone();
@@ -46,6 +52,7 @@ impl Meter {
         Self {
             task: Some(task),
             bar,
+            stays: false,
         }
     }
 
@@ -54,7 +61,23 @@ impl Meter {
         Self {
             task: None,
             bar: ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()),
+            stays: false,
         }
+    }
+
+    /// The same meter, for few rows: the line stays below them.
+    pub(crate) fn beside_rows(mut self) -> Self {
+        self.stays = true;
+        self
+    }
+
+    /// Prints rows on the same screen.
+    pub(crate) fn aside<T>(&mut self, print: impl FnOnce() -> T) -> T {
+        if self.stays {
+            return self.bar.suspend(print);
+        }
+        self.stop();
+        print()
     }
 
     /// Removes the line, before rows are printed on the same screen.

@@ -74,8 +74,8 @@ impl Script {
     }
 
     /// The same script, which notes in a receipt what its statements read.
-    pub(crate) fn with_receipt(mut self, receipt: Arc<Mutex<Receipt>>) -> Self {
-        self.receipt = Some(receipt);
+    pub(crate) fn with_receipt(mut self, receipt: Option<Arc<Mutex<Receipt>>>) -> Self {
+        self.receipt = receipt;
         self
     }
 
@@ -227,13 +227,15 @@ pub(crate) async fn deliver(
         if batch.num_rows() == 0 {
             continue;
         }
-        if on_screen && options.format.streams() {
-            meter.stop();
-        }
         rows += batch.num_rows() as u64;
         let batch = RecordBatch::try_new(Arc::clone(names), batch.columns().to_vec())?;
+        let mut write = || writer.write(&batch);
+        let write = || match on_screen && options.format.streams() {
+            true => meter.aside(write),
+            false => write(),
+        };
         // A reader of our output may be slow; other tasks of the query go on meanwhile.
-        if tokio::task::block_in_place(|| writer.write(&batch))? == Flow::Enough {
+        if tokio::task::block_in_place(write)? == Flow::Enough {
             break;
         }
     }
