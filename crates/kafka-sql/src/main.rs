@@ -336,14 +336,12 @@ impl Shell {
         let progress = Arc::new(ExportProgress::default());
         let (output, connection, ui) = (self.output.clone(), self.connection.clone(), self.ui);
         #[cfg(feature = "distributed")]
-        if self.workers.are_named() && !ui.quiet {
-            ui::note(
-                "kafka-sql: an export reads on this machine; workers are for statements and jobs",
-            );
-        }
+        let workers = self.workers.clone();
         let watched = Arc::clone(&progress);
         let work = async move {
             let export = export::prepare(args, &output, &connection).await?;
+            #[cfg(feature = "distributed")]
+            let export = workers.export(export, ui).await?;
             export::run(export, watched, ui).await
         };
         let done = interrupt::run(self.runtime, work);
