@@ -288,3 +288,7 @@ impl ExecutionPlan for ExportExec {
         Ok(builder.build())
     }
 }
+
+#[cfg(test)]
+#[path = "tests/elsewhere.rs"]
+mod tests;

@@ -141,7 +141,7 @@ impl Pieces {
                 Err(Error::Unavailable { reason, .. }) if left > 0 => {
                     let worker = address(worker);
                     log::warn!(
-                        "worker {worker} is lost: {reason}; writing {} elsewhere",
+                        "worker {worker} is lost: {reason}; {} goes to another worker",
                         plan.piece
                     );
                 }

@@ -335,6 +335,8 @@ impl Shell {
     fn export(&self, args: export::ExportArgs) -> Result<(), Failure> {
         let progress = Arc::new(ExportProgress::default());
         let (output, connection, ui) = (self.output.clone(), self.connection.clone(), self.ui);
+        #[cfg(feature = "ballista")]
+        self.ballista.refuse_export()?;
         #[cfg(feature = "distributed")]
         let workers = self.workers.clone();
         let watched = Arc::clone(&progress);
