@@ -7,12 +7,12 @@ use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_kafka::export::ExportExec;
+use datafusion_kafka::external;
 use datafusion_kafka::scan::{Connections, KafkaScanExec};
 use datafusion_kafka::sink::StageExec;
 use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension};
 use prost::{Message, Oneof};
 
-use crate::external;
 use crate::nodes::{Origin, TaskExec};
 use crate::reports::Reports;
 

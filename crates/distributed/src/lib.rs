@@ -40,8 +40,3 @@ pub use worker::Worker;
 
 /// The version that coordinator and workers must share.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// An error of ours as DataFusion carries it.
-fn external(error: datafusion_kafka::Error) -> datafusion::error::DataFusionError {
-    datafusion::error::DataFusionError::External(Box::new(error))
-}

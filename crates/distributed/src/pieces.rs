@@ -18,7 +18,7 @@ use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion_kafka::client::Broker;
 use datafusion_kafka::export::{Export, ExportExec};
 use datafusion_kafka::scan::{ExecuteElsewhere, KafkaScanExec, ScanFailure};
-use datafusion_kafka::{Error, Result as KafkaResult};
+use datafusion_kafka::{Error, Result as KafkaResult, external};
 use datafusion_proto::bytes::{
     physical_plan_from_bytes_with_extension_codec, physical_plan_to_bytes_with_extension_codec,
 };
@@ -29,7 +29,6 @@ use url::Url;
 
 use crate::codec::TaskCodec;
 use crate::coordinator::{Coordinator, WorkerInfo};
-use crate::external;
 use crate::nodes::address;
 use crate::placement::nearness;
 use crate::service::{OfPiece, write};

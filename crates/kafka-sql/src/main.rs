@@ -177,13 +177,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
                 "--examples runs the files of a folder; leave the command out",
             )),
             (None, Some(command)) => shell.read(command),
-            (None, None) => shell.read_or_talk(Some(DEMO_BANNER)),
+            (None, None) => shell.read_or_talk(Some(demo::BANNER)),
         },
     }
 }
-
-const DEMO_BANNER: &str = "An embedded broker runs in this process with the topics orders, customers, payments and changes.\n\
-                           Try: SELECT partition, count(*), min(offset), max(offset) FROM orders GROUP BY partition;";
 
 /// What every command needs.
 struct Shell {
