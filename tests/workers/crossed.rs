@@ -344,19 +344,26 @@ fn compacted_and_throttled_logs_and_those_that_grow() {
         let mut command = reads.command();
         let command = command.args(["query", &sql, "--ledger"]);
         let query = command.spawn().expect("the shell runs");
+        // With a quota of its own.
+        let id = admin::unique_topic(client);
+        let (topic, _) = held_back(brokers, &id);
+        let settings = [("kafka.client", client), ("client.id", &id)];
+        let reads = Reads {
+            workers: Some(&all),
+            settings: &settings,
+        };
         let folder = tempfile::tempdir().expect("a folder");
         let out = folder.path().join("out");
         let out = out.to_str().expect("UTF-8");
         let mut command = reads.command();
-        let command = command.args(["export", &topic, "-o", out, "--max-file-offsets", "50"]);
+        let command = command.args(["export", &topic, "-o", out, "--max-file-offsets", "500"]);
         let export = command.spawn().expect("the shell runs");
         (client, (query, export, folder), records)
     });
     for (client, (child, export, _folder), records) in throttled {
         let output = export.wait_with_output().expect("it ends");
         let errors = String::from_utf8_lossy(&output.stderr);
-        let files = records.div_ceil(50);
-        let summary = format!("{files} files, {records} rows");
+        let summary = format!("1 files, {records} rows");
         assert!(errors.contains(&summary), "{client}: {errors}");
         let output = child.wait_with_output().expect("it ends");
         let errors = String::from_utf8_lossy(&output.stderr);

@@ -27,7 +27,7 @@ fn check(target: &str, environment: &[(String, String)]) {
     assert!(said.contains("1,200,000 rows the same in Kafka"), "{said}");
     if let Some(place) = target.strip_prefix("s3://") {
         let others = Command::new(s3::python())
-            .args(["-c", READER, place])
+            .args(["-c", READER, &format!("{place}/{}", topic())])
             .envs(environment.iter().cloned())
             .output()
             .expect("Python starts");
@@ -118,13 +118,13 @@ fn what_workers_do_not_export_is_said() {
     let all = addresses(&workers);
     let folder = tempfile::tempdir().expect("a folder");
     let out = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
-    let grouped = "SELECT count(*) FROM t";
+    let grouped = format!("SELECT count(*) FROM \"{}\"", topic());
     let same = [None, Some(all.as_str())].map(|workers| {
         let reads = Reads {
             workers,
             settings: &[],
         };
-        reads.said(&["export", topic(), "-o", &out("grouped"), "--sql", grouped])
+        reads.said(&["export", topic(), "-o", &out("grouped"), "--sql", &grouped])
     });
     assert_eq!(same[1], same[0]);
     assert!(same[0].contains("must work row by row"), "{}", same[0]);
