@@ -361,16 +361,16 @@ fn compacted_and_throttled_logs_and_those_that_grow() {
         (client, (query, export, folder), records)
     });
     for (client, (child, export, _folder), records) in throttled {
-        let output = export.wait_with_output().expect("it ends");
-        let errors = String::from_utf8_lossy(&output.stderr);
-        let summary = format!("1 files, {records} rows");
-        assert!(errors.contains(&summary), "{client}: {errors}");
         let output = child.wait_with_output().expect("it ends");
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{client}: {errors}");
         let rows = String::from_utf8_lossy(&output.stdout).lines().count();
         assert_eq!(rows, records + 1, "{client}");
         assert!(errors.contains("held back"), "{client}: {errors}");
+        let output = export.wait_with_output().expect("it ends");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let summary = format!("1 files, {records} rows");
+        assert!(errors.contains(&summary), "{client}: {errors}");
     }
 
     // Both sides of a join see one end.
