@@ -10,8 +10,8 @@
 //! - The ranges are resolved once and stored. A resumed export reads exactly these.
 //! - Each range is cut into pieces of offsets before anything is read. One task writes a piece as one file,
 //!   or with Hive folders as one or more files per folder.
-//! - Other machines can write pieces ([`Export::elsewhere`]). Each is a plan, an [`ExportExec`]. Its files have names of
-//!   their own until this process publishes them, so attempts never meet.
+//! - Other machines can write pieces ([`Export::elsewhere`]). Each is a plan, an [`ExportExec`]. Its files have
+//!   names of their own until this process publishes them, so attempts never meet.
 //! - A file appears as a whole or not at all. A run that is killed leaves the finished pieces with their
 //!   records. The next run removes the files of unfinished pieces and writes those again.
 //! - A target that holds another export, or any file that does not belong to an export, is refused.
@@ -198,8 +198,8 @@ impl ExportBuilder {
         self
     }
 
-    /// Sets how many pieces are written at the same time. The default is the number of processors. Each takes
-    /// up to about 100 MB.
+    /// Sets how many pieces are written at the same time. The default is the number of processors, or that of
+    /// [`Export::elsewhere`]. Each takes up to about 100 MB.
     pub fn parallel(mut self, pieces: usize) -> Self {
         self.export.parallel = Some(pieces.max(1));
         self
