@@ -5,14 +5,19 @@ use datafusion::error::DataFusionError;
 pub(crate) use kafka_arrow::nearest_names;
 pub use kafka_arrow::{Cause, Error, ErrorKind, Result};
 
-/// This crate's errors as DataFusion carries them.
+/// An error of this crate as DataFusion carries it. [`Error::find`] finds it again.
+pub fn external(error: Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+/// The same for results.
 pub(crate) trait External<T> {
     fn external(self) -> T;
 }
 
 impl External<DataFusionError> for Error {
     fn external(self) -> DataFusionError {
-        DataFusionError::External(Box::new(self))
+        external(self)
     }
 }
 

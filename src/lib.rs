@@ -44,7 +44,7 @@ pub mod store;
 mod stub;
 pub mod table;
 
-pub use error::{Cause, Error, ErrorKind, Result};
+pub use error::{Cause, Error, ErrorKind, Result, external};
 #[cfg(all(feature = "jobs", feature = "librdkafka"))]
 use kafka_arrow::encode;
 use kafka_arrow::hex;

@@ -3,6 +3,8 @@
 
 #[path = "workers/crossed.rs"]
 mod crossed;
+#[path = "workers/exports.rs"]
+mod exports;
 #[path = "workers/jobs.rs"]
 mod jobs;
 #[path = "workers/losses.rs"]
@@ -29,7 +31,7 @@ use datafusion_kafka_distributed::{
 };
 
 /// The tests of `sql` whose statements run here, and why.
-const HERE: [(&str, &str); 6] = [
+const HERE: [(&str, &str); 5] = [
     (
         "sql::failures::broker_killed_in_mid_scan_and_started_again_gives_the_exact_result",
         "without ORDER BY, rows have no order between workers",
@@ -37,10 +39,6 @@ const HERE: [(&str, &str); 6] = [
     (
         "sql::formats::the_first_bad_record_is_named",
         "the message also names the worker",
-    ),
-    (
-        "sql::formats::a_limit_of_bad_records_ends_the_query",
-        "the coordinator compares the sum of all workers, and knows no example",
     ),
     (
         "sql::logins::settings_that_need_librdkafka_choose_it",

@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use datafusion::common::internal_datafusion_err;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::ExecutionPlan;
 use serde_json::Value;
 
 use super::Verb;
@@ -10,7 +13,11 @@ use super::model::{Format, Policy};
 use super::table::{Expected, same, values};
 use super::world::{TOPIC, World, create, rows, session, text};
 use crate::client::memory::{MemoryCluster, Record};
-use crate::export::{Export, ExportFormat, ExportProgress, ProblemKind, Verification, Verify};
+use crate::error::external;
+use crate::export::{
+    Export, ExportExec, ExportFormat, ExportProgress, ProblemKind, Verification, Verify,
+};
+use crate::scan::ExecuteElsewhere;
 
 pub(super) async fn run(world: &World) -> Result<(), String> {
     let mut expected = world.cell.expected();
@@ -70,6 +77,25 @@ fn is_sql(verb: Verb) -> bool {
     )
 }
 
+/// What other machines would do.
+#[derive(Debug)]
+struct Elsewhere;
+
+impl ExecuteElsewhere for Elsewhere {
+    fn execute(
+        &self,
+        plan: &Arc<dyn ExecutionPlan>,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> datafusion::error::Result<SendableRecordBatchStream> {
+        let sent = plan.downcast_ref::<ExportExec>().map(ExportExec::encode);
+        let sent = sent.ok_or_else(|| internal_datafusion_err!("no piece"))?;
+        let sent = sent.map_err(external)?;
+        let received = ExportExec::decode(&sent, Arc::clone(plan.children()[0]));
+        received.map_err(external)?.execute(partition, context)
+    }
+}
+
 fn format(verb: Verb) -> ExportFormat {
     match verb {
         Verb::ExportCsv | Verb::ExportCsvSql | Verb::ExportCsvBy => ExportFormat::Csv,
@@ -96,7 +122,11 @@ async fn export(world: &World, resume: bool, rows: Option<u64>) -> Result<(), St
     if by.contains(&world.cell.verb) {
         export = export.partition_by("half=\"offset\" % 2");
     }
-    let export = export.build().map_err(text)?;
+    let mut export = export.build().map_err(text)?;
+    // What is begun here goes on elsewhere, or the reverse.
+    if resume != is_sql(world.cell.verb) {
+        export = export.elsewhere(Arc::new(Elsewhere), 2);
+    }
     let summary = export.run(&Arc::new(ExportProgress::default())).await;
     let summary = summary.map_err(text)?;
     let bad = if world.cell.policy == Policy::Null {

@@ -160,13 +160,13 @@ impl Comparison<'_> {
         let plan = self.query.of_piece(&self.piece.range).await?;
         let context = self.query.state.task_ctx();
         let mut former =
-            Former::new(&self.checker.form, &self.query.schema).map_err(Trouble::File)?;
+            Former::new(&self.checker.form, &self.query.columns.schema).map_err(Trouble::File)?;
         for partition in 0..plan.properties().output_partitioning().partition_count() {
             let stream = plan.execute(partition, Arc::clone(&context));
             let mut stream = stream.map_err(|e| planning(&e))?;
             while let Some(batch) = stream.next().await {
                 let batch = batch.map_err(|e| planning(&e))?;
-                for (hive, rows) in by_folder(self.query, &batch)? {
+                for (hive, rows) in by_folder(&self.query.columns, &batch)? {
                     let folder = super::pieces::folder(&self.piece.range, hive.as_deref());
                     for row in former.rows(&rows).map_err(Trouble::File)? {
                         self.against(&folder, &row).await.map_err(Trouble::File)?;
@@ -249,7 +249,7 @@ impl Comparison<'_> {
             let Some(file) = folder.files.pop_front() else {
                 break;
             };
-            let schema = Some(&self.query.schema);
+            let schema = Some(&self.query.columns.schema);
             let reading = self.checker.open(&file, schema).await;
             folder.reading = Some(reading.map_err(|e| format!("{}: {e}", file.path))?);
         }

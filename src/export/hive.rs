@@ -23,7 +23,7 @@ pub(super) struct HiveColumn {
 impl HiveColumn {
     /// Reads `expression` or `name=expression`.
     ///
-    /// When the expression is invalid, or no name can be derived from it.
+    /// # Errors
     /// When the expression is wrong or no name can be made from it.
     pub(super) fn plan(text: &str, state: &SessionState, schema: &DFSchema) -> Result<Self> {
         let (name, sql) = named(text);
@@ -69,38 +69,38 @@ impl HiveColumn {
         };
         Ok(Self { name, expr })
     }
+}
 
-    /// The folder of each row, for example `day=2026-01-14`.
-    pub(super) fn folders(&self, values: &ArrayRef) -> Result<Vec<String>> {
-        let failed = |e: arrow::error::ArrowError| {
-            Error::invalid(format!("--partition-by: cannot print a value: {e}"))
+/// The folder of each row, for example `day=2026-01-14`.
+pub(super) fn folders(name: &str, values: &ArrayRef) -> Result<Vec<String>> {
+    let failed = |e: arrow::error::ArrowError| {
+        Error::invalid(format!("--partition-by: cannot print a value: {e}"))
+    };
+    let field = Field::new("value", values.data_type().clone(), true);
+    let schema = std::sync::Arc::new(Schema::new(vec![field]));
+    let batch = RecordBatch::try_new(schema, vec![ArrayRef::clone(values)]).map_err(failed)?;
+    let text = to_text(&batch, BytesAs::Auto).map_err(failed)?;
+    let values = text.column(0);
+    let options = FormatOptions::new().with_display_error(false);
+    let printed = ArrayFormatter::try_new(values.as_ref(), &options).map_err(failed)?;
+    let nulls = values.logical_nulls();
+    let mut last: Option<(String, String)> = None;
+    let mut folders = Vec::with_capacity(values.len());
+    for row in 0..values.len() {
+        let value = match &nulls {
+            Some(nulls) if nulls.is_null(row) => String::new(),
+            _ => printed.value(row).try_to_string().map_err(failed)?,
         };
-        let field = Field::new("value", values.data_type().clone(), true);
-        let schema = std::sync::Arc::new(Schema::new(vec![field]));
-        let batch = RecordBatch::try_new(schema, vec![ArrayRef::clone(values)]).map_err(failed)?;
-        let text = to_text(&batch, BytesAs::Auto).map_err(failed)?;
-        let values = text.column(0);
-        let options = FormatOptions::new().with_display_error(false);
-        let printed = ArrayFormatter::try_new(values.as_ref(), &options).map_err(failed)?;
-        let nulls = values.logical_nulls();
-        let mut last: Option<(String, String)> = None;
-        let mut folders = Vec::with_capacity(values.len());
-        for row in 0..values.len() {
-            let value = match &nulls {
-                Some(nulls) if nulls.is_null(row) => String::new(),
-                _ => printed.value(row).try_to_string().map_err(failed)?,
-            };
-            match &last {
-                Some((same, folder)) if *same == value => folders.push(folder.clone()),
-                _ => {
-                    let folder = hive::folder(&self.name, Some(&value));
-                    folders.push(folder.clone());
-                    last = Some((value, folder));
-                }
+        match &last {
+            Some((same, folder)) if *same == value => folders.push(folder.clone()),
+            _ => {
+                let folder = hive::folder(name, Some(&value));
+                folders.push(folder.clone());
+                last = Some((value, folder));
             }
         }
-        Ok(folders)
     }
+    Ok(folders)
 }
 
 /// Splits `name=expression`. Without a plain name on the left, all of it is the expression.

@@ -10,6 +10,8 @@
 //! - The ranges are resolved once and stored. A resumed export reads exactly these.
 //! - Each range is cut into pieces of offsets before anything is read. One task writes a piece as one file,
 //!   or with Hive folders as one or more files per folder.
+//! - Other machines can write pieces ([`Export::elsewhere`]). Each is a plan, an [`ExportExec`]. Its files have
+//!   names of their own until this process publishes them, so attempts never meet.
 //! - A file appears as a whole or not at all. A run that is killed leaves the finished pieces with their
 //!   records. The next run removes the files of unfinished pieces and writes those again.
 //! - A target that holds another export, or any file that does not belong to an export, is refused.
@@ -37,6 +39,7 @@
 mod check;
 mod compare;
 mod encode;
+mod exec;
 mod hive;
 mod letters;
 mod query;
@@ -46,7 +49,6 @@ mod sample;
 mod verify;
 mod write;
 
-use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
@@ -57,11 +59,13 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::exported::{pieces, place, plan};
 use crate::policy::Policy;
+use crate::scan::ExecuteElsewhere;
 use crate::table::KafkaTable;
 use crate::text::BytesAs;
 
 pub use crate::exported::ExportFormat;
 pub use crate::exported::plan::{ExportManifest, ExportedFile, ExportedPiece};
+pub use exec::ExportExec;
 pub use verify::{Problem, ProblemKind, Verification, Verify};
 
 /// The default size of a file.
@@ -80,9 +84,17 @@ pub struct Export {
     max_file_offsets: Option<u64>,
     partition_by: Option<String>,
     resume: bool,
-    parallel: usize,
+    parallel: Option<usize>,
+    elsewhere: Option<Elsewhere>,
     runtime: Option<Arc<RuntimeEnv>>,
     policy: Policy,
+}
+
+/// What writes pieces on other machines, and how many at one time.
+#[derive(Debug, Clone)]
+struct Elsewhere {
+    engine: Arc<dyn ExecuteElsewhere>,
+    pieces: usize,
 }
 
 impl Export {
@@ -106,11 +118,30 @@ impl Export {
                 max_file_offsets: None,
                 partition_by: None,
                 resume: false,
-                parallel: std::thread::available_parallelism().map_or(1, NonZero::get),
+                parallel: None,
+                elsewhere: None,
                 runtime: None,
                 policy: Policy::default(),
             },
         }
+    }
+
+    /// Whether other processes can read and write its pieces: those on this machine, or on any. They cannot if the
+    /// folder or the cluster needs what only this process has; machines do not share local folders.
+    ///
+    /// # Errors
+    /// When the target's URL is not valid.
+    pub fn travels(&self, on_this_machine: bool) -> Result<bool> {
+        let place = place::Place::open(&self.target)?;
+        Ok(place.travels(on_this_machine) && self.table.travels())
+    }
+
+    /// Has an engine execute the pieces on other machines: each is a plan of one partition, an [`ExportExec`] over
+    /// what reads it. `pieces` are written at one time, unless [`parallel`](ExportBuilder::parallel) is set.
+    #[must_use]
+    pub fn elsewhere(mut self, engine: Arc<dyn ExecuteElsewhere>, pieces: usize) -> Self {
+        self.elsewhere = Some(Elsewhere { engine, pieces });
+        self
     }
 }
 
@@ -167,10 +198,10 @@ impl ExportBuilder {
         self
     }
 
-    /// Sets how many pieces are written at the same time. The default is the number of processors. Each takes
-    /// up to about 100 MB.
+    /// Sets how many pieces are written at the same time. The default is the number of processors, or that of
+    /// [`Export::elsewhere`]. Each takes up to about 100 MB.
     pub fn parallel(mut self, pieces: usize) -> Self {
-        self.export.parallel = pieces.max(1);
+        self.export.parallel = Some(pieces.max(1));
         self
     }
 

@@ -34,14 +34,20 @@ pub(super) struct Query {
     plan: LogicalPlan,
     table: KafkaTable,
     snapshot: Snapshot,
-    /// The columns of the files.
+    pub(super) columns: Columns,
+    /// Whether one record may become several rows.
+    pub(super) repeats: bool,
+}
+
+/// The columns of the files, and what is known of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Columns {
     pub(super) schema: SchemaRef,
-    pub(super) hive: Option<HiveColumn>,
+    /// The name in Hive folders. Their values are one more column of the query's rows.
+    pub(super) folders: Option<String>,
     /// The columns with the record's offset and timestamp, if the query has them.
     pub(super) offset: Option<usize>,
     pub(super) timestamp: Option<usize>,
-    /// Whether one record may become several rows.
-    pub(super) repeats: bool,
 }
 
 impl Query {
@@ -113,18 +119,20 @@ impl Query {
             plan,
             table: table.clone(),
             snapshot: snapshot.clone(),
-            schema: Arc::new(Schema::empty()),
-            hive,
-            offset,
-            timestamp,
+            columns: Columns {
+                schema: Arc::new(Schema::empty()),
+                folders: hive.map(|hive| hive.name),
+                offset,
+                timestamp,
+            },
             repeats,
         };
         // Finds out what the rows will look like, without reading any.
         let nothing = snapshot.with_ranges(vec![])?;
         let planned = query.pinned(nothing).await?.schema();
-        let columns = planned.fields().len() - usize::from(query.hive.is_some());
+        let columns = planned.fields().len() - usize::from(query.columns.folders.is_some());
         let fields = planned.fields().iter().take(columns);
-        query.schema = Arc::new(Schema::new(fields.map(plain).collect::<Vec<Field>>()));
+        query.columns.schema = Arc::new(Schema::new(fields.map(plain).collect::<Vec<Field>>()));
         Ok(query)
     }
 

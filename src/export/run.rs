@@ -1,19 +1,22 @@
 //! Plans an export, writes its pieces in parallel and completes it with a manifest.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use datafusion::physical_plan::ExecutionPlan;
 use futures::{StreamExt, TryStreamExt};
 use tokio::task::JoinSet;
 
+use super::exec::ExportExec;
 use super::pieces::{self, CutRange};
 use super::place::Place;
 use super::plan::{self, ExportManifest, ExportedPiece, Plan, PlannedColumn, Request};
-use super::query::Query;
+use super::query::{Query, planning};
 use super::write::Writing;
-use super::{DEFAULT_MAX_FILE_BYTES, Export, ExportProgress, ExportSummary, sample};
+use super::{DEFAULT_MAX_FILE_BYTES, Elsewhere, Export, ExportProgress, ExportSummary, sample};
 use crate::client::{TopicSelection, epochs};
 use crate::error::{Error, Result};
 use crate::fault;
@@ -89,26 +92,32 @@ impl Export {
             let folders: BTreeSet<String> = all.iter().map(|p| p.topic().to_string()).collect();
             let staged = folders.into_iter().chain(["_export".to_owned()]);
             place.remove_staged(staged.collect()).await?;
+            place.end_staging().await?;
         }
 
         let mut done = found.done;
-        let writing = Arc::new(Writing {
-            place: place.clone(),
-            query,
-            format: self.format,
-            bytes: self.bytes,
-        });
         let missing = all.iter().filter(|p| !done.contains_key(&key(p)));
-        let written = self.write(&writing, missing.cloned().collect(), progress);
-        for piece in written.await? {
-            done.insert(key(&piece.range), piece);
+        let missing: Vec<OffsetRange> = missing.cloned().collect();
+        if !missing.is_empty() {
+            let mut writing = self.writing(place, &query);
+            if self.elsewhere.is_some() {
+                writing.staging = Some(place.begin_staging().await?);
+            }
+            let pieces = Pieces {
+                query: query.clone(),
+                writing: Arc::new(writing),
+                elsewhere: self.elsewhere.clone(),
+            };
+            for piece in self.write(Arc::new(pieces), missing, progress).await? {
+                done.insert(key(&piece.range), piece);
+            }
+            place.end_staging().await?;
         }
         let pieces: Vec<ExportedPiece> = all.iter().filter_map(|p| done.remove(&key(p))).collect();
         let manifest = ExportManifest::new(self.format, pieces);
         self.judge_bad_records(&manifest.pieces)?;
         if !found.manifest {
-            self.commit_letters(&plan, &writing.query, &manifest.pieces)
-                .await?;
+            self.commit_letters(&plan, &query, &manifest.pieces).await?;
             fault::point("export-before-manifest");
             place.put(plan::MANIFEST, plan::json(&manifest)?).await?;
             fault::point("export-after-manifest");
@@ -129,6 +138,16 @@ impl Export {
             bad_records: sum(|piece| piece.bad_records),
             duration: began.elapsed(),
         })
+    }
+
+    fn writing(&self, place: &Place, query: &Query) -> Writing {
+        Writing {
+            place: place.clone(),
+            columns: query.columns.clone(),
+            format: self.format,
+            bytes: self.bytes,
+            staging: None,
+        }
     }
 
     fn request(&self) -> Request {
@@ -212,12 +231,12 @@ impl Export {
         let query = self.query(&snapshot).await?;
         let cuts = self.cuts(place, &query, &snapshot).await?;
         let mut plan = Plan::new(request, snapshot, cuts);
-        let name = |index: usize| query.schema.field(index).name().clone();
+        let name = |index: usize| query.columns.schema.field(index).name().clone();
         plan.formats = Some(self.table.recorded_formats()?);
-        plan.schema = Some(columns_text(&query.schema)?);
+        plan.schema = Some(columns_text(&query.columns.schema)?);
         plan.columns = columns(&query);
-        plan.offset_column = query.offset.map(name);
-        plan.timestamp_column = query.timestamp.map(name);
+        plan.offset_column = query.columns.offset.map(name);
+        plan.timestamp_column = query.columns.timestamp.map(name);
         plan.repeats = query.repeats;
         match place.create(plan::PLAN, plan::json(&plan)?).await? {
             Created::New => Ok((plan, query)),
@@ -237,14 +256,9 @@ impl Export {
         let offsets = match self.max_file_offsets {
             Some(offsets) => offsets,
             None => {
-                let writing = Writing {
-                    place: place.clone(),
-                    query: query.clone(),
-                    format: self.format,
-                    bytes: self.bytes,
-                };
+                let writing = self.writing(place, query);
                 let bytes = self.max_file_bytes.unwrap_or(DEFAULT_MAX_FILE_BYTES);
-                sample::offsets(&writing, snapshot, bytes).await?
+                sample::offsets(query, &writing, snapshot, bytes).await?
             }
         };
         pieces::cut(snapshot, offsets)
@@ -290,52 +304,74 @@ impl Export {
     /// Writes pieces with their records, several at a time.
     async fn write(
         &self,
-        writing: &Arc<Writing>,
+        pieces: Arc<Pieces>,
         missing: Vec<OffsetRange>,
         progress: &Arc<ExportProgress>,
     ) -> Result<Vec<ExportedPiece>> {
+        let here = || std::thread::available_parallelism().map_or(1, NonZero::get);
+        let at_once = self.elsewhere.as_ref().map(|elsewhere| elsewhere.pieces);
+        let at_once = self.parallel.or(at_once).unwrap_or_else(here).max(1);
         let mut done = Vec::with_capacity(missing.len());
         let mut missing = missing.into_iter();
         // Dropping this future drops the set, and with it every task.
         let mut tasks: JoinSet<Result<ExportedPiece>> = JoinSet::new();
         loop {
-            while tasks.len() < self.parallel
+            while tasks.len() < at_once
                 && let Some(piece) = missing.next()
             {
-                let (writing, progress) = (Arc::clone(writing), Arc::clone(progress));
-                tasks.spawn(async move { finish(&writing, &piece, &progress).await });
+                let (pieces, progress) = (Arc::clone(&pieces), Arc::clone(progress));
+                tasks.spawn(async move { pieces.finish(piece, &progress).await });
             }
             let Some(finished) = tasks.join_next().await else {
                 return Ok(done);
             };
             let piece = finished.map_err(|e| {
-                Error::sink(writing.place.url(), "writing a piece", e.to_string()).because(e)
+                Error::sink(pieces.writing.place.url(), "writing a piece", e.to_string()).because(e)
             })??;
             done.push(piece);
         }
     }
 }
 
-/// Writes a piece, then the record that it is done.
-async fn finish(
-    writing: &Writing,
-    piece: &OffsetRange,
-    progress: &ExportProgress,
-) -> Result<ExportedPiece> {
-    fault::point("export-before-piece");
-    let done = writing.piece(piece, progress).await?;
-    fault::point("export-after-files");
-    let record = plan::done_json(&done)?;
-    writing.place.put(&pieces::done_name(piece), record).await?;
-    fault::point("export-after-done");
-    let bytes = done.files.iter().map(|file| file.bytes).sum();
-    progress.bytes.fetch_add(bytes, Ordering::Relaxed);
-    progress.pieces.fetch_add(1, Ordering::Relaxed);
-    Ok(done)
+/// How pieces are written.
+struct Pieces {
+    query: Query,
+    writing: Arc<Writing>,
+    elsewhere: Option<Elsewhere>,
+}
+
+impl Pieces {
+    /// Writes a piece, then the record that it is done.
+    async fn finish(&self, piece: OffsetRange, progress: &ExportProgress) -> Result<ExportedPiece> {
+        fault::point("export-before-piece");
+        let place = &self.writing.place;
+        let name = pieces::done_name(&piece);
+        let plan = self.query.of_piece(&piece).await?;
+        let plan = ExportExec::new(plan, Arc::clone(&self.writing), piece.clone());
+        let plan: Arc<dyn ExecutionPlan> = Arc::new(plan);
+        let task = self.query.state.task_ctx();
+        let rows = match &self.elsewhere {
+            Some(elsewhere) => elsewhere.engine.execute(&plan, 0, task),
+            None => plan.execute(0, task),
+        };
+        let rows = rows.map_err(|e| planning(&e))?;
+        let written = ExportExec::follow(rows, &piece, progress).await?;
+        let done = written.piece;
+        for (staged, file) in written.staged.iter().zip(&done.files) {
+            place.publish(staged, &file.path).await?;
+        }
+        fault::point("export-after-files");
+        place.put(&name, plan::done_json(&done)?).await?;
+        fault::point("export-after-done");
+        let bytes = done.files.iter().map(|file| file.bytes).sum();
+        progress.bytes.fetch_add(bytes, Ordering::Relaxed);
+        progress.pieces.fetch_add(1, Ordering::Relaxed);
+        Ok(done)
+    }
 }
 
 pub(super) fn columns(query: &Query) -> Vec<PlannedColumn> {
-    let fields = query.schema.fields().iter();
+    let fields = query.columns.schema.fields().iter();
     fields
         .map(|field| PlannedColumn {
             name: field.name().clone(),

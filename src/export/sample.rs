@@ -8,6 +8,7 @@ use futures::StreamExt;
 
 use super::encode::Encoder;
 use super::pieces;
+use super::query::Query;
 use super::query::planning;
 use super::write::{Writing, by_folder};
 use crate::error::{Error, Result};
@@ -22,7 +23,12 @@ const ENOUGH_BYTES: usize = 4 << 20;
 
 /// The number of offsets for files of about `max_bytes`. It encodes a sample of the rows exactly as the
 /// export will.
-pub(super) async fn offsets(writing: &Writing, snapshot: &Snapshot, max_bytes: u64) -> Result<u64> {
+pub(super) async fn offsets(
+    query: &Query,
+    writing: &Writing,
+    snapshot: &Snapshot,
+    max_bytes: u64,
+) -> Result<u64> {
     let mut ranges: Vec<&OffsetRange> =
         snapshot.offset_ranges().filter(|r| !r.is_empty()).collect();
     ranges.sort_by_key(|range| -range.len());
@@ -30,7 +36,7 @@ pub(super) async fn offsets(writing: &Writing, snapshot: &Snapshot, max_bytes: u
     for range in ranges.into_iter().take(RANGES) {
         let start = range.start() + (range.len() - OFFSETS).max(0) / 2;
         let sample = range.part(start, start.saturating_add(OFFSETS));
-        let (read, written) = one(writing, &sample).await?;
+        let (read, written) = one(query, writing, &sample).await?;
         offsets += read;
         bytes += written;
     }
@@ -40,19 +46,19 @@ pub(super) async fn offsets(writing: &Writing, snapshot: &Snapshot, max_bytes: u
 }
 
 /// How many offsets were read, and the bytes that their rows take.
-async fn one(writing: &Writing, sample: &OffsetRange) -> Result<(i64, usize)> {
-    let query = &writing.query;
+async fn one(query: &Query, writing: &Writing, sample: &OffsetRange) -> Result<(i64, usize)> {
     let plan = query.of_piece(sample).await?;
     let stream = plan.execute(0, query.state.task_ctx());
     let mut stream = stream.map_err(|e| planning(&e))?;
-    let none = RecordBatch::new_empty(Arc::clone(&query.schema));
-    let mut encoder = Encoder::new(writing.format, writing.bytes, &query.schema, &none, sample)
+    let schema = &writing.columns.schema;
+    let none = RecordBatch::new_empty(Arc::clone(schema));
+    let mut encoder = Encoder::new(writing.format, writing.bytes, schema, &none, sample)
         .map_err(Error::invalid)?;
     let size = |blocks: Vec<Bytes>| blocks.iter().map(Bytes::len).sum::<usize>();
     let mut bytes = size(encoder.take());
     while let Some(batch) = stream.next().await {
         let batch = batch.map_err(|e| planning(&e))?;
-        for (_, rows) in by_folder(query, &batch)? {
+        for (_, rows) in by_folder(&writing.columns, &batch)? {
             encoder.write(&rows).map_err(Error::invalid)?;
         }
         if encoder.open_bytes() >= ENOUGH_BYTES {

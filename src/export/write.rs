@@ -1,21 +1,24 @@
 //! Writes the files of one piece.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::compute::{cast, max, min, take_record_batch};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use bytes::Bytes;
+use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
 use futures::StreamExt;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use super::encode::Encoder;
 use super::place::{Place, Upload};
 use super::plan::{ExportedFile, ExportedPiece};
-use super::query::{Query, planning};
-use super::{ExportFormat, ExportProgress, pieces};
+use super::query::{Columns, planning};
+use super::{ExportFormat, hive, pieces};
 use crate::client::Held;
 use crate::error::{Error, Result};
 use crate::hex::hex;
@@ -30,20 +33,42 @@ use crate::text::BytesAs;
 const MAX_OPEN_FILES: usize = 16;
 /// Rows are written in slices of about this many bytes.
 const SLICE_BYTES: usize = 1 << 20;
+/// How often a piece tells how far it is.
+const TOLD_EVERY: Duration = Duration::from_millis(200);
 
 /// What all files of an export have in common.
 #[derive(Debug, Clone)]
 pub(super) struct Writing {
     pub(super) place: Place,
-    pub(super) query: Query,
+    pub(super) columns: Columns,
     pub(super) format: ExportFormat,
     pub(super) bytes: BytesAs,
+    /// The folder in which files wait for their names, where others than this process write them.
+    pub(super) staging: Option<String>,
+}
+
+/// How far a piece is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PieceProgress {
+    pub(super) offsets: u64,
+    pub(super) rows: u64,
+    pub(super) throttled_ms: u64,
+}
+
+/// A piece whose files are complete.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Written {
+    pub(super) piece: ExportedPiece,
+    /// The names that its files have until they are published; empty if they have their own.
+    pub(super) staged: Vec<String>,
+    pub(super) progress: PieceProgress,
 }
 
 /// A file that is being written.
 struct OpenFile {
     folder: Option<String>,
     name: String,
+    staged: Option<String>,
     encoder: Encoder,
     upload: Upload,
     hash: Sha256,
@@ -53,15 +78,18 @@ struct OpenFile {
 }
 
 impl Writing {
-    /// Reads a piece and writes its files. They are complete when this returns. After an error, some of them
-    /// may exist.
+    /// Writes the rows of a plan, which reads a piece, to files. They are complete when this returns. After an
+    /// error, some of them may exist.
     pub(super) async fn piece(
         &self,
         piece: &OffsetRange,
-        progress: &ExportProgress,
-    ) -> Result<ExportedPiece> {
-        let plan = self.query.of_piece(piece).await?;
-        let task = self.query.state.task_ctx();
+        plan: &Arc<dyn ExecutionPlan>,
+        task: &Arc<TaskContext>,
+        tell: impl Fn(PieceProgress) + Send + Sync,
+    ) -> Result<Written> {
+        if let Some(staging) = &self.staging {
+            self.place.check_staging(staging).await?;
+        }
         let mut files = PieceFiles {
             share: Share::join(),
             held: memory::held(task.memory_pool(), format!("export of {piece}")),
@@ -71,8 +99,9 @@ impl Writing {
             done: vec![],
             counts: vec![],
             clock: 0,
+            progress: PieceProgress::default(),
         };
-        let written = files.write_all(&plan, progress).await;
+        let written = files.write_all(plan, task, tell).await;
         if let Err(error) = written {
             for file in files.open {
                 file.upload.abort().await;
@@ -82,13 +111,15 @@ impl Writing {
         for file in std::mem::take(&mut files.open) {
             files.done.push(file.finish().await?);
         }
-        let mut done = files.done;
-        done.sort_by(|a, b| a.path.cmp(&b.path));
-        let scanned = ScanProgress::of(&plan);
-        let ledger = crate::scan::ledger(&plan).total();
+        let (mut done, mut progress) = (files.done, files.progress);
+        done.sort_by(|(a, _), (b, _)| a.path.cmp(&b.path));
+        let (done, staged): (Vec<_>, Vec<_>) = done.into_iter().unzip();
+        let scanned = ScanProgress::of(plan);
+        let ledger = crate::scan::ledger(plan).total();
         let offsets = u64::try_from(piece.len()).unwrap_or(0);
         let looked_at = ledger.passed() - ledger.filtered;
-        Ok(ExportedPiece {
+        progress.offsets = offsets;
+        let piece = ExportedPiece {
             range: piece.clone(),
             rows: done.iter().map(|file| file.rows).sum(),
             records: scanned.records,
@@ -96,6 +127,11 @@ impl Writing {
             bad_records: ledger.bad,
             filtered_offsets: offsets.saturating_sub(looked_at),
             files: done,
+        };
+        Ok(Written {
+            piece,
+            staged: staged.into_iter().flatten().collect(),
+            progress,
         })
     }
 }
@@ -104,56 +140,52 @@ struct PieceFiles<'a> {
     writing: &'a Writing,
     piece: &'a OffsetRange,
     open: Vec<OpenFile>,
-    done: Vec<ExportedFile>,
+    /// With the names that they have so far.
+    done: Vec<(ExportedFile, Option<String>)>,
     /// The number of files in each Hive folder.
     counts: Vec<(Option<String>, usize)>,
     clock: u64,
     share: Share,
     /// The memory of open row groups and of rows that are being written.
     held: Held,
+    progress: PieceProgress,
 }
 
 impl PieceFiles<'_> {
     async fn write_all(
         &mut self,
         plan: &Arc<dyn ExecutionPlan>,
-        progress: &ExportProgress,
+        task: &Arc<TaskContext>,
+        tell: impl Fn(PieceProgress) + Send + Sync,
     ) -> Result<()> {
-        let query = &self.writing.query;
-        let context = query.state.task_ctx();
-        let mut before = ScanProgress::default();
+        let mut told = Instant::now();
         // There is one execution partition, or several in the order of their offsets if the table asks for a
         // number of them.
         for partition in 0..plan.properties().output_partitioning().partition_count() {
-            let stream = plan.execute(partition, Arc::clone(&context));
+            let stream = plan.execute(partition, Arc::clone(task));
             let mut stream = stream.map_err(|e| planning(&e))?;
             while let Some(batch) = stream.next().await {
                 let batch = batch.map_err(|e| planning(&e))?;
                 let now = ScanProgress::of(plan);
-                progress
-                    .offsets
-                    .fetch_add(now.offsets_done - before.offsets_done, Ordering::Relaxed);
-                progress
-                    .throttled_ms
-                    .fetch_add(now.throttled_ms - before.throttled_ms, Ordering::Relaxed);
-                before = now;
-                if batch.num_rows() == 0 {
-                    continue;
+                self.progress = PieceProgress {
+                    offsets: now.offsets_done,
+                    rows: self.progress.rows + batch.num_rows() as u64,
+                    throttled_ms: now.throttled_ms,
+                };
+                if told.elapsed() >= TOLD_EVERY {
+                    tell(self.progress);
+                    told = Instant::now();
                 }
-                progress
-                    .rows
-                    .fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
-                self.write(&batch).await?;
+                if batch.num_rows() > 0 {
+                    self.write(&batch).await?;
+                }
             }
         }
-        let rest = u64::try_from(self.piece.len()).unwrap_or(0);
-        let rest = rest.saturating_sub(before.offsets_done);
-        progress.offsets.fetch_add(rest, Ordering::Relaxed);
         Ok(())
     }
 
     async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        for (folder, rows) in by_folder(&self.writing.query, batch)? {
+        for (folder, rows) in by_folder(&self.writing.columns, batch)? {
             self.clock += 1;
             let open = self.open.iter().position(|file| file.folder == folder);
             let index = match open {
@@ -172,7 +204,7 @@ impl PieceFiles<'_> {
                 let _turn = memory::turn(bytes, rows.num_rows()).await;
                 self.make_room(index, &rows, bytes).await?;
                 let writing = self.writing;
-                self.open[index].write(&rows, &writing.query).await?;
+                self.open[index].write(&rows, &writing.columns).await?;
                 self.end_groups(self.share.bytes()).await?;
             }
         }
@@ -186,7 +218,7 @@ impl PieceFiles<'_> {
             self.end_groups(0).await?;
             let held = self.held.hold(self.open_bytes() + bytes).await;
             held.map_err(|reason| {
-                let offset = self.writing.query.offset;
+                let offset = self.writing.columns.offset;
                 let least = offset.and_then(|column| bounds(rows.column(column)).0);
                 let piece = self.piece.topic_partition();
                 Error::Memory {
@@ -245,12 +277,17 @@ impl PieceFiles<'_> {
                 self.piece
             ))
         })?;
-        let schema = &writing.query.schema;
+        let schema = &writing.columns.schema;
         let encoder = Encoder::new(writing.format, writing.bytes, schema, rows, self.piece)
             .map_err(Error::invalid)?;
+        // Nothing else ever has this name: no other attempt at the piece, and no other process.
+        let staged = writing.staging.as_ref();
+        let staged = staged.map(|folder| format!("{folder}/{}.{extension}", Uuid::new_v4()));
+        let upload = writing.place.upload(staged.as_ref().unwrap_or(&name));
         self.open.push(OpenFile {
             folder,
-            upload: writing.place.upload(&name).await?,
+            upload: upload.await?,
+            staged,
             encoder,
             hash: Sha256::new(),
             file: ExportedFile {
@@ -271,10 +308,10 @@ impl PieceFiles<'_> {
 }
 
 impl OpenFile {
-    async fn write(&mut self, rows: &RecordBatch, query: &Query) -> Result<()> {
+    async fn write(&mut self, rows: &RecordBatch, columns: &Columns) -> Result<()> {
         let failed = |e: String| Error::invalid(format!("{}: {e}", self.name));
         self.file.rows += rows.num_rows() as u64;
-        if let Some(column) = query.offset {
+        if let Some(column) = columns.offset {
             let (least, greatest) = bounds(rows.column(column));
             widen(
                 &mut self.file.min_offset,
@@ -283,7 +320,7 @@ impl OpenFile {
                 greatest,
             );
         }
-        if let Some(column) = query.timestamp {
+        if let Some(column) = columns.timestamp {
             let (least, greatest) = bounds(rows.column(column));
             let file = &mut self.file;
             widen(
@@ -317,7 +354,7 @@ impl OpenFile {
         Ok(())
     }
 
-    async fn finish(mut self) -> Result<ExportedFile> {
+    async fn finish(mut self) -> Result<(ExportedFile, Option<String>)> {
         let nothing = Encoder::Ndjson(BytesAs::Auto, vec![]);
         let encoder = std::mem::replace(&mut self.encoder, nothing);
         let rest = encoder
@@ -329,7 +366,7 @@ impl OpenFile {
         }
         self.upload.finish().await?;
         self.file.sha256 = hex(&self.hash.finalize());
-        Ok(self.file)
+        Ok((self.file, self.staged))
     }
 }
 
@@ -355,17 +392,15 @@ fn widen(least: &mut Option<i64>, greatest: &mut Option<i64>, low: Option<i64>, 
 pub(super) type FolderRows = (Option<String>, RecordBatch);
 
 /// Groups the rows of a batch by Hive folder. The results have the columns of the files.
-pub(super) fn by_folder(query: &Query, batch: &RecordBatch) -> Result<Vec<FolderRows>> {
+pub(super) fn by_folder(columns: &Columns, batch: &RecordBatch) -> Result<Vec<FolderRows>> {
     let internal = |e: arrow::error::ArrowError| Error::internal(e.to_string()).because(e);
-    let columns = |batch: &RecordBatch| {
-        let columns = batch.columns().iter().take(query.schema.fields().len());
-        RecordBatch::try_new(SchemaRef::clone(&query.schema), columns.cloned().collect())
+    let schema = SchemaRef::clone(&columns.schema);
+    let of_files = batch.columns().iter().take(schema.fields().len());
+    let rows = RecordBatch::try_new(schema, of_files.cloned().collect()).map_err(internal)?;
+    let Some(name) = &columns.folders else {
+        return Ok(vec![(None, rows)]);
     };
-    let Some(hive) = &query.hive else {
-        return Ok(vec![(None, columns(batch).map_err(internal)?)]);
-    };
-    let folders = hive.folders(batch.column(batch.num_columns() - 1))?;
-    let rows = columns(batch).map_err(internal)?;
+    let folders = hive::folders(name, batch.column(batch.num_columns() - 1))?;
     let mut groups: Vec<(String, Vec<u32>)> = vec![];
     let mut of_folder = std::collections::HashMap::<String, usize>::new();
     for (row, folder) in (0u32..).zip(folders) {

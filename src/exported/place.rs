@@ -22,6 +22,10 @@ use crate::store::{Created, Durability, Store};
 const PART_BYTES: usize = 5 << 20;
 /// How many parts of an upload may be in flight.
 const PARTS_UNDER_WAY: usize = 2;
+/// Where the files of other processes wait for their names: in a folder for each run.
+const STAGING: &str = "_export/staging";
+/// The file by which they see that it is the coordinator's folder.
+const BEGUN: &str = "begun";
 /// The file whose lock keeps a second process out of a local export.
 const LOCK: &str = "_export/lock";
 
@@ -172,6 +176,60 @@ impl Place {
         removed
             .await
             .map_err(|e| self.io("removing what an unfinished run left", e))
+    }
+
+    /// Makes the folder in which the files of a run wait for their names.
+    pub(crate) async fn begin_staging(&self) -> Result<String> {
+        let folder = format!("{STAGING}/{}", uuid::Uuid::new_v4().simple());
+        self.put(&format!("{folder}/{BEGUN}"), vec![]).await?;
+        Ok(folder)
+    }
+
+    /// Refuses a folder or an endpoint that only has the same name as the coordinator's, and a run that is over.
+    pub(crate) async fn check_staging(&self, folder: &str) -> Result<()> {
+        match self.get(&format!("{folder}/{BEGUN}")).await? {
+            Some(_) => Ok(()),
+            None => Err(Error::invalid(format!(
+                "{}: what the coordinator has written there is not to be seen: workers write to a folder that they \
+                 share with the coordinator, or to an object store with the same settings in their environment",
+                self.url()
+            ))),
+        }
+    }
+
+    /// Gives a staged file its name.
+    pub(crate) async fn publish(&self, staged: &str, name: &str) -> Result<()> {
+        match self.store.rename(staged, name, Durability::Fsync).await? {
+            true => Ok(()),
+            false => Err(Error::sink(
+                self.show(staged),
+                "publishing",
+                "the file is gone",
+            )),
+        }
+    }
+
+    /// Removes what waits for its name.
+    pub(crate) async fn end_staging(&self) -> Result<()> {
+        self.store.delete_folder(STAGING).await
+    }
+
+    /// Whether other processes can write there: those on this machine, or on any.
+    pub(crate) fn travels(&self, on_this_machine: bool) -> bool {
+        self.store.address().is_some() && (on_this_machine || self.folder.is_none())
+    }
+
+    /// The URL or path under which they open it.
+    ///
+    /// # Errors
+    /// When it has settings that others do not have.
+    pub(crate) fn address(&self) -> Result<&str> {
+        self.store.address().ok_or_else(|| {
+            Error::invalid(format!(
+                "{}: the store has settings that other machines do not have",
+                self.url()
+            ))
+        })
     }
 
     /// Removes files.

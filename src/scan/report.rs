@@ -23,6 +23,9 @@ pub struct ScanReport {
     /// What was received of its Kafka partitions.
     #[serde(default)]
     pub received: Vec<PartitionBytes>,
+    /// One of its records that do not decode, and what is wrong with it, where their number is limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bad_example: Option<String>,
 }
 
 /// What was received of a Kafka partition: how large its records are.
@@ -84,6 +87,7 @@ impl KafkaScanExec {
             ranges: self.ledger().ranges,
             metrics,
             received: self.received(),
+            bad_example: self.counted.bad_rows.example().map(str::to_owned),
         }
     }
 
@@ -126,11 +130,12 @@ impl KafkaScanExec {
         if !limit.is_exceeded(records, bad, at_end) {
             return Ok(());
         }
+        let example = reports.iter().find_map(|report| report.bad_example.clone());
         Err(Error::BadRowLimit {
             limit: limit.to_string(),
             records,
             bad,
-            example: "records on several workers".to_owned(),
+            example: example.unwrap_or_default(),
         })
     }
 

@@ -5,6 +5,11 @@ use crate::error::Result;
 use crate::formats::RecordedFormats;
 
 impl KafkaTable {
+    /// Whether its scans can be executed on other machines: not over a client that was made by hand.
+    pub(crate) fn travels(&self) -> bool {
+        self.writing.connection.is_some()
+    }
+
     /// How the table's records become rows.
     ///
     /// # Errors

@@ -55,7 +55,11 @@ pub const QUERIES: [&str; 30] = [
 
 /// A cluster of three brokers.
 pub fn brokers() -> MemoryCluster {
-    MemoryCluster::builder().racks(["a", "b", "c"]).build()
+    // A second one of the same is the same cluster.
+    MemoryCluster::builder()
+        .racks(["a", "b", "c"])
+        .seed(7)
+        .build()
 }
 
 /// Topics `orders` of six partitions, `customers` of two and `empty` of three.

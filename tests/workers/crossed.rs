@@ -218,22 +218,33 @@ impl Verb {
                 run + &rows.join("\n") + &replay(&["--diff"])
             }
             Self::Export => {
-                let out = path("out");
                 let options = ["value.format=json", "on.bad.row=skip", "on.data.loss=skip"];
-                let mut arguments = vec!["export", topic, "0=5:,1=0:,2=0:", "-o", &out];
-                arguments.extend(options.iter().flat_map(|option| ["--option", option]));
-                arguments.extend(["--max-file-offsets", "25"]);
-                let said = reads.said(&arguments);
-                let manifest = std::fs::read_to_string(path("out/manifest.json"));
-                let manifest: serde_json::Value =
-                    serde_json::from_str(&manifest.unwrap_or_default()).unwrap_or_default();
-                let pieces = manifest["pieces"].as_array().cloned().unwrap_or_default();
-                let pieces = pieces.iter().map(|piece| format!("{piece}\n"));
-                said + &pieces.collect::<String>()
-                    + &here.said(&["verify", &out, "--against-kafka"])
+                let range = [topic, "0=5:,1=0:,2=0:"];
+                exported(reads, folder, &range, &options)
             }
         }
     }
+}
+
+/// An export of a topic and range, verified on this machine: its manifest, and the exit codes of both.
+pub(super) fn exported(reads: Reads<'_>, folder: &Path, what: &[&str], options: &[&str]) -> String {
+    let out = folder.join("out");
+    let target = out.to_str().expect("UTF-8");
+    let mut arguments = vec!["export"];
+    arguments.extend(what);
+    arguments.extend(["-o", target, "--max-file-offsets", "25"]);
+    arguments.extend(options.iter().flat_map(|option| ["--option", option]));
+    let said = reads.said(&arguments);
+    let manifest = std::fs::read_to_string(out.join("manifest.json"));
+    let manifest: serde_json::Value =
+        serde_json::from_str(&manifest.unwrap_or_default()).unwrap_or_default();
+    let pieces = manifest["pieces"].as_array().cloned().unwrap_or_default();
+    let pieces = pieces.iter().map(|piece| format!("{piece}\n"));
+    let here = Reads {
+        workers: None,
+        ..reads
+    };
+    said + &pieces.collect::<String>() + &here.said(&["verify", target, "--against-kafka"])
 }
 
 /// A job that copies the table `t` into a file of SQLite.
@@ -309,8 +320,7 @@ fn verbs_isolation_levels_and_clients_give_what_one_machine_gives() {
     assert!(wrong.is_empty(), "{}", wrong.concat());
 }
 
-/// A worker with connections of its own reads nothing that it is not given a name for: so each verb says so, but for
-/// exports, which are wholly the coordinator's.
+/// A worker with connections of its own reads nothing that it is not given a name for: so each verb says so.
 #[test]
 fn each_verb_reads_on_the_workers() {
     let mut workers = vec![];
@@ -326,8 +336,7 @@ fn each_verb_reads_on_the_workers() {
             settings: &[],
         };
         let made = verb.made(reads, folder.path());
-        let is_on_workers = made.contains("it has other");
-        assert_eq!(is_on_workers, verb != Verb::Export, "{verb:?}: {made}");
+        assert!(made.contains("it has other"), "{verb:?}: {made}");
     }
 }
 
@@ -352,6 +361,13 @@ fn compacted_and_throttled_logs_and_those_that_grow() {
             .map(|workers| Reads { workers, settings }.said(&["query", &sql, "--ledger"]));
         assert_eq!(there, here, "{client}");
         assert!(here.contains("code Some(0)"), "{here}");
+        let [here, there] = [None, Some(all.as_str())].map(|workers| {
+            let folder = tempfile::tempdir().expect("a folder");
+            let reads = Reads { workers, settings };
+            exported(reads, folder.path(), &[&compacted], &["value.format=json"])
+        });
+        assert_eq!(there, here, "{client}");
+        assert_eq!(here.matches("code Some(0)").count(), 2, "{client}: {here}");
     }
 
     // A worker that is held back says so, and nothing is lost.
@@ -366,15 +382,34 @@ fn compacted_and_throttled_logs_and_those_that_grow() {
         let sql = format!("SELECT value FROM kafka('{topic}')");
         let mut command = reads.command();
         let command = command.args(["query", &sql, "--ledger"]);
-        (client, command.spawn().expect("the shell runs"), records)
+        let query = command.spawn().expect("the shell runs");
+        // With a quota of its own.
+        let id = admin::unique_topic(client);
+        let (topic, _) = held_back(brokers, &id);
+        let settings = [("kafka.client", client), ("client.id", &id)];
+        let reads = Reads {
+            workers: Some(&all),
+            settings: &settings,
+        };
+        let folder = tempfile::tempdir().expect("a folder");
+        let out = folder.path().join("out");
+        let out = out.to_str().expect("UTF-8");
+        let mut command = reads.command();
+        let command = command.args(["export", &topic, "-o", out, "--max-file-offsets", "500"]);
+        let export = command.spawn().expect("the shell runs");
+        (client, (query, export, folder), records)
     });
-    for (client, child, records) in throttled {
+    for (client, (child, export, _folder), records) in throttled {
         let output = child.wait_with_output().expect("it ends");
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{client}: {errors}");
         let rows = String::from_utf8_lossy(&output.stdout).lines().count();
         assert_eq!(rows, records + 1, "{client}");
         assert!(errors.contains("held back"), "{client}: {errors}");
+        let output = export.wait_with_output().expect("it ends");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let summary = format!("1 files, {records} rows");
+        assert!(errors.contains(&summary), "{client}: {errors}");
     }
 
     // Both sides of a join see one end.

@@ -59,7 +59,7 @@ fn in_postgres(_: &Path) -> Target {
 }
 
 /// Counts the files under a location as any reader of `*.parquet` does.
-const READER: &str = "
+pub(super) const READER: &str = "
 import os, sys
 from pyarrow import dataset, fs
 of = lambda name: os.environ['AWS_' + name]
@@ -121,13 +121,13 @@ fn batch_that_runs(checkpoint: &Path) -> Option<u64> {
 }
 
 /// The driver of a job, which is started again when it has died.
-struct Driver {
+pub(super) struct Driver {
     command: Box<dyn Fn() -> Command>,
-    child: Child,
+    pub(super) child: Child,
 }
 
 impl Driver {
-    fn start(command: impl Fn() -> Command + 'static) -> Self {
+    pub(super) fn start(command: impl Fn() -> Command + 'static) -> Self {
         let child = command().spawn().expect("the shell starts");
         Self {
             command: Box::new(command),
@@ -136,13 +136,13 @@ impl Driver {
     }
 
     /// Starts another one; this one, dead or alive, is given back.
-    fn replace(&mut self) -> Child {
+    pub(super) fn replace(&mut self) -> Child {
         let other = (self.command)().spawn().expect("the shell starts");
         std::mem::replace(&mut self.child, other)
     }
 
     /// Whether the job is over. A driver that has failed is started again.
-    fn is_done(&mut self) -> bool {
+    pub(super) fn is_done(&mut self) -> bool {
         let ended = self.child.try_wait().expect("a process");
         let done = ended.is_some_and(|ended| ended.success());
         if ended.is_some() && !done {

@@ -62,7 +62,7 @@ fn a_batch_of_records_that_are_gone_fails_or_counts_them() {
     }
 }
 
-/// Records that do not decode, in jobs: set aside together with the rows, and too many of them.
+/// Records that do not decode, in jobs and exports: set aside together with the rows, and too many of them.
 #[test]
 fn dead_letters_and_limits_are_those_of_one_machine() {
     let brokers = shared().bootstrap();
@@ -79,7 +79,7 @@ fn dead_letters_and_limits_are_those_of_one_machine() {
         }
         produce(brokers, &topic, &records);
     }
-    for (options, code) in [
+    let cases = [
         ("'on.bad.row' 'dlq'", 0),
         ("'on.bad.row' 'dlq', 'dlq.location' 'FOLDER/'", 0),
         ("'on.bad.row' 'dlq', 'bad.row.limit' '9'", 0),
@@ -89,7 +89,12 @@ fn dead_letters_and_limits_are_those_of_one_machine() {
         ("'on.bad.row' 'skip', 'bad.row.limit' '10%'", 0),
         ("'on.bad.row' 'skip', 'bad.row.limit' '5%'", 6),
         ("'on.bad.row' 'fail'", 1),
-    ] {
+    ];
+    for (export, (options, code)) in [false, true]
+        .into_iter()
+        .flat_map(|e| cases.map(|c| (e, c)))
+    {
+        let case = format!("export {export}: {options}");
         let made = [None, Some(all.as_str())].map(|workers| {
             let folder = tempfile::tempdir().expect("a folder");
             let dead = admin::unique_topic("dead");
@@ -107,12 +112,20 @@ fn dead_letters_and_limits_are_those_of_one_machine() {
                 settings: &[],
             };
             let file = job.file();
-            // One batch, so that all of its bad records count.
-            let output = reads
-                .command()
-                .args(["-q", "run", &file, "--available-now"])
-                .output();
-            let output = output.expect("the shell runs");
+            let mut command = reads.command();
+            if export {
+                let out = folder.path().join("out");
+                command.args(["export", &topic, "--max-file-offsets", "25", "-o"]);
+                command.arg(out);
+                for option in options.split(", ") {
+                    let option = option.replace("' '", "=").replace('\'', "");
+                    command.args(["--option", &option]);
+                }
+            } else {
+                // One batch, so that all of its bad records count.
+                command.args(["-q", "run", &file, "--available-now"]);
+            }
+            let output = command.output().expect("the shell runs");
             let mut letters = vec![];
             if options.contains(place) {
                 let sql = format!(
@@ -141,19 +154,23 @@ fn dead_letters_and_limits_are_those_of_one_machine() {
             }
             letters.sort_unstable();
             let error = without_worker(&String::from_utf8_lossy(&output.stderr));
-            let rows = job.rows();
+            let rows = match export {
+                true => std::fs::read_to_string(folder.path().join("out/manifest.json"))
+                    .unwrap_or_default(),
+                false => job.rows(),
+            };
             (output.status.code(), error, rows, letters)
         });
         let [here, there] = made;
-        assert_eq!(here.0, Some(code), "{options}: {here:?}");
-        assert_eq!(there.0, Some(code), "{options}: {there:?}");
-        assert_eq!(there.2, here.2, "{options}");
-        assert_eq!(there.3, here.3, "{options}");
+        assert_eq!(here.0, Some(code), "{case}: {here:?}");
+        assert_eq!(there.0, Some(code), "{case}: {there:?}");
+        assert_eq!(there.2, here.2, "{case}");
+        assert_eq!(there.3, here.3, "{case}");
         let letters = if options.contains("dlq") && code == 0 {
             9
         } else {
             0
         };
-        assert_eq!(here.3.len(), letters, "{options}: {here:?}");
+        assert_eq!(here.3.len(), letters, "{case}: {here:?}");
     }
 }

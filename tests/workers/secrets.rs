@@ -100,9 +100,15 @@ struct Bed {
 impl Bed {
     /// Workers with these flags each.
     fn new(flags: &[&[&str]]) -> Self {
+        Self::within(&[], flags)
+    }
+
+    /// The same in an environment.
+    fn within(environment: &[(String, String)], flags: &[&[&str]]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let workers = flags.iter();
-        let workers = workers.map(|flags| RunningWorker::start("127.0.0.1:0", flags));
+        let workers =
+            workers.map(|flags| RunningWorker::start_in(environment, "127.0.0.1:0", flags));
         let workers: Vec<RunningWorker> = workers.collect();
         let ways = workers.iter().map(|worker| {
             let way = Proxy::start();
@@ -168,7 +174,13 @@ fn no_secret_travels_or_is_shown() {
     ]);
     let settings = files.file("prod.properties", &settings.collect::<Vec<_>>().join("\n"));
     let worker = ["--token", &token, "-F", &settings, "-vv"];
-    let bed = Bed::new(&[&worker, &worker]);
+    let mut environment = s3::shared().environment();
+    for (name, value) in &mut environment {
+        if name == "AWS_SECRET_ACCESS_KEY" {
+            S3_SECRET.clone_into(value);
+        }
+    }
+    let bed = Bed::within(&environment, &[&worker, &worker]);
     let store = s3::shared().options().into_iter().map(|(key, value)| {
         let value = match key.as_str() {
             "aws.secret_access_key" => S3_SECRET.to_owned(),
@@ -187,6 +199,7 @@ fn no_secret_travels_or_is_shown() {
         store.join(", ")
     );
     let job = files.file("job.sql", &job);
+    let out = format!("s3://{}/{topic}-export", s3::BUCKET);
     let grouped = "SELECT id % 7 AS k, count(*) AS n FROM t GROUP BY k ORDER BY k";
     let bad = format!("SELECT id / (id - id) FROM t; SELECT * FROM kafka('{topic}', '0:999')");
     let mut shown = String::new();
@@ -202,8 +215,20 @@ fn no_secret_travels_or_is_shown() {
         ),
         (vec!["query", &format!("{table}; {bad}")], 1),
         (vec!["run", &job, "--available-now"], 0),
+        (
+            vec![
+                "export",
+                &topic,
+                "-o",
+                &out,
+                "--option",
+                "value.format=avro",
+            ],
+            0,
+        ),
     ] {
         let mut coordinator = bed.coordinator();
+        coordinator.envs(environment.iter().cloned());
         coordinator.args(["-F", &settings, "--token", &token]);
         let output = coordinator.args(&command).output();
         let output = output.expect("the shell runs");

@@ -10,14 +10,14 @@ use datafusion::common::{internal_datafusion_err, internal_err};
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion_kafka::Error;
 use datafusion_kafka::scan::Connections;
+use datafusion_kafka::{Error, external};
 use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension};
 use datafusion_proto::protobuf;
 use prost::Message;
 
+use crate::VERSION;
 use crate::units::{KafkaUnitsExec, Place, is_stage_again, travelling};
-use crate::{VERSION, external};
 
 /// What the bytes of a scan begin with; those of Ballista's own nodes are messages of protobuf, which do not.
 const MAGIC: &[u8] = b"\0datafusion-kafka\0";

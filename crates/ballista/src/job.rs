@@ -27,7 +27,7 @@ use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use datafusion_kafka::scan::{ExecuteElsewhere, KafkaScanExec, ScanReport, wants_checksums};
-use datafusion_kafka::{Error, Result as KafkaResult};
+use datafusion_kafka::{Error, Result as KafkaResult, external};
 use futures::TryStreamExt;
 use tokio::sync::mpsc::Sender;
 use tonic::Request;
@@ -35,7 +35,6 @@ use tonic::transport::Channel;
 use uuid::Uuid;
 
 use crate::client::Ballista;
-use crate::external;
 use crate::rule::{encode, travelling_plan};
 use crate::units::{KafkaUnitsExec, STAGE_AGAIN, failure_in, report_in};
 

@@ -29,8 +29,3 @@ pub use server::{executor_config, scheduler_config, serve_executor, serve_schedu
 
 /// The version that client, scheduler and executors must share.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// An error of ours as DataFusion carries it.
-fn external(error: datafusion_kafka::Error) -> datafusion::error::DataFusionError {
-    datafusion::error::DataFusionError::External(Box::new(error))
-}

@@ -18,6 +18,7 @@ use datafusion::physical_plan::{
     ChildrenPropertiesMode, ExecutionPlan, ExecutionPlanProperties, ReplaceChildrenOptions,
 };
 use datafusion_kafka::scan::{KafkaScanExec, ScansElsewhereExec, sorted_behind_shuffles};
+use datafusion_kafka::sink::StageExec;
 use datafusion_proto::physical_plan::AsExecutionPlan;
 use datafusion_proto::protobuf::PhysicalPlanNode;
 use uuid::Uuid;
@@ -40,7 +41,7 @@ impl OnBallista {
 
     fn on_ballista(&self, plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
         // What stays here: sinks, which commit, and what measures.
-        if plan.is::<AnalyzeExec>() || plan.is::<DataSinkExec>() {
+        if plan.is::<AnalyzeExec>() || plan.is::<DataSinkExec>() || plan.is::<StageExec>() {
             let inputs = plan.children().into_iter();
             let inputs = inputs.map(|input| self.on_ballista(Arc::clone(input)));
             let inputs = inputs.collect::<Result<Vec<_>>>()?;

@@ -12,13 +12,13 @@ use ballista_scheduler::scheduler_process::{create_scheduler, start_grpc_service
 use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::session_state::SessionState;
 use datafusion::prelude::SessionConfig;
+use datafusion_kafka::external;
 use datafusion_kafka::scan::Connections;
 use datafusion_kafka::session::KafkaSessionBuilder;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use tokio::net::TcpListener;
 
 use crate::codec::KafkaCodec;
-use crate::external;
 
 /// The settings of a scheduler that knows scans of Kafka. Executors ask it for tasks, and one that has not asked for
 /// half a minute is lost.

@@ -21,11 +21,9 @@ use datafusion::physical_plan::{
     ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties,
     Partitioning, PlanProperties, ReplaceChildrenOptions, StatisticsArgs,
 };
-use datafusion_kafka::Error;
 use datafusion_kafka::scan::{Connections, KafkaScanExec, ScanFailure, ScanReport};
+use datafusion_kafka::{Error, external};
 use futures::{StreamExt, TryStreamExt};
-
-use crate::external;
 
 /// What the name of a metric begins with that is a report. Metrics of Ballista have no labels.
 const REPORT: &str = "kafka-report";

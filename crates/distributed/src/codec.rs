@@ -1,4 +1,4 @@
-//! Our nodes in plans that travel: tasks of scans, and what stages rows.
+//! Our nodes in plans that travel: tasks of scans, what stages rows, and pieces of exports with their scans.
 
 use std::sync::Arc;
 
@@ -6,22 +6,27 @@ use datafusion::common::{internal_datafusion_err, internal_err};
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion_kafka::export::ExportExec;
+use datafusion_kafka::external;
 use datafusion_kafka::scan::{Connections, KafkaScanExec};
 use datafusion_kafka::sink::StageExec;
 use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension};
 use prost::{Message, Oneof};
 
-use crate::external;
 use crate::nodes::{Origin, TaskExec};
 use crate::reports::Reports;
 
 /// Writes [`TaskExec`]s and [`StageExec`]s on the coordinator, and reads them on a worker.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct TaskCodec {
     receiver: Option<Receiver>,
+    /// Whether a plan is a piece of an export, which is executed once. Each task of a plan of the engine would read
+    /// all of a scan that is no [`TaskExec`].
+    is_piece: bool,
 }
 
 /// What a worker has for the scans that it receives.
+#[derive(Clone)]
 struct Receiver {
     connections: Arc<dyn Connections>,
     reports: Arc<Reports>,
@@ -48,13 +53,22 @@ impl TaskCodec {
                 reports,
                 machine,
             }),
+            is_piece: false,
+        }
+    }
+
+    /// The same for pieces of exports.
+    pub(crate) fn of_pieces(&self) -> Self {
+        Self {
+            is_piece: true,
+            ..self.clone()
         }
     }
 }
 
 #[derive(Clone, PartialEq, Message)]
 struct SentNode {
-    #[prost(oneof = "Node", tags = "1, 2")]
+    #[prost(oneof = "Node", tags = "1, 2, 3, 4")]
     node: Option<Node>,
 }
 
@@ -65,6 +79,12 @@ enum Node {
     /// What [`StageExec::encode`] wrote.
     #[prost(bytes, tag = "2")]
     Stage(Vec<u8>),
+    /// What [`ExportExec::encode`] wrote.
+    #[prost(bytes, tag = "3")]
+    Export(Vec<u8>),
+    /// What [`KafkaScanExec::encode`] wrote.
+    #[prost(bytes, tag = "4")]
+    Scan(Vec<u8>),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -101,6 +121,14 @@ impl PhysicalExtensionCodec for TaskCodec {
                 let stage = StageExec::decode(&stage, Arc::clone(input), machine);
                 return Ok(Arc::new(stage.map_err(external)?));
             }
+            (Some(Node::Export(piece)), [input]) if self.is_piece => {
+                let piece = ExportExec::decode(&piece, Arc::clone(input));
+                return Ok(Arc::new(piece.map_err(external)?));
+            }
+            (Some(Node::Scan(scan)), []) if self.is_piece => {
+                let scan = KafkaScanExec::decode(&scan, connections.as_ref());
+                return Ok(Arc::new(scan.map_err(external)?));
+            }
             _ => return internal_err!("no node of Kafka"),
         };
         let scan = KafkaScanExec::decode(&scan, connections.as_ref());
@@ -119,6 +147,10 @@ impl PhysicalExtensionCodec for TaskCodec {
     ) -> Result<()> {
         let sent = if let Some(stage) = node.downcast_ref::<StageExec>() {
             Node::Stage(stage.encode().map_err(external)?)
+        } else if let (true, Some(piece)) = (self.is_piece, node.downcast_ref::<ExportExec>()) {
+            Node::Export(piece.encode().map_err(external)?)
+        } else if let (true, Some(scan)) = (self.is_piece, node.downcast_ref::<KafkaScanExec>()) {
+            Node::Scan(scan.encode(false).map_err(external)?)
         } else if let Some(TaskExec {
             scan, task, run, ..
         }) = node.downcast_ref()

@@ -15,13 +15,12 @@ use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use datafusion_kafka::scan::{ExecuteElsewhere, KafkaScanExec, ScanReport, wants_checksums};
-use datafusion_kafka::{Error, Result as KafkaResult};
+use datafusion_kafka::{Error, Result as KafkaResult, external};
 use futures::StreamExt;
 use futures::future::join_all;
 use url::Url;
 
 use crate::coordinator::Coordinator;
-use crate::external;
 use crate::nodes::{TasksExec, address, shown};
 use crate::planner::{distribute, scans_of};
 use crate::service::report;

@@ -3,7 +3,8 @@
 //! The coordinator fixes the offset ranges and plans as always. Scans are cut into tasks, each with ranges of
 //! its own, and sent to workers near the partitions' leaders; a worker reads them as the coordinator would.
 //! Ledgers, checksums and errors come back with their coordinates. Files of a job are staged by the tasks whose
-//! rows they have; the driver on the coordinator commits them.
+//! rows they have; the driver on the coordinator commits them. Pieces of an export are plans that a worker executes
+//! whole; the coordinator publishes their files.
 //!
 //! ```text
 //! coordinator                                   worker
@@ -21,6 +22,7 @@ mod coordinator;
 mod exec;
 mod link;
 mod nodes;
+mod pieces;
 mod placement;
 mod planner;
 mod remembered;
@@ -38,8 +40,3 @@ pub use worker::Worker;
 
 /// The version that coordinator and workers must share.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// An error of ours as DataFusion carries it.
-fn external(error: datafusion_kafka::Error) -> datafusion::error::DataFusionError {
-    datafusion::error::DataFusionError::External(Box::new(error))
-}

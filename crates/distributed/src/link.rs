@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use datafusion::error::DataFusionError;
 use datafusion_distributed::grpc::{BoxCloneSyncChannel, create_worker_client};
 use datafusion_distributed::{ChannelResolver, WorkerChannel};
-use datafusion_kafka::{Error, Result};
+use datafusion_kafka::{Error, Result, external};
 use sha2::{Digest, Sha256};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{
@@ -19,8 +19,6 @@ use tonic::transport::{
 use tonic::{Request, Status};
 use tower::ServiceExt;
 use url::Url;
-
-use crate::external;
 
 /// How long a connection to a worker may take.
 const CONNECT: Duration = Duration::from_secs(5);

@@ -18,7 +18,7 @@ use crate::coordinator::WorkerInfo;
 const SLACK_PART: u64 = 10;
 
 /// How near a worker is to a broker.
-fn nearness(worker: &WorkerInfo, leader: Option<&Broker>) -> u8 {
+pub(crate) fn nearness(worker: &WorkerInfo, leader: Option<&Broker>) -> u8 {
     let Some(leader) = leader else {
         return 0;
     };

@@ -26,13 +26,13 @@ use datafusion_distributed::{
     DistributedLeafExec, RouteTasksEvent, RouteTasksEventResponse, ScaleUpLeafNodeEvent,
     ScaleUpLeafNodeEventResponse, ScaleUpLeafNodeHandler, SessionStateBuilderExt,
 };
+use datafusion_kafka::external;
 use datafusion_kafka::scan::{KafkaScanExec, ScansElsewhereExec, sorted_behind_shuffles};
 use datafusion_kafka::sink::StageExec;
 use url::Url;
 
 use crate::coordinator::{Coordinator, WorkerInfo};
 use crate::exec::Execution;
-use crate::external;
 use crate::nodes::{ScanRun, TaskExec, TasksExec};
 
 /// Plans as DataFusion does, and then for the workers.

@@ -1,4 +1,5 @@
-//! What a coordinator asks workers beside what the engine asks: who they are, and what became of scans.
+//! What a coordinator asks workers beside what the engine asks: who they are, what became of scans, and to write pieces
+//! of exports.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -8,8 +9,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use datafusion_distributed::grpc::BoxCloneSyncChannel;
+use datafusion_kafka::scan::ScanFailure;
 use datafusion_kafka::{Error, Result};
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
 use prost::Message;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -20,15 +24,17 @@ use tonic_prost::ProstCodec;
 use url::Url;
 
 use crate::nodes::address;
+use crate::pieces::PieceWriter;
 use crate::reports::{Reports, RunReport};
 
 const HELLO: &str = "/datafusion_kafka.Scans/Hello";
 const REPORT: &str = "/datafusion_kafka.Scans/Report";
+const WRITE: &str = "/datafusion_kafka.Scans/Write";
 
 /// How long a worker may take for an answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// A JSON text: the messages are few and small.
+/// A JSON text, as the messages are few and small; or a plan.
 #[derive(Clone, PartialEq, Message)]
 struct Json {
     #[prost(bytes = "bytes", tag = "1")]
@@ -69,6 +75,16 @@ pub(crate) struct ScansService {
     pub(crate) hello: Hello,
     pub(crate) reports: Arc<Reports>,
     pub(crate) leaving: Arc<AtomicBool>,
+    pub(crate) writer: Arc<PieceWriter>,
+}
+
+/// A message of a worker that writes a piece.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OfPiece {
+    /// A row of the plan.
+    Row(String),
+    Failed(ScanFailure),
 }
 
 impl ScansService {
@@ -88,7 +104,17 @@ impl ScansService {
             _ => Err(Status::unimplemented("there is no such method")),
         }
     }
+
+    fn write(&self, plan: &[u8]) -> std::result::Result<Response<Written>, Status> {
+        if self.leaving.load(Ordering::Relaxed) {
+            return Err(Status::unavailable("the worker is about to end"));
+        }
+        let rows = self.writer.write(plan);
+        Ok(Response::new(rows.map(|row| Ok(Json::of(&row))).boxed()))
+    }
 }
+
+type Written = BoxStream<'static, std::result::Result<Json, Status>>;
 
 impl NamedService for ScansService {
     const NAME: &'static str = "datafusion_kafka.Scans";
@@ -107,13 +133,36 @@ impl tower::Service<http::Request<Body>> for ScansService {
         let service = self.clone();
         Box::pin(async move {
             let path = request.uri().path().to_owned();
+            let mut grpc = tonic::server::Grpc::new(ProstCodec::<Json, Json>::default())
+                .max_decoding_message_size(usize::MAX);
+            if path == WRITE {
+                let write = tower::service_fn(move |request: Request<Json>| {
+                    std::future::ready(service.write(&request.into_inner().text))
+                });
+                return Ok(grpc.server_streaming(write, request).await);
+            }
             let answer = tower::service_fn(move |request: Request<Json>| {
                 let answer = service.answer(&path, &request.into_inner().text);
                 std::future::ready(answer.map(Response::new))
             });
-            let mut grpc = tonic::server::Grpc::new(ProstCodec::<Json, Json>::default());
             Ok(grpc.unary(answer, request).await)
         })
+    }
+}
+
+fn failed(worker: &Url, reason: String) -> Error {
+    Error::Unavailable {
+        operation: format!("asking worker {}", address(worker)),
+        reason,
+    }
+}
+
+fn refused(worker: &Url, status: &Status) -> Error {
+    match (address(worker), of_status(status)) {
+        (hosts, reason) if status.code() == tonic::Code::Unauthenticated => {
+            Error::Authentication { hosts, reason }
+        }
+        (_, reason) => failed(worker, reason),
     }
 }
 
@@ -123,36 +172,22 @@ async fn ask<A: DeserializeOwned>(
     path: &'static str,
     asked: &impl Serialize,
 ) -> Result<A> {
-    let failed = |reason: String, code: Option<tonic::Code>| {
-        let hosts = address(worker);
-        match code {
-            Some(tonic::Code::Unauthenticated) => Error::Authentication { hosts, reason },
-            _ => Error::Unavailable {
-                operation: format!("asking worker {hosts}"),
-                reason,
-            },
-        }
-    };
     let asked = async {
         let mut grpc = tonic::client::Grpc::new(channel).max_decoding_message_size(usize::MAX);
-        grpc.ready().await.map_err(|e| failed(chain(&e), None))?;
+        grpc.ready().await.map_err(|e| failed(worker, chain(&e)))?;
         let codec = ProstCodec::<Json, Json>::default();
         let path = http::uri::PathAndQuery::from_static(path);
         let answer = grpc.unary(Request::new(Json::of(asked)), path, codec).await;
-        let answer = answer.map_err(|status| failed(of_status(&status), Some(status.code())))?;
+        let answer = answer.map_err(|status| refused(worker, &status))?;
         serde_json::from_slice(&answer.into_inner().text).map_err(|e| {
-            failed(
-                format!("it does not answer as a worker of this version: {e}"),
-                None,
-            )
+            let reason = format!("it does not answer as a worker of this version: {e}");
+            failed(worker, reason)
         })
     };
     let waited = tokio::time::timeout(ANSWER, asked).await;
     waited.unwrap_or_else(|_| {
-        Err(failed(
-            format!("no answer within {} s", ANSWER.as_secs()),
-            None,
-        ))
+        let reason = format!("no answer within {} s", ANSWER.as_secs());
+        Err(failed(worker, reason))
     })
 }
 
@@ -180,6 +215,27 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 pub(crate) async fn hello(channel: BoxCloneSyncChannel, worker: &Url) -> Result<Hello> {
     ask(channel, worker, HELLO, &()).await
+}
+
+/// Has a worker execute a plan that writes a piece of an export. The stream ends when the plan has, or with
+/// [`Error::Unavailable`] when the worker is lost.
+pub(crate) async fn write(
+    channel: BoxCloneSyncChannel,
+    worker: &Url,
+    plan: Bytes,
+) -> Result<impl Stream<Item = Result<OfPiece>> + Send + use<>> {
+    let mut grpc = tonic::client::Grpc::new(channel).max_decoding_message_size(usize::MAX);
+    grpc.ready().await.map_err(|e| failed(worker, chain(&e)))?;
+    let codec = ProstCodec::<Json, Json>::default();
+    let path = http::uri::PathAndQuery::from_static(WRITE);
+    let plan = Request::new(Json { text: plan });
+    let answer = grpc.server_streaming(plan, path, codec).await;
+    let answer = answer.map_err(|status| refused(worker, &status))?;
+    let worker = worker.clone();
+    Ok(answer.into_inner().map(move |message| {
+        let message = message.map_err(|status| refused(&worker, &status))?;
+        serde_json::from_slice(&message.text).map_err(|e| failed(&worker, e.to_string()))
+    }))
 }
 
 /// What a worker knows of these executions of scans, in their order. If they are `over`, it forgets them.

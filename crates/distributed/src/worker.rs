@@ -21,6 +21,7 @@ use tonic::transport::server::TcpIncoming;
 use crate::VERSION;
 use crate::codec::TaskCodec;
 use crate::link::{Channels, Link};
+use crate::pieces::PieceWriter;
 use crate::reports::Reports;
 use crate::service::{Hello, ScansService};
 use crate::settings;
@@ -108,13 +109,20 @@ impl Worker {
                  worker may read: give it a certificate, and a token or the authority of its clients"
             )));
         }
-        let functions = functions(&KafkaSessionBuilder::new().build()?.state());
+        let mut session = KafkaSessionBuilder::new();
+        if let Some(runtime) = &self.runtime {
+            session = session.runtime(Arc::clone(runtime));
+        }
+        let session = session.build()?;
+        let functions = functions(&session.state());
         let reports = Arc::<Reports>::default();
         let host = self.host.clone();
         let host = host.unwrap_or_else(|| address.ip().to_string());
         let machine = format!("worker {host}:{}", address.port());
         let connections = Arc::new(self.connections);
         let codec = TaskCodec::receiving(connections, Arc::clone(&reports), machine);
+        let writer = PieceWriter::new(codec.of_pieces(), session.task_ctx());
+        let writer = Arc::new(writer);
         let codec = Arc::new(codec);
         // Workers send each other rows.
         let channels = Channels::new(self.link.clone());
@@ -150,13 +158,14 @@ impl Worker {
             },
             reports: Arc::clone(&reports),
             leaving: Arc::default(),
+            writer: Arc::clone(&writer),
         };
         let leaving = Arc::clone(&scans.leaving);
         let stop = async move {
             stop.await;
             leaving.store(true, Ordering::Relaxed);
             let finished = async {
-                while !reports.is_idle() {
+                while !reports.is_idle() || !writer.is_idle() {
                     tokio::time::sleep(LOOK).await;
                 }
             };

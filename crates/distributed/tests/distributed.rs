@@ -4,6 +4,7 @@ mod bed;
 #[path = "../../../tests/support/engines.rs"]
 mod engines;
 mod equal;
+mod exports;
 mod staging;
 
 use std::sync::Arc;
@@ -118,6 +119,11 @@ async fn a_limit_of_bad_rows_is_that_of_the_whole_scan() {
                 (!allowed).then_some(ErrorKind::BadRowLimit),
                 "{limit}: {found:?}"
             );
+            if let Err(error) = found {
+                let text = error.to_string();
+                let named = [1, 2, 4, 5].map(|of| text.contains(&format!("orders[{of}]@")));
+                assert!(named.contains(&true), "{text}");
+            }
         }
     }
 }

@@ -91,6 +91,17 @@ impl BallistaArgs {
         cluster.check().await?;
         Ok(Some(cluster))
     }
+
+    /// Refuses what would run here although a cluster is named.
+    pub(crate) fn refuse_export(&self) -> Result<(), Failure> {
+        match self.ballista {
+            None => Ok(()),
+            Some(_) => Err(Failure::usage(
+                "--ballista is for statements and jobs: an export is read and written by this process; leave \
+                 --ballista out, or export with --workers",
+            )),
+        }
+    }
 }
 
 async fn listener(address: &str, insecure: bool) -> Result<TcpListener, Failure> {

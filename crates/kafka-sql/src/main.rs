@@ -154,13 +154,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
                 "--examples runs the files of a folder; leave the command out",
             )),
             (None, Some(command)) => shell.read(command),
-            (None, None) => shell.read_or_talk(Some(DEMO_BANNER)),
+            (None, None) => shell.read_or_talk(Some(demo::BANNER)),
         },
     }
 }
-
-const DEMO_BANNER: &str = "An embedded broker runs in this process with the topics orders, customers, payments and changes.\n\
-                           Try: SELECT partition, count(*), min(offset), max(offset) FROM orders GROUP BY partition;";
 
 /// What every command needs.
 struct Shell {
@@ -316,15 +313,15 @@ impl Shell {
     fn export(&self, args: export::ExportArgs) -> Result<(), Failure> {
         let progress = Arc::new(ExportProgress::default());
         let (output, connection, ui) = (self.output.clone(), self.connection.clone(), self.ui);
+        #[cfg(feature = "ballista")]
+        self.ballista.refuse_export()?;
         #[cfg(feature = "distributed")]
-        if self.workers.are_named() && !ui.quiet {
-            ui::note(
-                "kafka-sql: an export reads on this machine; workers are for statements and jobs",
-            );
-        }
+        let workers = self.workers.clone();
         let watched = Arc::clone(&progress);
         let work = async move {
             let export = export::prepare(args, &output, &connection).await?;
+            #[cfg(feature = "distributed")]
+            let export = workers.export(export, ui).await?;
             export::run(export, watched, ui).await
         };
         let done = interrupt::run(self.runtime, work);

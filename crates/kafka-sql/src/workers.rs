@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use datafusion_kafka::Error;
 use datafusion_kafka::config::secret;
+use datafusion_kafka::export::Export;
 use datafusion_kafka::policy::Policy;
 use datafusion_kafka_distributed::{Coordinator, CoordinatorOptions, Link, Token, Worker, Workers};
 use tokio::net::TcpListener;
@@ -99,11 +100,6 @@ impl WorkersArgs {
         })
     }
 
-    /// Whether statements are for workers.
-    pub(crate) fn are_named(&self) -> bool {
-        self.workers.is_some()
-    }
-
     /// The coordinator of the workers, if any were named.
     ///
     /// # Errors
@@ -121,6 +117,26 @@ impl WorkersArgs {
             Err(typed @ Error::Config { .. }) => Err(Failure::usage(typed.to_string())),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The export as the workers write it, if any were named and they can.
+    ///
+    /// # Errors
+    /// As [`coordinator`](Self::coordinator).
+    pub(crate) async fn export(&self, export: Export, ui: Ui) -> Result<Export, Failure> {
+        let Some(coordinator) = self.coordinator().await? else {
+            return Ok(export);
+        };
+        let Some(on_workers) = coordinator.export(&export).await? else {
+            if !ui.quiet {
+                ui::note(
+                    "kafka-sql: this machine writes the export itself: workers on other machines do not have its \
+                     local folder, and none has settings that only this command has",
+                );
+            }
+            return Ok(export);
+        };
+        Ok(on_workers)
     }
 }
 

@@ -25,7 +25,7 @@ async fn names(sql: &str) -> Vec<String> {
     let query = plan(sql, None)
         .await
         .unwrap_or_else(|e| panic!("{sql}: {e}"));
-    let fields = query.schema.fields().iter();
+    let fields = query.columns.schema.fields().iter();
     fields.map(|f| f.name().clone()).collect()
 }
 
@@ -99,7 +99,7 @@ async fn queries_over_the_whole_are_refused_with_the_reason() {
 
 #[tokio::test]
 async fn offset_and_timestamp_are_followed_through_the_query() {
-    let of = |query: Query| (query.offset, query.timestamp);
+    let of = |query: Query| (query.columns.offset, query.columns.timestamp);
     assert_eq!(of(plan("", None).await.unwrap()), (Some(2), Some(3)));
     let sql = "SELECT v, o AS id FROM (SELECT offset AS o, value AS v FROM orders) x WHERE o > 1";
     assert_eq!(of(plan(sql, None).await.unwrap()), (Some(1), None));
@@ -110,8 +110,9 @@ async fn offset_and_timestamp_are_followed_through_the_query() {
 #[tokio::test]
 async fn hive_folders_have_a_name() {
     let name = async |by: &str| {
-        let hive = plan("", Some(by)).await.map(|query| query.hive);
-        hive.map(|hive| hive.map_or_else(String::new, |hive| hive.name))
+        let planned = plan("", Some(by)).await;
+        planned
+            .map(|query| query.columns.folders.unwrap_or_default())
             .map_err(|e| e.to_string())
     };
     assert_eq!(name("date_trunc('day', timestamp)").await.unwrap(), "day");

@@ -194,6 +194,11 @@ impl BadRowCount {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// One of the bad records, and what is wrong with it.
+    pub fn example(&self) -> Option<&str> {
+        self.example.get().map(String::as_str)
+    }
+
     /// Records and bad ones among them.
     fn total(&self) -> (u64, u64) {
         self.lock().iter().fold((0, 0), |(records, bad), part| {
@@ -209,7 +214,7 @@ impl BadRowCount {
             limit: limit.to_string(),
             records,
             bad,
-            example: self.example.get().cloned().unwrap_or_default(),
+            example: self.example().unwrap_or_default().to_owned(),
         }
     }
 }

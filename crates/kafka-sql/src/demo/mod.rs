@@ -14,6 +14,10 @@ use datafusion_kafka::client::librdkafka::LibrdkafkaClient;
 use crate::failure::{Exit, Failure};
 use crate::script::Outcome;
 
+/// What the interactive shell begins with.
+pub(crate) const BANNER: &str = "An embedded broker runs in this process with the topics orders, customers, payments and changes.\n\
+                                 Try: SELECT partition, count(*), min(offset), max(offset) FROM orders GROUP BY partition;";
+
 /// One file of examples.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Example {
