@@ -15,10 +15,12 @@
 //!   to the offsets of a range fails the query with [`Error::Unaccounted`](crate::Error::Unaccounted).
 
 mod account;
+mod budget;
 #[cfg(feature = "jobs")]
 mod connections;
 mod display;
 mod elsewhere;
+mod estimate;
 mod hash;
 mod ledger;
 mod metrics;
@@ -35,7 +37,6 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -58,12 +59,14 @@ use datafusion::physical_plan::{
 
 use crate::client::{KafkaClient, RawColumns};
 use crate::decode::{BadRowCount, BadRowPart, Column, RecordDecoder};
-use crate::range::{
-    IsolationLevel, Ledger, OffsetRange, OnDataLoss, RangeLedger, Snapshot, TopicPartition,
-};
+use crate::error::External as _;
+use crate::range::{IsolationLevel, Ledger, OffsetRange, OnDataLoss, RangeLedger, Snapshot};
 use account::Books;
+use budget::Share;
 use properties::{properties, statistics};
 
+pub(crate) use budget::{Account, Holder};
+pub use budget::{ScanEstimate, lift_budget, over_budget};
 #[cfg(feature = "jobs")]
 pub use connections::OwnConnections;
 pub use elsewhere::{ExecuteElsewhere, ScansElsewhereExec, sorted_behind_shuffles};
@@ -74,7 +77,8 @@ pub use ledger::ledger;
 pub(crate) use ledger::of_source;
 pub(crate) use ledger::scans;
 pub use progress::ScanProgress;
-pub(crate) use range::ScanRange;
+use range::by_kafka_partition;
+pub(crate) use range::{Pruned, PrunedBy, ScanRange};
 #[cfg(feature = "jobs")]
 pub use remote::Connections;
 #[cfg(feature = "jobs")]
@@ -117,26 +121,6 @@ pub(crate) struct ScanSource {
 #[derive(Debug, Clone, Copy)]
 pub struct NoOrder;
 
-/// Offsets that a scan need not read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Pruned {
-    pub(crate) range: OffsetRange,
-    pub(crate) by: PrunedBy,
-}
-
-/// The kind of predicate that ruled offsets out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum PrunedBy {
-    /// On topic and partition alone.
-    Partition,
-    /// On the key, which lies in another partition.
-    Key,
-    /// On the offset.
-    Offset,
-    /// On the timestamp, by look-up.
-    Timestamp,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Direction {
     Forward,
@@ -154,6 +138,7 @@ pub struct KafkaScanExec {
     direction: Direction,
     properties: Arc<PlanProperties>,
     counted: Counted,
+    share: Share,
 }
 
 /// What is counted while a scan is executed. A scan that is made of another one has its own.
@@ -208,6 +193,7 @@ impl KafkaScanExec {
             fetch,
             direction,
             properties: Arc::new(properties),
+            share: Share::default(),
         })
     }
 
@@ -305,12 +291,13 @@ impl KafkaScanExec {
             &schema,
             direction,
         )?;
-        Ok(Some(Self {
+        let reversed = Self {
             direction,
             properties: Arc::new(properties),
             counted: Counted::nothing(&self.source, self.partitions.len()),
             ..self.clone()
-        }))
+        };
+        Ok(Some(reversed.counted_again()))
     }
 
     fn reader(
@@ -319,7 +306,7 @@ impl KafkaScanExec {
         ranges: &[ScanRange],
         books: Arc<Books>,
         bad_rows: BadRowPart,
-        context: &TaskContext,
+        context: &Arc<TaskContext>,
     ) -> stream::Reader {
         stream::Reader::new(
             Arc::clone(&self.source),
@@ -330,6 +317,7 @@ impl KafkaScanExec {
             books,
             bad_rows,
             partition,
+            self.share.spending(context),
             context,
         )
     }
@@ -339,7 +327,7 @@ impl KafkaScanExec {
         &self,
         partition: usize,
         ranges: &[ScanRange],
-        context: &TaskContext,
+        context: &Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
         let groups = by_kafka_partition(ranges);
         let bad_rows = self.counted.bad_rows.begin(partition, groups.len());
@@ -376,15 +364,6 @@ impl KafkaScanExec {
             (_, None) => internal_err!("a reversed KafkaScanExec has no ordering to merge by"),
         }
     }
-}
-
-fn by_kafka_partition(ranges: &[ScanRange]) -> BTreeMap<TopicPartition, Vec<ScanRange>> {
-    let mut groups: BTreeMap<TopicPartition, Vec<ScanRange>> = BTreeMap::new();
-    for range in ranges {
-        let group = groups.entry(range.range.topic_partition()).or_default();
-        group.push(range.clone());
-    }
-    groups
 }
 
 impl DisplayAs for KafkaScanExec {
@@ -444,6 +423,7 @@ impl ExecutionPlan for KafkaScanExec {
                 self.partitions.len()
             );
         };
+        self.share.check_estimates().external()?;
         let stream: SendableRecordBatchStream = match self.direction {
             Direction::Forward => {
                 let books = self.open_books(partition, [ranges.as_slice()]).remove(0);
@@ -480,11 +460,12 @@ impl ExecutionPlan for KafkaScanExec {
     }
 
     fn with_fetch(&self, fetch: Option<usize>) -> Option<Arc<dyn ExecutionPlan>> {
-        Some(Arc::new(Self {
+        let scan = Self {
             fetch,
             counted: Counted::nothing(&self.source, self.partitions.len()),
             ..self.clone()
-        }))
+        };
+        Some(Arc::new(scan.counted_again()))
     }
 
     fn fetch(&self) -> Option<usize> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::client::TimestampBounds;
-use crate::range::{OffsetRange, Snapshot};
+use crate::range::{OffsetRange, Snapshot, TopicPartition};
 
 /// Offsets to read, and what is known of their partition. Pieces of a range keep what is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,26 @@ pub(crate) struct ScanRange {
     pub(crate) selected: Option<TimestampBounds>,
     /// Timestamps outside which no record matches the predicates, which are applied behind the scan.
     pub(crate) matching: Option<TimestampBounds>,
+}
+
+/// Offsets that a scan need not read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pruned {
+    pub(crate) range: OffsetRange,
+    pub(crate) by: PrunedBy,
+}
+
+/// The kind of predicate that ruled offsets out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum PrunedBy {
+    /// On topic and partition alone.
+    Partition,
+    /// On the key, which lies in another partition.
+    Key,
+    /// On the offset.
+    Offset,
+    /// On the timestamp, by look-up.
+    Timestamp,
 }
 
 impl ScanRange {
@@ -80,4 +100,14 @@ impl AsMut<OffsetRange> for ScanRange {
     fn as_mut(&mut self) -> &mut OffsetRange {
         &mut self.range
     }
+}
+
+/// The ranges of each Kafka partition, in their order.
+pub(super) fn by_kafka_partition(ranges: &[ScanRange]) -> BTreeMap<TopicPartition, Vec<ScanRange>> {
+    let mut groups: BTreeMap<TopicPartition, Vec<ScanRange>> = BTreeMap::new();
+    for range in ranges {
+        let group = groups.entry(range.range.topic_partition()).or_default();
+        group.push(range.clone());
+    }
+    groups
 }

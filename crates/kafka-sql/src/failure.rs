@@ -27,7 +27,7 @@ pub(crate) enum Exit {
     DataUnavailable = 5,
     /// More records do not decode than `bad.row.limit` allows.
     BadRowLimit = 6,
-    /// The memory that the session may use is exhausted.
+    /// The memory that the session may use is exhausted, or the statement would read or has read more than it may.
     Budget = 7,
     /// A sink, an offset log or an export belongs to another job or has gone on without this one.
     Conflict = 8,
@@ -42,7 +42,7 @@ impl Exit {
             ErrorKind::Authorization => Self::Authorization,
             ErrorKind::DataUnavailable => Self::DataUnavailable,
             ErrorKind::BadRowLimit => Self::BadRowLimit,
-            ErrorKind::Memory => Self::Budget,
+            ErrorKind::Memory | ErrorKind::Budget => Self::Budget,
             ErrorKind::Conflict => Self::Conflict,
             // `ErrorKind` may grow; what is not known here is a failed query.
             _ => Self::Query,
@@ -63,6 +63,13 @@ pub(crate) enum Failure {
         message: String,
         /// More about it, printed with `-v`.
         detail: Option<String>,
+    },
+    /// The statement would read more than the budget of the interactive shell, whose user can be asked.
+    OverBudget {
+        /// About how much it would read.
+        estimate: String,
+        /// What is said where the user does not want it.
+        refusal: Error,
     },
     /// The reader of our output went away, as `head` does: that is success.
     ClosedPipe,
@@ -132,6 +139,7 @@ impl Failure {
                 }
                 text
             }
+            Self::OverBudget { refusal, .. } => refusal.to_string(),
             Self::ClosedPipe => "the output was closed".to_owned(),
             Self::Interrupted => "interrupted".to_owned(),
         }
@@ -141,6 +149,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Failed { exit, .. } => *exit as u8,
+            Self::OverBudget { .. } => Exit::Budget as u8,
             Self::ClosedPipe => 0,
             Self::Interrupted => Exit::Interrupted as u8,
         }

@@ -10,6 +10,7 @@ mod allocator;
 mod args;
 #[cfg(feature = "ballista")]
 mod ballista;
+mod budget;
 mod clean;
 mod connection;
 mod demo;
@@ -21,6 +22,7 @@ mod inspect;
 mod interrupt;
 mod job;
 mod ledger;
+mod notices;
 mod output;
 mod progress;
 mod repl;
@@ -40,11 +42,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion_kafka::client::ClientPool;
 use datafusion_kafka::driver::Stop;
 use datafusion_kafka::export::ExportProgress;
 use datafusion_kafka::receipt::Receipt;
-use datafusion_kafka::text::visible;
 use tokio::runtime::Runtime;
 
 use crate::args::{Cli, Command, ReadCommand};
@@ -73,7 +73,7 @@ fn main() -> ExitCode {
         }
     };
     let verbose = cli.verbose > 0;
-    start_log(cli.verbose);
+    notices::start(cli.verbose);
     let code = match run(cli) {
         Ok(()) => 0,
         Err(failure) => {
@@ -84,29 +84,6 @@ fn main() -> ExitCode {
     let _ = std::io::stdout().flush();
     // Leaves at once: threads that still talk to a cluster must not delay the prompt.
     std::process::exit(i32::from(code))
-}
-
-/// The log of this program and of librdkafka goes to standard error, where it was asked for.
-fn start_log(verbose: u8) {
-    let level = match verbose {
-        0 => log::LevelFilter::Off,
-        1 => log::LevelFilter::Warn,
-        _ => log::LevelFilter::Debug,
-    };
-    env_logger::Builder::new()
-        .filter_level(level)
-        .filter_module(ClientPool::NOTICES, level.max(log::LevelFilter::Warn))
-        .format(|to, record| match record.target() {
-            ClientPool::NOTICES => writeln!(to, "kafka-sql: {}", shown(record)),
-            target => writeln!(to, "[{} {target}] {}", record.level(), shown(record)),
-        })
-        .parse_default_env()
-        .init();
-}
-
-/// A log message without what a terminal obeys: it may quote brokers and libraries.
-fn shown(record: &log::Record<'_>) -> String {
-    visible(&record.args().to_string(), &[]).into_owned()
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {
@@ -141,6 +118,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
         // this one.
         connection_args.bootstrap_servers = Some(broker.hosts().to_owned());
         connection_args.config = None;
+    }
+    if let Some(command) = cli.command.as_ref().and_then(Command::without_scans) {
+        connection_args.budget.refuse_for(command)?;
     }
     let policy = cli.authority.policy(cli.output.overwrite)?;
     let mut connection = Connection::resolve(&connection_args)?.with_policy(policy);
@@ -387,7 +367,8 @@ impl Shell {
                 "the interactive shell shows results on the screen; -o and binary formats are for 'query'",
             ));
         }
-        let session = Arc::new(self.session()?);
+        let connection = self.connection.clone().with_default_budget();
+        let session = Arc::new(self.session_of(connection)?);
         if session.has_cluster() {
             // If the cluster does not answer, the user learns it now, not after the first statement.
             let check = Arc::clone(&session);
@@ -426,7 +407,10 @@ impl Shell {
     }
 
     fn session(&self) -> Result<Session, Failure> {
-        let connection = self.connection.clone();
+        self.session_of(self.connection.clone())
+    }
+
+    fn session_of(&self, connection: Connection) -> Result<Session, Failure> {
         #[cfg(feature = "distributed")]
         let connection = {
             let workers = self.workers.clone();

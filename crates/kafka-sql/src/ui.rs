@@ -19,6 +19,8 @@ pub(crate) struct Ui {
     pub(crate) timing: bool,
     /// Whether summaries are printed at all: on a terminal, or always in the interactive shell.
     pub(crate) summary: bool,
+    /// Whether there is a user to ask: in the interactive shell.
+    pub(crate) asks: bool,
     /// Whether standard error is a terminal, so that progress can be drawn.
     pub(crate) stderr_is_terminal: bool,
     /// Whether standard output is a terminal, so that rows and progress share a screen.
@@ -35,6 +37,7 @@ impl Ui {
             ledger,
             timing: true,
             summary: stderr_is_terminal,
+            asks: false,
             stderr_is_terminal,
             stdout_is_terminal: io::stdout().is_terminal(),
         }

@@ -55,6 +55,7 @@ impl<'a> Repl<'a> {
         mut ui: Ui,
     ) -> Self {
         ui.summary = true;
+        ui.asks = true;
         Self {
             runtime,
             session,
@@ -195,7 +196,24 @@ impl<'a> Repl<'a> {
         self.run_script(Script::parse(sql, None)?)
     }
 
+    /// Runs statements. One that would read more than the budget does so if the user wants it.
     fn run_script(&self, script: Script) -> Result<(), Failure> {
+        for statement in script.one_by_one() {
+            match self.run_once(statement.clone()) {
+                Err(Failure::OverBudget { estimate, refusal }) => {
+                    let question = format!("this reads {estimate}; go on? [y/N] ");
+                    match reader::confirm(&question) {
+                        true => self.run_once(statement.going_on())?,
+                        false => return Err(refusal.into()),
+                    }
+                }
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+
+    fn run_once(&self, script: Script) -> Result<(), Failure> {
         let work = script.run(
             Arc::clone(&self.session),
             self.options.clone(),

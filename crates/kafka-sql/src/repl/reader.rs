@@ -7,7 +7,7 @@ use std::sync::Arc;
 use datafusion_kafka::statement::without_secrets;
 use rustyline::error::ReadlineError;
 use rustyline::history::{FileHistory, History};
-use rustyline::{CompletionType, Config, Editor};
+use rustyline::{CompletionType, Config, DefaultEditor, Editor};
 
 use super::helper::{Helper, Names};
 
@@ -65,4 +65,10 @@ impl Reader {
         }
         line
     }
+}
+
+/// Asks for a yes. No answer is none.
+pub(super) fn confirm(question: &str) -> bool {
+    let answer = DefaultEditor::new().and_then(|mut editor| editor.readline(question));
+    answer.is_ok_and(|answer| matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
