@@ -307,10 +307,9 @@ fn take_budget(
     connection: Option<ConnectionConfig>,
 ) -> Option<ConnectionConfig> {
     let extensions = &mut config.options_mut().extensions;
-    if extensions.get::<KafkaOptions>().is_none() {
-        let budget = connection.as_ref().map(ConnectionConfig::scan_budget);
-        extensions.insert(KafkaOptions::new(budget.unwrap_or_default()));
-    }
+    let known = extensions.get::<KafkaOptions>().cloned();
+    let budget = connection.as_ref().map(ConnectionConfig::scan_budget);
+    extensions.insert(known.unwrap_or_default().with(&budget.unwrap_or_default()));
     connection.map(ConnectionConfig::without_scan_budget)
 }
 

@@ -177,6 +177,9 @@ impl World {
                 set(&format!("{part}.schema.message"), "Row")?;
             }
             set("on.bad.row", policy.name())?;
+            if around == Around::Scarce {
+                set("max.scan.records", "5")?;
+            }
             if let Some(loss) = around.on_data_loss() {
                 set("on.data.loss", loss)?;
                 set(

@@ -35,8 +35,11 @@ pub(crate) struct KafkaOptions {
 }
 
 impl KafkaOptions {
-    pub(crate) fn new(budget: ScanBudget) -> Self {
-        Self { budget }
+    /// These settings, in which both budgets hold.
+    pub(crate) fn with(&self, budget: &ScanBudget) -> Self {
+        Self {
+            budget: self.budget.and(budget),
+        }
     }
 }
 

@@ -131,6 +131,34 @@ fn a_session_from_prompt_to_quit() {
 }
 
 #[test]
+fn a_statement_over_the_budget_asks() {
+    let data = tempfile::tempdir().unwrap();
+    let mut session = shell(data.path());
+    ask(&mut session, "SHOW kafka.max.scan.bytes;", &["10737418240"]);
+    ask(&mut session, "SET kafka.max.scan.records = 999;", &["OK"]);
+    let sql = "SELECT count(*) FROM orders;";
+    let question = "this reads up to 1,000 records; go on? [y/N] ";
+    for (answer, expected) in [
+        ("n", &["nothing was read: "][..]),
+        ("", &["nothing was read: "]),
+        ("yes", &["| 1000 ", "1 row, "]),
+    ] {
+        session.send_line(sql).unwrap();
+        session.exp_string(question).unwrap();
+        ask(&mut session, answer, expected);
+    }
+    // Each statement of a line is asked about, and none runs twice.
+    session
+        .send_line("SELECT 40 + 1 AS n; SELECT count(*) FROM orders; SELECT 40 + 2 AS n;")
+        .unwrap();
+    session.exp_string("| 41 ").unwrap();
+    session.exp_string(question).unwrap();
+    let text = ask(&mut session, "y", &["| 1000 ", "| 42 "]);
+    assert!(!text.contains("| 41 "), "{text}");
+    leave(session);
+}
+
+#[test]
 fn the_history_keeps_no_password() {
     let data = tempfile::tempdir().unwrap();
     let mut session = shell(data.path());

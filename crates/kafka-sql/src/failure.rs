@@ -6,11 +6,16 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use datafusion::common::SchemaError;
+use datafusion::common::utils::quote_identifier;
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion_kafka::{Error, ErrorKind};
 
 use crate::ui;
+
+/// The most columns that a message names.
+const MOST_COLUMNS: usize = 30;
 
 /// The exit codes of `kafka-sql`; success is 0, also without rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,6 +203,11 @@ impl From<DataFusionError> for Failure {
             },
             other => other.message().into_owned(),
         };
+        let text = match root {
+            DataFusionError::SchemaError(schema, _) => unknown_column(schema).unwrap_or(text),
+            _ => text,
+        };
+        let text = of_bytes(text);
         let whole = error.strip_backtrace();
         // A message of several lines (a list of candidate signatures, say) is cut to its first one;
         // the rest is the detail.
@@ -261,6 +271,46 @@ fn hint(error: &Error) -> &'static str {
         }
         _ => "",
     }
+}
+
+/// That there is no such column, with the nearest and the others.
+fn unknown_column(error: &SchemaError) -> Option<String> {
+    let SchemaError::FieldNotFound { valid_fields, .. } = error else {
+        return None;
+    };
+    let message = error.to_string();
+    let first = message.lines().next().unwrap_or_default();
+    let mut names: Vec<String> = vec![];
+    for column in valid_fields {
+        let name = quote_identifier(&column.name).into_owned();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let more = names.len().saturating_sub(MOST_COLUMNS);
+    names.truncate(MOST_COLUMNS);
+    let more = match more {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(match names.is_empty() {
+        true => first.to_owned(),
+        false => format!("{first} The columns are {}{more}", names.join(", ")),
+    })
+}
+
+/// Functions of text refuse bytes: what makes text of them.
+fn of_bytes(message: String) -> String {
+    let refuses = ["received Binary", "received LargeBinary"];
+    let first = message.lines().next().unwrap_or_default();
+    if !refuses.iter().any(|refuses| first.contains(refuses)) {
+        return message;
+    }
+    let first = first.trim_end_matches('.');
+    format!(
+        "{first}: keys and values are bytes. kafka_text(value) makes text of them, and so does 'value.format' 'text' \
+         for all of a table"
+    )
 }
 
 fn strip_backtrace(text: &str) -> &str {

@@ -50,7 +50,7 @@ use tokio::runtime::Runtime;
 use crate::args::{Cli, Command, ReadCommand};
 use crate::connection::Connection;
 use crate::failure::{Exit, Failure};
-use crate::output::{Destination, OutputArgs, OutputOptions};
+use crate::output::{Destination, Drawing, OutputArgs, OutputOptions};
 use crate::repl::Repl;
 use crate::script::{Outcome, Script, one_batch};
 use crate::session::Session;
@@ -386,6 +386,10 @@ impl Shell {
     fn examples(&self, folder: &Path) -> Result<(), Failure> {
         let options = OutputOptions {
             on_screen: self.ui.stdout_is_terminal,
+            table: Drawing {
+                pager: false,
+                ..Drawing::default()
+            },
             ..self.output.resolve(true)?
         };
         if options.path.is_some() {

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use datafusion_kafka::text::visible;
 
@@ -91,6 +92,36 @@ impl<W: Write> Write for Screen<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
     }
+}
+
+/// Whether a pager has the terminal, and with it Ctrl-C.
+static PAGING: AtomicBool = AtomicBool::new(false);
+
+/// The time in which a pager has the terminal.
+pub(crate) struct Paging(());
+
+impl Paging {
+    pub(crate) fn begin() -> Self {
+        PAGING.store(true, Ordering::Relaxed);
+        Self(())
+    }
+
+    pub(crate) fn is_on() -> bool {
+        PAGING.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Paging {
+    fn drop(&mut self) {
+        PAGING.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Whether colours are wanted: not with `NO_COLOR`, nor on a terminal that has none.
+pub(crate) fn has_colors() -> bool {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    io::stdout().is_terminal() && !is_dumb && !is_set("NO_COLOR")
 }
 
 /// `1234567` as `1,234,567`.

@@ -52,7 +52,9 @@ pub(super) fn wrapped(line: &str, most: usize) -> Vec<&str> {
         let first = || rest.graphemes(true).next().map_or(rest.len(), str::len);
         let whole = if whole == 0 { first() } else { whole };
         let broken = rest[..whole].rfind([' ', ',']).map(|at| at + 1);
-        let end = broken.filter(|end| width(&rest[..*end]) * 2 > most).unwrap_or(whole);
+        let end = broken
+            .filter(|end| width(&rest[..*end]) * 2 > most)
+            .unwrap_or(whole);
         pieces.push(rest[..end].trim_end_matches(' '));
         rest = &rest[end..];
     }
@@ -101,7 +103,12 @@ mod tests {
             ("日本語テキスト", 7, "日本語…", &["日本語", "テキス", "ト"]),
             ("🙂🙂🙂", 4, "🙂…", &["🙂🙂", "🙂"]),
             // A letter and its accent stay together, and so does a family.
-            ("e\u{301}e\u{301}e\u{301}", 2, "e\u{301}…", &["e\u{301}e\u{301}", "e\u{301}"]),
+            (
+                "e\u{301}e\u{301}e\u{301}",
+                2,
+                "e\u{301}…",
+                &["e\u{301}e\u{301}", "e\u{301}"],
+            ),
             ("👨‍👩‍👧x", 2, "…", &["👨‍👩‍👧", "x"]),
             ("語", 1, "…", &["語"]),
             ("", 3, "", &[""]),

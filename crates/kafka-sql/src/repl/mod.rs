@@ -2,6 +2,7 @@
 
 mod command;
 mod helper;
+mod highlight;
 mod reader;
 
 use std::io::Write;
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use datafusion_kafka::table::TableOptions;
+use datafusion_kafka::text::visible;
 use rustyline::error::ReadlineError;
 use tokio::runtime::Runtime;
 
@@ -19,7 +21,7 @@ use crate::connection::Connection;
 use crate::doctor::DoctorArgs;
 use crate::failure::{Exit, Failure};
 use crate::inspect;
-use crate::output::{Destination, Format, OutputOptions};
+use crate::output::{Destination, Expanded, Format, MostWidth, OutputOptions, show};
 use crate::progress::Meter;
 use crate::script::Script;
 use crate::session::Session;
@@ -106,14 +108,14 @@ impl<'a> Repl<'a> {
         };
         match command {
             Command::Quit => return Ok(Next::Leave),
-            Command::Help => self.say(command::HELP)?,
+            Command::Help => self.page(command::HELP)?,
             Command::Options(part) => match TableOptions::help(&part).trim_end() {
                 "" => {
                     return Err(Failure::usage(format!(
                         "no option of a table has '{part}' in its name or meaning; \\options lists all"
                     )));
                 }
-                options => self.say(options)?,
+                options => self.page(options)?,
             },
             Command::Tables => self.run_sql(inspect::TABLES_SQL)?,
             Command::Columns(table) => self.run_sql(&inspect::columns_sql(&table))?,
@@ -172,16 +174,21 @@ impl<'a> Repl<'a> {
             }
             Command::Bytes(bytes) => self.options.bytes = bytes,
             Command::MaxRows(rows) => self.options.max_rows = rows.0,
+            Command::Width(width) => self.options.table.width = width,
+            Command::Wrap(wraps) => self.options.table.wraps = wraps,
+            Command::Null(text) => self.options.table.null = visible(&text, &[]).into_owned(),
+            Command::Pager(pager) => self.options.table.pager = pager,
+            Command::Expanded(expanded) => {
+                let table = &mut self.options.table;
+                table.expanded = expanded.unwrap_or(match table.expanded {
+                    Expanded::Off => Expanded::On,
+                    Expanded::On | Expanded::Auto => Expanded::Off,
+                });
+                let expanded = name_of(table.expanded);
+                self.say(&format!("Expanded is {expanded}."))?;
+            }
             Command::ShowSettings => {
-                let rows = self
-                    .options
-                    .max_rows
-                    .map_or_else(|| "all".to_owned(), |n| n.to_string());
-                self.say(&format!(
-                    "format   {}\nbytes    {}\nmaxrows  {rows}",
-                    name_of(self.options.format),
-                    name_of(self.options.bytes),
-                ))?;
+                self.say(&self.settings())?;
             }
             Command::Include(file) => {
                 self.session.policy().check_location("the file", &file)?;
@@ -221,6 +228,39 @@ impl<'a> Repl<'a> {
             self.ui,
         );
         interrupt::run(self.runtime, work).map(drop)
+    }
+
+    fn settings(&self) -> String {
+        let OutputOptions {
+            format,
+            bytes,
+            max_rows,
+            table,
+            ..
+        } = &self.options;
+        let rows = max_rows.map_or_else(|| "all".to_owned(), |n| n.to_string());
+        let width = match table.width {
+            MostWidth::Auto => "auto".to_owned(),
+            MostWidth::Any => "all".to_owned(),
+            MostWidth::Columns(columns) => columns.to_string(),
+        };
+        let switch = |on| if on { "on" } else { "off" };
+        let (format, bytes) = (name_of(*format), name_of(*bytes));
+        let (wrap, pager) = (switch(table.wraps), switch(table.pager));
+        let (null, expanded) = (&table.null, name_of(table.expanded));
+        format!(
+            "format    {format}\nbytes     {bytes}\nmaxrows   {rows}\nwidth     {width}\nwrap      {wrap}\n\
+             null      '{null}'\npager     {pager}\nexpanded  {expanded}"
+        )
+    }
+
+    /// Says what may be longer than the screen.
+    fn page(&self, text: &str) -> Result<(), Failure> {
+        let lines = format!("{text}\n");
+        match show(&lines, &self.options.table, self.options.on_screen) {
+            true => Ok(()),
+            false => self.say(text),
+        }
     }
 
     fn say(&self, text: &str) -> Result<(), Failure> {
