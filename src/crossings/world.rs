@@ -14,7 +14,7 @@ use datafusion::prelude::SessionConfig;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::model::{Format, Made, Part, Policy, float};
+use super::model::{Around, Format, Made, Part, Policy, float};
 use super::table::encode::SCHEMA_ID;
 use super::table::{Cell, same};
 use crate::client::memory::{MemoryCluster, Record};
