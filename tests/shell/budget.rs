@@ -132,3 +132,28 @@ fn a_statement_that_is_stopped_leaves_no_file() {
     assert!(err(&output).contains("stopped after"), "{}", err(&output));
     assert!(crate::support::names(folder.path()).is_empty());
 }
+
+/// A pipe has no width, whatever a variable says of a terminal.
+#[test]
+fn tables_have_their_full_width_where_there_is_no_terminal() {
+    let mut command = crate::support::kafka_sql();
+    command.args([
+        "demo",
+        "query",
+        "SELECT * FROM payments WHERE offset < 2",
+        "--format",
+        "table",
+    ]);
+    command.env("COLUMNS", "40").env("PAGER", "echo paged");
+    let output = command.output().unwrap();
+    let text = ok(&output);
+    assert!(
+        !text.contains('…') && !text.contains("paged") && !text.contains('\u{1b}'),
+        "{text}"
+    );
+    let lines: Vec<usize> = text.lines().map(str::len).collect();
+    assert!(
+        lines.len() == 12 && lines.iter().all(|length| *length > 200),
+        "{text}"
+    );
+}

@@ -58,7 +58,9 @@ pub(super) fn wrapped(line: &str, most: usize) -> Vec<&str> {
         pieces.push(rest[..end].trim_end_matches(' '));
         rest = &rest[end..];
     }
-    pieces.push(rest);
+    if pieces.is_empty() || !rest.is_empty() {
+        pieces.push(rest);
+    }
     pieces
 }
 
