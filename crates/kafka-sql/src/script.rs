@@ -196,14 +196,14 @@ async fn run_statement(
     outcome.results += 1;
 
     let meter = Meter::start(&plan, ui);
-    let (shown, rows) = deliver(&names, stream, meter, options, destination, ui).await?;
+    let (shown, rows, ended) = deliver(&names, stream, meter, options, destination, ui).await?;
     outcome.rows = shown;
     let what = if shown < rows {
         format!("first {}", ui::rows(shown))
     } else {
         ui::rows(rows)
     };
-    summarize(&what, started.elapsed(), ui);
+    summarize(&what, ended - started, ui);
     let read = crate::session::scan_progress(&plan);
     if read.lost_offsets > 0 {
         ui::note(format_args!(
@@ -234,8 +234,8 @@ pub(crate) fn one_batch(batch: RecordBatch) -> (SchemaRef, SendableRecordBatchSt
     (schema, Box::pin(rows))
 }
 
-/// Writes rows as they arrive, under the columns `names`. Returns how many were shown, and how many
-/// there were.
+/// Writes rows as they arrive, under the columns `names`. Returns how many were shown, how many there were, and when
+/// the last had come: a pager may show them for hours.
 ///
 /// # Errors
 /// When the query fails or the output cannot be written.
@@ -246,7 +246,7 @@ pub(crate) async fn deliver(
     options: &OutputOptions,
     destination: &Destination,
     ui: Ui,
-) -> Result<(u64, u64), Failure> {
+) -> Result<(u64, u64, Instant), Failure> {
     let on_screen = destination.is_stdout() && ui.stdout_is_terminal;
     let mut writer = output::open(
         options,
@@ -273,12 +273,13 @@ pub(crate) async fn deliver(
     // Dropping the stream stops whatever is still being fetched.
     drop(stream);
     meter.stop();
+    let ended = Instant::now();
     tokio::task::block_in_place(|| writer.finish())?;
     let shown = match (options.format.streams(), options.max_rows) {
         (false, Some(most)) => rows.min(most as u64),
         _ => rows,
     };
-    Ok((shown, rows))
+    Ok((shown, rows, ended))
 }
 
 fn summarize(what: &str, elapsed: Duration, ui: Ui) {

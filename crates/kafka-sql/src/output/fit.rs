@@ -6,7 +6,9 @@ use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthStr;
 
 /// What a cell is not made narrower than.
-const NARROWEST: usize = 8;
+const NARROWEST: usize = 4;
+/// What can be read of a cell that is cut.
+const LEGIBLE: usize = 16;
 
 /// The columns that `text` takes on a terminal: two for most characters of East Asia and emoji, none for marks that
 /// are drawn over the character before.
@@ -31,6 +33,16 @@ pub(super) fn widths(natural: &[usize], room: usize) -> Vec<usize> {
         columns -= 1;
     }
     natural.iter().map(|width| *width.min(&most)).collect()
+}
+
+/// Whether a table of such columns would have some that are cut to too little to be read.
+pub(super) fn is_illegible(natural: &[usize], room: usize) -> bool {
+    let fitted = widths(natural, room);
+    let mut cut = fitted
+        .iter()
+        .zip(natural)
+        .filter(|(fitted, natural)| fitted < natural);
+    cut.any(|(fitted, _)| *fitted < LEGIBLE)
 }
 
 /// The beginning of a line with `…` for what does not fit.
@@ -87,11 +99,13 @@ mod tests {
             (&[3, 10, 5][..], 30, &[3, 10, 5][..]),
             (&[3, 100, 5], 30, &[3, 22, 5]),
             (&[3, 100, 90, 5], 48, &[3, 20, 20, 5]),
-            (&[100, 100, 100], 10, &[8, 8, 8]),
+            (&[100, 100, 100], 10, &[4, 4, 4]),
             (&[], 10, &[]),
         ] {
             assert_eq!(widths(natural, room), expected, "{natural:?} in {room}");
         }
+        assert!(is_illegible(&[24, 100, 100], 45) && !is_illegible(&[24, 100, 100], 60));
+        assert!(!is_illegible(&[3, 4, 5], 12));
     }
 
     #[test]

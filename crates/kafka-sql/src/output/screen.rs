@@ -12,9 +12,9 @@ use crate::ui;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Expanded {
     On,
-    #[default]
     Off,
-    /// Where the table is wider than the terminal.
+    /// Where so many columns are cut that little can be read.
+    #[default]
     Auto,
 }
 
@@ -44,7 +44,7 @@ impl Default for Drawing {
         Self {
             width: MostWidth::Auto,
             wraps: false,
-            expanded: Expanded::Off,
+            expanded: Expanded::default(),
             null: "NULL".to_owned(),
             pager: true,
         }

@@ -11,7 +11,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use arrow::util::pretty::pretty_format_batches_with_options;
 use datafusion_kafka::text::{flat_columns, to_text, visible};
 
-use super::fit::{cut, width, widths, wrapped};
+use super::fit::{cut, is_illegible, width, widths, wrapped};
 use super::screen::{Expanded, Look};
 use super::{BytesAs, Flow, RowWriter};
 use crate::failure::Failure;
@@ -63,7 +63,7 @@ impl TableWriter {
         let is_wide = room.is_some_and(|room| natural.iter().sum::<usize>() > room);
         let expands = match self.look.expanded {
             Expanded::On => true,
-            Expanded::Auto => is_wide,
+            Expanded::Auto => room.is_some_and(|room| is_illegible(&natural, room)),
             Expanded::Off => false,
         };
         if expands {
@@ -125,7 +125,7 @@ impl TableWriter {
         let names: Vec<Cow<'_, str>> = names.map(|f| visible(f.name(), &[])).collect();
         let name_width = names.iter().map(|name| width(name)).max().unwrap_or(0);
         let screen = self.look.width.unwrap_or(usize::MAX);
-        let room = screen.saturating_sub(name_width + 3).max(20);
+        let room = screen.saturating_sub(name_width + 3).max(8);
         let rows = self
             .batches
             .iter()

@@ -20,7 +20,7 @@ pub(super) const HELP: &str = r"Statements end with ; and may span lines. Ctrl-C
   \ledger [on|off]         show what became of the offsets of a statement's ranges
   \pset [NAME VALUE]       format table|csv|tsv|json|ndjson, bytes auto|utf8|base64|hex, maxrows N|all;
                            of tables: width auto|all|N, wrap on|off, null TEXT, pager on|off
-  \x [on|off|auto]         show each row as a list of its columns; auto: where the table is too wide
+  \x [on|off|auto]         show each row as a list of its columns; auto: where it has too many columns
   \i FILE                  run the statements of a file
   \q                       leave
   \?                       this help";

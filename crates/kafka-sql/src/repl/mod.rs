@@ -181,8 +181,8 @@ impl<'a> Repl<'a> {
             Command::Expanded(expanded) => {
                 let table = &mut self.options.table;
                 table.expanded = expanded.unwrap_or(match table.expanded {
-                    Expanded::Off => Expanded::On,
-                    Expanded::On | Expanded::Auto => Expanded::Off,
+                    Expanded::Off | Expanded::Auto => Expanded::On,
+                    Expanded::On => Expanded::Off,
                 });
                 let expanded = name_of(table.expanded);
                 self.say(&format!("Expanded is {expanded}."))?;
