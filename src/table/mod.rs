@@ -199,6 +199,12 @@ impl KafkaTable {
         &self.job.limits
     }
 
+    /// Whether the table limits what a statement reads of it.
+    #[cfg(feature = "jobs")]
+    pub(crate) fn has_budget(&self) -> bool {
+        self.reading.budget.is_some()
+    }
+
     /// The topics of the table.
     pub fn topics(&self) -> &TopicSource {
         &self.reading.selection.topics
