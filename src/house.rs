@@ -102,10 +102,12 @@ const DATAFUSION_KAFKA: &[(&str, &[&str])] = &[
 const KAFKA_SQL: &[(&str, &[&str])] = &[
     ("allocator", &[]),
     ("inspect", &[]),
+    ("notices", &[]),
     ("interrupt", &[]),
     ("output", &[]),
     ("statements", &[]),
-    ("connection", &[]),
+    ("budget", &[]),
+    ("connection", &["budget"]),
     ("session", &["connection"]),
     ("workers", &["connection", "interrupt"]),
     ("ballista", &["connection", "interrupt"]),

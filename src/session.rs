@@ -26,8 +26,8 @@ use crate::policy::{GuardedStores, Policy};
 #[cfg(feature = "jobs")]
 use crate::sink::parquet::ParquetTableFactory;
 use crate::table::{
-    KafkaCatalog, KafkaFunction, KafkaOffsetsFunction, KafkaSchema, KafkaTableFactory,
-    KafkaTopicsFunction, NameNearestTopics, SessionSnapshots,
+    KafkaCatalog, KafkaFunction, KafkaOffsetsFunction, KafkaOptions, KafkaSchema,
+    KafkaTableFactory, KafkaTopicsFunction, NameNearestTopics, SessionSnapshots,
 };
 
 /// The name of the catalog that a session starts with.
@@ -159,6 +159,7 @@ impl KafkaSessionBuilder {
             runtime = Some(guarded.build_arc().map_err(registering)?);
         }
         config.set_extension(Arc::new(policy.clone()));
+        let connection = take_budget(&mut config, self.connection);
         let mut builder = SessionStateBuilder::new_with_default_features().with_config(config);
         if let Some(runtime) = runtime {
             builder = builder.with_runtime_env(runtime);
@@ -174,7 +175,7 @@ impl KafkaSessionBuilder {
         }
         let context = SessionContext::new_with_state(builder.build());
         let pool = self.pool.unwrap_or_else(ClientPool::global);
-        let schema = match &self.connection {
+        let schema = match &connection {
             Some(connection) => KafkaSchema::new(connection, &pool)?,
             None => KafkaSchema::empty(),
         };
@@ -188,7 +189,7 @@ impl KafkaSessionBuilder {
             .register_relation_planner(Arc::new(planner))
             .map_err(registering)?;
         context.register_catalog(CATALOG, Arc::new(KafkaCatalog::with_schema(schema)));
-        register_with(&context, self.connection, pool, &policy)?;
+        register_with(&context, connection, pool, &policy)?;
         Ok(context)
     }
 }
@@ -248,6 +249,7 @@ fn register_with(
     pool: ClientPool,
     policy: &Policy,
 ) -> Result<()> {
+    let connection = take_budget(context.state_ref().write().config_mut(), connection);
     let mut factory = KafkaTableFactory::new().with_pool(pool.clone());
     if let Some(connection) = &connection {
         factory = factory.with_connection(connection.clone());
@@ -300,6 +302,18 @@ fn register_with(
     let topics = KafkaTopicsFunction::new(connection, pool());
     context.register_udtf("kafka_topics", Arc::new(topics));
     Ok(())
+}
+
+/// Makes the budget in the settings one that counts for all tables of the session together, where `SET` finds it.
+fn take_budget(
+    config: &mut SessionConfig,
+    connection: Option<ConnectionConfig>,
+) -> Option<ConnectionConfig> {
+    let extensions = &mut config.options_mut().extensions;
+    let known = extensions.get::<KafkaOptions>().cloned();
+    let budget = connection.as_ref().map(ConnectionConfig::scan_budget);
+    extensions.insert(known.unwrap_or_default().with(&budget.unwrap_or_default()));
+    connection.map(ConnectionConfig::without_scan_budget)
 }
 
 fn registering(error: datafusion::error::DataFusionError) -> Error {

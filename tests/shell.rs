@@ -4,6 +4,8 @@
 
 #[path = "shell/authority.rs"]
 mod authority;
+#[path = "shell/budget.rs"]
+mod budget;
 #[path = "shell/commands.rs"]
 mod commands;
 #[path = "shell/interactive.rs"]

@@ -14,7 +14,7 @@ use datafusion::prelude::SessionConfig;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::model::{Format, Made, Part, Policy, float};
+use super::model::{Around, Format, Made, Part, Policy, float};
 use super::table::encode::SCHEMA_ID;
 use super::table::{Cell, same};
 use crate::client::memory::{MemoryCluster, Record};
@@ -177,6 +177,9 @@ impl World {
                 set(&format!("{part}.schema.message"), "Row")?;
             }
             set("on.bad.row", policy.name())?;
+            if around == Around::Scarce {
+                set("max.scan.records", "5")?;
+            }
             if let Some(loss) = around.on_data_loss() {
                 set("on.data.loss", loss)?;
                 set(

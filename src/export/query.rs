@@ -20,6 +20,7 @@ use crate::decode::Column;
 use crate::error::{Error, Result, out_of_memory};
 use crate::policy::Policy;
 use crate::range::{OffsetRange, Snapshot};
+use crate::scan::over_budget;
 use crate::session::KafkaSessionBuilder;
 use crate::statement;
 use crate::table::KafkaTable;
@@ -145,6 +146,15 @@ impl Query {
     pub(super) async fn of_piece(&self, piece: &OffsetRange) -> Result<Arc<dyn ExecutionPlan>> {
         let snapshot = super::pieces::snapshot_of(&self.snapshot, piece)?;
         self.pinned(snapshot).await
+    }
+
+    /// Refuses an export that would read more than the budget of its table.
+    pub(super) async fn check_budget(&self) -> Result<()> {
+        if !self.table.has_budget() {
+            return Ok(());
+        }
+        let whole = self.pinned(self.snapshot.clone()).await?;
+        over_budget(&whole).map_or(Ok(()), Err)
     }
 
     async fn pinned(&self, snapshot: Snapshot) -> Result<Arc<dyn ExecutionPlan>> {

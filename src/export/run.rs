@@ -66,6 +66,7 @@ impl Export {
     ) -> Result<ExportSummary> {
         letters::check_place(&self.table).await?;
         let (plan, query) = self.planned(place).await?;
+        query.check_budget().await?;
         fault::point("export-after-plan");
         progress.planned.store(true, Ordering::Relaxed);
         let _lock = place.lock()?;

@@ -32,6 +32,9 @@ pub(super) fn scan(
     });
     write!(f, "{open}ranges=[{}", List(lists, ", ", most))?;
     write!(f, "]{separator}offsets={}", scan.offsets())?;
+    if let Some(estimate) = scan.share.estimate().filter(|estimate| estimate.is_sized) {
+        write!(f, "{separator}bytes=~{}", estimate.amount.bytes)?;
+    }
     pruned(scan, separator, most, f)?;
     let read = by_kafka_partition(scan);
     selected(&read, separator, most, f)?;

@@ -17,6 +17,7 @@ use datafusion::physical_plan::{
 };
 
 use super::KafkaScanExec;
+use crate::error::External as _;
 
 /// How an engine executes a plan elsewhere.
 pub trait ExecuteElsewhere: fmt::Debug + Send + Sync {
@@ -122,6 +123,13 @@ impl ExecutionPlan for ScansElsewhereExec {
         partition: usize,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
+        for scan in self
+            .scans
+            .iter()
+            .filter_map(|scan| scan.downcast_ref::<KafkaScanExec>())
+        {
+            scan.share.check_estimates().external()?;
+        }
         self.engine.execute(&self.plan, partition, context)
     }
 

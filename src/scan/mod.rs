@@ -15,10 +15,12 @@
 //!   to the offsets of a range fails the query with [`Error::Unaccounted`](crate::Error::Unaccounted).
 
 mod account;
+mod budget;
 #[cfg(feature = "jobs")]
 mod connections;
 mod display;
 mod elsewhere;
+mod estimate;
 mod hash;
 mod ledger;
 mod metrics;
@@ -58,10 +60,14 @@ use datafusion::physical_plan::{
 
 use crate::client::{KafkaClient, RawColumns};
 use crate::decode::{BadRowCount, BadRowPart, Column, RecordDecoder};
+use crate::error::External as _;
 use crate::range::{IsolationLevel, Ledger, OffsetRange, OnDataLoss, RangeLedger, Snapshot};
 use account::Books;
+use budget::Share;
 use properties::{properties, statistics};
 
+pub(crate) use budget::{Account, Holder};
+pub use budget::{ScanEstimate, lift_budget, over_budget};
 #[cfg(feature = "jobs")]
 pub use connections::OwnConnections;
 pub use elsewhere::{ExecuteElsewhere, ScansElsewhereExec, sorted_behind_shuffles};
@@ -132,6 +138,7 @@ pub struct KafkaScanExec {
     direction: Direction,
     properties: Arc<PlanProperties>,
     counted: Counted,
+    share: Share,
 }
 
 /// What is counted while a scan is executed. A scan that is made of another one has its own.
@@ -186,6 +193,7 @@ impl KafkaScanExec {
             fetch,
             direction,
             properties: Arc::new(properties),
+            share: Share::default(),
         })
     }
 
@@ -292,12 +300,13 @@ impl KafkaScanExec {
             &schema,
             direction,
         )?;
-        Ok(Some(Self {
+        let reversed = Self {
             direction,
             properties: Arc::new(properties),
             counted: Counted::nothing(&self.source, self.partitions.len()),
             ..self.clone()
-        }))
+        };
+        Ok(Some(reversed.counted_again()))
     }
 
     fn reader(
@@ -306,7 +315,7 @@ impl KafkaScanExec {
         ranges: &[ScanRange],
         books: Arc<Books>,
         bad_rows: BadRowPart,
-        context: &TaskContext,
+        context: &Arc<TaskContext>,
     ) -> stream::Reader {
         stream::Reader::new(
             Arc::clone(&self.source),
@@ -317,6 +326,7 @@ impl KafkaScanExec {
             books,
             bad_rows,
             partition,
+            self.share.spending(context),
             context,
         )
     }
@@ -326,7 +336,7 @@ impl KafkaScanExec {
         &self,
         partition: usize,
         ranges: &[ScanRange],
-        context: &TaskContext,
+        context: &Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
         let groups = reverse::by_kafka_partition(ranges);
         let bad_rows = self.counted.bad_rows.begin(partition, groups.len());
@@ -424,6 +434,7 @@ impl ExecutionPlan for KafkaScanExec {
                 self.partitions.len()
             );
         };
+        self.share.check_estimates().external()?;
         let stream: SendableRecordBatchStream = match self.direction {
             Direction::Forward => {
                 let books = self.open_books(partition, [ranges.as_slice()]).remove(0);
@@ -460,11 +471,12 @@ impl ExecutionPlan for KafkaScanExec {
     }
 
     fn with_fetch(&self, fetch: Option<usize>) -> Option<Arc<dyn ExecutionPlan>> {
-        Some(Arc::new(Self {
+        let scan = Self {
             fetch,
             counted: Counted::nothing(&self.source, self.partitions.len()),
             ..self.clone()
-        }))
+        };
+        Some(Arc::new(scan.counted_again()))
     }
 
     fn fetch(&self) -> Option<usize> {

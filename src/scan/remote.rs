@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::budget::Share;
 use super::{Direction, KafkaScanExec, ScanRange, ScanSource};
 use crate::client::{KafkaClient, TimestampBounds};
-use crate::config::{ConnectionConfig, RegistryConfig};
+use crate::config::{ConnectionConfig, RegistryConfig, ScanBudget};
 use crate::decode::{Column, LETTER_COLUMNS, LETTER_RECORD};
 use crate::error::{Error, Result};
 use crate::formats::{Formats, SentFormats};
@@ -66,6 +67,9 @@ struct Sent {
     skips_lost: bool,
     batch_bytes: usize,
     checksums: bool,
+    /// What each part may read; the coordinator adds them up.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    budget: BTreeMap<String, String>,
 }
 
 /// What dead letters become. Their columns have names that others have too.
@@ -195,6 +199,12 @@ impl KafkaScanExec {
             skips_lost: source.on_data_loss == OnDataLoss::Skip,
             batch_bytes: source.batch_bytes,
             checksums: checksums || source.checksums,
+            budget: {
+                let budget = self.share.budget();
+                let limits = ScanBudget::KEYS.into_iter();
+                let limits = limits.filter_map(|key| Some((key.to_owned(), budget.get(key)?)));
+                limits.collect()
+            },
         };
         serde_json::to_vec(&sent)
             .map_err(|e| Error::internal(format!("a scan as bytes: {e}")).because(e))
@@ -275,11 +285,17 @@ impl KafkaScanExec {
             sent.projection,
             sent.fetch,
         );
-        let scan = scan.map_err(crate::error::query_error)?;
-        if !sent.backward {
-            return Ok(scan);
+        let mut scan = scan.map_err(crate::error::query_error)?;
+        if sent.backward {
+            let reversed = scan.reversed().map_err(crate::error::query_error)?;
+            let many = || Error::internal("a reversed scan has too many partitions");
+            scan = reversed.ok_or_else(many)?;
         }
-        let reversed = scan.reversed().map_err(crate::error::query_error)?;
-        reversed.ok_or_else(|| Error::internal("a reversed scan has too many partitions"))
+        let mut budget = ScanBudget::default();
+        for (key, limit) in &sent.budget {
+            budget.set(key, limit)?;
+        }
+        scan.share = Share::sent(budget);
+        Ok(scan)
     }
 }

@@ -9,6 +9,7 @@ use datafusion::physical_plan::metrics::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::estimate::Amount;
 use super::{KafkaScanExec, metrics};
 use crate::error::{Error, ErrorKind, Result};
 use crate::range::{Ledger, RangeLedger, TopicPartition};
@@ -137,6 +138,16 @@ impl KafkaScanExec {
             bad,
             example: example.unwrap_or_default(),
         })
+    }
+
+    /// What other machines have read of this scan.
+    pub(super) fn read_elsewhere(&self) -> Amount {
+        let reports = self.elsewhere();
+        let sum = |name: &str| reports.iter().filter_map(|r| r.metrics.get(name)).sum();
+        Amount {
+            records: sum(metrics::RECORDS),
+            bytes: sum(metrics::BYTES),
+        }
     }
 
     fn elsewhere(&self) -> MutexGuard<'_, Vec<ScanReport>> {

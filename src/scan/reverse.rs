@@ -20,7 +20,7 @@ use crate::range::TopicPartition;
 
 /// The longest piece, in offsets; and the shortest that a LIMIT begins with.
 const MAX_PIECE_OFFSETS: i64 = 1 << 20;
-const MIN_PIECE_OFFSETS: i64 = 64;
+pub(super) const MIN_PIECE_OFFSETS: i64 = 64;
 /// A piece is held whole before its last row goes out: this many bytes, or one record.
 pub(super) const MAX_PIECE_BYTES: usize = 16 << 20;
 /// The same where many partitions are read side by side.

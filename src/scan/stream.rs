@@ -15,6 +15,7 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt, stream};
 
 use super::account::{Books, Entry, Received};
+use super::budget::Spending;
 use super::hash::{hashes, wants_checksums};
 use super::metrics::ScanMetrics;
 use super::position::{Position, Step};
@@ -47,6 +48,7 @@ pub(super) struct Reader {
     /// The timestamps of records that are decoded and are rows, for each of the books' ranges.
     timestamps: Vec<Option<TimestampBounds>>,
     bad_rows: BadRowPart,
+    spending: Spending,
     memory: Arc<dyn MemoryBudget>,
 }
 
@@ -64,6 +66,7 @@ impl Reader {
         books: Arc<Books>,
         bad_rows: BadRowPart,
         partition: usize,
+        spending: Spending,
         context: &TaskContext,
     ) -> Self {
         let checksums = source.checksums || wants_checksums(context);
@@ -88,6 +91,7 @@ impl Reader {
             limits,
             metrics,
             books,
+            spending,
             memory,
         }
     }
@@ -137,12 +141,8 @@ impl Reader {
             })
             .external()?;
         let memory = Arc::clone(&self.memory);
-        Ok(self
-            .source
-            .client
-            .read_within(request, memory)
-            .fuse()
-            .boxed())
+        let batches = self.source.client.read_within(request, memory);
+        Ok(self.spending.within(batches).fuse().boxed())
     }
 
     /// Whether records are left out by their timestamps.

@@ -176,12 +176,15 @@ impl KafkaScanExec {
     fn of_lists(&self, lists: Vec<Vec<ScanRange>>) -> Result<Self> {
         let source = Arc::clone(&self.source);
         let scan = Self::try_new(source, lists, self.projection.to_vec(), self.fetch)?;
-        match self.direction {
-            Direction::Forward => Ok(scan),
+        let mut scan = match self.direction {
+            Direction::Forward => scan,
             Direction::Reverse => match scan.reversed()? {
-                Some(reversed) => Ok(reversed),
-                None => internal_err!("a part of a reversed scan has too many partitions"),
+                Some(reversed) => reversed,
+                None => return internal_err!("a part of a reversed scan has too many partitions"),
             },
-        }
+        };
+        // A part of this scan, and none in addition to it.
+        scan.share = self.share.clone();
+        Ok(scan)
     }
 }

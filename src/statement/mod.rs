@@ -13,6 +13,8 @@ mod tests;
 mod weight;
 mod words;
 
+use std::sync::Arc;
+
 use datafusion::error::Result;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
@@ -77,8 +79,18 @@ pub async fn sql(context: &SessionContext, text: &str) -> Result<DataFrame> {
     let plan = policy::judge(&policy::of(state.config()), plan, &state)
         .await
         .external()?;
-    context.execute_logical_plan(plan).await
+    let explains = matches!(plan, LogicalPlan::Explain(_));
+    let frame = context.execute_logical_plan(plan).await?;
+    if !explains {
+        return Ok(frame);
+    }
+    let (mut state, plan) = frame.into_parts();
+    state.config_mut().set_extension(Arc::new(Explained));
+    Ok(DataFrame::new(state, plan))
 }
+
+/// Marks the state of a statement that only shows its plan: an extension of its `SessionConfig`.
+pub(crate) struct Explained;
 
 /// The text of a statement without what looks like a secret: values of secret options, and passwords in URLs.
 /// A text without secrets is returned unchanged, and a text that is not SQL becomes `[redacted]`.

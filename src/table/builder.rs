@@ -13,7 +13,7 @@ use super::{
     DeadLetters, JobSource, KafkaSinkOptions, KafkaTable, Limits, TopicSource, redecode, sample,
 };
 use crate::client::{ClientPool, KafkaClient};
-use crate::config::ConnectionConfig;
+use crate::config::{ConnectionConfig, ScanBudget};
 use crate::decode::{BadRowLimit, Column, Format, OnBadRow, RegistryConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::formats::Formats;
@@ -44,6 +44,7 @@ pub struct KafkaTableBuilder {
     min_partitions: Option<usize>,
     max_records_per_partition: Option<u64>,
     batch_bytes: usize,
+    budget: Option<ScanBudget>,
     limits: Limits,
     readers: Readers,
     sink: KafkaSinkOptions,
@@ -76,6 +77,7 @@ impl KafkaTableBuilder {
             min_partitions: None,
             max_records_per_partition: None,
             batch_bytes: DEFAULT_BATCH_BYTES,
+            budget: None,
             limits: Limits::default(),
             readers: Readers::default(),
             sink: KafkaSinkOptions::default(),
@@ -224,6 +226,13 @@ impl KafkaTableBuilder {
     /// Key and value bytes after which a batch is closed.
     pub fn batch_bytes(mut self, bytes: usize) -> Self {
         self.batch_bytes = bytes.max(1);
+        self
+    }
+
+    /// The most that the scans of the table may read in a statement, in addition to what the session allows: the
+    /// settings `max.scan.…` unless set. A statement that would read more, or does, is [`Error::Budget`].
+    pub fn scan_budget(mut self, budget: ScanBudget) -> Self {
+        self.budget = Some(budget);
         self
     }
 
@@ -378,6 +387,10 @@ impl KafkaTableBuilder {
             Connection::Config(config) => self.partitioner.or(config.key_partitioner()),
             Connection::Client(_) => self.partitioner,
         };
+        let budget = self.budget.unwrap_or_else(|| match &self.connection {
+            Connection::Config(config) => config.scan_budget(),
+            Connection::Client(_) => ScanBudget::default(),
+        });
         let table = KafkaTable {
             reading: Reading {
                 selection,
@@ -392,6 +405,7 @@ impl KafkaTableBuilder {
                     max_records_per_partition: self.max_records_per_partition,
                 },
                 batch_bytes: self.batch_bytes,
+                budget: (!budget.is_unlimited()).then(|| Arc::new(budget)),
             },
             writing: Writing {
                 connection: match self.connection {

@@ -5,6 +5,7 @@
 //! predicates, splits what is left into execution partitions and hands these to a
 //! [`KafkaScanExec`].
 
+mod budget;
 mod builder;
 mod catalog;
 mod cut;
@@ -56,6 +57,7 @@ use delivery::Writing;
 use letters::Letters;
 use reading::{Readers, Reading};
 
+pub(crate) use budget::KafkaOptions;
 pub use builder::{DEFAULT_BATCH_BYTES, KafkaTableBuilder};
 pub use catalog::{KafkaCatalog, KafkaSchema};
 pub use delivery::{
@@ -197,6 +199,12 @@ impl KafkaTable {
         &self.job.limits
     }
 
+    /// Whether the table limits what a statement reads of it.
+    #[cfg(feature = "jobs")]
+    pub(crate) fn has_budget(&self) -> bool {
+        self.reading.budget.is_some()
+    }
+
     /// The topics of the table.
     pub fn topics(&self) -> &TopicSource {
         &self.reading.selection.topics
@@ -296,7 +304,7 @@ impl Reading {
             source.decoder = source.decoder.with_topic_ids(snapshot.topic_ids());
         }
         let (kept, pruned) = self.prune(&snapshot, filters, state).await?;
-        (source.pruned, source.snapshot) = (pruned, snapshot);
+        (source.pruned, source.snapshot) = (pruned, Arc::clone(&snapshot));
 
         let options = self.splitting.options(state.config().target_partitions());
         let partitions = split(&kept, &options);
@@ -305,7 +313,15 @@ impl Reading {
             Some(indices) => indices.to_vec(),
             None => (0..source.decoder.columns().len()).collect(),
         };
-        KafkaScanExec::try_new(Arc::new(source), partitions, projection, limit)
+        let scan = KafkaScanExec::try_new(Arc::new(source), partitions, projection, limit)?;
+        let counted = budget::counted(
+            scan,
+            &self.selection,
+            &snapshot,
+            self.budget.as_ref(),
+            state,
+        );
+        counted.await.external()
     }
 
     /// The pieces of the snapshot's ranges that may hold matching records, and the others.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::pruning::Keys;
 use super::resolve::Selection;
+use crate::config::ScanBudget;
 use crate::decode::RecordDecoder;
 use crate::error::Error;
 use crate::range::{Snapshot, SplitOptions};
@@ -23,6 +24,8 @@ pub(super) struct Reading {
     pub(super) decoding: Option<String>,
     pub(super) splitting: Splitting,
     pub(super) batch_bytes: usize,
+    /// What all scans of the table in a statement may read. Tables that share it are the same.
+    pub(super) budget: Option<Arc<ScanBudget>>,
 }
 
 /// Who may read the table.

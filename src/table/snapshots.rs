@@ -15,6 +15,7 @@ use datafusion::catalog::Session;
 use datafusion::common::alias::AliasGenerator;
 use tokio::sync::OnceCell;
 
+use super::budget::Budgets;
 use super::keys::Checked;
 use super::resolve::{Selection, SharedBounds, now_ms};
 use crate::client::KafkaClient;
@@ -27,6 +28,8 @@ pub(crate) struct SessionSnapshots {
     mentions: Mutex<Vec<Arc<Mentions>>>,
     /// Topics whose keys were found to lie where they should.
     checked: Mutex<HashSet<Checked>>,
+    /// What the scans of statements may read.
+    pub(super) budgets: Budgets,
 }
 
 /// For sessions that have no list of their own because nothing but tables was registered with them.

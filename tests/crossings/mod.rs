@@ -156,6 +156,10 @@ impl Cell {
         let usual = is_plain && self.policy == Policy::Fail;
         let around = match self.around {
             Around::Usual => true,
+            Around::Scarce => {
+                let fails = self.policy == Policy::Fail && self.values == Values::Plain;
+                fails && self.part == Part::Value
+            }
             _ if self.verb == Verb::Redecode => is_plain,
             _ => usual && self.values == Values::Plain,
         };
@@ -172,6 +176,10 @@ impl Cell {
             Around::Restricted | Around::Allowed => self.client != Client::Memory,
             // The cluster in memory has neither logins nor a network.
             Around::Tokens | Around::Damaged => self.client != Client::Memory && self.is_in_few(),
+            Around::Scarce => {
+                let chosen = self.client == Client::Memory || self.is_in_few();
+                chosen && self.verb != Verb::Redecode
+            }
             // Records that were set aside expire with the log like others.
             Around::CutFail | Around::CutSkip => self.verb != Verb::Redecode,
             Around::Usual => true,
@@ -211,6 +219,7 @@ impl Cell {
             return Some(("a receipt covers every record that was read", 1));
         }
         match self.around {
+            Around::Scarce => Some(("allows 5", 7)),
             Around::CutFail => Some(("the log now starts at 1, 1 offset", 5)),
             Around::Restricted if self.names_a_file() => Some(("restricted session: ", 1)),
             _ => None,

@@ -77,6 +77,8 @@ dimension!(
         Tokens,
         /// The network flips a bit of a record, once for each command.
         Damaged,
+        /// The table's budget is smaller than its range.
+        Scarce,
     }
 );
 

@@ -10,13 +10,30 @@ const PATIENCE_MS: u64 = 30_000;
 
 /// Starts `kafka-sql demo` on a terminal, with a separate data folder.
 fn shell(data: &std::path::Path) -> PtySession {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kafka-sql"));
+    shell_with(data, None, &[])
+}
+
+/// The same on a terminal of this many lines and columns, with more of an environment.
+fn shell_with(
+    data: &std::path::Path,
+    size: Option<(u16, u16)>,
+    environment: &[(&str, &str)],
+) -> PtySession {
+    let program = env!("CARGO_BIN_EXE_kafka-sql");
+    let stty = size.map(|(lines, columns)| format!("stty rows {lines} cols {columns};"));
+    let mut command = Command::new("sh");
     command
-        .arg("demo")
+        .args([
+            "-c",
+            &format!("{} exec '{program}' demo", stty.unwrap_or_default()),
+        ])
         .env("XDG_DATA_HOME", data)
         .env("TERM", "xterm")
+        .env_remove("NO_COLOR")
+        .env_remove("PAGER")
         .env_remove("RUST_LOG")
-        .env_remove("KAFKA_SQL_CONFIG");
+        .env_remove("KAFKA_SQL_CONFIG")
+        .envs(environment.iter().copied());
     let mut session = spawn_command(command, Some(PATIENCE_MS)).expect("the shell starts");
     session.exp_string(PROMPT).expect("a prompt");
     session
@@ -128,6 +145,133 @@ fn a_session_from_prompt_to_quit() {
 
     let history = std::fs::read_to_string(data.path().join("kafka-sql/history")).unwrap();
     assert!(history.contains("SELECT 40 + 2 AS n;"), "{history}");
+}
+
+#[test]
+fn a_statement_over_the_budget_asks() {
+    let data = tempfile::tempdir().unwrap();
+    let mut session = shell(data.path());
+    ask(&mut session, "SHOW kafka.max.scan.bytes;", &["10737418240"]);
+    ask(&mut session, "SET kafka.max.scan.records = 999;", &["OK"]);
+    let sql = "SELECT count(*) FROM orders;";
+    let question = "this reads up to 1,000 records; go on? [y/N] ";
+    for (answer, expected) in [
+        ("n", &["nothing was read: "][..]),
+        ("", &["nothing was read: "]),
+        ("yes", &["| 1000 ", "1 row, "]),
+    ] {
+        session.send_line(sql).unwrap();
+        session.exp_string(question).unwrap();
+        ask(&mut session, answer, expected);
+    }
+    // Each statement of a line is asked about, and none runs twice.
+    session
+        .send_line("SELECT 40 + 1 AS n; SELECT count(*) FROM orders; SELECT 40 + 2 AS n;")
+        .unwrap();
+    session.exp_string("| 41 ").unwrap();
+    session.exp_string(question).unwrap();
+    let text = ask(&mut session, "y", &["| 1000 ", "| 42 "]);
+    assert!(!text.contains("| 41 "), "{text}");
+    leave(session);
+}
+
+/// The lines of a table that a terminal shows.
+fn lines_of_table(text: &str) -> Vec<&str> {
+    let lines = text.lines().map(|line| line.trim_end_matches('\r'));
+    lines.filter(|line| line.starts_with(['|', '+'])).collect()
+}
+
+#[test]
+fn tables_are_as_wide_as_the_terminal() {
+    let data = tempfile::tempdir().unwrap();
+    let sql = "SELECT * FROM payments WHERE offset < 2;";
+    for columns in [80, 120, 200] {
+        let mut session = shell_with(data.path(), Some((50, columns)), &[]);
+        if columns < 200 {
+            let rows = ["-[ RECORD 1 ]-", "key            | ", "-[ RECORD 8 ]-"];
+            ask(&mut session, sql, &rows);
+        }
+        ask(&mut session, "\\x off", &["Expanded is off."]);
+        let text = ask(&mut session, sql, &["+---", "8 rows, "]);
+        let lines = lines_of_table(&text);
+        assert!(lines.len() > 10, "{text}");
+        let widest = lines.iter().map(|line| line.chars().count()).max();
+        let widest = widest.unwrap_or_default();
+        let columns = usize::from(columns);
+        assert!(widest <= columns, "{text}");
+        // What is cut leaves little room.
+        assert!(
+            columns >= 200 || text.contains('…') && widest + 9 > columns,
+            "{text}"
+        );
+        ask(&mut session, "\\pset width all", &[]);
+        let text = ask(&mut session, sql, &["+---", "8 rows, "]);
+        assert!(!text.contains('…'), "{text}");
+        leave(session);
+    }
+}
+
+#[test]
+fn a_pager_shows_what_is_longer_than_the_screen_and_may_be_left_early() {
+    let data = tempfile::tempdir().unwrap();
+    let pager = ("PAGER", "echo paged; head -n 5");
+    let mut session = shell_with(data.path(), Some((24, 80)), &[pager]);
+    let long = "SELECT offset FROM orders WHERE partition = 0 ORDER BY offset LIMIT 200;";
+    let text = ask(&mut session, long, &["paged", "200 rows, "]);
+    assert_eq!(lines_of_table(&text).len(), 5, "{text}");
+    let text = ask(&mut session, "SELECT 40 + 2 AS n;", &["| n ", "1 row, "]);
+    assert!(!text.contains("paged"), "{text}");
+    ask(&mut session, "\\?", &["paged"]);
+    ask(&mut session, "\\pset pager off", &[]);
+    let text = ask(&mut session, long, &["| offset |", "200 rows, "]);
+    assert_eq!(lines_of_table(&text).len(), 203, "{text}");
+    leave(session);
+}
+
+#[test]
+fn statements_have_colours_unless_they_are_not_wanted() {
+    let data = tempfile::tempdir().unwrap();
+    for (environment, has) in [
+        (&[][..], true),
+        (&[("NO_COLOR", "1")], false),
+        (&[("TERM", "dumb")], false),
+    ] {
+        let mut session = shell_with(data.path(), Some((24, 80)), environment);
+        session.send_line("SELECT 40 + 2 AS answer;").unwrap();
+        let before = session.exp_string("| 42 ").unwrap();
+        assert_eq!(
+            before.contains("\u{1b}[1;34mSELECT"),
+            has,
+            "{environment:?} {before:?}"
+        );
+        session.exp_string(PROMPT).unwrap();
+        leave(session);
+    }
+}
+
+#[test]
+fn messages_name_what_there_is() {
+    let data = tempfile::tempdir().unwrap();
+    let mut session = shell(data.path());
+    ask(
+        &mut session,
+        "SELECT nosuch FROM orders;",
+        &[
+            "No field named nosuch",
+            "The columns are topic, partition, offset, ",
+        ],
+    );
+    ask(
+        &mut session,
+        "SELECT valu FROM orders;",
+        &["Did you mean 'orders.value'?"],
+    );
+    ask(
+        &mut session,
+        "SELECT upper(value) FROM orders;",
+        &["kafka_text(value) makes text of them, and so does 'value.format' 'text'"],
+    );
+    leave(session);
 }
 
 #[test]

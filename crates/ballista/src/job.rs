@@ -367,6 +367,7 @@ impl Counted {
                 );
             }
             scan.check_bad_rows(true).map_err(external)?;
+            scan.check_budget().map_err(external)?;
         }
         Ok(())
     }

@@ -115,7 +115,10 @@ impl Execution {
             .scans
             .iter()
             .filter_map(|scan| scan.scan.downcast_ref());
-        scans.try_for_each(|scan: &KafkaScanExec| scan.check_bad_rows(over))
+        scans.try_for_each(|scan: &KafkaScanExec| {
+            scan.check_budget()?;
+            scan.check_bad_rows(over)
+        })
     }
 
     /// What a failure of the engine comes from.

@@ -129,6 +129,56 @@ async fn a_limit_of_bad_rows_is_that_of_the_whole_scan() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_budget_is_that_of_the_whole_statement() {
+    use datafusion_kafka::client::memory::Record;
+    let bed = Bed::new(3).await;
+    bed.cluster.create_topic("uneven", 4).unwrap();
+    for partition in 0..4 {
+        for number in 0..600 {
+            // Where no sample looks.
+            let size = if (40..60).contains(&number) { 5000 } else { 10 };
+            let record = Record::new("x".repeat(size));
+            bed.cluster.append("uneven", partition, record).unwrap();
+        }
+    }
+    let both = "SELECT count(*) FROM orders UNION ALL SELECT count(*) FROM kafka('orders')";
+    for (setting, limit, sql, allowed) in [
+        ("records", "1199", "SELECT count(*) FROM orders", false),
+        ("records", "1200", "SELECT count(*) FROM orders", true),
+        ("records", "2399", both, false),
+        ("records", "2400", both, true),
+        ("time", "1ns", "SELECT count(*) FROM orders", false),
+        (
+            "bytes",
+            "1M",
+            "SELECT sum(octet_length(value)) FROM uneven",
+            true,
+        ),
+        // No part has as many.
+        (
+            "bytes",
+            "300k",
+            "SELECT sum(octet_length(value)) FROM uneven",
+            false,
+        ),
+    ] {
+        for session in [bed.local(), bed.session().await] {
+            let set = format!("SET kafka.max.scan.{setting} = '{limit}'");
+            datafusion_kafka::statement::sql(&session, &set)
+                .await
+                .unwrap();
+            let found = rows(&session, sql).await;
+            let kind = found.as_ref().err().map(Error::kind);
+            assert_eq!(
+                kind,
+                (!allowed).then_some(ErrorKind::Budget),
+                "{setting} {limit} {sql}: {found:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_worker_without_the_token_gives_nothing() {
     let mut bed = Bed::new(0).await;
     let link = |token: &str| Link {

@@ -119,6 +119,30 @@ pub(crate) enum ReadCommand {
     Doctor(DoctorArgs),
 }
 
+impl Command {
+    /// The name of a command that runs no statement, job or export.
+    pub(crate) fn without_scans(&self) -> Option<&'static str> {
+        let command = match self {
+            Self::Read(command) => command,
+            Self::Demo(demo) => demo.command.as_ref()?,
+            #[cfg(feature = "distributed")]
+            Self::Worker(_) => return Some("worker"),
+            #[cfg(feature = "ballista")]
+            Self::Scheduler(_) => return Some("scheduler"),
+            #[cfg(feature = "ballista")]
+            Self::Executor(_) => return Some("executor"),
+        };
+        match command {
+            ReadCommand::Rerun(_) => Some("rerun"),
+            ReadCommand::Jobs(_) => Some("jobs"),
+            ReadCommand::Clean(_) => Some("clean"),
+            ReadCommand::Verify(_) => Some("verify"),
+            ReadCommand::Doctor(_) => Some("doctor"),
+            _ => None,
+        }
+    }
+}
+
 /// Where the statements come from.
 #[derive(Debug, Args)]
 pub(crate) struct QueryArgs {

@@ -15,6 +15,7 @@ use datafusion_kafka::session::KafkaSessionBuilder;
 use datafusion_kafka::table::{KafkaTable, KafkaTableBuilder, TableOptions};
 use datafusion_kafka::text::visible;
 
+use crate::budget::{self, BudgetArgs};
 use crate::failure::Failure;
 
 /// Where the cluster is and how to talk to it.
@@ -44,6 +45,8 @@ pub(crate) struct ConnectionArgs {
     pub(crate) set: Vec<String>,
     #[arg(skip)]
     pub(crate) environment: Environment,
+    #[command(flatten)]
+    pub(crate) budget: BudgetArgs,
     /// Memory that queries, exports and jobs may hold, such as 256M or 2G [default: no limit]
     #[arg(long, global = true, value_name = "SIZE", help_heading = "Memory", value_parser = parse_size)]
     pub(crate) memory_limit: Option<usize>,
@@ -178,6 +181,9 @@ impl Connection {
             flags.set(key.trim(), value.trim()).map_err(usage)?;
         }
         came(&flags, "option -X");
+        config.merge(&flags);
+        let flags = args.budget.settings()?;
+        came(&flags, "option --max-scan-…");
         config.merge(&flags);
         let runtime = RuntimeEnvBuilder::new();
         let runtime = match args.memory_limit {
@@ -332,6 +338,12 @@ impl Connection {
         cluster: Option<datafusion_kafka_ballista::Ballista>,
     ) -> Self {
         self.ballista = cluster;
+        self
+    }
+
+    /// The same for the interactive shell, which reads no more than its budget without asking.
+    pub(crate) fn with_default_budget(mut self) -> Self {
+        budget::with_defaults(&mut self.config);
         self
     }
 

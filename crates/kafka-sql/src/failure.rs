@@ -6,11 +6,16 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use datafusion::common::SchemaError;
+use datafusion::common::utils::quote_identifier;
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion_kafka::{Error, ErrorKind};
 
 use crate::ui;
+
+/// The most columns that a message names.
+const MOST_COLUMNS: usize = 30;
 
 /// The exit codes of `kafka-sql`; success is 0, also without rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +32,7 @@ pub(crate) enum Exit {
     DataUnavailable = 5,
     /// More records do not decode than `bad.row.limit` allows.
     BadRowLimit = 6,
-    /// The memory that the session may use is exhausted.
+    /// The memory that the session may use is exhausted, or the statement would read or has read more than it may.
     Budget = 7,
     /// A sink, an offset log or an export belongs to another job or has gone on without this one.
     Conflict = 8,
@@ -44,7 +49,7 @@ impl Exit {
             ErrorKind::Authorization => Self::Authorization,
             ErrorKind::DataUnavailable => Self::DataUnavailable,
             ErrorKind::BadRowLimit => Self::BadRowLimit,
-            ErrorKind::Memory => Self::Budget,
+            ErrorKind::Memory | ErrorKind::Budget => Self::Budget,
             ErrorKind::Conflict => Self::Conflict,
             // `ErrorKind` may grow; what is not known here is a failed query.
             _ => Self::Query,
@@ -65,6 +70,13 @@ pub(crate) enum Failure {
         message: String,
         /// More about it, printed with `-v`.
         detail: Option<String>,
+    },
+    /// The statement would read more than the budget of the interactive shell, whose user can be asked.
+    OverBudget {
+        /// About how much it would read.
+        estimate: String,
+        /// What is said where the user does not want it.
+        refusal: Error,
     },
     /// The reader of our output went away, as `head` does: that is success.
     ClosedPipe,
@@ -136,6 +148,7 @@ impl Failure {
                 }
                 text
             }
+            Self::OverBudget { refusal, .. } => refusal.to_string(),
             Self::ClosedPipe => "the output was closed".to_owned(),
             Self::Interrupted => "interrupted".to_owned(),
             Self::Absent => "no record matches".to_owned(),
@@ -146,6 +159,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Failed { exit, .. } => *exit as u8,
+            Self::OverBudget { .. } => Exit::Budget as u8,
             Self::ClosedPipe => 0,
             Self::Interrupted => Exit::Interrupted as u8,
             Self::Absent => Exit::Absent as u8,
@@ -195,6 +209,11 @@ impl From<DataFusionError> for Failure {
             },
             other => other.message().into_owned(),
         };
+        let text = match root {
+            DataFusionError::SchemaError(schema, _) => unknown_column(schema).unwrap_or(text),
+            _ => text,
+        };
+        let text = of_bytes(text);
         let whole = error.strip_backtrace();
         // A message of several lines (a list of candidate signatures, say) is cut to its first one;
         // the rest is the detail.
@@ -258,6 +277,46 @@ fn hint(error: &Error) -> &'static str {
         }
         _ => "",
     }
+}
+
+/// That there is no such column, with the nearest and the others.
+fn unknown_column(error: &SchemaError) -> Option<String> {
+    let SchemaError::FieldNotFound { valid_fields, .. } = error else {
+        return None;
+    };
+    let message = error.to_string();
+    let first = message.lines().next().unwrap_or_default();
+    let mut names: Vec<String> = vec![];
+    for column in valid_fields {
+        let name = quote_identifier(&column.name).into_owned();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let more = names.len().saturating_sub(MOST_COLUMNS);
+    names.truncate(MOST_COLUMNS);
+    let more = match more {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(match names.is_empty() {
+        true => first.to_owned(),
+        false => format!("{first} The columns are {}{more}", names.join(", ")),
+    })
+}
+
+/// Functions of text refuse bytes: what makes text of them.
+fn of_bytes(message: String) -> String {
+    let refuses = ["received Binary", "received LargeBinary"];
+    let first = message.lines().next().unwrap_or_default();
+    if !refuses.iter().any(|refuses| first.contains(refuses)) {
+        return message;
+    }
+    let first = first.trim_end_matches('.');
+    format!(
+        "{first}: keys and values are bytes. kafka_text(value) makes text of them, and so does 'value.format' 'text' \
+         for all of a table"
+    )
 }
 
 fn strip_backtrace(text: &str) -> &str {

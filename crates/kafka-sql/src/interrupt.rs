@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 use crate::failure::{Exit, Failure};
+use crate::ui;
 
 /// How long interrupted work may take to release what it holds. Only a write that waits for the reader
 /// of our output can take longer; it is abandoned.
@@ -53,7 +54,7 @@ fn watch<T: Send + 'static>(
         loop {
             tokio::select! {
                 joined = &mut task => return joined.unwrap_or_else(|error| Err(fault(&error))),
-                () = signals.next() => {}
+                () = signals.next() => if ui::Paging::is_on() { continue },
             }
             match ask.take() {
                 Some(ask) => ask(),

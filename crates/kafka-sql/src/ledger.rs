@@ -8,7 +8,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion_kafka::range::{Ledger, LedgerCounts, RangeLedger};
 
 use crate::failure::Failure;
-use crate::output::{self, Format, OutputOptions};
+use crate::output::{self, Drawing, Expanded, Format, OutputOptions};
 use crate::session;
 use crate::ui::{self, Ui, thousands};
 
@@ -60,6 +60,12 @@ fn table(ledger: &Ledger, options: &OutputOptions) -> Result<(), Failure> {
     let options = OutputOptions {
         format: Format::Table,
         path: None,
+        // It follows the result, on another stream.
+        table: Drawing {
+            pager: false,
+            expanded: Expanded::Off,
+            ..options.table.clone()
+        },
         ..options.clone()
     };
     let sink: Box<dyn Write + Send> = Box::new(std::io::stderr());

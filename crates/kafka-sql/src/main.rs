@@ -10,6 +10,7 @@ mod allocator;
 mod args;
 #[cfg(feature = "ballista")]
 mod ballista;
+mod budget;
 mod clean;
 mod connection;
 mod demo;
@@ -50,7 +51,7 @@ use tokio::runtime::Runtime;
 use crate::args::{Cli, Command, ReadCommand};
 use crate::connection::Connection;
 use crate::failure::{Exit, Failure};
-use crate::output::{Destination, OutputArgs, OutputOptions};
+use crate::output::{Destination, Drawing, OutputArgs, OutputOptions};
 use crate::repl::Repl;
 use crate::script::{Outcome, Script, one_batch};
 use crate::session::Session;
@@ -118,6 +119,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
         // this one.
         connection_args.bootstrap_servers = Some(broker.hosts().to_owned());
         connection_args.config = None;
+    }
+    if let Some(command) = cli.command.as_ref().and_then(Command::without_scans) {
+        connection_args.budget.refuse_for(command)?;
     }
     let policy = cli.authority.policy(cli.output.overwrite)?;
     let mut connection = Connection::resolve(&connection_args)?.with_policy(policy);
@@ -365,7 +369,8 @@ impl Shell {
                 "the interactive shell shows results on the screen; -o and binary formats are for 'query'",
             ));
         }
-        let session = Arc::new(self.session()?);
+        let connection = self.connection.clone().with_default_budget();
+        let session = Arc::new(self.session_of(connection)?);
         if session.has_cluster() {
             // If the cluster does not answer, the user learns it now, not after the first statement.
             let check = Arc::clone(&session);
@@ -383,6 +388,10 @@ impl Shell {
     fn examples(&self, folder: &Path) -> Result<(), Failure> {
         let options = OutputOptions {
             on_screen: self.ui.stdout_is_terminal,
+            table: Drawing {
+                pager: false,
+                ..Drawing::default()
+            },
             ..self.output.resolve(true)?
         };
         if options.path.is_some() {
@@ -404,7 +413,10 @@ impl Shell {
     }
 
     fn session(&self) -> Result<Session, Failure> {
-        let connection = self.connection.clone();
+        self.session_of(self.connection.clone())
+    }
+
+    fn session_of(&self, connection: Connection) -> Result<Session, Failure> {
         #[cfg(feature = "distributed")]
         let connection = {
             let workers = self.workers.clone();

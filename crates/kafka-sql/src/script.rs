@@ -10,6 +10,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::execute_stream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion_kafka::receipt::{Receipt, with_checksums};
+use datafusion_kafka::scan::{ScanEstimate, lift_budget, over_budget};
 use futures::StreamExt;
 
 use crate::failure::{Exit, Failure};
@@ -26,8 +27,12 @@ pub(crate) struct Script {
     statements: Vec<Statement>,
     /// The file's name, or `stdin`; `None` for text typed on the command line.
     origin: Option<String>,
+    /// Whether messages name the line of a statement.
+    has_lines: bool,
     /// Where it is noted what the statements read.
     receipt: Option<Arc<Mutex<Receipt>>>,
+    /// Whether the user wants statements to read more than the session's budget.
+    goes_on: bool,
 }
 
 /// What running a script did.
@@ -47,9 +52,11 @@ impl Script {
     pub(crate) fn parse(text: &str, origin: Option<String>) -> Result<Self, Failure> {
         match statements::split(text) {
             Ok(script) => Ok(Self {
+                has_lines: origin.is_some() || script.statements.len() > 1,
                 statements: script.statements,
                 origin,
                 receipt: None,
+                goes_on: false,
             }),
             Err(failure) => Err(match origin {
                 Some(origin) => failure.at(origin),
@@ -79,6 +86,21 @@ impl Script {
         self
     }
 
+    /// Its statements, each a script.
+    pub(crate) fn one_by_one(self) -> impl Iterator<Item = Self> {
+        let statements = self.statements.clone().into_iter();
+        statements.map(move |statement| Self {
+            statements: vec![statement],
+            ..self.clone()
+        })
+    }
+
+    /// The same script, which reads more than the session's budget.
+    pub(crate) fn going_on(mut self) -> Self {
+        self.goes_on = true;
+        self
+    }
+
     /// Whether there is nothing to run.
     pub(crate) fn is_empty(&self) -> bool {
         self.statements.is_empty()
@@ -87,7 +109,7 @@ impl Script {
     fn place(&self, statement: &Statement) -> Option<String> {
         match &self.origin {
             Some(origin) => Some(format!("{origin}:{}", statement.line)),
-            None if self.statements.len() > 1 => Some(format!("line {}", statement.line)),
+            None if self.has_lines => Some(format!("line {}", statement.line)),
             None => None,
         }
     }
@@ -107,7 +129,7 @@ impl Script {
         for statement in &self.statements {
             let result = run_statement(
                 statement,
-                self.receipt.as_deref(),
+                &self,
                 &session,
                 &options,
                 &destination,
@@ -128,7 +150,7 @@ impl Script {
 
 async fn run_statement(
     statement: &Statement,
-    receipt: Option<&Mutex<Receipt>>,
+    script: &Script,
     session: &Session,
     options: &OutputOptions,
     destination: &Destination,
@@ -136,6 +158,7 @@ async fn run_statement(
     outcome: &mut Outcome,
 ) -> Result<(), Failure> {
     let started = Instant::now();
+    let receipt = script.receipt.as_deref();
     let frame = session.sql(&statement.in_place()).await?;
     let task = frame.task_ctx();
     let context = Arc::new(match receipt {
@@ -143,6 +166,16 @@ async fn run_statement(
         None => task,
     });
     let plan = frame.create_physical_plan().await?;
+    if ui.asks
+        && let Some(refusal) = over_budget(&plan)
+    {
+        lift_budget(&plan);
+        // Where more than the session forbids it, it is refused below.
+        if !script.goes_on && over_budget(&plan).is_none() {
+            let estimate = ScanEstimate::of(&plan).to_string();
+            return Err(Failure::OverBudget { estimate, refusal });
+        }
+    }
     let names = output::with_unique_names(frame.schema(), &plan.schema());
     let mut stream = execute_stream(Arc::clone(&plan), context)?;
 
@@ -163,14 +196,14 @@ async fn run_statement(
     outcome.results += 1;
 
     let meter = Meter::start(&plan, ui);
-    let (shown, rows) = deliver(&names, stream, meter, options, destination, ui).await?;
+    let (shown, rows, ended) = deliver(&names, stream, meter, options, destination, ui).await?;
     outcome.rows = shown;
     let what = if shown < rows {
         format!("first {}", ui::rows(shown))
     } else {
         ui::rows(rows)
     };
-    summarize(&what, started.elapsed(), ui);
+    summarize(&what, ended - started, ui);
     let read = crate::session::scan_progress(&plan);
     if read.lost_offsets > 0 {
         ui::note(format_args!(
@@ -201,8 +234,8 @@ pub(crate) fn one_batch(batch: RecordBatch) -> (SchemaRef, SendableRecordBatchSt
     (schema, Box::pin(rows))
 }
 
-/// Writes rows as they arrive, under the columns `names`. Returns how many were shown, and how many
-/// there were.
+/// Writes rows as they arrive, under the columns `names`. Returns how many were shown, how many there were, and when
+/// the last had come: a pager may show them for hours.
 ///
 /// # Errors
 /// When the query fails or the output cannot be written.
@@ -213,7 +246,7 @@ pub(crate) async fn deliver(
     options: &OutputOptions,
     destination: &Destination,
     ui: Ui,
-) -> Result<(u64, u64), Failure> {
+) -> Result<(u64, u64, Instant), Failure> {
     let on_screen = destination.is_stdout() && ui.stdout_is_terminal;
     let mut writer = output::open(
         options,
@@ -242,12 +275,13 @@ pub(crate) async fn deliver(
     // Dropping the stream stops whatever is still being fetched.
     drop(stream);
     meter.stop();
+    let ended = Instant::now();
     tokio::task::block_in_place(|| writer.finish())?;
     let shown = match (options.format.streams(), options.max_rows) {
         (false, Some(most)) => rows.min(most as u64),
         _ => rows,
     };
-    Ok((shown, rows))
+    Ok((shown, rows, ended))
 }
 
 fn summarize(what: &str, elapsed: Duration, ui: Ui) {

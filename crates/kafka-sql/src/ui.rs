@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use datafusion_kafka::text::visible;
 
@@ -19,6 +20,8 @@ pub(crate) struct Ui {
     pub(crate) timing: bool,
     /// Whether summaries are printed at all: on a terminal, or always in the interactive shell.
     pub(crate) summary: bool,
+    /// Whether there is a user to ask: in the interactive shell.
+    pub(crate) asks: bool,
     /// Whether standard error is a terminal, so that progress can be drawn.
     pub(crate) stderr_is_terminal: bool,
     /// Whether standard output is a terminal, so that rows and progress share a screen.
@@ -35,6 +38,7 @@ impl Ui {
             ledger,
             timing: true,
             summary: stderr_is_terminal,
+            asks: false,
             stderr_is_terminal,
             stdout_is_terminal: io::stdout().is_terminal(),
         }
@@ -88,6 +92,36 @@ impl<W: Write> Write for Screen<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
     }
+}
+
+/// Whether a pager has the terminal, and with it Ctrl-C.
+static PAGING: AtomicBool = AtomicBool::new(false);
+
+/// The time in which a pager has the terminal.
+pub(crate) struct Paging(());
+
+impl Paging {
+    pub(crate) fn begin() -> Self {
+        PAGING.store(true, Ordering::Relaxed);
+        Self(())
+    }
+
+    pub(crate) fn is_on() -> bool {
+        PAGING.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Paging {
+    fn drop(&mut self) {
+        PAGING.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Whether colours are wanted: not with `NO_COLOR`, nor on a terminal that has none.
+pub(crate) fn has_colors() -> bool {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    io::stdout().is_terminal() && !is_dumb && !is_set("NO_COLOR")
 }
 
 /// `1234567` as `1,234,567`.

@@ -337,6 +337,15 @@ Reading {
     "key.partitioner": "`murmur2`, `consistent_random`, `fnv1a`, `none`", "the session's, or `none`",
         "how producers choose partitions by keys, so that `key = 'x'` reads only one of them"
         => Setting;
+    "max.scan.records": "a number: `1000000`, `50M`", "no limit",
+        "the most records that a statement reads of the table"
+        => Setting;
+    "max.scan.bytes": "bytes: `500M`, `10G`", "no limit",
+        "the most bytes of keys, values and headers that a statement reads of the table"
+        => Setting;
+    "max.scan.time": "a time span: `30s`, `10m`", "no limit",
+        "how long a statement may read the table"
+        => Setting;
     "isolation.level" or "kafka.isolation.level": "`read_committed`, `read_uncommitted`", "`read_committed`",
         "whether records of open and aborted transactions are read"
         => Setting;

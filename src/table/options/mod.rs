@@ -205,6 +205,10 @@ impl TableOptions {
         if let Some(records) = self.max_records_per_partition {
             builder = builder.max_records_per_partition(records);
         }
+        let budget = config.scan_budget();
+        if !budget.is_unlimited() {
+            builder = builder.scan_budget(budget);
+        }
         if let Some(bytes) = self.batch_bytes {
             builder = builder.batch_bytes(bytes);
         }

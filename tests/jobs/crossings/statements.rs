@@ -2,7 +2,7 @@
 
 use super::World;
 use super::table::Cell;
-use super::table::model::{Format, Part, Policy};
+use super::table::model::{Around, Format, Part, Policy};
 
 impl World {
     pub(super) fn options(&self) -> Vec<(String, String)> {
@@ -18,6 +18,9 @@ impl World {
         }
         if format.schema().is_some_and(|(end, _)| end == "proto") {
             options.push((format!("{part}.schema.message"), "Row".to_owned()));
+        }
+        if self.cell.around == Around::Scarce {
+            options.push(("max.scan.records".to_owned(), "5".to_owned()));
         }
         if let Some(loss) = self.cell.around.on_data_loss() {
             let starts = format!("{{\"{}\":{{\"0\":0,\"1\":0}}}}", self.topic);

@@ -196,7 +196,7 @@ const POWERFUL: [(&str, Power, &str); 35] = [
 ];
 
 /// Settings that only tune queues, sizes and times, and those of consumers.
-const TUNING: [&str; 69] = [
+const TUNING: [&str; 72] = [
     "acks",
     "api.version.fallback.ms",
     "api.version.request",
@@ -222,6 +222,9 @@ const TUNING: [&str; 69] = [
     "key.partitioner",
     "linger.ms",
     "max.in.flight.requests.per.connection",
+    "max.scan.bytes",
+    "max.scan.records",
+    "max.scan.time",
     "message.copy.max.bytes",
     "message.max.bytes",
     "message.timeout.ms",

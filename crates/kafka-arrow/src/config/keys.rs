@@ -3,10 +3,13 @@
 use super::known::{self, Side};
 
 /// Settings of this crate, which librdkafka does not know.
-pub(super) const OWN: [&str; 7] = [
+pub(super) const OWN: [&str; 10] = [
     "client",
     "connection.name",
     "key.partitioner",
+    "max.scan.bytes",
+    "max.scan.records",
+    "max.scan.time",
     "request.timeout.ms",
     "read.timeout.ms",
     "client.sessions.max",

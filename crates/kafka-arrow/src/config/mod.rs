@@ -11,6 +11,7 @@
 //! | `kafka.client` | `auto` | | `wire` reads with this crate's own client, `librdkafka` with librdkafka, `auto` with the former where it can |
 //! | `connection.name` | the brokers | | what a worker on another machine knows these settings by |
 //! | `key.partitioner` | `none` | | how producers choose partitions by keys: `murmur2`, `consistent_random`, `fnv1a` |
+//! | `max.scan.records`, `max.scan.bytes`, `max.scan.time` | no limit | | the most that the scans of a statement may read ([`ScanBudget`]) |
 //! | `request.timeout.ms` | 15000 | ms | how long a request to the cluster (topics, offsets) may take with all retries |
 //! | `read.timeout.ms` | 60000 | ms | how long a read may go without progress before it fails |
 //! | `client.sessions.max` | 8 | readers | how many streams of a client read at once; more take turns |
@@ -30,6 +31,7 @@
 //! [restricted](crate::policy::Policy) session refuses both.
 
 mod authority;
+mod budget;
 mod file;
 mod hosts;
 mod java;
@@ -46,6 +48,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
+pub use budget::ScanBudget;
 pub use own::ClientChoice;
 pub use registry::RegistryConfig;
 
@@ -252,8 +255,10 @@ impl ConnectionConfig {
     /// latter share clients.
     pub fn for_reading(&self) -> Self {
         let mut config = self.clone();
-        // How records were written makes no other client.
-        let reads = |key: &str| !keys::is_of_producers(key) && key != "key.partitioner";
+        // How records were written, and how many may be read, makes no other client.
+        let reads = |key: &str| {
+            !keys::is_of_producers(key) && key != "key.partitioner" && !budget::owns(key)
+        };
         config.values.retain(|key, _| reads(key));
         config.without_registry()
     }

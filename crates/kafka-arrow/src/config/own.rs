@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::ConnectionConfig;
+use super::{ConnectionConfig, ScanBudget};
 use crate::error::{Error, Result};
 use crate::range::KeyPartitioner;
 
@@ -112,6 +112,14 @@ pub(super) fn check(key: &str, canonical: &str, value: &str) -> Result<()> {
             _ => (value.parse().map(|_: KeyPartitioner| ()))
                 .map_err(|e| Error::config(key, format!("{e}; or 'none'"))),
         };
+    }
+    if super::budget::owns(canonical) {
+        return ScanBudget::default()
+            .set(canonical, value)
+            .map_err(|e| match e {
+                Error::Config { message, .. } => Error::config(key, message),
+                other => other,
+            });
     }
     let (unit, least) = match canonical {
         "client.sessions.max" => ("readers", 1),

@@ -26,6 +26,8 @@ pub enum ErrorKind {
     Sink,
     /// The memory that the session may use does not suffice.
     Memory,
+    /// The statement would read more than its budget allows, or has read as much.
+    Budget,
     /// A fault of the broker, the client library or this crate.
     Internal,
 }
@@ -63,6 +65,7 @@ impl Error {
             Self::BadRow { .. } => ErrorKind::BadRow,
             Self::BadRowLimit { .. } => ErrorKind::BadRowLimit,
             Self::Memory { .. } => ErrorKind::Memory,
+            Self::Budget { .. } => ErrorKind::Budget,
             Self::Conflict { .. } => ErrorKind::Conflict,
             Self::Sink {
                 transient: true, ..
@@ -113,6 +116,7 @@ impl Error {
             | Self::BadRow { .. }
             | Self::BadRowLimit { .. }
             | Self::Memory { .. }
+            | Self::Budget { .. }
             | Self::Unaccounted { .. }
             | Self::Conflict { .. }
             | Self::Corrupt { .. }

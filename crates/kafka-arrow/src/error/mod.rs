@@ -1,8 +1,7 @@
 //! What can go wrong, by what the caller can do about it.
 //!
-//! Every variant that concerns data carries its coordinates, printed as
-//! `topic[partition]@offset`. [`Error::kind`] sorts the variants into the
-//! classes that programs act on; the shell's exit codes are made from it.
+//! Every variant that concerns data carries its coordinates, printed as `topic[partition]@offset`. [`Error::kind`]
+//! sorts the variants into the classes that programs act on; the shell's exit codes are made from it.
 //!
 //! The message of an error is complete: it includes what the library below reported. [`source`](std::error::Error::source)
 //! gives the error of that library to programs that look for it, for example for an [`std::io::Error`]. Print an error
@@ -409,6 +408,13 @@ pub enum Error {
         message: String,
     },
 
+    /// A statement would read more than it may, or has read as much.
+    #[error("{message}")]
+    Budget {
+        /// What is to be read or was read, which setting allows how much, and what to do next.
+        message: String,
+    },
+
     /// What another machine reported, which executed a part of the plan.
     #[error("{message} (on {machine})")]
     Elsewhere {
@@ -439,8 +445,7 @@ pub enum Error {
         message: String,
     },
 
-    /// Another driver has gone on, or the target belongs to another job: going on would lose or
-    /// repeat rows.
+    /// Another driver has gone on, or the target belongs to another job: going on would lose or repeat rows.
     #[error("{target}: {message}")]
     Conflict {
         /// The sink's target or the offset log.

@@ -104,6 +104,7 @@ table! {
     Read { topic, partition, offset, reason; transient } => Internal, false;
     Corrupted { topic, partition, offset, reason } => Internal, true;
     Memory { place, message } => Memory, false;
+    Budget { message } => Budget, false;
     Elsewhere { machine, kind, message; transient } => Internal, false;
     Unaccounted { topic, partition, start, end, message } => Internal, false;
     Conflict { target, message } => Conflict, false;
@@ -165,7 +166,7 @@ fn the_table_of_the_docs_is_that_of_the_code() {
             ErrorKind::Authorization => 4,
             ErrorKind::DataUnavailable => 5,
             ErrorKind::BadRowLimit => 6,
-            ErrorKind::Memory => 7,
+            ErrorKind::Memory | ErrorKind::Budget => 7,
             ErrorKind::Conflict => 8,
             _ => 1,
         };

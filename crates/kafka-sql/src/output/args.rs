@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{BytesAs, Format, OutputOptions};
+use super::{BytesAs, Drawing, Format, OutputOptions};
 use crate::failure::Failure;
 
 /// How many rows a table shows unless `--maxrows` says otherwise.
@@ -75,6 +75,7 @@ impl OutputArgs {
             on_screen: path.is_none() && stdout_is_terminal,
             path,
             overwrite: self.overwrite,
+            table: Drawing::default(),
         })
     }
 }

@@ -7,7 +7,9 @@ mod args;
 mod delimited;
 mod destination;
 mod files;
+mod fit;
 mod json;
+mod screen;
 mod table;
 
 use std::io::Write;
@@ -23,8 +25,10 @@ use datafusion_kafka::text::Delimited;
 pub(crate) use args::{MaxRows, OutputArgs, parse_max_rows};
 pub(crate) use datafusion_kafka::text::BytesAs;
 pub(crate) use destination::Destination;
+pub(crate) use screen::{Drawing, Expanded, MostWidth, show};
 
 use crate::failure::Failure;
+use screen::Look;
 
 /// A format of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -87,6 +91,8 @@ pub(crate) struct OutputOptions {
     pub(crate) overwrite: bool,
     /// Whether standard output is meant, and is a terminal.
     pub(crate) on_screen: bool,
+    /// How tables look.
+    pub(crate) table: Drawing,
 }
 
 /// Whether a writer can use more rows.
@@ -123,6 +129,7 @@ pub(crate) fn open(
             schema,
             bytes,
             options.max_rows,
+            Look::new(&options.table, options.on_screen),
         )),
         Format::Csv | Format::Tsv => {
             let format = match options.format {

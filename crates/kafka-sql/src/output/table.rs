@@ -1,15 +1,18 @@
 //! A drawn table: rows are kept until the widths are known, up to a number of rows.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::io::Write;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, StringViewBuilder};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringViewArray, StringViewBuilder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use arrow::util::pretty::pretty_format_batches_with_options;
 use datafusion_kafka::text::{flat_columns, to_text, visible};
 
+use super::fit::{cut, is_illegible, width, widths, wrapped};
+use super::screen::{Expanded, Look};
 use super::{BytesAs, Flow, RowWriter};
 use crate::failure::Failure;
 use crate::ui;
@@ -20,6 +23,7 @@ pub(super) struct TableWriter {
     /// The columns, all of them text.
     schema: SchemaRef,
     bytes: BytesAs,
+    look: Look,
     batches: Vec<RecordBatch>,
     /// Rows that may still be kept; `None` for any number.
     left: Option<usize>,
@@ -34,6 +38,7 @@ impl TableWriter {
         schema: &Schema,
         bytes: BytesAs,
         max_rows: Option<usize>,
+        look: Look,
     ) -> Self {
         let fields: Vec<Field> = schema
             .fields()
@@ -44,12 +49,143 @@ impl TableWriter {
             sink,
             schema: Arc::new(Schema::new(fields)),
             bytes,
+            look,
             batches: Vec::new(),
             left: max_rows,
             kept: 0,
             cut: false,
         }
     }
+
+    fn drawn(&self) -> Result<String, Failure> {
+        let natural = self.natural_widths();
+        let room = self.look.width.map(|width| room(width, natural.len()));
+        let is_wide = room.is_some_and(|room| natural.iter().sum::<usize>() > room);
+        let expands = match self.look.expanded {
+            Expanded::On => true,
+            Expanded::Auto => room.is_some_and(|room| is_illegible(&natural, room)),
+            Expanded::Off => false,
+        };
+        if expands {
+            return Ok(self.expanded());
+        }
+        let options = FormatOptions::new().with_null(&self.look.null);
+        let (Some(room), true) = (room, is_wide) else {
+            let table = pretty_format_batches_with_options(&self.batches, &options)?;
+            return Ok(format!("{table}\n"));
+        };
+        let widths = widths(&natural, room);
+        let wraps: Vec<bool> = (0..widths.len()).map(|c| self.wraps(c)).collect();
+        let names = self.schema.fields().iter().zip(&widths);
+        let fields: Vec<Field> = names
+            .map(|(field, width)| {
+                Field::new(fitted(field.name(), *width, true), DataType::Utf8View, true)
+            })
+            .collect();
+        let schema = Arc::new(Schema::new(fields));
+        let batches = self.batches.iter().map(|batch| {
+            let columns = batch.columns().iter().zip(widths.iter().zip(&wraps));
+            let columns = columns.map(|(column, (width, wraps))| {
+                let cells = column.as_string_view().iter();
+                let cells = cells.map(|cell| cell.map(|cell| fitted(cell, *width, *wraps)));
+                Arc::new(cells.collect::<StringViewArray>()) as ArrayRef
+            });
+            RecordBatch::try_new(Arc::clone(&schema), columns.collect())
+        });
+        let batches = batches.collect::<Result<Vec<_>, _>>()?;
+        let table = pretty_format_batches_with_options(&batches, &options)?;
+        Ok(format!("{table}\n"))
+    }
+
+    fn cells(&self, column: usize) -> impl Iterator<Item = Option<&str>> {
+        let batches = self.batches.iter();
+        batches.flat_map(move |batch| batch.column(column).as_string_view().iter())
+    }
+
+    /// The columns of the terminal that each column takes where nothing is cut.
+    fn natural_widths(&self) -> Vec<usize> {
+        let columns = self.schema.fields().iter().enumerate();
+        let widths = columns.map(|(index, field)| {
+            let cells = self.cells(index);
+            let cells = cells.map(|cell| widest_line(cell.unwrap_or(&self.look.null)));
+            cells.max().unwrap_or(0).max(widest_line(field.name()))
+        });
+        widths.collect()
+    }
+
+    /// Whether a column is wrapped: if the user wants it, and where cells have several lines, as plans do. Nothing of
+    /// these is cut.
+    fn wraps(&self, column: usize) -> bool {
+        self.look.wraps || self.cells(column).flatten().any(|cell| cell.contains('\n'))
+    }
+
+    /// Each row as a list of its columns.
+    fn expanded(&self) -> String {
+        let names = self.schema.fields().iter();
+        let names: Vec<Cow<'_, str>> = names.map(|f| visible(f.name(), &[])).collect();
+        let name_width = names.iter().map(|name| width(name)).max().unwrap_or(0);
+        let screen = self.look.width.unwrap_or(usize::MAX);
+        let room = screen.saturating_sub(name_width + 3).max(8);
+        let rows = self
+            .batches
+            .iter()
+            .map(RecordBatch::num_rows)
+            .sum::<usize>();
+        let longest = (0..names.len()).flat_map(|c| self.cells(c));
+        let longest = longest.map(|cell| widest_line(cell.unwrap_or(&self.look.null)));
+        let line = (name_width + 3 + longest.max().unwrap_or(0)).min(screen);
+        let mut text = String::new();
+        let mut number = 0;
+        for batch in &self.batches {
+            for row in 0..batch.num_rows() {
+                number += 1;
+                let title = format!("-[ RECORD {number} ]");
+                let rule = line.saturating_sub(width(&title));
+                let _ = writeln!(text, "{title}{}", "-".repeat(rule));
+                for (name, column) in names.iter().zip(batch.columns()) {
+                    let column = column.as_string_view();
+                    let cell = match column.is_null(row) {
+                        true => &self.look.null,
+                        false => column.value(row),
+                    };
+                    let pieces = cell.split('\n').flat_map(|line| wrapped(line, room));
+                    for (piece, line) in pieces.enumerate() {
+                        let name = if piece == 0 { name } else { "" };
+                        let pad = " ".repeat(name_width - width(name));
+                        let _ = writeln!(text, "{}", format!("{name}{pad} | {line}").trim_end());
+                    }
+                }
+            }
+        }
+        if rows == 0 {
+            text.push_str("(no rows)\n");
+        }
+        text
+    }
+}
+
+/// The columns of a terminal that are left beside the lines of a table.
+fn room(screen: usize, columns: usize) -> usize {
+    screen.saturating_sub(3 * columns + 1)
+}
+
+fn widest_line(text: &str) -> usize {
+    text.split('\n').map(width).max().unwrap_or(0)
+}
+
+/// A cell that is no wider.
+fn fitted(cell: &str, most: usize, wraps: bool) -> String {
+    let mut text = String::with_capacity(cell.len());
+    for (number, line) in cell.split('\n').enumerate() {
+        if number > 0 {
+            text.push('\n');
+        }
+        match wraps {
+            true => text.push_str(&wrapped(line, most).join("\n")),
+            false => text.push_str(&cut(line, most)),
+        }
+    }
+    text
 }
 
 impl RowWriter for TableWriter {
@@ -78,20 +214,21 @@ impl RowWriter for TableWriter {
             self.batches
                 .push(RecordBatch::new_empty(Arc::clone(&self.schema)));
         }
-        let options = FormatOptions::new().with_null("NULL");
-        let table = pretty_format_batches_with_options(&self.batches, &options)?;
-        let mut write = || {
-            writeln!(self.sink, "{table}")?;
-            if self.cut {
-                writeln!(
-                    self.sink,
-                    "The first {}; there are more, which were not read. --maxrows N or --maxrows all shows them.",
-                    ui::rows(self.kept)
-                )?;
-            }
-            self.sink.flush()
-        };
-        write().map_err(|e| Failure::io("writing the table failed", &e))
+        let mut text = self.drawn()?;
+        if self.cut {
+            let _ = writeln!(
+                text,
+                "The first {}; there are more, which were not read. --maxrows N or --maxrows all shows them.",
+                ui::rows(self.kept)
+            );
+        }
+        if self.look.pages(&text) {
+            return Ok(());
+        }
+        let written = self.sink.write_all(text.as_bytes());
+        written
+            .and_then(|()| self.sink.flush())
+            .map_err(|e| Failure::io("writing the table failed", &e))
     }
 }
 

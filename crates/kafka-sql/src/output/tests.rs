@@ -35,6 +35,7 @@ fn options(format: Format, bytes: BytesAs) -> OutputOptions {
         path: None,
         overwrite: false,
         on_screen: false,
+        table: Drawing::default(),
     }
 }
 
@@ -57,6 +58,105 @@ fn text(format: Format, batch: &RecordBatch) -> String {
         std::slice::from_ref(batch),
     ))
     .unwrap()
+}
+
+/// A table of `orders` with a wide value, drawn in some way.
+fn drawn(drawing: Drawing) -> String {
+    let keys: ArrayRef = Arc::new(StringArray::from(vec![Some("k1"), None]));
+    let values = [
+        "{\"id\":1,\"city\":\"Zürich\",\"note\":\"日本語 text\"}",
+        "short",
+    ];
+    let values: ArrayRef = Arc::new(StringArray::from(values.to_vec()));
+    let batch = RecordBatch::try_from_iter([("key", keys), ("value", values)]).unwrap();
+    let options = OutputOptions {
+        table: drawing,
+        ..options(Format::Table, BytesAs::Auto)
+    };
+    let text = write(&options, &batch.schema(), std::slice::from_ref(&batch));
+    String::from_utf8(text).unwrap()
+}
+
+#[test]
+fn a_table_fits_where_it_is_to_fit() {
+    let columns = |width| Drawing {
+        width: MostWidth::Columns(width),
+        ..Drawing::default()
+    };
+    assert_eq!(
+        drawn(columns(30)),
+        "+------+---------------------+\n\
+         | key  | value               |\n\
+         +------+---------------------+\n\
+         | k1   | {\"id\":1,\"city\":\"Zü… |\n\
+         | NULL | short               |\n\
+         +------+---------------------+\n"
+    );
+    let wrapped = Drawing {
+        wraps: true,
+        null: "-".to_owned(),
+        ..columns(30)
+    };
+    assert_eq!(
+        drawn(wrapped),
+        "+-----+----------------------+\n\
+         | key | value                |\n\
+         +-----+----------------------+\n\
+         | k1  | {\"id\":1,\"city\":\"Züri |\n\
+         |     | ch\",\"note\":\"日本語   |\n\
+         |     | text\"}               |\n\
+         | -   | short                |\n\
+         +-----+----------------------+\n"
+    );
+    let listed = "-[ RECORD 1 ]-----------\n\
+                  key   | k1\n\
+                  value | {\"id\":1,\"city\":\"\n      \
+                        | Zürich\",\"note\":\"\n      \
+                        | 日本語 text\"}\n\
+                  -[ RECORD 2 ]-----------\n\
+                  key   | NULL\n\
+                  value | short\n";
+    for expanded in [Expanded::On, Expanded::Auto] {
+        let drawing = Drawing {
+            expanded,
+            ..columns(24)
+        };
+        assert_eq!(drawn(drawing), listed, "{expanded:?}");
+    }
+    // Neither a pipe nor a file has a width, and a table that fits stays as it is.
+    let plain = drawn(Drawing::default());
+    assert!(plain.contains("日本語 text\"} |\n"), "{plain}");
+    assert_eq!(drawn(columns(200)), plain);
+    let auto = Drawing {
+        expanded: Expanded::Auto,
+        ..columns(200)
+    };
+    assert_eq!(drawn(auto), plain);
+    // Too little to be read, but it is what the user wants.
+    let off = Drawing {
+        expanded: Expanded::Off,
+        ..columns(16)
+    };
+    assert!(drawn(off).contains("| k1   | {\"id… |\n"));
+}
+
+#[test]
+fn cells_of_several_lines_are_wrapped_and_lose_nothing() {
+    let plans: ArrayRef = Arc::new(StringArray::from(vec!["a b c d e f g h\n  two"]));
+    let batch = RecordBatch::try_from_iter([("plan", plans)]).unwrap();
+    let options = OutputOptions {
+        table: Drawing {
+            width: MostWidth::Columns(14),
+            ..Drawing::default()
+        },
+        ..options(Format::Table, BytesAs::Auto)
+    };
+    let text = write(&options, &batch.schema(), std::slice::from_ref(&batch));
+    let text = String::from_utf8(text).unwrap();
+    assert!(
+        text.contains("| a b c d e |\n| f g h     |\n|   two     |\n"),
+        "{text}"
+    );
 }
 
 /// A cell of several lines could hold one that looks like the program's own.

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 
 use crate::failure::Failure;
-use crate::output::{BytesAs, Format, MaxRows, parse_max_rows};
+use crate::output::{BytesAs, Expanded, Format, MaxRows, MostWidth, parse_max_rows};
 
 /// What `\?` prints.
 pub(super) const HELP: &str = r"Statements end with ; and may span lines. Ctrl-C stops a statement, Ctrl-D leaves.
@@ -18,13 +18,15 @@ pub(super) const HELP: &str = r"Statements end with ; and may span lines. Ctrl-C
   \jobs URL                the batches of a job, by the folder or URL of its offset log
   \timing [on|off]         show the time that a statement took
   \ledger [on|off]         show what became of the offsets of a statement's ranges
-  \pset [NAME VALUE]       format table|csv|tsv|json|ndjson, bytes auto|utf8|base64|hex, maxrows N|all
+  \pset [NAME VALUE]       format table|csv|tsv|json|ndjson, bytes auto|utf8|base64|hex, maxrows N|all;
+                           of tables: width auto|all|N, wrap on|off, null TEXT, pager on|off
+  \x [on|off|auto]         show each row as a list of its columns; auto: where it has too many columns
   \i FILE                  run the statements of a file
   \q                       leave
   \?                       this help";
 
 /// The names, for completion.
-pub(super) const NAMES: [&str; 13] = [
+pub(super) const NAMES: [&str; 14] = [
     "\\d",
     "\\describe",
     "\\doctor",
@@ -37,6 +39,7 @@ pub(super) const NAMES: [&str; 13] = [
     "\\q",
     "\\timing",
     "\\topics",
+    "\\x",
     "\\?",
 ];
 
@@ -58,6 +61,11 @@ pub(super) enum Command {
     Format(Format),
     Bytes(BytesAs),
     MaxRows(MaxRows),
+    Width(MostWidth),
+    Wrap(bool),
+    Null(String),
+    Pager(bool),
+    Expanded(Option<Expanded>),
     ShowSettings,
     Include(String),
 }
@@ -119,6 +127,23 @@ impl Command {
             ("pset", ["maxrows", rows]) => {
                 Self::MaxRows(parse_max_rows(rows).map_err(Failure::usage)?)
             }
+            ("pset", ["width", width]) => Self::Width(match *width {
+                "auto" => MostWidth::Auto,
+                "all" => MostWidth::Any,
+                number => match number.parse() {
+                    Ok(columns) if columns > 0 => MostWidth::Columns(columns),
+                    _ => return Err(wrong("\\pset width", number, "auto, all or a number")),
+                },
+            }),
+            ("pset", ["wrap", on]) => Self::Wrap(switch("\\pset wrap", on)?),
+            ("pset", ["pager", on]) => Self::Pager(switch("\\pset pager", on)?),
+            ("pset", ["null"]) => Self::Null(String::new()),
+            ("pset", ["null", text]) => Self::Null(text.trim_matches('\'').to_owned()),
+            ("x", []) | ("pset", ["expanded"]) => Self::Expanded(None),
+            ("x", [on]) | ("pset", ["expanded", on]) => match Expanded::from_str(on, true) {
+                Ok(expanded) => Self::Expanded(Some(expanded)),
+                Err(_) => return Err(wrong("\\x", on, "on, off or auto")),
+            },
             ("i", [_, ..]) => Self::Include(rest.trim_start_matches('i').trim().to_owned()),
             _ if NAMES.iter().any(|n| n[1..] == *name) => {
                 return Err(Failure::usage(format!(
@@ -132,6 +157,14 @@ impl Command {
             }
         };
         Ok(Some(command))
+    }
+}
+
+fn switch(what: &str, word: &str) -> Result<bool, Failure> {
+    match word {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(wrong(what, word, "on or off")),
     }
 }
 
@@ -177,6 +210,15 @@ mod tests {
         assert_eq!(parse("\\pset format csv"), Command::Format(Format::Csv));
         assert_eq!(parse("\\pset bytes hex"), Command::Bytes(BytesAs::Hex));
         assert_eq!(parse("\\pset maxrows all"), Command::MaxRows(MaxRows(None)));
+        assert_eq!(parse("\\x"), Command::Expanded(None));
+        assert_eq!(parse("\\x auto;"), Command::Expanded(Some(Expanded::Auto)));
+        assert_eq!(
+            parse("\\pset width 80"),
+            Command::Width(MostWidth::Columns(80))
+        );
+        assert_eq!(parse("\\pset wrap on"), Command::Wrap(true));
+        assert_eq!(parse("\\pset null '-'"), Command::Null("-".into()));
+        assert_eq!(parse("\\pset pager off"), Command::Pager(false));
         assert_eq!(parse("\\i a b.sql"), Command::Include("a b.sql".into()));
     }
 

@@ -1,5 +1,6 @@
 //! What the line editor asks while the user types: is this complete, and how could it go on?
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -7,12 +8,13 @@ use datafusion::common::utils::quote_identifier;
 use datafusion::sql::sqlparser::keywords::ALL_KEYWORDS;
 use datafusion_kafka::text::visible;
 use rustyline::completion::{Completer, FilenameCompleter, Pair};
-use rustyline::highlight::Highlighter;
+use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::hint::Hinter;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Context, Result};
 
 use super::command;
+use super::highlight::colored;
 use crate::statements;
 
 /// Table functions and functions that are written often.
@@ -29,6 +31,11 @@ const FUNCTIONS: [&str; 12] = [
     "date_bin(",
     "now()",
     "coalesce(",
+];
+
+/// What `\\pset` sets.
+const SETTINGS: [&str; 8] = [
+    "format", "bytes", "maxrows", "width", "wrap", "null", "pager", "expanded",
 ];
 
 /// The columns of every topic.
@@ -191,7 +198,8 @@ fn command_candidates(names: &Names, before: &str, command: &str) -> (usize, Vec
         (0, _) => command::NAMES.iter().map(|n| (*n).to_owned()).collect(),
         (1, "d" | "describe" | "offsets" | "topics") => names.relations().into_iter().collect(),
         (1, "ledger" | "timing") => vec!["on".into(), "off".into()],
-        (1, "pset") => vec!["format".into(), "bytes".into(), "maxrows".into()],
+        (1, "x") => vec!["on".into(), "off".into(), "auto".into()],
+        (1, "pset") => SETTINGS.map(String::from).to_vec(),
         (2, "pset") if arguments[1] == "format" => ["table", "csv", "tsv", "json", "ndjson"]
             .map(String::from)
             .to_vec(),
@@ -251,7 +259,15 @@ impl Hinter for Helper {
     type Hint = String;
 }
 
-impl Highlighter for Helper {}
+impl Highlighter for Helper {
+    fn highlight<'l>(&self, line: &'l str, _pos: usize) -> Cow<'l, str> {
+        colored(line, &KAFKA_COLUMNS)
+    }
+
+    fn highlight_char(&self, _line: &str, _pos: usize, _kind: CmdKind) -> bool {
+        true
+    }
+}
 
 impl rustyline::Helper for Helper {}
 
@@ -306,7 +322,7 @@ mod tests {
             complete("\\pset format nd"),
             (13, vec!["ndjson".to_owned()])
         );
-        assert_eq!(complete("\\pset ").1, ["format", "bytes", "maxrows"]);
+        assert_eq!(complete("\\pset m").1, ["maxrows"]);
     }
 
     #[test]

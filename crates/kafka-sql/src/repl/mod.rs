@@ -2,6 +2,7 @@
 
 mod command;
 mod helper;
+mod highlight;
 mod reader;
 
 use std::io::Write;
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use datafusion_kafka::table::TableOptions;
+use datafusion_kafka::text::visible;
 use rustyline::error::ReadlineError;
 use tokio::runtime::Runtime;
 
@@ -19,7 +21,7 @@ use crate::connection::Connection;
 use crate::doctor::DoctorArgs;
 use crate::failure::{Exit, Failure};
 use crate::inspect;
-use crate::output::{Destination, Format, OutputOptions};
+use crate::output::{Destination, Expanded, Format, MostWidth, OutputOptions, show};
 use crate::progress::Meter;
 use crate::script::Script;
 use crate::session::Session;
@@ -55,6 +57,7 @@ impl<'a> Repl<'a> {
         mut ui: Ui,
     ) -> Self {
         ui.summary = true;
+        ui.asks = true;
         Self {
             runtime,
             session,
@@ -105,14 +108,14 @@ impl<'a> Repl<'a> {
         };
         match command {
             Command::Quit => return Ok(Next::Leave),
-            Command::Help => self.say(command::HELP)?,
+            Command::Help => self.page(command::HELP)?,
             Command::Options(part) => match TableOptions::help(&part).trim_end() {
                 "" => {
                     return Err(Failure::usage(format!(
                         "no option of a table has '{part}' in its name or meaning; \\options lists all"
                     )));
                 }
-                options => self.say(options)?,
+                options => self.page(options)?,
             },
             Command::Tables => self.run_sql(inspect::TABLES_SQL)?,
             Command::Columns(table) => self.run_sql(&inspect::columns_sql(&table))?,
@@ -171,16 +174,21 @@ impl<'a> Repl<'a> {
             }
             Command::Bytes(bytes) => self.options.bytes = bytes,
             Command::MaxRows(rows) => self.options.max_rows = rows.0,
+            Command::Width(width) => self.options.table.width = width,
+            Command::Wrap(wraps) => self.options.table.wraps = wraps,
+            Command::Null(text) => self.options.table.null = visible(&text, &[]).into_owned(),
+            Command::Pager(pager) => self.options.table.pager = pager,
+            Command::Expanded(expanded) => {
+                let table = &mut self.options.table;
+                table.expanded = expanded.unwrap_or(match table.expanded {
+                    Expanded::Off | Expanded::Auto => Expanded::On,
+                    Expanded::On => Expanded::Off,
+                });
+                let expanded = name_of(table.expanded);
+                self.say(&format!("Expanded is {expanded}."))?;
+            }
             Command::ShowSettings => {
-                let rows = self
-                    .options
-                    .max_rows
-                    .map_or_else(|| "all".to_owned(), |n| n.to_string());
-                self.say(&format!(
-                    "format   {}\nbytes    {}\nmaxrows  {rows}",
-                    name_of(self.options.format),
-                    name_of(self.options.bytes),
-                ))?;
+                self.say(&self.settings())?;
             }
             Command::Include(file) => {
                 self.session.policy().check_location("the file", &file)?;
@@ -195,7 +203,24 @@ impl<'a> Repl<'a> {
         self.run_script(Script::parse(sql, None)?)
     }
 
+    /// Runs statements. One that would read more than the budget does so if the user wants it.
     fn run_script(&self, script: Script) -> Result<(), Failure> {
+        for statement in script.one_by_one() {
+            match self.run_once(statement.clone()) {
+                Err(Failure::OverBudget { estimate, refusal }) => {
+                    let question = format!("this reads {estimate}; go on? [y/N] ");
+                    match reader::confirm(&question) {
+                        true => self.run_once(statement.going_on())?,
+                        false => return Err(refusal.into()),
+                    }
+                }
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+
+    fn run_once(&self, script: Script) -> Result<(), Failure> {
         let work = script.run(
             Arc::clone(&self.session),
             self.options.clone(),
@@ -203,6 +228,39 @@ impl<'a> Repl<'a> {
             self.ui,
         );
         interrupt::run(self.runtime, work).map(drop)
+    }
+
+    fn settings(&self) -> String {
+        let OutputOptions {
+            format,
+            bytes,
+            max_rows,
+            table,
+            ..
+        } = &self.options;
+        let rows = max_rows.map_or_else(|| "all".to_owned(), |n| n.to_string());
+        let width = match table.width {
+            MostWidth::Auto => "auto".to_owned(),
+            MostWidth::Any => "all".to_owned(),
+            MostWidth::Columns(columns) => columns.to_string(),
+        };
+        let switch = |on| if on { "on" } else { "off" };
+        let (format, bytes) = (name_of(*format), name_of(*bytes));
+        let (wrap, pager) = (switch(table.wraps), switch(table.pager));
+        let (null, expanded) = (&table.null, name_of(table.expanded));
+        format!(
+            "format    {format}\nbytes     {bytes}\nmaxrows   {rows}\nwidth     {width}\nwrap      {wrap}\n\
+             null      '{null}'\npager     {pager}\nexpanded  {expanded}"
+        )
+    }
+
+    /// Says what may be longer than the screen.
+    fn page(&self, text: &str) -> Result<(), Failure> {
+        let lines = format!("{text}\n");
+        match show(&lines, &self.options.table, self.options.on_screen) {
+            true => Ok(()),
+            false => self.say(text),
+        }
     }
 
     fn say(&self, text: &str) -> Result<(), Failure> {

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use datafusion_kafka::statement::without_secrets;
 use rustyline::error::ReadlineError;
 use rustyline::history::{FileHistory, History};
-use rustyline::{CompletionType, Config, Editor};
+use rustyline::{ColorMode, CompletionType, Config, DefaultEditor, Editor};
 
 use super::helper::{Helper, Names};
+use crate::ui;
 
 /// Reads the user's input, a statement or command at a time.
 ///
@@ -28,6 +29,10 @@ impl Reader {
         let config = Config::builder()
             .completion_type(CompletionType::List)
             .history_ignore_space(true)
+            .color_mode(match ui::has_colors() {
+                true => ColorMode::Enabled,
+                false => ColorMode::Disabled,
+            })
             .build();
         let mut history = FileHistory::with_config(&config);
         if let Some(path) = &path {
@@ -65,4 +70,10 @@ impl Reader {
         }
         line
     }
+}
+
+/// Asks for a yes. No answer is none.
+pub(super) fn confirm(question: &str) -> bool {
+    let answer = DefaultEditor::new().and_then(|mut editor| editor.readline(question));
+    answer.is_ok_and(|answer| matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
