@@ -18,6 +18,7 @@
 mod batch;
 mod builder;
 mod digest;
+mod index;
 mod intent;
 mod job;
 mod letters;

@@ -6,7 +6,7 @@ use std::fmt;
 
 use datafusion::physical_plan::{DisplayFormatType, ExecutionPlan};
 
-use super::{Direction, KafkaScanExec, PrunedBy, ScanRange};
+use super::{Direction, IndexUse, KafkaScanExec, PrunedBy, ScanRange};
 use crate::range::{OffsetRange, TopicPartition};
 
 /// How many ranges or partitions of a list are shown.
@@ -33,6 +33,17 @@ pub(super) fn scan(
     write!(f, "{open}ranges=[{}", List(lists, ", ", most))?;
     write!(f, "]{separator}offsets={}", scan.offsets())?;
     pruned(scan, separator, most, f)?;
+    if let Some(index) = &scan.source.index {
+        let IndexUse {
+            read,
+            skipped,
+            not_covered,
+        } = index;
+        write!(
+            f,
+            "{separator}index={{blocks_read={read}, blocks_skipped={skipped}, offsets_not_covered={not_covered}}}"
+        )?;
+    }
     let read = by_kafka_partition(scan);
     selected(&read, separator, most, f)?;
     leaders(&read, separator, most, f)?;
@@ -91,6 +102,7 @@ fn pruned(
             PrunedBy::Key => "pruned_by_key",
             PrunedBy::Offset => "pruned_by_offset",
             PrunedBy::Timestamp => "pruned_by_timestamp",
+            PrunedBy::Index => "pruned_by_index",
         };
         let pieces = List(pieces.iter(), ", ", most);
         write!(f, "{separator}{reason}=[{pieces}]")?;

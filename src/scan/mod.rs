@@ -99,6 +99,8 @@ pub(crate) struct ScanSource {
     pub(crate) batch_bytes: usize,
     /// What the predicates cut away: for EXPLAIN.
     pub(crate) pruned: Vec<Pruned>,
+    /// What an index said, if one was asked: for EXPLAIN.
+    pub(crate) index: Option<IndexUse>,
     /// The snapshot that the ranges were taken from.
     pub(crate) snapshot: Arc<Snapshot>,
     /// What another machine needs to read the same; `None` where no other can.
@@ -135,6 +137,18 @@ pub(crate) enum PrunedBy {
     Offset,
     /// On the timestamp, by look-up.
     Timestamp,
+    /// On what an index has of the records.
+    Index,
+}
+
+/// What an index said of the ranges that the other predicates left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct IndexUse {
+    /// Blocks that may hold a match, and blocks that do not.
+    pub(crate) read: usize,
+    pub(crate) skipped: usize,
+    /// Offsets that the index does not cover yet, which are read.
+    pub(crate) not_covered: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -95,7 +95,7 @@ impl JobFile {
         if inserts.is_empty() {
             return Err(Failure::new(
                 Exit::Query,
-                "the job has no INSERT INTO sink SELECT … statement",
+                "the job has no INSERT INTO sink SELECT … or CREATE INDEX statement",
             )
             .at(self.path.display().to_string()));
         }
@@ -138,19 +138,24 @@ fn with_environment(
 }
 
 fn role(statement: &str) -> Role {
-    let first = Tokenizer::new(&PostgreSqlDialect {}, statement)
-        .tokenize()
-        .unwrap_or_default()
-        .into_iter()
-        .find_map(|token| match token {
-            Token::Whitespace(_) => None,
-            Token::Word(word) => Some(word.keyword),
-            _ => Some(Keyword::NoKeyword),
-        });
-    match first {
-        Some(Keyword::INSERT) => Role::Insert,
-        Some(
-            Keyword::SELECT | Keyword::WITH | Keyword::EXPLAIN | Keyword::SHOW | Keyword::VALUES,
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, statement).tokenize();
+    let tokens = tokens.unwrap_or_default().into_iter();
+    let mut words = tokens.filter_map(|token| match token {
+        Token::Whitespace(_) => None,
+        Token::Word(word) => Some(word.keyword),
+        _ => Some(Keyword::NoKeyword),
+    });
+    match (words.next(), words.next()) {
+        (Some(Keyword::INSERT), _) | (Some(Keyword::CREATE), Some(Keyword::INDEX)) => Role::Insert,
+        (
+            Some(
+                Keyword::SELECT
+                | Keyword::WITH
+                | Keyword::EXPLAIN
+                | Keyword::SHOW
+                | Keyword::VALUES,
+            ),
+            _,
         ) => Role::Query,
         _ => Role::SetUp,
     }
@@ -180,6 +185,7 @@ mod tests {
     #[test]
     fn roles_follow_the_first_word() {
         assert_eq!(role("insert INTO t SELECT 1"), Role::Insert);
+        assert_eq!(role("CREATE -- y\n INDEX ON t (key)"), Role::Insert);
         assert_eq!(role("/* x */ CREATE VIEW v AS SELECT 1"), Role::SetUp);
         assert_eq!(role("SET x = 1"), Role::SetUp);
         assert_eq!(role("WITH a AS (SELECT 1) SELECT * FROM a"), Role::Query);
