@@ -1,4 +1,4 @@
-//! `CREATE INDEX ON topic (expression, …) WITH (location = '…')`: a job's statement that makes an index.
+//! `CREATE INDEX ON topic (expression, …) WITH (location = '…')`, in a job or by itself.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,14 +7,48 @@ use datafusion::common::tree_node::TreeNode;
 use datafusion::common::utils::quote_identifier;
 use datafusion::execution::context::SessionContext;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
-use datafusion::sql::sqlparser::ast::{self, BinaryOperator, CreateIndex, OrderByOptions, Value};
+use datafusion::sql::sqlparser::ast::{
+    self, BinaryOperator, CreateIndex, OrderByOptions, Statement as SqlStatement, Value,
+};
 
+use super::{Limits, MicroBatch, RunSummary, Stop, Trigger, job};
 use crate::decode::{Column, OnBadRow};
 use crate::error::{Error, Result, query_error};
 use crate::index::{BLOCK_OFFSETS, Definition, IndexSink, Indexed, Kind, MOST_BLOCK_OFFSETS};
 use crate::sink::Sink;
 use crate::statement;
 use crate::table::KafkaTable;
+
+/// What the job of [`create_index`] is called.
+const JOB: &str = "index";
+/// Where its log is, within the index.
+const LOG: &str = "_checkpoint";
+/// What it takes at a time, so that an index of a long topic that is not finished is not begun again.
+const BATCH_OFFSETS: u64 = 100_000_000;
+
+/// Makes the index of a `CREATE INDEX` statement, or brings it up to what the topic has now.
+///
+/// It runs a job with the name `index`, whose log is in the index. A job file with the same statement keeps an index up
+/// to date; if it begins with an index that is there, give it this name.
+///
+/// # Errors
+/// As [`MicroBatchBuilder::build`](super::MicroBatchBuilder::build) and [`MicroBatch::run`].
+pub async fn create_index(context: &SessionContext, statement: &str) -> Result<RunSummary> {
+    let SqlStatement::CreateIndex(create) = job::parse(context, statement)? else {
+        return Err(refused(&format!("found another statement: {statement}")));
+    };
+    let (location, _) = options(&create)?;
+    let limits = Limits {
+        max_offsets: Some(BATCH_OFFSETS),
+        ..Limits::default()
+    };
+    let job = MicroBatch::builder(context.clone(), JOB)
+        .checkpoint(format!("{}/{LOG}", location.trim_end_matches('/')))
+        .trigger(Trigger::AvailableNow)
+        .limits(limits)
+        .insert(statement);
+    job.build().await?.run(&Stop::new()).await
+}
 
 /// The columns that the sink takes before the values of the expressions.
 const OWN: [Column; 4] = [

@@ -95,7 +95,7 @@ impl Plan {
     }
 }
 
-fn parse(context: &SessionContext, sql: &str) -> Result<SqlStatement> {
+pub(super) fn parse(context: &SessionContext, sql: &str) -> Result<SqlStatement> {
     let state = context.state();
     statement::check_text(&state, sql)?;
     let dialect = state.config_options().sql_parser.dialect;

@@ -154,7 +154,6 @@ impl Kind {
             Utf8 | Utf8View | LargeUtf8 | Binary | BinaryView | LargeBinary => Self::Bytes,
             Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 => Self::Integer,
             Boolean => Self::Boolean,
-            DataType::Dictionary(_, values) => return Self::of(values),
             _ => return None,
         })
     }

@@ -66,7 +66,7 @@ impl Index {
         let store = Store::open(location, &HashMap::new())?;
         let Some(bytes) = store.get(DEFINITION).await? else {
             return Err(Error::invalid(format!(
-                "'index': there is no index in {}: make it with 'kafka-sql index', or leave the option out",
+                "'index': there is no index in {}: make it with CREATE INDEX, or leave the option out",
                 store.url()
             )));
         };

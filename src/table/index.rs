@@ -66,8 +66,7 @@ impl Indexed {
             ..
         } = &index.definition;
         let refused = |what: String| {
-            let next =
-                "make one of this table with 'kafka-sql index', or leave the option 'index' out";
+            let next = "make one of this table with CREATE INDEX in an empty folder, or leave the option 'index' out";
             Err(Error::invalid(format!(
                 "'index': {} {what}: {next}",
                 index.url()

@@ -24,6 +24,8 @@ dimension!(
         Query, SelfJoin, OrderDescLimit,
         /// The scan is sent as bytes and read in pieces, as by another machine.
         Elsewhere,
+        /// A condition, on a table with an index that was made under the same choices.
+        Indexed,
         ReceiptRerun,
         ExportParquet, ExportParquetSql, ExportParquetBy,
         ExportCsv, ExportCsvSql, ExportCsvBy,
@@ -47,9 +49,11 @@ impl Verb {
     fn is_done_by(self, client: Client) -> bool {
         match self {
             Self::JobPostgres | Self::JobKafkaJson | Self::JobKafkaAvro => client != Client::Memory,
-            Self::JobMemory | Self::JobWindow | Self::JobCrash | Self::Elsewhere => {
-                client == Client::Memory
-            }
+            Self::JobMemory
+            | Self::JobWindow
+            | Self::JobCrash
+            | Self::Elsewhere
+            | Self::Indexed => client == Client::Memory,
             // On real servers, one export of each format and of each kind is enough.
             Self::ExportParquet | Self::ExportCsvSql | Self::ExportNdjsonBy => true,
             verb => !verb.is_export() || client == Client::Memory,

@@ -126,7 +126,8 @@ impl Conditions {
             .map(|filter| compiler.condition(filter, &slices))
             .filter(|condition| !matches!(condition, Condition::Unknown))
             .collect();
-        (!all.is_empty()).then_some(Self { all, slices })
+        let tells = all.iter().any(Condition::tells);
+        tells.then_some(Self { all, slices })
     }
 
     /// Whether a record of the block may match.
@@ -136,6 +137,16 @@ impl Conditions {
 }
 
 impl Condition {
+    /// Whether it has a part that only an index tells of.
+    fn tells(&self) -> bool {
+        match self {
+            Self::Unknown | Self::Compare(Dimension::Offset, _) => false,
+            Self::Holds(_) | Self::Compare(Dimension::Timestamp, _) => true,
+            Self::Not(inner) => inner.tells(),
+            Self::And(left, right) | Self::Or(left, right) => left.tells() || right.tells(),
+        }
+    }
+
     /// Whether it may be true of a record, and whether it may be false.
     fn outcomes(&self, block: &Block<'_>) -> (bool, bool) {
         match self {

@@ -2,9 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use datafusion_kafka::policy::Policy;
 use datafusion_kafka::table::announce_inserts;
 
@@ -138,25 +136,12 @@ fn with_environment(
 }
 
 fn role(statement: &str) -> Role {
-    let tokens = Tokenizer::new(&PostgreSqlDialect {}, statement).tokenize();
-    let tokens = tokens.unwrap_or_default().into_iter();
-    let mut words = tokens.filter_map(|token| match token {
-        Token::Whitespace(_) => None,
-        Token::Word(word) => Some(word.keyword),
-        _ => Some(Keyword::NoKeyword),
-    });
-    match (words.next(), words.next()) {
-        (Some(Keyword::INSERT), _) | (Some(Keyword::CREATE), Some(Keyword::INDEX)) => Role::Insert,
-        (
-            Some(
-                Keyword::SELECT
-                | Keyword::WITH
-                | Keyword::EXPLAIN
-                | Keyword::SHOW
-                | Keyword::VALUES,
-            ),
-            _,
+    match statements::keywords(statement).next() {
+        Some(Keyword::INSERT) => Role::Insert,
+        Some(
+            Keyword::SELECT | Keyword::WITH | Keyword::EXPLAIN | Keyword::SHOW | Keyword::VALUES,
         ) => Role::Query,
+        _ if statements::makes_index(statement) => Role::Insert,
         _ => Role::SetUp,
     }
 }
