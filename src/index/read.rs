@@ -112,8 +112,10 @@ impl Index {
         while let Some(batch) = rows.next().await {
             let batch = batch.map_err(query_error)?;
             let held = held.hold(batch.get_array_memory_size().saturating_mul(streams));
-            held.await
-                .map_err(|reason| Error::invalid(format!("{}: {reason}", self.url())))?;
+            held.await.map_err(|message| Error::Memory {
+                place: self.url().to_owned(),
+                message,
+            })?;
             let wrong = || Error::corrupt(self.url(), "it does not hold the rows of an index");
             visit_batch(&batch, &mut visit).ok_or_else(wrong)?;
         }

@@ -226,9 +226,9 @@ impl Indexer {
         let block = Filter::bytes(values) * self.definition.expressions.len();
         let blocks = self.open.len() + self.done.len() + further;
         let held = self.memory.hold(block.saturating_mul(blocks)).await;
-        held.map_err(|reason| {
-            let what = "the filters of an index";
-            DataFusionError::ResourcesExhausted(format!("{what}: {reason}"))
+        held.map_err(|message| {
+            let place = "the filters of an index".to_owned();
+            Error::Memory { place, message }.external()
         })
     }
 

@@ -25,6 +25,7 @@ mod metrics;
 mod position;
 mod progress;
 mod properties;
+mod pruned;
 mod range;
 #[cfg(feature = "jobs")]
 mod remote;
@@ -74,6 +75,7 @@ pub use ledger::ledger;
 pub(crate) use ledger::of_source;
 pub(crate) use ledger::scans;
 pub use progress::ScanProgress;
+pub(crate) use pruned::{IndexUse, Pruned, PrunedBy};
 pub(crate) use range::ScanRange;
 #[cfg(feature = "jobs")]
 pub use remote::Connections;
@@ -118,38 +120,6 @@ pub(crate) struct ScanSource {
 /// its `SessionConfig`. `ORDER BY "offset" DESC` is answered from the end nevertheless.
 #[derive(Debug, Clone, Copy)]
 pub struct NoOrder;
-
-/// Offsets that a scan need not read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Pruned {
-    pub(crate) range: OffsetRange,
-    pub(crate) by: PrunedBy,
-}
-
-/// The kind of predicate that ruled offsets out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum PrunedBy {
-    /// On topic and partition alone.
-    Partition,
-    /// On the key, which lies in another partition.
-    Key,
-    /// On the offset.
-    Offset,
-    /// On the timestamp, by look-up.
-    Timestamp,
-    /// On what an index has of the records.
-    Index,
-}
-
-/// What an index said of the ranges that the other predicates left.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct IndexUse {
-    /// Blocks that may hold a match, and blocks that do not.
-    pub(crate) read: usize,
-    pub(crate) skipped: usize,
-    /// Offsets that the index does not cover yet, which are read.
-    pub(crate) not_covered: u64,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Direction {

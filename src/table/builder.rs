@@ -51,6 +51,7 @@ pub struct KafkaTableBuilder {
     sink: KafkaSinkOptions,
     letters: Option<DeadLetters>,
     redecode: Redecode,
+    #[cfg(feature = "jobs")]
     index: Option<String>,
 }
 
@@ -84,6 +85,7 @@ impl KafkaTableBuilder {
             sink: KafkaSinkOptions::default(),
             letters: None,
             redecode: Redecode::No,
+            #[cfg(feature = "jobs")]
             index: None,
         }
     }
@@ -388,10 +390,9 @@ impl KafkaTableBuilder {
         };
         let decoder = self.formats.decoder()?;
         #[cfg(feature = "jobs")]
-        let index = self.index.map(|location| {
-            let topics = selection.topics.to_string();
-            Indexed::new(location, topics, selection.isolation, &self.formats)
-        });
+        let index = self
+            .index
+            .map(|location| Indexed::new(location, selection.isolation, &self.formats));
         let partitioner = match &self.connection {
             Connection::Config(config) => self.partitioner.or(config.key_partitioner()),
             Connection::Client(_) => self.partitioner,

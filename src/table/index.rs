@@ -10,7 +10,7 @@ use datafusion::logical_expr::Expr;
 
 use super::pruning::{Block, Conditions, Expressions};
 use super::reading::Reading;
-use super::{KafkaTable, cut};
+use super::{KafkaTable, TopicSource, cut};
 use crate::client::epochs::{self, Mark, Stands};
 use crate::decode::OnBadRow;
 use crate::error::{Error, External as _, Result};
@@ -28,7 +28,6 @@ const MOST_PIECES: usize = 512;
 #[derive(Debug, Clone)]
 pub(super) struct Indexed {
     location: String,
-    topics: String,
     isolation: IsolationLevel,
     decoding: Option<String>,
     on_bad_row: OnBadRow,
@@ -39,7 +38,6 @@ impl Indexed {
     /// When the table counts what an index would skip.
     pub(super) fn new(
         location: String,
-        topics: String,
         isolation: IsolationLevel,
         formats: &Formats,
     ) -> Result<Self> {
@@ -50,7 +48,6 @@ impl Indexed {
         }
         Ok(Self {
             location,
-            topics,
             isolation,
             decoding: decoding(formats)?,
             on_bad_row: formats.bad_rows.on,
@@ -139,8 +136,9 @@ impl Reading {
         state: &dyn Session,
         pruned: &mut Vec<Pruned>,
     ) -> datafusion::error::Result<(Vec<ScanRange>, Option<IndexUse>)> {
-        let Some(indexed) = &self.index else {
-            return Ok((pieces, None));
+        let indexed = match &self.index {
+            Some(indexed) if !filters.is_empty() => indexed,
+            _ => return Ok((pieces, None)),
         };
         let location = &indexed.location;
         policy::of(state.config())
@@ -188,7 +186,7 @@ impl Reading {
             let visited = index.visit(&ranges, &conditions.slices, runtime, streams, visit);
             visited.await.external()?;
         }
-        self.keep_valid(&mut found, &index, indexed, snapshot)
+        self.keep_valid(&mut found, &index, snapshot)
             .await
             .external()?;
         let (kept, used) = cut_all(pieces, found, pruned);
@@ -232,36 +230,32 @@ impl Reading {
         &self,
         found: &mut BTreeMap<TopicPartition, Found>,
         index: &Index,
-        indexed: &Indexed,
         snapshot: &Snapshot,
     ) -> Result<()> {
-        let topics: BTreeSet<Arc<str>> = snapshot
-            .topics()
-            .iter()
-            .map(|t| Arc::clone(&t.topic))
-            .collect();
         let of_index = &index.definition.topics;
-        if found.values().all(|found| found.covered.is_empty())
-            && *of_index != indexed.topics
-            && !topics.is_empty()
-        {
+        // Single partitions that were assigned are written in another way.
+        let source = (!of_index.starts_with('{')).then(|| TopicSource::parse(of_index).ok());
+        let has = |range: &OffsetRange| {
+            let source = source.as_ref().and_then(Option::as_ref);
+            source.is_none_or(|source| source.covers(&range.topic_partition()))
+        };
+        if !snapshot.ranges().is_empty() && !snapshot.offset_ranges().any(has) {
             return Err(Error::invalid(format!(
                 "'index': {} is of {of_index} and has nothing of {}",
                 index.url(),
-                indexed.topics
+                self.selection.topics
             )));
         }
         let mut others: BTreeMap<Arc<str>, String> = BTreeMap::new();
         let mut ours: BTreeSet<Arc<str>> = BTreeSet::new();
         for (partition, found) in found.iter_mut() {
             let now = snapshot.topic_id(&partition.topic);
-            let is_ours = |covered: &Covered| match (now, &covered.topic_id) {
-                (Some(now), Some(then)) => now == then,
-                _ => true,
-            };
+            // Without ids, it cannot be told whether the topic is the same: nothing counts as covered.
+            let is_ours = |covered: &Covered| now.is_some() && now == covered.topic_id.as_deref();
+            let mut ids = found.covered.iter().filter_map(|c| c.topic_id.clone());
             if found.covered.iter().any(is_ours) {
                 ours.insert(Arc::clone(&partition.topic));
-            } else if let Some(id) = found.covered.iter().find_map(|c| c.topic_id.clone()) {
+            } else if let (Some(_), Some(id)) = (now, ids.next()) {
                 others.insert(Arc::clone(&partition.topic), id);
             }
             found.covered.retain(is_ours);
