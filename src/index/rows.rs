@@ -197,25 +197,20 @@ impl Indexer {
                 }
             }
             self.hold(1).await?;
-            let values = usize::try_from(size).unwrap_or(usize::MAX);
-            let filters = self.definition.expressions.iter();
-            let open = Open {
-                start: offset,
-                last: offset,
-                turn: 0,
-                block: Block {
-                    records: 0,
-                    timestamps: None,
-                    filters: filters.map(|_| Filter::new(values)).collect(),
-                },
-            };
-            self.open.insert(key.clone(), open);
         }
         self.turn += 1;
-        let open = self
-            .open
-            .entry(key)
-            .or_insert_with(|| unreachable!("it was just put there"));
+        let values = usize::try_from(size).unwrap_or(usize::MAX);
+        let filters = self.definition.expressions.iter();
+        let open = self.open.entry(key).or_insert_with(|| Open {
+            start: offset,
+            last: offset,
+            turn: 0,
+            block: Block {
+                records: 0,
+                timestamps: None,
+                filters: filters.map(|_| Filter::new(values)).collect(),
+            },
+        });
         open.turn = self.turn;
         Ok(open)
     }

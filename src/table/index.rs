@@ -117,13 +117,16 @@ fn decoding(formats: &Formats) -> Result<Option<String>> {
     Ok(formats.description(&decoder))
 }
 
+/// Offsets, each from the first to before the last.
+type Intervals = Vec<(i64, i64)>;
+
 /// What an index says of a partition.
 #[derive(Debug, Default)]
 struct Found {
     covered: Vec<Covered>,
     /// Blocks that may match, and the others.
-    read: Vec<(i64, i64)>,
-    skipped: Vec<(i64, i64)>,
+    read: Intervals,
+    skipped: Intervals,
 }
 
 impl Reading {
@@ -154,12 +157,7 @@ impl Reading {
         let ranges: Vec<OffsetRange> = pieces.iter().map(|piece| piece.range.clone()).collect();
         let streams = state.config().target_partitions();
         let visit = |partition: &TopicPartition, row: Row<'_>| {
-            if !found.contains_key(partition) {
-                found.insert(partition.clone(), Found::default());
-            }
-            let Some(found) = found.get_mut(partition) else {
-                return;
-            };
+            let found = found.entry(partition.clone()).or_default();
             match row {
                 Row::Range(covered) => found.covered.push(covered),
                 Row::Block {
@@ -311,7 +309,7 @@ fn cut_all(
 ) -> (Vec<ScanRange>, IndexUse) {
     let mut used = IndexUse::default();
     let none = Found::default();
-    let merged: BTreeMap<&TopicPartition, (Vec<(i64, i64)>, Vec<(i64, i64)>)> = found
+    let merged: BTreeMap<&TopicPartition, (Intervals, Intervals)> = found
         .iter()
         .map(|(partition, found)| {
             let covered = found.covered.iter().map(|c| (c.start, c.end)).collect();
@@ -346,9 +344,9 @@ fn cut_all(
 }
 
 /// Intervals in order, neighbours as one.
-fn joined(mut intervals: Vec<(i64, i64)>) -> Vec<(i64, i64)> {
+fn joined(mut intervals: Intervals) -> Intervals {
     intervals.sort_unstable();
-    let mut joined: Vec<(i64, i64)> = vec![];
+    let mut joined: Intervals = vec![];
     for (start, end) in intervals {
         match joined.last_mut() {
             Some(last) if start <= last.1 => last.1 = last.1.max(end),
@@ -359,7 +357,7 @@ fn joined(mut intervals: Vec<(i64, i64)>) -> Vec<(i64, i64)> {
 }
 
 /// What lies between start and end and in none of the intervals, which are in order.
-fn between(start: i64, end: i64, intervals: &[(i64, i64)]) -> Vec<(i64, i64)> {
+fn between(start: i64, end: i64, intervals: &[(i64, i64)]) -> Intervals {
     let mut gaps = vec![];
     let mut next = start;
     for (from, to) in intervals {
@@ -378,7 +376,7 @@ fn between(start: i64, end: i64, intervals: &[(i64, i64)]) -> Vec<(i64, i64)> {
 }
 
 /// So many intervals at most, which take the smallest gaps in.
-fn at_most(intervals: Vec<(i64, i64)>, most: usize) -> Vec<(i64, i64)> {
+fn at_most(intervals: Intervals, most: usize) -> Intervals {
     if intervals.len() <= most {
         return intervals;
     }
@@ -387,7 +385,7 @@ fn at_most(intervals: Vec<(i64, i64)>, most: usize) -> Vec<(i64, i64)> {
     gaps.sort_unstable();
     gaps.truncate(intervals.len() - most);
     let closed: BTreeSet<usize> = gaps.into_iter().map(|(_, at)| at).collect();
-    let mut left: Vec<(i64, i64)> = vec![];
+    let mut left: Intervals = vec![];
     for (at, (start, end)) in intervals.into_iter().enumerate() {
         match left.last_mut() {
             Some(last) if at > 0 && closed.contains(&(at - 1)) => last.1 = end,

@@ -82,6 +82,8 @@ fn is_same_value(from: &DataType, to: &DataType) -> bool {
 #[derive(Debug)]
 enum Condition {
     Unknown,
+    /// `None` is NULL.
+    Known(Option<bool>),
     /// An expression that has one of these values: slices by their place, with the value's hash.
     Holds(Vec<(usize, u64)>),
     Compare(Dimension, Sets),
@@ -140,7 +142,7 @@ impl Condition {
     /// Whether it has a part that only an index tells of.
     fn tells(&self) -> bool {
         match self {
-            Self::Unknown | Self::Compare(Dimension::Offset, _) => false,
+            Self::Unknown | Self::Known(_) | Self::Compare(Dimension::Offset, _) => false,
             Self::Holds(_) | Self::Compare(Dimension::Timestamp, _) => true,
             Self::Not(inner) => inner.tells(),
             Self::And(left, right) | Self::Or(left, right) => left.tells() || right.tells(),
@@ -151,6 +153,7 @@ impl Condition {
     fn outcomes(&self, block: &Block<'_>) -> (bool, bool) {
         match self {
             Self::Unknown => (true, true),
+            Self::Known(value) => (*value == Some(true), *value == Some(false)),
             Self::Holds(values) => {
                 let holds = |(slice, hash): &(usize, u64)| may_hold(block.slices[*slice], *hash);
                 (values.iter().any(holds), true)
@@ -239,7 +242,11 @@ impl<'a> Compiler<'a> {
             (Box::new(left), Box::new(right))
         };
         match node(expr, self.decoder) {
-            Node::Constant => Condition::Unknown,
+            Node::Constant => match literal(expr) {
+                Some(ScalarValue::Boolean(value)) => Condition::Known(*value),
+                Some(ScalarValue::Null) => Condition::Known(None),
+                _ => Condition::Unknown,
+            },
             Node::Compare(dimension, sets) => Condition::Compare(dimension, sets),
             Node::Not(inner) => match self.condition(inner, slices) {
                 Condition::Unknown => Condition::Unknown,

@@ -78,7 +78,10 @@ impl Bed {
 
     /// Makes the index, or brings it up to date, from a table that may differ.
     async fn index_of(&self, table: KafkaTableBuilder, expressions: &str) -> crate::Result<()> {
-        let (location, log) = (self.path("index"), self.path("log"));
+        let (location, log) = (
+            self.path("index"),
+            self.path(&format!("log of {expressions}")),
+        );
         let context = session();
         let table = table.build().await?;
         context.register_table("orders", Arc::new(table)).unwrap();

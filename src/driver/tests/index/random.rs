@@ -9,7 +9,9 @@ use proptest::test_runner::TestRunner;
 use super::*;
 
 /// What is done to the topic, before and after the index is made.
-fn circumstances() -> Vec<(&'static str, IsolationLevel, fn(&Bed), fn(&Bed))> {
+type Circumstance = (&'static str, IsolationLevel, fn(&Bed), fn(&Bed));
+
+fn circumstances() -> Vec<Circumstance> {
     fn nothing(_: &Bed) {}
     fn more(bed: &Bed) {
         bed.produce(150, 190);
@@ -113,7 +115,7 @@ async fn random_conditions_have_the_same_rows_with_an_index_and_without() {
         let context = bed.context().await;
         let mut skipped = 0;
         let mut seen = BTreeSet::new();
-        for _ in 0..120 {
+        for _ in 0..80 {
             let condition = conditions().new_tree(&mut runner).unwrap().current();
             let sql = format!(
                 "SELECT partition, \"offset\", key, value FROM orders WHERE {condition} ORDER BY 1, 2"
@@ -128,7 +130,7 @@ async fn random_conditions_have_the_same_rows_with_an_index_and_without() {
             skipped += usize::from(plan.contains("pruned_by_index"));
             seen.extend(found.unwrap());
         }
-        assert!(skipped > 30, "{name}: {skipped} conditions skipped a block");
+        assert!(skipped > 20, "{name}: {skipped} conditions skipped a block");
         assert!(seen.len() > 20, "{name}: {} rows", seen.len());
     }
 }
