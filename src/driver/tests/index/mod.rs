@@ -80,7 +80,7 @@ impl Bed {
     async fn index_of(&self, table: KafkaTableBuilder, expressions: &str) -> crate::Result<()> {
         let (location, log) = (
             self.path("index"),
-            self.path(&format!("log of {expressions}")),
+            self.path(&format!("log-{}", expressions.len())),
         );
         let context = session();
         let table = table.build().await?;
