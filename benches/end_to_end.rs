@@ -12,9 +12,11 @@ use std::time::{Duration, Instant};
 
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_kafka::config::ConnectionConfig;
+use datafusion_kafka::driver::create_index;
 use datafusion_kafka::session::KafkaSessionBuilder;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 use support::produce::{self, Fill};
 use support::{KafkaOptions, KafkaServer, admin};
@@ -92,6 +94,8 @@ fn main() {
         println!("  {name}: {:.1}", took.as_secs_f64() * 1e3);
     }
 
+    index(&runtime, &bootstrap, records);
+
     println!("\nthe shell as a whole process:");
     let sql = format!("SELECT count(*), max(\"offset\") FROM kafka('{small}', '0=5000:6000')");
     let took = median(10, || {
@@ -105,6 +109,84 @@ fn main() {
         "  scan of {megabytes:.0} MB: {:.1} s, peak RSS {peak} MiB",
         took.as_secs_f64()
     );
+}
+
+/// Making an index of keys of 20 bytes, against a scan of the same topic, and finding one of them.
+fn index(runtime: &tokio::runtime::Runtime, bootstrap: &str, records: usize) {
+    let topic = keyed(bootstrap, records);
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path().display();
+    let context = session(bootstrap);
+    let sql = format!("SELECT sum(octet_length(value)) FROM \"{topic}\"");
+    let scan = median(3, || runtime.block_on(run(&context, &sql)));
+    let sql = format!("SELECT sum(octet_length(key)) FROM \"{topic}\"");
+    let keys = median(3, || runtime.block_on(run(&context, &sql)));
+    let mut number = 0;
+    let made = median(3, || {
+        number += 1;
+        let create =
+            format!("CREATE INDEX ON \"{topic}\" (key) WITH (location = '{place}/{number}')");
+        let made = create_index(&context, &create);
+        runtime.block_on(made).expect("an index");
+    });
+    let files = std::fs::read_dir(folder.path().join("1")).expect("the index");
+    let files = files.filter_map(|file| file.ok()?.metadata().ok());
+    let bytes: u64 = files
+        .filter(|file| file.is_file())
+        .map(|file| file.len())
+        .sum();
+    println!("\nindex of keys of 20 bytes, values of 100:");
+    println!(
+        "  making it: {:.2} of the rate of sum(octet_length(value)), {:.2} of that of keys; {:.2} % of keys and values",
+        scan.as_secs_f64() / made.as_secs_f64(),
+        keys.as_secs_f64() / made.as_secs_f64(),
+        bytes as f64 / (records * 120) as f64 * 100.0
+    );
+    let find = |table: &str| format!("SELECT * FROM {table} WHERE key = '{}'", key(records / 2));
+    let without = median(3, || {
+        runtime.block_on(run(&context, &find(&format!("\"{topic}\""))))
+    });
+    let indexed = format!("kafka('{topic}', 'index={place}/1')");
+    let with = median(10, || runtime.block_on(run(&context, &find(&indexed))));
+    let process = median(5, || {
+        shell(bootstrap, &find(&indexed));
+    });
+    println!(
+        "  key = 'x' of {records} records: {:.1} ms, {:.0} times faster than without; whole process {:.0} ms",
+        with.as_secs_f64() * 1e3,
+        without.as_secs_f64() / with.as_secs_f64(),
+        process.as_secs_f64() * 1e3
+    );
+}
+
+fn key(number: usize) -> String {
+    format!("key-{number:016}")
+}
+
+/// A topic with keys of 20 bytes and values of 100.
+fn keyed(bootstrap: &str, records: usize) -> String {
+    let topic = admin::unique_topic("bench");
+    admin::create_topic(bootstrap, &topic, PARTITIONS, &[]);
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("linger.ms", "20")
+        .set("batch.size", "1048576")
+        .create()
+        .expect("a producer");
+    let value = [b'v'; 100];
+    for number in 0..records {
+        let key = key(number);
+        let mut record = BaseRecord::to(&topic)
+            .partition((number % PARTITIONS as usize) as i32)
+            .key(&key)
+            .payload(&value[..]);
+        while let Err((_, again)) = producer.send(record) {
+            producer.poll(Duration::from_millis(10));
+            record = again;
+        }
+    }
+    producer.flush(Duration::from_secs(60)).expect("all arrive");
+    topic
 }
 
 fn filled(bootstrap: &str, records: usize, value_bytes: usize) -> String {

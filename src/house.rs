@@ -46,12 +46,15 @@ const DATAFUSION_KAFKA: &[(&str, &[&str])] = &[
         "sink",
         &["exported", "fault", "formats", "memory", "policy", "store"],
     ),
+    // The index of a topic, which a job writes and a table reads.
+    ("index", &["memory", "sink", "store"]),
     // Dead letters that are read again may be in the folder of a sink.
     (
         "table",
         &[
             "formats",
             "functions",
+            "index",
             "policy",
             "redact",
             "scan",
@@ -71,7 +74,9 @@ const DATAFUSION_KAFKA: &[(&str, &[&str])] = &[
         "driver",
         &[
             "fault",
+            "index",
             "kafka_sink",
+            "policy",
             "scan",
             "sink",
             "statement",

@@ -21,6 +21,8 @@ mod functions;
 #[cfg(test)]
 mod house;
 #[cfg(feature = "jobs")]
+mod index;
+#[cfg(feature = "jobs")]
 mod kafka_sink;
 mod memory;
 pub mod policy;

@@ -5,6 +5,7 @@
 //! product. `tests/jobs/crossings.rs` runs pairs on real brokers.
 
 mod export;
+mod index;
 mod job;
 mod query;
 #[path = "../../tests/crossings/mod.rs"]

@@ -3,22 +3,32 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
+use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::physical_plan::{ExecutionPlan, collect};
+use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
+use serde_json::Value;
 
 use super::Verb;
+use super::model::Part;
 use super::table::{same, values};
 use super::world::{World, json, rows, session, text};
 use crate::client::KafkaClient;
 use crate::config::ConnectionConfig;
+use crate::driver::create_index;
 use crate::error::External as _;
+use crate::index::Kind;
 use crate::receipt::{Receipt, Verdict, with_checksums};
 use crate::scan::{Connections, KafkaScanExec};
+use crate::table::KafkaTable;
 
 pub(super) async fn run(world: &World) -> Result<(), String> {
     world.cut();
     let context = session();
     let mut table = world.table(&world.cluster).await?;
+    if world.cell.verb == Verb::Indexed {
+        return indexed(world, table).await;
+    }
     if world.cell.verb == Verb::Elsewhere {
         table = table.with_connection(world.connection()?);
     }
@@ -71,6 +81,70 @@ pub(super) async fn run(world: &World) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// An index of all columns that can have one, and a condition on one of them.
+async fn indexed(world: &World, table: KafkaTable) -> Result<(), String> {
+    let schema = table.schema();
+    let fields = schema.fields().iter();
+    let fields: Vec<_> = fields
+        .filter(|field| Kind::of(field.data_type()).is_some())
+        .filter(|field| field.name() != "_error")
+        .collect();
+    let names = fields.iter().map(|field| format!("\"{}\"", field.name()));
+    let names: Vec<String> = names.collect();
+    let context = session();
+    let registered = context.register_table("t", Arc::new(table.clone()));
+    registered.map_err(text)?;
+    let place = world.text("index");
+    let create = format!(
+        "CREATE INDEX ON t ({}) WITH (location = '{place}')",
+        names.join(", ")
+    );
+    create_index(&context, &create).await.map_err(text)?;
+
+    let table = world.builder(&world.cluster, true)?.index(&place);
+    let table = world.built(table).await?;
+    context.deregister_table("t").map_err(text)?;
+    context.register_table("t", Arc::new(table)).map_err(text)?;
+    let mut expected = world.cell.expected();
+    let values = fields.iter().find_map(|field| {
+        let (_, _, row) = expected.first()?;
+        let value = row.get(field.name())?.clone();
+        let literal = match (field.data_type(), &value) {
+            (DataType::BinaryView | DataType::Binary, Value::String(hex)) => format!("X'{hex}'"),
+            (_, Value::String(text)) => format!("'{}'", text.replace('\'', "''")),
+            (_, Value::Number(number)) => number.to_string(),
+            _ => return None,
+        };
+        let is_coordinate = ["partition", "offset"].contains(&field.name().as_str());
+        (!is_coordinate).then(|| (field.name().clone(), value, literal))
+    });
+    let condition = match values {
+        Some((name, value, literal)) => {
+            expected.retain(|(_, _, row)| row[&name] == value);
+            format!("\"{name}\" = {literal}")
+        }
+        // Of the part without a format.
+        None => match world.cell.part {
+            Part::Key => "value = 'other'".to_owned(),
+            Part::Value => "key = 'other'".to_owned(),
+        },
+    };
+    let sql = format!(
+        "SELECT {} FROM t WHERE {condition} ORDER BY partition, \"offset\"",
+        world.columns()
+    );
+    let plan = context.sql(&sql).await.map_err(text)?;
+    let plan = plan.create_physical_plan().await.map_err(text)?;
+    let plan = displayable(plan.as_ref()).indent(false).to_string();
+    if !plan.contains("index={") {
+        return Err(format!("the index is not used: {plan}"));
+    }
+    same(
+        &rows(&context, &sql).await?,
+        &super::table::values(&expected),
+    )
 }
 
 /// The plan with scans that came as bytes, in smaller parts than they were planned in.

@@ -115,7 +115,11 @@ impl World {
 
     /// The table of the crossing's options over one of the clusters.
     pub(super) async fn table(&self, cluster: &MemoryCluster) -> Result<KafkaTable, String> {
-        let mut builder = self.builder(cluster, true)?;
+        self.built(self.builder(cluster, true)?).await
+    }
+
+    /// The table with the columns that the crossing declares.
+    pub(super) async fn built(&self, mut builder: KafkaTableBuilder) -> Result<KafkaTable, String> {
         if let Some(fields) = self.common.declared.get(&self.cell.format) {
             let prefix = match self.cell.part {
                 Part::Key => "key_",

@@ -116,7 +116,8 @@ impl MicroBatchBuilder {
         self
     }
 
-    /// An `INSERT INTO sink SELECT …` statement; a job may have several.
+    /// An `INSERT INTO sink SELECT …` statement, or `CREATE INDEX ON topic (key, …) WITH (location = 'URL')`; a job may
+    /// have several.
     pub fn insert(mut self, sql: impl Into<String>) -> Self {
         self.statements.push(sql.into());
         self

@@ -11,9 +11,9 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScan,
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{Insert, Statement as SqlStatement, TableObject};
 
-use super::letters;
 use super::output::Output;
 use super::source::{Source, SourcePolicy};
+use super::{index, letters};
 use crate::error::{Error, Result, query_error};
 use crate::kafka_sink::KafkaSink;
 use crate::sink::{Sink, SinkTable};
@@ -42,13 +42,20 @@ impl Plan {
         let mut outputs: Vec<Output> = vec![];
         let mut statements = vec![];
         for sql in inserts {
-            let insert = parse(context, sql)?;
-            statements.push(insert.to_string());
-            plan_insert(context, insert, &mut outputs).await?;
+            let statement = parse(context, sql)?;
+            statements.push(statement.to_string());
+            match statement {
+                SqlStatement::Insert(insert) => plan_insert(context, insert, &mut outputs).await?,
+                SqlStatement::CreateIndex(create) => {
+                    let (sink, query) = index::plan(context, &create).await?;
+                    push(sink, query, &create.to_string(), &mut outputs)?;
+                }
+                other => return Err(not_an_insert(&other.to_string())),
+            }
         }
         if outputs.is_empty() {
             return Err(Error::invalid(
-                "a job needs at least one INSERT INTO sink SELECT … statement",
+                "a job needs at least one INSERT INTO sink SELECT … or CREATE INDEX statement",
             ));
         }
         let mut tables = vec![];
@@ -88,7 +95,7 @@ impl Plan {
     }
 }
 
-fn parse(context: &SessionContext, sql: &str) -> Result<Insert> {
+pub(super) fn parse(context: &SessionContext, sql: &str) -> Result<SqlStatement> {
     let state = context.state();
     statement::check_text(&state, sql)?;
     let dialect = state.config_options().sql_parser.dialect;
@@ -96,17 +103,14 @@ fn parse(context: &SessionContext, sql: &str) -> Result<Insert> {
         .sql_to_statement(sql, &dialect)
         .map_err(|e| Error::invalid(e.strip_backtrace()))?;
     match statement {
-        Statement::Statement(statement) => match *statement {
-            SqlStatement::Insert(insert) => Ok(insert),
-            other => Err(not_an_insert(&other.to_string())),
-        },
+        Statement::Statement(statement) => Ok(*statement),
         other => Err(not_an_insert(&other.to_string())),
     }
 }
 
 fn not_an_insert(statement: &str) -> Error {
     Error::invalid(format!(
-        "a job's queries are INSERT INTO sink SELECT … statements, found: {statement}"
+        "a job's queries are INSERT INTO sink SELECT … and CREATE INDEX statements, found: {statement}"
     ))
 }
 
@@ -163,7 +167,17 @@ async fn plan_insert(
             twice.name()
         )));
     }
-    // One target is one sink: its rows are committed together.
+    push(sink, query, &shown, outputs)
+}
+
+/// Adds a query for a sink. One target is one sink: its rows are committed together.
+fn push(
+    sink: Arc<dyn Sink>,
+    query: LogicalPlan,
+    shown: &str,
+    outputs: &mut Vec<Output>,
+) -> Result<()> {
+    let schema: SchemaRef = Arc::new(query.schema().as_arrow().clone());
     let target = sink.target();
     let Some(output) = outputs.iter_mut().find(|o| o.sink.target() == target) else {
         outputs.push(Output {
@@ -174,7 +188,7 @@ async fn plan_insert(
         });
         return Ok(());
     };
-    let query = align(query, &output.schema, &shown)?;
+    let query = align(query, &output.schema, shown)?;
     output.queries.push(query);
     Ok(())
 }

@@ -18,6 +18,7 @@
 mod batch;
 mod builder;
 mod digest;
+mod index;
 mod intent;
 mod job;
 mod letters;
@@ -38,6 +39,7 @@ mod tests;
 
 pub use crate::table::Limits;
 pub use builder::{MicroBatchBuilder, Retries};
+pub use index::create_index;
 pub use intent::{CommitRecord, Intent, Lost, LostBecause, SourceIntent};
 pub use log::{KEPT_BATCHES, OffsetLog};
 pub use policy::{Backlog, BatchPolicy, GUESSED_BYTES, MAX_DELAY, PartitionBacklog};

@@ -79,7 +79,7 @@ async fn refuses(context: &SessionContext, sql: &str) {
 }
 
 /// Statements that access files outside. `CLOSED` and `OPEN` stand for folders.
-const FILES: [&str; 26] = [
+const FILES: [&str; 28] = [
     "CREATE EXTERNAL TABLE t STORED AS CSV LOCATION 'CLOSED/rows.csv'",
     "CREATE EXTERNAL TABLE t STORED AS CSV LOCATION 'CLOSED/'",
     "CREATE EXTERNAL TABLE t STORED AS CSV LOCATION 'file://CLOSED/rows.csv'",
@@ -104,6 +104,8 @@ const FILES: [&str; 26] = [
      'on.bad.row' 'dlq', 'dlq.location' 'CLOSED/dead')",
     "CREATE EXTERNAL TABLE t (a INT) STORED AS KAFKA LOCATION 'o' OPTIONS ('value.format' 'json', \
      'redecode' 'CLOSED/dead')",
+    "CREATE EXTERNAL TABLE t STORED AS KAFKA LOCATION 'o' OPTIONS ('index' 'CLOSED/index')",
+    "SELECT * FROM kafka('o', ':', 'index=CLOSED/index')",
     "SELECT * FROM kafka('o', ':', 'value.format=protobuf', 'value.schema.file=CLOSED/x.proto')",
     "SELECT * FROM kafka('o', ':', 'key.format=avro', 'key.schema.file=OPEN/link/x.avsc')",
     "SELECT avro_from(X'00', 'CLOSED/x.avsc')",

@@ -297,6 +297,7 @@ async fn read(
         on_data_loss: OnDataLoss::Skip,
         batch_bytes: DEFAULT_BATCH_BYTES,
         pruned: vec![],
+        index: None,
         snapshot,
         #[cfg(feature = "jobs")]
         origin: None,

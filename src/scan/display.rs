@@ -6,7 +6,7 @@ use std::fmt;
 
 use datafusion::physical_plan::{DisplayFormatType, ExecutionPlan};
 
-use super::{Direction, KafkaScanExec, PrunedBy, ScanRange};
+use super::{Direction, IndexUse, KafkaScanExec, PrunedBy, ScanRange};
 use crate::range::{OffsetRange, TopicPartition};
 
 /// How many ranges or partitions of a list are shown.
@@ -36,6 +36,17 @@ pub(super) fn scan(
         write!(f, "{separator}bytes=~{}", estimate.amount.bytes)?;
     }
     pruned(scan, separator, most, f)?;
+    if let Some(index) = &scan.source.index {
+        let IndexUse {
+            read,
+            skipped,
+            not_covered,
+        } = index;
+        write!(
+            f,
+            "{separator}index={{blocks_read={read}, blocks_skipped={skipped}, offsets_not_covered={not_covered}}}"
+        )?;
+    }
     let read = by_kafka_partition(scan);
     selected(&read, separator, most, f)?;
     leaders(&read, separator, most, f)?;

@@ -77,7 +77,7 @@ pub use hash::wants_checksums;
 pub(crate) use ledger::of_source;
 pub use ledger::{ledger, scans};
 pub use progress::ScanProgress;
-pub(crate) use pruned::{Pruned, PrunedBy};
+pub(crate) use pruned::{IndexUse, Pruned, PrunedBy};
 pub(crate) use range::ScanRange;
 #[cfg(feature = "jobs")]
 pub use remote::Connections;
@@ -103,6 +103,8 @@ pub(crate) struct ScanSource {
     pub(crate) batch_bytes: usize,
     /// What the predicates cut away: for EXPLAIN.
     pub(crate) pruned: Vec<Pruned>,
+    /// What an index said, if one was asked: for EXPLAIN.
+    pub(crate) index: Option<IndexUse>,
     /// The snapshot that the ranges were taken from.
     pub(crate) snapshot: Arc<Snapshot>,
     /// What another machine needs to read the same; `None` where no other can.

@@ -1,4 +1,4 @@
-//! What predicates ruled out of a scan.
+//! What a scan need not read, and why: for EXPLAIN.
 
 use crate::range::OffsetRange;
 
@@ -20,6 +20,9 @@ pub(crate) enum PrunedBy {
     Offset,
     /// On the timestamp, by look-up.
     Timestamp,
+    /// On what an index has of the records.
+    #[cfg_attr(not(feature = "jobs"), allow(dead_code))]
+    Index,
 }
 
 impl PrunedBy {
@@ -30,6 +33,18 @@ impl PrunedBy {
             Self::Key => "key",
             Self::Offset => "offset",
             Self::Timestamp => "timestamp",
+            Self::Index => "index",
         }
     }
+}
+
+/// What an index said of the ranges that the other predicates left.
+#[cfg_attr(not(feature = "jobs"), allow(dead_code))]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct IndexUse {
+    /// Blocks that may hold a match, and blocks that do not.
+    pub(crate) read: usize,
+    pub(crate) skipped: usize,
+    /// Offsets that the index does not cover yet, which are read.
+    pub(crate) not_covered: u64,
 }

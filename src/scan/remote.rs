@@ -270,6 +270,7 @@ impl KafkaScanExec {
             },
             batch_bytes: sent.batch_bytes,
             pruned: vec![],
+            index: None,
             snapshot: Arc::new(Snapshot::empty(sent.isolation)),
             origin: Some(Origin {
                 connection,

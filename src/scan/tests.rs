@@ -16,6 +16,7 @@ fn scan(may_cut: bool, partitions: Vec<Vec<(i32, i64, i64)>>) -> KafkaScanExec {
         on_data_loss: OnDataLoss::default(),
         batch_bytes: 1,
         pruned: vec![],
+        index: None,
         snapshot: Arc::default(),
         #[cfg(feature = "jobs")]
         origin: None,

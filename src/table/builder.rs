@@ -5,6 +5,8 @@ use std::sync::Arc;
 use arrow::datatypes::Fields;
 
 use super::delivery::Writing;
+#[cfg(feature = "jobs")]
+use super::index::Indexed;
 use super::letters::Letters;
 use super::pruning::Keys;
 use super::reading::{Readers, Reading, Splitting};
@@ -50,6 +52,8 @@ pub struct KafkaTableBuilder {
     sink: KafkaSinkOptions,
     letters: Option<DeadLetters>,
     redecode: Redecode,
+    #[cfg(feature = "jobs")]
+    index: Option<String>,
 }
 
 /// Whether the table reads the records of dead letters again, and nothing else.
@@ -83,6 +87,8 @@ impl KafkaTableBuilder {
             sink: KafkaSinkOptions::default(),
             letters: None,
             redecode: Redecode::No,
+            #[cfg(feature = "jobs")]
+            index: None,
         }
     }
 
@@ -203,6 +209,15 @@ impl KafkaTableBuilder {
     /// their offsets in the topics, as they are when the table is [built](Self::build).
     pub fn redecode(mut self, place: DeadLetters) -> Self {
         self.redecode = Redecode::From(place);
+        self
+    }
+
+    /// The folder or URL of an index of the topics, which says where a value is not: conditions on what it is of
+    /// then read only the other offsets, and those that it does not cover yet. A job makes it, see
+    /// [`MicroBatchBuilder::insert`](crate::driver::MicroBatchBuilder::insert).
+    #[cfg(feature = "jobs")]
+    pub fn index(mut self, location: impl Into<String>) -> Self {
+        self.index = Some(location.into());
         self
     }
 
@@ -383,6 +398,10 @@ impl KafkaTableBuilder {
             }
         };
         let decoder = self.formats.decoder()?;
+        #[cfg(feature = "jobs")]
+        let index = self
+            .index
+            .map(|location| Indexed::new(location, selection.isolation, &self.formats));
         let partitioner = match &self.connection {
             Connection::Config(config) => self.partitioner.or(config.key_partitioner()),
             Connection::Client(_) => self.partitioner,
@@ -398,6 +417,8 @@ impl KafkaTableBuilder {
                 readers: self.readers,
                 #[cfg(feature = "jobs")]
                 decoding: self.formats.description(&decoder),
+                #[cfg(feature = "jobs")]
+                index: index.transpose()?,
                 keys: partitioner.map(|by| Keys::new(by, self.formats.key.format)),
                 decoder,
                 splitting: Splitting::Within {

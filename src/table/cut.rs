@@ -40,7 +40,7 @@ pub(super) fn cut(
 }
 
 /// What lies between the pieces of a range that are kept.
-fn others(range: &ScanRange, kept: &[(i64, i64)], by: PrunedBy) -> Vec<Pruned> {
+pub(super) fn others(range: &ScanRange, kept: &[(i64, i64)], by: PrunedBy) -> Vec<Pruned> {
     let mut pruned = vec![];
     let (start, end) = (range.range.start(), range.range.end());
     let mut next = start;

@@ -14,6 +14,8 @@ mod factory;
 #[cfg(feature = "jobs")]
 mod follow;
 mod functions;
+#[cfg(feature = "jobs")]
+mod index;
 mod keys;
 mod letters;
 mod limits;
@@ -276,6 +278,7 @@ impl Reading {
             on_data_loss: self.selection.on_data_loss,
             batch_bytes: self.batch_bytes,
             pruned: vec![],
+            index: None,
             snapshot: Arc::default(),
             #[cfg(feature = "jobs")]
             origin: None,
@@ -304,6 +307,16 @@ impl Reading {
             source.decoder = source.decoder.with_topic_ids(snapshot.topic_ids());
         }
         let (kept, pruned) = self.prune(&snapshot, filters, state).await?;
+        #[cfg(feature = "jobs")]
+        let mut pruned = pruned;
+        #[cfg(feature = "jobs")]
+        let (kept, index) = self
+            .cut_by_index(kept, filters, &snapshot, state, &mut pruned)
+            .await?;
+        #[cfg(feature = "jobs")]
+        {
+            source.index = index;
+        }
         (source.pruned, source.snapshot) = (pruned, Arc::clone(&snapshot));
 
         let options = self.splitting.options(state.config().target_partitions());
@@ -399,9 +412,17 @@ impl TableProvider for KafkaTable {
         filters: &[&Expr],
     ) -> datafusion::error::Result<Vec<TableProviderFilterPushDown>> {
         let decoder = &self.reading.decoder;
-        Ok(filters
-            .iter()
-            .map(|f| pruning::classify(f, decoder, self.reading.keys))
-            .collect())
+        let classify = |filter: &&Expr| {
+            let pushed = pruning::classify(filter, decoder, self.reading.keys);
+            #[cfg(feature = "jobs")]
+            if self.reading.index.is_some()
+                && pushed == TableProviderFilterPushDown::Unsupported
+                && pruning::may_be_indexed(filter, decoder)
+            {
+                return TableProviderFilterPushDown::Inexact;
+            }
+            pushed
+        };
+        Ok(filters.iter().map(classify).collect())
     }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "jobs")]
+use super::index::Indexed;
 use super::pruning::Keys;
 use super::resolve::Selection;
 use crate::config::ScanBudget;
@@ -19,6 +21,9 @@ pub(super) struct Reading {
     pub(super) decoder: RecordDecoder,
     /// How keys choose partitions, if that is known.
     pub(super) keys: Option<Keys>,
+    /// The index that rules offsets out.
+    #[cfg(feature = "jobs")]
+    pub(super) index: Option<Indexed>,
     /// How records become rows, as text; `None` where payloads stay bytes.
     #[cfg(feature = "jobs")]
     pub(super) decoding: Option<String>,

@@ -24,6 +24,8 @@ dimension!(
         Query, SelfJoin, OrderDescLimit,
         /// The scan is sent as bytes and read in pieces, as by another machine.
         Elsewhere,
+        /// A condition, on a table with an index that was made under the same choices.
+        Indexed,
         /// With the options of the table on the command line.
         Search,
         ReceiptRerun,
@@ -51,9 +53,11 @@ impl Verb {
             Self::Search | Self::JobPostgres | Self::JobKafkaJson | Self::JobKafkaAvro => {
                 client != Client::Memory
             }
-            Self::JobMemory | Self::JobWindow | Self::JobCrash | Self::Elsewhere => {
-                client == Client::Memory
-            }
+            Self::JobMemory
+            | Self::JobWindow
+            | Self::JobCrash
+            | Self::Elsewhere
+            | Self::Indexed => client == Client::Memory,
             // On real servers, one export of each format and of each kind is enough.
             Self::ExportParquet | Self::ExportCsvSql | Self::ExportNdjsonBy => true,
             verb => !verb.is_export() || client == Client::Memory,

@@ -9,6 +9,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::execute_stream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion_kafka::driver::create_index;
 use datafusion_kafka::receipt::{Receipt, with_checksums};
 use datafusion_kafka::scan::{ScanEstimate, lift_budget, over_budget};
 use futures::StreamExt;
@@ -158,6 +159,12 @@ async fn run_statement(
     outcome: &mut Outcome,
 ) -> Result<(), Failure> {
     let started = Instant::now();
+    if statements::makes_index(&statement.text) {
+        let made = create_index(session.context(), &statement.in_place()).await?;
+        let records = ui::thousands(made.records);
+        summarize(&format!("{records} records indexed"), started.elapsed(), ui);
+        return Ok(());
+    }
     let receipt = script.receipt.as_deref();
     let frame = session.sql(&statement.in_place()).await?;
     let task = frame.task_ctx();

@@ -4,6 +4,7 @@
 //! identifier, a dollar-quoted string or a comment never ends a statement.
 
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, Tokenizer, TokenizerError};
 
 use crate::failure::{Exit, Failure};
@@ -52,6 +53,24 @@ pub(crate) fn split(text: &str) -> Result<Script, Failure> {
             ),
         )
     })
+}
+
+/// The first words of a statement, of those that the parser knows.
+pub(crate) fn keywords(statement: &str) -> impl Iterator<Item = Keyword> {
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, statement).tokenize();
+    let tokens = tokens.unwrap_or_default().into_iter();
+    tokens.filter_map(|token| match token {
+        Token::Whitespace(_) => None,
+        Token::Word(word) => Some(word.keyword),
+        _ => Some(Keyword::NoKeyword),
+    })
+}
+
+/// Whether a statement makes an index.
+pub(crate) fn makes_index(statement: &str) -> bool {
+    keywords(statement)
+        .take(2)
+        .eq([Keyword::CREATE, Keyword::INDEX])
 }
 
 /// Whether the shell may run `text`: it ends with `;`, or can never become valid by going on.

@@ -4,6 +4,7 @@ mod batches;
 mod epochs;
 mod fixed;
 mod hostile;
+mod index;
 mod letters;
 mod log;
 mod loss;

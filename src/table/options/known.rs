@@ -49,7 +49,8 @@ impl Group {
             Formats => Some(("Formats", "docs/formats.md")),
             Jobs => Some(("Triggers and limits", "docs/jobs.md#triggers-and-limits")),
             Writing => Some(("The Kafka sink", "docs/sinks-kafka.md")),
-            Records | Reading | Ignored => None,
+            Reading => Some(("Index", "docs/index.md")),
+            Records | Ignored => None,
         }
     }
 }
@@ -325,6 +326,9 @@ Formats {
         => T(|o, given| { o.formats.metadata_prefix = given.value.to_owned(); Ok(()) });
 }
 Reading {
+    "index": "a folder or URL", "",
+        "an index of the topics: conditions read only where it says that matching records may be"
+        => T(|o, given| given.text(&mut o.index));
     "min.partitions" or "minPartitions": NUMBER, "balanced",
         "splits ranges into at least this many, by Spark's arithmetic"
         => T(|o, given| given.positive().map(|n| o.min_partitions = Some(n)));

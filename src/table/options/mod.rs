@@ -46,6 +46,7 @@ pub struct TableOptions {
     sink: KafkaSinkOptions,
     letters: Option<DeadLetters>,
     redecode: Option<DeadLetters>,
+    index: Option<String>,
     /// What the text with these options may do; `None` if the user wrote the options.
     policy: Option<Policy>,
 }
@@ -199,6 +200,9 @@ impl TableOptions {
         if let Some(place) = &self.redecode {
             builder = builder.redecode(place.clone());
         }
+        if let Some(location) = &self.index {
+            builder = self.indexed(builder, location)?;
+        }
         if let Some(partitions) = self.min_partitions {
             builder = builder.min_partitions(partitions);
         }
@@ -213,6 +217,22 @@ impl TableOptions {
             builder = builder.batch_bytes(bytes);
         }
         Ok(builder)
+    }
+
+    #[cfg(feature = "jobs")]
+    fn indexed(&self, builder: KafkaTableBuilder, location: &str) -> Result<KafkaTableBuilder> {
+        if let Some(policy) = &self.policy {
+            policy.check_location("the index", location)?;
+        }
+        Ok(builder.index(location))
+    }
+
+    #[cfg(not(feature = "jobs"))]
+    fn indexed(&self, _builder: KafkaTableBuilder, _location: &str) -> Result<KafkaTableBuilder> {
+        Err(Error::missing_feature(
+            "jobs",
+            "'index' is the folder of a job, which this build does not read",
+        ))
     }
 
     fn check_limits(&self) -> Result<()> {
@@ -324,7 +344,7 @@ impl TableOptions {
                 let key = key.strip_prefix("kafka.").unwrap_or(&key);
                 let shown = if config::hides(key, value) {
                     "***".to_owned()
-                } else if matches!(plain(key).as_str(), "dlqlocation" | "redecode") {
+                } else if matches!(plain(key).as_str(), "dlqlocation" | "redecode" | "index") {
                     without_login(value)
                 } else {
                     value.clone()

@@ -9,6 +9,8 @@
 //! where it may be false. Unknown parts are in both, a comparison with NULL is in neither, and NOT
 //! swaps them: a part that is not understood can only make a set larger, under NOT as well.
 
+#[cfg(feature = "jobs")]
+mod blocks;
 mod constants;
 mod keys;
 mod node;
@@ -19,6 +21,8 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 
 use crate::decode::RecordDecoder;
 use crate::range::{IntervalSet, TopicPartition};
+#[cfg(feature = "jobs")]
+pub(super) use blocks::{Block, Conditions, Expressions, may_be_indexed};
 use constants::Constants;
 pub(super) use keys::{Homes, Keys};
 use node::{Dimension, Node, Sets, infallible, node};

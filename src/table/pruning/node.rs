@@ -217,7 +217,7 @@ fn is_key(expr: &Expr, decoder: &RecordDecoder) -> bool {
     matches!(expr, Expr::Column(c) if column(&c.name, decoder) == Some(Column::Key))
 }
 
-fn literal(expr: &Expr) -> Option<&ScalarValue> {
+pub(super) fn literal(expr: &Expr) -> Option<&ScalarValue> {
     match expr {
         Expr::Literal(value, _) => Some(value),
         _ => None,

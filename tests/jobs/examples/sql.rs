@@ -11,7 +11,7 @@ use super::{at, broker, day_of, landed, lines, now_minute_ms, sorted, sqlite, te
 use crate::job::text;
 use crate::support::postgres::{self, PostgresServer};
 use crate::support::read::{Isolation, ReadRecord, read};
-use crate::support::{Record, admin, produce, repository};
+use crate::support::{Record, admin, produce, repository, s3};
 
 const PARTITIONS: i32 = 4;
 
@@ -171,6 +171,7 @@ impl Shop {
                 .env("SHOP", self.database.url("postgres"))
                 .env("TARGET", broker().bootstrap())
                 .env("COUNTS", counts)
+                .env("INDEX", self.folder.path().join("index"))
                 .env("PRODUCTS", &products)
                 .env_remove("KAFKA_SQL_BOOTSTRAP_SERVERS")
                 .env_remove("KAFKA_SQL_CONFIG")
@@ -266,7 +267,8 @@ fn every_file_is_tested_here() {
             "04-windowed-counts",
             "05-join",
             "06-several-sinks",
-            "07-states"
+            "07-states",
+            "08-index"
         ]
     );
 }
@@ -438,4 +440,48 @@ fn states_are_json_and_tombstones() {
         [format!("o-{:05}", order.number), state]
     });
     assert_eq!(sorted(found), sorted(expected));
+}
+
+/// The job has made one in a folder; the statement makes another one in a bucket.
+#[test]
+fn an_order_is_found_by_the_index() {
+    let folder = shop("08-index").folder.path().join("index");
+    let bucket = format!("s3://{}/{}/", s3::BUCKET, uuid::Uuid::new_v4().simple());
+    let run = |client: &str, sql: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_kafka-sql"))
+            .args([
+                "-b",
+                broker().bootstrap(),
+                "-X",
+                &format!("kafka.client={client}"),
+            ])
+            .args(["query", "--format", "ndjson", sql])
+            .envs(s3::shared().environment())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let mut places = vec![folder.to_str().unwrap()];
+    if cfg!(feature = "s3") {
+        let create =
+            "CREATE INDEX ON orders (key, (kafka_text(value)->>'order')) WITH (location = ";
+        run("wire", &format!("{create}'{bucket}')"));
+        places.push(&bucket);
+    }
+    let make = commented("08-index.sql", "CREATE EXTERNAL TABLE");
+    let find = commented("08-index.sql", "SELECT");
+    for place in places {
+        let make = make.replace("/data/orders.index/", place);
+        for client in ["wire", "librdkafka"] {
+            let find = find.replace('*', "partition, kafka_text(value) AS value");
+            let rows = run(client, &format!("{make} {find}"));
+            assert_eq!(rows.lines().count(), 1, "{rows}");
+            let is_there = rows.contains("\"partition\":2") && rows.contains("o-00009");
+            assert!(is_there, "{rows}");
+            let plan = run(client, &format!("{make} EXPLAIN {find}"));
+            assert!(plan.contains("offsets_not_covered=0"), "{plan}");
+            assert!(plan.contains("pruned_by_index=[orders[0]"), "{plan}");
+        }
+    }
 }

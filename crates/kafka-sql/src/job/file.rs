@@ -2,9 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use datafusion_kafka::policy::Policy;
 use datafusion_kafka::table::announce_inserts;
 
@@ -95,7 +93,7 @@ impl JobFile {
         if inserts.is_empty() {
             return Err(Failure::new(
                 Exit::Query,
-                "the job has no INSERT INTO sink SELECT … statement",
+                "the job has no INSERT INTO sink SELECT … or CREATE INDEX statement",
             )
             .at(self.path.display().to_string()));
         }
@@ -138,20 +136,12 @@ fn with_environment(
 }
 
 fn role(statement: &str) -> Role {
-    let first = Tokenizer::new(&PostgreSqlDialect {}, statement)
-        .tokenize()
-        .unwrap_or_default()
-        .into_iter()
-        .find_map(|token| match token {
-            Token::Whitespace(_) => None,
-            Token::Word(word) => Some(word.keyword),
-            _ => Some(Keyword::NoKeyword),
-        });
-    match first {
+    match statements::keywords(statement).next() {
         Some(Keyword::INSERT) => Role::Insert,
         Some(
             Keyword::SELECT | Keyword::WITH | Keyword::EXPLAIN | Keyword::SHOW | Keyword::VALUES,
         ) => Role::Query,
+        _ if statements::makes_index(statement) => Role::Insert,
         _ => Role::SetUp,
     }
 }
@@ -180,6 +170,7 @@ mod tests {
     #[test]
     fn roles_follow_the_first_word() {
         assert_eq!(role("insert INTO t SELECT 1"), Role::Insert);
+        assert_eq!(role("CREATE -- y\n INDEX ON t (key)"), Role::Insert);
         assert_eq!(role("/* x */ CREATE VIEW v AS SELECT 1"), Role::SetUp);
         assert_eq!(role("SET x = 1"), Role::SetUp);
         assert_eq!(role("WITH a AS (SELECT 1) SELECT * FROM a"), Role::Query);
