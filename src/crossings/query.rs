@@ -84,7 +84,9 @@ fn elsewhere(
         };
         let parts = scan.of_pieces(scan.pieces(8), scan.ranges().len())?;
         let bytes = parts.encode(false).external()?;
-        let scan = KafkaScanExec::decode(&bytes, world).external()?;
+        let sent = KafkaScanExec::decode(&bytes, world).external()?;
+        let conditions = parts.conditions().to_vec();
+        let scan = sent.with_conditions(conditions).external()?;
         Ok(Transformed::yes(Arc::new(scan) as Arc<dyn ExecutionPlan>))
     });
     sent.map(|sent| sent.data)

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::condition::Conditions;
 use super::{Direction, KafkaScanExec, ScanRange, ScanSource};
 use crate::client::{KafkaClient, TimestampBounds};
 use crate::config::{ConnectionConfig, RegistryConfig};
@@ -66,6 +67,9 @@ struct Sent {
     skips_lost: bool,
     batch_bytes: usize,
     checksums: bool,
+    /// How many conditions the scan has taken over. They travel beside it.
+    #[serde(default)]
+    conditions: usize,
 }
 
 /// What dead letters become. Their columns have names that others have too.
@@ -195,12 +199,14 @@ impl KafkaScanExec {
             skips_lost: source.on_data_loss == OnDataLoss::Skip,
             batch_bytes: source.batch_bytes,
             checksums: checksums || source.checksums,
+            conditions: self.conditions.taken.len(),
         };
         serde_json::to_vec(&sent)
             .map_err(|e| Error::internal(format!("a scan as bytes: {e}")).because(e))
     }
 
-    /// The scan that [`encode`](Self::encode) made the bytes of.
+    /// The scan that [`encode`](Self::encode) made the bytes of. One that has taken over conditions cannot be
+    /// executed before it has [them](Self::with_conditions).
     ///
     /// # Errors
     /// [`Error::Invalid`] when another version made them, and errors of `connections` and of the formats.
@@ -276,6 +282,10 @@ impl KafkaScanExec {
             sent.fetch,
         );
         let scan = scan.map_err(crate::error::query_error)?;
+        let scan = scan.under(Conditions {
+            missing: sent.conditions,
+            ..Conditions::default()
+        });
         if !sent.backward {
             return Ok(scan);
         }

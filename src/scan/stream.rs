@@ -15,11 +15,14 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt, stream};
 
 use super::account::{Books, Entry, Received};
+use super::filter::{Chosen, Filter};
 use super::hash::{hashes, wants_checksums};
 use super::metrics::ScanMetrics;
 use super::position::{Position, Step};
 use super::{ScanRange, ScanSource};
-use crate::client::{Held, MemoryBudget, RawBatch, RawColumns, ReadRequest, TimestampBounds};
+use crate::client::{
+    Held, MemoryBudget, Needle, RawBatch, RawColumns, ReadRequest, TimestampBounds,
+};
 use crate::decode::{BadRowPart, BatchLimits, Rows as Decoded};
 use crate::error::{Error, External as _};
 use crate::memory;
@@ -47,6 +50,9 @@ pub(super) struct Reader {
     /// The timestamps of records that are decoded and are rows, for each of the books' ranges.
     timestamps: Vec<Option<TimestampBounds>>,
     bad_rows: BadRowPart,
+    filter: Option<Filter>,
+    /// What every record contains that is a row.
+    needle: Option<Needle>,
     memory: Arc<dyn MemoryBudget>,
 }
 
@@ -63,6 +69,7 @@ impl Reader {
         ranges: &[ScanRange],
         books: Arc<Books>,
         bad_rows: BadRowPart,
+        (filter, needle): (Option<Filter>, Option<Needle>),
         partition: usize,
         context: &TaskContext,
     ) -> Self {
@@ -81,6 +88,8 @@ impl Reader {
             hashed,
             timestamps: timestamps.collect(),
             bad_rows,
+            filter,
+            needle,
             source,
             projection,
             schema,
@@ -122,6 +131,7 @@ impl Reader {
             on_data_loss: self.source.on_data_loss,
             timestamps: ranges.iter().filter_map(timestamps).collect(),
             newest_epochs: ranges.iter().filter_map(newest_epoch).collect(),
+            needle: self.needle.clone(),
         };
         let bytes = self.source.client.read_buffer_bytes(&request);
         buffers
@@ -152,7 +162,8 @@ impl Reader {
 
     /// Whether as many rows come as records are read.
     pub(super) fn every_record_is_a_row(&self) -> bool {
-        !self.filters_rows() && !self.source.decoder.bad_rows().on.leaves_out()
+        let decoder = &self.source.decoder;
+        !self.filters_rows() && self.filter.is_none() && !decoder.bad_rows().on.leaves_out()
     }
 
     /// Nothing yet of the stream's memory.
@@ -163,7 +174,7 @@ impl Reader {
     /// Drops records with timestamps that are not wanted, and decodes the others.
     pub(super) async fn receive(&self, raw: &RawBatch, step: Step) -> Result<Received> {
         self.metrics.received(raw, step);
-        self.books.received(step.range, raw.bytes);
+        self.books.received(step.range, raw.bytes + raw.passed_bytes);
         let within_bounds;
         let records = match self.timestamps.get(step.range).copied().flatten() {
             Some(bounds) => {
@@ -180,6 +191,9 @@ impl Reader {
             .await
             .external()?;
         let _timer = self.metrics.decode_timer();
+        if let Some(filter) = &self.filter {
+            return self.filtered(filter, raw, records, step);
+        }
         let Decoded {
             batch,
             kept,
@@ -189,9 +203,7 @@ impl Reader {
         } = decoder
             .decode(records, &self.projection, &self.schema)
             .external()?;
-        self.metrics.bad(bad);
-        let count = records.offsets.len() as u64;
-        self.bad_rows.add(count, bad as u64, first_bad).external()?;
+        self.count(records, bad, first_bad)?;
         let hashes = self.hashed.map(|columns| hashes(records, columns));
         let Some(good) = kept else {
             let kept = records.offsets.clone();
@@ -205,23 +217,59 @@ impl Reader {
             )
             .external());
         }
-        let offsets = |mask: &BooleanArray| {
-            let offsets = filter(&records.offsets, mask)?;
-            Ok::<Int64Array, arrow::error::ArrowError>(offsets.as_primitive().clone())
-        };
-        let kept = offsets(&good)?;
+        let kept = offsets(records, &good)?;
         // Where dead letters are the rows, what is left out is not bad.
         let dropped = match decoder.keeps_bad() {
             true => Int64Array::from_iter_values([]),
-            false => offsets(&not(&good)?)?,
+            false => offsets(records, &not(&good)?)?,
         };
         Ok(Received::new(raw, step, batch, kept, dropped, None))
+    }
+
+    /// Decodes what satisfies the conditions.
+    fn filtered(
+        &self,
+        filter: &Filter,
+        raw: &RawBatch,
+        records: &RawBatch,
+        step: Step,
+    ) -> Result<Received> {
+        let decoder = &self.source.decoder;
+        let Chosen {
+            batch,
+            rows,
+            good,
+            bad,
+            first_bad,
+        } = filter.decode(decoder, records, &self.projection, &self.schema)?;
+        self.count(records, bad, first_bad)?;
+        let kept = offsets(records, &rows)?;
+        let dropped = match good {
+            Some(good) => offsets(records, &not(&good)?)?,
+            None => Int64Array::from_iter_values([]),
+        };
+        let ruled_out = records.offsets.len() - kept.len() - dropped.len();
+        self.metrics.filtered(ruled_out);
+        Ok(Received::new(raw, step, batch, kept, dropped, None))
+    }
+
+    /// Counts records and the bad ones among them.
+    fn count(&self, records: &RawBatch, bad: usize, first_bad: Option<String>) -> Result<()> {
+        self.metrics.bad(bad);
+        let count = records.offsets.len() as u64;
+        self.bad_rows.add(count, bad as u64, first_bad).external()
     }
 
     /// A stream has come to its end.
     pub(super) fn end(&self) -> Result<()> {
         self.bad_rows.end().external()
     }
+}
+
+/// The offsets of these records.
+fn offsets(records: &RawBatch, mask: &BooleanArray) -> Result<Int64Array> {
+    let offsets = filter(&records.offsets, mask)?;
+    Ok(offsets.as_primitive().clone())
 }
 
 /// The timestamps of records that are of any use: a client may leave others out. What the predicates
@@ -447,7 +495,14 @@ impl Forward {
                 .remaining
                 .map_or(usize::MAX, |remaining| remaining - rows);
             let taken = received.rows().min(left);
-            entries.push(received.first(taken));
+            let entry = received.first(taken);
+            if taken == 0 && joined.is_empty() {
+                // Nothing that is handed on comes before: a search shows how far it has come.
+                self.rows.reader.books.post(&entry).external()?;
+                tokio::task::coop::consume_budget().await;
+                continue;
+            }
+            entries.push(entry);
             if taken == 0 {
                 continue;
             }

@@ -176,6 +176,7 @@ impl KafkaScanExec {
     fn of_lists(&self, lists: Vec<Vec<ScanRange>>) -> Result<Self> {
         let source = Arc::clone(&self.source);
         let scan = Self::try_new(source, lists, self.projection.to_vec(), self.fetch)?;
+        let scan = scan.under(self.conditions.as_ref().clone());
         match self.direction {
             Direction::Forward => Ok(scan),
             Direction::Reverse => match scan.reversed()? {

@@ -118,6 +118,16 @@ pub struct RecordDecoder {
     schema: SchemaRef,
 }
 
+/// How a payload writes the text or the bytes of a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Written {
+    /// Byte for byte.
+    AsBytes,
+    /// As text in JSON.
+    AsJson,
+}
+
 /// Rows of a batch, as the table shows them.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -242,6 +252,30 @@ impl RecordDecoder {
     /// What to do about records that do not decode.
     pub fn bad_rows(&self) -> BadRows {
         self.bad_rows
+    }
+
+    /// How payloads write what a column of text or bytes shows; `None` where that is not known.
+    pub fn written(&self, index: usize) -> Option<Written> {
+        let part = match self.columns.get(index)? {
+            Column::Key | Column::KeyField(_) => &self.key,
+            Column::Value | Column::ValueField(_) => &self.value,
+            _ => return None,
+        };
+        let is_text = || {
+            let field = self.schema.fields().get(index);
+            field.is_some_and(|field| field.data_type().is_string())
+        };
+        match (self.columns[index], part) {
+            (Column::Key | Column::Value, Payload::Raw | Payload::Fields(_)) => {
+                Some(Written::AsBytes)
+            }
+            (Column::KeyField(_) | Column::ValueField(_), Payload::Fields(decoder))
+                if decoder.is_json() && is_text() =>
+            {
+                Some(Written::AsJson)
+            }
+            _ => None,
+        }
     }
 
     /// The index of a column in the schema.

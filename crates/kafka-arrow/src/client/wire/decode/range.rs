@@ -14,7 +14,8 @@ use super::columns::{Columns, Region};
 use super::limits::Limits;
 use super::old;
 use super::walk::{Place, Purpose, Records, Walked};
-use crate::client::{Held, PassedOffsets, RawBatch, RawColumns, TimestampBounds};
+use crate::client::needle::Search;
+use crate::client::{Held, Needle, PassedOffsets, RawBatch, RawColumns, TimestampBounds};
 use crate::range::{IsolationLevel, TopicPartition};
 
 /// What a call of [`RangeDecoder::step`] came to.
@@ -48,6 +49,9 @@ pub(crate) enum ShortOf {
     Memory(usize),
 }
 
+/// A search reports how far it has come after this many records.
+const DUE_OFFSETS: u64 = 1 << 16;
+
 /// The rows of a range, decoded from the record batches that a partition's part of an answer holds.
 ///
 /// - [`position`](Self::position) only rises, and never beyond the range's end.
@@ -58,6 +62,8 @@ pub(crate) struct RangeDecoder {
     columns: Columns,
     unpacker: Unpacker,
     bounds: TimestampBounds,
+    /// For what every wanted record contains.
+    search: Option<Search>,
     place: Place,
     /// Whether the range had offsets before that hold nothing.
     gaps: bool,
@@ -81,6 +87,8 @@ pub(crate) struct RangeDecoder {
     /// Where the memory of large batches is asked for; it goes with the rows.
     unpacked: Held,
     shortage: Option<Shortage>,
+    /// Bytes of batches without the needle.
+    passed_bytes: usize,
     decode: Duration,
 }
 
@@ -101,6 +109,7 @@ impl RangeDecoder {
             columns: Columns::new(wanted, limits.batch_rows),
             unpacker: Unpacker::new(limits.unpacked_bytes),
             bounds: TimestampBounds::default(),
+            search: None,
             place: Place::default(),
             gaps: false,
             epoch: -1,
@@ -115,6 +124,7 @@ impl RangeDecoder {
             walk: None,
             unpacked: Held::unlimited(),
             shortage: None,
+            passed_bytes: 0,
             decode: Duration::ZERO,
         }
     }
@@ -122,6 +132,18 @@ impl RangeDecoder {
     /// The same, which asks for the memory that large record batches are unpacked to.
     pub(crate) fn within(self, unpacked: Held) -> Self {
         Self { unpacked, ..self }
+    }
+
+    /// The same, which leaves out records without the needle.
+    pub(crate) fn searching(self, needle: Option<&Needle>) -> Self {
+        let search = needle.map(Search::new);
+        Self { search, ..self }
+    }
+
+    /// Whether the caller of a search has waited long enough for what it has found, or for how far it has come.
+    pub(crate) fn is_due(&self) -> bool {
+        let passed = self.place.passed.filtered >= DUE_OFFSETS;
+        self.search.is_some() && (passed || self.columns.rows() > 0)
     }
 
     /// Hands over memory for the next record batch.
@@ -228,6 +250,7 @@ impl RangeDecoder {
         let mut batch = self.columns.finish(partition, self.place.position)?;
         self.gaps = self.has_gaps();
         batch.passed = std::mem::take(&mut self.place.passed);
+        batch.passed_bytes = std::mem::take(&mut self.passed_bytes);
         let decode = std::mem::take(&mut self.decode) + started.elapsed();
         batch.decode_ns = u64::try_from(decode.as_nanos()).unwrap_or(u64::MAX);
         Ok(batch)
@@ -260,8 +283,16 @@ impl RangeDecoder {
                     return Err(cut(self.place.position));
                 };
                 let (columns, place) = (&mut self.columns, &mut self.place);
-                match walk.records.walk(region, columns, place, &self.limits)? {
-                    Walked::Whole => self.at = walk.batch_end,
+                let search = self.search.as_ref();
+                match walk.records.walk(region, columns, place, &self.limits, search)? {
+                    Walked::Whole => {
+                        self.at = walk.batch_end;
+                        if let (Some((records, hits)), Some(search)) =
+                            (walk.records.searched(), &mut self.search)
+                        {
+                            search.found(records, hits);
+                        }
+                    }
                     Walked::RangeEnd => self.walk = Some(walk),
                     Walked::Full => {
                         self.walk = Some(walk);
@@ -441,12 +472,29 @@ impl RangeDecoder {
             let unpacked = Region::new(records).budgeted(size > KEPT_BYTES);
             (Some(unpacked), 0, size)
         };
-        let rows = usize::try_from(head.records).unwrap_or(0);
-        if purpose == Purpose::Rows {
+        let bytes = unpacked.as_ref().map_or(packed, |region| &region.bytes[..]);
+        let mut records = Records::new(head, purpose, at, records_end);
+        if purpose == Purpose::Rows
+            && let Some(search) = &mut self.search
+            && search.is_worth_it()
+            && !search.is_blind_to(bytes)
+        {
+            if search.next(bytes, 0) == usize::MAX {
+                if self.pass_whole(&head, Purpose::Filtered) {
+                    self.passed_bytes += batch.len();
+                    self.leave(&head, next);
+                    return Ok(());
+                }
+                records = Records::new(head, Purpose::Filtered, at, records_end);
+            } else {
+                records.search();
+            }
+        } else if purpose == Purpose::Rows {
+            let rows = usize::try_from(head.records).unwrap_or(0);
             self.columns.reserve(rows.min(records_end - at));
         }
         self.walk = Some(Walk {
-            records: Records::new(head, purpose, at, records_end),
+            records,
             unpacked,
             batch_end: next,
         });
