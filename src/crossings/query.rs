@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::physical_plan::{ExecutionPlan, collect};
+use datafusion::prelude::SessionContext;
 
 use super::Verb;
 use super::table::{same, values};
@@ -25,6 +26,9 @@ pub(super) async fn run(world: &World) -> Result<(), String> {
     let table = Arc::new(table);
     context.register_table("t", table).map_err(text)?;
     let columns = world.columns();
+    if world.cell.verb == Verb::Where {
+        return conditions(world, &context, &columns).await;
+    }
     let mut expected = world.cell.expected();
     let sql = match world.cell.verb {
         Verb::SelfJoin => {
@@ -68,6 +72,23 @@ pub(super) async fn run(world: &World) -> Result<(), String> {
         let found = receipt.rerun(&client).await.map_err(text)?.verdict();
         if found != expected {
             return Err(format!("the receipt is {found:?}, expected {expected:?}"));
+        }
+    }
+    Ok(())
+}
+
+async fn conditions(world: &World, context: &SessionContext, columns: &str) -> Result<(), String> {
+    let all = values(&world.cell.expected());
+    for push_down in [true, false] {
+        let set = format!("SET kafka.push_down = {push_down}");
+        rows(context, &set).await?;
+        for (condition, places) in world.cell.conditions() {
+            let sql =
+                format!("SELECT {columns} FROM t WHERE {condition} ORDER BY partition, \"offset\"");
+            let found = rows(context, &sql).await?;
+            let expected = places.iter().map(|at| all[*at].clone());
+            let same = same(&found, &expected.collect::<Vec<_>>());
+            same.map_err(|e| format!("{condition}, push_down = {push_down}: {e}"))?;
         }
     }
     Ok(())

@@ -5,16 +5,14 @@ use std::sync::Arc;
 
 use datafusion::common::internal_err;
 use datafusion::error::Result;
-use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::physical_expr::expressions::Column as ColumnExpr;
 use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet};
 use datafusion::physical_plan::sorts::streaming_merge::StreamingMergeBuilder;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    EmptyRecordBatchStream, ExecutionPlan, SortOrderPushdownResult,
-};
+use datafusion::physical_plan::{EmptyRecordBatchStream, ExecutionPlan, SortOrderPushdownResult};
 
 use super::properties::properties;
 use super::{Counted, Direction, KafkaScanExec, Reading, ScanRange, reverse};
@@ -131,4 +129,3 @@ fn by_kafka_partition(ranges: &[ScanRange]) -> BTreeMap<TopicPartition, Vec<Scan
     }
     groups
 }
-

@@ -14,12 +14,13 @@ use std::sync::Arc;
 use datafusion::common::config::{ConfigExtension, ConfigOptions};
 use datafusion::common::extensions_options;
 use datafusion::common::tree_node::TreeNode;
-use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::DynamicFilterTracking;
 use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
 use datafusion::physical_expr::utils::collect_columns;
+use datafusion::physical_expr::{PhysicalExpr, conjunction};
 use datafusion::physical_expr_common::physical_expr::is_volatile;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::filter_pushdown::{
     FilterPushdownPhase, FilterPushdownPropagation, PushedDown,
 };
@@ -81,6 +82,28 @@ impl KafkaScanExec {
             taken,
             ..Conditions::default()
         }))
+    }
+
+    /// The scan as it was before it took conditions over: a filter above a scan that has none. For engines that send
+    /// scans without their conditions.
+    ///
+    /// # Errors
+    /// When DataFusion refuses to build the filter.
+    pub fn conditions_above(&self) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+        let plain = self.under(Conditions::default());
+        if self.conditions.taken.is_empty() {
+            return Ok(Arc::new(plain));
+        }
+        let plain = Arc::new(Self {
+            fetch: None,
+            ..plain
+        });
+        let filter = FilterExec::try_new(conjunction(self.conditions.taken.clone()), plain)?;
+        let filter = Arc::new(filter) as Arc<dyn ExecutionPlan>;
+        Ok(match self.fetch {
+            Some(_) => filter.with_fetch(self.fetch).unwrap_or(filter),
+            None => filter,
+        })
     }
 
     /// The same scan under these conditions.

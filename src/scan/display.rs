@@ -55,10 +55,17 @@ pub(super) fn scan(
 
 /// The conditions that the scan applies, and those that nodes above fill while they run.
 fn conditions(scan: &KafkaScanExec, separator: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let lists = [("conditions", &scan.conditions.taken), ("hints", &scan.conditions.hints)];
+    let lists = [
+        ("conditions", &scan.conditions.taken),
+        ("hints", &scan.conditions.hints),
+    ];
     for (name, list) in lists {
         if !list.is_empty() {
-            write!(f, "{separator}{name}=[{}]", List(list.iter(), ", ", usize::MAX))?;
+            write!(
+                f,
+                "{separator}{name}=[{}]",
+                List(list.iter(), ", ", usize::MAX)
+            )?;
         }
     }
     match needle::needle(&scan.conditions, &scan.projection, &scan.source.decoder) {

@@ -243,7 +243,11 @@ fn steps(
         }
         again = true;
     }
-    if again { Steps::TwoAndAgain } else { Steps::Two }
+    if again {
+        Steps::TwoAndAgain
+    } else {
+        Steps::Two
+    }
 }
 
 /// Conditions over the columns of a batch.

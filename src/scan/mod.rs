@@ -42,8 +42,8 @@ mod tests;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Statistics, internal_err};
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -62,18 +62,16 @@ use datafusion::physical_plan::{
 
 use crate::client::{KafkaClient, RawColumns};
 use crate::decode::{BadRowCount, BadRowPart, RecordDecoder};
-use crate::range::{
-    IsolationLevel, Ledger, OffsetRange, OnDataLoss, RangeLedger, Snapshot,
-};
+use crate::range::{IsolationLevel, Ledger, OffsetRange, OnDataLoss, RangeLedger, Snapshot};
 use account::Books;
 use backward::MAX_MERGED_PARTITIONS;
 use condition::Conditions;
 use filter::Filter;
 use properties::{properties, statistics};
 
+pub use condition::ScanSettings;
 #[cfg(feature = "jobs")]
 pub use connections::OwnConnections;
-pub use condition::ScanSettings;
 pub use elsewhere::{ExecuteElsewhere, ScansElsewhereExec, sorted_behind_shuffles};
 pub(crate) use hash::WithChecksums;
 pub use hash::wants_checksums;
@@ -410,7 +408,11 @@ impl ExecutionPlan for KafkaScanExec {
         let is_behind = is_behind && !self.conditions.is_empty();
         let nothing = Conditions::default();
         let reading = Reading {
-            conditions: if is_behind { &nothing } else { &self.conditions },
+            conditions: if is_behind {
+                &nothing
+            } else {
+                &self.conditions
+            },
             with_hints: !self.is_again(partition),
             fetch: if is_behind { None } else { self.fetch },
             context: &context,

@@ -258,7 +258,17 @@ mod tests {
         for text in ["order-17", "x y", "ÄÖ", "a/b", "17 €"] {
             assert!(json_has_it_as_it_is(text.as_bytes()), "{text}");
         }
-        let others = ["17", "1.5e3", "inf", "NaN", "[1,2]", "{\"a\":1}", "a\"b", "a\\b", "a\nb"];
+        let others = [
+            "17",
+            "1.5e3",
+            "inf",
+            "NaN",
+            "[1,2]",
+            "{\"a\":1}",
+            "a\"b",
+            "a\\b",
+            "a\nb",
+        ];
         for text in others {
             assert!(!json_has_it_as_it_is(text.as_bytes()), "{text}");
         }

@@ -174,7 +174,8 @@ impl Reader {
     /// Drops records with timestamps that are not wanted, and decodes the others.
     pub(super) async fn receive(&self, raw: &RawBatch, step: Step) -> Result<Received> {
         self.metrics.received(raw, step);
-        self.books.received(step.range, raw.bytes + raw.passed_bytes);
+        self.books
+            .received(step.range, raw.bytes + raw.passed_bytes);
         let within_bounds;
         let records = match self.timestamps.get(step.range).copied().flatten() {
             Some(bounds) => {

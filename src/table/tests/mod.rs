@@ -14,6 +14,7 @@ use crate::client::memory::{MemoryCluster, Record, TopicOptions};
 use crate::range::{IsolationLevel, OnDataLoss};
 use crate::session::KafkaSessionBuilder;
 
+mod conditions;
 mod executions;
 mod keys;
 mod ledger;

@@ -284,7 +284,10 @@ impl RangeDecoder {
                 };
                 let (columns, place) = (&mut self.columns, &mut self.place);
                 let search = self.search.as_ref();
-                match walk.records.walk(region, columns, place, &self.limits, search)? {
+                match walk
+                    .records
+                    .walk(region, columns, place, &self.limits, search)?
+                {
                     Walked::Whole => {
                         self.at = walk.batch_end;
                         if let (Some((records, hits)), Some(search)) =
