@@ -34,6 +34,7 @@ mod range;
 mod remote;
 mod report;
 mod reverse;
+mod rows;
 mod stream;
 mod tasks;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! the condition, and the ledger says what was ruled out.
 
 use arrow::datatypes::{DataType, Field};
+use datafusion::execution::TaskContext;
 use datafusion::physical_plan::collect;
 use proptest::prelude::*;
 
@@ -244,7 +245,14 @@ proptest! {
             let pushed = outcome(&with_table(table(), true), &sql).await;
             (pushed, outcome(&with_table(table(), false), &sql).await)
         });
-        prop_assert_eq!(pushed, filtered, "{}", sql);
+        match (&pushed, &filtered) {
+            // The first bad record depends on the order in which records are read.
+            (Err(pushed), Err(filtered)) if order.contains("DESC") => {
+                prop_assert!(pushed.contains("does not decode"), "{}", pushed);
+                prop_assert!(filtered.contains("does not decode"), "{}", filtered);
+            }
+            _ => prop_assert_eq!(pushed, filtered, "{}", sql),
+        }
     }
 }
 
@@ -273,10 +281,11 @@ async fn a_limit_behind_a_condition_stops_the_fetch() {
     let sql = "SELECT offset FROM orders WHERE partition = 1 AND octet_length(value) = 7 LIMIT 2";
     assert_eq!(rows(&context, sql).await, ["0", "1"]);
     assert!(cluster.stats().records < 50, "{:?}", cluster.stats());
-    let sql = "SELECT offset FROM orders WHERE partition = 1 AND value LIKE '%value 9%' \
+    let sql = "SELECT offset, value FROM orders WHERE partition = 1 AND value LIKE '%value 9%' \
                ORDER BY offset DESC LIMIT 2";
     let before = cluster.stats().records;
-    assert_eq!(rows(&context, sql).await, ["99", "98"]);
+    let expected = ["99 76616c7565203939", "98 76616c7565203938"];
+    assert_eq!(rows(&context, sql).await, expected);
     assert!(
         cluster.stats().records - before < 80,
         "{:?}",
@@ -402,7 +411,7 @@ async fn the_page_of_the_ledger_says_what_becomes_of_a_condition() {
             .to_string();
         assert!(!shown.contains("FilterExec"), "{row}\n{shown}");
         let task = match receipt {
-            "yes" => Arc::new(with_checksums(context.state().task_ctx().as_ref().clone())),
+            "yes" => Arc::new(with_checksums(TaskContext::from(&context))),
             _ => context.task_ctx(),
         };
         let is_searched = shown.contains("searched_for") && receipt == "no";

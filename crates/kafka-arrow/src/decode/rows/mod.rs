@@ -5,6 +5,7 @@ mod part;
 mod reasons;
 #[cfg(test)]
 mod tests;
+mod written;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,6 +31,7 @@ use crate::error::{Error, Result};
 use crate::raw::{RawBatch, RawColumns, TimestampType, headers_type};
 
 pub use dead::{LETTER_COLUMNS, LETTER_RECORD};
+pub use written::Written;
 
 /// How keys or values are read.
 #[derive(Debug, Clone, Default)]
@@ -116,16 +118,6 @@ pub struct RecordDecoder {
     /// The ids of the topics that dead letters come from.
     topic_ids: BTreeMap<Arc<str>, String>,
     schema: SchemaRef,
-}
-
-/// How a payload writes the text or the bytes of a column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Written {
-    /// Byte for byte.
-    AsBytes,
-    /// As text in JSON.
-    AsJson,
 }
 
 /// Rows of a batch, as the table shows them.
@@ -252,30 +244,6 @@ impl RecordDecoder {
     /// What to do about records that do not decode.
     pub fn bad_rows(&self) -> BadRows {
         self.bad_rows
-    }
-
-    /// How payloads write what a column of text or bytes shows; `None` where that is not known.
-    pub fn written(&self, index: usize) -> Option<Written> {
-        let part = match self.columns.get(index)? {
-            Column::Key | Column::KeyField(_) => &self.key,
-            Column::Value | Column::ValueField(_) => &self.value,
-            _ => return None,
-        };
-        let is_text = || {
-            let field = self.schema.fields().get(index);
-            field.is_some_and(|field| field.data_type().is_string())
-        };
-        match (self.columns[index], part) {
-            (Column::Key | Column::Value, Payload::Raw | Payload::Fields(_)) => {
-                Some(Written::AsBytes)
-            }
-            (Column::KeyField(_) | Column::ValueField(_), Payload::Fields(decoder))
-                if decoder.is_json() && is_text() =>
-            {
-                Some(Written::AsJson)
-            }
-            _ => None,
-        }
     }
 
     /// The index of a column in the schema.

@@ -1,6 +1,8 @@
 //! Goes through record batches: of which rows are made, which are passed, and where a range ends.
 
 mod heads;
+mod search;
+mod short;
 
 use std::time::{Duration, Instant};
 
@@ -15,8 +17,10 @@ use super::limits::Limits;
 use super::old;
 use super::walk::{Place, Purpose, Records, Walked};
 use crate::client::needle::Search;
-use crate::client::{Held, Needle, PassedOffsets, RawBatch, RawColumns, TimestampBounds};
+use crate::client::{Held, PassedOffsets, RawBatch, RawColumns, TimestampBounds};
 use crate::range::{IsolationLevel, TopicPartition};
+use search::Hit;
+pub(crate) use short::{ShortOf, Shortage};
 
 /// What a call of [`RangeDecoder::step`] came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,25 +36,6 @@ pub(crate) enum Step {
     /// The record at this offset is of a later epoch than the range can have: others stood there.
     Cut(i64),
 }
-
-/// Why a record batch is not unpacked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Shortage {
-    /// Where the batch begins.
-    pub(crate) offset: i64,
-    pub(crate) kind: ShortOf,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ShortOf {
-    /// It comes to more bytes than [`Limits::unpacked_bytes`], which are these.
-    Limit(usize),
-    /// The memory budget did not grant this many bytes.
-    Memory(usize),
-}
-
-/// A search reports how far it has come after this many records.
-const DUE_OFFSETS: u64 = 1 << 16;
 
 /// The rows of a range, decoded from the record batches that a partition's part of an answer holds.
 ///
@@ -134,26 +119,9 @@ impl RangeDecoder {
         Self { unpacked, ..self }
     }
 
-    /// The same, which leaves out records without the needle.
-    pub(crate) fn searching(self, needle: Option<&Needle>) -> Self {
-        let search = needle.map(Search::new);
-        Self { search, ..self }
-    }
-
-    /// Whether the caller of a search has waited long enough for what it has found, or for how far it has come.
-    pub(crate) fn is_due(&self) -> bool {
-        let passed = self.place.passed.filtered >= DUE_OFFSETS;
-        self.search.is_some() && (passed || self.columns.rows() > 0)
-    }
-
     /// Hands over memory for the next record batch.
     pub(crate) fn grant(&mut self, unpacked: Held) {
         self.unpacked = unpacked;
-    }
-
-    /// What the last [`Step::Short`] lacked; another step tries again.
-    pub(crate) fn shortage(&mut self) -> Option<Shortage> {
-        self.shortage.take()
     }
 
     /// Goes over to `start..end`, of which records within `bounds` are wanted. What was fed is kept:
@@ -477,42 +445,28 @@ impl RangeDecoder {
         };
         let bytes = unpacked.as_ref().map_or(packed, |region| &region.bytes[..]);
         let mut records = Records::new(head, purpose, at, records_end);
-        if purpose == Purpose::Rows
-            && let Some(search) = &mut self.search
-            && search.is_worth_it()
-            && !search.is_blind_to(bytes)
-        {
-            if search.next(bytes, 0) == usize::MAX {
-                if self.pass_whole(&head, Purpose::Filtered) {
+        if purpose == Purpose::Rows {
+            match self.look_for_needle(bytes) {
+                Some(Hit::Nowhere) if self.pass_whole(&head, Purpose::Filtered) => {
                     self.passed_bytes += batch.len();
                     self.leave(&head, next);
                     return Ok(());
                 }
-                records = Records::new(head, Purpose::Filtered, at, records_end);
-            } else {
-                records.search();
+                Some(Hit::Nowhere) => {
+                    records = Records::new(head, Purpose::Filtered, at, records_end);
+                }
+                Some(Hit::At(first)) => records.search(at + first),
+                None => {
+                    let rows = usize::try_from(head.records).unwrap_or(0);
+                    self.columns.reserve(rows.min(records_end - at));
+                }
             }
-        } else if purpose == Purpose::Rows {
-            let rows = usize::try_from(head.records).unwrap_or(0);
-            self.columns.reserve(rows.min(records_end - at));
         }
         self.walk = Some(Walk {
             records,
             unpacked,
             batch_end: next,
         });
-        Ok(())
-    }
-
-    fn fall_short(&mut self, offset: i64, packed: Packed) -> Result<(), Malformed> {
-        let kind = match packed {
-            Packed::Broken(e) => return Err(e),
-            Packed::TooLarge(most) => ShortOf::Limit(most),
-            Packed::NoMemory(bytes) => ShortOf::Memory(bytes),
-        };
-        // Less is always granted.
-        let _ = self.unpacked.try_hold(0);
-        self.shortage = Some(Shortage { offset, kind });
         Ok(())
     }
 }

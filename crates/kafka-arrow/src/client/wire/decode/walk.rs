@@ -89,7 +89,7 @@ pub(super) struct Records {
 }
 
 /// What a search in the records of a batch has found.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Found {
     /// Where the needle is next; no earlier than the record that was walked last.
     next: usize,
@@ -111,9 +111,10 @@ impl Records {
         }
     }
 
-    /// Only records that have the needle become rows.
-    pub(super) fn search(&mut self) {
-        self.found = Some(Found::default());
+    /// Only records that have the needle become rows; it is at `first` for the first time.
+    pub(super) fn search(&mut self, first: usize) {
+        let (next, records) = (first, 0);
+        self.found = Some(Found { next, records });
     }
 
     /// How many records a search has looked at, and how many of them have the needle.
