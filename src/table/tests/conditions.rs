@@ -216,7 +216,7 @@ async fn outcome(context: &SessionContext, sql: &str) -> Result<Vec<String>, Str
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn conditions_inside_the_scan_equal_filtering_after_reading(
