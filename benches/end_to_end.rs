@@ -18,7 +18,7 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
-use support::produce::{self, Fill};
+use support::produce::{self, Fill, Record};
 use support::{KafkaOptions, KafkaServer, admin};
 
 /// The same allocator as in the shell, so that the library is measured as the shell runs it.
@@ -74,6 +74,8 @@ fn main() {
             None => println!("  {name}: kafka-consumer-perf-test failed"),
         }
     }
+
+    conditions(&runtime, &context, &bootstrap, records);
 
     println!("\nsmall queries, ms (median of 50, warm session):");
     for (name, sql) in [
@@ -186,6 +188,118 @@ fn keyed(bootstrap: &str, records: usize) -> String {
         }
     }
     producer.flush(Duration::from_secs(60)).expect("all arrive");
+    topic
+}
+
+/// Conditions that few records pass, each beside the work that it is compared with.
+fn conditions(
+    runtime: &tokio::runtime::Runtime,
+    context: &SessionContext,
+    bootstrap: &str,
+    records: usize,
+) {
+    let plain = json(bootstrap, records, "none");
+    let packed = json(bootstrap, records, "zstd");
+    let make = |name: &str, policy: &str| {
+        let sql = format!(
+            "CREATE EXTERNAL TABLE {name} (id VARCHAR, n BIGINT, note VARCHAR) STORED AS KAFKA \
+             LOCATION '{plain}' OPTIONS ('value.format' 'json', 'on.bad.row' '{policy}')"
+        );
+        let made = datafusion_kafka::statement::sql(context, &sql);
+        runtime.block_on(made).expect("a table");
+    };
+    make("fields", "null");
+    make("checked", "fail");
+    let rare = "LIKE '%id-0000000000012345%'";
+    // One record in 10,000, by a text that can be searched for and by one that cannot.
+    let few = "LIKE '%2345\",\"n%'";
+    let of_all = "octet_length(key) + octet_length(value) < 0";
+    let time = |sql: &str| median(5, || runtime.block_on(run(context, sql)));
+    println!("\nconditions, million records a second (median of 5), and the ratio to the other:");
+    let compare = |name: &str, sql: &str, other: &str| {
+        let (took, others) = (time(sql), time(other));
+        let rate = |t: Duration| records as f64 / t.as_secs_f64() / 1e6;
+        let ratio = others.as_secs_f64() / took.as_secs_f64();
+        println!(
+            "  {name}: {:.2} and {:.2}, ratio {ratio:.2}",
+            rate(took),
+            rate(others)
+        );
+    };
+    for (codec, topic) in [("uncompressed", &plain), ("zstd", &packed)] {
+        let name = format!("rare LIKE, {codec}, to the sum of lengths");
+        let like = format!("SELECT count(*) FROM \"{topic}\" WHERE value {rare}");
+        let sum = format!("SELECT sum(octet_length(value)) FROM \"{topic}\"");
+        compare(&name, &like, &sum);
+    }
+    for (name, condition) in [
+        ("one in 10,000", format!("value {few}")),
+        ("no text", of_all.into()),
+    ] {
+        let name = format!("SELECT * to count(*), {name}");
+        let all = format!("SELECT * FROM \"{plain}\" WHERE {condition}");
+        let counted = format!("SELECT count(*) FROM \"{plain}\" WHERE {condition}");
+        compare(&name, &all, &counted);
+    }
+    for name in ["fields", "checked"] {
+        let all = format!("SELECT * FROM {name} WHERE id = 'id-0000000000012345'");
+        let decoded = format!("SELECT max(id) FROM {name}");
+        compare(
+            &format!("JSON id = 'x', all columns, in {name}, to decoding the field"),
+            &all,
+            &decoded,
+        );
+    }
+    let unlimited = format!("SELECT sum(octet_length(value)), max(\"offset\") FROM \"{plain}\"");
+    let on = time(&unlimited);
+    runtime.block_on(run(context, "SET kafka.push_down = false"));
+    let off = time(&unlimited);
+    println!(
+        "  no condition, push-down on to off: ratio {:.2}",
+        off.as_secs_f64() / on.as_secs_f64()
+    );
+    for sql in [
+        format!("SELECT count(*) FROM \"{plain}\" WHERE value {rare}"),
+        format!("SELECT * FROM \"{plain}\" WHERE value {few}"),
+        "SELECT * FROM fields WHERE id = 'id-0000000000012345'".to_owned(),
+        "SELECT * FROM checked WHERE id = 'id-0000000000012345'".to_owned(),
+        "SELECT * FROM fields ORDER BY n DESC LIMIT 10".to_owned(),
+    ] {
+        let off = time(&sql);
+        runtime.block_on(run(context, "SET kafka.push_down = true"));
+        let on = time(&sql);
+        runtime.block_on(run(context, "SET kafka.push_down = false"));
+        let ratio = off.as_secs_f64() / on.as_secs_f64();
+        println!("  {sql}: push-down on to off, ratio {ratio:.2}");
+    }
+    runtime.block_on(run(context, "SET kafka.push_down = true"));
+}
+
+/// A topic of JSON objects of about 100 B.
+fn json(bootstrap: &str, records: usize, codec: &str) -> String {
+    let topic = admin::unique_topic("json");
+    admin::create_topic(bootstrap, &topic, PARTITIONS, &[]);
+    let settings = [
+        ("compression.type", codec),
+        ("batch.size", "1048576"),
+        ("linger.ms", "20"),
+    ];
+    let numbers: Vec<usize> = (0..records).collect();
+    for numbers in numbers.chunks(200_000) {
+        let records: Vec<Record> = numbers
+            .iter()
+            .map(|n| {
+                let value = format!(
+                    "{{\"id\":\"id-{n:016}\",\"n\":{},\"note\":\"a note of some length, as they are {}\"}}",
+                    n % 1000,
+                    n % 7
+                );
+                let partition = i32::try_from(n % PARTITIONS as usize).expect("few partitions");
+                Record::new(partition).value(value)
+            })
+            .collect();
+        produce::produce_with(bootstrap, &topic, &records, &settings);
+    }
     topic
 }
 

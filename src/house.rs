@@ -69,7 +69,7 @@ const DATAFUSION_KAFKA: &[(&str, &[&str])] = &[
         &["fault", "formats", "sink", "store", "table"],
     ),
     ("receipt", &["redact", "scan", "table"]),
-    ("session", &["functions", "policy", "sink", "table"]),
+    ("session", &["functions", "policy", "scan", "sink", "table"]),
     (
         "driver",
         &[

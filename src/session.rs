@@ -23,6 +23,7 @@ use crate::config::ConnectionConfig;
 use crate::error::{Error, Result};
 use crate::functions::{bytes, from_payload, header};
 use crate::policy::{GuardedStores, Policy};
+use crate::scan::ScanSettings;
 #[cfg(feature = "jobs")]
 use crate::sink::parquet::ParquetTableFactory;
 use crate::table::{
@@ -259,6 +260,10 @@ fn register_with(
         let mut state = state.write();
         let snapshots = Arc::<SessionSnapshots>::default();
         state.config_mut().set_extension(snapshots);
+        let extensions = &mut state.config_mut().options_mut().extensions;
+        if extensions.get::<ScanSettings>().is_none() {
+            extensions.insert(ScanSettings::default());
+        }
         state
             .table_factories_mut()
             .insert("KAFKA".to_owned(), Arc::new(factory));

@@ -7,6 +7,7 @@ use arrow::datatypes::DataType;
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
+use datafusion::prelude::SessionContext;
 use serde_json::Value;
 
 use super::Verb;
@@ -35,6 +36,9 @@ pub(super) async fn run(world: &World) -> Result<(), String> {
     let table = Arc::new(table);
     context.register_table("t", table).map_err(text)?;
     let columns = world.columns();
+    if world.cell.verb == Verb::Where {
+        return conditions(world, &context, &columns).await;
+    }
     let mut expected = world.cell.expected();
     let sql = match world.cell.verb {
         Verb::SelfJoin => {
@@ -147,6 +151,23 @@ async fn indexed(world: &World, table: KafkaTable) -> Result<(), String> {
     )
 }
 
+async fn conditions(world: &World, context: &SessionContext, columns: &str) -> Result<(), String> {
+    let all = values(&world.cell.expected());
+    for push_down in [true, false] {
+        let set = format!("SET kafka.push_down = {push_down}");
+        rows(context, &set).await?;
+        for (condition, places) in world.cell.conditions() {
+            let sql =
+                format!("SELECT {columns} FROM t WHERE {condition} ORDER BY partition, \"offset\"");
+            let found = rows(context, &sql).await?;
+            let expected = places.iter().map(|at| all[*at].clone());
+            let same = same(&found, &expected.collect::<Vec<_>>());
+            same.map_err(|e| format!("{condition}, push_down = {push_down}: {e}"))?;
+        }
+    }
+    Ok(())
+}
+
 /// The plan with scans that came as bytes, in smaller parts than they were planned in.
 fn elsewhere(
     world: &World,
@@ -158,7 +179,9 @@ fn elsewhere(
         };
         let parts = scan.of_pieces(scan.pieces(8), scan.ranges().len())?;
         let bytes = parts.encode(false).external()?;
-        let scan = KafkaScanExec::decode(&bytes, world).external()?;
+        let sent = KafkaScanExec::decode(&bytes, world).external()?;
+        let conditions = parts.conditions().to_vec();
+        let scan = sent.with_conditions(conditions).external()?;
         Ok(Transformed::yes(Arc::new(scan) as Arc<dyn ExecutionPlan>))
     });
     sent.map(|sent| sent.data)

@@ -297,7 +297,7 @@ impl Spending {
                 batch.offsets.len() as u64 + batch.passed.filtered + batch.passed.aborted;
             let added = Amount {
                 records: looked_at,
-                bytes: batch.bytes as u64,
+                bytes: (batch.bytes + batch.passed_bytes) as u64,
             };
             for (account, spent) in &parts {
                 account.charge(spent, added)?;

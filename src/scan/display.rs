@@ -6,7 +6,7 @@ use std::fmt;
 
 use datafusion::physical_plan::{DisplayFormatType, ExecutionPlan};
 
-use super::{Direction, IndexUse, KafkaScanExec, PrunedBy, ScanRange};
+use super::{Direction, IndexUse, KafkaScanExec, PrunedBy, ScanRange, needle};
 use crate::range::{OffsetRange, TopicPartition};
 
 /// How many ranges or partitions of a list are shown.
@@ -53,6 +53,7 @@ pub(super) fn scan(
     let schema = scan.schema();
     let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
     write!(f, "{separator}projection=[{}]", names.join(", "))?;
+    conditions(scan, separator, f)?;
     if scan.direction == Direction::Reverse {
         write!(f, "{separator}order=offset DESC")?;
     }
@@ -64,6 +65,27 @@ pub(super) fn scan(
         writeln!(f)?;
     }
     Ok(())
+}
+
+/// The conditions that the scan applies, and those that nodes above fill while they run.
+fn conditions(scan: &KafkaScanExec, separator: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let lists = [
+        ("conditions", &scan.conditions.taken),
+        ("hints", &scan.conditions.hints),
+    ];
+    for (name, list) in lists {
+        if !list.is_empty() {
+            write!(
+                f,
+                "{separator}{name}=[{}]",
+                List(list.iter(), ", ", usize::MAX)
+            )?;
+        }
+    }
+    match needle::needle(&scan.conditions, &scan.projection, &scan.source.decoder) {
+        Some(needle) => write!(f, "{separator}searched_for={needle}"),
+        None => Ok(()),
+    }
 }
 
 /// So much of each of some lists that `most` are shown in all, and something of each.

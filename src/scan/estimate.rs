@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::budget::bytes_in_words;
 use super::reverse::MIN_PIECE_OFFSETS;
-use super::{Direction, KafkaScanExec, by_kafka_partition};
+use super::reverse::by_kafka_partition;
+use super::{Direction, KafkaScanExec};
 use crate::range::OffsetRange;
 
 /// Records and their bytes.

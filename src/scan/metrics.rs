@@ -48,7 +48,7 @@ pub(super) struct ScanMetrics {
     untold_offsets: Count,
     /// Offsets that lay below the log start and were skipped because the user allowed it.
     lost_offsets: Count,
-    /// Records outside the `@T1:T2` of the table's range.
+    /// Records outside the `@T1:T2` of the table's range, or ruled out by the scan's conditions.
     filtered_records: Count,
     /// Records that do not decode, where that is no error.
     bad_rows: Count,
@@ -98,7 +98,7 @@ impl ScanMetrics {
         self.untold_offsets.add(count(passed.untold));
         self.lost_offsets.add(count(lost));
         self.filtered_records.add(count(passed.filtered));
-        self.bytes.add(raw.bytes);
+        self.bytes.add(raw.bytes + raw.passed_bytes);
         self.fetch_wait
             .add_duration(std::time::Duration::from_nanos(raw.fetch_wait_ns));
         self.decode

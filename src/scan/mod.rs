@@ -15,15 +15,19 @@
 //!   to the offsets of a range fails the query with [`Error::Unaccounted`](crate::Error::Unaccounted).
 
 mod account;
+mod backward;
 mod budget;
+mod condition;
 #[cfg(feature = "jobs")]
 mod connections;
 mod display;
 mod elsewhere;
 mod estimate;
+mod filter;
 mod hash;
 mod ledger;
 mod metrics;
+mod needle;
 mod position;
 mod progress;
 mod properties;
@@ -33,6 +37,7 @@ mod range;
 mod remote;
 mod report;
 mod reverse;
+mod rows;
 mod stream;
 mod tasks;
 #[cfg(test)]
@@ -41,33 +46,38 @@ mod tests;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Statistics, internal_err};
 use datafusion::error::Result;
-use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::expressions::Column as ColumnExpr;
 use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::coop::make_cooperative;
-use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
-use datafusion::physical_plan::sorts::streaming_merge::StreamingMergeBuilder;
+use datafusion::physical_plan::filter_pushdown::{
+    ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation,
+};
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
-    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, EmptyRecordBatchStream, ExecutionPlan,
-    PlanProperties, ReplaceChildrenOptions, SortOrderPushdownResult,
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties,
+    ReplaceChildrenOptions, SortOrderPushdownResult,
 };
 
 use crate::client::{KafkaClient, RawColumns};
-use crate::decode::{BadRowCount, BadRowPart, Column, RecordDecoder};
+use crate::decode::{BadRowCount, BadRowPart, RecordDecoder};
 use crate::error::External as _;
 use crate::range::{IsolationLevel, Ledger, OffsetRange, OnDataLoss, RangeLedger, Snapshot};
 use account::Books;
+use backward::MAX_MERGED_PARTITIONS;
 use budget::Share;
+use condition::Conditions;
+use filter::Filter;
 use properties::{properties, statistics};
 
 pub(crate) use budget::{Account, Holder};
 pub use budget::{ScanEstimate, lift_budget, over_budget};
+pub use condition::ScanSettings;
 #[cfg(feature = "jobs")]
 pub use connections::OwnConnections;
 pub use elsewhere::{ExecuteElsewhere, ScansElsewhereExec, sorted_behind_shuffles};
@@ -85,10 +95,6 @@ pub use remote::Connections;
 pub(crate) use remote::Origin;
 pub use report::{PartitionBytes, ScanFailure, ScanReport};
 pub use tasks::{ASSUMED_BYTES_PER_OFFSET, ScanPiece};
-
-/// The most Kafka partitions of an execution partition that `ORDER BY "offset" DESC` reads side by
-/// side: each holds a piece of its range in memory.
-const MAX_MERGED_PARTITIONS: usize = 64;
 
 /// What all execution partitions of a scan share.
 #[derive(Debug)]
@@ -138,9 +144,18 @@ pub struct KafkaScanExec {
     projection: Arc<[usize]>,
     fetch: Option<usize>,
     direction: Direction,
+    conditions: Arc<Conditions>,
     properties: Arc<PlanProperties>,
     counted: Counted,
     share: Share,
+}
+
+/// How an execution reads.
+struct Reading<'a> {
+    conditions: &'a Conditions,
+    with_hints: bool,
+    fetch: Option<usize>,
+    context: &'a Arc<TaskContext>,
 }
 
 /// What is counted while a scan is executed. A scan that is made of another one has its own.
@@ -194,6 +209,7 @@ impl KafkaScanExec {
             projection: projection.into(),
             fetch,
             direction,
+            conditions: Arc::default(),
             properties: Arc::new(properties),
             share: Share::default(),
         })
@@ -278,104 +294,40 @@ impl KafkaScanExec {
         self.source.name.as_deref() == Some(name)
     }
 
-    fn column(&self, expr: &Arc<dyn PhysicalExpr>) -> Option<Column> {
-        let column = expr.downcast_ref::<ColumnExpr>()?;
-        let index = *self.projection.get(column.index())?;
-        self.source.decoder.columns().get(index).copied()
-    }
-
-    /// This scan with the newest record first, if its Kafka partitions can be read side by side.
-    fn reversed(&self) -> Result<Option<Self>> {
-        let streams = self
-            .partitions
-            .iter()
-            .map(|p| reverse::by_kafka_partition(p).len());
-        if streams.max() > Some(MAX_MERGED_PARTITIONS) {
-            return Ok(None);
-        }
-        let direction = Direction::Reverse;
-        let schema = self.schema();
-        let properties = properties(
-            &self.source,
-            &self.partitions,
-            &self.projection,
-            &schema,
-            direction,
-        )?;
-        let reversed = Self {
-            direction,
-            properties: Arc::new(properties),
-            counted: Counted::nothing(&self.source, self.partitions.len()),
-            ..self.clone()
-        };
-        Ok(Some(reversed.counted_again()))
-    }
-
     fn reader(
         &self,
         partition: usize,
         ranges: &[ScanRange],
         books: Arc<Books>,
         bad_rows: BadRowPart,
-        context: &Arc<TaskContext>,
-    ) -> stream::Reader {
-        stream::Reader::new(
+        reading: &Reading<'_>,
+    ) -> Result<stream::Reader> {
+        let (projection, decoder) = (&self.projection, &self.source.decoder);
+        let conditions = reading.conditions;
+        let filter = Filter::new(conditions, reading.with_hints, projection, decoder)?;
+        let needle = needle::needle(conditions, projection, decoder);
+        Ok(stream::Reader::new(
             Arc::clone(&self.source),
-            Arc::clone(&self.projection),
+            Arc::clone(projection),
             self.schema(),
             metrics::ScanMetrics::new(&self.counted.metrics, partition),
             ranges,
             books,
             bad_rows,
+            (filter, needle),
             partition,
-            self.share.spending(context),
-            context,
-        )
+            self.share.spending(reading.context),
+            reading.context,
+        ))
     }
 
-    /// Newest first: each Kafka partition is read backward, several are merged by offset.
-    fn execute_reverse(
-        &self,
-        partition: usize,
-        ranges: &[ScanRange],
-        context: &Arc<TaskContext>,
-    ) -> Result<SendableRecordBatchStream> {
-        let groups = reverse::by_kafka_partition(ranges);
-        let bad_rows = self.counted.bad_rows.begin(partition, groups.len());
-        let books = self.open_books(partition, groups.values().map(Vec::as_slice));
-        // There may be more execution partitions than the session's, which all hold pieces at once.
-        let turns = self.partitions.len() / context.session_config().target_partitions().max(1);
-        let piece_bytes = (reverse::MAX_PIECE_BYTES / (groups.len().max(1) * turns.max(1)))
-            .max(reverse::MIN_PIECE_BYTES);
-        let mut streams: Vec<SendableRecordBatchStream> = groups
-            .into_values()
-            .zip(books)
-            .map(|(ranges, books)| {
-                let bad_rows = bad_rows.clone();
-                let reader = self.reader(partition, &ranges, books, bad_rows, context);
-                let stream = reverse::reverse(reader, ranges, self.fetch, piece_bytes);
-                Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream)) as _
-            })
-            .collect();
-        match (streams.len(), self.properties.output_ordering()) {
-            (0, _) => Ok(Box::pin(EmptyRecordBatchStream::new(self.schema()))),
-            (1, _) => Ok(streams.remove(0)),
-            (_, Some(ordering)) => {
-                let name = format!("KafkaScanExec[{partition}] merge");
-                // The rows are counted where they are read.
-                let uncounted = ExecutionPlanMetricsSet::new();
-                StreamingMergeBuilder::new()
-                    .with_streams(streams)
-                    .with_schema(self.schema())
-                    .with_expressions(ordering)
-                    .with_metrics(BaselineMetrics::new(&uncounted, partition))
-                    .with_batch_size(context.session_config().batch_size())
-                    .with_fetch(self.fetch)
-                    .with_reservation(MemoryConsumer::new(name).register(context.memory_pool()))
-                    .build()
-            }
-            (_, None) => internal_err!("a reversed KafkaScanExec has no ordering to merge by"),
-        }
+    /// Whether an execution partition was executed before.
+    fn is_again(&self, partition: usize) -> bool {
+        let books = self.counted.books.get(partition);
+        books.is_some_and(|books| {
+            let books = books.lock().unwrap_or_else(PoisonError::into_inner);
+            !books.is_empty()
+        })
     }
 }
 
@@ -400,9 +352,20 @@ impl ExecutionPlan for KafkaScanExec {
 
     fn apply_expressions(
         &self,
-        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
     ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
+        let mut all = (self.conditions.taken.iter()).chain(&self.conditions.hints);
+        all.try_fold(TreeNodeRecursion::Continue, |recursion, expr| {
+            recursion.visit_sibling(|| f(expr))
+        })
+    }
+
+    /// What nodes above have learned is forgotten with them.
+    fn reset_state(self: Arc<Self>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(self.under(Conditions {
+            hints: vec![],
+            ..self.conditions.as_ref().clone()
+        })))
     }
 
     fn replace_children(
@@ -437,15 +400,36 @@ impl ExecutionPlan for KafkaScanExec {
             );
         };
         self.share.check_estimates().external()?;
+        if self.conditions.missing > 0 {
+            return internal_err!("a scan came from another machine without its conditions");
+        }
+        // The books of a receipt are about all records that a condition has looked at.
+        let is_behind = self.source.checksums || wants_checksums(&context);
+        let is_behind = is_behind && !self.conditions.is_empty();
+        let nothing = Conditions::default();
+        let reading = Reading {
+            conditions: if is_behind {
+                &nothing
+            } else {
+                &self.conditions
+            },
+            with_hints: !self.is_again(partition),
+            fetch: if is_behind { None } else { self.fetch },
+            context: &context,
+        };
         let stream: SendableRecordBatchStream = match self.direction {
             Direction::Forward => {
                 let books = self.open_books(partition, [ranges.as_slice()]).remove(0);
                 let bad_rows = self.counted.bad_rows.begin(partition, 1);
-                let reader = self.reader(partition, ranges, books, bad_rows, &context);
-                let stream = stream::forward(reader, ranges.clone(), self.fetch);
+                let reader = self.reader(partition, ranges, books, bad_rows, &reading)?;
+                let stream = stream::forward(reader, ranges.clone(), reading.fetch);
                 Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream))
             }
-            Direction::Reverse => self.execute_reverse(partition, ranges, &context)?,
+            Direction::Reverse => self.execute_reverse(partition, ranges, &reading)?,
+        };
+        let stream = match is_behind {
+            true => filter::behind(stream, &self.conditions, self.fetch),
+            false => stream,
         };
         Ok(make_cooperative(stream))
     }
@@ -485,24 +469,22 @@ impl ExecutionPlan for KafkaScanExec {
         self.fetch
     }
 
-    /// `ORDER BY "offset" DESC` is answered by reading from the end.
+    /// Conditions of nodes above become the scan's.
+    fn handle_child_pushdown_result(
+        &self,
+        phase: FilterPushdownPhase,
+        result: ChildPushdownResult,
+        config: &ConfigOptions,
+    ) -> Result<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
+        let filters = result.parent_filters.into_iter();
+        let filters: Vec<_> = filters.map(|result| result.filter).collect();
+        Ok(self.take_over(phase, &filters, config))
+    }
+
     fn try_pushdown_sort(
         &self,
         order: &[PhysicalSortExpr],
     ) -> Result<SortOrderPushdownResult<Arc<dyn ExecutionPlan>>> {
-        let by_offset = match order {
-            [only] => self.column(&only.expr) == Some(Column::Offset) && only.options.descending,
-            _ => false,
-        };
-        // A scan that carries a LIMIT already has chosen its rows.
-        if !by_offset || self.fetch.is_some() || self.direction == Direction::Reverse {
-            return Ok(SortOrderPushdownResult::Unsupported);
-        }
-        Ok(match self.reversed()? {
-            Some(scan) => SortOrderPushdownResult::Exact {
-                inner: Arc::new(scan),
-            },
-            None => SortOrderPushdownResult::Unsupported,
-        })
+        self.newest_first(order)
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::budget::Share;
+use super::condition::Conditions;
 use super::{Direction, KafkaScanExec, ScanRange, ScanSource};
 use crate::client::{KafkaClient, TimestampBounds};
 use crate::config::{ConnectionConfig, RegistryConfig, ScanBudget};
@@ -70,6 +71,9 @@ struct Sent {
     /// What each part may read; the coordinator adds them up.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     budget: BTreeMap<String, String>,
+    /// How many conditions the scan has taken over. They travel beside it.
+    #[serde(default)]
+    conditions: usize,
 }
 
 /// What dead letters become. Their columns have names that others have too.
@@ -205,12 +209,14 @@ impl KafkaScanExec {
                 let limits = limits.filter_map(|key| Some((key.to_owned(), budget.get(key)?)));
                 limits.collect()
             },
+            conditions: self.conditions.taken.len(),
         };
         serde_json::to_vec(&sent)
             .map_err(|e| Error::internal(format!("a scan as bytes: {e}")).because(e))
     }
 
-    /// The scan that [`encode`](Self::encode) made the bytes of.
+    /// The scan that [`encode`](Self::encode) made the bytes of. One that has taken over conditions cannot be
+    /// executed before it has [them](Self::with_conditions).
     ///
     /// # Errors
     /// [`Error::Invalid`] when another version made them, and errors of `connections` and of the formats.
@@ -286,7 +292,11 @@ impl KafkaScanExec {
             sent.projection,
             sent.fetch,
         );
-        let mut scan = scan.map_err(crate::error::query_error)?;
+        let scan = scan.map_err(crate::error::query_error)?;
+        let mut scan = scan.under(Conditions {
+            missing: sent.conditions,
+            ..Conditions::default()
+        });
         if sent.backward {
             let reversed = scan.reversed().map_err(crate::error::query_error)?;
             let many = || Error::internal("a reversed scan has too many partitions");

@@ -13,7 +13,8 @@ use futures::{Stream, StreamExt, stream};
 
 use super::ScanRange;
 use super::position::{Position, Step};
-use super::stream::{Reader, Rows, raw_bytes};
+use super::rows::{Rows, raw_bytes};
+use super::stream::Reader;
 use crate::client::{Held, RawBatch};
 use crate::error::{Error, External as _};
 use crate::range::TopicPartition;

@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, BooleanArray, Int64Array, RecordBatch};
+use arrow::array::{AsArray, BooleanArray, Int64Array, RecordBatch};
 use arrow::compute::{concat_batches, filter, not};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use futures::stream::BoxStream;
@@ -16,17 +16,19 @@ use futures::{FutureExt, Stream, StreamExt, stream};
 
 use super::account::{Books, Entry, Received};
 use super::budget::Spending;
+use super::filter::{Chosen, Filter};
 use super::hash::{hashes, wants_checksums};
 use super::metrics::ScanMetrics;
 use super::position::{Position, Step};
+use super::rows::{Rows, raw_bytes};
 use super::{ScanRange, ScanSource};
-use crate::client::{Held, MemoryBudget, RawBatch, RawColumns, ReadRequest, TimestampBounds};
+use crate::client::{
+    Held, MemoryBudget, Needle, RawBatch, RawColumns, ReadRequest, TimestampBounds,
+};
 use crate::decode::{BadRowPart, BatchLimits, Rows as Decoded};
 use crate::error::{Error, External as _};
 use crate::memory;
 
-/// The bytes that a row takes besides its key, value and headers.
-const ROW_BYTES: usize = 64;
 /// Batches are joined up to this part of `batch.bytes`: more is worth no copy.
 const JOINED_PART: usize = 8;
 
@@ -49,6 +51,9 @@ pub(super) struct Reader {
     timestamps: Vec<Option<TimestampBounds>>,
     bad_rows: BadRowPart,
     spending: Spending,
+    filter: Option<Filter>,
+    /// What every record contains that is a row.
+    needle: Option<Needle>,
     memory: Arc<dyn MemoryBudget>,
 }
 
@@ -65,6 +70,7 @@ impl Reader {
         ranges: &[ScanRange],
         books: Arc<Books>,
         bad_rows: BadRowPart,
+        (filter, needle): (Option<Filter>, Option<Needle>),
         partition: usize,
         spending: Spending,
         context: &TaskContext,
@@ -84,6 +90,8 @@ impl Reader {
             hashed,
             timestamps: timestamps.collect(),
             bad_rows,
+            filter,
+            needle,
             source,
             projection,
             schema,
@@ -126,6 +134,7 @@ impl Reader {
             on_data_loss: self.source.on_data_loss,
             timestamps: ranges.iter().filter_map(timestamps).collect(),
             newest_epochs: ranges.iter().filter_map(newest_epoch).collect(),
+            needle: self.needle.clone(),
         };
         let bytes = self.source.client.read_buffer_bytes(&request);
         buffers
@@ -152,7 +161,8 @@ impl Reader {
 
     /// Whether as many rows come as records are read.
     pub(super) fn every_record_is_a_row(&self) -> bool {
-        !self.filters_rows() && !self.source.decoder.bad_rows().on.leaves_out()
+        let decoder = &self.source.decoder;
+        !self.filters_rows() && self.filter.is_none() && !decoder.bad_rows().on.leaves_out()
     }
 
     /// Nothing yet of the stream's memory.
@@ -163,7 +173,8 @@ impl Reader {
     /// Drops records with timestamps that are not wanted, and decodes the others.
     pub(super) async fn receive(&self, raw: &RawBatch, step: Step) -> Result<Received> {
         self.metrics.received(raw, step);
-        self.books.received(step.range, raw.bytes);
+        self.books
+            .received(step.range, raw.bytes + raw.passed_bytes);
         let within_bounds;
         let records = match self.timestamps.get(step.range).copied().flatten() {
             Some(bounds) => {
@@ -180,6 +191,9 @@ impl Reader {
             .await
             .external()?;
         let _timer = self.metrics.decode_timer();
+        if let Some(filter) = &self.filter {
+            return self.filtered(filter, raw, records, step);
+        }
         let Decoded {
             batch,
             kept,
@@ -189,9 +203,7 @@ impl Reader {
         } = decoder
             .decode(records, &self.projection, &self.schema)
             .external()?;
-        self.metrics.bad(bad);
-        let count = records.offsets.len() as u64;
-        self.bad_rows.add(count, bad as u64, first_bad).external()?;
+        self.count(records, bad, first_bad)?;
         let hashes = self.hashed.map(|columns| hashes(records, columns));
         let Some(good) = kept else {
             let kept = records.offsets.clone();
@@ -205,23 +217,59 @@ impl Reader {
             )
             .external());
         }
-        let offsets = |mask: &BooleanArray| {
-            let offsets = filter(&records.offsets, mask)?;
-            Ok::<Int64Array, arrow::error::ArrowError>(offsets.as_primitive().clone())
-        };
-        let kept = offsets(&good)?;
+        let kept = offsets(records, &good)?;
         // Where dead letters are the rows, what is left out is not bad.
         let dropped = match decoder.keeps_bad() {
             true => Int64Array::from_iter_values([]),
-            false => offsets(&not(&good)?)?,
+            false => offsets(records, &not(&good)?)?,
         };
         Ok(Received::new(raw, step, batch, kept, dropped, None))
+    }
+
+    /// Decodes what satisfies the conditions.
+    fn filtered(
+        &self,
+        filter: &Filter,
+        raw: &RawBatch,
+        records: &RawBatch,
+        step: Step,
+    ) -> Result<Received> {
+        let decoder = &self.source.decoder;
+        let Chosen {
+            batch,
+            rows,
+            good,
+            bad,
+            first_bad,
+        } = filter.decode(decoder, records, &self.projection, &self.schema)?;
+        self.count(records, bad, first_bad)?;
+        let kept = offsets(records, &rows)?;
+        let dropped = match good {
+            Some(good) => offsets(records, &not(&good)?)?,
+            None => Int64Array::from_iter_values([]),
+        };
+        let ruled_out = records.offsets.len() - kept.len() - dropped.len();
+        self.metrics.filtered(ruled_out);
+        Ok(Received::new(raw, step, batch, kept, dropped, None))
+    }
+
+    /// Counts records and the bad ones among them.
+    fn count(&self, records: &RawBatch, bad: usize, first_bad: Option<String>) -> Result<()> {
+        self.metrics.bad(bad);
+        let count = records.offsets.len() as u64;
+        self.bad_rows.add(count, bad as u64, first_bad).external()
     }
 
     /// A stream has come to its end.
     pub(super) fn end(&self) -> Result<()> {
         self.bad_rows.end().external()
     }
+}
+
+/// The offsets of these records.
+fn offsets(records: &RawBatch, mask: &BooleanArray) -> Result<Int64Array> {
+    let offsets = filter(&records.offsets, mask)?;
+    Ok(offsets.as_primitive().clone())
 }
 
 /// The timestamps of records that are of any use: a client may leave others out. What the predicates
@@ -243,120 +291,6 @@ fn within(bounds: TimestampBounds, raw: &RawBatch) -> BooleanArray {
             .collect(),
         // The reader was asked for timestamps: a client that builds none has no records.
         None => BooleanArray::from(vec![false; raw.offsets.len()]),
-    }
-}
-
-/// What the client's columns of a batch take.
-pub(super) fn raw_bytes(raw: &RawBatch) -> usize {
-    let has_payload = raw.keys.is_some() || raw.values.is_some() || raw.headers.is_some();
-    let payload = if has_payload { raw.bytes } else { 0 };
-    payload + raw.offsets.len() * ROW_BYTES
-}
-
-/// Of these what nothing else counts.
-fn unbudgeted_bytes(raw: &RawBatch) -> usize {
-    raw_bytes(raw).saturating_sub(raw.budgeted_bytes)
-}
-
-/// What the rows made of `raw` take beyond what is counted already: columns of bytes point into the client's, others are their own.
-fn row_bytes(raw: &RawBatch, batch: &RecordBatch) -> usize {
-    let (views, own): (Vec<_>, Vec<_>) =
-        (batch.columns().iter()).partition(|column| *column.data_type() == DataType::BinaryView);
-    let own: usize = own.iter().map(|c| c.get_array_memory_size()).sum();
-    if views.is_empty() {
-        own
-    } else {
-        own + unbudgeted_bytes(raw)
-    }
-}
-
-/// Decodes batches within the memory that their rows may take.
-pub(super) struct Rows {
-    pub(super) reader: Reader,
-    /// The memory of rows that are not handed on, and of the last that were.
-    held: Held,
-    /// The bytes that rows take for each byte of the client's columns, by the batch before.
-    growth: f64,
-    /// Bytes that were handed out since other tasks had their turn.
-    in_turn: usize,
-}
-
-impl Rows {
-    pub(super) fn new(reader: Reader) -> Self {
-        let growth = if reader.source.decoder.has_formats() {
-            1.0
-        } else {
-            0.0
-        };
-        let held = reader.nothing_held();
-        Self {
-            reader,
-            held,
-            growth,
-            in_turn: 0,
-        }
-    }
-
-    /// The rows that were handed out before are the caller's. After many bytes of them others have
-    /// their turn: what lies in a channel would pile up there if this never waited.
-    pub(super) async fn handed_on(&mut self) {
-        self.in_turn += self.held.bytes();
-        // Less is always granted.
-        let _ = self.held.try_hold(0);
-        if self.in_turn >= self.reader.source.batch_bytes {
-            self.in_turn = 0;
-            tokio::task::yield_now().await;
-        }
-    }
-
-    /// An estimate of the bytes that decoding `raw` takes.
-    fn expected(&self, raw: &RawBatch) -> usize {
-        unbudgeted_bytes(raw) + (raw_bytes(raw) as f64 * self.growth) as usize
-    }
-
-    /// Whether `raw` can be decoded at once, next to `others` bytes of rows.
-    fn has_room(&mut self, raw: &RawBatch, others: usize) -> bool {
-        let all = others.saturating_add(self.expected(raw));
-        self.held.try_hold(all).is_ok()
-    }
-
-    /// The rows of `raw`, next to `others` bytes of them, and how many bytes these take.
-    pub(super) async fn decode(
-        &mut self,
-        raw: &RawBatch,
-        step: Step,
-        others: usize,
-    ) -> Result<(Received, usize)> {
-        let expected = self.expected(raw);
-        self.hold(raw, others, expected).await?;
-        let received = self.reader.receive(raw, step).await?;
-        let bytes = row_bytes(raw, &received.batch);
-        self.hold(raw, others, bytes).await?;
-        if self.reader.source.decoder.has_formats() && !raw.offsets.is_empty() {
-            self.growth = bytes as f64 / raw_bytes(raw) as f64;
-        }
-        Ok((received, bytes))
-    }
-
-    async fn hold(&mut self, raw: &RawBatch, others: usize, bytes: usize) -> Result<()> {
-        let all = others.saturating_add(bytes);
-        if all == self.held.bytes() {
-            return Ok(());
-        }
-        let granted = self.held.hold(all).await;
-        granted.map_err(|reason| {
-            let first = raw.offsets.values().first().copied();
-            let place = format!("{}@{}", raw.partition, first.unwrap_or(raw.next_offset));
-            let records = match raw.offsets.len() {
-                1 => "the record of".to_owned(),
-                n => format!("{n} records from here on, of"),
-            };
-            let message = format!(
-                "{records} {} bytes takes {bytes} bytes in columns: {reason}",
-                raw.bytes
-            );
-            Error::Memory { place, message }.external()
-        })
     }
 }
 
@@ -447,7 +381,14 @@ impl Forward {
                 .remaining
                 .map_or(usize::MAX, |remaining| remaining - rows);
             let taken = received.rows().min(left);
-            entries.push(received.first(taken));
+            let entry = received.first(taken);
+            if taken == 0 && joined.is_empty() {
+                // Nothing that is handed on comes before: a search shows how far it has come.
+                self.rows.reader.books.post(&entry).external()?;
+                tokio::task::coop::consume_budget().await;
+                continue;
+            }
+            entries.push(entry);
             if taken == 0 {
                 continue;
             }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use datafusion::common::internal_err;
 use datafusion::error::Result;
 
+use super::condition::Conditions;
 use super::{Direction, KafkaScanExec, MAX_MERGED_PARTITIONS, ScanRange};
 use crate::range::{OffsetRange, cut};
 
@@ -176,6 +177,11 @@ impl KafkaScanExec {
     fn of_lists(&self, lists: Vec<Vec<ScanRange>>) -> Result<Self> {
         let source = Arc::clone(&self.source);
         let scan = Self::try_new(source, lists, self.projection.to_vec(), self.fetch)?;
+        let scan = scan.under(Conditions {
+            // Nodes above that fill them stay behind.
+            hints: vec![],
+            ..self.conditions.as_ref().clone()
+        });
         let mut scan = match self.direction {
             Direction::Forward => scan,
             Direction::Reverse => match scan.reversed()? {

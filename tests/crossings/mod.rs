@@ -28,6 +28,8 @@ dimension!(
         Indexed,
         /// With the options of the table on the command line.
         Search,
+        /// Conditions on each column, inside the scan and above it.
+        Where,
         ReceiptRerun,
         ExportParquet, ExportParquetSql, ExportParquetBy,
         ExportCsv, ExportCsvSql, ExportCsvBy,
@@ -311,6 +313,36 @@ impl Cell {
             rows.push((partition, offset, row));
         }
         rows
+    }
+
+    /// Conditions on each column, with the places of the expected rows that they leave.
+    pub(crate) fn conditions(&self) -> Vec<(String, Vec<usize>)> {
+        let all = self.expected();
+        let mut conditions = vec![];
+        for (name, data_type) in self.format.columns() {
+            let column = self.column(name);
+            let mut add = |condition: String, passes: &dyn Fn(&Value) -> bool| {
+                let rows = all.iter().enumerate();
+                let rows = rows.filter(|(_, (_, _, row))| passes(&row[&column]));
+                conditions.push((condition, rows.map(|(at, _)| at).collect()));
+            };
+            add(format!("\"{column}\" IS NOT NULL"), &|value| {
+                !value.is_null()
+            });
+            add(format!("\"{column}\" IS NULL"), &Value::is_null);
+            let texts = all.iter().filter_map(|(_, _, row)| row[&column].as_str());
+            let short = texts.filter(|text| text.len() < 1000);
+            if let (&"VARCHAR", Some(text)) = (data_type, short.max_by_key(|text| text.len())) {
+                let literal = text.replace('\'', "''");
+                add(format!("\"{column}\" = '{literal}'"), &|value| {
+                    *value == text
+                });
+                add(format!("\"{column}\" <> '{literal}'"), &|value| {
+                    !value.is_null() && *value != text
+                });
+            }
+        }
+        conditions
     }
 
     /// The records that do not decode.

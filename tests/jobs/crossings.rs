@@ -298,6 +298,17 @@ impl World {
             }
             _ => format!("SELECT {columns} FROM t ORDER BY partition, \"offset\""),
         };
+        if self.cell.verb == Verb::Where {
+            for (condition, places) in self.cell.conditions() {
+                let sql = format!(
+                    "{table}; SELECT {columns} FROM t WHERE {condition} ORDER BY partition, \"offset\""
+                );
+                let rows = places.iter().map(|at| expected[*at].clone());
+                let same = same(&self.rows(&sql)?, &rows.collect::<Vec<_>>());
+                same.map_err(|e| format!("{condition}: {e}"))?;
+            }
+            return Ok(());
+        }
         let sql = format!("{table}; {select}");
         if self.cell.verb != Verb::ReceiptRerun {
             return same(&self.rows(&sql)?, &expected);

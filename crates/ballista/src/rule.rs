@@ -52,7 +52,11 @@ impl OnBallista {
             return Ok(plan);
         }
         let here = Arc::clone(&plan);
-        let plan = sorted_behind_shuffles(plan)?;
+        let plan = plan.transform_up(|node| match node.downcast_ref::<KafkaScanExec>() {
+            Some(scan) if travels(&node) => scan.conditions_above().map(Transformed::yes),
+            _ => Ok(Transformed::no(node)),
+        });
+        let plan = sorted_behind_shuffles(plan?.data)?;
         let plan = left_rows_once(plan)?;
         let mut scans = vec![];
         let in_units = plan.transform_up(|node| {

@@ -10,7 +10,10 @@ use datafusion_kafka::export::ExportExec;
 use datafusion_kafka::external;
 use datafusion_kafka::scan::{Connections, KafkaScanExec};
 use datafusion_kafka::sink::StageExec;
-use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension};
+use datafusion_proto::physical_plan::{
+    PhysicalExtensionCodec, PhysicalPlanDecodeContext, PhysicalProtoConverterExtension,
+};
+use datafusion_proto::protobuf::PhysicalExprNode;
 use prost::{Message, Oneof};
 
 use crate::nodes::{Origin, TaskExec};
@@ -95,6 +98,9 @@ struct SentTask {
     task: u64,
     #[prost(bytes = "vec", tag = "3")]
     scan: Vec<u8>,
+    /// The conditions that the scan has taken over.
+    #[prost(message, repeated, tag = "4")]
+    conditions: Vec<PhysicalExprNode>,
 }
 
 impl PhysicalExtensionCodec for TaskCodec {
@@ -102,8 +108,8 @@ impl PhysicalExtensionCodec for TaskCodec {
         &self,
         buf: &[u8],
         inputs: &[Arc<dyn ExecutionPlan>],
-        _context: &TaskContext,
-        _converter: &dyn PhysicalProtoConverterExtension,
+        context: &TaskContext,
+        converter: &dyn PhysicalProtoConverterExtension,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let Some(Receiver {
             connections,
@@ -115,7 +121,12 @@ impl PhysicalExtensionCodec for TaskCodec {
         };
         let sent =
             SentNode::decode(buf).map_err(|e| internal_datafusion_err!("no node of Kafka: {e}"))?;
-        let SentTask { key, task, scan } = match (sent.node, inputs) {
+        let SentTask {
+            key,
+            task,
+            scan,
+            conditions,
+        } = match (sent.node, inputs) {
             (Some(Node::Task(task)), []) => task,
             (Some(Node::Stage(stage)), [input]) => {
                 let stage = StageExec::decode(&stage, Arc::clone(input), machine);
@@ -134,6 +145,12 @@ impl PhysicalExtensionCodec for TaskCodec {
         let scan = KafkaScanExec::decode(&scan, connections.as_ref());
         let scan = scan.inspect_err(|error| reports.failed(&key, error));
         let scan = scan.map_err(external)?;
+        let decoding = PhysicalPlanDecodeContext::new(context, self);
+        let conditions = conditions.iter().map(|condition| {
+            converter.proto_to_physical_expr(condition, &scan.schema(), &decoding)
+        });
+        let conditions = conditions.collect::<Result<Vec<_>>>()?;
+        let scan = scan.with_conditions(conditions).map_err(external)?;
         let (scan, task) = (Arc::new(scan), usize::try_from(task).unwrap_or(usize::MAX));
         reports.add(&key, task, &scan);
         Ok(Arc::new(TaskExec::received(scan, task, reports, key)))
@@ -143,7 +160,7 @@ impl PhysicalExtensionCodec for TaskCodec {
         &self,
         node: Arc<dyn ExecutionPlan>,
         buf: &mut Vec<u8>,
-        _converter: &dyn PhysicalProtoConverterExtension,
+        converter: &dyn PhysicalProtoConverterExtension,
     ) -> Result<()> {
         let sent = if let Some(stage) = node.downcast_ref::<StageExec>() {
             Node::Stage(stage.encode().map_err(external)?)
@@ -158,7 +175,11 @@ impl PhysicalExtensionCodec for TaskCodec {
             let Origin::Planned(run, _) = run else {
                 return internal_err!("a task of a scan is sent on by a worker");
             };
+            let conditions = scan.conditions().iter();
+            let conditions =
+                conditions.map(|condition| converter.physical_expr_to_proto(condition, self));
             Node::Task(SentTask {
+                conditions: conditions.collect::<Result<_>>()?,
                 key: run.key(),
                 task: *task as u64,
                 scan: scan.encode(run.checksums()).map_err(external)?,

@@ -24,6 +24,9 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use bed::Bed;
 use engines::{SHUFFLED, TYPED, rows};
 
+/// A statement whose condition the scan takes over.
+const CONDITION: &str = "SELECT key FROM orders WHERE key LIKE '%7%' AND value IS NOT NULL";
+
 /// The plan of a statement, which must be one for workers.
 async fn run(
     session: &datafusion::prelude::SessionContext,
@@ -52,10 +55,14 @@ async fn ledgers_come_back() {
     for sql in [
         "SELECT count(*) FROM orders",
         "SELECT key FROM kafka('orders', '@2023-11-14T22:20:00Z:')",
+        CONDITION,
     ] {
         let (expected, _) = run(&local, sql).await;
         let (found, shown) = run(&session, sql).await;
         assert!(shown.contains("DistributedExec"), "{shown}");
+        // A scan that loses its conditions on the way would deliver all records.
+        assert_eq!(shown.contains("conditions=["), sql == CONDITION, "{shown}");
+        assert!(!shown.contains("FilterExec"), "{shown}");
         assert!(
             shown.contains(&format!("worker {}", bed.workers[0].address)),
             "{shown}"
@@ -253,6 +260,7 @@ async fn receipts_are_those_of_one_machine() {
     let client: Arc<dyn KafkaClient> = Arc::new(bed.cluster.client());
     for sql in [
         "SELECT key, value FROM orders",
+        CONDITION,
         "SELECT count(*) FROM kafka('orders', '@2023-11-14T22:20:00Z:')",
     ] {
         let mut written = vec![];

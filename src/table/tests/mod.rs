@@ -15,6 +15,7 @@ use crate::range::{IsolationLevel, OnDataLoss};
 use crate::session::KafkaSessionBuilder;
 
 mod budget;
+mod conditions;
 mod executions;
 mod keys;
 mod ledger;

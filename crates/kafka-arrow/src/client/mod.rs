@@ -14,6 +14,7 @@ mod groups;
 #[cfg(feature = "librdkafka")]
 pub mod librdkafka;
 pub mod memory;
+mod needle;
 mod pool;
 mod views;
 mod wire;
@@ -28,6 +29,7 @@ use futures::stream::BoxStream;
 pub use budget::{Held, MemoryBudget, Unlimited};
 pub use groups::{GroupCommits, commit_group_offsets};
 pub use memory::{MemoryClient, MemoryCluster};
+pub use needle::Needle;
 pub use pool::ClientPool;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use wire::laws;
@@ -416,6 +418,8 @@ pub struct ReadRequest {
     /// The newest leader epoch that a record of the ranges can have: that of the leader which reported a log end at or
     /// behind them. A record of a later epoch took the place of one that was lost.
     pub newest_epochs: BTreeMap<TopicPartition, i32>,
+    /// What every wanted record contains. A client may leave out the others.
+    pub needle: Option<Needle>,
 }
 
 impl ReadRequest {
@@ -432,6 +436,7 @@ impl ReadRequest {
             on_data_loss: OnDataLoss::Fail,
             timestamps: BTreeMap::new(),
             newest_epochs: BTreeMap::new(),
+            needle: None,
         }
     }
 }

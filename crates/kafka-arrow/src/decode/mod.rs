@@ -49,4 +49,6 @@ pub use protobuf::{ProtobufDecoder, ProtobufSchema, imports};
 pub use registry::{
     RegisteredSchema, Registry, RegistryConfig, SchemaKind, SubjectNames, Submitted, WriterSchemas,
 };
-pub use rows::{LETTER_COLUMNS, LETTER_RECORD, Payload, RecordDecoder, Rows, TableFormat, preview};
+pub use rows::{
+    LETTER_COLUMNS, LETTER_RECORD, Payload, RecordDecoder, Rows, TableFormat, Written, preview,
+};

@@ -21,6 +21,12 @@ pub trait PayloadDecoder: fmt::Debug + Send + Sync {
     /// The columns that a payload becomes, all nullable.
     fn fields(&self) -> &Fields;
 
+    /// Whether the text in a column is in the payload as JSON writes it. Then it is there byte for byte, unless the
+    /// payload has a backslash, or the text is an array, an object or a number.
+    fn is_json(&self) -> bool {
+        false
+    }
+
     /// Fetches what decoding these payloads needs and does not have yet, such as writers' schemas.
     ///
     /// # Errors

@@ -121,7 +121,7 @@ pub struct BadRows {
 impl BadRows {
     /// Whether to check all fields of every record, whichever columns a query names. The choice of columns
     /// must change neither rows nor failures.
-    pub(crate) fn checks_all(&self) -> bool {
+    pub fn checks_all(&self) -> bool {
         self.on != OnBadRow::Null || self.limit.is_some()
     }
 }

@@ -75,6 +75,8 @@ pub struct RawBatch {
     /// The part of these bytes that the stream's [`MemoryBudget`](crate::client::MemoryBudget) already counts,
     /// until the columns are dropped.
     pub budgeted_bytes: usize,
+    /// Bytes of record batches, as they came, of which none has become a row.
+    pub passed_bytes: usize,
     /// Offsets below the log start that were skipped before this batch.
     pub lost_offsets: i64,
     /// Offsets without a row that were passed since the previous batch, by reason.
@@ -103,6 +105,7 @@ impl RawBatch {
             leader_epochs: None,
             bytes: 0,
             budgeted_bytes: 0,
+            passed_bytes: 0,
             lost_offsets: 0,
             passed: PassedOffsets::default(),
             fetch_wait_ns: 0,
@@ -153,7 +156,8 @@ pub struct PassedOffsets {
     pub aborted: u64,
     /// Offsets without a record: compacted away, or never written.
     pub gap: u64,
-    /// Records outside the request's [`timestamps`](crate::client::ReadRequest::timestamps).
+    /// Records outside the request's [`timestamps`](crate::client::ReadRequest::timestamps), or without its
+    /// [`needle`](crate::client::ReadRequest::needle).
     pub filtered: u64,
     /// One of the first three, when the client cannot tell which.
     pub untold: u64,

@@ -49,6 +49,23 @@ pub(super) struct Visible {
 }
 
 impl Fetched {
+    /// Counts records as passed instead of keeping them.
+    pub(super) fn leave_out(&mut self, is_unwanted: impl Fn(&Record) -> bool) {
+        let mut before = PassedOffsets::default();
+        let mut kept = Vec::new();
+        for mut visible in self.entries.drain(..) {
+            before += std::mem::take(&mut visible.before);
+            if visible.entry.record().is_some_and(&is_unwanted) {
+                before.filtered += 1;
+            } else {
+                visible.before = std::mem::take(&mut before);
+                kept.push(visible);
+            }
+        }
+        before += self.tail;
+        (self.entries, self.tail) = (kept, before);
+    }
+
     /// The result of a fetch that reaches `next_offset` without finding a record.
     pub(super) fn nothing(next_offset: i64) -> Self {
         Self {

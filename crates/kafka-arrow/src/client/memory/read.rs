@@ -24,7 +24,7 @@ use super::faults::Call;
 use super::log::{FetchLimits, Fetched, Visible};
 use super::record::{Entry, Record};
 use super::state::{Shared, State};
-use crate::client::{PassedOffsets, RawBatch, RawColumns, ReadRequest, headers_type};
+use crate::client::{Needle, PassedOffsets, RawBatch, RawColumns, ReadRequest, headers_type};
 use crate::error::{Error, Result};
 use crate::range::{OffsetRange, TopicPartition};
 
@@ -178,7 +178,7 @@ impl Reader {
             },
             bytes: self.shared.fetch.bytes,
         };
-        let fetched = log.fetch(range.start(), range.end(), self.request.isolation, limits);
+        let mut fetched = log.fetch(range.start(), range.end(), self.request.isolation, limits);
         let newest_epoch = self.request.newest_epoch(partition);
         let mut entries = fetched.entries.iter().map(|visible| &visible.entry);
         if let Some(later) = entries.find(|entry| entry.leader_epoch > newest_epoch) {
@@ -189,6 +189,9 @@ impl Reader {
         }
         let stats = &mut state.stats;
         stats.count_fetch(partition, fetched.records, fetched.bytes);
+        if let Some(needle) = &self.request.needle {
+            fetched.leave_out(|record| !has(record, needle));
+        }
         Ok(Attempt::Fetched(fetched))
     }
 
@@ -246,6 +249,13 @@ fn check_topic_id(state: &State, request: &ReadRequest, range: &OffsetRange) -> 
         }),
         _ => Ok(()),
     }
+}
+
+/// Whether a record may be one of those that contain the needle.
+fn has(record: &Record, needle: &Needle) -> bool {
+    let parts = [&record.key, &record.value];
+    let mut parts = parts.into_iter().flatten();
+    parts.any(|part| needle.may_be_in(part))
 }
 
 /// Builds the requested columns and no others.

@@ -123,6 +123,10 @@ impl JsonDecoder {
 }
 
 impl PayloadDecoder for JsonDecoder {
+    fn is_json(&self) -> bool {
+        true
+    }
+
     fn fields(&self) -> &Fields {
         &self.fields
     }

@@ -5,6 +5,7 @@ mod part;
 mod reasons;
 #[cfg(test)]
 mod tests;
+mod written;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,6 +31,7 @@ use crate::error::{Error, Result};
 use crate::raw::{RawBatch, RawColumns, TimestampType, headers_type};
 
 pub use dead::{LETTER_COLUMNS, LETTER_RECORD};
+pub use written::Written;
 
 /// How keys or values are read.
 #[derive(Debug, Clone, Default)]

@@ -14,7 +14,7 @@ use kafka_protocol::protocol::{Decodable, Request};
 use super::{
     Event, FETCH_VERSION_MOST, FetchAnswer, Limits, RangeDecoder, Step, api_versions, check,
 };
-use crate::client::{PassedOffsets, RawColumns, TimestampBounds};
+use crate::client::{Needle, PassedOffsets, RawColumns, TimestampBounds};
 use crate::range::{IsolationLevel, TopicPartition};
 
 /// The end of the range: far enough for offsets to matter, and near enough to be reached.
@@ -79,8 +79,8 @@ pub(crate) fn records(data: &[u8]) {
     let [options, start, batches @ ..] = data else {
         return;
     };
-    let run = |columns| {
-        let mut reading = Reading::new(*options, columns);
+    let run = |columns, options| {
+        let mut reading = Reading::new(options, columns);
         let start = i64::from(*start);
         reading.start = start;
         reading
@@ -91,13 +91,21 @@ pub(crate) fn records(data: &[u8]) {
         reading.end();
         whole.then_some(reading)
     };
-    let all = run(RawColumns::ALL);
-    let offsets = run(RawColumns::default());
-    // Where the heads suffice, they agree with the records.
-    if let Some(all) = all {
+    let all = run(RawColumns::ALL, *options);
+    let offsets = run(RawColumns::default(), *options & !SEARCHES);
+    let Some(all) = all else {
+        return;
+    };
+    if *options & SEARCHES == 0 {
+        // Where the heads suffice, they agree with the records.
         let offsets = offsets.expect("records decode, and their offsets do not");
         assert_eq!(all.offsets, offsets.offsets);
         assert_eq!(all.passed, offsets.passed);
+    } else if let Some(offsets) = offsets {
+        // A search only leaves records out.
+        let known = |offset| offsets.offsets.binary_search(offset).is_ok();
+        assert!(all.offsets.iter().all(known));
+        assert_eq!(all.position, offsets.position);
     }
 }
 
@@ -132,6 +140,9 @@ pub(crate) fn answers(data: &[u8]) {
     }
 }
 
+/// The option of a search for a text.
+const SEARCHES: u8 = 64;
+
 /// A range being read, with its accounts.
 struct Reading {
     decoder: RangeDecoder,
@@ -162,7 +173,13 @@ impl Reading {
             from_ms: (options & 16 != 0).then_some(1 << 20),
             to_ms: (options & 32 != 0).then_some(1 << 41),
         };
-        let mut decoder = RangeDecoder::new(columns, isolation, limits);
+        let needle = (options & SEARCHES != 0).then(|| Needle::new("a"));
+        let needle = needle.map(|needle| match options & 128 {
+            0 => needle,
+            _ => needle.in_json(),
+        });
+        let decoder = RangeDecoder::new(columns, isolation, limits);
+        let mut decoder = decoder.searching(needle.as_ref());
         decoder.begin(0, END, bounds);
         Self {
             decoder,

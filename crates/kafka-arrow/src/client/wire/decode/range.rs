@@ -1,6 +1,8 @@
 //! Goes through record batches: of which rows are made, which are passed, and where a range ends.
 
 mod heads;
+mod search;
+mod short;
 
 use std::time::{Duration, Instant};
 
@@ -14,8 +16,11 @@ use super::columns::{Columns, Region};
 use super::limits::Limits;
 use super::old;
 use super::walk::{Place, Purpose, Records, Walked};
+use crate::client::needle::Search;
 use crate::client::{Held, PassedOffsets, RawBatch, RawColumns, TimestampBounds};
 use crate::range::{IsolationLevel, TopicPartition};
+use search::Hit;
+pub(crate) use short::{ShortOf, Shortage};
 
 /// What a call of [`RangeDecoder::step`] came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,22 +37,6 @@ pub(crate) enum Step {
     Cut(i64),
 }
 
-/// Why a record batch is not unpacked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Shortage {
-    /// Where the batch begins.
-    pub(crate) offset: i64,
-    pub(crate) kind: ShortOf,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ShortOf {
-    /// It comes to more bytes than [`Limits::unpacked_bytes`], which are these.
-    Limit(usize),
-    /// The memory budget did not grant this many bytes.
-    Memory(usize),
-}
-
 /// The rows of a range, decoded from the record batches that a partition's part of an answer holds.
 ///
 /// - [`position`](Self::position) only rises, and never beyond the range's end.
@@ -58,6 +47,8 @@ pub(crate) struct RangeDecoder {
     columns: Columns,
     unpacker: Unpacker,
     bounds: TimestampBounds,
+    /// For what every wanted record contains.
+    search: Option<Search>,
     place: Place,
     /// Whether the range had offsets before that hold nothing.
     gaps: bool,
@@ -81,6 +72,8 @@ pub(crate) struct RangeDecoder {
     /// Where the memory of large batches is asked for; it goes with the rows.
     unpacked: Held,
     shortage: Option<Shortage>,
+    /// Bytes of batches without the needle.
+    passed_bytes: usize,
     decode: Duration,
 }
 
@@ -101,6 +94,7 @@ impl RangeDecoder {
             columns: Columns::new(wanted, limits.batch_rows),
             unpacker: Unpacker::new(limits.unpacked_bytes),
             bounds: TimestampBounds::default(),
+            search: None,
             place: Place::default(),
             gaps: false,
             epoch: -1,
@@ -115,6 +109,7 @@ impl RangeDecoder {
             walk: None,
             unpacked: Held::unlimited(),
             shortage: None,
+            passed_bytes: 0,
             decode: Duration::ZERO,
         }
     }
@@ -127,11 +122,6 @@ impl RangeDecoder {
     /// Hands over memory for the next record batch.
     pub(crate) fn grant(&mut self, unpacked: Held) {
         self.unpacked = unpacked;
-    }
-
-    /// What the last [`Step::Short`] lacked; another step tries again.
-    pub(crate) fn shortage(&mut self) -> Option<Shortage> {
-        self.shortage.take()
     }
 
     /// Goes over to `start..end`, of which records within `bounds` are wanted. What was fed is kept:
@@ -228,6 +218,7 @@ impl RangeDecoder {
         let mut batch = self.columns.finish(partition, self.place.position)?;
         self.gaps = self.has_gaps();
         batch.passed = std::mem::take(&mut self.place.passed);
+        batch.passed_bytes = std::mem::take(&mut self.passed_bytes);
         let decode = std::mem::take(&mut self.decode) + started.elapsed();
         batch.decode_ns = u64::try_from(decode.as_nanos()).unwrap_or(u64::MAX);
         Ok(batch)
@@ -260,8 +251,19 @@ impl RangeDecoder {
                     return Err(cut(self.place.position));
                 };
                 let (columns, place) = (&mut self.columns, &mut self.place);
-                match walk.records.walk(region, columns, place, &self.limits)? {
-                    Walked::Whole => self.at = walk.batch_end,
+                let search = self.search.as_ref();
+                match walk
+                    .records
+                    .walk(region, columns, place, &self.limits, search)?
+                {
+                    Walked::Whole => {
+                        self.at = walk.batch_end;
+                        if let (Some((records, hits)), Some(search)) =
+                            (walk.records.searched(), &mut self.search)
+                        {
+                            search.found(records, hits);
+                        }
+                    }
                     Walked::RangeEnd => self.walk = Some(walk),
                     Walked::Full => {
                         self.walk = Some(walk);
@@ -441,27 +443,30 @@ impl RangeDecoder {
             let unpacked = Region::new(records).budgeted(size > KEPT_BYTES);
             (Some(unpacked), 0, size)
         };
-        let rows = usize::try_from(head.records).unwrap_or(0);
+        let bytes = unpacked.as_ref().map_or(packed, |region| &region.bytes[..]);
+        let mut records = Records::new(head, purpose, at, records_end);
         if purpose == Purpose::Rows {
-            self.columns.reserve(rows.min(records_end - at));
+            match self.look_for_needle(bytes) {
+                Some(Hit::Nowhere) if self.pass_whole(&head, Purpose::Filtered) => {
+                    self.passed_bytes += batch.len();
+                    self.leave(&head, next);
+                    return Ok(());
+                }
+                Some(Hit::Nowhere) => {
+                    records = Records::new(head, Purpose::Filtered, at, records_end);
+                }
+                Some(Hit::At(first)) => records.search(at + first),
+                None => {
+                    let rows = usize::try_from(head.records).unwrap_or(0);
+                    self.columns.reserve(rows.min(records_end - at));
+                }
+            }
         }
         self.walk = Some(Walk {
-            records: Records::new(head, purpose, at, records_end),
+            records,
             unpacked,
             batch_end: next,
         });
-        Ok(())
-    }
-
-    fn fall_short(&mut self, offset: i64, packed: Packed) -> Result<(), Malformed> {
-        let kind = match packed {
-            Packed::Broken(e) => return Err(e),
-            Packed::TooLarge(most) => ShortOf::Limit(most),
-            Packed::NoMemory(bytes) => ShortOf::Memory(bytes),
-        };
-        // Less is always granted.
-        let _ = self.unpacked.try_hold(0);
-        self.shortage = Some(Shortage { offset, kind });
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use super::columns::{Columns, Region};
 use super::limits::Limits;
 use super::record::{Record, headers, record};
 use crate::client::PassedOffsets;
+use crate::client::needle::Search;
 
 /// How far a range is read, and what was passed without a row since the batch of rows before.
 #[derive(Debug, Default)]
@@ -83,6 +84,17 @@ pub(super) struct Records {
     left: i32,
     /// The delta of the last record walked.
     last_delta: i32,
+    /// What a search for the needle has found, where there is one.
+    found: Option<Found>,
+}
+
+/// What a search in the records of a batch has found.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    /// Where the needle is next; no earlier than the record that was walked last.
+    next: usize,
+    /// The records that have it.
+    records: usize,
 }
 
 impl Records {
@@ -95,7 +107,20 @@ impl Records {
             end,
             left: head.records,
             last_delta: -1,
+            found: None,
         }
+    }
+
+    /// Only records that have the needle become rows; it is at `first` for the first time.
+    pub(super) fn search(&mut self, first: usize) {
+        let (next, records) = (first, 0);
+        self.found = Some(Found { next, records });
+    }
+
+    /// How many records a search has looked at, and how many of them have the needle.
+    pub(super) fn searched(&self) -> Option<(usize, usize)> {
+        let records = usize::try_from(self.head.records - self.left).unwrap_or(0);
+        self.found.map(|found| (records, found.records))
     }
 
     /// Walks on in `region`, the memory that they lie in.
@@ -108,8 +133,9 @@ impl Records {
         columns: &mut Columns,
         place: &mut Place,
         limits: &Limits,
+        search: Option<&Search>,
     ) -> Result<Walked, Malformed> {
-        let walked = self.walk_on(region, columns, place, limits);
+        let walked = self.walk_on(region, columns, place, limits, search);
         // Also of the rows before a corrupt record.
         if self.purpose == Purpose::Rows {
             columns.push_head(&self.head);
@@ -126,12 +152,14 @@ impl Records {
         columns: &mut Columns,
         place: &mut Place,
         limits: &Limits,
+        search: Option<&Search>,
     ) -> Result<Walked, Malformed> {
         // A clone, so that the region itself can be marked as used.
         let bytes = region.bytes.clone();
         let records = bytes.get(..self.end).unwrap_or_default();
         let rows = self.purpose == Purpose::Rows;
-        let mut stretches = rows && columns.takes_stretches(&self.head);
+        let search = search.filter(|_| self.found.is_some());
+        let mut stretches = rows && search.is_none() && columns.takes_stretches(&self.head);
         while self.left > 0 {
             let here = place.position;
             if stretches && self.next_offset() == here {
@@ -153,12 +181,15 @@ impl Records {
                 return Ok(Walked::RangeEnd);
             }
             if offset >= place.position {
-                if rows {
+                if rows && self.is_found(search, records, record.end) {
                     if limits.is_full_for(columns, record.size()) {
                         return Ok(Walked::Full);
                     }
                     self.row(records, &record, region, columns)
                         .ok_or_else(|| self.broken(here))?;
+                    if let Some(found) = &mut self.found {
+                        found.records += 1;
+                    }
                 } else {
                     *self.purpose.counter(&mut place.passed) += 1;
                 }
@@ -170,6 +201,18 @@ impl Records {
             self.left -= 1;
         }
         Ok(Walked::Whole)
+    }
+
+    /// Whether the next record, which ends there, may have the needle.
+    #[inline(always)]
+    fn is_found(&mut self, search: Option<&Search>, records: &[u8], end: usize) -> bool {
+        let (Some(search), Some(found)) = (search, &mut self.found) else {
+            return true;
+        };
+        if found.next < self.at {
+            found.next = search.next(records, self.at);
+        }
+        found.next < end
     }
 
     /// The offset that follows that of the last record walked.

@@ -71,6 +71,7 @@ pub(super) fn stream(
     };
     let reader = Reader {
         decoder: RangeDecoder::new(request.columns, request.isolation, limits)
+            .searching(request.needle.as_ref())
             .within(Held::nothing_of(&memory)),
         arriving: Held::nothing_of(&memory),
         memory,
@@ -181,6 +182,8 @@ impl Reader {
                         return Ok(batch);
                     }
                 }
+                // What a search has found is not kept until a batch is full.
+                Ok(Step::Empty) if self.decoder.is_due() => return self.finish().map(Some),
                 Ok(Step::Empty) => {
                     self.more().await?;
                     // Hands out what has come, and reports the time that the broker held this client back.

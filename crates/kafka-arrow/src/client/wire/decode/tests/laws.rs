@@ -25,7 +25,7 @@ fn records(from: i64) -> impl Strategy<Value = Vec<Record>> {
     })
 }
 
-fn logs() -> impl Strategy<Value = Vec<Batch>> {
+pub(super) fn logs() -> impl Strategy<Value = Vec<Batch>> {
     let one = (records(0), 0..5u8, 0..3i64, 0..3i64, 0..3u8, any::<bool>());
     proptest::collection::vec(one, 1..8).prop_map(|all| {
         let mut next = 0;
@@ -61,7 +61,7 @@ fn logs() -> impl Strategy<Value = Vec<Batch>> {
 }
 
 /// Producer and first offset of each aborted transaction.
-fn aborted(log: &[Batch]) -> Vec<(i64, i64)> {
+pub(super) fn aborted(log: &[Batch]) -> Vec<(i64, i64)> {
     log.windows(2)
         .filter(|pair| pair[1].control == Some(true))
         .map(|pair| (pair[0].producer, pair[0].base))

@@ -5,6 +5,7 @@ mod laws;
 mod layouts;
 mod old;
 mod ranges;
+mod search;
 
 use std::io::Write;
 
@@ -12,7 +13,7 @@ use arrow::array::{Array, AsArray};
 use bytes::{Bytes, BytesMut};
 
 use super::*;
-use crate::client::{PassedOffsets, RawBatch, RawColumns, TimestampBounds, TimestampType};
+use crate::client::{Needle, PassedOffsets, RawBatch, RawColumns, TimestampBounds, TimestampType};
 use crate::range::{IsolationLevel, TopicPartition};
 use IsolationLevel::{ReadCommitted, ReadUncommitted};
 
@@ -245,6 +246,7 @@ struct Read {
     limits: Limits,
     bounds: TimestampBounds,
     aborted: Vec<(i64, i64)>,
+    needle: Option<Needle>,
 }
 
 fn read(start: i64, end: i64) -> Read {
@@ -255,6 +257,7 @@ fn read(start: i64, end: i64) -> Read {
         limits: LIMITS,
         bounds: TimestampBounds::default(),
         aborted: vec![],
+        needle: None,
     }
 }
 
@@ -266,7 +269,8 @@ impl Read {
 
     /// Feeds pieces with whole batches, and collects one output batch after another.
     fn of_bytes(self, pieces: &[Vec<u8>]) -> Result<Outcome, Malformed> {
-        let mut decoder = RangeDecoder::new(self.wanted, self.isolation, self.limits);
+        let mut decoder = RangeDecoder::new(self.wanted, self.isolation, self.limits)
+            .searching(self.needle.as_ref());
         decoder.begin(self.range.0, self.range.1, self.bounds);
         decoder.begin_part(&self.aborted);
         let partition = TopicPartition::new("t", 0);
