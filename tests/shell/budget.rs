@@ -153,7 +153,7 @@ fn tables_have_their_full_width_where_there_is_no_terminal() {
     );
     let lines: Vec<usize> = text.lines().map(str::len).collect();
     assert!(
-        lines.len() == 12 && lines.iter().all(|length| *length > 200),
+        lines.len() == 12 && lines.iter().all(|length| *length > 160),
         "{text}"
     );
 }

@@ -186,7 +186,7 @@ fn tables_are_as_wide_as_the_terminal() {
     let data = tempfile::tempdir().unwrap();
     let sql = "SELECT * FROM payments WHERE offset < 2;";
     for columns in [80, 120, 200] {
-        let mut session = shell_with(data.path(), Some((50, columns)), &[]);
+        let mut session = shell_with(data.path(), Some((200, columns)), &[]);
         if columns < 200 {
             let rows = ["-[ RECORD 1 ]-", "key            | ", "-[ RECORD 8 ]-"];
             ask(&mut session, sql, &rows);
@@ -221,7 +221,7 @@ fn a_pager_shows_what_is_longer_than_the_screen_and_may_be_left_early() {
     assert_eq!(lines_of_table(&text).len(), 5, "{text}");
     let text = ask(&mut session, "SELECT 40 + 2 AS n;", &["| n ", "1 row, "]);
     assert!(!text.contains("paged"), "{text}");
-    ask(&mut session, "\\?", &["paged"]);
+    ask(&mut session, "\\options", &["paged"]);
     ask(&mut session, "\\pset pager off", &[]);
     let text = ask(&mut session, long, &["| offset |", "200 rows, "]);
     assert_eq!(lines_of_table(&text).len(), 203, "{text}");

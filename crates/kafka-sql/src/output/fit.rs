@@ -35,14 +35,13 @@ pub(super) fn widths(natural: &[usize], room: usize) -> Vec<usize> {
     natural.iter().map(|width| *width.min(&most)).collect()
 }
 
-/// Whether a table of such columns would have some that are cut to too little to be read.
-pub(super) fn is_illegible(natural: &[usize], room: usize) -> bool {
+/// Whether a table of such columns would have some that are cut to too little to be read. Those that are `whole` are
+/// wrapped, and not cut.
+pub(super) fn is_illegible(natural: &[usize], room: usize, whole: &[bool]) -> bool {
     let fitted = widths(natural, room);
-    let mut cut = fitted
-        .iter()
-        .zip(natural)
-        .filter(|(fitted, natural)| fitted < natural);
-    cut.any(|(fitted, _)| *fitted < LEGIBLE)
+    let columns = fitted.iter().zip(natural).zip(whole);
+    let mut cut = columns.filter(|((fitted, natural), whole)| fitted < natural && !**whole);
+    cut.any(|((fitted, _), _)| *fitted < LEGIBLE)
 }
 
 /// The beginning of a line with `…` for what does not fit.
@@ -104,8 +103,11 @@ mod tests {
         ] {
             assert_eq!(widths(natural, room), expected, "{natural:?} in {room}");
         }
-        assert!(is_illegible(&[24, 100, 100], 45) && !is_illegible(&[24, 100, 100], 60));
-        assert!(!is_illegible(&[3, 4, 5], 12));
+        for (room, whole, expected) in [(45, false, true), (60, false, false), (45, true, false)] {
+            let found = is_illegible(&[24, 100, 100], room, &[false, whole, whole]);
+            assert_eq!(found, expected, "{room} {whole}");
+        }
+        assert!(!is_illegible(&[3, 4, 5], 12, &[false; 3]));
     }
 
     #[test]

@@ -61,9 +61,10 @@ impl TableWriter {
         let natural = self.natural_widths();
         let room = self.look.width.map(|width| room(width, natural.len()));
         let is_wide = room.is_some_and(|room| natural.iter().sum::<usize>() > room);
+        let whole: Vec<bool> = (0..natural.len()).map(|c| self.has_lines(c)).collect();
         let expands = match self.look.expanded {
             Expanded::On => true,
-            Expanded::Auto => room.is_some_and(|room| is_illegible(&natural, room)),
+            Expanded::Auto => room.is_some_and(|room| is_illegible(&natural, room, &whole)),
             Expanded::Off => false,
         };
         if expands {
@@ -75,7 +76,6 @@ impl TableWriter {
             return Ok(format!("{table}\n"));
         };
         let widths = widths(&natural, room);
-        let wraps: Vec<bool> = (0..widths.len()).map(|c| self.wraps(c)).collect();
         let names = self.schema.fields().iter().zip(&widths);
         let fields: Vec<Field> = names
             .map(|(field, width)| {
@@ -84,10 +84,11 @@ impl TableWriter {
             .collect();
         let schema = Arc::new(Schema::new(fields));
         let batches = self.batches.iter().map(|batch| {
-            let columns = batch.columns().iter().zip(widths.iter().zip(&wraps));
-            let columns = columns.map(|(column, (width, wraps))| {
+            let columns = batch.columns().iter().zip(widths.iter().zip(&whole));
+            let columns = columns.map(|(column, (width, whole))| {
+                let wraps = self.look.wraps || *whole;
                 let cells = column.as_string_view().iter();
-                let cells = cells.map(|cell| cell.map(|cell| fitted(cell, *width, *wraps)));
+                let cells = cells.map(|cell| cell.map(|cell| fitted(cell, *width, wraps)));
                 Arc::new(cells.collect::<StringViewArray>()) as ArrayRef
             });
             RecordBatch::try_new(Arc::clone(&schema), columns.collect())
@@ -113,10 +114,10 @@ impl TableWriter {
         widths.collect()
     }
 
-    /// Whether a column is wrapped: if the user wants it, and where cells have several lines, as plans do. Nothing of
-    /// these is cut.
-    fn wraps(&self, column: usize) -> bool {
-        self.look.wraps || self.cells(column).flatten().any(|cell| cell.contains('\n'))
+    /// Whether cells of a column have several lines, as plans do. Nothing of these is cut.
+    fn has_lines(&self, column: usize) -> bool {
+        let mut cells = self.cells(column).flatten();
+        cells.any(|cell| cell.contains('\n'))
     }
 
     /// Each row as a list of its columns.
