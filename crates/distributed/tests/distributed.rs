@@ -150,10 +150,10 @@ async fn a_budget_is_that_of_the_whole_statement() {
     }
     let both = "SELECT count(*) FROM orders UNION ALL SELECT count(*) FROM kafka('orders')";
     for (setting, limit, sql, allowed) in [
-        ("records", "1199", "SELECT count(*) FROM orders", false),
-        ("records", "1200", "SELECT count(*) FROM orders", true),
-        ("records", "2399", both, false),
-        ("records", "2400", both, true),
+        ("records", "1201", "SELECT count(*) FROM orders", false),
+        ("records", "1202", "SELECT count(*) FROM orders", true),
+        ("records", "2403", both, false),
+        ("records", "2404", both, true),
         ("time", "1ns", "SELECT count(*) FROM orders", false),
         (
             "bytes",

@@ -103,8 +103,8 @@ mod tests {
         ] {
             assert_eq!(widths(natural, room), expected, "{natural:?} in {room}");
         }
-        for (room, whole, expected) in [(45, false, true), (60, false, false), (45, true, false)] {
-            let found = is_illegible(&[24, 100, 100], room, &[false, whole, whole]);
+        for (room, whole, expected) in [(30, false, true), (60, false, false), (30, true, false)] {
+            let found = is_illegible(&[10, 100, 100], room, &[false, whole, whole]);
             assert_eq!(found, expected, "{room} {whole}");
         }
         assert!(!is_illegible(&[3, 4, 5], 12, &[false; 3]));
