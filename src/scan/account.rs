@@ -97,6 +97,9 @@ pub(super) struct Received {
     kept: Int64Array,
     /// Those of records that do not decode and are therefore no rows.
     bad: Int64Array,
+    /// Records that nodes above have no use for. They count as delivered: which ones these are depends on how fast the
+    /// nodes are.
+    unneeded: u64,
     passed: PassedOffsets,
     lost: u64,
     /// The hashes of the rows in `batch`, where a checksum is asked for.
@@ -118,10 +121,17 @@ impl Received {
             offsets: raw.offsets.clone(),
             kept,
             bad,
+            unneeded: 0,
             passed: raw.passed,
             lost: u64::try_from(raw.lost_offsets).unwrap_or(0),
             hashes,
         }
+    }
+
+    /// The same where so many records are no rows because nodes above have no use for them. No LIMIT cuts such a batch.
+    pub(super) fn without_unneeded(self, records: usize) -> Self {
+        let unneeded = records as u64;
+        Self { unneeded, ..self }
     }
 
     pub(super) fn rows(&self) -> usize {
@@ -131,6 +141,7 @@ impl Received {
     /// The entry when all rows are handed on.
     pub(super) fn whole(&self) -> Entry {
         let (delivered, bad) = (self.kept.len() as u64, self.bad.len() as u64);
+        let delivered = delivered + self.unneeded;
         let counts = LedgerCounts {
             delivered,
             bad,

@@ -71,6 +71,8 @@ pub(super) struct Chosen {
     pub(super) good: Option<BooleanArray>,
     pub(super) bad: usize,
     pub(super) first_bad: Option<String>,
+    /// The records that only hints rule out.
+    pub(super) unneeded: usize,
 }
 
 impl Filter {
@@ -134,7 +136,8 @@ impl Filter {
         } = decoder
             .decode(records, &self.columns, &self.schema)
             .external()?;
-        let mut rows = spread(good.as_ref(), self.first.passed(&batch)?);
+        let (passed, mut unneeded) = self.first.passed(&batch)?;
+        let mut rows = spread(good.as_ref(), passed);
         self.note(&rows);
         if rows.true_count() == 0 {
             let batch = RecordBatch::new_empty(Arc::clone(schema));
@@ -144,6 +147,7 @@ impl Filter {
                 good,
                 bad,
                 first_bad,
+                unneeded,
             });
         }
         let passing = records.filter(&rows)?;
@@ -154,7 +158,8 @@ impl Filter {
         }
         if again {
             bad += decoded.bad;
-            let passed = self.whole.passed(&batch)?;
+            let (passed, more) = self.whole.passed(&batch)?;
+            unneeded += more;
             batch = filter_record_batch(&batch, &passed)?;
             rows = spread(Some(&rows), passed);
         }
@@ -164,6 +169,7 @@ impl Filter {
             good,
             bad,
             first_bad,
+            unneeded,
         })
     }
 
@@ -181,7 +187,7 @@ impl Filter {
             first_bad,
             ..
         } = decoder.decode(records, projection, schema).external()?;
-        let passed = self.whole.passed(&batch)?;
+        let (passed, unneeded) = self.whole.passed(&batch)?;
         let batch = compact(filter_record_batch(&batch, &passed)?)?;
         let rows = spread(good.as_ref(), passed);
         self.note(&rows);
@@ -191,6 +197,7 @@ impl Filter {
             good,
             bad,
             first_bad,
+            unneeded,
         })
     }
 
@@ -283,13 +290,14 @@ impl Test {
         })
     }
 
-    /// Which rows pass.
-    fn passed(&self, batch: &RecordBatch) -> Result<BooleanArray> {
+    /// Which rows pass, and how many more only hints rule out.
+    fn passed(&self, batch: &RecordBatch) -> Result<(BooleanArray, usize)> {
         let rows = batch.num_rows();
         let mut passed = match &self.taken {
             Some(expr) if rows > 0 => truths(expr.evaluate(batch)?, rows)?,
             _ => BooleanArray::from(vec![true; rows]),
         };
+        let satisfying = passed.true_count();
         for hint in &self.hints {
             if passed.true_count() == 0 {
                 break;
@@ -299,7 +307,8 @@ impl Test {
                 passed = arrow::compute::and(&passed, &truths)?;
             }
         }
-        Ok(passed)
+        let unneeded = satisfying - passed.true_count();
+        Ok((passed, unneeded))
     }
 }
 
@@ -373,7 +382,7 @@ pub(super) fn behind(
             return Ok(None);
         }
         while let Some(batch) = rows.try_next().await? {
-            let passed = test.passed(&batch)?;
+            let (passed, _) = test.passed(&batch)?;
             let batch = compact(filter_record_batch(&batch, &passed)?)?;
             let taken = fetch.map_or(batch.num_rows(), |most| most.min(batch.num_rows()));
             if taken > 0 {

@@ -241,6 +241,7 @@ impl Reader {
             good,
             bad,
             first_bad,
+            unneeded,
         } = filter.decode(decoder, records, &self.projection, &self.schema)?;
         self.count(records, bad, first_bad)?;
         let kept = offsets(records, &rows)?;
@@ -250,7 +251,8 @@ impl Reader {
         };
         let ruled_out = records.offsets.len() - kept.len() - dropped.len();
         self.metrics.filtered(ruled_out);
-        Ok(Received::new(raw, step, batch, kept, dropped, None))
+        let received = Received::new(raw, step, batch, kept, dropped, None);
+        Ok(received.without_unneeded(unneeded))
     }
 
     /// Counts records and the bad ones among them.
