@@ -331,7 +331,13 @@ fn cut_all(
             .sum::<u64>();
         let is_in = |(from, to): &&(i64, i64)| *from < end && *to > start;
         used.read += found.read.iter().filter(is_in).count();
-        used.skipped += found.skipped.iter().filter(is_in).count();
+        for (from, to) in found.skipped.iter().filter(is_in) {
+            // What does not count as covered is read, whatever a block says.
+            match between(*from, *to, covered).is_empty() {
+                true => used.skipped += 1,
+                false => used.read += 1,
+            }
+        }
         let inside = read
             .iter()
             .filter(is_in)

@@ -1,6 +1,7 @@
 //! Indexes: a table with one has the rows of a table without, reads less, and refuses what is of other rows.
 
 mod random;
+mod refused;
 
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::prelude::SessionConfig;
@@ -253,87 +254,6 @@ async fn a_cut_log_is_read_where_the_index_is_of_what_was_lost() {
     assert!(found[0].contains(" 1 "), "{found:?}");
 }
 
-#[tokio::test]
-async fn what_is_of_other_rows_is_refused() {
-    let refused_where = async |bed: &Bed, table: KafkaTableBuilder, condition: &str| {
-        let context = session();
-        let table = table.index(bed.path("index")).build().await;
-        let table = table.map_err(|error| error.to_string())?;
-        context.register_table("orders", Arc::new(table)).unwrap();
-        rows(&context, &format!("SELECT * FROM orders WHERE {condition}")).await
-    };
-    let refused = async |bed: &Bed, table: KafkaTableBuilder| {
-        refused_where(bed, table, "key = 'key 2'").await
-    };
-    let bed = Bed::new(50);
-    let error = refused(&bed, bed.table()).await.unwrap_err();
-    assert!(error.contains("there is no index in"), "{error}");
-    bed.index("key").await;
-    refused(&bed, bed.table()).await.unwrap();
-
-    let error = refused(&bed, bed.table().isolation(ReadUncommitted))
-        .await
-        .unwrap_err();
-    let expected = "was made under read_committed, the table reads under read_uncommitted";
-    assert!(error.contains(expected), "{error}");
-    let json = || bed.table().value_format(Format::Text);
-    let error = refused(&bed, json()).await.unwrap_err();
-    assert!(
-        error.contains("of bytes there, key raw, value text"),
-        "{error}"
-    );
-    let error = refused_where(&bed, bed.table().metadata_prefix("_"), "_key = 'key 2'")
-        .await
-        .unwrap_err();
-    assert!(
-        error.contains("is of key, which this table does not have"),
-        "{error}"
-    );
-    let limited = bed.table().bad_row_limit("5".parse().unwrap());
-    let error = refused(&bed, limited).await.unwrap_err();
-    assert!(
-        error.contains("'bad.row.limit' counts all of them"),
-        "{error}"
-    );
-
-    bed.cluster.create_topic("others", 1).unwrap();
-    let error = refused(&bed, bed.table().topic("others"))
-        .await
-        .unwrap_err();
-    assert!(
-        error.contains("is of orders and has nothing of others"),
-        "{error}"
-    );
-
-    bed.cluster.recreate_topic("orders").unwrap();
-    bed.produce(0, 10);
-    let error = refused(&bed, bed.table()).await.unwrap_err();
-    assert!(
-        error.contains("orders was deleted and created again"),
-        "{error}"
-    );
-
-    // The index is not changed into another one, either.
-    let bed = Bed::new(50);
-    bed.index("key").await;
-    for (table, expressions, expected) in [
-        (bed.table(), "value", "expressions: key there, value here"),
-        (
-            bed.table().isolation(ReadUncommitted),
-            "key",
-            "isolation level: read_committed there",
-        ),
-        (json(), "key", "decoding: of bytes there"),
-    ] {
-        let error = bed
-            .index_of(table, expressions)
-            .await
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains(expected), "{error}");
-    }
-}
-
 /// A record that does not decode is where the plain scan would have met it, or the index is refused.
 #[tokio::test]
 async fn bad_records_are_not_skipped() {
@@ -411,82 +331,4 @@ async fn bad_records_are_not_skipped() {
     let table = bed.table().value_format(Format::Json).fields(fields);
     let error = bed.index_of(table, "key").await.unwrap_err();
     assert!(error.to_string().contains("orders[0]@0"), "{error}");
-}
-
-#[tokio::test]
-async fn statements_that_make_no_index_are_refused() {
-    let bed = Bed::new(1);
-    for (statement, expected) in [
-        (
-            "CREATE UNIQUE INDEX ON orders (key) WITH (location = 'x')",
-            "without UNIQUE",
-        ),
-        ("CREATE INDEX ON orders (key)", "says into which folder"),
-        (
-            "CREATE INDEX ON orders (key) WITH (locatoin = 'x')",
-            "did you mean 'location'?",
-        ),
-        (
-            "CREATE INDEX ON orders (key) WITH (location = 'x', block_offsets = 1)",
-            "a number from 16",
-        ),
-        (
-            "CREATE INDEX ON orders (key, (key)) WITH (location = 'x')",
-            "key is there twice",
-        ),
-        (
-            "CREATE INDEX ON orders (key DESC) WITH (location = 'x')",
-            "no order",
-        ),
-        ("CREATE INDEX ON orders (kee) WITH (location = 'x')", "kee"),
-        (
-            "CREATE INDEX ON orders (headers) WITH (location = 'x')",
-            "CAST it to text",
-        ),
-        (
-            "CREATE INDEX ON orders (count(*)) WITH (location = 'x')",
-            "aggregate",
-        ),
-        (
-            "CREATE INDEX ON orders (random()::int) WITH (location = 'x')",
-            "may change",
-        ),
-        (
-            "CREATE INDEX ON orders ((SELECT 'x')) WITH (location = 'x')",
-            "no",
-        ),
-        (
-            "CREATE INDEX ON others (key) WITH (location = 'x')",
-            "others",
-        ),
-        (
-            "CREATE INDEX ON late (key) WITH (location = 'x')",
-            "chooses records by time",
-        ),
-        (
-            "CREATE INDEX ON a_view (key) WITH (location = 'x')",
-            "is no topic",
-        ),
-        ("DROP INDEX x", "CREATE INDEX statements, found"),
-    ] {
-        let context = session();
-        let late = bed.table().range("@-1h:");
-        for (name, table) in [("orders", bed.table()), ("late", late)] {
-            let table = table.build().await.unwrap();
-            context.register_table(name, Arc::new(table)).unwrap();
-        }
-        context
-            .sql("CREATE VIEW a_view AS SELECT * FROM orders")
-            .await
-            .unwrap();
-        let job = MicroBatch::builder(context, "index").checkpoint(bed.path("log"));
-        let error = job
-            .insert(statement)
-            .build()
-            .await
-            .map(drop)
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains(expected), "{statement}: {error}");
-    }
 }
