@@ -142,7 +142,9 @@ impl Search {
         let stopped = *self.stop.borrow();
         let hits = hits.load(Ordering::Relaxed);
         // A table may have had enough.
-        let (shown, all) = *delivered.as_ref().unwrap_or(&(hits, hits));
+        let (shown, all) = delivered
+            .as_ref()
+            .map_or((hits, hits), |(shown, all, _)| (*shown, *all));
         let enough = shown < all || self.args.first == Some(shown);
         let coverage = Coverage::of(&plan, shown, enough, self.args.reverse);
         let end = match &delivered {
