@@ -207,7 +207,7 @@ async fn sampled(selection: &Selection, snapshot: &Snapshot, topic: &Arc<str>) -
     let ranges = snapshot
         .offset_ranges()
         .filter(|range| range.topic() == topic);
-    let mut ranges: Vec<&OffsetRange> = ranges.filter(|range| range.len() > 0).collect();
+    let mut ranges: Vec<&OffsetRange> = ranges.filter(|range| !range.is_empty()).collect();
     ranges.sort_by_key(|range| std::cmp::Reverse(range.len()));
     ranges.truncate(PARTITIONS);
     let places: Vec<OffsetRange> = ranges.into_iter().flat_map(places).collect();

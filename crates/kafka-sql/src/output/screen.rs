@@ -106,7 +106,8 @@ fn pager() -> Option<String> {
         let folders = std::env::var_os("PATH").unwrap_or_default();
         let mut folders = std::env::split_paths(&folders);
         let found = folders.any(|folder| folder.join("less").is_file());
-        found.then(|| "less".to_owned()).unwrap_or_default()
+        let less = if found { "less" } else { "" };
+        less.to_owned()
     };
     let pager = std::env::var("PAGER").unwrap_or_else(|_| less());
     let wanted = !matches!(pager.trim(), "" | "cat") && !is_dumb;
