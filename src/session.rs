@@ -27,8 +27,8 @@ use crate::scan::ScanSettings;
 #[cfg(feature = "jobs")]
 use crate::sink::parquet::ParquetTableFactory;
 use crate::table::{
-    KafkaCatalog, KafkaFunction, KafkaOffsetsFunction, KafkaOptions, KafkaSchema,
-    KafkaTableFactory, KafkaTopicsFunction, NameNearestTopics, SessionSnapshots,
+    KafkaCatalog, KafkaFunction, KafkaOffsetsFunction, KafkaSchema, KafkaTableFactory,
+    KafkaTopicsFunction, NameNearestTopics, SessionSnapshots,
 };
 
 /// The name of the catalog that a session starts with.
@@ -260,10 +260,6 @@ fn register_with(
         let mut state = state.write();
         let snapshots = Arc::<SessionSnapshots>::default();
         state.config_mut().set_extension(snapshots);
-        let extensions = &mut state.config_mut().options_mut().extensions;
-        if extensions.get::<ScanSettings>().is_none() {
-            extensions.insert(ScanSettings::default());
-        }
         state
             .table_factories_mut()
             .insert("KAFKA".to_owned(), Arc::new(factory));
@@ -315,9 +311,14 @@ fn take_budget(
     connection: Option<ConnectionConfig>,
 ) -> Option<ConnectionConfig> {
     let extensions = &mut config.options_mut().extensions;
-    let known = extensions.get::<KafkaOptions>().cloned();
-    let budget = connection.as_ref().map(ConnectionConfig::scan_budget);
-    extensions.insert(known.unwrap_or_default().with(&budget.unwrap_or_default()));
+    let mut settings = extensions
+        .get::<ScanSettings>()
+        .cloned()
+        .unwrap_or_default();
+    if let Some(connection) = &connection {
+        settings.budget = settings.budget.and(&connection.scan_budget());
+    }
+    extensions.insert(settings);
     connection.map(ConnectionConfig::without_scan_budget)
 }
 

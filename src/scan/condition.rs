@@ -11,8 +11,7 @@
 
 use std::sync::Arc;
 
-use datafusion::common::config::{ConfigExtension, ConfigOptions};
-use datafusion::common::extensions_options;
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::TreeNode;
 use datafusion::physical_expr::expressions::DynamicFilterTracking;
 use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
@@ -25,21 +24,9 @@ use datafusion::physical_plan::filter_pushdown::{
     FilterPushdownPhase, FilterPushdownPropagation, PushedDown,
 };
 
-use super::{Counted, KafkaScanExec};
+use super::{Counted, KafkaScanExec, ScanSettings};
 use crate::decode::OnBadRow;
 use crate::error::{Error, Result};
-
-extensions_options! {
-    /// How scans of Kafka read: `SET kafka.push_down = false`.
-    pub struct ScanSettings {
-        /// Whether scans apply conditions themselves. The rows are the same; this is for comparisons.
-        pub push_down: bool, default = true
-    }
-}
-
-impl ConfigExtension for ScanSettings {
-    const PREFIX: &'static str = "kafka";
-}
 
 /// What rows must satisfy, as far as the scan sees to it.
 #[derive(Debug, Clone, Default)]

@@ -38,6 +38,7 @@ mod remote;
 mod report;
 mod reverse;
 mod rows;
+mod settings;
 mod stream;
 mod tasks;
 #[cfg(test)]
@@ -77,7 +78,6 @@ use properties::{properties, statistics};
 
 pub(crate) use budget::{Account, Holder};
 pub use budget::{ScanEstimate, lift_budget, over_budget};
-pub use condition::ScanSettings;
 #[cfg(feature = "jobs")]
 pub use connections::OwnConnections;
 pub use elsewhere::{ExecuteElsewhere, ScansElsewhereExec, sorted_behind_shuffles};
@@ -94,6 +94,7 @@ pub use remote::Connections;
 #[cfg(feature = "jobs")]
 pub(crate) use remote::Origin;
 pub use report::{PartitionBytes, ScanFailure, ScanReport};
+pub use settings::ScanSettings;
 pub use tasks::{ASSUMED_BYTES_PER_OFFSET, ScanPiece};
 
 /// What all execution partitions of a scan share.

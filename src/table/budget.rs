@@ -1,22 +1,19 @@
 //! The budgets of a statement's scans, and how large the records of topics are.
 
-use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use datafusion::catalog::Session;
 use datafusion::common::alias::AliasGenerator;
-use datafusion::common::config::{ConfigEntry, ConfigExtension, ExtensionOptions};
-use datafusion::error::Result as DataFusionResult;
 use futures::TryStreamExt;
 
 use super::resolve::Selection;
 use super::snapshots::SessionSnapshots;
 use crate::client::{RawColumns, ReadRequest};
 use crate::config::ScanBudget;
-use crate::error::{External as _, Result};
+use crate::error::Result;
 use crate::range::{OffsetRange, OnDataLoss, Snapshot};
-use crate::scan::{ASSUMED_BYTES_PER_OFFSET, Account, Holder, KafkaScanExec};
+use crate::scan::{ASSUMED_BYTES_PER_OFFSET, Account, Holder, KafkaScanExec, ScanSettings};
 use crate::statement::Explained;
 
 /// In how many places of a partition the sizes of records are looked at, at how many offsets there, and in how many
@@ -27,53 +24,6 @@ const PARTITIONS: usize = 4;
 /// What brokers take at most, unless they are told otherwise: where records of this size fit into a budget, nobody
 /// asks how large they are.
 const LARGEST_RECORD_BYTES: u64 = 1 << 20;
-
-/// The session's settings `kafka.max.scan.…`, which `SET` changes.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct KafkaOptions {
-    budget: ScanBudget,
-}
-
-impl KafkaOptions {
-    /// These settings, in which both budgets hold.
-    pub(crate) fn with(&self, budget: &ScanBudget) -> Self {
-        Self {
-            budget: self.budget.and(budget),
-        }
-    }
-}
-
-impl ConfigExtension for KafkaOptions {
-    const PREFIX: &'static str = "kafka";
-}
-
-impl ExtensionOptions for KafkaOptions {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn as_any_mut(&mut self) -> &mut dyn Any {
-        self
-    }
-
-    fn cloned(&self) -> Box<dyn ExtensionOptions> {
-        Box::new(self.clone())
-    }
-
-    fn set(&mut self, key: &str, value: &str) -> DataFusionResult<()> {
-        self.budget.set(key, value).external()
-    }
-
-    fn entries(&self) -> Vec<ConfigEntry> {
-        let keys = ScanBudget::KEYS.into_iter();
-        let entries = keys.map(|key| ConfigEntry {
-            key: format!("{}.{key}", Self::PREFIX),
-            value: self.budget.get(key),
-            description: "The most that the scans of a statement may read",
-        });
-        entries.collect()
-    }
-}
 
 /// The accounts of a session's statements, and what it knows of topics.
 #[derive(Debug, Default)]
@@ -93,7 +43,7 @@ struct StatementAccounts {
 
 impl StatementAccounts {
     fn new(statement: &Arc<AliasGenerator>, state: &dyn Session) -> Self {
-        let options = state.config_options().extensions.get::<KafkaOptions>();
+        let options = state.config_options().extensions.get::<ScanSettings>();
         let budget = options.map(|options| options.budget);
         let budget = budget.filter(|budget| !budget.is_unlimited());
         Self {

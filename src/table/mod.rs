@@ -59,7 +59,6 @@ use delivery::Writing;
 use letters::Letters;
 use reading::{Readers, Reading};
 
-pub(crate) use budget::KafkaOptions;
 pub use builder::{DEFAULT_BATCH_BYTES, KafkaTableBuilder};
 pub use catalog::{KafkaCatalog, KafkaSchema};
 pub use delivery::{
