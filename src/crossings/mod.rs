@@ -5,8 +5,8 @@
 //! product. `tests/jobs/crossings.rs` runs pairs on real brokers.
 
 mod export;
-mod index;
 mod job;
+mod less;
 mod query;
 #[path = "../../tests/crossings/mod.rs"]
 mod table;

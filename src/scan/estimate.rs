@@ -50,16 +50,18 @@ impl Estimate {
     pub(super) fn of(scan: &KafkaScanExec, sizes: &BTreeMap<Arc<str>, f64>) -> Self {
         let mut topics = BTreeSet::new();
         let mut parts = vec![];
+        // Nobody knows where the records are that pass a condition.
+        let limit = scan.fetch.filter(|_| scan.conditions.taken.is_empty());
         for ranges in scan.partitions.iter() {
             topics.extend(ranges.iter().map(|r| Arc::clone(r.range.topic())));
             match scan.direction {
                 Direction::Forward => {
-                    let fetch = scan.fetch.map(|rows| rows as u64);
+                    let fetch = limit.map(|rows| rows as u64);
                     parts.push(part(ranges.iter().map(|r| &r.range), fetch, sizes));
                 }
                 Direction::Reverse => {
                     let least = u64::try_from(MIN_PIECE_OFFSETS).unwrap_or(0);
-                    let fetch = scan.fetch.map(|rows| (rows as u64).max(least));
+                    let fetch = limit.map(|rows| (rows as u64).max(least));
                     for ranges in by_kafka_partition(ranges).values() {
                         parts.push(part(ranges.iter().map(|r| &r.range), fetch, sizes));
                     }

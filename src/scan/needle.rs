@@ -60,6 +60,11 @@ fn needle_of(expr: &Expr, written: &dyn Fn(usize) -> Option<Written>) -> Option<
         Written::AsJson if json_has_it_as_it_is(&text) => Some(Needle::new(text).in_json()),
         _ => None,
     };
+    // A part of a text may be one of an array or an object, which is shown without the spaces in it.
+    let part = |expr: &Expr, text: Vec<u8>| match text_of(expr, written)? {
+        Written::AsJson => found(expr, longest(text.split(|byte| b",:[]{}".contains(byte)))?),
+        _ => found(expr, text),
+    };
     if let Some(binary) = expr.downcast_ref::<BinaryExpr>() {
         let (left, right) = (binary.left(), binary.right());
         return match binary.op() {
@@ -74,10 +79,10 @@ fn needle_of(expr: &Expr, written: &dyn Fn(usize) -> Option<Written>) -> Option<
             },
             Operator::Gt | Operator::NotEq => {
                 let strpos = function(left, "strpos").filter(|_| is_zero(right))?;
-                let [text, part] = strpos.args() else {
+                let [text, searched] = strpos.args() else {
                     return None;
                 };
-                found(text, literal(part)?)
+                part(text, literal(searched)?)
             }
             _ => None,
         };
@@ -86,13 +91,13 @@ fn needle_of(expr: &Expr, written: &dyn Fn(usize) -> Option<Written>) -> Option<
         let pattern = literal(like.pattern()).filter(|_| !like.negated())?;
         return match like.case_insensitive() {
             true => None,
-            false => found(like.expr(), longest_run(&pattern)?),
+            false => part(like.expr(), longest_run(&pattern)?),
         };
     }
     let names = ["contains", "starts_with", "ends_with"];
     let call = names.iter().find_map(|name| function(expr, name))?;
     match call.args() {
-        [text, part] => found(text, literal(part)?),
+        [text, searched] => part(text, literal(searched)?),
         _ => None,
     }
 }
@@ -141,6 +146,10 @@ fn longest_run(pattern: &[u8]) -> Option<Vec<u8>> {
         }
     }
     runs.into_iter().max_by_key(Vec::len)
+}
+
+fn longest<'a>(texts: impl Iterator<Item = &'a [u8]>) -> Option<Vec<u8>> {
+    texts.max_by_key(|text| text.len()).map(<[u8]>::to_vec)
 }
 
 fn function<'a>(expr: &'a Expr, name: &str) -> Option<&'a ScalarFunctionExpr> {

@@ -78,13 +78,15 @@ impl Kind {
                     .collect();
                 format!("{{\"n\": {number}, \"a\": \"{hidden}\"}}").into()
             }
-            (Self::Json(_), Flaw::Other) => format!("{{\"a\": [1, \"{text}\"], \"n\":2}}").into(),
+            (Self::Json(_), Flaw::Other) => {
+                format!("{{\"a\": [1, true, \"{text}\"], \"n\":2}}").into()
+            }
             (Self::Json(_), Flaw::None) => {
                 format!("{{\"a\":\"{text}\",\"n\":{number},\"b\":true}}").into()
             }
             (Self::Csv(_), Flaw::Field) => format!("{text},1,maybe").into(),
             (Self::Csv(_), Flaw::Escaped) => format!("\"{text}\",{number},true").into(),
-            (Self::Csv(_), Flaw::Other) => format!("{text}").into(),
+            (Self::Csv(_), Flaw::Other) => text.into(),
             (Self::Csv(_), Flaw::None) => format!("{text},{number},false").into(),
             (Self::Bytes | Self::Text(_), _) => format!("{text} {number}").into(),
         })
@@ -98,7 +100,7 @@ const WORDS: [&str; 8] = [
     "reorder",
     "17",
     "",
-    "[1,\"order\"]",
+    "[1,true,\"order\"]",
     "ORDER",
 ];
 
@@ -145,6 +147,8 @@ fn conditions() -> impl Strategy<Value = String> {
         1 => word().prop_map(|w| format!("{{a}} LIKE '{w}_'")),
         1 => word().prop_map(|w| format!("{{a}} NOT LIKE '%{w}%'")),
         1 => word().prop_map(|w| format!("{{a}} ILIKE '%{w}%'")),
+        // Written with a space.
+        1 => Just("{a} LIKE '%1,true%'".to_owned()),
         1 => Just("kafka_text({a}) ~ 'order'".to_owned()),
         1 => Just("{a} IN ('order', 'ordex')".to_owned()),
         1 => Just("{a} IS NULL".to_owned()),
@@ -195,8 +199,10 @@ fn with_table(table: KafkaTableBuilder, push_down: bool) -> SessionContext {
     context.register_table("t", Arc::new(table)).unwrap();
     let state = context.state_ref();
     let mut state = state.write();
-    let mut settings = ScanSettings::default();
-    settings.push_down = push_down;
+    let settings = ScanSettings {
+        push_down,
+        ..ScanSettings::default()
+    };
     let extensions = &mut state.config_mut().options_mut().extensions;
     extensions.insert(settings);
     drop(state);

@@ -1,4 +1,5 @@
-//! Each verb on a table with an index: the rows are those without it, and most records are not fetched.
+//! Each verb on tables that need not read everything: the rows are those of a plain table, and most records are not
+//! fetched.
 
 use std::sync::Arc;
 
@@ -10,32 +11,56 @@ use crate::client::KafkaClient;
 use crate::client::memory::{MemoryCluster, Record};
 use crate::driver::{MicroBatch, Stop, Trigger, create_index};
 use crate::export::{Export, ExportFormat, ExportProgress, Verify};
+use crate::range::KeyPartitioner;
 use crate::receipt::{Receipt, Verdict, with_checksums};
 use crate::sink::MemorySink;
 use crate::table::KafkaTable;
 
-const RECORDS: i64 = 1000;
-const WHERE: &str = "key IN ('k3', 'k77')";
+const RECORDS: i64 = 8000;
+const PARTITIONS: u32 = 16;
+
+/// Why a table need not read everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Less {
+    Nothing,
+    /// It has an index.
+    Index,
+    /// It knows which partition has a key.
+    Keys,
+}
 
 struct Bed {
     cluster: MemoryCluster,
     folder: tempfile::TempDir,
+    /// Two keys of one partition.
+    keys: [String; 2],
 }
 
 impl Bed {
-    /// Two partitions in which the records with one key are neighbours, and an index in blocks of 16 offsets.
+    /// Partitions that a producer chose by the key, in which the records with one key are neighbours, and an index in
+    /// blocks of 16 offsets.
     async fn new() -> Self {
         let cluster = MemoryCluster::builder().fetch_records(16).build();
-        cluster.create_topic("t", 2).unwrap();
-        for partition in 0..2 {
-            let records =
-                (0..RECORDS).map(|n| Record::new(format!("v{n}")).with_key(format!("k{}", n / 5)));
+        let partitions = PARTITIONS.cast_signed();
+        cluster.create_topic("t", partitions).unwrap();
+        let key = |n: i64| format!("k{}", n / 5);
+        let home = |key: &str| KeyPartitioner::Murmur2.partition(key.as_bytes(), PARTITIONS);
+        for partition in 0..partitions {
+            let here = (0..RECORDS).filter(|n| home(&key(*n)) == Some(partition));
+            let records = here.map(|n| Record::new(format!("v{n}")).with_key(key(n)));
             cluster.append_all("t", partition, records).unwrap();
         }
+        let first = key(15);
+        let other = (500..).map(key).find(|other| home(other) == home(&first));
+        let keys = [first, other.unwrap()];
         let folder = tempfile::tempdir().unwrap();
-        let bed = Self { cluster, folder };
+        let bed = Self {
+            cluster,
+            folder,
+            keys,
+        };
         let context = session();
-        let table = Arc::new(bed.table(false));
+        let table = Arc::new(bed.table(Less::Nothing));
         context.register_table("t", table).unwrap();
         let place = bed.path("index");
         let create =
@@ -49,22 +74,26 @@ impl Bed {
         self.folder.path().join(name).display().to_string()
     }
 
-    fn table(&self, indexed: bool) -> KafkaTable {
+    fn table(&self, less: Less) -> KafkaTable {
         let table = KafkaTable::builder_with_client(Arc::new(self.cluster.client())).topic("t");
-        match indexed {
-            true => table.index(self.path("index")).build_lazy().unwrap(),
-            false => table.build_lazy().unwrap(),
-        }
+        let table = match less {
+            Less::Nothing => table,
+            Less::Index => table.index(self.path("index")),
+            Less::Keys => table.key_partitioner(KeyPartitioner::Murmur2),
+        };
+        table.build_lazy().unwrap()
     }
 
-    /// What a verb yields on a table with the index and on one without.
-    async fn run(&self, verb: &str, indexed: bool) -> Result<Vec<Value>, String> {
+    /// What a verb yields.
+    async fn run(&self, verb: &str, less: Less) -> Result<Vec<Value>, String> {
         let context = session();
-        let table = self.table(indexed);
-        let named = if indexed { "with" } else { "without" };
+        let table = self.table(less);
+        let [one, other] = &self.keys;
         let registered = context.register_table("t", Arc::new(table.clone()));
         registered.map_err(text)?;
-        let plain = format!("SELECT partition, \"offset\", key, value FROM t WHERE {WHERE}");
+        let plain = format!(
+            "SELECT partition, \"offset\", key, value FROM t WHERE key IN ('{one}', '{other}')"
+        );
         match verb {
             "query" => rows(&context, &format!("{plain} ORDER BY 1, 2")).await,
             "limit" => {
@@ -75,9 +104,11 @@ impl Bed {
                 .await
             }
             "join" => {
-                let sql = "SELECT a.partition, a.\"offset\", b.\"offset\" AS other FROM t a JOIN t b \
-                           ON a.partition = b.partition WHERE a.key = 'k3' AND b.key = 'k77' ORDER BY 1, 2, 3";
-                rows(&context, sql).await
+                let sql = format!(
+                    "SELECT a.partition, a.\"offset\", b.\"offset\" AS other FROM t a JOIN t b \
+                     ON a.partition = b.partition WHERE a.key = '{one}' AND b.key = '{other}' ORDER BY 1, 2, 3"
+                );
+                rows(&context, &sql).await
             }
             "receipt" => {
                 let frame = context.sql(&plain).await.map_err(text)?;
@@ -97,7 +128,7 @@ impl Bed {
             "job" => {
                 let sink = MemorySink::new("out");
                 let job = MicroBatch::builder(context, "job")
-                    .checkpoint(self.path(named))
+                    .checkpoint(self.path(&format!("log-{less:?}")))
                     .trigger(Trigger::AvailableNow)
                     .sink("out", Arc::new(sink.clone()))
                     .map_err(text)?
@@ -112,7 +143,7 @@ impl Bed {
                 Ok(found)
             }
             "export" => {
-                let place = self.path(&format!("export-{named}"));
+                let place = self.path(&format!("export-{less:?}"));
                 let export = Export::builder("t", table.clone(), &place)
                     .format(ExportFormat::Ndjson)
                     .sql(plain);
@@ -132,23 +163,26 @@ impl Bed {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_verb_has_the_rows_of_a_table_without_an_index() {
+async fn each_verb_has_the_rows_of_a_table_that_reads_everything() {
     let bed = Bed::new().await;
     for verb in ["query", "limit", "join", "receipt", "job", "export"] {
-        let mut fetched = vec![];
-        let mut found = vec![];
-        for indexed in [true, false] {
+        let mut plain = (vec![], 0);
+        for less in [Less::Nothing, Less::Index, Less::Keys] {
             bed.cluster.reset_stats();
-            found.push(
-                bed.run(verb, indexed)
-                    .await
-                    .map_err(|e| format!("{verb}: {e}"))
-                    .unwrap(),
+            let found = bed.run(verb, less).await;
+            let found = found.unwrap_or_else(|e| panic!("{verb}, {less:?}: {e}"));
+            let fetched = bed.cluster.stats().records;
+            if less == Less::Nothing {
+                assert!(!found.is_empty(), "{verb}");
+                plain = (found, fetched);
+                continue;
+            }
+            assert_eq!(found, plain.0, "{verb}, {less:?}");
+            assert!(
+                fetched * 4 < plain.1,
+                "{verb}, {less:?}: {fetched} of {} records",
+                plain.1
             );
-            fetched.push(bed.cluster.stats().records);
         }
-        assert_eq!(found[0], found[1], "{verb}");
-        assert!(!found[0].is_empty(), "{verb}");
-        assert!(fetched[0] * 4 < fetched[1], "{verb}: {fetched:?} records");
     }
 }
