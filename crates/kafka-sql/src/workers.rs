@@ -100,6 +100,11 @@ impl WorkersArgs {
         })
     }
 
+    /// Whether statements are for workers.
+    pub(crate) fn are_named(&self) -> bool {
+        self.workers.is_some()
+    }
+
     /// The coordinator of the workers, if any were named.
     ///
     /// # Errors
