@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::TreeNode;
-use datafusion::physical_expr::expressions::DynamicFilterTracking;
+use datafusion::physical_expr::expressions::{Column, DynamicFilterTracking};
 use datafusion::physical_expr::scalar_subquery::ScalarSubqueryExpr;
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr::{PhysicalExpr, conjunction};
@@ -120,7 +120,7 @@ impl KafkaScanExec {
                     conditions.taken.push(Arc::clone(filter));
                     PushedDown::Yes
                 }
-                (FilterPushdownPhase::Post, true) => {
+                (FilterPushdownPhase::Post, true) if self.is_bounded(filter) => {
                     conditions.hints.push(Arc::clone(filter));
                     PushedDown::No
                 }
@@ -146,6 +146,17 @@ impl KafkaScanExec {
         // A LIMIT that the scan has already comes before the filter.
         let may = wanted && !has_letters && self.fetch.is_none();
         may && !is_volatile(filter) && !has_subquery(filter) && known()
+    }
+}
+
+impl KafkaScanExec {
+    /// Whether a hint is about columns that have a least and a greatest value: a join that knows its hint is used asks
+    /// for both, and fails where DataFusion cannot compare two values, as those of lists and structs.
+    fn is_bounded(&self, hint: &Arc<dyn PhysicalExpr>) -> bool {
+        let schema = self.schema();
+        let columns = collect_columns(hint);
+        let nested = |column: &Column| schema.field(column.index()).data_type().is_nested();
+        !columns.iter().any(nested)
     }
 }
 

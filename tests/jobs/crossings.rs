@@ -57,22 +57,6 @@ fn server(cell: Cell) -> &'static KafkaServer {
     }
 }
 
-/// Arguments for a login with tokens of an endpoint.
-fn login_with_tokens(endpoint: &str) -> Vec<String> {
-    let settings = [
-        ("security.protocol", "sasl_plaintext"),
-        ("sasl.mechanism", "OAUTHBEARER"),
-        ("sasl.oauthbearer.method", "oidc"),
-        ("sasl.oauthbearer.client.id", registry::CLIENT),
-        ("sasl.oauthbearer.client.secret", registry::SECRET),
-        ("sasl.oauthbearer.token.endpoint.url", endpoint),
-    ];
-    let arguments = settings.iter();
-    arguments
-        .flat_map(|(key, value)| ["-X".to_owned(), format!("{key}={value}")])
-        .collect()
-}
-
 impl World {
     fn new(cell: Cell, registry: &Registry) -> Self {
         let way = (cell.around == Around::Damaged).then(|| proxied::bed().way());
@@ -191,7 +175,7 @@ impl World {
             (None, _) => server(self.cell).bootstrap().to_owned(),
         };
         let login = match self.cell.around {
-            Around::Tokens => login_with_tokens(&self.tokens),
+            Around::Tokens => registry::login_with_tokens(&self.tokens),
             _ => vec![],
         };
         command

@@ -357,6 +357,16 @@ async fn hints_of_a_top_k_and_of_a_join_leave_the_rows_as_they_are() {
         // How fast nodes are does not show in the ledger.
         assert_eq!(ledger(&plan).total().to_string(), "400 delivered");
     }
+    // Lists have no least value, which a join asks for where its hint is used.
+    let made = Made {
+        word: 0,
+        number: 1,
+        flaw: Flaw::None,
+    };
+    let cluster = topic(Kind::Bytes, &vec![made; 10], 64);
+    let context = with_table(Kind::Bytes.table(&cluster), true);
+    let none = "SELECT topic, headers FROM t EXCEPT SELECT topic, headers FROM t";
+    assert_eq!(rows(&context, none).await, Vec::<String>::new());
 }
 
 /// What docs/ledger.md says of conditions, row by row.

@@ -12,13 +12,29 @@ use super::table::model::Format;
 const FIRST_ID: usize = 100;
 
 /// Who may have a token, and the same as the header of a request.
-pub(super) const CLIENT: &str = "reader";
-pub(super) const SECRET: &str = "secret";
+const CLIENT: &str = "reader";
+const SECRET: &str = "secret";
 const LOGIN: &str = "Basic cmVhZGVyOnNlY3JldA==";
 
 /// Of `admin` until the year 2100, without a signature, for which the shared broker does not ask.
 const TOKEN: &str = "eyJhbGciOiJub25lIn0.\
                      eyJzdWIiOiJhZG1pbiIsImlhdCI6MTcwMDAwMDAwMCwiZXhwIjo0MTAyNDQ0ODAwfQ.";
+
+/// Arguments for a login with tokens of an endpoint.
+pub(super) fn login_with_tokens(endpoint: &str) -> Vec<String> {
+    let settings = [
+        ("security.protocol", "sasl_plaintext"),
+        ("sasl.mechanism", "OAUTHBEARER"),
+        ("sasl.oauthbearer.method", "oidc"),
+        ("sasl.oauthbearer.client.id", CLIENT),
+        ("sasl.oauthbearer.client.secret", SECRET),
+        ("sasl.oauthbearer.token.endpoint.url", endpoint),
+    ];
+    let arguments = settings.iter();
+    arguments
+        .flat_map(|(key, value)| ["-X".to_owned(), format!("{key}={value}")])
+        .collect()
+}
 
 /// A registry that has a format's schema under its name, and accepts further schemas.
 pub(super) struct Registry {
