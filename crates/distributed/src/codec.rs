@@ -85,9 +85,8 @@ enum Node {
     /// What [`ExportExec::encode`] wrote.
     #[prost(bytes, tag = "3")]
     Export(Vec<u8>),
-    /// What [`KafkaScanExec::encode`] wrote.
-    #[prost(bytes, tag = "4")]
-    Scan(Vec<u8>),
+    #[prost(message, tag = "4")]
+    Scan(SentScan),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -96,11 +95,54 @@ struct SentTask {
     key: String,
     #[prost(uint64, tag = "2")]
     task: u64,
-    #[prost(bytes = "vec", tag = "3")]
-    scan: Vec<u8>,
+    #[prost(message, tag = "3")]
+    scan: Option<SentScan>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SentScan {
+    /// What [`KafkaScanExec::encode`] wrote.
+    #[prost(bytes = "vec", tag = "1")]
+    bytes: Vec<u8>,
     /// The conditions that the scan has taken over.
-    #[prost(message, repeated, tag = "4")]
+    #[prost(message, repeated, tag = "2")]
     conditions: Vec<PhysicalExprNode>,
+}
+
+impl SentScan {
+    fn of(
+        scan: &KafkaScanExec,
+        checksums: bool,
+        codec: &TaskCodec,
+        converter: &dyn PhysicalProtoConverterExtension,
+    ) -> Result<Self> {
+        let conditions = scan.conditions().iter();
+        let conditions =
+            conditions.map(|condition| converter.physical_expr_to_proto(condition, codec));
+        Ok(Self {
+            bytes: scan.encode(checksums).map_err(external)?,
+            conditions: conditions.collect::<Result<_>>()?,
+        })
+    }
+
+    /// The scan, without its conditions.
+    fn plain(&self, connections: &dyn Connections) -> datafusion_kafka::Result<KafkaScanExec> {
+        KafkaScanExec::decode(&self.bytes, connections)
+    }
+
+    fn under_conditions(
+        &self,
+        scan: &KafkaScanExec,
+        decoding: &PhysicalPlanDecodeContext<'_>,
+        converter: &dyn PhysicalProtoConverterExtension,
+    ) -> Result<KafkaScanExec> {
+        let schema = scan.schema();
+        let conditions = self.conditions.iter();
+        let conditions = conditions
+            .map(|condition| converter.proto_to_physical_expr(condition, &schema, decoding));
+        let conditions = conditions.collect::<Result<Vec<_>>>()?;
+        scan.with_conditions(conditions).map_err(external)
+    }
 }
 
 impl PhysicalExtensionCodec for TaskCodec {
@@ -121,12 +163,8 @@ impl PhysicalExtensionCodec for TaskCodec {
         };
         let sent =
             SentNode::decode(buf).map_err(|e| internal_datafusion_err!("no node of Kafka: {e}"))?;
-        let SentTask {
-            key,
-            task,
-            scan,
-            conditions,
-        } = match (sent.node, inputs) {
+        let decoding = PhysicalPlanDecodeContext::new(context, self);
+        let SentTask { key, task, scan } = match (sent.node, inputs) {
             (Some(Node::Task(task)), []) => task,
             (Some(Node::Stage(stage)), [input]) => {
                 let stage = StageExec::decode(&stage, Arc::clone(input), machine);
@@ -137,20 +175,16 @@ impl PhysicalExtensionCodec for TaskCodec {
                 return Ok(Arc::new(piece.map_err(external)?));
             }
             (Some(Node::Scan(scan)), []) if self.is_piece => {
-                let scan = KafkaScanExec::decode(&scan, connections.as_ref());
-                return Ok(Arc::new(scan.map_err(external)?));
+                let plain = scan.plain(connections.as_ref()).map_err(external)?;
+                let scan = scan.under_conditions(&plain, &decoding, converter)?;
+                return Ok(Arc::new(scan));
             }
             _ => return internal_err!("no node of Kafka"),
         };
-        let scan = KafkaScanExec::decode(&scan, connections.as_ref());
-        let scan = scan.inspect_err(|error| reports.failed(&key, error));
-        let scan = scan.map_err(external)?;
-        let decoding = PhysicalPlanDecodeContext::new(context, self);
-        let conditions = conditions.iter().map(|condition| {
-            converter.proto_to_physical_expr(condition, &scan.schema(), &decoding)
-        });
-        let conditions = conditions.collect::<Result<Vec<_>>>()?;
-        let scan = scan.with_conditions(conditions).map_err(external)?;
+        let sent = scan.unwrap_or_default();
+        let plain = sent.plain(connections.as_ref());
+        let plain = plain.inspect_err(|error| reports.failed(&key, error));
+        let scan = sent.under_conditions(&plain.map_err(external)?, &decoding, converter)?;
         let (scan, task) = (Arc::new(scan), usize::try_from(task).unwrap_or(usize::MAX));
         reports.add(&key, task, &scan);
         Ok(Arc::new(TaskExec::received(scan, task, reports, key)))
@@ -167,7 +201,7 @@ impl PhysicalExtensionCodec for TaskCodec {
         } else if let (true, Some(piece)) = (self.is_piece, node.downcast_ref::<ExportExec>()) {
             Node::Export(piece.encode().map_err(external)?)
         } else if let (true, Some(scan)) = (self.is_piece, node.downcast_ref::<KafkaScanExec>()) {
-            Node::Scan(scan.encode(false).map_err(external)?)
+            Node::Scan(SentScan::of(scan, false, self, converter)?)
         } else if let Some(TaskExec {
             scan, task, run, ..
         }) = node.downcast_ref()
@@ -175,14 +209,10 @@ impl PhysicalExtensionCodec for TaskCodec {
             let Origin::Planned(run, _) = run else {
                 return internal_err!("a task of a scan is sent on by a worker");
             };
-            let conditions = scan.conditions().iter();
-            let conditions =
-                conditions.map(|condition| converter.physical_expr_to_proto(condition, self));
             Node::Task(SentTask {
-                conditions: conditions.collect::<Result<_>>()?,
                 key: run.key(),
                 task: *task as u64,
-                scan: scan.encode(run.checksums()).map_err(external)?,
+                scan: Some(SentScan::of(scan, run.checksums(), self, converter)?),
             })
         } else {
             return internal_err!("{} is no node of Kafka", node.name());
