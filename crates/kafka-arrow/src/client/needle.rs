@@ -81,21 +81,63 @@ impl Search {
         }
     }
 
-    /// Whether records may be wanted although they do not contain the needle.
-    pub(super) fn is_blind_to(&self, records: &[u8]) -> bool {
-        self.in_json && memchr::memchr(b'\\', records).is_some()
+    /// Where in records that is what may make one wanted.
+    pub(super) fn first(&self, records: &[u8]) -> Traces {
+        Traces {
+            needle: self.needle(records, 0),
+            backslash: self.backslash(records, 0),
+        }
     }
 
-    /// Where the needle begins, at or behind `from`; `usize::MAX` where it is not.
-    pub(super) fn next(&self, records: &[u8], from: usize) -> usize {
+    fn needle(&self, records: &[u8], from: usize) -> usize {
         let rest = records.get(from..).unwrap_or_default();
         self.finder.find(rest).map_or(usize::MAX, |at| from + at)
+    }
+
+    fn backslash(&self, records: &[u8], from: usize) -> usize {
+        let rest = records.get(from..).unwrap_or_default();
+        let found = self.in_json.then(|| memchr::memchr(b'\\', rest)).flatten();
+        found.map_or(usize::MAX, |at| from + at)
     }
 
     /// Notes how many of a batch's records had the needle.
     pub(super) fn found(&mut self, records: usize, hits: usize) {
         if hits * FREQUENT > records {
             self.rest = REST_BATCHES;
+        }
+    }
+}
+
+/// Where the needle is next, and in JSON a backslash, which may hide it; `usize::MAX` where they are not. Some of the bytes
+/// that frame records are backslashes too: a few records are delivered in vain.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Traces {
+    needle: usize,
+    backslash: usize,
+}
+
+impl Traces {
+    /// The nearer of the two.
+    pub(super) fn next(self) -> usize {
+        self.needle.min(self.backslash)
+    }
+
+    /// The same in memory where the records begin at `at`.
+    pub(super) fn behind(self, at: usize) -> Self {
+        Self {
+            needle: self.needle.saturating_add(at),
+            backslash: self.backslash.saturating_add(at),
+        }
+    }
+
+    /// Leaves behind what is before `from`.
+    #[inline(always)]
+    pub(super) fn move_to(&mut self, search: &Search, records: &[u8], from: usize) {
+        if self.needle < from {
+            self.needle = search.needle(records, from);
+        }
+        if self.backslash < from {
+            self.backslash = search.backslash(records, from);
         }
     }
 }

@@ -19,7 +19,6 @@ use super::walk::{Place, Purpose, Records, Walked};
 use crate::client::needle::Search;
 use crate::client::{Held, PassedOffsets, RawBatch, RawColumns, TimestampBounds};
 use crate::range::{IsolationLevel, TopicPartition};
-use search::Hit;
 pub(crate) use short::{ShortOf, Shortage};
 
 /// What a call of [`RangeDecoder::step`] came to.
@@ -447,15 +446,15 @@ impl RangeDecoder {
         let mut records = Records::new(head, purpose, at, records_end);
         if purpose == Purpose::Rows {
             match self.look_for_needle(bytes) {
-                Some(Hit::Nowhere) if self.pass_whole(&head, Purpose::Filtered) => {
+                Some(traces) if traces.next() < usize::MAX => records.search(traces.behind(at)),
+                Some(_) if self.pass_whole(&head, Purpose::Filtered) => {
                     self.passed_bytes += batch.len();
                     self.leave(&head, next);
                     return Ok(());
                 }
-                Some(Hit::Nowhere) => {
+                Some(_) => {
                     records = Records::new(head, Purpose::Filtered, at, records_end);
                 }
-                Some(Hit::At(first)) => records.search(at + first),
                 None => {
                     let rows = usize::try_from(head.records).unwrap_or(0);
                     self.columns.reserve(rows.min(records_end - at));

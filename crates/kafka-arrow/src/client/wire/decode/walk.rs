@@ -6,7 +6,7 @@ use super::columns::{Columns, Region};
 use super::limits::Limits;
 use super::record::{Record, headers, record};
 use crate::client::PassedOffsets;
-use crate::client::needle::Search;
+use crate::client::needle::{Search, Traces};
 
 /// How far a range is read, and what was passed without a row since the batch of rows before.
 #[derive(Debug, Default)]
@@ -91,9 +91,9 @@ pub(super) struct Records {
 /// What a search in the records of a batch has found.
 #[derive(Debug, Clone, Copy)]
 struct Found {
-    /// Where the needle is next; no earlier than the record that was walked last.
-    next: usize,
-    /// The records that have it.
+    /// What is next; no earlier than the record that was walked last.
+    next: Traces,
+    /// The records that have something.
     records: usize,
 }
 
@@ -111,10 +111,9 @@ impl Records {
         }
     }
 
-    /// Only records that have the needle become rows; it is at `first` for the first time.
-    pub(super) fn search(&mut self, first: usize) {
-        let (next, records) = (first, 0);
-        self.found = Some(Found { next, records });
+    /// Only records that a search has found something in become rows.
+    pub(super) fn search(&mut self, next: Traces) {
+        self.found = Some(Found { next, records: 0 });
     }
 
     /// How many records a search has looked at, and how many of them have the needle.
@@ -209,10 +208,8 @@ impl Records {
         let (Some(search), Some(found)) = (search, &mut self.found) else {
             return true;
         };
-        if found.next < self.at {
-            found.next = search.next(records, self.at);
-        }
-        found.next < end
+        found.next.move_to(search, records, self.at);
+        found.next.next() < end
     }
 
     /// The offset that follows that of the last record walked.

@@ -2,16 +2,10 @@
 
 use super::RangeDecoder;
 use crate::client::Needle;
-use crate::client::needle::Search;
+use crate::client::needle::{Search, Traces};
 
 /// A search reports how far it has come after this many records.
 const DUE_OFFSETS: u64 = 1 << 16;
-
-/// Where the needle is first among the records of a batch.
-pub(super) enum Hit {
-    Nowhere,
-    At(usize),
-}
 
 impl RangeDecoder {
     /// The same, which leaves out records without the needle.
@@ -27,14 +21,8 @@ impl RangeDecoder {
     }
 
     /// Searches the records of a batch; `None` if it is not searched, and all of it is walked.
-    pub(super) fn look_for_needle(&mut self, records: &[u8]) -> Option<Hit> {
+    pub(super) fn look_for_needle(&mut self, records: &[u8]) -> Option<Traces> {
         let search = self.search.as_mut()?;
-        if !search.is_worth_it() || search.is_blind_to(records) {
-            return None;
-        }
-        Some(match search.next(records, 0) {
-            usize::MAX => Hit::Nowhere,
-            first => Hit::At(first),
-        })
+        search.is_worth_it().then(|| search.first(records))
     }
 }

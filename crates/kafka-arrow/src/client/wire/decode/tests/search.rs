@@ -42,17 +42,19 @@ fn only_the_records_around_a_hit_become_rows() {
 }
 
 #[test]
-fn a_backslash_in_json_keeps_a_whole_batch() {
-    let escaped = batch(vec![record(0, r#"{"a":"\u006frder"}"#), record(1, "{}")]);
-    let plain = batch(vec![record(2, "{}"), record(3, r#"{"a":"order"}"#)]);
+fn a_backslash_in_json_keeps_its_record() {
+    let first = record(0, r#"{"a":"\u006frder"}"#);
+    let others = (1..10).map(|offset| record(offset, "{}"));
+    let escaped = batch(std::iter::once(first).chain(others).collect());
+    let plain = batch(vec![record(10, "{}"), record(11, r#"{"a":"order"}"#)]);
     let needle = Some(Needle::new("order").in_json());
     let outcome = Read {
         needle,
-        ..read(0, 4)
+        ..read(0, 12)
     };
     let outcome = outcome.of(&[escaped, plain]).unwrap();
-    assert_eq!(offsets(&outcome), [0, 1, 3]);
-    assert_eq!(outcome.passed.filtered, 1);
+    assert_eq!(offsets(&outcome), [0, 11]);
+    assert_eq!(outcome.passed.filtered, 10);
 }
 
 /// What becomes of a batch without the text is told by its head, which the other reasons must not change.
