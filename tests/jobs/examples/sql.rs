@@ -483,5 +483,24 @@ fn an_order_is_found_by_the_index() {
             assert!(plan.contains("offsets_not_covered=0"), "{plan}");
             assert!(plan.contains("pruned_by_index=[orders[0]"), "{plan}");
         }
+        let found = Command::new(env!("CARGO_BIN_EXE_kafka-sql"))
+            .args(["-b", broker().bootstrap(), "search", "orders"])
+            .args(["--option", &format!("index={place}")])
+            .args(["--where", "kafka_text(value)->>'order' = 'o-00009'"])
+            .envs(s3::shared().environment())
+            .output()
+            .unwrap();
+        assert!(found.status.success(), "{}", text(&found));
+        assert_eq!(
+            String::from_utf8_lossy(&found.stdout).lines().count(),
+            1,
+            "{}",
+            text(&found)
+        );
+        let told = String::from_utf8_lossy(&found.stderr);
+        assert!(
+            told.contains("1 hit in ") && told.contains(" by index"),
+            "{told}"
+        );
     }
 }
