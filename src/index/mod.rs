@@ -25,7 +25,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::error::{Error, Result};
 
 pub(crate) use bloom::{may_hold, slice_of};
-pub(crate) use read::{Covered, Index, Row, Slice};
+pub(crate) use read::{Block, Covered, Index, Row, Slice};
 pub(crate) use sink::IndexSink;
 
 /// The offsets of a block, unless the index says otherwise.

@@ -48,13 +48,18 @@ pub(crate) struct Covered {
 #[derive(Debug)]
 pub(crate) enum Row<'a> {
     Range(Covered),
-    Block {
-        start: i64,
-        end: i64,
-        timestamps: Option<(i64, i64)>,
-        /// Those that were asked for, in their order; empty where the records have no value in one.
-        slices: &'a [&'a [u8]],
-    },
+    Block(Block<'a>),
+}
+
+/// What an index says of the offsets from `start` to before `end`.
+#[derive(Debug)]
+pub(crate) struct Block<'a> {
+    pub(crate) start: i64,
+    pub(crate) end: i64,
+    /// The least and the greatest, in ms.
+    pub(crate) timestamps: Option<(i64, i64)>,
+    /// Those that were asked for, in their order; empty where the records have no value in one.
+    pub(crate) slices: &'a [&'a [u8]],
 }
 
 impl Index {
@@ -186,12 +191,12 @@ fn visit_batch(
                 });
                 let of_row: Vec<&[u8]> = of_row.collect();
                 let timestamps = min.is_valid(row) && max.is_valid(row);
-                let row = Row::Block {
+                let row = Row::Block(Block {
                     start,
                     end,
                     timestamps: timestamps.then(|| (min.value(row), max.value(row))),
                     slices: &of_row,
-                };
+                });
                 visit(partition, row);
                 continue;
             }

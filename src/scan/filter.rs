@@ -75,6 +75,20 @@ pub(super) struct Chosen {
     pub(super) unneeded: usize,
 }
 
+impl Chosen {
+    /// Of records that were decoded, those that are rows.
+    fn of(decoded: Rows, batch: RecordBatch, rows: BooleanArray, unneeded: usize) -> Self {
+        Self {
+            batch,
+            rows,
+            good: decoded.kept,
+            bad: decoded.bad,
+            first_bad: decoded.first_bad,
+            unneeded,
+        }
+    }
+}
+
 impl Filter {
     /// `projection` are the scan's columns, over which its conditions are.
     pub(super) fn new(
@@ -127,28 +141,15 @@ impl Filter {
             Steps::Two => false,
             Steps::TwoAndAgain => true,
         };
-        let Rows {
-            batch,
-            kept: good,
-            mut bad,
-            first_bad,
-            ..
-        } = decoder
+        let mut first = decoder
             .decode(records, &self.columns, &self.schema)
             .external()?;
-        let (passed, mut unneeded) = self.first.passed(&batch)?;
-        let mut rows = spread(good.as_ref(), passed);
+        let (passed, mut unneeded) = self.first.passed(&first.batch)?;
+        let mut rows = spread(first.kept.as_ref(), passed);
         self.note(&rows);
         if rows.true_count() == 0 {
             let batch = RecordBatch::new_empty(Arc::clone(schema));
-            return Ok(Chosen {
-                batch,
-                rows,
-                good,
-                bad,
-                first_bad,
-                unneeded,
-            });
+            return Ok(Chosen::of(first, batch, rows, unneeded));
         }
         let passing = records.filter(&rows)?;
         let decoded = decoder.decode(&passing, projection, schema).external()?;
@@ -157,20 +158,13 @@ impl Filter {
             rows = spread(Some(&rows), kept);
         }
         if again {
-            bad += decoded.bad;
+            first.bad += decoded.bad;
             let (passed, more) = self.whole.passed(&batch)?;
             unneeded += more;
             batch = filter_record_batch(&batch, &passed)?;
             rows = spread(Some(&rows), passed);
         }
-        Ok(Chosen {
-            batch: compact(batch)?,
-            rows,
-            good,
-            bad,
-            first_bad,
-            unneeded,
-        })
+        Ok(Chosen::of(first, compact(batch)?, rows, unneeded))
     }
 
     fn at_once(
@@ -180,25 +174,12 @@ impl Filter {
         projection: &[usize],
         schema: &SchemaRef,
     ) -> Result<Chosen> {
-        let Rows {
-            batch,
-            kept: good,
-            bad,
-            first_bad,
-            ..
-        } = decoder.decode(records, projection, schema).external()?;
-        let (passed, unneeded) = self.whole.passed(&batch)?;
-        let batch = compact(filter_record_batch(&batch, &passed)?)?;
-        let rows = spread(good.as_ref(), passed);
+        let decoded = decoder.decode(records, projection, schema).external()?;
+        let (passed, unneeded) = self.whole.passed(&decoded.batch)?;
+        let batch = compact(filter_record_batch(&decoded.batch, &passed)?)?;
+        let rows = spread(decoded.kept.as_ref(), passed);
         self.note(&rows);
-        Ok(Chosen {
-            batch,
-            rows,
-            good,
-            bad,
-            first_bad,
-            unneeded,
-        })
+        Ok(Chosen::of(decoded, batch, rows, unneeded))
     }
 
     fn note(&self, rows: &BooleanArray) {

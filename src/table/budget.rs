@@ -8,6 +8,7 @@ use datafusion::common::alias::AliasGenerator;
 use futures::TryStreamExt;
 
 use super::resolve::Selection;
+use super::sample::thirds;
 use super::snapshots::SessionSnapshots;
 use crate::client::{RawColumns, ReadRequest};
 use crate::config::ScanBudget;
@@ -16,9 +17,8 @@ use crate::range::{OffsetRange, OnDataLoss, Snapshot};
 use crate::scan::{ASSUMED_BYTES_PER_OFFSET, Account, Holder, KafkaScanExec, ScanSettings};
 use crate::statement::Explained;
 
-/// In how many places of a partition the sizes of records are looked at, at how many offsets there, and in how many
-/// partitions of a topic: the longest.
-const PLACES: i64 = 3;
+/// At how many offsets of a place the sizes of records are looked at, and in how many partitions of a topic: the
+/// longest.
 const OFFSETS: i64 = 32;
 const PARTITIONS: usize = 4;
 /// What brokers take at most, unless they are told otherwise: where records of this size fit into a budget, nobody
@@ -160,7 +160,10 @@ async fn sampled(selection: &Selection, snapshot: &Snapshot, topic: &Arc<str>) -
     let mut ranges: Vec<&OffsetRange> = ranges.filter(|range| !range.is_empty()).collect();
     ranges.sort_by_key(|range| std::cmp::Reverse(range.len()));
     ranges.truncate(PARTITIONS);
-    let places: Vec<OffsetRange> = ranges.into_iter().flat_map(places).collect();
+    let places: Vec<OffsetRange> = ranges
+        .into_iter()
+        .flat_map(|range| thirds(range, OFFSETS))
+        .collect();
     let (mut offsets, mut bytes) = (0, 0);
     if !places.is_empty() {
         let ids = snapshot.topic_ids();
@@ -189,16 +192,4 @@ async fn sampled(selection: &Selection, snapshot: &Snapshot, topic: &Arc<str>) -
         0 => ASSUMED_BYTES_PER_OFFSET as f64,
         bytes => bytes as f64 / offsets.max(1) as f64,
     })
-}
-
-/// The beginning, the middle and the end of a range, or all of a short one.
-fn places(range: &OffsetRange) -> Vec<OffsetRange> {
-    let (start, end) = (range.start(), range.end());
-    if range.len() <= PLACES * OFFSETS {
-        return vec![range.clone()];
-    }
-    let middle = start + (end - start) / 2;
-    [start, middle, end - OFFSETS]
-        .map(|start| range.part(start, start + OFFSETS))
-        .to_vec()
 }

@@ -8,7 +8,7 @@ use datafusion::common::DFSchema;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::Expr;
 
-use super::pruning::{Block, Conditions, Expressions};
+use super::pruning::{Conditions, Expressions};
 use super::reading::Reading;
 use super::{KafkaTable, TopicSource, cut};
 use crate::client::epochs::{self, Mark, Stands};
@@ -17,7 +17,7 @@ use crate::error::{Error, External as _, Result};
 use crate::formats::Formats;
 use crate::index::{Covered, Definition, Index, Row};
 use crate::policy;
-use crate::range::{IsolationLevel, OffsetRange, Snapshot, TopicPartition};
+use crate::range::{IntervalSet, IsolationLevel, OffsetRange, Snapshot, TopicPartition};
 use crate::scan::{IndexUse, Pruned, PrunedBy, ScanRange};
 
 /// The most pieces that a partition's range is cut into: a plan names each, and each costs a Fetch. Beyond that the
@@ -160,23 +160,10 @@ impl Reading {
             let found = found.entry(partition.clone()).or_default();
             match row {
                 Row::Range(covered) => found.covered.push(covered),
-                Row::Block {
-                    start,
-                    end,
-                    timestamps,
-                    slices,
-                } => {
-                    let block = Block {
-                        start,
-                        end,
-                        timestamps,
-                        slices,
-                    };
-                    match conditions.may_match(&block) {
-                        true => found.read.push((start, end)),
-                        false => found.skipped.push((start, end)),
-                    }
-                }
+                Row::Block(block) => match conditions.may_match(&block) {
+                    true => found.read.push((block.start, block.end)),
+                    false => found.skipped.push((block.start, block.end)),
+                },
             }
         };
         if !ranges.is_empty() {
@@ -309,76 +296,41 @@ fn cut_all(
 ) -> (Vec<ScanRange>, IndexUse) {
     let mut used = IndexUse::default();
     let none = Found::default();
-    let merged: BTreeMap<&TopicPartition, (Intervals, Intervals)> = found
+    let needed: BTreeMap<&TopicPartition, (IntervalSet, IntervalSet)> = found
         .iter()
         .map(|(partition, found)| {
-            let covered = found.covered.iter().map(|c| (c.start, c.end)).collect();
-            (partition, (joined(covered), joined(found.read.clone())))
+            let covered = found.covered.iter().map(|c| c.start..=c.end - 1);
+            let uncovered = covered.collect::<IntervalSet>().complement();
+            let read = found.read.iter().map(|(start, end)| *start..=*end - 1);
+            let needed = read.collect::<IntervalSet>().union(&uncovered);
+            (partition, (uncovered, needed))
         })
         .collect();
+    let all = (IntervalSet::full(), IntervalSet::full());
     let mut kept = vec![];
     for piece in pieces {
         let (start, end) = (piece.range.start(), piece.range.end());
         let partition = piece.range.topic_partition();
         let found = found.get(&partition).unwrap_or(&none);
-        let (covered, read) = merged
-            .get(&partition)
-            .map_or((&[][..], &[][..]), |(c, r)| (&c[..], &r[..]));
-        let uncovered = between(start, end, covered);
-        used.not_covered += uncovered
-            .iter()
+        let (uncovered, needed) = needed.get(&partition).unwrap_or(&all);
+        let not_covered = uncovered.cut(start, end).into_iter();
+        used.not_covered += not_covered
             .map(|(from, to)| (to - from).unsigned_abs())
             .sum::<u64>();
         let is_in = |(from, to): &&(i64, i64)| *from < end && *to > start;
         used.read += found.read.iter().filter(is_in).count();
         for (from, to) in found.skipped.iter().filter(is_in) {
             // What does not count as covered is read, whatever a block says.
-            match between(*from, *to, covered).is_empty() {
+            match uncovered.cut(*from, *to).is_empty() {
                 true => used.skipped += 1,
                 false => used.read += 1,
             }
         }
-        let inside = read
-            .iter()
-            .filter(is_in)
-            .map(|(from, to)| (*from.max(&start), *to.min(&end)));
-        let left = at_most(joined(inside.chain(uncovered).collect()), MOST_PIECES);
+        let left = at_most(needed.cut(start, end), MOST_PIECES);
         pruned.extend(cut::others(&piece, &left, PrunedBy::Index));
         kept.extend(left.into_iter().map(|(from, to)| piece.piece(from, to)));
     }
     (kept, used)
-}
-
-/// Intervals in order, neighbours as one.
-fn joined(mut intervals: Intervals) -> Intervals {
-    intervals.sort_unstable();
-    let mut joined: Intervals = vec![];
-    for (start, end) in intervals {
-        match joined.last_mut() {
-            Some(last) if start <= last.1 => last.1 = last.1.max(end),
-            _ => joined.push((start, end)),
-        }
-    }
-    joined
-}
-
-/// What lies between start and end and in none of the intervals, which are in order.
-fn between(start: i64, end: i64, intervals: &[(i64, i64)]) -> Intervals {
-    let mut gaps = vec![];
-    let mut next = start;
-    for (from, to) in intervals {
-        if *from >= end {
-            break;
-        }
-        if next < *from {
-            gaps.push((next, *from));
-        }
-        next = next.max(*to);
-    }
-    if next < end {
-        gaps.push((next, end));
-    }
-    gaps
 }
 
 /// So many intervals at most, which take the smallest gaps in.
@@ -406,12 +358,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gaps_and_neighbours_of_intervals() {
-        let intervals = joined(vec![(30, 40), (0, 10), (10, 12), (35, 50), (60, 61)]);
-        assert_eq!(intervals, [(0, 12), (30, 50), (60, 61)]);
-        assert_eq!(between(5, 70, &intervals), [(12, 30), (50, 60), (61, 70)]);
-        assert_eq!(between(2, 8, &intervals), []);
-        assert_eq!(between(0, 5, &[]), [(0, 5)]);
+    fn the_smallest_gaps_are_closed() {
+        let intervals = vec![(0, 12), (30, 50), (60, 61)];
         assert_eq!(at_most(intervals.clone(), 3), intervals);
         assert_eq!(at_most(intervals.clone(), 2), [(0, 12), (30, 61)]);
         assert_eq!(at_most(intervals, 1), [(0, 61)]);

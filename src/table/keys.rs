@@ -8,14 +8,14 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::pruning::{Homes, Keys};
 use super::resolve::{self, Selection};
+use super::sample::{THIRDS, thirds};
 use super::snapshots::SessionSnapshots;
 use crate::client::{RawColumns, ReadRequest, TopicDescription, TopicSelection};
 use crate::decode::preview;
 use crate::error::{Error, Result};
-use crate::range::{KeyPartitioner, LogBounds, OffsetRange, OnDataLoss, Snapshot, TopicPartition};
+use crate::range::{KeyPartitioner, OffsetRange, OnDataLoss, Snapshot, TopicPartition};
 
-/// In how many places of each partition keys are looked at, and at how many offsets there.
-const PLACES: i64 = 3;
+/// At how many offsets of a place keys are looked at.
 const OFFSETS: i64 = 8;
 /// How many partitions without a key in these places are read from their start at once.
 const AT_ONCE: usize = 16;
@@ -72,58 +72,21 @@ async fn check(selection: &Selection, topic: &TopicDescription, homes: &Homes) -
         .collect();
     let client = selection.client.as_ref();
     let logs = resolve::log_bounds(client, &partitions, selection.isolation).await?;
-    let places = logs.iter().map(|(partition, log)| places(partition, log));
-    let places: Vec<Vec<OffsetRange>> = places.collect::<Result<_>>()?;
-    let seen = look(
-        selection,
-        topic,
-        places.into_iter().flatten().collect(),
-        None,
-        homes,
-    )
-    .await?;
+    let whole = logs.iter().map(|(partition, log)| {
+        OffsetRange::try_new(Arc::clone(name), partition.partition, log.start, log.end)
+    });
+    let whole: Vec<OffsetRange> = whole.collect::<Result<_>>()?;
+    let places = whole.iter().flat_map(|range| thirds(range, OFFSETS));
+    let seen = look(selection, topic, places.collect(), None, homes).await?;
 
     // Compaction may have left nothing there.
-    let rest = logs.iter().filter(|(partition, log)| {
-        !seen.contains(&partition.partition) && log.end - log.start > PLACES * OFFSETS
-    });
-    let rest = rest.map(|(partition, log)| {
-        let range = OffsetRange::try_new(Arc::clone(name), partition.partition, log.start, log.end);
-        async {
-            look(
-                selection,
-                topic,
-                vec![range?],
-                Some(OFFSETS as usize),
-                homes,
-            )
-            .await
-        }
-    });
+    let rest = whole
+        .into_iter()
+        .filter(|range| !seen.contains(&range.partition()) && range.len() > THIRDS * OFFSETS);
+    let most = Some(OFFSETS as usize);
+    let rest = rest.map(|range| look(selection, topic, vec![range], most, homes));
     let rest = futures::stream::iter(rest.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
     rest.try_for_each(|_| std::future::ready(Ok(()))).await
-}
-
-/// The beginning, the middle and the end of a log, or all of a short one.
-fn places(partition: &TopicPartition, log: &LogBounds) -> Result<Vec<OffsetRange>> {
-    let LogBounds { start, end } = *log;
-    let range = |start, end| {
-        OffsetRange::try_new(
-            Arc::clone(&partition.topic),
-            partition.partition,
-            start,
-            end,
-        )
-    };
-    if end - start <= PLACES * OFFSETS {
-        return Ok(vec![range(start, end)?]);
-    }
-    let middle = start + (end - start) / 2;
-    let starts = [start, middle, end - OFFSETS];
-    starts
-        .map(|start| range(start, start + OFFSETS))
-        .into_iter()
-        .collect()
 }
 
 /// Looks at the keys at these offsets. Yields the partitions that have any.

@@ -16,6 +16,20 @@ use crate::range::{OffsetRange, OnDataLoss, Snapshot};
 const RECORDS: usize = 1000;
 /// In how many places of a range.
 const PLACES: i64 = 4;
+/// In how many places [`thirds`] are.
+pub(super) const THIRDS: i64 = 3;
+
+/// The beginning, the middle and the end of a range, with this many offsets each; or all of a short one.
+pub(super) fn thirds(range: &OffsetRange, offsets: i64) -> Vec<OffsetRange> {
+    let (start, end) = (range.start(), range.end());
+    if range.len() <= THIRDS * offsets {
+        return vec![range.clone()];
+    }
+    let middle = start + (end - start) / 2;
+    [start, middle, end - offsets]
+        .map(|start| range.part(start, start + offsets))
+        .to_vec()
+}
 
 /// The fields of keys and of values, of those that are asked for.
 #[derive(Debug)]

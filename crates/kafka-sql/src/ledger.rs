@@ -10,7 +10,7 @@ use datafusion_kafka::range::{Ledger, LedgerCounts, RangeLedger};
 use crate::failure::Failure;
 use crate::output::{self, Drawing, Expanded, Format, OutputOptions};
 use crate::session;
-use crate::ui::{self, Ui, thousands};
+use crate::ui::{self, Ui, number, thousands};
 
 /// Says on standard error what became of the offsets that the plan's scans read. A plan without scans
 /// prints nothing.
@@ -104,10 +104,6 @@ fn rows(ranges: &[RangeLedger]) -> Result<RecordBatch, Failure> {
 /// `12 ranges, 1,000,000 offsets: 999,998 delivered, 2 control`.
 fn summary_line(ledger: &Ledger) -> String {
     let counts = ledger.total();
-    let number = |n: u64, noun: &str| {
-        let plural = if n == 1 { "" } else { "s" };
-        format!("{} {noun}{plural}", thousands(n))
-    };
     let mut text = format!(
         "{}, {}: {} delivered",
         number(ledger.ranges.len() as u64, "range"),

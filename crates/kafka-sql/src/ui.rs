@@ -137,10 +137,15 @@ pub(crate) fn thousands(n: u64) -> String {
     out
 }
 
+/// `1 offset`, `1,000 offsets`.
+pub(crate) fn number(n: u64, noun: &str) -> String {
+    let plural = if n == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", thousands(n))
+}
+
 /// `1 row`, `2 rows`, `1,000 rows`.
 pub(crate) fn rows(n: u64) -> String {
-    let noun = if n == 1 { "row" } else { "rows" };
-    format!("{} {noun}", thousands(n))
+    number(n, "row")
 }
 
 /// `held back by the broker's quota for 12 s`, from a tenth of a second on.

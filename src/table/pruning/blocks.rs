@@ -12,7 +12,7 @@ use datafusion::physical_expr::PhysicalExpr;
 
 use super::node::{Dimension, Node, Sets, literal, node};
 use crate::decode::RecordDecoder;
-use crate::index::{Kind, Slice, may_hold, slice_of};
+use crate::index::{Block, Kind, Slice, may_hold, slice_of};
 use crate::range::IntervalSet;
 
 /// The expressions of an index, as the session plans them for the columns of a table.
@@ -98,15 +98,6 @@ pub(in crate::table) struct Conditions {
     all: Vec<Condition>,
     /// The slices that are looked at.
     pub(in crate::table) slices: Vec<Slice>,
-}
-
-/// What an index says of a block.
-pub(in crate::table) struct Block<'a> {
-    pub(in crate::table) start: i64,
-    pub(in crate::table) end: i64,
-    pub(in crate::table) timestamps: Option<(i64, i64)>,
-    /// Those of [`Conditions::slices`].
-    pub(in crate::table) slices: &'a [&'a [u8]],
 }
 
 impl Conditions {

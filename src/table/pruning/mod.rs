@@ -22,7 +22,7 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use crate::decode::RecordDecoder;
 use crate::range::{IntervalSet, TopicPartition};
 #[cfg(feature = "jobs")]
-pub(super) use blocks::{Block, Conditions, Expressions, may_be_indexed};
+pub(super) use blocks::{Conditions, Expressions, may_be_indexed};
 use constants::Constants;
 pub(super) use keys::{Homes, Keys};
 use node::{Dimension, Node, Sets, infallible, node};

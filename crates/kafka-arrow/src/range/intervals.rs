@@ -70,9 +70,7 @@ impl IntervalSet {
     /// The integers in either set.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
-        let mut all = [self.intervals.as_slice(), &other.intervals].concat();
-        all.sort_unstable();
-        Self::from_sorted(all)
+        self.iter().chain(other.iter()).collect()
     }
 
     /// The integers in both sets.
@@ -147,6 +145,16 @@ impl IntervalSet {
     }
 }
 
+impl FromIterator<RangeInclusive<i64>> for IntervalSet {
+    /// The integers in any of the ranges, which may come in any order.
+    fn from_iter<T: IntoIterator<Item = RangeInclusive<i64>>>(ranges: T) -> Self {
+        let ranges = ranges.into_iter().map(RangeInclusive::into_inner);
+        let mut ranges: Vec<(i64, i64)> = ranges.collect();
+        ranges.sort_unstable();
+        Self::from_sorted(ranges)
+    }
+}
+
 impl fmt::Display for IntervalSet {
     /// As Rust ranges: `..=3, 5, 10..=14, 16..`; `none` and `all`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -184,6 +192,17 @@ mod tests {
         assert_eq!(set.hull(), Some((1, 8)));
         assert_eq!(set.to_string(), "1..=6, 8");
         assert_eq!(set.complement().to_string(), "..=0, 7, 9..");
+    }
+
+    #[test]
+    fn ranges_in_any_order_make_a_set_whose_gaps_can_be_cut() {
+        let ranges = [30..=39, 0..=9, 10..=11, 35..=49, 60..=60];
+        let set: IntervalSet = ranges.into_iter().collect();
+        assert_eq!(set.cut(0, 100), [(0, 12), (30, 50), (60, 61)]);
+        let gaps = set.complement();
+        assert_eq!(gaps.cut(5, 70), [(12, 30), (50, 60), (61, 70)]);
+        assert_eq!(gaps.cut(2, 8), []);
+        assert_eq!(IntervalSet::empty().complement().cut(0, 5), [(0, 5)]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use datafusion_kafka::range::{Ledger, LedgerCounts, OffsetRange, TopicPartition}
 use datafusion_kafka::scan;
 
 use crate::session;
-use crate::ui::thousands;
+use crate::ui::{number, thousands};
 
 /// How many topics, runs of partitions and ranges a line names.
 const NAMED: usize = 8;
@@ -103,7 +103,7 @@ impl Coverage {
             (n, _) => format!("{} hits", thousands(n)),
         };
         let total = self.counts.total();
-        let offsets = of(total, "offset");
+        let offsets = number(total, "offset");
         let places = places(&self.partitions);
         let looked = total - self.counts.unread - self.counts.lost;
         let part = format!("looked at {} of {offsets} of {places}", thousands(looked));
@@ -138,7 +138,7 @@ impl Coverage {
         };
         line.push_str(&self.classes());
         let ruled_out = self.pruned.iter();
-        let ruled_out = ruled_out.map(|(by, n)| format!("{} by {by}", of(*n, "offset")));
+        let ruled_out = ruled_out.map(|(by, n)| format!("{} by {by}", number(*n, "offset")));
         let ruled_out: Vec<String> = ruled_out.collect();
         if !ruled_out.is_empty() {
             line.push_str(&format!("; ruled out: {}", ruled_out.join(", ")));
@@ -171,7 +171,7 @@ impl Coverage {
             true => text,
             false => format!(
                 ": {}{text}",
-                of(self.counts.delivered + self.counts.filtered, "record")
+                number(self.counts.delivered + self.counts.filtered, "record")
             ),
         }
     }
@@ -187,12 +187,6 @@ fn unread(ledger: &Ledger) -> Vec<OffsetRange> {
         OffsetRange::try_new(Arc::clone(range.topic()), range.partition(), start, end)
     });
     rest.flatten().filter(|range| !range.is_empty()).collect()
-}
-
-/// `1 offset`, `1,000 offsets`.
-fn of(n: u64, noun: &str) -> String {
-    let plural = if n == 1 { "" } else { "s" };
-    format!("{} {noun}{plural}", thousands(n))
 }
 
 /// `orders[0..64], payments[1]`.
