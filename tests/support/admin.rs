@@ -143,15 +143,20 @@ fn create<'a>(bootstrap: &str, mut new: NewTopic<'a>, settings: &[(&'a str, &'a 
     wait_for_partitions(bootstrap, topic, partitions);
 }
 
-/// Creates a topic that [`compact`] can compact immediately.
-pub fn create_compacted_topic(bootstrap: &str, topic: &str, partitions: i32) {
-    let settings = [
+/// A topic that the broker's cleaner compacts once its records are older than `lag`, in milliseconds.
+fn compacted_after(lag: &str) -> [(&str, &str); 5] {
+    [
         ("cleanup.policy", "compact"),
         ("segment.ms", "100"),
         ("min.cleanable.dirty.ratio", "0.01"),
         ("delete.retention.ms", "0"),
-    ];
-    create_topic(bootstrap, topic, partitions, &settings);
+        ("min.compaction.lag.ms", lag),
+    ]
+}
+
+/// Creates a topic that [`compact`] can compact immediately, and that nothing else does.
+pub fn create_compacted_topic(bootstrap: &str, topic: &str, partitions: i32) {
+    create_topic(bootstrap, topic, partitions, &compacted_after("86400000"));
 }
 
 /// Deletes a topic, and waits until the broker no longer lists it.
@@ -342,6 +347,7 @@ fn wait_for_partitions(bootstrap: &str, topic: &str, partitions: i32) {
 /// # Panics
 /// When the cleaner does not run within a minute.
 pub fn compact(bootstrap: &str, topic: &str, partition: i32) -> Vec<ReadRecord> {
+    alter_topic(bootstrap, topic, &compacted_after("0"));
     // Longer than `segment.ms`, so that the next record opens a segment.
     std::thread::sleep(Duration::from_millis(150));
     let marker = Record::new(partition).key(unique_topic("end-of-compaction"));

@@ -177,7 +177,8 @@ proptest! {
         let (other, other_bad) = decode(reversed, &[text]);
         let turned: Vec<&str> = other[0].rsplit('|').collect();
         prop_assert_eq!(bad, other_bad);
-        if !text.contains('|') {
+        // Texts may hold the separator too, written as it is or escaped.
+        if turned.len() == 3 {
             prop_assert_eq!(&rows[0], &turned.join("|"));
         }
     }
