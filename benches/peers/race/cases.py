@@ -16,11 +16,16 @@ class Case:
     compressed: bool = False
     # Whether values become columns. Only contestants that can do that are measured.
     decoded: bool = False
+    # Whether a text is looked for. Only contestants that do that are measured.
+    searched: bool = False
 
     def records(self, most: int) -> int:
         """A multiple of the partitions, so that each has the same number."""
         return int(most * self.share) // self.partitions * self.partitions
 
+
+# What the topics do not hold.
+ABSENT = "-no-such-text-"
 
 # Kafka's producer closes a batch by its size after compression, so more text fits into it.
 _PACKED = ("--payload", "json", "--batch-bytes", str(160 << 10))
@@ -66,6 +71,25 @@ CASES = (
         ("--value-bytes", "100", "--payload", "json"),
         ("group",),
         decoded=True,
+    ),
+    Case(
+        "find",
+        "a text in 100 B that no record has, 4 partitions",
+        4,
+        1.0,
+        ("--value-bytes", "100"),
+        ("find", "rows", "sum"),
+        searched=True,
+    ),
+    Case(
+        "findzstd",
+        "a text in 100 B JSON that no record has, zstd, 4 partitions",
+        4,
+        1.0,
+        ("--value-bytes", "100", "--codec", "zstd", *_PACKED),
+        ("find", "rows", "sum"),
+        compressed=True,
+        searched=True,
     ),
     Case("p1", "100 B, 1 partition", 1, 1.0, ("--value-bytes", "100"), ("sum",)),
     Case("p64", "100 B, 64 partitions", 64, 1.0, ("--value-bytes", "100"), ("sum",)),
@@ -122,6 +146,17 @@ QUERIES = {
             "SELECT sum(records) AS records, max(total) AS most FROM (SELECT country, event,"
             " count(*) AS records, sum(price) AS total FROM {table} GROUP BY country, event)",
         ),
+        Query(
+            "find",
+            "count(*) with value LIKE '%…%'",
+            f"SELECT count(*) AS found FROM {{table}} WHERE value LIKE '%{ABSENT}%'",
+        ),
+        Query(
+            "rows",
+            "SELECT * with value LIKE '%…%'",
+            f"SELECT count(*) AS found, max(\"offset\"), max(octet_length(key)), max(\"timestamp\"), max(cardinality(headers)),"
+            f" max(octet_length(value)) FROM {{table}} WHERE value LIKE '%{ABSENT}%'",
+        ),
         Query("parquet", "all rows into a parquet file", "SELECT * FROM {table}", share=0.25),
     )
 }
@@ -133,7 +168,7 @@ JSON_COLUMNS = 'id BIGINT, "user" VARCHAR, event VARCHAR, country VARCHAR, price
 
 def main_query(case_queries) -> str:
     """The query that all contestants run."""
-    return "group" if "group" in case_queries else "sum"
+    return next(name for name in ("group", "find", "sum") if name in case_queries)
 
 
 def pieces(case: Case, records: int, count: int = 1000) -> tuple:

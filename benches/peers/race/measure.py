@@ -112,15 +112,15 @@ class Meter:
         return sample
 
 
-def run(command: list, timeout: float = 600, env: dict | None = None) -> Finished:
-    """Runs a process to its end."""
+def run(command: list, timeout: float = 600, env: dict | None = None, pipe=None) -> Finished:
+    """Runs a process to its end. With a pipe it prints there."""
     command = [str(part) for part in command]
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         begun = time.perf_counter()
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=out,
+            stdout=pipe or out,
             stderr=err,
             env=env,
             start_new_session=True,

@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 from broker import end_with_parent
-from cases import JSON_COLUMNS
+from cases import ABSENT, JSON_COLUMNS
 from measure import Failure, Finished, Sample, peak_mib, processor_seconds, run
 
 
@@ -23,8 +23,8 @@ class Peer:
     # How many times as long its runs are, and how many come before them: Java is fast when warm.
     patience = 1
     warm_ups = 1
-    # Whether it makes columns of JSON.
-    decodes = False
+    # Whether it makes columns of JSON, and whether it looks for a text.
+    decodes = searches = False
 
     def start(self, broker):
         """Called once the broker answers."""
@@ -140,10 +140,39 @@ class Kcat(Peer):
     def cold(self, topic, start, count) -> Finished:
         return self._run(topic, "-p", 0, "-o", start, "-c", count)
 
-    def _run(self, topic, *arguments) -> Finished:
+    def _run(self, topic, *arguments, shown="%o\n", pipe=None) -> Finished:
         queue = ["-X", "queued.min.messages=10000000", "-X", "queued.max.messages.kbytes=2097151"]
-        quiet = ["-X", "isolation.level=read_committed", "-e", "-q", "-f", "%o\n"]
-        return run(["kcat", "-C", "-b", self.bootstrap, "-t", topic, *arguments, *quiet, *queue])
+        quiet = ["-X", "isolation.level=read_committed", "-e", "-q", "-f", shown]
+        return run(["kcat", "-C", "-b", self.bootstrap, "-t", topic, *arguments, *quiet, *queue], pipe=pipe)
+
+
+class Grep(Kcat):
+    name = "grep"
+    title = "kcat | grep"
+    searches = True
+    does = (
+        "kcat as above, which prints the value of each record into a pipe, and GNU grep -F -c, which counts the lines with the"
+        " text, both with LC_ALL=C. The whole of both processes, and the processor time of kcat alone."
+    )
+
+    def scan(self, case, query, of, records) -> Sample:
+        grep = subprocess.Popen(
+            ["grep", "-F", "-c", "-e", ABSENT],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | {"LC_ALL": "C"},
+            preexec_fn=end_with_parent,
+        )
+        try:
+            done = self._run(case.name, "-o", "beginning", "-c", records, shown="%s\n", pipe=grep.stdin)
+        finally:
+            found, _ = grep.communicate()
+        if int(found) != 0:
+            raise Failure(f"kcat | grep found {int(found)} records of {case.name}")
+        return Sample(records, done.seconds, done.user, done.system, done.peak_mib)
+
+    def cold(self, topic, start, count) -> None:
+        return None
 
 
 class Program(Peer):

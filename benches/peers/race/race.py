@@ -20,13 +20,13 @@ import cases
 import report
 from broker import Broker
 from measure import Failure, Meter, Sample, median, run
-from others import Confluent, Drain, Franz, Kcat, PerfTest, Spark
+from others import Confluent, Drain, Franz, Grep, Kcat, PerfTest, Spark
 from ours import Ours
 
 ROOT = Path(__file__).resolve().parents[3]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "datafusion-kafka"
 CLIENTS = ("wire", "librdkafka")
-PEERS = (PerfTest, Kcat, Confluent, Franz, Spark)
+PEERS = (PerfTest, Kcat, Grep, Confluent, Franz, Spark)
 # Names that `--only` accepts, even of missing contestants.
 EVERYONE = {"drain", "inflate", *CLIENTS, *(peer.name for peer in PEERS)}
 
@@ -189,7 +189,8 @@ class Race:
                     if self.wants(set(cases.QUERIES), name):
                         self.measure(case, ours, cases.QUERIES[name])
         for peer in self.peers:
-            if self.wants(EVERYONE, peer.name) and (peer.decodes or not case.decoded):
+            can = (peer.decodes or not case.decoded) and peer.searches == case.searched
+            if can and self.wants(EVERYONE, peer.name):
                 self.measure(case, peer, None)
 
     def measure(self, case, contestant, query):
@@ -241,6 +242,7 @@ class Race:
             "records": sample.records,
             "bytes": whole["value_bytes"] * sample.records // of,
             "last": sample.records // case.partitions - 1,
+            "found": 0,
         }
         if query.name == "pieces":
             del expected["last"]  # the pieces do not begin at the first offset
@@ -256,7 +258,7 @@ class Race:
     def measure_short(self, topic: str):
         for name, title, start, count in cases.SHORT:
             part = self.results["short"][name] = {"title": title, "entries": {}}
-            for contestant in [*self.ours, *self.peers]:
+            for contestant in [*self.ours, *(peer for peer in self.peers if not peer.searches)]:
                 if not self.wants(EVERYONE, contestant.name):
                     continue
                 entry = {}
@@ -298,9 +300,9 @@ def contestants() -> tuple:
     spark = Spark(python, folder / "spark")
     needed = {"confluent": ["python"], "franz": ["franz"], "spark": ["python", "spark"]}
     peers, missing = [], {}
-    for peer in (PerfTest(), Kcat(), confluent, franz, spark):
+    for peer in (PerfTest(), Kcat(), Grep(), confluent, franz, spark):
         absent = [part for part in needed.get(peer.name, []) if not (folder / f"{part}.complete").exists()]
-        if peer.name == "kcat" and shutil.which("kcat") is None:
+        if isinstance(peer, Kcat) and shutil.which("kcat") is None:
             missing[peer.name] = f"{peer.title}: there is no kcat on the path"
         elif absent:
             why = folder / f"{absent[0]}.missing"

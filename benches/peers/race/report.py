@@ -13,7 +13,7 @@ from measure import median
 
 BEGIN, END = "<!-- generated: begin -->", "<!-- generated: end -->"
 SOURCES = Path(__file__).resolve().parent.parent
-PEERS = ("perf-test", "kcat", "confluent", "franz", "spark")
+PEERS = ("perf-test", "kcat", "grep", "confluent", "franz", "spark")
 
 
 def machine() -> dict:
@@ -158,9 +158,9 @@ def _ratios(results: dict) -> str:
         return ""
     head = ["topic", "client", "M records/s", "of the drain", "of decompress-only"]
     head += [titles.get(name, name) for name in PEERS]
-    sql, group = QUERIES["sum"].title, QUERIES["group"].title
+    sql, group, find = (QUERIES[name].title for name in ("sum", "group", "find"))
     return (
-        f"### How many times as fast\n\n`{sql}` of kafka-sql (of the decoded topic: {group}), and what it is of the limits and of each peer"
+        f"### How many times as fast\n\n`{sql}` of kafka-sql (of the decoded topic: {group}; where a text is looked for: {find}), and what it is of the limits and of each peer"
         f" (times its rate; who is compared was measured minutes apart):\n\n{table(head, rows)}"
     )
 
