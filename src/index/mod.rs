@@ -16,6 +16,8 @@ mod read;
 mod rows;
 mod sink;
 
+use std::ops::Range;
+
 use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, BooleanArray, Int64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
@@ -184,16 +186,15 @@ pub(crate) enum Hashes {
 }
 
 impl Hashes {
-    /// The hash of a row's value, unless that is NULL.
-    pub(crate) fn get(&self, row: usize) -> Option<u64> {
+    /// Takes the hash of each value of these rows that is not NULL.
+    pub(crate) fn each(&self, rows: Range<usize>, mut take: impl FnMut(u64)) {
         match self {
-            Self::Bytes(values) => values.is_valid(row).then(|| xxh3_64(values.value(row))),
-            Self::Integers(values) => {
-                (values.is_valid(row)).then(|| xxh3_64(&values.value(row).to_le_bytes()))
-            }
-            Self::Booleans(values) => {
-                (values.is_valid(row)).then(|| xxh3_64(&[u8::from(values.value(row))]))
-            }
+            Self::Bytes(values) => (rows.filter(|row| values.is_valid(*row)))
+                .for_each(|row| take(xxh3_64(values.value(row)))),
+            Self::Integers(values) => (rows.filter(|row| values.is_valid(*row)))
+                .for_each(|row| take(xxh3_64(&values.value(row).to_le_bytes()))),
+            Self::Booleans(values) => (rows.filter(|row| values.is_valid(*row)))
+                .for_each(|row| take(xxh3_64(&[u8::from(values.value(row))]))),
         }
     }
 }

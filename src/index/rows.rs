@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray,
 };
-use arrow::compute::cast;
+use arrow::compute::{cast, max, min};
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, SchemaRef, TimeUnit};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SendableRecordBatchStream;
@@ -152,19 +152,25 @@ impl Indexer {
             .collect();
         let values = values.external()?;
         let size = self.definition.block_offsets;
+        let (views, numbers) = (topics.views(), partitions.values());
+        let goes_on = |row: usize| {
+            (offsets[row - 1] < offsets[row])
+                & (numbers[row - 1] == numbers[row])
+                & (views[row - 1] == views[row])
+        };
+        // As from a scan. Without a way out of the loop, so that it can be vectorized.
+        let one_partition = (1..offsets.len()).fold(true, |all, row| all & goes_on(row));
         let mut from = 0;
         while from < offsets.len() {
             let block = offsets[from].div_euclid(size);
             let partition = partitions.value(from);
-            let (first, end) = (block.saturating_mul(size), (block + 1).saturating_mul(size));
-            let is_same = |row: usize| {
-                (first..end).contains(&offsets[row])
-                    && offsets[row - 1] < offsets[row]
-                    && partitions.value(row) == partition
-                    && topics.views()[row] == topics.views()[from]
-            };
-            let to = (from + 1..offsets.len()).find(|row| !is_same(*row));
-            let rows = from..to.unwrap_or(offsets.len());
+            let end = (block + 1).saturating_mul(size);
+            let mut to = offsets.len();
+            if !one_partition {
+                to = (from + 1..to).find(|row| !goes_on(*row)).unwrap_or(to);
+            }
+            let fitting = offsets[from..to].partition_point(|offset| *offset < end);
+            let rows = from..from + fitting.max(1);
             let topic = Arc::from(topics.value(from));
             let open = self.open(topic, partition, block, offsets[from]).await?;
             open.last = offsets[rows.end - 1];
@@ -298,15 +304,13 @@ impl Indexer {
 impl Block {
     fn add(&mut self, values: &[Hashes], timestamps: &Int64Array, rows: std::ops::Range<usize>) {
         self.records += rows.len() as i64;
-        for row in rows.clone().filter(|row| timestamps.is_valid(*row)) {
-            let at = timestamps.value(row);
-            let (min, max) = self.timestamps.unwrap_or((at, at));
-            self.timestamps = Some((min.min(at), max.max(at)));
+        let timestamps = timestamps.slice(rows.start, rows.len());
+        if let (Some(least), Some(most)) = (min(&timestamps), max(&timestamps)) {
+            let (first, last) = self.timestamps.unwrap_or((least, most));
+            self.timestamps = Some((first.min(least), last.max(most)));
         }
         for (filter, values) in self.filters.iter_mut().zip(values) {
-            rows.clone()
-                .filter_map(|row| values.get(row))
-                .for_each(|hash| filter.insert(hash));
+            values.each(rows.clone(), |hash| filter.insert(hash));
         }
     }
 }

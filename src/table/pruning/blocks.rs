@@ -217,7 +217,10 @@ impl<'a> Compiler<'a> {
                 None => self.expressions.find(expr, kind)?,
             };
             expression = Some((at, kind));
-            let hash = kind.hashes(&value.to_array().ok()?).ok()?.get(0)?;
+            let mut hash = None;
+            let one = kind.hashes(&value.to_array().ok()?).ok()?;
+            one.each(0..1, |found| hash = Some(found));
+            let hash = hash?;
             let slice = Slice {
                 expression: at,
                 slice: slice_of(hash),
