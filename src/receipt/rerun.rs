@@ -304,6 +304,7 @@ async fn read(
         checksums: true,
         may_cut: false,
         ordered: true,
+        key_places: None,
     };
     let source = Arc::new(source);
     let found = async {

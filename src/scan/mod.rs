@@ -25,6 +25,7 @@ mod elsewhere;
 mod estimate;
 mod filter;
 mod hash;
+mod keys;
 mod ledger;
 mod metrics;
 mod needle;
@@ -74,6 +75,7 @@ use backward::MAX_MERGED_PARTITIONS;
 use budget::Share;
 use condition::Conditions;
 use filter::Filter;
+use keys::WantedKeys;
 use properties::{properties, statistics};
 
 pub(crate) use budget::{Account, Holder};
@@ -83,6 +85,7 @@ pub use connections::OwnConnections;
 pub use elsewhere::{ExecuteElsewhere, ScansElsewhereExec, sorted_behind_shuffles};
 pub(crate) use hash::WithChecksums;
 pub use hash::wants_checksums;
+pub(crate) use keys::KeyPlaces;
 #[cfg(feature = "jobs")]
 pub(crate) use ledger::of_source;
 pub use ledger::{ledger, scans};
@@ -123,6 +126,8 @@ pub(crate) struct ScanSource {
     pub(crate) may_cut: bool,
     /// Whether the plan may rely on the order of rows.
     pub(crate) ordered: bool,
+    /// Where keys are, if that is known.
+    pub(crate) key_places: Option<Arc<dyn KeyPlaces>>,
 }
 
 /// Asks the scans of a session to promise no order of their rows, for engines that do not keep it: an extension of
@@ -307,6 +312,11 @@ impl KafkaScanExec {
         let conditions = reading.conditions;
         let filter = Filter::new(conditions, reading.with_hints, projection, decoder)?;
         let needle = needle::needle(conditions, projection, decoder);
+        let hints: &[_] = if reading.with_hints {
+            &conditions.hints
+        } else {
+            &[]
+        };
         Ok(stream::Reader::new(
             Arc::clone(&self.source),
             Arc::clone(projection),
@@ -315,7 +325,7 @@ impl KafkaScanExec {
             ranges,
             books,
             bad_rows,
-            (filter, needle),
+            (filter, needle, WantedKeys::of(self, hints)),
             partition,
             self.share.spending(reading.context),
             reading.context,

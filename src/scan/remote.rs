@@ -285,6 +285,7 @@ impl KafkaScanExec {
             checksums: sent.checksums,
             may_cut: false,
             ordered: true,
+            key_places: None,
         };
         let scan = Self::try_new(
             Arc::new(source),

@@ -43,6 +43,8 @@ struct Reverse {
     rows: Rows,
     /// What is left, first offset first; pieces are cut from the end of the last range.
     left: Vec<ScanRange>,
+    /// Whether it is known what is needed of that.
+    begun: bool,
     piece_offsets: i64,
     piece_bytes: usize,
     /// Read and not yet decoded, in offset order.
@@ -71,6 +73,7 @@ pub(super) fn reverse(
         held: reader.nothing_held(),
         rows: Rows::new(reader),
         left: ranges,
+        begun: false,
         piece_offsets,
         piece_bytes,
         ready: VecDeque::new(),
@@ -85,6 +88,10 @@ pub(super) fn reverse(
 impl Reverse {
     async fn next(&mut self) -> Result<Option<RecordBatch>> {
         self.rows.handed_on().await;
+        if !std::mem::replace(&mut self.begun, true) {
+            let ranges = std::mem::take(&mut self.left);
+            self.left = self.rows.reader.needed(ranges).await?;
+        }
         loop {
             if self.remaining == Some(0) {
                 self.ready.clear();
@@ -139,7 +146,10 @@ impl Reverse {
 
     /// The last piece of what is left, and the place of its range.
     fn cut(&mut self) -> Option<(ScanRange, usize)> {
-        let whole = self.left.pop()?;
+        let mut whole = self.left.pop()?;
+        while whole.range.is_empty() {
+            whole = self.left.pop()?;
+        }
         // Ranges are used up from the last one on, so that the others keep their places.
         let place = self.left.len();
         let (start, end) = (whole.range.start(), whole.range.end());

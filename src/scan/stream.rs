@@ -18,6 +18,7 @@ use super::account::{Books, Entry, Received};
 use super::budget::Spending;
 use super::filter::{Chosen, Filter};
 use super::hash::{hashes, wants_checksums};
+use super::keys::WantedKeys;
 use super::metrics::ScanMetrics;
 use super::position::{Position, Step};
 use super::rows::{Rows, raw_bytes};
@@ -54,6 +55,7 @@ pub(super) struct Reader {
     filter: Option<Filter>,
     /// What every record contains that is a row.
     needle: Option<Needle>,
+    wanted_keys: Option<WantedKeys>,
     memory: Arc<dyn MemoryBudget>,
 }
 
@@ -70,7 +72,7 @@ impl Reader {
         ranges: &[ScanRange],
         books: Arc<Books>,
         bad_rows: BadRowPart,
-        (filter, needle): (Option<Filter>, Option<Needle>),
+        (filter, needle, wanted_keys): (Option<Filter>, Option<Needle>, Option<WantedKeys>),
         partition: usize,
         spending: Spending,
         context: &TaskContext,
@@ -92,6 +94,7 @@ impl Reader {
             bad_rows,
             filter,
             needle,
+            wanted_keys,
             source,
             projection,
             schema,
@@ -101,6 +104,14 @@ impl Reader {
             books,
             spending,
             memory,
+        }
+    }
+
+    /// The ranges as far as nodes above need them, of which each keeps its place. To be called when rows are asked for.
+    pub(super) async fn needed(&self, ranges: Vec<ScanRange>) -> Result<Vec<ScanRange>> {
+        match &self.wanted_keys {
+            Some(keys) => keys.cut(ranges).await.external(),
+            None => Ok(ranges),
         }
     }
 
@@ -317,7 +328,7 @@ pub(super) fn forward(
     let state = Forward {
         buffers: reader.nothing_held(),
         rows: Rows::new(reader),
-        position: Position::new(&ranges),
+        position: Position::new::<ScanRange>(&[]),
         ranges,
         raw: None,
         waiting: None,
@@ -341,6 +352,14 @@ impl Forward {
             None => {
                 let ranges = std::mem::take(&mut self.ranges);
                 let reader = &self.rows.reader;
+                let mut ranges = reader.needed(ranges).await?;
+                self.position = Position::new(&ranges);
+                if reader.wanted_keys.is_some() {
+                    ranges.retain(|range| !range.range.is_empty());
+                }
+                if ranges.is_empty() {
+                    return Ok(None);
+                }
                 reader
                     .open(&ranges, self.remaining, &mut self.buffers)
                     .await?

@@ -23,6 +23,7 @@ fn scan(may_cut: bool, partitions: Vec<Vec<(i32, i64, i64)>>) -> KafkaScanExec {
         checksums: false,
         may_cut,
         ordered: true,
+        key_places: None,
     };
     let range = |(partition, start, end): (i32, i64, i64)| ScanRange {
         range: OffsetRange::try_new("t", partition, start, end).unwrap(),

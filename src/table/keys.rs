@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use datafusion::catalog::Session;
+use datafusion::common::ScalarValue;
 use futures::{StreamExt, TryStreamExt};
+use tokio::sync::OnceCell;
 
 use super::pruning::{Homes, Keys};
 use super::resolve::{self, Selection};
@@ -14,6 +17,7 @@ use crate::client::{RawColumns, ReadRequest, TopicDescription, TopicSelection};
 use crate::decode::preview;
 use crate::error::{Error, Result};
 use crate::range::{KeyPartitioner, OffsetRange, OnDataLoss, Snapshot, TopicPartition};
+use crate::scan::KeyPlaces;
 
 /// At how many offsets of a place keys are looked at.
 const OFFSETS: i64 = 8;
@@ -34,7 +38,7 @@ pub(super) async fn homes(
     selection: &Selection,
     snapshot: &Snapshot,
     keys: Keys,
-    state: &dyn Session,
+    session: &SessionSnapshots,
 ) -> Result<Homes> {
     let topics = snapshot.topics().iter();
     let names: Vec<Arc<str>> = topics.map(|topic| Arc::clone(&topic.topic)).collect();
@@ -48,7 +52,6 @@ pub(super) async fn homes(
         keys,
         counts: counts.collect(),
     };
-    let session = SessionSnapshots::of(state);
     for topic in &cluster.topics {
         let id = topic.id.clone();
         let checked = id.map(|id| (id, topic.partitions.len(), keys.partitioner));
@@ -61,6 +64,48 @@ pub(super) async fn homes(
         }
     }
     Ok(homes)
+}
+
+/// Where keys are, asked for only once a join says which it has.
+#[derive(Debug)]
+pub(super) struct Places {
+    selection: Selection,
+    snapshot: Arc<Snapshot>,
+    keys: Keys,
+    session: Arc<SessionSnapshots>,
+    homes: OnceCell<Homes>,
+}
+
+impl Places {
+    pub(super) fn new(
+        selection: &Selection,
+        snapshot: &Arc<Snapshot>,
+        keys: Keys,
+        state: &dyn Session,
+    ) -> Self {
+        Self {
+            selection: selection.clone(),
+            snapshot: Arc::clone(snapshot),
+            keys,
+            session: SessionSnapshots::of(state),
+            homes: OnceCell::new(),
+        }
+    }
+}
+
+#[async_trait]
+impl KeyPlaces for Places {
+    async fn holding(
+        &self,
+        values: &[ScalarValue],
+        partitions: &[TopicPartition],
+    ) -> Result<Vec<bool>> {
+        let homes = homes(&self.selection, &self.snapshot, self.keys, &self.session);
+        let homes = self.homes.get_or_try_init(|| homes).await?;
+        let values: Vec<&ScalarValue> = values.iter().collect();
+        let partitions = partitions.iter();
+        Ok(partitions.map(|p| homes.may_hold(p, &values)).collect())
+    }
 }
 
 /// Looks at some keys of each partition.

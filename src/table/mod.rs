@@ -51,7 +51,7 @@ use crate::error::{Error, External as _, Result};
 use crate::range::{OffsetRange, Snapshot, TopicPartition, split};
 #[cfg(feature = "jobs")]
 use crate::scan::Origin;
-use crate::scan::{KafkaScanExec, NoOrder, Pruned, ScanRange, ScanSource};
+use crate::scan::{KafkaScanExec, KeyPlaces, NoOrder, Pruned, ScanRange, ScanSource};
 use resolve::SharedBounds;
 
 use builder::Connection;
@@ -284,6 +284,7 @@ impl Reading {
             checksums: false,
             may_cut: self.splitting.may_cut(),
             ordered: true,
+            key_places: None,
         }
     }
 
@@ -317,6 +318,10 @@ impl Reading {
             source.index = index;
         }
         (source.pruned, source.snapshot) = (pruned, Arc::clone(&snapshot));
+        source.key_places = self.keys.map(|keys| {
+            let places = keys::Places::new(&self.selection, &snapshot, keys, state);
+            Arc::new(places) as Arc<dyn KeyPlaces>
+        });
 
         let options = self.splitting.options(state.config().target_partitions());
         let partitions = split(&kept, &options);
@@ -353,7 +358,13 @@ impl Reading {
             .collect();
         let homes = match self.keys {
             Some(keys) if pruning::name_keys(filters, &self.decoder) => {
-                let homes = keys::homes(&self.selection, snapshot, keys, state).await;
+                let homes = keys::homes(
+                    &self.selection,
+                    snapshot,
+                    keys,
+                    &SessionSnapshots::of(state),
+                )
+                .await;
                 Some(homes.external()?)
             }
             _ => None,

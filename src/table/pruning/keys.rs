@@ -55,7 +55,11 @@ impl Homes {
     }
 
     /// Whether the partition can hold a key that equals one of the values.
-    pub(super) fn may_hold(&self, partition: &TopicPartition, values: &[&ScalarValue]) -> bool {
+    pub(in crate::table) fn may_hold(
+        &self,
+        partition: &TopicPartition,
+        values: &[&ScalarValue],
+    ) -> bool {
         values.iter().any(|value| {
             // Nothing equals NULL.
             if value.is_null() {

@@ -1,5 +1,9 @@
 //! Keys that choose partitions: only those that can hold a key are read, and never fewer.
 
+use std::collections::BTreeSet;
+
+use datafusion::physical_plan::collect;
+
 use super::*;
 use crate::decode::{Column, Format};
 use crate::range::KeyPartitioner;
@@ -76,7 +80,7 @@ async fn conditions_on_keys_read_the_partitions_that_can_hold_them() {
                     format!("SELECT partition, offset FROM events WHERE {condition} ORDER BY 1, 2");
                 let expected = rows(&all, &sql).await;
                 assert_eq!(rows(&pruned, &sql).await, expected, "{partitioner:?} {sql}");
-                let homes: std::collections::BTreeSet<i32> = keys
+                let homes: BTreeSet<i32> = keys
                     .iter()
                     .map(|n| match n {
                         -1 => partitioner.partition(b"absent", PARTITIONS).unwrap(),
@@ -95,6 +99,109 @@ async fn conditions_on_keys_read_the_partitions_that_can_hold_them() {
             }
         }
     }
+}
+
+/// Statements that join `events` with some keys, and which keys that are. Without any, all partitions are read.
+const JOINS: [(&str, &[i64]); 9] = [
+    (
+        "events JOIN (VALUES ('k-7'), ('k-8')) AS w (k) ON key = k",
+        &[7, 8],
+    ),
+    (
+        "(VALUES ('k-7')) AS w (k) JOIN events ON k = key AND partition >= 0",
+        &[7],
+    ),
+    (
+        "events WHERE key IN (SELECT k FROM (VALUES ('k-1'), ('k-2'), (NULL)) AS w (k))",
+        &[1, 2],
+    ),
+    (
+        "events WHERE EXISTS (SELECT 1 FROM (VALUES ('k-3')) AS w (k) WHERE k = key)",
+        &[3],
+    ),
+    ("events JOIN (VALUES ('absent')) AS w (k) ON key = k", &[-1]),
+    ("events LEFT JOIN (VALUES ('k-7')) AS w (k) ON key = k", &[]),
+    (
+        "events WHERE key NOT IN (SELECT k FROM (VALUES ('k-7')) AS w (k))",
+        &[],
+    ),
+    (
+        "events JOIN (VALUES ('k-7'), (NULL)) AS w (k) ON key IS NOT DISTINCT FROM k",
+        &[],
+    ),
+    (
+        "events JOIN (VALUES ('x k-7')) AS w (k) ON 'x ' || key = k",
+        &[],
+    ),
+];
+
+/// The partitions of `events` that a statement reads anything of.
+async fn read(context: &SessionContext, sql: &str) -> BTreeSet<i32> {
+    let plan = planned(context, sql).await;
+    let rows = collect(Arc::clone(&plan), context.task_ctx()).await;
+    rows.unwrap();
+    let ledger = crate::scan::ledger(&plan);
+    let read = ledger.ranges.iter().filter(|r| r.counts.passed() > 0);
+    read.map(|r| r.range.partition()).collect()
+}
+
+#[tokio::test]
+async fn joins_read_the_partitions_that_can_hold_their_keys() {
+    let partitioner = KeyPartitioner::Murmur2;
+    let cluster = events(partitioner, text);
+    for (format, backward, split) in [
+        (Format::Text, false, false),
+        (Format::Text, false, true),
+        (Format::Text, true, false),
+        (Format::Raw, false, false),
+    ] {
+        let all = keyed(&cluster, None, format);
+        let pruned = keyed(&cluster, Some(partitioner), format);
+        for context in [&all, &pruned] {
+            // Joins whose sides are cut into partitions may have no lists of keys.
+            let most = if split { 0 } else { 1_000_000 };
+            for setting in ["", "_rows"] {
+                let name = format!("optimizer.hash_join_single_partition_threshold{setting}");
+                let set = format!("SET datafusion.{name} = {most}");
+                query(context, &set).await.unwrap();
+            }
+        }
+        let order = if backward { "offset DESC, 1" } else { "1, 2" };
+        for (from, keys) in JOINS {
+            if format == Format::Raw && from.contains("||") {
+                continue;
+            }
+            let sql = format!("SELECT partition, offset FROM {from} ORDER BY {order}");
+            assert_eq!(rows(&pruned, &sql).await, rows(&all, &sql).await, "{sql}");
+            let home = |n: &i64| {
+                let key = if *n < 0 { b"absent".to_vec() } else { text(*n) };
+                partitioner.partition(&key, PARTITIONS).unwrap()
+            };
+            let homes: BTreeSet<i32> = keys.iter().map(home).collect();
+            let homes = match homes.is_empty() {
+                true => (0..PARTITIONS.cast_signed()).collect(),
+                false => homes,
+            };
+            let read = read(&pruned, &sql).await;
+            if split {
+                assert!(read.is_superset(&homes), "{sql}: {read:?}");
+            } else {
+                assert_eq!(read, homes, "{format:?} {sql}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn joins_find_keys_that_lie_elsewhere() {
+    let cluster = events(KeyPartitioner::Fnv1a, text);
+    let context = keyed(&cluster, Some(KeyPartitioner::Murmur2), Format::Text);
+    let sql = "SELECT * FROM events JOIN (VALUES ('k-7')) AS w (k) ON key = k";
+    let error = query(&context, sql).await.unwrap_err().to_string();
+    assert!(
+        error.contains("by 'key.partitioner' = 'murmur2'"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
