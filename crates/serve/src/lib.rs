@@ -1,0 +1,1 @@
+//! Jobs and questions over exact Kafka offset ranges, as one service.
