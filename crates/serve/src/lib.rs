@@ -23,6 +23,8 @@ mod opener;
 mod problem;
 mod process;
 mod service;
+#[cfg(test)]
+mod testing;
 pub mod tls;
 
 pub use config::Config;
