@@ -83,8 +83,9 @@ impl ConnectionArgs {
             ("-F", config),
             ("-X", !self.set.is_empty()),
             ("--memory-limit", self.memory_limit.is_some()),
+            ("--max-scan-…", budget),
         ];
-        self.budget.refuse_for("serve")?;
+        let budget = !self.budget.settings()?.scan_budget().is_unlimited();
         match given.iter().find(|(_, given)| *given) {
             None => Ok(()),
             Some((flag, _)) => Err(Failure::usage(format!(
