@@ -17,7 +17,7 @@ use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 use super::guard::Peer;
 use crate::job::JobStatus;
-use crate::service::{Action, Service};
+use crate::service::{Action, Service, closed};
 
 /// What a look at the cluster may be old when somebody asks for jobs.
 const YOUNG: Duration = Duration::from_secs(1);
@@ -78,10 +78,8 @@ async fn events(
         Err(BroadcastStreamRecvError::Lagged(missed)) => event("missed", &missed),
     });
     let mut closing = service.closing();
-    let closed = async move {
-        let _ = closing.wait_for(|closing| *closing).await;
-    };
-    let all = stream::iter(first).chain(then).take_until(closed);
+    let ended = Box::pin(async move { closed(&mut closing).await });
+    let all = stream::iter(first).chain(then).take_until(ended);
     Sse::new(all.map(Ok)).keep_alive(KeepAlive::default())
 }
 
