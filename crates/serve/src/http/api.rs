@@ -33,7 +33,7 @@ pub(super) fn routes() -> Router<Arc<Service>> {
 async fn jobs(State(service): State<Arc<Service>>) -> Json<Vec<JobStatus>> {
     let monitors = service.board().monitors();
     futures::future::join_all(monitors.iter().map(|monitor| monitor.look(YOUNG))).await;
-    Json(service.jobs())
+    Json(service.jobs().into_iter().map(JobStatus::brief).collect())
 }
 
 async fn job(State(service): State<Arc<Service>>, Path(job): Path<String>) -> Response {
@@ -71,7 +71,7 @@ async fn events(
 ) -> Sse<impl Stream<Item = Result<sse::Event, Infallible>>> {
     let followed = BroadcastStream::new(service.events());
     let statuses = service.jobs().into_iter();
-    let first = statuses.map(|status| event("job", &status));
+    let first = statuses.map(|status| event("job", &status.brief()));
     let then = followed.map(|happened| match happened {
         Ok(happened) => event("event", &happened),
         // Whoever follows asks for everything again.

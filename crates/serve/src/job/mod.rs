@@ -127,6 +127,16 @@ pub struct JobStatus {
     pub errors: Vec<Arc<JobError>>,
 }
 
+impl JobStatus {
+    /// The same with no more than the last batch and the last error, for lists of jobs.
+    #[must_use]
+    pub fn brief(mut self) -> Self {
+        self.batches = self.batches.pop().into_iter().collect();
+        self.errors = self.errors.pop().into_iter().collect();
+        self
+    }
+}
+
 /// A batch that runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
