@@ -137,10 +137,11 @@ async fn first_timestamp(
     end: i64,
 ) -> Result<Option<i64>> {
     let range = OffsetRange::try_new(partition.topic, partition.partition, from, end)?;
-    let mut columns = RawColumns::default();
-    columns.timestamp = true;
     let mut batches = table.client().read(ReadRequest {
-        columns,
+        columns: RawColumns {
+            timestamp: true,
+            ..RawColumns::default()
+        },
         isolation: table.isolation(),
         batch_rows: 1,
         limit: Some(1),
