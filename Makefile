@@ -51,13 +51,15 @@ test-slow: setup ## the tests marked as slow: clusters, other releases and load,
 	@scripts/kafka-libs old
 	@scripts/test --lib --test broker --test jobs $(ARGS) -- --ignored --nocapture
 
-# The shell with an engine that the default build does not compile: distributed or ballista.
+# The shell with what the default build does not compile: distributed and serve share a compilation, and
+# ballista has one of its own.
 ENGINE ?= distributed
-WORKERS := --package kafka-sql --package datafusion-kafka-$(ENGINE) --features kafka-sql/$(ENGINE)
-WORKERS_TESTS := --lib --test $(ENGINE) $(if $(filter distributed,$(ENGINE)),--test workers)
+BESIDE := $(if $(filter ballista,$(ENGINE)),ballista,distributed serve)
+WORKERS := --package kafka-sql $(BESIDE:%=--package datafusion-kafka-%) --features '$(BESIDE:%=kafka-sql/%)'
+WORKERS_TESTS := --lib $(if $(filter serve,$(ENGINE)),--test service,--test $(ENGINE)) $(if $(filter distributed,$(ENGINE)),--test workers)
 
 .PHONY: test-workers
-test-workers: setup ## test statements on workers (ENGINE=ballista: on Ballista); compiles DataFusion once more
+test-workers: setup ## test statements on workers (ENGINE=ballista: on Ballista, serve: the service); compiles DataFusion once more
 	@scripts/test $(WORKERS) $(or $(ARGS),$(WORKERS_TESTS))
 
 .PHONY: test-logins
