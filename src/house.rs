@@ -9,9 +9,9 @@ use std::path::Path;
 const KAFKA_ARROW: &[(&str, &[&str])] = &[
     (
         "client",
-        &["backoff", "config", "http", "range", "raw", "trust"],
+        &["backoff", "config", "http", "mask", "range", "raw", "trust"],
     ),
-    ("config", &["policy", "range", "trust"]),
+    ("config", &["mask", "policy", "range", "trust"]),
     (
         "decode",
         &["backoff", "cache", "config", "hex", "http", "raw", "trust"],
@@ -20,6 +20,7 @@ const KAFKA_ARROW: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("fuzzing", &["client", "config", "decode", "range"]),
     ("http", &["trust"]),
+    ("mask", &["hex", "raw"]),
     ("path", &[]),
     ("policy", &["path"]),
     ("range", &[]),
@@ -177,8 +178,8 @@ const KAFKA_SQL: &[(&str, &[&str])] = &[
 ];
 
 /// What all of `datafusion-kafka` may use: its errors, and these rooms of `kafka-arrow`.
-const BELOW: [&str; 8] = [
-    "client", "config", "decode", "encode", "error", "hex", "range", "text",
+const BELOW: [&str; 9] = [
+    "client", "config", "decode", "encode", "error", "hex", "mask", "range", "text",
 ];
 
 #[test]

@@ -11,6 +11,7 @@
 //! | `kafka.client` | `auto` | | `wire` reads with this crate's own client, `librdkafka` with librdkafka, `auto` with the former where it can |
 //! | `connection.name` | the brokers | | what a worker on another machine knows these settings by |
 //! | `key.partitioner` | `none` | | how producers choose partitions by keys: `murmur2`, `consistent_random`, `fnv1a` |
+//! | `mask`, `mask.salt` | nothing | | what is hidden of records ([`mask`](crate::mask)) |
 //! | `max.scan.records`, `max.scan.bytes`, `max.scan.time` | no limit | | the most that the scans of a statement may read ([`ScanBudget`]) |
 //! | `request.timeout.ms` | 15000 | ms | how long a request to the cluster (topics, offsets) may take with all retries |
 //! | `read.timeout.ms` | 60000 | ms | how long a read may go without progress before it fails |
@@ -27,7 +28,8 @@
 //!
 //! The text of a statement may not set anything that loads or runs code (`ssl.engine.location`,
 //! `ssl.providers`, `sasl.kerberos.kinit.cmd` and the settings that become part of it). A setting that
-//! decides who a client is and whom it trusts drops the session's credentials. A
+//! decides who a client is and whom it trusts drops the session's credentials. Nor may it set masks, and those of the
+//! session hold for all its tables. A
 //! [restricted](crate::policy::Policy) session refuses both.
 
 mod authority;
@@ -160,10 +162,14 @@ impl ConnectionConfig {
         Ok(config)
     }
 
-    /// Takes over all values of another configuration. Where both have a value, the other's wins.
+    /// Takes over all values of another configuration. Where both have a value, the other's wins; masks add up.
     pub fn merge(&mut self, other: &Self) {
         for (key, value) in &other.values {
-            self.values.insert(key.clone(), value.clone());
+            let value = match self.values.get(key) {
+                Some(own) if key == "mask" && own != value => format!("{own}, {value}"),
+                _ => value.clone(),
+            };
+            self.values.insert(key.clone(), value);
         }
         for (key, value) in &other.stores {
             self.stores.insert(key.clone(), value.clone());
@@ -275,18 +281,24 @@ impl ConnectionConfig {
     }
 
     /// These settings as defaults for a table's own. Settings given for other brokers, another registry or
-    /// another kind of security are left out.
+    /// another kind of security are left out. Masks stay in any case.
     pub fn base_for(&self, table: &Self) -> Self {
         let brokers = table.bootstrap_servers();
         if !brokers.is_empty() && brokers != self.bootstrap_servers() {
-            return Self::empty();
+            let mut base = Self::empty();
+            let masks = self.values.iter().filter(|(key, _)| own::is_mask(key));
+            base.values
+                .extend(masks.map(|(k, v)| (k.clone(), v.clone())));
+            return base;
         }
         let mut base = self.clone();
         let differs = |key: &str| table.get(key).is_some_and(|own| self.get(key) != Some(own));
         let mut all = table.values.keys().chain(table.stores.keys());
         if all.any(|key| !RegistryConfig::owns(key) && authority::is_security(key) && differs(key))
         {
-            let stays = |key: &str| RegistryConfig::owns(key) || !keys::is_credential(key);
+            let stays = |key: &str| {
+                RegistryConfig::owns(key) || own::is_mask(key) || !keys::is_credential(key)
+            };
             base.values.retain(|key, _| stays(key));
             base.stores.retain(|key, _| stays(key));
         }
