@@ -55,7 +55,9 @@ impl Path {
                 let (name, behind) = name.split_at(end);
                 match name {
                     "" => {
-                        return Err("a name is missing; '..' comes only at the beginning".to_owned());
+                        return Err(
+                            "a name is missing; '..' comes only at the beginning".to_owned()
+                        );
                     }
                     "*" => names.push(None),
                     name => names.push(Some(name.to_lowercase())),
