@@ -119,6 +119,7 @@ const KAFKA_SQL: &[(&str, &[&str])] = &[
     ("ballista", &["connection", "interrupt"]),
     ("progress", &["session"]),
     ("ledger", &["output", "session"]),
+    ("mcp", &["connection", "interrupt"]),
     (
         "script",
         &["ledger", "output", "progress", "session", "statements"],
@@ -153,6 +154,7 @@ const KAFKA_SQL: &[(&str, &[&str])] = &[
             "doctor",
             "export",
             "job",
+            "mcp",
             "output",
             "rerun",
             "search",
