@@ -44,8 +44,7 @@ use crate::error::{Error, Result};
 use crate::raw::{Headers, RawBatch};
 use json::Path;
 use parse::Parsed;
-pub(crate) use way::Salt;
-use way::Way;
+use way::{Salt, Way};
 
 /// Takes the place of a payload of which a part is hidden that cannot be found. It is no JSON.
 const UNREADABLE: &[u8] = b"[masked]";

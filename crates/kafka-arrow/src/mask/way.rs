@@ -23,10 +23,10 @@ pub(super) enum Way {
 
 /// The secret of hashes. It is never printed.
 #[derive(Clone)]
-pub(crate) struct Salt(Hmac<Sha256>);
+pub(super) struct Salt(Hmac<Sha256>);
 
 impl Salt {
-    pub(crate) fn new(secret: &str) -> Self {
+    pub(super) fn new(secret: &str) -> Self {
         // An HMAC takes keys of any length.
         let mac = Hmac::new_from_slice(secret.as_bytes());
         Self(mac.unwrap_or_else(|_| Hmac::new(&Default::default())))
@@ -40,7 +40,7 @@ impl Salt {
     }
 
     /// Tells salts apart, and says nothing else of them.
-    pub(crate) fn fingerprint(&self) -> String {
+    pub(super) fn fingerprint(&self) -> String {
         let mut print = self.hash(b"datafusion-kafka: the fingerprint of a salt");
         print.truncate(12);
         print
