@@ -9,12 +9,16 @@ use std::path::Path;
 const KAFKA_ARROW: &[(&str, &[&str])] = &[
     (
         "client",
-        &["backoff", "config", "http", "mask", "range", "raw", "trust"],
+        &[
+            "backoff", "config", "decode", "http", "mask", "range", "raw", "trust",
+        ],
     ),
     ("config", &["mask", "policy", "range", "trust"]),
     (
         "decode",
-        &["backoff", "cache", "config", "hex", "http", "raw", "trust"],
+        &[
+            "backoff", "cache", "config", "hex", "http", "mask", "raw", "trust",
+        ],
     ),
     ("encode", &["decode"]),
     ("error", &[]),

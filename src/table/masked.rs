@@ -50,7 +50,8 @@ pub(super) fn check(formats: &Formats, masks: Option<&Masks>) -> Result<()> {
         if let Some(hidden) = masks.hidden(payload).find(|hidden| !reads(*hidden)) {
             let what = match hidden {
                 Hidden::InJson => {
-                    "a field is hidden in JSON alone: in other payloads only the whole can be"
+                    "fields are hidden in JSON, and in Avro of the connection's own schema registry; of other payloads only \
+                     the whole can be"
                 }
                 _ => "a text takes the place of what is hidden",
             };

@@ -11,12 +11,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
 use self::bed::Bed;
-use super::world::text;
-use crate::client::memory::MemoryCluster;
+use super::world::{json, text};
+use crate::client::memory::{MemoryCluster, Record};
 use crate::config::ConnectionConfig;
 use crate::export::ExportFormat;
 use crate::session::KafkaSessionBuilder;
 use crate::statement;
+use crate::stub::{Reply, Stub};
 
 const MARKER: &str = "Zq7mCarrotVw93kT";
 const SALT: &str = "a salt of the tests";
@@ -280,5 +281,87 @@ fn nothing_of_the_salt_is_shown() {
         format!("{:?}", config.public()),
     ] {
         assert!(!shown.contains(SALT), "{shown}");
+    }
+}
+
+/// In Avro of the connection's registry, by the writer's names: a statement has no say in them.
+#[tokio::test]
+async fn fields_of_avro_are_hidden_by_the_connections_registry() {
+    let registry = async |name: &str| {
+        let schema = format!(
+            r#"{{"type":"record","name":"R","fields":[{{"name":"id","type":"long"}},
+                {{"name":"{name}","type":["null","string"]}},{{"name":"list","type":{{"type":"array","items":"string"}}}}]}}"#
+        );
+        let answer = serde_json::json!({"id": 9, "schemaType": "AVRO", "schema": schema});
+        Stub::new(move |_, _| Reply::new(200, answer.to_string())).await
+    };
+    let (own, theirs) = (registry("card").await, registry("x").await);
+    // A frame, a long, the second branch with a text of 16 bytes, and an array of one such text.
+    let text = [&[32], MARKER.as_bytes()].concat();
+    let payload = [&[0, 0, 0, 0, 9, 2, 2], &text[..], &[2], &text[..], &[0]].concat();
+    let bed = |masks| {
+        let bed = Bed::new(masks, 0, "fail");
+        bed.cluster.create_topic("a", 1).unwrap();
+        let record = Record::new(payload.clone());
+        bed.cluster.append_all("a", 0, [record]).unwrap();
+        bed
+    };
+    let avro = "'value.format' 'avro', 'metadata.columns' 'value'";
+    for (masks, shown) in [
+        ("a.card, a.list", "{\"card\":null,\"id\":1,\"list\":[]"),
+        (
+            "a.$.card=last4, a.$.list",
+            "{\"card\":\"****93kT\",\"id\":1,\"list\":[]",
+        ),
+    ] {
+        for (masks, leaking) in [(Some(masks), false), (None, true)] {
+            let mut bed = bed(masks);
+            let mut config = bed.config();
+            config.set("schema.registry.url", &own.url).unwrap();
+            let context = KafkaSessionBuilder::new()
+                .connection(config)
+                .pool(bed.pool());
+            let context = context.build().unwrap();
+            let create =
+                format!("CREATE EXTERNAL TABLE a2 STORED AS KAFKA LOCATION 'a' OPTIONS ({avro})");
+            assert!(
+                bed.run(&context, &create).await,
+                "{}",
+                String::from_utf8_lossy(&bed.seen)
+            );
+            bed.run(&context, "SELECT id, card, list FROM a2").await;
+            bed.run(&context, "SELECT value FROM a").await;
+            assert_eq!(
+                leaks(&bed.seen),
+                leaking,
+                "{}",
+                String::from_utf8_lossy(&bed.seen)
+            );
+            if !leaking {
+                let rows = statement::sql(&context, "SELECT card, id, list FROM a2")
+                    .await
+                    .unwrap();
+                let rows = rows.collect().await.unwrap();
+                let found = serde_json::to_string(&json(&rows).unwrap()[0]).unwrap();
+                assert!(found.starts_with(shown), "{found}");
+            }
+            let url = &theirs.url;
+            let create = format!(
+                "CREATE EXTERNAL TABLE a3 STORED AS KAFKA LOCATION 'a' OPTIONS ({avro}, 'schema.registry.url' '{url}')"
+            );
+            assert_eq!(bed.run(&context, &create).await, leaking);
+            let create = format!(
+                "CREATE EXTERNAL TABLE a4 STORED AS KAFKA LOCATION 'a' OPTIONS ({avro}, 'schema.registry.url' '{url}', \
+                 'kafka.bootstrap.servers' 'memory:2')"
+            );
+            assert_eq!(bed.run(&context, &create).await, leaking);
+            if !leaking {
+                let context =
+                    format!("SELECT * FROM kafka('a', 'start', 'schema.registry.url={url}')");
+                let session = bed.session();
+                bed.run(&session, &context).await;
+                assert!(!leaks(&bed.seen), "{}", String::from_utf8_lossy(&bed.seen));
+            }
+        }
     }
 }

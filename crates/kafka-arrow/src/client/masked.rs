@@ -11,19 +11,41 @@ use super::{
     ClusterDescription, EpochEnd, EpochQuery, KafkaClient, MemoryBudget, OffsetAnswer, OffsetQuery,
     RawBatch, ReadRequest, TopicSelection, TopicSettings,
 };
+use crate::config::ConnectionConfig;
+use crate::decode::{Registry, RegistryConfig, WrittenSchemas};
 use crate::error::Result;
-use crate::mask::Masks;
+use crate::mask::{Masks, Payload};
 use crate::range::{IsolationLevel, TopicPartition};
 
 #[derive(Debug)]
 pub(super) struct MaskedClient {
     inner: Arc<dyn KafkaClient>,
     masks: Masks,
+    /// By the connection's own registry.
+    schemas: Option<Arc<WrittenSchemas>>,
 }
 
 impl MaskedClient {
-    pub(super) fn new(inner: Arc<dyn KafkaClient>, masks: Masks) -> Self {
-        Self { inner, masks }
+    /// # Errors
+    /// When the connection has a registry that cannot be used.
+    pub(super) fn new(
+        inner: Arc<dyn KafkaClient>,
+        masks: Masks,
+        config: &ConnectionConfig,
+    ) -> Result<Self> {
+        let registry = RegistryConfig::from_options(config.registry())?;
+        let registry = registry.filter(|_| config.masks_by_registry());
+        let registry = registry.map(Registry::new).transpose()?;
+        let masks = match &registry {
+            Some(_) => masks.with_registry(),
+            None => masks,
+        };
+        let schemas = registry.map(|registry| Arc::new(WrittenSchemas::new(registry)));
+        Ok(Self {
+            inner,
+            masks,
+            schemas,
+        })
     }
 
     /// A needle is looked for in the bytes as they are, and would tell what they contain.
@@ -39,11 +61,32 @@ impl MaskedClient {
         &self,
         records: BoxStream<'static, Result<RawBatch>>,
     ) -> BoxStream<'static, Result<RawBatch>> {
-        let masks = self.masks.clone();
+        let (masks, schemas) = (self.masks.clone(), self.schemas.clone());
         records
-            .map(move |batch| batch.and_then(|batch| masks.apply(batch)))
+            .then(move |batch| masked(batch, masks.clone(), schemas.clone()))
             .boxed()
     }
+}
+
+async fn masked(
+    batch: Result<RawBatch>,
+    masks: Masks,
+    schemas: Option<Arc<WrittenSchemas>>,
+) -> Result<RawBatch> {
+    let batch = batch?;
+    let Some(schemas) = schemas else {
+        return masks.apply(batch, &|_, _, _| None);
+    };
+    for (payloads, of) in [(&batch.keys, Payload::Key), (&batch.values, Payload::Value)] {
+        if let Some(payloads) = payloads
+            && masks.has_paths(&batch.partition.topic, of)
+        {
+            schemas.prepare(payloads).await?;
+        }
+    }
+    masks.apply(batch, &|payload, places, to| {
+        schemas.rewrite(payload, places, to)
+    })
 }
 
 #[async_trait]

@@ -97,7 +97,7 @@ impl ClientPool {
             None => connect(config)?,
         };
         let client = match masks {
-            Some(masks) => Arc::new(MaskedClient::new(client, masks)),
+            Some(masks) => Arc::new(MaskedClient::new(client, masks, config)?),
             None => client,
         };
         let pooled = Pooled {

@@ -250,7 +250,10 @@ impl ConnectionConfig {
     fn properties_in_clear(&self) -> Result<BTreeMap<String, String>> {
         let mut all = self.translated_stores()?;
         for (key, value) in &self.values {
-            if !keys::OWN.contains(&key.as_str()) && !RegistryConfig::owns(key) {
+            if !keys::OWN.contains(&key.as_str())
+                && !own::is_mask(key)
+                && !RegistryConfig::owns(key)
+            {
                 all.insert(key.clone(), value.clone());
             }
         }
@@ -266,6 +269,10 @@ impl ConnectionConfig {
             !keys::is_of_producers(key) && key != "key.partitioner" && !budget::owns(key)
         };
         config.values.retain(|key, _| reads(key));
+        // Fields are hidden by its schemas.
+        if config.values.contains_key("mask") {
+            return config;
+        }
         config.without_registry()
     }
 
@@ -283,16 +290,17 @@ impl ConnectionConfig {
     /// These settings as defaults for a table's own. Settings given for other brokers, another registry or
     /// another kind of security are left out. Masks stay in any case.
     pub fn base_for(&self, table: &Self) -> Self {
+        let differs = |key: &str| table.get(key).is_some_and(|own| self.get(key) != Some(own));
         let brokers = table.bootstrap_servers();
         if !brokers.is_empty() && brokers != self.bootstrap_servers() {
             let mut base = Self::empty();
             let masks = self.values.iter().filter(|(key, _)| own::is_mask(key));
             base.values
                 .extend(masks.map(|(k, v)| (k.clone(), v.clone())));
+            base.note_registry(RegistryConfig::WHOM.into_iter().any(differs));
             return base;
         }
         let mut base = self.clone();
-        let differs = |key: &str| table.get(key).is_some_and(|own| self.get(key) != Some(own));
         let mut all = table.values.keys().chain(table.stores.keys());
         if all.any(|key| !RegistryConfig::owns(key) && authority::is_security(key) && differs(key))
         {
@@ -304,8 +312,17 @@ impl ConnectionConfig {
         }
         if RegistryConfig::WHOM.into_iter().any(differs) {
             base = base.without_registry();
+            base.note_registry(true);
         }
         base
+    }
+
+    /// Notes that the masks are of another registry's connection.
+    fn note_registry(&mut self, is_foreign: bool) {
+        if is_foreign && self.values.contains_key("mask") {
+            let noted = (own::FOREIGN_REGISTRY.to_owned(), "another".to_owned());
+            self.values.extend([noted]);
+        }
     }
 
     fn apply(&mut self, key: &str, value: &str, origin: Origin<'_>) -> Result<()> {

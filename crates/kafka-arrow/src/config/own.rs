@@ -17,6 +17,8 @@ const SESSIONS_MAX: usize = 8;
 /// The default of `read.buffer.bytes`: 16 MiB.
 const READ_BUFFER_BYTES: usize = 16 << 20;
 
+/// Set where a table has another registry than the connection whose masks it has. Nobody else can set it.
+pub(super) const FOREIGN_REGISTRY: &str = "mask.registry";
 /// A shorter secret is found by trying.
 const SALT_CHARACTERS: usize = 16;
 
@@ -89,10 +91,10 @@ impl ConnectionConfig {
         Ok(masks)
     }
 
-    /// These settings without masks, for what is read and not shown.
-    pub fn without_masks(mut self) -> Self {
-        self.values.retain(|key, _| !is_mask(key));
-        self
+    /// Whether the registry of these settings is that of the connection whose masks they have. Another one could tell
+    /// other names of fields.
+    pub(crate) fn masks_by_registry(&self) -> bool {
+        !self.values.contains_key(FOREIGN_REGISTRY)
     }
 
     /// `read.timeout.ms`: how long a read may go without progress.
@@ -121,7 +123,7 @@ impl ConnectionConfig {
 
 /// Whether a setting says what is hidden.
 pub(super) fn is_mask(key: &str) -> bool {
-    matches!(key, "mask" | "mask.salt")
+    matches!(key, "mask" | "mask.salt" | FOREIGN_REGISTRY)
 }
 
 /// Checks a value of one of these settings.

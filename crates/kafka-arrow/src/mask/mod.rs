@@ -27,11 +27,13 @@
 //!
 //! # What cannot be masked in part
 //!
-//! A payload of which a path is hidden, and that is no JSON, is replaced as a whole by `[masked]`. Names of fields are compared
-//! without case, as the decoder of JSON does.
+//! A payload of which a path is hidden, and that is neither an object nor an array of JSON, is replaced as a whole by `[masked]`.
+//! Avro with the frame of the connection's schema registry is an exception: its fields have the names of the writer's schema,
+//! with aliases, and what is hidden keeps its type. Names are compared without case, as the decoder of JSON does.
 
 mod json;
 mod parse;
+mod path;
 mod way;
 
 use std::fmt;
@@ -42,9 +44,12 @@ use arrow::datatypes::DataType;
 
 use crate::error::{Error, Result};
 use crate::raw::{Headers, RawBatch};
-use json::Path;
 use parse::Parsed;
-use way::{Salt, Way};
+use path::Path;
+use way::Salt;
+
+pub(crate) use path::{Field, Places};
+pub(crate) use way::Way;
 
 /// Takes the place of a payload of which a part is hidden that cannot be found. It is no JSON.
 const UNREADABLE: &[u8] = b"[masked]";
@@ -54,6 +59,8 @@ const UNREADABLE: &[u8] = b"[masked]";
 pub struct Masks {
     all: Arc<[Mask]>,
     salt: Salt,
+    /// Whether fields of payloads with the frame of a registry are found by its schemas.
+    in_avro: bool,
 }
 
 /// A mask as it is written.
@@ -100,6 +107,9 @@ pub enum Hidden {
     InJson,
 }
 
+/// Appends a payload without what is hidden at some places. `None` if it may be JSON, `Some(false)` if it cannot be done.
+pub(crate) type Written<'a> = dyn Fn(&[u8], &Places<'_>, &mut Vec<u8>) -> Option<bool> + 'a;
+
 /// What is done to keys or values.
 enum Rule<'a> {
     Whole(Way),
@@ -130,6 +140,7 @@ impl Masks {
         Ok(Some(Self {
             all: masks,
             salt: Salt::new(salt.unwrap_or_default()),
+            in_avro: false,
         }))
     }
 
@@ -144,8 +155,10 @@ impl Masks {
             topics.is_none_or(|topics| topics.iter().any(|topic| mask.topic.is(topic)))
         };
         let all: Arc<[Mask]> = self.all.iter().filter(concerns).cloned().collect();
-        let salt = self.salt.clone();
-        (!all.is_empty()).then_some(Self { all, salt })
+        (!all.is_empty()).then(|| Self {
+            all,
+            ..self.clone()
+        })
     }
 
     /// How much each mask of keys or values hides.
@@ -170,6 +183,33 @@ impl Masks {
             true => format!("{self} with the salt {}", self.salt.fingerprint()),
             false => self.to_string(),
         }
+    }
+
+    /// The same where a registry tells the schemas of payloads.
+    pub(crate) fn with_registry(self) -> Self {
+        Self {
+            in_avro: true,
+            ..self
+        }
+    }
+
+    /// Whether fields of Avro with the frame of a registry can be hidden, too.
+    pub fn reach_avro(&self) -> bool {
+        self.in_avro
+    }
+
+    /// What the paths of the topic's values are given to.
+    #[cfg(test)]
+    pub(crate) fn in_value<T>(&self, topic: &str, with: impl FnOnce(&Places<'_>) -> T) -> T {
+        match self.rule(topic, Payload::Value) {
+            Some(Rule::Paths(paths)) => with(&Places::new(&paths, &self.salt)),
+            _ => panic!("{topic} has no path"),
+        }
+    }
+
+    /// Whether parts of the topic's keys or values are hidden.
+    pub(crate) fn has_paths(&self, topic: &str, payload: Payload) -> bool {
+        matches!(self.rule(topic, payload), Some(Rule::Paths(_)))
     }
 
     fn of<'a>(&'a self, topic: &'a str) -> impl Iterator<Item = &'a Mask> {
@@ -197,8 +237,8 @@ impl Masks {
         (!paths.is_empty()).then_some(Rule::Paths(paths))
     }
 
-    /// The same records without what is hidden.
-    pub(crate) fn apply(&self, mut batch: RawBatch) -> Result<RawBatch> {
+    /// The same records without what is hidden. `written` does it for payloads that it knows to be no JSON.
+    pub(crate) fn apply(&self, mut batch: RawBatch, written: &Written<'_>) -> Result<RawBatch> {
         let topic = Arc::clone(&batch.partition.topic);
         let before = (batch.keys.is_some(), batch.values.is_some());
         for (column, payload) in [
@@ -209,7 +249,7 @@ impl Masks {
                 continue;
             };
             if let Some(all) = column.take() {
-                *column = Some(self.payloads(&all, &rule));
+                *column = Some(self.payloads(&all, &rule, written));
                 // The memory that the client had counted is given back.
                 batch.budgeted_bytes = 0;
             }
@@ -221,7 +261,17 @@ impl Masks {
         Ok(batch)
     }
 
-    fn payloads(&self, all: &BinaryViewArray, rule: &Rule<'_>) -> BinaryViewArray {
+    fn payloads(
+        &self,
+        all: &BinaryViewArray,
+        rule: &Rule<'_>,
+        written: &Written<'_>,
+    ) -> BinaryViewArray {
+        let places = match rule {
+            Rule::Paths(paths) => paths.as_slice(),
+            Rule::Whole(_) => &[],
+        };
+        let places = Places::new(places, &self.salt);
         let mut masked = BinaryViewBuilder::with_capacity(all.len());
         let mut text = vec![];
         for payload in all {
@@ -231,14 +281,17 @@ impl Masks {
             };
             match rule {
                 Rule::Whole(way) => masked.append_option(way.bytes(payload, &self.salt)),
-                Rule::Paths(paths) => {
+                Rule::Paths(_) => {
                     text.clear();
-                    let (frame, json) = payload.split_at(frame(payload));
-                    text.extend_from_slice(frame);
-                    match json::rewrite(json, paths, &self.salt, &mut text) {
-                        Some(()) => masked.append_value(&text),
-                        None => masked.append_value(UNREADABLE),
-                    }
+                    let done = match written(payload, &places, &mut text) {
+                        Some(done) => done,
+                        None => {
+                            let (frame, json) = payload.split_at(frame(payload));
+                            text.extend_from_slice(frame);
+                            json::rewrite(json, &places, &mut text).is_some()
+                        }
+                    };
+                    masked.append_value(if done { &text } else { UNREADABLE });
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Reads the setting `mask`.
 
 use super::Part;
-use super::json::Path;
+use super::path::Path;
 use super::way::Way;
 use crate::error::{Error, Result};
 

@@ -14,7 +14,7 @@ const STARS: &str = "****";
 
 /// How values are hidden, the strictest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Way {
+pub(crate) enum Way {
     Null,
     Hash,
     /// The last characters are kept.
@@ -23,10 +23,10 @@ pub(super) enum Way {
 
 /// The secret of hashes. It is never printed.
 #[derive(Clone)]
-pub(super) struct Salt(Hmac<Sha256>);
+pub(crate) struct Salt(Hmac<Sha256>);
 
 impl Salt {
-    pub(super) fn new(secret: &str) -> Self {
+    pub(crate) fn new(secret: &str) -> Self {
         // An HMAC takes keys of any length.
         let mac = Hmac::new_from_slice(secret.as_bytes());
         Self(mac.unwrap_or_else(|_| Hmac::new(&Default::default())))
@@ -40,7 +40,7 @@ impl Salt {
     }
 
     /// Tells salts apart, and says nothing else of them.
-    pub(super) fn fingerprint(&self) -> String {
+    pub(crate) fn fingerprint(&self) -> String {
         let mut print = self.hash(b"datafusion-kafka: the fingerprint of a salt");
         print.truncate(12);
         print
@@ -55,7 +55,7 @@ impl fmt::Debug for Salt {
 
 impl Way {
     /// In the place of a whole key, value or header; `None` is NULL.
-    pub(super) fn bytes(self, hidden: &[u8], salt: &Salt) -> Option<Vec<u8>> {
+    pub(crate) fn bytes(self, hidden: &[u8], salt: &Salt) -> Option<Vec<u8>> {
         let text = match self {
             Self::Null => None,
             Self::Hash => Some(salt.hash(hidden)),
@@ -65,7 +65,7 @@ impl Way {
     }
 
     /// In the place of a text or a number in JSON.
-    pub(super) fn text(self, hidden: &str, salt: &Salt) -> Option<String> {
+    pub(crate) fn text(self, hidden: &str, salt: &Salt) -> Option<String> {
         match self {
             Self::Null => None,
             Self::Hash => Some(salt.hash(hidden.as_bytes())),
@@ -74,7 +74,7 @@ impl Way {
     }
 
     /// In the place of anything else in JSON, as it is written.
-    pub(super) fn other(self, hidden: &[u8], salt: &Salt) -> Option<String> {
+    pub(crate) fn other(self, hidden: &[u8], salt: &Salt) -> Option<String> {
         match self {
             Self::Hash => Some(salt.hash(hidden)),
             Self::Null | Self::Last(_) => None,
