@@ -507,7 +507,6 @@ fn masks_add_up_and_stay_whatever_a_table_says() {
     more.set("mask", "u.key").unwrap();
     session.merge(&more);
     assert_eq!(session.get("mask"), Some("t.card=hash, u.key"));
-    session.merge(&more.clone());
 
     // The list travels, the salt does not.
     let public = session.public();
