@@ -15,6 +15,7 @@ use super::world::{json, text};
 use crate::client::memory::{MemoryCluster, Record};
 use crate::config::ConnectionConfig;
 use crate::export::ExportFormat;
+use crate::range::KeyPartitioner;
 use crate::session::KafkaSessionBuilder;
 use crate::statement;
 use crate::stub::{Reply, Stub};
@@ -255,6 +256,11 @@ async fn masked_keys_choose_no_partitions() {
     ] {
         let cluster = MemoryCluster::builder().build();
         cluster.create_topic("t", 4).unwrap();
+        for key in (0..20).map(|n| format!("k{n}")) {
+            let place = KeyPartitioner::Murmur2.partition(key.as_bytes(), 4);
+            let record = Record::new("{}").with_key(key);
+            cluster.append_all("t", place.unwrap(), [record]).unwrap();
+        }
         let mut bed = Bed::new(masks, 0, "fail");
         bed.cluster = cluster;
         let mut config = ConnectionConfig::new("memory:1");
