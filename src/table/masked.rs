@@ -43,6 +43,12 @@ pub(super) fn check(formats: &Formats, masks: Option<&Masks>) -> Result<()> {
         ("value", Payload::Value, formats.value.format),
     ] {
         let reads = |hidden: Hidden| match hidden {
+            Hidden::InJson if format.is_avro() => {
+                // With the frame of a registry, and that is the connection's.
+                format != Format::AvroSingleObject
+                    && masks.reach_avro()
+                    && formats.registry.is_some()
+            }
             Hidden::InJson => format.is_json() || is_text(format),
             Hidden::Replaced => is_text(format),
             _ => true,
