@@ -30,6 +30,7 @@ use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer};
 use serde_json::{Map, Value, json};
 
+use super::statement::OWN_PREFIX;
 use super::{Limits, McpServer};
 
 /// What is asked: parts of an answer, each with the field that it is in.
@@ -178,7 +179,9 @@ impl Answer {
     ) -> Result<(), Failed> {
         let (plan, _) = planned(session, sql).await?;
         let schema = plan.schema();
-        let columns = schema.fields().iter().map(|column| {
+        let fields = schema.fields().iter();
+        let fields = fields.filter(|column| !column.name().starts_with(OWN_PREFIX));
+        let columns = fields.map(|column| {
             json!({
                 "name": column.name(),
                 "type": column.data_type().to_string(),

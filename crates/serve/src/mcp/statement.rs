@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use datafusion::common::utils::quote_identifier;
 
+/// What Kafka's columns begin with where those of values are asked for. No field begins so.
+pub(super) const OWN_PREFIX: &str = "kafka-sql:";
 /// Kafka's columns.
 const COLUMNS: &str = "topic, partition, \"offset\", timestamp, key, value, headers";
 
@@ -40,7 +42,7 @@ pub(super) fn columns(topic: &str) -> String {
 /// A sample of records is read for its columns.
 pub(super) fn json_columns(topic: &str) -> String {
     format!(
-        "SELECT * FROM kafka({}, 'start:end', 'value.format=json', 'metadata.columns=offset', 'metadata.prefix=kafka:', 'on.bad.row=skip')",
+        "SELECT * FROM kafka({}, 'start:end', 'value.format=json', 'metadata.columns=offset', 'metadata.prefix={OWN_PREFIX}', 'on.bad.row=skip')",
         literal(topic)
     )
 }
