@@ -9,17 +9,22 @@ use std::path::Path;
 const KAFKA_ARROW: &[(&str, &[&str])] = &[
     (
         "client",
-        &["backoff", "config", "http", "range", "raw", "trust"],
+        &[
+            "backoff", "config", "decode", "http", "mask", "range", "raw", "trust",
+        ],
     ),
-    ("config", &["policy", "range", "trust"]),
+    ("config", &["mask", "policy", "range", "trust"]),
     (
         "decode",
-        &["backoff", "cache", "config", "hex", "http", "raw", "trust"],
+        &[
+            "backoff", "cache", "config", "hex", "http", "mask", "raw", "trust",
+        ],
     ),
     ("encode", &["decode"]),
     ("error", &[]),
     ("fuzzing", &["client", "config", "decode", "range"]),
     ("http", &["trust"]),
+    ("mask", &["hex", "raw"]),
     ("path", &[]),
     ("policy", &["path"]),
     ("range", &[]),
@@ -118,6 +123,7 @@ const KAFKA_SQL: &[(&str, &[&str])] = &[
     ("ballista", &["connection", "interrupt"]),
     ("progress", &["session"]),
     ("ledger", &["output", "session"]),
+    ("mcp", &["connection", "interrupt"]),
     (
         "script",
         &["ledger", "output", "progress", "session", "statements"],
@@ -157,6 +163,7 @@ const KAFKA_SQL: &[(&str, &[&str])] = &[
             "doctor",
             "export",
             "job",
+            "mcp",
             "output",
             "rerun",
             "search",
@@ -183,8 +190,8 @@ const KAFKA_SQL: &[(&str, &[&str])] = &[
 ];
 
 /// What all of `datafusion-kafka` may use: its errors, and these rooms of `kafka-arrow`.
-const BELOW: [&str; 8] = [
-    "client", "config", "decode", "encode", "error", "hex", "range", "text",
+const BELOW: [&str; 9] = [
+    "client", "config", "decode", "encode", "error", "hex", "mask", "range", "text",
 ];
 
 #[test]

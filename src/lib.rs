@@ -50,4 +50,4 @@ pub use error::{Cause, Error, ErrorKind, Result, external};
 #[cfg(all(feature = "jobs", feature = "librdkafka"))]
 use kafka_arrow::encode;
 use kafka_arrow::hex;
-pub use kafka_arrow::{client, config, decode, range, text};
+pub use kafka_arrow::{client, config, decode, mask, range, text};

@@ -12,6 +12,8 @@ mod commands;
 mod interactive;
 #[path = "shell/ledger.rs"]
 mod ledger;
+#[path = "shell/masking.rs"]
+mod masking;
 #[path = "shell/output.rs"]
 mod output;
 #[path = "shell/support.rs"]

@@ -7,6 +7,7 @@
 mod export;
 mod job;
 mod less;
+mod masked;
 mod query;
 #[path = "../../tests/crossings/mod.rs"]
 mod table;

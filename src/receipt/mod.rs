@@ -8,6 +8,7 @@
 //! - Checksums cost a hash per record, but only where they are requested: [`with_checksums`] asks a task for
 //!   them.
 //! - Batch sizes, execution partitions and the client make no difference.
+//! - What a connection hides is in no checksum. A receipt names the masks, and is compared under the same.
 //! - Offsets that were not read, because of a LIMIT or because the consumer stopped, are not part of a
 //!   receipt.
 //! - A receipt records a statement as text, without anything that looks like a secret. It does not record
@@ -62,7 +63,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::client::{RawColumns, epochs};
+use crate::client::{KafkaClient, RawColumns, epochs};
 use crate::error::{Error, Result};
 use crate::range::{Ledger, LedgerCounts, Snapshot};
 use crate::redact;
@@ -109,6 +110,9 @@ pub struct ReceiptStatement {
 pub struct ReceiptScan {
     /// The client that was used, by [`KafkaClient::name`](crate::client::KafkaClient::name).
     pub client: String,
+    /// What was hidden of the records ([`mask`](crate::mask)). Their checksums are of what was left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub masks: Option<String>,
     /// The cluster, topic ids, isolation level and ranges that the scan was planned with. Predicates may have
     /// narrowed the ranges.
     pub snapshot: Snapshot,
@@ -189,6 +193,7 @@ impl Receipt {
             }
             scans.push(ReceiptScan {
                 client: scan.client().name().to_owned(),
+                masks: masks(scan.client().as_ref(), scan.snapshot()),
                 snapshot: scan.snapshot().clone(),
                 columns: HashedColumn::of(scan.hashed_columns()),
                 ledger,
@@ -241,6 +246,14 @@ impl Receipt {
         // It only contains strings and numbers, which JSON can always represent.
         serde_json::to_string_pretty(self).expect("strings and numbers are JSON")
     }
+}
+
+/// What a client hides of the snapshot's topics.
+fn masks(client: &dyn KafkaClient, snapshot: &Snapshot) -> Option<String> {
+    let topics = snapshot.topics().iter();
+    let topics: Vec<Arc<str>> = topics.map(|topic| Arc::clone(&topic.topic)).collect();
+    let masks = client.masks()?.among(Some(&topics));
+    masks.map(|masks| masks.description())
 }
 
 fn sha256(text: &str) -> String {

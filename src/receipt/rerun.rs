@@ -10,7 +10,7 @@ use std::sync::Arc;
 use datafusion::physical_plan::ExecutionPlan;
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::{HashedColumn, Receipt, ReceiptScan};
+use super::{HashedColumn, Receipt, ReceiptScan, masks};
 use crate::client::{ClusterDescription, KafkaClient, TopicSelection, epochs};
 use crate::decode::{Column, RecordDecoder};
 use crate::error::{Error, ErrorKind, Result};
@@ -126,6 +126,7 @@ impl Receipt {
         let mut work = vec![];
         for (statement, of) in self.statements.iter().enumerate() {
             for (number, scan) in of.scans.iter().enumerate() {
+                check_masks(client, scan)?;
                 let cluster = describe(client, &scan.snapshot).await?;
                 let snapshot = Arc::new(scan.snapshot.clone());
                 let partitions = by_partition(scan);
@@ -153,6 +154,21 @@ impl Receipt {
             partitions: partitions.await?,
         })
     }
+}
+
+/// Records that are shown in another way have other checksums.
+fn check_masks(client: &Arc<dyn KafkaClient>, scan: &ReceiptScan) -> Result<()> {
+    let now = masks(client.as_ref(), &scan.snapshot);
+    if now == scan.masks {
+        return Ok(());
+    }
+    let named = |masks: &Option<String>| masks.clone().unwrap_or_else(|| "nothing".to_owned());
+    Err(Error::invalid(format!(
+        "receipt: it was made where {} was masked, and this connection masks {}: checksums can only be compared under the \
+         same masks",
+        named(&scan.masks),
+        named(&now)
+    )))
 }
 
 /// Reads the partition, unless it is known to be gone.

@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use datafusion::physical_plan::{DisplayFormatType, ExecutionPlan};
 
 use super::{Direction, IndexUse, KafkaScanExec, PrunedBy, ScanRange, needle};
+use crate::mask::Masks;
 use crate::range::{OffsetRange, TopicPartition};
 
 /// How many ranges or partitions of a list are shown.
@@ -54,6 +56,9 @@ pub(super) fn scan(
     let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
     write!(f, "{separator}projection=[{}]", names.join(", "))?;
     conditions(scan, separator, f)?;
+    if let Some(masks) = masks(scan) {
+        write!(f, "{separator}masked=[{masks}]")?;
+    }
     if scan.direction == Direction::Reverse {
         write!(f, "{separator}order=offset DESC")?;
     }
@@ -82,10 +87,19 @@ fn conditions(scan: &KafkaScanExec, separator: &str, f: &mut fmt::Formatter<'_>)
             )?;
         }
     }
-    match needle::needle(&scan.conditions, &scan.projection, &scan.source.decoder) {
+    let needle = needle::needle(&scan.conditions, &scan.projection, &scan.source.decoder);
+    match needle.filter(|_| masks(scan).is_none()) {
         Some(needle) => write!(f, "{separator}searched_for={needle}"),
         None => Ok(()),
     }
+}
+
+/// What is hidden of the topics that are read. The client then looks for no needle.
+fn masks(scan: &KafkaScanExec) -> Option<Masks> {
+    let topics = scan.partitions.iter().flatten();
+    let mut topics: Vec<Arc<str>> = topics.map(|r| Arc::clone(r.range.topic())).collect();
+    topics.dedup();
+    scan.source.client.masks()?.among(Some(&topics))
 }
 
 /// So much of each of some lists that `most` are shown in all, and something of each.

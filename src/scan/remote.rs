@@ -17,6 +17,7 @@ use crate::config::{ConnectionConfig, RegistryConfig, ScanBudget};
 use crate::decode::{Column, LETTER_COLUMNS, LETTER_RECORD};
 use crate::error::{Error, Result};
 use crate::formats::{Formats, SentFormats};
+use crate::mask::Masks;
 use crate::range::{IsolationLevel, OffsetRange, OnDataLoss, Snapshot};
 
 /// Only scans of the same version are understood.
@@ -105,6 +106,9 @@ struct SentConnection {
     name: String,
     public: BTreeMap<String, String>,
     complete: bool,
+    /// What is hidden, with the salt's fingerprint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    masks: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -129,6 +133,22 @@ fn sent(bounds: Option<TimestampBounds>) -> Option<SentBounds> {
 
 fn bounds(sent: Option<SentBounds>) -> Option<TimestampBounds> {
     sent.and_then(|(from_ms, to_ms)| TimestampBounds::within(from_ms, to_ms))
+}
+
+/// Refuses to read on another machine what it would show in another way. It may hide more.
+fn check_masks(sent: Option<&str>, own: Option<&Masks>) -> Result<()> {
+    let Some(sent) = sent else { return Ok(()) };
+    let own = own.map(Masks::description).unwrap_or_default();
+    if own == sent {
+        return Ok(());
+    }
+    Err(Error::config(
+        "mask",
+        format!(
+            "this machine hides '{own}' of records, and the machine that planned the scan '{sent}': start both with the \
+             same mask and mask.salt"
+        ),
+    ))
 }
 
 impl KafkaScanExec {
@@ -191,6 +211,7 @@ impl KafkaScanExec {
                 name: origin.connection.name().to_owned(),
                 public: origin.connection.public(),
                 complete: origin.connection.is_public(),
+                masks: source.client.masks().map(Masks::description),
             },
             formats: SentFormats::of(&origin.formats)?,
             letters,
@@ -239,8 +260,11 @@ impl KafkaScanExec {
             name,
             public,
             complete,
+            masks,
         } = &sent.connection;
         let connection = connections.connection(name, public, *complete)?;
+        let client = connections.client(&connection.for_reading())?;
+        check_masks(masks.as_deref(), client.masks())?;
         let registry = RegistryConfig::from_options(connection.registry())?;
         let formats = sent.formats.formats(registry)?;
         let mut decoder = formats.decoder()?;
@@ -267,7 +291,7 @@ impl KafkaScanExec {
         let partitions = partitions.map(|ranges| ranges.into_iter().map(range).collect());
         let source = ScanSource {
             name: None,
-            client: connections.client(&connection.for_reading())?,
+            client,
             decoder,
             isolation: sent.isolation,
             on_data_loss: match sent.skips_lost {

@@ -12,7 +12,8 @@ use super::pruning::Keys;
 use super::reading::{Readers, Reading, Splitting};
 use super::resolve::Selection;
 use super::{
-    DeadLetters, JobSource, KafkaSinkOptions, KafkaTable, Limits, TopicSource, redecode, sample,
+    DeadLetters, JobSource, KafkaSinkOptions, KafkaTable, Limits, TopicSource, masked, redecode,
+    sample,
 };
 use crate::client::{ClientPool, KafkaClient};
 use crate::config::{ConnectionConfig, ScanBudget};
@@ -387,6 +388,8 @@ impl KafkaTableBuilder {
 
     fn table(self) -> Result<KafkaTable> {
         let selection = self.selection()?;
+        let masks = masked::masks(&selection);
+        masked::check(&self.formats, masks.as_ref())?;
         let letters = Letters::new(self.formats.bad_rows.on, self.letters)?;
         let pinned = match self.redecode {
             Redecode::No => None,
@@ -401,11 +404,12 @@ impl KafkaTableBuilder {
         #[cfg(feature = "jobs")]
         let index = self
             .index
-            .map(|location| Indexed::new(location, selection.isolation, &self.formats));
+            .map(|location| Indexed::new(location, &selection, &self.formats));
         let partitioner = match &self.connection {
             Connection::Config(config) => self.partitioner.or(config.key_partitioner()),
             Connection::Client(_) => self.partitioner,
         };
+        let partitioner = partitioner.filter(|_| !masked::hides_keys(masks.as_ref()));
         let budget = self.budget.unwrap_or_else(|| match &self.connection {
             Connection::Config(config) => config.scan_budget(),
             Connection::Client(_) => ScanBudget::default(),
@@ -416,7 +420,7 @@ impl KafkaTableBuilder {
                 pinned: None,
                 readers: self.readers,
                 #[cfg(feature = "jobs")]
-                decoding: self.formats.description(&decoder),
+                decoding: masked::described(self.formats.description(&decoder), masks.as_ref()),
                 #[cfg(feature = "jobs")]
                 index: index.transpose()?,
                 keys: partitioner.map(|by| Keys::new(by, self.formats.key.format)),

@@ -10,7 +10,8 @@ use datafusion::logical_expr::Expr;
 
 use super::pruning::{Conditions, Expressions};
 use super::reading::Reading;
-use super::{KafkaTable, TopicSource, cut};
+use super::resolve::Selection;
+use super::{KafkaTable, TopicSource, cut, masked};
 use crate::client::epochs::{self, Mark, Stands};
 use crate::decode::OnBadRow;
 use crate::error::{Error, External as _, Result};
@@ -36,11 +37,7 @@ pub(super) struct Indexed {
 impl Indexed {
     /// # Errors
     /// When the table counts what an index would skip.
-    pub(super) fn new(
-        location: String,
-        isolation: IsolationLevel,
-        formats: &Formats,
-    ) -> Result<Self> {
+    pub(super) fn new(location: String, selection: &Selection, formats: &Formats) -> Result<Self> {
         if formats.bad_rows.limit.is_some() {
             return Err(Error::invalid(
                 "'index' skips records, and 'bad.row.limit' counts all of them: leave one of them out",
@@ -48,8 +45,8 @@ impl Indexed {
         }
         Ok(Self {
             location,
-            isolation,
-            decoding: decoding(formats)?,
+            isolation: selection.isolation,
+            decoding: decoding(formats, selection)?,
             on_bad_row: formats.bad_rows.on,
         })
     }
@@ -106,15 +103,19 @@ impl Indexed {
 impl KafkaTable {
     /// How records become rows, whatever becomes of bad ones; `None` where payloads stay bytes.
     pub(crate) fn index_decoding(&self) -> Result<Option<String>> {
-        decoding(self.formats())
+        decoding(self.formats(), &self.reading.selection)
     }
 }
 
-fn decoding(formats: &Formats) -> Result<Option<String>> {
+fn decoding(formats: &Formats, selection: &Selection) -> Result<Option<String>> {
     let mut formats = formats.clone();
     formats.bad_rows.on = OnBadRow::Fail;
     let decoder = formats.decoder()?;
-    Ok(formats.description(&decoder))
+    let masks = masked::masks(selection);
+    Ok(masked::described(
+        formats.description(&decoder),
+        masks.as_ref(),
+    ))
 }
 
 /// Offsets, each from the first to before the last.

@@ -20,6 +20,7 @@ mod keys;
 mod letters;
 mod limits;
 mod lookup;
+mod masked;
 mod missing;
 mod options;
 mod pruning;

@@ -1,6 +1,6 @@
 //! The formats of a table, as an export notes them and reads with them again.
 
-use super::KafkaTable;
+use super::{KafkaTable, masked};
 use crate::error::Result;
 use crate::formats::RecordedFormats;
 
@@ -26,7 +26,9 @@ impl KafkaTable {
         let formats = recorded.formats(self.formats()).await?;
         let decoder = formats.decoder()?;
         let mut table = self.clone();
-        table.reading.decoding = formats.description(&decoder);
+        let masks = masked::masks(&table.reading.selection);
+        masked::check(&formats, masks.as_ref())?;
+        table.reading.decoding = masked::described(formats.description(&decoder), masks.as_ref());
         table.reading.decoder = decoder;
         table.writing.formats = formats;
         Ok(table)

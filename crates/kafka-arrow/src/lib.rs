@@ -25,6 +25,7 @@ pub mod fuzzing;
 pub mod hex;
 #[cfg(any(feature = "oidc", feature = "registry"))]
 mod http;
+pub mod mask;
 #[doc(hidden)]
 pub mod path;
 pub mod policy;

@@ -120,6 +120,9 @@ pub(crate) enum ReadCommand {
     Verify(VerifyArgs),
     /// Connect step by step, and say what is wrong and what to do
     Doctor(DoctorArgs),
+    /// Serve a program that asks in words, by the Model Context Protocol on standard input and output
+    #[cfg(feature = "serve")]
+    Mcp(crate::mcp::McpArgs),
 }
 
 impl Command {

@@ -229,6 +229,7 @@ impl Connection {
         let flags = args.budget.settings()?;
         came(&flags, "option --max-scan-…");
         config.merge(&flags);
+        config.masks().map_err(usage)?;
         let runtime = RuntimeEnvBuilder::new();
         let runtime = match args.memory_limit {
             Some(bytes) => runtime.with_memory_limit(bytes, 1.0),

@@ -24,6 +24,8 @@ mod job;
 mod ledger;
 mod logging;
 #[cfg(feature = "serve")]
+mod mcp;
+#[cfg(feature = "serve")]
 mod observe;
 mod output;
 mod progress;
@@ -215,6 +217,10 @@ impl Shell {
         if let ReadCommand::Search(args) = command {
             return self.search(args);
         }
+        #[cfg(feature = "serve")]
+        if let ReadCommand::Mcp(args) = command {
+            return mcp::serve(self.runtime, &args, &self.connection);
+        }
         let options = self.output.resolve(self.ui.stdout_is_terminal)?;
         match command {
             ReadCommand::Query(query) => {
@@ -325,6 +331,8 @@ impl Shell {
             ReadCommand::Export(args) => self.export(args),
             ReadCommand::Doctor(args) => self.doctor(args),
             ReadCommand::Search(args) => self.search(args),
+            #[cfg(feature = "serve")]
+            ReadCommand::Mcp(args) => mcp::serve(self.runtime, &args, &self.connection),
         }
     }
 

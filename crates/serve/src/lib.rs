@@ -17,6 +17,7 @@ pub mod config;
 pub mod http;
 pub mod job;
 pub mod logs;
+pub mod mcp;
 pub mod metrics;
 mod notify;
 mod opener;

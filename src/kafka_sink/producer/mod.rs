@@ -84,6 +84,16 @@ impl KafkaSink {
                 return Err(Error::invalid(format!("a Kafka sink needs a '{option}'")));
             }
         }
+        if client
+            .masks()
+            .is_some_and(|masks| masks.concern(&options.state_topic))
+        {
+            return Err(Error::invalid(format!(
+                "'state.topic' = '{}' is masked by the connection, and what jobs have committed must be read as it is: let \
+                 'mask' name other topics, or name another 'state.topic'",
+                options.state_topic
+            )));
+        }
         if *topic == *options.state_topic {
             return Err(Error::invalid(format!(
                 "'{topic}' holds what jobs have committed and cannot take rows: write to another \

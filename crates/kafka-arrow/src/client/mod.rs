@@ -13,6 +13,7 @@ pub mod epochs;
 mod groups;
 #[cfg(feature = "librdkafka")]
 pub mod librdkafka;
+mod masked;
 pub mod memory;
 mod needle;
 mod pool;
@@ -36,6 +37,7 @@ pub(crate) use wire::laws;
 pub use wire::{Token, TokenError, TokenProvider, WireClient};
 
 use crate::error::{Error, Result};
+use crate::mask::Masks;
 use crate::range::{IsolationLevel, OffsetRange, TopicPartition};
 
 pub use crate::range::OnDataLoss;
@@ -167,6 +169,11 @@ pub trait KafkaClient: fmt::Debug + Send + Sync {
     /// The client's name in receipts. A client that wraps another returns the name of that one.
     fn name(&self) -> &'static str {
         "other"
+    }
+
+    /// What is hidden of the records that this client reads. A client that wraps another returns the masks of that one.
+    fn masks(&self) -> Option<&Masks> {
+        None
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 #[cfg(feature = "librdkafka")]
 use super::librdkafka::LibrdkafkaClient;
+use super::masked::MaskedClient;
 use super::{KafkaClient, WireClient};
 use crate::config::{ClientChoice, ConnectionConfig};
 #[cfg(not(feature = "librdkafka"))]
@@ -22,6 +23,7 @@ const SWEEP: Duration = Duration::from_secs(30);
 ///
 /// - Equal configurations get the same client; clones share the pool.
 /// - A client that has been unused for five minutes is closed.
+/// - Clients of settings with `mask` yield [masked](crate::mask) records.
 #[derive(Clone, Default)]
 pub struct ClientPool {
     clients: Arc<Mutex<Clients>>,
@@ -81,7 +83,7 @@ impl ClientPool {
     /// The client for a configuration, made on first use.
     ///
     /// # Errors
-    /// As [`WireClient::connect`] and [`LibrdkafkaClient::connect`](super::librdkafka::LibrdkafkaClient::connect); no broker is asked for anything.
+    /// When a mask cannot be read, and as [`WireClient::connect`] and [`LibrdkafkaClient::connect`](super::librdkafka::LibrdkafkaClient::connect); no broker is asked for anything.
     pub fn client(&self, config: &ConnectionConfig) -> Result<Arc<dyn KafkaClient>> {
         let mut clients = self.lock();
         clients.sweep();
@@ -89,9 +91,14 @@ impl ClientPool {
             pooled.used = Instant::now();
             return Ok(Arc::clone(&pooled.client));
         }
+        let masks = config.masks()?;
         let client = match &self.connect {
             Some(connect) => connect(config)?,
             None => connect(config)?,
+        };
+        let client = match masks {
+            Some(masks) => Arc::new(MaskedClient::new(client, masks, config)?),
+            None => client,
         };
         let pooled = Pooled {
             client: Arc::clone(&client),

@@ -17,6 +17,8 @@ pub(super) enum Power {
     Security,
     /// A file, or what is written to the log.
     Files,
+    /// What is hidden of records. The text of a statement may never decide it.
+    Shown,
     /// Which of its own connections another machine reads with.
     Elsewhere,
     /// The cluster.
@@ -25,7 +27,9 @@ pub(super) enum Power {
 
 /// Settings with power, each with what it does. A name that ends with a dot stands for all names with this
 /// prefix. The first match counts.
-const POWERFUL: [(&str, Power, &str); 35] = [
+const POWERFUL: [(&str, Power, &str); 37] = [
+    ("mask", Power::Shown, "decides what is hidden of records"),
+    ("mask.salt", Power::Shown, "is the secret of what is hidden"),
     (
         "ssl.engine.",
         Power::Code,
@@ -299,7 +303,7 @@ pub(super) fn is_security(key: &str) -> bool {
 /// [`Error::Config`], which says what the setting does.
 pub(super) fn check(key: &str, canonical: &str, policy: &Policy) -> Result<()> {
     match power(canonical) {
-        Some((Power::Code, does)) => Err(Error::config(
+        Some((Power::Code | Power::Shown, does)) => Err(Error::config(
             key,
             format!(
                 "{does}, which the text of a statement may not choose: set it with -X, or in the file of -F"

@@ -3,10 +3,12 @@
 use super::known::{self, Side};
 
 /// Settings of this crate, which librdkafka does not know.
-pub(super) const OWN: [&str; 10] = [
+pub(super) const OWN: [&str; 12] = [
     "client",
     "connection.name",
     "key.partitioner",
+    "mask",
+    "mask.salt",
     "max.scan.bytes",
     "max.scan.records",
     "max.scan.time",
@@ -120,7 +122,8 @@ pub(super) fn canonical(key: &str) -> String {
 
 /// Whether the value must never be printed.
 pub(super) fn is_secret(key: &str) -> bool {
-    const PARTS: [&str; 10] = [
+    const PARTS: [&str; 11] = [
+        "mask.salt",
         "password",
         "passphrase",
         "secret",

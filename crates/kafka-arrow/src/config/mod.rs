@@ -11,6 +11,7 @@
 //! | `kafka.client` | `auto` | | `wire` reads with this crate's own client, `librdkafka` with librdkafka, `auto` with the former where it can |
 //! | `connection.name` | the brokers | | what a worker on another machine knows these settings by |
 //! | `key.partitioner` | `none` | | how producers choose partitions by keys: `murmur2`, `consistent_random`, `fnv1a` |
+//! | `mask`, `mask.salt` | nothing | | what is hidden of records ([`mask`](crate::mask)) |
 //! | `max.scan.records`, `max.scan.bytes`, `max.scan.time` | no limit | | the most that the scans of a statement may read ([`ScanBudget`]) |
 //! | `request.timeout.ms` | 15000 | ms | how long a request to the cluster (topics, offsets) may take with all retries |
 //! | `read.timeout.ms` | 60000 | ms | how long a read may go without progress before it fails |
@@ -27,7 +28,8 @@
 //!
 //! The text of a statement may not set anything that loads or runs code (`ssl.engine.location`,
 //! `ssl.providers`, `sasl.kerberos.kinit.cmd` and the settings that become part of it). A setting that
-//! decides who a client is and whom it trusts drops the session's credentials. A
+//! decides who a client is and whom it trusts drops the session's credentials. Nor may it set masks, and those of the
+//! session hold for all its tables. A
 //! [restricted](crate::policy::Policy) session refuses both.
 
 mod authority;
@@ -160,10 +162,14 @@ impl ConnectionConfig {
         Ok(config)
     }
 
-    /// Takes over all values of another configuration. Where both have a value, the other's wins.
+    /// Takes over all values of another configuration. Where both have a value, the other's wins; masks add up.
     pub fn merge(&mut self, other: &Self) {
         for (key, value) in &other.values {
-            self.values.insert(key.clone(), value.clone());
+            let value = match self.values.get(key) {
+                Some(own) if key == "mask" && own != value => format!("{own}, {value}"),
+                _ => value.clone(),
+            };
+            self.values.insert(key.clone(), value);
         }
         for (key, value) in &other.stores {
             self.stores.insert(key.clone(), value.clone());
@@ -244,7 +250,10 @@ impl ConnectionConfig {
     fn properties_in_clear(&self) -> Result<BTreeMap<String, String>> {
         let mut all = self.translated_stores()?;
         for (key, value) in &self.values {
-            if !keys::OWN.contains(&key.as_str()) && !RegistryConfig::owns(key) {
+            if !keys::OWN.contains(&key.as_str())
+                && !own::is_mask(key)
+                && !RegistryConfig::owns(key)
+            {
                 all.insert(key.clone(), value.clone());
             }
         }
@@ -260,6 +269,10 @@ impl ConnectionConfig {
             !keys::is_of_producers(key) && key != "key.partitioner" && !budget::owns(key)
         };
         config.values.retain(|key, _| reads(key));
+        // Fields are hidden by its schemas.
+        if config.values.contains_key("mask") {
+            return config;
+        }
         config.without_registry()
     }
 
@@ -275,25 +288,41 @@ impl ConnectionConfig {
     }
 
     /// These settings as defaults for a table's own. Settings given for other brokers, another registry or
-    /// another kind of security are left out.
+    /// another kind of security are left out. Masks stay in any case.
     pub fn base_for(&self, table: &Self) -> Self {
+        let differs = |key: &str| table.get(key).is_some_and(|own| self.get(key) != Some(own));
         let brokers = table.bootstrap_servers();
         if !brokers.is_empty() && brokers != self.bootstrap_servers() {
-            return Self::empty();
+            let mut base = Self::empty();
+            let masks = self.values.iter().filter(|(key, _)| own::is_mask(key));
+            base.values
+                .extend(masks.map(|(k, v)| (k.clone(), v.clone())));
+            base.note_registry(RegistryConfig::WHOM.into_iter().any(differs));
+            return base;
         }
         let mut base = self.clone();
-        let differs = |key: &str| table.get(key).is_some_and(|own| self.get(key) != Some(own));
         let mut all = table.values.keys().chain(table.stores.keys());
         if all.any(|key| !RegistryConfig::owns(key) && authority::is_security(key) && differs(key))
         {
-            let stays = |key: &str| RegistryConfig::owns(key) || !keys::is_credential(key);
+            let stays = |key: &str| {
+                RegistryConfig::owns(key) || own::is_mask(key) || !keys::is_credential(key)
+            };
             base.values.retain(|key, _| stays(key));
             base.stores.retain(|key, _| stays(key));
         }
         if RegistryConfig::WHOM.into_iter().any(differs) {
             base = base.without_registry();
+            base.note_registry(true);
         }
         base
+    }
+
+    /// Notes that the masks are of another registry's connection.
+    fn note_registry(&mut self, is_foreign: bool) {
+        if is_foreign && self.values.contains_key("mask") {
+            let noted = (own::FOREIGN_REGISTRY.to_owned(), "another".to_owned());
+            self.values.extend([noted]);
+        }
     }
 
     fn apply(&mut self, key: &str, value: &str, origin: Origin<'_>) -> Result<()> {

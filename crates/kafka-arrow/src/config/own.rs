@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{ConnectionConfig, ScanBudget};
 use crate::error::{Error, Result};
+use crate::mask::Masks;
 use crate::range::KeyPartitioner;
 
 /// The default of `request.timeout.ms`.
@@ -15,6 +16,11 @@ const READ_TIMEOUT_MS: u64 = 60_000;
 const SESSIONS_MAX: usize = 8;
 /// The default of `read.buffer.bytes`: 16 MiB.
 const READ_BUFFER_BYTES: usize = 16 << 20;
+
+/// Set where a table has another registry than the connection whose masks it has. Nobody else can set it.
+pub(super) const FOREIGN_REGISTRY: &str = "mask.registry";
+/// A shorter secret is found by trying.
+const SALT_CHARACTERS: usize = 16;
 
 /// Which client reads: `kafka.client`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -69,6 +75,28 @@ impl ConnectionConfig {
         self.values.get("key.partitioner")?.parse().ok()
     }
 
+    /// `mask`, with `mask.salt`: what is hidden of records.
+    ///
+    /// # Errors
+    /// When a mask hashes and there is no salt, and when a setting writes records to the log.
+    pub fn masks(&self) -> Result<Option<Masks>> {
+        let list = self.values.get("mask").map_or("", String::as_str);
+        let masks = Masks::new(list, self.values.get("mask.salt").map(String::as_str))?;
+        if masks.is_some() && self.values.contains_key("debug") {
+            return Err(Error::config(
+                "debug",
+                "writes to the log what 'mask' hides: leave one of them out",
+            ));
+        }
+        Ok(masks)
+    }
+
+    /// Whether the registry of these settings is that of the connection whose masks they have. Another one could tell
+    /// other names of fields.
+    pub(crate) fn masks_by_registry(&self) -> bool {
+        !self.values.contains_key(FOREIGN_REGISTRY)
+    }
+
     /// `read.timeout.ms`: how long a read may go without progress.
     pub fn read_timeout(&self) -> Duration {
         Duration::from_millis(self.own("read.timeout.ms", READ_TIMEOUT_MS))
@@ -93,6 +121,11 @@ impl ConnectionConfig {
     }
 }
 
+/// Whether a setting says what is hidden.
+pub(super) fn is_mask(key: &str) -> bool {
+    matches!(key, "mask" | "mask.salt" | FOREIGN_REGISTRY)
+}
+
 /// Checks a value of one of these settings.
 pub(super) fn check(key: &str, canonical: &str, value: &str) -> Result<()> {
     if canonical == "client" {
@@ -105,6 +138,19 @@ pub(super) fn check(key: &str, canonical: &str, value: &str) -> Result<()> {
     }
     if canonical == "connection.name" {
         return Ok(());
+    }
+    if canonical == "mask" {
+        // Whether there is a salt shows when a client is made.
+        return Masks::new(value, Some("")).map(drop);
+    }
+    if canonical == "mask.salt" {
+        return match value.chars().count() {
+            SALT_CHARACTERS.. => Ok(()),
+            _ => Err(Error::config(
+                key,
+                format!("is too short: take at least {SALT_CHARACTERS} characters by chance"),
+            )),
+        };
     }
     if canonical == "key.partitioner" {
         return match value {

@@ -7,12 +7,12 @@ use crate::error::{Error, Result};
 
 impl ConnectionConfig {
     /// The settings that another machine may be told: the brokers, the address of a registry, and what tunes the
-    /// connection. Nothing in them is secret, names a file or decides who the client is and whom it trusts.
+    /// connection, and what is hidden. Nothing in them is secret, names a file or decides who the client is and whom it trusts.
     pub fn public(&self) -> BTreeMap<String, String> {
         let all = self.values.iter().filter(|(key, value)| {
-            is_address(key) || (authority::tunes(key) && !keys::hides(key, value))
+            let is_public = is_address(key) || (authority::tunes(key) && !keys::hides(key, value));
+            *key == "mask" || (is_public && !value.contains('@'))
         });
-        let all = all.filter(|(_, value)| !value.contains('@'));
         all.map(|(key, value)| (key.clone(), value.clone()))
             .collect()
     }
@@ -22,14 +22,14 @@ impl ConnectionConfig {
         self.stores.is_empty() && self.public().len() == self.values.len()
     }
 
-    /// These settings, which a machine has under this name, with what another machine tunes in addition.
+    /// These settings, which a machine has under this name, with what another machine tunes and hides in addition.
     ///
     /// # Errors
     /// [`Error::Config`] when a setting is unknown or has a value that is refused.
     pub fn tuned(&self, public: &BTreeMap<String, String>) -> Result<Self> {
         let mut tuned = Self::empty();
         for (key, value) in public.iter().filter(|(key, _)| !is_address(key)) {
-            if !authority::tunes(key) {
+            if key != "mask" && !authority::tunes(key) {
                 return Err(Error::config(
                     key,
                     "another machine may not set it: it belongs into the worker's own configuration",

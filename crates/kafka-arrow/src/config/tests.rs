@@ -466,3 +466,72 @@ fn a_secret_is_not_read_for_ever() {
     let error = refused("sasl.password", "file:/dev/zero");
     assert!(error.contains("more than 1048576 bytes"), "{error}");
 }
+
+#[test]
+fn masks_add_up_and_stay_whatever_a_table_says() {
+    let mut session = ConnectionConfig::new("a:1");
+    for (key, value) in [
+        ("mask", "t.card=hash"),
+        ("mask.salt", "0123456789abcdef"),
+        ("schema.registry.url", "https://r"),
+        ("sasl.password", "hunter2"),
+    ] {
+        session.set(key, value).unwrap();
+    }
+    for (key, value) in [
+        ("bootstrap.servers", "b:1"),
+        ("security.protocol", "sasl_plaintext"),
+        ("schema.registry.url", "https://theirs"),
+        ("client.id", "y"),
+    ] {
+        let mut table = ConnectionConfig::empty();
+        table.set(key, value).unwrap();
+        let mut config = session.base_for(&table);
+        config.merge(&table);
+        for config in [&config, &config.for_reading()] {
+            let masks = config.masks().unwrap().unwrap();
+            assert_eq!(masks.to_string(), "t.card=hash", "{key}={value}");
+        }
+        assert_eq!(config.masks_by_registry(), value != "https://theirs");
+    }
+    for (key, value) in [("mask", ""), ("mask.salt", "fedcba9876543210")] {
+        let mut table = ConnectionConfig::empty();
+        let refused = table.set_by_statement(key, value, &Policy::default());
+        let refused = refused.unwrap_err().to_string();
+        assert!(
+            refused.contains("the text of a statement may not choose"),
+            "{refused}"
+        );
+    }
+    let mut more = ConnectionConfig::empty();
+    more.set("mask", "u.key").unwrap();
+    session.merge(&more);
+    assert_eq!(session.get("mask"), Some("t.card=hash, u.key"));
+
+    // The list travels, the salt does not.
+    let public = session.public();
+    assert!(
+        public.contains_key("mask") && !public.contains_key("mask.salt"),
+        "{public:?}"
+    );
+    assert!(!session.is_public());
+    let tuned = ConnectionConfig::new("a:1").tuned(&public).unwrap();
+    assert!(
+        tuned
+            .masks()
+            .unwrap_err()
+            .to_string()
+            .contains("set mask.salt")
+    );
+    assert!(refused("mask.salt", "short").contains("too short"));
+    assert!(refused("mask", "t").contains("expected masks such as"));
+    assert!(refused("mask.registry", "x").contains("no such setting"));
+    session.set("debug", "all").unwrap();
+    assert!(
+        session
+            .masks()
+            .unwrap_err()
+            .to_string()
+            .contains("writes to the log")
+    );
+}

@@ -32,6 +32,7 @@ mod rows;
 mod scalar;
 mod value;
 
+pub(crate) use avro::hide::WrittenSchemas;
 pub use avro::{AvroDecoder, AvroOptions, Framing as AvroFraming, record_name as avro_record_name};
 pub use budget::BatchLimits;
 pub use column::Column;

@@ -26,6 +26,7 @@ mod default;
 mod envelope;
 mod fault;
 mod framing;
+pub(crate) mod hide;
 pub(crate) mod logical;
 mod read;
 mod resolve;
