@@ -51,7 +51,11 @@ fn manifests_of_workers_are_valid_and_what_is_wrong_is_found() {
         ),
         ("kind: NetworkPolicy", "kind: NetworkPolice"),
     ];
-    find("deploy/kubernetes", "kubernetes: 11 objects are valid", &typos);
+    find(
+        "deploy/kubernetes",
+        "kubernetes: 11 objects are valid",
+        &typos,
+    );
 }
 
 #[test]
