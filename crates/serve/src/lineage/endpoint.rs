@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, InvalidHeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode, Url};
-use serde_json::Value;
 
-use super::Destination;
+use super::event::Event;
+use crate::config::LineageConfig;
+use crate::problem::Problem;
 
 /// How long an endpoint may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,46 +45,48 @@ impl fmt::Debug for Endpoint {
 }
 
 impl Endpoint {
-    pub(super) fn open(destination: &Destination) -> Result<Self, String> {
-        match destination {
-            Destination::File(path) => {
-                let file = append(path).map_err(|e| format!("{}: {e}", path.display()))?;
-                Ok(Self::File {
-                    path: path.clone(),
-                    file: Some(file),
-                })
-            }
-            Destination::Url { url, token } => {
-                let url: Url = url
-                    .parse()
-                    .map_err(|e| format!("lineage.url is not a URL: {e}"))?;
-                if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-                    return Err(format!(
-                        "lineage.url: expected http://… or https://…, found the scheme '{}'",
-                        url.scheme()
-                    ));
-                }
-                let header = |token: &str| {
-                    let mut header = HeaderValue::from_str(&format!("Bearer {token}"))
-                        .map_err(|_| "lineage.token has characters that no header takes")?;
-                    header.set_sensitive(true);
-                    Ok::<_, &str>(header)
-                };
-                let token = token.as_ref().map(|token| header(&token.0)).transpose()?;
-                Ok(Self::Url {
-                    client: client()?,
-                    url,
-                    token,
-                })
-            }
+    pub(super) fn open(config: &LineageConfig) -> Result<Self, Problem> {
+        let wrong = |key: &str, what: String| Problem::new(format!("lineage.{key}: {what}"));
+        if let Some(path) = &config.file {
+            let file = append(path);
+            let file = file.map_err(|e| wrong("file", format!("{}: {e}", path.display())))?;
+            return Ok(Self::File {
+                path: path.clone(),
+                file: Some(file),
+            });
         }
+        let url: Url = config
+            .url
+            .as_deref()
+            .unwrap_or_default()
+            .parse()
+            .map_err(|e| wrong("url", format!("not a URL: {e}")))?;
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            let found = url.scheme();
+            let what = format!("expected http://… or https://…, found the scheme '{found}'");
+            return Err(wrong("url", what));
+        }
+        let token = config.token.as_ref().map(|token| {
+            let mut header = HeaderValue::from_str(&format!("Bearer {}", token.reveal()))?;
+            header.set_sensitive(true);
+            Ok::<_, InvalidHeaderValue>(header)
+        });
+        let token = token
+            .transpose()
+            .map_err(|_| wrong("token", "it has characters that no header takes".to_owned()))?;
+        let client = client().map_err(|what| wrong("url", what))?;
+        Ok(Self::Url { client, url, token })
     }
 
     /// Sends an event, or says in the log why it could not.
-    pub(super) async fn send(&mut self, event: &Value) {
+    pub(super) async fn send(&mut self, event: &Event) {
+        let text = match serde_json::to_string(event) {
+            Ok(text) => text,
+            Err(error) => return log::warn!("lineage: an event is lost: {error}"),
+        };
         let sent = match self {
-            Self::File { path, file } => write(path, file, event).await,
-            Self::Url { client, url, token } => post(client, url, token.as_ref(), event).await,
+            Self::File { path, file } => write(path, file, text).await,
+            Self::Url { client, url, token } => post(client, url, token.as_ref(), &text).await,
         };
         if let Err(reason) = sent {
             log::warn!("lineage: an event is lost: {}: {reason}", self.name());
@@ -110,8 +113,7 @@ fn append(path: &PathBuf) -> std::io::Result<File> {
     options.open(path)
 }
 
-async fn write(path: &PathBuf, file: &mut Option<File>, event: &Value) -> Result<(), String> {
-    let mut line = event.to_string();
+async fn write(path: &PathBuf, file: &mut Option<File>, mut line: String) -> Result<(), String> {
     line.push('\n');
     let (path, open) = (path.clone(), file.take());
     let written = tokio::task::spawn_blocking(move || {
@@ -137,14 +139,14 @@ async fn post(
     client: &Client,
     url: &Url,
     token: Option<&HeaderValue>,
-    event: &Value,
+    event: &str,
 ) -> Result<(), String> {
     let mut pauses = PAUSES.iter();
     loop {
         let mut request = client
             .post(url.clone())
             .header(CONTENT_TYPE, "application/json")
-            .body(event.to_string());
+            .body(event.to_owned());
         if let Some(token) = token {
             request = request.header(AUTHORIZATION, token.clone());
         }

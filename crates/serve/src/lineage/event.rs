@@ -3,11 +3,12 @@
 //! A batch is a run of its job. A batch that is tried again is a run for each attempt, since a run that has failed has
 //! ended.
 
-use datafusion_kafka::driver::{BatchProgress, SinkProgress, SourceProgress};
+use std::sync::OnceLock;
+
+use datafusion_kafka::driver::{BatchProgress, Intent, SinkProgress, SourceProgress};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::naming::Dataset;
@@ -27,19 +28,17 @@ const OWN_FACETS: &str = concat!(
 );
 
 /// What the events of a job have in common.
-#[derive(Debug, Clone)]
-pub struct LineageJob {
+#[derive(Debug)]
+pub(crate) struct About {
     /// The namespace of jobs that the operator chose.
     pub(crate) namespace: String,
     pub(crate) name: String,
     /// The statements, without secrets.
     pub(crate) sql: String,
-    /// For each source that reads another cluster than the job's connection: its name, and its brokers.
-    pub(crate) servers: Vec<(String, String)>,
     /// The brokers of the job's connection.
-    pub(crate) connection: String,
-    /// Tells the runs of this start of the job from those of others.
-    pub(crate) start: Uuid,
+    pub(crate) servers: String,
+    /// Sources that read other clusters, with the brokers of these.
+    pub(crate) elsewhere: OnceLock<Vec<(String, String)>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -79,23 +78,21 @@ struct Output {
     output_facets: Value,
 }
 
-impl LineageJob {
-    /// The beginning and the end of a batch that was committed at `now`.
+impl About {
+    /// A batch begins.
+    pub(crate) fn started(&self, run_id: Uuid, now: Timestamp) -> Event {
+        self.event("START", now, run_id, json!({}))
+    }
+
+    /// A batch was committed.
     pub(crate) fn committed(
         &self,
+        run_id: Uuid,
+        intent: &Intent,
         progress: &BatchProgress,
-        receipt: Option<Value>,
         now: Timestamp,
-    ) -> [Event; 2] {
-        let id = self.run_id(Some(progress.batch), progress.retries);
-        #[expect(clippy::cast_possible_truncation, reason = "a float beyond i64 is i64::MAX")]
-        let duration_ms = progress.duration_ms.round() as i64;
-        let begun = now
-            .as_millisecond()
-            .checked_sub(duration_ms)
-            .and_then(|ms| Timestamp::from_millisecond(ms).ok());
-        let start = self.event("START", begun.unwrap_or(now), id, json!({}));
-        let mut facets = json!({
+    ) -> Event {
+        let facets = json!({
             "kafkaSql_batch": own("BatchRunFacet", &json!({
                 "batch": progress.batch,
                 "driverRun": progress.run,
@@ -104,32 +101,27 @@ impl LineageJob {
                 "durationMs": progress.duration_ms,
                 "phasesMs": progress.phases_ms,
             })),
+            "kafkaSql_receipt": own("ReceiptRunFacet", &json!({
+                "intent": intent,
+                "committedMs": now.as_millisecond(),
+            })),
         });
-        if let Some(receipt) = receipt {
-            facets["kafkaSql_receipt"] = own("ReceiptRunFacet", &json!({ "receipt": receipt }));
-        }
-        let mut complete = self.event("COMPLETE", now, id, facets);
+        let mut complete = self.event("COMPLETE", now, run_id, facets);
         let sources = progress.sources.iter();
         complete.inputs = sources.flat_map(|source| self.inputs(source)).collect();
         complete.outputs = progress.sinks.iter().map(output).collect();
-        [start, complete]
+        complete
     }
 
-    /// An attempt that has failed: the first one is 0.
-    pub(crate) fn failed(
-        &self,
-        batch: Option<u64>,
-        attempt: u32,
-        message: &str,
-        now: Timestamp,
-    ) -> Event {
+    /// An attempt has failed.
+    pub(crate) fn failed(&self, run_id: Uuid, message: &str, now: Timestamp) -> Event {
         let facets = json!({
             "errorMessage": facet("1-0-1/ErrorMessageRunFacet", &json!({
                 "message": message,
                 "programmingLanguage": "Rust",
             })),
         });
-        self.event("FAIL", now, self.run_id(batch, attempt), facets)
+        self.event("FAIL", now, run_id, facets)
     }
 
     fn event(&self, event_type: &'static str, time: Timestamp, run_id: Uuid, more: Value) -> Event {
@@ -170,8 +162,9 @@ impl LineageJob {
     /// An input for each topic of a source. The counts are those of the source: a source of several topics has them
     /// with its first one.
     fn inputs(&self, source: &SourceProgress) -> Vec<Input> {
-        let other = self.servers.iter().find(|(name, _)| *name == source.source);
-        let servers = other.map_or(self.connection.as_str(), |(_, servers)| servers);
+        let mut elsewhere = self.elsewhere.get().into_iter().flatten();
+        let other = elsewhere.find(|(name, _)| *name == source.source);
+        let servers = other.map_or(&self.servers, |(_, servers)| servers);
         let mut topics: Vec<&str> = source.ranges.iter().map(|range| range.topic()).collect();
         topics.sort_unstable();
         topics.dedup();
@@ -204,17 +197,6 @@ impl LineageJob {
             }
         };
         topics.into_iter().enumerate().map(input).collect()
-    }
-
-    /// One id for each attempt at a batch within a start of the job.
-    fn run_id(&self, batch: Option<u64>, attempt: u32) -> Uuid {
-        let text = format!(
-            "{}/{}/{}/{batch:?}/{attempt}",
-            self.namespace, self.name, self.start
-        );
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&Sha256::digest(text)[..16]);
-        uuid::Builder::from_custom_bytes(bytes).into_uuid()
     }
 }
 
