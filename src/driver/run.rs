@@ -14,6 +14,7 @@ use super::intent::{
     CommitRecord, Intent, SourceIntent, SourceStart, Start, StartPosition, VERSION,
 };
 use super::job::Plan;
+use super::lag::Shown;
 use super::log::OffsetLog;
 use super::output::OpenOutput;
 use super::progress::{BatchProgress, Behind, ProgressListener, Retry, SourceProgress};
@@ -22,7 +23,7 @@ use super::source::{Positions, Source, SourcePolicy};
 use super::window::Window;
 use crate::error::{ErrorKind, Result};
 use crate::fault;
-use crate::table::{Limits, now_ms};
+use crate::table::{KafkaTable, Limits, now_ms};
 
 /// When batches are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +106,8 @@ pub struct MicroBatch {
     /// The batch that was fixed and is not committed.
     pub(super) fixed: Option<u64>,
     pub(super) state: State,
+    /// The positions for those who ask how far the job is behind.
+    pub(super) shown: Shown,
 }
 
 impl fmt::Debug for MicroBatch {
@@ -159,6 +162,12 @@ impl MicroBatch {
         &self.name
     }
 
+    /// The sources: their names in the job, and their tables.
+    pub fn sources(&self) -> impl Iterator<Item = (&str, &KafkaTable)> {
+        let sources = self.plan.sources.iter();
+        sources.map(|source| (source.name.as_str(), &source.table))
+    }
+
     /// The offset log.
     pub fn log(&self) -> &OffsetLog {
         &self.log
@@ -210,7 +219,14 @@ impl MicroBatch {
         let begun = Instant::now();
         // Until the step has succeeded, a failure or a dropped future leaves the job to be recovered.
         let mut open = match std::mem::replace(&mut self.state, State::Recover) {
-            State::Recover => recover::recover(self).await?,
+            State::Recover => {
+                let open = recover::recover(self).await?;
+                self.show(match &open.next {
+                    Next::Rerun(intent) => Some(intent),
+                    Next::New(_) => None,
+                });
+                open
+            }
             State::Open(open) => open,
         };
         let progress = self.step_open(&mut open, begun).await?;
@@ -242,6 +258,9 @@ impl MicroBatch {
             }
         };
         self.fixed = Some(intent.batch);
+        for listener in &self.listeners {
+            listener.began(&intent);
+        }
         let attempt = uuid::Uuid::new_v4().simple().to_string();
         let (sources, outputs) = (&self.plan.sources, &mut open.outputs);
         let mut done = batch::run(&self.context, sources, outputs, &intent, &attempt).await?;
@@ -272,6 +291,7 @@ impl MicroBatch {
             }
         }
         self.fixed = None;
+        self.show(None);
         open.next = Next::New(recover::after(intent.batch)?);
         for source in &self.plan.sources {
             source.show_lag().await;

@@ -27,10 +27,7 @@ const PAUSES: [Duration; 4] = [
 
 pub(super) enum Endpoint {
     /// Open unless a write is going on in it.
-    File {
-        path: PathBuf,
-        file: Option<File>,
-    },
+    File { path: PathBuf, file: Option<File> },
     Url {
         client: Client,
         url: Url,

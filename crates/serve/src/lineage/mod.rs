@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use datafusion_kafka::driver::{BatchProgress, Intent, MicroBatch, ProgressListener, Retry};
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -41,7 +41,8 @@ const NAMESPACE: &str = "kafka-sql";
 pub struct Lineage {
     namespace: String,
     queue: Queue,
-    task: JoinHandle<()>,
+    /// What tells the task to end, and the task.
+    task: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
 }
 
 /// A job that reports its batches; a listener of its driver.
@@ -67,9 +68,16 @@ impl Lineage {
     pub fn start(config: &LineageConfig) -> Result<Self, Problem> {
         let mut endpoint = Endpoint::open(config)?;
         let (sender, mut events) = mpsc::channel::<Event>(QUEUED_EVENTS);
+        let (closing, mut closed) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
-            while let Some(event) = events.recv().await {
-                endpoint.send(&event).await;
+            loop {
+                tokio::select! {
+                    event = events.recv() => match event {
+                        Some(event) => endpoint.send(&event).await,
+                        None => return,
+                    },
+                    _ = &mut closed, if !events.is_closed() => events.close(),
+                }
             }
         });
         Ok(Self {
@@ -78,7 +86,7 @@ impl Lineage {
                 sender,
                 dropped: Arc::default(),
             },
-            task,
+            task: Mutex::new(Some((closing, task))),
         })
     }
 
@@ -104,10 +112,17 @@ impl Lineage {
         self.queue.dropped.load(Ordering::Relaxed)
     }
 
-    /// Sends what waits, for some seconds at most. Jobs that still have their listener keep the queue open.
-    pub async fn close(self) {
-        drop(self.queue);
-        if tokio::time::timeout(LAST_EVENTS, self.task).await.is_err() {
+    /// Sends what waits, for some seconds at most. Later events are dropped.
+    pub async fn close(&self) {
+        let task = self
+            .task
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some((closing, task)) = task else { return };
+        // A task that has ended needs no word.
+        let _ = closing.send(());
+        if tokio::time::timeout(LAST_EVENTS, task).await.is_err() {
             log::warn!("lineage: events that could not be sent in time are dropped");
         }
     }

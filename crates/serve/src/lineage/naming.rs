@@ -112,7 +112,11 @@ mod tests {
                 "postgres://db:5432",
                 "shop.sales.orders",
             ),
-            ("sqlite:/data/counts.db#per_minute", "file", "/data/counts.db#per_minute"),
+            (
+                "sqlite:/data/counts.db#per_minute",
+                "file",
+                "/data/counts.db#per_minute",
+            ),
             ("kafka://a:9092,b:9092/orders", "kafka://a:9092", "orders"),
             ("memory:out", "kafka-sql", "memory:out"),
         ] {

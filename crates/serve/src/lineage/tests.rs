@@ -44,7 +44,10 @@ fn intent(batch: u64) -> Intent {
 
 fn config(text: &str) -> LineageConfig {
     let text = format!("[lineage]\nnamespace = \"prod\"\n{text}");
-    Config::parse(&text, Path::new("/")).unwrap().lineage.unwrap()
+    Config::parse(&text, Path::new("/"))
+        .unwrap()
+        .lineage
+        .unwrap()
 }
 
 /// A folder with a job, and the lineage that goes to a file in it.
@@ -81,7 +84,6 @@ async fn a_batch_is_a_run_with_inputs_and_outputs() {
     job.committed(&progress(7));
     job.began(&intent(8));
     job.committed(&progress(8));
-    drop(job);
     lineage.close().await;
 
     let events = read(&file);
@@ -118,7 +120,10 @@ async fn a_batch_is_a_run_with_inputs_and_outputs() {
     assert_eq!(facets["kafkaSql_batch"]["batch"], 7);
     assert_eq!(facets["kafkaSql_receipt"]["intent"]["batch"], 7);
     let sql = event["job"]["facets"]["sql"]["query"].as_str().unwrap();
-    assert!(sql.contains("[redacted]") && !sql.contains("hunter2"), "{sql}");
+    assert!(
+        sql.contains("[redacted]") && !sql.contains("hunter2"),
+        "{sql}"
+    );
 }
 
 #[tokio::test]
@@ -133,7 +138,6 @@ async fn topics_of_another_cluster_have_its_name() {
     committed.sources[0].ranges.push(more);
     job.began(&intent(0));
     job.committed(&committed);
-    drop(job);
     lineage.close().await;
 
     let events = read(&file);
@@ -147,7 +151,10 @@ async fn topics_of_another_cluster_have_its_name() {
     let namespace = json!("kafka://elsewhere:9092");
     let names = [json!("b"), json!("orders")];
     // The counts are of both topics, and stand once.
-    let expected = [(&namespace, &names[0], true), (&namespace, &names[1], false)];
+    let expected = [
+        (&namespace, &names[0], true),
+        (&namespace, &names[1], false),
+    ];
     assert_eq!(named, expected);
 }
 
@@ -161,7 +168,6 @@ async fn a_file_that_was_moved_away_is_made_anew() {
     }
     std::fs::rename(&file, folder.path().join("old")).unwrap();
     job.committed(&progress(0));
-    drop(job);
     lineage.close().await;
     assert_eq!(read(&file)[0]["eventType"], "COMPLETE");
 }
@@ -174,7 +180,8 @@ fn server(answers: &'static [&'static str]) -> (String, std::thread::JoinHandle<
         let answer = |answer: &&str| {
             let (mut stream, _) = listener.accept().unwrap();
             let request = request(&mut stream);
-            let head = format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            let head =
+                format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
             stream.write_all(head.as_bytes()).unwrap();
             request
         };
@@ -204,23 +211,36 @@ fn request(stream: &mut TcpStream) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_that_is_busy_is_asked_again() {
-    let (url, thread) = server(&["503 Service Unavailable", "201 Created", "400 Bad Request", "201 Created"]);
+    let (url, thread) = server(&[
+        "503 Service Unavailable",
+        "201 Created",
+        "400 Bad Request",
+        "201 Created",
+    ]);
     let folder = tempfile::tempdir().unwrap();
     let token = folder.path().join("token");
     std::fs::write(&token, "s3cret").unwrap();
-    let config = config(&format!("url = {url:?}\ntoken = \"file:{}\"", token.display()));
+    let config = config(&format!(
+        "url = {url:?}\ntoken = \"file:{}\"",
+        token.display()
+    ));
     assert!(!format!("{config:?}").contains("s3cret"));
     let lineage = Lineage::start(&config).unwrap();
     let job = job(&lineage, folder.path());
     job.began(&intent(1));
     job.committed(&progress(1));
     job.began(&intent(2));
-    drop(job);
     lineage.close().await;
     let requests = thread.join().unwrap();
     let types = requests.iter().map(|request| {
-        assert!(request.starts_with("POST /api/v1/lineage HTTP/1.1\r\n"), "{request}");
-        assert!(request.contains("authorization: Bearer s3cret\r\n"), "{request}");
+        assert!(
+            request.starts_with("POST /api/v1/lineage HTTP/1.1\r\n"),
+            "{request}"
+        );
+        assert!(
+            request.contains("authorization: Bearer s3cret\r\n"),
+            "{request}"
+        );
         let (_, body) = request.split_once("\r\n\r\n").unwrap();
         let event: Value = serde_json::from_str(body).unwrap();
         event["eventType"].as_str().unwrap().to_owned()

@@ -133,7 +133,9 @@ impl Batch {
                 (None, _) => "not committed",
             },
             fixed: When::new(Some(intent.created_ms), now_ms),
-            committed: commit.as_ref().map(|commit| When::new(Some(commit.committed_ms), now_ms)),
+            committed: commit
+                .as_ref()
+                .map(|commit| When::new(Some(commit.committed_ms), now_ms)),
             run: intent.run.clone(),
             ranges: ranges.collect(),
             lost: lost.collect(),
@@ -173,7 +175,15 @@ impl Batch {
 /// The command that computes a batch again. Logins are not in it.
 fn replay(job: &JobStatus, servers: &str, batch: u64) -> String {
     let words = [
-        "kafka-sql", "-b", servers, "replay", &job.file, "--name", &job.job, "--checkpoint", &job.checkpoint,
+        "kafka-sql",
+        "-b",
+        servers,
+        "replay",
+        &job.file,
+        "--name",
+        &job.job,
+        "--checkpoint",
+        &job.checkpoint,
     ];
     let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
     format!("{} --batch {batch} --diff", words.join(" "))

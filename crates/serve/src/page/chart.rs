@@ -72,18 +72,36 @@ pub(super) fn of_batches(job_href: &str, batches: &[&BatchProgress]) -> Vec<Char
         class: "rows-bar".to_owned(),
         value: Box::new(|batch| float(batch.rows())),
     }];
-    let classes = LedgerCounts::NAMES.iter().enumerate().map(|(at, name)| Series {
-        name,
-        class: ledger_class(name),
-        value: Box::new(move |batch| {
-            let counts = batch.sources.iter().map(|source| source.ledger.values()[at]);
-            float(counts.fold(0, u64::saturating_add))
-        }),
-    });
+    let classes = LedgerCounts::NAMES
+        .iter()
+        .enumerate()
+        .map(|(at, name)| Series {
+            name,
+            class: ledger_class(name),
+            value: Box::new(move |batch| {
+                let counts = batch
+                    .sources
+                    .iter()
+                    .map(|source| source.ledger.values()[at]);
+                float(counts.fold(0, u64::saturating_add))
+            }),
+        });
     vec![
-        chart("Duration by phase", job_href, batches, phases.collect(), duration),
+        chart(
+            "Duration by phase",
+            job_href,
+            batches,
+            phases.collect(),
+            duration,
+        ),
         chart("Rows into sinks", job_href, batches, rows.into(), count),
-        chart("Offsets by what became of them", job_href, batches, classes.collect(), count),
+        chart(
+            "Offsets by what became of them",
+            job_href,
+            batches,
+            classes.collect(),
+            count,
+        ),
     ]
 }
 
@@ -95,7 +113,16 @@ pub(super) fn spark(job_href: &str, batches: &[&BatchProgress]) -> Bars {
         value: Box::new(|batch: &BatchProgress| float(batch.rows())),
     };
     let shown = &batches[batches.len().saturating_sub(20)..];
-    bars("Rows of the last batches", job_href, shown, &[rows], count, 20, 160.0, 28.0)
+    bars(
+        "Rows of the last batches",
+        job_href,
+        shown,
+        &[rows],
+        count,
+        20,
+        160.0,
+        28.0,
+    )
 }
 
 /// The class of a phase in the stylesheet.
@@ -116,7 +143,9 @@ fn chart(
 ) -> Chart {
     let shown = &batches[batches.len().saturating_sub(MOST_BARS)..];
     let highest = highest(shown, &series);
-    let svg = bars(title, job_href, shown, &series, say, MOST_BARS, WIDTH, HEIGHT);
+    let svg = bars(
+        title, job_href, shown, &series, say, MOST_BARS, WIDTH, HEIGHT,
+    );
     // A colour that is nowhere to be seen needs no meaning.
     let seen = |series: &Series<'_>| shown.iter().any(|batch| (series.value)(batch) > 0.0);
     let legend = series.into_iter().filter(seen).map(|series| Meaning {
@@ -132,7 +161,9 @@ fn chart(
 }
 
 fn highest(batches: &[&BatchProgress], series: &[Series<'_>]) -> f64 {
-    let sums = batches.iter().map(|batch| series.iter().map(|s| (s.value)(batch)).sum());
+    let sums = batches
+        .iter()
+        .map(|batch| series.iter().map(|s| (s.value)(batch)).sum());
     sums.fold(0.0, f64::max)
 }
 
@@ -231,7 +262,11 @@ mod tests {
         assert_eq!(names(rows), ["rows"]);
         assert_eq!(names(ledger), ["delivered", "control"]);
         let heights = |chart: &Chart, bar: usize| -> Vec<String> {
-            chart.svg.bars[bar].parts.iter().map(|p| p.height.clone()).collect()
+            chart.svg.bars[bar]
+                .parts
+                .iter()
+                .map(|p| p.height.clone())
+                .collect()
         };
         assert_eq!(heights(durations, 0), ["30.00", "30.00"]);
         assert_eq!(heights(durations, 1), ["60.00", "60.00"]);
@@ -248,7 +283,10 @@ mod tests {
         let charts = of_batches("/jobs/o", &batches);
         assert_eq!(charts[0].svg.bars.len(), MOST_BARS);
         let svg = charts[0].svg.to_string();
-        assert!(svg.contains("/jobs/o/batches/199") && !svg.contains("/batches/139\""), "{svg}");
+        assert!(
+            svg.contains("/jobs/o/batches/199") && !svg.contains("/batches/139\""),
+            "{svg}"
+        );
         assert!(of_batches("/jobs/o", &[])[0].svg.bars.is_empty());
         assert_eq!(spark("/jobs/o", &[]).bars.len(), 0);
     }

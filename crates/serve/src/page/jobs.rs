@@ -59,8 +59,14 @@ impl Row {
         Self {
             name: shown(&job.name),
             state: job.state.name(),
-            behind: job.lag.as_ref().map_or_else(unknown, |lag| number(lag.behind())),
-            late: job.lag.as_ref().map_or_else(unknown, |lag| seconds(lag.seconds(now_ms))),
+            behind: job
+                .lag
+                .as_ref()
+                .map_or_else(unknown, |lag| number(lag.behind())),
+            late: job
+                .lag
+                .as_ref()
+                .map_or_else(unknown, |lag| seconds(lag.seconds(now_ms))),
             rate: rate(records_per_second(&batches, now_ms)),
             last_commit: When::new(job.last_commit_ms, now_ms),
             spark: chart::spark(&href, &batches),
@@ -206,7 +212,12 @@ impl Job {
                 .collect(),
             partitions: partitions(job, &batches, now_ms),
             sinks: sinks(job, &batches, ends),
-            errors: job.errors.iter().rev().map(|error| ErrorRow::new(error, now_ms)).collect(),
+            errors: job
+                .errors
+                .iter()
+                .rev()
+                .map(|error| ErrorRow::new(error, now_ms))
+                .collect(),
             job: row,
         }
     }

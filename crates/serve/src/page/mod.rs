@@ -113,7 +113,10 @@ async fn one_job(State(service): State<Arc<Service>>, Path(job): Path<String>) -
     let status = monitor.status();
     let ends = batch::recorded_ends(&status).await;
     let config = service.config();
-    let may_act = config.http.as_ref().is_some_and(|http| http.token.is_some());
+    let may_act = config
+        .http
+        .as_ref()
+        .is_some_and(|http| http.token.is_some());
     html(&jobs::Job::new(&status, &ends, may_act))
 }
 
@@ -201,7 +204,8 @@ fn from_elsewhere(headers: &HeaderMap) -> Option<Response> {
     match site.as_bytes() {
         b"same-origin" | b"none" => None,
         _ => {
-            let problem = Problem::new("a page of another site has asked for this; open it from here");
+            let problem =
+                Problem::new("a page of another site has asked for this; open it from here");
             Some(message(StatusCode::FORBIDDEN, &problem, "/"))
         }
     }
@@ -250,6 +254,3 @@ fn html(page: &impl Template) -> Response {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -43,7 +43,10 @@ pub(super) async fn statement(service: &Service, sql: &str) -> Answer {
         }
         Err(problem) => {
             let took = begun.elapsed().as_millis();
-            log::info!("the page has run: {}: {problem} after {took} ms", shown(&said));
+            log::info!(
+                "the page has run: {}: {problem} after {took} ms",
+                shown(&said)
+            );
             Answer::Problem(shown(&problem.message))
         }
     }
@@ -138,14 +141,20 @@ fn summary(plan: &Arc<dyn ExecutionPlan>, rows: usize, is_all: bool, begun: Inst
     let counts = datafusion_kafka::scan::ledger(plan).total();
     match counts.is_empty() {
         true => format!("{shown} in {took}"),
-        false => format!("{shown} in {took}; {} offsets: {counts}", number(counts.total())),
+        false => format!(
+            "{shown} in {took}; {} offsets: {counts}",
+            number(counts.total())
+        ),
     }
 }
 
 /// A session that reads the cluster of the page, within the budget.
 fn session(service: &Service) -> Result<SessionContext, Problem> {
     let config = service.config();
-    let chosen = config.http.as_ref().and_then(|http| http.connection.clone());
+    let chosen = config
+        .http
+        .as_ref()
+        .and_then(|http| http.connection.clone());
     let mut names = config.connections.keys();
     let connection = match (chosen, names.next(), names.next()) {
         (Some(chosen), _, _) => chosen,
@@ -184,9 +193,9 @@ async fn read_only(
         .with_allow_ddl(false)
         .with_allow_dml(false)
         .with_allow_statements(false);
-    options
-        .verify_plan(&plan)
-        .map_err(|_| Problem::new("the page reads and changes nothing: SELECT, EXPLAIN and SHOW"))?;
+    options.verify_plan(&plan).map_err(|_| {
+        Problem::new("the page reads and changes nothing: SELECT, EXPLAIN and SHOW")
+    })?;
     statement::sql(context, sql).await.map_err(problem)
 }
 

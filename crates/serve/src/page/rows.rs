@@ -66,7 +66,9 @@ impl Rows {
                 let cell = |(column, formatter, numeric): &(_, ArrayFormatter<'_>, bool)| {
                     let column: &dyn Array = column;
                     Cell {
-                        text: column.is_valid(row).then(|| cut(&formatter.value(row).to_string())),
+                        text: column
+                            .is_valid(row)
+                            .then(|| cut(&formatter.value(row).to_string())),
                         numeric: *numeric,
                     }
                 };
@@ -119,7 +121,10 @@ mod tests {
         let html = rows.to_string();
         assert!(!html.contains("<script") && !html.contains("<b>"), "{html}");
         assert!(html.contains("&#60;script&#62;alert(1)"), "{html}");
-        assert!(html.contains(r#"<span class="quiet">NULL</span>"#), "{html}");
+        assert!(
+            html.contains(r#"<span class="quiet">NULL</span>"#),
+            "{html}"
+        );
         assert!(html.contains("//4="), "{html}");
         assert!(html.contains("… (1001 bytes)"), "{html}");
     }

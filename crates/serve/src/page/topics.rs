@@ -2,10 +2,10 @@
 
 use askama::Template;
 
+use super::VERSION;
 use super::query::{self, BUDGET_IN_WORDS, MOST_ROWS, literal};
 use super::rows::Answer;
 use super::words::{segment, shown};
-use super::VERSION;
 use crate::problem::Problem;
 use crate::service::Service;
 

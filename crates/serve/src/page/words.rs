@@ -26,7 +26,10 @@ pub(super) fn rate(rate: f64) -> String {
     match rate {
         rate if rate <= 0.0 || !rate.is_finite() => "0".to_owned(),
         rate if rate < 10.0 => format!("{rate:.1}"),
-        #[expect(clippy::cast_possible_truncation, reason = "rounded, and cut where it is too large")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "rounded, and cut where it is too large"
+        )]
         rate => number(rate.round() as i64),
     }
 }
@@ -42,7 +45,11 @@ pub(super) fn duration(ms: f64) -> String {
     if ms < 60_000.0 {
         return format!("{:.1} s", ms / 1_000.0);
     }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and cut where it is too large")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "positive, and cut where it is too large"
+    )]
     let seconds = (ms / 1_000.0) as u64;
     let (large, small) = match seconds {
         0..3_600 => ((seconds / 60, "min"), (seconds % 60, "s")),
@@ -147,7 +154,14 @@ mod tests {
     #[test]
     fn times_have_two_units_at_most() {
         let shown = [0.0, 3.21, 4_100.0, 303_000.0, 7_500_000.0, 270_000_000.0].map(duration);
-        let expected = ["0 s", "3.2 ms", "4.1 s", "5 min 3 s", "2 h 5 min", "3 d 3 h"];
+        let expected = [
+            "0 s",
+            "3.2 ms",
+            "4.1 s",
+            "5 min 3 s",
+            "2 h 5 min",
+            "3 d 3 h",
+        ];
         assert_eq!(shown, expected);
         let now = 1_000_000_000;
         let ago = [now, now - 2_900, now - 65_000, now + 30_000].map(|ms| ago(ms, now));
@@ -163,6 +177,9 @@ mod tests {
     fn texts_of_others_stay_texts() {
         assert_eq!(shown("a\u{202e}b\nc"), r"a\u202eb\nc");
         assert_eq!(segment("a b/ü?"), "a%20b%2F%C3%BC%3F");
-        assert_eq!([0, 999, 1_000, 2_500_000].map(bytes), ["0 B", "999 B", "1.0 kB", "2.5 MB"]);
+        assert_eq!(
+            [0, 999, 1_000, 2_500_000].map(bytes),
+            ["0 B", "999 B", "1.0 kB", "2.5 MB"]
+        );
     }
 }
