@@ -1,7 +1,11 @@
 //! Topics and queries on the page; they read, within a budget.
 
-use crate::browser::Browser;
-use crate::served::{Served, TOKEN};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use super::browser::Browser;
+use super::start;
+use crate::running::{Files, Running, assert_no_secret};
 use crate::support::{Record, admin, produce, shared};
 
 const HOSTILE: &str = "<img src=x onerror=\"window.hit = 1\"><script>window.hit = 1</script>";
@@ -31,7 +35,7 @@ fn topics_show_their_offsets_and_last_records() {
         return;
     };
     let topic = topic();
-    let served = Served::start(tempfile::tempdir().expect("a folder"), &[], "");
+    let served = start(&Files::new(), &[]);
     browser.goto(&served.url("/topics"));
     browser.click(&format!("text={topic}"));
     browser.wait("h1", &topic);
@@ -58,9 +62,9 @@ fn queries_read_and_change_nothing() {
         return;
     };
     let topic = topic();
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("out.csv").display().to_string();
-    let served = Served::start(folder, &[], "");
+    let files = Files::new();
+    let file = files.path("out.csv").display().to_string();
+    let served = start(&files, &[]);
     browser.goto(&served.url("/query"));
     let mut ask = |sql: &str, at: &str, says: &str| {
         browser.fill("textarea", sql);
@@ -104,7 +108,7 @@ fn queries_read_and_change_nothing() {
 
 #[test]
 fn pages_from_elsewhere_reach_nothing() {
-    let served = Served::start(tempfile::tempdir().expect("a folder"), &[], "");
+    let served = start(&Files::new(), &[]);
     for (path, headers, status) in [
         ("/", "", 200),
         (
@@ -124,13 +128,32 @@ fn pages_from_elsewhere_reach_nothing() {
         ("/page/style.css", "", 200),
         ("/page/live.js", "", 200),
     ] {
-        let (found, head, body) = served.get(path, headers);
+        let (found, head, body) = get(&served, path, headers);
         assert_eq!(found, status, "{path}: {body}");
         let policy = "content-security-policy: default-src 'none'; script-src 'self'";
         assert!(head.contains(policy), "{path}: {head}");
         assert!(!head.contains("set-cookie"), "{path}: {head}");
-        assert!(!body.contains(TOKEN), "{path}");
+        assert_no_secret([body.as_str()]);
     }
-    let (found, _, _) = served.get("/", "Host: elsewhere.example\r\n");
+    let (found, _, _) = get(&served, "/", "Host: elsewhere.example\r\n");
     assert_eq!(found, 421);
+}
+
+/// The status, the head in small letters and the body of an answer.
+fn get(served: &Running, path: &str, headers: &str) -> (u16, String, String) {
+    let url = served.url("");
+    let address = url.strip_prefix("http://").expect("HTTP");
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    let host = match headers.contains("Host:") {
+        true => "",
+        false => "Host: localhost\r\n",
+    };
+    let request = format!("GET {path} HTTP/1.1\r\n{host}Connection: close\r\n{headers}\r\n");
+    stream.write_all(request.as_bytes()).expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
+    let status = head.split(' ').nth(1).expect("a status");
+    let status = status.parse().expect("a number");
+    (status, head.to_lowercase(), body.to_owned())
 }

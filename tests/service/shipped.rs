@@ -7,8 +7,8 @@ use std::process::Command;
 use regex::Regex;
 use serde_json::Value;
 
-use crate::served::Served;
-use crate::support::{Record, admin, produce, repository, s3, shared};
+use crate::running::{Files, LIMIT, Running, kafka_sql, new_topic, produce_to, section};
+use crate::support::{repository, s3, shared, wait_until};
 
 fn read(path: &str) -> String {
     let path = repository().join(path);
@@ -82,20 +82,16 @@ fn expressions() -> String {
 
 #[test]
 fn dashboard_alerts_and_docs_name_metrics_that_are_exported() {
-    let topic = admin::unique_topic("metrics");
-    admin::create_topic(shared().bootstrap(), &topic, 1, &[]);
-    produce::produce(shared().bootstrap(), &topic, &[Record::new(0).value("x")]);
-    let folder = tempfile::tempdir().expect("a folder");
-    let sql = format!(
-        "CREATE EXTERNAL TABLE out STORED AS PARQUET LOCATION '{}/out/';\n\
-         INSERT INTO out SELECT value FROM \"{topic}\";",
-        folder.path().display()
-    );
-    let served = Served::start(folder, &[("orders", &sql)], "");
-    crate::support::wait_until(crate::served::PATIENCE, "a batch is committed", || {
+    let topic = new_topic();
+    produce_to(shared().bootstrap(), &topic, 5);
+    let files = Files::new();
+    files.job("orders", &topic);
+    files.service(&section("orders", ""));
+    let served = Running::start(&files);
+    wait_until(LIMIT, "a batch is committed", || {
         served.job("orders")["last_commit_ms"].as_i64()
     });
-    let (status, _, metrics) = served.get("/metrics", "");
+    let (status, metrics) = served.get("/metrics");
     assert_eq!(status, 200);
     let exported = found(r"(?m)^([a-z_]+)[ {]", &metrics);
     let mut labels = found(r#"([a-z_]+)=""#, &metrics);
@@ -203,7 +199,7 @@ fn check(toml: &str, replaced: &[(&str, &str)], folder: &Path) {
     }
     let file = folder.join("serve.toml");
     std::fs::write(&file, &text).expect("a file");
-    let output = Command::new(env!("CARGO_BIN_EXE_kafka-sql"))
+    let output = kafka_sql()
         .args(["serve", "--check"])
         .arg(&file)
         .output()
@@ -287,9 +283,7 @@ fn the_manifests_of_the_service_call_the_shell_with_flags_that_it_has() {
         let mut arguments: Vec<String> = serde_json::from_str(command).expect("JSON");
         for (more, code) in [("--help", 0), ("--no-such-flag", 2)] {
             arguments.push(more.to_owned());
-            let output = Command::new(env!("CARGO_BIN_EXE_kafka-sql"))
-                .args(&arguments)
-                .output();
+            let output = kafka_sql().args(&arguments).output();
             let output = output.expect("the shell runs");
             let said = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(code), "{command}: {said}");

@@ -1,29 +1,31 @@
 //! A job that runs, fails and recovers, as somebody sees it who looks at the page.
 
-use crate::browser::Browser;
-use crate::served::{PATIENCE, Served, TOKEN, rows};
+use serde_json::Value;
+
+use super::browser::Browser;
+use super::start;
+use crate::running::{Files, LIMIT, Running, TOKEN, assert_no_secret, kafka_sql};
 use crate::support::{Record, admin, produce, shared, wait_until};
 
 /// A topic with two partitions, and a job that copies it into a table of SQLite.
 struct World {
     topic: String,
-    served: Served,
+    files: Files,
+    running: Running,
 }
 
 impl World {
-    /// The sink refuses `forbidden` until its trigger is dropped. The job `strict` has met a record that does not decode.
+    /// The sink refuses `forbidden` until its trigger is dropped. The job `strict` meets a record that does not decode.
     fn start() -> Self {
-        let topic = admin::unique_topic("page");
-        let bad = admin::unique_topic("page-bad");
+        let [topic, bad] = ["page", "page-bad"].map(admin::unique_topic);
         let bootstrap = shared().bootstrap();
         admin::create_topic(bootstrap, &topic, 2, &[]);
         admin::create_topic(bootstrap, &bad, 1, &[]);
         let values = ["{\"n\":1}", "{\"n\":2}", "no <b>JSON</b>"];
         let records = values.map(|value| Record::new(0).value(value));
         produce::produce(bootstrap, &bad, &records);
-        let folder = tempfile::tempdir().expect("a folder");
-        let database = folder.path().join("sink.db");
-        let file = database.display();
+        let files = Files::new();
+        let database = files.path("sink.db");
         rusqlite::Connection::open(&database)
             .expect("a database")
             .execute_batch(
@@ -32,20 +34,28 @@ impl World {
                  BEGIN SELECT RAISE(ABORT, 'forbidden is forbidden'); END;",
             )
             .expect("a table");
-        let orders = format!(
-            "CREATE EXTERNAL TABLE orders STORED AS SQLITE LOCATION '{file}' OPTIONS ('table' 'orders');\n\
-             INSERT INTO orders SELECT partition, \"offset\", CAST(value AS VARCHAR) AS value FROM \"{topic}\";"
+        let file = database.display();
+        files.write(
+            "orders.sql",
+            &format!(
+                "CREATE EXTERNAL TABLE orders STORED AS SQLITE LOCATION '{file}' OPTIONS ('table' 'orders');\n\
+                 INSERT INTO orders SELECT partition, \"offset\", CAST(value AS VARCHAR) AS value FROM \"{topic}\";"
+            ),
         );
-        let strict = format!(
-            "CREATE EXTERNAL TABLE strict STORED AS SQLITE LOCATION '{file}' OPTIONS ('table' 'strict');\n\
-             CREATE EXTERNAL TABLE source (n INT) STORED AS KAFKA LOCATION '{bad}' OPTIONS ('value.format' 'json');\n\
-             INSERT INTO strict SELECT n FROM source;"
+        let strict = files.path("strict.db");
+        let file = strict.display();
+        files.write(
+            "strict.sql",
+            &format!(
+                "CREATE EXTERNAL TABLE strict STORED AS SQLITE LOCATION '{file}' OPTIONS ('table' 'strict');\n\
+                 CREATE EXTERNAL TABLE source (n INT) STORED AS KAFKA LOCATION '{bad}' OPTIONS ('value.format' 'json');\n\
+                 INSERT INTO strict SELECT n FROM source;"
+            ),
         );
-        let more = "[service]\nfirst_pause = \"300s\"\nlongest_pause = \"300s\"";
-        let jobs = [("orders", orders.as_str()), ("strict", strict.as_str())];
         Self {
-            served: Served::start(folder, &jobs, more),
+            running: start(&files, &["orders", "strict"]),
             topic,
+            files,
         }
     }
 
@@ -56,14 +66,27 @@ impl World {
     }
 
     fn rows(&self) -> i64 {
-        rows(&self.served.folder.path().join("sink.db"), "orders")
+        let count = "SELECT count(*) FROM orders";
+        let rows = self.database().query_row(count, [], |row| row.get(0));
+        rows.expect("a table")
+    }
+
+    fn database(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.files.path("sink.db")).expect("a database")
+    }
+
+    /// Waits until a job has a state.
+    fn wait_for(&self, job: &str, state: &str) {
+        wait_until(LIMIT, &format!("{job} is {state}"), || {
+            (self.running.job(job)["state"] == state).then_some(())
+        });
     }
 
     fn delivered(&self, rows: i64) {
-        wait_until(PATIENCE, "the rows are in the sink", || {
+        wait_until(LIMIT, "the rows are in the sink", || {
             (self.rows() == rows).then_some(())
         });
-        self.served.wait_for("orders", "idle");
+        self.wait_for("orders", "idle");
     }
 }
 
@@ -77,7 +100,7 @@ fn a_job_that_runs_fails_and_recovers_is_seen() {
         return;
     };
     let world = World::start();
-    let served = &world.served;
+    let served = &world.running;
     world.produce(0, values(0..700));
     world.produce(1, values(0..300));
     world.delivered(1_000);
@@ -142,14 +165,14 @@ fn a_job_that_runs_fails_and_recovers_is_seen() {
     assert_eq!(world.rows(), 1_301);
     browser.click("text=Resume");
     browser.wait("#sinks tbody td", "1,311");
-    let log = served.log();
+    let log = served.said();
     for action in ["retry", "pause", "resume"] {
         assert!(
             log.contains(&format!("orders: {action} by HTTP client 127.0.0.1:")),
             "{log}"
         );
     }
-    assert!(!log.contains(TOKEN), "{log}");
+    assert_no_secret([log.as_str()]);
 
     // A batch: its ranges, its command, its receipt.
     browser.click("#list summary");
@@ -167,17 +190,13 @@ fn a_job_that_runs_fails_and_recovers_is_seen() {
         "{replay}"
     );
     let words: Vec<&str> = replay.split(' ').skip(1).collect();
-    let replayed = std::process::Command::new(env!("CARGO_BIN_EXE_kafka-sql"))
-        .args(words)
-        .output()
-        .expect("the shell starts");
+    let replayed = kafka_sql().args(words).output().expect("the shell starts");
     let said = String::from_utf8_lossy(&replayed.stderr);
     assert!(replayed.status.success(), "{said}");
     let path = browser.evaluate("document.querySelector('h2 ~ p a[href$=receipt]').pathname");
-    let (status, head, body) = served.get(path.as_str().expect("a path"), "");
+    let (status, body) = served.get(path.as_str().expect("a path"));
     assert_eq!(status, 200, "{body}");
-    assert!(head.contains("content-type: application/json"), "{head}");
-    let receipt: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    let receipt: Value = serde_json::from_str(&body).expect("JSON");
     assert_eq!(receipt["commit"]["progress"]["batch"], number);
 
     // Another tab knows nothing of the token. Only refusals of a wrong one are in the console.
@@ -195,8 +214,8 @@ fn an_error_leads_to_its_record() {
         return;
     };
     let world = World::start();
-    world.served.wait_for("strict", "failed");
-    browser.goto(&world.served.url("/jobs/strict"));
+    world.wait_for("strict", "failed");
+    browser.goto(&world.running.url("/jobs/strict"));
     browser.wait("#errors", "'on.bad.row' = 'dlq'");
     let place = browser.text("#errors li a");
     assert!(place.ends_with("[0]@2"), "{place}");
@@ -216,7 +235,7 @@ fn a_phone_the_dark_and_the_keyboard_do() {
     let world = World::start();
     world.produce(0, values(0..500));
     world.delivered(500);
-    world.served.wait_for("strict", "failed");
+    world.wait_for("strict", "failed");
     let background = "getComputedStyle(document.body).backgroundColor";
     let too_wide = "document.scrollingElement.scrollWidth - document.scrollingElement.clientWidth";
     for path in [
@@ -228,7 +247,7 @@ fn a_phone_the_dark_and_the_keyboard_do() {
         "/query",
     ] {
         browser.look(375, 700, false);
-        assert_eq!(browser.goto(&world.served.url(path)), 200, "{path}");
+        assert_eq!(browser.goto(&world.running.url(path)), 200, "{path}");
         assert_eq!(
             browser.evaluate(too_wide),
             0,
@@ -241,7 +260,7 @@ fn a_phone_the_dark_and_the_keyboard_do() {
 
     // Tab leads to the content, to the pages and to the jobs; Enter follows.
     browser.look(1_000, 800, false);
-    browser.goto(&world.served.url("/"));
+    browser.goto(&world.running.url("/"));
     let mut seen = vec![];
     for _ in 0..6 {
         browser.press("Tab");
@@ -267,7 +286,7 @@ fn a_phone_the_dark_and_the_keyboard_do() {
             world.produce(0, values(0..(37 + number * 61 % 300)));
             std::thread::sleep(std::time::Duration::from_millis(250));
         }
-        browser.goto(&world.served.url("/jobs/orders"));
+        browser.goto(&world.running.url("/jobs/orders"));
         browser.wait("#connection", "live");
         browser.picture(path.as_ref());
     }
