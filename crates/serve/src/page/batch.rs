@@ -158,7 +158,7 @@ impl Batch {
             phases: progress
                 .iter()
                 .flat_map(|progress| {
-                    PHASES.iter().map(|(name, take)| Phase {
+                    PHASES.into_iter().map(|(name, take)| Phase {
                         name,
                         class: chart::phase_class(name),
                         duration: duration(take(&progress.phases_ms)),

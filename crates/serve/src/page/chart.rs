@@ -62,10 +62,10 @@ struct Series<'a> {
 
 /// How long batches took by phase, how many rows they wrote, and what became of their offsets.
 pub(super) fn of_batches(job_href: &str, batches: &[&BatchProgress]) -> Vec<Chart> {
-    let phases = PHASES.iter().map(|(name, take)| Series {
+    let phases = PHASES.into_iter().map(|(name, take)| Series {
         name,
         class: phase_class(name),
-        value: Box::new(|batch: &BatchProgress| take(&batch.phases_ms)),
+        value: Box::new(move |batch: &BatchProgress| take(&batch.phases_ms)),
     });
     let rows = [Series {
         name: "rows",
@@ -73,7 +73,7 @@ pub(super) fn of_batches(job_href: &str, batches: &[&BatchProgress]) -> Vec<Char
         value: Box::new(|batch| float(batch.rows())),
     }];
     let classes = LedgerCounts::NAMES
-        .iter()
+        .into_iter()
         .enumerate()
         .map(|(at, name)| Series {
             name,

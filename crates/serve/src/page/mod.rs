@@ -64,11 +64,21 @@ pub(crate) fn routes() -> Router<Arc<Service>> {
         .route("/query", get(ask))
         .route(
             "/page/style.css",
-            get(|| file("text/css", include_str!("../../templates/style.css"))),
+            get(|| {
+                file(
+                    "text/css; charset=utf-8",
+                    include_str!("../../templates/style.css"),
+                )
+            }),
         )
         .route(
             "/page/live.js",
-            get(|| file("text/javascript", include_str!("../../templates/live.js"))),
+            get(|| {
+                file(
+                    "text/javascript; charset=utf-8",
+                    include_str!("../../templates/live.js"),
+                )
+            }),
         )
         .route(
             "/page/icon.svg",
