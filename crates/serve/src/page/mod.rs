@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use askama::Template;
 use axum::Router;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
@@ -38,6 +38,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Deserialize;
 
+use crate::http::Peer;
 use crate::problem::Problem;
 use crate::service::Service;
 
@@ -192,6 +193,7 @@ struct Asked {
 
 async fn ask(
     State(service): State<Arc<Service>>,
+    Extension(Peer(peer)): Extension<Peer>,
     Query(Asked { sql }): Query<Asked>,
     headers: HeaderMap,
 ) -> Response {
@@ -203,7 +205,7 @@ async fn ask(
     }
     let answer = match sql.as_str() {
         "" => rows::Answer::None,
-        sql => query::statement(&service, sql).await,
+        sql => query::typed(&service, sql, peer).await,
     };
     html(&topics::Ask::new(sql, answer))
 }
@@ -264,3 +266,6 @@ fn html(page: &impl Template) -> Response {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

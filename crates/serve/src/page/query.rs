@@ -1,5 +1,6 @@
 //! Statements of the page: they read, and no more than a look needs.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use futures::StreamExt;
 use super::rows::{Answer, Rows};
 use super::topics::TopicRow;
 use super::words::{duration, number, shown};
+use crate::logs;
 use crate::opener::Access;
 use crate::problem::Problem;
 use crate::service::Service;
@@ -32,32 +34,20 @@ pub(super) const MOST_ROWS: usize = 200;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs a statement that somebody has typed, and logs it.
-pub(super) async fn statement(service: &Service, sql: &str) -> Answer {
-    let begun = Instant::now();
+pub(super) async fn typed(service: &Service, sql: &str, by: SocketAddr) -> Answer {
     let result = run(service, sql).await;
-    let said = statement::without_secrets(sql);
-    match result {
-        Ok(found) => {
-            log::info!("the page has run: {}: {}", shown(&said), found.summary);
-            found.answer()
-        }
-        Err(problem) => {
-            let took = begun.elapsed().as_millis();
-            log::info!(
-                "the page has run: {}: {problem} after {took} ms",
-                shown(&said)
-            );
-            Answer::Problem(shown(&problem.message))
-        }
-    }
+    let said = shown(&statement::without_secrets(sql));
+    let end = match &result {
+        Ok(found) => found.summary.clone(),
+        Err(problem) => shown(&problem.message),
+    };
+    log::info!(target: logs::SERVICE, "HTTP client {by} has asked: {said}: {end}");
+    answer(result)
 }
 
 /// Runs a statement that the page has made.
 pub(super) async fn own(service: &Service, sql: &str) -> Answer {
-    match run(service, sql).await {
-        Ok(found) => found.answer(),
-        Err(problem) => Answer::Problem(shown(&problem.message)),
-    }
+    answer(run(service, sql).await)
 }
 
 /// The topics of the cluster.
@@ -90,12 +80,14 @@ struct Found {
     summary: String,
 }
 
-impl Found {
-    fn answer(self) -> Answer {
-        match Rows::new(&self.schema, &self.batches, self.summary) {
-            Ok(rows) => Answer::Rows(rows),
-            Err(error) => Answer::Problem(format!("the rows cannot be shown: {error}")),
-        }
+fn answer(result: Result<Found, Problem>) -> Answer {
+    let rows = result.and_then(|found| {
+        let rows = Rows::new(&found.schema, &found.batches, found.summary);
+        rows.map_err(|error| Problem::new(format!("the rows cannot be shown: {error}")))
+    });
+    match rows {
+        Ok(rows) => Answer::Rows(rows),
+        Err(problem) => Answer::Problem(shown(&problem.message)),
     }
 }
 
