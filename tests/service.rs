@@ -4,6 +4,8 @@
 mod endurance;
 #[path = "service/jobs.rs"]
 mod jobs;
+#[path = "service/lineage.rs"]
+mod lineage;
 #[path = "service/manager.rs"]
 mod manager;
 #[path = "service/page/mod.rs"]
