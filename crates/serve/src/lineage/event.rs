@@ -58,7 +58,7 @@ pub(crate) struct Event {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Run {
-    run_id: Uuid,
+    run_id: String,
     facets: Value,
 }
 
@@ -136,7 +136,10 @@ impl About {
         Event {
             event_type,
             event_time: time.to_string(),
-            run: Run { run_id, facets },
+            run: Run {
+                run_id: run_id.to_string(),
+                facets,
+            },
             job: json!({
                 "namespace": self.namespace,
                 "name": self.name,
@@ -165,11 +168,14 @@ impl About {
         let mut elsewhere = self.elsewhere.get().into_iter().flatten();
         let other = elsewhere.find(|(name, _)| *name == source.source);
         let servers = other.map_or(&self.servers, |(_, servers)| servers);
-        let mut topics: Vec<&str> = source.ranges.iter().map(|range| range.topic()).collect();
+        let mut topics: Vec<&str> = source.ranges.iter().map(|range| &**range.topic()).collect();
         topics.sort_unstable();
         topics.dedup();
         let input = |(number, topic): (usize, &str)| {
-            let of_topic = source.ranges.iter().filter(|range| range.topic() == topic);
+            let of_topic = source
+                .ranges
+                .iter()
+                .filter(|range| **range.topic() == *topic);
             let mut ranges = json!({
                 "source": source.source,
                 "ranges": of_topic.collect::<Vec<_>>(),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, Schema};
 use datafusion::execution::context::{SQLOptions, SessionContext};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
