@@ -8,8 +8,7 @@ use arrow::array::Array;
 use futures::StreamExt;
 use serde::Serialize;
 
-use super::intent::Intent;
-use super::run::MicroBatch;
+use super::run::{MicroBatch, Next};
 use super::source::Source;
 use crate::client::{RawColumns, ReadRequest};
 use crate::error::Result;
@@ -137,10 +136,11 @@ async fn first_timestamp(
     end: i64,
 ) -> Result<Option<i64>> {
     let range = OffsetRange::try_new(partition.topic, partition.partition, from, end)?;
-    let mut columns = RawColumns::default();
-    columns.timestamp = true;
     let mut batches = table.client().read(ReadRequest {
-        columns,
+        columns: RawColumns {
+            timestamp: true,
+            ..RawColumns::default()
+        },
         isolation: table.isolation(),
         batch_rows: 1,
         limit: Some(1),
@@ -168,15 +168,20 @@ impl MicroBatch {
         }
     }
 
-    /// Shows the sources' positions to those who ask; those before `rerun` while that batch is not through.
-    pub(super) fn show(&self, rerun: Option<&Intent>) {
+    /// Shows the sources' positions to those who ask; before a batch that is run again, those that it starts at.
+    pub(super) fn show(&self, next: &Next) {
+        let rerun = match next {
+            Next::Rerun(intent) => Some(intent),
+            Next::New(_) => None,
+        };
         let of = |source: &Source| {
             let mut positions: BTreeMap<TopicPartition, i64> = source
                 .positions
                 .iter()
                 .map(|(partition, position)| (partition.clone(), position.next))
                 .collect();
-            let taken = rerun.and_then(|i| i.sources.iter().find(|s| s.source == source.name));
+            let taken =
+                rerun.and_then(|intent| intent.sources.iter().find(|s| s.source == source.name));
             for range in taken.iter().flat_map(|taken| taken.snapshot.ranges()) {
                 positions.insert(range.range.topic_partition(), range.range.start());
             }

@@ -33,6 +33,7 @@ mod recover;
 mod replay;
 mod run;
 mod source;
+mod ticks;
 mod window;
 
 #[cfg(test)]

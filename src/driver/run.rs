@@ -20,6 +20,7 @@ use super::output::OpenOutput;
 use super::progress::{BatchProgress, Behind, ProgressListener, Retry, SourceProgress};
 use super::recover;
 use super::source::{Positions, Source, SourcePolicy};
+use super::ticks::Ticks;
 use super::window::Window;
 use crate::error::{ErrorKind, Result};
 use crate::fault;
@@ -67,7 +68,7 @@ impl Stop {
     }
 
     /// Waits, but no longer than until the run is told to stop.
-    async fn sleep(&self, time: Duration) {
+    pub(super) async fn sleep(&self, time: Duration) {
         let mut stopping = self.0.subscribe();
         // The sender lives in `self`, so that waiting for it cannot fail.
         let _ = tokio::time::timeout(time, stopping.wait_for(|stop| *stop)).await;
@@ -221,10 +222,7 @@ impl MicroBatch {
         let mut open = match std::mem::replace(&mut self.state, State::Recover) {
             State::Recover => {
                 let open = recover::recover(self).await?;
-                self.show(match &open.next {
-                    Next::Rerun(intent) => Some(intent),
-                    Next::New(_) => None,
-                });
+                self.show(&open.next);
                 open
             }
             State::Open(open) => open,
@@ -291,8 +289,8 @@ impl MicroBatch {
             }
         }
         self.fixed = None;
-        self.show(None);
         open.next = Next::New(recover::after(intent.batch)?);
+        self.show(&open.next);
         for source in &self.plan.sources {
             source.show_lag().await;
         }
@@ -481,38 +479,5 @@ impl MicroBatch {
             }
         };
         intent.sources.iter().enumerate().map(progress).collect()
-    }
-}
-
-/// The ticks of [`Trigger::Every`]; other triggers never wait here.
-struct Ticks {
-    every: Option<Duration>,
-    next: Instant,
-}
-
-impl Ticks {
-    fn new(trigger: Trigger) -> Self {
-        Self {
-            every: match trigger {
-                Trigger::Every(every) => Some(every.max(Duration::from_millis(1))),
-                _ => None,
-            },
-            next: Instant::now(),
-        }
-    }
-
-    /// Waits for the next tick. Those that have passed meanwhile are skipped.
-    async fn wait(&mut self, stop: &Stop) {
-        let Some(every) = self.every else { return };
-        let now = Instant::now();
-        if let Some(late) = now.checked_duration_since(self.next) {
-            // The first tick is due at once; the next one lies on the grid of the first.
-            let passed = late.as_nanos() / every.as_nanos().max(1);
-            let steps = u32::try_from(passed + 1).unwrap_or(u32::MAX);
-            self.next += every * steps;
-            return;
-        }
-        stop.sleep(self.next - now).await;
-        self.next += every;
     }
 }

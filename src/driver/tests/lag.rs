@@ -35,10 +35,7 @@ async fn the_first_record_that_is_not_delivered_says_how_long() {
     assert_eq!(lags.look(&[], LONG).await.unwrap(), []);
     job.step().await.unwrap();
     let first = lags.look(&[], LONG).await.unwrap();
-    assert_eq!(
-        told(&first),
-        [(0, 3, 5, 2, Some(1003)), (1, 0, 0, 0, None)]
-    );
+    assert_eq!(told(&first), [(0, 3, 5, 2, Some(1003)), (1, 0, 0, 0, None)]);
 
     // What is known of a record is not read again, and a partition that joins begins at its start.
     world.cluster.reset_stats();

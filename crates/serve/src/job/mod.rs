@@ -21,7 +21,7 @@ use serde::{Serialize, Serializer};
 pub use board::Board;
 pub(crate) use monitor::Measured;
 pub use monitor::Monitor;
-pub use totals::{PHASES, Totals};
+pub use totals::{PHASES, Phase, Totals};
 
 use crate::problem::Problem;
 

@@ -6,8 +6,11 @@ use datafusion_kafka::driver::{BatchProgress, Phases};
 use datafusion_kafka::range::LedgerCounts;
 use serde::Serialize;
 
-/// Where a batch's time goes: the phases by name.
-pub const PHASES: [(&str, fn(&Phases) -> f64); 6] = [
+/// A phase's name, and its time in ms.
+pub type Phase = (&'static str, fn(&Phases) -> f64);
+
+/// Where a batch's time goes.
+pub const PHASES: [Phase; 6] = [
     ("look", |phases| phases.look),
     ("log_intent", |phases| phases.log_intent),
     ("plan", |phases| phases.plan),
