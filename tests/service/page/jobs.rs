@@ -140,11 +140,8 @@ fn a_job_that_runs_fails_and_recovers_is_seen() {
     assert_eq!(world.rows(), 1_300);
 
     // Somebody removes the cause, and retries with the token.
-    let database = world.served.folder.path().join("sink.db");
-    let database = rusqlite::Connection::open(database).expect("a database");
-    database
-        .execute_batch("DROP TRIGGER no")
-        .expect("it is there");
+    let dropped = world.database().execute_batch("DROP TRIGGER no");
+    dropped.expect("it is there");
     browser.click("text=Retry now");
     browser.fill("dialog input", "not the token");
     browser.press("Enter");
