@@ -69,7 +69,7 @@ fn systemd_is_told() {
     files.job("one", &topic);
     let socket = UnixDatagram::bind(files.path("notify")).expect("a socket");
     socket.set_read_timeout(Some(LIMIT)).expect("a limit");
-    let service = Running::start_with(&files, |command| {
+    let mut service = Running::start_with(&files, |command| {
         command
             .env("NOTIFY_SOCKET", files.path("notify"))
             .env("WATCHDOG_USEC", "2000000")
@@ -96,8 +96,8 @@ fn systemd_is_told() {
     told("READY=1");
     service.signal("TERM");
     told("STOPPING=1");
-    let (ended, said) = service.end();
-    assert!(ended.success(), "{said}");
+    let ended = service.child.wait().expect("it ends");
+    assert!(ended.success(), "{}", service.said());
 }
 
 #[test]

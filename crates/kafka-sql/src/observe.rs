@@ -10,6 +10,7 @@ use datafusion_kafka_serve::{Board, Monitor};
 use tokio::sync::watch;
 
 use crate::failure::Failure;
+use crate::ui::{self, Ui};
 
 /// A port for a job that is to run.
 pub(crate) struct Observed {
@@ -40,7 +41,11 @@ impl Observed {
     }
 
     /// Answers until what is returned is dropped.
-    pub(crate) fn serve(self, lags: Lags) -> watch::Sender<bool> {
+    pub(crate) fn serve(self, lags: Lags, ui: Ui) -> watch::Sender<bool> {
+        if !ui.quiet {
+            let address = self.port.address();
+            ui::note(format_args!("kafka-sql: listens on http://{address}"));
+        }
         self.monitor.planned(lags, vec![]);
         let router = http::of_board(Arc::new(self.board), self.port.guard());
         tokio::spawn(async move { self.port.serve(router).await });

@@ -12,6 +12,7 @@ use datafusion_kafka::driver::MicroBatchBuilder;
 use datafusion_kafka::policy::Policy;
 use datafusion_kafka_serve::config::{self, Config, JobConfig};
 use datafusion_kafka_serve::http::Port;
+use datafusion_kafka_serve::logs;
 use datafusion_kafka_serve::{Access, Notifier, Opener, Problem, Service};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -101,11 +102,10 @@ pub(crate) fn serve(
     interrupt::run_until_told(
         runtime,
         move || {
-            if !ui.quiet {
-                ui::note(
-                    "kafka-sql: ending after the batches that run; once more to leave at once",
-                );
-            }
+            log::warn!(
+                target: logs::SERVICE,
+                "ends after the batches that run; a second signal ends it at once"
+            );
             closing.close();
         },
         async move {

@@ -15,6 +15,7 @@ use datafusion_kafka::table::KafkaTable;
 use tempfile::TempDir;
 
 use crate::config::{Config, Connection, JobConfig};
+use crate::job::now_ms;
 use crate::notify::Notifier;
 use crate::opener::{Access, Opener};
 use crate::problem::Problem;
@@ -53,7 +54,7 @@ impl World {
 
     pub(crate) fn produce(&self, partition: i32, records: usize) {
         for n in 0..records {
-            let record = Record::new(format!("{n}"));
+            let record = Record::new(format!("{n}")).with_timestamp_ms(now_ms());
             self.cluster.append("orders", partition, record).unwrap();
         }
     }

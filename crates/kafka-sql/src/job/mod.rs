@@ -116,7 +116,7 @@ pub(crate) async fn run(
     };
     let mut job = builder.build().await?;
     #[cfg(feature = "serve")]
-    let _serving = observed.map(|observed| observed.serve(job.lags()));
+    let _serving = observed.map(|observed| observed.serve(job.lags(), ui));
     let result = job.run(&stop).await;
     live.finish();
     let summary = result?;

@@ -269,7 +269,7 @@ async fn tls_is_spoken_and_nothing_else() {
 async fn events_begin_with_all_jobs_and_end_with_the_service() {
     let served = serve(&http(false)).await;
     let mut stream = TcpStream::connect(served.address).await.unwrap();
-    let request = "GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let request = "GET /api/events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut said = String::new();
     let mut part = [0; 4096];

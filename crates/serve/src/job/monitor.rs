@@ -51,6 +51,8 @@ struct Known {
     totals: Totals,
     lags: Option<Lags>,
     lag: Option<Arc<JobLag>>,
+    /// Whether a batch was committed since the cluster was asked.
+    moved: bool,
     batches: VecDeque<Arc<BatchProgress>>,
     errors: VecDeque<Arc<JobError>>,
     /// What the log has not said yet.
@@ -91,6 +93,7 @@ impl Monitor {
                 totals: Totals::default(),
                 lags: None,
                 lag: None,
+                moved: false,
                 batches: VecDeque::new(),
                 errors: VecDeque::new(),
                 unsaid: Totals::default(),
@@ -186,15 +189,19 @@ impl Monitor {
     pub async fn look(&self, young: Duration) -> Result<(), Problem> {
         let _one = self.look.lock().await;
         let (lags, earlier) = {
-            let known = self.known();
+            let mut known = self.known();
             let is_young = known.lag.as_ref().is_some_and(|lag| {
                 let age_ms = now_ms().saturating_sub(lag.at_ms);
                 u128::from(age_ms.unsigned_abs()) < young.as_millis()
             });
-            match &known.lags {
-                Some(lags) if !is_young => (lags.clone(), known.lag.clone()),
-                _ => return Ok(()),
+            if is_young && !std::mem::take(&mut known.moved) {
+                return Ok(());
             }
+            let Some(lags) = known.lags.clone() else {
+                return Ok(());
+            };
+            known.moved = false;
+            (lags, known.lag.clone())
         };
         let earlier = earlier.as_deref().map_or(&[][..], |lag| &lag.partitions);
         let looked = tokio::time::timeout(2 * LOOK_WITHIN, lags.look(earlier, LOOK_WITHIN));
@@ -384,6 +391,7 @@ impl ProgressListener for Monitor {
         let progress = Arc::new(progress.clone());
         let said = {
             let mut known = self.known();
+            known.moved = true;
             known.totals.add(&progress);
             known.unsaid.add(&progress);
             known.last_commit_ms = Some(now_ms());

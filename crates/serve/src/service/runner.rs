@@ -49,6 +49,7 @@ pub(super) enum Want {
 /// A job's task, and how to talk to it.
 pub(super) struct Task {
     control: Arc<Control>,
+    monitor: Arc<Monitor>,
     handle: JoinHandle<()>,
 }
 
@@ -73,8 +74,12 @@ impl Task {
             definition: watch::Sender::new(definition),
             retry: Notify::new(),
         });
-        let handle = tokio::spawn(keep_running(service, monitor, Arc::clone(&control)));
-        Self { control, handle }
+        let running = keep_running(service, Arc::clone(&monitor), Arc::clone(&control));
+        Self {
+            control,
+            monitor,
+            handle: tokio::spawn(running),
+        }
     }
 
     pub(super) fn want(&self, want: Want) {
@@ -118,7 +123,8 @@ impl Task {
 
     /// Whether nothing will happen unless somebody asks for it.
     pub(super) fn is_at_its_end(&self) -> bool {
-        self.handle.is_finished() || *self.control.want.borrow() == Want::Stop
+        let rests = self.monitor.state() == JobState::Stopped;
+        self.handle.is_finished() || (rests && *self.control.want.borrow() == Want::Stop)
     }
 
     pub(super) fn is_leaving(&self) -> bool {
