@@ -4,10 +4,16 @@
 mod endurance;
 #[path = "service/jobs.rs"]
 mod jobs;
+#[path = "service/lineage.rs"]
+mod lineage;
 #[path = "service/manager.rs"]
 mod manager;
+#[path = "service/page/mod.rs"]
+mod page;
 #[path = "service/refusals.rs"]
 mod refusals;
 #[path = "service/running.rs"]
 mod running;
+#[path = "service/shipped.rs"]
+mod shipped;
 mod support;

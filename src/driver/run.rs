@@ -24,7 +24,7 @@ use super::ticks::Ticks;
 use super::window::Window;
 use crate::error::{ErrorKind, Result};
 use crate::fault;
-use crate::table::{Limits, now_ms};
+use crate::table::{KafkaTable, Limits, now_ms};
 
 /// When batches are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,6 +161,12 @@ impl MicroBatch {
     /// The job's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The sources: their names in the job, and their tables.
+    pub fn sources(&self) -> impl Iterator<Item = (&str, &KafkaTable)> {
+        let sources = self.plan.sources.iter();
+        sources.map(|source| (source.name.as_str(), &source.table))
     }
 
     /// The offset log.

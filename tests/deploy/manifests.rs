@@ -21,8 +21,7 @@ fn checked(folders: &[&Path]) -> String {
 }
 
 #[test]
-fn manifests_are_valid_and_what_is_wrong_is_found() {
-    let folder = repository().join("deploy/kubernetes");
+fn manifests_of_workers_are_valid_and_what_is_wrong_is_found() {
     let typos = [
         ("containerPort: 7001", "containerport: 7001"),
         ("replicas: 3", "replicas: three"),
@@ -52,6 +51,44 @@ fn manifests_are_valid_and_what_is_wrong_is_found() {
         ),
         ("kind: NetworkPolicy", "kind: NetworkPolice"),
     ];
+    find(
+        "deploy/kubernetes",
+        "kubernetes: 11 objects are valid",
+        &typos,
+    );
+}
+
+#[test]
+fn manifests_of_the_service_are_valid_and_what_is_wrong_is_found() {
+    let typos = [
+        ("path: /readyz", "paths: /readyz"),
+        (
+            "              path: /livez\n              port: http",
+            "              path: /livez\n              port: https",
+        ),
+        ("containerPort: 5432", "containerPort: 5433"),
+        ("config/serve.toml", "config/service.toml"),
+        ("secret/client.properties", "secret/client.property"),
+        ("config/landing.sql", "config/landings.sql"),
+        ("secret/grafana", "secrets/grafana"),
+        ("tls/tls.key", "tls/tls.pem"),
+        ("[http]", "[http"),
+        ("--memory-limit=1G", "--memory-limit=2G"),
+        ("claimName: kafka-sql-nightly", "claimName: kafka-sql-night"),
+        ("onExitCodes", "onExitCode"),
+        ("schedule: ", "schedules: "),
+        ("replicas: 1", "replicas: one"),
+    ];
+    find(
+        "deploy/kubernetes/service",
+        "service: 9 objects are valid",
+        &typos,
+    );
+}
+
+/// Checks a folder as it is, which must be `valid`, and once more with each text replaced by the wrong one beside it.
+fn find(folder: &str, valid: &str, typos: &[(&str, &str)]) {
+    let folder = repository().join(folder);
     let scratch = tempfile::tempdir().expect("a folder");
     let mut folders = vec![];
     for (number, (right, wrong)) in typos.iter().enumerate() {
@@ -60,6 +97,9 @@ fn manifests_are_valid_and_what_is_wrong_is_found() {
         let mut times = 0;
         for file in std::fs::read_dir(&folder).expect("it is there") {
             let file = file.expect("it can be read");
+            if file.path().is_dir() {
+                continue;
+            }
             let text = std::fs::read_to_string(file.path()).expect("text");
             times += text.matches(right).count();
             let text = text.replace(right, wrong);
@@ -71,11 +111,7 @@ fn manifests_are_valid_and_what_is_wrong_is_found() {
     let all = std::iter::once(folder.as_path()).chain(folders.iter().map(|f| f.as_path()));
     let said = checked(&all.collect::<Vec<_>>());
     let mut lines = said.lines();
-    assert_eq!(
-        lines.next(),
-        Some("kubernetes: 11 objects are valid"),
-        "{said}"
-    );
+    assert_eq!(lines.next(), Some(valid), "{said}");
     for (number, (right, wrong)) in typos.iter().enumerate() {
         let of = format!("typo-{number}: ");
         let found: Vec<&str> = said.lines().filter(|line| line.starts_with(&of)).collect();

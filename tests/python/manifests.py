@@ -6,6 +6,7 @@ there. `--commands` prints the arguments of each container instead, as JSON, one
 
 import json
 import sys
+import tomllib
 from pathlib import Path
 
 import kubernetes_validate
@@ -92,7 +93,8 @@ def problems(found: list):
 def problems_of(name: str, container: dict, volumes: dict, names: dict):
     ports = {port["name"]: port["containerPort"] for port in container.get("ports", [])}
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        port = container.get(probe, {}).get("tcpSocket", {}).get("port")
+        asked = container.get(probe, {})
+        port = {**asked.get("tcpSocket", {}), **asked.get("httpGet", {})}.get("port")
         if port is not None and port not in [*ports, *ports.values()]:
             yield f"{name}: {probe} asks for port {port}, which the container has not"
     mounts = {}
@@ -111,6 +113,8 @@ def problems_of(name: str, container: dict, volumes: dict, names: dict):
             if int(port) not in [port["port"] for port in there]:
                 yield f"{name}: {argument}: there is no such Service"
         yield from problems_of_path(name, argument, mounts, names)
+        if argument.endswith(".toml"):
+            yield from problems_of_service(name, argument, ports, mounts, names)
     limit, own = (container["resources"]["limits"]["memory"], "--memory-limit=")
     for argument in container.get("args", []):
         if argument.startswith(own) and int(argument[len(own) : -1]) >= int(limit[:-2]):
@@ -121,17 +125,36 @@ def problems_of_path(name: str, argument: str, mounts: dict, names: dict):
     """A file that is named is in something that is mounted."""
     path = argument.split("=")[-1].removeprefix("file:")
     if not path.startswith("/"):
-        return
+        return None
     mounted = [mount for mount in mounts if path.startswith(f"{mount}/")]
     if not mounted:
         yield f"{name}: {argument}: nothing is mounted there"
-        return
+        return None
     volume = mounts[max(mounted, key=len)]
     for kind, of, key in [("Secret", "secret", "secretName"), ("ConfigMap", "configMap", "name")]:
         if of in volume:
             made = names.get((kind, volume[of][key]), {})
-            if Path(path).name not in {**made.get("stringData", {}), **made.get("data", {})}:
+            held = {**made.get("stringData", {}), **made.get("data", {})}
+            if Path(path).name not in held:
                 yield f"{name}: {argument}: {kind} {volume[of][key]} has no such key"
+            return held.get(Path(path).name)
+    return None
+
+
+def problems_of_service(name: str, file: str, ports: dict, mounts: dict, names: dict):
+    """The file of a service names what is mounted, and listens where the container says."""
+    text = yield from problems_of_path(name, file, mounts, names)
+
+    def values(of: dict, key: str):
+        for inner, value in of.items():
+            yield from values(value, f"{key}.{inner}") if isinstance(value, dict) else [(f"{key}.{inner}", value)]
+
+    for key, value in values(tomllib.loads(text or ""), Path(file).name):
+        if not isinstance(value, str):
+            continue
+        yield from problems_of_path(f"{name}: {key}", value, mounts, names)
+        if key.endswith(".listen") and int(value.rsplit(":", 1)[1]) not in ports.values():
+            yield f"{name}: {key}: the container has no port {value.rsplit(':', 1)[1]}"
 
 
 def main():

@@ -198,6 +198,11 @@ impl Running {
         self.said.lock().expect("nobody panics with it").clone()
     }
 
+    /// The address of a page.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
     /// The status and the body of an answer.
     pub(crate) fn ask(&self, request: &str, token: Option<&str>) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).expect("it listens");

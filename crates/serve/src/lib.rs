@@ -16,11 +16,13 @@
 pub mod config;
 pub mod http;
 pub mod job;
+pub mod lineage;
 pub mod logs;
 pub mod mcp;
 pub mod metrics;
 mod notify;
 mod opener;
+mod page;
 mod problem;
 mod process;
 mod service;

@@ -27,13 +27,14 @@ pub use port::Port;
 
 use crate::job::Board;
 use crate::metrics;
+use crate::page;
 use crate::service::Service;
 
 /// The routes of a service.
 ///
 /// Those of other modules are merged here: their handlers take `State<Arc<Service>>`.
 pub fn of_service(service: &Arc<Service>, guard: Guard) -> Router {
-    let routes = api::routes().merge(probes::routes());
+    let routes = api::routes().merge(probes::routes()).merge(page::routes());
     let routes = routes.with_state(Arc::clone(service));
     let board = Arc::clone(service.board());
     guard.before(routes.merge(observed().with_state(board)))

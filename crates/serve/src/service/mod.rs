@@ -6,7 +6,7 @@ mod runner;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use datafusion::execution::context::SessionContext;
@@ -21,6 +21,7 @@ use runner::{Definition, Task, Want};
 use crate::config::Config;
 use crate::http::Port;
 use crate::job::{Board, Event, JobStatus, Monitor};
+use crate::lineage::Lineage;
 use crate::logs::{self, Fields};
 use crate::notify::{Notifier, NotifyState};
 use crate::opener::{Access, Opener};
@@ -41,6 +42,8 @@ pub struct Service {
     runtime: Arc<RuntimeEnv>,
     board: Arc<Board>,
     listeners: RwLock<Vec<Arc<dyn ProgressListener>>>,
+    /// Where the events of lineage go, if anywhere.
+    lineage: OnceLock<Lineage>,
     tasks: Mutex<BTreeMap<String, Task>>,
     closing: watch::Sender<bool>,
     /// When the supervisor looked around last.
@@ -134,6 +137,7 @@ impl Service {
             runtime,
             board: Arc::new(board),
             listeners: RwLock::default(),
+            lineage: OnceLock::new(),
             tasks: Mutex::default(),
             closing: watch::Sender::new(false),
             turned: Mutex::new(Instant::now()),
@@ -286,8 +290,9 @@ impl Service {
         if config.postgres.is_some() {
             return Err(Problem::new("[postgres] is not served by this build"));
         }
-        if config.lineage.is_some() {
-            return Err(Problem::new("[lineage] is not written by this build"));
+        if let Some(lineage) = &config.lineage {
+            // The service runs once.
+            let _ = self.lineage.set(Lineage::start(lineage)?);
         }
         let port = match &config.http {
             Some(http) => Some(Port::open(http, self.closing()).await?),
@@ -308,6 +313,9 @@ impl Service {
             .await;
         notifier.tell(&[NotifyState::Stopping]);
         self.end_jobs().await;
+        if let Some(lineage) = self.lineage.get() {
+            lineage.close().await;
+        }
         self.close();
         if let Some(serving) = serving {
             // It ends by itself: `closing` is true.

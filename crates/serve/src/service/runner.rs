@@ -255,9 +255,24 @@ async fn run_once(
     for listener in service.listeners() {
         builder = builder.listener(listener);
     }
+    let lineage = service.lineage.get().map(|lineage| {
+        let name = config.name.as_deref().unwrap_or(name);
+        let servers = definition.connection.config.bootstrap_servers();
+        lineage.job(name, &config.file, servers)
+    });
+    if let Some(lineage) = &lineage {
+        builder = builder.listener(Arc::clone(lineage) as _);
+    }
     let mut job = builder.build().await?;
     monitor.planned(job.lags(), before(&job).await?);
-    job.run(&stop).await?;
+    if let Some(lineage) = &lineage {
+        lineage.planned(&job);
+    }
+    let ended = job.run(&stop).await;
+    if let (Some(lineage), Err(error)) = (&lineage, &ended) {
+        lineage.failed(&error.to_string());
+    }
+    ended?;
     Ok(match stop.is_stopping() {
         true => Ended::Told,
         false => Ended::Itself,
