@@ -1,0 +1,415 @@
+//! What clients find in a session: the tables, and PostgreSQL's own catalog about them.
+//!
+//! A session of Kafka has its tables in the schema `kafka.topics`. Here the same schema is also called `public`, the
+//! only name that is listed, and `pg_catalog` lies beside it. That is one for all connections, so that an OID means the
+//! same table in each of them, and its static tables are in memory once.
+
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use datafusion::arrow::array::StringArray;
+use datafusion::arrow::datatypes::DataType;
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
+    SchemaProvider, TableFunction, TableProvider,
+};
+use datafusion::common::cast::as_string_array;
+use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::execution::FunctionRegistry;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, create_udf,
+};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::scalar::ScalarValue;
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use datafusion_kafka::client::ClientPool;
+use datafusion_kafka::config::ConnectionConfig;
+use datafusion_kafka::policy::Policy;
+use datafusion_kafka::scan::ScanSettings;
+use datafusion_kafka::session::KafkaSessionBuilder;
+use datafusion_kafka::{Error, Result, statement};
+use datafusion_pg_catalog::pg_catalog::context::{PgCatalogContextProvider, Role};
+use datafusion_pg_catalog::pg_catalog::generate_series_arg_coercion::CoerceIntArgsToBigInt;
+use datafusion_pg_catalog::pg_catalog::oid_type_planner::PgOidTypePlanner;
+use datafusion_pg_catalog::pg_catalog::{
+    PgCatalogSchemaProvider, PgCatalogStaticTables, setup_pg_catalog,
+};
+
+use super::settings::Settings;
+use super::{PgUser, Sessions, login};
+
+/// The schema that clients see.
+const PUBLIC: &str = "public";
+const PG_CATALOG: &str = "pg_catalog";
+
+/// The tables of a catalog file, which the sessions of all connections share.
+#[derive(Debug, Clone, Default)]
+pub struct Tables(Vec<(String, Arc<dyn TableProvider>)>);
+
+impl Tables {
+    /// Runs the `CREATE EXTERNAL TABLE` and `CREATE VIEW` statements of a file in `context`, a session that may do what
+    /// they ask for.
+    ///
+    /// # Errors
+    /// When one of them fails, with its line, and when there are other statements.
+    pub async fn load(context: &SessionContext, file: &str, text: &str) -> Result<Self> {
+        let mut tables = vec![];
+        for (line, sql) in split(text).map_err(|e| Error::invalid(format!("{file}: {e}")))? {
+            let at = |e: &dyn std::fmt::Display| Error::invalid(format!("{file}:{line}: {e}"));
+            let words: Vec<String> = sql
+                .split_whitespace()
+                .take(6)
+                .map(str::to_uppercase)
+                .collect();
+            let creates = match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+                ["CREATE", "EXTERNAL" | "VIEW", ..] => true,
+                ["CREATE", "OR", "REPLACE", "VIEW", ..] => true,
+                _ => false,
+            };
+            if !creates {
+                return Err(at(&"expected CREATE EXTERNAL TABLE or CREATE VIEW"));
+            }
+            let before = created(context);
+            let planned = statement::sql(context, &sql).await;
+            planned.map_err(|e| match Error::find(&e) {
+                Some(ours) => at(ours),
+                None => at(&e.find_root().message()),
+            })?;
+            for name in created(context) {
+                if !before.contains(&name) {
+                    let table = context.table_provider(name.as_str()).await;
+                    tables.push((name, table.map_err(|e| at(&e))?));
+                }
+            }
+        }
+        Ok(Self(tables))
+    }
+
+    /// Their names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+}
+
+/// The tables that a session has created.
+fn created(context: &SessionContext) -> Vec<String> {
+    let Some(schema) = tables_of(context) else {
+        return vec![];
+    };
+    let names = schema.table_names().into_iter();
+    names.filter(|name| schema.table_exist(name)).collect()
+}
+
+/// The statements of a text, with the lines on which they begin.
+fn split(text: &str) -> Result<Vec<(u64, String)>, String> {
+    let mut tokenizer = Tokenizer::new(&PostgreSqlDialect {}, text);
+    let tokens = tokenizer
+        .tokenize_with_location()
+        .map_err(|e| e.to_string())?;
+    let lines: Vec<&str> = text.split('\n').collect();
+    // Columns count characters.
+    let place = |line: u64, column: u64| {
+        let (line, column) = (usize::try_from(line).ok()?, usize::try_from(column).ok()?);
+        let before: usize = lines.iter().take(line.checked_sub(1)?).map(|l| l.len() + 1).sum();
+        let within = lines.get(line - 1)?.char_indices().nth(column.checked_sub(1)?);
+        Some(before + within.map_or(lines[line - 1].len(), |(at, _)| at))
+    };
+    let mut statements = vec![];
+    let mut open: Option<(u64, usize)> = None;
+    for token in &tokens {
+        let start = token.span.start;
+        match &token.token {
+            Token::Whitespace(_) => {}
+            Token::SemiColon => {
+                let end = place(start.line, start.column);
+                if let (Some((line, from)), Some(to)) = (open.take(), end) {
+                    statements.push((line, text.get(from..to).unwrap_or_default().to_owned()));
+                }
+            }
+            _ => {
+                if open.is_none() {
+                    open = place(start.line, start.column).map(|at| (start.line, at));
+                }
+            }
+        }
+    }
+    if let Some((line, from)) = open {
+        statements.push((line, text.get(from..).unwrap_or_default().trim_end().to_owned()));
+    }
+    Ok(statements)
+}
+
+/// Restricted sessions over a cluster: with the topics, the shared tables, and the budget of the user.
+pub fn sessions(
+    connection: ConnectionConfig,
+    pool: ClientPool,
+    runtime: Arc<RuntimeEnv>,
+    tables: Tables,
+) -> Sessions {
+    Arc::new(move |user: &PgUser| {
+        let mut config = SessionConfig::new();
+        config.options_mut().extensions.insert(ScanSettings {
+            budget: user.budget,
+            ..ScanSettings::default()
+        });
+        let context = KafkaSessionBuilder::new()
+            .connection(connection.clone())
+            .pool(pool.clone())
+            .runtime(Arc::clone(&runtime))
+            .config(config)
+            .policy(Policy::restricted())
+            .build()?;
+        for (name, table) in &tables.0 {
+            let registered = context.register_table(name.as_str(), Arc::clone(table));
+            registered.map_err(|e| Error::query(e.strip_backtrace()))?;
+        }
+        Ok(context)
+    })
+}
+
+/// The schema in which a session has its tables.
+fn tables_of(context: &SessionContext) -> Option<Arc<dyn SchemaProvider>> {
+    let state = context.state_ref();
+    let names = state.read().config_options().catalog.clone();
+    context
+        .catalog(&names.default_catalog)?
+        .schema(&names.default_schema)
+}
+
+/// What the sessions of all connections share of PostgreSQL's catalog.
+pub(super) struct PgCatalog {
+    functions: Vec<Arc<ScalarUDF>>,
+    table_functions: Vec<Arc<TableFunction>>,
+    static_tables: Arc<PgCatalogStaticTables>,
+    roles: Roles,
+    /// Made for the first session, whose tables it lists.
+    schema: OnceLock<Arc<dyn SchemaProvider>>,
+}
+
+impl PgCatalog {
+    /// # Errors
+    /// When datafusion-pg-catalog is broken.
+    pub(super) fn new(users: &[PgUser]) -> Result<Self> {
+        let broken = |e: DataFusionError| Error::internal(format!("pg_catalog: {e}"));
+        // A session with nothing in it, to learn which functions are added.
+        let empty = SessionContext::new_with_state(SessionStateBuilder::new().build());
+        empty.register_catalog("kafka", Arc::new(MemoryCatalogProvider::new()));
+        let roles = Roles(users.iter().map(|user| user.name.clone()).collect());
+        setup_pg_catalog(&empty, "kafka", roles.clone()).map_err(|e| broken(*e))?;
+        let state = empty.state();
+        Ok(Self {
+            functions: state.scalar_functions().values().cloned().collect(),
+            table_functions: state.table_functions().values().cloned().collect(),
+            static_tables: Arc::new(PgCatalogStaticTables::try_new().map_err(broken)?),
+            roles,
+            schema: OnceLock::new(),
+        })
+    }
+
+    /// Makes a session one that clients of PostgreSQL understand.
+    ///
+    /// # Errors
+    /// When the session has no tables, or a function cannot be registered.
+    pub(super) fn equip(
+        &self,
+        context: &SessionContext,
+        user: &str,
+        settings: &Arc<Settings>,
+    ) -> DataFusionResult<()> {
+        let names = context.state_ref().read().config_options().catalog.clone();
+        let tables = tables_of(context)
+            .ok_or_else(|| DataFusionError::Internal("the session has no tables".to_owned()))?;
+        let catalog = &names.default_catalog;
+        let served = |pg_catalog| {
+            Arc::new(Served {
+                hidden: names.default_schema.clone(),
+                tables: Arc::clone(&tables),
+                pg_catalog,
+            })
+        };
+        let pg_catalog = match self.schema.get() {
+            Some(known) => Arc::clone(known),
+            None => {
+                let all: Arc<dyn CatalogProviderList> = Arc::new(MemoryCatalogProviderList::new());
+                let schema: Arc<dyn SchemaProvider> = Arc::new(PgCatalogSchemaProvider::try_new(
+                    Arc::clone(&all),
+                    Arc::clone(&self.static_tables),
+                    self.roles.clone(),
+                )?);
+                // It lists itself, too, for as long as the process serves.
+                all.register_catalog(catalog.clone(), served(Arc::clone(&schema)));
+                Arc::clone(self.schema.get_or_init(|| schema))
+            }
+        };
+        context.register_catalog(catalog.clone(), served(pg_catalog));
+
+        CoerceIntArgsToBigInt::widen(context);
+        let state = context.state_ref();
+        let mut state = state.write();
+        for function in &self.functions {
+            state.register_udf(Arc::clone(function))?;
+        }
+        for function in of_session(catalog, user, settings) {
+            state.register_udf(Arc::new(function))?;
+        }
+        for function in &self.table_functions {
+            state.register_udtf(function.name(), Arc::clone(function.function()));
+        }
+        let planned = SessionStateBuilder::new_from_existing(state.clone())
+            .with_type_planner(Arc::new(PgOidTypePlanner));
+        *state = planned.build();
+        Ok(())
+    }
+}
+
+/// The catalog of a session, with the schema of its tables under two names.
+#[derive(Debug)]
+struct Served {
+    /// What the session itself calls the schema.
+    hidden: String,
+    tables: Arc<dyn SchemaProvider>,
+    pg_catalog: Arc<dyn SchemaProvider>,
+}
+
+impl CatalogProvider for Served {
+    fn schema_names(&self) -> Vec<String> {
+        vec![PUBLIC.to_owned(), PG_CATALOG.to_owned()]
+    }
+
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        match name {
+            PUBLIC => Some(Arc::clone(&self.tables)),
+            PG_CATALOG => Some(Arc::clone(&self.pg_catalog)),
+            _ if name == self.hidden => Some(Arc::clone(&self.tables)),
+            _ => None,
+        }
+    }
+}
+
+/// The users as roles, none of which may do anything but log in.
+#[derive(Debug, Clone)]
+struct Roles(Arc<[String]>);
+
+#[async_trait]
+impl PgCatalogContextProvider for Roles {
+    async fn roles(&self) -> Vec<String> {
+        self.0.to_vec()
+    }
+
+    async fn role(&self, name: &str) -> Option<Role> {
+        Some(Role {
+            name: name.to_owned(),
+            is_superuser: false,
+            can_login: true,
+            can_create_db: false,
+            can_create_role: false,
+            can_create_user: false,
+            can_replication: false,
+            grants: vec![],
+            inherited_roles: vec![],
+        })
+    }
+}
+
+/// The functions that know the session.
+fn of_session(database: &str, user: &str, settings: &Arc<Settings>) -> Vec<ScalarUDF> {
+    let constant = |name: &str, value: String| {
+        let function = move |_: &[ColumnarValue]| {
+            Ok(ColumnarValue::Scalar(ScalarValue::Utf8(Some(value.clone()))))
+        };
+        let volatility = Volatility::Stable;
+        create_udf(name, vec![], DataType::Utf8, volatility, Arc::new(function))
+    };
+    let settings = Arc::clone(settings);
+    let current_setting = move |arguments: &[ColumnarValue]| {
+        let names = ColumnarValue::values_to_arrays(arguments)?;
+        let names = as_string_array(&names[0])?;
+        let values = names.iter().map(|name| {
+            let shown = name.map(|name| settings.show(name)).transpose();
+            shown.map_err(|e| DataFusionError::External(Box::new(e)))
+        });
+        let values: StringArray = values.collect::<DataFusionResult<_>>()?;
+        Ok(ColumnarValue::Array(Arc::new(values)))
+    };
+    let nothing = |name, of: DataType| ScalarUDF::new_from_impl(Nothing::new(name, of));
+    vec![
+        constant("current_database", database.to_owned()),
+        constant("session_user", user.to_owned()),
+        constant("version", format!("PostgreSQL {}", login::server_version())),
+        create_udf(
+            "current_setting",
+            vec![DataType::Utf8],
+            DataType::Utf8,
+            Volatility::Stable,
+            Arc::new(current_setting),
+        ),
+        nothing("obj_description", DataType::Utf8),
+        nothing("shobj_description", DataType::Utf8),
+        nothing("col_description", DataType::Utf8),
+        nothing("pg_get_indexdef", DataType::Utf8),
+        nothing("pg_get_viewdef", DataType::Utf8),
+        nothing("pg_get_serial_sequence", DataType::Utf8),
+        nothing("pg_get_function_result", DataType::Utf8),
+        nothing("pg_table_size", DataType::Int64),
+        nothing("pg_size_pretty", DataType::Utf8),
+    ]
+}
+
+/// A function of PostgreSQL about things that there are none of here: NULL for any arguments.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Nothing {
+    name: &'static str,
+    of: DataType,
+    signature: Signature,
+}
+
+impl Nothing {
+    fn new(name: &'static str, of: DataType) -> Self {
+        let signature = Signature::variadic_any(Volatility::Stable);
+        Self {
+            name,
+            of,
+            signature,
+        }
+    }
+}
+
+impl ScalarUDFImpl for Nothing {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> DataFusionResult<DataType> {
+        Ok(self.of.clone())
+    }
+
+    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> DataFusionResult<ColumnarValue> {
+        ScalarValue::try_from(&self.of).map(ColumnarValue::Scalar)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_are_split_where_they_end() {
+        let text = "-- a; comment\nCREATE VIEW ü AS SELECT ';' AS a;\n\n  CREATE VIEW b AS\nSELECT 2 ;;";
+        assert_eq!(
+            split(text).unwrap(),
+            [
+                (2, "CREATE VIEW ü AS SELECT ';' AS a".to_owned()),
+                (4, "CREATE VIEW b AS\nSELECT 2 ".to_owned())
+            ]
+        );
+        assert!(split("SELECT 'open").is_err());
+        assert_eq!(split("x").unwrap(), [(1, "x".to_owned())]);
+    }
+}
