@@ -237,6 +237,7 @@ impl MicroBatchBuilder {
             failed: 0,
             fixed: None,
             state: State::Recover,
+            shown: Arc::default(),
         })
     }
 }

@@ -21,6 +21,7 @@ mod digest;
 mod index;
 mod intent;
 mod job;
+mod lag;
 mod letters;
 mod log;
 mod normal;
@@ -41,6 +42,7 @@ pub use crate::table::Limits;
 pub use builder::{MicroBatchBuilder, Retries};
 pub use index::create_index;
 pub use intent::{CommitRecord, Intent, Lost, LostBecause, SourceIntent};
+pub use lag::{Lags, PartitionLag};
 pub use log::{KEPT_BATCHES, OffsetLog};
 pub use policy::{Backlog, BatchPolicy, GUESSED_BYTES, MAX_DELAY, PartitionBacklog};
 pub use progress::{

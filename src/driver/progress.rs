@@ -4,13 +4,16 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::intent::Lost;
+use super::intent::{Intent, Lost};
 use crate::range::{LedgerCounts, OffsetRange, TopicPartition};
 
 /// Gets what happens in a run, as it happens.
 ///
 /// Called on the driver's task: an implementation that takes long delays the next batch.
 pub trait ProgressListener: fmt::Debug + Send + Sync {
+    /// A batch is fixed and begins to run, perhaps not for the first time.
+    fn began(&self, _intent: &Intent) {}
+
     /// A batch was committed.
     fn committed(&self, progress: &BatchProgress);
 

@@ -14,6 +14,7 @@ use super::intent::{
     CommitRecord, Intent, SourceIntent, SourceStart, Start, StartPosition, VERSION,
 };
 use super::job::Plan;
+use super::lag::Shown;
 use super::log::OffsetLog;
 use super::output::OpenOutput;
 use super::progress::{BatchProgress, Behind, ProgressListener, Retry, SourceProgress};
@@ -105,6 +106,8 @@ pub struct MicroBatch {
     /// The batch that was fixed and is not committed.
     pub(super) fixed: Option<u64>,
     pub(super) state: State,
+    /// The positions for those who ask how far the job is behind.
+    pub(super) shown: Shown,
 }
 
 impl fmt::Debug for MicroBatch {
@@ -210,7 +213,14 @@ impl MicroBatch {
         let begun = Instant::now();
         // Until the step has succeeded, a failure or a dropped future leaves the job to be recovered.
         let mut open = match std::mem::replace(&mut self.state, State::Recover) {
-            State::Recover => recover::recover(self).await?,
+            State::Recover => {
+                let open = recover::recover(self).await?;
+                self.show(match &open.next {
+                    Next::Rerun(intent) => Some(intent),
+                    Next::New(_) => None,
+                });
+                open
+            }
             State::Open(open) => open,
         };
         let progress = self.step_open(&mut open, begun).await?;
@@ -242,6 +252,9 @@ impl MicroBatch {
             }
         };
         self.fixed = Some(intent.batch);
+        for listener in &self.listeners {
+            listener.began(&intent);
+        }
         let attempt = uuid::Uuid::new_v4().simple().to_string();
         let (sources, outputs) = (&self.plan.sources, &mut open.outputs);
         let mut done = batch::run(&self.context, sources, outputs, &intent, &attempt).await?;
@@ -272,6 +285,7 @@ impl MicroBatch {
             }
         }
         self.fixed = None;
+        self.show(None);
         open.next = Next::New(recover::after(intent.batch)?);
         for source in &self.plan.sources {
             source.show_lag().await;

@@ -64,6 +64,9 @@ pub(crate) enum Command {
     /// Serve coordinators: read the ranges that they send, near the brokers
     #[cfg(feature = "distributed")]
     Worker(crate::workers::WorkerArgs),
+    /// Run the jobs of a file side by side, and serve what they do: API, metrics, probes
+    #[cfg(feature = "serve")]
+    Serve(crate::serve::ServeArgs),
     /// Schedule a cluster of Ballista
     #[cfg(feature = "ballista")]
     Scheduler(crate::ballista::SchedulerArgs),
@@ -127,6 +130,8 @@ impl Command {
             Self::Demo(demo) => demo.command.as_ref()?,
             #[cfg(feature = "distributed")]
             Self::Worker(_) => return Some("worker"),
+            #[cfg(feature = "serve")]
+            Self::Serve(_) => return Some("serve"),
             #[cfg(feature = "ballista")]
             Self::Scheduler(_) => return Some("scheduler"),
             #[cfg(feature = "ballista")]

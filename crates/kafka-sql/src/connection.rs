@@ -8,6 +8,8 @@ use std::time::Duration;
 use clap::Args;
 use datafusion::execution::context::SessionContext;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+#[cfg(feature = "serve")]
+use datafusion::prelude::SessionConfig;
 use datafusion_kafka::client::ClientPool;
 use datafusion_kafka::config::ConnectionConfig;
 use datafusion_kafka::policy::Policy;
@@ -68,6 +70,30 @@ impl ConnectionArgs {
             .filter(|s| !matches!(*s, "list" | "dump"))
     }
 
+    /// Refuses the flags for a service, whose file names its connections. What the environment says is for others.
+    ///
+    /// # Errors
+    /// When there are any.
+    #[cfg(feature = "serve")]
+    pub(crate) fn refuse_for_service(&self) -> Result<(), Failure> {
+        let brokers = self.bootstrap_servers.is_some() && !self.environment.brokers;
+        let config = self.config.is_some() && !self.environment.config;
+        let given = [
+            ("-b", brokers),
+            ("-F", config),
+            ("-X", !self.set.is_empty()),
+            ("--memory-limit", self.memory_limit.is_some()),
+        ];
+        self.budget.refuse_for("serve")?;
+        match given.iter().find(|(_, given)| *given) {
+            None => Ok(()),
+            Some((flag, _)) => Err(Failure::usage(format!(
+                "{flag}: the file of a service has its connections in [connections.NAME] and its limit of memory in \
+                 [service]"
+            ))),
+        }
+    }
+
     /// Whether `-X` asks a question: `list` or `dump`.
     pub(crate) fn asks(&self, question: &str) -> bool {
         self.set.iter().any(|s| s == question)
@@ -101,6 +127,20 @@ pub(crate) struct AuthorityArgs {
 }
 
 impl AuthorityArgs {
+    /// Refuses the flags for a service: its jobs are the operator's, and all others only read.
+    ///
+    /// # Errors
+    /// When there are any.
+    #[cfg(feature = "serve")]
+    pub(crate) fn refuse_for_service(&self) -> Result<(), Failure> {
+        match self.restricted {
+            false => Ok(()),
+            true => Err(Failure::usage(
+                "--restricted: the jobs of a service are yours, and whoever else asks it may only read",
+            )),
+        }
+    }
+
     /// The policy of the flags; `overwrite` lets `COPY` replace files.
     pub(crate) fn policy(&self, overwrite: bool) -> Result<Policy, Failure> {
         if !self.restricted {
@@ -128,6 +168,9 @@ pub(crate) struct Connection {
     policy: Policy,
     /// What bounds the memory of sessions and exports.
     runtime: Arc<RuntimeEnv>,
+    /// How many streams a statement has, unless as many as the machine has cores.
+    #[cfg(feature = "serve")]
+    cores: Option<usize>,
     #[cfg(feature = "distributed")]
     coordinator: Option<datafusion_kafka_distributed::Coordinator>,
     #[cfg(feature = "ballista")]
@@ -196,11 +239,34 @@ impl Connection {
             pool: ClientPool::global(),
             policy: Policy::default(),
             runtime: runtime.build_arc()?,
+            #[cfg(feature = "serve")]
+            cores: None,
             #[cfg(feature = "distributed")]
             coordinator: None,
             #[cfg(feature = "ballista")]
             ballista: None,
         })
+    }
+
+    /// A connection with these settings, whose sessions share memory and cores with others.
+    #[cfg(feature = "serve")]
+    pub(crate) fn of(
+        config: ConnectionConfig,
+        runtime: Arc<RuntimeEnv>,
+        cores: Option<usize>,
+    ) -> Self {
+        Self {
+            config,
+            sources: BTreeMap::new(),
+            pool: ClientPool::global(),
+            policy: Policy::default(),
+            runtime,
+            cores,
+            #[cfg(feature = "distributed")]
+            coordinator: None,
+            #[cfg(feature = "ballista")]
+            ballista: None,
+        }
     }
 
     /// The settings in effect, exactly one a line, with secrets masked.
@@ -310,6 +376,11 @@ impl Connection {
             .runtime(self.runtime())
             .pool(self.pool.clone())
             .policy(self.policy.clone());
+        #[cfg(feature = "serve")]
+        let builder = match self.cores {
+            Some(cores) => builder.config(SessionConfig::new().with_target_partitions(cores)),
+            None => builder,
+        };
         #[cfg(feature = "distributed")]
         if let Some(coordinator) = self.coordinator.clone() {
             return builder.extend(move |state| coordinator.apply(state));

@@ -23,6 +23,8 @@ mod interrupt;
 mod job;
 mod ledger;
 mod logging;
+#[cfg(feature = "serve")]
+mod observe;
 mod output;
 mod progress;
 mod receipt;
@@ -30,6 +32,8 @@ mod repl;
 mod rerun;
 mod script;
 mod search;
+#[cfg(feature = "serve")]
+mod serve;
 mod session;
 mod statements;
 mod ui;
@@ -74,7 +78,11 @@ fn main() -> ExitCode {
         }
     };
     let verbose = cli.verbose > 0;
-    logging::start(cli.verbose);
+    #[cfg(feature = "serve")]
+    let is_service = matches!(cli.command, Some(Command::Serve(_)));
+    #[cfg(not(feature = "serve"))]
+    let is_service = false;
+    logging::start(cli.verbose, is_service);
     let code = match run(cli) {
         Ok(()) => 0,
         Err(failure) => {
@@ -94,15 +102,32 @@ fn run(cli: Cli) -> Result<(), Failure> {
         ui::note(format_args!("kafka-sql: cannot start: {reason}"));
         std::process::exit(i32::from(Exit::Query as u8));
     }));
+    #[cfg(feature = "serve")]
+    let service = match &cli.command {
+        Some(Command::Serve(args)) => Some((args, args.config()?)),
+        _ => None,
+    };
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    #[cfg(feature = "serve")]
+    if let Some(cores) = service
+        .as_ref()
+        .and_then(|(_, config)| config.service.cores)
+    {
+        runtime.worker_threads(cores);
+    }
+    let runtime = runtime.thread_stack_size(STACK_BYTES).enable_all().build();
     // Never dropped: that would wait for an interrupted query that does not pause.
     let runtime: &'static Runtime = Box::leak(Box::new(
-        tokio::runtime::Builder::new_multi_thread()
-            .thread_stack_size(STACK_BYTES)
-            .enable_all()
-            .build()
-            .map_err(|e| Failure::io("cannot start threads", &e))?,
+        runtime.map_err(|e| Failure::io("cannot start threads", &e))?,
     ));
     drop(std::panic::take_hook());
+    #[cfg(feature = "serve")]
+    if let Some((args, config)) = service {
+        cli.connection.refuse_for_service()?;
+        cli.authority.refuse_for_service()?;
+        let ui = Ui::detect(cli.quiet, cli.verbose > 0, cli.ledger);
+        return serve::serve(runtime, args, config, ui);
+    }
     if cli.connection.asks("list") {
         return print(&Connection::list());
     }
@@ -146,6 +171,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
             let serving = workers::serve(args, shell.workers, shell.connection, shell.ui);
             runtime.block_on(serving)
         }
+        // Handled above: its file names its connections.
+        #[cfg(feature = "serve")]
+        Some(Command::Serve(_)) => Ok(()),
         #[cfg(feature = "ballista")]
         Some(Command::Scheduler(args)) => runtime.block_on(ballista::schedule(args, shell.ui)),
         #[cfg(feature = "ballista")]

@@ -5,6 +5,7 @@ mod epochs;
 mod fixed;
 mod hostile;
 mod index;
+mod lag;
 mod letters;
 mod log;
 mod loss;

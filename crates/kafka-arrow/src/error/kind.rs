@@ -80,6 +80,73 @@ impl Error {
         }
     }
 
+    /// The topic, partition and offset that the error is about, as far as it is about one.
+    pub fn coordinates(&self) -> Option<(&str, i32, Option<i64>)> {
+        match self {
+            Self::NoLeader {
+                topic, partition, ..
+            }
+            | Self::UnknownPartition {
+                topic, partition, ..
+            } => Some((topic, *partition, None)),
+            Self::BelowLogStart {
+                topic,
+                partition,
+                asked: offset,
+                ..
+            }
+            | Self::PastLogEnd {
+                topic,
+                partition,
+                asked: offset,
+                ..
+            }
+            | Self::Truncated {
+                topic,
+                partition,
+                offset,
+                ..
+            }
+            | Self::DataLoss {
+                topic,
+                partition,
+                offset,
+                ..
+            }
+            | Self::Stalled {
+                topic,
+                partition,
+                offset,
+                ..
+            }
+            | Self::BadRow {
+                topic,
+                partition,
+                offset,
+                ..
+            }
+            | Self::Read {
+                topic,
+                partition,
+                offset,
+                ..
+            }
+            | Self::Corrupted {
+                topic,
+                partition,
+                offset,
+                ..
+            }
+            | Self::Unaccounted {
+                topic,
+                partition,
+                start: offset,
+                ..
+            } => Some((topic, *partition, Some(*offset))),
+            _ => None,
+        }
+    }
+
     /// Whether the same attempt may succeed later although nobody changes anything: a job tries such
     /// errors again, as jobs do. `docs/jobs.md` has the table.
     pub fn may_pass(&self) -> bool {

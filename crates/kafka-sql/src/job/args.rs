@@ -27,6 +27,12 @@ pub(crate) struct JobArgs {
 }
 
 impl JobArgs {
+    /// The name that metrics have for the job.
+    #[cfg(feature = "serve")]
+    pub(super) fn label(&self) -> Option<String> {
+        self.name.clone().or_else(|| stem(&self.file))
+    }
+
     /// The offset log's place.
     pub(crate) fn checkpoint(&self) -> String {
         match &self.checkpoint {
@@ -83,6 +89,10 @@ pub(crate) struct RunArgs {
     /// Write a line of JSON for each batch to a file, `-` for standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) progress: Option<PathBuf>,
+    /// Serve metrics and probes of the job on an address of this machine, say 127.0.0.1:9464
+    #[cfg(feature = "serve")]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) metrics: Option<String>,
 }
 
 impl RunArgs {

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use datafusion::execution::context::SessionContext;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion_kafka::policy::Policy;
+use datafusion_kafka::statement::sql;
 use datafusion_kafka::table::announce_inserts;
 
 use super::args::stem;
 use crate::failure::{Exit, Failure};
-use crate::session::Session;
 use crate::statements::{self, Statement};
 
 /// A job file, cut into statements.
@@ -62,42 +63,81 @@ impl JobFile {
     ///
     /// # Errors
     /// When a statement is wrong, with its line.
-    pub(super) async fn prepare(&self, session: &Session) -> Result<Vec<String>, Failure> {
+    pub(super) async fn prepare(&self, context: &SessionContext) -> Result<Vec<String>, Failure> {
         let announced = self.statements.iter();
         let announced = announced.filter(|s| role(&s.text) == Role::Insert);
         let announced: Vec<String> = announced.map(Statement::in_place).collect();
-        announce_inserts(session.context(), &announced);
+        announce_inserts(context, &announced);
+        let inserts = self.set_up(context).await?;
+        if inserts.is_empty() {
+            return Err(self.no_insert());
+        }
+        Ok(inserts)
+    }
+
+    /// Checks that the file is that of a job, without running a statement.
+    ///
+    /// # Errors
+    /// When it has a statement that jobs do not have, or no INSERT.
+    #[cfg(feature = "serve")]
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        let mut inserts = 0;
+        for statement in &self.statements {
+            match role(&statement.text) {
+                Role::Insert => inserts += 1,
+                Role::SetUp => {}
+                Role::Query => return Err(self.no_rows(statement)),
+            }
+        }
+        match inserts {
+            0 => Err(self.no_insert()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Runs what makes tables and views; what else there is is returned.
+    ///
+    /// # Errors
+    /// As [`prepare`](Self::prepare).
+    pub(super) async fn set_up(&self, context: &SessionContext) -> Result<Vec<String>, Failure> {
         let mut inserts = vec![];
         for statement in &self.statements {
-            let place = || format!("{}:{}", self.path.display(), statement.line);
             match role(&statement.text) {
                 Role::Insert => inserts.push(statement.in_place()),
                 Role::SetUp => {
                     let run = async {
-                        let frame = session.sql(&statement.in_place()).await?;
+                        let frame = sql(context, &statement.in_place()).await?;
                         frame.collect().await?;
                         Ok::<_, Failure>(())
                     };
-                    run.await.map_err(|failure| failure.at(place()))?;
+                    run.await
+                        .map_err(|failure| failure.at(self.place(statement)))?;
                 }
-                Role::Query => {
-                    return Err(Failure::new(
-                        Exit::Query,
-                        "a job has CREATE, SET and INSERT statements; it cannot show the rows of this one: \
-                         put INSERT INTO a sink before it, or run it with 'query'",
-                    )
-                    .at(place()));
-                }
+                Role::Query => return Err(self.no_rows(statement)),
             }
         }
-        if inserts.is_empty() {
-            return Err(Failure::new(
-                Exit::Query,
-                "the job has no INSERT INTO sink SELECT … or CREATE INDEX statement",
-            )
-            .at(self.path.display().to_string()));
-        }
         Ok(inserts)
+    }
+
+    fn no_rows(&self, statement: &Statement) -> Failure {
+        Failure::new(
+            Exit::Query,
+            "a job has CREATE, SET and INSERT statements; it cannot show the rows of this one: \
+             put INSERT INTO a sink before it, or run it with 'query'",
+        )
+        .at(self.place(statement))
+    }
+
+    fn no_insert(&self) -> Failure {
+        Failure::new(
+            Exit::Query,
+            "the job has no INSERT INTO sink SELECT … or CREATE INDEX statement",
+        )
+        .at(self.path.display().to_string())
+    }
+
+    fn place(&self, statement: &Statement) -> String {
+        format!("{}:{}", self.path.display(), statement.line)
     }
 }
 

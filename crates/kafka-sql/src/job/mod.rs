@@ -5,16 +5,23 @@ mod file;
 mod history;
 mod report;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema};
+#[cfg(feature = "serve")]
+use datafusion::execution::context::SessionContext;
 use datafusion_kafka::driver::{Difference, MicroBatch, Stop};
+#[cfg(feature = "serve")]
+use datafusion_kafka::policy::Policy;
 
 pub(crate) use args::{JobArgs, JobsArgs, ReplayArgs, RunArgs, time};
 pub(crate) use history::table as history;
 
 use crate::failure::{Exit, Failure};
+#[cfg(feature = "serve")]
+use crate::observe::Observed;
 use crate::session::Session;
 use crate::ui::{self, Ui};
 use file::JobFile;
@@ -27,20 +34,58 @@ async fn plan(
     session: &Session,
     args: &JobArgs,
 ) -> Result<datafusion_kafka::driver::MicroBatchBuilder, Failure> {
-    let file = JobFile::read(&args.file, session.policy())?;
-    let name = match &args.name {
-        Some(name) => name.clone(),
-        None => file.name()?,
-    };
-    let inserts = file.prepare(session).await?;
-    let mut builder = MicroBatch::builder(session.context().clone(), name);
-    for insert in inserts {
-        builder = builder.insert(insert);
-    }
+    let builder = prepare(session, &args.file, args.name.clone()).await?;
     Ok(builder
         .checkpoint(args.checkpoint())
         .fsync(!args.no_fsync)
         .allow_changed_query(args.allow_changed_query))
+}
+
+/// Plans the statements of a job's file.
+///
+/// # Errors
+/// As [`plan`].
+pub(crate) async fn prepare(
+    session: &Session,
+    path: &Path,
+    name: Option<String>,
+) -> Result<datafusion_kafka::driver::MicroBatchBuilder, Failure> {
+    let file = JobFile::read(path, session.policy())?;
+    let name = match name {
+        Some(name) => name,
+        None => file.name()?,
+    };
+    let inserts = file.prepare(session.context()).await?;
+    let builder = MicroBatch::builder(session.context().clone(), name);
+    Ok(inserts
+        .into_iter()
+        .fold(builder, |builder, insert| builder.insert(insert)))
+}
+
+/// Checks that a file is that of a job, without asking a cluster.
+///
+/// # Errors
+/// When it cannot be read, or is none.
+#[cfg(feature = "serve")]
+pub(crate) fn check(path: &Path) -> Result<(), Failure> {
+    JobFile::read(path, &Policy::default())?.check()
+}
+
+/// Runs the statements of a file that make tables and views.
+///
+/// # Errors
+/// When one is wrong, with its line, or is something else.
+#[cfg(feature = "serve")]
+pub(crate) async fn define(context: &SessionContext, path: &Path) -> Result<(), Failure> {
+    let file = JobFile::read(path, &Policy::default())?;
+    match file.set_up(context).await?.as_slice() {
+        [] => Ok(()),
+        _ => Err(Failure::new(
+            Exit::Query,
+            "the file makes tables and views; INSERT is for jobs",
+        )
+        .at(path.display().to_string())),
+    }
 }
 
 /// `kafka-sql run`.
@@ -60,7 +105,18 @@ pub(crate) async fn run(
     if let Some(path) = &args.progress {
         builder = builder.listener(Arc::new(report::Lines::open(path)?));
     }
+    #[cfg(feature = "serve")]
+    let observed = match (&args.metrics, args.job.label()) {
+        (Some(address), Some(name)) => {
+            let observed = Observed::open(address, &name, &args.job.file).await?;
+            builder = builder.listener(Arc::clone(&observed.monitor) as _);
+            Some(observed)
+        }
+        _ => None,
+    };
     let mut job = builder.build().await?;
+    #[cfg(feature = "serve")]
+    let _serving = observed.map(|observed| observed.serve(job.lags()));
     let result = job.run(&stop).await;
     live.finish();
     let summary = result?;

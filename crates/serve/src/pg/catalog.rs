@@ -4,6 +4,7 @@
 //! only name that is listed, and `pg_catalog` lies beside it. That is one for all connections, so that an OID means the
 //! same table in each of them, and its static tables are in memory once.
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
@@ -21,16 +22,10 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, create_udf,
 };
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
-use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
-use datafusion_kafka::client::ClientPool;
-use datafusion_kafka::config::ConnectionConfig;
-use datafusion_kafka::policy::Policy;
-use datafusion_kafka::scan::ScanSettings;
-use datafusion_kafka::session::KafkaSessionBuilder;
-use datafusion_kafka::{Error, Result, statement};
+use datafusion::sql::TableReference;
+use datafusion_kafka::config::ScanBudget;
 use datafusion_pg_catalog::pg_catalog::context::{PgCatalogContextProvider, Role};
 use datafusion_pg_catalog::pg_catalog::generate_series_arg_coercion::CoerceIntArgsToBigInt;
 use datafusion_pg_catalog::pg_catalog::oid_type_planner::PgOidTypePlanner;
@@ -40,6 +35,9 @@ use datafusion_pg_catalog::pg_catalog::{
 
 use super::settings::Settings;
 use super::{PgUser, Sessions, login};
+use crate::config::Connection;
+use crate::opener::{Access, Opener};
+use crate::problem::Problem;
 
 /// The schema that clients see.
 const PUBLIC: &str = "public";
@@ -50,51 +48,33 @@ const PG_CATALOG: &str = "pg_catalog";
 pub struct Tables(Vec<(String, Arc<dyn TableProvider>)>);
 
 impl Tables {
-    /// Runs the `CREATE EXTERNAL TABLE` and `CREATE VIEW` statements of a file in `context`, a session that may do what
-    /// they ask for.
+    /// Runs the statements of a file that make tables and views, as the operator may.
     ///
     /// # Errors
-    /// When one of them fails, with its line, and when there are other statements.
-    pub async fn load(context: &SessionContext, file: &str, text: &str) -> Result<Self> {
+    /// When one of them fails or is something else, with its line.
+    pub async fn load(
+        opener: &Arc<dyn Opener>,
+        connection: &Connection,
+        runtime: &Arc<RuntimeEnv>,
+        file: &Path,
+    ) -> Result<Self, Problem> {
+        let context = opener.session(connection, runtime, Access::Operator)?;
+        let before = created(&context);
+        opener.define(&context, file).await?;
         let mut tables = vec![];
-        for (line, sql) in split(text).map_err(|e| Error::invalid(format!("{file}: {e}")))? {
-            let at = |e: &dyn std::fmt::Display| Error::invalid(format!("{file}:{line}: {e}"));
-            let words: Vec<String> = sql
-                .split_whitespace()
-                .take(6)
-                .map(str::to_uppercase)
-                .collect();
-            let creates = match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-                ["CREATE", "EXTERNAL" | "VIEW", ..] => true,
-                ["CREATE", "OR", "REPLACE", "VIEW", ..] => true,
-                _ => false,
-            };
-            if !creates {
-                return Err(at(&"expected CREATE EXTERNAL TABLE or CREATE VIEW"));
+        for name in created(&context) {
+            if before.contains(&name) {
+                continue;
             }
-            let before = created(context);
-            let planned = statement::sql(context, &sql).await;
-            planned.map_err(|e| match Error::find(&e) {
-                Some(ours) => at(ours),
-                None => at(&e.find_root().message()),
-            })?;
-            for name in created(context) {
-                if !before.contains(&name) {
-                    let table = context.table_provider(name.as_str()).await;
-                    tables.push((name, table.map_err(|e| at(&e))?));
-                }
-            }
+            let table = context.table_provider(TableReference::bare(name.as_str()));
+            let table = table.await.map_err(|e| Problem::new(e.strip_backtrace()));
+            tables.push((name, table?));
         }
         Ok(Self(tables))
     }
-
-    /// Their names.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|(name, _)| name.as_str())
-    }
 }
 
-/// The tables that a session has created.
+/// The tables that a session has made; topics are others.
 fn created(context: &SessionContext) -> Vec<String> {
     let Some(schema) = tables_of(context) else {
         return vec![];
@@ -103,68 +83,28 @@ fn created(context: &SessionContext) -> Vec<String> {
     names.filter(|name| schema.table_exist(name)).collect()
 }
 
-/// The statements of a text, with the lines on which they begin.
-fn split(text: &str) -> Result<Vec<(u64, String)>, String> {
-    let mut tokenizer = Tokenizer::new(&PostgreSqlDialect {}, text);
-    let tokens = tokenizer
-        .tokenize_with_location()
-        .map_err(|e| e.to_string())?;
-    let lines: Vec<&str> = text.split('\n').collect();
-    // Columns count characters.
-    let place = |line: u64, column: u64| {
-        let (line, column) = (usize::try_from(line).ok()?, usize::try_from(column).ok()?);
-        let before: usize = lines.iter().take(line.checked_sub(1)?).map(|l| l.len() + 1).sum();
-        let within = lines.get(line - 1)?.char_indices().nth(column.checked_sub(1)?);
-        Some(before + within.map_or(lines[line - 1].len(), |(at, _)| at))
-    };
-    let mut statements = vec![];
-    let mut open: Option<(u64, usize)> = None;
-    for token in &tokens {
-        let start = token.span.start;
-        match &token.token {
-            Token::Whitespace(_) => {}
-            Token::SemiColon => {
-                let end = place(start.line, start.column);
-                if let (Some((line, from)), Some(to)) = (open.take(), end) {
-                    statements.push((line, text.get(from..to).unwrap_or_default().to_owned()));
-                }
-            }
-            _ => {
-                if open.is_none() {
-                    open = place(start.line, start.column).map(|at| (start.line, at));
-                }
-            }
-        }
-    }
-    if let Some((line, from)) = open {
-        statements.push((line, text.get(from..).unwrap_or_default().trim_end().to_owned()));
-    }
-    Ok(statements)
-}
-
-/// Restricted sessions over a cluster: with the topics, the shared tables, and the budget of the user.
+/// Sessions that may read a connection, with the shared tables and the budgets of their users.
 pub fn sessions(
-    connection: ConnectionConfig,
-    pool: ClientPool,
-    runtime: Arc<RuntimeEnv>,
+    opener: &Arc<dyn Opener>,
+    connection: &Connection,
+    runtime: &Arc<RuntimeEnv>,
     tables: Tables,
 ) -> Sessions {
+    let (opener, runtime) = (Arc::clone(opener), Arc::clone(runtime));
+    let connection = connection.config.clone();
     Arc::new(move |user: &PgUser| {
-        let mut config = SessionConfig::new();
-        config.options_mut().extensions.insert(ScanSettings {
-            budget: user.budget,
-            ..ScanSettings::default()
-        });
-        let context = KafkaSessionBuilder::new()
-            .connection(connection.clone())
-            .pool(pool.clone())
-            .runtime(Arc::clone(&runtime))
-            .config(config)
-            .policy(Policy::restricted())
-            .build()?;
+        let budget = connection.scan_budget().and(&user.budget);
+        let mut config = connection.clone().without_scan_budget();
+        for key in ScanBudget::KEYS {
+            if let Some(limit) = budget.get(key) {
+                config.set(key, &limit)?;
+            }
+        }
+        let context = opener.session(&Connection::new(config), &runtime, Access::Reader)?;
         for (name, table) in &tables.0 {
-            let registered = context.register_table(name.as_str(), Arc::clone(table));
-            registered.map_err(|e| Error::query(e.strip_backtrace()))?;
+            let name = TableReference::bare(name.as_str());
+            let registered = context.register_table(name, Arc::clone(table));
+            registered.map_err(|e| Problem::new(e.strip_backtrace()))?;
         }
         Ok(context)
     })
@@ -192,8 +132,8 @@ pub(super) struct PgCatalog {
 impl PgCatalog {
     /// # Errors
     /// When datafusion-pg-catalog is broken.
-    pub(super) fn new(users: &[PgUser]) -> Result<Self> {
-        let broken = |e: DataFusionError| Error::internal(format!("pg_catalog: {e}"));
+    pub(super) fn new(users: &[PgUser]) -> Result<Self, Problem> {
+        let broken = |e: DataFusionError| Problem::new(format!("pg_catalog: {e}"));
         // A session with nothing in it, to learn which functions are added.
         let empty = SessionContext::new_with_state(SessionStateBuilder::new().build());
         empty.register_catalog("kafka", Arc::new(MemoryCatalogProvider::new()));
@@ -392,24 +332,5 @@ impl ScalarUDFImpl for Nothing {
 
     fn invoke_with_args(&self, _: ScalarFunctionArgs) -> DataFusionResult<ColumnarValue> {
         ScalarValue::try_from(&self.of).map(ColumnarValue::Scalar)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn statements_are_split_where_they_end() {
-        let text = "-- a; comment\nCREATE VIEW ü AS SELECT ';' AS a;\n\n  CREATE VIEW b AS\nSELECT 2 ;;";
-        assert_eq!(
-            split(text).unwrap(),
-            [
-                (2, "CREATE VIEW ü AS SELECT ';' AS a".to_owned()),
-                (4, "CREATE VIEW b AS\nSELECT 2 ".to_owned())
-            ]
-        );
-        assert!(split("SELECT 'open").is_err());
-        assert_eq!(split("x").unwrap(), [(1, "x".to_owned())]);
     }
 }

@@ -14,15 +14,19 @@ use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 use pgwire::tokio::server::{
     MaybeTls, PgWireMessageServerCodec, negotiate_tls, process_error, process_message,
 };
+use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::codec::{Framed, FramedParts};
 
 use super::handler::{Handler, Prepared};
 use super::pipe::{Hangup, Pipe};
 use super::session::Session;
 use super::{Shared, login, sqlstate};
+use crate::logs;
+use crate::tls::Certificate;
 
 type Socket = Framed<Pipe<MaybeTls>, PgWireMessageServerCodec<Arc<Prepared>>>;
 
@@ -36,7 +40,7 @@ pub(super) async fn serve(
     let peer = tcp.peer_addr();
     let served = converse(tcp, shared, is_full, stopped).await;
     if let (Ok(peer), Err(error)) = (peer, served) {
-        log::info!("the connection of {peer} to the PostgreSQL port has ended: {error}");
+        log::info!(target: logs::SERVICE, "the connection of {peer} to the PostgreSQL port has ended: {error}");
     }
 }
 
@@ -48,7 +52,8 @@ async fn converse(
 ) -> io::Result<()> {
     let until = Instant::now() + shared.options.startup_timeout;
     let (tcp, hangup) = Hangup::watch(tcp)?;
-    let negotiated = timeout_at(until, negotiate_tls(tcp, shared.tls.clone())).await??;
+    let tls = shared.options.certificate.as_ref().map(acceptor);
+    let negotiated = timeout_at(until, negotiate_tls(tcp, tls)).await??;
     // Nothing where a client begins with TLS that there is not.
     let Some(negotiated) = negotiated else {
         return Ok(());
@@ -56,7 +61,7 @@ async fn converse(
     let Some(mut socket) = limited(negotiated, shared) else {
         return Err(io::Error::other("bytes from before the TLS handshake"));
     };
-    let startup = Arc::new(login::login(&shared.logins, &shared.pids));
+    let startup = Arc::new(login::login(&shared.logins(), &shared.pids));
     let cancels = Arc::new(DefaultCancelHandler::new(Arc::clone(&shared.cancels)));
     let handler = Arc::new(Handler::new());
     loop {
@@ -124,6 +129,14 @@ async fn converse(
     }
 }
 
+/// Takes up TLS, also from clients that begin with it (`sslnegotiation=direct`).
+fn acceptor(certificate: &Certificate) -> TlsAcceptor {
+    let acceptor = certificate.acceptor();
+    let mut config = ServerConfig::clone(acceptor.config());
+    config.alpn_protocols = vec![b"postgresql".to_vec()];
+    TlsAcceptor::from(Arc::new(config))
+}
+
 /// The connection with limits. `None` where bytes came before the TLS handshake, which may be somebody else's.
 fn limited(
     negotiated: Framed<MaybeTls, PgWireMessageServerCodec<Arc<Prepared>>>,
@@ -142,7 +155,7 @@ fn limited(
 
 /// Why a client may not log in.
 fn refusal(socket: &Socket, shared: &Shared, is_full: bool) -> Option<PgWireError> {
-    if shared.tls.is_some() && !socket.is_secure() {
+    if shared.options.certificate.is_some() && !socket.is_secure() {
         let message = "this port takes connections with TLS only: set sslmode=require";
         return Some(sqlstate::fatal(sqlstate::INVALID_AUTHORIZATION, message));
     }
@@ -167,7 +180,7 @@ fn named(socket: &Socket, error: PgWireError) -> PgWireError {
             let user = socket.metadata().get(METADATA_USER);
             let user = user.map(String::as_str).unwrap_or_default();
             let peer = socket.socket_addr();
-            log::warn!("the login of user {user:?} from {peer} to the PostgreSQL port has failed");
+            log::warn!(target: logs::SERVICE, "the login of user {user:?} from {peer} to the PostgreSQL port has failed");
             let message = format!("password authentication failed for user {user:?}");
             sqlstate::fatal(sqlstate::INVALID_PASSWORD, message)
         }
@@ -208,7 +221,7 @@ async fn say(socket: &mut Socket, error: PgWireError) -> io::Result<()> {
         return Err(error.into());
     }
     let info = ErrorInfo::from(error);
-    log::debug!("{} of {}", said, socket.socket_addr());
+    log::debug!(target: logs::SERVICE, "{} of {}", said, socket.socket_addr());
     socket
         .send(PgWireBackendMessage::ErrorResponse(info.into()))
         .await?;

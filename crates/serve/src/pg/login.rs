@@ -30,7 +30,7 @@ impl Logins {
         let secret = random_nonce() + &random_nonce();
         let salted = users.iter().map(|user| {
             let salt = salt(&secret, &user.name);
-            let salted = gen_salted_password(&user.password, &salt, SCRAM_ITERATIONS);
+            let salted = gen_salted_password(user.password.reveal(), &salt, SCRAM_ITERATIONS);
             (user.name.clone(), (user.clone(), salted))
         });
         Self {
@@ -90,6 +90,17 @@ pub(super) fn server_version() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Secret;
+
+    /// A text that stands in the environment of tests.
+    const PASSWORD: &str = env!("CARGO_PKG_NAME");
+
+    fn ada() -> PgUser {
+        PgUser::new(
+            "ada",
+            Secret::new("password", "env:CARGO_PKG_NAME").unwrap(),
+        )
+    }
 
     async fn password(logins: &Logins, user: &str) -> Password {
         let login = LoginInfo::new(Some(user), None, String::new());
@@ -98,7 +109,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_unknown_user_has_a_salt_as_well() {
-        let logins = Logins::new(&[PgUser::new("ada", "secret")]);
+        let logins = Logins::new(&[ada()]);
         let known = password(&logins, "ada").await;
         let unknown = password(&logins, "eve").await;
         assert_eq!(
@@ -108,14 +119,14 @@ mod tests {
         assert_eq!(unknown.salt(), password(&logins, "eve").await.salt());
         assert_ne!(unknown.salt(), known.salt());
         assert_eq!(known.password().len(), unknown.password().len());
-        let salted = gen_salted_password("secret", known.salt().unwrap(), SCRAM_ITERATIONS);
+        let salted = gen_salted_password(PASSWORD, known.salt().unwrap(), SCRAM_ITERATIONS);
         assert_eq!(known.password(), salted);
     }
 
     #[test]
     fn nothing_shows_a_password() {
-        let user = PgUser::new("ada", "hunter2");
-        let logins = Logins::new(std::slice::from_ref(&user));
-        assert!(!format!("{user:?} {logins:?}").contains("hunter2"));
+        let logins = Logins::new(&[ada()]);
+        let shown = format!("{:?} {logins:?}", ada());
+        assert!(!shown.contains(PASSWORD), "{shown}");
     }
 }

@@ -27,6 +27,7 @@ use tokio::time::timeout;
 use super::session::Session;
 use super::statement::Query;
 use super::{Shared, notice, sqlstate};
+use crate::logs::{self, Fields};
 
 /// The longest statement that the log shows whole.
 const LOGGED_CHARS: usize = 2000;
@@ -177,17 +178,28 @@ impl Drop for Journal {
         let ledger = self.ledger();
         let counts = ledger.total();
         let outcome = self.outcome.as_deref().unwrap_or("ended early");
-        log::info!(
-            "statement user={:?} client={} ms={} rows={} offsets={} ledger={:?} ranges={:?} outcome={outcome:?} text={:?}",
-            self.user,
-            self.client,
-            self.began.elapsed().as_millis(),
-            self.rows,
-            counts.passed(),
-            counts.to_string(),
-            notice::ranges(&ledger),
-            self.text,
-        );
+        let ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let (user, client, rows) = (&self.user, &self.client, self.rows);
+        let (counts, offsets) = (counts.to_string(), counts.passed());
+        let ranges = notice::ranges(&ledger);
+        let fields = Fields::default()
+            .field("user", user.as_str())
+            .field("client", client.as_str())
+            .field("ms", ms)
+            .field("rows", rows)
+            .field("offsets", offsets)
+            .field("ledger", counts.as_str())
+            .field("ranges", ranges.as_str())
+            .field("outcome", outcome)
+            .field("statement", self.text.as_str());
+        logs::with(fields, || {
+            log::info!(
+                target: logs::SERVICE,
+                "statement of {user} from {client}: {outcome}, {ms} ms, {rows} rows; {offsets} offsets of {ranges:?}: \
+                 {counts}; {:?}",
+                self.text,
+            );
+        });
     }
 }
 

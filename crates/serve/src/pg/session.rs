@@ -13,6 +13,7 @@ use tokio::time::sleep;
 use super::run::Running;
 use super::settings::Settings;
 use super::{Shared, sqlstate};
+use crate::logs;
 
 /// The most prepared statements and open cursors of a connection.
 const MOST_PREPARED: usize = 1000;
@@ -57,8 +58,9 @@ impl Session {
     /// # Errors
     /// When it cannot be made.
     pub(super) fn open(shared: &Arc<Shared>, client: &dyn ClientInfo) -> PgWireResult<Self> {
+        let logins = shared.logins();
         let name = client.metadata().get(METADATA_USER);
-        let user = name.and_then(|name| shared.logins.user(name));
+        let user = name.and_then(|name| logins.user(name));
         let user = user.ok_or_else(|| {
             sqlstate::fatal(sqlstate::INVALID_AUTHORIZATION, "there is no such user")
         })?;
@@ -68,7 +70,7 @@ impl Session {
             let _ = settings.set(name, Some(value));
         }
         let failed = |message: String| {
-            log::error!("no session for {}: {message}", user.name);
+            log::error!(target: logs::SERVICE, "no session for {}: {message}", user.name);
             sqlstate::fatal(sqlstate::INTERNAL_ERROR, format!("no session: {message}"))
         };
         let context = (shared.sessions)(user).map_err(|e| failed(e.to_string()))?;

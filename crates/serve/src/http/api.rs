@@ -1,0 +1,94 @@
+//! The API: jobs as JSON, what happens as server-sent events, and what may be done to jobs.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Extension, Path, State};
+use axum::http::StatusCode;
+use axum::response::sse::{self, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use futures::{Stream, StreamExt, stream};
+use serde_json::json;
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+
+use super::guard::Peer;
+use crate::job::JobStatus;
+use crate::service::{Action, Service};
+
+/// What a look at the cluster may be old when somebody asks for jobs.
+const YOUNG: Duration = Duration::from_secs(1);
+
+pub(super) fn routes() -> Router<Arc<Service>> {
+    Router::new()
+        .route("/api/jobs", get(jobs))
+        .route("/api/jobs/{job}", get(job))
+        .route("/api/jobs/{job}/{action}", post(act))
+        .route("/api/events", get(events))
+}
+
+async fn jobs(State(service): State<Arc<Service>>) -> Json<Vec<JobStatus>> {
+    let monitors = service.board().monitors();
+    futures::future::join_all(monitors.iter().map(|monitor| monitor.look(YOUNG))).await;
+    Json(service.jobs())
+}
+
+async fn job(State(service): State<Arc<Service>>, Path(job): Path<String>) -> Response {
+    let Some(monitor) = service.board().monitor(&job) else {
+        return refused(StatusCode::NOT_FOUND, &format!("there is no job '{job}'"));
+    };
+    // If the cluster does not answer, what was known before is shown with its time.
+    let _ = monitor.look(YOUNG).await;
+    Json(monitor.status()).into_response()
+}
+
+async fn act(
+    State(service): State<Arc<Service>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    Path((job, action)): Path<(String, String)>,
+) -> Response {
+    let Some(action) = Action::of(&action) else {
+        let message = format!("'{action}': expected pause, resume, stop or retry");
+        return refused(StatusCode::NOT_FOUND, &message);
+    };
+    match service.act(&job, action, &format!("HTTP client {peer}")) {
+        Ok(()) => (StatusCode::ACCEPTED, Json(json!({ "job": job }))).into_response(),
+        Err(none) => refused(StatusCode::NOT_FOUND, &none.message),
+    }
+}
+
+/// A refusal as JSON.
+pub(super) fn refused(status: StatusCode, message: &str) -> Response {
+    (status, Json(json!({ "error": message }))).into_response()
+}
+
+/// First the state of each job, then what happens. Ends when the service does.
+async fn events(
+    State(service): State<Arc<Service>>,
+) -> Sse<impl Stream<Item = Result<sse::Event, Infallible>>> {
+    let followed = BroadcastStream::new(service.events());
+    let statuses = service.jobs().into_iter();
+    let first = statuses.map(|status| event("job", &status));
+    let then = followed.map(|happened| match happened {
+        Ok(happened) => event("event", &happened),
+        // Whoever follows asks for everything again.
+        Err(BroadcastStreamRecvError::Lagged(missed)) => event("missed", &missed),
+    });
+    let mut closing = service.closing();
+    let closed = async move {
+        let _ = closing.wait_for(|closing| *closing).await;
+    };
+    let all = stream::iter(first).chain(then).take_until(closed);
+    Sse::new(all.map(Ok)).keep_alive(KeepAlive::default())
+}
+
+fn event(name: &str, data: &impl serde::Serialize) -> sse::Event {
+    let event = sse::Event::default().event(name);
+    // Maps with text keys, numbers and texts, which JSON always can.
+    event
+        .json_data(data)
+        .unwrap_or_else(|_| sse::Event::default().event("missed"))
+}

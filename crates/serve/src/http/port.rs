@@ -1,0 +1,198 @@
+//! An open port: connections, certificates, time limits.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::{Extension, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use super::guard::{Guard, Peer};
+use crate::config::HttpConfig;
+use crate::logs;
+use crate::problem::Problem;
+use crate::tls::{Certificate, Protection};
+
+/// How many connections are open at once; more wait.
+const CONNECTIONS: usize = 256;
+/// How long a client may take for its side of TLS, and for the head of a request.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long requests that run may take when the service ends.
+const FINISH: Duration = Duration::from_secs(2);
+/// The pause after a connection could not be accepted: descriptors may be short.
+const AFTER_FAILURE: Duration = Duration::from_millis(200);
+
+/// An open port.
+#[derive(Debug)]
+pub struct Port {
+    listener: TcpListener,
+    address: SocketAddr,
+    certificate: Option<Certificate>,
+    guard: Guard,
+    closing: watch::Receiver<bool>,
+}
+
+impl Port {
+    /// Checks what [`open`](Self::open) would, without listening.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn check(config: &HttpConfig) -> Result<(), Problem> {
+        config.tls.as_ref().map(Certificate::read).transpose()?;
+        let wrong =
+            |e: std::io::Error| Problem::new(format!("[http] listen = '{}': {e}", config.listen));
+        let addresses = tokio::net::lookup_host(&config.listen).await;
+        for address in addresses.map_err(wrong)? {
+            protection(config).check("http", address)?;
+        }
+        Ok(())
+    }
+
+    /// Opens a port, which is closed when `closing` is true.
+    ///
+    /// # Errors
+    /// When other machines would reach it without TLS and a token, the certificate is of no use, or the address
+    /// cannot be listened on.
+    pub async fn open(
+        config: &HttpConfig,
+        closing: watch::Receiver<bool>,
+    ) -> Result<Self, Problem> {
+        let certificate = config.tls.as_ref().map(Certificate::read).transpose()?;
+        let wrong =
+            |e: std::io::Error| Problem::new(format!("[http] listen = '{}': {e}", config.listen));
+        let listener = TcpListener::bind(&config.listen).await.map_err(wrong)?;
+        let address = listener.local_addr().map_err(wrong)?;
+        protection(config).check("http", address)?;
+        Ok(Self {
+            guard: Guard::new(config, address),
+            listener,
+            address,
+            certificate,
+            closing,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What stands before its routes.
+    pub fn guard(&self) -> Guard {
+        self.guard.clone()
+    }
+
+    /// Takes over the token and the certificate of another file.
+    ///
+    /// # Errors
+    /// When the certificate is of no use, or the file leaves the port open to everybody; all stays as it was.
+    pub fn renew(&self, config: Option<&HttpConfig>) -> Result<(), Problem> {
+        let Some(config) = config else { return Ok(()) };
+        // The address and whether there is TLS stay those of the start.
+        let now = Protection {
+            tls: self.certificate.is_some(),
+            ..protection(config)
+        };
+        now.check("http", self.address)?;
+        if let Some(certificate) = &self.certificate {
+            certificate.renew()?;
+        }
+        self.guard.renew(config);
+        Ok(())
+    }
+
+    /// Serves until it is closed, and then for a moment the requests that run.
+    pub async fn serve(&self, router: Router) {
+        let scheme = match self.certificate {
+            Some(_) => "https",
+            None => "http",
+        };
+        log::info!(target: logs::SERVICE, "listens on {scheme}://{}", self.address);
+        let room = Arc::new(Semaphore::new(CONNECTIONS));
+        let mut closing = self.closing.clone();
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.accept(&room) => accepted,
+                Some(_) = connections.join_next() => continue,
+                _ = closing.wait_for(|closing| *closing) => break,
+            };
+            let Some((stream, peer, permit)) = accepted else {
+                continue;
+            };
+            let router = router.clone().layer(Extension(Peer(peer)));
+            let acceptor = self.certificate.as_ref().map(Certificate::acceptor);
+            let closing = self.closing.clone();
+            connections.spawn(async move {
+                let _permit = permit;
+                let Some(acceptor) = acceptor else {
+                    return answer(stream, router, closing).await;
+                };
+                match tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await {
+                    Ok(Ok(stream)) => answer(stream, router, closing).await,
+                    Ok(Err(error)) => log::debug!("TLS of {peer}: {error}"),
+                    Err(_) => log::debug!("TLS of {peer}: no answer in time"),
+                }
+            });
+        }
+        let finished = async { while connections.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(FINISH, finished).await;
+    }
+
+    async fn accept(
+        &self,
+        room: &Arc<Semaphore>,
+    ) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+        // Never closed.
+        let permit = Arc::clone(room).acquire_owned().await.ok()?;
+        match self.listener.accept().await {
+            Ok((stream, peer)) => {
+                // Events are small and wait for nothing.
+                let _ = stream.set_nodelay(true);
+                Some((stream, peer, permit))
+            }
+            Err(error) => {
+                log::warn!(target: logs::SERVICE, "cannot accept a connection: {error}");
+                tokio::time::sleep(AFTER_FAILURE).await;
+                None
+            }
+        }
+    }
+}
+
+fn protection(config: &HttpConfig) -> Protection {
+    Protection {
+        tls: config.tls.is_some(),
+        credential: config.token.is_some(),
+        insecure: config.insecure,
+    }
+}
+
+async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    router: Router,
+    mut closing: watch::Receiver<bool>,
+) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(PATIENCE)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        _ = closing.wait_for(|closing| *closing) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    // The other side has gone, or was too slow.
+    if let Err(error) = ended {
+        log::debug!("a connection ended: {error}");
+    }
+}

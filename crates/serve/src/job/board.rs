@@ -1,0 +1,78 @@
+//! All jobs that run in this process.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::broadcast;
+
+use super::{Event, JobStatus, Monitor};
+use crate::config::JobConfig;
+
+/// How many events a follower may be behind before it misses some.
+const EVENTS: usize = 1024;
+
+/// All jobs that run in this process, to be looked at.
+#[derive(Debug)]
+pub struct Board {
+    jobs: RwLock<BTreeMap<String, Arc<Monitor>>>,
+    events: broadcast::Sender<Event>,
+    max_partition_labels: usize,
+    history: usize,
+}
+
+impl Board {
+    /// A board without jobs; metrics have labels for so many partitions of each job, and so many batches and errors
+    /// of each are kept.
+    pub fn new(max_partition_labels: usize, history: usize) -> Self {
+        Self {
+            jobs: RwLock::default(),
+            events: broadcast::Sender::new(EVENTS),
+            max_partition_labels,
+            history,
+        }
+    }
+
+    /// Adds a job, in place of another of its name.
+    pub fn add(&self, name: &str, config: JobConfig) -> Arc<Monitor> {
+        let events = self.events.clone();
+        let monitor = Arc::new(Monitor::new(name, config, events, self.history));
+        let mut jobs = self.jobs.write().unwrap_or_else(PoisonError::into_inner);
+        jobs.insert(name.to_owned(), Arc::clone(&monitor));
+        monitor
+    }
+
+    pub(crate) fn remove(&self, name: &str) {
+        let mut jobs = self.jobs.write().unwrap_or_else(PoisonError::into_inner);
+        if jobs.remove(name).is_some() {
+            let _ = self.events.send(Event::Removed { job: name.into() });
+        }
+    }
+
+    /// The jobs by name.
+    pub fn monitors(&self) -> Vec<Arc<Monitor>> {
+        let jobs = self.jobs.read().unwrap_or_else(PoisonError::into_inner);
+        jobs.values().cloned().collect()
+    }
+
+    /// A job.
+    pub fn monitor(&self, name: &str) -> Option<Arc<Monitor>> {
+        let jobs = self.jobs.read().unwrap_or_else(PoisonError::into_inner);
+        jobs.get(name).cloned()
+    }
+
+    /// What is known of each job.
+    pub fn statuses(&self) -> Vec<JobStatus> {
+        let monitors = self.monitors();
+        monitors.iter().map(|monitor| monitor.status()).collect()
+    }
+
+    /// What happens from now on. A follower that is too slow misses events, and is told so.
+    pub fn follow(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// How many partitions of a job metrics have labels for.
+    pub(crate) fn max_partition_labels(&self) -> usize {
+        self.max_partition_labels
+    }
+}

@@ -1,0 +1,203 @@
+use super::*;
+use crate::job::JobState;
+use crate::testing::{INSERT, World, until};
+
+const TWO: &str = "[jobs.good]\nfile = \"good.sql\"\nconnection = \"main\"\n\
+                   [jobs.bad]\nfile = \"bad.sql\"\nconnection = \"main\"\n";
+const ONE: &str = "[jobs.good]\nfile = \"good.sql\"\nconnection = \"main\"\n";
+
+fn status(service: &Service, job: &str) -> JobStatus {
+    service.board().monitor(job).expect("a job").status()
+}
+
+fn is(service: &Service, job: &str, state: JobState) -> bool {
+    let monitor = service.board().monitor(job);
+    monitor.is_some_and(|monitor| monitor.state() == state)
+}
+
+/// Whether there are so many jobs, and all have looked.
+fn is_ready(service: &Service, jobs: usize) -> bool {
+    service.jobs().len() == jobs && service.not_ready().is_empty()
+}
+
+async fn end(service: &Service, ended: tokio::task::JoinHandle<Result<(), Problem>>) {
+    service.close();
+    ended.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_job_that_fails_is_started_again_and_others_go_on() {
+    for bad in ["INSERT INTO nowhere SELECT 1", "PANIC"] {
+        let world = World::new();
+        world.configure(TWO);
+        world.write("good.sql", INSERT);
+        world.write("bad.sql", bad);
+        world.produce(0, 3);
+        let (service, ended) = world.run();
+        until("bad fails three times", || {
+            let bad = service.board().monitor("bad");
+            bad.is_some_and(|bad| bad.status().totals.failed >= 3)
+        })
+        .await;
+        until("good delivers", || world.rows() == 3).await;
+        world.produce(1, 4);
+        until("good goes on", || world.rows() == 7).await;
+        let failed = status(&service, "bad");
+        assert!(!failed.errors.is_empty());
+        let why = service.not_ready();
+        assert!(
+            matches!(&why[..], [only] if only.starts_with("bad: has not looked yet")),
+            "{why:?}"
+        );
+        until("good commits", || {
+            status(&service, "good").totals.rows.values().sum::<u64>() == 7
+        })
+        .await;
+        end(&service, ended).await;
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_mended_runs_at_the_next_attempt() {
+    let world = World::new();
+    world.configure(TWO);
+    world.write("good.sql", INSERT);
+    let (service, ended) = world.run();
+    until("bad fails", || is(&service, "bad", JobState::Failed)).await;
+    world.produce(0, 1);
+    world.write("bad.sql", INSERT);
+    service.retry_now("bad", "a test").unwrap();
+    // Both deliver all: two jobs of one sink in memory are apart.
+    until("both deliver", || world.rows() == 2).await;
+    until("both are ready", || is_ready(&service, 2)).await;
+    end(&service, ended).await;
+}
+
+#[tokio::test]
+async fn jobs_are_paused_resumed_and_stopped() {
+    let world = World::new();
+    world.configure(ONE);
+    world.write("good.sql", INSERT);
+    let (service, ended) = world.run();
+    until("it is idle", || is(&service, "good", JobState::Idle)).await;
+    let mut events = service.events();
+    service.pause("good", "a test").unwrap();
+    until("it is paused", || is(&service, "good", JobState::Paused)).await;
+    let paused = events.recv().await.unwrap();
+    assert!(
+        matches!(
+            paused,
+            Event::State {
+                state: JobState::Paused,
+                ..
+            }
+        ),
+        "{paused:?}"
+    );
+    world.produce(0, 2);
+    assert_eq!(service.not_ready(), Vec::<String>::new());
+    assert_eq!(world.rows(), 0);
+    service.resume("good", "a test").unwrap();
+    until("it goes on", || world.rows() == 2).await;
+    service.stop_after_this_batch("good", "a test").unwrap();
+    until("it stops", || is(&service, "good", JobState::Stopped)).await;
+    let refused = service.pause("god", "a test").unwrap_err();
+    assert_eq!(refused.message, "there is no job 'god'; there are: good");
+    // A service without ports ends when all its jobs have.
+    ended.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_service_without_ports_ends_with_its_last_job() {
+    let world = World::new();
+    world.configure(&ONE.replace("connection", "trigger = \"available-now\"\nconnection"));
+    world.write("good.sql", INSERT);
+    world.produce(0, 5);
+    let (service, ended) = world.run();
+    ended.await.unwrap().unwrap();
+    assert_eq!(world.rows(), 5);
+    assert!(status(&service, "good").last_commit_ms.is_some());
+}
+
+#[tokio::test]
+async fn a_reload_takes_over_what_has_changed() {
+    let world = World::new();
+    world.configure(TWO);
+    world.write("good.sql", INSERT);
+    world.write("bad.sql", INSERT);
+    let (service, ended) = world.run();
+    until("both look", || is_ready(&service, 2)).await;
+    assert_eq!(service.reload(), Some(Reloaded::default()));
+
+    world.write("bad.sql", &format!("{INSERT} WHERE partition = 0"));
+    world.configure(&format!(
+        "history = 7\n{}\n[jobs.new]\nfile = \"good.sql\"\nconnection = \"main\"\nmax_offsets = 5",
+        TWO.replace("[jobs.good]", "[jobs.better]")
+    ));
+    let done = service.reload().unwrap();
+    assert_eq!(done.added, ["better", "new"]);
+    assert_eq!(done.changed, ["bad"]);
+    assert_eq!(done.removed, ["good"]);
+    assert_eq!(done.at_restart, ["[service]"]);
+    until("good has left", || {
+        service.board().monitor("good").is_none()
+    })
+    .await;
+    until("bad says that its query has changed", || {
+        is(&service, "bad", JobState::Failed)
+    })
+    .await;
+
+    world.write("serve.toml", "[jobs.x]");
+    assert_eq!(service.reload(), None);
+    assert_eq!(service.config().jobs.len(), 3);
+    assert_eq!(service.jobs().len(), 3);
+    end(&service, ended).await;
+}
+
+#[tokio::test]
+async fn a_job_that_is_in_the_file_again_runs_again() {
+    let world = World::new();
+    world.configure(TWO);
+    world.write("good.sql", INSERT);
+    world.write("bad.sql", INSERT);
+    let (service, ended) = world.run();
+    until("both look", || is_ready(&service, 2)).await;
+    for _ in 0..20 {
+        world.configure(ONE);
+        service.reload().unwrap();
+        world.configure(TWO);
+        service.reload().unwrap();
+    }
+    world.produce(0, 1);
+    until("both deliver", || world.rows() == 2).await;
+    end(&service, ended).await;
+}
+
+#[tokio::test]
+async fn what_hangs_is_told_from_what_fails() {
+    let world = World::new();
+    world.configure(&TWO.replace("connection", "deadline = \"50ms\"\nconnection"));
+    world.write("good.sql", INSERT);
+    world.write("bad.sql", "nonsense");
+    world.produce(0, 1);
+    world.cluster.stall("orders", 0);
+    let (service, ended) = world.run();
+    let good = || {
+        service
+            .board()
+            .monitor("good")
+            .is_some_and(|job| job.hangs())
+    };
+    until("the batch hangs", good).await;
+    let why = service.not_ready();
+    assert!(
+        why.iter()
+            .any(|why| why.starts_with("good: has not looked yet, batch 0 is at orders[0] 0..1")),
+        "{why:?}"
+    );
+    assert!(!service.board().monitor("bad").unwrap().hangs());
+    world.cluster.resume("orders", 0);
+    until("it goes on", || world.rows() == 1).await;
+    end(&service, ended).await;
+}
