@@ -34,7 +34,7 @@ use datafusion_pg_catalog::pg_catalog::{
 };
 
 use super::settings::Settings;
-use super::{PgUser, Sessions, login};
+use super::{Sessions, User, login};
 use crate::config::Connection;
 use crate::opener::{Access, Opener};
 use crate::problem::Problem;
@@ -45,14 +45,14 @@ const PG_CATALOG: &str = "pg_catalog";
 
 /// The tables of a catalog file, which the sessions of all connections share.
 #[derive(Debug, Clone, Default)]
-pub struct Tables(Vec<(String, Arc<dyn TableProvider>)>);
+pub(super) struct Tables(Vec<(String, Arc<dyn TableProvider>)>);
 
 impl Tables {
     /// Runs the statements of a file that make tables and views, as the operator may.
     ///
     /// # Errors
     /// When one of them fails or is something else, with its line.
-    pub async fn load(
+    pub(super) async fn load(
         opener: &Arc<dyn Opener>,
         connection: &Connection,
         runtime: &Arc<RuntimeEnv>,
@@ -84,7 +84,7 @@ fn created(context: &SessionContext) -> Vec<String> {
 }
 
 /// Sessions that may read a connection, with the shared tables and the budgets of their users.
-pub fn sessions(
+pub(super) fn sessions(
     opener: &Arc<dyn Opener>,
     connection: &Connection,
     runtime: &Arc<RuntimeEnv>,
@@ -92,7 +92,7 @@ pub fn sessions(
 ) -> Sessions {
     let (opener, runtime) = (Arc::clone(opener), Arc::clone(runtime));
     let connection = connection.config.clone();
-    Arc::new(move |user: &PgUser| {
+    Arc::new(move |user: &User| {
         let budget = connection.scan_budget().and(&user.budget);
         let mut config = connection.clone().without_scan_budget();
         for key in ScanBudget::KEYS {
@@ -132,7 +132,7 @@ pub(super) struct PgCatalog {
 impl PgCatalog {
     /// # Errors
     /// When datafusion-pg-catalog is broken.
-    pub(super) fn new(users: &[PgUser]) -> Result<Self, Problem> {
+    pub(super) fn new(users: &[User]) -> Result<Self, Problem> {
         let broken = |e: DataFusionError| Problem::new(format!("pg_catalog: {e}"));
         // A session with nothing in it, to learn which functions are added.
         let empty = SessionContext::new_with_state(SessionStateBuilder::new().build());
@@ -258,7 +258,9 @@ impl PgCatalogContextProvider for Roles {
 fn of_session(database: &str, user: &str, settings: &Arc<Settings>) -> Vec<ScalarUDF> {
     let constant = |name: &str, value: String| {
         let function = move |_: &[ColumnarValue]| {
-            Ok(ColumnarValue::Scalar(ScalarValue::Utf8(Some(value.clone()))))
+            Ok(ColumnarValue::Scalar(ScalarValue::Utf8(Some(
+                value.clone(),
+            ))))
         };
         let volatility = Volatility::Stable;
         create_udf(name, vec![], DataType::Utf8, volatility, Arc::new(function))

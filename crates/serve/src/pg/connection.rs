@@ -6,9 +6,7 @@ use std::sync::Arc;
 use futures::{SinkExt, StreamExt};
 use pgwire::api::auth::StartupHandler;
 use pgwire::api::cancel::DefaultCancelHandler;
-use pgwire::api::{
-    ClientInfo, METADATA_USER, NoopHandler, PgWireConnectionState,
-};
+use pgwire::api::{ClientInfo, METADATA_USER, NoopHandler, PgWireConnectionState};
 use pgwire::error::{ErrorInfo, PgWireError};
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 use pgwire::tokio::server::{
@@ -50,7 +48,7 @@ async fn converse(
     is_full: bool,
     mut stopped: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let until = Instant::now() + shared.options.startup_timeout;
+    let until = Instant::now() + shared.options.login_timeout;
     let (tcp, hangup) = Hangup::watch(tcp)?;
     let tls = shared.options.certificate.as_ref().map(acceptor);
     let negotiated = timeout_at(until, negotiate_tls(tcp, tls)).await??;
@@ -80,7 +78,11 @@ async fn converse(
             Ok(Some(Err(error))) => return say(&mut socket, last_words(error)).await,
             Err(_) if handler.opened().is_some() => {
                 let message = "terminating connection due to idle-session timeout";
-                return say(&mut socket, sqlstate::fatal(sqlstate::IDLE_TIMEOUT, message)).await;
+                return say(
+                    &mut socket,
+                    sqlstate::fatal(sqlstate::IDLE_TIMEOUT, message),
+                )
+                .await;
             }
             Err(_) => return Err(io::Error::other("the client has not logged in in time")),
         };

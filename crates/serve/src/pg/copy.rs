@@ -153,7 +153,17 @@ mod tests {
     fn csv_tells_null_from_an_empty_text() {
         let mut format = CopyFormat::new(true);
         assert_eq!(
-            line(&format, &[Some("a,b"), None, Some(""), Some("say \"hi\""), Some("x\ny"), Some("plain")]),
+            line(
+                &format,
+                &[
+                    Some("a,b"),
+                    None,
+                    Some(""),
+                    Some("say \"hi\""),
+                    Some("x\ny"),
+                    Some("plain")
+                ]
+            ),
             "\"a,b\",,\"\",\"say \"\"hi\"\"\",\"x\ny\",plain\n"
         );
         format.null = "NULL".to_owned();

@@ -17,9 +17,7 @@ use pgwire::api::query::{ExtendedQueryHandler, SimpleQueryHandler, send_ready_fo
 use pgwire::api::results::{DataRowEncoder, FieldFormat, FieldInfo, Response, Tag};
 use pgwire::api::stmt::{QueryParser, StoredStatement};
 use pgwire::api::store::{Entry, PortalStore};
-use pgwire::api::{
-    ClientInfo, ClientPortalStore, DEFAULT_NAME, PgWireConnectionState, Type,
-};
+use pgwire::api::{ClientInfo, ClientPortalStore, DEFAULT_NAME, PgWireConnectionState, Type};
 use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::copy::{CopyData, CopyDone, CopyOutResponse};
@@ -35,8 +33,8 @@ use pgwire::messages::startup::ParameterStatus;
 use super::copy::CopyFormat;
 use super::run::{self, Journal, Running};
 use super::session::{Cursor, Session, Until};
-use super::statement::{self, Query, Statement};
 use super::sqlstate;
+use super::statement::{self, Query, Statement};
 
 /// After so many bytes a message of COPY is sent.
 const COPY_BYTES: usize = 8 << 10;
@@ -258,7 +256,9 @@ async fn take_effect(
             "CLOSE CURSOR ALL"
         }
         Statement::Close(Some(cursor)) => {
-            session.take_cursor(cursor).ok_or_else(|| no_cursor(cursor))?;
+            session
+                .take_cursor(cursor)
+                .ok_or_else(|| no_cursor(cursor))?;
             "CLOSE CURSOR"
         }
         Statement::Deallocate(name) => {
@@ -593,7 +593,12 @@ impl Parameters {
     /// The types that a plan finds for its parameters: what they are compared with, or cast to.
     fn of(plan: &LogicalPlan, given: &[Option<Type>]) -> Result<Self, DataFusionError> {
         let mut found: BTreeMap<usize, Option<DataType>> = BTreeMap::new();
-        let place = |id: &str| id.trim_start_matches('$').parse::<usize>().ok()?.checked_sub(1);
+        let place = |id: &str| {
+            id.trim_start_matches('$')
+                .parse::<usize>()
+                .ok()?
+                .checked_sub(1)
+        };
         for (id, of) in plan.get_parameter_types()? {
             if let Some(at) = place(&id) {
                 found.insert(at, of);
@@ -617,7 +622,9 @@ impl Parameters {
         let count = found.keys().max().map_or(0, |last| last + 1);
         // As many as a Bind message can hold.
         if count > usize::from(u16::MAX) {
-            return Err(DataFusionError::Plan(format!("${count}: there are too many parameters")));
+            return Err(DataFusionError::Plan(format!(
+                "${count}: there are too many parameters"
+            )));
         }
         let planned: Vec<Option<DataType>> =
             (0..count).map(|at| found.remove(&at).flatten()).collect();
@@ -777,16 +784,22 @@ impl ExtendedQueryHandler for Handler {
 
 /// Checks what pgwire takes for granted: a format code for all, one for each, or none.
 fn check_counts(message: &Bind, parameters: usize, columns: usize) -> PgWireResult<()> {
-    let fits = |codes: &[i16], of: usize| {
-        matches!(codes.len(), 0 | 1) || codes.len() == of
-    };
+    let fits = |codes: &[i16], of: usize| matches!(codes.len(), 0 | 1) || codes.len() == of;
     let given = message.parameters.len();
     let wrong = if given != parameters {
-        format!("bind message supplies {given} parameters, but the prepared statement requires {parameters}")
+        format!(
+            "bind message supplies {given} parameters, but the prepared statement requires {parameters}"
+        )
     } else if !fits(&message.parameter_format_codes, parameters) {
-        format!("bind message has {} parameter formats but {parameters} parameters", message.parameter_format_codes.len())
+        format!(
+            "bind message has {} parameter formats but {parameters} parameters",
+            message.parameter_format_codes.len()
+        )
     } else if !fits(&message.result_column_format_codes, columns) {
-        format!("bind message has {} result formats but query has {columns} columns", message.result_column_format_codes.len())
+        format!(
+            "bind message has {} result formats but query has {columns} columns",
+            message.result_column_format_codes.len()
+        )
     } else {
         return Ok(());
     };
@@ -857,7 +870,12 @@ async fn bound(
     if portal.parameters.is_empty() {
         return Ok(frame);
     }
-    let planned: Vec<_> = prepared.parameters.planned.iter().map(Option::as_ref).collect();
+    let planned: Vec<_> = prepared
+        .parameters
+        .planned
+        .iter()
+        .map(Option::as_ref)
+        .collect();
     let told: Vec<_> = prepared.parameters.told.iter().map(Some).collect();
     let values = df::deserialize_parameters_with_server_types(portal, &planned, &told)?;
     let frame = frame.with_param_values(values);

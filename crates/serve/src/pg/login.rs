@@ -14,7 +14,7 @@ use pgwire::api::auth::{AuthSource, DefaultServerParameterProvider, LoginInfo, P
 use pgwire::error::PgWireResult;
 use sha2::{Digest, Sha256};
 
-use super::PgUser;
+use super::User;
 
 const SALT_BYTES: usize = 16;
 
@@ -22,11 +22,11 @@ const SALT_BYTES: usize = 16;
 pub(super) struct Logins {
     /// What salts are made of, also for users that there are not: each name always has the same.
     secret: String,
-    users: HashMap<String, (PgUser, Vec<u8>)>,
+    users: HashMap<String, (User, Vec<u8>)>,
 }
 
 impl Logins {
-    pub(super) fn new(users: &[PgUser]) -> Self {
+    pub(super) fn new(users: &[User]) -> Self {
         let secret = random_nonce() + &random_nonce();
         let salted = users.iter().map(|user| {
             let salt = salt(&secret, &user.name);
@@ -39,7 +39,7 @@ impl Logins {
         }
     }
 
-    pub(super) fn user(&self, name: &str) -> Option<&PgUser> {
+    pub(super) fn user(&self, name: &str) -> Option<&User> {
         self.users.get(name).map(|(user, _)| user)
     }
 }
@@ -89,17 +89,20 @@ pub(super) fn server_version() -> String {
 
 #[cfg(test)]
 mod tests {
+    use datafusion_kafka::config::ScanBudget;
+
     use super::*;
     use crate::config::Secret;
 
     /// A text that stands in the environment of tests.
     const PASSWORD: &str = env!("CARGO_PKG_NAME");
 
-    fn ada() -> PgUser {
-        PgUser::new(
-            "ada",
-            Secret::new("password", "env:CARGO_PKG_NAME").unwrap(),
-        )
+    fn ada() -> User {
+        User {
+            name: "ada".to_owned(),
+            password: Secret::new("password", "env:CARGO_PKG_NAME").unwrap(),
+            budget: ScanBudget::default(),
+        }
     }
 
     async fn password(logins: &Logins, user: &str) -> Password {

@@ -10,7 +10,7 @@
 //!
 //! What it promises:
 //!
-//! - A connection that has not shown the password of one of [`PgOptions::users`] reaches no session. Without TLS, where TLS is
+//! - A connection that has not shown the password of a user reaches no session. Without TLS, where TLS is
 //!   configured, it does not reach the login either.
 //! - No statement writes, reaches a file or another host, or changes how the cluster is reached.
 //! - A result is whole, or its statement ends with an error.
@@ -34,6 +34,8 @@ mod session;
 mod settings;
 mod sqlstate;
 mod statement;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -49,6 +51,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
+use catalog::{Tables, sessions};
+
 use crate::config::{Connection, PostgresConfig, Secret, UserConfig};
 use crate::logs;
 use crate::opener::Opener;
@@ -63,27 +67,20 @@ const AFTER_FAILURE: Duration = Duration::from_millis(200);
 
 /// Who may log in.
 #[derive(Debug, Clone)]
-pub struct PgUser {
-    /// The name.
-    pub name: String,
-    /// The password.
-    pub password: Secret,
+struct User {
+    name: String,
+    password: Secret,
     /// What each statement of the user may read.
-    pub budget: ScanBudget,
+    budget: ScanBudget,
 }
 
-impl PgUser {
-    /// A user without a budget.
-    pub fn new(name: impl Into<String>, password: Secret) -> Self {
-        Self {
-            name: name.into(),
-            password,
-            budget: ScanBudget::default(),
-        }
-    }
-
+impl User {
     fn of(name: &str, config: &UserConfig) -> Result<Self, Problem> {
-        let mut user = Self::new(name, config.password.clone());
+        let mut user = Self {
+            name: name.to_owned(),
+            password: config.password.clone(),
+            budget: ScanBudget::default(),
+        };
         let given = [
             &config.max_scan_records,
             &config.max_scan_bytes,
@@ -101,71 +98,51 @@ impl PgUser {
 
 /// How the port serves.
 #[derive(Debug)]
-pub struct PgOptions {
-    /// Who may log in.
-    pub users: Vec<PgUser>,
-    /// The certificate. With one, connections without TLS are refused.
-    pub certificate: Option<Certificate>,
-    /// Whether an address that other hosts reach may be served without TLS.
-    pub insecure: bool,
-    /// How many connections there may be.
-    pub max_connections: usize,
+struct Options {
+    /// With one, connections without TLS are refused.
+    certificate: Option<Certificate>,
+    max_connections: usize,
     /// How many statements may run at a time.
-    pub max_statements: usize,
-    /// How many more may wait for that.
-    pub max_queued: usize,
-    /// How long a statement may wait for that.
-    pub queue_timeout: Duration,
+    max_statements: usize,
+    /// How many more may wait for that, and how long.
+    max_queued: usize,
+    queue_timeout: Duration,
     /// How long a client may take until it has logged in.
-    pub startup_timeout: Duration,
+    login_timeout: Duration,
     /// How long a connection may be without a statement.
-    pub idle_timeout: Duration,
+    idle_timeout: Duration,
     /// How long a client may leave unread what it is sent, and a cursor half read.
-    pub stalled_timeout: Duration,
+    stalled_timeout: Duration,
 }
 
-impl Default for PgOptions {
-    fn default() -> Self {
-        Self {
-            users: vec![],
-            certificate: None,
-            insecure: false,
-            max_connections: 100,
-            max_statements: 8,
-            max_queued: 100,
-            queue_timeout: Duration::from_secs(60),
-            startup_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(60 * 60),
-            stalled_timeout: Duration::from_secs(60),
-        }
-    }
-}
-
-impl PgOptions {
+impl Options {
     fn of(config: &PostgresConfig) -> Result<Self, Problem> {
-        let options = Self::default();
+        let seconds =
+            |given: Option<Duration>, default| given.unwrap_or(Duration::from_secs(default));
         Ok(Self {
-            users: users(config)?,
             certificate: config.tls.as_ref().map(Certificate::read).transpose()?,
-            insecure: config.insecure,
-            max_connections: config.max_connections.unwrap_or(options.max_connections),
-            max_statements: config.max_statements.unwrap_or(options.max_statements),
-            ..options
+            max_connections: config.max_connections.unwrap_or(100),
+            max_statements: config.max_statements.unwrap_or(8),
+            max_queued: config.max_queued.unwrap_or(100),
+            queue_timeout: seconds(config.queue_timeout, 60),
+            login_timeout: seconds(config.login_timeout, 10),
+            idle_timeout: seconds(config.idle_timeout, 60 * 60),
+            stalled_timeout: seconds(config.stalled_timeout, 60),
         })
     }
 }
 
-fn users(config: &PostgresConfig) -> Result<Vec<PgUser>, Problem> {
+fn users(config: &PostgresConfig) -> Result<Vec<User>, Problem> {
     let users = config.users.iter();
-    users.map(|(name, user)| PgUser::of(name, user)).collect()
+    users.map(|(name, user)| User::of(name, user)).collect()
 }
 
 /// Makes the session of a connection for the user who has logged in. It asks no cluster.
-pub type Sessions = Arc<dyn Fn(&PgUser) -> Result<SessionContext, Problem> + Send + Sync>;
+type Sessions = Arc<dyn Fn(&User) -> Result<SessionContext, Problem> + Send + Sync>;
 
 /// What all connections share.
 struct Shared {
-    options: PgOptions,
+    options: Options,
     sessions: Sessions,
     logins: RwLock<Arc<login::Logins>>,
     catalog: catalog::PgCatalog,
@@ -206,10 +183,11 @@ impl PgPort {
     /// # Errors
     /// As there.
     pub async fn check(config: &PostgresConfig) -> Result<(), Problem> {
-        let options = PgOptions::of(config)?;
+        Options::of(config)?;
+        users(config)?;
         let addresses = tokio::net::lookup_host(&config.listen).await;
-        for address in addresses.map_err(|e| cannot_listen(&config.listen, &e))? {
-            protection(&options).check("postgres", address)?;
+        for address in addresses.map_err(|e| cannot_listen(config, &e))? {
+            protection(config).check("postgres", address)?;
         }
         Ok(())
     }
@@ -225,39 +203,26 @@ impl PgPort {
         opener: &Arc<dyn Opener>,
         runtime: &Arc<RuntimeEnv>,
     ) -> Result<Self, Problem> {
-        let options = PgOptions::of(config)?;
+        let (options, users) = (Options::of(config)?, users(config)?);
         let tables = match &config.catalog {
             Some(file) => Tables::load(opener, connection, runtime, file).await?,
             None => Tables::default(),
         };
-        let sessions = sessions(opener, connection, runtime, tables);
-        Self::bind(&config.listen, options, sessions).await
-    }
-
-    /// Listens on `address`.
-    ///
-    /// # Errors
-    /// When other machines reach the address and there is no TLS, and when the address is taken.
-    pub async fn bind(
-        address: &str,
-        options: PgOptions,
-        sessions: Sessions,
-    ) -> Result<Self, Problem> {
-        let listener = TcpListener::bind(address).await;
-        let listener = listener.map_err(|e| cannot_listen(address, &e))?;
+        let listener = TcpListener::bind(&config.listen).await;
+        let listener = listener.map_err(|e| cannot_listen(config, &e))?;
         let address = listener
             .local_addr()
-            .map_err(|e| cannot_listen(address, &e))?;
-        protection(&options).check("postgres", address)?;
+            .map_err(|e| cannot_listen(config, &e))?;
+        protection(config).check("postgres", address)?;
         let shared = Shared {
-            logins: RwLock::new(Arc::new(login::Logins::new(&options.users))),
-            catalog: catalog::PgCatalog::new(&options.users)?,
+            logins: RwLock::new(Arc::new(login::Logins::new(&users))),
+            catalog: catalog::PgCatalog::new(&users)?,
             places: Arc::new(Semaphore::new(options.max_statements)),
             queued: AtomicUsize::new(0),
             cancels: Arc::default(),
             pids: Arc::default(),
             options,
-            sessions,
+            sessions: sessions(opener, connection, runtime, tables),
         };
         Ok(Self {
             listener: Arc::new(listener),
@@ -329,15 +294,15 @@ impl PgPort {
     }
 }
 
-fn protection(options: &PgOptions) -> Protection {
+fn protection(config: &PostgresConfig) -> Protection {
     Protection {
-        tls: options.certificate.is_some(),
+        tls: config.tls.is_some(),
         // Every user has a password.
         credential: true,
-        insecure: options.insecure,
+        insecure: config.insecure,
     }
 }
 
-fn cannot_listen(address: &str, error: &std::io::Error) -> Problem {
-    Problem::new(format!("[postgres] listen = '{address}': {error}"))
+fn cannot_listen(config: &PostgresConfig, error: &std::io::Error) -> Problem {
+    Problem::new(format!("[postgres] listen = '{}': {error}", config.listen))
 }

@@ -88,6 +88,9 @@ mod tests {
                 "read 1,200 offsets of orders: 1,190 records, 10 gap, 5 unread"
             ]
         );
-        assert_eq!(ranges(&all), "orders[0] 0..1010, orders[1] 0..195, a[0] 0..1");
+        assert_eq!(
+            ranges(&all),
+            "orders[0] 0..1010, orders[1] 0..195, a[0] 0..1"
+        );
     }
 }

@@ -147,7 +147,9 @@ impl Journal {
         Self {
             user: session.user.clone(),
             client: session.client.to_string(),
-            text: end.map_or(text.as_str(), |(end, _)| &text[..end]).to_owned(),
+            text: end
+                .map_or(text.as_str(), |(end, _)| &text[..end])
+                .to_owned(),
             began: Instant::now(),
             rows: 0,
             plan: None,

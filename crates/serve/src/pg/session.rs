@@ -134,7 +134,9 @@ impl Session {
     pub(super) fn prepare(&self, name: &str) -> PgWireResult<()> {
         let mut state = self.state();
         if state.prepared.len() >= MOST_PREPARED && !state.prepared.contains(name) {
-            let message = format!("a connection may have {MOST_PREPARED} prepared statements: DEALLOCATE some");
+            let message = format!(
+                "a connection may have {MOST_PREPARED} prepared statements: DEALLOCATE some"
+            );
             return Err(sqlstate::error(sqlstate::INSUFFICIENT_RESOURCES, message));
         }
         state.prepared.insert(name.to_owned());
@@ -175,13 +177,11 @@ impl Session {
 
     /// Closes the cursors that do not outlive this.
     pub(super) fn close_cursors(&self, ends: Until) {
-        self.state()
-            .cursors
-            .retain(|_, cursor| match ends {
-                Until::Sync => cursor.until != Until::Sync,
-                Until::TransactionEnd => cursor.until == Until::Closed,
-                Until::Closed => false,
-            });
+        self.state().cursors.retain(|_, cursor| match ends {
+            Until::Sync => cursor.until != Until::Sync,
+            Until::TransactionEnd => cursor.until == Until::Closed,
+            Until::Closed => false,
+        });
     }
 
     /// How long the connection may be without a message: less while a cursor holds what others wait for.

@@ -39,7 +39,11 @@ const SETTINGS: &[(&str, &str, Values)] = &[
         Values::Of(&["debug", "log", "info", "notice", "warning", "error"]),
     ),
     ("datestyle", "ISO, YMD", Values::Of(&["iso"])),
-    ("default_transaction_isolation", "read committed", Values::Any),
+    (
+        "default_transaction_isolation",
+        "read committed",
+        Values::Any,
+    ),
     ("default_transaction_read_only", "on", Values::Any),
     ("extra_float_digits", "1", Values::Integer),
     ("geqo", "on", Values::Any),
@@ -67,7 +71,11 @@ const SETTINGS: &[(&str, &str, Values)] = &[
     ("search_path", "public", Values::Any),
     ("server_encoding", "UTF8", Values::Fixed),
     ("server_version_num", "160006", Values::Fixed),
-    ("standard_conforming_strings", "on", Values::Of(&["on", "true"])),
+    (
+        "standard_conforming_strings",
+        "on",
+        Values::Of(&["on", "true"]),
+    ),
     ("statement_timeout", "0", Values::Time),
     ("synchronous_commit", "on", Values::Any),
     ("timezone", "UTC", Values::Zone),
@@ -93,7 +101,8 @@ impl Settings {
     ) -> PgWireResult<Option<(String, String)>> {
         let name = name.to_lowercase();
         if name.starts_with("datafusion.") || name.starts_with("kafka.") {
-            let message = format!("the setting \"{name}\" is the operator's and cannot be changed here");
+            let message =
+                format!("the setting \"{name}\" is the operator's and cannot be changed here");
             return Err(sqlstate::error(sqlstate::INSUFFICIENT_PRIVILEGE, message));
         }
         let Some((_, first, values)) = SETTINGS.iter().find(|(known, ..)| *known == name) else {
@@ -166,7 +175,9 @@ impl Settings {
     /// Whether the client wants to hear notices.
     pub(super) fn wants_notices(&self) -> bool {
         let set = self.lock();
-        let least = set.get("client_min_messages").map(|least| least.to_lowercase());
+        let least = set
+            .get("client_min_messages")
+            .map(|least| least.to_lowercase());
         !least.is_some_and(|least| least.starts_with("warning") || least.starts_with("error"))
     }
 
@@ -182,7 +193,9 @@ fn unknown(name: &str) -> pgwire::error::PgWireError {
         .map(|known| (strsim::levenshtein(known, name), known))
         .min()
         .filter(|(distance, _)| *distance <= 3);
-    let near = near.map_or(String::new(), |(_, near)| format!("; did you mean \"{near}\"?"));
+    let near = near.map_or(String::new(), |(_, near)| {
+        format!("; did you mean \"{near}\"?")
+    });
     sqlstate::error(
         sqlstate::UNDEFINED_OBJECT,
         format!("unrecognized configuration parameter \"{name}\"{near}"),
@@ -200,7 +213,9 @@ fn refuses(values: &Values, first: &str, value: &str) -> Option<String> {
         }
         Values::Fixed => (value != first).then(|| format!("\"{first}\"")),
         Values::Integer => (lower.parse::<i8>().is_err()).then(|| "an integer".to_owned()),
-        Values::Time => (time(value).is_none()).then(|| "a time such as 500ms, 30s, 5min".to_owned()),
+        Values::Time => {
+            (time(value).is_none()).then(|| "a time such as 500ms, 30s, 5min".to_owned())
+        }
         Values::Zone => (Tz::from_str(value).is_err() && !lower.eq("utc"))
             .then(|| "a time zone such as UTC, Europe/Berlin, +02:00".to_owned()),
     }
@@ -209,7 +224,9 @@ fn refuses(values: &Values, first: &str, value: &str) -> Option<String> {
 /// A time as PostgreSQL writes it: milliseconds where there is no unit.
 fn time(text: &str) -> Option<Duration> {
     let text = text.trim();
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let number: u64 = number.parse().ok()?;
     let millis = match unit.trim() {
@@ -281,7 +298,15 @@ mod tests {
 
     #[test]
     fn times_have_units() {
-        for (text, ms) in [("0", Some(0)), ("10", Some(10)), ("3s", Some(3000)), ("1 min", Some(60_000)), ("x", None), ("5y", None), ("99999999999999999999", None)] {
+        for (text, ms) in [
+            ("0", Some(0)),
+            ("10", Some(10)),
+            ("3s", Some(3000)),
+            ("1 min", Some(60_000)),
+            ("x", None),
+            ("5y", None),
+            ("99999999999999999999", None),
+        ] {
             assert_eq!(time(text), ms.map(Duration::from_millis), "{text}");
         }
     }

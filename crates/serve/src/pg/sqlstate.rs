@@ -86,7 +86,9 @@ pub(super) fn of_query(error: &DataFusionError) -> PgWireError {
         .unwrap_or_default()
         .trim_end();
     let (message, detail) = text.split_once('\n').unwrap_or((text, ""));
-    let message = message.strip_prefix("sql parser error: ").unwrap_or(message);
+    let message = message
+        .strip_prefix("sql parser error: ")
+        .unwrap_or(message);
     let mut info = info("ERROR", code_of_query(root, message), message);
     info.detail = Some(detail.trim().to_owned()).filter(|detail| !detail.is_empty());
     info.hint = match root {

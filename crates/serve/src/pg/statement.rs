@@ -85,7 +85,9 @@ pub(super) fn read(text: &str) -> PgWireResult<Vec<Statement>> {
         // `ABORT`, which the parser does not know.
         Err(error) => COMPATIBLE.parse(text).map_err(|_| {
             let message = error.to_string();
-            let message = message.strip_prefix("sql parser error: ").unwrap_or(&message);
+            let message = message
+                .strip_prefix("sql parser error: ")
+                .unwrap_or(&message);
             sqlstate::error(sqlstate::SYNTAX_ERROR, message)
         })?,
     };
@@ -277,7 +279,10 @@ fn value(expr: &Expr) -> String {
         Expr::Value(value) => match &value.value {
             Value::Boolean(is_on) => if *is_on { "on" } else { "off" }.to_owned(),
             Value::Number(number, _) => number.clone(),
-            other => other.clone().into_string().unwrap_or_else(|| other.to_string()),
+            other => other
+                .clone()
+                .into_string()
+                .unwrap_or_else(|| other.to_string()),
         },
         Expr::Identifier(ident) => ident.value.clone(),
         other => other.to_string(),
@@ -312,7 +317,9 @@ fn format(options: &[CopyOption], legacy: &[CopyLegacyOption]) -> PgWireResult<C
     let refuse = |option: String| {
         sqlstate::error(
             sqlstate::NOT_SUPPORTED,
-            format!("COPY with {option} is not supported: there are FORMAT text and csv, HEADER, DELIMITER, NULL and QUOTE"),
+            format!(
+                "COPY with {option} is not supported: there are FORMAT text and csv, HEADER, DELIMITER, NULL and QUOTE"
+            ),
         )
     };
     for option in options {
@@ -365,7 +372,13 @@ mod tests {
 
     #[test]
     fn queries_are_passed_on_as_they_were_written() {
-        for text in ["SELECT 1 AS a", "select  offset , value FROM orders", "VALUES (1)", "WITH a AS (SELECT 1) SELECT * FROM a", "TABLE orders"] {
+        for text in [
+            "SELECT 1 AS a",
+            "select  offset , value FROM orders",
+            "VALUES (1)",
+            "WITH a AS (SELECT 1) SELECT * FROM a",
+            "TABLE orders",
+        ] {
             let Statement::Query(query) = one(&format!(" {text} ; ")) else {
                 panic!("{text}")
             };
@@ -386,7 +399,10 @@ mod tests {
             ("CREATE TABLE a (b INT)", "25006"),
             ("CREATE TABLE a AS SELECT 1", "25006"),
             ("CREATE VIEW a AS SELECT 1", "25006"),
-            ("CREATE EXTERNAL TABLE a STORED AS CSV LOCATION '/etc/passwd'", "42601"),
+            (
+                "CREATE EXTERNAL TABLE a STORED AS CSV LOCATION '/etc/passwd'",
+                "42601",
+            ),
             ("DROP TABLE a", "25006"),
             ("ALTER TABLE a ADD COLUMN b INT", "25006"),
             ("COPY orders TO '/tmp/x'", "42501"),
@@ -414,18 +430,33 @@ mod tests {
         let set = |name: &str, value: &str| Statement::Set(vec![(name.into(), Some(value.into()))]);
         for (text, expected) in [
             ("SET extra_float_digits = 3", set("extra_float_digits", "3")),
-            ("SET application_name = 'a b'", set("application_name", "a b")),
+            (
+                "SET application_name = 'a b'",
+                set("application_name", "a b"),
+            ),
             ("SET SESSION timezone TO 'UTC'", set("timezone", "UTC")),
             ("SET TIME ZONE 'UTC'", set("timezone", "UTC")),
             ("SET NAMES 'UTF8'", set("client_encoding", "UTF8")),
-            ("SET standard_conforming_strings = on", set("standard_conforming_strings", "on")),
+            (
+                "SET standard_conforming_strings = on",
+                set("standard_conforming_strings", "on"),
+            ),
             ("SET search_path = a, b", set("search_path", "a, b")),
             ("RESET ALL", Statement::ResetAll),
-            ("SHOW transaction isolation level", Statement::Show("transaction_isolation".into())),
+            (
+                "SHOW transaction isolation level",
+                Statement::Show("transaction_isolation".into()),
+            ),
             ("SHOW TIME ZONE", Statement::Show("timezone".into())),
-            ("SHOW server_version", Statement::Show("server_version".into())),
+            (
+                "SHOW server_version",
+                Statement::Show("server_version".into()),
+            ),
             ("BEGIN", Statement::Begin),
-            ("START TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY", Statement::Begin),
+            (
+                "START TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+                Statement::Begin,
+            ),
             ("END", Statement::Commit),
             ("ABORT", Statement::Rollback),
             ("ROLLBACK", Statement::Rollback),
@@ -433,30 +464,59 @@ mod tests {
             ("SET TRANSACTION READ ONLY", Statement::Nothing("SET")),
             ("DISCARD ALL", Statement::DiscardAll),
             ("DEALLOCATE ALL", Statement::Deallocate(None)),
-            ("DEALLOCATE \"_pg3_0\"", Statement::Deallocate(Some("_pg3_0".into()))),
+            (
+                "DEALLOCATE \"_pg3_0\"",
+                Statement::Deallocate(Some("_pg3_0".into())),
+            ),
             ("CLOSE ALL", Statement::Close(None)),
             ("UNLISTEN *", Statement::Nothing("UNLISTEN")),
-            ("FETCH FORWARD 5 FROM c", Statement::Fetch { cursor: "c".into(), rows: Some(5) }),
-            ("FETCH ALL FROM c", Statement::Fetch { cursor: "c".into(), rows: None }),
+            (
+                "FETCH FORWARD 5 FROM c",
+                Statement::Fetch {
+                    cursor: "c".into(),
+                    rows: Some(5),
+                },
+            ),
+            (
+                "FETCH ALL FROM c",
+                Statement::Fetch {
+                    cursor: "c".into(),
+                    rows: None,
+                },
+            ),
         ] {
             assert_eq!(one(text), expected, "{text}");
         }
-        let Statement::Declare { cursor, query, hold } = one("DECLARE \"c\" CURSOR FOR SELECT 1") else {
+        let Statement::Declare {
+            cursor,
+            query,
+            hold,
+        } = one("DECLARE \"c\" CURSOR FOR SELECT 1")
+        else {
             panic!()
         };
-        assert_eq!((cursor.as_str(), query.text.as_str(), hold), ("c", "SELECT 1", false));
+        assert_eq!(
+            (cursor.as_str(), query.text.as_str(), hold),
+            ("c", "SELECT 1", false)
+        );
         assert_eq!(code("FETCH PRIOR FROM c"), "55000");
     }
 
     #[test]
     fn copies_to_the_client_have_formats() {
-        let Statement::Copy(query, format) = one("COPY  ( select 1 ) TO STDOUT WITH (FORMAT csv, HEADER)") else {
+        let Statement::Copy(query, format) =
+            one("COPY  ( select 1 ) TO STDOUT WITH (FORMAT csv, HEADER)")
+        else {
             panic!()
         };
         assert_eq!(query.text, "SELECT 1");
         assert!(format.csv && format.header);
-        assert!(matches!(one("COPY orders (a, b) TO STDOUT"), Statement::Copy(q, f) if q.text == "SELECT a, b FROM orders" && !f.csv));
-        assert!(matches!(one("COPY orders TO STDOUT CSV HEADER"), Statement::Copy(_, f) if f.csv && f.header));
+        assert!(
+            matches!(one("COPY orders (a, b) TO STDOUT"), Statement::Copy(q, f) if q.text == "SELECT a, b FROM orders" && !f.csv)
+        );
+        assert!(
+            matches!(one("COPY orders TO STDOUT CSV HEADER"), Statement::Copy(_, f) if f.csv && f.header)
+        );
         assert_eq!(code("COPY orders TO STDOUT WITH (FORMAT binary)"), "0A000");
     }
 }
