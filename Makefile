@@ -60,6 +60,7 @@ WORKERS_TESTS := --lib --test $(ENGINE) $(if $(filter distributed,$(ENGINE)),--t
 
 .PHONY: test-workers
 test-workers: setup ## test statements on workers (ENGINE=ballista: on Ballista); compiles DataFusion once more
+	@scripts/pg-clients
 	@scripts/test $(WORKERS) $(or $(ARGS),$(WORKERS_TESTS))
 
 .PHONY: test-logins
