@@ -4,7 +4,6 @@ use std::io;
 use std::sync::Arc;
 
 use futures::{SinkExt, StreamExt};
-use pgwire::api::auth::StartupHandler;
 use pgwire::api::cancel::DefaultCancelHandler;
 use pgwire::api::{ClientInfo, METADATA_USER, NoopHandler, PgWireConnectionState};
 use pgwire::error::{ErrorInfo, PgWireError};
@@ -70,7 +69,7 @@ async fn converse(
         socket.get_mut().next_message();
         let received = tokio::select! {
             received = timeout_at(deadline, socket.next()) => received,
-            _ = stopped.wait_for(|stopped| *stopped) => return say(&mut socket, stopping()).await,
+            () = told(&mut stopped) => return say(&mut socket, stopping()).await,
         };
         let message = match received {
             Ok(None | Some(Ok(PgWireFrontendMessage::Terminate(_)))) => return Ok(()),
@@ -105,7 +104,7 @@ async fn converse(
         let processed = tokio::select! {
             processed = process => processed,
             () = hangup.closed() => return Ok(()),
-            _ = stopped.wait_for(|stopped| *stopped) => Err(stopping()),
+            () = told(&mut stopped) => Err(stopping()),
         };
         if is_cancel {
             return Ok(());
@@ -168,6 +167,12 @@ fn refusal(socket: &Socket, shared: &Shared, is_full: bool) -> Option<PgWireErro
         );
         sqlstate::fatal(sqlstate::TOO_MANY_CONNECTIONS, message)
     })
+}
+
+/// Waits until the service stops.
+async fn told(stopped: &mut watch::Receiver<bool>) {
+    // An error is the end of whoever would tell.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
 fn stopping() -> PgWireError {

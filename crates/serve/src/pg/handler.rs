@@ -123,7 +123,7 @@ impl Handler {
         };
         if statements.is_empty() {
             return client
-                .feed(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse))
+                .feed(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()))
                 .await;
         }
         for statement in statements {
@@ -719,7 +719,7 @@ impl ExtendedQueryHandler for Handler {
         let portal = match client.portal_store().get_portal(name) {
             Some(Entry::Value(portal)) => portal,
             Some(Entry::Empty) => {
-                let empty = PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse);
+                let empty = PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new());
                 return Wire::feed(client, empty).await;
             }
             None => return Err(PgWireError::PortalNotFound(name.to_owned())),
@@ -763,7 +763,7 @@ impl ExtendedQueryHandler for Handler {
             drop(session.take_cursor(name));
             client.portal_store().rm_portal(name);
         }
-        Wire::feed(client, PgWireBackendMessage::CloseComplete(CloseComplete)).await
+        Wire::feed(client, PgWireBackendMessage::CloseComplete(CloseComplete::new())).await
     }
 
     async fn do_query<C>(
@@ -851,7 +851,7 @@ async fn execute(
     }
     session.keep_cursor(name, cursor)?;
     client
-        .feed(PgWireBackendMessage::PortalSuspended(PortalSuspended))
+        .feed(PgWireBackendMessage::PortalSuspended(PortalSuspended::new()))
         .await
 }
 

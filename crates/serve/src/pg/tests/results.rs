@@ -124,11 +124,11 @@ async fn errors_have_codes_and_coordinates() {
     assert_eq!(code, "22P02");
     assert!(message.contains("typed[0]@5"), "{message}");
     for (sql, code, part) in [
-        ("SELECT * FROM order", "42P01", "orders"),
+        ("SELECT * FROM ordrs", "42P01", "orders"),
         ("SELECT * FROM a.b.c", "42P01", "not found"),
         ("SELECT nothing FROM orders", "42703", "nothing"),
         ("SELECT nothing(1)", "42883", "nothing"),
-        ("SELECT FROM WHERE", "42601", "Expected"),
+        ("SELECT 1 FROM", "42601", "xpected"),
         ("SELECT 1/0", "22012", "zero"),
         ("SELECT * FROM kafka('orders', '0=5:3')", "22023", "0=5:3"),
         ("SELECT CAST('x' AS INT)", "22P02", "x"),
