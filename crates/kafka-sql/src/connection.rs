@@ -78,13 +78,14 @@ impl ConnectionArgs {
     pub(crate) fn refuse_for_service(&self) -> Result<(), Failure> {
         let brokers = self.bootstrap_servers.is_some() && !self.environment.brokers;
         let config = self.config.is_some() && !self.environment.config;
+        let budget = !self.budget.settings()?.scan_budget().is_unlimited();
         let given = [
             ("-b", brokers),
             ("-F", config),
             ("-X", !self.set.is_empty()),
             ("--memory-limit", self.memory_limit.is_some()),
+            ("--max-scan-…", budget),
         ];
-        self.budget.refuse_for("serve")?;
         match given.iter().find(|(_, given)| *given) {
             None => Ok(()),
             Some((flag, _)) => Err(Failure::usage(format!(

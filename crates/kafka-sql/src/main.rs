@@ -113,7 +113,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         .as_ref()
         .and_then(|(_, config)| config.service.cores)
     {
-        runtime.worker_threads(cores);
+        runtime.worker_threads(cores.get());
     }
     let runtime = runtime.thread_stack_size(STACK_BYTES).enable_all().build();
     // Never dropped: that would wait for an interrupted query that does not pause.

@@ -1,5 +1,6 @@
 //! `kafka-sql serve`: the service of a file, with sessions as the shell opens them.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -77,16 +78,11 @@ pub(crate) fn serve(
     let opener = Sessions {
         cores: config.service.cores,
     };
-    for (name, job) in &config.jobs {
-        // Without --check, a job whose file is wrong is shown as failed and the others run.
-        let checked = opener
-            .check(job)
-            .map_err(|problem| usage(problem.of(format_args!("jobs.{name}"))));
-        if args.check {
-            checked?;
-        }
-    }
     if args.check {
+        for (name, job) in &config.jobs {
+            let checked = opener.check(job);
+            checked.map_err(|problem| usage(problem.of(format_args!("jobs.{name}"))))?;
+        }
         let (http, postgres) = (config.http.clone(), config.postgres.clone());
         let ports = async move {
             if let Some(http) = &http {
@@ -148,7 +144,7 @@ fn usage(problem: Problem) -> Failure {
 /// Opens sessions as the shell does.
 #[derive(Debug)]
 struct Sessions {
-    cores: Option<usize>,
+    cores: Option<NonZeroUsize>,
 }
 
 impl Sessions {
@@ -163,8 +159,12 @@ impl Sessions {
             Access::Reader => Policy::restricted(),
         };
         let config = connection.config.clone();
-        let connection =
-            Connection::of(config, Arc::clone(runtime), self.cores).with_policy(policy);
+        let connection = Connection::of(
+            config,
+            Arc::clone(runtime),
+            self.cores.map(NonZeroUsize::get),
+        )
+        .with_policy(policy);
         Session::open(&connection).map_err(problem)
     }
 }

@@ -79,7 +79,7 @@ impl Answer {
         jobs: &[(&str, Measured)],
     ) -> Result<(), fmt::Error> {
         let states = jobs.iter().flat_map(|(job, measured)| {
-            JobState::ALL.into_iter().map(|state| {
+            JobState::ALL.into_iter().map(move |state| {
                 let labels = [("job", *job), ("state", state.name())];
                 (labels, i64::from(measured.state == state))
             })
@@ -185,7 +185,7 @@ fn counts(to: &mut DescriptorEncoder<'_>, jobs: &[(&str, Measured)]) -> Result<(
         let ledger = measured.totals.ledger;
         let classes = datafusion_kafka::range::LedgerCounts::NAMES;
         let classes = classes.into_iter().zip(ledger.values());
-        classes.map(|(class, count)| ([("job", *job), ("class", class)], count))
+        classes.map(move |(class, count)| ([("job", *job), ("class", class)], count))
     });
     let help = "What became of the offsets that were read, by class of the ledger";
     counter(to, "kafka_sql_job_records", help, records)?;
@@ -207,7 +207,7 @@ fn counts(to: &mut DescriptorEncoder<'_>, jobs: &[(&str, Measured)]) -> Result<(
     counter(to, "kafka_sql_job_batches", help, batches)?;
     let rows = jobs.iter().flat_map(|(job, measured)| {
         let rows = measured.totals.rows.iter();
-        rows.map(|(sink, rows)| ([("job", *job), ("sink", sink.as_str())], *rows))
+        rows.map(move |(sink, rows)| ([("job", *job), ("sink", sink.as_str())], *rows))
     });
     let help = "Rows that were committed";
     counter(to, "kafka_sql_job_sink_rows", help, rows)?;

@@ -1,26 +1,24 @@
 //! What the service manager is told: systemd's protocol, by its socket. Nothing where there is none.
 
-use std::time::Duration;
-
 pub use sd_notify::NotifyState;
 
 /// Tells systemd how the service is.
 #[derive(Debug)]
 pub struct Notifier {
-    watchdog: Option<Duration>,
+    watches: bool,
 }
 
 impl Notifier {
     /// For the socket and the watchdog that the environment names.
     pub fn of_environment() -> Self {
         Self {
-            watchdog: sd_notify::watchdog_enabled(),
+            watches: sd_notify::watchdog_enabled().is_some(),
         }
     }
 
-    /// How often the watchdog is to be told that all is well: twice as often as it asks for.
-    pub fn watchdog(&self) -> Option<Duration> {
-        self.watchdog.map(|within| within / 2)
+    /// Whether the service manager wants to be told that all is well.
+    pub fn watches(&self) -> bool {
+        self.watches
     }
 
     /// Tells a state. That nobody hears it stops nothing.

@@ -54,8 +54,9 @@ fn load(files: &TlsConfig) -> Result<Arc<ServerConfig>, Problem> {
         Problem::new(format!("tls: {}: {reason}", path.display()))
     };
     let (cert, key) = (&files.cert, &files.key);
-    let chain = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect);
-    let chain: Vec<CertificateDer<'static>> = chain.map_err(|e| wrong(cert, &e))?;
+    let chain: Result<Vec<CertificateDer<'static>>, _> =
+        CertificateDer::pem_file_iter(cert).and_then(|chain| chain.collect());
+    let chain = chain.map_err(|e| wrong(cert, &e))?;
     if chain.is_empty() {
         return Err(wrong(cert, &"there is no certificate in the file"));
     }

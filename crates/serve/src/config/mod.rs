@@ -10,6 +10,7 @@ mod text;
 mod values;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
 
@@ -53,7 +54,7 @@ pub struct ServiceConfig {
     #[serde(deserialize_with = "values::optional_size")]
     pub memory_limit: Option<usize>,
     /// The cores that all jobs and statements share; the machine's unless set.
-    pub cores: Option<usize>,
+    pub cores: Option<NonZeroUsize>,
     /// How the log is written.
     pub log_format: LogFormat,
     /// The most partitions of a job that metrics have a label for; the others are summed up.

@@ -98,15 +98,15 @@ fn unknown_keys_are_errors_with_the_nearest_name_and_the_line() {
     );
     assert_eq!(
         refused("[lineage]\nfile", "[lineage]\nurrl"),
-        "32: unknown key 'urrl'; did you mean 'url'?"
+        "33: unknown key 'urrl'; did you mean 'url'?"
     );
     assert_eq!(
         refused("[service]", "[servise]"),
-        "34: unknown key 'servise'; did you mean 'service'?"
+        "35: unknown key 'servise'; did you mean 'service'?"
     );
     let far = refused("log_format = \"json\"", "colour = 1");
     assert!(
-        far.starts_with("36: unknown key 'colour'; there are: memory_limit,"),
+        far.starts_with("37: unknown key 'colour'; there are: memory_limit,"),
         "{far}"
     );
     let setting = refused("sasl.username", "sasl.usernome");
@@ -129,7 +129,7 @@ fn wrong_values_are_errors_with_the_line() {
     );
     assert_eq!(
         refused("\"2GB\"", "\"much\""),
-        "35: expected a size such as 256M or 2GB, found \"much\""
+        "36: expected a size such as 256M or 2GB, found 'much'"
     );
     assert_eq!(
         refused(

@@ -123,7 +123,8 @@ pub(super) fn optional_size<'de, D: Deserializer<'de>>(from: D) -> Result<Option
     let size = size.filter(|bytes| *bytes > 0);
     size.map(Some).ok_or_else(|| {
         D::Error::custom(format!(
-            "expected a size such as 256M or 2GB, found {value}"
+            "expected a size such as 256M or 2GB, found {}",
+            shown(&value)
         ))
     })
 }
@@ -168,7 +169,17 @@ pub(super) fn optional_count<'de, D: Deserializer<'de>>(
         Value::Integer(number) => Ok(Some(number.to_string())),
         Value::String(text) => Ok(Some(text)),
         other => Err(D::Error::custom(format!(
-            "expected a number or a text such as '10M', found {other}"
+            "expected a number or a text such as '10M', found {}",
+            shown(&other)
         ))),
+    }
+}
+
+/// A value in a message. Only for keys that hold no secret.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("'{text}'"),
+        Value::Integer(number) => number.to_string(),
+        other => format!("a value of the type {}", other.type_str()),
     }
 }

@@ -17,7 +17,7 @@ use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 use super::guard::Peer;
 use crate::job::JobStatus;
-use crate::service::{Action, Service};
+use crate::service::{Action, Service, closed};
 
 /// What a look at the cluster may be old when somebody asks for jobs.
 const YOUNG: Duration = Duration::from_secs(1);
@@ -33,7 +33,7 @@ pub(super) fn routes() -> Router<Arc<Service>> {
 async fn jobs(State(service): State<Arc<Service>>) -> Json<Vec<JobStatus>> {
     let monitors = service.board().monitors();
     futures::future::join_all(monitors.iter().map(|monitor| monitor.look(YOUNG))).await;
-    Json(service.jobs())
+    Json(service.jobs().into_iter().map(JobStatus::brief).collect())
 }
 
 async fn job(State(service): State<Arc<Service>>, Path(job): Path<String>) -> Response {
@@ -71,17 +71,15 @@ async fn events(
 ) -> Sse<impl Stream<Item = Result<sse::Event, Infallible>>> {
     let followed = BroadcastStream::new(service.events());
     let statuses = service.jobs().into_iter();
-    let first = statuses.map(|status| event("job", &status));
+    let first = statuses.map(|status| event("job", &status.brief()));
     let then = followed.map(|happened| match happened {
         Ok(happened) => event("event", &happened),
         // Whoever follows asks for everything again.
         Err(BroadcastStreamRecvError::Lagged(missed)) => event("missed", &missed),
     });
     let mut closing = service.closing();
-    let closed = async move {
-        let _ = closing.wait_for(|closing| *closing).await;
-    };
-    let all = stream::iter(first).chain(then).take_until(closed);
+    let ended = Box::pin(async move { closed(&mut closing).await });
+    let all = stream::iter(first).chain(then).take_until(ended);
     Sse::new(all.map(Ok)).keep_alive(KeepAlive::default())
 }
 

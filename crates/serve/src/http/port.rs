@@ -17,6 +17,7 @@ use super::guard::{Guard, Peer};
 use crate::config::HttpConfig;
 use crate::logs;
 use crate::problem::Problem;
+use crate::service::closed;
 use crate::tls::{Certificate, Protection};
 
 /// How many connections are open at once; more wait.
@@ -121,7 +122,7 @@ impl Port {
             let accepted = tokio::select! {
                 accepted = self.accept(&room) => accepted,
                 Some(_) = connections.join_next() => continue,
-                _ = closing.wait_for(|closing| *closing) => break,
+                () = closed(&mut closing) => break,
             };
             let Some((stream, peer, permit)) = accepted else {
                 continue;
@@ -175,7 +176,7 @@ fn protection(config: &HttpConfig) -> Protection {
 }
 
 async fn answer(
-    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
     mut closing: watch::Receiver<bool>,
 ) {
@@ -186,7 +187,7 @@ async fn answer(
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        _ = closing.wait_for(|closing| *closing) => {
+        () = closed(&mut closing) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

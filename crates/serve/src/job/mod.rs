@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use datafusion_kafka::driver::{BatchProgress, PartitionLag};
 use datafusion_kafka::range::OffsetRange;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 pub use board::Board;
 pub(crate) use monitor::Measured;
@@ -120,9 +120,21 @@ pub struct JobStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag: Option<JobLag>,
     /// The last batches, the newest last.
+    #[serde(serialize_with = "all_shared")]
     pub batches: Vec<Arc<BatchProgress>>,
     /// The last errors, the newest last.
+    #[serde(serialize_with = "all_shared")]
     pub errors: Vec<Arc<JobError>>,
+}
+
+impl JobStatus {
+    /// The same with no more than the last batch and the last error, for lists of jobs.
+    #[must_use]
+    pub fn brief(mut self) -> Self {
+        self.batches = self.batches.pop().into_iter().collect();
+        self.errors = self.errors.pop().into_iter().collect();
+        self
+    }
 }
 
 /// A batch that runs.
@@ -199,6 +211,7 @@ pub enum Event {
     /// A job has come or has another state.
     State {
         /// The job.
+        #[serde(serialize_with = "shared")]
         job: Arc<str>,
         /// What it does now.
         state: JobState,
@@ -206,29 +219,44 @@ pub enum Event {
     /// A job has committed a batch.
     Batch {
         /// The job.
+        #[serde(serialize_with = "shared")]
         job: Arc<str>,
         /// What the batch did.
+        #[serde(serialize_with = "shared")]
         progress: Arc<BatchProgress>,
     },
     /// A batch or a job has failed.
     Error {
         /// The job.
+        #[serde(serialize_with = "shared")]
         job: Arc<str>,
         /// Why.
+        #[serde(serialize_with = "shared")]
         error: Arc<JobError>,
     },
     /// The cluster was asked how far a job is behind.
     Lag {
         /// The job.
+        #[serde(serialize_with = "shared")]
         job: Arc<str>,
         /// The answer.
+        #[serde(serialize_with = "shared")]
         lag: Arc<JobLag>,
     },
     /// A job is no longer in the file.
     Removed {
         /// The job.
+        #[serde(serialize_with = "shared")]
         job: Arc<str>,
     },
+}
+
+fn shared<T: Serialize + ?Sized, S: Serializer>(value: &Arc<T>, to: S) -> Result<S::Ok, S::Error> {
+    value.as_ref().serialize(to)
+}
+
+fn all_shared<T: Serialize, S: Serializer>(values: &[Arc<T>], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(values.iter().map(Arc::as_ref))
 }
 
 /// Now, in ms since the epoch.

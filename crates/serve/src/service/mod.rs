@@ -344,10 +344,10 @@ impl Service {
         let mut closing = self.closing();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (mut looked, mut fed) = (Instant::now(), Instant::now());
+        let mut looked = Instant::now();
         loop {
             tokio::select! {
-                _ = closing.wait_for(|closing| *closing) => return,
+                () = closed(&mut closing) => return,
                 Ok(()) = reload.changed() => {
                     notifier.reloading();
                     self.reload();
@@ -357,12 +357,8 @@ impl Service {
             }
             *self.turned.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
             let monitors = self.board.monitors();
-            if let Some(every) = notifier.watchdog()
-                && fed.elapsed() >= every.min(TICK)
-                && !monitors.iter().any(|monitor| monitor.hangs())
-            {
+            if notifier.watches() && !monitors.iter().any(|monitor| monitor.hangs()) {
                 notifier.tell(&[NotifyState::Watchdog]);
-                fed = Instant::now();
             }
             if looked.elapsed() >= LOOK_EVERY {
                 looked = Instant::now();
@@ -401,6 +397,12 @@ impl Service {
     fn tasks(&self) -> MutexGuard<'_, BTreeMap<String, Task>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Waits until the service ends.
+pub(crate) async fn closed(closing: &mut watch::Receiver<bool>) {
+    // If nobody can tell any more, it has ended too.
+    let _ = closing.wait_for(|closing| *closing).await;
 }
 
 /// Why jobs are not ready, a line for each.
