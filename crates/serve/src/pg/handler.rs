@@ -123,7 +123,9 @@ impl Handler {
         };
         if statements.is_empty() {
             return client
-                .feed(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()))
+                .feed(PgWireBackendMessage::EmptyQueryResponse(
+                    EmptyQueryResponse::new(),
+                ))
                 .await;
         }
         for statement in statements {
@@ -763,7 +765,11 @@ impl ExtendedQueryHandler for Handler {
             drop(session.take_cursor(name));
             client.portal_store().rm_portal(name);
         }
-        Wire::feed(client, PgWireBackendMessage::CloseComplete(CloseComplete::new())).await
+        Wire::feed(
+            client,
+            PgWireBackendMessage::CloseComplete(CloseComplete::new()),
+        )
+        .await
     }
 
     async fn do_query<C>(
