@@ -10,7 +10,7 @@ with psycopg.connect(conninfo, autocommit=True) as connection:
     connection.add_notice_handler(lambda notice: notices.append(notice.message_primary))
     row = connection.execute("SELECT id, name, price, at FROM typed WHERE id = %s", [3]).fetchone()
     assert row[:3] == (3, "n3", 3.5) and row[3].second == 3, row
-    assert notices == ["read 5 offsets of typed: 5 records"], notices
+    assert notices == ["read 5 offsets of typed: 1 record, 4 filtered"], notices
 
     # More often than prepare_threshold: then statements are prepared.
     for n in range(10):
