@@ -60,6 +60,7 @@ WORKERS_TESTS := --lib $(if $(filter serve,$(ENGINE)),--test service,--test $(EN
 
 .PHONY: test-workers
 test-workers: setup ## test statements on workers (ENGINE=ballista: on Ballista, serve: the service); compiles DataFusion once more
+	@scripts/pg-clients
 	@scripts/test $(WORKERS) $(or $(ARGS),$(WORKERS_TESTS))
 
 .PHONY: test-logins

@@ -13,6 +13,7 @@ use datafusion_kafka::policy::Policy;
 use datafusion_kafka_serve::config::{self, Config, JobConfig};
 use datafusion_kafka_serve::http::Port;
 use datafusion_kafka_serve::logs;
+use datafusion_kafka_serve::pg::PgPort;
 use datafusion_kafka_serve::{Access, Notifier, Opener, Problem, Service};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -83,10 +84,13 @@ pub(crate) fn serve(
             let checked = opener.check(job);
             checked.map_err(|problem| usage(problem.of(format_args!("jobs.{name}"))))?;
         }
-        let http = config.http.clone();
+        let (http, postgres) = (config.http.clone(), config.postgres.clone());
         let ports = async move {
-            match &http {
-                Some(http) => Port::check(http).await.map_err(usage),
+            if let Some(http) = &http {
+                Port::check(http).await.map_err(usage)?;
+            }
+            match &postgres {
+                Some(postgres) => PgPort::check(postgres).await.map_err(usage),
                 None => Ok(()),
             }
         };

@@ -1,8 +1,8 @@
 //! Jobs and questions over exact Kafka offset ranges, as one service.
 //!
 //! A [`Service`] runs the jobs of a [`Config`] side by side, each again and again after failures, and lets others look
-//! at them: over HTTP ([`http`]), in metrics ([`metrics`]) and to the service manager. The program that has the shell
-//! implements [`Opener`], which opens sessions and plans job files.
+//! at them: over HTTP ([`http`]), in metrics ([`metrics`]) and to the service manager. Clients of PostgreSQL ask for
+//! records ([`pg`]). The program that has the shell implements [`Opener`], which opens sessions and plans job files.
 //!
 //! ```text
 //! Config ──▶ Service ──▶ one task for each job: open, run, wait, again      service.rs, job/
@@ -23,6 +23,7 @@ pub mod metrics;
 mod notify;
 mod opener;
 mod page;
+pub mod pg;
 mod problem;
 mod process;
 mod service;

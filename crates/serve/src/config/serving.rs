@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -58,8 +59,22 @@ pub struct PostgresConfig {
     pub insecure: bool,
     /// How many statements run at once; more wait.
     pub max_statements: Option<usize>,
+    /// How many may wait.
+    pub max_queued: Option<usize>,
+    /// How long a statement waits at most.
+    #[serde(default, deserialize_with = "values::optional_time")]
+    pub queue_timeout: Option<Duration>,
     /// How many clients may be connected at once.
     pub max_connections: Option<usize>,
+    /// How long a client may take to log in.
+    #[serde(default, deserialize_with = "values::optional_time")]
+    pub login_timeout: Option<Duration>,
+    /// How long a connection may be without a statement.
+    #[serde(default, deserialize_with = "values::optional_time")]
+    pub idle_timeout: Option<Duration>,
+    /// How long a client may leave unread what it is sent, and a cursor half read.
+    #[serde(default, deserialize_with = "values::optional_time")]
+    pub stalled_timeout: Option<Duration>,
     /// Who may log in.
     #[serde(default)]
     pub users: BTreeMap<String, UserConfig>,

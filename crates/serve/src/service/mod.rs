@@ -25,6 +25,7 @@ use crate::lineage::Lineage;
 use crate::logs::{self, Fields};
 use crate::notify::{Notifier, NotifyState};
 use crate::opener::{Access, Opener};
+use crate::pg::PgPort;
 use crate::problem::Problem;
 
 /// How often the supervisor looks around.
@@ -49,6 +50,7 @@ pub struct Service {
     /// When the supervisor looked around last.
     turned: Mutex<Instant>,
     port: Mutex<Option<Arc<Port>>>,
+    postgres: Mutex<Option<PgPort>>,
 }
 
 impl fmt::Debug for Service {
@@ -142,6 +144,7 @@ impl Service {
             closing: watch::Sender::new(false),
             turned: Mutex::new(Instant::now()),
             port: Mutex::default(),
+            postgres: Mutex::default(),
         }))
     }
 
@@ -287,9 +290,6 @@ impl Service {
         mut reload: watch::Receiver<()>,
     ) -> Result<(), Problem> {
         let config = self.config();
-        if config.postgres.is_some() {
-            return Err(Problem::new("[postgres] is not served by this build"));
-        }
         if let Some(lineage) = &config.lineage {
             // The service runs once.
             let _ = self.lineage.set(Lineage::start(lineage)?);
@@ -298,6 +298,22 @@ impl Service {
             Some(http) => Some(Port::open(http, self.closing()).await?),
             None => None,
         };
+        let postgres = match &config.postgres {
+            Some(postgres) => {
+                let connection = config.connection(&postgres.connection)?;
+                Some(PgPort::open(postgres, connection, &self.opener, &self.runtime).await?)
+            }
+            None => None,
+        };
+        let asking = postgres.map(|port| {
+            log::info!(target: logs::SERVICE, "PostgreSQL on {}", port.address());
+            *self.postgres.lock().unwrap_or_else(PoisonError::into_inner) = Some(port.clone());
+            let mut closing = self.closing();
+            let closed = async move {
+                let _ = closing.wait_for(|closing| *closing).await;
+            };
+            tokio::spawn(port.serve(closed))
+        });
         let serving = port.map(|port| {
             let port = Arc::new(port);
             *self.port.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&port));
@@ -309,17 +325,20 @@ impl Service {
         }
         notifier.tell(&[NotifyState::Ready]);
         log::info!(target: logs::SERVICE, "{} jobs run", config.jobs.len());
-        self.supervise(notifier, &mut reload, serving.is_some())
-            .await;
+        let serves = serving.is_some() || asking.is_some();
+        self.supervise(notifier, &mut reload, serves).await;
         notifier.tell(&[NotifyState::Stopping]);
         self.end_jobs().await;
         if let Some(lineage) = self.lineage.get() {
             lineage.close().await;
         }
         self.close();
+        // They end by themselves: `closing` is true.
         if let Some(serving) = serving {
-            // It ends by itself: `closing` is true.
             let _ = serving.await;
+        }
+        if let Some(asking) = asking {
+            let _ = asking.await;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use datafusion_kafka::driver::ProgressListener;
 
 use super::Service;
 use super::runner::Want;
-use crate::config::Config;
+use crate::config::{Config, PostgresConfig};
 use crate::logs;
 use crate::problem::Problem;
 
@@ -69,6 +69,11 @@ impl Service {
             port.renew(new.http.as_ref())?;
         }
         drop(port);
+        let postgres = self.postgres.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(port), Some(config)) = (postgres.as_ref(), &new.postgres) {
+            port.renew(config)?;
+        }
+        drop(postgres);
         let mut done = Reloaded {
             at_restart: at_restart(&old, &new),
             ..Reloaded::default()
@@ -127,14 +132,15 @@ fn at_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         Some((http.listen, http.tls, http.insecure))
     };
     let postgres = |config: &Config| {
+        let users = std::collections::BTreeMap::new();
         let postgres = config.postgres.clone()?;
-        Some((postgres.listen, postgres.tls, postgres.insecure))
+        Some(PostgresConfig { users, ..postgres })
     };
     let differs = [
         ("[service]", old.service != new.service),
         ("listen, tls and insecure of [http]", http(old) != http(new)),
         (
-            "listen, tls and insecure of [postgres]",
+            "all of [postgres] but its users",
             postgres(old) != postgres(new),
         ),
         ("[lineage]", old.lineage != new.lineage),

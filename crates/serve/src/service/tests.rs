@@ -197,3 +197,39 @@ async fn what_hangs_is_told_from_what_fails() {
     until("it goes on", || world.rows() == 1).await;
     end(&service, ended).await;
 }
+
+#[tokio::test]
+async fn the_postgresql_port_opens_is_renewed_and_closes() {
+    let world = World::new();
+    let postgres = |user: &str| {
+        format!(
+            "[postgres]\nlisten = \"127.0.0.1:0\"\nconnection = \"main\"\n\
+             [postgres.users.{user}]\npassword = \"env:CARGO_PKG_NAME\"\n"
+        )
+    };
+    world.configure(&postgres("ada"));
+    world.produce(0, 3);
+    let (service, ended) = world.run();
+    let port = || service.postgres.lock().unwrap().clone();
+    until("the port is open", || port().is_some()).await;
+    let connect = async |user: &str| {
+        tokio_postgres::Config::new()
+            .host("127.0.0.1")
+            .port(port().unwrap().address().port())
+            .user(user)
+            .password(env!("CARGO_PKG_NAME"))
+            .connect(tokio_postgres::NoTls)
+            .await
+    };
+    let (ada, connection) = connect("ada").await.unwrap();
+    let ada_ended = tokio::spawn(connection);
+    let counted = ada.query_one("SELECT count(*) FROM orders", &[]).await;
+    assert_eq!(counted.unwrap().get::<_, i64>(0), 3);
+    world.configure(&postgres("bob"));
+    assert_eq!(service.reload().unwrap().at_restart, [""; 0]);
+    connect("ada").await.map(|_| ()).unwrap_err();
+    connect("bob").await.map(|_| ()).unwrap();
+    end(&service, ended).await;
+    // It was told why.
+    ada_ended.await.unwrap().unwrap_err();
+}

@@ -1,0 +1,308 @@
+//! The PostgreSQL port: topics as tables for psql, DBeaver, Grafana and notebooks.
+//!
+//! ```text
+//! accept ─▶ connection: TLS, deadlines, sizes ─▶ login: SCRAM ─▶ session: a SessionContext of its own
+//!                                                                   │
+//!            statement: what is it, is it allowed? ◀── handler ◀────┘
+//!                │ a query
+//!            run: a place in the queue ─▶ plan ─▶ rows, one batch at a time ─▶ ledger as a NOTICE, a line in the log
+//! ```
+//!
+//! What it promises:
+//!
+//! - A connection that has not shown the password of a user reaches no session. Without TLS, where TLS is
+//!   configured, it does not reach the login either.
+//! - No statement writes, reaches a file or another host, or changes how the cluster is reached.
+//! - A result is whole, or its statement ends with an error.
+//! - Memory is bounded for each connection: rows are sent batch by batch, and a client that does not read them is
+//!   disconnected.
+//!
+//! Parts of pgwire and datafusion-postgres are not used, for these reasons: `Portal::fetch` collects all rows before it
+//! sends the first; `process_socket` has no deadline after the login, and treats bytes from before a TLS handshake as
+//! the client's; a cancel request ends planning but not the rows; `DfSessionService` has one session for all, and runs
+//! whatever it is sent.
+
+mod catalog;
+mod connection;
+mod copy;
+mod handler;
+mod login;
+mod notice;
+mod pipe;
+mod run;
+mod session;
+mod settings;
+mod sqlstate;
+mod statement;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::prelude::SessionContext;
+use datafusion_kafka::config::ScanBudget;
+use pgwire::api::{ConnectionManager, RandomPidSecretKeyGenerator};
+use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+
+use catalog::{Tables, sessions};
+
+use crate::config::{Connection, PostgresConfig, Secret, UserConfig};
+use crate::logs;
+use crate::opener::Opener;
+use crate::problem::Problem;
+use crate::tls::{Certificate, Protection};
+
+/// How many connections beyond the limit are told that there are too many, at a time. Others are closed without a word.
+const REFUSED_POLITELY: usize = 16;
+
+/// The pause after a connection could not be accepted: descriptors may be short.
+const AFTER_FAILURE: Duration = Duration::from_millis(200);
+
+/// Who may log in.
+#[derive(Debug, Clone)]
+struct User {
+    name: String,
+    password: Secret,
+    /// What each statement of the user may read.
+    budget: ScanBudget,
+}
+
+impl User {
+    fn of(name: &str, config: &UserConfig) -> Result<Self, Problem> {
+        let mut user = Self {
+            name: name.to_owned(),
+            password: config.password.clone(),
+            budget: ScanBudget::default(),
+        };
+        let given = [
+            &config.max_scan_records,
+            &config.max_scan_bytes,
+            &config.max_scan_time,
+        ];
+        for (key, value) in ScanBudget::KEYS.into_iter().zip(given) {
+            if let Some(value) = value {
+                let set = user.budget.set(key, value);
+                set.map_err(|e| Problem::from(e).of(format_args!("[postgres.users.{name}]")))?;
+            }
+        }
+        Ok(user)
+    }
+}
+
+/// How the port serves.
+#[derive(Debug)]
+struct Options {
+    /// With one, connections without TLS are refused.
+    certificate: Option<Certificate>,
+    max_connections: usize,
+    /// How many statements may run at a time.
+    max_statements: usize,
+    /// How many more may wait for that, and how long.
+    max_queued: usize,
+    queue_timeout: Duration,
+    /// How long a client may take until it has logged in.
+    login_timeout: Duration,
+    /// How long a connection may be without a statement.
+    idle_timeout: Duration,
+    /// How long a client may leave unread what it is sent, and a cursor half read.
+    stalled_timeout: Duration,
+}
+
+impl Options {
+    fn of(config: &PostgresConfig) -> Result<Self, Problem> {
+        let seconds =
+            |given: Option<Duration>, default| given.unwrap_or(Duration::from_secs(default));
+        Ok(Self {
+            certificate: config.tls.as_ref().map(Certificate::read).transpose()?,
+            max_connections: config.max_connections.unwrap_or(100),
+            max_statements: config.max_statements.unwrap_or(8),
+            max_queued: config.max_queued.unwrap_or(100),
+            queue_timeout: seconds(config.queue_timeout, 60),
+            login_timeout: seconds(config.login_timeout, 10),
+            idle_timeout: seconds(config.idle_timeout, 60 * 60),
+            stalled_timeout: seconds(config.stalled_timeout, 60),
+        })
+    }
+}
+
+fn users(config: &PostgresConfig) -> Result<Vec<User>, Problem> {
+    let users = config.users.iter();
+    users.map(|(name, user)| User::of(name, user)).collect()
+}
+
+/// Makes the session of a connection for the user who has logged in. It asks no cluster.
+type Sessions = Arc<dyn Fn(&User) -> Result<SessionContext, Problem> + Send + Sync>;
+
+/// What all connections share.
+struct Shared {
+    options: Options,
+    sessions: Sessions,
+    logins: RwLock<Arc<login::Logins>>,
+    catalog: catalog::PgCatalog,
+    cancels: Arc<ConnectionManager>,
+    pids: Arc<RandomPidSecretKeyGenerator>,
+    places: Arc<Semaphore>,
+    queued: AtomicUsize,
+}
+
+impl Shared {
+    fn logins(&self) -> Arc<login::Logins> {
+        let logins = self.logins.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&logins)
+    }
+}
+
+/// A port that listens. Clones are the same port.
+#[derive(Clone)]
+pub struct PgPort {
+    listener: Arc<TcpListener>,
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for PgPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PgPort")
+            .field("address", &self.address)
+            .field("options", &self.shared.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PgPort {
+    /// Checks what [`open`](Self::open) would, without listening and without the catalog file, whose statements may ask
+    /// the cluster.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn check(config: &PostgresConfig) -> Result<(), Problem> {
+        Options::of(config)?;
+        users(config)?;
+        let addresses = tokio::net::lookup_host(&config.listen).await;
+        for address in addresses.map_err(|e| cannot_listen(config, &e))? {
+            protection(config).check("postgres", address)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the tables of the catalog file, and listens.
+    ///
+    /// # Errors
+    /// When a statement of the file fails, when the certificate is of no use, when other machines reach the address and
+    /// there is no TLS, and when the address is taken.
+    pub async fn open(
+        config: &PostgresConfig,
+        connection: &Connection,
+        opener: &Arc<dyn Opener>,
+        runtime: &Arc<RuntimeEnv>,
+    ) -> Result<Self, Problem> {
+        let (options, users) = (Options::of(config)?, users(config)?);
+        let tables = match &config.catalog {
+            Some(file) => Tables::load(opener, connection, runtime, file).await?,
+            None => Tables::default(),
+        };
+        let listener = TcpListener::bind(&config.listen).await;
+        let listener = listener.map_err(|e| cannot_listen(config, &e))?;
+        let address = listener
+            .local_addr()
+            .map_err(|e| cannot_listen(config, &e))?;
+        protection(config).check("postgres", address)?;
+        let shared = Shared {
+            logins: RwLock::new(Arc::new(login::Logins::new(&users))),
+            catalog: catalog::PgCatalog::new(&users)?,
+            places: Arc::new(Semaphore::new(options.max_statements)),
+            queued: AtomicUsize::new(0),
+            cancels: Arc::default(),
+            pids: Arc::default(),
+            options,
+            sessions: sessions(opener, connection, runtime, tables),
+        };
+        Ok(Self {
+            listener: Arc::new(listener),
+            address,
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes over the users and the certificate of another file, for connections from now on.
+    ///
+    /// # Errors
+    /// When a budget is none or the certificate is of no use; all stays as it was.
+    pub fn renew(&self, config: &PostgresConfig) -> Result<(), Problem> {
+        let logins = login::Logins::new(&users(config)?);
+        if let Some(certificate) = &self.shared.options.certificate {
+            certificate.renew()?;
+        }
+        let mut current = self
+            .shared
+            .logins
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *current = Arc::new(logins);
+        Ok(())
+    }
+
+    /// Serves until `stop`, then tells the clients and ends their statements.
+    pub async fn serve(self, stop: impl Future<Output = ()>) {
+        let connections = Arc::new(Semaphore::new(self.shared.options.max_connections));
+        let refusals = Arc::new(Semaphore::new(REFUSED_POLITELY));
+        let (stopping, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        tokio::pin!(stop);
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                Some(_) = tasks.join_next() => continue,
+                () = &mut stop => break,
+            };
+            let tcp = match accepted {
+                Ok((tcp, _)) => tcp,
+                Err(error) => {
+                    log::warn!(target: logs::SERVICE, "the PostgreSQL port cannot accept a connection: {error}");
+                    tokio::time::sleep(AFTER_FAILURE).await;
+                    continue;
+                }
+            };
+            let free = |of: &Arc<Semaphore>| Arc::clone(of).try_acquire_owned().ok();
+            let (place, is_full): (OwnedSemaphorePermit, bool) =
+                match (free(&connections), free(&refusals)) {
+                    (Some(place), _) => (place, false),
+                    (None, Some(place)) => (place, true),
+                    (None, None) => continue,
+                };
+            let (shared, stopped) = (Arc::clone(&self.shared), stopped.clone());
+            tasks.spawn(async move {
+                connection::serve(tcp, &shared, is_full, stopped).await;
+                drop(place);
+            });
+        }
+        drop(self.listener);
+        let _ = stopping.send(true);
+        while tasks.join_next().await.is_some() {}
+    }
+}
+
+fn protection(config: &PostgresConfig) -> Protection {
+    Protection {
+        tls: config.tls.is_some(),
+        // Every user has a password.
+        credential: true,
+        insecure: config.insecure,
+    }
+}
+
+fn cannot_listen(config: &PostgresConfig, error: &std::io::Error) -> Problem {
+    Problem::new(format!("[postgres] listen = '{}': {error}", config.listen))
+}

@@ -1,0 +1,336 @@
+//! A query from its text to its last row: a place among those that run, a plan, batches, and what is said in the end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use arrow_pg::datatypes::{arrow_schema_to_pg_fields, field_into_pg_type};
+use arrow_pg::row_encoder::RowEncoder;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::dataframe::DataFrame;
+use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::context::SQLOptions;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::prelude::SessionContext;
+use datafusion_kafka::range::Ledger;
+use datafusion_kafka::{external, scan, statement};
+use futures::StreamExt;
+use pgwire::api::portal::Format;
+use pgwire::api::results::FieldInfo;
+use pgwire::error::{PgWireError, PgWireResult};
+use pgwire::messages::data::DataRow;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+use super::session::Session;
+use super::statement::Query;
+use super::{Shared, notice, sqlstate};
+use crate::logs::{self, Fields};
+
+/// The longest statement that the log shows whole.
+const LOGGED_CHARS: usize = 2000;
+
+/// Plans a query: as it was written, or else as one of PostgreSQL's own. Nothing but a query is planned.
+pub(super) async fn plan(
+    context: &SessionContext,
+    query: &Query,
+) -> Result<DataFrame, DataFusionError> {
+    let error = match plan_text(context, &query.text, query.explains).await {
+        Ok(frame) => return Ok(frame),
+        Err(error) => error,
+    };
+    if let Some(text) = query.compatible()
+        && text != query.text
+        && let Ok(frame) = plan_text(context, &text, query.explains).await
+    {
+        return Ok(frame);
+    }
+    Err(error)
+}
+
+async fn plan_text(
+    context: &SessionContext,
+    text: &str,
+    explains: bool,
+) -> Result<DataFrame, DataFusionError> {
+    let state = context.state();
+    statement::check_text(&state, text).map_err(external)?;
+    let plan = state.create_logical_plan(text).await?;
+    statement::check_plan(&plan).map_err(external)?;
+    // The list of statements has let through `SELECT … INTO`, for example.
+    SQLOptions::new()
+        .with_allow_ddl(false)
+        .with_allow_dml(false)
+        .with_allow_statements(false)
+        .verify_plan(&plan)?;
+    match explains {
+        // Which estimates bytes.
+        true => statement::sql(context, text).await,
+        false => Ok(DataFrame::new(state, plan)),
+    }
+}
+
+/// The query again, for another execution: with the offsets of now.
+pub(super) fn again(context: &SessionContext, plan: LogicalPlan) -> DataFrame {
+    DataFrame::new(context.state(), plan)
+}
+
+impl Shared {
+    /// Waits for a place among the statements that run.
+    async fn place(&self) -> PgWireResult<OwnedSemaphorePermit> {
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            return Ok(place);
+        }
+        let options = &self.options;
+        let _waiting = Waiting::new(&self.queued);
+        if self.queued.load(Ordering::Relaxed) > options.max_queued {
+            let message = format!(
+                "{} statements run and {} wait for their end; try again later",
+                options.max_statements, options.max_queued
+            );
+            return Err(sqlstate::error(sqlstate::INSUFFICIENT_RESOURCES, message));
+        }
+        let place = Arc::clone(&self.places).acquire_owned();
+        match timeout(options.queue_timeout, place).await {
+            Ok(Ok(place)) => Ok(place),
+            // Nobody closes it.
+            Ok(Err(closed)) => Err(sqlstate::error(
+                sqlstate::ADMIN_SHUTDOWN,
+                closed.to_string(),
+            )),
+            Err(_) => {
+                let message = format!(
+                    "waited {} s for the end of one of the {} statements that run; try again later",
+                    options.queue_timeout.as_secs(),
+                    options.max_statements
+                );
+                Err(sqlstate::error(sqlstate::INSUFFICIENT_RESOURCES, message))
+            }
+        }
+    }
+}
+
+/// A statement in the queue.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(queued: &'a AtomicUsize) -> Self {
+        queued.fetch_add(1, Ordering::Relaxed);
+        Self(queued)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The line of a statement in the log, written when it ends, however it ends.
+pub(super) struct Journal {
+    user: String,
+    client: String,
+    text: String,
+    began: Instant,
+    rows: u64,
+    plan: Option<Arc<dyn ExecutionPlan>>,
+    /// `None` where nobody said how it ended: it was cancelled, or the client has gone.
+    outcome: Option<String>,
+}
+
+impl Journal {
+    pub(super) fn begin(session: &Session, text: &str) -> Self {
+        let text = statement::without_secrets(text);
+        let end = text.char_indices().nth(LOGGED_CHARS);
+        Self {
+            user: session.user.clone(),
+            client: session.client.to_string(),
+            text: end
+                .map_or(text.as_str(), |(end, _)| &text[..end])
+                .to_owned(),
+            began: Instant::now(),
+            rows: 0,
+            plan: None,
+            outcome: None,
+        }
+    }
+
+    /// Notes how a statement ended.
+    pub(super) fn end<T>(mut self, result: &PgWireResult<T>) {
+        self.ends(result);
+    }
+
+    fn ends<T>(&mut self, result: &PgWireResult<T>) {
+        self.outcome = Some(match result {
+            Ok(_) => "ok".to_owned(),
+            Err(PgWireError::UserError(info)) => format!("{} {}", info.code, info.message),
+            Err(other) => other.to_string(),
+        });
+    }
+
+    fn ledger(&self) -> Ledger {
+        self.plan.as_ref().map(scan::ledger).unwrap_or_default()
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        let ledger = self.ledger();
+        let counts = ledger.total();
+        let outcome = self.outcome.as_deref().unwrap_or("ended early");
+        let ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let (user, client, rows) = (&self.user, &self.client, self.rows);
+        let (counts, offsets) = (counts.to_string(), counts.passed());
+        let ranges = notice::ranges(&ledger);
+        let fields = Fields::default()
+            .field("user", user.as_str())
+            .field("client", client.as_str())
+            .field("ms", ms)
+            .field("rows", rows)
+            .field("offsets", offsets)
+            .field("ledger", counts.as_str())
+            .field("ranges", ranges.as_str())
+            .field("outcome", outcome)
+            .field("statement", self.text.as_str());
+        logs::with(fields, || {
+            log::info!(
+                target: logs::SERVICE,
+                "statement of {user} from {client}: {outcome}, {ms} ms, {rows} rows; {offsets} offsets of {ranges:?}: \
+                 {counts}; {:?}",
+                self.text,
+            );
+        });
+    }
+}
+
+/// A query that runs. Dropping it ends it.
+pub(super) struct Running {
+    fields: Arc<Vec<FieldInfo>>,
+    batches: SendableRecordBatchStream,
+    /// The batch whose rows are being taken.
+    rows: Option<RowEncoder>,
+    is_done: bool,
+    is_told: bool,
+    journal: Journal,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Running {
+    /// Plans and starts what `frame` gives.
+    ///
+    /// # Errors
+    /// When there is no place for it, when it cannot be planned, and when it is over the budget.
+    pub(super) async fn start(
+        session: &Session,
+        text: &str,
+        format: &Format,
+        frame: impl Future<Output = PgWireResult<DataFrame>> + Send,
+    ) -> PgWireResult<Self> {
+        let mut journal = Journal::begin(session, text);
+        let started = async {
+            let place = session.shared.place().await?;
+            let frame = frame.await?;
+            let context = Arc::new(frame.task_ctx());
+            let plan = frame.create_physical_plan().await;
+            let plan = plan.map_err(|e| sqlstate::of_query(&e))?;
+            let fields = fields(&plan.schema(), format, session)?;
+            journal.plan = Some(Arc::clone(&plan));
+            let batches = execute_stream(plan, context);
+            let batches = batches.map_err(|e| sqlstate::of_query(&e))?;
+            Ok((place, fields, batches))
+        };
+        match started.await {
+            Ok((place, fields, batches)) => Ok(Self {
+                fields: Arc::new(fields),
+                batches,
+                rows: None,
+                is_done: false,
+                is_told: false,
+                journal,
+                _place: place,
+            }),
+            Err(error) => {
+                let failed = Err(error);
+                journal.end(&failed);
+                failed
+            }
+        }
+    }
+
+    pub(super) fn fields(&self) -> &[FieldInfo] {
+        &self.fields
+    }
+
+    /// The next row, or what the statement has failed with.
+    pub(super) async fn next(&mut self) -> Option<PgWireResult<DataRow>> {
+        loop {
+            if let Some(rows) = &mut self.rows {
+                match rows.next_row() {
+                    Some(Ok(row)) => {
+                        self.journal.rows += 1;
+                        return Some(Ok(row));
+                    }
+                    Some(Err(error)) => return Some(self.fail(sqlstate::of_encoding(error))),
+                    None => self.rows = None,
+                }
+            }
+            if self.is_done {
+                return None;
+            }
+            match self.batches.next().await {
+                Some(Ok(batch)) => {
+                    self.rows = Some(RowEncoder::new(batch, Arc::clone(&self.fields)));
+                }
+                Some(Err(error)) => return Some(self.fail(sqlstate::of_query(&error))),
+                None => {
+                    self.is_done = true;
+                    self.journal.ends(&Ok(()));
+                }
+            }
+        }
+    }
+
+    fn fail<T>(&mut self, error: PgWireError) -> PgWireResult<T> {
+        self.is_done = true;
+        let failed = Err(error);
+        self.journal.ends(&failed);
+        failed
+    }
+
+    /// How many rows were taken.
+    pub(super) fn rows(&self) -> u64 {
+        self.journal.rows
+    }
+
+    /// What became of the offsets that were read, a line for each topic; nothing when it was told before.
+    pub(super) fn summaries(&mut self) -> Vec<String> {
+        match std::mem::replace(&mut self.is_told, true) {
+            true => vec![],
+            false => notice::summaries(&self.journal.ledger()),
+        }
+    }
+}
+
+/// The columns as PostgreSQL has them.
+///
+/// # Errors
+/// When it has no type for one of them.
+pub(super) fn fields(
+    schema: &SchemaRef,
+    format: &Format,
+    session: &Session,
+) -> PgWireResult<Vec<FieldInfo>> {
+    for field in schema.fields() {
+        if field_into_pg_type(field).is_err() {
+            let message = format!(
+                "column {:?}: PostgreSQL has no type for {}; CAST it, or select fields of it",
+                field.name(),
+                field.data_type()
+            );
+            return Err(sqlstate::error(sqlstate::NOT_SUPPORTED, message));
+        }
+    }
+    arrow_schema_to_pg_fields(schema, format, Some(session.settings.format()))
+}

@@ -1,0 +1,182 @@
+//! Who reaches a session.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_postgres::NoTls;
+use tokio_postgres::config::SslMode;
+
+use super::*;
+
+#[tokio::test]
+async fn an_unknown_user_is_refused_as_a_wrong_password_is() {
+    let served = serve("", "").await;
+    let mut refusals = vec![];
+    for (user, password) in [("ada", "wrong"), ("eve", PASSWORD), ("ADA", PASSWORD)] {
+        let mut config = served.config(user);
+        let refused = config
+            .password(password)
+            .connect(NoTls)
+            .await
+            .err()
+            .unwrap();
+        let (code, message) = failure(&refused);
+        refusals.push((code, message.replace(user, "USER")));
+    }
+    let expected = "password authentication failed for user \"USER\"";
+    assert_eq!(refusals[0], ("28P01".to_owned(), expected.to_owned()));
+    assert!(refusals.iter().all(|refusal| *refusal == refusals[0]));
+    served.ada().await;
+}
+
+#[tokio::test]
+async fn a_session_knows_who_it_is_and_is_its_own() {
+    let served = serve("", "").await;
+    let (ada, bob) = (served.ada().await, served.connect("bob").await.unwrap());
+    assert_eq!(ada.value("SELECT session_user").await, "ada");
+    assert_eq!(bob.value("SELECT current_user").await, "bob");
+    assert_eq!(
+        ada.value("SELECT current_database(), current_schema()")
+            .await,
+        "kafka|public"
+    );
+    ada.rows("SET application_name = 'mine'").await.unwrap();
+    assert_eq!(ada.value("SHOW application_name").await, "mine");
+    assert_eq!(bob.value("SHOW application_name").await, "");
+    assert_eq!(
+        ada.value("SELECT current_setting('application_name')")
+            .await,
+        "mine"
+    );
+}
+
+/// A certificate for `localhost`, in the folder of the port, and the lines that name it.
+fn certificate(folder: &Path) -> String {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    format!("tls = {{ cert = {cert:?}, key = {key:?} }}")
+}
+
+#[tokio::test]
+async fn with_a_certificate_nobody_logs_in_in_the_clear() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = serve(&certificate(folder.path()), "").await;
+    let mut config = served.config("ada");
+    let refused = config
+        .ssl_mode(SslMode::Disable)
+        .connect(NoTls)
+        .await
+        .err()
+        .unwrap();
+    assert_eq!(
+        failure(&refused),
+        (
+            "28000".into(),
+            "this port takes connections with TLS only: set sslmode=require".into()
+        )
+    );
+    let conninfo = |mode: &str| {
+        let port = served.port.address().port();
+        format!(
+            "host=localhost hostaddr=127.0.0.1 port={port} user=ada dbname=kafka sslmode={mode}"
+        )
+    };
+    let root = folder.path().join("cert.pem");
+    for (mode, root, works) in [
+        ("verify-full", Some(&root), true),
+        ("require", None, true),
+        ("disable", None, false),
+    ] {
+        let mut psql = tokio::process::Command::new("psql");
+        psql.args(["-X", "-A", "-t", "-c", "SELECT 1", &conninfo(mode)]);
+        psql.env("PGPASSWORD", PASSWORD);
+        if let Some(root) = root {
+            psql.env("PGSSLROOTCERT", root);
+        }
+        let Ok(answer) = psql.output().await else {
+            eprintln!("skipped: psql with TLS, as psql is not installed");
+            return;
+        };
+        let said = String::from_utf8_lossy(&answer.stderr);
+        assert_eq!(answer.status.success(), works, "{mode}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn bytes_from_before_the_handshake_are_nobodys() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = serve(&certificate(folder.path()), "").await;
+    let mut tcp = TcpStream::connect(served.port.address()).await.unwrap();
+    // SSLRequest, and behind it a start-up message that somebody else has put there.
+    let mut bytes = vec![0, 0, 0, 8, 4, 210, 22, 47];
+    bytes.extend([0, 0, 0, 18, 0, 3, 0, 0]);
+    bytes.extend(b"user\0eve\0\0");
+    tcp.write_all(&bytes).await.unwrap();
+    let mut answer = [0];
+    tcp.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"S");
+    let mut roots = rustls::RootCertStore::empty();
+    let pem = std::fs::read(folder.path().join("cert.pem")).unwrap();
+    let cert = <rustls::pki_types::CertificateDer<'_> as rustls::pki_types::pem::PemObject>::from_pem_slice(&pem);
+    roots.add(cert.unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let mut tls = connector.connect(name, tcp).await.unwrap();
+    let mut said = vec![];
+    // It ends with or without a farewell of TLS, and without an answer.
+    let _ = tls.read_to_end(&mut said).await;
+    assert_eq!(said, b"");
+}
+
+#[tokio::test]
+async fn an_address_that_others_reach_needs_a_certificate() {
+    let text = "[connections.main]\n\"bootstrap.servers\" = \"memory:1\"\n\
+         [postgres]\nlisten = \"0.0.0.0:0\"\nconnection = \"main\"\n\
+         [postgres.users.ada]\npassword = \"env:CARGO_PKG_NAME\"\n";
+    let config = Config::parse(text, Path::new("")).unwrap();
+    let refused = PgPort::check(config.postgres.as_ref().unwrap())
+        .await
+        .unwrap_err();
+    assert!(
+        refused
+            .message
+            .contains("[postgres] 0.0.0.0:0 is reached from other machines and has no TLS"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn users_change_while_the_port_serves() {
+    let served = serve("", "").await;
+    let before = served.ada().await;
+    std::fs::write(served.folder.path().join("other"), "other").unwrap();
+    let text = format!(
+        "[connections.main]\n\"bootstrap.servers\" = \"memory:1\"\n\
+         [postgres]\nlisten = \"127.0.0.1:0\"\nconnection = \"main\"\n\
+         [postgres.users.ada]\npassword = \"file:{}\"\n",
+        served.folder.path().join("other").display()
+    );
+    let config = Config::parse(&text, Path::new("")).unwrap();
+    served
+        .port
+        .renew(config.postgres.as_ref().unwrap())
+        .unwrap();
+    for user in ["ada", "bob"] {
+        let refused = served.connect(user).await.err().unwrap();
+        assert_eq!(failure(&refused).0, "28P01");
+    }
+    served
+        .config("ada")
+        .password("other")
+        .connect(NoTls)
+        .await
+        .unwrap();
+    assert_eq!(before.value("SELECT 1").await, "1");
+}

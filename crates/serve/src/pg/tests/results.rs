@@ -1,0 +1,324 @@
+//! What queries give: rows, types, cursors, copies, and what is said about them.
+
+use futures::{StreamExt, TryStreamExt, pin_mut};
+use tokio_postgres::types::Type;
+
+use super::*;
+
+#[tokio::test]
+async fn topics_and_tables_of_the_catalog_are_asked() {
+    let served = serve("", "").await;
+    let ada = served.ada().await;
+    let sql = "SELECT partition, offset, key, value FROM orders WHERE offset < 2 ORDER BY 1, 2";
+    assert_eq!(
+        ada.rows(sql).await.unwrap(),
+        [
+            "0|0|\\x6b30|\\x30",
+            "0|1|\\x6b31|\\x31",
+            "1|0|\\x6b30|\\x30",
+            "1|1|\\x6b31|\\x31"
+        ]
+    );
+    assert_eq!(ada.value("SELECT count(*) FROM public.few").await, "3");
+    assert_eq!(
+        ada.value("SELECT string_agg(name, ',' ORDER BY id) FROM cheap")
+            .await,
+        "n0,n1"
+    );
+    assert_eq!(
+        ada.rows("SELECT * FROM (SELECT id, name, price, at FROM typed) WHERE id = 3")
+            .await
+            .unwrap(),
+        ["3|n3|3.5|2026-01-14 00:00:03.000000"]
+    );
+    assert_eq!(
+        ada.value("SELECT timestamp FROM few LIMIT 1").await,
+        "2026-01-14 00:00:00.000000+00"
+    );
+}
+
+#[tokio::test]
+async fn prepared_statements_have_types_and_parameters() {
+    let served = serve("", "").await;
+    let ada = served.ada().await;
+    let statement = ada
+        .prepare("SELECT id, name, price, at FROM typed WHERE id >= $1 AND name <> $2 ORDER BY id LIMIT 2")
+        .await
+        .unwrap();
+    assert_eq!(statement.params(), [Type::INT8, Type::TEXT]);
+    let types: Vec<&Type> = statement
+        .columns()
+        .iter()
+        .map(|column| column.type_())
+        .collect();
+    assert_eq!(
+        types,
+        [&Type::INT8, &Type::TEXT, &Type::FLOAT8, &Type::TIMESTAMP]
+    );
+    let rows = ada.query(&statement, &[&2_i64, &"n3"]).await.unwrap();
+    let found: Vec<(i64, &str, f64)> = rows
+        .iter()
+        .map(|row| (row.get(0), row.get(1), row.get(2)))
+        .collect();
+    assert_eq!(found, [(2, "n2", 2.5), (4, "n4", 4.5)]);
+
+    let rows = ada
+        .query("SELECT partition, offset, value, leader_epoch, $1::int + 1 FROM orders WHERE partition = 1 AND offset = 7", &[&41_i32])
+        .await
+        .unwrap();
+    assert_eq!(rows[0].get::<_, i32>(0), 1);
+    assert_eq!(rows[0].get::<_, i64>(1), 7);
+    assert_eq!(rows[0].get::<_, &[u8]>(2), b"7");
+    assert_eq!(rows[0].get::<_, i64>(4), 42);
+}
+
+#[tokio::test]
+async fn each_execution_of_a_statement_sees_the_offsets_of_now() {
+    let served = serve("", "").await;
+    let ada = served.ada().await;
+    let statement = ada.prepare("SELECT count(*) FROM orders").await.unwrap();
+    let count = async || {
+        ada.query_one(&statement, &[])
+            .await
+            .unwrap()
+            .get::<_, i64>(0)
+    };
+    assert_eq!(count().await, 190);
+    served
+        .cluster
+        .append("orders", 0, Record::new("new"))
+        .unwrap();
+    assert_eq!(count().await, 191);
+}
+
+#[tokio::test]
+async fn a_notice_says_what_was_read() {
+    let served = serve("", "").await;
+    let ada = served.ada().await;
+    ada.rows("SELECT offset FROM orders WHERE partition = 0")
+        .await
+        .unwrap();
+    ada.rows("SELECT count(*) FROM typed, few").await.unwrap();
+    ada.rows("SET client_min_messages = warning").await.unwrap();
+    ada.rows("SELECT count(*) FROM typed").await.unwrap();
+    ada.query("SELECT 1", &[]).await.unwrap();
+    assert_eq!(
+        *ada.notices.lock().unwrap(),
+        [
+            "read 100 offsets of orders: 90 records, 10 gap",
+            "read 3 offsets of orders: 3 records",
+            "read 5 offsets of typed: 5 records",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn errors_have_codes_and_coordinates() {
+    let served = serve("", "").await;
+    served
+        .cluster
+        .append("typed", 0, Record::new("no JSON"))
+        .unwrap();
+    let ada = served.ada().await;
+    let (code, message) = ada.failure("SELECT * FROM typed").await;
+    assert_eq!(code, "22P02");
+    assert!(message.contains("typed[0]@5"), "{message}");
+    for (sql, code, part) in [
+        ("SELECT * FROM ordrs", "42P01", "orders"),
+        ("SELECT * FROM a.b.c", "42P01", "not found"),
+        ("SELECT nothing FROM orders", "42703", "nothing"),
+        ("SELECT nothing(1)", "42883", "nothing"),
+        ("SELECT 1 FROM", "42601", "xpected"),
+        ("SELECT 1/0", "22012", "zero"),
+        ("SELECT * FROM kafka('orders', '0=5:3')", "22023", "0=5:3"),
+        ("SELECT CAST('x' AS INT)", "22P02", "x"),
+    ] {
+        let (found, message) = ada.failure(sql).await;
+        assert_eq!(found, code, "{sql}: {message}");
+        assert!(message.contains(part), "{sql}: {message}");
+    }
+    assert_eq!(ada.value("SELECT 1").await, "1");
+}
+
+#[tokio::test]
+async fn rows_are_sent_before_the_last_one_is_made() {
+    let served = serve("", "").await;
+    let ada = served.ada().await;
+    // Both protocols would need gigabytes, and minutes, for all rows.
+    let endless = "SELECT value, repeat('x', 100) FROM generate_series(1, 1000000000)";
+    let rows = ada
+        .query_raw(endless, std::iter::empty::<i32>())
+        .await
+        .unwrap();
+    pin_mut!(rows);
+    assert_eq!(rows.next().await.unwrap().unwrap().get::<_, i64>(0), 1);
+    let other = served.ada().await;
+    let rows = other.simple_query_raw(endless).await.unwrap();
+    pin_mut!(rows);
+    let row = loop {
+        if let SimpleQueryMessage::Row(row) = rows.next().await.unwrap().unwrap() {
+            break row;
+        }
+    };
+    assert_eq!(row.get(0), Some("1"));
+    let copying = served.ada().await;
+    let lines = copying
+        .copy_out(&format!("COPY ({endless}) TO STDOUT"))
+        .await
+        .unwrap();
+    pin_mut!(lines);
+    let first = lines.next().await.unwrap().unwrap();
+    assert!(first.starts_with(b"1\tx"), "{first:?}");
+}
+
+#[tokio::test]
+async fn cursors_are_read_on() {
+    let served = serve("", "").await;
+    let mut ada = served.ada().await;
+    assert_eq!(
+        ada.failure("DECLARE c CURSOR FOR SELECT 1").await.0,
+        "25P01"
+    );
+    ada.rows(
+        "BEGIN; DECLARE c CURSOR FOR SELECT offset FROM orders WHERE partition = 1 ORDER BY offset",
+    )
+    .await
+    .unwrap();
+    assert_eq!(ada.rows("FETCH 2 FROM c").await.unwrap(), ["0", "1"]);
+    assert_eq!(ada.rows("FETCH FORWARD 1 FROM c").await.unwrap(), ["2"]);
+    assert_eq!(ada.rows("FETCH ALL FROM c").await.unwrap().len(), 97);
+    assert_eq!(ada.rows("FETCH ALL FROM c").await.unwrap().len(), 0);
+    ada.rows("COMMIT").await.unwrap();
+    assert_eq!(ada.failure("FETCH 1 FROM c").await.0, "34000");
+    ada.rows("DECLARE h CURSOR WITH HOLD FOR SELECT 7")
+        .await
+        .unwrap();
+    assert_eq!(ada.rows("FETCH 1 FROM h").await.unwrap(), ["7"]);
+    ada.rows("CLOSE h").await.unwrap();
+    assert_eq!(ada.failure("CLOSE h").await.0, "34000");
+
+    let transaction = ada.client.transaction().await.unwrap();
+    let portal = transaction
+        .bind(
+            "SELECT offset FROM orders WHERE partition = 1 ORDER BY offset",
+            &[],
+        )
+        .await
+        .unwrap();
+    let parts = [60, 60, 60];
+    let mut counts = vec![];
+    for most in parts {
+        counts.push(transaction.query_portal(&portal, most).await.unwrap().len());
+    }
+    assert_eq!(counts, [60, 40, 0]);
+    // Another portal and statement, while one is open.
+    let open = transaction.bind("SELECT * FROM orders", &[]).await.unwrap();
+    assert_eq!(transaction.query_portal(&open, 5).await.unwrap().len(), 5);
+    assert_eq!(transaction.query("SELECT 1", &[]).await.unwrap().len(), 1);
+    transaction.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_transaction_that_has_failed_waits_for_its_end() {
+    let served = serve("", "").await;
+    let ada = served.ada().await;
+    ada.rows("BEGIN").await.unwrap();
+    assert_eq!(ada.failure("SELECT nothing").await.0, "42703");
+    assert_eq!(ada.failure("SELECT 1").await.0, "25P02");
+    ada.rows("ROLLBACK").await.unwrap();
+    assert_eq!(ada.value("SELECT 1").await, "1");
+}
+
+#[tokio::test]
+async fn rows_are_copied_to_the_client() {
+    let served = serve("", "").await;
+    let ada = served.ada().await;
+    let copied = async |sql: &str| {
+        let lines = ada.copy_out(sql).await.unwrap();
+        let bytes: Vec<_> = lines.try_collect().await.unwrap();
+        String::from_utf8(bytes.concat()).unwrap()
+    };
+    assert_eq!(
+        copied("COPY (SELECT id, name, NULL AS n, '' AS e FROM typed WHERE id < 2 ORDER BY id) TO STDOUT WITH (FORMAT csv, HEADER)").await,
+        "id,name,n,e\n0,n0,,\"\"\n1,n1,,\"\"\n"
+    );
+    assert_eq!(copied("COPY cheap TO STDOUT").await, "0\tn0\n1\tn1\n");
+    let failed = ada
+        .copy_out("COPY (SELECT id / (id - 3) FROM typed ORDER BY id) TO STDOUT")
+        .await;
+    let failed = match failed {
+        Ok(lines) => lines.try_collect::<Vec<_>>().await.err().unwrap(),
+        Err(error) => error,
+    };
+    assert_eq!(failure(&failed).0, "22012");
+    assert_eq!(ada.value("SELECT 1").await, "1");
+}
+
+#[tokio::test]
+async fn values_of_all_types_are_sent_as_text_and_binary_or_refused() {
+    let served = serve("", "").await;
+    let ada = served.ada().await;
+    for (value, expected) in [
+        ("true", "t"),
+        ("CAST(1 AS SMALLINT)", "1"),
+        ("CAST(1.5 AS REAL)", "1.5"),
+        ("CAST(1.25 AS DECIMAL(10,2))", "1.25"),
+        ("arrow_cast(7, 'UInt64')", "7"),
+        ("arrow_cast(7, 'UInt8')", "7"),
+        ("DATE '2026-01-14'", "2026-01-14"),
+        ("TIME '01:02:03'", "01:02:03.000000"),
+        (
+            "TIMESTAMP '2026-01-14 01:02:03'",
+            "2026-01-14 01:02:03.000000",
+        ),
+        ("arrow_cast('a', 'LargeUtf8')", "a"),
+        ("arrow_cast('a', 'Dictionary(Int32, Utf8)')", "a"),
+        ("arrow_cast('a', 'Binary')", "\\x61"),
+        ("arrow_cast('a', 'BinaryView')", "\\x61"),
+        ("[1, 2]", "{1,2}"),
+        ("['a', NULL]", "{a,NULL}"),
+        ("named_struct('a', 1, 'b', 'x')", "(1,x)"),
+        ("NULL", "-"),
+        ("INTERVAL '1 day'", "1 day"),
+    ] {
+        assert_eq!(
+            ada.value(&format!("SELECT {value}")).await,
+            expected,
+            "{value}"
+        );
+        let rows = ada.query(&format!("SELECT {value} AS v"), &[]).await;
+        assert_eq!(rows.unwrap_or_else(|e| panic!("{value}: {e:?}")).len(), 1);
+    }
+    for value in [
+        "arrow_cast(1, 'Float16')",
+        "arrow_cast(1, 'Decimal256(40, 2)')",
+        "MAP {'a': 1}",
+        "[[1], [2]]",
+        "arrow_cast([1], 'ListView(Int64)')",
+    ] {
+        let sql = format!("SELECT {value} AS v");
+        match ada.client.simple_query(&sql).await {
+            Ok(_) => {}
+            Err(error) => assert_eq!(failure(&error).0, "0A000", "{value}: {error:?}"),
+        }
+        assert_eq!(ada.value("SELECT 1").await, "1", "after {value}");
+    }
+    // Of a record, with headers.
+    let record = Record::new("x")
+        .with_header("h", Some(b"1"))
+        .with_header("n", None);
+    served.cluster.append("orders", 1, record).unwrap();
+    let headers = ada
+        .value("SELECT headers FROM orders WHERE partition = 1 AND offset = 100")
+        .await;
+    assert!(
+        headers.starts_with('{') && headers.contains('h'),
+        "{headers}"
+    );
+    ada.query(
+        "SELECT * FROM orders WHERE partition = 1 AND offset = 100",
+        &[],
+    )
+    .await
+    .unwrap();
+}
