@@ -162,6 +162,14 @@ impl Reader {
                     break;
                 }
                 if offset >= end {
+                    // An answer with an error says that it ends nowhere.
+                    if log_end < 0 {
+                        let reason = format!(
+                            "a record has offset {offset}, and it is not known where the log ends"
+                        );
+                        fault = Some(Step::Fault(code::UNKNOWN, reason));
+                        break;
+                    }
                     self.position = end;
                     break;
                 }

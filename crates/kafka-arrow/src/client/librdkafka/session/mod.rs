@@ -162,9 +162,9 @@ impl Fetching {
     pub(crate) fn passed(&self, range: &OffsetRange) -> i64 {
         let session = self.session.as_ref();
         let position = session.and_then(|s| s.handle.position(range.topic(), range.partition()));
-        // One behind the log is that of a damaged record.
+        // One behind the log is that of a damaged record, and an answer with an error names no end.
         let log_end = self.log_end(range);
-        let position = position.filter(|p| *p > self.reported && (log_end < 0 || *p <= log_end));
+        let position = position.filter(|p| *p > self.reported && *p <= log_end);
         self.ended.max(position.unwrap_or(-1))
     }
 
