@@ -113,7 +113,7 @@ fn a_job_that_runs_fails_and_recovers_is_seen() {
     browser.wait("#connection", "live");
     browser.wait("#head .state", "idle");
     assert_eq!(browser.number(".tiles div:nth-child(1) dd"), 0);
-    assert_eq!(browser.number("#sinks tbody td"), world.rows());
+    assert_eq!(browser.number("#sinks tbody td.number"), world.rows());
     let api = served.job("orders");
     let target = browser.text("#sinks tbody th");
     assert_eq!(api["totals"]["rows"][&target], world.rows());
@@ -175,7 +175,7 @@ fn a_job_that_runs_fails_and_recovers_is_seen() {
     browser.click("#list summary");
     browser.click("#list tbody a");
     browser.wait("h1", "committed");
-    let sink = browser.number("table:has(th:text('Sink')) td");
+    let sink = browser.number("h2:text('Sinks') + table td.number >> nth=0");
     assert!((1..=10).contains(&sink), "{sink}");
     let replay = browser.text("pre");
     let number = served.job("orders")["batches"]
