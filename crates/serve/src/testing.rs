@@ -24,10 +24,11 @@ use crate::service::Service;
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The topic `orders`, the sink `out`, and a folder for the file of a service.
+/// The topic `orders`, the sink of the job `bad` and that of all others, and a folder for the file of a service.
 pub(crate) struct World {
     pub(crate) cluster: MemoryCluster,
     pub(crate) sink: MemorySink,
+    sink_of_bad: MemorySink,
     pub(crate) folder: TempDir,
 }
 
@@ -35,6 +36,7 @@ pub(crate) struct World {
 struct InMemory {
     cluster: MemoryCluster,
     sink: MemorySink,
+    sink_of_bad: MemorySink,
 }
 
 /// What a job's file has: the one statement that jobs here can do.
@@ -48,6 +50,7 @@ impl World {
         Self {
             cluster,
             sink: MemorySink::new("out"),
+            sink_of_bad: MemorySink::new("out of bad"),
             folder: tempfile::tempdir().unwrap(),
         }
     }
@@ -59,9 +62,11 @@ impl World {
         }
     }
 
-    /// The rows that the sink holds.
+    /// The rows that the sinks hold.
     pub(crate) fn rows(&self) -> usize {
-        self.sink.rows().iter().map(|rows| rows.num_rows()).sum()
+        let sinks = [&self.sink, &self.sink_of_bad];
+        let rows = sinks.iter().flat_map(|sink| sink.rows());
+        rows.map(|rows| rows.num_rows()).sum()
     }
 
     pub(crate) fn write(&self, name: &str, text: &str) {
@@ -83,6 +88,7 @@ impl World {
         let opener = InMemory {
             cluster: self.cluster.clone(),
             sink: self.sink.clone(),
+            sink_of_bad: self.sink_of_bad.clone(),
         };
         Service::new(path, config, Arc::new(opener)).unwrap()
     }
@@ -145,7 +151,11 @@ impl Opener for InMemory {
         assert!(!text.contains("PANIC"), "told to panic");
         let context = self.session(connection, runtime, Access::Operator)?;
         let builder = MicroBatch::builder(context, name).insert(text);
-        Ok(builder.sink("out", Arc::new(self.sink.clone()))?)
+        let sink = match name {
+            "bad" => &self.sink_of_bad,
+            _ => &self.sink,
+        };
+        Ok(builder.sink("out", Arc::new(sink.clone()))?)
     }
 
     async fn define(&self, _context: &SessionContext, _file: &Path) -> Result<(), Problem> {

@@ -67,7 +67,6 @@ async fn a_file_that_is_mended_runs_at_the_next_attempt() {
     world.produce(0, 1);
     world.write("bad.sql", INSERT);
     service.retry_now("bad", "a test").unwrap();
-    // Both deliver all: two jobs of one sink in memory are apart.
     until("both deliver", || world.rows() == 2).await;
     until("both are ready", || is_ready(&service, 2)).await;
     end(&service, ended).await;
@@ -179,13 +178,11 @@ async fn what_hangs_is_told_from_what_fails() {
     world.produce(0, 1);
     world.cluster.stall("orders", 0);
     let (service, ended) = world.run();
-    let good = || {
-        service
-            .board()
-            .monitor("good")
-            .is_some_and(|job| job.hangs())
+    let hangs_in_a_batch = || {
+        let good = service.board().monitor("good");
+        good.is_some_and(|good| good.hangs() && good.status().running.is_some())
     };
-    until("the batch hangs", good).await;
+    until("the batch hangs", hangs_in_a_batch).await;
     let why = service.not_ready();
     assert!(
         why.iter()
