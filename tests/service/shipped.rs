@@ -385,5 +385,5 @@ fn systemd_takes_the_unit() {
     std::fs::write(&copy, wrong).expect("a file");
     let output = verify(&copy).expect("it ran before");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("ProtectSystem"), "{said}");
+    assert!(said.contains("stricter"), "{said}");
 }

@@ -113,7 +113,7 @@ fn a_job_that_runs_fails_and_recovers_is_seen() {
     browser.wait("#connection", "live");
     browser.wait("#head .state", "idle");
     assert_eq!(browser.number(".tiles div:nth-child(1) dd"), 0);
-    assert_eq!(browser.number("#sinks tbody td"), world.rows());
+    assert_eq!(browser.number("#sinks tbody td.number"), world.rows());
     let api = served.job("orders");
     let target = browser.text("#sinks tbody th");
     assert_eq!(api["totals"]["rows"][&target], world.rows());
@@ -175,7 +175,7 @@ fn a_job_that_runs_fails_and_recovers_is_seen() {
     browser.click("#list summary");
     browser.click("#list tbody a");
     browser.wait("h1", "committed");
-    let sink = browser.number("table:has(th:text('Sink')) td");
+    let sink = browser.number("h2:text('Sinks') + table td.number >> nth=0");
     assert!((1..=10).contains(&sink), "{sink}");
     let replay = browser.text("pre");
     let number = served.job("orders")["batches"]
@@ -278,14 +278,27 @@ fn a_phone_the_dark_and_the_keyboard_do() {
     browser.press("Enter");
     browser.wait("h1", "orders");
     if let Some(path) = std::env::var_os("KAFKA_SQL_TEST_PICTURE") {
-        browser.look(1_000, 860, false);
-        for number in 0..40 {
-            world.produce(0, values(0..(37 + number * 61 % 300)));
-            std::thread::sleep(std::time::Duration::from_millis(250));
-        }
-        browser.goto(&world.running.url("/jobs/orders"));
-        browser.wait("#connection", "live");
-        browser.picture(path.as_ref());
+        take_picture(&mut browser, &world, path.as_ref());
     }
     assert_eq!(browser.trouble(), [""; 0]);
+}
+
+/// The picture of the README.
+fn take_picture(browser: &mut Browser, world: &World, path: &std::path::Path) {
+    for number in 0..62 {
+        world.produce(
+            number % 2,
+            values(0..(150 + usize::try_from(number * 61 % 170).expect("few"))),
+        );
+        std::thread::sleep(std::time::Duration::from_millis(300));
+    }
+    browser.look(1_000, 840, false);
+    browser.goto(&world.running.url("/jobs/orders"));
+    browser.wait("#connection", "live");
+    // The folder is one of the test.
+    browser.evaluate(
+        "(() => { const said = document.querySelector('#head .quiet'); \
+         said.innerHTML = said.innerHTML.replace(/\\/\\S*orders.sql/, 'jobs/orders.sql'); })()",
+    );
+    browser.picture(path);
 }

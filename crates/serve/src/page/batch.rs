@@ -107,7 +107,12 @@ impl Batch {
             ranges.filter(|range| !range.is_empty()).map(|range| Range {
                 source: shown(&source.source),
                 partition: shown(&format!("{}[{}]", range.topic(), range.partition())),
-                href: jobs::records_href(range.topic(), range.partition(), range.start()),
+                href: jobs::records_href(
+                    range.topic(),
+                    range.partition(),
+                    range.start(),
+                    range.end(),
+                ),
                 start: number(range.start()),
                 end: number(range.end()),
                 offsets: number(range.len()),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use askama::Template;
-use datafusion_kafka::driver::BatchProgress;
+use datafusion_kafka::driver::{BatchProgress, PartitionLag};
 use datafusion_kafka::sink::Ends;
 
 use super::chart::{self, Bars, Chart};
@@ -274,7 +274,7 @@ fn partitions(job: &JobStatus, batches: &[&BatchProgress], now_ms: i64) -> Vec<P
         let name = lag.partition.to_string();
         let gone = lost.get(&(lag.source.as_str(), name.clone()));
         Partition {
-            href: records_href(&lag.partition.topic, lag.partition.partition, lag.position),
+            href: next_records_href(lag),
             position: number(lag.position),
             log_end: number(lag.log_end),
             behind: number(lag.behind),
@@ -290,10 +290,24 @@ fn partitions(job: &JobStatus, batches: &[&BatchProgress], now_ms: i64) -> Vec<P
     .collect()
 }
 
-/// The page of a topic, with the records from an offset on.
-pub(super) fn records_href(topic: &str, partition: i32, offset: i64) -> String {
-    let end = offset.saturating_add(20);
-    let range = format!("{partition}={offset}:{end}");
+/// How many records a link shows at most.
+const MOST_RECORDS: i64 = 20;
+
+/// The page of a topic, with the first records of a range.
+pub(super) fn records_href(topic: &str, partition: i32, start: i64, end: i64) -> String {
+    let end = end.min(start.saturating_add(MOST_RECORDS));
+    let range = format!("{partition}={start}:{end}");
+    format!("/topics/{}?range={}", segment(topic), segment(&range))
+}
+
+/// The same with what a job delivers next, or else with the last records.
+fn next_records_href(lag: &PartitionLag) -> String {
+    let (topic, partition) = (&lag.partition.topic, lag.partition.partition);
+    if lag.behind > 0 {
+        let start = lag.log_end.saturating_sub(lag.behind);
+        return records_href(topic, partition, start, lag.log_end);
+    }
+    let range = format!("{partition}=-{MOST_RECORDS}");
     format!("/topics/{}?range={}", segment(topic), segment(&range))
 }
 
@@ -327,7 +341,7 @@ impl ErrorRow {
             match problem.offset {
                 Some(offset) => Place {
                     name: shown(&format!("{topic}[{partition}]@{offset}")),
-                    href: records_href(topic, partition, offset),
+                    href: records_href(topic, partition, offset, offset.saturating_add(1)),
                 },
                 None => Place {
                     name: shown(&format!("{topic}[{partition}]")),
