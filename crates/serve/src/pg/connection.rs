@@ -102,8 +102,10 @@ async fn converse(
             Arc::clone(&cancels),
         );
         let processed = tokio::select! {
+            biased;
             processed = process => processed,
-            () = hangup.closed() => return Ok(()),
+            // Whoever asks to cancel goes at once.
+            () = hangup.closed(), if !is_cancel => return Ok(()),
             () = told(&mut stopped) => Err(stopping()),
         };
         if is_cancel {

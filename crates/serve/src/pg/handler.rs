@@ -36,9 +36,6 @@ use super::session::{Cursor, Session, Until};
 use super::sqlstate;
 use super::statement::{self, Query, Statement};
 
-/// After so many bytes a message of COPY is sent.
-const COPY_BYTES: usize = 8 << 10;
-
 /// Where answers go, whatever the kind of the connection.
 #[async_trait]
 pub(super) trait Wire: ClientInfo + Send + Sync {
@@ -395,20 +392,17 @@ async fn copy_out(
     client
         .feed(PgWireBackendMessage::CopyOutResponse(response))
         .await?;
-    let mut lines = BytesMut::new();
+    // A message for each line, which psycopg relies on.
+    let mut line = BytesMut::new();
     if format.header {
         let names = running.fields().iter().map(FieldInfo::name);
-        format.names(names, &mut lines);
+        format.names(names, &mut line);
+        let data = CopyData::new(line.split().freeze());
+        client.feed(PgWireBackendMessage::CopyData(data)).await?;
     }
     while let Some(row) = running.next().await {
-        format.row(&row?, &mut lines);
-        if lines.len() >= COPY_BYTES {
-            let data = CopyData::new(lines.split().freeze());
-            client.feed(PgWireBackendMessage::CopyData(data)).await?;
-        }
-    }
-    if !lines.is_empty() {
-        let data = CopyData::new(lines.freeze());
+        format.row(&row?, &mut line);
+        let data = CopyData::new(line.split().freeze());
         client.feed(PgWireBackendMessage::CopyData(data)).await?;
     }
     client

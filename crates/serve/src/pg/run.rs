@@ -32,17 +32,26 @@ use crate::logs::{self, Fields};
 /// The longest statement that the log shows whole.
 const LOGGED_CHARS: usize = 2000;
 
-/// Plans a query: as it was written, or else as one of PostgreSQL's own. Nothing but a query is planned.
+/// Plans a query, and nothing but a query: as it was written, or else as DataFusion may understand it. With questions
+/// about PostgreSQL's catalog it is the other way round, as casts to `regclass` and its like plan and then fail.
 pub(super) async fn plan(
     context: &SessionContext,
     query: &Query,
 ) -> Result<DataFrame, DataFusionError> {
+    let compatible = || query.compatible().filter(|text| *text != query.text);
+    let asks_catalog = query.text.to_lowercase().contains("pg_");
+    if asks_catalog
+        && let Some(text) = compatible()
+        && let Ok(frame) = plan_text(context, &text, query.explains).await
+    {
+        return Ok(frame);
+    }
     let error = match plan_text(context, &query.text, query.explains).await {
         Ok(frame) => return Ok(frame),
         Err(error) => error,
     };
-    if let Some(text) = query.compatible()
-        && text != query.text
+    if !asks_catalog
+        && let Some(text) = compatible()
         && let Ok(frame) = plan_text(context, &text, query.explains).await
     {
         return Ok(frame);

@@ -249,7 +249,7 @@ fn refused(statement: &ast::Statement) -> pgwire::error::PgWireError {
 fn setting(name: &ObjectName) -> String {
     let parts = name.0.iter().filter_map(|part| part.as_ident());
     let parts: Vec<&str> = parts.map(|ident| ident.value.as_str()).collect();
-    parts.join(".")
+    parts.join(".").to_lowercase()
 }
 
 fn allowed_set(set: Set) -> PgWireResult<Statement> {
@@ -377,7 +377,6 @@ mod tests {
             "select  offset , value FROM orders",
             "VALUES (1)",
             "WITH a AS (SELECT 1) SELECT * FROM a",
-            "TABLE orders",
         ] {
             let Statement::Query(query) = one(&format!(" {text} ; ")) else {
                 panic!("{text}")

@@ -172,7 +172,7 @@ async fn users_change_while_the_port_serves() {
         let refused = served.connect(user).await.err().unwrap();
         assert_eq!(failure(&refused).0, "28P01");
     }
-    served
+    let _other = served
         .config("ada")
         .password("other")
         .connect(NoTls)
