@@ -56,11 +56,11 @@ test-slow: setup ## the tests marked as slow: clusters, other releases and load,
 ENGINE ?= distributed
 BESIDE := $(if $(filter ballista,$(ENGINE)),ballista,distributed serve)
 WORKERS := --package kafka-sql $(BESIDE:%=--package datafusion-kafka-%) --features '$(BESIDE:%=kafka-sql/%)'
-WORKERS_TESTS := --lib $(if $(filter serve,$(ENGINE)),--test service,--test $(ENGINE)) $(if $(filter distributed,$(ENGINE)),--test workers)
+WORKERS_TESTS := --lib $(if $(filter serve,$(ENGINE)),--test service --test mcp,--test $(ENGINE)) $(if $(filter distributed,$(ENGINE)),--test workers)
 
 .PHONY: test-workers
 test-workers: setup ## test statements on workers (ENGINE=ballista: on Ballista, serve: the service); compiles DataFusion once more
-	@scripts/pg-clients
+	@$(if $(filter serve,$(ENGINE)),scripts/pg-clients,:)
 	@scripts/test $(WORKERS) $(or $(ARGS),$(WORKERS_TESTS))
 
 .PHONY: test-logins
