@@ -35,10 +35,6 @@ with psycopg.connect(conninfo, autocommit=True) as connection:
         assert list(copy.rows()) == [(str(n), f"n{n}") for n in range(5)]
 
 with psycopg.connect(conninfo) as connection:
-    with connection.cursor("server_side") as cursor:
-        cursor.itersize = 40
-        cursor.execute("SELECT \"offset\" FROM orders WHERE partition = 1")
-        assert len(list(cursor)) == 100
     with connection.pipeline():
         first = connection.execute("SELECT 1")
         second = connection.execute("SELECT count(*) FROM few")
