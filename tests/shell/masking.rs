@@ -80,7 +80,7 @@ fn a_search_sees_masked_values() {
     assert_eq!(code(&found), 9, "{}", err(&found));
     let found = masked(
         "orders.item=last4",
-        &["search", "orders", "--contains", "****hine", "--limit", "1"],
+        &["search", "orders", "--contains", "****hine", "--first", "1"],
     );
     assert!(ok(&found).contains("****hine"));
 }
@@ -99,7 +99,7 @@ fn exports_and_jobs_write_masked_records() {
     }
     let script = at("job.sql");
     let sql = format!(
-        "CREATE EXTERNAL TABLE out STORED AS SQLITE LOCATION '{}' OPTIONS ('table' 'held'); \
+        "CREATE EXTERNAL TABLE out STORED AS SQLITE LOCATION '{}' OPTIONS ('table' 'held', 'shared' 'true'); \
          INSERT INTO out SELECT partition, \"offset\", kafka_text(value) AS value FROM orders;",
         at("out.db")
     );
@@ -123,7 +123,7 @@ fn statements_do_not_lift_masks() {
     ] {
         let output = masked("orders.value", &["query", statement]);
         let said = hides(&output);
-        assert_eq!(code(&output), 2, "{said}");
+        assert!(matches!(code(&output), 1 | 2), "{said}");
         assert!(
             said.contains("the text of a statement may not choose"),
             "{said}"
