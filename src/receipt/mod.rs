@@ -108,7 +108,7 @@ pub struct ReceiptStatement {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ReceiptScan {
-    /// The client that was used, by [`KafkaClient::name`](crate::client::KafkaClient::name).
+    /// The client that was used, by [`KafkaClient::name`].
     pub client: String,
     /// What was hidden of the records ([`mask`](crate::mask)). Their checksums are of what was left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
