@@ -18,8 +18,9 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::codec::{Framed, FramedParts};
 
-use super::handler::{Handler, Prepared};
+use super::handler::Handler;
 use super::pipe::{Hangup, Pipe};
+use super::prepared::Prepared;
 use super::session::Session;
 use super::{Shared, login, sqlstate};
 use crate::logs;

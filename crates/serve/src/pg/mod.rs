@@ -22,6 +22,7 @@
 //! the client's; a cancel request ends planning but not the rows; `DfSessionService` has one session for all, and runs
 //! whatever it is sent.
 
+mod answer;
 mod catalog;
 mod connection;
 mod copy;
@@ -29,6 +30,7 @@ mod handler;
 mod login;
 mod notice;
 mod pipe;
+mod prepared;
 mod run;
 mod session;
 mod settings;
