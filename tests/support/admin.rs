@@ -277,16 +277,17 @@ pub fn list_groups(bootstrap: &str) -> BTreeSet<String> {
     groups.map(|group| group.name().to_owned()).collect()
 }
 
-/// Whether the node is registered and every existing partition has a leader.
+/// Whether the node is registered and every partition with a live replica in sync has a leader. Others have to wait
+/// for a node that is down: where this one has lagged, no other was in sync.
 pub(super) fn is_ready(bootstrap: &str) -> bool {
     consumer(bootstrap)
         .fetch_metadata(None, Duration::from_secs(2))
         .is_ok_and(|metadata| {
-            let led = |metadata: &Metadata| {
-                let mut partitions = metadata.topics().iter().flat_map(|t| t.partitions());
-                partitions.all(|partition| partition.leader() >= 0)
-            };
-            !metadata.brokers().is_empty() && led(&metadata)
+            let live: Vec<i32> = metadata.brokers().iter().map(|b| b.id()).collect();
+            let mut partitions = metadata.topics().iter().flat_map(|t| t.partitions());
+            !live.is_empty()
+                && partitions
+                    .all(|p| p.leader() >= 0 || !p.isr().iter().any(|id| live.contains(id)))
         })
 }
 

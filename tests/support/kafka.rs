@@ -262,11 +262,6 @@ impl KafkaServer {
     /// When the broker does not start, with the end of its log.
     pub fn restart(&mut self) {
         self.stop();
-        if self.launch().is_ok() {
-            return;
-        }
-        // A node of a cluster may never find its way back to the others, and does when it is started anew.
-        self.kill();
         if let Err(log) = self.launch() {
             panic!("Kafka did not start again:\n{log}");
         }
