@@ -272,6 +272,8 @@ def percent(value) -> str:
 
 
 def table(head: list, rows: list) -> str:
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    def line(cells: list) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    lines = [line(head), "|" + "---|" * len(head), *map(line, rows)]
     return "\n".join(lines) + "\n"

@@ -13,7 +13,7 @@ use memchr::memmem::{self, Finder};
 pub struct Needle {
     /// The bytes.
     pub bytes: Vec<u8>,
-    /// Whether the bytes are text in JSON, where a backslash may stand for any part of them. A record with one may be
+    /// Whether the bytes are text in JSON, where an escape may stand for any part of them. A record with one may be
     /// wanted whatever it contains.
     pub in_json: bool,
 }
@@ -37,8 +37,19 @@ impl Needle {
 
     /// Whether a record with this part may be wanted.
     pub fn may_be_in(&self, part: &[u8]) -> bool {
-        self.in_json && part.contains(&b'\\') || memmem::find(part, &self.bytes).is_some()
+        self.in_json && escape(part).is_some() || memmem::find(part, &self.bytes).is_some()
     }
+}
+
+/// Where the first escape of JSON is. A backslash before anything else is an error in JSON, and among the bytes that
+/// frame records a number: the offset of a record batch's 47th record is written as one.
+fn escape(bytes: &[u8]) -> Option<usize> {
+    let escaped = |at: &usize| {
+        bytes
+            .get(at + 1)
+            .is_some_and(|next| br#""\/bfnrtu"#.contains(next))
+    };
+    memchr::memchr_iter(b'\\', bytes).find(escaped)
 }
 
 impl fmt::Display for Needle {
@@ -85,7 +96,7 @@ impl Search {
     pub(super) fn first(&self, records: &[u8]) -> Traces {
         Traces {
             needle: self.needle(records, 0),
-            backslash: self.backslash(records, 0),
+            escape: self.escape(records, 0),
         }
     }
 
@@ -94,9 +105,9 @@ impl Search {
         self.finder.find(rest).map_or(usize::MAX, |at| from + at)
     }
 
-    fn backslash(&self, records: &[u8], from: usize) -> usize {
+    fn escape(&self, records: &[u8], from: usize) -> usize {
         let rest = records.get(from..).unwrap_or_default();
-        let found = self.in_json.then(|| memchr::memchr(b'\\', rest)).flatten();
+        let found = self.in_json.then(|| escape(rest)).flatten();
         found.map_or(usize::MAX, |at| from + at)
     }
 
@@ -108,25 +119,25 @@ impl Search {
     }
 }
 
-/// Where the needle is next, and in JSON a backslash, which may hide it; `usize::MAX` where they are not. Some of the bytes
-/// that frame records are backslashes too: a few records are delivered in vain.
+/// Where the needle is next, and in JSON an escape, which may hide it; `usize::MAX` where they are not. Bytes that frame
+/// records can look like an escape: a few records are delivered in vain.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Traces {
     needle: usize,
-    backslash: usize,
+    escape: usize,
 }
 
 impl Traces {
     /// The nearer of the two.
     pub(super) fn next(self) -> usize {
-        self.needle.min(self.backslash)
+        self.needle.min(self.escape)
     }
 
     /// The same in memory where the records begin at `at`.
     pub(super) fn behind(self, at: usize) -> Self {
         Self {
             needle: self.needle.saturating_add(at),
-            backslash: self.backslash.saturating_add(at),
+            escape: self.escape.saturating_add(at),
         }
     }
 
@@ -136,8 +147,8 @@ impl Traces {
         if self.needle < from {
             self.needle = search.needle(records, from);
         }
-        if self.backslash < from {
-            self.backslash = search.backslash(records, from);
+        if self.escape < from {
+            self.escape = search.escape(records, from);
         }
     }
 }
@@ -147,11 +158,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_backslash_in_json_may_stand_for_the_needle() {
+    fn an_escape_in_json_may_stand_for_the_needle() {
         let plain = Needle::new("order");
         assert!(plain.may_be_in(b"an order") && !plain.may_be_in(br"\u006frder"));
         let json = plain.in_json();
         assert!(json.may_be_in(br"\u006frder") && !json.may_be_in(b"ordeR"));
+        assert!(json.may_be_in(br"\x\u006frder") && json.may_be_in(br"\\"));
+        assert!(!json.may_be_in(br"\x6frder") && !json.may_be_in(b"a\\"));
         assert_eq!(Needle::new("a'\n").to_string(), r"'a\'\n'");
     }
 

@@ -168,6 +168,9 @@ impl Records {
                 stretches = self.stretch(region, columns, place, room);
                 continue;
             }
+            if self.has_no_more(search, records) && self.pass_rest(place) {
+                break;
+            }
             let record = record(records, self.at).ok_or_else(|| self.broken(here))?;
             let delta = record.offset_delta;
             if delta <= self.last_delta || delta > self.head.last_offset_delta {
@@ -180,7 +183,7 @@ impl Records {
                 return Ok(Walked::RangeEnd);
             }
             if offset >= place.position {
-                if rows && self.is_found(search, records, record.end) {
+                if rows && self.is_found(record.end) {
                     if limits.is_full_for(columns, record.size()) {
                         return Ok(Walked::Full);
                     }
@@ -202,20 +205,43 @@ impl Records {
         Ok(Walked::Whole)
     }
 
-    /// Whether the next record, which ends there, may have the needle.
+    /// Whether a search finds nothing from the next record on.
     #[inline(always)]
-    fn is_found(&mut self, search: Option<&Search>, records: &[u8], end: usize) -> bool {
+    fn has_no_more(&mut self, search: Option<&Search>, records: &[u8]) -> bool {
         let (Some(search), Some(found)) = (search, &mut self.found) else {
-            return true;
+            return false;
         };
         found.next.move_to(search, records, self.at);
-        found.next.next() < end
+        found.next.next() == usize::MAX
+    }
+
+    /// Whether the next record, which ends there, may have the needle.
+    #[inline(always)]
+    fn is_found(&self, end: usize) -> bool {
+        self.found.is_none_or(|found| found.next.next() < end)
+    }
+
+    /// Counts the records that are left by the batch's head, if they all lie in the range.
+    fn pass_rest(&mut self, place: &mut Place) -> bool {
+        let within = place.position == self.next_offset() && self.head.end() <= place.end;
+        let spans = self.head.end() - self.next_offset();
+        let (left, gap) = (i64::from(self.left), spans - i64::from(self.left));
+        let (Ok(left), Ok(gap)) = (u64::try_from(left), u64::try_from(gap)) else {
+            return false;
+        };
+        if within {
+            *self.purpose.counter(&mut place.passed) += left;
+            place.passed.gap += gap;
+            place.position = self.head.end();
+            self.left = 0;
+        }
+        within
     }
 
     /// The offset that follows that of the last record walked.
     #[inline(always)]
     fn next_offset(&self) -> i64 {
-        self.head.base_offset + i64::from(self.last_delta + 1)
+        self.head.base_offset + i64::from(self.last_delta) + 1
     }
 
     /// Makes rows of as many consecutive usual records as there is room for. `false` when the next one is
