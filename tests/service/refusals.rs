@@ -42,7 +42,7 @@ fn a_file_is_checked_without_a_cluster() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     assert!(
-        said.ends_with("serve.toml: 1 jobs, nothing wrong\n"),
+        said.ends_with("serve.toml: 1 job, nothing wrong\n"),
         "{said}"
     );
 }

@@ -324,7 +324,7 @@ impl Service {
             self.start(&name, definition);
         }
         notifier.tell(&[NotifyState::Ready]);
-        log::info!(target: logs::SERVICE, "{} jobs run", config.jobs.len());
+        log::info!(target: logs::SERVICE, "jobs that run: {}", config.jobs.len());
         let serves = serving.is_some() || asking.is_some();
         self.supervise(notifier, &mut reload, serves).await;
         notifier.tell(&[NotifyState::Stopping]);
