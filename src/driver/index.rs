@@ -262,10 +262,22 @@ async fn query(
         }
         _ => false,
     };
-    for (expr, sql) in projection.expr[OWN.len()..].iter().zip(expressions) {
+    // The statements that use the index plan its expressions anew, in sessions of their own.
+    let elsewhere = SessionContext::new_with_state(context.state());
+    let set = "SET datafusion.execution.time_zone = '+13:37'";
+    elsewhere.sql(set).await.map_err(query_error)?;
+    let there = statement::plan(&elsewhere.state(), &text).await;
+    let there = there.map_err(query_error)?.expressions();
+    let here = projection.expr.iter().zip(there).skip(OWN.len());
+    for ((expr, there), sql) in here.zip(expressions) {
         if expr.exists(|e| Ok(changes(e))).map_err(query_error)? {
             return Err(refused(&format!(
                 "{sql} may change while the record stays: only functions that always return the same, and no queries"
+            )));
+        }
+        if *expr != there {
+            return Err(refused(&format!(
+                "{sql} depends on the time zone of the session: say which one is meant"
             )));
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{
     ArrayRef, BooleanArray, Int32Array, Int32Builder, Int64Array, ListBuilder, RecordBatch,
@@ -14,6 +15,7 @@ use datafusion::common::ScalarValue;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::options::TableOptions;
 use super::resolve;
@@ -168,6 +170,9 @@ function! {
     KafkaTopicsFunction
 }
 
+/// The longest that a statement waits in planning for columns.
+const LEARN_WITHIN: Duration = Duration::from_secs(120);
+
 /// Learns the columns where they are not known. A table function is called within planning, which
 /// cannot wait: a thread of its own does.
 fn with_fields(builder: KafkaTableBuilder) -> Result<KafkaTableBuilder> {
@@ -186,11 +191,21 @@ fn with_fields(builder: KafkaTableBuilder) -> Result<KafkaTableBuilder> {
             .enable_all()
             .build()
             .map_err(|e| failed(e.to_string()))?;
-        runtime.block_on(alone.learn_fields())
+        let late = |_| {
+            failed(format!(
+                "no columns within {LEARN_WITHIN:?}: give them, or a schema"
+            ))
+        };
+        let learned = async { tokio::time::timeout(LEARN_WITHIN, alone.learn_fields()).await };
+        runtime.block_on(learned).map_err(late)?
     });
-    let learned = learning
-        .join()
-        .map_err(|_| failed("the thread that reads it ended early".to_owned()))??;
+    // Whoever else runs on this thread goes on meanwhile.
+    let learned = match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(|| learning.join()),
+        _ => learning.join(),
+    };
+    let learned =
+        learned.map_err(|_| failed("the thread that reads it ended early".to_owned()))??;
     Ok(learned.pool(pool))
 }
 

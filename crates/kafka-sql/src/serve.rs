@@ -97,7 +97,10 @@ pub(crate) fn serve(
         interrupt::run(runtime, ports)?;
         if !ui.quiet {
             let (jobs, file) = (config.jobs.len(), args.file.display());
-            ui::note(format_args!("{file}: {}, nothing wrong", ui::number(jobs as u64, "job")));
+            ui::note(format_args!(
+                "{file}: {}, nothing wrong",
+                ui::number(jobs as u64, "job")
+            ));
         }
         return Ok(());
     }

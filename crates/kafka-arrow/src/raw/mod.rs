@@ -75,7 +75,7 @@ pub struct RawBatch {
     /// The part of these bytes that the stream's [`MemoryBudget`](crate::client::MemoryBudget) already counts,
     /// until the columns are dropped.
     pub budgeted_bytes: usize,
-    /// Bytes of record batches, as they came, of which none has become a row.
+    /// Bytes that have become no row since the previous batch: of records, or of whole record batches as they came.
     pub passed_bytes: usize,
     /// Offsets below the log start that were skipped before this batch.
     pub lost_offsets: i64,

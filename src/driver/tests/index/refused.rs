@@ -124,6 +124,14 @@ async fn statements_that_make_no_index_are_refused() {
             "may change",
         ),
         (
+            "CREATE INDEX ON orders (CAST(CAST(octet_length(key) AS TIMESTAMPTZ) AS TEXT)) WITH (location = 'x')",
+            "depends on the time zone",
+        ),
+        (
+            "CREATE INDEX ON orders (CAST(to_timestamp(CAST(key AS TEXT)) AS TEXT)) WITH (location = 'x')",
+            "depends on the time zone",
+        ),
+        (
             "CREATE INDEX ON orders ((SELECT 'x')) WITH (location = 'x')",
             "no",
         ),

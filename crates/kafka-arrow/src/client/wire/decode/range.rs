@@ -71,8 +71,6 @@ pub(crate) struct RangeDecoder {
     /// Where the memory of large batches is asked for; it goes with the rows.
     unpacked: Held,
     shortage: Option<Shortage>,
-    /// Bytes of batches without the needle.
-    passed_bytes: usize,
     decode: Duration,
 }
 
@@ -108,7 +106,6 @@ impl RangeDecoder {
             walk: None,
             unpacked: Held::unlimited(),
             shortage: None,
-            passed_bytes: 0,
             decode: Duration::ZERO,
         }
     }
@@ -217,7 +214,7 @@ impl RangeDecoder {
         let mut batch = self.columns.finish(partition, self.place.position)?;
         self.gaps = self.has_gaps();
         batch.passed = std::mem::take(&mut self.place.passed);
-        batch.passed_bytes = std::mem::take(&mut self.passed_bytes);
+        batch.passed_bytes = std::mem::take(&mut self.place.passed_bytes);
         let decode = std::mem::take(&mut self.decode) + started.elapsed();
         batch.decode_ns = u64::try_from(decode.as_nanos()).unwrap_or(u64::MAX);
         Ok(batch)
@@ -367,6 +364,7 @@ impl RangeDecoder {
                 return Ok(None);
             }
         } else if self.pass_whole(&head, purpose) {
+            self.place.passed_bytes += batch.len();
             self.leave(&head, next);
             return Ok(None);
         }
@@ -448,7 +446,7 @@ impl RangeDecoder {
             match self.look_for_needle(bytes) {
                 Some(traces) if traces.next() < usize::MAX => records.search(traces.behind(at)),
                 Some(_) if self.pass_whole(&head, Purpose::Filtered) => {
-                    self.passed_bytes += batch.len();
+                    self.place.passed_bytes += batch.len();
                     self.leave(&head, next);
                     return Ok(());
                 }

@@ -16,6 +16,8 @@ pub(super) struct Place {
     /// The end of the range, which the position never passes.
     pub(super) end: i64,
     pub(super) passed: PassedOffsets,
+    /// Bytes without a row since then: of records, or of record batches as they came.
+    pub(super) passed_bytes: usize,
 }
 
 impl Place {
@@ -194,6 +196,7 @@ impl Records {
                     }
                 } else {
                     *self.purpose.counter(&mut place.passed) += 1;
+                    place.passed_bytes += record.size();
                 }
                 place.passed.gap += u64::try_from(offset - place.position).unwrap_or(0);
                 place.position = offset + 1;
@@ -232,6 +235,7 @@ impl Records {
         if within {
             *self.purpose.counter(&mut place.passed) += left;
             place.passed.gap += gap;
+            place.passed_bytes += self.end - self.at;
             place.position = self.head.end();
             self.left = 0;
         }
