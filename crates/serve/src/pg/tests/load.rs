@@ -1,14 +1,14 @@
 //! Many clients, some of which are killed, do not read, or stay half open.
 
 use futures::{StreamExt, pin_mut};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
 
 /// As many as pgbench would have.
 const CLIENTS: usize = 50;
-const ROUNDS: usize = 200;
+const ROUNDS: usize = 100;
 /// What freed memory that the allocator keeps may amount to.
 const SPREAD_BYTES: usize = 48 << 20;
 
@@ -53,26 +53,36 @@ async fn misbehave(served: &Served, n: usize) {
         // It never logs in, and goes only when it is told to.
         0 => {
             let mut tcp = TcpStream::connect(served.port.address()).await.unwrap();
-            let _ = tcp.write_all(&[0, 0, 0, 50, 0]).await;
+            tcp.write_all(&[0, 0, 0, 50, 0]).await.unwrap();
+            let _ = tcp.read_to_end(&mut vec![]).await;
         }
-        // It goes in mid-result.
+        // It reads no more, and half of them go in mid-result.
         1 => {
             let ada = served.ada().await;
             let rows = ada.query_raw(endless, std::iter::empty::<i32>()).await;
-            if let Ok(rows) = rows {
-                pin_mut!(rows);
-                let _ = rows.next().await;
+            // There may be no place for it.
+            let Ok(rows) = rows else { return };
+            pin_mut!(rows);
+            let _ = rows.next().await;
+            if n % 2 == 0 {
+                tokio::time::sleep(Duration::from_secs(2)).await;
             }
         }
         // It cancels.
         2 => {
             let ada = served.ada().await;
             let cancel = ada.cancel_token();
-            let (answer, _) = tokio::join!(ada.rows(endless), async {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                cancel.cancel_query(NoTls).await
-            });
-            answer.unwrap_err();
+            // More than once: a request that comes before its statement cancels nothing.
+            let cancelling = async {
+                loop {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    let _ = cancel.cancel_query(NoTls).await;
+                }
+            };
+            tokio::select! {
+                answer = ada.rows(endless) => drop(answer.unwrap_err()),
+                () = cancelling => {}
+            }
         }
         // It asks, prepares, opens cursors.
         _ => {
