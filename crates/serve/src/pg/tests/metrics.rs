@@ -8,7 +8,7 @@ use super::*;
 
 impl Served {
     /// The value of a series without `kafka_sql_postgres_`.
-    fn metric(&self, series: &str) -> u64 {
+    pub(super) fn metric(&self, series: &str) -> u64 {
         let mut registry = Registry::default();
         self.port.meter().register(&mut registry);
         let mut text = String::new();
