@@ -10,6 +10,8 @@ mod lineage;
 mod manager;
 #[path = "service/page/mod.rs"]
 mod page;
+#[path = "service/postgres.rs"]
+mod postgres;
 #[path = "service/refusals.rs"]
 mod refusals;
 #[path = "service/running.rs"]

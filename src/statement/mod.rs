@@ -2,6 +2,7 @@
 //! such a statement for a schema.
 
 mod bounds;
+mod columns;
 mod constants;
 #[cfg(test)]
 mod hostile;
@@ -24,6 +25,7 @@ use datafusion::sql::sqlparser::dialect::dialect_from_str;
 use crate::error::External as _;
 use crate::policy;
 
+pub use columns::columns_there_are;
 pub(crate) use print::columns_of;
 pub use print::create_table;
 

@@ -25,7 +25,8 @@ const MISSING_KEPT: usize = 256;
 
 /// A cluster whose schema `topics` has every topic as a table, with all its records.
 ///
-/// Each look-up makes a fresh table, so a topic that was created a moment ago is there.
+/// Each look-up makes a fresh table, so a topic that was created a moment ago is there. One that was deleted a moment ago
+/// may be, too: reading it says that it is not.
 #[derive(Debug)]
 pub struct KafkaCatalog {
     name: String,
@@ -126,7 +127,19 @@ impl Cluster {
         self.missing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The topics' names, asked for when the last answer is older than [`TOPICS_FRESH`].
+    /// Whether the last list of names has it and is fresh. Whoever looks at all tables, as
+    /// `information_schema.columns` does, asks for the list first, and then once for each name.
+    fn is_listed(&self, name: &str) -> bool {
+        // Not free while it is asked for.
+        self.topics.try_lock().is_ok_and(|listed| {
+            let fresh = listed
+                .as_ref()
+                .filter(|(asked, _)| asked.elapsed() < TOPICS_FRESH);
+            fresh.is_some_and(|(_, names)| names.binary_search_by(|n| n.as_str().cmp(name)).is_ok())
+        })
+    }
+
+    /// The topics' names in order, asked for when the last answer is older than [`TOPICS_FRESH`].
     ///
     /// DataFusion asks for names without await; the answer is waited for on a thread of its own,
     /// which works under every kind of runtime. An error gives no names: the query that follows
@@ -188,13 +201,16 @@ impl SchemaProvider for KafkaSchema {
         let Some(cluster) = &self.cluster else {
             return Ok(None);
         };
-        // Asked for now: CREATE VIEW takes any table that is found for one that exists already.
-        // Anything but an answer without the topic shows when the table is read.
-        let unknown = TopicSource::Named(vec![name.into()])
-            .describe(cluster.client.as_ref())
-            .await
-            .err()
-            .filter(|error| matches!(error, Error::UnknownTopic { .. }));
+        let unknown = match cluster.is_listed(name) {
+            true => None,
+            // Asked for now: CREATE VIEW takes any table that is found for one that exists already.
+            // Anything but an answer without the topic shows when the table is read.
+            false => TopicSource::Named(vec![name.into()])
+                .describe(cluster.client.as_ref())
+                .await
+                .err()
+                .filter(|error| matches!(error, Error::UnknownTopic { .. })),
+        };
         {
             let mut missing = cluster.missing();
             if let Some(unknown) = unknown {

@@ -7,15 +7,11 @@ use std::io;
 use std::process::ExitCode;
 
 use datafusion::common::SchemaError;
-use datafusion::common::utils::quote_identifier;
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::parser::ParserError;
-use datafusion_kafka::{Error, ErrorKind};
+use datafusion_kafka::{Error, ErrorKind, statement};
 
 use crate::ui;
-
-/// The most columns that a message names.
-const MOST_COLUMNS: usize = 30;
 
 /// The exit codes of `kafka-sql`; success is 0, also without rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -279,29 +275,16 @@ fn hint(error: &Error) -> &'static str {
     }
 }
 
-/// That there is no such column, with the nearest and the others.
+/// An unknown column with those that there are.
 fn unknown_column(error: &SchemaError) -> Option<String> {
-    let SchemaError::FieldNotFound { valid_fields, .. } = error else {
+    if !matches!(error, SchemaError::FieldNotFound { .. }) {
         return None;
-    };
+    }
     let message = error.to_string();
     let first = message.lines().next().unwrap_or_default();
-    let mut names: Vec<String> = vec![];
-    for column in valid_fields {
-        let name = quote_identifier(&column.name).into_owned();
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    let more = names.len().saturating_sub(MOST_COLUMNS);
-    names.truncate(MOST_COLUMNS);
-    let more = match more {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    Some(match names.is_empty() {
-        true => first.to_owned(),
-        false => format!("{first} The columns are {}{more}", names.join(", ")),
+    Some(match statement::columns_there_are(error) {
+        None => first.to_owned(),
+        Some(columns) => format!("{first} {columns}"),
     })
 }
 

@@ -1,7 +1,7 @@
 //! Metrics in Prometheus' text format.
 //!
 //! All numbers come from the [`Board`], so that they are those of the API. How far a job is behind is asked of the
-//! cluster before each answer.
+//! cluster before each answer. The PostgreSQL port adds its own.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,7 +29,7 @@ const YOUNG: Duration = Duration::from_secs(1);
 /// The label of all partitions of a job that have none of their own.
 const OTHER: &str = "other";
 
-/// The metrics of all jobs and of the process, now.
+/// The metrics of all jobs, of the PostgreSQL port and of the process, now.
 pub async fn text(board: &Arc<Board>) -> String {
     let monitors = board.monitors();
     for looked in join_all(monitors.iter().map(|monitor| monitor.look(YOUNG))).await {
@@ -40,6 +40,9 @@ pub async fn text(board: &Arc<Board>) -> String {
     }
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Answer(Arc::clone(board))));
+    if let Some(postgres) = board.postgres() {
+        postgres.register(&mut registry);
+    }
     let mut text = String::new();
     // Writing to a text does not fail.
     let _ = prometheus_text::encode(&mut text, &registry);

@@ -19,6 +19,7 @@ use serde::Deserialize;
 pub use connection::Connection;
 pub use job::JobConfig;
 pub use serving::{HttpConfig, LineageConfig, PostgresConfig, TlsConfig, UserConfig};
+pub(crate) use text::nearest;
 pub use values::{LogFormat, Secret};
 
 use crate::problem::Problem;

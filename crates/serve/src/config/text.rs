@@ -40,7 +40,7 @@ pub(super) fn place(text: &str, keys: &[&str], problem: Problem) -> Problem {
 }
 
 /// The name that was probably meant.
-pub(super) fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let similar = names
         .into_iter()
         .map(|known| (strsim::damerau_levenshtein(name, known), known));

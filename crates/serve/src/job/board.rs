@@ -1,12 +1,13 @@
 //! All jobs that run in this process.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use tokio::sync::broadcast;
 
 use super::{Event, JobStatus, Monitor};
 use crate::config::JobConfig;
+use crate::pg::Meter;
 
 /// How many events a follower may be behind before it misses some.
 const EVENTS: usize = 1024;
@@ -18,6 +19,8 @@ pub struct Board {
     events: broadcast::Sender<Event>,
     max_partition_labels: usize,
     history: usize,
+    /// The numbers of the PostgreSQL port, once it is open.
+    postgres: OnceLock<Meter>,
 }
 
 impl Board {
@@ -29,6 +32,7 @@ impl Board {
             events: broadcast::Sender::new(EVENTS),
             max_partition_labels,
             history,
+            postgres: OnceLock::new(),
         }
     }
 
@@ -74,5 +78,15 @@ impl Board {
     /// How many partitions of a job metrics have labels for.
     pub(crate) fn max_partition_labels(&self) -> usize {
         self.max_partition_labels
+    }
+
+    /// Lets metrics show the numbers of a PostgreSQL port.
+    pub(crate) fn add_postgres(&self, meter: Meter) {
+        // A service opens one port.
+        let _ = self.postgres.set(meter);
+    }
+
+    pub(crate) fn postgres(&self) -> Option<&Meter> {
+        self.postgres.get()
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
+use datafusion::dataframe::DataFrame;
 use futures::sink::{Sink, SinkExt};
 use pgwire::api::portal::{Format, Portal, PortalExecutionState};
 use pgwire::api::results::{DataRowEncoder, FieldFormat, FieldInfo, Tag};
@@ -18,8 +19,9 @@ use pgwire::messages::response::{EmptyQueryResponse, NoticeResponse, Transaction
 use pgwire::messages::startup::ParameterStatus;
 
 use super::copy::CopyFormat;
+use super::journal::Journal;
 use super::prepared::{Prepared, bound};
-use super::run::{self, Journal, Running};
+use super::run::{self, Running};
 use super::session::{Cursor, Session, Until};
 use super::sqlstate;
 use super::statement::{self, Query, Statement};
@@ -95,7 +97,23 @@ pub(super) async fn simple(
                 send_shown(client, rows).await?;
             }
             Statement::Fetch { cursor, rows } => {
-                fetch(session, client, cursor, *rows, true).await?;
+                let format = &Format::UnifiedText;
+                fetch(session, client, cursor, *rows, format, true).await?;
+            }
+            Statement::Declare {
+                cursor,
+                query,
+                hold,
+            } => {
+                declare(
+                    session,
+                    client,
+                    cursor,
+                    *hold,
+                    &query.text,
+                    planned(session, query),
+                )
+                .await?
             }
             other => answer(session, client, text, other).await?,
         }
@@ -110,10 +128,7 @@ pub(super) fn read(session: &Session, text: &str) -> PgWireResult<Vec<Statement>
     statement::read(text)
 }
 
-pub(super) async fn planned(
-    session: &Session,
-    query: &Query,
-) -> PgWireResult<datafusion::dataframe::DataFrame> {
+pub(super) async fn planned(session: &Session, query: &Query) -> PgWireResult<DataFrame> {
     let planned = run::plan(&session.context, query).await;
     planned.map_err(|e| sqlstate::of_query(&e))
 }
@@ -138,14 +153,6 @@ async fn answer(
 ) -> PgWireResult<()> {
     match statement {
         Statement::Copy(query, format) => copy_out(session, client, query, format).await,
-        Statement::Declare {
-            cursor,
-            query,
-            hold,
-        } => {
-            declare(session, client, cursor, query, *hold).await?;
-            complete(client, Tag::new("DECLARE CURSOR")).await
-        }
         other => {
             let tag = take_effect(session, client, other).await;
             Journal::begin(session, text).end(&tag);
@@ -229,10 +236,11 @@ async fn declare(
     session: &Session,
     client: &mut dyn Wire,
     name: &str,
-    query: &Query,
     hold: bool,
+    text: &str,
+    frame: impl Future<Output = PgWireResult<DataFrame>> + Send,
 ) -> PgWireResult<()> {
-    if session.has_cursor(name) {
+    if session.cursor_fields(name).is_some() {
         let message = format!("cursor {name:?} already exists");
         return Err(sqlstate::error(sqlstate::DUPLICATE_CURSOR, message));
     }
@@ -244,9 +252,9 @@ async fn declare(
         }
         (false, _) => Until::TransactionEnd,
     };
-    let frame = planned(session, query);
-    let running = Running::start(session, &query.text, &Format::UnifiedText, frame).await?;
-    session.keep_cursor(name, Cursor { running, until })
+    let running = Running::start(session, text, &Format::UnifiedText, frame).await?;
+    session.keep_cursor(name, Cursor { running, until })?;
+    complete(client, Tag::new("DECLARE CURSOR")).await
 }
 
 async fn complete(client: &mut dyn Wire, tag: Tag) -> PgWireResult<()> {
@@ -260,7 +268,7 @@ pub(super) fn no_cursor(name: &str) -> PgWireError {
     sqlstate::error(sqlstate::INVALID_CURSOR, message)
 }
 
-fn described(fields: &[FieldInfo]) -> RowDescription {
+pub(super) fn described(fields: &[FieldInfo]) -> RowDescription {
     RowDescription::new(fields.iter().map(FieldDescription::from).collect())
 }
 
@@ -305,9 +313,11 @@ async fn fetch(
     client: &mut dyn Wire,
     name: &str,
     most: Option<usize>,
+    format: &Format,
     describe: bool,
 ) -> PgWireResult<()> {
     let mut cursor = session.take_cursor(name).ok_or_else(|| no_cursor(name))?;
+    cursor.running.set_format(format);
     if describe {
         let fields = described(cursor.running.fields());
         client
@@ -415,11 +425,25 @@ pub(super) async fn execute(
     if matches!(*state.lock().await, PortalExecutionState::Finished) {
         return complete(client, Tag::new("SELECT").with_rows(0)).await;
     }
+    let format = &portal.result_column_format;
     let query = match &prepared.statement {
         Statement::Query(query) => query,
+        Statement::Declare {
+            cursor,
+            query,
+            hold,
+        } => {
+            let frame = bound(session, portal, query);
+            return declare(session, client, cursor, *hold, &prepared.text, frame).await;
+        }
         Statement::Show(name) => return send_shown(client, shown(session, name)?.1).await,
         Statement::Fetch { cursor, rows } => {
-            return fetch(session, client, cursor, *rows, false).await;
+            let fields = session.cursor_fields(cursor);
+            if fields.is_some_and(|fields| fields.len() != prepared.fields.len()) {
+                let message = "cached plan must not change result type";
+                return Err(sqlstate::error(sqlstate::NOT_SUPPORTED, message));
+            }
+            return fetch(session, client, cursor, *rows, format, false).await;
         }
         other => return answer(session, client, &prepared.text, other).await,
     };
@@ -427,7 +451,6 @@ pub(super) async fn execute(
         Some(cursor) => cursor,
         None => {
             let frame = bound(session, portal, query);
-            let format = &portal.result_column_format;
             let until = match client.transaction_status() {
                 TransactionStatus::Idle => Until::Sync,
                 _ => Until::TransactionEnd,

@@ -33,6 +33,7 @@ use datafusion_pg_catalog::pg_catalog::{
     PgCatalogSchemaProvider, PgCatalogStaticTables, setup_pg_catalog,
 };
 
+use super::information_schema::{self, InformationSchema};
 use super::settings::Settings;
 use super::{Sessions, User, login};
 use crate::config::Connection;
@@ -168,6 +169,7 @@ impl PgCatalog {
                 hidden: names.default_schema.clone(),
                 tables: Arc::clone(&tables),
                 pg_catalog,
+                information: None,
             })
         };
         let pg_catalog = match self.schema.get() {
@@ -184,11 +186,20 @@ impl PgCatalog {
                 Arc::clone(self.schema.get_or_init(|| schema))
             }
         };
-        context.register_catalog(catalog.clone(), served(pg_catalog));
+        let listed = served(pg_catalog);
+        let information = InformationSchema::new(catalog, Arc::clone(&listed) as _);
+        let served = Served {
+            information: Some(Arc::new(information)),
+            ..Served::clone(&listed)
+        };
+        context.register_catalog(catalog.clone(), Arc::new(served));
 
         CoerceIntArgsToBigInt::widen(context);
         let state = context.state_ref();
         let mut state = state.write();
+        // DataFusion's own, which comes before any of the catalog's.
+        let options = state.config_mut().options_mut();
+        options.catalog.information_schema = false;
         for function in &self.functions {
             state.register_udf(Arc::clone(function))?;
         }
@@ -206,12 +217,13 @@ impl PgCatalog {
 }
 
 /// The catalog of a session, with the schema of its tables under two names.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Served {
     /// What the session itself calls the schema.
     hidden: String,
     tables: Arc<dyn SchemaProvider>,
     pg_catalog: Arc<dyn SchemaProvider>,
+    information: Option<Arc<dyn SchemaProvider>>,
 }
 
 impl CatalogProvider for Served {
@@ -223,6 +235,7 @@ impl CatalogProvider for Served {
         match name {
             PUBLIC => Some(Arc::clone(&self.tables)),
             PG_CATALOG => Some(Arc::clone(&self.pg_catalog)),
+            information_schema::NAME => self.information.clone(),
             _ if name == self.hidden => Some(Arc::clone(&self.tables)),
             _ => None,
         }

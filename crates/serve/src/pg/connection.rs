@@ -89,6 +89,7 @@ async fn converse(
         if let PgWireFrontendMessage::Startup(_) = message
             && let Some(refusal) = refusal(&socket, shared, is_full)
         {
+            shared.counts.login("refused");
             return say(&mut socket, refusal).await;
         }
         let is_cancel = matches!(message, PgWireFrontendMessage::CancelRequest(_));
@@ -116,7 +117,7 @@ async fn converse(
             Ok(()) => {}
             Err(PgWireError::IoError(error)) => return Err(error),
             Err(error) => {
-                let error = named(&socket, error);
+                let error = named(&socket, shared, error);
                 if ends(&error) {
                     return say(&mut socket, error).await;
                 }
@@ -126,7 +127,10 @@ async fn converse(
         let has_logged_in = matches!(socket.state(), PgWireConnectionState::ReadyForQuery);
         if has_logged_in && handler.opened().is_none() {
             match Session::open(shared, &socket) {
-                Ok(session) => handler.begin(session),
+                Ok(session) => {
+                    shared.counts.login("ok");
+                    handler.begin(session);
+                }
                 Err(error) => return say(&mut socket, error).await,
             }
         }
@@ -184,9 +188,10 @@ fn stopping() -> PgWireError {
 }
 
 /// A refused login with the name that was given at first: SCRAM's own may be empty.
-fn named(socket: &Socket, error: PgWireError) -> PgWireError {
+fn named(socket: &Socket, shared: &Shared, error: PgWireError) -> PgWireError {
     match error {
         PgWireError::InvalidPassword(_) => {
+            shared.counts.login("failed");
             let user = socket.metadata().get(METADATA_USER);
             let user = user.map(String::as_str).unwrap_or_default();
             let peer = socket.socket_addr();

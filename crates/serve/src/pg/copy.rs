@@ -1,4 +1,6 @@
 //! Rows as the text and CSV of `COPY … TO STDOUT`.
+//!
+//! pgwire's `CopyEncoder` is not used: its CSV does not tell an empty text from NULL, and delimiters have one byte.
 
 use bytes::{BufMut, BytesMut};
 use pgwire::messages::data::DataRow;

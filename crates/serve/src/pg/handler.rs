@@ -7,22 +7,23 @@ use async_trait::async_trait;
 use futures::sink::Sink;
 use pgwire::api::portal::{Format, Portal};
 use pgwire::api::query::{ExtendedQueryHandler, SimpleQueryHandler, send_ready_for_query};
-use pgwire::api::results::{FieldFormat, FieldInfo, Response};
+use pgwire::api::results::{FieldInfo, Response};
 use pgwire::api::stmt::{QueryParser, StoredStatement};
 use pgwire::api::store::{Entry, PortalStore};
 use pgwire::api::{ClientInfo, ClientPortalStore, DEFAULT_NAME, PgWireConnectionState, Type};
 use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::extendedquery::{
-    Bind, BindComplete, Close, CloseComplete, Execute, Parse, ParseComplete, Sync as SyncMessage,
-    TARGET_TYPE_BYTE_STATEMENT,
+    Bind, BindComplete, Close, CloseComplete, Describe, Execute, Parse, ParseComplete,
+    Sync as SyncMessage, TARGET_TYPE_BYTE_PORTAL, TARGET_TYPE_BYTE_STATEMENT,
 };
 use pgwire::messages::response::{EmptyQueryResponse, TransactionStatus};
 use pgwire::messages::simplequery::Query as QueryMessage;
 
 use super::answer::{self, Wire};
+use super::journal::Journal;
 use super::prepared::{Prepared, prepare};
-use super::run::Journal;
+use super::run;
 use super::session::{Session, Until};
 use super::sqlstate;
 
@@ -133,12 +134,8 @@ impl QueryParser for Handler {
         prepared: &Self::Statement,
         format: Option<&Format>,
     ) -> PgWireResult<Vec<FieldInfo>> {
-        let fields = prepared.fields.iter().enumerate().map(|(at, field)| {
-            let format = format.map_or(FieldFormat::Text, |format| format.format_for(at));
-            let (name, of) = (field.name().to_owned(), field.datatype().clone());
-            FieldInfo::new(name, None, None, of, format)
-        });
-        Ok(fields.collect())
+        let format = format.unwrap_or(&Format::UnifiedText);
+        Ok(run::formatted(&prepared.fields, format))
     }
 }
 
@@ -207,6 +204,25 @@ impl ExtendedQueryHandler for Handler {
             PgWireBackendMessage::BindComplete(BindComplete::new()),
         )
         .await
+    }
+
+    async fn on_describe<C>(&self, client: &mut C, message: Describe) -> PgWireResult<()>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore<Statement = Self::Statement>,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let name = message.name.as_deref().unwrap_or(DEFAULT_NAME);
+        // To clients, a cursor that `DECLARE` has made is a portal.
+        if message.target_type == TARGET_TYPE_BYTE_PORTAL
+            && client.portal_store().get_portal(name).is_none()
+            && let Some(fields) = self.session()?.cursor_fields(name)
+        {
+            let fields = PgWireBackendMessage::RowDescription(answer::described(&fields));
+            return Wire::feed(client, fields).await;
+        }
+        self._on_describe(client, message).await
     }
 
     async fn on_execute<C>(&self, client: &mut C, message: Execute) -> PgWireResult<()>

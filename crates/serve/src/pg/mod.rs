@@ -27,7 +27,10 @@ mod catalog;
 mod connection;
 mod copy;
 mod handler;
+mod information_schema;
+mod journal;
 mod login;
+mod meter;
 mod notice;
 mod pipe;
 mod prepared;
@@ -54,6 +57,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use catalog::{Tables, sessions};
+use meter::Counts;
+pub(crate) use meter::Meter;
 
 use crate::config::{Connection, PostgresConfig, Secret, UserConfig};
 use crate::logs;
@@ -150,8 +155,10 @@ struct Shared {
     catalog: catalog::PgCatalog,
     cancels: Arc<ConnectionManager>,
     pids: Arc<RandomPidSecretKeyGenerator>,
+    connections: Arc<Semaphore>,
     places: Arc<Semaphore>,
     queued: AtomicUsize,
+    counts: Counts,
 }
 
 impl Shared {
@@ -219,8 +226,10 @@ impl PgPort {
         let shared = Shared {
             logins: RwLock::new(Arc::new(login::Logins::new(&users))),
             catalog: catalog::PgCatalog::new(&users)?,
+            connections: Arc::new(Semaphore::new(options.max_connections)),
             places: Arc::new(Semaphore::new(options.max_statements)),
             queued: AtomicUsize::new(0),
+            counts: Counts::default(),
             cancels: Arc::default(),
             pids: Arc::default(),
             options,
@@ -236,6 +245,11 @@ impl PgPort {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its numbers.
+    pub(crate) fn meter(&self) -> Meter {
+        Meter(Arc::clone(&self.shared))
     }
 
     /// Takes over the users and the certificate of another file, for connections from now on.
@@ -258,7 +272,6 @@ impl PgPort {
 
     /// Serves until `stop`, then tells the clients and ends their statements.
     pub async fn serve(self, stop: impl Future<Output = ()>) {
-        let connections = Arc::new(Semaphore::new(self.shared.options.max_connections));
         let refusals = Arc::new(Semaphore::new(REFUSED_POLITELY));
         let (stopping, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
@@ -279,7 +292,7 @@ impl PgPort {
             };
             let free = |of: &Arc<Semaphore>| Arc::clone(of).try_acquire_owned().ok();
             let (place, is_full): (OwnedSemaphorePermit, bool) =
-                match (free(&connections), free(&refusals)) {
+                match (free(&self.shared.connections), free(&refusals)) {
                     (Some(place), _) => (place, false),
                     (None, Some(place)) => (place, true),
                     (None, None) => continue,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow_pg::datatypes::{df, into_pg_type};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::dataframe::DataFrame;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use pgwire::api::Type;
@@ -58,10 +59,13 @@ pub(super) async fn prepare(
         statement,
     };
     match &prepared.statement {
-        Statement::Query(query) => {
+        statement @ (Statement::Query(query) | Statement::Declare { query, .. }) => {
             let plan = planned(session, query).await?.into_unoptimized_plan();
             let schema = Arc::new(plan.schema().as_arrow().clone());
-            prepared.fields = run::fields(&schema, &Format::UnifiedText, session)?;
+            let fields = run::fields(&schema, &Format::UnifiedText, session)?;
+            if let Statement::Query(_) = statement {
+                prepared.fields = fields;
+            }
             let parameters = Parameters::of(&plan, types);
             prepared.parameters = parameters.map_err(|e| sqlstate::of_query(&e))?;
             prepared.plan = Some(plan);
@@ -69,11 +73,8 @@ pub(super) async fn prepare(
         Statement::Show(name) => prepared.fields = shown_fields(name),
         Statement::Fetch { cursor, .. } => {
             // Clients are told the columns now.
-            let Some(open) = session.take_cursor(cursor) else {
-                return Err(no_cursor(cursor));
-            };
-            prepared.fields = open.running.fields().to_vec();
-            session.keep_cursor(cursor, open)?;
+            let fields = session.cursor_fields(cursor);
+            prepared.fields = fields.ok_or_else(|| no_cursor(cursor))?;
         }
         _ => {}
     }
@@ -130,12 +131,13 @@ impl Parameters {
         })
     }
 }
+
 /// The query of a portal with its parameters.
 pub(super) async fn bound(
     session: &Session,
     portal: &Portal<Arc<Prepared>>,
     query: &Query,
-) -> PgWireResult<datafusion::dataframe::DataFrame> {
+) -> PgWireResult<DataFrame> {
     let prepared = &portal.statement.statement;
     let plan = match &prepared.plan {
         Some(plan) if !query.explains => plan.clone(),

@@ -2,20 +2,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
 
 use arrow_pg::datatypes::{arrow_schema_to_pg_fields, field_into_pg_type};
 use arrow_pg::row_encoder::RowEncoder;
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::dataframe::DataFrame;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SQLOptions;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionContext;
-use datafusion_kafka::range::Ledger;
-use datafusion_kafka::{external, scan, statement};
+use datafusion_kafka::{external, statement};
 use futures::StreamExt;
 use pgwire::api::portal::Format;
 use pgwire::api::results::FieldInfo;
@@ -24,13 +23,10 @@ use pgwire::messages::data::DataRow;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
+use super::journal::Journal;
 use super::session::Session;
 use super::statement::Query;
 use super::{Shared, notice, sqlstate};
-use crate::logs::{self, Fields};
-
-/// The longest statement that the log shows whole.
-const LOGGED_CHARS: usize = 2000;
 
 /// Plans a query, and nothing but a query: as it was written, or else as DataFusion may understand it. With questions
 /// about PostgreSQL's catalog it is the other way round, as casts to `regclass` and its like plan and then fail.
@@ -137,93 +133,31 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// The line of a statement in the log, written when it ends, however it ends.
-pub(super) struct Journal {
-    user: String,
-    client: String,
-    text: String,
-    began: Instant,
-    rows: u64,
-    plan: Option<Arc<dyn ExecutionPlan>>,
-    /// `None` where nobody said how it ended: it was cancelled, or the client has gone.
-    outcome: Option<String>,
-}
-
-impl Journal {
-    pub(super) fn begin(session: &Session, text: &str) -> Self {
-        let text = statement::without_secrets(text);
-        let end = text.char_indices().nth(LOGGED_CHARS);
-        Self {
-            user: session.user.clone(),
-            client: session.client.to_string(),
-            text: end
-                .map_or(text.as_str(), |(end, _)| &text[..end])
-                .to_owned(),
-            began: Instant::now(),
-            rows: 0,
-            plan: None,
-            outcome: None,
-        }
-    }
-
-    /// Notes how a statement ended.
-    pub(super) fn end<T>(mut self, result: &PgWireResult<T>) {
-        self.ends(result);
-    }
-
-    fn ends<T>(&mut self, result: &PgWireResult<T>) {
-        self.outcome = Some(match result {
-            Ok(_) => "ok".to_owned(),
-            Err(PgWireError::UserError(info)) => format!("{} {}", info.code, info.message),
-            Err(other) => other.to_string(),
-        });
-    }
-
-    fn ledger(&self) -> Ledger {
-        self.plan.as_ref().map(scan::ledger).unwrap_or_default()
-    }
-}
-
-impl Drop for Journal {
-    fn drop(&mut self) {
-        let ledger = self.ledger();
-        let counts = ledger.total();
-        let outcome = self.outcome.as_deref().unwrap_or("ended early");
-        let ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let (user, client, rows) = (&self.user, &self.client, self.rows);
-        let (counts, offsets) = (counts.to_string(), counts.passed());
-        let ranges = notice::ranges(&ledger);
-        let fields = Fields::default()
-            .field("user", user.as_str())
-            .field("client", client.as_str())
-            .field("ms", ms)
-            .field("rows", rows)
-            .field("offsets", offsets)
-            .field("ledger", counts.as_str())
-            .field("ranges", ranges.as_str())
-            .field("outcome", outcome)
-            .field("statement", self.text.as_str());
-        logs::with(fields, || {
-            log::info!(
-                target: logs::SERVICE,
-                "statement of {user} from {client}: {outcome}, {ms} ms, {rows} rows; {offsets} offsets of {ranges:?}: \
-                 {counts}; {:?}",
-                self.text,
-            );
-        });
-    }
-}
-
 /// A query that runs. Dropping it ends it.
 pub(super) struct Running {
     fields: Arc<Vec<FieldInfo>>,
-    batches: SendableRecordBatchStream,
-    /// The batch whose rows are being taken.
-    rows: Option<RowEncoder>,
-    is_done: bool,
+    /// What gives the rows, and the place that it has meanwhile; `None` after the last row.
+    source: Option<(SendableRecordBatchStream, OwnedSemaphorePermit)>,
+    rows: Option<Rows>,
     is_told: bool,
     journal: Journal,
-    _place: OwnedSemaphorePermit,
+}
+
+/// A batch whose rows are being taken.
+struct Rows {
+    batch: RecordBatch,
+    taken: usize,
+    encoder: RowEncoder,
+}
+
+impl Rows {
+    fn of(batch: RecordBatch, fields: &Arc<Vec<FieldInfo>>) -> Self {
+        Self {
+            encoder: RowEncoder::new(batch.clone(), Arc::clone(fields)),
+            taken: 0,
+            batch,
+        }
+    }
 }
 
 impl Running {
@@ -245,20 +179,18 @@ impl Running {
             let plan = frame.create_physical_plan().await;
             let plan = plan.map_err(|e| sqlstate::of_query(&e))?;
             let fields = fields(&plan.schema(), format, session)?;
-            journal.plan = Some(Arc::clone(&plan));
+            journal.reads(&plan);
             let batches = execute_stream(plan, context);
             let batches = batches.map_err(|e| sqlstate::of_query(&e))?;
-            Ok((place, fields, batches))
+            Ok((fields, (batches, place)))
         };
         match started.await {
-            Ok((place, fields, batches)) => Ok(Self {
+            Ok((fields, source)) => Ok(Self {
                 fields: Arc::new(fields),
-                batches,
+                source: Some(source),
                 rows: None,
-                is_done: false,
                 is_told: false,
                 journal,
-                _place: place,
             }),
             Err(error) => {
                 let failed = Err(error);
@@ -272,29 +204,44 @@ impl Running {
         &self.fields
     }
 
+    /// Gives the rows from here on in another format.
+    pub(super) fn set_format(&mut self, format: &Format) {
+        let fields = formatted(&self.fields, format);
+        if fields == *self.fields {
+            return;
+        }
+        self.fields = Arc::new(fields);
+        self.rows = self.rows.take().map(|rows| {
+            let rest = rows.batch.num_rows() - rows.taken;
+            Rows::of(rows.batch.slice(rows.taken, rest), &self.fields)
+        });
+    }
+
+    /// Whether it holds a place that others may wait for.
+    pub(super) fn has_place(&self) -> bool {
+        self.source.is_some()
+    }
+
     /// The next row, or what the statement has failed with.
     pub(super) async fn next(&mut self) -> Option<PgWireResult<DataRow>> {
         loop {
             if let Some(rows) = &mut self.rows {
-                match rows.next_row() {
+                match rows.encoder.next_row() {
                     Some(Ok(row)) => {
-                        self.journal.rows += 1;
+                        rows.taken += 1;
+                        self.journal.row();
                         return Some(Ok(row));
                     }
                     Some(Err(error)) => return Some(self.fail(sqlstate::of_encoding(error))),
                     None => self.rows = None,
                 }
             }
-            if self.is_done {
-                return None;
-            }
-            match self.batches.next().await {
-                Some(Ok(batch)) => {
-                    self.rows = Some(RowEncoder::new(batch, Arc::clone(&self.fields)));
-                }
+            let (batches, _) = self.source.as_mut()?;
+            match batches.next().await {
+                Some(Ok(batch)) => self.rows = Some(Rows::of(batch, &self.fields)),
                 Some(Err(error)) => return Some(self.fail(sqlstate::of_query(&error))),
                 None => {
-                    self.is_done = true;
+                    self.source = None;
                     self.journal.ends(&Ok(()));
                 }
             }
@@ -302,7 +249,7 @@ impl Running {
     }
 
     fn fail<T>(&mut self, error: PgWireError) -> PgWireResult<T> {
-        self.is_done = true;
+        (self.source, self.rows) = (None, None);
         let failed = Err(error);
         self.journal.ends(&failed);
         failed
@@ -310,7 +257,7 @@ impl Running {
 
     /// How many rows were taken.
     pub(super) fn rows(&self) -> u64 {
-        self.journal.rows
+        self.journal.rows()
     }
 
     /// What became of the offsets that were read, a line for each topic; nothing when it was told before.
@@ -320,6 +267,17 @@ impl Running {
             false => notice::summaries(&self.journal.ledger()),
         }
     }
+}
+
+/// The same columns in another format.
+pub(super) fn formatted(fields: &[FieldInfo], format: &Format) -> Vec<FieldInfo> {
+    let fields = fields.iter().enumerate().map(|(at, field)| {
+        let (name, of) = (field.name().to_owned(), field.datatype().clone());
+        let field_format = format.format_for(at);
+        FieldInfo::new(name, None, None, of, field_format)
+            .with_format_options(Arc::clone(field.format_options()))
+    });
+    fields.collect()
 }
 
 /// The columns as PostgreSQL has them.

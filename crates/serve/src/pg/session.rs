@@ -2,10 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use datafusion::prelude::SessionContext;
+use pgwire::api::results::FieldInfo;
 use pgwire::api::{ClientInfo, ConnectionGuard, ConnectionHandle, METADATA_USER};
 use pgwire::error::PgWireResult;
 use tokio::time::sleep;
@@ -28,6 +30,8 @@ pub(super) struct Session {
     /// Hears of cancel requests, for as long as the guard lives.
     cancel: Arc<ConnectionHandle>,
     _guard: ConnectionGuard,
+    /// Whether the statement that runs is cancelled.
+    cancelled: Arc<AtomicBool>,
     state: Mutex<State>,
 }
 
@@ -86,6 +90,7 @@ impl Session {
             settings,
             cancel,
             _guard: guard,
+            cancelled: Arc::default(),
             state: Mutex::default(),
         };
         session.apply_time_zone()?;
@@ -100,19 +105,24 @@ impl Session {
         &self,
         work: impl Future<Output = PgWireResult<T>>,
     ) -> PgWireResult<T> {
+        self.cancelled.store(false, Ordering::Relaxed);
         let cancelled = self.cancel.start_query().await;
         let timeout = self.settings.statement_timeout();
-        let ended = |why| {
-            let message = format!("canceling statement due to {why}");
-            Err(sqlstate::error(sqlstate::QUERY_CANCELED, message))
+        // Dropped after its journal can tell why.
+        tokio::pin!(work);
+        let why = tokio::select! {
+            done = &mut work => return done,
+            Ok(()) = cancelled => "user request",
+            () = sleep(timeout.unwrap_or_default()), if timeout.is_some() => "statement timeout",
         };
-        tokio::select! {
-            done = work => done,
-            Ok(()) = cancelled => ended("user request"),
-            () = sleep(timeout.unwrap_or_default()), if timeout.is_some() => {
-                ended("statement timeout")
-            }
-        }
+        self.cancelled.store(true, Ordering::Relaxed);
+        let message = format!("canceling statement due to {why}");
+        Err(sqlstate::error(sqlstate::QUERY_CANCELED, message))
+    }
+
+    /// Whether the statement that runs is cancelled, as of any moment.
+    pub(super) fn cancelled(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.cancelled)
     }
 
     /// Makes the time zone of the settings that of times without one.
@@ -157,8 +167,11 @@ impl Session {
         self.state().cursors.remove(name)
     }
 
-    pub(super) fn has_cursor(&self, name: &str) -> bool {
-        self.state().cursors.contains_key(name)
+    /// The columns of a cursor, if it is open.
+    pub(super) fn cursor_fields(&self, name: &str) -> Option<Vec<FieldInfo>> {
+        let state = self.state();
+        let cursor = state.cursors.get(name)?;
+        Some(cursor.running.fields().to_vec())
     }
 
     /// Leaves a cursor open.
@@ -187,9 +200,10 @@ impl Session {
     /// How long the connection may be without a message: less while a cursor holds what others wait for.
     pub(super) fn idle_timeout(&self) -> Duration {
         let options = &self.shared.options;
-        match self.state().cursors.is_empty() {
-            true => options.idle_timeout,
-            false => options.stalled_timeout.min(options.idle_timeout),
+        let state = self.state();
+        match state.cursors.values().any(|open| open.running.has_place()) {
+            true => options.stalled_timeout.min(options.idle_timeout),
+            false => options.idle_timeout,
         }
     }
 

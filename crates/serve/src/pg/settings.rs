@@ -10,6 +10,7 @@ use pgwire::error::PgWireResult;
 use pgwire::types::format::FormatOptions;
 
 use super::{login, sqlstate};
+use crate::config::nearest;
 
 /// What a setting may be.
 enum Values {
@@ -188,14 +189,8 @@ impl Settings {
 }
 
 fn unknown(name: &str) -> pgwire::error::PgWireError {
-    let known = SETTINGS.iter().map(|(known, ..)| *known);
-    let near = known
-        .map(|known| (strsim::levenshtein(known, name), known))
-        .min()
-        .filter(|(distance, _)| *distance <= 3);
-    let near = near.map_or(String::new(), |(_, near)| {
-        format!("; did you mean \"{near}\"?")
-    });
+    let near = nearest(name, SETTINGS.iter().map(|(known, ..)| *known));
+    let near = near.map_or(String::new(), |near| format!("; did you mean \"{near}\"?"));
     sqlstate::error(
         sqlstate::UNDEFINED_OBJECT,
         format!("unrecognized configuration parameter \"{name}\"{near}"),

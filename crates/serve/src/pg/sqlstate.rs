@@ -2,9 +2,8 @@
 
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::SchemaError;
-use datafusion::common::utils::quote_identifier;
 use datafusion::error::DataFusionError;
-use datafusion_kafka::{Error, ErrorKind};
+use datafusion_kafka::{Error, ErrorKind, statement};
 use pgwire::error::{ErrorInfo, PgWireError};
 
 pub(super) const CONNECTION_FAILURE: &str = "08006";
@@ -23,14 +22,12 @@ pub(super) const DUPLICATE_CURSOR: &str = "42P03";
 pub(super) const UNDEFINED_OBJECT: &str = "42704";
 pub(super) const INSUFFICIENT_RESOURCES: &str = "53000";
 pub(super) const TOO_MANY_CONNECTIONS: &str = "53300";
+pub(super) const OVER_BUDGET: &str = "53400";
 pub(super) const TOO_COMPLEX: &str = "54001";
 pub(super) const QUERY_CANCELED: &str = "57014";
 pub(super) const ADMIN_SHUTDOWN: &str = "57P01";
 pub(super) const IDLE_TIMEOUT: &str = "57P05";
 pub(super) const INTERNAL_ERROR: &str = "XX000";
-
-/// The most columns that a hint names.
-const MOST_COLUMNS: usize = 30;
 
 /// Ends a statement.
 pub(super) fn error(code: &str, message: impl Into<String>) -> PgWireError {
@@ -63,7 +60,7 @@ fn code_of(error: &Error) -> &'static str {
             ErrorKind::BadRow | ErrorKind::BadRowLimit => "22P02",
             ErrorKind::Sink => "58030",
             ErrorKind::Memory => "53200",
-            ErrorKind::Budget => "53400",
+            ErrorKind::Budget => OVER_BUDGET,
             // `ErrorKind` may grow.
             _ => INTERNAL_ERROR,
         },
@@ -92,7 +89,9 @@ pub(super) fn of_query(error: &DataFusionError) -> PgWireError {
     let mut info = info("ERROR", code_of_query(root, message), message);
     info.detail = Some(detail.trim().to_owned()).filter(|detail| !detail.is_empty());
     info.hint = match root {
-        DataFusionError::SchemaError(schema, _) => columns_there_are(schema),
+        DataFusionError::SchemaError(schema, _) => {
+            statement::columns_there_are(schema).map(|columns| columns + ".")
+        }
         _ => None,
     };
     PgWireError::UserError(Box::new(info))
@@ -123,26 +122,6 @@ fn code_of_query(error: &DataFusionError, message: &str) -> &'static str {
         },
         _ => INTERNAL_ERROR,
     }
-}
-
-fn columns_there_are(error: &SchemaError) -> Option<String> {
-    let SchemaError::FieldNotFound { valid_fields, .. } = error else {
-        return None;
-    };
-    let mut names: Vec<String> = vec![];
-    for column in valid_fields {
-        let name = quote_identifier(&column.name).into_owned();
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    let more = names.len().saturating_sub(MOST_COLUMNS);
-    names.truncate(MOST_COLUMNS);
-    let more = match more {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    (!names.is_empty()).then(|| format!("The columns are {}{more}.", names.join(", ")))
 }
 
 /// What a value that PostgreSQL's types cannot hold fails with.

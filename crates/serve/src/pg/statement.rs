@@ -1,10 +1,12 @@
 //! What a client asks for, and whether it may: a list of the statements that are allowed.
 
+use std::borrow::Cow;
+use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
 use datafusion::sql::sqlparser::ast::{
     self, CloseCursor, CopyLegacyCsvOption, CopyLegacyOption, CopyOption, CopySource, CopyTarget,
-    DeclareType, Expr, FetchDirection, Ident, ObjectName, Reset, Set, Value,
+    Declare, DeclareType, Expr, FetchDirection, Ident, ObjectName, Reset, Set, Value,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -62,7 +64,8 @@ pub(super) struct Query {
 impl Query {
     /// The query in a form that DataFusion may understand where it does not understand the text.
     pub(super) fn compatible(&self) -> Option<String> {
-        let mut statements = COMPATIBLE.parse(&self.text).ok()?;
+        let text = with_function_names(&self.text);
+        let mut statements = COMPATIBLE.parse(&text).ok()?;
         let statement = statements.pop()?;
         let is_query = matches!(
             statement,
@@ -70,6 +73,34 @@ impl Query {
         );
         (statements.is_empty() && is_query).then(|| statement.to_string())
     }
+}
+
+/// The text with names of functions in place of `'pg_catalog.array_in'::regproc`: names are what `pg_type.typinput` and
+/// other columns of this type hold here.
+fn with_function_names(text: &str) -> Cow<'_, str> {
+    if !text.to_lowercase().contains("regproc") {
+        return text.into();
+    }
+    let Ok(mut statements) = Parser::parse_sql(&PostgreSqlDialect {}, text) else {
+        return text.into();
+    };
+    let _: ControlFlow<()> = ast::visit_expressions_mut(&mut statements, |expr| {
+        if let Expr::Cast {
+            expr: cast,
+            data_type,
+            ..
+        } = expr
+            && data_type.to_string().eq_ignore_ascii_case("regproc")
+            && let Expr::Value(value) = cast.as_ref()
+            && let Value::SingleQuotedString(name) = &value.value
+        {
+            let name = name.strip_prefix("pg_catalog.").unwrap_or(name);
+            *expr = Expr::value(Value::SingleQuotedString(name.to_owned()));
+        }
+        ControlFlow::Continue(())
+    });
+    let statements: Vec<String> = statements.iter().map(ToString::to_string).collect();
+    statements.join("; ").into()
 }
 
 /// The statements of a text.
@@ -174,20 +205,7 @@ fn allowed(statement: ast::Statement, text: Option<&str>) -> PgWireResult<Statem
         Parsed::Discard { .. } => Statement::DiscardAll,
         Parsed::Deallocate { name, .. } => Statement::Deallocate(unless_all(name)),
         Parsed::Declare { ref stmts } => match stmts.as_slice() {
-            [declared] if declared.declare_type == Some(DeclareType::Cursor) => {
-                let (Some(name), Some(query)) = (declared.names.first(), &declared.for_query)
-                else {
-                    return Err(refused(&statement));
-                };
-                Statement::Declare {
-                    cursor: name.value.clone(),
-                    query: Query {
-                        text: query.to_string(),
-                        explains: false,
-                    },
-                    hold: declared.hold == Some(true),
-                }
-            }
+            [declared] => declare(declared)?.ok_or_else(|| refused(&statement))?,
             _ => return Err(refused(&statement)),
         },
         Parsed::Fetch {
@@ -196,12 +214,12 @@ fn allowed(statement: ast::Statement, text: Option<&str>) -> PgWireResult<Statem
             into: None,
             ..
         } => Statement::Fetch {
-            cursor: name.value,
+            cursor: folded(name),
             rows: rows(&direction)?,
         },
         Parsed::Close { cursor } => Statement::Close(match cursor {
             CloseCursor::All => None,
-            CloseCursor::Specific { name } => Some(name.value),
+            CloseCursor::Specific { name } => Some(folded(name)),
         }),
         other => return Err(refused(&other)),
     })
@@ -209,7 +227,44 @@ fn allowed(statement: ast::Statement, text: Option<&str>) -> PgWireResult<Statem
 
 fn unless_all(name: Ident) -> Option<String> {
     let is_all = name.quote_style.is_none() && name.value.eq_ignore_ascii_case("all");
-    (!is_all).then_some(name.value)
+    (!is_all).then(|| folded(name))
+}
+
+/// A name in lower case, unless it is quoted.
+fn folded(name: Ident) -> String {
+    match name.quote_style {
+        Some(_) => name.value,
+        None => name.value.to_lowercase(),
+    }
+}
+
+/// `DECLARE … CURSOR`, if it is that.
+fn declare(declared: &Declare) -> PgWireResult<Option<Statement>> {
+    let unsupported = |option| {
+        let message = format!("{option} cursors are not supported: rows are read once, forward");
+        Err(sqlstate::error(sqlstate::NOT_SUPPORTED, message))
+    };
+    if declared.scroll == Some(true) {
+        return unsupported("SCROLL");
+    }
+    if declared.binary == Some(true) {
+        return unsupported("BINARY");
+    }
+    let (Some(DeclareType::Cursor), Some(name), Some(query)) = (
+        &declared.declare_type,
+        declared.names.first(),
+        &declared.for_query,
+    ) else {
+        return Ok(None);
+    };
+    Ok(Some(Statement::Declare {
+        cursor: folded(name.clone()),
+        query: Query {
+            text: query.to_string(),
+            explains: false,
+        },
+        hold: declared.hold == Some(true),
+    }))
 }
 
 /// Why a statement is not allowed.
@@ -355,167 +410,4 @@ fn format(options: &[CopyOption], legacy: &[CopyLegacyOption]) -> PgWireResult<C
 }
 
 #[cfg(test)]
-mod tests {
-    use pgwire::error::ErrorInfo;
-
-    use super::*;
-
-    fn one(text: &str) -> Statement {
-        let mut all = read(text).unwrap();
-        assert_eq!(all.len(), 1, "{text}");
-        all.remove(0)
-    }
-
-    fn code(text: &str) -> String {
-        ErrorInfo::from(read(text).expect_err(text)).code
-    }
-
-    #[test]
-    fn queries_are_passed_on_as_they_were_written() {
-        for text in [
-            "SELECT 1 AS a",
-            "select  offset , value FROM orders",
-            "VALUES (1)",
-            "WITH a AS (SELECT 1) SELECT * FROM a",
-        ] {
-            let Statement::Query(query) = one(&format!(" {text} ; ")) else {
-                panic!("{text}")
-            };
-            assert_eq!((query.text.as_str(), query.explains), (text, false));
-        }
-        assert!(matches!(one("EXPLAIN ANALYZE SELECT 1"), Statement::Query(q) if q.explains));
-        assert_eq!(read(" ; ").unwrap(), []);
-        assert_eq!(read("BEGIN; SELECT 1; COMMIT").unwrap().len(), 3);
-    }
-
-    #[test]
-    fn what_writes_or_reaches_elsewhere_is_refused() {
-        for (text, expected) in [
-            ("INSERT INTO orders VALUES (1)", "25006"),
-            ("UPDATE orders SET a = 1", "25006"),
-            ("DELETE FROM orders", "25006"),
-            ("TRUNCATE orders", "25006"),
-            ("CREATE TABLE a (b INT)", "25006"),
-            ("CREATE TABLE a AS SELECT 1", "25006"),
-            ("CREATE VIEW a AS SELECT 1", "25006"),
-            (
-                "CREATE EXTERNAL TABLE a STORED AS CSV LOCATION '/etc/passwd'",
-                "42601",
-            ),
-            ("DROP TABLE a", "25006"),
-            ("ALTER TABLE a ADD COLUMN b INT", "25006"),
-            ("COPY orders TO '/tmp/x'", "42501"),
-            ("COPY (SELECT 1) TO '/tmp/x'", "42501"),
-            ("COPY (SELECT 1) TO PROGRAM 'rm -rf /'", "42501"),
-            ("COPY orders FROM STDIN", "25006"),
-            ("COPY orders FROM '/etc/passwd'", "25006"),
-            ("EXPLAIN INSERT INTO a SELECT 1", "25006"),
-            ("EXPLAIN ANALYZE DELETE FROM a", "25006"),
-            ("SET ROLE admin", "42501"),
-            ("SET SESSION AUTHORIZATION admin", "42501"),
-            ("PREPARE a AS SELECT 1", "0A000"),
-            ("LISTEN a", "0A000"),
-            ("CALL a()", "25006"),
-            ("GRANT ALL ON a TO b", "25006"),
-            ("SELECT 1; DROP TABLE a", "25006"),
-            ("SELEC 1", "42601"),
-        ] {
-            assert_eq!(code(text), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn words_of_clients_are_understood() {
-        let set = |name: &str, value: &str| Statement::Set(vec![(name.into(), Some(value.into()))]);
-        for (text, expected) in [
-            ("SET extra_float_digits = 3", set("extra_float_digits", "3")),
-            (
-                "SET application_name = 'a b'",
-                set("application_name", "a b"),
-            ),
-            ("SET SESSION timezone TO 'UTC'", set("timezone", "UTC")),
-            ("SET TIME ZONE 'UTC'", set("timezone", "UTC")),
-            ("SET NAMES 'UTF8'", set("client_encoding", "UTF8")),
-            (
-                "SET standard_conforming_strings = on",
-                set("standard_conforming_strings", "on"),
-            ),
-            ("SET search_path = a, b", set("search_path", "a, b")),
-            ("RESET ALL", Statement::ResetAll),
-            (
-                "SHOW transaction isolation level",
-                Statement::Show("transaction_isolation".into()),
-            ),
-            ("SHOW TIME ZONE", Statement::Show("timezone".into())),
-            (
-                "SHOW server_version",
-                Statement::Show("server_version".into()),
-            ),
-            ("BEGIN", Statement::Begin),
-            (
-                "START TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
-                Statement::Begin,
-            ),
-            ("END", Statement::Commit),
-            ("ABORT", Statement::Rollback),
-            ("ROLLBACK", Statement::Rollback),
-            ("SAVEPOINT a", Statement::Nothing("SAVEPOINT")),
-            ("SET TRANSACTION READ ONLY", Statement::Nothing("SET")),
-            ("DISCARD ALL", Statement::DiscardAll),
-            ("DEALLOCATE ALL", Statement::Deallocate(None)),
-            (
-                "DEALLOCATE \"_pg3_0\"",
-                Statement::Deallocate(Some("_pg3_0".into())),
-            ),
-            ("CLOSE ALL", Statement::Close(None)),
-            ("UNLISTEN *", Statement::Nothing("UNLISTEN")),
-            (
-                "FETCH FORWARD 5 FROM c",
-                Statement::Fetch {
-                    cursor: "c".into(),
-                    rows: Some(5),
-                },
-            ),
-            (
-                "FETCH ALL FROM c",
-                Statement::Fetch {
-                    cursor: "c".into(),
-                    rows: None,
-                },
-            ),
-        ] {
-            assert_eq!(one(text), expected, "{text}");
-        }
-        let Statement::Declare {
-            cursor,
-            query,
-            hold,
-        } = one("DECLARE \"c\" CURSOR FOR SELECT 1")
-        else {
-            panic!()
-        };
-        assert_eq!(
-            (cursor.as_str(), query.text.as_str(), hold),
-            ("c", "SELECT 1", false)
-        );
-        assert_eq!(code("FETCH PRIOR FROM c"), "55000");
-    }
-
-    #[test]
-    fn copies_to_the_client_have_formats() {
-        let Statement::Copy(query, format) =
-            one("COPY  ( select 1 ) TO STDOUT WITH (FORMAT csv, HEADER)")
-        else {
-            panic!()
-        };
-        assert_eq!(query.text, "SELECT 1");
-        assert!(format.csv && format.header);
-        assert!(
-            matches!(one("COPY orders (a, b) TO STDOUT"), Statement::Copy(q, f) if q.text == "SELECT a, b FROM orders" && !f.csv)
-        );
-        assert!(
-            matches!(one("COPY orders TO STDOUT CSV HEADER"), Statement::Copy(_, f) if f.csv && f.header)
-        );
-        assert_eq!(code("COPY orders TO STDOUT WITH (FORMAT binary)"), "0A000");
-    }
-}
+mod tests;

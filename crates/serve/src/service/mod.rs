@@ -307,6 +307,7 @@ impl Service {
         };
         let asking = postgres.map(|port| {
             log::info!(target: logs::SERVICE, "PostgreSQL on {}", port.address());
+            self.board.add_postgres(port.meter());
             *self.postgres.lock().unwrap_or_else(PoisonError::into_inner) = Some(port.clone());
             let mut closing = self.closing();
             let closed = async move {

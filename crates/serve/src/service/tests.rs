@@ -222,6 +222,9 @@ async fn the_postgresql_port_opens_is_renewed_and_closes() {
     let ada_ended = tokio::spawn(connection);
     let counted = ada.query_one("SELECT count(*) FROM orders", &[]).await;
     assert_eq!(counted.unwrap().get::<_, i64>(0), 3);
+    let metrics = crate::metrics::text(service.board()).await;
+    let one = "kafka_sql_postgres_statements_total{result=\"ok\"} 1\n";
+    assert!(metrics.contains(one), "{metrics}");
     world.configure(&postgres("bob"));
     assert_eq!(service.reload().unwrap().at_restart, [""; 0]);
     connect("ada").await.map(|_| ()).unwrap_err();

@@ -280,6 +280,15 @@ async fn an_open_cursor_does_not_keep_its_place_for_ever() {
     let bob = served.connect("bob").await.unwrap();
     assert_eq!(bob.value("SELECT 2").await, "2");
     until("it is disconnected", async || ada.is_closed()).await;
+
+    // One that has been read to its end has none.
+    let served = serve("max_statements = 1", "").await;
+    let (ada, bob) = (served.ada().await, served.connect("bob").await.unwrap());
+    ada.rows("BEGIN; DECLARE c CURSOR FOR SELECT * FROM few; FETCH ALL FROM c")
+        .await
+        .unwrap();
+    assert_eq!(bob.value("SELECT 2").await, "2");
+    assert_eq!(ada.rows("FETCH ALL FROM c").await.unwrap().len(), 0);
 }
 
 #[tokio::test]

@@ -1,14 +1,18 @@
 //! Many clients, some of which are killed, do not read, or stay half open.
 
 use futures::{StreamExt, pin_mut};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 use super::*;
 
-/// As many as pgbench would have.
+/// As many as pgbench would have, and how many of them are half open.
 const CLIENTS: usize = 50;
-const ROUNDS: usize = 200;
+const HALF_OPEN: usize = 10;
+/// How often the others come, before memory is looked at first and after that.
+const WARMING: usize = 10;
+const ROUNDS: usize = 40;
 /// What freed memory that the allocator keeps may amount to.
 const SPREAD_BYTES: usize = 48 << 20;
 
@@ -19,26 +23,24 @@ async fn memory_and_descriptors_stay_flat_whatever_clients_do() {
         eprintln!("skipped: there is no /proc to read memory and descriptors from");
         return;
     }
-    let limits = "max_statements = 8\nmax_connections = 80\nlogin_timeout = \"2s\"\nstalled_timeout = \"1s\"";
+    let limits = "max_statements = 8\nmax_connections = 120\nlogin_timeout = \"20s\"\nstalled_timeout = \"1s\"";
     let served = Arc::new(serve(limits, "").await);
-    let mut after_warming = None;
-    for round in 0..ROUNDS {
-        let clients = (0..CLIENTS).map(|n| {
-            let served = Arc::clone(&served);
-            tokio::spawn(async move { misbehave(&served, n).await })
-        });
-        for client in clients.collect::<Vec<_>>() {
-            client.await.unwrap();
-        }
-        if round == ROUNDS / 4 {
-            after_warming = Some(settled(&served).await);
-        }
-    }
-    let (bytes, descriptors) = after_warming.unwrap();
+    come(&served, WARMING).await;
+    let (bytes, descriptors) = settled(&served).await;
+    come(&served, ROUNDS).await;
     let (bytes_then, descriptors_then) = settled(&served).await;
     println!(
         "{bytes} and then {bytes_then} bytes, {descriptors} and then {descriptors_then} descriptors"
     );
+    for series in [
+        "logins_total{result=\"ok\"}",
+        "statements_total{result=\"ok\"}",
+        "statements_total{result=\"cancelled\"}",
+        "statements_total{result=\"ended\"}",
+        "rows_total",
+    ] {
+        println!("{series} {}", served.metric(series));
+    }
     assert_eq!(descriptors_then, descriptors);
     assert!(
         bytes_then < bytes + SPREAD_BYTES,
@@ -46,33 +48,77 @@ async fn memory_and_descriptors_stay_flat_whatever_clients_do() {
     );
 }
 
+/// All clients at a time, those that log in so many times each.
+async fn come(served: &Arc<Served>, times: usize) {
+    let (busy, others) = watch::channel(());
+    let half_open = (0..HALF_OPEN).map(|_| {
+        let (served, mut others) = (Arc::clone(served), others.clone());
+        tokio::spawn(async move {
+            while others.has_changed().is_ok() {
+                half_open(&served, &mut others).await;
+            }
+        })
+    });
+    let half_open: Vec<_> = half_open.collect();
+    let clients = (HALF_OPEN..CLIENTS).map(|n| {
+        let served = Arc::clone(served);
+        tokio::spawn(async move {
+            for time in 0..times {
+                misbehave(&served, n + time).await;
+            }
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.await.unwrap();
+    }
+    drop(busy);
+    for client in half_open {
+        client.await.unwrap();
+    }
+}
+
+/// Never logs in, and goes only when it is told to, or all others have gone.
+async fn half_open(served: &Served, others: &mut watch::Receiver<()>) {
+    let mut tcp = TcpStream::connect(served.port.address()).await.unwrap();
+    tcp.write_all(&[0, 0, 0, 50, 0]).await.unwrap();
+    let mut said = vec![];
+    tokio::select! {
+        _ = tcp.read_to_end(&mut said) => {}
+        _ = others.changed() => {}
+    }
+}
+
 /// What a client does, by its number.
 async fn misbehave(served: &Served, n: usize) {
     let endless = "SELECT value, repeat('x', 1000) FROM generate_series(1, 1000000000)";
-    match n % 5 {
-        // It never logs in, and goes only when it is told to.
+    match n % 4 {
+        // It reads no more, and half of them go in mid-result.
         0 => {
-            let mut tcp = TcpStream::connect(served.port.address()).await.unwrap();
-            let _ = tcp.write_all(&[0, 0, 0, 50, 0]).await;
-        }
-        // It goes in mid-result.
-        1 => {
             let ada = served.ada().await;
             let rows = ada.query_raw(endless, std::iter::empty::<i32>()).await;
-            if let Ok(rows) = rows {
-                pin_mut!(rows);
-                let _ = rows.next().await;
+            // There may be no place for it.
+            let Ok(rows) = rows else { return };
+            pin_mut!(rows);
+            let _ = rows.next().await;
+            if n % 8 == 0 {
+                tokio::time::sleep(Duration::from_secs(2)).await;
             }
         }
         // It cancels.
-        2 => {
+        1 => {
             let ada = served.ada().await;
             let cancel = ada.cancel_token();
-            let (answer, _) = tokio::join!(ada.rows(endless), async {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                cancel.cancel_query(NoTls).await
-            });
-            answer.unwrap_err();
+            // More than once: a request that comes before its statement cancels nothing.
+            let cancelling = async {
+                loop {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    let _ = cancel.cancel_query(NoTls).await;
+                }
+            };
+            tokio::select! {
+                answer = ada.rows(endless) => drop(answer.unwrap_err()),
+                () = cancelling => {}
+            }
         }
         // It asks, prepares, opens cursors.
         _ => {

@@ -4,6 +4,7 @@ mod clients;
 mod limits;
 mod load;
 mod login;
+mod metrics;
 mod results;
 mod writes;
 

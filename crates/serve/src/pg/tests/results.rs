@@ -194,6 +194,37 @@ async fn cursors_are_read_on() {
     assert_eq!(ada.rows("FETCH ALL FROM c").await.unwrap().len(), 0);
     ada.rows("COMMIT").await.unwrap();
     assert_eq!(ada.failure("FETCH 1 FROM c").await.0, "34000");
+    // In the format that FETCH asks for, in mid-batch, with parameters.
+    let transaction = ada.client.transaction().await.unwrap();
+    let declare =
+        "DECLARE p CURSOR FOR SELECT offset, key FROM orders WHERE partition = $1 ORDER BY offset";
+    let declare = transaction.prepare(declare).await.unwrap();
+    assert_eq!(
+        (declare.params(), declare.columns().len()),
+        (&[Type::INT4][..], 0)
+    );
+    transaction.execute(&declare, &[&1_i32]).await.unwrap();
+    for n in 0..3 {
+        let rows = transaction.query("FETCH 2 FROM p", &[]).await.unwrap();
+        assert_eq!(rows[0].get::<_, i64>(0), 3 * n);
+        assert_eq!(
+            rows[1].get::<_, &[u8]>(1),
+            format!("k{}", 3 * n + 1).as_bytes()
+        );
+        let text = transaction.simple_query("FETCH 1 FROM p").await.unwrap();
+        let row = text.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        assert_eq!(row, Some((3 * n + 2).to_string().as_str()));
+    }
+    // Another cursor of the name, with other columns.
+    let fetch = transaction.prepare("FETCH 1 FROM p").await.unwrap();
+    let other = "CLOSE p; DECLARE p CURSOR FOR SELECT 1, 2, 3";
+    transaction.batch_execute(other).await.unwrap();
+    let refused = transaction.query(&fetch, &[]).await.unwrap_err();
+    assert_eq!(failure(&refused).0, "0A000");
+    transaction.rollback().await.unwrap();
     ada.rows("DECLARE h CURSOR WITH HOLD FOR SELECT 7")
         .await
         .unwrap();
@@ -325,4 +356,63 @@ async fn values_of_all_types_are_sent_as_text_and_binary_or_refused() {
     )
     .await
     .unwrap();
+}
+
+#[tokio::test]
+async fn the_information_schema_has_the_types_of_postgresql() {
+    let served = serve("", "").await;
+    let ada = served.ada().await;
+    let columns = "SELECT column_name, ordinal_position, is_nullable, data_type, udt_name, numeric_precision, \
+                   datetime_precision FROM information_schema.columns \
+                   WHERE table_schema = 'public' AND table_name = 'few' ORDER BY ordinal_position";
+    assert_eq!(
+        ada.rows(columns).await.unwrap(),
+        [
+            "topic|1|NO|text|text|-|-",
+            "partition|2|NO|integer|int4|32|-",
+            "offset|3|NO|bigint|int8|64|-",
+            "timestamp|4|YES|timestamp with time zone|timestamptz|-|6",
+            "timestamp_type|5|YES|text|text|-|-",
+            "key|6|YES|bytea|bytea|-|-",
+            "value|7|YES|bytea|bytea|-|-",
+            "headers|8|NO|ARRAY|_record|-|-",
+            "leader_epoch|9|YES|integer|int4|32|-",
+        ]
+    );
+    let rows = ada.query(columns, &[]).await.unwrap();
+    assert_eq!(rows[2].get::<_, i32>("ordinal_position"), 3);
+    let tables = "SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = 'public' ORDER BY 1";
+    assert_eq!(
+        ada.rows(tables).await.unwrap(),
+        [
+            "cheap|VIEW",
+            "few|BASE TABLE",
+            "orders|BASE TABLE",
+            "typed|BASE TABLE"
+        ]
+    );
+    assert_eq!(ada.rows("SHOW COLUMNS FROM typed").await.unwrap().len(), 13);
+    assert!(ada.rows("SHOW TABLES").await.unwrap().len() >= 4);
+}
+
+#[tokio::test]
+async fn a_look_at_all_tables_asks_the_cluster_once() {
+    let served = serve("", "").await;
+    for n in 0..50 {
+        let topic = format!("more-{n}");
+        served.cluster.create_topic(&topic, 1).unwrap();
+    }
+    let ada = served.ada().await;
+    served.cluster.reset_stats();
+    for sql in [
+        "SELECT count(*) FROM information_schema.columns WHERE table_name LIKE 'more-%'",
+        "SELECT count(*) FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON a.attrelid = c.oid \
+         WHERE c.relname LIKE 'more-%'",
+    ] {
+        assert_eq!(ada.value(sql).await, "450");
+    }
+    assert_eq!(served.cluster.stats().describes, 1);
+    // A topic that there was not is found all the same.
+    served.cluster.create_topic("late", 1).unwrap();
+    assert_eq!(ada.value("SELECT count(*) FROM late").await, "0");
 }

@@ -39,4 +39,40 @@ with psycopg.connect(conninfo) as connection:
         first = connection.execute("SELECT 1")
         second = connection.execute("SELECT count(*) FROM few")
     assert (first.fetchone(), second.fetchone()) == ((1,), (3,))
+
+with psycopg.connect(conninfo) as connection:
+    # Server-side cursors: DECLARE, a description of its portal, FETCH FORWARD, CLOSE.
+    with connection.cursor("rows") as cursor:
+        cursor.execute("SELECT \"offset\", value FROM orders WHERE partition = %s ORDER BY 1", [1])
+        assert [column.name for column in cursor.description] == ["offset", "value"], cursor.description
+        assert cursor.fetchone() == (0, b"0")
+        assert cursor.fetchmany(2) == [(1, b"1"), (2, b"2")]
+        cursor.itersize = 7
+        assert [offset for offset, _ in cursor] == list(range(3, 100))
+        assert cursor.fetchall() == []
+    with connection.cursor("binary", binary=True) as cursor:
+        cursor.execute("SELECT id, price, at FROM typed ORDER BY id")
+        first, rest = cursor.fetchmany(2), cursor.fetchall()
+        assert [row[:2] for row in first + rest] == [(n, n + 0.5) for n in range(5)], (first, rest)
+        assert rest[2][2].second == 4, rest
+    # Rows that no memory would hold.
+    with connection.cursor("endless") as cursor:
+        cursor.execute("SELECT value, repeat('x', 1000) FROM generate_series(1, 1000000000) AS s(value)")
+        found = 0
+        for row in cursor:
+            found += 1
+            if found == 1000:
+                break
+        assert row[0] == 1000, row
+    connection.commit()
+    # One that outlives its transaction.
+    with connection.cursor("kept", withhold=True) as cursor:
+        cursor.execute("SELECT name FROM typed ORDER BY id")
+        connection.commit()
+        assert cursor.fetchmany(2) == [("n0",), ("n1",)]
+    try:
+        connection.cursor("back", scrollable=True).execute("SELECT 1")
+        raise AssertionError("SCROLL")
+    except psycopg.errors.FeatureNotSupported:
+        connection.rollback()
 print("done")
