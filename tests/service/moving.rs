@@ -241,9 +241,15 @@ fn a_sink_without_its_ends_is_refused() {
     drop(database);
     let said = host.refuses();
     assert!(said.contains("it has recorded nothing"), "{said}");
+    // Files without manifests are a table that others have made.
     let (host, _) = backed_up(PARQUET);
+    let before = host.held();
     std::fs::remove_dir_all(host.path("orders/_manifests")).expect("it is there");
-    host.refuses();
+    let output = host.run(&[]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("this table takes no rows of a job"), "{said}");
+    assert_eq!(host.held(), before);
 }
 
 #[test]
