@@ -223,6 +223,36 @@ async fn a_long_batch_makes_progress_as_long_as_it_reads() {
 }
 
 #[tokio::test]
+async fn to_read_again_what_cannot_be_committed_is_no_progress() {
+    let world = World::new();
+    world.configure(&ONE.replace("connection", "deadline = \"1s\"\nconnection"));
+    world.write("good.sql", INSERT);
+    world.produce(0, 3);
+    world.produce(1, 1);
+    world.cluster.stall("orders", 1);
+    world.sink.fail("commit", u32::MAX, true);
+    let (service, ended) = world.run();
+    until("it has read some", || is_ready(&service, 1)).await;
+    world.cluster.resume("orders", 1);
+    until("it is stuck", || !is_ready(&service, 1)).await;
+    let retries = status(&service, "good").totals.retries;
+    until("it tries again", || {
+        status(&service, "good").totals.retries > retries
+    })
+    .await;
+    let why = service.not_ready().concat();
+    let stuck = " s, batch 0 has read all and is not committed: ";
+    assert!(
+        why.starts_with("good: no progress for ") && why.contains(stuck),
+        "{why}"
+    );
+    world.sink.fail("commit", 0, true);
+    until("it goes on", || world.rows() == 4).await;
+    until("it is ready", || is_ready(&service, 1)).await;
+    end(&service, ended).await;
+}
+
+#[tokio::test]
 async fn the_port_answers_until_the_jobs_have_ended() {
     let world = World::new();
     world.configure(&format!("{ONE}[http]\nlisten = \"127.0.0.1:0\"\n"));
