@@ -50,6 +50,7 @@ test-fast: ## the tests inside the libraries alone: no Java, no broker
 test-slow: setup ## the tests marked as slow: clusters, other releases and load, an hour or more
 	@scripts/kafka-libs old
 	@scripts/test --lib --test broker --test jobs $(ARGS) -- --ignored --nocapture
+	@$(if $(ARGS),:,scripts/test $(WORKERS) --lib --test service -- --ignored --nocapture)
 
 # The shell with what the default build does not compile: distributed and serve share a compilation, and
 # ballista has one of its own.
@@ -62,6 +63,13 @@ WORKERS_TESTS := --lib $(if $(filter serve,$(ENGINE)),--test service --test mcp,
 test-workers: setup ## test statements on workers (ENGINE=ballista: on Ballista, serve: the service); compiles DataFusion once more
 	@$(if $(filter serve,$(ENGINE)),scripts/pg-clients,:)
 	@scripts/test $(WORKERS) $(or $(ARGS),$(WORKERS_TESTS))
+
+# How long: the slow tests take ten minutes.
+MINUTES ?= 60
+
+.PHONY: test-endurance
+test-endurance: setup ## ten jobs and fifty connections for an hour (MINUTES=60), while brokers and databases die
+	@KAFKA_SQL_TEST_MINUTES=$(MINUTES) scripts/test $(WORKERS) --test service $(ARGS) -- --ignored --nocapture endure
 
 .PHONY: test-logins
 test-logins: setup ## test the logins of AWS MSK and Kerberos; compiles an AWS SDK, and librdkafka once more

@@ -14,7 +14,7 @@ use super::intent::Intent;
 use super::job;
 use super::letters;
 use super::output::{OpenOutput, Output};
-use super::progress::{Phases, SinkProgress};
+use super::progress::{Phases, ProgressListener, Reads, SinkProgress};
 use super::source::Source;
 use crate::error::{Result, query_error};
 use crate::fault;
@@ -32,7 +32,25 @@ pub(crate) struct Done {
     pub(crate) read: BTreeMap<String, ScanProgress>,
     /// What became of the offsets that they read.
     pub(crate) ledgers: BTreeMap<String, LedgerCounts>,
+    /// Empty until all rows are staged.
     pub(crate) sinks: Vec<SinkProgress>,
+}
+
+impl Done {
+    /// Takes what an earlier attempt had staged where its commit was not answered and had taken place all the same.
+    pub(crate) fn recall(&mut self, earlier: &Self) {
+        for sink in self.sinks.iter_mut().filter(|sink| sink.already) {
+            let staged = earlier.sinks.iter().find(|s| s.target == sink.target);
+            if let Some(staged) = staged {
+                (sink.rows, sink.bytes) = (staged.rows, staged.bytes);
+            }
+        }
+        // Then nothing was read.
+        if self.sinks.iter().all(|sink| sink.already) {
+            self.read.clone_from(&earlier.read);
+            self.ledgers.clone_from(&earlier.ledgers);
+        }
+    }
 }
 
 /// What a batch does for one output.
@@ -94,21 +112,23 @@ impl<'a> Work<'a> {
     }
 }
 
-/// Runs a batch's queries and commits their rows to every sink that does not have them yet.
+/// Runs a batch's queries and commits their rows to every sink that does not have them yet. `done` says how far it came,
+/// also where it fails.
 pub(crate) async fn run(
     context: &SessionContext,
     sources: &[Source],
     outputs: &mut [OpenOutput],
     intent: &Intent,
     attempt: &str,
-) -> Result<Done> {
+    listeners: &[Arc<dyn ProgressListener>],
+    done: &mut Done,
+) -> Result<()> {
     let works = outputs
         .iter_mut()
         .map(|open| Work::new(open, intent, attempt));
     let mut works: Vec<Work<'_>> = works.collect::<Result<_>>()?;
-    let mut done = Done::default();
     let committed = async {
-        stage(context, sources, intent, &mut works, &mut done).await?;
+        stage(context, sources, intent, &mut works, done, listeners).await?;
         fault::point("after-stage");
         let begun = Instant::now();
         for work in works.iter_mut().filter(|work| !work.already) {
@@ -124,7 +144,7 @@ pub(crate) async fn run(
         }
         return Err(error);
     }
-    Ok(done)
+    Ok(())
 }
 
 async fn stage(
@@ -133,6 +153,7 @@ async fn stage(
     intent: &Intent,
     works: &mut [Work<'_>],
     done: &mut Done,
+    listeners: &[Arc<dyn ProgressListener>],
 ) -> Result<()> {
     let begun = Instant::now();
     let state = state_at(context, intent.created_ms);
@@ -154,8 +175,12 @@ async fn stage(
 
     let begun = Instant::now();
     let task = Arc::new(TaskContext::from(&state));
-    stage_plans(works.iter_mut(), &task).await?;
     let plans: Vec<_> = works.iter().flat_map(|work| &work.plans).cloned().collect();
+    let reads = Reads::of(&plans);
+    for listener in listeners {
+        listener.reads(&reads);
+    }
+    stage_plans(works.iter_mut(), &task).await?;
     // Only what the statements' scans found says whether there are dead letters to look for.
     let mut looks = vec![];
     for work in works

@@ -42,6 +42,22 @@ impl Default for Retries {
     }
 }
 
+/// What a job's user may choose beside its statements and its trigger; what is not set keeps its default.
+///
+/// It is what flags and files hold of a job, see [`MicroBatchBuilder::options`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct JobOptions {
+    /// Limits of every source, unless none is set: then those of the tables' options hold.
+    pub limits: Limits,
+    /// What the queries of a batch also read.
+    pub window: Option<Window>,
+    /// For how long a batch is tried again, see [`Retries::give_up_after`].
+    pub retry_for: Option<Duration>,
+    /// The consumer group that shows the positions.
+    pub commit_group: Option<String>,
+}
+
 /// Collects what a [`MicroBatch`] is made of.
 #[must_use]
 pub struct MicroBatchBuilder {
@@ -194,6 +210,19 @@ impl MicroBatchBuilder {
         self
     }
 
+    /// Sets what these options set.
+    pub fn options(mut self, options: JobOptions) -> Self {
+        if options.limits != Limits::default() {
+            self = self.limits(options.limits);
+        }
+        self.window = options.window.or(self.window);
+        self.group = options.commit_group.or(self.group);
+        if let Some(give_up_after) = options.retry_for {
+            self.retries.give_up_after = give_up_after;
+        }
+        self
+    }
+
     /// Plans the queries. Sinks and log are not touched before the first batch.
     ///
     /// # Errors
@@ -236,6 +265,7 @@ impl MicroBatchBuilder {
             owns: false,
             failed: 0,
             fixed: None,
+            unanswered: None,
             state: State::Recover,
             shown: Arc::default(),
         })

@@ -40,14 +40,14 @@ mod window;
 mod tests;
 
 pub use crate::table::Limits;
-pub use builder::{MicroBatchBuilder, Retries};
+pub use builder::{JobOptions, MicroBatchBuilder, Retries};
 pub use index::create_index;
 pub use intent::{CommitRecord, Intent, Lost, LostBecause, SourceIntent};
 pub use lag::{Lags, PartitionLag};
 pub use log::{KEPT_BATCHES, OffsetLog};
 pub use policy::{Backlog, BatchPolicy, GUESSED_BYTES, MAX_DELAY, PartitionBacklog};
 pub use progress::{
-    BatchProgress, Behind, Phases, ProgressListener, Retry, SinkProgress, SourceProgress,
+    BatchProgress, Behind, Phases, ProgressListener, Reads, Retry, SinkProgress, SourceProgress,
 };
 pub use replay::{Difference, Replay};
 pub use run::{MicroBatch, RunSummary, Stop, Trigger};

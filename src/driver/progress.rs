@@ -1,11 +1,15 @@
-//! What a batch did: one line of JSON, and a listener.
+//! What a batch does and did: one line of JSON, and a listener.
 
 use std::fmt;
+use std::sync::{Arc, Weak};
+
+use datafusion::physical_plan::ExecutionPlan;
 
 use serde::{Deserialize, Serialize};
 
 use super::intent::{Intent, Lost};
-use crate::range::{LedgerCounts, OffsetRange, TopicPartition};
+use crate::range::{Ledger, LedgerCounts, OffsetRange, TopicPartition};
+use crate::scan;
 
 /// Gets what happens in a run, as it happens.
 ///
@@ -13,6 +17,9 @@ use crate::range::{LedgerCounts, OffsetRange, TopicPartition};
 pub trait ProgressListener: fmt::Debug + Send + Sync {
     /// A batch is fixed and begins to run, perhaps not for the first time.
     fn began(&self, _intent: &Intent) {}
+
+    /// The queries of the batch that has begun start to read. `reads` tells how far they are, for as long as they run.
+    fn reads(&self, _reads: &Reads) {}
 
     /// A batch was committed.
     fn committed(&self, progress: &BatchProgress);
@@ -22,6 +29,25 @@ pub trait ProgressListener: fmt::Debug + Send + Sync {
 
     /// There is nothing new.
     fn idle(&self) {}
+}
+
+/// How far the queries of a batch have read. It keeps nothing of the batch alive.
+#[derive(Debug, Clone)]
+pub struct Reads(Vec<Weak<dyn ExecutionPlan>>);
+
+impl Reads {
+    pub(super) fn of(plans: &[Arc<dyn ExecutionPlan>]) -> Self {
+        Self(plans.iter().map(Arc::downgrade).collect())
+    }
+
+    /// What became of the offsets so far, of each range and each query that reads it; empty when the queries have ended.
+    /// Of queries that run elsewhere it is only known in the end.
+    pub fn ledger(&self) -> Ledger {
+        let plans = self.0.iter().filter_map(Weak::upgrade);
+        Ledger {
+            ranges: plans.flat_map(|plan| scan::ledger(&plan).ranges).collect(),
+        }
+    }
 }
 
 /// A batch that failed and will be tried again, with other ranges if its records are gone.
@@ -164,7 +190,8 @@ pub struct SinkProgress {
     pub rows: u64,
     /// Bytes that were committed, as far as the sink knows.
     pub bytes: u64,
-    /// Whether an earlier attempt had committed the batch, so that nothing was written.
+    /// Whether an earlier attempt had committed the batch, so that nothing was written. What that attempt has written is
+    /// counted if it was one of this run, and not known otherwise.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub already: bool,
 }

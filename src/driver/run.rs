@@ -8,7 +8,7 @@ use datafusion::execution::context::SessionContext;
 use kafka_arrow::Backoff;
 use tokio::sync::watch;
 
-use super::batch::{self, ms};
+use super::batch::{self, Done, ms};
 use super::builder::Retries;
 use super::intent::{
     CommitRecord, Intent, SourceIntent, SourceStart, Start, StartPosition, VERSION,
@@ -106,6 +106,8 @@ pub struct MicroBatch {
     pub(super) failed: u32,
     /// The batch that was fixed and is not committed.
     pub(super) fixed: Option<u64>,
+    /// What the last attempt at this batch had staged, whose commit has failed: it may be there all the same.
+    pub(super) unanswered: Option<(Intent, Done)>,
     pub(super) state: State,
     /// The positions for those who ask how far the job is behind.
     pub(super) shown: Shown,
@@ -260,8 +262,29 @@ impl MicroBatch {
             listener.began(&intent);
         }
         let attempt = uuid::Uuid::new_v4().simple().to_string();
-        let (sources, outputs) = (&self.plan.sources, &mut open.outputs);
-        let mut done = batch::run(&self.context, sources, outputs, &intent, &attempt).await?;
+        let mut done = Done::default();
+        let ran = batch::run(
+            &self.context,
+            &self.plan.sources,
+            &mut open.outputs,
+            &intent,
+            &attempt,
+            &self.listeners,
+            &mut done,
+        )
+        .await;
+        if let Some((of, earlier)) = &self.unanswered
+            && *of == intent
+        {
+            done.recall(earlier);
+        }
+        if let Err(error) = ran {
+            if !done.sinks.is_empty() {
+                self.unanswered = Some((intent, done));
+            }
+            return Err(error);
+        }
+        self.unanswered = None;
         done.phases.look = look_ms;
         done.phases.log_intent = log_ms;
 
@@ -449,7 +472,7 @@ impl MicroBatch {
         &self,
         intent: &Intent,
         behind: &[Option<Behind>],
-        done: &batch::Done,
+        done: &Done,
     ) -> Vec<SourceProgress> {
         let progress = |(number, source): (usize, &SourceIntent)| {
             let read = done.read.get(&source.source).copied().unwrap_or_default();

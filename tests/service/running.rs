@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::support::{Record, admin, produce, shared, wait_until};
+use crate::support::{Record, admin, postgres, produce, shared, wait_until};
 
 /// How long a test waits for what must come, on a machine that is busy.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
@@ -18,6 +18,8 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 /// What the service must never say.
 pub(crate) const TOKEN: &str = "hunter2-of-the-token";
 pub(crate) const PASSWORD: &str = "hunter2-of-the-broker";
+pub(crate) const CLIENT_PASSWORD: &str = "hunter2-of-the-client";
+pub(crate) const SINK_PASSWORD: &str = postgres::PASSWORD;
 
 pub(crate) const PARTITIONS: i32 = 3;
 
@@ -30,6 +32,8 @@ pub(crate) fn kafka_sql() -> Command {
         .env_remove("NOTIFY_SOCKET")
         .env("TEST_TOKEN", TOKEN)
         .env("TEST_PASSWORD", PASSWORD)
+        .env("TEST_CLIENT_PASSWORD", CLIENT_PASSWORD)
+        .env("TEST_SINK_PASSWORD", SINK_PASSWORD)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -146,7 +150,8 @@ pub(crate) fn produce_to(brokers: &str, topic: &str, records: usize) {
 pub(crate) struct Running {
     pub(crate) child: Child,
     said: Arc<Mutex<String>>,
-    address: String,
+    /// Of the HTTP port.
+    pub(crate) address: String,
 }
 
 impl Running {
@@ -205,18 +210,7 @@ impl Running {
 
     /// The status and the body of an answer.
     pub(crate) fn ask(&self, request: &str, token: Option<&str>) -> (u16, String) {
-        let mut stream = TcpStream::connect(&self.address).expect("it listens");
-        let token = token.map_or(String::new(), |token| {
-            format!("Authorization: Bearer {token}\r\n")
-        });
-        let request =
-            format!("{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{token}\r\n");
-        stream.write_all(request.as_bytes()).expect("it reads");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("text");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
-        let status = head.split(' ').nth(1).expect("a status");
-        (status.parse().expect("a number"), body.to_owned())
+        ask(&self.address, request, token).expect("it listens and answers")
     }
 
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
@@ -280,10 +274,34 @@ impl Drop for Running {
     }
 }
 
+/// The status and the body of an answer of a port.
+pub(crate) fn ask(
+    address: &str,
+    request: &str,
+    token: Option<&str>,
+) -> std::io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect(address)?;
+    let token = token.map_or(String::new(), |token| {
+        format!("Authorization: Bearer {token}\r\n")
+    });
+    let request =
+        format!("{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{token}\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let no_answer = || std::io::Error::other(format!("no answer: {answer:?}"));
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(no_answer)?;
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    Ok((status.ok_or_else(no_answer)?, body.to_owned()))
+}
+
 /// No text holds a secret.
 pub(crate) fn assert_no_secret<'a>(texts: impl IntoIterator<Item = &'a str>) {
     for text in texts {
-        for secret in [TOKEN, PASSWORD] {
+        for secret in [TOKEN, PASSWORD, CLIENT_PASSWORD, SINK_PASSWORD] {
             assert!(!text.contains(secret), "{text}");
         }
     }

@@ -66,6 +66,9 @@ pub(crate) enum Failure {
         message: String,
         /// More about it, printed with `-v`.
         detail: Option<String>,
+        /// The error of the library, if it was one; a service tells more of it.
+        #[cfg_attr(not(feature = "serve"), expect(dead_code, reason = "see above"))]
+        error: Option<Box<Error>>,
     },
     /// The statement would read more than the budget of the interactive shell, whose user can be asked.
     OverBudget {
@@ -90,6 +93,7 @@ impl Failure {
             place: None,
             message: message.into(),
             detail: None,
+            error: None,
         }
     }
 
@@ -171,8 +175,13 @@ impl From<Failure> for ExitCode {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let message = format!("{error}{}", hint(&error));
-        Self::new(Exit::of(error.kind()), message)
+        Self::Failed {
+            exit: Exit::of(error.kind()),
+            place: None,
+            message: format!("{error}{}", hint(&error)),
+            detail: None,
+            error: Some(Box::new(error)),
+        }
     }
 }
 
@@ -186,6 +195,7 @@ impl From<DataFusionError> for Failure {
                 place: None,
                 detail: (!whole.ends_with(&message)).then_some(whole),
                 message: message + hint(ours),
+                error: Some(Box::new(ours.clone())),
             };
         }
         let root = error.find_root();
@@ -230,6 +240,7 @@ impl From<DataFusionError> for Failure {
             place: None,
             message,
             detail,
+            error: None,
         }
     }
 }

@@ -27,6 +27,10 @@ pub(crate) fn start(verbose: u8, is_service: bool) {
     }
     logger
         .format(|to, record| {
+            // It logs statements as they are written, with the passwords in them.
+            if record.target().starts_with("sqlparser") {
+                return Ok(());
+            }
             #[cfg(feature = "serve")]
             if let Some(format) = SERVICE.get() {
                 use datafusion_kafka_serve::logs::line;

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use clap::{Args, ValueEnum};
 use datafusion::execution::context::SessionContext;
 use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion_kafka::ErrorKind;
 use datafusion_kafka::driver::MicroBatchBuilder;
 use datafusion_kafka::policy::Policy;
 use datafusion_kafka_serve::config::{self, Config, JobConfig};
@@ -19,7 +20,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use crate::connection::Connection;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::interrupt;
 use crate::job;
 use crate::logging;
@@ -168,7 +169,7 @@ impl Sessions {
             self.cores.map(NonZeroUsize::get),
         )
         .with_policy(policy);
-        Session::open(&connection).map_err(problem)
+        Session::open(&connection).map_err(Problem::from)
     }
 }
 
@@ -184,7 +185,7 @@ impl Opener for Sessions {
     }
 
     fn check(&self, job: &JobConfig) -> Result<(), Problem> {
-        job::check(&job.file).map_err(problem)
+        job::check(&job.file).map_err(Problem::from)
     }
 
     async fn job(
@@ -196,16 +197,73 @@ impl Opener for Sessions {
     ) -> Result<MicroBatchBuilder, Problem> {
         let session = self.open(connection, runtime, Access::Operator)?;
         let name = job.name.clone().unwrap_or_else(|| name.to_owned());
-        let planned = job::prepare(&session, &job.file, Some(name)).await;
-        planned.map_err(problem)
+        Ok(job::prepare(&session, &job.file, Some(name)).await?)
     }
 
     async fn define(&self, context: &SessionContext, file: &Path) -> Result<(), Problem> {
-        job::define(context, file).await.map_err(problem)
+        job::define(context, file).await.map_err(Problem::from)
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "what map_err asks for")]
-fn problem(failure: Failure) -> Problem {
-    Problem::new(failure.text(false))
+/// Keeps what the page needs to say what to do: the kind of the error and its coordinates.
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        let message = failure.text(false);
+        match failure {
+            Failure::Failed {
+                error: Some(error), ..
+            } => {
+                let mut problem = Self::from(*error);
+                // With the place of the statement.
+                problem.message = message;
+                problem
+            }
+            // DataFusion's words about a statement, or ours about a file.
+            Failure::Failed {
+                exit: Exit::Query | Exit::Usage,
+                ..
+            } => {
+                let mut problem = Self::new(message);
+                problem.kind = Some(ErrorKind::Query);
+                problem
+            }
+            _ => Self::new(message),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::error::DataFusionError;
+    use datafusion_kafka::Error;
+
+    use super::*;
+
+    #[test]
+    fn a_problem_keeps_the_kind_of_a_failure_and_its_coordinates() {
+        let bad = Error::BadRow {
+            topic: "orders".into(),
+            partition: 3,
+            offset: 7,
+            message: "not JSON".into(),
+        };
+        let failure = Failure::from(DataFusionError::External(Box::new(bad)));
+        let problem = Problem::from(failure.at("orders.sql:2"));
+        assert_eq!(problem.kind, Some(ErrorKind::BadRow));
+        let place = (problem.topic.as_deref(), problem.partition, problem.offset);
+        assert_eq!(place, (Some("orders"), Some(3), Some(7)));
+        assert!(problem.message.starts_with("orders.sql:2: "), "{problem}");
+
+        let unknown = Error::UnknownTopic {
+            topic: "x".into(),
+            nearest: vec![],
+        };
+        let problem = Problem::from(Failure::from(unknown));
+        assert_eq!(problem.kind, Some(ErrorKind::DataUnavailable));
+        let wrong = DataFusionError::Plan("no such function".into());
+        for failure in [Failure::from(wrong), Failure::usage("no such file")] {
+            assert_eq!(Problem::from(failure).kind, Some(ErrorKind::Query));
+        }
+        assert_eq!(Problem::from(Failure::Interrupted).kind, None);
+    }
 }

@@ -51,6 +51,12 @@ async fn what_may_pass_is_retried() {
         // A commit that took place and was not answered is found done by the second attempt.
         let retries = if operation == "answer" { 1 } else { 2 };
         assert_eq!(commit.progress.retries, retries, "{operation}");
+        // What it had written is counted.
+        assert_eq!(commit.progress.sinks[0].already, operation == "answer");
+        let all = if batch == 0 { 10 } else { 5 };
+        assert_eq!(commit.progress.rows(), all, "{operation}");
+        assert_eq!(commit.progress.records(), all, "{operation}");
+        assert_eq!(commit.progress.sources[0].ledger.delivered, all);
     }
     world.assert_exactly(&[25]);
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use datafusion_kafka::driver::{Limits, MicroBatchBuilder, Retries, Trigger, Window};
+use datafusion_kafka::driver::{JobOptions, MicroBatchBuilder, Trigger, Window};
 
 /// Which job.
 #[derive(Debug, Clone, Args)]
@@ -97,7 +97,7 @@ pub(crate) struct RunArgs {
 
 impl RunArgs {
     /// Gives the flags to the job.
-    pub(crate) fn apply(&self, mut builder: MicroBatchBuilder) -> MicroBatchBuilder {
+    pub(crate) fn apply(&self, builder: MicroBatchBuilder) -> MicroBatchBuilder {
         let trigger = if self.once {
             Trigger::Once
         } else if self.available_now {
@@ -105,33 +105,22 @@ impl RunArgs {
         } else {
             self.every.map_or(Trigger::Continuous, Trigger::Every)
         };
-        builder = builder.trigger(trigger);
-        let mut limits = Limits::default();
-        limits.max_offsets = self.max_offsets;
-        limits.max_offsets_per_partition = self.max_offsets_per_partition;
-        limits.max_bytes = self.max_bytes;
-        limits.min_offsets = self.min_offsets;
-        limits.max_delay = self.max_delay;
-        limits.lag = self.lag;
-        if limits != Limits::default() {
-            builder = builder.limits(limits);
-        }
-        if let Some(window) = self.window {
-            builder = builder.window(Window::Time(window));
-        }
-        if let Some(batches) = self.window_batches {
-            builder = builder.window(Window::Batches(batches));
-        }
-        if let Some(group) = &self.commit_group {
-            builder = builder.commit_group(group);
-        }
-        if let Some(give_up_after) = self.retry_for {
-            builder = builder.retries(Retries {
-                give_up_after,
-                ..Retries::default()
-            });
-        }
-        builder
+        builder.trigger(trigger).options(self.options())
+    }
+
+    fn options(&self) -> JobOptions {
+        let mut options = JobOptions::default();
+        options.limits.max_offsets = self.max_offsets;
+        options.limits.max_offsets_per_partition = self.max_offsets_per_partition;
+        options.limits.max_bytes = self.max_bytes;
+        options.limits.min_offsets = self.min_offsets;
+        options.limits.max_delay = self.max_delay;
+        options.limits.lag = self.lag;
+        let batches = self.window_batches.map(Window::Batches);
+        options.window = self.window.map(Window::Time).or(batches);
+        options.retry_for = self.retry_for;
+        options.commit_group.clone_from(&self.commit_group);
+        options
     }
 }
 

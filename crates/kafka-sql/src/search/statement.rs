@@ -119,12 +119,16 @@ fn prefix(options: &[String]) -> &str {
 fn one_expression(text: &str) -> Result<(), Failure> {
     let usage = |error: datafusion::error::DataFusionError| match Failure::from(error) {
         Failure::Failed {
-            message, detail, ..
+            message,
+            detail,
+            error,
+            ..
         } => Failure::Failed {
             exit: crate::failure::Exit::Usage,
             place: Some("--where".to_owned()),
             message,
             detail,
+            error,
         },
         other => other,
     };

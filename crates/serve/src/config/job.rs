@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use datafusion_kafka::driver::{Limits, MicroBatchBuilder, Retries, Trigger, Window};
+use datafusion_kafka::driver::{JobOptions, MicroBatchBuilder, Trigger, Window};
 use serde::Deserialize;
 
 use super::values;
@@ -132,35 +132,27 @@ impl JobConfig {
     }
 
     /// Gives a planned job all that does not stand in its statements.
-    pub fn apply(&self, mut builder: MicroBatchBuilder) -> MicroBatchBuilder {
-        builder = builder
+    pub fn apply(&self, builder: MicroBatchBuilder) -> MicroBatchBuilder {
+        builder
             .trigger(self.trigger)
             .checkpoint(self.checkpoint())
             .fsync(self.fsync)
-            .allow_changed_query(self.allow_changed_query);
-        let mut limits = Limits::default();
-        limits.max_offsets = self.max_offsets;
-        limits.max_offsets_per_partition = self.max_offsets_per_partition;
-        limits.max_bytes = self.max_bytes;
-        limits.min_offsets = self.min_offsets;
-        limits.max_delay = self.max_delay;
-        limits.lag = self.lag;
-        if limits != Limits::default() {
-            builder = builder.limits(limits);
-        }
-        let window = self.window.map(Window::Time);
-        if let Some(window) = window.or(self.window_batches.map(Window::Batches)) {
-            builder = builder.window(window);
-        }
-        if let Some(group) = &self.commit_group {
-            builder = builder.commit_group(group);
-        }
-        if let Some(give_up_after) = self.retry_for {
-            builder = builder.retries(Retries {
-                give_up_after,
-                ..Retries::default()
-            });
-        }
-        builder
+            .allow_changed_query(self.allow_changed_query)
+            .options(self.options())
+    }
+
+    fn options(&self) -> JobOptions {
+        let mut options = JobOptions::default();
+        options.limits.max_offsets = self.max_offsets;
+        options.limits.max_offsets_per_partition = self.max_offsets_per_partition;
+        options.limits.max_bytes = self.max_bytes;
+        options.limits.min_offsets = self.min_offsets;
+        options.limits.max_delay = self.max_delay;
+        options.limits.lag = self.lag;
+        let batches = self.window_batches.map(Window::Batches);
+        options.window = self.window.map(Window::Time).or(batches);
+        options.retry_for = self.retry_for;
+        options.commit_group.clone_from(&self.commit_group);
+        options
     }
 }

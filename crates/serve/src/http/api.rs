@@ -77,8 +77,8 @@ async fn events(
         // Whoever follows asks for everything again.
         Err(BroadcastStreamRecvError::Lagged(missed)) => event("missed", &missed),
     });
-    let mut closing = service.closing();
-    let ended = Box::pin(async move { closed(&mut closing).await });
+    let mut ended = service.ended();
+    let ended = Box::pin(async move { closed(&mut ended).await });
     let all = stream::iter(first).chain(then).take_until(ended);
     Sse::new(all.map(Ok)).keep_alive(KeepAlive::default())
 }

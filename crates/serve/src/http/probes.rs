@@ -1,4 +1,5 @@
-//! `/livez`: the process turns. `/readyz`: each job has committed a batch or found nothing new within its deadline.
+//! `/livez`: the process turns. `/readyz`: each job has committed a batch, found nothing new or read more within its
+//! deadline, and the service was not told to end.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -9,6 +9,7 @@
 
 mod board;
 mod monitor;
+mod reading;
 mod totals;
 
 use std::sync::Arc;

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use datafusion_kafka::driver::{
-    BatchProgress, CommitRecord, Intent, Lags, ProgressListener, Retry,
+    BatchProgress, CommitRecord, Intent, Lags, ProgressListener, Reads, Retry,
 };
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use tokio::sync::broadcast;
 
+use super::reading::Reading;
 use super::{Event, JobError, JobLag, JobState, JobStatus, PHASES, RunningBatch, Totals, now_ms};
 use crate::config::JobConfig;
 use crate::logs::{self, Fields};
@@ -41,7 +42,10 @@ struct Known {
     state: JobState,
     since_ms: i64,
     running: Option<RunningBatch>,
+    /// How far the batch that runs, or was tried last, has read.
+    reading: Reading,
     last_commit_ms: Option<i64>,
+    /// When a batch was committed, or nothing new was found.
     last_progress: Option<(Instant, i64)>,
     /// When the present state was entered, or again.
     begun: Instant,
@@ -85,6 +89,7 @@ impl Monitor {
                 state: JobState::Starting,
                 since_ms: now_ms(),
                 running: None,
+                reading: Reading::default(),
                 last_commit_ms: None,
                 last_progress: None,
                 begun: Instant::now(),
@@ -121,7 +126,8 @@ impl Monitor {
 
     /// All that is known.
     pub fn status(&self) -> JobStatus {
-        let known = self.known();
+        let mut known = self.known();
+        known.reading.look();
         JobStatus {
             name: self.name.to_string(),
             job: known.config.name.clone().unwrap_or(self.name.to_string()),
@@ -144,22 +150,26 @@ impl Monitor {
         }
     }
 
-    /// Why the job is not ready: it has never made progress, or not within its deadline.
+    /// Why the job is not ready: it has never made progress, or not within its deadline. A batch that reads on makes
+    /// progress.
     pub fn not_ready(&self) -> Option<String> {
-        let known = self.known();
-        match known.last_progress {
+        let mut known = self.known();
+        known.reading.look();
+        match known.progressed() {
             _ if known.state.is_at_rest() => None,
             None => Some(format!("has not looked yet{}", known.why())),
             Some(_) => known.stuck(),
         }
     }
 
-    /// Whether a batch or the start of the job hangs: it neither ends nor fails within the deadline. A cluster or a
-    /// sink that is down makes no job hang.
+    /// Whether a batch or the start of the job hangs: it neither ends, fails nor reads on within the deadline. A cluster
+    /// or a sink that is down makes no job hang.
     pub fn hangs(&self) -> bool {
-        let known = self.known();
+        let mut known = self.known();
+        known.reading.look();
+        let since = known.reading.moved().max(Some(known.begun));
         matches!(known.state, JobState::Starting | JobState::Running)
-            && known.begun.elapsed() > known.config.deadline()
+            && since.is_some_and(|since| since.elapsed() > known.config.deadline())
     }
 
     /// Whether the job has committed or found nothing new since it was started last.
@@ -330,8 +340,14 @@ pub(crate) struct Measured {
 }
 
 impl Known {
+    /// When a batch was committed, nothing new was found, or the batch that runs had read more, as far as was looked.
+    fn progressed(&self) -> Option<Instant> {
+        let ended = self.last_progress.map(|(at, _)| at);
+        ended.max(self.reading.moved())
+    }
+
     fn stuck(&self) -> Option<String> {
-        let since = self.last_progress.map_or(self.begun, |(at, _)| at);
+        let since = self.progressed().unwrap_or(self.begun);
         let waited = since.elapsed();
         if self.state.is_at_rest() || waited <= self.config.deadline() {
             return None;
@@ -344,8 +360,7 @@ impl Known {
     fn why(&self) -> String {
         let mut why = String::new();
         if let Some(running) = &self.running {
-            let ranges: Vec<String> = running.ranges.iter().map(ToString::to_string).collect();
-            why = format!(", batch {} is at {}", running.batch, ranges.join(", "));
+            why = format!(", batch {} {}", running.batch, self.reading);
         } else if let Some(lag) = &self.lag {
             let oldest = lag.partitions.iter().filter(|lag| lag.behind > 0);
             if let Some(oldest) = oldest.min_by_key(|lag| lag.waiting_since_ms.unwrap_or(i64::MAX))
@@ -376,12 +391,21 @@ impl ProgressListener for Monitor {
     fn began(&self, intent: &Intent) {
         let ranges = intent.sources.iter().flat_map(|s| s.snapshot.ranges());
         let ranges = ranges.map(|range| range.range.clone());
-        self.known().running = Some(RunningBatch {
-            batch: intent.batch,
-            since_ms: now_ms(),
-            ranges: ranges.filter(|range| !range.is_empty()).collect(),
-        });
+        let ranges: Vec<_> = ranges.filter(|range| !range.is_empty()).collect();
+        {
+            let mut known = self.known();
+            known.reading.begin(intent.batch, &ranges);
+            known.running = Some(RunningBatch {
+                batch: intent.batch,
+                since_ms: now_ms(),
+                ranges,
+            });
+        }
         self.set_state(JobState::Running);
+    }
+
+    fn reads(&self, reads: &Reads) {
+        self.known().reading.follow(reads.clone());
     }
 
     fn committed(&self, progress: &BatchProgress) {

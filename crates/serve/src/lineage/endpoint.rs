@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,7 +102,7 @@ impl Endpoint {
 }
 
 /// Opens a file for appending. Statements are in it, so others cannot read it.
-fn append(path: &PathBuf) -> std::io::Result<File> {
+fn append(path: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.append(true).create(true);
     #[cfg(unix)]
@@ -110,9 +110,9 @@ fn append(path: &PathBuf) -> std::io::Result<File> {
     options.open(path)
 }
 
-async fn write(path: &PathBuf, file: &mut Option<File>, mut line: String) -> Result<(), String> {
+async fn write(path: &Path, file: &mut Option<File>, mut line: String) -> Result<(), String> {
     line.push('\n');
-    let (path, open) = (path.clone(), file.take());
+    let (path, open) = (path.to_path_buf(), file.take());
     let written = tokio::task::spawn_blocking(move || {
         // One that failed before, or was moved away by a rotation, is opened anew.
         let mut open = match open {

@@ -47,6 +47,8 @@ pub struct Service {
     lineage: OnceLock<Lineage>,
     tasks: Mutex<BTreeMap<String, Task>>,
     closing: watch::Sender<bool>,
+    /// Whether the jobs have ended, too.
+    ended: watch::Sender<bool>,
     /// When the supervisor looked around last.
     turned: Mutex<Instant>,
     port: Mutex<Option<Arc<Port>>>,
@@ -142,6 +144,7 @@ impl Service {
             lineage: OnceLock::new(),
             tasks: Mutex::default(),
             closing: watch::Sender::new(false),
+            ended: watch::Sender::new(false),
             turned: Mutex::new(Instant::now()),
             port: Mutex::default(),
             postgres: Mutex::default(),
@@ -257,9 +260,15 @@ impl Service {
         Ok(())
     }
 
-    /// Why the service is not ready: a line for each job that is not.
+    /// Why the service is not ready: a line for each job that is not, or that it ends.
     pub fn not_ready(&self) -> Vec<String> {
-        not_ready(&self.board)
+        match *self.closing.borrow() {
+            true => vec![
+                "draining: the service was told to end, and its jobs complete their batches"
+                    .to_owned(),
+            ],
+            false => not_ready(&self.board),
+        }
     }
 
     /// Whether the supervisor turns: it looked around within this time.
@@ -273,14 +282,19 @@ impl Service {
         self.closing.send_replace(true);
     }
 
-    /// Is true from the moment on at which the service ends; for whoever holds connections open.
+    /// Is true from the moment on at which the service was told to end: its jobs complete the batches that run.
     pub fn closing(&self) -> watch::Receiver<bool> {
         self.closing.subscribe()
     }
 
+    /// Is true from the moment on at which the jobs have ended, too; for whoever holds connections of the HTTP port open.
+    pub fn ended(&self) -> watch::Receiver<bool> {
+        self.ended.subscribe()
+    }
+
     /// Opens the ports, runs the jobs, and ends when it was told to [`close`](Self::close) and the batches that ran
-    /// are through; also when all jobs are at their ends and no port is open. `reload` says when to read the file
-    /// again.
+    /// are through; also when all jobs are at their ends and no port is open. Until then the HTTP port answers. `reload`
+    /// says when to read the file again.
     ///
     /// # Errors
     /// When a port cannot be opened or would be open to everybody. That jobs fail ends nothing.
@@ -295,7 +309,7 @@ impl Service {
             let _ = self.lineage.set(Lineage::start(lineage)?);
         }
         let port = match &config.http {
-            Some(http) => Some(Port::open(http, self.closing()).await?),
+            Some(http) => Some(Port::open(http, self.ended()).await?),
             None => None,
         };
         let postgres = match &config.postgres {
@@ -334,7 +348,8 @@ impl Service {
             lineage.close().await;
         }
         self.close();
-        // They end by themselves: `closing` is true.
+        self.ended.send_replace(true);
+        // They end by themselves.
         if let Some(serving) = serving {
             let _ = serving.await;
         }
@@ -351,8 +366,7 @@ impl Service {
         serves: bool,
     ) {
         let mut closing = self.closing();
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut tick = ticks();
         let mut looked = Instant::now();
         loop {
             tokio::select! {
@@ -364,9 +378,11 @@ impl Service {
                 }
                 _ = tick.tick() => {}
             }
-            *self.turned.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            self.turn();
             let monitors = self.board.monitors();
-            if notifier.watches() && !monitors.iter().any(|monitor| monitor.hangs()) {
+            // Each is asked: it notices what its batch has read meanwhile.
+            let hanging = monitors.iter().filter(|monitor| monitor.hangs()).count();
+            if notifier.watches() && hanging == 0 {
                 notifier.tell(&[NotifyState::Watchdog]);
             }
             if looked.elapsed() >= LOOK_EVERY {
@@ -385,7 +401,19 @@ impl Service {
         for task in tasks.values() {
             task.want(Want::Leave);
         }
-        join_all(tasks.into_values().map(Task::ended)).await;
+        let mut ended = std::pin::pin!(join_all(tasks.into_values().map(Task::ended)));
+        let mut tick = ticks();
+        loop {
+            tokio::select! {
+                _ = &mut ended => return,
+                _ = tick.tick() => self.turn(),
+            }
+        }
+    }
+
+    /// Notes that the supervisor looks around.
+    fn turn(&self) {
+        *self.turned.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
     fn start(self: &Arc<Self>, name: &str, definition: Definition) {
@@ -406,6 +434,12 @@ impl Service {
     fn tasks(&self) -> MutexGuard<'_, BTreeMap<String, Task>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn ticks() -> tokio::time::Interval {
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    tick
 }
 
 /// Waits until the service ends.

@@ -1,3 +1,5 @@
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use super::*;
 use crate::job::JobState;
 use crate::testing::{INSERT, World, until};
@@ -185,14 +187,100 @@ async fn what_hangs_is_told_from_what_fails() {
     until("the batch hangs", hangs_in_a_batch).await;
     let why = service.not_ready();
     assert!(
-        why.iter()
-            .any(|why| why.starts_with("good: has not looked yet, batch 0 is at orders[0] 0..1")),
+        why.iter().any(|why| why.starts_with(
+            "good: has not looked yet, batch 0 has read no further than orders[0]@0 of 0..1"
+        )),
         "{why:?}"
     );
     assert!(!service.board().monitor("bad").unwrap().hangs());
     world.cluster.resume("orders", 0);
     until("it goes on", || world.rows() == 1).await;
     end(&service, ended).await;
+}
+
+#[tokio::test]
+async fn a_long_batch_makes_progress_as_long_as_it_reads() {
+    let world = World::new();
+    world.configure(&ONE.replace("connection", "deadline = \"2s\"\nconnection"));
+    world.write("good.sql", INSERT);
+    world.produce(0, 3);
+    world.produce(1, 500);
+    world.cluster.stall("orders", 1);
+    let (service, ended) = world.run();
+    until("the other partition is read", || is_ready(&service, 1)).await;
+    assert!(is(&service, "good", JobState::Running));
+    until("it is stuck", || !is_ready(&service, 1)).await;
+    let why = service.not_ready().concat();
+    assert!(why.starts_with("good: no progress for "), "{why}");
+    let stuck = " s, batch 0 has read no further than orders[1]@0 of 0..500";
+    assert!(why.ends_with(stuck), "{why}");
+    assert!(service.board().monitor("good").unwrap().hangs());
+    assert_eq!(world.rows(), 0);
+    world.cluster.resume("orders", 1);
+    until("it goes on", || world.rows() == 503).await;
+    until("it is ready", || is_ready(&service, 1)).await;
+    end(&service, ended).await;
+}
+
+#[tokio::test]
+async fn to_read_again_what_cannot_be_committed_is_no_progress() {
+    let world = World::new();
+    world.configure(&ONE.replace("connection", "deadline = \"1s\"\nconnection"));
+    world.write("good.sql", INSERT);
+    world.produce(0, 3);
+    world.produce(1, 1);
+    world.cluster.stall("orders", 1);
+    world.sink.fail("commit", u32::MAX, true);
+    let (service, ended) = world.run();
+    until("it has read some", || is_ready(&service, 1)).await;
+    world.cluster.resume("orders", 1);
+    until("it is stuck", || !is_ready(&service, 1)).await;
+    let retries = status(&service, "good").totals.retries;
+    until("it tries again", || {
+        status(&service, "good").totals.retries > retries
+    })
+    .await;
+    let why = service.not_ready().concat();
+    let stuck = " s, batch 0 has read all and is not committed: ";
+    assert!(
+        why.starts_with("good: no progress for ") && why.contains(stuck),
+        "{why}"
+    );
+    world.sink.fail("commit", 0, true);
+    until("it goes on", || world.rows() == 4).await;
+    until("it is ready", || is_ready(&service, 1)).await;
+    end(&service, ended).await;
+}
+
+#[tokio::test]
+async fn the_port_answers_until_the_jobs_have_ended() {
+    let world = World::new();
+    world.configure(&format!("{ONE}[http]\nlisten = \"127.0.0.1:0\"\n"));
+    world.write("good.sql", INSERT);
+    world.produce(0, 1);
+    world.cluster.stall("orders", 0);
+    let (service, ended) = world.run();
+    until("the batch runs", || is(&service, "good", JobState::Running)).await;
+    let address = service.port.lock().unwrap().as_ref().unwrap().address();
+    let ask = async |path: &str| {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    service.close();
+    let ready = ask("/readyz").await;
+    assert!(ready.starts_with("HTTP/1.1 503 "), "{ready}");
+    assert!(ready.contains("\r\n\r\ndraining: "), "{ready}");
+    assert!(ask("/livez").await.starts_with("HTTP/1.1 200 "));
+    assert!(ask("/metrics").await.contains("state=\"running\"} 1"));
+    assert!(!ended.is_finished());
+    world.cluster.resume("orders", 0);
+    ended.await.unwrap().unwrap();
+    assert_eq!(world.rows(), 1);
 }
 
 #[tokio::test]
