@@ -6,7 +6,8 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, BinaryViewArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int32Type, Int64Type};
-use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::object_store::DefaultObjectStoreRegistry;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt;
 
@@ -100,8 +101,12 @@ impl Index {
         let config = SessionConfig::new()
             .with_target_partitions(streams)
             .with_batch_size(BATCH_ROWS);
-        let context = SessionContext::new_with_config_rt(config, Arc::clone(runtime));
-        let Some(table) = parquet::written(&self.store, runtime).await? else {
+        // Who may read a table may read what its maker has given it, though not the folder otherwise.
+        let stores = Arc::new(DefaultObjectStoreRegistry::new());
+        let own = RuntimeEnvBuilder::from_runtime_env(runtime).with_object_store_registry(stores);
+        let own = own.build_arc().map_err(query_error)?;
+        let context = SessionContext::new_with_config_rt(config, Arc::clone(&own));
+        let Some(table) = parquet::written(&self.store, &own).await? else {
             return Ok(()); // No batch yet.
         };
         context

@@ -253,7 +253,7 @@ async fn declare(
         (false, _) => Until::TransactionEnd,
     };
     let running = Running::start(session, text, &Format::UnifiedText, frame).await?;
-    session.keep_cursor(name, Cursor { running, until })?;
+    session.keep_cursor(name, Cursor::new(running, until))?;
     complete(client, Tag::new("DECLARE CURSOR")).await
 }
 
@@ -455,10 +455,8 @@ pub(super) async fn execute(
                 TransactionStatus::Idle => Until::Sync,
                 _ => Until::TransactionEnd,
             };
-            Cursor {
-                running: Running::start(session, &prepared.text, format, frame).await?,
-                until,
-            }
+            let running = Running::start(session, &prepared.text, format, frame).await?;
+            Cursor::new(running, until)
         }
     };
     let (sent, all) = send_rows(client, &mut cursor.running, most).await?;

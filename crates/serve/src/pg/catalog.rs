@@ -21,11 +21,13 @@ use datafusion::execution::FunctionRegistry;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, create_udf,
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TableType, Volatility,
+    create_udf,
 };
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 use datafusion_kafka::config::ScanBudget;
+use datafusion_kafka::table::KafkaTable;
 use datafusion_pg_catalog::pg_catalog::context::{PgCatalogContextProvider, Role};
 use datafusion_pg_catalog::pg_catalog::generate_series_arg_coercion::CoerceIntArgsToBigInt;
 use datafusion_pg_catalog::pg_catalog::oid_type_planner::PgOidTypePlanner;
@@ -52,7 +54,8 @@ impl Tables {
     /// Runs the statements of a file that make tables and views, as the operator may.
     ///
     /// # Errors
-    /// When one of them fails or is something else, with its line.
+    /// When one of them fails or is something else, with its line, and when clients may not read one of the tables: their
+    /// sessions reach no files.
     pub(super) async fn load(
         opener: &Arc<dyn Opener>,
         connection: &Connection,
@@ -60,6 +63,7 @@ impl Tables {
         file: &Path,
     ) -> Result<Self, Problem> {
         let context = opener.session(connection, runtime, Access::Operator)?;
+        let reader = opener.session(connection, runtime, Access::Reader)?.state();
         let before = created(&context);
         opener.define(&context, file).await?;
         let mut tables = vec![];
@@ -68,8 +72,19 @@ impl Tables {
                 continue;
             }
             let table = context.table_provider(TableReference::bare(name.as_str()));
-            let table = table.await.map_err(|e| Problem::new(e.strip_backtrace()));
-            tables.push((name, table?));
+            let table = table.await;
+            let table = table.map_err(|e| Problem::new(e.strip_backtrace()))?;
+            // A view is of tables that are here, too, and a topic needs no file to be read.
+            if table.table_type() == TableType::Base && !table.is::<KafkaTable>() {
+                let scan = table.scan(&reader, None, &[], Some(0)).await;
+                scan.map_err(|e| {
+                    let why = e.strip_backtrace();
+                    Problem::new(format!(
+                        "the table {name}: sessions of clients cannot read it: {why}"
+                    ))
+                })?;
+            }
+            tables.push((name, table));
         }
         Ok(Self(tables))
     }

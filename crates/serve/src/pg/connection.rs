@@ -1,9 +1,10 @@
 //! One connection, from its first byte to its last.
 
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use futures::{SinkExt, StreamExt};
+use futures::{FutureExt, SinkExt, StreamExt};
 use pgwire::api::cancel::DefaultCancelHandler;
 use pgwire::api::{ClientInfo, METADATA_USER, NoopHandler, PgWireConnectionState};
 use pgwire::error::{ErrorInfo, PgWireError};
@@ -19,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::codec::{Framed, FramedParts};
 
 use super::handler::Handler;
-use super::pipe::{Hangup, Pipe};
+use super::pipe::{Hangup, MAX_LOGIN_BYTES, MAX_MESSAGE_BYTES, Pipe};
 use super::prepared::Prepared;
 use super::session::Session;
 use super::{Shared, login, sqlstate};
@@ -36,7 +37,10 @@ pub(super) async fn serve(
     stopped: watch::Receiver<bool>,
 ) {
     let peer = tcp.peer_addr();
-    let served = converse(tcp, shared, is_full, stopped).await;
+    // pgwire panics at some messages that are cut short.
+    let served = AssertUnwindSafe(converse(tcp, shared, is_full, stopped)).catch_unwind();
+    let broken = |_| Err(io::Error::other("a message that cannot be read"));
+    let served = served.await.unwrap_or_else(broken);
     if let (Ok(peer), Err(error)) = (peer, served) {
         log::info!(target: logs::SERVICE, "the connection of {peer} to the PostgreSQL port has ended: {error}");
     }
@@ -67,7 +71,10 @@ async fn converse(
             Some(session) => Instant::now() + session.idle_timeout(),
             None => until,
         };
-        socket.get_mut().next_message();
+        socket.get_mut().next_message(match handler.opened() {
+            Some(_) => MAX_MESSAGE_BYTES,
+            None => MAX_LOGIN_BYTES,
+        });
         let received = tokio::select! {
             received = timeout_at(deadline, socket.next()) => received,
             () = told(&mut stopped) => return say(&mut socket, stopping()).await,
@@ -86,6 +93,14 @@ async fn converse(
             }
             Err(_) => return Err(io::Error::other("the client has not logged in in time")),
         };
+        match handler.opened() {
+            Some(session) => session.close_forgotten(),
+            None if is_of_login(&message) => {}
+            None => {
+                let early = sqlstate::fatal(sqlstate::PROTOCOL_VIOLATION, "log in first");
+                return say(&mut socket, early).await;
+            }
+        }
         if let PgWireFrontendMessage::Startup(_) = message
             && let Some(refusal) = refusal(&socket, shared, is_full)
         {
@@ -174,6 +189,16 @@ fn refusal(socket: &Socket, shared: &Shared, is_full: bool) -> Option<PgWireErro
         );
         sqlstate::fatal(sqlstate::TOO_MANY_CONNECTIONS, message)
     })
+}
+
+fn is_of_login(message: &PgWireFrontendMessage) -> bool {
+    matches!(
+        message,
+        PgWireFrontendMessage::SslNegotiation(_)
+            | PgWireFrontendMessage::Startup(_)
+            | PgWireFrontendMessage::CancelRequest(_)
+            | PgWireFrontendMessage::PasswordMessageFamily(_)
+    )
 }
 
 /// Waits until the service stops.

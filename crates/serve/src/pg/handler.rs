@@ -157,7 +157,7 @@ impl ExtendedQueryHandler for Handler {
     {
         let session = self.session()?;
         let name = message.name.as_deref().unwrap_or(DEFAULT_NAME);
-        session.prepare(name)?;
+        session.prepare(name, message.query.len())?;
         let parsed = StoredStatement::parse(client, &message, self.query_parser());
         match session.cancellable(parsed).await? {
             Some(statement) => client.portal_store().put_statement(Arc::new(statement)),
@@ -190,6 +190,8 @@ impl ExtendedQueryHandler for Handler {
             }
         };
         check_counts(&message, parameters, columns)?;
+        let bytes = message.parameters.iter().flatten().map(|value| value.len());
+        session.bind(portal, bytes.sum())?;
         // Whatever had the name ends.
         drop(session.take_cursor(portal));
         match entry {
@@ -259,7 +261,9 @@ impl ExtendedQueryHandler for Handler {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         if client.transaction_status() == TransactionStatus::Idle {
-            self.session()?.close_cursors(Until::Sync);
+            let session = self.session()?;
+            session.close_cursors(Until::Sync);
+            session.unbind(None);
             client.portal_store().clear_portals();
         }
         ready(client).await
@@ -279,6 +283,7 @@ impl ExtendedQueryHandler for Handler {
             client.portal_store().rm_statement(name);
         } else {
             drop(session.take_cursor(name));
+            session.unbind(Some(name));
             client.portal_store().rm_portal(name);
         }
         Wire::feed(

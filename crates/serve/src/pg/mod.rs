@@ -69,6 +69,9 @@ use crate::tls::{Certificate, Protection};
 /// How many connections beyond the limit are told that there are too many, at a time. Others are closed without a word.
 const REFUSED_POLITELY: usize = 16;
 
+/// How long clients may take to hear of the end.
+const FINISH: Duration = Duration::from_secs(5);
+
 /// The pause after a connection could not be accepted: descriptors may be short.
 const AFTER_FAILURE: Duration = Duration::from_millis(200);
 
@@ -305,7 +308,9 @@ impl PgPort {
         }
         drop(self.listener);
         let _ = stopping.send(true);
-        while tasks.join_next().await.is_some() {}
+        // A client that does not read what it is told is left behind.
+        let ended = async { while tasks.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(FINISH, ended).await;
     }
 }
 

@@ -11,13 +11,16 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 /// The longest message that a client may send: a long statement, with parameters.
-const MAX_MESSAGE_BYTES: usize = 16 << 20;
+pub(super) const MAX_MESSAGE_BYTES: usize = 16 << 20;
+/// The longest of a client that has not logged in: all of its settings.
+pub(super) const MAX_LOGIN_BYTES: usize = 16 << 10;
 
 /// Ends with an error where its client does not read, or sends too much.
 pub(super) struct Pipe<T> {
     io: T,
-    /// How many bytes may be read until [`next_message`](Self::next_message).
+    /// How many bytes may be read until [`next_message`](Self::next_message), and of how many that was at first.
     readable: usize,
+    allowed: usize,
     stalled_timeout: Duration,
     /// Runs while a write waits for the client.
     stalled: Option<Pin<Box<Sleep>>>,
@@ -27,15 +30,16 @@ impl<T> Pipe<T> {
     pub(super) fn new(io: T, stalled_timeout: Duration) -> Self {
         Self {
             io,
-            readable: MAX_MESSAGE_BYTES,
+            readable: MAX_LOGIN_BYTES,
+            allowed: MAX_LOGIN_BYTES,
             stalled_timeout,
             stalled: None,
         }
     }
 
-    /// Lets the client send another message.
-    pub(super) fn next_message(&mut self) {
-        self.readable = MAX_MESSAGE_BYTES;
+    /// Lets the client send another message, of at most so many bytes.
+    pub(super) fn next_message(&mut self, bytes: usize) {
+        (self.readable, self.allowed) = (bytes, bytes);
     }
 
     fn in_time<R>(
@@ -69,7 +73,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Pipe<T> {
             None => {
                 return Poll::Ready(Err(io::Error::new(
                     io::ErrorKind::InvalidData,
-                    format!("a message has more than {} MiB", MAX_MESSAGE_BYTES >> 20),
+                    format!("a message has more than {} KiB", self.allowed >> 10),
                 )));
             }
         }
@@ -152,12 +156,15 @@ mod tests {
             let part = vec![0; 1 << 20];
             while client.write_all(&part).await.is_ok() {}
         });
+        let mut login = vec![0; MAX_LOGIN_BYTES];
+        pipe.read_exact(&mut login).await.unwrap();
         let mut whole = vec![0; MAX_MESSAGE_BYTES];
-        pipe.read_exact(&mut whole).await.unwrap();
-        pipe.next_message();
-        pipe.read_exact(&mut whole).await.unwrap();
+        for _ in 0..2 {
+            pipe.next_message(MAX_MESSAGE_BYTES);
+            pipe.read_exact(&mut whole).await.unwrap();
+        }
         let error = pipe.read_exact(&mut whole).await.unwrap_err();
-        assert_eq!(error.to_string(), "a message has more than 16 MiB");
+        assert_eq!(error.to_string(), "a message has more than 16384 KiB");
         drop(pipe);
         sending.await.unwrap();
     }

@@ -60,6 +60,8 @@ pub(super) async fn prepare(
     };
     match &prepared.statement {
         statement @ (Statement::Query(query) | Statement::Declare { query, .. }) => {
+            // Planning may ask the cluster, too.
+            let _place = session.shared.place().await?;
             let plan = planned(session, query).await?.into_unoptimized_plan();
             let schema = Arc::new(plan.schema().as_arrow().clone());
             let fields = run::fields(&schema, &Format::UnifiedText, session)?;

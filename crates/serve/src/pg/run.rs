@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use arrow_pg::datatypes::{arrow_schema_to_pg_fields, field_into_pg_type};
 use arrow_pg::row_encoder::RowEncoder;
@@ -21,7 +22,7 @@ use pgwire::api::results::FieldInfo;
 use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::data::DataRow;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::journal::Journal;
 use super::session::Session;
@@ -84,7 +85,7 @@ pub(super) fn again(context: &SessionContext, plan: LogicalPlan) -> DataFrame {
 
 impl Shared {
     /// Waits for a place among the statements that run.
-    async fn place(&self) -> PgWireResult<OwnedSemaphorePermit> {
+    pub(super) async fn place(&self) -> PgWireResult<OwnedSemaphorePermit> {
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             return Ok(place);
         }
@@ -133,11 +134,42 @@ impl Drop for Waiting<'_> {
     }
 }
 
+/// When a statement has run for as long as its user's budget allows.
+#[derive(Debug, Clone, Copy)]
+struct Deadline {
+    at: Instant,
+    most: Duration,
+}
+
+impl Deadline {
+    /// A little later than scans notice, which say what they have read by then.
+    fn after(most: Duration) -> Option<Self> {
+        let at = Instant::now().checked_add(most.saturating_add(Duration::from_secs(1)))?;
+        Some(Self { at, most })
+    }
+}
+
+/// Does the work, which need not be one of scans, before the deadline.
+async fn in_time<T>(
+    deadline: Option<Deadline>,
+    work: impl Future<Output = PgWireResult<T>>,
+) -> PgWireResult<T> {
+    let Some(Deadline { at, most }) = deadline else {
+        return work.await;
+    };
+    let late = |_| {
+        let message = format!("the statement has run for longer than max_scan_time = {most:?}");
+        Err(sqlstate::error(sqlstate::OVER_BUDGET, message))
+    };
+    timeout_at(at, work).await.unwrap_or_else(late)
+}
+
 /// A query that runs. Dropping it ends it.
 pub(super) struct Running {
     fields: Arc<Vec<FieldInfo>>,
     /// What gives the rows, and the place that it has meanwhile; `None` after the last row.
     source: Option<(SendableRecordBatchStream, OwnedSemaphorePermit)>,
+    end: Option<Deadline>,
     rows: Option<Rows>,
     is_told: bool,
     journal: Journal,
@@ -174,20 +206,25 @@ impl Running {
         let mut journal = Journal::begin(session, text);
         let started = async {
             let place = session.shared.place().await?;
-            let frame = frame.await?;
-            let context = Arc::new(frame.task_ctx());
-            let plan = frame.create_physical_plan().await;
-            let plan = plan.map_err(|e| sqlstate::of_query(&e))?;
-            let fields = fields(&plan.schema(), format, session)?;
-            journal.reads(&plan);
-            let batches = execute_stream(plan, context);
-            let batches = batches.map_err(|e| sqlstate::of_query(&e))?;
-            Ok((fields, (batches, place)))
+            let end = session.longest.and_then(Deadline::after);
+            let planned = async {
+                let frame = frame.await?;
+                let context = Arc::new(frame.task_ctx());
+                let plan = frame.create_physical_plan().await;
+                let plan = plan.map_err(|e| sqlstate::of_query(&e))?;
+                let fields = fields(&plan.schema(), format, session)?;
+                journal.reads(&plan);
+                let batches = execute_stream(plan, context);
+                Ok((fields, batches.map_err(|e| sqlstate::of_query(&e))?))
+            };
+            let (fields, batches) = in_time(end, planned).await?;
+            Ok((fields, (batches, place), end))
         };
         match started.await {
-            Ok((fields, source)) => Ok(Self {
+            Ok((fields, source, end)) => Ok(Self {
                 fields: Arc::new(fields),
                 source: Some(source),
+                end,
                 rows: None,
                 is_told: false,
                 journal,
@@ -237,7 +274,11 @@ impl Running {
                 }
             }
             let (batches, _) = self.source.as_mut()?;
-            match batches.next().await {
+            let next = match in_time(self.end, async { Ok(batches.next().await) }).await {
+                Ok(next) => next,
+                Err(late) => return Some(self.fail(late)),
+            };
+            match next {
                 Some(Ok(batch)) => self.rows = Some(Rows::of(batch, &self.fields)),
                 Some(Err(error)) => return Some(self.fail(sqlstate::of_query(&error))),
                 None => {

@@ -1,10 +1,10 @@
 //! What a connection has after its login.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use datafusion::prelude::SessionContext;
 use pgwire::api::results::FieldInfo;
@@ -17,9 +17,12 @@ use super::settings::Settings;
 use super::{Shared, sqlstate};
 use crate::logs;
 
-/// The most prepared statements and open cursors of a connection.
+/// The most prepared statements, bound ones and open cursors of a connection.
 const MOST_PREPARED: usize = 1000;
+const MOST_BOUND: usize = 100;
 const MOST_CURSORS: usize = 50;
+/// The most bytes of the messages that made them.
+const MOST_HELD_BYTES: usize = 32 << 20;
 
 pub(super) struct Session {
     pub(super) shared: Arc<Shared>,
@@ -27,6 +30,8 @@ pub(super) struct Session {
     pub(super) user: String,
     pub(super) client: SocketAddr,
     pub(super) settings: Arc<Settings>,
+    /// The longest that a statement of the user may run.
+    pub(super) longest: Option<Duration>,
     /// Hears of cancel requests, for as long as the guard lives.
     cancel: Arc<ConnectionHandle>,
     _guard: ConnectionGuard,
@@ -37,7 +42,9 @@ pub(super) struct Session {
 
 #[derive(Default)]
 struct State {
-    prepared: HashSet<String>,
+    /// Names of prepared statements, and of bound ones, with the bytes of their messages.
+    prepared: HashMap<String, usize>,
+    bound: HashMap<String, usize>,
     cursors: HashMap<String, Cursor>,
 }
 
@@ -45,6 +52,18 @@ struct State {
 pub(super) struct Cursor {
     pub(super) running: Running,
     pub(super) until: Until,
+    /// When it was left open.
+    read: Instant,
+}
+
+impl Cursor {
+    pub(super) fn new(running: Running, until: Until) -> Self {
+        Self {
+            running,
+            until,
+            read: Instant::now(),
+        }
+    }
 }
 
 /// How long a cursor may stay open.
@@ -88,6 +107,7 @@ impl Session {
             user: user.name.clone(),
             client: client.socket_addr(),
             settings,
+            longest: user.budget.time,
             cancel,
             _guard: guard,
             cancelled: Arc::default(),
@@ -137,28 +157,45 @@ impl Session {
         Ok(())
     }
 
-    /// Notes the name of a prepared statement.
+    /// Notes a prepared statement.
     ///
     /// # Errors
-    /// When there are too many.
-    pub(super) fn prepare(&self, name: &str) -> PgWireResult<()> {
+    /// When there are too many, or all of them are too long.
+    pub(super) fn prepare(&self, name: &str, bytes: usize) -> PgWireResult<()> {
         let mut state = self.state();
-        if state.prepared.len() >= MOST_PREPARED && !state.prepared.contains(name) {
-            let message = format!(
-                "a connection may have {MOST_PREPARED} prepared statements: DEALLOCATE some"
-            );
-            return Err(sqlstate::error(sqlstate::INSUFFICIENT_RESOURCES, message));
+        let bound = state.bound.values().sum();
+        note(&mut state.prepared, name, bytes, (MOST_PREPARED, bound))
+    }
+
+    /// Notes a statement that has got its parameters.
+    ///
+    /// # Errors
+    /// As for [`prepare`](Self::prepare).
+    pub(super) fn bind(&self, name: &str, bytes: usize) -> PgWireResult<()> {
+        let mut state = self.state();
+        let prepared = state.prepared.values().sum();
+        note(&mut state.bound, name, bytes, (MOST_BOUND, prepared))
+    }
+
+    /// Forgets a bound statement, or all.
+    pub(super) fn unbind(&self, name: Option<&str>) {
+        let bound = &mut self.state().bound;
+        match name {
+            Some(name) => drop(bound.remove(name)),
+            None => bound.clear(),
         }
-        state.prepared.insert(name.to_owned());
-        Ok(())
     }
 
     /// Forgets a prepared statement, or all. Returns their names.
     pub(super) fn unprepare(&self, name: Option<&str>) -> Vec<String> {
         let prepared = &mut self.state().prepared;
         match name {
-            Some(name) => prepared.take(name).into_iter().collect(),
-            None => prepared.drain().collect(),
+            Some(name) => prepared
+                .remove_entry(name)
+                .into_iter()
+                .map(|(name, _)| name)
+                .collect(),
+            None => prepared.drain().map(|(name, _)| name).collect(),
         }
     }
 
@@ -178,14 +215,30 @@ impl Session {
     ///
     /// # Errors
     /// When there are too many.
-    pub(super) fn keep_cursor(&self, name: &str, cursor: Cursor) -> PgWireResult<()> {
+    pub(super) fn keep_cursor(&self, name: &str, mut cursor: Cursor) -> PgWireResult<()> {
+        cursor.read = Instant::now();
         let cursors = &mut self.state().cursors;
-        if cursors.len() >= MOST_CURSORS {
-            let message = format!("a connection may have {MOST_CURSORS} open cursors: CLOSE some");
-            return Err(sqlstate::error(sqlstate::INSUFFICIENT_RESOURCES, message));
-        }
-        cursors.insert(name.to_owned(), cursor);
-        Ok(())
+        let with_places = cursors.values().filter(|open| open.running.has_place());
+        let places = (self.shared.options.max_statements / 2).max(1);
+        let most = match cursor.running.has_place() && with_places.count() >= places {
+            true => places,
+            false if cursors.len() >= MOST_CURSORS => MOST_CURSORS,
+            false => {
+                cursors.insert(name.to_owned(), cursor);
+                return Ok(());
+            }
+        };
+        let message = format!(
+            "a connection may have {most} open cursors: CLOSE some, or read them to their ends"
+        );
+        Err(sqlstate::error(sqlstate::INSUFFICIENT_RESOURCES, message))
+    }
+
+    /// Closes the cursors that nobody has read for long while others wait for their places.
+    pub(super) fn close_forgotten(&self) {
+        let most = self.shared.options.stalled_timeout;
+        let is_read = |open: &Cursor| !open.running.has_place() || open.read.elapsed() < most;
+        self.state().cursors.retain(|_, open| is_read(open));
     }
 
     /// Closes the cursors that do not outlive this.
@@ -211,4 +264,28 @@ impl Session {
         // Whole after any panic: sets and maps in which entries come and go.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Notes what a message has made, unless that is too much beside `others` bytes.
+fn note(
+    noted: &mut HashMap<String, usize>,
+    name: &str,
+    bytes: usize,
+    (most, others): (usize, usize),
+) -> PgWireResult<()> {
+    let before = noted.remove(name).unwrap_or(0);
+    let held: usize = noted.values().sum::<usize>() + others;
+    let what = if noted.len() >= most {
+        format!("{most} prepared or bound statements")
+    } else if held + bytes > MOST_HELD_BYTES {
+        format!("{} MiB of statements and parameters", MOST_HELD_BYTES >> 20)
+    } else {
+        noted.insert(name.to_owned(), bytes);
+        return Ok(());
+    };
+    if before > 0 {
+        noted.insert(name.to_owned(), before);
+    }
+    let message = format!("a connection may have {what}: DEALLOCATE or Close some");
+    Err(sqlstate::error(sqlstate::INSUFFICIENT_RESOURCES, message))
 }

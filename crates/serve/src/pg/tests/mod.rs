@@ -1,6 +1,7 @@
 //! The port over a cluster in memory, asked by tokio-postgres and other clients.
 
 mod clients;
+mod hostile;
 mod limits;
 mod load;
 mod login;
@@ -124,10 +125,14 @@ fn cluster() -> MemoryCluster {
 
 /// Serves with more lines in the section `[postgres]`, and more lines of the user `ada`.
 async fn serve(more: &str, of_ada: &str) -> Served {
+    try_serve(CATALOG, more, of_ada).await.unwrap()
+}
+
+async fn try_serve(catalog: &str, more: &str, of_ada: &str) -> Result<Served, Problem> {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     std::fs::write(path("password"), PASSWORD).unwrap();
-    std::fs::write(path("catalog.sql"), CATALOG).unwrap();
+    std::fs::write(path("catalog.sql"), catalog).unwrap();
     let text = format!(
         "[connections.main]\n\"bootstrap.servers\" = \"memory:1\"\n\
          [postgres]\nlisten = \"127.0.0.1:0\"\nconnection = \"main\"\ncatalog = \"catalog.sql\"\n{more}\n\
@@ -145,18 +150,18 @@ async fn serve(more: &str, of_ada: &str) -> Served {
     let connection = config.connection("main").unwrap();
     let postgres = config.postgres.as_ref().unwrap();
     let opened = PgPort::open(postgres, connection, &opener, &runtime).await;
-    let port = opened.unwrap();
+    let port = opened?;
     let (stop, stopping) = oneshot::channel::<()>();
     let serving = port.clone().serve(async {
         let _ = stopping.await;
     });
-    Served {
+    Ok(Served {
         stopped: Some(tokio::spawn(serving)),
         stop: Some(stop),
         cluster,
         port,
         folder,
-    }
+    })
 }
 
 /// A client of tokio-postgres, and the notices that it was sent.
