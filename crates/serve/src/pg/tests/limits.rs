@@ -165,6 +165,8 @@ async fn a_client_that_goes_ends_its_statement() {
     // The client and its connection are dropped, in mid-statement.
     slow.abort();
     assert_eq!(second.value("SELECT 2").await, "2");
+    // It did not fail by itself before.
+    assert_eq!(served.metric("statements_total{result=\"ended\"}"), 1);
 }
 
 #[tokio::test]

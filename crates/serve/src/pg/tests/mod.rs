@@ -25,6 +25,7 @@ use datafusion_kafka::statement;
 use futures::future::poll_fn;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio_postgres::{AsyncMessage, Client, NoTls, SimpleQueryMessage};
 
 use super::PgPort;
@@ -49,7 +50,7 @@ struct Served {
     port: PgPort,
     folder: TempDir,
     stop: Option<oneshot::Sender<()>>,
-    stopped: Option<tokio::task::JoinHandle<()>>,
+    stopped: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -168,6 +169,14 @@ async fn try_serve(catalog: &str, more: &str, of_ada: &str) -> Result<Served, Pr
 struct Asking {
     client: Client,
     notices: Arc<Mutex<Vec<String>>>,
+    connection: JoinHandle<()>,
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        // By itself it would read all answers first.
+        self.connection.abort();
+    }
 }
 
 impl std::ops::Deref for Asking {
@@ -195,14 +204,18 @@ impl Served {
         let (client, mut connection) = self.config(user).connect(NoTls).await?;
         let notices = Arc::<Mutex<Vec<String>>>::default();
         let heard = Arc::clone(&notices);
-        tokio::spawn(async move {
+        let connection = tokio::spawn(async move {
             while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
                 if let AsyncMessage::Notice(notice) = message {
                     heard.lock().unwrap().push(notice.message().to_owned());
                 }
             }
         });
-        Ok(Asking { client, notices })
+        Ok(Asking {
+            client,
+            notices,
+            connection,
+        })
     }
 
     async fn ada(&self) -> Asking {
