@@ -49,6 +49,9 @@ mod load;
 #[cfg(feature = "sqlite")]
 #[path = "faults/machine.rs"]
 mod machine;
+#[cfg(all(feature = "postgres", feature = "sqlite"))]
+#[path = "jobs/masking.rs"]
+mod masking;
 #[path = "jobs/memory.rs"]
 mod memory;
 #[path = "faults/networks.rs"]

@@ -49,16 +49,21 @@ pub(super) fn check(formats: &Formats, masks: Option<&Masks>) -> Result<()> {
                     && masks.reach_avro()
                     && formats.registry.is_some()
             }
+            Hidden::InJson if format == Format::Csv => {
+                masks.hidden(payload).any(|hidden| hidden == Hidden::InCsv)
+            }
             Hidden::InJson => format.is_json() || is_text(format),
+            Hidden::InCsv => format == Format::Csv || is_text(format),
             Hidden::Replaced => is_text(format),
             _ => true,
         };
         if let Some(hidden) = masks.hidden(payload).find(|hidden| !reads(*hidden)) {
             let what = match hidden {
                 Hidden::InJson => {
-                    "fields are hidden in JSON, and in Avro of the connection's own schema registry; of other payloads only \
-                     the whole can be"
+                    "fields are hidden by their names in JSON, and in Avro of the connection's own schema registry; of CSV by \
+                     their places, as csv[2]; of other payloads only the whole can be"
                 }
+                Hidden::InCsv => "fields are hidden in lines of CSV, by their places",
                 _ => "a text takes the place of what is hidden",
             };
             return Err(Error::invalid(format!(

@@ -24,6 +24,7 @@ pub mod documented;
 pub mod kafka;
 pub mod kerberos;
 pub mod libs;
+pub mod marker;
 mod options;
 pub mod postgres;
 mod process;

@@ -69,6 +69,11 @@ def references():
     avro(schema, {"id": 1, "items": [{"sku": "a"}, {"sku": "b"}]}, {"id": 2, "items": []})
 
 
+def cards():
+    card = "Zq7mCarrotVw93kT"
+    avro(record(field("id", "long"), field("card", ["null", "string"], default=None)), {"id": 1, "card": card})
+
+
 def maps():
     avro(record(field("counts", {"type": "map", "values": "int"})), {"counts": {"a": 1}})
 
@@ -233,6 +238,7 @@ def read_json():
     "evolution": evolution,
     "references": references,
     "maps": maps,
+    "cards": cards,
     "protobuf": protobuf,
     "json": json_schema,
     "json_columns": json_columns,

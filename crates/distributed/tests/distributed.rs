@@ -5,6 +5,7 @@ mod bed;
 mod engines;
 mod equal;
 mod exports;
+mod masks;
 mod staging;
 
 use std::sync::Arc;

@@ -100,12 +100,16 @@ impl Bed {
 
     /// A session on this machine alone.
     pub fn local(&self) -> SessionContext {
-        self.builder().build().unwrap()
+        self.local_over(ConnectionConfig::new(BROKERS))
     }
 
-    fn builder(&self) -> KafkaSessionBuilder {
+    pub fn local_over(&self, connection: ConnectionConfig) -> SessionContext {
+        self.builder(connection).build().unwrap()
+    }
+
+    fn builder(&self, connection: ConnectionConfig) -> KafkaSessionBuilder {
         KafkaSessionBuilder::new()
-            .connection(ConnectionConfig::new(BROKERS))
+            .connection(connection)
             .pool(self.pool())
             .config(SessionConfig::new().with_target_partitions(3))
     }
@@ -116,8 +120,20 @@ impl Bed {
     }
 
     pub async fn session_with(&self, options: CoordinatorOptions) -> SessionContext {
+        self.planning(options, ConnectionConfig::new(BROKERS)).await
+    }
+
+    pub async fn session_over(&self, connection: ConnectionConfig) -> SessionContext {
+        self.planning(self.options(), connection).await
+    }
+
+    async fn planning(
+        &self,
+        options: CoordinatorOptions,
+        connection: ConnectionConfig,
+    ) -> SessionContext {
         let coordinator = Coordinator::connect(options).await.unwrap();
-        let builder = self.builder();
+        let builder = self.builder(connection);
         let builder = builder.extend(move |state| coordinator.apply(state));
         builder.build().unwrap()
     }

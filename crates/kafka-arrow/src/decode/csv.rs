@@ -111,14 +111,14 @@ impl CsvDecoder {
 }
 
 /// The fields of a line, unquoted.
-struct Line {
+pub(crate) struct Line {
     reader: Reader,
     text: Vec<u8>,
     ends: Vec<usize>,
 }
 
 impl Line {
-    fn new(delimiter: u8) -> Self {
+    pub(crate) fn new(delimiter: u8) -> Self {
         Self {
             reader: ReaderBuilder::new().delimiter(delimiter).build(),
             text: vec![],
@@ -126,13 +126,28 @@ impl Line {
         }
     }
 
-    fn field(&self, index: usize) -> &[u8] {
+    pub(crate) fn field(&self, index: usize) -> &[u8] {
         let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
         &self.text[start..self.ends[index]]
     }
 
     /// Splits a payload, which must have exactly `fields` fields.
     fn split(&mut self, payload: &[u8], fields: usize) -> std::result::Result<(), Fault> {
+        let found = self.split_up_to(payload, fields)?;
+        if found != fields {
+            let message = format!("{found} fields for {fields} columns");
+            return Err(Fault::new("type", message));
+        }
+        Ok(())
+    }
+
+    /// Splits a payload. Returns how many fields there are; `None` if it is not one line.
+    pub(crate) fn split_all(&mut self, payload: &[u8], delimiter: u8) -> Option<usize> {
+        let most = payload.iter().filter(|byte| **byte == delimiter).count() + 1;
+        self.split_up_to(payload, most).ok()
+    }
+
+    fn split_up_to(&mut self, payload: &[u8], fields: usize) -> std::result::Result<usize, Fault> {
         if payload.is_empty() {
             return Err(Fault::new(
                 "empty",
@@ -175,11 +190,7 @@ impl Line {
         if !input.iter().all(|b| matches!(b, b'\r' | b'\n')) {
             return Err(Fault::new("syntax", "more than one line"));
         }
-        if ended != fields {
-            let message = format!("{ended} fields for {fields} columns");
-            return Err(Fault::new("type", message));
-        }
-        Ok(())
+        Ok(ended)
     }
 }
 

@@ -39,23 +39,24 @@ impl CsvEncoder {
             delimiter,
         })
     }
+}
 
-    fn field(&self, text: &str, out: &mut Vec<u8>) {
-        let special = |byte: u8| byte == self.delimiter || matches!(byte, b'"' | b'\n' | b'\r');
-        // Readers drop a byte order mark at the start of a line.
-        if !text.bytes().any(special) && !text.starts_with('\u{feff}') {
-            out.extend_from_slice(text.as_bytes());
-            return;
-        }
-        out.push(b'"');
-        for byte in text.bytes() {
-            if byte == b'"' {
-                out.push(b'"');
-            }
-            out.push(byte);
-        }
-        out.push(b'"');
+/// Appends a field, in quotes where it needs them.
+pub(crate) fn quoted(text: &[u8], delimiter: u8, out: &mut Vec<u8>) {
+    let special = |byte: &u8| *byte == delimiter || matches!(byte, b'"' | b'\n' | b'\r');
+    // Readers drop a byte order mark at the start of a line.
+    if !text.iter().any(special) && !text.starts_with("\u{feff}".as_bytes()) {
+        out.extend_from_slice(text);
+        return;
     }
+    out.push(b'"');
+    for byte in text {
+        if *byte == b'"' {
+            out.push(b'"');
+        }
+        out.push(*byte);
+    }
+    out.push(b'"');
 }
 
 impl PayloadEncoder for CsvEncoder {
@@ -79,8 +80,10 @@ impl PayloadEncoder for CsvEncoder {
                     .map_err(|fault| fault.of(name))?
                 {
                     None => {}
-                    Some(Text::Slice(text)) => self.field(text, out),
-                    Some(Text::Bare(text) | Text::Quoted(text)) => self.field(&text, out),
+                    Some(Text::Slice(text)) => quoted(text.as_bytes(), self.delimiter, out),
+                    Some(Text::Bare(text) | Text::Quoted(text)) => {
+                        quoted(text.as_bytes(), self.delimiter, out);
+                    }
                 }
             }
             if out.is_empty() {

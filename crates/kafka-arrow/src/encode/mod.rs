@@ -11,7 +11,7 @@
 
 mod avro;
 mod cells;
-mod csv;
+pub(crate) mod csv;
 mod declared;
 mod json;
 #[cfg(feature = "protobuf")]

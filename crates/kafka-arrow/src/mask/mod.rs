@@ -20,6 +20,7 @@
 //! | `$..name` | every field of this name, at any depth |
 //! | `key.$.a`, `key.$..name` | the same in the JSON of keys |
 //! | `name` | as `$..name`, and so every column that comes of it |
+//! | `csv[N]`, `csv[N by ;]` | the field at this place, from 1 on, of values that are lines of CSV; `key.csv[N]` of keys |
 //!
 //! `TOPIC` is a name, in which `*` stands for any text; in `"…"` it may be one whose end reads like a part.
 //! `WAY` is `null` (the default), `hash` (HMAC-SHA-256 with `mask.salt`, 32 hexadecimal digits) or `lastN` (the last N
@@ -27,10 +28,12 @@
 //!
 //! # What cannot be masked in part
 //!
-//! A payload of which a path is hidden, and that is neither an object nor an array of JSON, is replaced as a whole by `[masked]`.
+//! A payload of which a path is hidden, and that is neither an object nor an array of JSON, is replaced as a whole by `[masked]`,
+//! and so is one of which a field of CSV is hidden that it does not have.
 //! Avro with the frame of the connection's schema registry is an exception: its fields have the names of the writer's schema,
 //! with aliases, and what is hidden keeps its type. Names are compared without case, as the decoder of JSON does.
 
+mod csv;
 mod json;
 mod parse;
 mod path;
@@ -84,6 +87,8 @@ enum Part {
     Header(String),
     InKey(Path),
     InValue(Path),
+    KeyField(csv::Field),
+    ValueField(csv::Field),
 }
 
 /// The key or the value of a record.
@@ -105,6 +110,8 @@ pub enum Hidden {
     Replaced,
     /// Parts of their JSON.
     InJson,
+    /// Fields of their lines of CSV.
+    InCsv,
 }
 
 /// Appends a payload without what is hidden at some places. `None` if it may be JSON, `Some(false)` if it cannot be done.
@@ -113,7 +120,7 @@ pub(crate) type Written<'a> = dyn Fn(&[u8], &Places<'_>, &mut Vec<u8>) -> Option
 /// What is done to keys or values.
 enum Rule<'a> {
     Whole(Way),
-    Paths(Vec<(&'a Path, Way)>),
+    Parts(Vec<(&'a Path, Way)>, Vec<(csv::Field, Way)>),
 }
 
 impl Masks {
@@ -165,12 +172,13 @@ impl Masks {
     pub fn hidden(&self, payload: Payload) -> impl Iterator<Item = Hidden> {
         self.all.iter().filter_map(move |mask| {
             let of_payload = match mask.part {
-                Part::Key | Part::InKey(_) => payload == Payload::Key,
-                Part::Value | Part::InValue(_) => payload == Payload::Value,
+                Part::Key | Part::InKey(_) | Part::KeyField(_) => payload == Payload::Key,
+                Part::Value | Part::InValue(_) | Part::ValueField(_) => payload == Payload::Value,
                 Part::Headers | Part::Header(_) => false,
             };
             of_payload.then_some(match (&mask.part, mask.way) {
                 (Part::InKey(_) | Part::InValue(_), _) => Hidden::InJson,
+                (Part::KeyField(_) | Part::ValueField(_), _) => Hidden::InCsv,
                 (_, Way::Null) => Hidden::Null,
                 (_, Way::Hash | Way::Last(_)) => Hidden::Replaced,
             })
@@ -202,39 +210,42 @@ impl Masks {
     #[cfg(test)]
     pub(crate) fn in_value<T>(&self, topic: &str, with: impl FnOnce(&Places<'_>) -> T) -> T {
         match self.rule(topic, Payload::Value) {
-            Some(Rule::Paths(paths)) => with(&Places::new(&paths, &self.salt)),
+            Some(Rule::Parts(paths, _)) => with(&Places::new(&paths, &self.salt)),
             _ => panic!("{topic} has no path"),
         }
     }
 
     /// Whether parts of the topic's keys or values are hidden.
     pub(crate) fn has_paths(&self, topic: &str, payload: Payload) -> bool {
-        matches!(self.rule(topic, payload), Some(Rule::Paths(_)))
+        matches!(self.rule(topic, payload), Some(Rule::Parts(paths, _)) if !paths.is_empty())
     }
 
     fn of<'a>(&'a self, topic: &'a str) -> impl Iterator<Item = &'a Mask> {
         self.all.iter().filter(move |mask| mask.topic.is(topic))
     }
 
-    /// The strictest way counts.
+    /// The strictest way counts, also that of a part: the end of a whole may be in it.
     fn rule<'a>(&'a self, topic: &'a str, payload: Payload) -> Option<Rule<'a>> {
-        let whole = self.of(topic).filter(|mask| match payload {
-            Payload::Key => mask.part == Part::Key,
-            Payload::Value => mask.part == Part::Value,
-        });
-        if let Some(way) = whole.map(|mask| mask.way).min() {
-            return Some(Rule::Whole(way));
-        }
-        let paths = self
-            .of(topic)
-            .filter_map(|mask| match (&mask.part, payload) {
+        let mut is_whole = false;
+        let mut strictest: Option<Way> = None;
+        let (mut paths, mut fields) = (vec![], vec![]);
+        for mask in self.of(topic) {
+            match (&mask.part, payload) {
+                (Part::Key, Payload::Key) | (Part::Value, Payload::Value) => is_whole = true,
                 (Part::InKey(path), Payload::Key) | (Part::InValue(path), Payload::Value) => {
-                    Some((path, mask.way))
+                    paths.push((path, mask.way));
                 }
-                _ => None,
-            });
-        let paths: Vec<_> = paths.collect();
-        (!paths.is_empty()).then_some(Rule::Paths(paths))
+                (Part::KeyField(field), Payload::Key)
+                | (Part::ValueField(field), Payload::Value) => fields.push((*field, mask.way)),
+                _ => continue,
+            }
+            strictest = Some(strictest.map_or(mask.way, |way| way.min(mask.way)));
+        }
+        let strictest = strictest?;
+        Some(match is_whole {
+            true => Rule::Whole(strictest),
+            false => Rule::Parts(paths, fields),
+        })
     }
 
     /// The same records without what is hidden. `written` does it for payloads that it knows to be no JSON.
@@ -267,11 +278,18 @@ impl Masks {
         rule: &Rule<'_>,
         written: &Written<'_>,
     ) -> BinaryViewArray {
-        let places = match rule {
-            Rule::Paths(paths) => paths.as_slice(),
-            Rule::Whole(_) => &[],
+        let (paths, fields) = match rule {
+            Rule::Parts(paths, fields) => (paths.as_slice(), fields.as_slice()),
+            Rule::Whole(_) => (&[][..], &[][..]),
         };
-        let places = Places::new(places, &self.salt);
+        let places = Places::new(paths, &self.salt);
+        let in_json = |payload: &[u8], text: &mut Vec<u8>| {
+            written(payload, &places, text).unwrap_or_else(|| {
+                let (frame, json) = payload.split_at(frame(payload));
+                text.extend_from_slice(frame);
+                json::rewrite(json, &places, text).is_some()
+            })
+        };
         let mut masked = BinaryViewBuilder::with_capacity(all.len());
         let mut text = vec![];
         for payload in all {
@@ -279,21 +297,19 @@ impl Masks {
                 masked.append_null();
                 continue;
             };
-            match rule {
-                Rule::Whole(way) => masked.append_option(way.bytes(payload, &self.salt)),
-                Rule::Paths(_) => {
-                    text.clear();
-                    let done = match written(payload, &places, &mut text) {
-                        Some(done) => done,
-                        None => {
-                            let (frame, json) = payload.split_at(frame(payload));
-                            text.extend_from_slice(frame);
-                            json::rewrite(json, &places, &mut text).is_some()
-                        }
-                    };
-                    masked.append_value(if done { &text } else { UNREADABLE });
-                }
+            if let Rule::Whole(way) = rule {
+                masked.append_option(way.bytes(payload, &self.salt));
+                continue;
             }
+            text.clear();
+            let mut is_done = !paths.is_empty() && in_json(payload, &mut text);
+            // What may have been meant as JSON shows no fields by their places.
+            let is_line = || !payload.iter().any(|byte| matches!(byte, b'{' | b'[' | 0));
+            if !is_done && (paths.is_empty() || is_line()) {
+                text.clear();
+                is_done = csv::rewrite(payload, fields, &self.salt, &mut text).is_some();
+            }
+            masked.append_value(if is_done { &text } else { UNREADABLE });
         }
         masked.finish()
     }

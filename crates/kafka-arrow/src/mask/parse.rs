@@ -1,6 +1,7 @@
 //! Reads the setting `mask`.
 
 use super::Part;
+use super::csv;
 use super::path::Path;
 use super::way::Way;
 use crate::error::{Error, Result};
@@ -99,9 +100,10 @@ fn item(text: &str) -> Result<Parsed> {
     })
 }
 
-/// The topic ends before `$`, or else before the last dot.
+/// The topic ends before `$` or `csv[`, or else before the last dot.
 fn unquoted(place: &str) -> Option<(&str, &str)> {
-    let Some((before, _)) = place.split_once(".$") else {
+    let of_parts = place.split_once(".$");
+    let Some((before, _)) = of_parts.or_else(|| place.split_once(".csv[")) else {
         let name = place.split('[').next().unwrap_or(place);
         let dot = name.rfind('.')?;
         return Some((place.get(..dot)?, place.get(dot + 1..)?));
@@ -131,6 +133,17 @@ fn parse_part(part: &str) -> std::result::Result<Part, String> {
         .or_else(|| part.strip_prefix('$'));
     if let Some(path) = in_value {
         return Path::parse(path).map(Part::InValue);
+    }
+    let (of, field) = match part.strip_prefix("key.") {
+        Some(field) => (Part::KeyField as fn(csv::Field) -> Part, field),
+        None => (
+            Part::ValueField as _,
+            part.strip_prefix("value.").unwrap_or(part),
+        ),
+    };
+    if let Some(field) = field.strip_prefix("csv[") {
+        let field = field.strip_suffix(']').ok_or("a '[' is not closed")?;
+        return csv::Field::parse(field).map(of);
     }
     if let Some(name) = part.strip_prefix("headers[") {
         let name = name.strip_suffix(']').filter(|name| !name.is_empty());
@@ -183,6 +196,19 @@ mod tests {
                 (topic("t"), Part::Headers, Way::Null),
             ]
         );
+        let field = |place, delimiter| csv::Field { place, delimiter };
+        assert_eq!(
+            read(
+                "a.b.csv[2]=last4, t.key.csv[1 by ,], \"t.key\".csv[3 by =], t.csv, t.csv[10 by \\t]"
+            ),
+            [
+                (topic("a.b"), Part::ValueField(field(1, b',')), Way::Last(4)),
+                (topic("t"), Part::KeyField(field(0, b',')), Way::Null),
+                (topic("t.key"), Part::ValueField(field(2, b'=')), Way::Null),
+                (topic("t"), Part::InValue(path("..csv")), Way::Null),
+                (topic("t"), Part::ValueField(field(9, b'\t')), Way::Null),
+            ]
+        );
         assert_eq!(read(" , "), []);
     }
 
@@ -203,6 +229,9 @@ mod tests {
             ("orders.$.a..b", "'..' comes only at the beginning"),
             ("orders.$.a[0]", "items cannot be told apart"),
             ("orders.headers[]", "a header is written headers[NAME]"),
+            ("orders.csv[0]", "a field of CSV is written csv[N]"),
+            ("orders.csv[2 by ab]", "one ASCII character"),
+            ("orders.csv[2", "a '[' is not closed"),
         ] {
             let error = list(text).unwrap_err().to_string();
             assert!(error.contains(reason), "{text}: {error}");

@@ -69,6 +69,32 @@ fn each_part_of_a_record_is_masked_and_others_stay() {
     assert_eq!(masked.budgeted_bytes, 7);
 }
 
+/// The end of a whole is in a part of it.
+#[test]
+fn a_whole_shows_no_more_than_its_parts() {
+    let json = br#"{"card":"4111222233334444"}"#;
+    for (list, shown_value) in [
+        ("t.value=last9", Some("****3334444\"}")),
+        ("t.value=last9, t.$.card", None),
+        ("t.value=last9, *.other=last2", Some("****\"}")),
+        (
+            "t.key=last9, t.$.card=last4",
+            Some(r#"{"card":"****4444"}"#),
+        ),
+        ("t.value=last9, u.$.card", Some("****3334444\"}")),
+    ] {
+        let masked = masks(list).apply(batch("t", None, Some(json)), &|_, _, _| None);
+        assert_eq!(
+            shown(&masked.unwrap().values).as_deref(),
+            shown_value,
+            "{list}"
+        );
+    }
+    let masked = masks("t.value=last9, t.$.card=hash");
+    let masked = masked.apply(batch("t", None, Some(json)), &|_, _, _| None);
+    assert_eq!(shown(&masked.unwrap().values).unwrap().len(), 32);
+}
+
 #[test]
 fn a_payload_that_is_no_json_is_hidden_as_a_whole_and_a_frame_stays() {
     let masks = masks("t.card");
@@ -92,6 +118,35 @@ fn a_payload_that_is_no_json_is_hidden_as_a_whole_and_a_frame_stays() {
     );
     assert_eq!(value(None), None);
     assert!(serde_json::from_slice::<serde_json::Value>(UNREADABLE).is_err());
+}
+
+/// With paths and fields of CSV for one topic, JSON has the former and all else the latter.
+#[test]
+fn fields_of_csv_are_hidden_by_their_places() {
+    for (list, value, shown_value) in [
+        ("t.csv[2]=last4", "1,4111222233334444", "1,****4444"),
+        ("t.csv[2]", "1", "[masked]"),
+        (
+            "t.csv[2], t.$.card",
+            r#"{"card":1,"x":2}"#,
+            r#"{"card":null,"x":2}"#,
+        ),
+        ("t.csv[2], *.card", "1,4111", "1,"),
+        (
+            "t.csv[2], *.card",
+            r#"{"a":1,"b":2,"card":4111"#,
+            "[masked]",
+        ),
+        ("t.csv[2], u.csv[1 by ;]", "1,4111", "1,"),
+        ("t.csv[2], t.csv[1 by ;]", "1,4111", "[masked]"),
+        ("t.csv[2], t.value=last2", "1,4111222233334444", "NULL"),
+    ] {
+        let masked = masks(list).apply(batch("t", None, Some(value.as_bytes())), &|_, _, _| None);
+        let found = shown(&masked.unwrap().values);
+        assert_eq!(found.unwrap_or("NULL".to_owned()), shown_value, "{list}");
+    }
+    let of: Vec<_> = masks("t.key.csv[1]").hidden(Payload::Key).collect();
+    assert_eq!(of, [Hidden::InCsv]);
 }
 
 #[test]
