@@ -67,7 +67,7 @@ pub(crate) enum Failure {
         /// More about it, printed with `-v`.
         detail: Option<String>,
         /// The error of the library, if it was one; a service tells more of it.
-        #[cfg_attr(not(feature = "serve"), expect(dead_code, reason = "see above"))]
+        #[cfg_attr(not(feature = "serve"), allow(dead_code, reason = "see above"))]
         error: Option<Box<Error>>,
     },
     /// The statement would read more than the budget of the interactive shell, whose user can be asked.
