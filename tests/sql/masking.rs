@@ -32,7 +32,12 @@ const FORMATS: [(&str, &str, &str, &str); 3] = [
         "'value.format' 'json'",
         "card",
     ),
-    ("avro", "", "'value.format' 'avro'", "card"),
+    (
+        "avro",
+        "",
+        "'value.format' 'avro', 'value.subject' '{sample}-value'",
+        "card",
+    ),
     ("csv", "", "'value.format' 'text'", "substr(value, 3)"),
 ];
 
@@ -70,15 +75,23 @@ const GUESSES: [&str; 7] = [
     "SELECT {t}.\"offset\" FROM {t} JOIN (VALUES ('{}')) AS w (k) ON {t}.key = w.k ORDER BY 1",
 ];
 
+/// Where a value is that Confluent's serializer has written.
+fn sample() -> &'static str {
+    static SAMPLE: OnceLock<String> = OnceLock::new();
+    SAMPLE.get_or_init(|| {
+        let sample = admin::unique_topic("cards");
+        admin::create_topic(shared().bootstrap(), &sample, 1, &[]);
+        sample
+    })
+}
+
 /// A topic for each format: the marker in keys, values and headers, also in those of an aborted transaction.
 fn topics() -> &'static [String; 3] {
     static TOPICS: OnceLock<[String; 3]> = OnceLock::new();
     TOPICS.get_or_init(|| {
         let brokers = shared().bootstrap();
-        let sample = admin::unique_topic("cards");
-        admin::create_topic(brokers, &sample, 1, &[]);
-        registry().produce(brokers, &sample, "cards");
-        let written = read(brokers, &sample, 0, Isolation::ReadCommitted);
+        registry().produce(brokers, sample(), "cards");
+        let written = read(brokers, sample(), 0, Isolation::ReadCommitted);
         let avro = written[0].value.clone().expect("a value");
         let home = KeyPartitioner::Murmur2.partition(MARKER.as_bytes(), PARTITIONS);
         let home = home.expect("a key has a home");
@@ -144,7 +157,7 @@ impl Bed {
         };
         let (_, columns, options, _) = FORMATS[place];
         for (name, columns, options) in [
-            ("x", columns, options.to_owned()),
+            ("x", columns, options.replace("{sample}", sample())),
             ("wrong", "(card BIGINT)", "'value.format' 'json'".to_owned()),
             (
                 "told",
