@@ -127,7 +127,7 @@ impl Bed {
             rows
         };
         let rows = rows.await;
-        let rows = rows.map(|rows| format!("{:?}", json(&rows).unwrap()));
+        let rows = rows.map(|rows| same(format!("{:?}", json(&rows).unwrap())));
         let rows = rows.map_err(|error| same(error.to_string()));
         (rows, told.0, told.1, self.cluster.stats())
     }
