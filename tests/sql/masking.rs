@@ -22,7 +22,7 @@ use crate::support::{Record, Transaction, admin, produce, shared};
 
 const PARTITIONS: u32 = 4;
 /// It differs from the marker in what no mask shows.
-const WRONG: &str = "Zq7mCarxotVw93kT";
+const WRONG: &str = "Zq7mCarrotVy93kT";
 
 /// The formats: their names, the columns and the options of a table, and a column to ask for.
 const FORMATS: [(&str, &str, &str, &str); 3] = [

@@ -19,8 +19,8 @@ use crate::session::KafkaSessionBuilder;
 use crate::statement;
 
 const PARTITIONS: u32 = 8;
-/// Its first and last characters are those of the marker.
-const WRONG: &str = "Zq7mCarxotVw93kT";
+/// Its last characters are those of the marker, and its first ones, which plans show of bytes.
+const WRONG: &str = "Zq7mCarrotVy93kT";
 
 /// Conditions of all kinds, and what could take the short way for one: ranges of keys, blocks of an index, searched
 /// batches, the keys of joins, the best rows so far.
@@ -127,7 +127,7 @@ impl Bed {
             rows
         };
         let rows = rows.await;
-        let rows = rows.map(|rows| format!("{:?}", json(&rows).unwrap()));
+        let rows = rows.map(|rows| same(format!("{:?}", json(&rows).unwrap())));
         let rows = rows.map_err(|error| same(error.to_string()));
         (rows, told.0, told.1, self.cluster.stats())
     }

@@ -11,8 +11,8 @@ use super::*;
 const CLIENTS: usize = 50;
 const HALF_OPEN: usize = 10;
 /// How often the others come, before memory is looked at first and after that.
-const WARMING: usize = 10;
-const ROUNDS: usize = 40;
+const WARMING: usize = 5;
+const ROUNDS: usize = 20;
 /// What freed memory that the allocator keeps may amount to.
 const SPREAD_BYTES: usize = 48 << 20;
 
