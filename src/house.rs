@@ -17,14 +17,15 @@ const KAFKA_ARROW: &[(&str, &[&str])] = &[
     (
         "decode",
         &[
-            "backoff", "cache", "config", "hex", "http", "mask", "raw", "trust",
+            "backoff", "cache", "config", "hex", "http", "line", "mask", "raw", "trust",
         ],
     ),
-    ("encode", &["decode"]),
+    ("encode", &["decode", "line"]),
     ("error", &[]),
     ("fuzzing", &["client", "config", "decode", "range"]),
     ("http", &["trust"]),
-    ("mask", &["hex", "raw"]),
+    ("line", &[]),
+    ("mask", &["hex", "line", "raw"]),
     ("path", &[]),
     ("policy", &["path"]),
     ("range", &[]),

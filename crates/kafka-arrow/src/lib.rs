@@ -25,6 +25,7 @@ pub mod fuzzing;
 pub mod hex;
 #[cfg(any(feature = "oidc", feature = "registry"))]
 mod http;
+mod line;
 pub mod mask;
 #[doc(hidden)]
 pub mod path;

@@ -5,12 +5,12 @@
 
 use arrow::array::BinaryViewArray;
 use arrow::datatypes::{DataType, Fields};
-use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 
 use super::builder::{Builder, Values, builders};
 use super::payload::{BadPayload, Decoded, PayloadDecoder, Wanted};
 use super::value::{self, Fault};
 use crate::error::{Error, Result};
+use crate::line::Line;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -56,6 +56,7 @@ impl PayloadDecoder for CsvDecoder {
             let outcome = match payload {
                 Some(payload) => line
                     .split(payload, columns.len())
+                    .map_err(|(kind, message)| Fault::new(kind, message))
                     .and_then(|()| self.take(&line, &mut columns, &read)),
                 None => {
                     columns.iter_mut().for_each(Builder::null);
@@ -107,90 +108,6 @@ impl CsvDecoder {
             value::any_text(column, text).map_err(|fault| fault.of(field.name()))?;
         }
         Ok(())
-    }
-}
-
-/// The fields of a line, unquoted.
-pub(crate) struct Line {
-    reader: Reader,
-    text: Vec<u8>,
-    ends: Vec<usize>,
-}
-
-impl Line {
-    pub(crate) fn new(delimiter: u8) -> Self {
-        Self {
-            reader: ReaderBuilder::new().delimiter(delimiter).build(),
-            text: vec![],
-            ends: vec![],
-        }
-    }
-
-    pub(crate) fn field(&self, index: usize) -> &[u8] {
-        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.text[start..self.ends[index]]
-    }
-
-    /// Splits a payload, which must have exactly `fields` fields.
-    fn split(&mut self, payload: &[u8], fields: usize) -> std::result::Result<(), Fault> {
-        let found = self.split_up_to(payload, fields)?;
-        if found != fields {
-            let message = format!("{found} fields for {fields} columns");
-            return Err(Fault::new("type", message));
-        }
-        Ok(())
-    }
-
-    /// Splits a payload. Returns how many fields there are; `None` if it is not one line.
-    pub(crate) fn split_all(&mut self, payload: &[u8], delimiter: u8) -> Option<usize> {
-        let most = payload.iter().filter(|byte| **byte == delimiter).count() + 1;
-        self.split_up_to(payload, most).ok()
-    }
-
-    fn split_up_to(&mut self, payload: &[u8], fields: usize) -> std::result::Result<usize, Fault> {
-        if payload.is_empty() {
-            return Err(Fault::new(
-                "empty",
-                "the payload has no bytes, not even a separator",
-            ));
-        }
-        if payload.starts_with(b"\r") || payload.starts_with(b"\n") {
-            return Err(Fault::new("syntax", "begins with an empty line"));
-        }
-        self.reader.reset();
-        // Unquoted text is never longer than the payload, but the reader wants room before it reports a
-        // line's end. One extra field shows that there are too many.
-        self.text.resize(payload.len() + 1, 0);
-        self.ends.resize(fields + 1, 0);
-        let (mut input, mut written, mut ended) = (payload, 0, 0);
-        // First the payload, then a line end in case it has none.
-        let mut line_end: &[u8] = b"\n";
-        loop {
-            let (result, read, text, ends) =
-                self.reader
-                    .read_record(input, &mut self.text[written..], &mut self.ends[ended..]);
-            input = &input[read..];
-            written += text;
-            ended += ends;
-            match result {
-                ReadRecordResult::InputEmpty if line_end.is_empty() => {
-                    return Err(Fault::new("syntax", "ends within quotes"));
-                }
-                ReadRecordResult::InputEmpty => input = std::mem::take(&mut line_end),
-                ReadRecordResult::Record => break,
-                ReadRecordResult::OutputEndsFull => {
-                    let message = format!("more fields than the {fields} columns");
-                    return Err(Fault::new("type", message));
-                }
-                ReadRecordResult::OutputFull | ReadRecordResult::End => {
-                    return Err(Fault::new("syntax", "no line of comma-separated values"));
-                }
-            }
-        }
-        if !input.iter().all(|b| matches!(b, b'\r' | b'\n')) {
-            return Err(Fault::new("syntax", "more than one line"));
-        }
-        Ok(ended)
     }
 }
 

@@ -13,7 +13,7 @@ pub(crate) mod avro;
 mod budget;
 mod builder;
 mod column;
-pub(crate) mod csv;
+mod csv;
 pub mod debezium;
 mod format;
 mod json;

@@ -10,6 +10,7 @@ use super::cells::{Cells, like_fields};
 use super::text::{Text, text};
 use super::{Misfit, PayloadEncoder, cells_of, each_row};
 use crate::error::{Error, Result};
+use crate::line::quoted;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -39,24 +40,6 @@ impl CsvEncoder {
             delimiter,
         })
     }
-}
-
-/// Appends a field, in quotes where it needs them.
-pub(crate) fn quoted(text: &[u8], delimiter: u8, out: &mut Vec<u8>) {
-    let special = |byte: &u8| *byte == delimiter || matches!(byte, b'"' | b'\n' | b'\r');
-    // Readers drop a byte order mark at the start of a line.
-    if !text.iter().any(special) && !text.starts_with("\u{feff}".as_bytes()) {
-        out.extend_from_slice(text);
-        return;
-    }
-    out.push(b'"');
-    for byte in text {
-        if *byte == b'"' {
-            out.push(b'"');
-        }
-        out.push(*byte);
-    }
-    out.push(b'"');
 }
 
 impl PayloadEncoder for CsvEncoder {

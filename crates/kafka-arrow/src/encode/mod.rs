@@ -11,7 +11,7 @@
 
 mod avro;
 mod cells;
-pub(crate) mod csv;
+mod csv;
 mod declared;
 mod json;
 #[cfg(feature = "protobuf")]

@@ -1,8 +1,7 @@
 //! Finds fields of a line of CSV by their places. Their names are the statement's, which could choose them around a mask.
 
 use super::way::{Salt, Way};
-use crate::decode::csv::Line;
-use crate::encode::csv::quoted;
+use crate::line::{Line, quoted};
 
 /// A field of lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

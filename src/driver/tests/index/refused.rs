@@ -1,6 +1,7 @@
 //! What makes no index, and what an index does not serve.
 
 use super::*;
+use crate::config::ConnectionConfig;
 use crate::driver::create_index;
 use crate::policy::Policy;
 
@@ -177,7 +178,9 @@ async fn a_restricted_session_makes_and_reads_no_index_elsewhere() {
     bed.index("key").await;
     let policy = Policy::restricted().allow_path(&bed.path("open"));
     let policy = policy.unwrap();
-    let context = KafkaSessionBuilder::new().policy(policy).build().unwrap();
+    let connection = ConnectionConfig::new("memory:1");
+    let session = KafkaSessionBuilder::new().connection(connection);
+    let context = session.policy(policy).build().unwrap();
     let table = bed.table().index(bed.path("index")).build().await.unwrap();
     context.register_table("orders", Arc::new(table)).unwrap();
     let found = rows(&context, "SELECT * FROM orders WHERE key = 'key 2'").await;
