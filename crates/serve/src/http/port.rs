@@ -89,23 +89,25 @@ impl Port {
         self.guard.clone()
     }
 
-    /// Takes over the token and the certificate of another file.
+    /// Checks the token and the certificate of another file. What this returns takes them over.
     ///
     /// # Errors
-    /// When the certificate is of no use, or the file leaves the port open to everybody; all stays as it was.
-    pub fn renew(&self, config: Option<&HttpConfig>) -> Result<(), Problem> {
-        let Some(config) = config else { return Ok(()) };
+    /// When the certificate is of no use, or the file leaves the port open to everybody.
+    pub fn renew(&self, config: &HttpConfig) -> Result<impl FnOnce(), Problem> {
         // The address and whether there is TLS stay those of the start.
         let now = Protection {
             tls: self.certificate.is_some(),
             ..protection(config)
         };
         now.check("http", self.address)?;
-        if let Some(certificate) = &self.certificate {
-            certificate.renew()?;
-        }
-        self.guard.renew(config);
-        Ok(())
+        let certificate = self.certificate.as_ref().map(Certificate::renew);
+        let certificate = certificate.transpose()?;
+        Ok(move || {
+            if let Some(renew) = certificate {
+                renew();
+            }
+            self.guard.renew(config);
+        })
     }
 
     /// Serves until it is closed, and then for a moment the requests that run.

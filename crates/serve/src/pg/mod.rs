@@ -252,22 +252,26 @@ impl PgPort {
         Meter(Arc::clone(&self.shared))
     }
 
-    /// Takes over the users and the certificate of another file, for connections from now on.
+    /// Checks the users and the certificate of another file. What this returns takes them over, for connections from
+    /// then on.
     ///
     /// # Errors
-    /// When a budget is none or the certificate is of no use; all stays as it was.
-    pub fn renew(&self, config: &PostgresConfig) -> Result<(), Problem> {
+    /// When a budget is none or the certificate is of no use.
+    pub fn renew(&self, config: &PostgresConfig) -> Result<impl FnOnce(), Problem> {
         let logins = login::Logins::new(&users(config)?);
-        if let Some(certificate) = &self.shared.options.certificate {
-            certificate.renew()?;
-        }
-        let mut current = self
-            .shared
-            .logins
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        *current = Arc::new(logins);
-        Ok(())
+        let shared = &self.shared;
+        let certificate = shared.options.certificate.as_ref();
+        let certificate = certificate.map(Certificate::renew).transpose()?;
+        Ok(move || {
+            if let Some(renew) = certificate {
+                renew();
+            }
+            let logins = Arc::new(logins);
+            *shared
+                .logins
+                .write()
+                .unwrap_or_else(PoisonError::into_inner) = logins;
+        })
     }
 
     /// Serves until `stop`, then tells the clients and ends their statements.

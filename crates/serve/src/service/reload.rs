@@ -1,6 +1,6 @@
 //! Reading the file again: what changes while the service runs, and what does not.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion_kafka::driver::ProgressListener;
 
@@ -62,24 +62,31 @@ impl Service {
     }
 
     fn try_reload(self: &Arc<Self>) -> Result<Reloaded, Problem> {
-        let new = Config::read(&self.path)?;
+        let new = Arc::new(Config::read(&self.path)?);
         let old = self.config();
-        let port = self.port.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(port) = port.as_ref() {
-            port.renew(new.http.as_ref())?;
+        let http = opened(&self.port);
+        let postgres = opened(&self.postgres);
+        let renew_postgres = match (&postgres, &new.postgres) {
+            (Some(port), Some(config)) => Some(port.renew(config)?),
+            _ => None,
+        };
+        let renew_http = match (&http, &new.http) {
+            (Some(port), Some(config)) => Some(port.renew(config)?),
+            _ => None,
+        };
+        // Nothing from here on fails.
+        if let Some(renew) = renew_postgres {
+            renew();
         }
-        drop(port);
-        let postgres = self.postgres.lock().unwrap_or_else(PoisonError::into_inner);
-        if let (Some(port), Some(config)) = (postgres.as_ref(), &new.postgres) {
-            port.renew(config)?;
+        if let Some(renew) = renew_http {
+            renew();
         }
-        drop(postgres);
         let mut done = Reloaded {
             at_restart: at_restart(&old, &new),
             ..Reloaded::default()
         };
         let definitions = self.definitions(&new);
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&new);
         for (name, task) in &*self.tasks() {
             if !definitions.contains_key(name) && !task.is_leaving() {
                 task.want(Want::Leave);
@@ -123,6 +130,10 @@ impl Service {
             .unwrap_or_else(PoisonError::into_inner);
         listeners.clone()
     }
+}
+
+fn opened<P: Clone>(port: &Mutex<Option<P>>) -> Option<P> {
+    port.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// The settings that differ and are only read at the start.

@@ -321,3 +321,43 @@ async fn the_postgresql_port_opens_is_renewed_and_closes() {
     // It was told why.
     ada_ended.await.unwrap().unwrap_err();
 }
+
+#[tokio::test]
+async fn a_reload_that_fails_changes_nothing() {
+    let world = World::new();
+    let config = |token: &str, most: &str| {
+        format!(
+            "[http]\nlisten = \"127.0.0.1:0\"\ntoken = \"env:{token}\"\n\
+             [postgres]\nlisten = \"127.0.0.1:0\"\nconnection = \"main\"\n\
+             [postgres.users.ada]\npassword = \"env:CARGO_PKG_NAME\"\nmax_scan_records = {most}\n"
+        )
+    };
+    world.configure(&config("CARGO_PKG_NAME", "3"));
+    let (service, ended) = world.run();
+    until("the port is open", || {
+        service.port.lock().unwrap().is_some()
+    })
+    .await;
+    let address = service.port.lock().unwrap().as_ref().unwrap().address();
+    let act = async |token: &str| {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request = format!(
+            "POST /api/jobs/none/pause HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Authorization: Bearer {token}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer[..12].to_owned()
+    };
+    let (old, new) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+    world.configure(&config("CARGO_PKG_VERSION", "\"few\""));
+    assert_eq!(service.reload(), None);
+    assert_eq!(act(old).await, "HTTP/1.1 404");
+    assert_eq!(act(new).await, "HTTP/1.1 401");
+    world.configure(&config("CARGO_PKG_VERSION", "4"));
+    assert_eq!(service.reload(), Some(Reloaded::default()));
+    assert_eq!(act(old).await, "HTTP/1.1 401");
+    assert_eq!(act(new).await, "HTTP/1.1 404");
+    end(&service, ended).await;
+}

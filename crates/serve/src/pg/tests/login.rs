@@ -164,10 +164,8 @@ async fn users_change_while_the_port_serves() {
         served.folder.path().join("other").display()
     );
     let config = Config::parse(&text, Path::new("")).unwrap();
-    served
-        .port
-        .renew(config.postgres.as_ref().unwrap())
-        .unwrap();
+    let renew = served.port.renew(config.postgres.as_ref().unwrap());
+    (renew.ok().unwrap())();
     for user in ["ada", "bob"] {
         let refused = served.connect(user).await.err().unwrap();
         assert_eq!(failure(&refused).0, "28P01");
