@@ -59,7 +59,7 @@ async fn converse(
     let Some(mut socket) = limited(negotiated, shared) else {
         return Err(io::Error::other("bytes from before the TLS handshake"));
     };
-    let startup = Arc::new(login::login(&shared.logins(), &shared.pids));
+    let startup = Arc::new(login::login(&shared.current().logins, &shared.pids));
     let cancels = Arc::new(DefaultCancelHandler::new(Arc::clone(&shared.cancels)));
     let handler = Arc::new(Handler::new());
     loop {

@@ -373,7 +373,7 @@ impl Service {
                 () = closed(&mut closing) => return,
                 Ok(()) = reload.changed() => {
                     notifier.reloading();
-                    self.reload();
+                    self.reload().await;
                     notifier.tell(&[NotifyState::Ready]);
                 }
                 _ = tick.tick() => {}

@@ -6,7 +6,7 @@ use datafusion_kafka::driver::ProgressListener;
 
 use super::Service;
 use super::runner::Want;
-use crate::config::{Config, PostgresConfig};
+use crate::config::Config;
 use crate::logs;
 use crate::problem::Problem;
 
@@ -25,13 +25,13 @@ pub struct Reloaded {
 }
 
 impl Service {
-    /// Reads the file again. Jobs come, go and start again; users, tokens and certificates are the new ones. If the
-    /// file is wrong, all stays as it is.
+    /// Reads the file again. Jobs come, go and start again; users, tokens, certificates and connections are the new ones.
+    /// If the file is wrong, all stays as it is.
     ///
     /// # Errors
     /// What is wrong with the file or a certificate, which is logged too.
-    pub fn reload(self: &Arc<Self>) -> Option<Reloaded> {
-        match self.try_reload() {
+    pub async fn reload(self: &Arc<Self>) -> Option<Reloaded> {
+        match self.try_reload().await {
             Ok(done) => {
                 let list = |what: &str, names: &[String]| match names.is_empty() {
                     true => String::new(),
@@ -61,13 +61,16 @@ impl Service {
         }
     }
 
-    fn try_reload(self: &Arc<Self>) -> Result<Reloaded, Problem> {
+    async fn try_reload(self: &Arc<Self>) -> Result<Reloaded, Problem> {
         let new = Arc::new(Config::read(&self.path)?);
         let old = self.config();
         let http = opened(&self.port);
         let postgres = opened(&self.postgres);
         let renew_postgres = match (&postgres, &new.postgres) {
-            (Some(port), Some(config)) => Some(port.renew(config)?),
+            (Some(port), Some(config)) => {
+                let connection = new.connection(&config.connection)?;
+                Some(port.renew(config, connection).await?)
+            }
             _ => None,
         };
         let renew_http = match (&http, &new.http) {
@@ -143,15 +146,17 @@ fn at_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         Some((http.listen, http.tls, http.insecure))
     };
     let postgres = |config: &Config| {
-        let users = std::collections::BTreeMap::new();
-        let postgres = config.postgres.clone()?;
-        Some(PostgresConfig { users, ..postgres })
+        let mut postgres = config.postgres.clone()?;
+        postgres.users.clear();
+        postgres.connection.clear();
+        postgres.catalog = None;
+        Some(postgres)
     };
     let differs = [
         ("[service]", old.service != new.service),
         ("listen, tls and insecure of [http]", http(old) != http(new)),
         (
-            "all of [postgres] but its users",
+            "all of [postgres] but its users, connection and catalog",
             postgres(old) != postgres(new),
         ),
         ("[lineage]", old.lineage != new.lineage),
