@@ -40,7 +40,7 @@ use serde::Deserialize;
 
 use crate::http::Peer;
 use crate::problem::Problem;
-use crate::service::Service;
+use crate::service::{PAGES_THAT_READ, Service};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -164,6 +164,9 @@ async fn receipt(
 }
 
 async fn all_topics(State(service): State<Arc<Service>>) -> Response {
+    let Some(_place) = service.place() else {
+        return busy();
+    };
     html(&topics::Topics::new(query::topics(&service).await))
 }
 
@@ -182,6 +185,9 @@ async fn one_topic(
     if let Some(refusal) = from_elsewhere(&headers) {
         return refusal;
     }
+    let Some(_place) = service.place() else {
+        return busy();
+    };
     html(&topics::Topic::new(&service, &topic, range.trim()).await)
 }
 
@@ -203,9 +209,10 @@ async fn ask(
     {
         return refusal;
     }
-    let answer = match sql.as_str() {
-        "" => rows::Answer::None,
-        sql => query::typed(&service, sql, peer).await,
+    let answer = match (sql.as_str(), service.place()) {
+        ("", _) => rows::Answer::None,
+        (_, None) => return busy(),
+        (sql, Some(_place)) => query::typed(&service, sql, peer).await,
     };
     html(&topics::Ask::new(sql, answer))
 }
@@ -221,6 +228,13 @@ fn from_elsewhere(headers: &HeaderMap) -> Option<Response> {
             Some(message(StatusCode::FORBIDDEN, &problem, "/"))
         }
     }
+}
+
+fn busy() -> Response {
+    let problem = Problem::new(format!(
+        "{PAGES_THAT_READ} pages read from the cluster already; try again in a moment"
+    ));
+    message(StatusCode::SERVICE_UNAVAILABLE, &problem, "/")
 }
 
 fn no_job(service: &Service, job: &str) -> Response {

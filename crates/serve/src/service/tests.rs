@@ -369,3 +369,21 @@ async fn a_reload_that_fails_changes_nothing() {
     assert_eq!(act(new).await, "HTTP/1.1 404");
     end(&service, ended).await;
 }
+
+#[tokio::test]
+async fn what_others_ask_for_takes_no_memory_from_jobs() {
+    use datafusion::execution::memory_pool::MemoryConsumer;
+    let world = World::new();
+    let http = "[http]\nlisten = \"127.0.0.1:0\"\n";
+    for (jobs, of_readers, of_jobs) in [(ONE, 1 << 20, 3 << 20), ("", 4 << 20, 0)] {
+        world.configure(&format!("memory_limit = \"4MB\"\n{jobs}{http}"));
+        let service = world.service();
+        let session = service.session("main", Access::Reader).unwrap();
+        let reader = MemoryConsumer::new("a reader").register(&session.runtime_env().memory_pool);
+        assert!(reader.try_grow(of_readers + 1).is_err());
+        reader.try_grow(of_readers).unwrap();
+        let job = MemoryConsumer::new("a job").register(&service.runtime().memory_pool);
+        job.try_grow(of_jobs).unwrap();
+        assert!(job.try_grow(1).is_err());
+    }
+}
