@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{Extension, Path, State};
 use axum::http::StatusCode;
@@ -19,9 +18,6 @@ use super::guard::Peer;
 use crate::job::JobStatus;
 use crate::service::{Action, Service, closed};
 
-/// What a look at the cluster may be old when somebody asks for jobs.
-const YOUNG: Duration = Duration::from_secs(1);
-
 pub(super) fn routes() -> Router<Arc<Service>> {
     Router::new()
         .route("/api/jobs", get(jobs))
@@ -31,8 +27,7 @@ pub(super) fn routes() -> Router<Arc<Service>> {
 }
 
 async fn jobs(State(service): State<Arc<Service>>) -> Json<Vec<JobStatus>> {
-    let monitors = service.board().monitors();
-    futures::future::join_all(monitors.iter().map(|monitor| monitor.look(YOUNG))).await;
+    service.board().glance().await;
     Json(service.jobs().into_iter().map(JobStatus::brief).collect())
 }
 
@@ -41,7 +36,7 @@ async fn job(State(service): State<Arc<Service>>, Path(job): Path<String>) -> Re
         return refused(StatusCode::NOT_FOUND, &format!("there is no job '{job}'"));
     };
     // If the cluster does not answer, what was known before is shown with its time.
-    let _ = monitor.look(YOUNG).await;
+    monitor.glance().await;
     Json(monitor.status()).into_response()
 }
 

@@ -24,7 +24,6 @@ mod topics;
 mod words;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use askama::Template;
 use axum::Router;
@@ -47,11 +46,6 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Everything from here, and nothing that a text of others could run or load.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
                       connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
-
-/// What a look at the cluster may be old.
-const YOUNG: Duration = Duration::from_secs(1);
-/// How long a page waits for it. What comes later is told to the script.
-const LOOK_WITHIN: Duration = Duration::from_millis(500);
 
 /// The routes of the page.
 pub(crate) fn routes() -> Router<Arc<Service>> {
@@ -110,9 +104,7 @@ async fn with_policy(mut response: Response) -> Response {
 }
 
 async fn all_jobs(State(service): State<Arc<Service>>) -> Response {
-    let monitors = service.board().monitors();
-    let look = futures::future::join_all(monitors.iter().map(|monitor| monitor.look(YOUNG)));
-    let _ = tokio::time::timeout(LOOK_WITHIN, look).await;
+    service.board().glance().await;
     html(&jobs::Jobs::new(&service.jobs()))
 }
 
@@ -120,7 +112,7 @@ async fn one_job(State(service): State<Arc<Service>>, Path(job): Path<String>) -
     let Some(monitor) = service.board().monitor(&job) else {
         return no_job(&service, &job);
     };
-    let _ = tokio::time::timeout(LOOK_WITHIN, monitor.look(YOUNG)).await;
+    monitor.glance().await;
     let status = monitor.status();
     let ends = batch::recorded_ends(&status).await;
     let config = service.config();

@@ -1,5 +1,7 @@
 //! What pages say, without a browser.
 
+use std::time::Duration;
+
 use datafusion_kafka::ErrorKind;
 
 use super::*;
