@@ -110,7 +110,7 @@ impl Action {
     }
 }
 
-/// There is no such job.
+/// There is no such job, or not for long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     /// What was asked and what there is.
@@ -219,7 +219,7 @@ impl Service {
     /// Lets the batch of a job that runs be the last one for now.
     ///
     /// # Errors
-    /// When there is no such job. `by` is whoever wants it, for the log.
+    /// When there is no such job, or it is no longer in the file. `by` is whoever wants it, for the log.
     pub fn pause(&self, job: &str, by: &str) -> Result<(), Refused> {
         self.act(job, Action::Pause, by)
     }
@@ -260,6 +260,13 @@ impl Service {
                 message: format!("there is no job '{job}'; there are: {}", names.join(", ")),
             });
         };
+        if task.is_leaving() {
+            return Err(Refused {
+                message: format!(
+                    "the job '{job}' is no longer in the file and leaves after the batch that runs"
+                ),
+            });
+        }
         let fields = Fields::of(job)
             .field("action", action.name())
             .field("by", by);

@@ -387,3 +387,27 @@ async fn what_others_ask_for_takes_no_memory_from_jobs() {
         assert!(job.try_grow(1).is_err());
     }
 }
+
+#[tokio::test]
+async fn a_job_that_leaves_is_not_brought_back() {
+    let world = World::new();
+    world.configure(ONE);
+    world.write("good.sql", INSERT);
+    world.produce(0, 1);
+    world.cluster.stall("orders", 0);
+    let (service, ended) = world.run();
+    until("the batch runs", || is(&service, "good", JobState::Running)).await;
+    world.configure("");
+    assert_eq!(service.reload().await.unwrap().removed, ["good"]);
+    for action in ["resume", "pause", "stop", "retry"] {
+        let refused = service.act("good", Action::of(action).unwrap(), "a test");
+        assert_eq!(
+            refused.unwrap_err().message,
+            "the job 'good' is no longer in the file and leaves after the batch that runs"
+        );
+    }
+    world.cluster.resume("orders", 0);
+    ended.await.unwrap().unwrap();
+    assert_eq!(world.rows(), 1);
+    assert!(service.board().monitor("good").is_none());
+}
