@@ -19,11 +19,11 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::codec::{Framed, FramedParts};
 
 use super::handler::Handler;
-use super::pipe::{Hangup, Pipe};
 use super::prepared::Prepared;
 use super::session::Session;
 use super::{Shared, login, sqlstate};
 use crate::logs;
+use crate::pipe::{Hangup, Pipe};
 use crate::tls::Certificate;
 
 type Socket = Framed<Pipe<MaybeTls>, PgWireMessageServerCodec<Arc<Prepared>>>;

@@ -33,7 +33,6 @@ mod journal;
 mod login;
 mod meter;
 mod notice;
-mod pipe;
 mod prepared;
 mod run;
 mod session;

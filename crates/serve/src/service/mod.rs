@@ -14,7 +14,7 @@ use datafusion::execution::context::SessionContext;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion_kafka::driver::ProgressListener;
 use futures::future::join_all;
-use tokio::sync::{Semaphore, SemaphorePermit, broadcast, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, broadcast, watch};
 
 pub use reload::Reloaded;
 use runner::{Definition, Task, Want};
@@ -38,6 +38,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How many pages may read from the cluster at a time.
 pub(crate) const PAGES_THAT_READ: usize = 4;
 
+/// How many clients may follow the events at a time: less than a port has connections.
+pub(crate) const FOLLOWERS: usize = 64;
+
 /// The part of the memory that the page and the PostgreSQL port have beside jobs, as a divisor.
 const PART_OF_READERS: usize = 4;
 
@@ -51,6 +54,7 @@ pub struct Service {
     /// The memory of statements of others, which take none from jobs.
     readers: Arc<RuntimeEnv>,
     places: Semaphore,
+    followers: Arc<Semaphore>,
     board: Arc<Board>,
     listeners: RwLock<Vec<Arc<dyn ProgressListener>>>,
     /// Where the events of lineage go, if anywhere.
@@ -145,6 +149,7 @@ impl Service {
             runtime,
             readers,
             places: Semaphore::new(PAGES_THAT_READ),
+            followers: Arc::new(Semaphore::new(FOLLOWERS)),
             board: Arc::new(board),
             listeners: RwLock::default(),
             lineage: OnceLock::new(),
@@ -200,6 +205,11 @@ impl Service {
     /// A place among the pages that read, if one is free.
     pub(crate) fn place(&self) -> Option<SemaphorePermit<'_>> {
         self.places.try_acquire().ok()
+    }
+
+    /// A place among those who follow the events, if one is free.
+    pub(crate) fn follower(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.followers).try_acquire_owned().ok()
     }
 
     /// A session over a connection of the file.

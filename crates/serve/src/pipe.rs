@@ -14,7 +14,7 @@ use tokio::time::{Sleep, sleep};
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
 /// Ends with an error where its client does not read, or sends too much.
-pub(super) struct Pipe<T> {
+pub(crate) struct Pipe<T> {
     io: T,
     /// How many bytes may be read until [`next_message`](Self::next_message).
     readable: usize,
@@ -24,7 +24,7 @@ pub(super) struct Pipe<T> {
 }
 
 impl<T> Pipe<T> {
-    pub(super) fn new(io: T, stalled_timeout: Duration) -> Self {
+    pub(crate) fn new(io: T, stalled_timeout: Duration) -> Self {
         Self {
             io,
             readable: MAX_MESSAGE_BYTES,
@@ -33,8 +33,16 @@ impl<T> Pipe<T> {
         }
     }
 
+    /// The same without a limit of what may be read, where messages are bounded elsewhere.
+    pub(crate) fn unbounded(self) -> Self {
+        Self {
+            readable: usize::MAX,
+            ..self
+        }
+    }
+
     /// Lets the client send another message.
-    pub(super) fn next_message(&mut self) {
+    pub(crate) fn next_message(&mut self) {
         self.readable = MAX_MESSAGE_BYTES;
     }
 
@@ -99,21 +107,21 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Pipe<T> {
 }
 
 /// Notices that a client has gone while a statement runs, when nobody reads from its connection.
-pub(super) struct Hangup(TcpStream);
+pub(crate) struct Hangup(TcpStream);
 
 impl Hangup {
     /// The connection, and what watches it.
     ///
     /// # Errors
     /// The system's, for example when there are no more descriptors.
-    pub(super) fn watch(tcp: TcpStream) -> io::Result<(TcpStream, Self)> {
+    pub(crate) fn watch(tcp: TcpStream) -> io::Result<(TcpStream, Self)> {
         let tcp = tcp.into_std()?;
         let twin = tcp.try_clone()?;
         Ok((TcpStream::from_std(tcp)?, Self(TcpStream::from_std(twin)?)))
     }
 
     /// Waits until the client has closed its side.
-    pub(super) async fn closed(&self) {
+    pub(crate) async fn closed(&self) {
         while let Ok(ready) = self.0.ready(Interest::READABLE).await {
             if ready.is_read_closed() {
                 return;
