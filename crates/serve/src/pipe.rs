@@ -1,17 +1,38 @@
-//! A connection with limits: how long its client may leave unread what it is sent, how much it may send at once, and
+//! A connection, from when it is accepted, with limits: how long its client may leave unread what it is sent, how much it may send at once, and
 //! whether it is still there.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Sleep, sleep};
 
 /// The longest message that a client may send: a long statement, with parameters.
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
+
+/// How long a connection may be silent until its other end is asked whether it is still there, and how often then.
+const SILENT: Duration = Duration::from_secs(60);
+const ASKED_EVERY: Duration = Duration::from_secs(15);
+
+/// Accepts a connection, which ends when its other end is gone without a word.
+///
+/// # Errors
+/// The system's, for example when there are no more descriptors.
+pub(crate) async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (tcp, peer) = listener.accept().await?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(SILENT)
+        .with_interval(ASKED_EVERY);
+    // A socket that refuses works all the same. Events and rows are small and wait for nothing.
+    let _ = SockRef::from(&tcp).set_tcp_keepalive(&keepalive);
+    let _ = tcp.set_nodelay(true);
+    Ok((tcp, peer))
+}
 
 /// Ends with an error where its client does not read, or sends too much.
 pub(crate) struct Pipe<T> {
@@ -139,6 +160,15 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;
+
+    #[tokio::test]
+    async fn whoever_is_accepted_is_asked_whether_it_is_there() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (_client, accepted) = tokio::join!(TcpStream::connect(address), accept(&listener));
+        let (tcp, _) = accepted.unwrap();
+        assert!(SockRef::from(&tcp).keepalive().unwrap());
+    }
 
     #[tokio::test]
     async fn a_client_that_does_not_read_ends_the_connection() {

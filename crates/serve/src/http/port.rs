@@ -23,7 +23,7 @@ use super::guard::{Guard, Peer};
 use super::probes::is_probe;
 use crate::config::HttpConfig;
 use crate::logs;
-use crate::pipe::Pipe;
+use crate::pipe::{Pipe, accept};
 use crate::problem::Problem;
 use crate::service::closed;
 use crate::tls::{Certificate, Protection};
@@ -165,12 +165,8 @@ impl Port {
     }
 
     async fn accept(&self) -> Option<(TcpStream, SocketAddr)> {
-        match self.listener.accept().await {
-            Ok((stream, peer)) => {
-                // Events are small and wait for nothing.
-                let _ = stream.set_nodelay(true);
-                Some((stream, peer))
-            }
+        match accept(&self.listener).await {
+            Ok(accepted) => Some(accepted),
             Err(error) => {
                 log::warn!(target: logs::SERVICE, "cannot accept a connection: {error}");
                 tokio::time::sleep(AFTER_FAILURE).await;

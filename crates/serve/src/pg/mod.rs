@@ -63,6 +63,7 @@ pub(crate) use meter::Meter;
 use crate::config::{Connection, PostgresConfig, Secret, UserConfig};
 use crate::logs;
 use crate::opener::Opener;
+use crate::pipe::accept;
 use crate::problem::Problem;
 use crate::tls::{Certificate, Protection};
 
@@ -296,7 +297,7 @@ impl PgPort {
         tokio::pin!(stop);
         loop {
             let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
+                accepted = accept(&self.listener) => accepted,
                 Some(_) = tasks.join_next() => continue,
                 () = &mut stop => break,
             };
