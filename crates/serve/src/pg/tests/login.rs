@@ -206,7 +206,7 @@ async fn the_connection_and_the_catalog_file_change_while_the_port_serves() {
     for keys in &keys {
         assert_eq!(masked.value(keys).await, "-");
     }
-    let listed = "SELECT tablename FROM pg_tables WHERE tablename IN ('few', 'first')";
+    let listed = "SELECT relname FROM pg_class WHERE relname IN ('few', 'first')";
     assert_eq!(masked.rows(listed).await.unwrap(), ["first"]);
     assert_eq!(before.value("SELECT count(*) FROM few").await, "3");
     // A file that fails changes nothing.
