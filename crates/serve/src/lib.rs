@@ -24,6 +24,7 @@ mod notify;
 mod opener;
 mod page;
 pub mod pg;
+mod pipe;
 mod problem;
 mod process;
 mod service;

@@ -6,9 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures::future::join_all;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeMetric, NoLabelSet,
@@ -23,21 +21,13 @@ use crate::process;
 /// The type of the answer.
 pub use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 
-/// What a look at the cluster may be old: scrapes of two servers share one.
-const YOUNG: Duration = Duration::from_secs(1);
-
 /// The label of all partitions of a job that have none of their own.
 const OTHER: &str = "other";
 
 /// The metrics of all jobs, of the PostgreSQL port and of the process, now.
 pub async fn text(board: &Arc<Board>) -> String {
-    let monitors = board.monitors();
-    for looked in join_all(monitors.iter().map(|monitor| monitor.look(YOUNG))).await {
-        // What was known before stays; the job itself says what is wrong.
-        if let Err(problem) = looked {
-            log::debug!("how far a job is behind: {problem}");
-        }
-    }
+    // What was known before stays; the job itself says what is wrong.
+    board.glance().await;
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Answer(Arc::clone(board))));
     if let Some(postgres) = board.postgres() {

@@ -120,11 +120,12 @@ pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 impl Opener for InMemory {
     fn session(
         &self,
-        _connection: &Connection,
+        connection: &Connection,
         runtime: &Arc<RuntimeEnv>,
         _access: Access,
     ) -> Result<SessionContext, Problem> {
         let context = KafkaSessionBuilder::new()
+            .connection(connection.config.clone())
             .runtime(Arc::clone(runtime))
             .build()?;
         let table = KafkaTable::builder_with_client(Arc::new(self.cluster.client()));

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{Extension, Path, State};
 use axum::http::StatusCode;
@@ -10,17 +9,14 @@ use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use futures::{Stream, StreamExt, stream};
+use futures::{StreamExt, stream};
 use serde_json::json;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 use super::guard::Peer;
 use crate::job::JobStatus;
-use crate::service::{Action, Service, closed};
-
-/// What a look at the cluster may be old when somebody asks for jobs.
-const YOUNG: Duration = Duration::from_secs(1);
+use crate::service::{Action, FOLLOWERS, Service, closed};
 
 pub(super) fn routes() -> Router<Arc<Service>> {
     Router::new()
@@ -31,8 +27,7 @@ pub(super) fn routes() -> Router<Arc<Service>> {
 }
 
 async fn jobs(State(service): State<Arc<Service>>) -> Json<Vec<JobStatus>> {
-    let monitors = service.board().monitors();
-    futures::future::join_all(monitors.iter().map(|monitor| monitor.look(YOUNG))).await;
+    service.board().glance().await;
     Json(service.jobs().into_iter().map(JobStatus::brief).collect())
 }
 
@@ -41,7 +36,7 @@ async fn job(State(service): State<Arc<Service>>, Path(job): Path<String>) -> Re
         return refused(StatusCode::NOT_FOUND, &format!("there is no job '{job}'"));
     };
     // If the cluster does not answer, what was known before is shown with its time.
-    let _ = monitor.look(YOUNG).await;
+    monitor.glance().await;
     Json(monitor.status()).into_response()
 }
 
@@ -66,9 +61,11 @@ pub(super) fn refused(status: StatusCode, message: &str) -> Response {
 }
 
 /// First the state of each job, then what happens. Ends when the service does.
-async fn events(
-    State(service): State<Arc<Service>>,
-) -> Sse<impl Stream<Item = Result<sse::Event, Infallible>>> {
+async fn events(State(service): State<Arc<Service>>) -> Response {
+    let Some(place) = service.follower() else {
+        let message = format!("{FOLLOWERS} clients follow the events already; try again later");
+        return refused(StatusCode::SERVICE_UNAVAILABLE, &message);
+    };
     let followed = BroadcastStream::new(service.events());
     let statuses = service.jobs().into_iter();
     let first = statuses.map(|status| event("job", &status.brief()));
@@ -80,7 +77,13 @@ async fn events(
     let mut ended = service.ended();
     let ended = Box::pin(async move { closed(&mut ended).await });
     let all = stream::iter(first).chain(then).take_until(ended);
-    Sse::new(all.map(Ok)).keep_alive(KeepAlive::default())
+    let all = all.map(move |event| {
+        // Held as long as somebody follows.
+        let _ = &place;
+        Ok::<_, Infallible>(event)
+    });
+    let events = Sse::new(all).keep_alive(KeepAlive::default());
+    events.into_response()
 }
 
 fn event(name: &str, data: &impl serde::Serialize) -> sse::Event {

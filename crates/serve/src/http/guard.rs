@@ -21,6 +21,7 @@ use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest, Sha256};
 
 use super::api::refused;
+use super::probes::is_probe;
 use crate::config::{HttpConfig, Secret};
 
 /// Who asks: the other end of the connection, as an extension of each request.
@@ -60,7 +61,7 @@ impl Guard {
 
     fn refuse(&self, request: &Request) -> Option<Response> {
         let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
-        if matches!(request.uri().path(), "/livez" | "/readyz") {
+        if is_probe(request.uri().path()) {
             return None;
         }
         if self.is_local && !rules.is_own_name(request) {

@@ -4,6 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
 use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -12,18 +16,27 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
+use super::api::refused;
 use super::guard::{Guard, Peer};
+use super::probes::is_probe;
 use crate::config::HttpConfig;
 use crate::logs;
+use crate::pipe::{Pipe, accept};
 use crate::problem::Problem;
 use crate::service::closed;
 use crate::tls::{Certificate, Protection};
 
-/// How many connections are open at once; more wait.
-const CONNECTIONS: usize = 256;
+/// How many connections are open at once. Beyond them only probes are answered.
+pub(super) const CONNECTIONS: usize = 256;
+/// How many connections beyond are open for a probe, and how long. More are closed without a word.
+const PROBES: usize = 64;
+const PROBE_WITHIN: Duration = Duration::from_secs(5);
 /// How long a client may take for its side of TLS, and for the head of a request.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a client may leave unread what it is sent.
+const STALLED: Duration = Duration::from_secs(60);
 /// How long requests that run may take when the service ends.
 const FINISH: Duration = Duration::from_secs(2);
 /// The pause after a connection could not be accepted: descriptors may be short.
@@ -89,23 +102,25 @@ impl Port {
         self.guard.clone()
     }
 
-    /// Takes over the token and the certificate of another file.
+    /// Checks the token and the certificate of another file. What this returns takes them over.
     ///
     /// # Errors
-    /// When the certificate is of no use, or the file leaves the port open to everybody; all stays as it was.
-    pub fn renew(&self, config: Option<&HttpConfig>) -> Result<(), Problem> {
-        let Some(config) = config else { return Ok(()) };
+    /// When the certificate is of no use, or the file leaves the port open to everybody.
+    pub fn renew(&self, config: &HttpConfig) -> Result<impl FnOnce(), Problem> {
         // The address and whether there is TLS stay those of the start.
         let now = Protection {
             tls: self.certificate.is_some(),
             ..protection(config)
         };
         now.check("http", self.address)?;
-        if let Some(certificate) = &self.certificate {
-            certificate.renew()?;
-        }
-        self.guard.renew(config);
-        Ok(())
+        let certificate = self.certificate.as_ref().map(Certificate::renew);
+        let certificate = certificate.transpose()?;
+        Ok(move || {
+            if let Some(renew) = certificate {
+                renew();
+            }
+            self.guard.renew(config);
+        })
     }
 
     /// Serves until it is closed, and then for a moment the requests that run.
@@ -115,49 +130,43 @@ impl Port {
             None => "http",
         };
         log::info!(target: logs::SERVICE, "listens on {scheme}://{}", self.address);
-        let room = Arc::new(Semaphore::new(CONNECTIONS));
+        let [room, beyond] = [CONNECTIONS, PROBES].map(|most| Arc::new(Semaphore::new(most)));
+        let free = |of: &Arc<Semaphore>| Arc::clone(of).try_acquire_owned().ok();
         let mut closing = self.closing.clone();
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
-                accepted = self.accept(&room) => accepted,
+                accepted = self.accept() => accepted,
                 Some(_) = connections.join_next() => continue,
                 () = closed(&mut closing) => break,
             };
-            let Some((stream, peer, permit)) = accepted else {
+            let Some((stream, peer)) = accepted else {
                 continue;
             };
             let router = router.clone().layer(Extension(Peer(peer)));
             let acceptor = self.certificate.as_ref().map(Certificate::acceptor);
             let closing = self.closing.clone();
-            connections.spawn(async move {
-                let _permit = permit;
-                let Some(acceptor) = acceptor else {
-                    return answer(stream, router, closing).await;
-                };
-                match tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => answer(stream, router, closing).await,
-                    Ok(Err(error)) => log::debug!("TLS of {peer}: {error}"),
-                    Err(_) => log::debug!("TLS of {peer}: no answer in time"),
-                }
-            });
+            if let Some(place) = free(&room) {
+                connections.spawn(async move {
+                    take_up(stream, peer, acceptor, router, closing).await;
+                    drop(place);
+                });
+            } else if let Some(place) = free(&beyond) {
+                let router = router.layer(from_fn(only_probes));
+                let probed = take_up(stream, peer, acceptor, router, closing);
+                connections.spawn(async move {
+                    let _ = tokio::time::timeout(PROBE_WITHIN, probed).await;
+                    drop(place);
+                });
+            }
         }
         let finished = async { while connections.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(FINISH, finished).await;
     }
 
-    async fn accept(
-        &self,
-        room: &Arc<Semaphore>,
-    ) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
-        // Never closed.
-        let permit = Arc::clone(room).acquire_owned().await.ok()?;
-        match self.listener.accept().await {
-            Ok((stream, peer)) => {
-                // Events are small and wait for nothing.
-                let _ = stream.set_nodelay(true);
-                Some((stream, peer, permit))
-            }
+    async fn accept(&self) -> Option<(TcpStream, SocketAddr)> {
+        match accept(&self.listener).await {
+            Ok(accepted) => Some(accepted),
             Err(error) => {
                 log::warn!(target: logs::SERVICE, "cannot accept a connection: {error}");
                 tokio::time::sleep(AFTER_FAILURE).await;
@@ -175,8 +184,35 @@ fn protection(config: &HttpConfig) -> Protection {
     }
 }
 
-async fn answer(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+async fn only_probes(request: Request, next: Next) -> Response {
+    match is_probe(request.uri().path()) {
+        true => next.run(request).await,
+        false => refused(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &format!("there are {CONNECTIONS} connections already; try again later"),
+        ),
+    }
+}
+
+async fn take_up(
+    stream: TcpStream,
+    peer: SocketAddr,
+    acceptor: Option<TlsAcceptor>,
+    router: Router,
+    closing: watch::Receiver<bool>,
+) {
+    let Some(acceptor) = acceptor else {
+        return answer(Pipe::new(stream, STALLED), router, closing).await;
+    };
+    match tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => answer(Pipe::new(stream, STALLED), router, closing).await,
+        Ok(Err(error)) => log::debug!("TLS of {peer}: {error}"),
+        Err(_) => log::debug!("TLS of {peer}: no answer in time"),
+    }
+}
+
+pub(super) async fn answer(
+    stream: Pipe<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>,
     router: Router,
     mut closing: watch::Receiver<bool>,
 ) {

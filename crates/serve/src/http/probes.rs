@@ -22,6 +22,11 @@ pub(super) fn routes() -> Router<Arc<Service>> {
         .route("/readyz", get(ready))
 }
 
+/// Whether a path is that of a probe.
+pub(super) fn is_probe(path: &str) -> bool {
+    matches!(path, "/livez" | "/readyz")
+}
+
 pub(super) fn of_board() -> Router<Arc<Board>> {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))

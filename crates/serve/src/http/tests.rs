@@ -288,3 +288,57 @@ async fn events_begin_with_all_jobs_and_end_with_the_service() {
     // It ends, and does not wait for ever.
     stream.read_to_end(&mut rest).await.unwrap();
 }
+
+#[tokio::test]
+async fn connections_that_do_nothing_hold_up_no_probe() {
+    let served = serve(&http(false)).await;
+    let mut idle = vec![];
+    for _ in 0..port::CONNECTIONS {
+        idle.push(TcpStream::connect(served.address).await.unwrap());
+    }
+    for probe in ["/livez", "/readyz"] {
+        let (status, answer) = served.ask(&format!("GET {probe}"), &[]).await;
+        assert_eq!(status, 200, "{probe}: {answer}");
+    }
+    let (status, answer) = served.ask("GET /api/jobs", &[]).await;
+    assert_eq!(status, 503, "{answer}");
+    assert!(answer.contains("256 connections already"), "{answer}");
+}
+
+#[tokio::test]
+async fn only_so_many_follow_the_events() {
+    let served = serve(&http(false)).await;
+    let follow = || async {
+        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        let request = "GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).await.unwrap();
+        (stream, String::from_utf8_lossy(&status).into_owned())
+    };
+    let mut followers = vec![];
+    for _ in 0..crate::service::FOLLOWERS {
+        let (stream, status) = follow().await;
+        assert_eq!(status, "HTTP/1.1 200");
+        followers.push(stream);
+    }
+    assert_eq!(follow().await.1, "HTTP/1.1 503");
+    drop(followers);
+    let again = async { while follow().await.1 != "HTTP/1.1 200" {} };
+    let waited = tokio::time::timeout(std::time::Duration::from_secs(60), again).await;
+    assert!(waited.is_ok(), "whoever goes leaves a place");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_its_answer_loses_its_connection() {
+    let (mut client, server) = tokio::io::duplex(1000);
+    let router = Router::new().route("/", get(|| async { vec![b'x'; 1 << 20] }));
+    let request = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    client.write_all(request.as_bytes()).await.unwrap();
+    let pipe = crate::pipe::Pipe::new(server, std::time::Duration::from_millis(50));
+    let (_open, closing) = watch::channel(false);
+    port::answer(pipe, router, closing).await;
+    let mut part = vec![];
+    client.read_to_end(&mut part).await.unwrap();
+    assert!(part.len() < 1 << 20, "{}", part.len());
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
+use futures::future::join_all;
 use tokio::sync::broadcast;
 
 use super::{Event, JobStatus, Monitor};
@@ -73,6 +74,12 @@ impl Board {
     /// What happens from now on. A follower that is too slow misses events, and is told so.
     pub fn follow(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
+    }
+
+    /// Asks the cluster how far jobs are behind, but waits no longer than a moment.
+    pub(crate) async fn glance(&self) {
+        let monitors = self.monitors();
+        join_all(monitors.iter().map(Monitor::glance)).await;
     }
 
     /// How many partitions of a job metrics have labels for.

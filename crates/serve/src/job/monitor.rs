@@ -22,6 +22,10 @@ const SAID_EVERY: Duration = Duration::from_secs(10);
 
 /// How long the cluster may take to say how far a job is behind.
 const LOOK_WITHIN: Duration = Duration::from_secs(2);
+/// How long whoever asks for the job waits for that. What comes later is an event.
+const GLANCE_WITHIN: Duration = Duration::from_millis(500);
+/// How old what the cluster has said may be for whoever asks for the job.
+const YOUNG: Duration = Duration::from_secs(1);
 
 /// Knows one job: listens to its driver, and answers everybody else.
 pub struct Monitor {
@@ -55,6 +59,8 @@ struct Known {
     totals: Totals,
     lags: Option<Lags>,
     lag: Option<Arc<JobLag>>,
+    /// When the cluster was asked last, also if it did not answer.
+    looked: Option<Instant>,
     /// Whether a batch was committed since the cluster was asked.
     moved: bool,
     batches: VecDeque<Arc<BatchProgress>>,
@@ -98,6 +104,7 @@ impl Monitor {
                 totals: Totals::default(),
                 lags: None,
                 lag: None,
+                looked: None,
                 moved: false,
                 batches: VecDeque::new(),
                 errors: VecDeque::new(),
@@ -192,6 +199,19 @@ impl Monitor {
         }
     }
 
+    /// Asks the cluster how far the job is behind, and waits no longer than whoever asks for the job should: what was
+    /// known before stays.
+    pub(crate) async fn glance(self: &Arc<Self>) {
+        let monitor = Arc::clone(self);
+        // It goes on when nobody waits any more, so that others share its end.
+        let looking = tokio::spawn(async move {
+            if let Err(problem) = monitor.look(YOUNG).await {
+                log::debug!("how far {} is behind: {problem}", monitor.name);
+            }
+        });
+        let _ = tokio::time::timeout(GLANCE_WITHIN, looking).await;
+    }
+
     /// Asks the cluster how far the job is behind, unless it was asked less than `young` ago.
     ///
     /// # Errors
@@ -200,10 +220,7 @@ impl Monitor {
         let _one = self.look.lock().await;
         let (lags, earlier) = {
             let mut known = self.known();
-            let is_young = known.lag.as_ref().is_some_and(|lag| {
-                let age_ms = now_ms().saturating_sub(lag.at_ms);
-                u128::from(age_ms.unsigned_abs()) < young.as_millis()
-            });
+            let is_young = known.looked.is_some_and(|at| at.elapsed() < young);
             if is_young && !std::mem::take(&mut known.moved) {
                 return Ok(());
             }
@@ -214,9 +231,9 @@ impl Monitor {
             (lags, known.lag.clone())
         };
         let earlier = earlier.as_deref().map_or(&[][..], |lag| &lag.partitions);
-        let looked = tokio::time::timeout(2 * LOOK_WITHIN, lags.look(earlier, LOOK_WITHIN));
+        let looked = tokio::time::timeout(2 * LOOK_WITHIN, lags.look(earlier, LOOK_WITHIN)).await;
+        self.known().looked = Some(Instant::now());
         let partitions = looked
-            .await
             .map_err(|_| Problem::new("the cluster does not say in time where its logs end"))??;
         if partitions.is_empty() {
             return Ok(());
@@ -471,3 +488,6 @@ impl ProgressListener for Monitor {
         self.set_state(JobState::Idle);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,7 +24,6 @@ mod topics;
 mod words;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use askama::Template;
 use axum::Router;
@@ -40,18 +39,13 @@ use serde::Deserialize;
 
 use crate::http::Peer;
 use crate::problem::Problem;
-use crate::service::Service;
+use crate::service::{PAGES_THAT_READ, Service};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Everything from here, and nothing that a text of others could run or load.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
                       connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
-
-/// What a look at the cluster may be old.
-const YOUNG: Duration = Duration::from_secs(1);
-/// How long a page waits for it. What comes later is told to the script.
-const LOOK_WITHIN: Duration = Duration::from_millis(500);
 
 /// The routes of the page.
 pub(crate) fn routes() -> Router<Arc<Service>> {
@@ -110,9 +104,7 @@ async fn with_policy(mut response: Response) -> Response {
 }
 
 async fn all_jobs(State(service): State<Arc<Service>>) -> Response {
-    let monitors = service.board().monitors();
-    let look = futures::future::join_all(monitors.iter().map(|monitor| monitor.look(YOUNG)));
-    let _ = tokio::time::timeout(LOOK_WITHIN, look).await;
+    service.board().glance().await;
     html(&jobs::Jobs::new(&service.jobs()))
 }
 
@@ -120,7 +112,7 @@ async fn one_job(State(service): State<Arc<Service>>, Path(job): Path<String>) -
     let Some(monitor) = service.board().monitor(&job) else {
         return no_job(&service, &job);
     };
-    let _ = tokio::time::timeout(LOOK_WITHIN, monitor.look(YOUNG)).await;
+    monitor.glance().await;
     let status = monitor.status();
     let ends = batch::recorded_ends(&status).await;
     let config = service.config();
@@ -164,6 +156,9 @@ async fn receipt(
 }
 
 async fn all_topics(State(service): State<Arc<Service>>) -> Response {
+    let Some(_place) = service.place() else {
+        return busy();
+    };
     html(&topics::Topics::new(query::topics(&service).await))
 }
 
@@ -182,6 +177,9 @@ async fn one_topic(
     if let Some(refusal) = from_elsewhere(&headers) {
         return refusal;
     }
+    let Some(_place) = service.place() else {
+        return busy();
+    };
     html(&topics::Topic::new(&service, &topic, range.trim()).await)
 }
 
@@ -203,9 +201,10 @@ async fn ask(
     {
         return refusal;
     }
-    let answer = match sql.as_str() {
-        "" => rows::Answer::None,
-        sql => query::typed(&service, sql, peer).await,
+    let answer = match (sql.as_str(), service.place()) {
+        ("", _) => rows::Answer::None,
+        (_, None) => return busy(),
+        (sql, Some(_place)) => query::typed(&service, sql, peer).await,
     };
     html(&topics::Ask::new(sql, answer))
 }
@@ -221,6 +220,13 @@ fn from_elsewhere(headers: &HeaderMap) -> Option<Response> {
             Some(message(StatusCode::FORBIDDEN, &problem, "/"))
         }
     }
+}
+
+fn busy() -> Response {
+    let problem = Problem::new(format!(
+        "{PAGES_THAT_READ} pages read from the cluster already; try again in a moment"
+    ));
+    message(StatusCode::SERVICE_UNAVAILABLE, &problem, "/")
 }
 
 fn no_job(service: &Service, job: &str) -> Response {

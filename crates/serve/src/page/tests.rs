@@ -1,5 +1,7 @@
 //! What pages say, without a browser.
 
+use std::time::Duration;
+
 use datafusion_kafka::ErrorKind;
 
 use super::*;
@@ -134,4 +136,27 @@ fn templates_hold_to_the_policy() {
         }
     }
     assert!(pages > 5);
+}
+
+#[tokio::test]
+async fn only_so_many_pages_read_at_a_time() {
+    let (_world, service) = delivered().await;
+    let status = async |sql: &str| {
+        let asked = Asked {
+            sql: sql.to_owned(),
+        };
+        let peer = Peer(([127, 0, 0, 1], 1).into());
+        let (service, none) = (Arc::clone(&service), HeaderMap::new());
+        let page = ask(State(service), Extension(peer), Query(asked), none).await;
+        page.status()
+    };
+    let places: Vec<_> = std::iter::from_fn(|| service.place()).collect();
+    assert_eq!(places.len(), PAGES_THAT_READ);
+    assert_eq!(status("SELECT 1").await, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(status("").await, StatusCode::OK);
+    let topics = all_topics(State(Arc::clone(&service))).await;
+    assert_eq!(topics.status(), StatusCode::SERVICE_UNAVAILABLE);
+    drop(places);
+    assert_eq!(status("SELECT 1").await, StatusCode::OK);
+    service.close();
 }

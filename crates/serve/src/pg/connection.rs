@@ -20,11 +20,11 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::codec::{Framed, FramedParts};
 
 use super::handler::Handler;
-use super::pipe::{Hangup, MAX_LOGIN_BYTES, MAX_MESSAGE_BYTES, Pipe};
 use super::prepared::Prepared;
 use super::session::Session;
 use super::{Shared, login, sqlstate};
 use crate::logs;
+use crate::pipe::{Hangup, MAX_LOGIN_BYTES, MAX_MESSAGE_BYTES, Pipe};
 use crate::tls::Certificate;
 
 type Socket = Framed<Pipe<MaybeTls>, PgWireMessageServerCodec<Arc<Prepared>>>;
@@ -63,7 +63,7 @@ async fn converse(
     let Some(mut socket) = limited(negotiated, shared) else {
         return Err(io::Error::other("bytes from before the TLS handshake"));
     };
-    let startup = Arc::new(login::login(&shared.logins(), &shared.pids));
+    let startup = Arc::new(login::login(&shared.current().logins, &shared.pids));
     let cancels = Arc::new(DefaultCancelHandler::new(Arc::clone(&shared.cancels)));
     let handler = Arc::new(Handler::new());
     loop {

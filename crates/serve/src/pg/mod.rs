@@ -26,13 +26,13 @@ mod answer;
 mod catalog;
 mod connection;
 mod copy;
+mod current;
 mod handler;
 mod information_schema;
 mod journal;
 mod login;
 mod meter;
 mod notice;
-mod pipe;
 mod prepared;
 mod run;
 mod session;
@@ -56,13 +56,14 @@ use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
-use catalog::{Tables, sessions};
+use current::Current;
 use meter::Counts;
 pub(crate) use meter::Meter;
 
 use crate::config::{Connection, PostgresConfig, Secret, UserConfig};
 use crate::logs;
 use crate::opener::Opener;
+use crate::pipe::accept;
 use crate::problem::Problem;
 use crate::tls::{Certificate, Protection};
 
@@ -74,6 +75,10 @@ const FINISH: Duration = Duration::from_secs(5);
 
 /// The pause after a connection could not be accepted: descriptors may be short.
 const AFTER_FAILURE: Duration = Duration::from_millis(200);
+
+/// How long the tables of a catalog file may take when the file is read again: meanwhile the service looks after nothing
+/// else.
+const RENEWED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Who may log in.
 #[derive(Debug, Clone)]
@@ -153,9 +158,7 @@ type Sessions = Arc<dyn Fn(&User) -> Result<SessionContext, Problem> + Send + Sy
 /// What all connections share.
 struct Shared {
     options: Options,
-    sessions: Sessions,
-    logins: RwLock<Arc<login::Logins>>,
-    catalog: catalog::PgCatalog,
+    current: RwLock<Arc<Current>>,
     cancels: Arc<ConnectionManager>,
     pids: Arc<RandomPidSecretKeyGenerator>,
     connections: Arc<Semaphore>,
@@ -165,9 +168,9 @@ struct Shared {
 }
 
 impl Shared {
-    fn logins(&self) -> Arc<login::Logins> {
-        let logins = self.logins.read().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&logins)
+    fn current(&self) -> Arc<Current> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&current)
     }
 }
 
@@ -176,6 +179,8 @@ impl Shared {
 pub struct PgPort {
     listener: Arc<TcpListener>,
     address: SocketAddr,
+    opener: Arc<dyn Opener>,
+    runtime: Arc<RuntimeEnv>,
     shared: Arc<Shared>,
 }
 
@@ -215,11 +220,8 @@ impl PgPort {
         opener: &Arc<dyn Opener>,
         runtime: &Arc<RuntimeEnv>,
     ) -> Result<Self, Problem> {
-        let (options, users) = (Options::of(config)?, users(config)?);
-        let tables = match &config.catalog {
-            Some(file) => Tables::load(opener, connection, runtime, file).await?,
-            None => Tables::default(),
-        };
+        let options = Options::of(config)?;
+        let current = Current::read(opener, runtime, config, connection, None).await?;
         let listener = TcpListener::bind(&config.listen).await;
         let listener = listener.map_err(|e| cannot_listen(config, &e))?;
         let address = listener
@@ -227,8 +229,7 @@ impl PgPort {
             .map_err(|e| cannot_listen(config, &e))?;
         protection(config).check("postgres", address)?;
         let shared = Shared {
-            logins: RwLock::new(Arc::new(login::Logins::new(&users))),
-            catalog: catalog::PgCatalog::new(&users)?,
+            current: RwLock::new(Arc::new(current)),
             connections: Arc::new(Semaphore::new(options.max_connections)),
             places: Arc::new(Semaphore::new(options.max_statements)),
             queued: AtomicUsize::new(0),
@@ -236,11 +237,12 @@ impl PgPort {
             cancels: Arc::default(),
             pids: Arc::default(),
             options,
-            sessions: sessions(opener, connection, runtime, tables),
         };
         Ok(Self {
             listener: Arc::new(listener),
             address,
+            opener: Arc::clone(opener),
+            runtime: Arc::clone(runtime),
             shared: Arc::new(shared),
         })
     }
@@ -255,22 +257,39 @@ impl PgPort {
         Meter(Arc::clone(&self.shared))
     }
 
-    /// Takes over the users and the certificate of another file, for connections from now on.
+    /// Checks the users, the certificate, the connection and the catalog file of another file. What this returns takes
+    /// them over, for connections from then on.
     ///
     /// # Errors
-    /// When a budget is none or the certificate is of no use; all stays as it was.
-    pub fn renew(&self, config: &PostgresConfig) -> Result<(), Problem> {
-        let logins = login::Logins::new(&users(config)?);
-        if let Some(certificate) = &self.shared.options.certificate {
-            certificate.renew()?;
-        }
-        let mut current = self
-            .shared
-            .logins
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        *current = Arc::new(logins);
-        Ok(())
+    /// When a budget is none, the certificate is of no use, or a statement of the catalog file fails or takes too long.
+    pub async fn renew(
+        &self,
+        config: &PostgresConfig,
+        connection: &Connection,
+    ) -> Result<impl FnOnce(), Problem> {
+        let shared = &self.shared;
+        let before = shared.current();
+        let (opener, runtime) = (&self.opener, &self.runtime);
+        let current = Current::read(opener, runtime, config, connection, Some(&before));
+        let current = tokio::time::timeout(RENEWED_WITHIN, current).await;
+        let current = current.map_err(|_| {
+            let seconds = RENEWED_WITHIN.as_secs();
+            Problem::new(format!(
+                "[postgres] catalog: its tables are not made within {seconds} s: see whether the cluster answers"
+            ))
+        })??;
+        let certificate = shared.options.certificate.as_ref();
+        let certificate = certificate.map(Certificate::renew).transpose()?;
+        Ok(move || {
+            if let Some(renew) = certificate {
+                renew();
+            }
+            let mut renewed = shared
+                .current
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            *renewed = Arc::new(current);
+        })
     }
 
     /// Serves until `stop`, then tells the clients and ends their statements.
@@ -281,7 +300,7 @@ impl PgPort {
         tokio::pin!(stop);
         loop {
             let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
+                accepted = accept(&self.listener) => accepted,
                 Some(_) = tasks.join_next() => continue,
                 () = &mut stop => break,
             };

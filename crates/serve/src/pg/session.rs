@@ -81,9 +81,9 @@ impl Session {
     /// # Errors
     /// When it cannot be made.
     pub(super) fn open(shared: &Arc<Shared>, client: &dyn ClientInfo) -> PgWireResult<Self> {
-        let logins = shared.logins();
+        let current = shared.current();
         let name = client.metadata().get(METADATA_USER);
-        let user = name.and_then(|name| logins.user(name));
+        let user = name.and_then(|name| current.logins.user(name));
         let user = user.ok_or_else(|| {
             sqlstate::fatal(sqlstate::INVALID_AUTHORIZATION, "there is no such user")
         })?;
@@ -96,8 +96,8 @@ impl Session {
             log::error!(target: logs::SERVICE, "no session for {}: {message}", user.name);
             sqlstate::fatal(sqlstate::INTERNAL_ERROR, format!("no session: {message}"))
         };
-        let context = (shared.sessions)(user).map_err(|e| failed(e.to_string()))?;
-        let equipped = shared.catalog.equip(&context, &user.name, &settings);
+        let context = (current.sessions)(user).map_err(|e| failed(e.to_string()))?;
+        let equipped = current.catalog.equip(&context, &user.name, &settings);
         equipped.map_err(|e| failed(e.strip_backtrace()))?;
         let (pid, key) = client.pid_and_secret_key();
         let (cancel, guard) = shared.cancels.register(pid, key);

@@ -9,11 +9,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use datafusion::error::DataFusionError;
 use datafusion::execution::context::SessionContext;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion_kafka::driver::ProgressListener;
 use futures::future::join_all;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, broadcast, watch};
 
 pub use reload::Reloaded;
 use runner::{Definition, Task, Want};
@@ -34,13 +35,26 @@ const TICK: Duration = Duration::from_millis(500);
 /// How often the cluster is asked how far jobs are behind, if nobody else asks.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// How many pages may read from the cluster at a time.
+pub(crate) const PAGES_THAT_READ: usize = 4;
+
+/// How many clients may follow the events at a time: less than a port has connections.
+pub(crate) const FOLLOWERS: usize = 64;
+
+/// The part of the memory that the page and the PostgreSQL port have beside jobs, as a divisor.
+const PART_OF_READERS: usize = 4;
+
 /// Jobs that run side by side, and all that is served about them.
 pub struct Service {
     path: PathBuf,
     opener: Arc<dyn Opener>,
     config: RwLock<Arc<Config>>,
-    /// The memory that all jobs and statements share.
+    /// The memory that all jobs share.
     runtime: Arc<RuntimeEnv>,
+    /// The memory of statements of others, which take none from jobs.
+    readers: Arc<RuntimeEnv>,
+    places: Semaphore,
+    followers: Arc<Semaphore>,
     board: Arc<Board>,
     listeners: RwLock<Vec<Arc<dyn ProgressListener>>>,
     /// Where the events of lineage go, if anywhere.
@@ -100,7 +114,7 @@ impl Action {
     }
 }
 
-/// There is no such job.
+/// There is no such job, or not for long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     /// What was asked and what there is.
@@ -125,13 +139,7 @@ impl Service {
         config: Config,
         opener: Arc<dyn Opener>,
     ) -> Result<Arc<Self>, Problem> {
-        let runtime = RuntimeEnvBuilder::new();
-        let runtime = match config.service.memory_limit {
-            Some(bytes) => runtime.with_memory_limit(bytes, 1.0),
-            None => runtime,
-        };
-        let runtime = runtime
-            .build_arc()
+        let (runtime, readers) = runtimes(&config)
             .map_err(|e| Problem::new(format!("service.memory_limit: {}", e.strip_backtrace())))?;
         let board = Board::new(config.service.max_partition_labels, config.service.history);
         Ok(Arc::new(Self {
@@ -139,6 +147,9 @@ impl Service {
             opener,
             config: RwLock::new(Arc::new(config)),
             runtime,
+            readers,
+            places: Semaphore::new(PAGES_THAT_READ),
+            followers: Arc::new(Semaphore::new(FOLLOWERS)),
             board: Arc::new(board),
             listeners: RwLock::default(),
             lineage: OnceLock::new(),
@@ -186,9 +197,19 @@ impl Service {
         &self.opener
     }
 
-    /// The memory that all jobs and statements share.
+    /// The memory that all jobs share.
     pub fn runtime(&self) -> &Arc<RuntimeEnv> {
         &self.runtime
+    }
+
+    /// A place among the pages that read, if one is free.
+    pub(crate) fn place(&self) -> Option<SemaphorePermit<'_>> {
+        self.places.try_acquire().ok()
+    }
+
+    /// A place among those who follow the events, if one is free.
+    pub(crate) fn follower(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.followers).try_acquire_owned().ok()
     }
 
     /// A session over a connection of the file.
@@ -198,13 +219,17 @@ impl Service {
     pub fn session(&self, connection: &str, access: Access) -> Result<SessionContext, Problem> {
         let config = self.config();
         let connection = config.connection(connection)?;
-        self.opener.session(connection, &self.runtime, access)
+        let runtime = match access {
+            Access::Operator => &self.runtime,
+            Access::Reader => &self.readers,
+        };
+        self.opener.session(connection, runtime, access)
     }
 
     /// Lets the batch of a job that runs be the last one for now.
     ///
     /// # Errors
-    /// When there is no such job. `by` is whoever wants it, for the log.
+    /// When there is no such job, or it is no longer in the file. `by` is whoever wants it, for the log.
     pub fn pause(&self, job: &str, by: &str) -> Result<(), Refused> {
         self.act(job, Action::Pause, by)
     }
@@ -245,6 +270,13 @@ impl Service {
                 message: format!("there is no job '{job}'; there are: {}", names.join(", ")),
             });
         };
+        if task.is_leaving() {
+            return Err(Refused {
+                message: format!(
+                    "the job '{job}' is no longer in the file and leaves after the batch that runs"
+                ),
+            });
+        }
         let fields = Fields::of(job)
             .field("action", action.name())
             .field("by", by);
@@ -315,7 +347,7 @@ impl Service {
         let postgres = match &config.postgres {
             Some(postgres) => {
                 let connection = config.connection(&postgres.connection)?;
-                Some(PgPort::open(postgres, connection, &self.opener, &self.runtime).await?)
+                Some(PgPort::open(postgres, connection, &self.opener, &self.readers).await?)
             }
             None => None,
         };
@@ -373,7 +405,7 @@ impl Service {
                 () = closed(&mut closing) => return,
                 Ok(()) = reload.changed() => {
                     notifier.reloading();
-                    self.reload();
+                    self.reload().await;
                     notifier.tell(&[NotifyState::Ready]);
                 }
                 _ = tick.tick() => {}
@@ -434,6 +466,28 @@ impl Service {
     fn tasks(&self) -> MutexGuard<'_, BTreeMap<String, Task>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The memory of jobs, and that of the page and the PostgreSQL port; one and the same where there is only one of them.
+fn runtimes(config: &Config) -> Result<(Arc<RuntimeEnv>, Arc<RuntimeEnv>), DataFusionError> {
+    let Some(bytes) = config.service.memory_limit else {
+        let all = RuntimeEnvBuilder::new().build_arc()?;
+        return Ok((Arc::clone(&all), all));
+    };
+    let has_readers = config.http.is_some() || config.postgres.is_some();
+    let of_readers = match has_readers && !config.jobs.is_empty() {
+        true => bytes / PART_OF_READERS,
+        false => 0,
+    };
+    let runtime = RuntimeEnvBuilder::new().with_memory_limit(bytes - of_readers, 1.0);
+    let runtime = runtime.build_arc()?;
+    let readers = match of_readers {
+        0 => Arc::clone(&runtime),
+        bytes => RuntimeEnvBuilder::from_runtime_env(&runtime)
+            .with_memory_limit(bytes, 1.0)
+            .build_arc()?,
+    };
+    Ok((runtime, readers))
 }
 
 fn ticks() -> tokio::time::Interval {

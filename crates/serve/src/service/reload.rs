@@ -1,12 +1,12 @@
 //! Reading the file again: what changes while the service runs, and what does not.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion_kafka::driver::ProgressListener;
 
 use super::Service;
 use super::runner::Want;
-use crate::config::{Config, PostgresConfig};
+use crate::config::Config;
 use crate::logs;
 use crate::problem::Problem;
 
@@ -25,13 +25,13 @@ pub struct Reloaded {
 }
 
 impl Service {
-    /// Reads the file again. Jobs come, go and start again; users, tokens and certificates are the new ones. If the
-    /// file is wrong, all stays as it is.
+    /// Reads the file again. Jobs come, go and start again; users, tokens, certificates and connections are the new ones.
+    /// If the file is wrong, all stays as it is.
     ///
     /// # Errors
     /// What is wrong with the file or a certificate, which is logged too.
-    pub fn reload(self: &Arc<Self>) -> Option<Reloaded> {
-        match self.try_reload() {
+    pub async fn reload(self: &Arc<Self>) -> Option<Reloaded> {
+        match self.try_reload().await {
             Ok(done) => {
                 let list = |what: &str, names: &[String]| match names.is_empty() {
                     true => String::new(),
@@ -61,25 +61,35 @@ impl Service {
         }
     }
 
-    fn try_reload(self: &Arc<Self>) -> Result<Reloaded, Problem> {
-        let new = Config::read(&self.path)?;
+    async fn try_reload(self: &Arc<Self>) -> Result<Reloaded, Problem> {
+        let new = Arc::new(Config::read(&self.path)?);
         let old = self.config();
-        let port = self.port.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(port) = port.as_ref() {
-            port.renew(new.http.as_ref())?;
+        let http = opened(&self.port);
+        let postgres = opened(&self.postgres);
+        let renew_postgres = match (&postgres, &new.postgres) {
+            (Some(port), Some(config)) => {
+                let connection = new.connection(&config.connection)?;
+                Some(port.renew(config, connection).await?)
+            }
+            _ => None,
+        };
+        let renew_http = match (&http, &new.http) {
+            (Some(port), Some(config)) => Some(port.renew(config)?),
+            _ => None,
+        };
+        // Nothing from here on fails.
+        if let Some(renew) = renew_postgres {
+            renew();
         }
-        drop(port);
-        let postgres = self.postgres.lock().unwrap_or_else(PoisonError::into_inner);
-        if let (Some(port), Some(config)) = (postgres.as_ref(), &new.postgres) {
-            port.renew(config)?;
+        if let Some(renew) = renew_http {
+            renew();
         }
-        drop(postgres);
         let mut done = Reloaded {
             at_restart: at_restart(&old, &new),
             ..Reloaded::default()
         };
         let definitions = self.definitions(&new);
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&new);
         for (name, task) in &*self.tasks() {
             if !definitions.contains_key(name) && !task.is_leaving() {
                 task.want(Want::Leave);
@@ -125,6 +135,10 @@ impl Service {
     }
 }
 
+fn opened<P: Clone>(port: &Mutex<Option<P>>) -> Option<P> {
+    port.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
 /// The settings that differ and are only read at the start.
 fn at_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let http = |config: &Config| {
@@ -132,15 +146,17 @@ fn at_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         Some((http.listen, http.tls, http.insecure))
     };
     let postgres = |config: &Config| {
-        let users = std::collections::BTreeMap::new();
-        let postgres = config.postgres.clone()?;
-        Some(PostgresConfig { users, ..postgres })
+        let mut postgres = config.postgres.clone()?;
+        postgres.users.clear();
+        postgres.connection.clear();
+        postgres.catalog = None;
+        Some(postgres)
     };
     let differs = [
         ("[service]", old.service != new.service),
         ("listen, tls and insecure of [http]", http(old) != http(new)),
         (
-            "all of [postgres] but its users",
+            "all of [postgres] but its users, connection and catalog",
             postgres(old) != postgres(new),
         ),
         ("[lineage]", old.lineage != new.lineage),

@@ -124,14 +124,14 @@ async fn a_reload_takes_over_what_has_changed() {
     world.write("bad.sql", INSERT);
     let (service, ended) = world.run();
     until("both look", || is_ready(&service, 2)).await;
-    assert_eq!(service.reload(), Some(Reloaded::default()));
+    assert_eq!(service.reload().await, Some(Reloaded::default()));
 
     world.write("bad.sql", &format!("{INSERT} WHERE partition = 0"));
     world.configure(&format!(
         "history = 7\n{}\n[jobs.new]\nfile = \"good.sql\"\nconnection = \"main\"\nmax_offsets = 5",
         TWO.replace("[jobs.good]", "[jobs.better]")
     ));
-    let done = service.reload().unwrap();
+    let done = service.reload().await.unwrap();
     assert_eq!(done.added, ["better", "new"]);
     assert_eq!(done.changed, ["bad"]);
     assert_eq!(done.removed, ["good"]);
@@ -146,7 +146,7 @@ async fn a_reload_takes_over_what_has_changed() {
     .await;
 
     world.write("serve.toml", "[jobs.x]");
-    assert_eq!(service.reload(), None);
+    assert_eq!(service.reload().await, None);
     assert_eq!(service.config().jobs.len(), 3);
     assert_eq!(service.jobs().len(), 3);
     end(&service, ended).await;
@@ -162,9 +162,9 @@ async fn a_job_that_is_in_the_file_again_runs_again() {
     until("both look", || is_ready(&service, 2)).await;
     for _ in 0..20 {
         world.configure(ONE);
-        service.reload().unwrap();
+        service.reload().await.unwrap();
         world.configure(TWO);
-        service.reload().unwrap();
+        service.reload().await.unwrap();
     }
     world.produce(0, 1);
     until("both deliver", || world.rows() == 2).await;
@@ -314,10 +314,100 @@ async fn the_postgresql_port_opens_is_renewed_and_closes() {
     let one = "kafka_sql_postgres_statements_total{result=\"ok\"} 1\n";
     assert!(metrics.contains(one), "{metrics}");
     world.configure(&postgres("bob"));
-    assert_eq!(service.reload().unwrap().at_restart, [""; 0]);
+    assert_eq!(service.reload().await.unwrap().at_restart, [""; 0]);
     connect("ada").await.map(|_| ()).unwrap_err();
     connect("bob").await.map(|_| ()).unwrap();
+    let connection = "[connections.main]\n\"bootstrap.servers\" = \"memory:1\"\n";
+    let budget = format!("{connection}\"max.scan.records\" = 2\n{}", postgres("bob"));
+    world.write("serve.toml", &budget);
+    service.reload().await.unwrap();
+    let (bob, connection) = connect("bob").await.unwrap();
+    tokio::spawn(connection);
+    let refused = bob.query("SELECT count(*) FROM orders", &[]).await;
+    assert_eq!(refused.unwrap_err().code().unwrap().code(), "53400");
     end(&service, ended).await;
     // It was told why.
     ada_ended.await.unwrap().unwrap_err();
+}
+
+#[tokio::test]
+async fn a_reload_that_fails_changes_nothing() {
+    let world = World::new();
+    let config = |token: &str, most: &str| {
+        format!(
+            "[http]\nlisten = \"127.0.0.1:0\"\ntoken = \"env:{token}\"\n\
+             [postgres]\nlisten = \"127.0.0.1:0\"\nconnection = \"main\"\n\
+             [postgres.users.ada]\npassword = \"env:CARGO_PKG_NAME\"\nmax_scan_records = {most}\n"
+        )
+    };
+    world.configure(&config("CARGO_PKG_NAME", "3"));
+    let (service, ended) = world.run();
+    until("the port is open", || {
+        service.port.lock().unwrap().is_some()
+    })
+    .await;
+    let address = service.port.lock().unwrap().as_ref().unwrap().address();
+    let act = async |token: &str| {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request = format!(
+            "POST /api/jobs/none/pause HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Authorization: Bearer {token}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer[..12].to_owned()
+    };
+    let (old, new) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+    world.configure(&config("CARGO_PKG_VERSION", "\"few\""));
+    assert_eq!(service.reload().await, None);
+    assert_eq!(act(old).await, "HTTP/1.1 404");
+    assert_eq!(act(new).await, "HTTP/1.1 401");
+    world.configure(&config("CARGO_PKG_VERSION", "4"));
+    assert_eq!(service.reload().await, Some(Reloaded::default()));
+    assert_eq!(act(old).await, "HTTP/1.1 401");
+    assert_eq!(act(new).await, "HTTP/1.1 404");
+    end(&service, ended).await;
+}
+
+#[tokio::test]
+async fn what_others_ask_for_takes_no_memory_from_jobs() {
+    use datafusion::execution::memory_pool::MemoryConsumer;
+    let world = World::new();
+    let http = "[http]\nlisten = \"127.0.0.1:0\"\n";
+    for (jobs, of_readers, of_jobs) in [(ONE, 1 << 20, 3 << 20), ("", 4 << 20, 0)] {
+        world.configure(&format!("memory_limit = \"4MB\"\n{jobs}{http}"));
+        let service = world.service();
+        let session = service.session("main", Access::Reader).unwrap();
+        let reader = MemoryConsumer::new("a reader").register(&session.runtime_env().memory_pool);
+        assert!(reader.try_grow(of_readers + 1).is_err());
+        reader.try_grow(of_readers).unwrap();
+        let job = MemoryConsumer::new("a job").register(&service.runtime().memory_pool);
+        job.try_grow(of_jobs).unwrap();
+        assert!(job.try_grow(1).is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_leaves_is_not_brought_back() {
+    let world = World::new();
+    world.configure(ONE);
+    world.write("good.sql", INSERT);
+    world.produce(0, 1);
+    world.cluster.stall("orders", 0);
+    let (service, ended) = world.run();
+    until("the batch runs", || is(&service, "good", JobState::Running)).await;
+    world.configure("");
+    assert_eq!(service.reload().await.unwrap().removed, ["good"]);
+    for action in ["resume", "pause", "stop", "retry"] {
+        let refused = service.act("good", Action::of(action).unwrap(), "a test");
+        assert_eq!(
+            refused.unwrap_err().message,
+            "the job 'good' is no longer in the file and leaves after the batch that runs"
+        );
+    }
+    world.cluster.resume("orders", 0);
+    ended.await.unwrap().unwrap();
+    assert_eq!(world.rows(), 1);
+    assert!(service.board().monitor("good").is_none());
 }

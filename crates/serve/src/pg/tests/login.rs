@@ -164,10 +164,7 @@ async fn users_change_while_the_port_serves() {
         served.folder.path().join("other").display()
     );
     let config = Config::parse(&text, Path::new("")).unwrap();
-    served
-        .port
-        .renew(config.postgres.as_ref().unwrap())
-        .unwrap();
+    served.renew(&config).await;
     for user in ["ada", "bob"] {
         let refused = served.connect(user).await.err().unwrap();
         assert_eq!(failure(&refused).0, "28P01");
@@ -179,4 +176,44 @@ async fn users_change_while_the_port_serves() {
         .await
         .unwrap();
     assert_eq!(before.value("SELECT 1").await, "1");
+}
+
+#[tokio::test]
+async fn the_connection_and_the_catalog_file_change_while_the_port_serves() {
+    let served = serve("", "").await;
+    let before = served.ada().await;
+    let catalog =
+        "CREATE EXTERNAL TABLE first STORED AS KAFKA LOCATION 'orders' OPTIONS ('range' '0=0:1')";
+    std::fs::write(served.folder.path().join("catalog.sql"), catalog).unwrap();
+    let text = |mask: &str| {
+        format!(
+            "[connections.main]\n\"bootstrap.servers\" = \"memory:1\"\n{mask}\n\
+             [postgres]\nlisten = \"127.0.0.1:0\"\nconnection = \"main\"\ncatalog = \"catalog.sql\"\n\
+             [postgres.users.ada]\npassword = \"file:{}\"\n",
+            served.folder.path().join("password").display()
+        )
+    };
+    let config = |mask: &str| Config::parse(&text(mask), served.folder.path()).unwrap();
+    served.renew(&config("")).await;
+    let keys = ["first", "kafka('orders', '0=0:1')"]
+        .map(|from| format!("SELECT CAST(key AS VARCHAR) FROM {from}"));
+    let clear = served.ada().await;
+    for keys in &keys {
+        assert_eq!(clear.value(keys).await, "k0");
+    }
+    served.renew(&config("mask = [\"orders.key\"]")).await;
+    let masked = served.ada().await;
+    for keys in &keys {
+        assert_eq!(masked.value(keys).await, "-");
+    }
+    let listed = "SELECT relname FROM pg_class WHERE relname IN ('few', 'first')";
+    assert_eq!(masked.rows(listed).await.unwrap(), ["first"]);
+    assert_eq!(before.value("SELECT count(*) FROM few").await, "3");
+    // A file that fails changes nothing.
+    std::fs::write(served.folder.path().join("catalog.sql"), "nonsense").unwrap();
+    let config = config("");
+    let (postgres, connection) = (&config.postgres, config.connection("main").unwrap());
+    let renewed = served.port.renew(postgres.as_ref().unwrap(), connection);
+    assert!(renewed.await.is_err());
+    assert_eq!(served.ada().await.value(&keys[0]).await, "-");
 }

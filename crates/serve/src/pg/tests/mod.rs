@@ -222,6 +222,14 @@ impl Served {
         self.connect("ada").await.unwrap()
     }
 
+    /// Takes over another file.
+    async fn renew(&self, config: &Config) {
+        let connection = config.connection("main").unwrap();
+        let postgres = config.postgres.as_ref().unwrap();
+        let renewed = self.port.renew(postgres, connection).await;
+        (renewed.ok().unwrap())();
+    }
+
     /// Ends the port and waits for its connections.
     async fn end(mut self) {
         let _ = self.stop.take().unwrap().send(());

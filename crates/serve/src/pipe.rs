@@ -1,22 +1,43 @@
-//! A connection with limits: how long its client may leave unread what it is sent, how much it may send at once, and
+//! A connection, from when it is accepted, with limits: how long its client may leave unread what it is sent, how much it may send at once, and
 //! whether it is still there.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Sleep, sleep};
 
 /// The longest message that a client may send: a long statement, with parameters.
-pub(super) const MAX_MESSAGE_BYTES: usize = 16 << 20;
+pub(crate) const MAX_MESSAGE_BYTES: usize = 16 << 20;
 /// The longest of a client that has not logged in: all of its settings.
-pub(super) const MAX_LOGIN_BYTES: usize = 16 << 10;
+pub(crate) const MAX_LOGIN_BYTES: usize = 16 << 10;
+
+/// How long a connection may be silent until its other end is asked whether it is still there, and how often then.
+const SILENT: Duration = Duration::from_secs(60);
+const ASKED_EVERY: Duration = Duration::from_secs(15);
+
+/// Accepts a connection, which ends when its other end is gone without a word.
+///
+/// # Errors
+/// The system's, for example when there are no more descriptors.
+pub(crate) async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (tcp, peer) = listener.accept().await?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(SILENT)
+        .with_interval(ASKED_EVERY);
+    // A socket that refuses works all the same. Events and rows are small and wait for nothing.
+    let _ = SockRef::from(&tcp).set_tcp_keepalive(&keepalive);
+    let _ = tcp.set_nodelay(true);
+    Ok((tcp, peer))
+}
 
 /// Ends with an error where its client does not read, or sends too much.
-pub(super) struct Pipe<T> {
+pub(crate) struct Pipe<T> {
     io: T,
     /// How many bytes may be read until [`next_message`](Self::next_message), and of how many that was at first.
     readable: usize,
@@ -27,18 +48,18 @@ pub(super) struct Pipe<T> {
 }
 
 impl<T> Pipe<T> {
-    pub(super) fn new(io: T, stalled_timeout: Duration) -> Self {
+    pub(crate) fn new(io: T, stalled_timeout: Duration) -> Self {
         Self {
             io,
-            readable: MAX_LOGIN_BYTES,
-            allowed: MAX_LOGIN_BYTES,
+            readable: usize::MAX,
+            allowed: usize::MAX,
             stalled_timeout,
             stalled: None,
         }
     }
 
-    /// Lets the client send another message, of at most so many bytes.
-    pub(super) fn next_message(&mut self, bytes: usize) {
+    /// Lets the client send another message, of at most so many bytes. Before the first call there is no limit.
+    pub(crate) fn next_message(&mut self, bytes: usize) {
         (self.readable, self.allowed) = (bytes, bytes);
     }
 
@@ -103,21 +124,21 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Pipe<T> {
 }
 
 /// Notices that a client has gone while a statement runs, when nobody reads from its connection.
-pub(super) struct Hangup(TcpStream);
+pub(crate) struct Hangup(TcpStream);
 
 impl Hangup {
     /// The connection, and what watches it.
     ///
     /// # Errors
     /// The system's, for example when there are no more descriptors.
-    pub(super) fn watch(tcp: TcpStream) -> io::Result<(TcpStream, Self)> {
+    pub(crate) fn watch(tcp: TcpStream) -> io::Result<(TcpStream, Self)> {
         let tcp = tcp.into_std()?;
         let twin = tcp.try_clone()?;
         Ok((TcpStream::from_std(tcp)?, Self(TcpStream::from_std(twin)?)))
     }
 
     /// Waits until the client has closed its side.
-    pub(super) async fn closed(&self) {
+    pub(crate) async fn closed(&self) {
         while let Ok(ready) = self.0.ready(Interest::READABLE).await {
             if ready.is_read_closed() {
                 return;
@@ -135,6 +156,15 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;
+
+    #[tokio::test]
+    async fn whoever_is_accepted_is_asked_whether_it_is_there() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (_client, accepted) = tokio::join!(TcpStream::connect(address), accept(&listener));
+        let (tcp, _) = accepted.unwrap();
+        assert!(SockRef::from(&tcp).keepalive().unwrap());
+    }
 
     #[tokio::test]
     async fn a_client_that_does_not_read_ends_the_connection() {
@@ -156,8 +186,6 @@ mod tests {
             let part = vec![0; 1 << 20];
             while client.write_all(&part).await.is_ok() {}
         });
-        let mut login = vec![0; MAX_LOGIN_BYTES];
-        pipe.read_exact(&mut login).await.unwrap();
         let mut whole = vec![0; MAX_MESSAGE_BYTES];
         for _ in 0..2 {
             pipe.next_message(MAX_MESSAGE_BYTES);
