@@ -181,6 +181,7 @@ async fn stage(
         listener.reads(&reads);
     }
     stage_plans(works.iter_mut(), &task).await?;
+    reads.end();
     // Only what the statements' scans found says whether there are dead letters to look for.
     let mut looks = vec![];
     for work in works

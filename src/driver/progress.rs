@@ -1,7 +1,7 @@
 //! What a batch does and did: one line of JSON, and a listener.
 
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use datafusion::physical_plan::ExecutionPlan;
 
@@ -33,17 +33,33 @@ pub trait ProgressListener: fmt::Debug + Send + Sync {
 
 /// How far the queries of a batch have read. It keeps nothing of the batch alive.
 #[derive(Debug, Clone)]
-pub struct Reads(Vec<Weak<dyn ExecutionPlan>>);
+pub struct Reads {
+    plans: Vec<Weak<dyn ExecutionPlan>>,
+    /// Once they have read all.
+    whole: Arc<OnceLock<Ledger>>,
+}
 
 impl Reads {
     pub(super) fn of(plans: &[Arc<dyn ExecutionPlan>]) -> Self {
-        Self(plans.iter().map(Arc::downgrade).collect())
+        Self {
+            plans: plans.iter().map(Arc::downgrade).collect(),
+            whole: Arc::default(),
+        }
     }
 
-    /// What became of the offsets so far, of each range and each query that reads it; empty when the queries have ended.
+    /// The queries have come to their end.
+    pub(super) fn end(&self) {
+        self.whole.get_or_init(|| self.so_far());
+    }
+
+    /// What became of the offsets so far, of each range and each query that reads it; empty when the queries have failed.
     /// Of queries that run elsewhere it is only known in the end.
     pub fn ledger(&self) -> Ledger {
-        let plans = self.0.iter().filter_map(Weak::upgrade);
+        self.whole.get().cloned().unwrap_or_else(|| self.so_far())
+    }
+
+    fn so_far(&self) -> Ledger {
+        let plans = self.plans.iter().filter_map(Weak::upgrade);
         Ledger {
             ranges: plans.flat_map(|plan| scan::ledger(&plan).ranges).collect(),
         }

@@ -15,7 +15,6 @@ use datafusion::common::ScalarValue;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
-use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::options::TableOptions;
 use super::resolve;
@@ -199,11 +198,7 @@ fn with_fields(builder: KafkaTableBuilder) -> Result<KafkaTableBuilder> {
         let learned = async { tokio::time::timeout(LEARN_WITHIN, alone.learn_fields()).await };
         runtime.block_on(learned).map_err(late)?
     });
-    // Whoever else runs on this thread goes on meanwhile.
-    let learned = match Handle::try_current().map(|handle| handle.runtime_flavor()) {
-        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(|| learning.join()),
-        _ => learning.join(),
-    };
+    let learned = learning.join();
     let learned =
         learned.map_err(|_| failed("the thread that reads it ended early".to_owned()))??;
     Ok(learned.pool(pool))

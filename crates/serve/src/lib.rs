@@ -25,6 +25,7 @@ mod opener;
 mod page;
 pub mod pg;
 mod pipe;
+mod planning;
 mod problem;
 mod process;
 mod service;

@@ -136,7 +136,7 @@ fn a_job_that_runs_fails_and_recovers_is_seen() {
     browser.wait("#head .trouble", "forbidden is forbidden");
     browser.wait("#head .trouble", "Nothing of it is visible");
     browser.wait("#errors", "forbidden is forbidden");
-    assert_eq!(browser.number(".tiles div:nth-child(1) dd"), 1);
+    browser.wait(".tiles div:nth-child(1) dd", "1");
     assert_eq!(world.rows(), 1_300);
 
     // Somebody removes the cause, and retries with the token.

@@ -34,7 +34,6 @@ impl Reading {
         }
         self.ranges = ranges.to_vec();
         self.reads = None;
-        self.ledger = Ledger::default();
     }
 
     /// Its queries begin to read.
@@ -47,7 +46,7 @@ impl Reading {
         let Some(ledger) = self.reads.as_ref().map(Reads::ledger) else {
             return;
         };
-        // They have ended: what was seen last stays.
+        // They have failed: what was seen last stays.
         if ledger.is_empty() {
             return;
         }

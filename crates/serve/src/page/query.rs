@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, Schema};
+use datafusion::dataframe::DataFrame;
 use datafusion::execution::context::{SQLOptions, SessionContext};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion_kafka::config::ScanBudget;
@@ -17,6 +18,7 @@ use super::topics::TopicRow;
 use super::words::{duration, number, shown};
 use crate::logs;
 use crate::opener::Access;
+use crate::planning::beside;
 use crate::problem::Problem;
 use crate::service::Service;
 
@@ -174,10 +176,13 @@ fn session(service: &Service) -> Result<SessionContext, Problem> {
 }
 
 /// Plans a statement that changes nothing.
-async fn read_only(
-    context: &SessionContext,
-    sql: &str,
-) -> Result<datafusion::dataframe::DataFrame, Problem> {
+async fn read_only(context: &SessionContext, sql: &str) -> Result<DataFrame, Problem> {
+    let (context, sql) = (context.clone(), sql.to_owned());
+    let planned = beside(async move { read_only_here(&context, &sql).await }).await;
+    planned.map_err(|e| Problem::new(e.to_string()))?
+}
+
+async fn read_only_here(context: &SessionContext, sql: &str) -> Result<DataFrame, Problem> {
     let state = context.state();
     statement::check_text(&state, sql)?;
     let plan = state.create_logical_plan(sql).await.map_err(problem)?;

@@ -28,6 +28,7 @@ use super::journal::Journal;
 use super::session::Session;
 use super::statement::Query;
 use super::{Shared, notice, sqlstate};
+use crate::planning::beside;
 
 /// Plans a query, and nothing but a query: as it was written, or else as DataFusion may understand it. With questions
 /// about PostgreSQL's catalog it is the other way round, as casts to `regclass` and its like plan and then fail.
@@ -35,6 +36,12 @@ pub(super) async fn plan(
     context: &SessionContext,
     query: &Query,
 ) -> Result<DataFrame, DataFusionError> {
+    let (context, query) = (context.clone(), query.clone());
+    let planned = beside(async move { plan_here(&context, &query).await }).await;
+    planned.map_err(|e| DataFusionError::ExecutionJoin(Box::new(e)))?
+}
+
+async fn plan_here(context: &SessionContext, query: &Query) -> Result<DataFrame, DataFusionError> {
     let compatible = || query.compatible().filter(|text| *text != query.text);
     let asks_catalog = query.text.to_lowercase().contains("pg_");
     if asks_catalog

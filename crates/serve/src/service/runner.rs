@@ -11,6 +11,7 @@ use super::Service;
 use crate::config::{Connection, JobConfig};
 use crate::job::{JobState, Monitor};
 use crate::logs::{self, Fields};
+use crate::planning::beside;
 use crate::problem::Problem;
 
 /// How many batches before this process are shown.
@@ -246,11 +247,21 @@ async fn run_once(
     definition: Definition,
     stop: Stop,
 ) -> Result<Ended, Problem> {
+    let planned = beside({
+        let (service, monitor) = (Arc::clone(&service), Arc::clone(&monitor));
+        let Definition {
+            config, connection, ..
+        } = definition.clone();
+        async move {
+            let (name, runtime) = (monitor.name(), service.runtime());
+            service
+                .opener
+                .job(name, &config, &connection, runtime)
+                .await
+        }
+    });
+    let planned = planned.await.map_err(|e| Problem::new(e.to_string()))??;
     let (name, config) = (monitor.name(), &definition.config);
-    let planned = service
-        .opener
-        .job(name, config, &definition.connection, service.runtime())
-        .await?;
     let mut builder = config.apply(planned).listener(Arc::clone(&monitor) as _);
     for listener in service.listeners() {
         builder = builder.listener(listener);
