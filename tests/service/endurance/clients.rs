@@ -136,7 +136,7 @@ impl Target {
         match number % 5 {
             0 | 1 => self.ask().await,
             2 => self.read_slowly().await,
-            3 if number % 2 == 0 => {
+            3 if number.is_multiple_of(2) => {
                 self.never_log_in().await;
                 Ok(())
             }
@@ -222,7 +222,7 @@ impl Target {
     /// Goes in the middle of a result, or cancels it.
     async fn die(&self, number: usize) -> Result<(), tokio_postgres::Error> {
         let client = self.connect(&self.address).await?;
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             let rows = client.query_raw(ENDLESS, std::iter::empty::<i32>()).await?;
             let _ = std::pin::pin!(rows).next().await;
         } else {

@@ -183,7 +183,6 @@ async fn a_client_that_does_not_read_ends_its_statement() {
         }?;
         // It stays open.
         tokio::time::sleep(PATIENCE).await;
-        drop(connection);
         Some(())
     });
     let rows = client.simple_query_raw(ENDLESS).await.unwrap();

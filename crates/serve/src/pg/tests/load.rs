@@ -100,7 +100,7 @@ async fn misbehave(served: &Served, n: usize) {
             let Ok(rows) = rows else { return };
             pin_mut!(rows);
             let _ = rows.next().await;
-            if n % 8 == 0 {
+            if n.is_multiple_of(8) {
                 tokio::time::sleep(Duration::from_secs(2)).await;
             }
         }
