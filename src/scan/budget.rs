@@ -34,6 +34,10 @@ pub(crate) enum Holder {
     /// A table's, of all its scans in a statement.
     Table,
     /// What came with a scan from another machine.
+    #[cfg_attr(
+        not(feature = "jobs"),
+        allow(dead_code, reason = "scans are sent with it")
+    )]
     Coordinator,
 }
 
@@ -216,6 +220,10 @@ pub(crate) struct Share {
     estimate: Option<Arc<Estimate>>,
 }
 
+#[cfg_attr(
+    not(feature = "jobs"),
+    allow(dead_code, reason = "scans are sent with it")
+)]
 impl Share {
     /// What the account of another machine allows a part of a scan.
     pub(super) fn sent(budget: ScanBudget) -> Self {
