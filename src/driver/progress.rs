@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 
 use datafusion::physical_plan::ExecutionPlan;
-
 use serde::{Deserialize, Serialize};
 
 use super::intent::{Intent, Lost};
@@ -18,7 +17,7 @@ pub trait ProgressListener: fmt::Debug + Send + Sync {
     /// A batch is fixed and begins to run, perhaps not for the first time.
     fn began(&self, _intent: &Intent) {}
 
-    /// The queries of the batch that has begun start to read. `reads` tells how far they are, for as long as they run.
+    /// The queries of the batch that has begun start to read. `reads` tells how far they are.
     fn reads(&self, _reads: &Reads) {}
 
     /// A batch was committed.

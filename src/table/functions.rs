@@ -198,9 +198,9 @@ fn with_fields(builder: KafkaTableBuilder) -> Result<KafkaTableBuilder> {
         let learned = async { tokio::time::timeout(LEARN_WITHIN, alone.learn_fields()).await };
         runtime.block_on(learned).map_err(late)?
     });
-    let learned = learning.join();
-    let learned =
-        learned.map_err(|_| failed("the thread that reads it ended early".to_owned()))??;
+    let learned = learning
+        .join()
+        .map_err(|_| failed("the thread that reads it ended early".to_owned()))??;
     Ok(learned.pool(pool))
 }
 

@@ -363,8 +363,7 @@ impl RangeDecoder {
                 self.rows_of_head(&head, next, batch.len());
                 return Ok(None);
             }
-        } else if self.pass_whole(&head, purpose) {
-            self.place.passed_bytes += batch.len();
+        } else if self.pass_whole(&head, purpose, batch.len()) {
             self.leave(&head, next);
             return Ok(None);
         }
@@ -445,8 +444,7 @@ impl RangeDecoder {
         if purpose == Purpose::Rows {
             match self.look_for_needle(bytes) {
                 Some(traces) if traces.next() < usize::MAX => records.search(traces.behind(at)),
-                Some(_) if self.pass_whole(&head, Purpose::Filtered) => {
-                    self.place.passed_bytes += batch.len();
+                Some(_) if self.pass_whole(&head, Purpose::Filtered, batch.len()) => {
                     self.leave(&head, next);
                     return Ok(());
                 }

@@ -39,6 +39,21 @@ impl Place {
         self.pass(offset, |passed| &mut passed.gap);
     }
 
+    /// Moves up to `end` and counts so many records before it; the other offsets hold nothing. Does nothing and gives
+    /// `false` where the range ends before, or they are more than offsets.
+    pub(super) fn pass_records(&mut self, records: i32, end: i64, purpose: Purpose) -> bool {
+        let gap = end - self.position - i64::from(records);
+        let (Ok(records), Ok(gap), true) =
+            (u64::try_from(records), u64::try_from(gap), end <= self.end)
+        else {
+            return false;
+        };
+        *purpose.counter(&mut self.passed) += records;
+        self.passed.gap += gap;
+        self.position = end;
+        true
+    }
+
     pub(super) fn is_at_end(&self) -> bool {
         self.position >= self.end
     }
@@ -226,20 +241,13 @@ impl Records {
 
     /// Counts the records that are left by the batch's head, if they all lie in the range.
     fn pass_rest(&mut self, place: &mut Place) -> bool {
-        let within = place.position == self.next_offset() && self.head.end() <= place.end;
-        let spans = self.head.end() - self.next_offset();
-        let (left, gap) = (i64::from(self.left), spans - i64::from(self.left));
-        let (Ok(left), Ok(gap)) = (u64::try_from(left), u64::try_from(gap)) else {
-            return false;
-        };
-        if within {
-            *self.purpose.counter(&mut place.passed) += left;
-            place.passed.gap += gap;
+        let here = place.position == self.next_offset();
+        let passed = here && place.pass_records(self.left, self.head.end(), self.purpose);
+        if passed {
             place.passed_bytes += self.end - self.at;
-            place.position = self.head.end();
             self.left = 0;
         }
-        within
+        passed
     }
 
     /// The offset that follows that of the last record walked.

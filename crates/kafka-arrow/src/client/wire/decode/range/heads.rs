@@ -9,21 +9,19 @@ use crate::client::TimestampBounds;
 
 impl RangeDecoder {
     /// Counts a batch that yields no rows by its head, if the head tells which offsets it holds.
-    pub(super) fn pass_whole(&mut self, head: &BatchHead, purpose: Purpose) -> bool {
-        let within = self.place.position == head.base_offset && head.end() <= self.place.end;
-        if head.is_dense() {
-            self.place
-                .pass(head.end(), |passed| purpose.counter(passed));
-            return true;
+    pub(super) fn pass_whole(&mut self, head: &BatchHead, purpose: Purpose, bytes: usize) -> bool {
+        let place = &mut self.place;
+        let passed = if head.is_dense() {
+            place.pass(head.end(), |passed| purpose.counter(passed));
+            true
+        } else {
+            let here = place.position == head.base_offset;
+            here && place.pass_records(head.records, head.end(), purpose)
+        };
+        if passed {
+            place.passed_bytes += bytes;
         }
-        if within {
-            let records = u64::try_from(head.records).unwrap_or(0);
-            let spans = u64::try_from(head.end() - self.place.position).unwrap_or(0);
-            *purpose.counter(&mut self.place.passed) += records;
-            self.place.passed.gap += spans - records;
-            self.place.position = head.end();
-        }
-        within
+        passed
     }
 
     /// Whether nothing of the records themselves is wanted.
