@@ -243,7 +243,8 @@ async fn a_quota_holds_joins_back_and_loses_no_row() {
             admin::limit_client(brokers, &id, "consumer_byte_rate", BYTES_A_SECOND);
             filled(&names(0..76), 1_000)
         });
-        let more = [("client.id", id.as_str()), ("read.timeout.ms", "1500")];
+        // Brokers may hold back each partition in turn, for up to their window of 11 s.
+        let more = [("client.id", id.as_str()), ("read.timeout.ms", "6000")];
         let sql = format!(
             "SELECT e.partition, e.\"offset\" FROM {topic} e JOIN (VALUES ('k-7'), ('k-8')) AS w (k) ON e.key = w.k ORDER BY 1, 2"
         );
