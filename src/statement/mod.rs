@@ -16,7 +16,8 @@ mod words;
 
 use std::sync::Arc;
 
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::context::SQLOptions;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{DataFrame, SessionContext};
@@ -78,7 +79,33 @@ pub async fn sql(context: &SessionContext, text: &str) -> Result<DataFrame> {
         Some(plan) => plan,
         None => plan(&state, text).await?,
     };
-    let plan = policy::judge(&policy::of(state.config()), plan, &state)
+    execute(context, &state, plan).await
+}
+
+/// Plans a statement like [`sql`] that only reads: a query, `EXPLAIN` of one, `SHOW`.
+///
+/// # Errors
+/// As [`sql`], and when the statement does anything else.
+pub async fn read_only(context: &SessionContext, text: &str) -> Result<DataFrame> {
+    let state = context.state();
+    let plan = plan(&state, text).await?;
+    let reads = SQLOptions::new()
+        .with_allow_ddl(false)
+        .with_allow_dml(false)
+        .with_allow_statements(false);
+    reads.verify_plan(&plan).map_err(|_| {
+        let message = "only statements that read run here: SELECT, EXPLAIN and SHOW";
+        DataFusionError::Plan(message.to_owned())
+    })?;
+    execute(context, &state, plan).await
+}
+
+async fn execute(
+    context: &SessionContext,
+    state: &SessionState,
+    plan: LogicalPlan,
+) -> Result<DataFrame> {
+    let plan = policy::judge(&policy::of(state.config()), plan, state)
         .await
         .external()?;
     let explains = matches!(plan, LogicalPlan::Explain(_));

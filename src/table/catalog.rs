@@ -161,16 +161,11 @@ impl Cluster {
             })?;
             runtime.block_on(client.describe(TopicSelection::All))
         });
-        match asking.join() {
+        let names = match asking.join() {
             Ok(Ok(cluster)) => {
-                let mut names: Vec<String> = cluster
-                    .topics
-                    .iter()
-                    .filter(|t| !t.internal)
-                    .map(|t| t.name.to_string())
-                    .collect();
+                let topics = cluster.topics.iter().filter(|topic| !topic.internal);
+                let mut names: Vec<String> = topics.map(|topic| topic.name.to_string()).collect();
                 names.sort();
-                *cached = Some((Instant::now(), names.clone()));
                 names
             }
             Ok(Err(error)) => {
@@ -178,7 +173,10 @@ impl Cluster {
                 vec![]
             }
             Err(_) => vec![],
-        }
+        };
+        // None either: whoever lists again does not wait for the same error at once.
+        *cached = Some((Instant::now(), names.clone()));
+        names
     }
 }
 

@@ -326,7 +326,7 @@ fn ctrl_c_stops_the_statement_and_not_the_shell() {
     session.exp_string("interrupted").expect("it says so");
     session.exp_string(PROMPT).expect("a prompt");
     assert!(
-        started.elapsed() < Duration::from_secs(5),
+        started.elapsed() < Duration::from_secs(20),
         "{:?}",
         started.elapsed()
     );

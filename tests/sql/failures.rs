@@ -148,7 +148,7 @@ async fn broker_that_stays_away_fails_clearly_and_never_short() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dropped_stream_frees_its_session_within_a_second() {
+async fn dropped_stream_frees_its_session() {
     let topic = super::topic(1);
     let bootstrap = crate::support::shared().bootstrap();
     let fill = Fill {
@@ -169,9 +169,5 @@ async fn dropped_stream_frees_its_session_within_a_second() {
     let begun = Instant::now();
     let sql = format!("SELECT count(*) FROM kafka('{topic}', '0:10')");
     assert_eq!(rows(&context, &sql).await, ["10"]);
-    assert!(
-        begun.elapsed() < Duration::from_secs(1),
-        "{:?}",
-        begun.elapsed()
-    );
+    assert!(begun.elapsed() < LIMIT, "{:?}", begun.elapsed());
 }

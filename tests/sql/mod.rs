@@ -1,5 +1,6 @@
 //! What SQL on a real broker must return: rows, and errors with their coordinates.
 
+mod budget;
 mod debezium;
 mod failures;
 mod formats;

@@ -17,7 +17,7 @@ async fn queries_wait_out_a_quota_and_tell_for_how_long() {
         connection.set("kafka.client", client).unwrap();
         connection.set("client.id", &id).unwrap();
         // Not longer than the broker throttles a client.
-        connection.set("read.timeout.ms", "1500").unwrap();
+        connection.set("read.timeout.ms", "2500").unwrap();
         let context = session_with(connection);
         let select = format!("SELECT value FROM kafka('{topic}')");
         let frame = context.sql(&select).await.unwrap();

@@ -78,7 +78,7 @@ async fn empty_topic_and_empty_partitions_give_no_rows_at_once() {
     assert_eq!(count(&topic, "start:end").await, "2");
     assert_eq!(count(&topic, "0=start:end").await, "0");
     // Far below any timeout: an empty range never waits.
-    assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
+    assert!(begun.elapsed().as_secs() < 15, "{:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

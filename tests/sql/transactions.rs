@@ -69,7 +69,7 @@ async fn range_without_a_visible_record_ends() {
         let sql = format!("SELECT count(*) FROM kafka('{topic}', '{range}')");
         assert_eq!(rows(&session(), &sql).await, [expected], "{range}");
     }
-    assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
+    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
     let sql = format!("EXPLAIN ANALYZE SELECT count(*) FROM kafka('{topic}', '0:52')");
     let analyzed = rows(&session(), &sql).await.join("\n");
     assert!(analyzed.contains("skipped_offsets=51"), "{analyzed}");

@@ -106,10 +106,10 @@ async fn holding_back_for_hours_is_an_error_at_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn holding_back_without_end_is_an_error_in_time() {
-    let settings = [("read.timeout.ms", "100")];
+    let settings = [("read.timeout.ms", "400")];
     let setup = Setup::with(&[Release::V4_1], vec![plain_log()], &settings).await;
     let always = || setup.cluster.on_fetch().always();
-    always().fetch(hold_back(Duration::from_millis(40)));
+    always().fetch(hold_back(Duration::from_millis(160)));
     let (_, error) = setup.fails().await;
     let Error::Stalled { reason, .. } = &error else {
         panic!("{error}");
@@ -122,12 +122,12 @@ async fn holding_back_without_end_is_an_error_in_time() {
 /// A question waits until the broker reads again. This waiting does not count as silence.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn questions_wait_too() {
-    let settings = [("request.timeout.ms", "300")];
+    let settings = [("request.timeout.ms", "1000")];
     let setup = Setup::with(&[Release::V4_1], vec![plain_log()], &settings).await;
     setup.end().await.unwrap();
     let offsets = || setup.cluster.on(ApiKey::ListOffsets);
-    offsets().offsets(|answer| answer.throttle_time_ms = 1200);
-    offsets().deliver(Delivery::Hold(Duration::from_millis(1200)));
+    offsets().offsets(|answer| answer.throttle_time_ms = 2500);
+    offsets().deliver(Delivery::Hold(Duration::from_millis(2500)));
     assert_eq!(setup.end().await.unwrap(), Some(END));
     assert_eq!(setup.end().await.unwrap(), Some(END));
 }

@@ -12,6 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Sleep, sleep};
 
+use crate::logs;
+
 /// The longest message that a client may send: a long statement, with parameters.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 16 << 20;
 /// The longest of a client that has not logged in: all of its settings.
@@ -21,19 +23,29 @@ pub(crate) const MAX_LOGIN_BYTES: usize = 16 << 10;
 const SILENT: Duration = Duration::from_secs(60);
 const ASKED_EVERY: Duration = Duration::from_secs(15);
 
-/// Accepts a connection, which ends when its other end is gone without a word.
+/// The pause after a connection could not be accepted.
+const AFTER_FAILURE: Duration = Duration::from_millis(200);
+
+/// Accepts a connection of a named port, which ends when its other end is gone without a word.
 ///
-/// # Errors
-/// The system's, for example when there are no more descriptors.
-pub(crate) async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
-    let (tcp, peer) = listener.accept().await?;
+/// Where the system refuses, for example for want of descriptors, it logs that and tries again.
+pub(crate) async fn accept(listener: &TcpListener, port: &str) -> (TcpStream, SocketAddr) {
+    let (tcp, peer) = loop {
+        match listener.accept().await {
+            Ok(accepted) => break accepted,
+            Err(error) => {
+                log::warn!(target: logs::SERVICE, "the {port} port cannot accept a connection: {error}");
+                sleep(AFTER_FAILURE).await;
+            }
+        }
+    };
     let keepalive = TcpKeepalive::new()
         .with_time(SILENT)
         .with_interval(ASKED_EVERY);
     // A socket that refuses works all the same. Events and rows are small and wait for nothing.
     let _ = SockRef::from(&tcp).set_tcp_keepalive(&keepalive);
     let _ = tcp.set_nodelay(true);
-    Ok((tcp, peer))
+    (tcp, peer)
 }
 
 /// Ends with an error where its client does not read, or sends too much.
@@ -161,8 +173,9 @@ mod tests {
     async fn whoever_is_accepted_is_asked_whether_it_is_there() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (_client, accepted) = tokio::join!(TcpStream::connect(address), accept(&listener));
-        let (tcp, _) = accepted.unwrap();
+        let (_client, accepted) =
+            tokio::join!(TcpStream::connect(address), accept(&listener, "test"));
+        let (tcp, _) = accepted;
         assert!(SockRef::from(&tcp).keepalive().unwrap());
     }
 

@@ -39,8 +39,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const STALLED: Duration = Duration::from_secs(60);
 /// How long requests that run may take when the service ends.
 const FINISH: Duration = Duration::from_secs(2);
-/// The pause after a connection could not be accepted: descriptors may be short.
-const AFTER_FAILURE: Duration = Duration::from_millis(200);
 
 /// An open port.
 #[derive(Debug)]
@@ -135,13 +133,10 @@ impl Port {
         let mut closing = self.closing.clone();
         let mut connections = JoinSet::new();
         loop {
-            let accepted = tokio::select! {
-                accepted = self.accept() => accepted,
+            let (stream, peer) = tokio::select! {
+                accepted = accept(&self.listener, "HTTP") => accepted,
                 Some(_) = connections.join_next() => continue,
                 () = closed(&mut closing) => break,
-            };
-            let Some((stream, peer)) = accepted else {
-                continue;
             };
             let router = router.clone().layer(Extension(Peer(peer)));
             let acceptor = self.certificate.as_ref().map(Certificate::acceptor);
@@ -162,17 +157,6 @@ impl Port {
         }
         let finished = async { while connections.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(FINISH, finished).await;
-    }
-
-    async fn accept(&self) -> Option<(TcpStream, SocketAddr)> {
-        match accept(&self.listener).await {
-            Ok(accepted) => Some(accepted),
-            Err(error) => {
-                log::warn!(target: logs::SERVICE, "cannot accept a connection: {error}");
-                tokio::time::sleep(AFTER_FAILURE).await;
-                None
-            }
-        }
     }
 }
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::error::DataFusionError;
-use datafusion::execution::context::{SQLOptions, SessionContext};
+use datafusion::execution::context::SessionContext;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion_kafka::config::ScanBudget;
 use datafusion_kafka::receipt::{Receipt, with_checksums};
@@ -299,16 +299,7 @@ async fn planned(
     session: &SessionContext,
     sql: &str,
 ) -> Result<(Arc<dyn ExecutionPlan>, datafusion::execution::TaskContext), Failed> {
-    let state = session.state();
-    statement::check_text(&state, sql)?;
-    let plan = state.create_logical_plan(sql).await?;
-    let reads = SQLOptions::new()
-        .with_allow_ddl(false)
-        .with_allow_dml(false)
-        .with_allow_statements(false);
-    reads.verify_plan(&plan)?;
-    // Plans the text again, under the session's policy.
-    let frame = statement::sql(session, sql).await?;
+    let frame = statement::read_only(session, sql).await?;
     let task = frame.task_ctx();
     Ok((frame.create_physical_plan().await?, task))
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, Schema};
 use datafusion::dataframe::DataFrame;
-use datafusion::execution::context::{SQLOptions, SessionContext};
+use datafusion::execution::context::SessionContext;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion_kafka::config::ScanBudget;
 use datafusion_kafka::{Error, statement};
@@ -178,22 +178,9 @@ fn session(service: &Service) -> Result<SessionContext, Problem> {
 /// Plans a statement that changes nothing.
 async fn read_only(context: &SessionContext, sql: &str) -> Result<DataFrame, Problem> {
     let (context, sql) = (context.clone(), sql.to_owned());
-    let planned = beside(async move { read_only_here(&context, &sql).await }).await;
-    planned.map_err(|e| Problem::new(e.to_string()))?
-}
-
-async fn read_only_here(context: &SessionContext, sql: &str) -> Result<DataFrame, Problem> {
-    let state = context.state();
-    statement::check_text(&state, sql)?;
-    let plan = state.create_logical_plan(sql).await.map_err(problem)?;
-    let options = SQLOptions::new()
-        .with_allow_ddl(false)
-        .with_allow_dml(false)
-        .with_allow_statements(false);
-    options.verify_plan(&plan).map_err(|_| {
-        Problem::new("the page reads and changes nothing: SELECT, EXPLAIN and SHOW")
-    })?;
-    statement::sql(context, sql).await.map_err(problem)
+    let planned = beside(async move { statement::read_only(&context, &sql).await }).await;
+    let planned = planned.map_err(|e| Problem::new(e.to_string()))?;
+    planned.map_err(problem)
 }
 
 async fn within<T>(work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {

@@ -247,6 +247,11 @@ impl CatalogProvider for Served {
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        if matches!(name, PG_CATALOG | information_schema::NAME) {
+            // They list the tables while rows are made, where nothing should wait for a cluster. It is asked now, while
+            // the statement is planned, and what it answers is known then.
+            self.tables.table_names();
+        }
         match name {
             PUBLIC => Some(Arc::clone(&self.tables)),
             PG_CATALOG => Some(Arc::clone(&self.pg_catalog)),

@@ -1,7 +1,9 @@
 //! One connection, from its first byte to its last.
 
+use std::convert::Infallible;
 use std::io;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures::{FutureExt, SinkExt, StreamExt};
@@ -14,7 +16,7 @@ use pgwire::tokio::server::{
 };
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::codec::{Framed, FramedParts};
@@ -29,18 +31,30 @@ use crate::tls::Certificate;
 
 type Socket = Framed<Pipe<MaybeTls>, PgWireMessageServerCodec<Arc<Prepared>>>;
 
-/// Serves a client until it goes, or is told to.
+/// Serves a client until it goes, or is told to. One that is `older` than too many others and has not logged in goes too.
 pub(super) async fn serve(
     tcp: TcpStream,
-    shared: &Arc<Shared>,
-    is_full: bool,
+    shared: Arc<Shared>,
+    older: oneshot::Receiver<Infallible>,
     stopped: watch::Receiver<bool>,
 ) {
     let peer = tcp.peer_addr();
+    let handler = Arc::new(Handler::new());
     // pgwire panics at some messages that are cut short.
-    let served = AssertUnwindSafe(converse(tcp, shared, is_full, stopped)).catch_unwind();
+    let served = AssertUnwindSafe(converse(tcp, &shared, &handler, stopped)).catch_unwind();
+    let mut served = pin!(served);
+    let served = tokio::select! {
+        served = &mut served => served,
+        _ = older => match handler.opened() {
+            Some(_) => served.await,
+            None => {
+                shared.counts.login("refused");
+                Ok(Err(io::Error::other("other clients want to log in")))
+            }
+        }
+    };
     let broken = |_| Err(io::Error::other("a message that cannot be read"));
-    let served = served.await.unwrap_or_else(broken);
+    let served = served.unwrap_or_else(broken);
     if let (Ok(peer), Err(error)) = (peer, served) {
         log::info!(target: logs::SERVICE, "the connection of {peer} to the PostgreSQL port has ended: {error}");
     }
@@ -49,7 +63,7 @@ pub(super) async fn serve(
 async fn converse(
     tcp: TcpStream,
     shared: &Arc<Shared>,
-    is_full: bool,
+    handler: &Arc<Handler>,
     mut stopped: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let until = Instant::now() + shared.options.login_timeout;
@@ -65,7 +79,6 @@ async fn converse(
     };
     let startup = Arc::new(login::login(&shared.current().logins, &shared.pids));
     let cancels = Arc::new(DefaultCancelHandler::new(Arc::clone(&shared.cancels)));
-    let handler = Arc::new(Handler::new());
     loop {
         let deadline = match handler.opened() {
             Some(session) => Instant::now() + session.idle_timeout(),
@@ -102,7 +115,7 @@ async fn converse(
             }
         }
         if let PgWireFrontendMessage::Startup(_) = message
-            && let Some(refusal) = refusal(&socket, shared, is_full)
+            && let Some(refusal) = refusal(&socket, shared)
         {
             shared.counts.login("refused");
             return say(&mut socket, refusal).await;
@@ -113,8 +126,8 @@ async fn converse(
             message,
             &mut socket,
             Arc::clone(&startup),
-            Arc::clone(&handler),
-            Arc::clone(&handler),
+            Arc::clone(handler),
+            Arc::clone(handler),
             Arc::new(NoopHandler),
             Arc::clone(&cancels),
         );
@@ -146,7 +159,10 @@ async fn converse(
                     shared.counts.login("ok");
                     handler.begin(session);
                 }
-                Err(error) => return say(&mut socket, error).await,
+                Err(error) => {
+                    shared.counts.login("refused");
+                    return say(&mut socket, error).await;
+                }
             }
         }
     }
@@ -177,18 +193,12 @@ fn limited(
 }
 
 /// Why a client may not log in.
-fn refusal(socket: &Socket, shared: &Shared, is_full: bool) -> Option<PgWireError> {
+fn refusal(socket: &Socket, shared: &Shared) -> Option<PgWireError> {
     if shared.options.certificate.is_some() && !socket.is_secure() {
         let message = "this port takes connections with TLS only: set sslmode=require";
         return Some(sqlstate::fatal(sqlstate::INVALID_AUTHORIZATION, message));
     }
-    is_full.then(|| {
-        let message = format!(
-            "there are {} connections already: try again later",
-            shared.options.max_connections
-        );
-        sqlstate::fatal(sqlstate::TOO_MANY_CONNECTIONS, message)
-    })
+    shared.admit().err()
 }
 
 fn is_of_login(message: &PgWireFrontendMessage) -> bool {

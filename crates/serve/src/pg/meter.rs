@@ -103,7 +103,7 @@ impl Meter {
         );
         let queued = i64::try_from(shared.queued.load(Ordering::Relaxed)).ok();
         for (name, help, value) in [
-            ("connections", "Connections that are open", connections),
+            ("connections", "Clients that have logged in", connections),
             (
                 "statements_running",
                 "Statements that have a place",

@@ -42,6 +42,8 @@ mod statement;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
@@ -52,8 +54,9 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::prelude::SessionContext;
 use datafusion_kafka::config::ScanBudget;
 use pgwire::api::{ConnectionManager, RandomPidSecretKeyGenerator};
+use pgwire::error::PgWireResult;
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 
 use current::Current;
@@ -61,20 +64,13 @@ use meter::Counts;
 pub(crate) use meter::Meter;
 
 use crate::config::{Connection, PostgresConfig, Secret, UserConfig};
-use crate::logs;
 use crate::opener::Opener;
 use crate::pipe::accept;
 use crate::problem::Problem;
 use crate::tls::{Certificate, Protection};
 
-/// How many connections beyond the limit are told that there are too many, at a time. Others are closed without a word.
-const REFUSED_POLITELY: usize = 16;
-
 /// How long clients may take to hear of the end.
 const FINISH: Duration = Duration::from_secs(5);
-
-/// The pause after a connection could not be accepted: descriptors may be short.
-const AFTER_FAILURE: Duration = Duration::from_millis(200);
 
 /// How long the tables of a catalog file may take when the file is read again: meanwhile the service looks after nothing
 /// else.
@@ -116,6 +112,7 @@ impl User {
 struct Options {
     /// With one, connections without TLS are refused.
     certificate: Option<Certificate>,
+    /// How many clients may have logged in, and how many more may be about to.
     max_connections: usize,
     /// How many statements may run at a time.
     max_statements: usize,
@@ -171,6 +168,19 @@ impl Shared {
     fn current(&self) -> Arc<Current> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(&current)
+    }
+
+    /// A place for a client that logs in.
+    ///
+    /// # Errors
+    /// When there is none.
+    fn admit(&self) -> PgWireResult<OwnedSemaphorePermit> {
+        let place = Arc::clone(&self.connections).try_acquire_owned();
+        place.map_err(|_| {
+            let most = self.options.max_connections;
+            let message = format!("there are {most} connections already: try again later");
+            sqlstate::fatal(sqlstate::TOO_MANY_CONNECTIONS, message)
+        })
     }
 }
 
@@ -294,36 +304,24 @@ impl PgPort {
 
     /// Serves until `stop`, then tells the clients and ends their statements.
     pub async fn serve(self, stop: impl Future<Output = ()>) {
-        let refusals = Arc::new(Semaphore::new(REFUSED_POLITELY));
+        // Whoever has not logged in when so many others have come goes, so that strangers keep out no user.
+        let mut newest = VecDeque::new();
         let (stopping, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         tokio::pin!(stop);
         loop {
-            let accepted = tokio::select! {
-                accepted = accept(&self.listener) => accepted,
+            let (tcp, _) = tokio::select! {
+                accepted = accept(&self.listener, "PostgreSQL") => accepted,
                 Some(_) = tasks.join_next() => continue,
                 () = &mut stop => break,
             };
-            let tcp = match accepted {
-                Ok((tcp, _)) => tcp,
-                Err(error) => {
-                    log::warn!(target: logs::SERVICE, "the PostgreSQL port cannot accept a connection: {error}");
-                    tokio::time::sleep(AFTER_FAILURE).await;
-                    continue;
-                }
-            };
-            let free = |of: &Arc<Semaphore>| Arc::clone(of).try_acquire_owned().ok();
-            let (place, is_full): (OwnedSemaphorePermit, bool) =
-                match (free(&self.shared.connections), free(&refusals)) {
-                    (Some(place), _) => (place, false),
-                    (None, Some(place)) => (place, true),
-                    (None, None) => continue,
-                };
+            if newest.len() >= self.shared.options.max_connections {
+                newest.pop_front();
+            }
+            let (newer, older) = oneshot::channel::<Infallible>();
+            newest.push_back(newer);
             let (shared, stopped) = (Arc::clone(&self.shared), stopped.clone());
-            tasks.spawn(async move {
-                connection::serve(tcp, &shared, is_full, stopped).await;
-                drop(place);
-            });
+            tasks.spawn(connection::serve(tcp, shared, older, stopped));
         }
         drop(self.listener);
         let _ = stopping.send(true);

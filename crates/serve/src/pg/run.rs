@@ -11,11 +11,10 @@ use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::dataframe::DataFrame;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::execution::context::SQLOptions;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionContext;
-use datafusion_kafka::{external, statement};
+use datafusion_kafka::statement;
 use futures::StreamExt;
 use pgwire::api::portal::Format;
 use pgwire::api::results::FieldInfo;
@@ -46,43 +45,21 @@ async fn plan_here(context: &SessionContext, query: &Query) -> Result<DataFrame,
     let asks_catalog = query.text.to_lowercase().contains("pg_");
     if asks_catalog
         && let Some(text) = compatible()
-        && let Ok(frame) = plan_text(context, &text, query.explains).await
+        && let Ok(frame) = statement::read_only(context, &text).await
     {
         return Ok(frame);
     }
-    let error = match plan_text(context, &query.text, query.explains).await {
+    let error = match statement::read_only(context, &query.text).await {
         Ok(frame) => return Ok(frame),
         Err(error) => error,
     };
     if !asks_catalog
         && let Some(text) = compatible()
-        && let Ok(frame) = plan_text(context, &text, query.explains).await
+        && let Ok(frame) = statement::read_only(context, &text).await
     {
         return Ok(frame);
     }
     Err(error)
-}
-
-async fn plan_text(
-    context: &SessionContext,
-    text: &str,
-    explains: bool,
-) -> Result<DataFrame, DataFusionError> {
-    let state = context.state();
-    statement::check_text(&state, text).map_err(external)?;
-    let plan = state.create_logical_plan(text).await?;
-    statement::check_plan(&plan).map_err(external)?;
-    // The list of statements has let through `SELECT … INTO`, for example.
-    SQLOptions::new()
-        .with_allow_ddl(false)
-        .with_allow_dml(false)
-        .with_allow_statements(false)
-        .verify_plan(&plan)?;
-    match explains {
-        // Which estimates bytes.
-        true => statement::sql(context, text).await,
-        false => Ok(DataFrame::new(state, plan)),
-    }
 }
 
 /// The query again, for another execution: with the offsets of now.

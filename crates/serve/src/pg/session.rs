@@ -10,6 +10,7 @@ use datafusion::prelude::SessionContext;
 use pgwire::api::results::FieldInfo;
 use pgwire::api::{ClientInfo, ConnectionGuard, ConnectionHandle, METADATA_USER};
 use pgwire::error::PgWireResult;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 
 use super::run::Running;
@@ -35,6 +36,7 @@ pub(super) struct Session {
     /// Hears of cancel requests, for as long as the guard lives.
     cancel: Arc<ConnectionHandle>,
     _guard: ConnectionGuard,
+    _place: OwnedSemaphorePermit,
     /// Whether the statement that runs is cancelled.
     cancelled: Arc<AtomicBool>,
     state: Mutex<State>,
@@ -79,8 +81,9 @@ impl Session {
     /// The session of a client that has logged in.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When there is no place for it, and when it cannot be made.
     pub(super) fn open(shared: &Arc<Shared>, client: &dyn ClientInfo) -> PgWireResult<Self> {
+        let place = shared.admit()?;
         let current = shared.current();
         let name = client.metadata().get(METADATA_USER);
         let user = name.and_then(|name| current.logins.user(name));
@@ -110,6 +113,7 @@ impl Session {
             longest: user.budget.time,
             cancel,
             _guard: guard,
+            _place: place,
             cancelled: Arc::default(),
             state: Mutex::default(),
         };

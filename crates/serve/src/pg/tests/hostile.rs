@@ -130,3 +130,20 @@ async fn tables_over_files_are_refused_as_the_file_is_read() {
         "{error:?}"
     );
 }
+
+#[tokio::test]
+async fn a_cluster_that_is_down_is_asked_for_its_topics_once() {
+    let served = serve("", "").await;
+    let ada = served.ada().await;
+    let asked = || served.cluster.stats().describes;
+    let before = asked();
+    let down = datafusion_kafka::Error::invalid("down");
+    served.cluster.fail_next(Call::Describe, down);
+    for _ in 0..3 {
+        let sql = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'";
+        let tables = ada.rows(sql).await.unwrap();
+        assert!(tables.contains(&"few".to_owned()), "{tables:?}");
+        assert!(!tables.contains(&"orders".to_owned()), "{tables:?}");
+        assert_eq!(asked(), before + 1);
+    }
+}

@@ -237,6 +237,36 @@ async fn who_does_not_log_in_is_disconnected() {
 }
 
 #[tokio::test]
+async fn strangers_keep_out_no_user() {
+    let served = serve("max_connections = 20", "").await;
+    let address = served.port.address();
+    // They come again as soon as they are disconnected.
+    let strangers = (0..50).map(|_| {
+        tokio::spawn(async move {
+            loop {
+                let mut tcp = TcpStream::connect(address).await.unwrap();
+                let _ = tcp.read_to_end(&mut vec![]).await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        })
+    });
+    let strangers: Vec<_> = strangers.collect();
+    until("they have come", async || {
+        served.metric("logins_total{result=\"refused\"}") >= 30
+    })
+    .await;
+    let mut users = vec![];
+    while users.len() < 20 {
+        users.extend(served.connect("ada").await.ok());
+    }
+    assert!(served.connect("ada").await.is_err());
+    assert!(users.iter().all(|user| !user.is_closed()));
+    for stranger in strangers {
+        stranger.abort();
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_message_ends_the_connection() {
     let served = serve("", "").await;
     for bytes in [

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use datafusion::execution::context::SessionContext;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion_kafka::client::ClientPool;
-use datafusion_kafka::client::memory::{MemoryCluster, Record};
+use datafusion_kafka::client::memory::{Call, MemoryCluster, Record};
 use datafusion_kafka::driver::MicroBatchBuilder;
 use datafusion_kafka::policy::Policy;
 use datafusion_kafka::session::KafkaSessionBuilder;

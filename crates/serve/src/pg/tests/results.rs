@@ -1,5 +1,7 @@
 //! What queries give: rows, types, cursors, copies, and what is said about them.
 
+use datafusion_kafka::config::ConnectionConfig;
+use datafusion_kafka::driver::create_index;
 use futures::{StreamExt, TryStreamExt, pin_mut};
 use tokio_postgres::types::Type;
 
@@ -415,4 +417,39 @@ async fn a_look_at_all_tables_asks_the_cluster_once() {
     // A topic that there was not is found all the same.
     served.cluster.create_topic("late", 1).unwrap();
     assert_eq!(ada.value("SELECT count(*) FROM late").await, "0");
+}
+
+#[tokio::test]
+async fn a_table_of_the_catalog_reads_what_its_index_leaves() {
+    let served = serve("", "").await;
+    let folder = served.folder.path();
+    let index = folder.join("index").display().to_string();
+    let of_pool = served.cluster.clone();
+    let pool = ClientPool::with_factory(move |_| Ok(Arc::new(of_pool.client())));
+    let operator = KafkaSessionBuilder::new()
+        .connection(ConnectionConfig::new("memory:1"))
+        .pool(pool);
+    let create =
+        format!("CREATE INDEX ON orders (key) WITH (location = '{index}', block_offsets = 16)");
+    create_index(&operator.build().unwrap(), &create)
+        .await
+        .unwrap();
+    let catalog = format!(
+        "CREATE EXTERNAL TABLE indexed STORED AS KAFKA LOCATION 'orders' OPTIONS ('index' '{index}')"
+    );
+    std::fs::write(folder.join("indexed.sql"), catalog).unwrap();
+    let text = format!(
+        "[connections.main]\n\"bootstrap.servers\" = \"memory:1\"\n\
+         [postgres]\nlisten = \"127.0.0.1:0\"\nconnection = \"main\"\ncatalog = \"indexed.sql\"\n\
+         [postgres.users.ada]\npassword = \"file:{}\"\n",
+        folder.join("password").display()
+    );
+    served.renew(&Config::parse(&text, folder).unwrap()).await;
+    let ada = served.ada().await;
+    for (table, fetched) in [("orders", 190), ("indexed", 32)] {
+        served.cluster.reset_stats();
+        let sql = format!("SELECT partition, offset FROM {table} WHERE key = 'k42' ORDER BY 1");
+        assert_eq!(ada.rows(&sql).await.unwrap(), ["0|42", "1|42"]);
+        assert_eq!(served.cluster.stats().records, fetched, "{table}");
+    }
 }
