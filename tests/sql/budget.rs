@@ -8,9 +8,9 @@ use crate::support::{Record, produce, shared};
 
 /// Searches pass most records of a batch without a look at them, and pay for them all the same.
 const STATEMENTS: [&str; 3] = [
-    "SELECT sum(octet_length(value)) FROM {t}",
-    "SELECT \"offset\" FROM {t} WHERE contains(value, 'needle')",
-    "SELECT \"offset\" FROM {t} WHERE contains(value, 'needle') LIMIT 1",
+    "SELECT sum(octet_length(value)) FROM \"{t}\"",
+    "SELECT \"offset\" FROM \"{t}\" WHERE contains(value, 'needle')",
+    "SELECT \"offset\" FROM \"{t}\" WHERE contains(value, 'needle') LIMIT 1",
 ];
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! Fifty connections to the PostgreSQL port: some ask, some read slowly, some are half open, some die.
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,6 +9,7 @@ use futures::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::{Client, Config, NoTls};
 
@@ -38,6 +40,26 @@ pub(super) struct Clients {
     proxy: Proxy,
     seen: Arc<Seen>,
     runtime: Option<Runtime>,
+}
+
+/// A client whose connection ends with it. By itself it would read what it was sent first, to an end that there is not.
+struct Asking {
+    client: Client,
+    connection: AbortHandle,
+}
+
+impl Deref for Asking {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
 }
 
 #[derive(Clone)]
@@ -121,6 +143,11 @@ impl Clients {
         ]
         .map(|(what, count)| (what, count.load(Ordering::Relaxed)))
     }
+
+    /// How many answers there were.
+    pub(super) fn answers(&self) -> u64 {
+        self.seen.answers.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for Clients {
@@ -145,7 +172,7 @@ impl Target {
         }
     }
 
-    async fn connect(&self, address: &str) -> Result<Client, tokio_postgres::Error> {
+    async fn connect(&self, address: &str) -> Result<Asking, tokio_postgres::Error> {
         let (host, port) = address.rsplit_once(':').expect("host:port");
         let mut config = Config::new();
         config
@@ -156,9 +183,8 @@ impl Target {
             .password(CLIENT_PASSWORD)
             .connect_timeout(LONG);
         let (client, connection) = config.connect(NoTls).await?;
-        // Ends with the client.
-        tokio::spawn(connection);
-        Ok(client)
+        let connection = tokio::spawn(connection).abort_handle();
+        Ok(Asking { client, connection })
     }
 
     /// Some questions; each has the right answer or none.

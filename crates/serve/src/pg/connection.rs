@@ -29,6 +29,10 @@ use crate::logs;
 use crate::pipe::{Hangup, MAX_LOGIN_BYTES, MAX_MESSAGE_BYTES, Pipe};
 use crate::tls::Certificate;
 
+/// Why connections are terminated.
+const STOPPING: &str = "the service is stopping";
+const CHANGED: &str = "the service's file has changed; connect again";
+
 type Socket = Framed<Pipe<MaybeTls>, PgWireMessageServerCodec<Arc<Prepared>>>;
 
 /// Serves a client until it goes, or is told to. One that is `older` than too many others and has not logged in goes too.
@@ -90,7 +94,7 @@ async fn converse(
         });
         let received = tokio::select! {
             received = timeout_at(deadline, socket.next()) => received,
-            () = told(&mut stopped) => return say(&mut socket, stopping()).await,
+            () = told(&mut stopped) => return say(&mut socket, terminating(STOPPING)).await,
         };
         let message = match received {
             Ok(None | Some(Ok(PgWireFrontendMessage::Terminate(_)))) => return Ok(()),
@@ -107,7 +111,8 @@ async fn converse(
             Err(_) => return Err(io::Error::other("the client has not logged in in time")),
         };
         match handler.opened() {
-            Some(session) => session.close_forgotten(),
+            Some(session) if session.is_current() => session.close_forgotten(),
+            Some(_) => return say(&mut socket, terminating(CHANGED)).await,
             None if is_of_login(&message) => {}
             None => {
                 let early = sqlstate::fatal(sqlstate::PROTOCOL_VIOLATION, "log in first");
@@ -136,7 +141,7 @@ async fn converse(
             processed = process => processed,
             // Whoever asks to cancel goes at once.
             () = hangup.closed(), if !is_cancel => return Ok(()),
-            () = told(&mut stopped) => Err(stopping()),
+            () = told(&mut stopped) => Err(terminating(STOPPING)),
         };
         if is_cancel {
             return Ok(());
@@ -217,8 +222,8 @@ async fn told(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
-fn stopping() -> PgWireError {
-    let message = "terminating connection: the service is stopping";
+fn terminating(why: &str) -> PgWireError {
+    let message = format!("terminating connection: {why}");
     sqlstate::fatal(sqlstate::ADMIN_SHUTDOWN, message)
 }
 

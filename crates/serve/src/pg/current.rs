@@ -29,6 +29,12 @@ struct Source {
 }
 
 impl Current {
+    /// Whether a user's session is made as it was before.
+    pub(super) fn is_for(&self, user: &str, before: &Self) -> bool {
+        Arc::ptr_eq(&self.sessions, &before.sessions)
+            && self.logins.user(user) == before.logins.user(user)
+    }
+
     /// # Errors
     /// When a budget is none, or a statement of the catalog file fails.
     pub(super) async fn read(

@@ -77,7 +77,7 @@ const FINISH: Duration = Duration::from_secs(5);
 const RENEWED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Who may log in.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct User {
     name: String,
     password: Secret,

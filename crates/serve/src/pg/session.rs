@@ -13,6 +13,7 @@ use pgwire::error::PgWireResult;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 
+use super::current::Current;
 use super::run::Running;
 use super::settings::Settings;
 use super::{Shared, sqlstate};
@@ -27,6 +28,8 @@ const MOST_HELD_BYTES: usize = 32 << 20;
 
 pub(super) struct Session {
     pub(super) shared: Arc<Shared>,
+    /// What it was made of.
+    current: Arc<Current>,
     pub(super) context: SessionContext,
     pub(super) user: String,
     pub(super) client: SocketAddr,
@@ -108,6 +111,7 @@ impl Session {
             shared: Arc::clone(shared),
             context,
             user: user.name.clone(),
+            current: Arc::clone(&current),
             client: client.socket_addr(),
             settings,
             longest: user.budget.time,
@@ -119,6 +123,11 @@ impl Session {
         };
         session.apply_time_zone()?;
         Ok(session)
+    }
+
+    /// Whether it would be made the same way now: the user may have another password, and the connection a mask.
+    pub(super) fn is_current(&self) -> bool {
+        self.shared.current().is_for(&self.user, &self.current)
     }
 
     /// Does the work unless the client cancels it or it takes longer than `statement_timeout`.

@@ -175,13 +175,18 @@ async fn users_change_while_the_port_serves() {
         .connect(NoTls)
         .await
         .unwrap();
-    assert_eq!(before.value("SELECT 1").await, "1");
+    let (code, message) = before.failure("SELECT 1").await;
+    assert_eq!(code, "57P01");
+    assert!(message.contains("connect again"), "{message}");
 }
 
 #[tokio::test]
 async fn the_connection_and_the_catalog_file_change_while_the_port_serves() {
     let served = serve("", "").await;
     let before = served.ada().await;
+    let same = Config::parse(&served.text, served.folder.path()).unwrap();
+    served.renew(&same).await;
+    assert_eq!(before.value("SELECT count(*) FROM few").await, "3");
     let catalog =
         "CREATE EXTERNAL TABLE first STORED AS KAFKA LOCATION 'orders' OPTIONS ('range' '0=0:1')";
     std::fs::write(served.folder.path().join("catalog.sql"), catalog).unwrap();
@@ -208,7 +213,10 @@ async fn the_connection_and_the_catalog_file_change_while_the_port_serves() {
     }
     let listed = "SELECT relname FROM pg_class WHERE relname IN ('few', 'first')";
     assert_eq!(masked.rows(listed).await.unwrap(), ["first"]);
-    assert_eq!(before.value("SELECT count(*) FROM few").await, "3");
+    // Nobody goes on without the mask.
+    for open in [before, clear] {
+        assert_eq!(open.failure(&keys[1]).await.0, "57P01");
+    }
     // A file that fails changes nothing.
     std::fs::write(served.folder.path().join("catalog.sql"), "nonsense").unwrap();
     let config = config("");

@@ -49,6 +49,7 @@ struct Served {
     cluster: MemoryCluster,
     port: PgPort,
     folder: TempDir,
+    text: String,
     stop: Option<oneshot::Sender<()>>,
     stopped: Option<JoinHandle<()>>,
 }
@@ -162,6 +163,7 @@ async fn try_serve(catalog: &str, more: &str, of_ada: &str) -> Result<Served, Pr
         cluster,
         port,
         folder,
+        text,
     })
 }
 
