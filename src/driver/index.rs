@@ -78,7 +78,7 @@ pub(super) async fn plan(
         )));
     };
     let expressions = expressions(create)?;
-    let query = query(context, &name, table, &expressions).await?;
+    let (query, source) = query(context, &name, table, &expressions).await?;
     let schema = query.schema();
     let indexed = expressions.into_iter().zip(&schema.fields()[OWN.len()..]);
     let indexed = indexed.map(|(sql, field)| match Kind::of(field.data_type()) {
@@ -102,7 +102,7 @@ pub(super) async fn plan(
     );
     let policy = crate::policy::of(context.state().config());
     policy.check_location("the index", &location)?;
-    let sink = IndexSink::new(&location, definition)?;
+    let sink = IndexSink::new(&location, definition, &source)?;
     Ok((Arc::new(sink), query))
 }
 
@@ -208,13 +208,13 @@ fn expressions(create: &CreateIndex) -> Result<Vec<String>> {
     }
 }
 
-/// The rows that the sink takes.
+/// The rows that the sink takes, and the source that they are of.
 async fn query(
     context: &SessionContext,
     name: &str,
     table: &KafkaTable,
     expressions: &[String],
-) -> Result<LogicalPlan> {
+) -> Result<(LogicalPlan, String)> {
     if table.source().contains('@') {
         return Err(refused(&format!(
             "the range of {name} chooses records by time, and an index is of all records: give offsets, or no range"
@@ -250,11 +250,12 @@ async fn query(
             "an expression is of one record: no aggregates and no sets",
         ));
     };
-    if !matches!(*projection.input, LogicalPlan::TableScan(_)) {
+    let LogicalPlan::TableScan(scan) = &*projection.input else {
         return Err(refused(
             "an expression is of one record: no aggregates, windows and sets",
         ));
-    }
+    };
+    let source = job::source_name(scan, table);
     let changes = |expr: &Expr| match expr {
         Expr::ScalarFunction(call) => call.func.signature().volatility != Volatility::Immutable,
         Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::Placeholder(_) => {
@@ -275,11 +276,17 @@ async fn query(
                 "{sql} may change while the record stays: only functions that always return the same, and no queries"
             )));
         }
-        if *expr != there {
+        // It reads the time zone as it runs.
+        let reads_zone = |e: &Expr| match e {
+            Expr::ScalarFunction(call) => call.func.name() == "to_unixtime",
+            _ => false,
+        };
+        let reads_zone = expr.exists(|e| Ok(reads_zone(e))).map_err(query_error)?;
+        if *expr != there || reads_zone {
             return Err(refused(&format!(
                 "{sql} depends on the time zone of the session: say which one is meant"
             )));
         }
     }
-    Ok(query)
+    Ok((query, source))
 }

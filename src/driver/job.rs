@@ -48,6 +48,12 @@ impl Plan {
                 SqlStatement::Insert(insert) => plan_insert(context, insert, &mut outputs).await?,
                 SqlStatement::CreateIndex(create) => {
                     let (sink, query) = index::plan(context, &create).await?;
+                    let target = sink.target();
+                    if outputs.iter().any(|output| output.sink.target() == target) {
+                        return Err(Error::invalid(format!(
+                            "{create}: {target} is another statement's already; an index needs a folder of its own"
+                        )));
+                    }
                     push(sink, query, &create.to_string(), &mut outputs)?;
                 }
                 other => return Err(not_an_insert(&other.to_string())),
@@ -326,7 +332,7 @@ fn kafka_table(scan: &TableScan) -> Option<&KafkaTable> {
 }
 
 /// A source's name: the table's; that of a table function is what it reads.
-fn source_name(scan: &TableScan, table: &KafkaTable) -> String {
+pub(super) fn source_name(scan: &TableScan, table: &KafkaTable) -> String {
     let name = scan.table_name.table();
     if name.ends_with("()") || name.is_empty() {
         table.topics().to_string()

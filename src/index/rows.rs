@@ -80,14 +80,14 @@ struct Open {
 }
 
 /// The index of some rows, and the offsets that were looked at for it.
-pub(super) fn index_rows(
+pub(super) fn index_rows<'a>(
     rows: SendableRecordBatchStream,
     definition: &Arc<Definition>,
-    looked_at: &[SourceRange],
+    looked_at: impl Iterator<Item = &'a SourceRange>,
     memory: Held,
 ) -> SendableRecordBatchStream {
     let schema = schema(definition);
-    let ranges = looked_at.iter().filter(|range| range.start < range.end);
+    let ranges = looked_at.filter(|range| range.start < range.end);
     let ranges = ranges.map(|range| Row {
         kind: "range",
         topic: Arc::clone(&range.partition.topic),

@@ -23,14 +23,16 @@ pub(crate) struct IndexSink {
     store: Store,
     files: ParquetSink,
     definition: Arc<Definition>,
+    /// The source of the job that it is of.
+    source: Arc<str>,
 }
 
 impl IndexSink {
-    /// The index in a folder or an object store. Nothing is read or written yet.
+    /// The index of a source in a folder or an object store. Nothing is read or written yet.
     ///
     /// # Errors
     /// As [`Store::open`].
-    pub(crate) fn new(location: &str, definition: Definition) -> Result<Self> {
+    pub(crate) fn new(location: &str, definition: Definition, source: &str) -> Result<Self> {
         let store = Store::open(location, &HashMap::new())?;
         let options = ParquetOptions {
             // A filter with half of its bits set cannot be compressed.
@@ -41,6 +43,7 @@ impl IndexSink {
             files: ParquetSink::new(store.clone(), options),
             store,
             definition: Arc::new(definition),
+            source: source.into(),
         })
     }
 
@@ -87,6 +90,7 @@ impl Sink for IndexSink {
         let sink = OpenIndexSink {
             files: opened.sink,
             definition: Arc::clone(&self.definition),
+            source: Arc::clone(&self.source),
         };
         Ok(Opened {
             sink: Arc::new(sink),
@@ -100,6 +104,7 @@ impl Sink for IndexSink {
 struct OpenIndexSink {
     files: Arc<dyn OpenSink>,
     definition: Arc<Definition>,
+    source: Arc<str>,
 }
 
 #[async_trait]
@@ -121,11 +126,9 @@ impl OpenSink for OpenIndexSink {
         rows: SendableRecordBatchStream,
         memory: &Arc<dyn MemoryPool>,
     ) -> Result<Staged> {
-        // Each batch has a first stream, which says what all of them look at.
-        let looked_at = match partition {
-            0 => &batch.ranges[..],
-            _ => &[],
-        };
+        // Each batch has a first stream, which says what all of them look at. Other sources may be elsewhere.
+        let ranges = batch.ranges.iter().filter(|_| partition == 0);
+        let looked_at = ranges.filter(|range| range.partition.source == self.source);
         let held = memory::held(memory, format!("index[{partition}]"));
         let rows = rows::index_rows(rows, &self.definition, looked_at, held);
         self.files

@@ -239,7 +239,15 @@ impl Reading {
             } else if let (Some(_), Some(id)) = (now, ids.next()) {
                 others.insert(Arc::clone(&partition.topic), id);
             }
-            found.covered.retain(is_ours);
+            let is_of_it = source
+                .as_ref()
+                .and_then(Option::as_ref)
+                .is_none_or(|source| source.covers(partition));
+            // Nor can it without epochs whether the log is the one that was looked at.
+            let is_known = |covered: &Covered| covered.leader_epoch.is_some();
+            found
+                .covered
+                .retain(|covered| is_of_it && is_ours(covered) && is_known(covered));
         }
         if let Some((topic, id)) = others.iter().find(|(topic, _)| !ours.contains(*topic)) {
             return Err(Error::invalid(format!(
@@ -266,12 +274,13 @@ impl Reading {
             leader_epoch: None,
         });
         let marks: Vec<Mark> = marks.collect();
-        let stands = epochs::compare(self.selection.client.as_ref(), &marks).await?;
+        // In doubt, the log is read.
+        let stands = epochs::ask(self.selection.client.as_ref(), &marks).await?;
         for (mark, stands) in marks.into_iter().zip(stands) {
             let valid_to = match stands {
-                Stands::Same | Stands::Untold => continue,
+                Stands::Same => continue,
                 Stands::Cut(cut, epoch) if epoch == mark.epoch => cut,
-                Stands::Cut(..) | Stands::Gone => i64::MIN,
+                Stands::Cut(..) | Stands::Gone | Stands::Untold => i64::MIN,
             };
             if let Some(found) = found.get_mut(&mark.partition) {
                 let is_gone = |covered: &Covered| {

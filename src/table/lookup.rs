@@ -7,13 +7,13 @@ use super::pruning::Kept;
 use super::resolve::{self, Selection};
 use crate::client::{TimestampBounds, TopicSelection};
 use crate::error::Result;
-use crate::range::{Snapshot, TopicPartition};
+use crate::range::{CLOCKS_DIFFER_MS, Snapshot, TopicPartition};
 
 /// For each range of the snapshot, the offsets outside which no record can match: `start..end`.
 ///
 /// The lower bound is always sound: every record before the first one with `timestamp >= T` is
-/// older than T. The upper one is sound only where the broker sets the timestamps, because under
-/// CreateTime a later record may be older; there the end stays.
+/// older than T. The upper one is sound only where the broker sets the timestamps, and as far as the clocks of brokers
+/// differ by no more than [`CLOCKS_DIFFER_MS`], because under CreateTime a later record may be older; there the end stays.
 pub(super) async fn timestamp_cuts(
     selection: &Selection,
     snapshot: &Snapshot,
@@ -119,7 +119,7 @@ fn bounds(kept: &Kept) -> (Option<i64>, Option<i64>) {
             Some(low).filter(|ms| *ms > 0),
             Some(high)
                 .filter(|ms| *ms >= 0)
-                .and_then(|ms| ms.checked_add(1)),
+                .and_then(|ms| ms.checked_add(1 + CLOCKS_DIFFER_MS)),
         ),
     }
 }

@@ -8,7 +8,7 @@ use datafusion_kafka::range::TopicPartition;
 use super::reading::read;
 use super::{Codec, FIRST_TIMESTAMP_MS, Fixture, Need, TopicSpec, can, unique};
 
-const TAIL_LIMIT: Duration = Duration::from_secs(2);
+const TAIL_LIMIT: Duration = Duration::from_secs(15);
 
 /// Compacts a partition. Returns the offsets that are left, at least three, with holes between them.
 async fn compacted(fixture: &dyn Fixture) -> Option<(TopicPartition, Vec<i64>)> {

@@ -15,8 +15,8 @@ use super::reading::{
 };
 use super::{Codec, End, Fixture, Need, Transaction, can, numbered, partition, topic};
 
-/// A client must not wait longer than this for a tail without visible records.
-const TAIL_LIMIT: Duration = Duration::from_secs(2);
+/// A client must not wait longer than this for a tail without visible records. One that waits in it does so for 60 s.
+const TAIL_LIMIT: Duration = Duration::from_secs(15);
 
 /// Writes `records` numbered records in a separate transaction, and ends it.
 async fn transact(fixture: &dyn Fixture, partition: &TopicPartition, records: usize, end: End) {

@@ -30,17 +30,24 @@ documented!(
     slow [an_answer_is_cut_at_each_byte, a_bit_of_each_other_byte_is_flipped]
 );
 
+/// How long it waits for an answer, and for progress.
+type Limits = [(&'static str, &'static str); 2];
+/// Where it ends at once or goes on, whatever else the machine does.
+const PATIENT: Limits = [
+    ("request.timeout.ms", "15000"),
+    ("read.timeout.ms", "10000"),
+];
+/// Where it may be left waiting.
+const SHORT: Limits = [("request.timeout.ms", "3000"), ("read.timeout.ms", "3000")];
+
 /// What comes of reading a record batch of 20 kB by a new client, which is struck at a byte.
 async fn struck(
     client: &str,
+    limits: Limits,
     strike: impl FnOnce(&crate::support::proxy::Proxy),
 ) -> (String, u64, bool) {
     let (bed, way) = (bed(), bed().way());
-    let settings = [
-        ("kafka.client", client),
-        ("request.timeout.ms", "3000"),
-        ("read.timeout.ms", "3000"),
-    ];
+    let settings = [&[("kafka.client", client)], &limits[..]].concat();
     let context = session(&way.address(), &settings);
     let before = way.forwarded(Of::Answers);
     strike(&way);
@@ -55,6 +62,7 @@ async fn struck(
 /// All that came of strikes at these places, which must all have been met.
 async fn all(
     client: &str,
+    limits: Limits,
     places: impl IntoIterator<Item = u64>,
     strike: impl Fn(&crate::support::proxy::Proxy, u64),
 ) -> String {
@@ -64,7 +72,8 @@ async fn all(
         // What comes in pieces may pass the place by.
         let mut tries = 0..5;
         let (outcome, has_struck) = loop {
-            let (outcome, _, has_struck) = struck(client, |proxy| strike(proxy, place)).await;
+            let (outcome, _, has_struck) =
+                struck(client, limits, |proxy| strike(proxy, place)).await;
             if has_struck || outcome != "exact" || tries.next().is_none() {
                 break (outcome, has_struck);
             }
@@ -89,7 +98,7 @@ async fn all(
 
 /// How many bytes of answers it takes.
 async fn total(client: &str) -> u64 {
-    let (outcome, bytes, _) = struck(client, |_| {}).await;
+    let (outcome, bytes, _) = struck(client, PATIENT, |_| {}).await;
     assert_eq!(outcome, "exact");
     bytes
 }
@@ -98,7 +107,7 @@ async fn an_answer_is_cut(client: &str) -> String {
     let all_bytes = total(client).await;
     // Each of the first bytes of an answer's head, then fewer.
     let places = (0..12).chain((12..all_bytes).step_by(631));
-    all(client, places, |proxy, at| {
+    all(client, PATIENT, places, |proxy, at| {
         proxy.strike(Of::Answers, at, Strike::Cut)
     })
     .await
@@ -107,23 +116,23 @@ async fn an_answer_is_cut(client: &str) -> String {
 async fn an_answer_is_cut_at_each_byte(client: &str) -> String {
     let all_bytes = total(client).await;
     let places = (0..2000).chain((2000..all_bytes).step_by(97));
-    all(client, places, |proxy, at| {
+    all(client, PATIENT, places, |proxy, at| {
         proxy.strike(Of::Answers, at, Strike::Cut)
     })
     .await
 }
 
 async fn a_request_is_cut(client: &str) -> String {
-    all(client, (0..240).step_by(11), |proxy, at| {
+    all(client, PATIENT, (0..240).step_by(11), |proxy, at| {
         proxy.strike(Of::Requests, at, Strike::Cut);
     })
     .await
 }
 
 /// Flips bits of the record batch, at bytes that count from its head.
-async fn flips(client: &str, bytes: impl IntoIterator<Item = i64>) -> String {
+async fn flips(client: &str, limits: Limits, bytes: impl IntoIterator<Item = i64>) -> String {
     let places = bytes.into_iter().map(|byte| byte.unsigned_abs());
-    all(client, places, |proxy, byte| {
+    all(client, limits, places, |proxy, byte| {
         let behind = i64::try_from(byte).expect("small") - FIRST_AT;
         proxy.strike_behind(FIRST, behind, Strike::Flip(1 << (byte % 8)));
     })
@@ -133,17 +142,18 @@ async fn flips(client: &str, bytes: impl IntoIterator<Item = i64>) -> String {
 async fn a_bit_of_a_record_is_flipped(client: &str) -> String {
     flips(
         client,
+        PATIENT,
         (UNCHECKED.end..90).chain((90..20_000).step_by(1201)),
     )
     .await
 }
 
 async fn a_bit_of_a_base_offset_is_flipped(client: &str) -> String {
-    flips(client, 0..8).await
+    flips(client, PATIENT, 0..8).await
 }
 
 async fn a_bit_of_a_batch_s_length_epoch_or_version_is_flipped(client: &str) -> String {
-    flips(client, 8..UNCHECKED.end).await
+    flips(client, SHORT, 8..UNCHECKED.end).await
 }
 
 /// All answers up to the records: of the handshake, about the topic, and the head of the one with records.
@@ -158,9 +168,14 @@ async fn a_bit_of_each_other_byte_is_flipped(client: &str) -> String {
 async fn others(client: &str, step: usize) -> String {
     let records = 100 * 208;
     let before_records = total(client).await - records;
-    let found = all(client, (0..before_records).step_by(step), |proxy, at| {
-        proxy.strike(Of::Answers, at, Strike::Flip(1 << (at % 8)));
-    })
+    let found = all(
+        client,
+        SHORT,
+        (0..before_records).step_by(step),
+        |proxy, at| {
+            proxy.strike(Of::Answers, at, Strike::Flip(1 << (at % 8)));
+        },
+    )
     .await;
     match found.as_str() {
         "exact" => found,

@@ -123,11 +123,14 @@ fn run(
         "--retry-for",
         lasts.retry_for(),
     ]);
-    let child = command
+    // Slow enough that there is something left to disturb.
+    way.weather(Weather::Narrow(200_000));
+    let mut child = command
         .args(lasts.settings(client))
         .spawn()
         .expect("the shell starts");
     job.wait_for_batches(1, "no batch was made");
+    assert!(child.try_wait().expect("a process").is_none(), "it is over");
     fault(&way, child.id());
     let first = ended(child);
     way.calm();
@@ -169,9 +172,11 @@ fn export(client: &str, way: Way, lasts: Lasts, fault: &impl Fn(&Arc<Proxy>, u32
             .stderr(Stdio::piped());
         command
     };
-    let child = export().spawn().expect("the shell starts");
+    way.weather(Weather::Narrow(200_000));
+    let mut child = export().spawn().expect("the shell starts");
     let done = target.join("_export/done");
     wait_until(PATIENCE, "a part is there", || done.exists().then_some(()));
+    assert!(child.try_wait().expect("a process").is_none(), "it is over");
     fault(&way, child.id());
     let first = ended(child);
     way.calm();

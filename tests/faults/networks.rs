@@ -9,6 +9,11 @@ use crate::support::proxy::{Proxy, Weather};
 
 /// What queries here wait for at most.
 const LIMITS: [(&str, &str); 2] = [("request.timeout.ms", "4000"), ("read.timeout.ms", "3000")];
+/// The same where nothing is lost: a machine that is busy may be late itself.
+const PATIENCE: [(&str, &str); 2] = [
+    ("request.timeout.ms", "15000"),
+    ("read.timeout.ms", "10000"),
+];
 /// Small pieces, so that much is still to come when the fault begins.
 const PIECES: [(&str, &str); 2] = [
     ("fetch.message.max.bytes", "100000"),
@@ -55,6 +60,10 @@ async fn query(column: &str, settings: &[(&str, &str)], fault: impl FnOnce(&Arc<
     }
 }
 
+fn patience() -> Vec<(&'static str, &'static str)> {
+    [PATIENCE, PIECES].concat()
+}
+
 fn limits() -> Vec<(&'static str, &'static str)> {
     [LIMITS, PIECES].concat()
 }
@@ -63,7 +72,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 async fn latency_of_200_ms(column: &str) -> String {
     let late = Weather::Late(Duration::from_millis(200));
-    query(column, &limits(), |proxy| proxy.weather(late)).await
+    query(column, &patience(), |proxy| proxy.weather(late)).await
 }
 
 async fn slow_link(column: &str) -> String {
@@ -83,7 +92,7 @@ async fn record_batch_that_takes_longer_than_read_timeout(column: &str) -> Strin
 }
 
 async fn silent_for_a_second(column: &str) -> String {
-    query(column, &limits(), |proxy| {
+    query(column, &patience(), |proxy| {
         proxy.weather_for(SECOND, Weather::Silent)
     })
     .await
@@ -94,7 +103,7 @@ async fn silent_for_good(column: &str) -> String {
 }
 
 async fn each_connection_ends_after_150_kb(column: &str) -> String {
-    query(column, &limits(), |proxy| proxy.lasts(150_000)).await
+    query(column, &patience(), |proxy| proxy.lasts(150_000)).await
 }
 
 async fn accepts_and_closes_for_good(column: &str) -> String {

@@ -203,7 +203,7 @@ async fn a_quota_throttles_a_job_and_is_reported() {
     let id = admin::unique_topic("job");
     let (topic, records) = produce::held_back(&world.bootstrap, &id);
     world.topic = topic;
-    world.options = format!("OPTIONS ('kafka.client.id' '{id}', 'read.timeout.ms' '1500')");
+    world.options = format!("OPTIONS ('kafka.client.id' '{id}', 'read.timeout.ms' '6000')");
     let progress = world.step().await;
     assert_eq!((progress.rows(), progress.retries), (records as u64, 0));
     assert!(progress.sources[0].throttled_ms >= 1000);

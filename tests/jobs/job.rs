@@ -165,7 +165,7 @@ impl Job {
     /// Runs with a crash at a fault point: `NAME` or `NAME:N`. Returns whether it reached that point.
     pub(crate) fn crash_at(&self, fault: &str) -> bool {
         let output = self
-            .command(&["--available-now", "-q"])
+            .command(&["--available-now", "-q", "--max-offsets", "3"])
             .env("KAFKA_SQL_FAULT", fault)
             .output()
             .expect("it starts");

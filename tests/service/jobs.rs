@@ -157,7 +157,7 @@ fn a_service_that_is_killed_delivers_each_row_once() {
 }
 
 #[test]
-fn a_partition_that_is_stuck_is_named() {
+fn a_job_whose_broker_is_frozen_is_named() {
     let mut server = KafkaServer::start(KafkaOptions::default());
     let topic = admin::unique_topic("stuck");
     admin::create_topic(server.bootstrap(), &topic, PARTITIONS, &[]);

@@ -1,9 +1,10 @@
 //! What service managers do: reload, watch, end.
 
 use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
 
 use crate::running::{Files, LIMIT, Running, assert_no_secret, new_topic, produce_to, section};
-use crate::support::{shared, wait_until};
+use crate::support::{KafkaOptions, KafkaServer, admin, produce, shared, wait_until};
 
 #[test]
 fn a_hangup_reads_the_file_again() {
@@ -100,22 +101,68 @@ fn systemd_is_told() {
     assert!(ended.success(), "{}", service.said());
 }
 
+/// A service with one job, in the midst of a batch: a quota holds it back.
+fn in_a_batch(files: &Files, brokers: &str, more: &str, with: &[(&str, &str)]) -> Running {
+    let id = admin::unique_topic("held-back");
+    let (topic, _) = produce::held_back(brokers, &id);
+    let connection = format!(
+        "[connections.slow]\n\"bootstrap.servers\" = \"{brokers}\"\n\"client.id\" = \"{id}\"\n"
+    );
+    let job = section("one", more).replace("\"main\"", "\"slow\"");
+    files.service(&format!("{connection}{job}"));
+    files.job("one", &topic);
+    let service = Running::start_with(files, |command| command.envs(with.iter().copied()));
+    wait_until(LIMIT, "it reads", || {
+        (service.job("one")["state"] == "running").then_some(())
+    });
+    service
+}
+
 #[test]
 fn a_second_signal_ends_it_at_once() {
-    let (files, topic) = (Files::new(), new_topic());
-    files.service(&section("one", ""));
-    files.job("one", &topic);
-    produce_to(shared().bootstrap(), &topic, 3);
-    let mut service = Running::start(&files);
-    files.wait_for_each_once("one", 3);
-    service.signal("STOP");
-    // Both wait when it goes on.
+    let files = Files::new();
+    let mut service = in_a_batch(&files, shared().bootstrap(), "", &[]);
     service.signal("TERM");
+    wait_until(LIMIT, "it waits for its batch", || {
+        service.get("/readyz").1.contains("drain").then_some(())
+    });
     service.signal("INT");
-    service.signal("CONT");
     let ended = wait_until(LIMIT, "it ends", || {
         service.child.try_wait().expect("a process")
     });
-    // Whether the batch was over first is a race that both may win.
-    assert!([Some(0), Some(130)].contains(&ended.code()), "{ended}");
+    assert_eq!(ended.code(), Some(130), "{}", service.said());
+    assert!(files.held("one").is_empty(), "the batch was left");
+}
+
+#[test]
+fn the_watchdog_is_not_told_while_a_batch_hangs() {
+    let server = KafkaServer::start(KafkaOptions::default());
+    let files = Files::over(server.bootstrap());
+    let path = files.path("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    let with = [
+        ("NOTIFY_SOCKET", path.to_str().expect("text")),
+        ("WATCHDOG_USEC", "2000000"),
+    ];
+    let mut service = in_a_batch(&files, server.bootstrap(), "deadline = \"2s\"", &with);
+    server.freeze();
+    let told = |within: Duration| {
+        socket.set_read_timeout(Some(within)).expect("a limit");
+        let mut message = [0; 1024];
+        let read = socket.recv(&mut message).ok()?;
+        Some(String::from_utf8_lossy(&message[..read]).into_owned())
+    };
+    // As long as it takes to notice, and then not any more.
+    wait_until(LIMIT, "it hangs", || {
+        told(Duration::from_secs(5)).is_none().then_some(())
+    });
+    let (status, why) = service.get("/readyz");
+    assert_eq!(status, 503, "{why}");
+    assert!(why.contains("quota-") && why.contains("[0]@"), "{why}");
+    server.thaw();
+    wait_until(LIMIT, "it is told again", || {
+        told(LIMIT).filter(|told| told.contains("WATCHDOG=1"))
+    });
+    service.signal("KILL");
+    service.child.wait().expect("it ends");
 }

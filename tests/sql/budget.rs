@@ -19,14 +19,16 @@ async fn records_that_are_larger_than_they_seemed_spend_the_budget_through_eithe
     let topic = tokio::task::block_in_place(|| {
         let topic = topic(1);
         let large = "x".repeat(10_000);
-        let values = (0..600).map(|n| match n {
-            100..499 => large.clone(),
-            499 => format!("{large}needle"),
-            _ => "small".to_owned(),
-        });
-        let records: Vec<Record> = values.map(|value| Record::new(0).value(value)).collect();
-        let settings = [("batch.size", "200000")];
-        produce::produce_with(shared().bootstrap(), &topic, &records, &settings);
+        let needle = format!("{large}needle");
+        let small = vec!["small"; 100];
+        let large = [vec![large.as_str(); 399], vec![&needle]].concat();
+        // Each in record batches of their own.
+        for values in [&small, &large, &small] {
+            let records = values.iter().map(|value| Record::new(0).value(*value));
+            let records: Vec<Record> = records.collect();
+            let settings = [("batch.size", "200000")];
+            produce::produce_with(shared().bootstrap(), &topic, &records, &settings);
+        }
         topic
     });
     for client in ["wire", "librdkafka"] {

@@ -4,7 +4,6 @@
 //! it runs as the user `postgres`.
 
 use std::ffi::OsString;
-use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -65,9 +64,7 @@ impl PostgresServer {
             "host all postgres 127.0.0.1/32 trust\n{others} all all 127.0.0.1/32 scram-sha-256\n"
         );
         std::fs::write(data.join("pg_hba.conf"), access).expect("cannot write pg_hba.conf");
-        let free = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
-        let port = free.local_addr().expect("it is bound").port();
-        drop(free);
+        let port = super::unique::free_port();
         let mut server = Self {
             folder,
             port,

@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -36,9 +36,7 @@ impl Registry {
     fn start() -> Self {
         let folder = TempDir::with_prefix("registry-").expect("cannot make a folder");
         let log = folder.path().join("log");
-        let free = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
-        let port = free.local_addr().expect("it is bound").port();
-        drop(free);
+        let port = super::unique::free_port();
         let mut command: Vec<OsString> = ["java", "-Xmx512m", "-XX:-UsePerfData"]
             .map(OsString::from)
             .to_vec();

@@ -1,7 +1,5 @@
 //! Connections that break, hang, or speak another protocol.
 
-use std::time::Duration;
-
 use datafusion_kafka::client::{OffsetAt, OffsetQuery, TopicSelection};
 use datafusion_kafka::range::TopicPartition;
 use kafka_protocol::messages::ApiKey;

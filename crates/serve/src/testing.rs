@@ -12,7 +12,13 @@ use datafusion_kafka::driver::{MicroBatch, MicroBatchBuilder};
 use datafusion_kafka::session::KafkaSessionBuilder;
 use datafusion_kafka::sink::MemorySink;
 use datafusion_kafka::table::KafkaTable;
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::config::{Config, Connection, JobConfig};
 use crate::job::now_ms;
@@ -103,6 +109,32 @@ impl World {
         });
         (service, ended)
     }
+}
+
+/// Makes a certificate for `localhost`, as `cert.pem` and `key.pem` in a folder.
+pub(crate) fn certificate(folder: &Path) -> CertificateDer<'static> {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(folder.join("cert.pem"), made.cert.pem()).unwrap();
+    std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    made.cert.der().clone()
+}
+
+/// Speaks TLS as a client that trusts one certificate.
+pub(crate) async fn tls(
+    tcp: TcpStream,
+    trusted: &CertificateDer<'static>,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(trusted.clone()).unwrap();
+    let client = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("localhost").unwrap();
+    TlsConnector::from(Arc::new(client))
+        .connect(name, tcp)
+        .await
 }
 
 /// Waits until something is so.

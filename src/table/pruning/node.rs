@@ -236,14 +236,24 @@ fn dimension(expr: &Expr, decoder: &RecordDecoder) -> Option<Dimension> {
             Column::Timestamp => Some(Dimension::Timestamp),
             _ => None,
         },
-        // A change of unit or zone keeps the instant; seconds lose digits and stay unknown.
+        // A change of unit or zone keeps the instant; seconds lose digits and stay unknown. A time without a zone is read in
+        // the new one.
         Expr::Cast(cast) => match (cast.field.data_type(), dimension(&cast.expr, decoder)?) {
-            (DataType::Timestamp(unit, _), Dimension::Timestamp) if *unit != TimeUnit::Second => {
+            (DataType::Timestamp(unit, zone), Dimension::Timestamp)
+                if *unit != TimeUnit::Second && (zone.is_none() || !has_no_zone(&cast.expr)) =>
+            {
                 Some(Dimension::Timestamp)
             }
             _ => None,
         },
         _ => None,
+    }
+}
+
+fn has_no_zone(expr: &Expr) -> bool {
+    match expr {
+        Expr::Cast(cast) => matches!(cast.field.data_type(), DataType::Timestamp(_, None)),
+        _ => false,
     }
 }
 

@@ -142,14 +142,29 @@ async fn log_append_time_cuts_the_end_as_well() {
     let options = TopicOptions::default().log_append_time();
     cluster.create_topic_with("appended", 1, options).unwrap();
     for ms in 0..100 {
-        cluster.set_clock_ms(Some(ms * 1000));
+        cluster.set_clock_ms(Some(ms * 100_000));
         cluster.append("appended", 0, Record::new("x")).unwrap();
     }
     let context = over(&cluster, "appended");
     let sql = "SELECT count(*) FROM appended WHERE timestamp BETWEEN \
-               TIMESTAMP '1970-01-01 00:00:10Z' AND TIMESTAMP '1970-01-01 00:00:20Z'";
+               TIMESTAMP '1970-01-01 00:16:40Z' AND TIMESTAMP '1970-01-01 00:33:20Z'";
     assert_eq!(count(&context, sql).await, 11);
     assert_eq!(cluster.stats().records, 11);
+}
+
+#[tokio::test]
+async fn log_append_time_of_a_leader_whose_clock_is_behind_loses_no_record() {
+    let cluster = MemoryCluster::new();
+    let options = TopicOptions::default().log_append_time();
+    cluster.create_topic_with("appended", 1, options).unwrap();
+    for ms in [100_000, 200_000, 150_000, 400_000, 500_000] {
+        cluster.set_clock_ms(Some(ms));
+        cluster.append("appended", 0, Record::new("x")).unwrap();
+    }
+    let context = over(&cluster, "appended");
+    let sql = "SELECT count(*) FROM appended WHERE timestamp < TIMESTAMP '1970-01-01 00:02:40Z'";
+    assert_eq!(count(&context, sql).await, 2);
+    assert_eq!(cluster.stats().records, 3);
 }
 
 #[tokio::test]

@@ -11,10 +11,14 @@ use rcgen::{
 
 use crate::support::{KafkaOptions, KafkaServer, Listener, admin};
 
-/// A port on which nothing listens.
+/// A port on which nothing listens. It stays taken, so that nobody else does.
 pub(super) fn closed_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("it is bound").port()
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    let any = "127.0.0.1:0".parse().expect("an address");
+    socket.bind(any).expect("a free port");
+    let port = socket.local_addr().expect("it is bound").port();
+    std::mem::forget(socket);
+    port
 }
 
 /// A port whose queue of connections is full, so that further ones get no answer.

@@ -11,10 +11,11 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls};
 
 use super::random;
-use crate::running::CLIENT_PASSWORD;
+use crate::running::{CLIENT_PASSWORD, LIMIT};
 use crate::support::proxy::Proxy;
 
 const CLIENTS: usize = 50;
@@ -23,17 +24,37 @@ const LONG: Duration = Duration::from_secs(20);
 const ENDLESS: &str = "SELECT value, repeat('x', 1000) FROM generate_series(1, 1000000000)";
 
 /// How often what has happened.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Seen {
-    answers: AtomicU64,
+    /// Of each client that asks.
+    answers: [AtomicU64; CLIENTS],
     errors: AtomicU64,
     cut: AtomicU64,
-    half_open: AtomicU64,
-    killed: AtomicU64,
+    never_logged_in: AtomicU64,
+    silent: AtomicU64,
+    died: AtomicU64,
+    cancelled: AtomicU64,
     /// What was wrong.
     lies: Mutex<Vec<String>>,
     /// What the port has said, to look for secrets in it.
     said: Mutex<Vec<String>>,
+}
+
+impl Seen {
+    fn new() -> Self {
+        let zero = AtomicU64::default;
+        Self {
+            answers: std::array::from_fn(|_| zero()),
+            errors: zero(),
+            cut: zero(),
+            never_logged_in: zero(),
+            silent: zero(),
+            died: zero(),
+            cancelled: zero(),
+            lies: Mutex::default(),
+            said: Mutex::default(),
+        }
+    }
 }
 
 pub(super) struct Clients {
@@ -75,7 +96,7 @@ struct Target {
 impl Clients {
     /// They count the records of a topic, which are so many.
     pub(super) fn start(address: &str, topic: &str, records: usize) -> Self {
-        let (proxy, seen) = (Proxy::start(), Arc::<Seen>::default());
+        let (proxy, seen) = (Proxy::start(), Arc::new(Seen::new()));
         proxy.forward_to(address);
         let target = Target {
             address: address.to_owned(),
@@ -131,22 +152,29 @@ impl Clients {
             .clone()
     }
 
-    /// How often they got an answer, an error, were cut off, were half open, died.
-    pub(super) fn counts(&self) -> [(&'static str, u64); 5] {
+    /// How often they got an answer, an error, were cut off, fell silent, died, cancelled.
+    pub(super) fn counts(&self) -> [(&'static str, u64); 7] {
         let seen = &self.seen;
-        [
-            ("answers", &seen.answers),
+        let counts = [
             ("errors", &seen.errors),
             ("slow readers cut off", &seen.cut),
-            ("half open", &seen.half_open),
-            ("died or cancelled", &seen.killed),
+            ("never logged in", &seen.never_logged_in),
+            ("fell silent", &seen.silent),
+            ("died", &seen.died),
+            ("cancelled", &seen.cancelled),
         ]
-        .map(|(what, count)| (what, count.load(Ordering::Relaxed)))
+        .map(|(what, count)| (what, count.load(Ordering::Relaxed)));
+        let [errors, cut, strangers, silent, died, cancelled] = counts;
+        let answers = ("answers", self.answers().iter().sum());
+        [answers, errors, cut, strangers, silent, died, cancelled]
     }
 
-    /// How many answers there were.
-    pub(super) fn answers(&self) -> u64 {
-        self.seen.answers.load(Ordering::Relaxed)
+    /// How many answers each client that asks has had.
+    pub(super) fn answers(&self) -> Vec<u64> {
+        let asking = (0..CLIENTS).filter(|number| number % 5 < 2);
+        asking
+            .map(|number| self.seen.answers[number].load(Ordering::Relaxed))
+            .collect()
     }
 }
 
@@ -161,7 +189,7 @@ impl Drop for Clients {
 impl Target {
     async fn behave(&self, number: usize) -> Result<(), tokio_postgres::Error> {
         match number % 5 {
-            0 | 1 => self.ask().await,
+            0 | 1 => self.ask(number).await,
             2 => self.read_slowly().await,
             3 if number.is_multiple_of(2) => {
                 self.never_log_in().await;
@@ -187,17 +215,21 @@ impl Target {
         Ok(Asking { client, connection })
     }
 
-    /// Some questions; each has the right answer or none.
-    async fn ask(&self) -> Result<(), tokio_postgres::Error> {
+    /// Some questions; each has the right answer or none, and soon.
+    async fn ask(&self, number: usize) -> Result<(), tokio_postgres::Error> {
         let client = self.connect(&self.address).await?;
         for _ in 0..5 {
-            let row = client.query_one(&self.question, &[]).await?;
-            let found: i64 = row.get(0);
+            let asked = timeout(LIMIT, client.query_one(&self.question, &[]));
+            let Ok(row) = asked.await else {
+                self.lie(format!("{}: no answer", self.question));
+                break;
+            };
+            let found: i64 = row?.get(0);
             if found != self.answer {
                 self.lie(format!("{}: {found}", self.question));
             }
-            self.count(&self.seen.answers);
-            sleep(Duration::from_millis(4_000 + random(8_000))).await;
+            self.count(&self.seen.answers[number]);
+            sleep(Duration::from_millis(1_000 + random(4_000))).await;
         }
         Ok(())
     }
@@ -231,7 +263,7 @@ impl Target {
         let _ = tcp.write_all(&[0, 0, 0, 50, 0]).await;
         let mut rest = vec![];
         match timeout(2 * LONG, tcp.read_to_end(&mut rest)).await {
-            Ok(_) => self.count(&self.seen.half_open),
+            Ok(_) => self.count(&self.seen.never_logged_in),
             Err(_) => self.lie("a client that does not log in is left alone".to_owned()),
         }
     }
@@ -240,8 +272,8 @@ impl Target {
     async fn fall_silent(&self) -> Result<(), tokio_postgres::Error> {
         let client = self.connect(&self.proxied).await?;
         client.simple_query("SELECT 1").await?;
-        self.count(&self.seen.half_open);
         sleep(2 * LONG).await;
+        self.count(&self.seen.silent);
         Ok(())
     }
 
@@ -250,18 +282,31 @@ impl Target {
         let client = self.connect(&self.address).await?;
         if number.is_multiple_of(2) {
             let rows = client.query_raw(ENDLESS, std::iter::empty::<i32>()).await?;
-            let _ = std::pin::pin!(rows).next().await;
-        } else {
-            let cancel = client.cancel_token();
-            let (answer, _) = tokio::join!(client.simple_query(ENDLESS), async {
-                sleep(Duration::from_millis(200)).await;
-                cancel.cancel_query(NoTls).await
-            });
-            if answer.is_ok() {
-                self.lie("a result without an end has ended".to_owned());
+            if std::pin::pin!(rows).next().await.transpose()?.is_some() {
+                self.count(&self.seen.died);
             }
+            return Ok(());
         }
-        self.count(&self.seen.killed);
+        let cancel = client.cancel_token();
+        let cancelling = async {
+            // A request that comes before its statement cancels nothing.
+            loop {
+                sleep(Duration::from_millis(200)).await;
+                let _ = cancel.cancel_query(NoTls).await;
+            }
+        };
+        let answer = tokio::select! {
+            answer = client.simple_query(ENDLESS) => answer,
+            never = cancelling => never,
+            () = sleep(LIMIT) => return Ok(self.lie("what is cancelled goes on".to_owned())),
+        };
+        match answer {
+            Ok(_) => self.lie("a result without an end has ended".to_owned()),
+            Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => {
+                self.count(&self.seen.cancelled);
+            }
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 

@@ -95,7 +95,7 @@ fn queries_read_and_change_nothing() {
     ];
     for sql in &changes {
         ask("SELECT 1", ".rows td", "1");
-        ask(sql, ".trouble", "the page reads and changes nothing");
+        ask(sql, ".trouble", "only statements that read run here");
     }
     ask("SELECT nosuch FROM nowhere", ".trouble", "nowhere");
     assert!(!std::path::Path::new(&file).exists());

@@ -39,8 +39,9 @@ pub enum Stands {
     Untold,
 }
 
-/// Compares positions with the logs, using one request for each leader.
-pub async fn compare(client: &dyn KafkaClient, marks: &[Mark]) -> Result<Vec<Stands>> {
+/// Compares positions with the logs, using one request for each leader. Where this is in doubt, logs may be called cut
+/// that are not: those of compacted topics.
+pub async fn ask(client: &dyn KafkaClient, marks: &[Mark]) -> Result<Vec<Stands>> {
     let query = |mark: &Mark| EpochQuery {
         partition: mark.partition.clone(),
         leader_epoch: mark.leader_epoch,
@@ -52,7 +53,12 @@ pub async fn compare(client: &dyn KafkaClient, marks: &[Mark]) -> Result<Vec<Sta
     }
     let answers = client.epoch_ends(&queries).await?;
     let answers = marks.iter().zip(answers);
-    let mut stands: Vec<Stands> = answers.map(|(mark, answer)| mark.against(answer)).collect();
+    Ok(answers.map(|(mark, answer)| mark.against(answer)).collect())
+}
+
+/// The same, but a log is only called cut where it is.
+pub async fn compare(client: &dyn KafkaClient, marks: &[Mark]) -> Result<Vec<Stands>> {
+    let mut stands = ask(client, marks).await?;
     // Replicas of a compacted topic may know different epochs: a rebuilt replica does not know epochs whose
     // records were all removed.
     let is_cut = |stands: &Stands| matches!(stands, Stands::Cut(..) | Stands::Gone);

@@ -215,7 +215,9 @@ impl<'a> Scan<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
     use proptest::prelude::*;
+    use proptest::sample::Index;
 
     use super::super::path::Path;
     use super::super::way::Salt;
@@ -352,9 +354,38 @@ mod tests {
         assert!(rewrite(b"{\"a\":\"\xff\"}", &nowhere, &mut vec![]).is_none());
     }
 
+    /// Lists and objects within each other.
+    fn json() -> impl Strategy<Value = String> {
+        let leaf = prop_oneof![
+            Just("null".to_owned()),
+            Just("false".to_owned()),
+            "-?[1-9][0-9]{0,2}(\\.[0-9])?([eE][+-]?[0-9])?",
+            r#""([a-c ]|\\u004[1-9]|\\[nt"\\]){0,3}""#,
+        ];
+        let nested = leaf.prop_recursive(4, 24, 4, |inner| {
+            let field = (r#""[a-y]{1,2}""#, inner.clone());
+            let field = field.prop_map(|(name, value)| format!("{name} : {value}"));
+            prop_oneof![
+                vec(inner, 0..4).prop_map(|items| format!("[ {} ]", items.join(","))),
+                vec(field, 0..4).prop_map(|fields| format!("{{{}}}", fields.join(" ,"))),
+            ]
+        });
+        nested.prop_map(|value| format!("[{value}]"))
+    }
+
     proptest! {
         #[test]
-        fn what_is_json_is_what_serde_takes_for_it(text in r#"[\[\]{}",:0-9a\\ue. -]{0,24}"#) {
+        fn what_is_json_is_what_serde_takes_for_it(
+            whole in json(),
+            spoiled in proptest::option::of((any::<Index>(), r#"[\[\]{}",:0-9a\\ue. -]"#)),
+        ) {
+            let mut text = whole;
+            if let Some((at, with)) = spoiled {
+                let at = at.index(text.len());
+                text.replace_range(at..=at, &with);
+            } else {
+                prop_assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok(), "{text}");
+            }
             let json = serde_json::from_str::<serde_json::Value>(&text);
             let is_json = json.is_ok_and(|json| json.is_object() || json.is_array() || json.is_null());
             let found = masked(&text, &[("..zz", Way::Null)]);

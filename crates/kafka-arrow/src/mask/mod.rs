@@ -185,12 +185,18 @@ impl Masks {
         })
     }
 
-    /// The masks as text, with a fingerprint of the salt: equal where equal records are shown.
+    /// The masks as text, with a fingerprint of the salt, and whether a registry helps to find fields: equal where equal
+    /// records are shown.
     pub fn description(&self) -> String {
-        match self.all.iter().any(|mask| mask.way == Way::Hash) {
-            true => format!("{self} with the salt {}", self.salt.fingerprint()),
-            false => self.to_string(),
+        let mut text = self.to_string();
+        if self.all.iter().any(|mask| mask.way == Way::Hash) {
+            text += &format!(" with the salt {}", self.salt.fingerprint());
         }
+        let is_path = |mask: &Mask| matches!(mask.part, Part::InKey(_) | Part::InValue(_));
+        if self.in_avro && self.all.iter().any(is_path) {
+            text += " with fields of Avro by a registry";
+        }
+        text
     }
 
     /// The same where a registry tells the schemas of payloads.

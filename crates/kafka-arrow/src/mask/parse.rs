@@ -150,14 +150,19 @@ fn parse_part(part: &str) -> std::result::Result<Part, String> {
         let name = name.ok_or("a header is written headers[NAME]")?;
         return Ok(Part::Header(name.to_owned()));
     }
+    // Columns have no case in SQL, and fields have.
+    let column = part.to_ascii_lowercase();
     match part {
         "key" => Ok(Part::Key),
         "value" => Ok(Part::Value),
         "headers" => Ok(Part::Headers),
-        name if COORDINATES.contains(&name) => Err(format!(
-            "the column {name} says where a record is and cannot be hidden; a field of this name is $..{name}"
+        name if ["key", "value", "headers"].contains(&&*column) => Err(format!(
+            "the column is written {column}; a field of the name {name} is $..{name}"
         )),
-        name if name.is_empty() || name.contains(['[', ']', '"']) => {
+        name if COORDINATES.contains(&&*column) => Err(format!(
+            "the column {column} says where a record is and cannot be hidden; a field of this name is $..{name}"
+        )),
+        name if name.is_empty() || name.contains(['[', ']', '"']) || name != name.trim() => {
             Err(format!("'{name}' is no name of a column"))
         }
         name => Ok(Part::InValue(Path::anywhere(name))),
@@ -220,6 +225,14 @@ mod tests {
             ("orders.key=last0", "there is no way 'last0'"),
             ("orders.key=hash=hash", "'=' comes more than once"),
             ("orders.offset", "the column offset says where a record is"),
+            ("orders.Offset", "the column offset says where a record is"),
+            (
+                "orders.KEY",
+                "the column is written key; a field of the name KEY is $..KEY",
+            ),
+            ("orders.value.Headers", "the column is written headers"),
+            ("orders. card", "' card' is no name of a column"),
+            ("orders .card", "'orders ' is no name of a topic"),
             ("or ders.key", "'or ders' is no name of a topic"),
             (".key", "'' is no name of a topic"),
             ("orders.", "'' is no name of a column"),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::plan::list;
 use super::time::instant_text;
-use super::{IsolationLevel, OffsetRange, OnDataLoss, TopicPartition};
+use super::{CLOCKS_DIFFER_MS, IsolationLevel, OffsetRange, OnDataLoss, TopicPartition};
 use crate::error::{Error, Result};
 
 /// What must be looked up before a range is exact.
@@ -166,6 +166,10 @@ impl Planned {
         let start = self.offset(&self.start, log, facts)?;
         let end = match self.end {
             Point::Time(_) if !facts.log_append_time.contains(&self.partition.topic) => log.end,
+            Point::Time(ms) => {
+                let end = self.look_up(ms.saturating_add(CLOCKS_DIFFER_MS), facts)?;
+                end.map_or(log.end, |offset| log.clamp(offset))
+            }
             _ => self.offset(&self.end, log, facts)?,
         };
         let (start, end) = self.fit(start, end, log, facts)?;

@@ -37,6 +37,10 @@ mod syntax;
 mod tests;
 mod time;
 
+/// By how much the clocks of a cluster's brokers may differ, in ms: a new leader may stamp records with times before those
+/// of the old one. An end by time under LogAppendTime is looked up that much later.
+pub const CLOCKS_DIFFER_MS: i64 = 60_000;
+
 pub use crate::error::RangeSyntaxError;
 pub use bind::{BoundRange, LogBounds, LookupFacts, LookupPlan};
 pub use checksum::RowsChecksum;

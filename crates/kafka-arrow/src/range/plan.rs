@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use super::TopicPartition;
 use super::bind::{LookupPlan, Planned, Point};
 use super::spark::{ByPartition, ByTopic, EARLIEST, LATEST, Limit, SparkRange};
 use super::spec::{Bound, Form, Interval, RangeSpec};
 use super::time::TimeRef;
+use super::{CLOCKS_DIFFER_MS, TopicPartition};
 use crate::error::{Error, Result};
 
 /// How many partitions a message lists. Beyond that, it only counts them.
@@ -253,9 +253,12 @@ fn from_planned(planned: Vec<Planned>) -> LookupPlan {
     let mut timestamps = BTreeSet::new();
     let mut groups: BTreeMap<&str, Vec<TopicPartition>> = BTreeMap::new();
     for range in &planned {
-        for point in [&range.start, &range.end] {
+        for (point, later_ms) in [(&range.start, 0), (&range.end, CLOCKS_DIFFER_MS)] {
             match point {
-                Point::Time(ms) | Point::Lookup { ms, .. } => {
+                Point::Time(ms) => {
+                    timestamps.insert((range.partition.clone(), ms.saturating_add(later_ms)));
+                }
+                Point::Lookup { ms, .. } => {
                     timestamps.insert((range.partition.clone(), *ms));
                 }
                 Point::Group(name) => {

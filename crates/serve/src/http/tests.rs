@@ -1,13 +1,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::*;
 use crate::config::{HttpConfig, Secret, TlsConfig};
-use crate::testing::{INSERT, World, until};
+use crate::testing::{INSERT, World, certificate, tls, until};
 
 /// A text that stands in the environment, and where.
 const TOKEN: (&str, &str) = (env!("CARGO_PKG_NAME"), "env:CARGO_PKG_NAME");
@@ -17,6 +18,7 @@ struct Served {
     world: World,
     service: Arc<Service>,
     address: SocketAddr,
+    port: Arc<Port>,
     closing: watch::Sender<bool>,
 }
 
@@ -30,14 +32,16 @@ async fn serve(http: &HttpConfig) -> Served {
     })
     .await;
     let (closing, closed) = watch::channel(false);
-    let port = Port::open(http, closed).await.unwrap();
+    let port = Arc::new(Port::open(http, closed).await.unwrap());
     let address = port.address();
     let router = of_service(&service, port.guard());
-    tokio::spawn(async move { port.serve(router).await });
+    let serving = Arc::clone(&port);
+    tokio::spawn(async move { serving.serve(router).await });
     Served {
         world,
         service,
         address,
+        port,
         closing,
     }
 }
@@ -214,55 +218,44 @@ async fn beyond_the_machine_whoever_looks_needs_the_token_too() {
 
 #[tokio::test]
 async fn tls_is_spoken_and_nothing_else() {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let mut config = http(false);
-    let tls = |cert: &str| {
+    let with = |cert: &str| {
         let mut http = http(false);
-        http.tls = Some(
-            toml::from_str::<TlsConfig>(&format!(
-                "cert = '{0}/{cert}'\nkey = '{0}/key.pem'",
-                folder.path().display()
-            ))
-            .unwrap(),
+        let files = format!(
+            "cert = '{0}/{cert}'\nkey = '{0}/key.pem'",
+            folder.path().display()
         );
+        http.tls = Some(toml::from_str::<TlsConfig>(&files).unwrap());
         http
     };
-    std::fs::write(folder.path().join("cert.pem"), made.cert.pem()).unwrap();
-    std::fs::write(
-        folder.path().join("key.pem"),
-        made.signing_key.serialize_pem(),
-    )
-    .unwrap();
+    let first = certificate(folder.path());
     // Nothing is served where the certificate is of no use.
     assert!(
-        Port::open(&tls("none.pem"), watch::channel(false).1)
+        Port::open(&with("none.pem"), watch::channel(false).1)
             .await
             .is_err()
     );
-    config.tls = tls("cert.pem").tls;
+    let config = with("cert.pem");
     let served = serve(&config).await;
-
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(made.cert.der().clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let client = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let stream = TcpStream::connect(served.address).await.unwrap();
-    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
-    let stream = tokio_rustls::TlsConnector::from(Arc::new(client))
-        .connect(name, stream)
-        .await
-        .unwrap();
+    let connect = async |trusted: &CertificateDer<'static>| {
+        let tcp = TcpStream::connect(served.address).await.unwrap();
+        tls(tcp, trusted).await
+    };
+    let stream = connect(&first).await.unwrap();
     assert_eq!(ask(stream, "GET /livez", "localhost", &[]).await.0, 200);
     assert_eq!(
         served.ask("GET /livez", &[]).await.0,
         0,
         "clear text gets no answer"
     );
+    // The files are read again, and stay what they were if they are of no use.
+    let second = certificate(folder.path());
+    (served.port.renew(&config).ok().unwrap())();
+    assert!(connect(&first).await.is_err());
+    std::fs::write(folder.path().join("cert.pem"), "").unwrap();
+    assert!(served.port.renew(&config).is_err());
+    let stream = connect(&second).await.unwrap();
+    assert_eq!(ask(stream, "GET /livez", "localhost", &[]).await.0, 200);
 }
 
 #[tokio::test]

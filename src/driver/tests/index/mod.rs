@@ -46,8 +46,11 @@ fn record(n: i64) -> Record {
 impl Bed {
     /// `orders` with two partitions of so many records.
     fn new(records: i64) -> Self {
+        Self::with(records, TopicOptions::default())
+    }
+
+    fn with(records: i64, options: TopicOptions) -> Self {
         let cluster = MemoryCluster::builder().fetch_records(16).build();
-        let options = TopicOptions::default();
         cluster.create_topic_with("orders", 2, options).unwrap();
         let bed = Self {
             cluster,
@@ -236,22 +239,74 @@ async fn an_index_is_brought_up_to_date_and_the_rest_is_read() {
 /// A log that was cut and has grown again has other records at offsets that the index covered.
 #[tokio::test]
 async fn a_cut_log_is_read_where_the_index_is_of_what_was_lost() {
+    for policy in ["delete", "compact"] {
+        let bed = Bed::with(100, TopicOptions::default().cleanup_policy(policy));
+        bed.index("key").await;
+        bed.cluster.elect_at("orders", 0, 40).unwrap();
+        let records = (0..100).map(|n| Record::new("new").with_key(format!("new {n}")));
+        bed.cluster.append_all("orders", 0, records).unwrap();
+        let context = bed.context().await;
+        assert_eq!(used(&context, "key = 'new 30'").await.2, 140, "{policy}");
+        let sql = "SELECT count(*) FROM orders WHERE key = 'new 30'";
+        let found = rows(&context, sql).await.unwrap();
+        assert_eq!(
+            found,
+            rows(&context, &sql.replace("orders", "plain"))
+                .await
+                .unwrap()
+        );
+        assert!(found[0].contains(" 1 "), "{policy}: {found:?}");
+    }
+}
+
+/// What other sources of its job are read to says nothing of an index.
+#[tokio::test]
+async fn an_index_covers_what_its_own_source_has_looked_at() {
     let bed = Bed::new(100);
-    bed.index("key").await;
-    bed.cluster.elect_at("orders", 0, 40).unwrap();
-    let records = (0..100).map(|n| Record::new("new").with_key(format!("new {n}")));
-    bed.cluster.append_all("orders", 0, records).unwrap();
-    let context = bed.context().await;
-    assert_eq!(used(&context, "key = 'new 30'").await.2, 140);
-    let sql = "SELECT count(*) FROM orders WHERE key = 'new 30'";
-    let found = rows(&context, sql).await.unwrap();
-    assert_eq!(
-        found,
-        rows(&context, &sql.replace("orders", "plain"))
-            .await
-            .unwrap()
+    bed.cluster.create_topic("payments", 1).unwrap();
+    let records = (0..50).map(|n| Record::new("x").with_key(format!("key {n}")));
+    bed.cluster.append_all("payments", 0, records).unwrap();
+    let context = session();
+    let part = bed.table().range("0=40:,1=90:");
+    for (name, table) in [
+        ("part", part),
+        ("plain", bed.table()),
+        ("payments", bed.table().topic("payments")),
+    ] {
+        let table = table.build().await.unwrap();
+        context.register_table(name, Arc::new(table)).unwrap();
+    }
+    let location = bed.path("index");
+    let create = format!(
+        "CREATE INDEX ON part (key) WITH (location = '{location}', block_offsets = {BLOCK})"
     );
-    assert!(found[0].contains(" 1 "), "{found:?}");
+    let twice = MicroBatch::builder(context.clone(), "index")
+        .checkpoint(bed.path("log"))
+        .insert(create.clone())
+        .insert(create.replace("key", "octet_length(value)"));
+    let error = twice.build().await.err().unwrap().to_string();
+    assert!(
+        error.contains("an index needs a folder of its own"),
+        "{error}"
+    );
+    let job = MicroBatch::builder(context, "index")
+        .checkpoint(bed.path("log"))
+        .sink("out", Arc::new(MemorySink::new("out")))
+        .unwrap()
+        .insert("INSERT INTO out SELECT key FROM plain")
+        .insert("INSERT INTO out SELECT key FROM payments")
+        .insert(create)
+        .trigger(Trigger::AvailableNow);
+    job.build().await.unwrap().run(&Stop::new()).await.unwrap();
+    let indexed = bed.context().await;
+    assert_eq!(used(&indexed, "key = 'key 3'").await.2, 40 + 90);
+    let both = bed.table().location("orders,payments");
+    let both = both.index(location).build().await.unwrap();
+    indexed.register_table("both", Arc::new(both)).unwrap();
+    let sql = "SELECT topic, partition, \"offset\" FROM both WHERE key = 'key 3' ORDER BY 1, 2, 3";
+    let found = rows(&indexed, sql).await.unwrap();
+    // Two in each partition of `orders`, of which some have no key.
+    assert_eq!(found.len(), 2 * 2 + 1, "{found:?}");
 }
 
 /// A record that does not decode is where the plain scan would have met it, or the index is refused.

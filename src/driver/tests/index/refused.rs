@@ -133,6 +133,10 @@ async fn statements_that_make_no_index_are_refused() {
             "depends on the time zone",
         ),
         (
+            "CREATE INDEX ON orders (to_unixtime(CAST(key AS TEXT))) WITH (location = 'x')",
+            "depends on the time zone",
+        ),
+        (
             "CREATE INDEX ON orders ((SELECT 'x')) WITH (location = 'x')",
             "no",
         ),

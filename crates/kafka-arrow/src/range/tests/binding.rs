@@ -7,7 +7,8 @@ use proptest::prelude::*;
 
 use crate::error::{Error, ErrorKind};
 use crate::range::{
-    IsolationLevel, LogBounds, LookupFacts, LookupPlan, OnDataLoss, RangeSpec, TopicPartition,
+    CLOCKS_DIFFER_MS, IsolationLevel, LogBounds, LookupFacts, LookupPlan, OnDataLoss, RangeSpec,
+    TopicPartition,
 };
 
 /// 2026-01-14T00:00:00Z.
@@ -265,15 +266,16 @@ fn reversed_ranges_are_refused_in_these_words() {
 fn times_select_records_and_cut_only_where_the_broker_stamps() {
     let hour = 3_600_000;
     let (from, to) = (NOW_MS - 2 * hour, NOW_MS - hour);
+    let later = to + CLOCKS_DIFFER_MS;
     let partition = partitions("t", 1);
     let plan = plan("@-2h:-1h", &partition).unwrap();
     assert!(plan.needs_timestamp_type);
     assert_eq!(
         plan.timestamps,
-        [(partition[0].clone(), from), (partition[0].clone(), to)]
+        [(partition[0].clone(), from), (partition[0].clone(), later)]
     );
     let mut log = Log {
-        look_ups: [(from, Some(120)), (to, Some(150))].into(),
+        look_ups: [(from, Some(120)), (later, Some(150))].into(),
         ..log(100, 200)
     };
     let bound = plan.bind(&log.facts(&plan)).unwrap();
@@ -292,7 +294,7 @@ fn times_select_records_and_cut_only_where_the_broker_stamps() {
         (Some(50), Some(60), (100, 100)),
         (Some(50), Some(600), (100, 200)),
     ] {
-        log.look_ups = [(from, first), (to, second)].into();
+        log.look_ups = [(from, first), (later, second)].into();
         assert_eq!(log.bind("@-2h:-1h").unwrap(), range);
     }
     // An unused upper bound needs no look-up; a lower bound does.

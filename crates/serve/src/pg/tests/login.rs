@@ -1,11 +1,14 @@
 //! Who reaches a session.
 
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_postgres::NoTls;
 use tokio_postgres::config::SslMode;
+use tokio_rustls::client::TlsStream;
 
 use super::*;
+use crate::testing::{certificate, tls};
 
 #[tokio::test]
 async fn an_unknown_user_is_refused_as_a_wrong_password_is() {
@@ -50,18 +53,16 @@ async fn a_session_knows_who_it_is_and_is_its_own() {
 }
 
 /// A certificate for `localhost`, in the folder of the port, and the lines that name it.
-fn certificate(folder: &Path) -> String {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+fn of(folder: &Path) -> String {
     let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
-    std::fs::write(&cert, made.cert.pem()).unwrap();
-    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
     format!("tls = {{ cert = {cert:?}, key = {key:?} }}")
 }
 
 #[tokio::test]
 async fn with_a_certificate_nobody_logs_in_in_the_clear() {
     let folder = tempfile::tempdir().unwrap();
-    let served = serve(&certificate(folder.path()), "").await;
+    certificate(folder.path());
+    let served = serve(&of(folder.path()), "").await;
     let mut config = served.config("ada");
     let refused = config
         .ssl_mode(SslMode::Disable)
@@ -103,36 +104,52 @@ async fn with_a_certificate_nobody_logs_in_in_the_clear() {
     }
 }
 
-#[tokio::test]
-async fn bytes_from_before_the_handshake_are_nobodys() {
-    let folder = tempfile::tempdir().unwrap();
-    let served = serve(&certificate(folder.path()), "").await;
+/// Asks for TLS, with more bytes behind that, and speaks it.
+async fn ask_for_tls(
+    served: &Served,
+    behind: &[u8],
+    trusted: &CertificateDer<'static>,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut tcp = TcpStream::connect(served.port.address()).await.unwrap();
-    // SSLRequest, and behind it a start-up message that somebody else has put there.
-    let mut bytes = vec![0, 0, 0, 8, 4, 210, 22, 47];
-    bytes.extend([0, 0, 0, 18, 0, 3, 0, 0]);
-    bytes.extend(b"user\0eve\0\0");
-    tcp.write_all(&bytes).await.unwrap();
+    tcp.write_all(&[&[0, 0, 0, 8, 4, 210, 22, 47], behind].concat())
+        .await
+        .unwrap();
     let mut answer = [0];
     tcp.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"S");
-    let mut roots = rustls::RootCertStore::empty();
-    let pem = std::fs::read(folder.path().join("cert.pem")).unwrap();
-    let cert = <rustls::pki_types::CertificateDer<'_> as rustls::pki_types::pem::PemObject>::from_pem_slice(&pem);
-    roots.add(cert.unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
-    let mut tls = connector.connect(name, tcp).await.unwrap();
+    tls(tcp, trusted).await
+}
+
+#[tokio::test]
+async fn bytes_from_before_the_handshake_are_nobodys() {
+    let folder = tempfile::tempdir().unwrap();
+    let trusted = certificate(folder.path());
+    let served = serve(&of(folder.path()), "").await;
+    // A start-up message that somebody else has put there.
+    let startup = [&[0, 0, 0, 18, 0, 3, 0, 0][..], b"user\0eve\0\0"].concat();
+    let mut tls = ask_for_tls(&served, &startup, &trusted).await.unwrap();
     let mut said = vec![];
     // It ends with or without a farewell of TLS, and without an answer.
     let _ = tls.read_to_end(&mut said).await;
     assert_eq!(said, b"");
+}
+
+#[tokio::test]
+async fn the_certificate_changes_while_the_port_serves() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = certificate(folder.path());
+    let served = serve(&of(folder.path()), "").await;
+    let connect = async |trusted| ask_for_tls(&served, b"", trusted).await;
+    connect(&first).await.unwrap();
+    let second = certificate(folder.path());
+    let config = Config::parse(&served.text, served.folder.path()).unwrap();
+    served.renew(&config).await;
+    assert!(connect(&first).await.is_err());
+    std::fs::write(folder.path().join("cert.pem"), "").unwrap();
+    let (postgres, connection) = (&config.postgres, config.connection("main").unwrap());
+    let renewed = served.port.renew(postgres.as_ref().unwrap(), connection);
+    assert!(renewed.await.is_err());
+    connect(&second).await.unwrap();
 }
 
 #[tokio::test]
