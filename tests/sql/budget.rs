@@ -47,7 +47,7 @@ async fn records_that_are_larger_than_they_seemed_spend_the_budget_through_eithe
             for sql in STATEMENTS {
                 let what = format!("{client} {isolation} {sql}");
                 let sql = sql.replace("{t}", &topic);
-                let stopped = error(&session("1M"), &sql).await;
+                let stopped = error(&session("3M"), &sql).await;
                 assert_eq!(stopped.kind(), ErrorKind::Budget, "{what}: {stopped}");
                 let said = stopped.to_string();
                 assert!(said.contains("stopped after"), "{what}: {said}");

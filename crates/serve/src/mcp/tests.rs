@@ -304,7 +304,7 @@ async fn what_changes_something_is_refused() {
             reads,
         ),
         ("PREPARE p AS SELECT 1", reads),
-        ("SELECT 1; SELECT 2", "more than one"),
+        ("SELECT 1; SELECT 2", "single SQL statement"),
         (
             "SELECT * FROM kafka('orders', 'start', 'kafka.bootstrap.servers=elsewhere:9092')",
             "kafka.bootstrap.servers",
