@@ -307,13 +307,13 @@ async fn what_changes_something_is_refused() {
         ("SELECT 1; SELECT 2", "single SQL statement"),
         (
             "SELECT * FROM kafka('orders', 'start', 'kafka.bootstrap.servers=elsewhere:9092')",
-            "kafka.bootstrap.servers",
+            "restricted session",
         ),
         (
             "SELECT * FROM kafka('orders', 'start', 'value.format=avro', 'value.schema.file=/etc/passwd')",
-            "/etc/passwd",
+            "restricted session",
         ),
-        ("SELECT * FROM '/etc/passwd'", "/etc/passwd"),
+        ("SELECT * FROM '/etc/passwd'", "passwd"),
     ] {
         let answer = bed.call("query", json!({"sql": sql})).await;
         let error = answer["error"].as_str().unwrap_or_default();
