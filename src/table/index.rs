@@ -216,11 +216,12 @@ impl Reading {
         let of_index = &index.definition.topics;
         // Single partitions that were assigned are written in another way.
         let source = (!of_index.starts_with('{')).then(|| TopicSource::parse(of_index).ok());
-        let has = |range: &OffsetRange| {
+        let has = |partition: &TopicPartition| {
             let source = source.as_ref().and_then(Option::as_ref);
-            source.is_none_or(|source| source.covers(&range.topic_partition()))
+            source.is_none_or(|source| source.covers(partition))
         };
-        if !snapshot.ranges().is_empty() && !snapshot.offset_ranges().any(has) {
+        let mut partitions = snapshot.offset_ranges().map(OffsetRange::topic_partition);
+        if !snapshot.ranges().is_empty() && !partitions.any(|partition| has(&partition)) {
             return Err(Error::invalid(format!(
                 "'index': {} is of {of_index} and has nothing of {}",
                 index.url(),
@@ -239,10 +240,7 @@ impl Reading {
             } else if let (Some(_), Some(id)) = (now, ids.next()) {
                 others.insert(Arc::clone(&partition.topic), id);
             }
-            let is_of_it = source
-                .as_ref()
-                .and_then(Option::as_ref)
-                .is_none_or(|source| source.covers(partition));
+            let is_of_it = has(partition);
             // Nor can it without epochs whether the log is the one that was looked at.
             let is_known = |covered: &Covered| covered.leader_epoch.is_some();
             found

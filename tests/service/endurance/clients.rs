@@ -24,10 +24,10 @@ const LONG: Duration = Duration::from_secs(20);
 const ENDLESS: &str = "SELECT value, repeat('x', 1000) FROM generate_series(1, 1000000000)";
 
 /// How often what has happened.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Seen {
     /// Of each client that asks.
-    answers: [AtomicU64; CLIENTS],
+    answers: Vec<AtomicU64>,
     errors: AtomicU64,
     cut: AtomicU64,
     never_logged_in: AtomicU64,
@@ -38,23 +38,6 @@ pub(super) struct Seen {
     lies: Mutex<Vec<String>>,
     /// What the port has said, to look for secrets in it.
     said: Mutex<Vec<String>>,
-}
-
-impl Seen {
-    fn new() -> Self {
-        let zero = AtomicU64::default;
-        Self {
-            answers: std::array::from_fn(|_| zero()),
-            errors: zero(),
-            cut: zero(),
-            never_logged_in: zero(),
-            silent: zero(),
-            died: zero(),
-            cancelled: zero(),
-            lies: Mutex::default(),
-            said: Mutex::default(),
-        }
-    }
 }
 
 pub(super) struct Clients {
@@ -96,7 +79,11 @@ struct Target {
 impl Clients {
     /// They count the records of a topic, which are so many.
     pub(super) fn start(address: &str, topic: &str, records: usize) -> Self {
-        let (proxy, seen) = (Proxy::start(), Arc::new(Seen::new()));
+        let proxy = Proxy::start();
+        let seen = Arc::new(Seen {
+            answers: (0..CLIENTS).map(|_| AtomicU64::default()).collect(),
+            ..Seen::default()
+        });
         proxy.forward_to(address);
         let target = Target {
             address: address.to_owned(),
@@ -154,19 +141,18 @@ impl Clients {
 
     /// How often they got an answer, an error, were cut off, fell silent, died, cancelled.
     pub(super) fn counts(&self) -> [(&'static str, u64); 7] {
-        let seen = &self.seen;
-        let counts = [
-            ("errors", &seen.errors),
-            ("slow readers cut off", &seen.cut),
-            ("never logged in", &seen.never_logged_in),
-            ("fell silent", &seen.silent),
-            ("died", &seen.died),
-            ("cancelled", &seen.cancelled),
+        let (seen, count) = (&self.seen, |counter: &AtomicU64| {
+            counter.load(Ordering::Relaxed)
+        });
+        [
+            ("answers", self.answers().iter().sum()),
+            ("errors", count(&seen.errors)),
+            ("slow readers cut off", count(&seen.cut)),
+            ("never logged in", count(&seen.never_logged_in)),
+            ("fell silent", count(&seen.silent)),
+            ("died", count(&seen.died)),
+            ("cancelled", count(&seen.cancelled)),
         ]
-        .map(|(what, count)| (what, count.load(Ordering::Relaxed)));
-        let [errors, cut, strangers, silent, died, cancelled] = counts;
-        let answers = ("answers", self.answers().iter().sum());
-        [answers, errors, cut, strangers, silent, died, cancelled]
     }
 
     /// How many answers each client that asks has had.

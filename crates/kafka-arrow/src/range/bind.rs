@@ -167,8 +167,8 @@ impl Planned {
         let end = match self.end {
             Point::Time(_) if !facts.log_append_time.contains(&self.partition.topic) => log.end,
             Point::Time(ms) => {
-                let end = self.look_up(ms.saturating_add(CLOCKS_DIFFER_MS), facts)?;
-                end.map_or(log.end, |offset| log.clamp(offset))
+                let later = Point::Time(ms.saturating_add(CLOCKS_DIFFER_MS));
+                self.offset(&later, log, facts)?
             }
             _ => self.offset(&self.end, log, facts)?,
         };
